@@ -1,0 +1,39 @@
+//! The clip room: turns a pinned span of footage into a sealed file for the office, without copying or re-encoding it.
+//!
+//! What belongs here: planning a clip, its MP4 head, its manifest, reading its bytes piece by piece. What does not: finding
+//! footage (storage), sending it (uplink).
+
+use std::sync::Arc;
+
+/// A file that is owed to the office, readable piece by piece any number of times: its bytes never change.
+pub trait FileSource: Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> u64;
+
+    /// True when there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads exactly `len` bytes from `offset`. May block on the card.
+    ///
+    /// # Errors
+    /// Says why for people; the file is then lost and must be aborted.
+    fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String>;
+}
+
+/// A small file held in memory.
+impl FileSource for Vec<u8> {
+    fn len(&self) -> u64 {
+        Vec::len(self) as u64
+    }
+
+    fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
+        let start = usize::try_from(offset).map_err(|_| "offset too large".to_owned())?;
+        let range = start..start.saturating_add(len as usize);
+        self.get(range.clone()).map(<[u8]>::to_vec).ok_or_else(|| format!("bytes {range:?} are outside the file"))
+    }
+}
+
+/// Shared handle to a file.
+pub type SharedFile = Arc<dyn FileSource>;

@@ -1,0 +1,27 @@
+//! taimat: eyes and ears of a commune. The map of the rooms, in reading order.
+//!
+//! * **The flow law.** `camera → storage + motion → agent → clip → outbox → uplink → office`. Two arrows run back, both
+//!   named: receipts and commands (uplink → agent), settings (agent → rooms).
+//! * **The import law.** A room imports only rooms above it in this list; `agent` alone may import all, and only `main`,
+//!   `cli` and `sim` import `agent`. Files whose module doc begins with ⇄ are shells: only they may name tokio, `std::fs`,
+//!   `std::net`, threads, clocks, randomness, retina, rumqttc. `tests/tidy.rs` keeps both laws.
+
+pub mod units;
+pub mod clock;
+pub mod settings;
+pub mod chain;
+pub mod camera;
+pub mod lane;
+pub mod storage;
+pub mod motion;
+pub mod evidence;
+pub mod clip;
+pub mod health;
+pub mod outbox;
+pub mod uplink;
+pub mod agent;
+#[cfg(feature = "office")]
+pub mod office;
+pub mod cli;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -1,0 +1,359 @@
+//! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
+//!
+//! * [`document`]: the on-disk format, byte by byte; the other files implement it.
+//! * [`format`]: encode and decode records, headers, boxes.
+//! * [`index`]: what is in the ring, in memory.
+//! * [`recovery`]: the decision table for what is found after a power cut.
+//! * [`ring`]: append, recycle, pin, evict.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
+//! * [`stills`]: fixed slots for snapshots that wait for the office.
+//! * [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
+//! * [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the thread that runs the engine.
+//!
+//! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
+
+pub mod disk;
+pub mod document;
+pub mod engine;
+pub mod format;
+pub mod index;
+pub mod journal;
+pub mod recovery;
+pub mod ring;
+pub mod stills;
+pub mod thread;
+
+use std::sync::Arc;
+
+use crate::camera::TrackParams;
+use crate::units::{Boot, Digest, Mono, Stamp, Ticket, Wall};
+
+/// Where one durable fragment lies and what it holds. Its bytes never change while it is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FragmentRef {
+    /// Record sequence number: gap-free over the life of the ring, across laps and boots.
+    pub seq: u64,
+    /// Index of the segment file.
+    pub segment: u32,
+    /// The segment's lap when this was written; a reader checks it.
+    pub lap: u32,
+    /// Offset in the file of the record's `uuid` box.
+    pub offset: u64,
+    /// Bytes from there to the end of its `mdat` (without padding).
+    pub len: u32,
+    /// The first video sample is a key frame.
+    pub key: bool,
+    /// Boot it was written in.
+    pub boot: Boot,
+    /// Times of its first video sample (first sample where there is no video).
+    pub start: Stamp,
+    /// Media microseconds it covers.
+    pub duration: u64,
+    /// Start on the ring's own media clock in microseconds: monotonic over laps and boots, what `tfdt` is made from.
+    pub media: u64,
+    /// Bytes of samples in it.
+    pub payload: u32,
+    /// Digest of the track layout (all sample entries) it needs.
+    pub layout: Digest,
+}
+
+/// A hole in the recording, on disk and in news: what is lost is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The last moment before the hole.
+    pub from: Stamp,
+    /// The first moment after it; equal to `from` while it is not known.
+    pub to: Stamp,
+    /// Why.
+    pub reason: GapReason,
+    /// Bytes lost, 0 where nobody can know.
+    pub bytes: u64,
+}
+
+/// Why footage is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum GapReason {
+    /// The camera sent nothing.
+    CameraDown = 1,
+    /// Storage was too slow; frames were skipped to the next key frame.
+    FellBehind = 2,
+    /// The power was cut or the agent was killed.
+    PowerCut = 3,
+    /// Evicted although somebody still wanted it.
+    EvictedWanted = 4,
+    /// A record was damaged on the card.
+    Damaged = 5,
+    /// The card refused a write or a flush.
+    DiskError = 6,
+    /// The agent was stopped in order.
+    Stopped = 7,
+}
+
+impl GapReason {
+    /// The word used in payloads and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            GapReason::CameraDown => "camera_down",
+            GapReason::FellBehind => "fell_behind",
+            GapReason::PowerCut => "power_cut",
+            GapReason::EvictedWanted => "evicted_wanted",
+            GapReason::Damaged => "damaged",
+            GapReason::DiskError => "disk_error",
+            GapReason::Stopped => "stopped",
+        }
+    }
+}
+
+/// Which footage is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanQuery {
+    /// By the monotonic clock of this boot; extended back to the key frame at or before `from`.
+    Mono {
+        /// First moment.
+        from: Mono,
+        /// Last moment.
+        to: Mono,
+    },
+    /// By wall time; extended back to the key frame at or before `from`.
+    Wall {
+        /// First moment.
+        from: Wall,
+        /// Last moment.
+        to: Wall,
+    },
+    /// Exactly these records, e.g. after a restart.
+    Seq {
+        /// First record.
+        first: u64,
+        /// Last record.
+        last: u64,
+    },
+}
+
+/// Footage found: consecutive fragments of one track layout, starting on a key frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// The fragments in order, at least one.
+    pub fragments: Vec<FragmentRef>,
+    /// The tracks, in track-id order (video first): what a `moov` is made from.
+    pub tracks: Vec<Arc<TrackParams>>,
+    /// Holes inside.
+    pub gaps: Vec<Gap>,
+    /// True when the query reached further but the track layout changed: ask again from the end of this span.
+    pub cut_by_layout: bool,
+}
+
+/// Name of a pin, the agent's own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PinId(pub u64);
+
+/// Why footage is pinned; lower classes go first when the pin quota is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PinClass {
+    /// A clip somebody asked for.
+    Requested,
+    /// The clip of an event.
+    Event,
+    /// Locked as evidence.
+    Lock,
+}
+
+/// What the agent may ask of the storage thread. Frames come by the same lane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StorageOrder {
+    /// Keep everything from `from` on, until [`StorageOrder::Locate`] with the same pin narrows it or it is unpinned.
+    PinOpen {
+        /// The pin.
+        pin: PinId,
+        /// Its class.
+        class: PinClass,
+        /// From when.
+        from: Mono,
+    },
+    /// Find footage and pin exactly it. Answered by [`StorageNews::Located`] once everything up to the end of the query is
+    /// durable, or at once with what there is when the end is in the past.
+    Locate {
+        /// The pin; replaces an open pin of the same name.
+        pin: PinId,
+        /// Its class.
+        class: PinClass,
+        /// Which footage.
+        query: SpanQuery,
+    },
+    /// Let a pin go.
+    Unpin {
+        /// The pin.
+        pin: PinId,
+    },
+    /// Store an outbox entry (and its snapshot), then say [`StorageNews::Enqueued`].
+    Enqueue {
+        /// Its ticket; higher than every ticket before.
+        ticket: Ticket,
+        /// The entry, at most `journal::ENTRY_MAX` bytes.
+        entry: Vec<u8>,
+        /// A snapshot that belongs to it, at most one still slot.
+        still: Option<Vec<u8>>,
+    },
+    /// Forget an outbox entry (lazily: a power cut may bring it back).
+    Release {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
+    SaveCell {
+        /// Which one.
+        cell: Cell,
+        /// Its bytes, at most `journal::ENTRY_MAX`.
+        bytes: Vec<u8>,
+    },
+    /// The recording has a hole for a reason only the agent knows (the camera is down).
+    NoteGap(Gap),
+    /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
+    Stop,
+}
+
+/// The named small states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Cell {
+    /// Events that are open: what must be closed after a power cut.
+    OpenEvents = 1,
+    /// Phases of a configuration change.
+    Configuration = 2,
+}
+
+/// What storage tells the agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StorageNews {
+    /// First news after start: what was found.
+    Started(Box<Recovered>),
+    /// Everything up to and including this record survives a power cut.
+    Durable {
+        /// The record.
+        seq: u64,
+        /// End of the footage in it.
+        until: Stamp,
+    },
+    /// The entry survives a power cut.
+    Enqueued {
+        /// Its ticket.
+        ticket: Ticket,
+    },
+    /// The entry could not be stored: the journal is full or failed.
+    NotEnqueued {
+        /// Its ticket.
+        ticket: Ticket,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The cell survives a power cut.
+    CellSaved {
+        /// Which one.
+        cell: Cell,
+    },
+    /// Answer to [`StorageOrder::Locate`]; `None` when nothing of it is in the ring.
+    Located {
+        /// The pin.
+        pin: PinId,
+        /// What was found, now pinned.
+        span: Option<Span>,
+    },
+    /// A hole was recorded.
+    Hole(Gap),
+    /// A pin lost footage to the quota.
+    PinLost {
+        /// The pin.
+        pin: PinId,
+    },
+    /// The card misbehaves: words for people. Recording goes on as well as it can.
+    Trouble {
+        /// What happened: names file and offset.
+        detail: String,
+        /// Whether footage or entries were lost by it.
+        lost: bool,
+    },
+    /// Counters, about once a minute.
+    Counts(StorageCounts),
+    /// Answer to [`StorageOrder::Stop`].
+    Stopped,
+}
+
+/// What was found at start.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recovered {
+    /// Number of this start.
+    pub boot: Boot,
+    /// Highest record sequence in the ring, 0 when it is empty.
+    pub last_seq: u64,
+    /// Times of the oldest and newest footage.
+    pub extent: Option<(Stamp, Stamp)>,
+    /// Outbox entries not released, by ticket.
+    pub entries: Vec<(Ticket, Vec<u8>)>,
+    /// The highest ticket ever stored and its entry, released or not: it carries the counters on.
+    pub newest: Option<(Ticket, Vec<u8>)>,
+    /// The cells.
+    pub cells: Vec<(Cell, Vec<u8>)>,
+    /// Holes found or made at start (a power cut, damaged records).
+    pub gaps: Vec<Gap>,
+    /// Torn or damaged records put right.
+    pub repaired: u32,
+    /// True when the last stop was in order.
+    pub clean: bool,
+    /// Microseconds recovery took.
+    pub took: u64,
+}
+
+/// Counters of the storage thread since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageCounts {
+    /// Sample bytes recorded.
+    pub payload: u64,
+    /// Bytes handed to the device, all files.
+    pub written: u64,
+    /// Flushes.
+    pub syncs: u64,
+    /// Frames recorded.
+    pub frames: u64,
+    /// Frames skipped because we fell behind.
+    pub skipped: u64,
+    /// Bytes of the ring now in use by footage.
+    pub used: u64,
+    /// Bytes of the ring's budget.
+    pub budget: u64,
+    /// Bytes pinned.
+    pub pinned: u64,
+    /// Longest flush in microseconds since the last report.
+    pub slowest_sync: u64,
+    /// Bytes free (available to us) on the file system.
+    pub available: u64,
+}
+
+/// Reads durable footage and snapshots from another thread.
+pub trait FootageReader: Send + Sync {
+    /// The bytes of a fragment: its `uuid` record, `moof` and `mdat`, checksum verified.
+    ///
+    /// # Errors
+    /// Says which file and offset cannot be read or no longer hold this record.
+    fn fragment(&self, fragment: &FragmentRef) -> Result<Vec<u8>, ReadFault>;
+
+    /// The snapshot stored with an outbox entry.
+    ///
+    /// # Errors
+    /// Says why when it is gone or damaged.
+    fn still(&self, ticket: Ticket) -> Result<Vec<u8>, ReadFault>;
+}
+
+/// Why footage could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadFault {
+    /// It was recycled: lap or sequence differ.
+    #[error("{0}: no longer there")]
+    Gone(String),
+    /// It is there but its checksum is wrong.
+    #[error("{0}: damaged")]
+    Damaged(String),
+    /// The card refused.
+    #[error("{0}")]
+    Io(String),
+}

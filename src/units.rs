@@ -1,0 +1,261 @@
+//! The newtypes every room speaks: times, ids, secrets.
+//!
+//! What belongs here: small values with one meaning and one unit, shared by several rooms. What does not: anything that
+//! decides, reads or writes. Time is a value here, never a clock: the clock is [`crate::clock`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds on the monotonic clock of this run of the agent. Comparable only within one [`Boot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// This instant moved later by `micros`, saturating.
+    pub fn plus_micros(self, micros: u64) -> Mono {
+        Mono(self.0.saturating_add(micros))
+    }
+
+    /// This instant moved later by whole seconds, saturating.
+    pub fn plus_secs(self, secs: u64) -> Mono {
+        self.plus_micros(secs.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds from `earlier` to this instant; 0 when `earlier` is in fact later.
+    pub fn since(self, earlier: Mono) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC, no leap seconds, as POSIX counts them). May lie: see
+/// [`WallQuality`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Wall(pub i64);
+
+impl Wall {
+    /// This time moved by `micros` (negative is earlier), saturating.
+    pub fn plus_micros(self, micros: i64) -> Wall {
+        Wall(self.0.saturating_add(micros))
+    }
+
+    /// RFC 3339 text in UTC with milliseconds, e.g. `2026-11-24T02:10:00.000Z`.
+    pub fn rfc3339(self) -> String {
+        let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        format!("{time:.3}")
+    }
+}
+
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rfc3339())
+    }
+}
+
+/// How far the wall clock can be trusted, worst first. Goes with every record and event, because a board without a clock
+/// battery starts in 1970 and a court asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum WallQuality {
+    /// Nobody has set the clock since power-on.
+    #[default]
+    Unset = 0,
+    /// Set from a battery clock or by hand, not checked since.
+    Rtc = 1,
+    /// Taken from the camera's own clock.
+    Camera = 2,
+    /// Disciplined by NTP.
+    Ntp = 3,
+}
+
+impl WallQuality {
+    /// The quality a stored byte stands for; unknown bytes are [`WallQuality::Unset`], the careful reading.
+    pub fn from_byte(byte: u8) -> WallQuality {
+        match byte {
+            1 => WallQuality::Rtc,
+            2 => WallQuality::Camera,
+            3 => WallQuality::Ntp,
+            _ => WallQuality::Unset,
+        }
+    }
+
+    /// The word used in payloads and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            WallQuality::Unset => "unset",
+            WallQuality::Rtc => "rtc",
+            WallQuality::Camera => "camera",
+            WallQuality::Ntp => "ntp",
+        }
+    }
+}
+
+/// One reading of all clocks at once: what `now` is, handed to every pure decision as an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Monotonic time of this run.
+    pub mono: Mono,
+    /// Wall time, as well as it is known.
+    pub wall: Wall,
+    /// How well it is known.
+    pub quality: WallQuality,
+}
+
+impl Stamp {
+    /// The same clocks read at another monotonic instant: the wall moves by the same distance.
+    pub fn at(self, mono: Mono) -> Stamp {
+        let moved = mono.0 as i64 - self.mono.0 as i64;
+        Stamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
+    }
+}
+
+/// Number of this start of the agent on this card: a counter kept in the journal, so (boot, mono) orders all records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Boot(pub u32);
+
+/// The name of one camera's place, `[a-z0-9-]{1,32}`: a topic level, so a broker rule is two lines a site.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SiteId(String);
+
+impl SiteId {
+    /// Parses a site id.
+    ///
+    /// # Errors
+    /// Says what is wrong when `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`.
+    pub fn parse(text: &str) -> Result<SiteId, String> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        match text.len() {
+            1..=32 if text.chars().all(good) => Ok(SiteId(text.to_owned())),
+            _ => Err(format!("{text:?} is not a site id: 1 to 32 characters of a-z, 0-9 and '-'")),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SiteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A password or key: never printed, never serialised.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself. Call it only where it leaves for the peer that must see it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A ticket: the outbox's own number of one entry, unique on this card for ever, increasing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub u64);
+
+/// A 32-byte SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// SHA-256 (FIPS 180-4) of `bytes`.
+    pub fn of(bytes: &[u8]) -> Digest {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let mut out = [0; 32];
+        out.copy_from_slice(digest.as_ref());
+        Digest(out)
+    }
+
+    /// 64 lower-case hex digits.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Digest> {
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        let mut out = [0; 32];
+        for (i, byte) in out.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+        }
+        Some(Digest(out))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Digest::from_hex(&text).ok_or_else(|| serde::de::Error::custom("not a SHA-256 in 64 hex digits"))
+    }
+}
+
+/// Lower-case hex of any bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_in_debug_output() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
+    }
+
+    #[test]
+    fn site_ids_that_would_break_a_topic_are_refused() {
+        assert!(SiteId::parse("km-17").is_ok());
+        for bad in ["", "Km17", "a/b", "a+b", "a.b", &"x".repeat(33)] {
+            assert!(SiteId::parse(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_digest_survives_hex_and_back() {
+        let digest = Digest::of(b"taimat");
+        assert_eq!(Digest::from_hex(&digest.hex()), Some(digest));
+        assert_eq!(Digest::from_hex("xyz"), None);
+    }
+
+    #[test]
+    fn wall_time_prints_as_rfc3339_in_utc() {
+        assert_eq!(Wall(1_790_000_000_123_456).rfc3339(), "2026-09-21T14:13:20.123Z");
+    }
+}

@@ -1,0 +1,125 @@
+//! The uplink room: one MQTT connection to the office, and what travels on it.
+//!
+//! * [`topics`], [`wire`]: topic names and payloads, the only serde types seen from outside (documented in `docs/mqtt.md`).
+//! * [`link`]: pure: what to publish when; receipts; the file transfer; resend after a lost session.
+//! * [`mqtt`] ⇄: the shell around `rumqttc`, both protocol versions.
+//!
+//! What belongs here: everything between the agent's letters and the broker's socket. What does not: deciding what is owed
+//! (the outbox) or keeping it (storage).
+
+pub mod link;
+pub mod mqtt;
+pub mod topics;
+pub mod wire;
+
+use std::fmt;
+
+use crate::clip::SharedFile;
+use crate::units::Ticket;
+
+/// What the agent asks of the uplink.
+#[derive(Debug)]
+pub enum UplinkOrder {
+    /// Deliver this; answered by [`UplinkNews::Receipted`] or [`UplinkNews::Returned`]. In flight until then.
+    Send {
+        /// The outbox entry it is.
+        ticket: Ticket,
+        /// What it is.
+        letter: Letter,
+    },
+    /// Publish the birth message now and on every later connect.
+    Birth(Box<wire::Birth>),
+    /// Publish a health message if connected; never queued.
+    Health(Box<wire::Health>),
+    /// Answer a command.
+    Reply(Box<wire::Reply>),
+    /// Publish `offline`, disconnect, end.
+    Close,
+}
+
+/// One thing owed to the office.
+#[derive(Clone)]
+pub enum Letter {
+    /// An event: CloudEvents JSON.
+    Event {
+        /// Its ULID, stable across retries.
+        id: String,
+        /// The whole payload.
+        payload: Vec<u8>,
+    },
+    /// A file with its manifest.
+    File {
+        /// What it is.
+        manifest: Box<wire::Manifest>,
+        /// Where its bytes are.
+        source: SharedFile,
+    },
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Letter::Event { id, payload } => write!(f, "event {id} of {} bytes", payload.len()),
+            Letter::File { manifest, .. } => write!(f, "file {} of {} bytes", manifest.name, manifest.size),
+        }
+    }
+}
+
+/// What the uplink tells the agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UplinkNews {
+    /// Connected and subscribed.
+    Up {
+        /// Number of this connection: higher than every one before on this box.
+        conn: u64,
+    },
+    /// Connection lost; everything in flight stays the uplink's to deliver after the next connect.
+    Down {
+        /// Why, for people, without secrets.
+        reason: String,
+        /// The broker refused us (bad credentials, not authorised): a person is needed.
+        refused: bool,
+    },
+    /// The office archive says it has this, durably, with the right hash.
+    Receipted {
+        /// The entry.
+        ticket: Ticket,
+    },
+    /// This cannot be delivered now; the outbox decides.
+    Returned {
+        /// The entry.
+        ticket: Ticket,
+        /// Why.
+        why: ReturnReason,
+    },
+    /// A command arrived.
+    Command(Box<wire::Command>),
+    /// Counters, about once a minute.
+    Counts(UplinkCounts),
+    /// Answer to [`UplinkOrder::Close`].
+    Closed,
+}
+
+/// Why a letter came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnReason {
+    /// Its bytes could not be read any more.
+    Unreadable(String),
+    /// The broker or the office refuses it for good (not authorised, too large): dead-letter.
+    Refused(String),
+}
+
+/// Counters of the uplink since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UplinkCounts {
+    /// Connections made.
+    pub connects: u64,
+    /// Publishes acknowledged by the broker.
+    pub acked: u64,
+    /// Receipts from the office.
+    pub receipts: u64,
+    /// Payload bytes published.
+    pub bytes: u64,
+    /// Payload bytes published again after a loss.
+    pub resent: u64,
+}

@@ -1,0 +1,242 @@
+//! The payloads, as `docs/mqtt.md` documents them: the only types serde shows to the outside. Unknown fields are ignored on
+//! the way in, so that an older box understands a newer office; every message carries `v` where its meaning may change.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Digest, WallQuality};
+
+/// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Always `1.0`.
+    pub specversion: String,
+    /// ULID, stable across retries.
+    pub id: String,
+    /// `taimat/{site}`.
+    pub source: String,
+    /// E.g. `vn.taimat.motion.start.v1`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// RFC 3339 wall time of what it tells.
+    pub time: String,
+    /// Always `application/json`.
+    pub datacontenttype: String,
+    /// Gap-free number per site, from 1.
+    pub seq: u64,
+    /// How far `time` can be trusted.
+    pub clock: WallQuality,
+    /// Start number of the agent.
+    pub boot: u32,
+    /// Monotonic microseconds of what it tells, within `boot`.
+    pub mono: u64,
+    /// The particulars, by `type`.
+    pub data: serde_json::Value,
+}
+
+/// What a file is: sent in `init`, its SHA-256 names the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// 1.
+    pub v: u32,
+    /// Site it comes from.
+    pub site: String,
+    /// File name proposed to the office, `[a-z0-9._-]` only.
+    pub name: String,
+    /// `clip`, `snapshot` or `requested`.
+    pub purpose: Purpose,
+    /// `video/mp4` or `image/jpeg`.
+    pub media_type: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the whole file.
+    pub sha256: Digest,
+    /// The event it belongs to, or the request it answers.
+    pub event: String,
+    /// Wall time of its first picture, RFC 3339.
+    pub from: String,
+    /// Wall time of its end, RFC 3339.
+    pub to: String,
+    /// How far those times can be trusted.
+    pub clock: WallQuality,
+    /// First and last record of the ring in it; (0, 0) for a snapshot.
+    pub records: (u64, u64),
+    /// Holes inside, each `from`, `to` and reason.
+    pub gaps: Vec<(String, String, String)>,
+}
+
+impl Manifest {
+    /// The bytes that are hashed into the file id: this struct as compact JSON in field order.
+    pub fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// File id: the first 32 hex digits of SHA-256 of [`Manifest::bytes`]; retries are idempotent, content never mixes.
+    pub fn fid(&self) -> String {
+        Digest::of(&self.bytes()).hex()[..32].to_owned()
+    }
+}
+
+/// What a file is for: decides its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// The clip of an event.
+    Clip,
+    /// The best picture of an event.
+    Snapshot,
+    /// A range somebody asked for.
+    Requested,
+}
+
+/// `up/birth`, retained: who this box is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Birth {
+    /// 1.
+    pub v: u32,
+    /// Agent version.
+    pub version: String,
+    /// Start number.
+    pub boot: u32,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// Camera in words, e.g. `h264 1920x1080 + aac`; empty until it played.
+    pub camera: String,
+    /// Bytes of the ring.
+    pub ring_bytes: u64,
+    /// Oldest footage, RFC 3339.
+    pub oldest: Option<String>,
+    /// How far our wall clock can be trusted.
+    pub clock: WallQuality,
+    /// Whether the last stop was in order.
+    pub clean_start: bool,
+}
+
+/// `up/health`, every minute. Cumulative counters are since this start.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// 1.
+    pub v: u32,
+    /// Wall time, RFC 3339.
+    pub t: String,
+    /// How far it can be trusted.
+    pub clock: WallQuality,
+    /// Start number.
+    pub boot: u32,
+    /// Seconds since this start.
+    pub uptime: u64,
+    /// `recording`, `camera_down`.
+    pub camera: String,
+    /// Record sequence written / durable / confirmed by the office.
+    pub watermarks: Watermarks,
+    /// What waits for the office.
+    pub backlog: Backlog,
+    /// Counters by room, flat, each `room.name`.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// How far footage has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watermarks {
+    /// Highest durable record.
+    pub durable: u64,
+    /// Highest event `seq` made.
+    pub event: u64,
+    /// Highest event `seq` such that it and everything before is receipted.
+    pub confirmed: u64,
+}
+
+/// What waits for the office.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Entries.
+    pub n: u64,
+    /// Bytes of events and files.
+    pub bytes: u64,
+    /// Age of the oldest in seconds.
+    pub oldest: u64,
+}
+
+/// `dn/cmd/{name}`: a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// From the topic, not the payload.
+    #[serde(skip)]
+    pub name: String,
+    /// The caller's own id: the same id is answered, not carried out again.
+    pub req_id: String,
+    /// RFC 3339 time after which it must not be carried out.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// Arguments, by command.
+    #[serde(flatten)]
+    pub args: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `up/rsp`: the answer to a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of the command.
+    pub req_id: String,
+    /// Of the command.
+    pub cmd: String,
+    /// `ok`, `accepted` (a file follows) or `error`.
+    pub status: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Result, by command.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data: serde_json::Value,
+}
+
+/// `up/state`, retained, and the will.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// 1.
+    pub v: u32,
+    /// `online`, `going` (stopped in order) or `lost` (the will).
+    pub state: String,
+    /// Start number.
+    pub boot: u32,
+    /// Connection number: a late `lost` of an older connection is ignored.
+    pub conn: u64,
+    /// RFC 3339.
+    pub t: String,
+}
+
+/// `dn/ack`: what the office archive has, sent after its fsync.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "lowercase")]
+pub enum Ack {
+    /// An event is stored.
+    Event {
+        /// Its ULID.
+        id: String,
+        /// SHA-256 of the payload as it was received.
+        sha256: Digest,
+    },
+    /// Answer to every `init` and every few chunks: what of a file is there.
+    Have {
+        /// File id.
+        fid: String,
+        /// Everything below this offset is there.
+        upto: u64,
+        /// Holes above it that are known to be missing, `[from, to)`.
+        #[serde(default)]
+        missing: Vec<(u64, u64)>,
+    },
+    /// A file is stored, whole and with the right hash.
+    Stored {
+        /// File id.
+        fid: String,
+        /// SHA-256 of its bytes as stored.
+        sha256: Digest,
+    },
+    /// A file cannot be stored: why, and whether to try again later.
+    Refused {
+        /// File id.
+        fid: String,
+        /// For people.
+        reason: String,
+    },
+}
