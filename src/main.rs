@@ -1,1 +1,18 @@
-fn main() {}
+//! ⇄ The story: logging, the command line, the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new("info,retina=warn,rumqttd=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match taimat::cli::run(taimat::cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("taimat: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! ⇄ `taimat check-config`.
+
+use std::process::ExitCode;
+
+/// Arguments of `taimat check-config`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Carries it out.
+///
+/// # Errors
+/// Always, until its room is built.
+pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not built yet")
+}

@@ -1,0 +1,77 @@
+//! ⇄ The command line: one file a subcommand. Parses arguments, calls rooms, prints tables or JSON, gives exit codes.
+//!
+//! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake). What does not: deciding or
+//! storing anything.
+
+pub mod check_config;
+#[cfg(feature = "sim")]
+pub mod demo;
+pub mod eval_motion;
+pub mod keygen;
+#[cfg(feature = "office")]
+pub mod office;
+pub mod probe;
+pub mod ring;
+pub mod run;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod verify;
+
+use std::process::ExitCode;
+
+/// The arguments of `taimat`.
+#[derive(Debug, clap::Parser)]
+#[command(name = "taimat", version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the agent beside a camera.
+    Run(run::Args),
+    /// Show the whole chain on this machine: simulated camera, embedded broker, agent and office.
+    #[cfg(feature = "sim")]
+    Demo(demo::Args),
+    /// Check a configuration file and report every bad key at once.
+    CheckConfig(check_config::Args),
+    /// Ask a camera what it sends, and show it.
+    Probe(probe::Args),
+    /// Look into the ring on a card: list, check, export.
+    Ring(ring::Args),
+    /// Run the motion detector on video files.
+    EvalMotion(eval_motion::Args),
+    /// Check a clip that left a box.
+    Verify(verify::Args),
+    /// Make this box's own key and certificate request.
+    Keygen(keygen::Args),
+    /// The commune office: receive, list, command.
+    #[cfg(feature = "office")]
+    Office(office::Args),
+    /// Run simulated worlds with power cuts and lost sessions and check what was promised.
+    #[cfg(feature = "sim")]
+    Sim(sim::Args),
+}
+
+/// Carries out one command line.
+///
+/// # Errors
+/// Whatever the subcommand could not do, with the chain of causes.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        #[cfg(feature = "sim")]
+        Command::Demo(args) => demo::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+        Command::Probe(args) => probe::run(args),
+        Command::Ring(args) => ring::run(args),
+        Command::EvalMotion(args) => eval_motion::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Keygen(args) => keygen::run(args),
+        #[cfg(feature = "office")]
+        Command::Office(args) => office::run(args),
+        #[cfg(feature = "sim")]
+        Command::Sim(args) => sim::run(args),
+    }
+}
