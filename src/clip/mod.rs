@@ -1,7 +1,13 @@
 //! The clip room: turns a pinned span of footage into a sealed file for the office, without copying or re-encoding it.
 //!
-//! What belongs here: planning a clip, its MP4 head, its manifest, reading its bytes piece by piece. What does not: finding
-//! footage (storage), sending it (uplink).
+//! * [`assemble`]: a virtual file: an MP4 head and the ring's own fragments behind it, read where they lie.
+//! * [`worker`] ⇄: the thread that reads a file once to hash it.
+//!
+//! What belongs here: a clip's MP4 head, reading its bytes piece by piece. What does not: finding footage
+//! (storage), deciding when (the agent), sending it (uplink).
+
+pub mod assemble;
+pub mod worker;
 
 use std::sync::Arc;
 

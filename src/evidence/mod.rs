@@ -1,1 +1,7 @@
-//! Not written yet.
+//! The evidence room: what makes a file speak for itself when it has left the box.
+//!
+//! * [`manifest`]: what a file is, beside it and inside it.
+//!
+//! What belongs here: manifests and their checking. What does not: the chain of records (`chain`), keeping footage (storage).
+
+pub mod manifest;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::evidence::manifest::{Manifest, Purpose};
 use crate::units::{Digest, WallQuality};
 
 /// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode.
@@ -31,61 +32,6 @@ pub struct Event {
     pub mono: u64,
     /// The particulars, by `type`.
     pub data: serde_json::Value,
-}
-
-/// What a file is: sent in `init`, its SHA-256 names the file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// 1.
-    pub v: u32,
-    /// Site it comes from.
-    pub site: String,
-    /// File name proposed to the office, `[a-z0-9._-]` only.
-    pub name: String,
-    /// `clip`, `snapshot` or `requested`.
-    pub purpose: Purpose,
-    /// `video/mp4` or `image/jpeg`.
-    pub media_type: String,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 of the whole file.
-    pub sha256: Digest,
-    /// The event it belongs to, or the request it answers.
-    pub event: String,
-    /// Wall time of its first picture, RFC 3339.
-    pub from: String,
-    /// Wall time of its end, RFC 3339.
-    pub to: String,
-    /// How far those times can be trusted.
-    pub clock: WallQuality,
-    /// First and last record of the ring in it; (0, 0) for a snapshot.
-    pub records: (u64, u64),
-    /// Holes inside, each `from`, `to` and reason.
-    pub gaps: Vec<(String, String, String)>,
-}
-
-impl Manifest {
-    /// The bytes that are hashed into the file id: this struct as compact JSON in field order.
-    pub fn bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// File id: the first 32 hex digits of SHA-256 of [`Manifest::bytes`]; retries are idempotent, content never mixes.
-    pub fn fid(&self) -> String {
-        Digest::of(&self.bytes()).hex()[..32].to_owned()
-    }
-}
-
-/// What a file is for: decides its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Purpose {
-    /// The clip of an event.
-    Clip,
-    /// The best picture of an event.
-    Snapshot,
-    /// A range somebody asked for.
-    Requested,
 }
 
 /// `up/birth`, retained: who this box is.
