@@ -1,1 +1,170 @@
-//! Not written yet.
+//! Health: what the rooms counted, made into the birth and heartbeat messages.
+//!
+//! What belongs here: gathering and naming counters. What does not: counting (the rooms), judging what is unhealthy (the office).
+
+use std::collections::BTreeMap;
+
+use crate::camera::{CameraFault, Role};
+use crate::motion::SightCounts;
+use crate::storage::StorageCounts;
+use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::uplink::UplinkCounts;
+use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
+
+/// What a stream of the camera does.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum CameraState {
+    /// Nothing heard yet.
+    #[default]
+    Unknown,
+    /// It plays.
+    Up {
+        /// What it carries, for people.
+        tracks: String,
+    },
+    /// It does not.
+    Down {
+        /// Since when.
+        since: Stamp,
+        /// Why.
+        fault: CameraFault,
+    },
+}
+
+/// Everything that is reported, as last heard.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    main: CameraState,
+    sub: CameraState,
+    /// Highest durable record.
+    pub durable: u64,
+    /// Oldest footage found at start.
+    pub oldest: Option<Wall>,
+    /// The last stop was in order.
+    pub clean_start: bool,
+    /// The detector cannot see.
+    pub blind: bool,
+    /// Where the detector's pictures come from.
+    pub sight_source: String,
+    /// Storage's counters.
+    pub storage: StorageCounts,
+    /// The sight thread's counters.
+    pub sight: SightCounts,
+    /// The uplink's counters.
+    pub uplink: UplinkCounts,
+    /// Motion events begun.
+    pub motions: u64,
+    /// Clips cut.
+    pub clips: u64,
+    /// Entries the office has receipted.
+    pub receipted: u64,
+    /// Failed tries to reach the camera.
+    pub camera_tries: u64,
+    /// Times the card misbehaved.
+    pub storage_troubles: u64,
+    /// Pins that lost footage to the quota.
+    pub pins_lost: u64,
+}
+
+/// Microseconds on the monotonic clock when a run begins (see [`crate::clock::SystemClock`]): uptime counts from there.
+const RUN_BEGINS: Mono = Mono(1_000_000);
+
+impl Gauges {
+    /// The state of one stream.
+    pub fn camera_mut(&mut self, role: Role) -> &mut CameraState {
+        match role {
+            Role::Main => &mut self.main,
+            Role::Sub => &mut self.sub,
+        }
+    }
+
+    /// The camera in one word.
+    fn camera_word(&self) -> &'static str {
+        match self.main {
+            CameraState::Up { .. } => "recording",
+            CameraState::Down { fault, .. } => fault.word(),
+            CameraState::Unknown => "starting",
+        }
+    }
+
+    /// A heartbeat.
+    pub fn report(&self, now: Stamp, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+        Health {
+            v: 1,
+            t: now.wall.rfc3339(),
+            clock: now.quality,
+            boot: boot.0,
+            uptime: now.mono.since(RUN_BEGINS) / 1_000_000,
+            camera: self.camera_word().into(),
+            watermarks,
+            backlog,
+            counters: self.counters(),
+        }
+    }
+
+    /// The birth message.
+    pub fn birth(&self, now: Stamp, boot: Boot, ring_bytes: u64) -> Birth {
+        let camera = match &self.main {
+            CameraState::Up { tracks } => tracks.clone(),
+            CameraState::Unknown | CameraState::Down { .. } => String::new(),
+        };
+        Birth {
+            v: 1,
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot: boot.0,
+            capabilities: ["ring", "motion", "clips", "clip-get", "ping"].map(String::from).to_vec(),
+            camera,
+            ring_bytes,
+            oldest: self.oldest.map(Wall::rfc3339),
+            clock: now.quality,
+            clean_start: self.clean_start,
+        }
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let (s, m, u) = (&self.storage, &self.sight, &self.uplink);
+        let pairs = [
+            ("camera.tries", self.camera_tries),
+            ("storage.payload", s.payload),
+            ("storage.written", s.written),
+            ("storage.syncs", s.syncs),
+            ("storage.frames", s.frames),
+            ("storage.skipped", s.skipped),
+            ("storage.used", s.used),
+            ("storage.budget", s.budget),
+            ("storage.pinned", s.pinned),
+            ("storage.slowest_sync_us", s.slowest_sync),
+            ("storage.available", s.available),
+            ("storage.troubles", self.storage_troubles),
+            ("storage.pins_lost", self.pins_lost),
+            ("motion.decoded", m.decoded),
+            ("motion.analysed", m.analysed),
+            ("motion.dropped", m.dropped),
+            ("motion.failed", m.failed),
+            ("motion.blind", self.blind.into()),
+            ("motion.events", self.motions),
+            ("clip.made", self.clips),
+            ("uplink.connects", u.connects),
+            ("uplink.acked", u.acked),
+            ("uplink.receipts", self.receipted),
+            ("uplink.bytes", u.bytes),
+            ("uplink.resent", u.resent),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::WallQuality;
+
+    #[test]
+    fn a_camera_that_is_down_names_its_fault_in_every_heartbeat() {
+        let mut gauges = Gauges::default();
+        *gauges.camera_mut(Role::Main) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Unauthorized };
+        let now = Stamp { mono: Mono(61_000_000), wall: Wall(0), quality: WallQuality::Unset };
+        let health = gauges.report(now, Boot(2), Watermarks::default(), Backlog::default());
+        assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
+    }
+}

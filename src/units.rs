@@ -39,6 +39,23 @@ impl Wall {
         Wall(self.0.saturating_add(micros))
     }
 
+    /// Parses RFC 3339 with its offset, e.g. `2026-11-24T09:10:00+07:00`, or without one, which then means UTC.
+    ///
+    /// # Errors
+    /// Says what is wrong with `text`.
+    pub fn parse(text: &str) -> Result<Wall, String> {
+        let with_offset = text.parse::<jiff::Timestamp>();
+        let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        match (with_offset, text.trim().is_empty()) {
+            (Ok(time), _) => Ok(Wall(time.as_microsecond())),
+            (Err(_), false) => match utc() {
+                Some(time) => Ok(Wall(time.timestamp().as_microsecond())),
+                None => Err(format!("{text:?} is not a time such as 2026-11-24T02:10:00Z or 2026-11-24T09:10:00+07:00")),
+            },
+            (Err(_), true) => Err("the time is empty".into()),
+        }
+    }
+
     /// RFC 3339 text in UTC with milliseconds, e.g. `2026-11-24T02:10:00.000Z`.
     pub fn rfc3339(self) -> String {
         let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
@@ -252,6 +269,14 @@ mod tests {
         let digest = Digest::of(b"taimat");
         assert_eq!(Digest::from_hex(&digest.hex()), Some(digest));
         assert_eq!(Digest::from_hex("xyz"), None);
+    }
+
+    #[test]
+    fn wall_time_is_read_with_any_offset_and_without_one_as_utc() {
+        let two_ten = Wall::parse("2026-11-24T02:10:00Z").unwrap();
+        assert_eq!(Wall::parse("2026-11-24T09:10:00+07:00"), Ok(two_ten));
+        assert_eq!(Wall::parse("2026-11-24T02:10:00"), Ok(two_ten));
+        assert!(Wall::parse("Tuesday").unwrap_err().contains("Tuesday"));
     }
 
     #[test]

@@ -1,1 +1,444 @@
-//! Not written yet.
+//! The agent room: the one place that decides. [`Agent::handle`] is a plain function of its state, the time and one input; what
+//! it wants done comes out as [`Effect`]s, all carried out before the next input. Frames never pass through here.
+//!
+//! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
+//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`]: what the office asks.
+//! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
+//!
+//! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
+
+pub mod commands;
+pub mod desk;
+pub mod entry;
+pub mod events;
+pub mod incidents;
+pub mod jobs;
+pub mod stop;
+pub mod ulid;
+pub mod wiring;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use self::commands::Commands;
+use self::desk::{Desk, Draft, Held};
+use self::entry::{After, Body, Entry};
+use self::events::{Envelope, kind};
+use self::incidents::Incidents;
+use self::jobs::Jobs;
+use self::stop::Stopping;
+use self::ulid::Ulids;
+use crate::camera::{CameraNews, Role};
+use crate::clip::worker::{HashOrder, Hashed};
+use crate::evidence::manifest::Purpose;
+use crate::health::{CameraState, Gauges};
+use crate::motion::SightNews;
+use crate::outbox::{Kind, Outbox};
+use crate::settings::Settings;
+use crate::storage::{FootageReader, Gap, GapReason, Recovered, SpanQuery, StorageNews, StorageOrder};
+use crate::units::{Boot, Mono, Stamp, Ticket};
+use crate::uplink::{ReturnReason, UplinkNews, UplinkOrder};
+
+/// Holes told one by one after a start; a card with more is told as one event with their number.
+const START_GAPS_MAX: usize = 32;
+/// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
+const TROUBLE_EVERY: u64 = 60_000_000;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The deadline passed.
+    Tick,
+    /// From the storage thread.
+    Storage(StorageNews),
+    /// From the camera tasks.
+    Camera(CameraNews),
+    /// Every camera task has ended after [`Effect::StopCamera`].
+    CameraStopped,
+    /// From the sight thread.
+    Sight(SightNews),
+    /// From the uplink task.
+    Uplink(UplinkNews),
+    /// From the clip worker.
+    Hashed(Hashed),
+    /// Stop in order: a signal or the service manager asks.
+    Stop,
+}
+
+/// One thing to be done.
+pub enum Effect {
+    /// Recovery is done: connect to the camera and the office.
+    Open {
+        /// Number of this start.
+        boot: Boot,
+    },
+    /// To the storage thread.
+    Storage(StorageOrder),
+    /// To the uplink task.
+    Uplink(UplinkOrder),
+    /// To the clip worker.
+    Hash(HashOrder),
+    /// Close the camera's sessions and end the sight thread; answered by [`Input::CameraStopped`].
+    StopCamera,
+    /// Everything is out: end the process.
+    Finished,
+}
+
+/// Where the agent is in its life.
+#[derive(Debug)]
+enum Phase {
+    /// Until storage tells what it found.
+    Starting,
+    /// Normal.
+    Running,
+    /// Shutting down in order.
+    Stopping(Stopping),
+    /// Done.
+    Finished,
+}
+
+/// The deciding state of one box.
+pub struct Agent {
+    site: crate::units::SiteId,
+    settings: Settings,
+    reader: Arc<dyn FootageReader>,
+    ulids: Ulids,
+    phase: Phase,
+    boot: Boot,
+    desk: Desk,
+    outbox: Outbox,
+    incidents: Incidents,
+    jobs: Jobs,
+    commands: Commands,
+    gauges: Gauges,
+    connected: bool,
+    next_health: Mono,
+    /// Silence about the card until then, and how often it misbehaved in the meantime.
+    trouble_quiet: (Mono, u64),
+}
+
+impl Agent {
+    /// An agent that waits for storage's [`StorageNews::Started`]. `seed` is 32 random bytes for its ids; `reader` is only
+    /// handed on inside files, never called.
+    pub fn new(settings: Settings, reader: Arc<dyn FootageReader>, seed: [u8; 32]) -> Agent {
+        Agent {
+            site: settings.site.clone(),
+            outbox: Outbox::new(settings.uplink.outbox_bytes, settings.storage.journal_slots),
+            desk: Desk::new(Ticket(0), 1, reader.clone()),
+            reader,
+            ulids: Ulids::new(seed),
+            phase: Phase::Starting,
+            boot: Boot(0),
+            incidents: Incidents::default(),
+            jobs: Jobs::default(),
+            commands: Commands::default(),
+            gauges: Gauges::default(),
+            connected: false,
+            next_health: Mono(0),
+            trouble_quiet: (Mono(0), 0),
+            settings,
+        }
+    }
+
+    /// Takes one input and says what is to be done about it.
+    pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Tick => {}
+            Input::Storage(news) => self.storage_news(now, news, out),
+            Input::Camera(news) => self.camera_news(now, news, out),
+            Input::CameraStopped => self.camera_stopped(now, out),
+            Input::Sight(news) => self.sight_news(now, news, out),
+            Input::Uplink(news) => self.uplink_news(now, news, out),
+            Input::Hashed(hashed) => self.hashed(now, hashed, out),
+            Input::Stop => self.begin_stop(now, out),
+        }
+        self.advance(now, out);
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Mono {
+        let health = (!matches!(self.phase, Phase::Starting)).then_some(self.next_health);
+        let stop = match &self.phase {
+            Phase::Stopping(stopping) => Some(stopping.deadline()),
+            _ => None,
+        };
+        let outbox = if self.connected { self.outbox.deadline() } else { None };
+        [health, stop, outbox, self.desk.deadline()].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+    }
+
+    /// True once everything is out.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// What every input may have made possible: the next draft to the journal, the next letters to the office, a health
+    /// message, the next step of a shutdown.
+    fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Starting) {
+            return;
+        }
+        self.tell_shed(now);
+        self.tell_unrecorded(now);
+        out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
+        while self.connected
+            && let Some(ticket) = self.outbox.next(now.mono)
+        {
+            if let Some(letter) = self.desk.held(ticket).and_then(|held| held.letter()) {
+                out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter }));
+            }
+        }
+        if now.mono >= self.next_health {
+            self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
+            out.push(Effect::Uplink(UplinkOrder::Health(Box::new(self.health(now)))));
+        }
+        self.advance_stop(now, out);
+    }
+
+    /// The state an entry made now must carry.
+    fn after(&self, next_seq: u64) -> After {
+        After { next_seq, open: self.incidents.open(), owed: self.jobs.owed() }
+    }
+
+    /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
+    fn event(&mut self, at: Stamp, kind: &str, id: Option<String>, data: Value) {
+        if !self.desk.has_room() {
+            self.desk.note_unrecorded();
+            return;
+        }
+        let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
+        let seq = self.desk.next_seq();
+        let envelope = Envelope { id: &id, site: &self.site, kind, at, seq, boot: self.boot };
+        let payload = events::payload(&envelope, data);
+        tracing::info!(kind, seq, "event");
+        let body = Body::Event { id, seq, payload };
+        let lane = if kind == kind::MOTION_UPDATE { Kind::Update } else { Kind::Event };
+        self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None });
+    }
+
+    /// What had to be dropped to keep the outbox within its bound is itself an event.
+    fn tell_shed(&mut self, now: Stamp) {
+        let shed = self.outbox.take_shed();
+        if shed.is_empty() {
+            return;
+        }
+        let (mut numbers, mut files, mut bytes) = (Vec::new(), 0_u64, 0_u64);
+        for ticket in shed {
+            match self.let_go(ticket) {
+                Some(Body::Event { seq, .. }) => numbers.push(seq),
+                Some(Body::File(manifest)) => (files, bytes) = (files + 1, bytes + manifest.size),
+                None => {}
+            }
+        }
+        let span = numbers.iter().min().zip(numbers.iter().max());
+        tracing::error!(events = numbers.len(), files, "outbox over its bound: entries dropped");
+        self.event(now, kind::SHED, None, json!({"events": numbers.len(), "seq": span, "files": files, "bytes": bytes}));
+    }
+
+    /// Events that found no room while the card stood still are told by number once it moves again.
+    fn tell_unrecorded(&mut self, now: Stamp) {
+        let count = self.desk.take_unrecorded();
+        if count > 0 {
+            self.event(now, kind::SHED, None, json!({"events": count, "reason": "card stood still; never numbered"}));
+        }
+    }
+
+    /// Forgets an entry here; its slot and pin are let go with the effects queued in `jobs`.
+    fn let_go(&mut self, ticket: Ticket) -> Option<Body> {
+        let held = self.desk.release(ticket)?;
+        self.jobs.releases.push(StorageOrder::Release { ticket });
+        self.jobs.releases.extend(held.pin.map(|pin| StorageOrder::Unpin { pin }));
+        Some(held.body)
+    }
+
+    fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
+        match news {
+            StorageNews::Started(found) => self.started(now, *found, out),
+            StorageNews::Durable { seq, .. } => self.gauges.durable = seq,
+            StorageNews::Enqueued { ticket } => {
+                if let Some((ticket, meta)) = self.desk.stored(ticket) {
+                    self.outbox.push(now.mono, ticket, meta);
+                }
+            }
+            StorageNews::NotEnqueued { ticket, reason } => {
+                tracing::error!(%reason, "the journal refused an entry: trying again");
+                self.desk.not_stored(ticket, now.mono);
+            }
+            StorageNews::CellSaved { .. } => {}
+            StorageNews::Located { pin, span } => self.located(now, pin, span, out),
+            StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
+            StorageNews::Trouble { detail, lost } => self.trouble(now, &detail, lost),
+            StorageNews::Counts(counts) => self.gauges.storage = counts,
+            StorageNews::Stopped => self.storage_stopped(out),
+        }
+    }
+
+    /// Takes up where the last start ended: counters, what is owed, events that were open when the power went.
+    fn started(&mut self, now: Stamp, found: Recovered, out: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Starting) {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.boot = found.boot;
+        self.gauges.durable = found.last_seq;
+        self.gauges.oldest = found.extent.map(|(oldest, _)| oldest.wall);
+        self.gauges.clean_start = found.clean;
+        self.next_health = now.mono;
+        let newest = found.newest.as_ref().map_or(Ticket(0), |(ticket, _)| *ticket);
+        let after = found.newest.and_then(|(_, bytes)| Entry::decode(&bytes).ok()).map(|entry| entry.after).unwrap_or_default();
+        self.desk = Desk::new(newest, after.next_seq, self.reader.clone());
+        self.take_over(after, out);
+        let unreadable = self.restore(now, found.entries, out);
+        out.push(Effect::Open { boot: found.boot });
+        out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
+        let particulars = json!({
+            "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repaired, "holes": found.gaps.len(),
+            "recovery_ms": found.took / 1000, "unreadable_entries": unreadable,
+        });
+        self.event(now, kind::START, None, particulars);
+        for gap in found.gaps.iter().take(START_GAPS_MAX) {
+            self.event(gap.from, kind::GAP, None, events::gap(gap));
+        }
+        self.end_leftover(now, out);
+    }
+
+    /// Takes up the entries still owed to the office; gives the number of those written by a version that cannot be read.
+    fn restore(&mut self, now: Stamp, entries: Vec<(Ticket, Vec<u8>)>, out: &mut Vec<Effect>) -> usize {
+        let mut unreadable = 0;
+        for (ticket, bytes) in entries {
+            let Ok(entry) = Entry::decode(&bytes) else {
+                tracing::error!(ticket = ticket.0, "an outbox entry cannot be read: dropped");
+                unreadable += 1;
+                out.push(Effect::Storage(StorageOrder::Release { ticket }));
+                continue;
+            };
+            let kind = lane_of(&entry.body);
+            let pin = match &entry.body {
+                Body::File(manifest) if manifest.purpose != Purpose::Snapshot => {
+                    let pin = self.jobs.new_pin();
+                    let (first, last) = manifest.records;
+                    let class = jobs::pin_class(manifest.purpose);
+                    out.push(Effect::Storage(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
+                    Some(pin)
+                }
+                _ => None,
+            };
+            let held = Held { body: entry.body, kind, file: None, pin };
+            let meta = held.meta();
+            self.desk.restore(ticket, held);
+            // A clip enters the outbox once its footage is found and pinned again.
+            if pin.is_none() {
+                self.outbox.push(now.mono, ticket, meta);
+            }
+        }
+        unreadable
+    }
+
+    fn trouble(&mut self, now: Stamp, detail: &str, lost: bool) {
+        self.gauges.storage_troubles += 1;
+        let (quiet_until, unsaid) = self.trouble_quiet;
+        if now.mono < quiet_until {
+            self.trouble_quiet.1 = unsaid + 1;
+            return;
+        }
+        self.trouble_quiet = (now.mono.plus_micros(TROUBLE_EVERY), 0);
+        self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "unsaid": unsaid}));
+    }
+
+    fn camera_news(&mut self, now: Stamp, news: CameraNews, out: &mut Vec<Effect>) {
+        match news {
+            CameraNews::Up { role, tracks, at } => {
+                let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
+                if let CameraState::Down { since, .. } = was {
+                    if role == Role::Main {
+                        let gap = Gap { from: since, to: at, reason: GapReason::CameraDown, bytes: 0 };
+                        out.push(Effect::Storage(StorageOrder::NoteGap(gap)));
+                    }
+                    let data = json!({"stream": role.word(), "tracks": tracks, "since": since.wall.rfc3339()});
+                    self.event(at, kind::CAMERA_UP, None, data);
+                }
+                out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
+            }
+            CameraNews::Down { role, fault, detail, since } => {
+                *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
+                let data = json!({"stream": role.word(), "fault": fault.word(), "detail": events::text(&detail)});
+                if self.is_running() {
+                    self.event(now, kind::CAMERA_DOWN, None, data);
+                }
+            }
+            CameraNews::Retry { role, fault, detail, tries, pause } => {
+                self.gauges.camera_tries += 1;
+                let pause_ms = pause / 1000;
+                tracing::warn!(stream = role.word(), fault = fault.word(), tries, pause_ms, "camera: {detail}");
+            }
+        }
+    }
+
+    fn uplink_news(&mut self, now: Stamp, news: UplinkNews, out: &mut Vec<Effect>) {
+        match news {
+            UplinkNews::Up { conn } => {
+                tracing::info!(conn, "connected to the office's broker");
+                self.connected = true;
+                self.outbox.up(now.mono);
+            }
+            UplinkNews::Down { reason, refused } => {
+                tracing::warn!(refused, "no broker: {reason}");
+                self.connected = false;
+                self.outbox.down(now.mono);
+            }
+            UplinkNews::Receipted { ticket } => {
+                self.outbox.receipted(ticket);
+                self.gauges.receipted += 1;
+                self.let_go(ticket);
+            }
+            UplinkNews::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
+                self.outbox.receipted(ticket);
+                self.file_lost(now, ticket, &reason);
+            }
+            UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
+            UplinkNews::Command(command) => self.command(now, *command, out),
+            UplinkNews::Counts(counts) => self.gauges.uplink = counts,
+            UplinkNews::Closed => self.uplink_closed(now, out),
+        }
+        out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
+    }
+
+    /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
+    fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+        self.outbox.refused(ticket, now.mono);
+        let what = match self.desk.held(ticket).map(|held| &held.body) {
+            Some(Body::Event { seq, .. }) => json!({"seq": seq}),
+            Some(Body::File(manifest)) => json!({"file": manifest.name}),
+            None => return,
+        };
+        tracing::error!(%reason, "refused for good: kept as a dead letter");
+        self.event(now, kind::REFUSED, None, json!({"what": what, "reason": events::text(reason)}));
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    fn health(&self, now: Stamp) -> crate::uplink::wire::Health {
+        let watermarks = crate::uplink::wire::Watermarks {
+            durable: self.gauges.durable,
+            event: self.desk.next_seq() - 1,
+            confirmed: self.desk.confirmed(),
+        };
+        self.gauges.report(now, self.boot, watermarks, self.outbox.backlog(now.mono))
+    }
+
+    fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
+        self.gauges.birth(now, self.boot, self.settings.storage.budget)
+    }
+}
+
+/// The lane an entry found at start travels in.
+fn lane_of(body: &Body) -> Kind {
+    match body {
+        Body::Event { payload, .. } if payload.contains(kind::MOTION_UPDATE) => Kind::Update,
+        Body::Event { .. } => Kind::Event,
+        Body::File(manifest) => jobs::lane_of(manifest.purpose),
+    }
+}

@@ -25,6 +25,16 @@ pub enum Role {
     Sub,
 }
 
+impl Role {
+    /// The word used in payloads.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Main => "main",
+            Role::Sub => "sub",
+        }
+    }
+}
+
 /// Which track of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrackKind {
@@ -151,15 +161,6 @@ pub enum CameraNews {
         tries: u32,
         /// Microseconds until the next try.
         pause: u64,
-    },
-    /// Frames of the main stream were skipped to the next key frame, because storage fell behind.
-    FellBehind {
-        /// Frames skipped.
-        frames: u32,
-        /// First and last of them.
-        from: Stamp,
-        /// When recording resumed.
-        to: Stamp,
     },
 }
 

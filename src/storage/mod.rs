@@ -108,8 +108,10 @@ impl GapReason {
 /// Which footage is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpanQuery {
-    /// By the monotonic clock of this boot; extended back to the key frame at or before `from`.
+    /// By the monotonic clock of one boot; extended back to the key frame at or before `from`.
     Mono {
+        /// The boot whose clock it is.
+        boot: Boot,
         /// First moment.
         from: Mono,
         /// Last moment.

@@ -1,0 +1,129 @@
+//! What the office asks: `clip-get`, `ping`. Every command gets an answer; a repeated `req_id` gets the same answer again and
+//! nothing is carried out twice.
+//!
+//! What belongs here: arguments, verdicts, answers. What does not: topics and transport (the uplink).
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::entry::{OWED_MAX, Owed, Range};
+use super::{Agent, Effect};
+use crate::evidence::manifest::{Manifest, Purpose};
+use crate::units::{Stamp, Wall, WallQuality};
+use crate::uplink::UplinkOrder;
+use crate::uplink::wire::{Command, Reply};
+
+/// Answers kept for repeated commands: brokers redeliver what was in flight, at most a window of it.
+const REMEMBERED_MAX: usize = 64;
+/// Requested clips in the making at most, so that curiosity leaves room for events.
+const REQUESTS_MAX: usize = OWED_MAX / 2;
+/// Characters of a `req_id`: it names files and lies in journal slots.
+const REQ_ID_MAX: usize = 64;
+
+/// Commands of late, and their answers once given.
+#[derive(Default)]
+pub struct Commands {
+    seen: VecDeque<(String, Option<Reply>)>,
+}
+
+impl Commands {
+    fn answer(&mut self, reply: &Reply) {
+        if let Some((_, answer)) = self.seen.iter_mut().find(|(req_id, _)| *req_id == reply.req_id) {
+            *answer = Some(reply.clone());
+        }
+    }
+
+    /// True when the command is new and now remembered.
+    fn is_new(&mut self, req_id: &str) -> bool {
+        if self.seen.iter().any(|(seen, _)| seen == req_id) {
+            return false;
+        }
+        self.seen.push_back((req_id.to_owned(), None));
+        if self.seen.len() > REMEMBERED_MAX {
+            self.seen.pop_front();
+        }
+        true
+    }
+}
+
+impl Agent {
+    pub(super) fn command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(word) {
+            tracing::warn!(command = command.name, "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored");
+            return;
+        }
+        if !self.commands.is_new(&command.req_id) {
+            let again = self.commands.seen.iter().find(|(seen, _)| *seen == command.req_id).and_then(|(_, reply)| reply.clone());
+            out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
+            return;
+        }
+        let verdict = match command.name.as_str() {
+            _ if !self.is_running() => Err("the box is shutting down".to_owned()),
+            _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
+            "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
+            "clip-get" => self.clip_get(now, &command, out).map(|()| None),
+            name => Err(format!("no command {name:?}: this version knows clip-get and ping")),
+        };
+        match verdict {
+            Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
+            // The answer follows when the footage has been found.
+            Ok(None) => {}
+            Err(detail) => self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out),
+        }
+    }
+
+    fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
+        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail: detail.into(), data };
+        self.commands.answer(&reply);
+        out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));
+    }
+
+    /// Promises the footage between two wall times as a file.
+    fn clip_get(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+        let from = wall_arg(command, "from")?;
+        let to = wall_arg(command, "to")?.min(now.wall);
+        if from >= to {
+            return Err(format!("from ({}) must lie before to ({}), and before now", from.rfc3339(), to.rfc3339()));
+        }
+        let longest = self.settings.clip.max_requested;
+        if (to.0 - from.0) as u64 > longest {
+            return Err(format!("longer than clip.max_requested ({} s): ask in pieces", longest / 1_000_000));
+        }
+        if !self.jobs.has_room() || self.jobs.requested() >= REQUESTS_MAX {
+            return Err("busy: too many clips in the making, ask again in a minute".into());
+        }
+        let range = Range::Wall(from, to);
+        self.begin_job(Owed { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range }, None, out);
+        Ok(())
+    }
+
+    /// Answers a `clip-get` once its file is known.
+    pub(super) fn answer_with_file(&mut self, owed: &Owed, manifest: &Manifest, out: &mut Vec<Effect>) {
+        if owed.purpose != Purpose::Requested {
+            return;
+        }
+        let Manifest { name, size, from, to, clock, gaps, .. } = manifest;
+        let data = json!({"fid": manifest.fid(), "name": name, "size": size, "part": owed.part, "from": from, "to": to,
+            "clock": clock, "gaps": gaps});
+        self.reply(&owed.event, "clip-get", "accepted", "the file follows", data, out);
+    }
+
+    /// Answers a `clip-get` whose footage is not there.
+    pub(super) fn answer_error(&mut self, req_id: &str, reason: &str, out: &mut Vec<Effect>) {
+        self.reply(req_id, "clip-get", "error", reason, Value::Null, out);
+    }
+}
+
+/// An expiry only counts on a clock that somebody has set.
+fn is_expired(command: &Command, now: Stamp) -> bool {
+    let expires = command.expires.as_deref().and_then(|text| Wall::parse(text).ok());
+    now.quality > WallQuality::Unset && expires.is_some_and(|expires| expires < now.wall)
+}
+
+fn wall_arg(command: &Command, key: &str) -> Result<Wall, String> {
+    let value = command.args.get(key).ok_or_else(|| format!("{key} is missing: an RFC 3339 time"))?;
+    let text = value.as_str().ok_or_else(|| format!("{key} must be text: an RFC 3339 time"))?;
+    Wall::parse(text).map_err(|reason| format!("{key}: {reason}"))
+}

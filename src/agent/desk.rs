@@ -1,0 +1,213 @@
+//! The desk: what is owed to the office on its way through the journal. Drafts wait in order, one at a time goes to storage,
+//! and only what storage calls durable enters the outbox. One at a time keeps `seq` gap-free: a power cut can lose the newest
+//! draft, never one before a stored one.
+//!
+//! What belongs here: drafts, tickets, what each ticket stands for. What does not: order of delivery (the outbox), contents.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::entry::{After, Body, Entry};
+use crate::clip::SharedFile;
+use crate::clip::assemble::StillFile;
+use crate::evidence::manifest::Purpose;
+use crate::outbox::{Kind, Meta};
+use crate::storage::{FootageReader, PinId, StorageOrder};
+use crate::units::{Mono, Ticket};
+use crate::uplink::Letter;
+
+/// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
+/// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
+pub const WAITING_MAX: usize = 256;
+/// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
+const RETRY_AFTER: u64 = 5_000_000;
+
+/// Something to be stored and delivered.
+pub struct Draft {
+    /// The agent's state after it.
+    pub after: After,
+    /// What it is.
+    pub body: Body,
+    /// Which lane it travels in.
+    pub kind: Kind,
+    /// The snapshot's bytes, for the still slot.
+    pub still: Option<Vec<u8>>,
+    /// The clip's bytes where they lie, and the pin that keeps them there.
+    pub footage: Option<(SharedFile, PinId)>,
+}
+
+/// A stored entry, until the office has it.
+pub struct Held {
+    /// What it is.
+    pub body: Body,
+    /// Which lane.
+    pub kind: Kind,
+    /// Its bytes, for files.
+    pub file: Option<SharedFile>,
+    /// The pin to let go with it.
+    pub pin: Option<PinId>,
+}
+
+/// The desk.
+pub struct Desk {
+    next_ticket: u64,
+    next_seq: u64,
+    waiting: VecDeque<Draft>,
+    /// The ticket at storage, and what it stands for.
+    writing: Option<(Ticket, Draft)>,
+    retry_at: Option<Mono>,
+    held: BTreeMap<Ticket, Held>,
+    /// Events that could not be drafted since the last time this was asked.
+    unrecorded: u64,
+    /// Where snapshots are read from when they are sent.
+    reader: Arc<dyn FootageReader>,
+}
+
+impl Desk {
+    /// A desk that goes on after the newest ticket and number ever stored.
+    pub fn new(newest: Ticket, next_seq: u64, reader: Arc<dyn FootageReader>) -> Desk {
+        Desk {
+            next_ticket: newest.0 + 1,
+            next_seq: next_seq.max(1),
+            waiting: VecDeque::new(),
+            writing: None,
+            retry_at: None,
+            held: BTreeMap::new(),
+            unrecorded: 0,
+            reader,
+        }
+    }
+
+    /// The number the next event gets; does not take it.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// True when another draft may be put down.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
+    }
+
+    /// Counts something that happened but could not be drafted.
+    pub fn note_unrecorded(&mut self) {
+        self.unrecorded += 1;
+    }
+
+    /// Takes the count of what could not be drafted, once there is room to tell it.
+    pub fn take_unrecorded(&mut self) -> u64 {
+        if self.waiting.is_empty() { std::mem::take(&mut self.unrecorded) } else { 0 }
+    }
+
+    /// Puts a draft down. The caller has seen that there is room.
+    pub fn put(&mut self, draft: Draft) {
+        if matches!(draft.body, Body::Event { .. }) {
+            self.next_seq += 1;
+        }
+        self.waiting.push_back(draft);
+    }
+
+    /// The next order to storage, when none is out and the pause after a refusal is over.
+    pub fn next_order(&mut self, now: Mono) -> Option<StorageOrder> {
+        if self.writing.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.retry_at = None;
+        let draft = self.waiting.pop_front()?;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let entry = Entry { after: draft.after.clone(), body: draft.body.clone() }.encode();
+        let still = draft.still.clone();
+        self.writing = Some((ticket, draft));
+        Some(StorageOrder::Enqueue { ticket, entry, still })
+    }
+
+    /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
+    pub fn stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
+        let (writing, draft) = self.writing.take_if(|(writing, _)| *writing == ticket)?;
+        let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
+        let held = Held { file: file.or_else(|| self.still(writing, &draft.body)), body: draft.body, kind: draft.kind, pin };
+        let meta = held.meta();
+        self.held.insert(writing, held);
+        Some((writing, meta))
+    }
+
+    /// The file of a snapshot entry.
+    fn still(&self, ticket: Ticket, body: &Body) -> Option<SharedFile> {
+        match body {
+            Body::File(manifest) if manifest.purpose == Purpose::Snapshot => {
+                Some(Arc::new(StillFile::new(ticket, manifest.size, self.reader.clone())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Storage could not take the entry: it goes back to the front and is tried again after a pause.
+    pub fn not_stored(&mut self, ticket: Ticket, now: Mono) {
+        if let Some((_, draft)) = self.writing.take_if(|(writing, _)| *writing == ticket) {
+            self.waiting.push_front(draft);
+            self.retry_at = Some(now.plus_micros(RETRY_AFTER));
+        }
+    }
+
+    /// Takes up an entry found at start.
+    pub fn restore(&mut self, ticket: Ticket, mut held: Held) {
+        held.file = self.still(ticket, &held.body);
+        self.held.insert(ticket, held);
+    }
+
+    /// What a ticket stands for.
+    pub fn held(&mut self, ticket: Ticket) -> Option<&mut Held> {
+        self.held.get_mut(&ticket)
+    }
+
+    /// The ticket whose footage `pin` keeps.
+    pub fn pinned_by(&self, pin: PinId) -> Option<Ticket> {
+        self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(ticket, _)| *ticket)
+    }
+
+    /// Lets an entry go.
+    pub fn release(&mut self, ticket: Ticket) -> Option<Held> {
+        self.held.remove(&ticket)
+    }
+
+    /// Highest number such that the office has confirmed it and every one before.
+    pub fn confirmed(&self) -> u64 {
+        let seq = |body: &Body| match body {
+            Body::Event { seq, .. } => Some(*seq),
+            Body::File(_) => None,
+        };
+        let waiting = self.waiting.iter().map(|draft| &draft.body);
+        let writing = self.writing.iter().map(|(_, draft)| &draft.body);
+        let held = self.held.values().map(|held| &held.body);
+        held.chain(writing).chain(waiting).filter_map(seq).min().unwrap_or(self.next_seq) - 1
+    }
+
+    /// True when nothing waits for the card.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.writing.is_none()
+    }
+
+    /// When [`Desk::next_order`] may have something again after a refusal.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.retry_at
+    }
+}
+
+impl Held {
+    /// What the outbox must know of it.
+    pub fn meta(&self) -> Meta {
+        let bytes = match &self.body {
+            Body::Event { payload, .. } => payload.len() as u64,
+            Body::File(manifest) => manifest.size,
+        };
+        Meta { kind: self.kind, bytes }
+    }
+
+    /// The letter to send; `None` while a file's bytes have not been found again after a restart.
+    pub fn letter(&self) -> Option<Letter> {
+        match &self.body {
+            Body::Event { id, payload, .. } => Some(Letter::Event { id: id.clone(), payload: payload.clone().into_bytes() }),
+            Body::File(manifest) => Some(Letter::File { manifest: manifest.clone(), source: self.file.clone()? }),
+        }
+    }
+}

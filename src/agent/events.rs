@@ -1,0 +1,170 @@
+//! The kinds of events and how one becomes a CloudEvents payload.
+//!
+//! What belongs here: names, envelopes, the particulars of each kind. What does not: deciding that something is an event.
+
+use serde_json::{Value, json};
+
+use super::entry::ZONES_MAX;
+use crate::motion::Motion;
+use crate::storage::Gap;
+use crate::units::{Boot, SiteId, Stamp};
+use crate::uplink::wire;
+
+/// Characters of free text in one event at most: error chains are long and an entry is one journal slot.
+const TEXT_MAX: usize = 400;
+
+/// The `type` of each event, without the `vn.taimat.` in front and the `.v1` behind.
+pub mod kind {
+    /// The agent started.
+    pub const START: &str = "start";
+    /// The agent stops in order.
+    pub const STOP: &str = "stop";
+    /// Something moves.
+    pub const MOTION_START: &str = "motion.start";
+    /// It still does; direction or zones changed.
+    pub const MOTION_UPDATE: &str = "motion.update";
+    /// It is over.
+    pub const MOTION_END: &str = "motion.end";
+    /// The scene as a whole changed.
+    pub const SCENE: &str = "scene";
+    /// The detector cannot see; recording goes on.
+    pub const BLIND: &str = "sight.blind";
+    /// The detector sees again.
+    pub const SEEING: &str = "sight.seeing";
+    /// A stream of the camera stopped.
+    pub const CAMERA_DOWN: &str = "camera.down";
+    /// It plays again.
+    pub const CAMERA_UP: &str = "camera.up";
+    /// Footage is missing.
+    pub const GAP: &str = "gap";
+    /// A promised clip or snapshot cannot be delivered.
+    pub const FILE_LOST: &str = "file.lost";
+    /// Outbox entries were dropped to keep its bound.
+    pub const SHED: &str = "shed";
+    /// The card misbehaves.
+    pub const STORAGE: &str = "storage.trouble";
+    /// The broker or the office refused an entry for good.
+    pub const REFUSED: &str = "delivery.refused";
+}
+
+/// Everything an envelope needs besides the particulars.
+pub struct Envelope<'a> {
+    /// Its ULID.
+    pub id: &'a str,
+    /// The site.
+    pub site: &'a SiteId,
+    /// One of [`kind`].
+    pub kind: &'a str,
+    /// The moment it tells of.
+    pub at: Stamp,
+    /// Its number.
+    pub seq: u64,
+    /// Start number of the agent.
+    pub boot: Boot,
+}
+
+/// The payload as it is stored and published.
+pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
+    let event = wire::Event {
+        specversion: "1.0".into(),
+        id: envelope.id.to_owned(),
+        source: format!("taimat/{}", envelope.site),
+        kind: format!("vn.taimat.{}.v1", envelope.kind),
+        time: envelope.at.wall.rfc3339(),
+        datacontenttype: "application/json".into(),
+        seq: envelope.seq,
+        clock: envelope.at.quality,
+        boot: envelope.boot.0,
+        mono: envelope.at.mono.0,
+        data,
+    };
+    serde_json::to_string(&event).unwrap_or_default()
+}
+
+/// Particulars of a motion event. `event` is the id of its start event.
+pub fn motion(motion: &Motion, event: &str) -> Value {
+    let zones: Vec<&String> = motion.zones.iter().take(ZONES_MAX).collect();
+    let place: Vec<f64> = motion.place.iter().map(|v| rounded(f64::from(*v))).collect();
+    let mut data = json!({
+        "event": event,
+        "began": motion.began.wall.rfc3339(),
+        "zones": zones,
+        "box": place,
+        "score": rounded(f64::from(motion.score)),
+        "tracks": motion.tracks,
+    });
+    if motion.zones.len() > ZONES_MAX {
+        data["zone_count"] = json!(motion.zones.len());
+    }
+    if let Some(direction) = motion.direction {
+        data["direction"] = json!(direction.round());
+    }
+    if motion.suppressed > 0 {
+        data["suppressed"] = json!(motion.suppressed);
+    }
+    data
+}
+
+/// Particulars of a hole in the footage.
+pub fn gap(gap: &Gap) -> Value {
+    json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.word(), "bytes": gap.bytes})
+}
+
+/// Free text cut to its bound.
+pub fn text(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::motion::MotionPhase;
+    use crate::storage::journal::ENTRY_MAX;
+    use crate::units::{Mono, Wall, WallQuality};
+
+    fn at() -> Stamp {
+        Stamp { mono: Mono(5_000_000), wall: Wall(1_790_000_000_000_000), quality: WallQuality::Ntp }
+    }
+
+    fn crowded(zones: usize) -> Motion {
+        Motion {
+            motion: 1,
+            phase: MotionPhase::Update,
+            at: at(),
+            began: at(),
+            zones: vec!["z".repeat(32); zones],
+            direction: Some(271.6),
+            place: [0.123_456, 1.0 / 3.0, 0.5, 0.25],
+            score: 0.987_6,
+            tracks: 3,
+            suppressed: 2,
+            continued_from: None,
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_cloudevents_envelope_with_its_number_and_clock() {
+        let site = SiteId::parse("km-17").unwrap();
+        let envelope = Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, boot: Boot(3) };
+        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
+        assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
+    }
+
+    #[test]
+    fn the_largest_event_fits_its_journal_slot_beside_the_fullest_state() {
+        use super::super::entry::{Body, Entry, tests::full_after};
+        let site = SiteId::parse(&"s".repeat(32)).unwrap();
+        let id = "Z".repeat(26);
+        let envelope =
+            Envelope { id: &id, site: &site, kind: kind::MOTION_UPDATE, at: at(), seq: u64::MAX, boot: Boot(u32::MAX) };
+        for data in [motion(&crowded(20), &id), json!({"detail": text(&"\u{1}".repeat(9_000))[..100], "lost": true})] {
+            let body = Body::Event { id: id.clone(), seq: u64::MAX, payload: payload(&envelope, data) };
+            let bytes = Entry { after: full_after(), body }.encode();
+            assert!(bytes.len() <= ENTRY_MAX, "{} bytes", bytes.len());
+        }
+    }
+}

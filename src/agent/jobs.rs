@@ -1,0 +1,199 @@
+//! Clips in the making: owed → located and pinned → hashed → drafted. From then on the desk holds them.
+//!
+//! What belongs here: that life, and what happens when footage is gone. What does not: reading footage (the clip room).
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::desk::Draft;
+use super::entry::{Body, OWED_MAX, Owed, Range};
+use super::events::{self, kind};
+use super::{Agent, Effect};
+use crate::clip::assemble::Clip;
+use crate::clip::worker::{HashOrder, Hashed};
+use crate::clip::{FileSource, SharedFile};
+use crate::evidence::manifest::{self, Manifest, Purpose};
+use crate::outbox::Kind;
+use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageOrder};
+use crate::units::{Stamp, Ticket};
+
+/// One clip in the making.
+struct Job {
+    pin: PinId,
+    owed: Owed,
+    step: Step,
+}
+
+/// What a job waits for.
+enum Step {
+    /// Storage's answer.
+    Located,
+    /// The worker's answer.
+    Hashed { manifest: Box<Manifest>, file: SharedFile },
+}
+
+/// All clips in the making.
+#[derive(Default)]
+pub struct Jobs {
+    making: Vec<Job>,
+    pins: u64,
+    /// Orders to storage that let go of what is done.
+    pub(super) releases: Vec<StorageOrder>,
+}
+
+impl Jobs {
+    /// What an entry must remember of them.
+    pub fn owed(&self) -> Vec<Owed> {
+        self.making.iter().map(|job| job.owed.clone()).collect()
+    }
+
+    /// True when another clip may be promised.
+    pub fn has_room(&self) -> bool {
+        self.making.len() < OWED_MAX
+    }
+
+    /// Number of requested clips in the making.
+    pub fn requested(&self) -> usize {
+        self.making.iter().filter(|job| job.owed.purpose == Purpose::Requested).count()
+    }
+
+    /// A pin nobody has used since the start.
+    pub fn new_pin(&mut self) -> PinId {
+        self.pins += 1;
+        PinId(self.pins)
+    }
+
+    fn take(&mut self, pin: PinId) -> Option<Job> {
+        let index = self.making.iter().position(|job| job.pin == pin)?;
+        Some(self.making.remove(index))
+    }
+}
+
+/// The class footage is pinned in.
+pub fn pin_class(purpose: Purpose) -> PinClass {
+    match purpose {
+        Purpose::Clip | Purpose::Snapshot => PinClass::Event,
+        Purpose::Requested => PinClass::Requested,
+    }
+}
+
+/// The outbox lane of a file.
+pub fn lane_of(purpose: Purpose) -> Kind {
+    match purpose {
+        Purpose::Snapshot => Kind::Snapshot,
+        Purpose::Clip => Kind::Clip,
+        Purpose::Requested => Kind::Requested,
+    }
+}
+
+impl Agent {
+    /// Asks storage for the footage of a promised clip.
+    pub(super) fn begin_job(&mut self, owed: Owed, pin: Option<PinId>, out: &mut Vec<Effect>) {
+        let pin = pin.unwrap_or_else(|| self.jobs.new_pin());
+        let query = match owed.range {
+            Range::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to },
+            Range::Wall(from, to) => SpanQuery::Wall { from, to },
+        };
+        let class = pin_class(owed.purpose);
+        out.push(Effect::Storage(StorageOrder::Locate { pin, class, query }));
+        self.jobs.making.push(Job { pin, owed, step: Step::Located });
+    }
+
+    /// Storage answered: the footage of a new clip, or of one that was already owed before a restart.
+    pub(super) fn located(&mut self, now: Stamp, pin: PinId, span: Option<Span>, out: &mut Vec<Effect>) {
+        if let Some(ticket) = self.desk.pinned_by(pin) {
+            return self.found_again(now, ticket, span.as_ref());
+        }
+        let Some(job) = self.jobs.take(pin) else {
+            return;
+        };
+        match span {
+            Some(span) => self.hash(job, &span, out),
+            None => self.no_footage(now, &job, "not in the ring", out),
+        }
+    }
+
+    /// Puts the clip together and sends it to be hashed. Footage beyond a change of parameters becomes another part.
+    fn hash(&mut self, job: Job, span: &Span, out: &mut Vec<Effect>) {
+        let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, span);
+        let file: SharedFile = Arc::new(Clip::assemble(span, &manifest::about(&draft), self.reader.clone()));
+        draft.size = file.len();
+        out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
+        let rest = span.cut_by_layout.then(|| rest_of(&job.owed, span)).flatten();
+        let step = Step::Hashed { manifest: Box::new(draft), file };
+        self.jobs.making.push(Job { step, ..job });
+        if let Some(owed) = rest.filter(|_| self.jobs.has_room()) {
+            self.begin_job(owed, None, out);
+        }
+    }
+
+    /// The worker answered: the clip becomes an entry, and with it stops being owed.
+    pub(super) fn hashed(&mut self, now: Stamp, hashed: Hashed, out: &mut Vec<Effect>) {
+        let pin = PinId(hashed.job);
+        let Some(Job { owed, step: Step::Hashed { mut manifest, file }, .. }) = self.jobs.take(pin) else {
+            return;
+        };
+        match hashed.outcome {
+            Ok(digest) => {
+                manifest.sha256 = digest;
+                self.answer_with_file(&owed, &manifest, out);
+                self.gauges.clips += 1;
+                let after = self.after(self.desk.next_seq());
+                let kind = lane_of(owed.purpose);
+                self.desk.put(Draft { after, body: Body::File(manifest), kind, still: None, footage: Some((file, pin)) });
+            }
+            Err(reason) => self.no_footage(now, &Job { pin, owed, step: Step::Located }, &reason, out),
+        }
+    }
+
+    /// A promise that cannot be kept is told, never forgotten.
+    fn no_footage(&mut self, now: Stamp, job: &Job, reason: &str, out: &mut Vec<Effect>) {
+        out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+        if job.owed.purpose == Purpose::Requested {
+            self.answer_error(&job.owed.event, reason, out);
+        }
+        self.event(now, kind::FILE_LOST, None, json!({"event": job.owed.event, "reason": events::text(reason)}));
+    }
+
+    /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
+    fn found_again(&mut self, now: Stamp, ticket: Ticket, span: Option<&Span>) {
+        let reader = self.reader.clone();
+        let Some(held) = self.desk.held(ticket) else {
+            return;
+        };
+        let Body::File(manifest) = &held.body else {
+            return;
+        };
+        let clip = span.map(|span| Clip::assemble(span, &manifest::about(manifest), reader));
+        match clip.filter(|clip| clip.len() == manifest.size) {
+            Some(clip) => {
+                held.file = Some(Arc::new(clip));
+                let meta = held.meta();
+                self.outbox.push(now.mono, ticket, meta);
+            }
+            None => self.file_lost(now, ticket, "no longer in the ring"),
+        }
+    }
+
+    /// An entry whose bytes are gone is let go and told.
+    pub(super) fn file_lost(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+        if let Some(Body::File(manifest)) = self.let_go(ticket) {
+            tracing::error!(file = manifest.name, %reason, "a file owed to the office is gone");
+            let data = json!({"event": manifest.event, "file": manifest.name, "reason": events::text(reason)});
+            self.event(now, kind::FILE_LOST, None, data);
+        }
+    }
+}
+
+/// What remains of a promise after a span that ended at a change of parameters.
+fn rest_of(owed: &Owed, span: &Span) -> Option<Owed> {
+    let last = span.fragments.last()?;
+    let end = last.start.at(last.start.mono.plus_micros(last.duration));
+    let range = match owed.range {
+        Range::Mono(boot, _, to) if end.mono < to => Range::Mono(boot, end.mono, to),
+        Range::Wall(_, to) if end.wall < to => Range::Wall(end.wall, to),
+        _ => return None,
+    };
+    Some(Owed { part: owed.part + 1, range, ..owed.clone() })
+}
