@@ -15,6 +15,8 @@ pub mod incidents;
 pub mod jobs;
 pub mod stop;
 pub mod ulid;
+#[cfg(test)]
+mod tests;
 pub mod wiring;
 
 use std::sync::Arc;
@@ -180,6 +182,7 @@ impl Agent {
         }
         self.tell_shed(now);
         self.tell_unrecorded(now);
+        out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         while self.connected
             && let Some(ticket) = self.outbox.next(now.mono)
@@ -401,7 +404,6 @@ impl Agent {
             UplinkNews::Counts(counts) => self.gauges.uplink = counts,
             UplinkNews::Closed => self.uplink_closed(now, out),
         }
-        out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
     }
 
     /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.

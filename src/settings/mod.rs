@@ -182,3 +182,57 @@ pub enum Protocol {
     /// MQTT 3.1.1.
     V311,
 }
+
+/// Settings for tests of rooms that need some.
+#[cfg(test)]
+pub(crate) fn test_settings() -> Settings {
+    Settings {
+        site: SiteId::parse("km-17").unwrap(),
+        camera: CameraSettings {
+            main_url: url::Url::parse("rtsp://127.0.0.1/main").unwrap(),
+            sub_url: None,
+            login: None,
+            audio: true,
+            transport: Transport::Tcp,
+            stall_after: 5_000_000,
+            reconnect_after: 15_000_000,
+        },
+        storage: StorageSettings {
+            dir: PathBuf::from("ring"),
+            require_mount: false,
+            budget: 64 << 20,
+            segment: 1 << 20,
+            journal_slots: 512,
+            still_slots: 8,
+            still_bytes: 64 << 10,
+            pin_quota: 50,
+        },
+        motion: MotionSettings {
+            enabled: true,
+            sensitivity: 5,
+            fps: 5.0,
+            zones: Vec::new(),
+            quiet_after: 5_000_000,
+            max_event: 120_000_000,
+            cooldown: 0,
+        },
+        clip: ClipSettings {
+            enabled: true,
+            snapshot: true,
+            pre_roll: 5_000_000,
+            post_roll: 5_000_000,
+            max_requested: 600_000_000,
+        },
+        uplink: UplinkSettings {
+            host: "127.0.0.1".into(),
+            port: 1883,
+            tls: None,
+            login: None,
+            protocol: Protocol::V5,
+            keep_alive: 30,
+            outbox_bytes: 64 << 20,
+            chunk: 64 << 10,
+            health_every: 60,
+        },
+    }
+}
