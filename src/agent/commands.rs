@@ -95,7 +95,7 @@ impl Agent {
             return Err("busy: too many clips in the making, ask again in a minute".into());
         }
         let range = Range::Wall(from, to);
-        self.begin_job(Owed { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range }, None, out);
+        self.begin_job(Owed { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 }, None, out);
         Ok(())
     }
 

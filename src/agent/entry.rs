@@ -88,6 +88,9 @@ pub struct Owed {
     /// The footage.
     #[serde(rename = "r")]
     pub range: Range,
+    /// Only records with a higher number: what earlier parts already hold.
+    #[serde(rename = "a", default)]
+    pub after: u64,
 }
 
 /// Which footage a clip shows.
@@ -127,7 +130,7 @@ pub(super) mod tests {
         let late = Stamp { mono: Mono(u64::MAX >> 12), wall: Wall(i64::MAX >> 10), quality: WallQuality::Camera };
         let open = Open { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
         let range = Range::Mono(Boot(u32::MAX), late.mono, late.mono);
-        let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range };
+        let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
         After { next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
     }
 

@@ -137,7 +137,7 @@ impl Agent {
 
     /// Promises the clip of an event if clips are wanted and few enough are in the making; says which for its end event.
     fn owe_clip(&mut self, event: &str, pin: Option<PinId>, range: Range, out: &mut Vec<Effect>) -> &'static str {
-        let owed = Owed { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range };
+        let owed = Owed { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
         let verdict = match self.settings.clip.enabled {
             false => "off",
             true if !self.jobs.has_room() => "shed",

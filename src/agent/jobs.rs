@@ -92,8 +92,8 @@ impl Agent {
     pub(super) fn begin_job(&mut self, owed: Owed, pin: Option<PinId>, out: &mut Vec<Effect>) {
         let pin = pin.unwrap_or_else(|| self.jobs.new_pin());
         let query = match owed.range {
-            Range::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to },
-            Range::Wall(from, to) => SpanQuery::Wall { from, to },
+            Range::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to, after: owed.after },
+            Range::Wall(from, to) => SpanQuery::Wall { from, to, after: owed.after },
         };
         let class = pin_class(owed.purpose);
         out.push(Effect::Storage(StorageOrder::Locate { pin, class, query }));
@@ -114,13 +114,14 @@ impl Agent {
         }
     }
 
-    /// Puts the clip together and sends it to be hashed. Footage beyond a change of parameters becomes another part.
+    /// Puts the clip together and sends it to be hashed. What cannot be in the same file becomes another part.
     fn hash(&mut self, job: Job, span: &Span, out: &mut Vec<Effect>) {
         let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, span);
         let file: SharedFile = Arc::new(Clip::assemble(span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
-        let rest = span.cut_by_layout.then(|| rest_of(&job.owed, span)).flatten();
+        let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
+        let rest = span.more.then(|| Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() });
         let step = Step::Hashed { manifest: Box::new(draft), file };
         self.jobs.making.push(Job { step, ..job });
         if let Some(owed) = rest.filter(|_| self.jobs.has_room()) {
@@ -184,16 +185,4 @@ impl Agent {
             self.event(now, kind::FILE_LOST, None, data);
         }
     }
-}
-
-/// What remains of a promise after a span that ended at a change of parameters.
-fn rest_of(owed: &Owed, span: &Span) -> Option<Owed> {
-    let last = span.fragments.last()?;
-    let end = last.start.at(last.start.mono.plus_micros(last.duration));
-    let range = match owed.range {
-        Range::Mono(boot, _, to) if end.mono < to => Range::Mono(boot, end.mono, to),
-        Range::Wall(_, to) if end.wall < to => Range::Wall(end.wall, to),
-        _ => return None,
-    };
-    Some(Owed { part: owed.part + 1, range, ..owed.clone() })
 }

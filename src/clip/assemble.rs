@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn clip(fragments: Vec<FragmentRef>) -> Clip {
-        let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), cut_by_layout: false };
+        let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), more: false };
         Clip::assemble(&span, b"{}", Arc::new(Footage))
     }
 

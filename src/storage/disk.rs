@@ -1,1 +1,272 @@
-//! Not written yet.
+//! ⇄ The card: the trait storage works through, and the real file system behind it.
+//!
+//! What belongs here: files of fixed length, reads, writes, flushes, and what the operating system says about them. What does
+//! not: what is in the files.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One of storage's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileId {
+    /// A segment of the ring.
+    Segment(u32),
+    /// The journal.
+    Journal,
+    /// The snapshots.
+    Stills,
+}
+
+impl FileId {
+    /// Its file name.
+    pub fn name(self) -> String {
+        match self {
+            FileId::Segment(index) => format!("seg-{index:05}.mp4"),
+            FileId::Journal => "journal.taimat".into(),
+            FileId::Stills => "stills.taimat".into(),
+        }
+    }
+
+    /// The file a name stands for; `None` for strangers.
+    pub fn parse(name: &str) -> Option<FileId> {
+        match name {
+            "journal.taimat" => Some(FileId::Journal),
+            "stills.taimat" => Some(FileId::Stills),
+            _ => {
+                let digits = name.strip_prefix("seg-")?.strip_suffix(".mp4")?;
+                let index = digits.parse().ok()?;
+                (FileId::Segment(index).name() == name).then_some(FileId::Segment(index))
+            }
+        }
+    }
+}
+
+/// What went wrong with the card.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {what} at byte {offset}: {reason}")]
+pub struct DiskFault {
+    /// File name.
+    pub file: String,
+    /// `read`, `write`, `flush`, `create`.
+    pub what: &'static str,
+    /// Where.
+    pub offset: u64,
+    /// The operating system's words.
+    pub reason: String,
+}
+
+/// Files of fixed length on something that may lose power. All methods may block; a `write` is durable only after the `sync`
+/// of its file that follows it.
+pub trait Disk: Send + Sync {
+    /// Files that are there and their lengths.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault>;
+    /// Makes a file of `len` zero bytes, all written, so that later writes overwrite allocated blocks. Durable when it returns.
+    ///
+    /// # Errors
+    /// When there is no room or the card refuses.
+    fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault>;
+    /// Reads exactly `len` bytes.
+    ///
+    /// # Errors
+    /// When the card refuses or the file ends before.
+    fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault>;
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault>;
+    /// Makes everything written to `file` durable (fdatasync).
+    ///
+    /// # Errors
+    /// When the card refuses: nothing written since the last flush can be trusted then.
+    fn sync(&self, file: FileId) -> Result<(), DiskFault>;
+    /// Bytes available to us on the file system.
+    fn available(&self) -> u64;
+}
+
+/// A directory on a real file system.
+pub struct RealDisk {
+    dir: PathBuf,
+    writable: bool,
+    open: Mutex<BTreeMap<FileId, Arc<File>>>,
+    /// Held while the ring is ours; the lock goes with the process, even when killed.
+    _lock: Option<File>,
+}
+
+/// Why a ring directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirFault {
+    /// The directory is missing or unusable.
+    #[error("ring directory {0}: {1}")]
+    Unusable(PathBuf, String),
+    /// It is on the root file system although it should be a mount of its own.
+    #[error(
+        "ring directory {0} lies on the root file system: is the card mounted? (storage.require_mount = false allows it on purpose)"
+    )]
+    NotMounted(PathBuf),
+    /// Another agent records into it.
+    #[error("ring directory {0} is in use by another taimat")]
+    InUse(PathBuf),
+}
+
+/// Zeros written at a time when a file is made.
+const ZEROS: usize = 1 << 20;
+
+impl RealDisk {
+    /// Opens `dir` for recording: makes it if its parent exists, and locks it against a second agent.
+    ///
+    /// # Errors
+    /// See [`DirFault`].
+    pub fn open(dir: &Path, require_mount: bool) -> Result<RealDisk, DirFault> {
+        let unusable = |error: io::Error| DirFault::Unusable(dir.to_owned(), error.to_string());
+        if !dir.exists() {
+            if require_mount && same_device(dir.parent().unwrap_or(dir), Path::new("/")).map_err(unusable)? {
+                return Err(DirFault::NotMounted(dir.to_owned()));
+            }
+            std::fs::create_dir(dir).map_err(unusable)?;
+        }
+        if require_mount && same_device(dir, Path::new("/")).map_err(unusable)? {
+            return Err(DirFault::NotMounted(dir.to_owned()));
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(RealDisk { dir: dir.to_owned(), writable: true, open: Mutex::default(), _lock: Some(lock) }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DirFault::InUse(dir.to_owned())),
+            Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// Opens `dir` for looking only; works beside a recording agent.
+    ///
+    /// # Errors
+    /// When it is not a directory.
+    pub fn look(dir: &Path) -> Result<RealDisk, DirFault> {
+        if !dir.is_dir() {
+            return Err(DirFault::Unusable(dir.to_owned(), "no such directory".into()));
+        }
+        Ok(RealDisk { dir: dir.to_owned(), writable: false, open: Mutex::default(), _lock: None })
+    }
+
+    fn file(&self, file: FileId) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = open.get(&file) {
+            return Ok(handle.clone());
+        }
+        let path = self.dir.join(file.name());
+        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).open(path)?);
+        // One file of the ring is written and a few are read at a time: handles of long ago only take memory.
+        if open.len() >= 64 {
+            open.clear();
+        }
+        open.insert(file, handle.clone());
+        Ok(handle)
+    }
+
+    fn fault(&self, file: FileId, what: &'static str, offset: u64) -> impl FnOnce(io::Error) -> DiskFault {
+        let file = self.dir.join(file.name()).display().to_string();
+        move |error| DiskFault { file, what, offset, reason: error.to_string() }
+    }
+
+    fn make(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let zeros = vec![0; ZEROS];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(ZEROS as u64);
+            file.write_all_at(&zeros[..n as usize], at)?;
+            at += n;
+        }
+        file.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn same_device(one: &Path, other: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(one)?.dev() == std::fs::metadata(other)?.dev())
+}
+
+impl Disk for RealDisk {
+    fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
+        let fault = |error: io::Error| DiskFault {
+            file: self.dir.display().to_string(),
+            what: "read",
+            offset: 0,
+            reason: error.to_string(),
+        };
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(fault)? {
+            let entry = entry.map_err(fault)?;
+            if let Some(file) = entry.file_name().to_str().and_then(FileId::parse) {
+                files.insert(file, entry.metadata().map_err(fault)?.len());
+            }
+        }
+        Ok(files)
+    }
+
+    fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
+        let path = self.dir.join(file.name());
+        self.make(&path, len).map_err(|error| {
+            // Half a file would look like a whole one of the wrong size at the next start.
+            let _ = std::fs::remove_file(&path);
+            self.fault(file, "create", 0)(error)
+        })
+    }
+
+    fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        let mut bytes = vec![0; len];
+        let read = self.file(file).and_then(|handle| handle.read_exact_at(&mut bytes, offset));
+        read.map(|()| bytes).map_err(self.fault(file, "read", offset))
+    }
+
+    fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let written = self.file(file).and_then(|handle| handle.write_all_at(bytes, offset));
+        written.map_err(self.fault(file, "write", offset))
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), DiskFault> {
+        let synced = self.file(file).and_then(|handle| handle.sync_data());
+        synced.map_err(self.fault(file, "flush", 0))
+    }
+
+    fn available(&self) -> u64 {
+        rustix::fs::statvfs(&self.dir).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_stands_for_one_file_only() {
+        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Stills] {
+            assert_eq!(FileId::parse(&file.name()), Some(file));
+        }
+        assert_eq!(FileId::parse("seg-1.mp4"), None);
+        assert_eq!(FileId::parse("seg-00001.mp4~"), None);
+    }
+
+    #[test]
+    fn a_second_agent_is_kept_out_and_a_looker_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = dir.path().join("ring");
+        let first = RealDisk::open(&ring, false).unwrap();
+        assert!(matches!(RealDisk::open(&ring, false), Err(DirFault::InUse(_))));
+        assert!(RealDisk::look(&ring).is_ok());
+        drop(first);
+        assert!(RealDisk::open(&ring, false).is_ok());
+    }
+
+    #[test]
+    fn a_missing_mount_is_refused_by_name() {
+        let error = RealDisk::open(Path::new("/taimat-test-not-mounted"), true).err().unwrap();
+        assert!(error.to_string().contains("/taimat-test-not-mounted") && error.to_string().contains("mounted"), "{error}");
+    }
+}

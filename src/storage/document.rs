@@ -1,1 +1,61 @@
-//! Not written yet.
+//! # The files on the card, byte by byte (format version 1)
+//!
+//! All integers are big-endian unless a box of ISO/IEC 14496-12 says otherwise. A *block* is 4096 bytes.
+//!
+//! ## Invariants
+//! 1. Files never change their length, and none is ever unlinked. Segment files are made one ahead of need until the budget is
+//!    reached, then recycled.
+//! 2. A write never touches a block that holds durable data: fragments begin on block boundaries.
+//! 3. A record is counted (`durable`) only after the flush that follows its write.
+//! 4. Record numbers are gap-free over the life of the ring; holes in *time* are gap records.
+//! 5. Every segment file is at every instant a playable fMP4 up to a tear.
+//! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
+//!
+//! ## `seg-NNNNN.mp4`: a segment
+//! ```text
+//! ftyp moov uuid(segment header) free(to the block boundary)
+//! { uuid(record) moof mdat free(to the block boundary) | uuid(gap record) free(to the block boundary) }*
+//! free(over the rest of the file)
+//! ```
+//! The last `free` header fills the block behind a fragment and is written in the fragment's own write. A tear leaves either
+//! the old `free` header (nothing happened) or a record whose checksum fails (recovery puts the `free` header back).
+//!
+//! ### Segment header: `uuid` box, extended type `taimat-segm-v1\0\0`
+//! ```text
+//! u16 version = 1   u16 reserved   u32 segment   u32 lap   u32 boot   u64 first record   [32] chain digest before it
+//! u64 mono µs   i64 wall µs   u8 clock quality   u8 tracks   u16 reserved   u64 segment bytes   u64 media µs
+//! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
+//!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
+//! u32 CRC-32C of everything in the box before it
+//! ```
+//!
+//! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v1\0\0`
+//! ```text
+//! u16 version = 1   u16 flags (1 key frame first, 2 gap record)   u32 lap   u64 number   u32 boot   u32 length
+//! u64 mono µs   i64 wall µs   u8 clock quality   u8 gap reason   u16 reserved   u32 payload bytes   u64 media µs   u64 duration µs
+//! u64 gap end mono   i64 gap end wall   u64 gap bytes
+//! [32] chain digest before   [32] SHA-256 of moof and mdat   u32 CRC-32C of the record before this field, then moof and mdat
+//! ```
+//! `length` counts from the start of the record's box to the end of its `mdat`, without padding. The chain digest of a record
+//! is [`crate::chain::link`] over its bytes from `version` to the content digest.
+//!
+//! ### Time in boxes
+//! `tfdt` counts on the ring's own media clock, which never goes back: it runs on over laps and starts, with true holes left
+//! open. The `moov` of each segment carries an edit list that begins at its first fragment, so that a player starts at 0.
+//! Decode times within a fragment are its presentation times sorted; composition offsets are signed (`trun` version 1), so
+//! streams with B-frames keep their order. A fragment begins only before a video frame later than every frame before it.
+//!
+//! ## `journal.taimat`: slots of one block, two copies
+//! Copy A at 0, copy B at [`super::journal::copy_b`]. A commit writes the slots of A, flushes, writes B, flushes. Of two valid
+//! copies the higher generation counts.
+//! ```text
+//! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 reserved   u16 length   u64 generation   u64 key   [length] bytes   0…
+//! u32 CRC-32C of the block before it
+//! ```
+//! Slot 0 holds the start record (key = boot, byte 0: 1 after an ordered stop), slots 1 to 3 the cells, the rest entries. The slot of the
+//! highest ticket is never reused, so the counters in it outlive its release.
+//!
+//! ## `stills.taimat`: slots for snapshots
+//! ```text
+//! "TMS1"   u32 length   u64 ticket   u32 CRC-32C of the bytes   u32 CRC-32C of the 20 bytes before   0… to 4096   [length] JPEG
+//! ```

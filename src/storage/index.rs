@@ -1,1 +1,67 @@
-//! Not written yet.
+//! What is in the ring, in memory: one line a segment. Fragments are found by walking a segment's records when somebody asks,
+//! so the index of 128 GB is a few thousand lines and needs only segment heads at start.
+//!
+//! What belongs here: the order of segments. What does not: reading them ([`super::walk`]), choosing victims ([`super::ring`]).
+
+use std::sync::Arc;
+
+use super::format::SegmentHead;
+use crate::units::Digest;
+
+/// One segment that holds footage.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// What it says of itself.
+    pub head: Arc<SegmentHead>,
+    /// Bytes of its padded head: where its first record lies.
+    pub head_len: u64,
+    /// Digest of its tracks.
+    pub layout: Digest,
+}
+
+/// All segments.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// In the order of their first record.
+    live: Vec<Segment>,
+    /// Files without footage, free to use, with the lap they were last used in.
+    blank: Vec<(u32, u32)>,
+}
+
+impl Index {
+    /// Adds a segment with footage.
+    pub fn add(&mut self, segment: Segment) {
+        let at = self.live.partition_point(|other| other.head.first_seq <= segment.head.first_seq);
+        self.live.insert(at, segment);
+    }
+
+    /// Adds a file without footage.
+    pub fn add_blank(&mut self, file: u32, lap: u32) {
+        self.blank.push((file, lap));
+    }
+
+    /// Takes a file without footage.
+    pub fn take_blank(&mut self) -> Option<(u32, u32)> {
+        self.blank.pop()
+    }
+
+    /// Number of files without footage.
+    pub fn blanks(&self) -> usize {
+        self.blank.len()
+    }
+
+    /// Takes the segment at `at` in the order out.
+    pub fn remove(&mut self, at: usize) -> Segment {
+        self.live.remove(at)
+    }
+
+    /// Segments with footage, oldest first.
+    pub fn live(&self) -> &[Segment] {
+        &self.live
+    }
+
+    /// Number of the last record of the segment at `at`; `newest` is the last of the ring.
+    pub fn last_seq(&self, at: usize, newest: u64) -> u64 {
+        self.live.get(at + 1).map_or(newest, |next| next.head.first_seq.saturating_sub(1))
+    }
+}

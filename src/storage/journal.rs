@@ -1,4 +1,308 @@
-//! Not written yet.
+//! The journal: fixed slots of one block, two copies far apart, highest valid generation wins ([`super::document`]).
+//!
+//! What belongs here: slots, commits, recovery of slots. What does not: what the bytes in a slot mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Cell;
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::BLOCK;
+use crate::units::{Boot, Ticket};
 
 /// Bytes of one entry at most.
 pub const ENTRY_MAX: usize = 3840;
+/// The copies lie at least this far apart: the erase block of a card is up to 4 MiB, and a cut while one is rewritten may take
+/// the whole of it.
+const APART: u64 = 4 << 20;
+/// Slots in front of the entries: the start record and three cells.
+const RESERVED: usize = 4;
+
+const FREE: u8 = 0;
+const ENTRY: u8 = 1;
+const CELL: u8 = 2;
+const START: u8 = 3;
+
+/// Where copy B begins in a journal of `slots` slots.
+pub fn copy_b(slots: u64) -> u64 {
+    (slots * BLOCK).max(APART)
+}
+
+/// The number of slots in a journal file of `len` bytes.
+fn slots_of(len: u64) -> u64 {
+    if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
+}
+
+/// What a slot holds.
+#[derive(Debug, Clone, PartialEq)]
+struct Slot {
+    kind: u8,
+    generation: u64,
+    key: u64,
+    bytes: Vec<u8>,
+}
+
+impl Slot {
+    fn encode(&self) -> Vec<u8> {
+        let mut block = Vec::with_capacity(BLOCK as usize);
+        block.extend(b"TMJ1");
+        block.extend([self.kind, 0]);
+        block.extend((self.bytes.len() as u16).to_be_bytes());
+        block.extend(self.generation.to_be_bytes());
+        block.extend(self.key.to_be_bytes());
+        block.extend(&self.bytes);
+        block.resize(BLOCK as usize - 4, 0);
+        let crc = crc32c::crc32c(&block);
+        block.extend(crc.to_be_bytes());
+        block
+    }
+
+    fn decode(block: &[u8]) -> Option<Slot> {
+        let (covered, stored) = block.split_at_checked(BLOCK as usize - 4)?;
+        if covered[..4] != *b"TMJ1" || crc32c::crc32c(covered).to_be_bytes() != stored {
+            return None;
+        }
+        let len = u16::from_be_bytes([covered[6], covered[7]]) as usize;
+        let generation = u64::from_be_bytes(covered[8..16].try_into().ok()?);
+        let key = u64::from_be_bytes(covered[16..24].try_into().ok()?);
+        Some(Slot { kind: covered[4], generation, key, bytes: covered.get(24..24 + len)?.to_vec() })
+    }
+}
+
+/// What a journal held at start.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The last start, 0 before the first.
+    pub boot: Boot,
+    /// It ended in order.
+    pub clean: bool,
+    /// Entries not released, by ticket.
+    pub entries: Vec<(Ticket, Vec<u8>)>,
+    /// The entry of the highest ticket ever.
+    pub newest: Option<(Ticket, Vec<u8>)>,
+    /// The cells.
+    pub cells: Vec<(Cell, Vec<u8>)>,
+    /// Slots of which both copies are damaged, not merely empty.
+    pub damaged: u32,
+}
+
+/// The journal.
+pub struct Journal {
+    disk: Arc<dyn Disk>,
+    slots: usize,
+    generation: u64,
+    boot: Boot,
+    by_ticket: BTreeMap<Ticket, usize>,
+    free: BTreeSet<usize>,
+    newest: Option<(Ticket, usize)>,
+    /// Where the search for a free slot goes on: all slots wear alike.
+    next: usize,
+    /// Released slots whose tombstone is not yet written.
+    released: BTreeSet<usize>,
+    /// Bytes and flushes, for the counters.
+    pub written: (u64, u64),
+}
+
+impl Journal {
+    /// Opens the journal, making one of `slots` slots when there is none; an existing one keeps its size.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn open(disk: Arc<dyn Disk>, slots: u32, existing: Option<u64>) -> Result<(Journal, Kept), DiskFault> {
+        let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
+            Some(slots) => slots as usize,
+            None => {
+                let slots = (slots as usize).max(RESERVED + 2);
+                disk.create(FileId::Journal, copy_b(slots as u64) + slots as u64 * BLOCK)?;
+                slots
+            }
+        };
+        let mut journal = Journal {
+            disk,
+            slots,
+            generation: 0,
+            boot: Boot(0),
+            by_ticket: BTreeMap::new(),
+            free: (RESERVED..slots).collect(),
+            newest: None,
+            next: RESERVED,
+            released: BTreeSet::new(),
+            written: (0, 0),
+        };
+        let kept = journal.read()?;
+        Ok((journal, kept))
+    }
+
+    fn read(&mut self) -> Result<Kept, DiskFault> {
+        let len = self.slots * BLOCK as usize;
+        let a = self.disk.read(FileId::Journal, 0, len)?;
+        let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64), len)?;
+        let mut kept = Kept::default();
+        for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+            let newer = [Slot::decode(a), Slot::decode(b)].into_iter().flatten().max_by_key(|slot| slot.generation);
+            let Some(slot) = newer else {
+                kept.damaged += u32::from(a.iter().chain(b).any(|byte| *byte != 0));
+                continue;
+            };
+            self.generation = self.generation.max(slot.generation);
+            self.keep(at, slot, &mut kept);
+        }
+        self.boot = kept.boot;
+        kept.entries.sort_by_key(|(ticket, _)| *ticket);
+        Ok(kept)
+    }
+
+    fn keep(&mut self, at: usize, slot: Slot, kept: &mut Kept) {
+        let ticket = Ticket(slot.key);
+        match slot.kind {
+            START => (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1)),
+            CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
+            ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
+                if kept.newest.as_ref().is_none_or(|(newest, _)| *newest < ticket) {
+                    kept.newest = Some((ticket, slot.bytes.clone()));
+                    self.newest = Some((ticket, at));
+                }
+                if slot.kind == ENTRY {
+                    self.free.remove(&at);
+                    self.by_ticket.insert(ticket, at);
+                    kept.entries.push((ticket, slot.bytes));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins the next start of the agent.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn begin(&mut self) -> Result<Boot, DiskFault> {
+        self.boot = Boot(self.boot.0 + 1);
+        self.commit(vec![(0, START, u64::from(self.boot.0), vec![0])])?;
+        Ok(self.boot)
+    }
+
+    /// Records an ordered stop.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn end(&mut self) -> Result<(), DiskFault> {
+        self.commit(vec![(0, START, u64::from(self.boot.0), vec![1])])
+    }
+
+    /// Stores an entry; when this returns `Ok` it survives a power cut.
+    ///
+    /// # Errors
+    /// Says why when it is too large, every slot is taken or the card refuses.
+    pub fn enqueue(&mut self, ticket: Ticket, bytes: Vec<u8>) -> Result<(), String> {
+        if bytes.len() > ENTRY_MAX {
+            return Err(format!("an entry of {} bytes is larger than {ENTRY_MAX}", bytes.len()));
+        }
+        let newest = self.newest.map(|(_, slot)| slot);
+        let usable = |slot: &&usize| Some(**slot) != newest;
+        let after = self.free.range(self.next..).find(usable);
+        let Some(slot) = after.or_else(|| self.free.iter().find(usable)).copied() else {
+            return Err(format!("all {} slots of the journal are taken", self.slots - RESERVED));
+        };
+        self.next = slot + 1;
+        self.commit(vec![(slot, ENTRY, ticket.0, bytes)]).map_err(|fault| fault.to_string())?;
+        self.free.remove(&slot);
+        self.released.remove(&slot);
+        self.by_ticket.insert(ticket, slot);
+        self.newest = Some((ticket, slot));
+        Ok(())
+    }
+
+    /// Forgets an entry; its tombstone is written with a later commit.
+    pub fn release(&mut self, ticket: Ticket) {
+        if let Some(slot) = self.by_ticket.remove(&ticket) {
+            self.free.insert(slot);
+            self.released.insert(slot);
+        }
+    }
+
+    /// Stores a cell.
+    ///
+    /// # Errors
+    /// Says why when it is too large or the card refuses.
+    pub fn save(&mut self, cell: Cell, bytes: Vec<u8>) -> Result<(), String> {
+        if bytes.len() > ENTRY_MAX {
+            return Err(format!("a cell of {} bytes is larger than {ENTRY_MAX}", bytes.len()));
+        }
+        self.commit(vec![(cell as usize, CELL, cell as u64, bytes)]).map_err(|fault| fault.to_string())
+    }
+
+    /// Writes the tombstones of released entries, when there are any and nothing else is to do.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn tidy(&mut self) -> Result<(), DiskFault> {
+        if self.released.is_empty() { Ok(()) } else { self.commit(Vec::new()) }
+    }
+
+    /// Writes slots and waiting tombstones: all of copy A, a flush, all of copy B, a flush.
+    fn commit(&mut self, writes: Vec<(usize, u8, u64, Vec<u8>)>) -> Result<(), DiskFault> {
+        let mut blocks = BTreeMap::new();
+        let released = std::mem::take(&mut self.released);
+        for slot in released.into_iter().filter(|slot| writes.iter().all(|(at, ..)| at != slot)) {
+            let tombstone = self.tombstone(slot)?;
+            blocks.insert(slot, tombstone);
+        }
+        for (slot, kind, key, bytes) in writes {
+            blocks.insert(slot, Slot { kind, generation: 0, key, bytes });
+        }
+        for slot in blocks.values_mut() {
+            self.generation += 1;
+            slot.generation = self.generation;
+        }
+        for base in [0, copy_b(self.slots as u64)] {
+            for (at, slot) in &blocks {
+                self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &slot.encode())?;
+                self.written.0 += BLOCK;
+            }
+            self.written.1 += 1;
+            self.disk.sync(FileId::Journal)?;
+        }
+        Ok(())
+    }
+
+    /// A free slot; the one of the highest ticket keeps its bytes, which carry the counters on.
+    fn tombstone(&self, slot: usize) -> Result<Slot, DiskFault> {
+        match self.newest {
+            Some((ticket, newest)) if newest == slot => {
+                let block = self.disk.read(FileId::Journal, slot as u64 * BLOCK, BLOCK as usize)?;
+                let bytes = Slot::decode(&block).map(|kept| kept.bytes).unwrap_or_default();
+                Ok(Slot { kind: FREE, generation: 0, key: ticket.0, bytes })
+            }
+            _ => Ok(Slot { kind: FREE, generation: 0, key: 0, bytes: Vec::new() }),
+        }
+    }
+}
+
+fn cell_of(key: u64) -> Option<Cell> {
+    [Cell::Configuration].into_iter().find(|cell| *cell as u64 == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_slot_are_pinned() {
+        let slot = Slot { kind: ENTRY, generation: 2, key: 3, bytes: b"hi".to_vec() };
+        let block = slot.encode();
+        assert_eq!(&block[..26], b"TMJ1\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03hi");
+        assert_eq!(block.len(), 4096);
+        assert_eq!(Slot::decode(&block), Some(slot));
+        let mut damaged = block;
+        damaged[3000] = 1;
+        assert_eq!(Slot::decode(&damaged), None);
+    }
+
+    #[test]
+    fn the_number_of_slots_is_read_back_from_the_length() {
+        for slots in [6, 100, 1024, 4096] {
+            assert_eq!(slots_of(copy_b(slots) + slots * BLOCK), slots);
+        }
+    }
+}

@@ -1,10 +1,10 @@
 //! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
 //!
 //! * [`document`]: the on-disk format, byte by byte; the other files implement it.
-//! * [`format`]: encode and decode records, headers, boxes.
-//! * [`index`]: what is in the ring, in memory.
+//! * [`format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
+//! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage.
 //! * [`recovery`]: the decision table for what is found after a power cut.
-//! * [`ring`]: append, recycle, pin, evict.
+//! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept.
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
@@ -12,16 +12,21 @@
 //!
 //! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
 
+pub mod boxes;
 pub mod disk;
 pub mod document;
 pub mod engine;
 pub mod format;
+pub mod fragment;
 pub mod index;
 pub mod journal;
+pub mod locate;
+pub mod pins;
 pub mod recovery;
 pub mod ring;
 pub mod stills;
 pub mod thread;
+pub mod walk;
 
 use std::sync::Arc;
 
@@ -91,6 +96,13 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// The reason a stored byte stands for.
+    pub fn from_byte(byte: u8) -> Option<GapReason> {
+        use GapReason::*;
+        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped];
+        all.into_iter().find(|reason| *reason as u8 == byte)
+    }
+
     /// The word used in payloads and tables.
     pub fn word(self) -> &'static str {
         match self {
@@ -116,6 +128,8 @@ pub enum SpanQuery {
         from: Mono,
         /// Last moment.
         to: Mono,
+        /// Only records with a higher number: how the rest of a query that was cut is asked for. 0 for all.
+        after: u64,
     },
     /// By wall time; extended back to the key frame at or before `from`.
     Wall {
@@ -123,6 +137,8 @@ pub enum SpanQuery {
         from: Wall,
         /// Last moment.
         to: Wall,
+        /// Only records with a higher number, as above.
+        after: u64,
     },
     /// Exactly these records, e.g. after a restart.
     Seq {
@@ -142,8 +158,9 @@ pub struct Span {
     pub tracks: Vec<Arc<TrackParams>>,
     /// Holes inside.
     pub gaps: Vec<Gap>,
-    /// True when the query reached further but the track layout changed: ask again from the end of this span.
-    pub cut_by_layout: bool,
+    /// True when the query reached further but a file cannot go on here: the track layout changed, or the clock was set back
+    /// and the same wall time comes again. Ask again with `after` = the last record of this span.
+    pub more: bool,
 }
 
 /// Name of a pin, the agent's own number.
@@ -219,10 +236,8 @@ pub enum StorageOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cell {
-    /// Events that are open: what must be closed after a power cut.
-    OpenEvents = 1,
     /// Phases of a configuration change.
-    Configuration = 2,
+    Configuration = 1,
 }
 
 /// What storage tells the agent.

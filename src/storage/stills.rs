@@ -1,1 +1,115 @@
-//! Not written yet.
+//! Snapshots that wait for the office: fixed slots, found by ticket ([`super::document`]).
+//!
+//! What belongs here: slots of JPEGs. What does not: JPEG itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ReadFault;
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::BLOCK;
+use crate::units::Ticket;
+
+/// Slots and their size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Number of slots.
+    pub slots: u32,
+    /// Bytes of a slot, header and all: a multiple of a block.
+    pub bytes: u64,
+}
+
+/// The header of a slot: ticket, length, checksum of the data.
+fn header(ticket: Ticket, data: &[u8]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(BLOCK as usize);
+    block.extend(b"TMS1");
+    block.extend((data.len() as u32).to_be_bytes());
+    block.extend(ticket.0.to_be_bytes());
+    block.extend(crc32c::crc32c(data).to_be_bytes());
+    let crc = crc32c::crc32c(&block);
+    block.extend(crc.to_be_bytes());
+    block.resize(BLOCK as usize, 0);
+    block
+}
+
+/// Ticket, length and checksum of the data from a header block.
+fn parse(block: &[u8]) -> Option<(Ticket, usize, u32)> {
+    let field = |at: usize| Some(u32::from_be_bytes(block.get(at..at + 4)?.try_into().ok()?));
+    let whole = block.get(..4)? == b"TMS1" && crc32c::crc32c(block.get(..20)?) == field(20)?;
+    let ticket = Ticket(u64::from_be_bytes(block.get(8..16)?.try_into().ok()?));
+    whole.then_some((ticket, field(4)? as usize, field(16)?))
+}
+
+/// The snapshot slots.
+pub struct Stills {
+    disk: Arc<dyn Disk>,
+    geometry: Geometry,
+    used: BTreeMap<Ticket, u32>,
+}
+
+impl Stills {
+    /// Opens the slots, making them when there are none or their size has changed; snapshots of `live` tickets are kept.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn open(disk: Arc<dyn Disk>, geometry: Geometry, existing: Option<u64>, live: &[Ticket]) -> Result<Stills, DiskFault> {
+        let size = u64::from(geometry.slots) * geometry.bytes;
+        let mut stills = Stills { disk, geometry, used: BTreeMap::new() };
+        if existing != Some(size) {
+            stills.disk.create(FileId::Stills, size)?;
+            return Ok(stills);
+        }
+        for slot in 0..geometry.slots {
+            let block = stills.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, 24)?;
+            if let Some((ticket, ..)) = parse(&block).filter(|(ticket, ..)| live.contains(ticket)) {
+                stills.used.insert(ticket, slot);
+            }
+        }
+        Ok(stills)
+    }
+
+    /// Stores a snapshot; durable when this returns `Ok`.
+    ///
+    /// # Errors
+    /// Says why when it is too large, all slots are taken, or the card refuses.
+    pub fn store(&mut self, ticket: Ticket, jpeg: &[u8]) -> Result<u64, String> {
+        let Geometry { slots, bytes } = self.geometry;
+        if jpeg.len() as u64 + BLOCK > bytes {
+            return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
+        }
+        let Some(slot) = (0..slots).find(|slot| self.used.values().all(|used| used != slot)) else {
+            return Err(format!("all {slots} snapshot slots are taken"));
+        };
+        let mut block = header(ticket, jpeg);
+        block.extend_from_slice(jpeg);
+        let at = u64::from(slot) * bytes;
+        let written = self.disk.write(FileId::Stills, at, &block).and_then(|()| self.disk.sync(FileId::Stills));
+        written.map_err(|fault| fault.to_string())?;
+        self.used.insert(ticket, slot);
+        Ok(block.len() as u64)
+    }
+
+    /// Frees the slot of a ticket.
+    pub fn free(&mut self, ticket: Ticket) {
+        self.used.remove(&ticket);
+    }
+}
+
+/// Reads the snapshot of a ticket.
+///
+/// # Errors
+/// When it is gone, damaged or the card refuses.
+pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
+    let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
+    for slot in 0..geometry.slots {
+        let at = u64::from(slot) * geometry.bytes;
+        let found = parse(&disk.read(FileId::Stills, at, 24).map_err(io)?);
+        let Some((_, len, crc)) = found.filter(|(of, len, _)| *of == ticket && *len as u64 + BLOCK <= geometry.bytes) else {
+            continue;
+        };
+        let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;
+        let name = || format!("{} slot {slot}", FileId::Stills.name());
+        return if crc32c::crc32c(&jpeg) == crc { Ok(jpeg) } else { Err(ReadFault::Damaged(name())) };
+    }
+    Err(ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0)))
+}

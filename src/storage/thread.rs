@@ -1,1 +1,110 @@
-//! Not written yet.
+//! ⇄ The storage thread, and the reader other threads use.
+//!
+//! What belongs here: the loop around [`Engine`], reading fragments and snapshots for clips. What does not: any decision.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::disk::{Disk, FileId, RealDisk};
+use super::engine::{Engine, still_geometry};
+use super::format::Record;
+use super::stills::{self, Geometry};
+use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
+use crate::clock::Clock;
+use crate::lane::{Item, LaneReceiver};
+use crate::settings::StorageSettings;
+use crate::units::Ticket;
+
+/// How often the engine hears that time passes while nothing comes.
+const IDLE: Duration = Duration::from_millis(200);
+/// Fragments between two such hearings while frames come without a pause.
+const BUSY: u32 = 32;
+
+/// Reads footage from any thread, checking that it is still what was pinned.
+pub struct Reader {
+    disk: Arc<dyn Disk>,
+    stills: Geometry,
+}
+
+impl Reader {
+    /// A reader of what `disk` holds.
+    pub fn new(disk: Arc<dyn Disk>, settings: &StorageSettings) -> Reader {
+        Reader { disk, stills: still_geometry(settings) }
+    }
+}
+
+impl FootageReader for Reader {
+    fn fragment(&self, fragment: &FragmentRef) -> Result<Vec<u8>, ReadFault> {
+        let file = FileId::Segment(fragment.segment);
+        let place = || format!("{} offset {} record {}", file.name(), fragment.offset, fragment.seq);
+        let bytes =
+            self.disk.read(file, fragment.offset, fragment.len as usize).map_err(|fault| ReadFault::Io(fault.to_string()))?;
+        let Some(record) = Record::decode(&bytes) else {
+            return Err(ReadFault::Gone(place()));
+        };
+        if (record.seq, record.lap, record.len) != (fragment.seq, fragment.lap, fragment.len) {
+            return Err(ReadFault::Gone(place()));
+        }
+        if record.intact(&bytes) { Ok(bytes) } else { Err(ReadFault::Damaged(place())) }
+    }
+
+    fn still(&self, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
+        stills::read(self.disk.as_ref(), self.stills, ticket)
+    }
+}
+
+/// Opens the ring and starts the thread. It ends after [`StorageOrder::Stop`] or when every sender of the lane is gone.
+///
+/// # Errors
+/// When the directory or the card cannot be used; says what to do about it.
+pub fn start(
+    settings: &StorageSettings,
+    clock: Arc<dyn Clock>,
+    mut lane: LaneReceiver<StorageOrder>,
+    news: impl Fn(StorageNews) + Send + 'static,
+) -> anyhow::Result<(JoinHandle<()>, Reader)> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&settings.dir, settings.require_mount)?);
+    let begun = Instant::now();
+    let opened = Engine::open(disk.clone(), settings, clock.now());
+    let (mut engine, mut first) = opened.with_context(|| in_dir(&settings.dir))?;
+    if let Some(StorageNews::Started(found)) = first.first_mut() {
+        found.took = begun.elapsed().as_micros() as u64;
+    }
+    let reader = Reader::new(disk, settings);
+    let work = move || {
+        first.into_iter().for_each(&news);
+        let mut busy = 0;
+        let mut out = Vec::new();
+        loop {
+            let item = lane.next(IDLE);
+            busy += 1;
+            let quiet = matches!(item, Item::Quiet);
+            match item {
+                Item::Frame(frame) => engine.frame(&frame, &mut out),
+                Item::Order(order) => engine.order(clock.now(), order, &mut out),
+                Item::Skipped(skip) => engine.skipped(skip, &mut out),
+                Item::Quiet => {}
+                Item::Closed => engine.order(clock.now(), StorageOrder::Stop, &mut out),
+            }
+            if quiet || busy >= BUSY {
+                busy = 0;
+                engine.idle(clock.now(), &mut out);
+            }
+            let stopped = out.contains(&StorageNews::Stopped);
+            out.drain(..).for_each(&news);
+            if stopped {
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("storage".into()).spawn(work)?;
+    Ok((thread, reader))
+}
+
+fn in_dir(dir: &Path) -> String {
+    format!("ring directory {}", dir.display())
+}

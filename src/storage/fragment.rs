@@ -1,0 +1,254 @@
+//! Frames → one fragment: decode times, composition offsets, `moof` and `mdat`.
+//!
+//! What belongs here: when a fragment ends and what is in it, pure. What does not: numbering it, writing it.
+
+use std::sync::Arc;
+
+use super::boxes::{Run, Sample, moof};
+use super::format::ticks;
+use crate::camera::{Frame, TrackKind, TrackParams};
+use crate::units::Stamp;
+
+/// Microseconds of video in one fragment at most: what a power cut may cost (promise P1).
+pub const FRAGMENT_MAX: i64 = 1_000_000;
+/// Frames in one fragment at most: 1 s of 120 fps video with 50 audio frames, twice over. Bounds the `moof`.
+const FRAMES_MAX: usize = 512;
+
+/// Where a run of media time lies on the ring's media clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// The run.
+    pub run: u32,
+    /// Presentation time that was its first, microseconds.
+    pub pts: i64,
+    /// The same moment on the media clock, microseconds.
+    pub media: u64,
+}
+
+impl Anchor {
+    /// A presentation time of this run on the media clock, in ticks of its track.
+    fn tick(&self, frame: &Frame) -> u64 {
+        let scale = frame.params.timescale;
+        let base = ticks(self.media, scale) as i64;
+        let origin = (i128::from(self.pts) * i128::from(scale) / 1_000_000) as i64;
+        (base + frame.pts - origin).max(0) as u64
+    }
+}
+
+/// Frames gathered for the next fragment; the first is a video frame.
+#[derive(Debug, Default)]
+pub struct Gathering {
+    frames: Vec<Arc<Frame>>,
+    /// Highest video presentation time, ticks.
+    latest: i64,
+    bytes: usize,
+}
+
+/// A fragment ready to be numbered and written.
+#[derive(Debug)]
+pub struct Fragment {
+    /// `moof` and `mdat`.
+    pub content: Vec<u8>,
+    /// When its first picture was taken.
+    pub start: Stamp,
+    /// Starts with a key frame.
+    pub key: bool,
+    /// On the media clock, microseconds.
+    pub media: u64,
+    /// Microseconds.
+    pub duration: u64,
+    /// Sample bytes.
+    pub payload: u32,
+    /// Frames in it.
+    pub frames: u32,
+    /// Packets lost before any of its frames.
+    pub lost: u32,
+}
+
+impl Gathering {
+    /// True when nothing is gathered.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The first frame.
+    pub fn first(&self) -> Option<&Arc<Frame>> {
+        self.frames.first()
+    }
+
+    /// The last frame.
+    pub fn last(&self) -> Option<&Arc<Frame>> {
+        self.frames.last()
+    }
+
+    /// Sample bytes gathered.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The tracks in it, video first.
+    pub fn tracks(&self) -> Vec<Arc<TrackParams>> {
+        let of = |kind| self.frames.iter().find(|frame| frame.kind() == kind).map(|frame| frame.params.clone());
+        [of(TrackKind::Video), of(TrackKind::Audio)].into_iter().flatten().collect()
+    }
+
+    /// True when `frame` must begin the next fragment: another run or layout, no room, or it is a video frame where the
+    /// fragment may end (later than every frame so far, so that no B-frame is torn from its neighbours) and should (key frame,
+    /// or a second is full).
+    pub fn ends_before(&self, frame: &Frame, room: usize) -> bool {
+        let Some(first) = self.frames.first() else {
+            return false;
+        };
+        let must = frame.run != first.run
+            || self.bytes + frame.data.len() > room
+            || self.frames.len() >= FRAMES_MAX
+            || self.frames.iter().any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest);
+        let full = frame.pts_micros() - first.pts_micros() >= FRAGMENT_MAX;
+        must || frame.kind() == TrackKind::Video && frame.pts > self.latest && (frame.key || full)
+    }
+
+    /// Takes a frame; the caller has asked [`Gathering::ends_before`].
+    pub fn push(&mut self, frame: Arc<Frame>) {
+        if frame.kind() == TrackKind::Video {
+            self.latest = if self.frames.is_empty() { frame.pts } else { self.latest.max(frame.pts) };
+        }
+        self.bytes += frame.data.len();
+        self.frames.push(frame);
+    }
+
+    /// Makes the fragment and begins anew. `next` is the video frame behind it, where there is one of the same run: it tells
+    /// how long the last sample lasts. `layout` is the segment's tracks, which give the track numbers.
+    pub fn finish(
+        &mut self,
+        anchor: &Anchor,
+        next: Option<&Frame>,
+        layout: &[Arc<TrackParams>],
+        number: u32,
+    ) -> Option<Fragment> {
+        let frames = std::mem::take(&mut self.frames);
+        self.bytes = 0;
+        let first = frames.first()?.clone();
+        let runs: Vec<Run> = layout
+            .iter()
+            .enumerate()
+            .filter_map(|(track, params)| run(track as u32 + 1, params, &frames, anchor, next))
+            .collect();
+        let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
+        let mut content = moof(number, &runs);
+        content.reserve(payload + 8);
+        content.extend((payload as u32 + 8).to_be_bytes());
+        content.extend(b"mdat");
+        for params in layout {
+            for frame in frames.iter().filter(|frame| frame.kind() == params.kind) {
+                content.extend_from_slice(&frame.data);
+            }
+        }
+        let scale = u64::from(first.params.timescale.max(1));
+        let video = runs.first()?;
+        let length: u64 = video.samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        Some(Fragment {
+            content,
+            start: first.at,
+            key: first.key,
+            media: video.start * 1_000_000 / scale,
+            duration: length * 1_000_000 / scale,
+            payload: payload as u32,
+            frames: frames.len() as u32,
+            lost: frames.iter().map(|frame| frame.lost).sum(),
+        })
+    }
+}
+
+/// The samples of one track. Decode times are the presentation times sorted: a valid order for every stream whose fragments end
+/// only where all earlier pictures have been shown.
+fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>) -> Option<Run> {
+    let mine: Vec<&Arc<Frame>> = frames.iter().filter(|frame| frame.kind() == params.kind).collect();
+    let shown: Vec<u64> = mine.iter().map(|frame| anchor.tick(frame)).collect();
+    let mut decoded = shown.clone();
+    decoded.sort_unstable();
+    let after = next.filter(|next| next.kind() == params.kind).map(|next| anchor.tick(next));
+    let usual = decoded.windows(2).map(|pair| pair[1] - pair[0]).next_back();
+    let end = after.unwrap_or_else(|| decoded.last().copied().unwrap_or(0) + usual.unwrap_or(u64::from(params.timescale) / 25));
+    let samples = mine.iter().enumerate().map(|(i, frame)| Sample {
+        duration: decoded.get(i + 1).copied().unwrap_or(end).saturating_sub(decoded[i]) as u32,
+        size: frame.data.len() as u32,
+        sync: frame.key,
+        offset: (shown[i] as i64 - decoded[i] as i64) as i32,
+    });
+    Some(Run { track, start: *decoded.first()?, samples: samples.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::tests::video;
+    use super::*;
+    use crate::camera::Role;
+    use crate::units::{Mono, Stamp};
+
+    fn frame(pts_ms: i64, key: bool) -> Arc<Frame> {
+        let at = Stamp { mono: Mono(pts_ms as u64 * 1000), ..Stamp::default() };
+        let data = vec![7; 10].into();
+        Arc::new(Frame { role: Role::Main, params: video(1), data, key, pts: pts_ms * 90, run: 1, at, lost: 0 })
+    }
+
+    /// The fragments a stream of (milliseconds, key) is cut into, as the times of their first frames.
+    fn cuts(stream: &[(i64, bool)]) -> Vec<i64> {
+        let mut gathering = Gathering::default();
+        let mut starts = Vec::new();
+        for (pts, key) in stream {
+            let next = frame(*pts, *key);
+            if gathering.is_empty() || gathering.ends_before(&next, 1 << 20) {
+                starts.push(*pts);
+                gathering = Gathering::default();
+            }
+            gathering.push(next);
+        }
+        starts
+    }
+
+    #[test]
+    fn a_fragment_ends_before_a_key_frame_or_after_a_second() {
+        let stream: Vec<_> = (0..100).map(|i| (i * 40, i % 38 == 0)).collect();
+        assert_eq!(cuts(&stream), [0, 1000, 1520, 2520, 3040]);
+    }
+
+    #[test]
+    fn b_frames_are_never_torn_from_the_pictures_they_need() {
+        // Decode order of an IBBP stream: after one second the next P may begin a fragment, a B may not.
+        let stream: Vec<_> = (0..20).flat_map(|i| [(i * 120 + 80, i == 0), (i * 120, false), (i * 120 + 40, false)]).collect();
+        for start in cuts(&stream) {
+            assert_eq!(start % 120, 80, "a fragment begins with the B-frame at {start} ms");
+        }
+    }
+
+    #[test]
+    fn composition_offsets_put_b_frames_back_in_order() {
+        let mut gathering = Gathering::default();
+        for (pts, key) in [(80, true), (0, false), (40, false), (200, false), (120, false), (160, false)] {
+            gathering.push(frame(pts, key));
+        }
+        let anchor = Anchor { run: 1, pts: 0, media: 0 };
+        let video = run(1, &video(1), &gathering.frames, &anchor, Some(&frame(320, false))).unwrap();
+        let shown: Vec<i64> = video
+            .samples
+            .iter()
+            .scan(0, |at, sample| {
+                let shown = *at + i64::from(sample.offset);
+                *at += i64::from(sample.duration);
+                Some(shown / 90)
+            })
+            .collect();
+        assert_eq!(shown, [80, 0, 40, 200, 120, 160]);
+    }
+
+    #[test]
+    fn media_time_goes_on_where_the_anchor_puts_it() {
+        let mut gathering = Gathering::default();
+        gathering.push(frame(5000, true));
+        gathering.push(frame(5040, false));
+        let anchor = Anchor { run: 1, pts: 4_000_000, media: 70_000_000 };
+        let fragment = gathering.finish(&anchor, Some(&frame(5080, false)), &[video(1)], 1).unwrap();
+        assert_eq!((fragment.media, fragment.duration, fragment.key), (71_000_000, 80_000, true));
+        assert!(gathering.is_empty());
+    }
+}
