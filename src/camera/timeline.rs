@@ -1,1 +1,198 @@
-//! To be filled.
+//! RTP media time → our clocks. Arrival times jitter with the network, media time does not; but nobody knows where media time
+//! begins, and cameras lie about it. So: the earliest arrivals relative to media time anchor it, slowly corrected for drift.
+//!
+//! What belongs here: that mapping, pure. What does not: RTP, sessions.
+
+use crate::units::{Mono, Stamp};
+
+/// A step of media time larger than this against what arrival allows is an outlier, microseconds.
+const JUMP: i64 = 5_000_000;
+/// Outliers in a row that are a new timeline rather than damage.
+const JUMPS_MAX: u32 = 3;
+/// The anchor may move this much against media time: 500 ppm covers every crystal; more is not drift.
+const DRIFT_PPM: i64 = 500;
+/// Microseconds after the begin of a run in which the anchor follows earlier arrivals at once: cameras burst up to 5 s of
+/// pre-buffer on connect, and the burst is not drift.
+const SETTLE: i64 = 6_000_000;
+/// Microseconds over which the earliest arrival is looked for: long enough to contain a moment without queueing.
+const WINDOW: i64 = 20_000_000;
+/// What a re-stamped access unit is moved on by, microseconds: one frame at 25 fps.
+const STEP: i64 = 40_000;
+
+/// Where a frame lies in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// On our clocks.
+    pub at: Stamp,
+    /// Presentation time to use, microseconds; differs from the camera's for an outlier.
+    pub pts: i64,
+    /// A new run begins here.
+    pub new_run: bool,
+}
+
+/// The mapping of one stream.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    run: Option<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    /// Monotonic microseconds of media time 0.
+    offset: i64,
+    /// Media time the run began at.
+    begin: i64,
+    last_media: i64,
+    last_arrival: Mono,
+    last_at: Mono,
+    /// Lowest arrival minus media in this window and when the window began.
+    lowest: (i64, i64),
+    outliers: u32,
+}
+
+impl Timeline {
+    /// Places a video frame with presentation time `media` (microseconds) that arrived at `arrival`.
+    pub fn place(&mut self, media: i64, arrival: Stamp) -> Placed {
+        let Some(run) = &mut self.run else {
+            return self.begin(media, arrival);
+        };
+        let step = media - run.last_media;
+        let waited = arrival.mono.since(run.last_arrival) as i64;
+        if step < -JUMP || step > waited + JUMP {
+            run.outliers += 1;
+            if run.outliers >= JUMPS_MAX {
+                return self.begin(media, arrival);
+            }
+            run.last_media += STEP;
+            run.last_arrival = arrival.mono;
+            let pts = run.last_media;
+            return Placed { at: run.stamp(pts, arrival), pts, new_run: false };
+        }
+        run.outliers = 0;
+        run.learn(media, arrival.mono);
+        run.last_media = run.last_media.max(media);
+        run.last_arrival = arrival.mono;
+        Placed { at: run.stamp(media, arrival), pts: media, new_run: false }
+    }
+
+    /// Our time of a presentation time of the same run, for audio; `None` before the first video frame.
+    pub fn time_of(&self, media: i64, now: Stamp) -> Option<Stamp> {
+        let run = self.run.as_ref()?;
+        Some(now.at(Mono((media + run.offset).clamp(0, now.mono.0 as i64) as u64)))
+    }
+
+    fn begin(&mut self, media: i64, arrival: Stamp) -> Placed {
+        let offset = arrival.mono.0 as i64 - media;
+        // Time never goes back, not even over a camera that restarts.
+        let last_at = self.run.as_ref().map_or(Mono(0), |run| run.last_at);
+        let at = Mono(arrival.mono.0.max(last_at.0 + 1));
+        self.run = Some(Run {
+            offset,
+            begin: media,
+            last_media: media,
+            last_arrival: arrival.mono,
+            last_at: at,
+            lowest: (offset, media),
+            outliers: 0,
+        });
+        Placed { at: arrival.at(at), pts: media, new_run: true }
+    }
+}
+
+impl Run {
+    fn learn(&mut self, media: i64, arrival: Mono) {
+        let offset = arrival.0 as i64 - media;
+        if media - self.begin < SETTLE {
+            self.offset = self.offset.min(offset);
+            self.lowest = (self.offset, media);
+            return;
+        }
+        self.lowest.0 = self.lowest.0.min(offset);
+        if media - self.lowest.1 >= WINDOW {
+            self.lowest = (offset, media);
+        }
+        let most = (media - self.last_media).max(0) * DRIFT_PPM / 1_000_000;
+        self.offset += (self.lowest.0 - self.offset).clamp(-most, most);
+    }
+
+    /// The time of a frame: never in the future; B-frames may lie before the frame that came before them.
+    fn stamp(&mut self, media: i64, arrival: Stamp) -> Stamp {
+        let at = Mono((media + self.offset).clamp(1, arrival.mono.0 as i64) as u64);
+        self.last_at = self.last_at.max(at);
+        arrival.at(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(micros: i64) -> Stamp {
+        Stamp { mono: Mono(micros as u64), ..Stamp::default() }
+    }
+
+    #[test]
+    fn jitter_of_arrival_does_not_reach_the_pictures_time() {
+        let mut timeline = Timeline::default();
+        let base = 100_000_000;
+        timeline.place(0, arrive(base));
+        for i in 1..200_i64 {
+            let placed = timeline.place(i * 40_000, arrive(base + i * 40_000 + (i * 7919 % 30_000)));
+            assert!((placed.at.mono.0 as i64 - base - i * 40_000).abs() < 100, "frame {i}: {placed:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_of_pre_buffer_is_placed_in_the_past_and_is_not_drift() {
+        let mut timeline = Timeline::default();
+        for i in 0..125_i64 {
+            timeline.place(i * 40_000, arrive(100_000_000 + i));
+        }
+        let placed = timeline.place(125 * 40_000, arrive(100_000_125 + 40_000));
+        assert!(placed.at.mono.0.abs_diff(100_000_125) < 50_000, "{placed:?}");
+        assert!(!placed.new_run);
+    }
+
+    #[test]
+    fn one_wild_access_unit_is_restamped_and_three_are_a_new_timeline() {
+        let mut timeline = Timeline::default();
+        let mut at = 100_000_000;
+        let mut place = |media| {
+            at += 40_000;
+            timeline.place(media, arrive(at))
+        };
+        assert!(place(0).new_run);
+        place(40_000);
+        let wild = place(90_000_000);
+        assert!(!wild.new_run && wild.pts == 80_000);
+        assert_eq!(place(120_000).pts, 120_000);
+        assert!(!place(-50_000_000).new_run && !place(-49_960_000).new_run);
+        assert!(place(-49_920_000).new_run);
+    }
+
+    #[test]
+    fn drift_is_followed_no_faster_than_500_ppm() {
+        let mut timeline = Timeline::default();
+        for i in 0..10_000_i64 {
+            // The camera's clock runs 1000 ppm slow: arrivals fall behind media time.
+            timeline.place(i * 40_000, arrive(100_000_000 + i * 40_040));
+        }
+        let run = timeline.run.unwrap();
+        let moved = run.offset - 100_000_000;
+        assert!(moved > 0 && moved <= 10_000 * 40_000 * 500 / 1_000_000, "{moved}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn time_is_never_in_the_future_and_runs_go_on(steps in proptest::collection::vec((-9_000_000_i64..9_000_000, 0_i64..900_000), 1..200)) {
+            let mut timeline = Timeline::default();
+            let (mut media, mut at) = (0, 100_000_000);
+            for (step, wait) in steps {
+                media += step;
+                at += wait;
+                let placed = timeline.place(media, arrive(at));
+                proptest::prop_assert!(placed.at.mono.0 as i64 <= at + 1);
+            }
+        }
+    }
+}

@@ -1,15 +1,45 @@
 //! ⇄ `taimat check-config`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::settings::load;
 
 /// Arguments of `taimat check-config`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration file (TOML; every key is in docs/config.md).
+    file: PathBuf,
+}
 
-/// Carries it out.
+/// Checks the file: exit code 0 and a summary when it is good, 2 and every bad key when it is not.
 ///
 /// # Errors
-/// Always, until its room is built.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// Never: a bad file is an answer.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match load::load(&args.file) {
+        Ok(settings) => {
+            let (camera, storage) = (&settings.camera, &settings.storage);
+            println!("{}: ok", args.file.display());
+            println!(
+                "site {}, camera {}, analysed {}",
+                settings.site,
+                camera.main_url,
+                camera.sub_url.as_ref().unwrap_or(&camera.main_url)
+            );
+            println!(
+                "ring {} in {} segments of {} MiB",
+                storage.dir.display(),
+                storage.budget / storage.segment,
+                storage.segment >> 20
+            );
+            let tls = if settings.uplink.tls.is_some() { "TLS" } else { "no TLS" };
+            println!("office {}:{} ({tls})", settings.uplink.host, settings.uplink.port);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            eprintln!("{}: {} problem(s)\n{problems}", args.file.display(), problems.0.len());
+            Ok(ExitCode::from(2))
+        }
+    }
 }

@@ -1,1 +1,517 @@
-//! Not written yet.
+//! TOML text → [`Settings`], or every problem at once. Files that settings name are read through a function the caller gives, so
+//! that this stays pure.
+//!
+//! What belongs here: keys, defaults, ranges, reasons. What does not: where the text comes from ([`super::load`]).
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{
+    CameraSettings, ClipSettings, Login, MotionSettings, Protocol, Settings, StorageSettings, TlsSettings, Transport,
+    UplinkSettings, Zone, ZoneKind,
+};
+use crate::units::{Secret, SiteId};
+
+/// Every key there is, as `docs/config.md` documents them.
+pub const KEYS: &[&str] = &[
+    "site",
+    "camera.main_url",
+    "camera.sub_url",
+    "camera.login_file",
+    "camera.audio",
+    "camera.transport",
+    "camera.stall_after",
+    "camera.reconnect_after",
+    "storage.dir",
+    "storage.require_mount",
+    "storage.budget",
+    "storage.segment",
+    "storage.journal_slots",
+    "storage.still_slots",
+    "storage.still_size",
+    "storage.pin_quota",
+    "motion.enabled",
+    "motion.sensitivity",
+    "motion.fps",
+    "motion.quiet_after",
+    "motion.max_event",
+    "motion.cooldown",
+    "motion.zones",
+    "clip.enabled",
+    "clip.snapshot",
+    "clip.pre_roll",
+    "clip.post_roll",
+    "clip.max_requested",
+    "uplink.host",
+    "uplink.port",
+    "uplink.ca_file",
+    "uplink.cert_file",
+    "uplink.key_file",
+    "uplink.login_file",
+    "uplink.allow_plain",
+    "uplink.protocol",
+    "uplink.keep_alive",
+    "uplink.outbox",
+    "uplink.chunk",
+    "uplink.health_every",
+];
+/// Zones at most: each is checked for every tracked box of every picture.
+const ZONES_MAX: usize = 32;
+/// Corners of one zone at most.
+const CORNERS_MAX: usize = 32;
+
+/// One bad key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key with its path, e.g. `camera.main_url`.
+    pub key: String,
+    /// What is wrong and what would be right; never a secret.
+    pub reason: String,
+}
+
+/// Everything that is wrong, at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Problem { key, reason }) in self.0.iter().enumerate() {
+            write!(f, "{}{key}: {reason}", if i > 0 { "\n" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file settings name; gives its text or the reason.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
+/// Parses a configuration.
+///
+/// # Errors
+/// Every bad key.
+pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
+    let table = text.parse::<Table>().map_err(|error| {
+        let at = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Problems(vec![Problem { key: format!("line {at}"), reason: error.message().to_owned() }])
+    })?;
+    let problems = RefCell::new(Vec::new());
+    let mut root = Section { path: String::new(), table, problems: &problems };
+    let named = root.text("site").and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
+    let site = named.or_else(|| root.missing("site", "the name of this place, a-z 0-9 and '-', e.g. \"km-17\""));
+    let camera = camera(root.section("camera"), read);
+    let storage = storage(root.section("storage"));
+    let motion = motion(root.section("motion"));
+    let clip = clip(root.section("clip"));
+    let uplink = uplink(root.section("uplink"), read);
+    root.finish();
+    let whole = site.zip(camera).zip(storage).zip(uplink);
+    let problems = problems.into_inner();
+    match whole {
+        Some((((site, camera), storage), uplink)) if problems.is_empty() => {
+            Ok(Settings { site, camera, storage, motion, clip, uplink })
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// One table of the file: keys are taken out as they are understood; what is left is unknown.
+struct Section<'a> {
+    path: String,
+    table: Table,
+    problems: &'a RefCell<Vec<Problem>>,
+}
+
+impl<'a> Section<'a> {
+    fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn bad(&self, key: &str, reason: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem { key: self.key(key), reason: reason.into() });
+    }
+
+    fn missing<T>(&self, key: &str, what: &str) -> Option<T> {
+        if self.problems.borrow().iter().all(|problem| problem.key != self.key(key)) {
+            self.bad(key, format!("is missing: {what}"));
+        }
+        None
+    }
+
+    fn section(&mut self, key: &str) -> Section<'a> {
+        let table = match self.table.remove(key) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.bad(key, format!("must be a table [{key}], not {}", other.type_str()));
+                Table::new()
+            }
+        };
+        Section { path: self.key(key), table, problems: self.problems }
+    }
+
+    /// Takes a value of one type.
+    fn take<T>(&mut self, key: &str, want: &str, convert: impl Fn(&Value) -> Option<T>) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let converted = convert(&value);
+        if converted.is_none() {
+            self.bad(key, format!("must be {want}, not {}", shown(&value)));
+        }
+        converted
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        self.take(key, "text in quotes", |value| value.as_str().map(String::from))
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> bool {
+        self.take(key, "true or false", Value::as_bool).unwrap_or(default)
+    }
+
+    fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    /// A number in a range.
+    fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
+        let (low, high) = (*range.start(), *range.end());
+        let want = format!("a whole number from {low} to {high}");
+        let fits = |value: &Value| u64::try_from(value.as_integer()?).ok().filter(|number| range.contains(number));
+        self.take(key, &want, fits).unwrap_or(default)
+    }
+
+    /// A duration such as `"5 s"`, in microseconds, its bounds in seconds.
+    fn duration(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
+        let want = format!("a duration from \"{low} s\" to \"{high} s\" (ms, s, min, h)");
+        let range = low * 1_000_000..=high * 1_000_000;
+        let fits = |value: &Value| scaled(value.as_str()?, DURATIONS).filter(|micros| range.contains(micros));
+        self.take(key, &want, fits).unwrap_or(default * 1_000_000)
+    }
+
+    /// A size such as `"16 MiB"`, in bytes.
+    fn size(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
+        let want = format!("a size from \"{} KiB\" to \"{} GiB\" (KiB, MiB, GiB)", low >> 10, high >> 30);
+        let fits = |value: &Value| scaled(value.as_str()?, SIZES).filter(|bytes| (low..=high).contains(bytes));
+        self.take(key, &want, fits).unwrap_or(default)
+    }
+
+    fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> T {
+        let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let want = format!("one of {}", list.join(", "));
+        let pick = |value: &Value| words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, value)| *value);
+        self.take(key, &want, pick).unwrap_or(default)
+    }
+
+    /// Reports what nobody asked for.
+    fn finish(self) {
+        for key in self.table.keys() {
+            let whole = self.key(key);
+            let near = KEYS.iter().filter(|known| distance(known, &whole) <= 3).min_by_key(|known| distance(known, &whole));
+            let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            self.bad(key, format!("is not a key of taimat{hint}"));
+        }
+    }
+}
+
+const DURATIONS: &[(&str, u64)] = &[("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)];
+const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// `"5 s"` → 5,000,000 with the units given.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let unit = text[digits..].trim();
+    let (_, scale) = units.iter().find(|(word, _)| *word == unit)?;
+    text[..digits].parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+/// A value as it may be shown: passwords only ever stand in files, but a URL with one may be here by mistake.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.contains('@') => "(hidden: it may hold a password)".into(),
+        Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+        other => other.to_string().chars().take(60).collect(),
+    }
+}
+
+/// Edit distance (Levenshtein 1966), for hints.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.chars().enumerate() {
+            let replaced = corner + usize::from(a != b);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
+    let text = section.text(key)?;
+    let verdict = match url::Url::parse(&text) {
+        Err(error) => Err(format!("is not a URL: {error}")),
+        Ok(url) if url.scheme() != "rtsp" => Err(format!("must begin with rtsp://, not {}://", url.scheme())),
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
+        }
+        Ok(url) => Ok(url),
+    };
+    verdict.map_err(|reason| section.bad(key, reason)).ok()
+}
+
+/// A file with one line `user:password`.
+fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
+    let path = section.path("login_file")?;
+    let verdict = read(&path).and_then(|text| {
+        let line = text.trim_end_matches(['\n', '\r']);
+        let (user, password) = line.split_once(':').ok_or("must hold one line user:password")?;
+        Ok(Login { user: user.to_owned(), password: Secret::new(password) })
+    });
+    verdict.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
+}
+
+fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings> {
+    let main_url = rtsp_url(&mut section, "main_url")
+        .or_else(|| section.missing("main_url", "the RTSP URL to record, e.g. \"rtsp://192.168.1.20/stream1\""));
+    let sub_url = rtsp_url(&mut section, "sub_url");
+    let login = login(&mut section, read);
+    let audio = section.flag("audio", true);
+    let transport = section.one_of("transport", &[("tcp", Transport::Tcp), ("udp", Transport::Udp)], Transport::Tcp);
+    let stall_after = section.duration("stall_after", 1, 60, 5);
+    let reconnect_after = section.duration("reconnect_after", 2, 300, 15);
+    if reconnect_after < stall_after {
+        section.bad("reconnect_after", "must not be shorter than camera.stall_after");
+    }
+    section.finish();
+    Some(CameraSettings { main_url: main_url?, sub_url, login, audio, transport, stall_after, reconnect_after })
+}
+
+fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
+    let dir = section.path("dir").or_else(|| section.missing("dir", "where the recording goes, e.g. \"/var/lib/taimat/ring\""));
+    let require_mount = section.flag("require_mount", true);
+    let segment = section.size("segment", 256 << 10, 1 << 30, 16 << 20);
+    let budget = section.size("budget", 1 << 20, 1 << 43, 8 << 30);
+    if segment % 4096 != 0 {
+        section.bad("segment", "must be a multiple of 4 KiB (of 4 MiB on cards)");
+    }
+    if budget < segment * 4 {
+        section.bad("budget", "must hold at least 4 segments");
+    }
+    let journal_slots = section.number("journal_slots", 64..=65_536, 2048) as u32;
+    let still_slots = section.number("still_slots", 1..=4096, 64) as u32;
+    let still_bytes = section.size("still_size", 16 << 10, 4 << 20, 256 << 10) as u32;
+    let pin_quota = section.number("pin_quota", 10..=90, 50) as u8;
+    section.finish();
+    let (dir, still_bytes) = (dir?, still_bytes & !4095);
+    Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota })
+}
+
+fn motion(mut section: Section<'_>) -> MotionSettings {
+    let enabled = section.flag("enabled", true);
+    let sensitivity = section.number("sensitivity", 1..=10, 5) as u8;
+    let fps = section.number("fps", 1..=10, 5) as f32;
+    let quiet_after = section.duration("quiet_after", 1, 60, 5);
+    let max_event = section.duration("max_event", 10, 600, 120);
+    let cooldown = section.duration("cooldown", 0, 3600, 0);
+    let zones = section.take("zones", "a list of tables [[motion.zones]]", |value| value.as_array().cloned());
+    let zones: Vec<Zone> = zones.unwrap_or_default().into_iter().enumerate().filter_map(|(i, v)| zone(&section, i, v)).collect();
+    if zones.len() > ZONES_MAX {
+        section.bad("zones", format!("has {} zones; at most {ZONES_MAX}", zones.len()));
+    }
+    for (i, zone) in zones.iter().enumerate() {
+        if zones[..i].iter().any(|other| other.name == zone.name) {
+            section.bad("zones", format!("has two zones named {:?}", zone.name));
+        }
+    }
+    section.finish();
+    MotionSettings { enabled, sensitivity, fps, zones, quiet_after, max_event, cooldown }
+}
+
+fn zone(parent: &Section<'_>, number: usize, value: Value) -> Option<Zone> {
+    let path = format!("motion.zones[{number}]");
+    let Value::Table(table) = value else {
+        parent.bad("zones", format!("entry {number} must be a table"));
+        return None;
+    };
+    let mut section = Section { path, table, problems: parent.problems };
+    let name = section.text("name").or_else(|| section.missing("name", "1 to 32 characters of a-z 0-9 '-' '_'"));
+    let name = name.filter(|name| {
+        let good = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if !good {
+            section.bad("name", "must be 1 to 32 characters of a-z 0-9 '-' '_'");
+        }
+        good
+    });
+    let kinds = [("include", ZoneKind::Include), ("exclude", ZoneKind::Exclude), ("privacy", ZoneKind::Privacy)];
+    let kind = section.one_of("kind", &kinds, ZoneKind::Include);
+    let want = format!("3 to {CORNERS_MAX} corners [x, y] from 0 to 1, origin top left");
+    let polygon = section.take("polygon", &want, corners).or_else(|| section.missing("polygon", &want));
+    section.finish();
+    Some(Zone { name: name?, kind, polygon: polygon? })
+}
+
+fn corners(value: &Value) -> Option<Vec<[f32; 2]>> {
+    let number = |value: &Value| {
+        let number = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?;
+        (0.0..=1.0).contains(&number).then_some(number as f32)
+    };
+    let corner = |value: &Value| match value.as_array()?.as_slice() {
+        [x, y] => Some([number(x)?, number(y)?]),
+        _ => None,
+    };
+    let corners = value.as_array()?.iter().map(corner).collect::<Option<Vec<_>>>()?;
+    (3..=CORNERS_MAX).contains(&corners.len()).then_some(corners)
+}
+
+fn clip(mut section: Section<'_>) -> ClipSettings {
+    let settings = ClipSettings {
+        enabled: section.flag("enabled", true),
+        snapshot: section.flag("snapshot", true),
+        pre_roll: section.duration("pre_roll", 0, 30, 5),
+        post_roll: section.duration("post_roll", 0, 60, 5),
+        max_requested: section.duration("max_requested", 10, 3600, 600),
+    };
+    section.finish();
+    settings
+}
+
+fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
+    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
+    let tls = tls(&mut section, read);
+    let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
+    let allow_plain = section.flag("allow_plain", false);
+    let local = host.as_deref().is_some_and(|host| host == "localhost" || host == "::1" || host.starts_with("127."));
+    if tls.is_none() && host.is_some() && !local && !allow_plain {
+        section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
+    }
+    let login = login(&mut section, read);
+    let protocol = section.one_of("protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)], Protocol::V5);
+    let keep_alive = (section.duration("keep_alive", 5, 600, 30) / 1_000_000) as u16;
+    let outbox_bytes = section.size("outbox", 1 << 20, 1 << 40, 1 << 30);
+    let chunk = section.size("chunk", 4 << 10, 256 << 10, 64 << 10) as u32;
+    let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
+    section.finish();
+    Some(UplinkSettings { host: host?, port, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every })
+}
+
+fn tls(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<TlsSettings> {
+    let (ca, cert, key) = (section.path("ca_file"), section.path("cert_file"), section.path("key_file"));
+    for (name, path) in [("ca_file", &ca), ("cert_file", &cert), ("key_file", &key)] {
+        if let Some(Err(reason)) = path.as_ref().map(|path| read(path)) {
+            section.bad(name, format!("{}: {reason}", path.as_ref().map(|p| p.display().to_string()).unwrap_or_default()));
+        }
+    }
+    if cert.is_some() != key.is_some() {
+        section.bad(if cert.is_some() { "key_file" } else { "cert_file" }, "is missing: certificate and key go together");
+    }
+    if ca.is_none() && cert.is_some() {
+        section.bad("ca_file", "is missing: a client certificate needs TLS, and TLS the authority of the broker");
+    }
+    Some(TlsSettings { ca: ca?, identity: cert.zip(key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(path: &Path) -> Result<String, String> {
+        match path.to_str() {
+            Some("/login") => Ok("admin:pa:ss\n".into()),
+            Some("/pem") => Ok("-----BEGIN".into()),
+            _ => Err("No such file or directory".into()),
+        }
+    }
+
+    const SMALLEST: &str = r#"
+        site = "km-17"
+        camera.main_url = "rtsp://10.0.0.2/main"
+        storage.dir = "/ring"
+        uplink.host = "127.0.0.1"
+    "#;
+
+    #[test]
+    fn four_keys_are_enough_and_the_rest_has_defaults() {
+        let settings = parse(SMALLEST, &files).unwrap();
+        assert_eq!((settings.uplink.port, settings.clip.pre_roll, settings.storage.segment), (1883, 5_000_000, 16 << 20));
+        assert!(settings.storage.require_mount);
+    }
+
+    #[test]
+    fn every_bad_key_is_reported_at_once_with_its_name() {
+        let text = r#"
+            sight = "x"
+            [camera]
+            main_url = "http://cam/"
+            sub_url = "rtsp://admin:hunter2@cam/"
+            stal_after = "5 s"
+            login_file = "/nowhere"
+            [storage]
+            segment = "5000 B"
+            pin_quota = 99
+            [motion]
+            zones = [{ name = "a b", polygon = [[0, 0], [1, 1]] }]
+            [uplink]
+            host = "office.example"
+            cert_file = "/pem"
+            chunk = 65536
+        "#;
+        let problems = parse(text, &files).unwrap_err();
+        let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+        let expected = [
+            "site",
+            "camera.main_url",
+            "camera.sub_url",
+            "camera.login_file",
+            "camera.stal_after",
+            "storage.dir",
+            "storage.segment",
+            "storage.pin_quota",
+            "motion.zones[0].name",
+            "motion.zones[0].polygon",
+            "uplink.key_file",
+            "uplink.ca_file",
+            "uplink.chunk",
+            "sight",
+        ];
+        for key in expected {
+            assert!(keys.contains(&key), "{key} was not reported: {keys:?}");
+        }
+        let text = problems.to_string();
+        assert!(text.contains("did you mean camera.stall_after") && text.contains("/nowhere"), "{text}");
+        assert!(!text.contains("hunter2"), "a password was printed: {text}");
+    }
+
+    #[test]
+    fn a_password_may_hold_a_colon_and_never_shows() {
+        let settings = parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
+        assert_eq!(settings.camera.login.as_ref().unwrap().password.reveal(), "pa:ss");
+        assert!(!format!("{settings:?}").contains("pa:ss"));
+    }
+
+    #[test]
+    fn text_that_is_not_toml_names_its_line() {
+        assert_eq!(parse("site = \"a\"\n[camera\n", &files).unwrap_err().0[0].key, "line 2");
+    }
+
+    #[test]
+    fn every_key_is_known_to_the_parser() {
+        for key in KEYS {
+            let value = if *key == "site" { "site = 1".to_owned() } else { format!("{key} = {{ nonsense = 1 }}") };
+            let problems = parse(&value, &files).unwrap_err();
+            let problem = problems.0.iter().find(|problem| problem.key == *key).unwrap_or_else(|| panic!("{key} went unnoticed"));
+            assert!(!problem.reason.contains("not a key"), "{key} is listed but not read");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+            let _ = parse(&text, &files);
+        }
+    }
+}
