@@ -165,8 +165,7 @@ impl Agent {
             Phase::Stopping(stopping) => Some(stopping.deadline()),
             _ => None,
         };
-        let outbox = if self.connected { self.outbox.deadline() } else { None };
-        [health, stop, outbox, self.desk.deadline()].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+        [health, stop, self.desk.deadline()].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
     }
 
     /// True once everything is out.
@@ -185,7 +184,7 @@ impl Agent {
         out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         while self.connected
-            && let Some(ticket) = self.outbox.next(now.mono)
+            && let Some(ticket) = self.outbox.next()
         {
             if let Some(letter) = self.desk.held(ticket).and_then(|held| held.letter()) {
                 out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter }));
@@ -383,12 +382,11 @@ impl Agent {
             UplinkNews::Up { conn } => {
                 tracing::info!(conn, "connected to the office's broker");
                 self.connected = true;
-                self.outbox.up(now.mono);
+                self.outbox.up();
             }
             UplinkNews::Down { reason, refused } => {
                 tracing::warn!(refused, "no broker: {reason}");
                 self.connected = false;
-                self.outbox.down(now.mono);
             }
             UplinkNews::Receipted { ticket } => {
                 self.outbox.receipted(ticket);
@@ -408,7 +406,7 @@ impl Agent {
 
     /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
     fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
-        self.outbox.refused(ticket, now.mono);
+        self.outbox.refused(ticket);
         let what = match self.desk.held(ticket).map(|held| &held.body) {
             Some(Body::Event { seq, .. }) => json!({"seq": seq}),
             Some(Body::File(manifest)) => json!({"file": manifest.name}),

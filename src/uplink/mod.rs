@@ -1,15 +1,18 @@
 //! The uplink room: one MQTT connection to the office, and what travels on it.
 //!
 //! * [`topics`], [`wire`]: topic names and payloads, the only serde types seen from outside (documented in `docs/mqtt.md`).
+//! * [`transfer`]: pure: one file on its way. [`client`] ⇄: one connection, both protocol versions.
 //! * [`link`]: pure: what to publish when; receipts; the file transfer; resend after a lost session.
-//! * [`mqtt`] ⇄: the shell around `rumqttc`, both protocol versions.
+//! * [`mqtt`] ⇄: the task that connects, drives the link and reconnects.
 //!
 //! What belongs here: everything between the agent's letters and the broker's socket. What does not: deciding what is owed
 //! (the outbox) or keeping it (storage).
 
 pub mod link;
 pub mod mqtt;
+pub mod client;
 pub mod topics;
+pub mod transfer;
 pub mod wire;
 
 use std::fmt;

@@ -1,1 +1,78 @@
-//! Not written yet.
+//! Topic names: `taimat/v1/{site}/up|dn/…`, so that a broker's access list is two lines a site.
+//!
+//! What belongs here: making and reading names. What does not: payloads ([`super::wire`]).
+
+use crate::units::SiteId;
+
+/// In front of everything.
+const ROOT: &str = "taimat/v1";
+
+/// What the office subscribes to.
+pub const ALL_UP: &str = "taimat/v1/+/up/#";
+/// What a box subscribes to for the archive's presence.
+pub const ALL_HOSTS: &str = "taimat/v1/host/+/state";
+
+/// `taimat/v1/{site}/up/{tail}`.
+pub fn up(site: &SiteId, tail: &str) -> String {
+    format!("{ROOT}/{site}/up/{tail}")
+}
+
+/// `taimat/v1/{site}/dn/{tail}`.
+pub fn dn(site: &SiteId, tail: &str) -> String {
+    format!("{ROOT}/{site}/dn/{tail}")
+}
+
+/// `taimat/v1/host/{host}/state`: an archive's presence.
+pub fn host_state(host: &str) -> String {
+    format!("{ROOT}/host/{host}/state")
+}
+
+/// What a topic is, seen from a box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Down<'a> {
+    /// A receipt.
+    Ack,
+    /// A command of this name.
+    Command(&'a str),
+    /// An archive's presence.
+    Host(&'a str),
+}
+
+/// Reads a topic a box of `site` may receive; `None` for anything else.
+pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<Down<'a>> {
+    let tail = topic.strip_prefix(ROOT)?.strip_prefix('/')?;
+    if let Some(host) = tail.strip_prefix("host/").and_then(|rest| rest.strip_suffix("/state")) {
+        return Some(Down::Host(host));
+    }
+    match tail.strip_prefix(site.as_str())?.strip_prefix("/dn/")? {
+        "ack" => Some(Down::Ack),
+        rest => rest.strip_prefix("cmd/").map(Down::Command),
+    }
+}
+
+/// Reads a topic the office receives: the site and what comes after `up/`.
+pub fn read_up(topic: &str) -> Option<(SiteId, &str)> {
+    let (site, tail) = topic.strip_prefix(ROOT)?.strip_prefix('/')?.split_once("/up/")?;
+    Some((SiteId::parse(site).ok()?, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_being_read_back() {
+        let site = SiteId::parse("km-17").unwrap();
+        assert_eq!(read_down(&site, &dn(&site, "ack")), Some(Down::Ack));
+        assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(Down::Command("clip-get")));
+        assert_eq!(read_down(&site, &host_state("office")), Some(Down::Host("office")));
+        assert_eq!(read_up(&up(&site, "file/ab/0")), Some((site, "file/ab/0")));
+    }
+
+    #[test]
+    fn another_sites_topics_are_not_ours() {
+        let site = SiteId::parse("km-1").unwrap();
+        assert_eq!(read_down(&site, "taimat/v1/km-17/dn/ack"), None);
+        assert_eq!(read_up("taimat/v1/KM/up/event"), None);
+    }
+}
