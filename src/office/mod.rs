@@ -1,1 +1,9 @@
-//! Not written yet.
+//! The commune office's side: a reference archive that any other subscriber could replace from `docs/mqtt.md` alone.
+//!
+//! * [`archive`] ⇄: SQLite and files: what is receipted is on the disk. [`host`] ⇄: the MQTT subscriber.
+//!
+//! What belongs here: keeping what boxes send, receipts, looking at it. What does not: anything a box needs (this is a Cargo
+//! feature the edge build leaves out).
+
+pub mod archive;
+pub mod host;

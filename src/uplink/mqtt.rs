@@ -1,1 +1,211 @@
-//! Not written yet.
+//! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
+//!
+//! What belongs here: waiting, back-off, reading file pieces off the runtime. What does not: what is owed ([`super::link`]).
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::client::{self, Ended, Options, Seen, Sender};
+use super::link::{Effect, Link};
+use super::{UplinkNews, UplinkOrder, topics};
+use crate::clock::Clock;
+use crate::settings::UplinkSettings;
+use crate::units::{Boot, SiteId, Ticket};
+
+/// First and longest pause between connections.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Pause after a refusal: it takes a person, and a broker under a storm of bad logins takes nobody's.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// How often the link hears that time passes.
+const TICK: Duration = Duration::from_millis(250);
+/// Something in flight and nothing acknowledged for so long: the connection is dead, whatever TCP says.
+const ACK_WITHIN: Duration = Duration::from_secs(45);
+/// For `going` to be acknowledged at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A piece of a file that was read.
+type Piece = (Ticket, u64, Result<Vec<u8>, String>);
+
+/// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
+pub async fn run(
+    settings: UplinkSettings,
+    site: SiteId,
+    boot: Boot,
+    clock: Arc<dyn Clock>,
+    orders: mpsc::Receiver<UplinkOrder>,
+    news: mpsc::Sender<UplinkNews>,
+) {
+    let link = Link::new(site.clone(), boot.0, settings.chunk);
+    // One read at a time and file, two files at a time: this cannot fill.
+    let (read, pieces) = mpsc::channel(8);
+    let mut uplink = Uplink { settings, site, boot, clock, orders, news, link, read, pieces, conns: 0, waiting: VecDeque::new() };
+    let mut failures = 0_u32;
+    loop {
+        let ended = uplink.connection().await;
+        let Some((ended, was_up)) = ended else {
+            let _ = uplink.news.send(UplinkNews::Closed).await;
+            return;
+        };
+        failures = if was_up { 0 } else { failures + 1 };
+        let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
+        let mut out = Vec::new();
+        uplink.link.lost(ended.reason, ended.refused, &mut out);
+        uplink.carry_out(out, None).await;
+        if !uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await {
+            let _ = uplink.news.send(UplinkNews::Closed).await;
+            return;
+        }
+    }
+}
+
+/// Uniform in 0..1.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+struct Uplink {
+    settings: UplinkSettings,
+    site: SiteId,
+    boot: Boot,
+    clock: Arc<dyn Clock>,
+    orders: mpsc::Receiver<UplinkOrder>,
+    news: mpsc::Sender<UplinkNews>,
+    link: Link,
+    read: mpsc::Sender<Piece>,
+    pieces: mpsc::Receiver<Piece>,
+    conns: u64,
+    /// Publishes the client had no room for.
+    waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
+}
+
+impl Uplink {
+    /// One connection from CONNECT to its end; `None` when we closed it.
+    async fn connection(&mut self) -> Option<(Ended, bool)> {
+        self.conns += 1;
+        let conn = u64::from(self.boot.0) << 16 | self.conns;
+        let options = match self.options(conn) {
+            Ok(options) => options,
+            Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
+        };
+        let (sender, mut connection) = client::connect(&options);
+        sender.subscribe(&topics::dn(&self.site, "#"));
+        sender.subscribe(topics::ALL_HOSTS);
+        self.waiting.clear();
+        let (mut up, mut closing) = (false, None);
+        let mut last_ack = Instant::now();
+        loop {
+            let mut out = Vec::new();
+            let seen = {
+                let mut poll = pin!(connection.poll());
+                loop {
+                    let now = self.clock.now();
+                    tokio::select! {
+                        seen = &mut poll => break seen,
+                        order = self.orders.recv(), if closing.is_none() => match order {
+                            Some(UplinkOrder::Close) | None if !up => return None,
+                            Some(UplinkOrder::Close) | None => {
+                                closing = Some(Instant::now() + CLOSE_WITHIN);
+                                let going = self.link.state("going", conn, now);
+                                sender.publish(0, &topics::up(&self.site, "state"), going, true);
+                                sender.disconnect();
+                            }
+                            Some(order) => self.link.order(now.mono, order, &mut out),
+                        },
+                        Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now.mono, ticket, offset, bytes, &mut out),
+                        () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
+                            if closing.is_some() {
+                                return None;
+                            }
+                            self.link.advance(now.mono, &mut out);
+                        }
+                    }
+                    if !self.link.awaits_acks() {
+                        last_ack = Instant::now();
+                    }
+                    if last_ack.elapsed() > ACK_WITHIN {
+                        return Some((Ended { reason: "no PubAck in time".into(), refused: false }, up));
+                    }
+                    self.carry_out(std::mem::take(&mut out), Some(&sender)).await;
+                }
+            };
+            let now = self.clock.now();
+            match seen {
+                Ok(Seen::Connected(window, packet)) => {
+                    up = true;
+                    self.link.connected(now, conn, window, packet, &mut out);
+                }
+                Ok(Seen::Acked(token, refused)) => {
+                    last_ack = Instant::now();
+                    self.link.acked(now.mono, token, refused, &mut out);
+                }
+                Ok(Seen::Message(topic, payload)) => self.link.message(now.mono, &topic, &payload, &mut out),
+                Ok(Seen::Other) => {}
+                Err(_) if closing.is_some() => return None,
+                Err(ended) => return Some((ended, up)),
+            }
+            self.carry_out(out, Some(&sender)).await;
+        }
+    }
+
+    fn options(&self, conn: u64) -> anyhow::Result<Options> {
+        let settings = &self.settings;
+        Ok(Options {
+            client_id: format!("taimat-{}", self.site),
+            host: settings.host.clone(),
+            port: settings.port,
+            tls: settings.tls.as_ref().map(client::tls_config).transpose()?,
+            login: settings.login.clone(),
+            keep_alive: settings.keep_alive,
+            protocol: settings.protocol,
+            will: Some((topics::up(&self.site, "state"), self.link.state("lost", conn, self.clock.now()))),
+        })
+    }
+
+    /// Does what the link wants; without a connection only its news.
+    async fn carry_out(&mut self, effects: Vec<Effect>, sender: Option<&Sender>) {
+        for effect in effects {
+            match effect {
+                Effect::News(news) => {
+                    let _ = self.news.send(news).await;
+                }
+                Effect::Read { ticket, offset, len } => {
+                    let Some(source) = self.link.source(ticket) else { continue };
+                    let read = self.read.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let _ = read.blocking_send((ticket, offset, source.read(offset, len)));
+                    });
+                }
+                Effect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
+            }
+        }
+        while let (Some(sender), Some((token, topic, payload, retain))) = (sender, self.waiting.front()) {
+            if !sender.publish(*token, topic, payload.clone(), *retain) {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Waits, taking orders meanwhile; false when it was told to close.
+    async fn pause(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        while let Ok(order) = timeout(until.saturating_duration_since(Instant::now()), self.orders.recv()).await {
+            let now = self.clock.now().mono;
+            let mut out = Vec::new();
+            match order {
+                None | Some(UplinkOrder::Close) => return false,
+                Some(order) => self.link.order(now, order, &mut out),
+            }
+            self.carry_out(out, None).await;
+        }
+        true
+    }
+}
