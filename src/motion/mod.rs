@@ -1,7 +1,24 @@
 //! The motion room: looks at decoded pictures and says when something moved through the scene.
 //!
+//! * [`limits`]: every threshold, with unit and reason. [`luma`]: pictures in the size they are judged in.
+//! * [`gate`]: changes of the whole scene. [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is a
+//!   thing. [`track`]: things over time. [`rules`]: zones. [`detector`]: all of it, from picture to news.
+//! * [`decode`]: access units → pictures. [`still`]: the JPEG. [`sight`] ⇄: the thread.
+//!
 //! What belongs here: decoding for analysis, the background model, blobs, tracks, rules. What does not: event numbers,
 //! clips, publishing (the agent's).
+
+pub mod blobs;
+pub mod decode;
+pub mod detector;
+pub mod gate;
+pub mod limits;
+pub mod luma;
+pub mod model;
+pub mod rules;
+pub mod sight;
+pub mod still;
+pub mod track;
 
 use crate::units::Stamp;
 

@@ -1,1 +1,12 @@
-//! Not written yet.
+//! The simulated world: what the demo shows and the tests break.
+//!
+//! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
+//! * [`rng`]: randomness from a seed.
+//!
+//! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
+
+pub mod broker;
+pub mod camera;
+pub mod encode;
+pub mod rng;
+pub mod scene;

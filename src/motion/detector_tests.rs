@@ -1,0 +1,133 @@
+//! The detector on drawn scenes: what it must find and what it must leave alone.
+
+use super::*;
+use crate::settings::{Zone, ZoneKind};
+use crate::units::Mono;
+
+const FPS: u64 = 5;
+
+fn settings() -> MotionSettings {
+    crate::settings::test_settings().motion
+}
+
+/// A textured scene with noise; a box of another brightness where `thing` says.
+fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
+    let (width, height) = (320, 180);
+    let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+    let mut y: Vec<u8> = (0..width * height)
+        .map(|i| {
+            let texture = 90 + (hash(i as u64) % 50) as i32;
+            let noise = (hash(i as u64 ^ number << 32) % 5) as i32 - 2;
+            ((texture as f32 * light) as i32 + noise).clamp(0, 255) as u8
+        })
+        .collect();
+    if let Some((left, top)) = thing {
+        for row in top..(top + 30).min(height) {
+            for column in left..(left + 20).min(width) {
+                y[row * width + column] = 200 + (hash((row - top) as u64 * 20 + (column - left) as u64) % 40) as u8;
+            }
+        }
+    }
+    let chroma = (width / 2) * (height / 2);
+    Picture { width, height, y, u: vec![135; chroma], v: vec![122; chroma] }
+}
+
+/// What a detector says about `seconds` of pictures drawn by `draw(second)`.
+fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<SightNews> {
+    let mut detector = Detector::new(settings, 1 << 20);
+    let mut out = Vec::new();
+    for number in 0..(seconds * FPS as f64) as u64 {
+        let second = number as f64 / FPS as f64;
+        let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
+        detector.look(&draw(number, second), at, &mut out);
+    }
+    out
+}
+
+fn walker(second: f64, begin: f64) -> Option<(usize, usize)> {
+    let way = (second - begin) / 6.0;
+    (0.0..1.0).contains(&way).then_some((10 + (way * 280.0) as usize, 100))
+}
+
+fn motions(news: &[SightNews], phase: MotionPhase) -> Vec<&Motion> {
+    news.iter()
+        .filter_map(|news| match news {
+            SightNews::Motion(motion) if motion.phase == phase => Some(motion),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_crossing_is_one_event_with_its_direction_a_still_and_an_end() {
+    let news = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+    let (starts, ends) = (motions(&news, MotionPhase::Start), motions(&news, MotionPhase::End));
+    assert_eq!((starts.len(), ends.len()), (1, 1), "{news:?}");
+    let late = starts[0].at.mono.since(Mono(11_000_000));
+    assert!(late < 1_200_000, "it began {late} us late");
+    let direction = ends[0].direction.unwrap();
+    assert!((80.0..100.0).contains(&direction), "it went right, not {direction}");
+    assert_eq!(news.iter().filter(|news| matches!(news, SightNews::Still { .. })).count(), 1);
+    assert_eq!(ends[0].zones, ["all"]);
+}
+
+#[test]
+fn an_empty_noisy_scene_is_silent() {
+    let news = watch(settings(), 40.0, |n, _| picture(n, 1.0, None));
+    assert!(news.is_empty(), "{news:?}");
+}
+
+#[test]
+fn a_step_of_the_light_is_exposure_and_no_motion() {
+    let news = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
+    assert!(motions(&news, MotionPhase::Start).is_empty(), "{news:?}");
+    assert!(news.iter().any(|news| matches!(news, SightNews::Scene { change: SceneChange::Exposure, .. })));
+}
+
+#[test]
+fn motion_in_an_excluded_or_private_zone_is_nothing() {
+    for kind in [ZoneKind::Exclude, ZoneKind::Privacy] {
+        let polygon = vec![[0.0, 0.4], [1.0, 0.4], [1.0, 1.0], [0.0, 1.0]];
+        let zones = vec![Zone { name: "road".into(), kind, polygon }];
+        let news = watch(MotionSettings { zones, ..settings() }, 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+        assert!(motions(&news, MotionPhase::Start).is_empty(), "{kind:?}: {news:?}");
+    }
+}
+
+#[test]
+fn the_cooldown_counts_what_it_suppresses() {
+    let settings = MotionSettings { cooldown: 30_000_000, ..settings() };
+    let begins = [10.0, 25.0, 70.0];
+    let news = watch(settings, 90.0, |n, s| picture(n, 1.0, begins.iter().find_map(|begin| walker(s, *begin))));
+    let starts = motions(&news, MotionPhase::Start);
+    assert_eq!(starts.len(), 2, "{news:?}");
+    assert!(starts[1].suppressed >= 1);
+}
+
+#[test]
+fn an_endless_event_is_cut_and_continued() {
+    let settings = MotionSettings { max_event: 10_000_000, ..settings() };
+    let back_and_forth = |s: f64| {
+        let way = ((s - 6.0) / 8.0).fract();
+        Some((10 + ((if way < 0.5 { way } else { 1.0 - way }) * 500.0) as usize, 100)).filter(|_| s > 6.0)
+    };
+    let news = watch(settings, 40.0, |n, s| picture(n, 1.0, back_and_forth(s)));
+    let starts = motions(&news, MotionPhase::Start);
+    assert!(starts.iter().any(|start| start.continued_from == Some(start.motion - 1)), "{news:?}");
+}
+
+#[test]
+fn a_reconnect_begins_no_event() {
+    let mut detector = Detector::new(settings(), 1 << 20);
+    let mut out = Vec::new();
+    for number in 0..100_u64 {
+        if number == 50 {
+            detector.interrupted();
+        }
+        let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+        let grey = Picture { y: vec![128; 320 * 180], ..picture(0, 1.0, None) };
+        let shown = if (50..52).contains(&number) { grey } else { picture(number, 1.0, None) };
+        detector.look(&shown, at, &mut out);
+    }
+    assert!(motions(&out, MotionPhase::Start).is_empty(), "{out:?}");
+}

@@ -1,0 +1,440 @@
+//! ⇄ A simulated camera: renders the scene, encodes it, and serves it over RTSP like a camera on a pole would: digest
+//! authentication, RTP interleaved in the TCP connection (RFC 2326 10.12), H.264 by RFC 6184, Sender Reports.
+//!
+//! What belongs here: the camera as a peer on the network, and its moods. What does not: the scene ([`super::scene`]).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use md5::{Digest as _, Md5};
+use rtsp_types::{HeaderName, Message, Method, Request, Response, StatusCode, Version, headers};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
+
+use super::encode::{AccessUnit, Camera264};
+use super::scene::{Disturbance, Scene};
+use crate::units::hex;
+
+/// Largest RTP payload: what fits an Ethernet frame, as real cameras do even inside TCP.
+const RTP_MAX: usize = 1400;
+/// Access units a slow client may lag behind before it loses some.
+const LAG: usize = 64;
+/// Bytes of one request at most.
+const REQUEST_MAX: usize = 16 * 1024;
+const REALM: &str = "taimat-sim";
+const NONCE: &str = "5d41402abc4b2a76b9719d911017c592";
+
+/// What the camera is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Seed of the scene.
+    pub seed: u64,
+    /// What disturbs it.
+    pub disturbance: Disturbance,
+    /// Seconds of crossings planned.
+    pub seconds: f64,
+    /// Pictures a second of both streams.
+    pub fps: u32,
+    /// Main stream: width, height.
+    pub main: (usize, usize),
+    /// Sub-stream: width, height.
+    pub sub: (usize, usize),
+    /// User and password a client must know; none lets everybody in.
+    pub login: Option<(String, String)>,
+    /// Port on 127.0.0.1; 0 takes any.
+    pub port: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            seed: 1,
+            disturbance: Disturbance::None,
+            seconds: 3600.0,
+            fps: 10,
+            main: (1280, 720),
+            sub: (640, 360),
+            login: Some(("admin".into(), "taimat".into())),
+            port: 0,
+        }
+    }
+}
+
+/// Moods that tests switch while the camera runs.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// Sessions live on, no frames are sent.
+    pub stall: AtomicBool,
+    /// Connections are closed and refused.
+    pub down: AtomicBool,
+}
+
+struct Unit {
+    unit: AccessUnit,
+    number: u64,
+}
+
+struct Stream {
+    units: broadcast::Sender<Arc<Unit>>,
+    /// SPS and PPS of the last key frame.
+    sets: RwLock<Option<(Vec<u8>, Vec<u8>)>>,
+}
+
+struct Shared {
+    options: Options,
+    streams: [Stream; 2],
+    faults: Arc<Faults>,
+    begun: Instant,
+    stop: AtomicBool,
+}
+
+/// A running camera; stops when dropped.
+pub struct SimCamera {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    scene: Scene,
+}
+
+impl SimCamera {
+    /// Starts rendering and listening.
+    ///
+    /// # Errors
+    /// When the port is taken or the encoder cannot do the sizes.
+    pub fn start(options: Options) -> anyhow::Result<SimCamera> {
+        let scene = Scene::new(options.seed, options.disturbance, options.seconds);
+        let listener = std::net::TcpListener::bind(("127.0.0.1", options.port)).context("simulated camera")?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        let stream = || Stream { units: broadcast::channel(LAG).0, sets: RwLock::new(None) };
+        let shared = Arc::new(Shared {
+            streams: [stream(), stream()],
+            faults: Arc::default(),
+            begun: Instant::now(),
+            stop: AtomicBool::new(false),
+            options,
+        });
+        for (index, (size, bitrate)) in [(shared.options.main, 2_000_000), (shared.options.sub, 400_000)].into_iter().enumerate()
+        {
+            let encoder = Camera264::new(size.0, size.1, shared.options.fps, bitrate)?;
+            let (shared, scene) = (shared.clone(), scene.clone());
+            thread::Builder::new().name(format!("lens-{index}")).spawn(move || film(&shared, index, size, &scene, encoder))?;
+        }
+        let serving = shared.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("camera".into()).spawn(move || {
+            runtime.block_on(async {
+                if let Ok(listener) = TcpListener::from_std(listener) {
+                    serve(listener, serving).await;
+                }
+            });
+        })?;
+        Ok(SimCamera { addr, shared, scene })
+    }
+
+    /// URL of the main stream.
+    pub fn main_url(&self) -> String {
+        format!("rtsp://{}/main", self.addr)
+    }
+
+    /// URL of the sub-stream.
+    pub fn sub_url(&self) -> String {
+        format!("rtsp://{}/sub", self.addr)
+    }
+
+    /// Its moods.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.shared.faults
+    }
+
+    /// What it shows.
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+}
+
+impl Drop for SimCamera {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Renders and encodes one stream in real time; a machine too slow for it drops pictures, as a camera would.
+fn film(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut encoder: Camera264) {
+    let fps = u64::from(shared.options.fps);
+    let mut number = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let due = Duration::from_micros(number * 1_000_000 / fps);
+        let now = shared.begun.elapsed();
+        if now < due {
+            thread::sleep(due - now);
+        } else if now > due + Duration::from_millis(500) {
+            number = (now.as_micros() as u64 * fps / 1_000_000).max(number + 1);
+        }
+        let picture = scene.draw(number as f64 / fps as f64, size.0, size.1);
+        let Ok(unit) = encoder.encode(&picture) else {
+            return;
+        };
+        let stream = &shared.streams[index];
+        let set = |kind: u8| unit.nals.iter().find(|nal| nal.first().is_some_and(|head| head & 0x1f == kind)).cloned();
+        if let (Some(sps), Some(pps)) = (set(7), set(8))
+            && let Ok(mut sets) = stream.sets.write()
+        {
+            *sets = Some((sps, pps));
+        }
+        if !shared.faults.stall.load(Ordering::Relaxed) {
+            let _ = stream.units.send(Arc::new(Unit { unit, number }));
+        }
+        number += 1;
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let accepted = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+        if let Ok(Ok((socket, _))) = accepted
+            && !shared.faults.down.load(Ordering::Relaxed)
+        {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let _ = Client { socket, shared, session: None }.talk().await;
+            });
+        }
+    }
+}
+
+/// A session that was set up.
+struct Playing {
+    units: broadcast::Receiver<Arc<Unit>>,
+    channel: u8,
+    seq: u16,
+    packets: u32,
+    bytes: u32,
+    /// Nothing is sent before the first key frame.
+    keyed: bool,
+    playing: bool,
+}
+
+struct Client {
+    socket: TcpStream,
+    shared: Arc<Shared>,
+    session: Option<Playing>,
+}
+
+impl Client {
+    async fn talk(&mut self) -> anyhow::Result<()> {
+        self.socket.set_nodelay(true)?;
+        let mut buffer = Vec::new();
+        let mut piece = vec![0; 4096];
+        loop {
+            if self.shared.faults.down.load(Ordering::Relaxed) || self.shared.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let playing = self.session.as_mut().filter(|session| session.playing);
+            let unit = async {
+                match playing {
+                    Some(session) => session.units.recv().await.ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                unit = unit => {
+                    if let Some(unit) = unit {
+                        self.send(&unit).await?;
+                    }
+                }
+                read = self.socket.read(&mut piece) => {
+                    let n = read?;
+                    anyhow::ensure!(n > 0 && buffer.len() + n <= REQUEST_MAX, "closed");
+                    buffer.extend_from_slice(&piece[..n]);
+                    while let Ok((message, used)) = Message::<Vec<u8>>::parse(&buffer) {
+                        buffer.drain(..used);
+                        if let Message::Request(request) = message
+                            && !self.answer(&request).await?
+                        {
+                            return Ok(());
+                        }
+                    }
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
+    }
+
+    /// Answers one request; false ends the connection.
+    async fn answer(&mut self, request: &Request<Vec<u8>>) -> anyhow::Result<bool> {
+        let path = request.request_uri().map(|url| url.path().to_owned()).unwrap_or_default();
+        let stream = usize::from(path.starts_with("/sub"));
+        let reply = |status| {
+            let builder = Response::builder(Version::V1_0, status);
+            match request.header(&headers::CSEQ) {
+                Some(number) => builder.header(headers::CSEQ, number.as_str()),
+                None => builder,
+            }
+        };
+        let session = "12345678";
+        let open = *request.method() == Method::Options;
+        let response = if !open && !self.is_allowed(request) {
+            let challenge = format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\"");
+            reply(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, challenge).build(Vec::new())
+        } else {
+            match request.method() {
+                Method::Options => {
+                    let methods = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, TEARDOWN";
+                    reply(StatusCode::Ok).header(headers::PUBLIC, methods).build(Vec::new())
+                }
+                Method::Describe => match self.sdp(stream) {
+                    Some(sdp) => {
+                        let base = request.request_uri().map(|url| format!("{url}/")).unwrap_or_default();
+                        let ok = reply(StatusCode::Ok).header(headers::CONTENT_TYPE, "application/sdp");
+                        ok.header(HeaderName::from_static_str("Content-Base").context("name")?, base).build(sdp.into_bytes())
+                    }
+                    None => reply(StatusCode::ServiceUnavailable).build(Vec::new()),
+                },
+                Method::Setup => {
+                    let units = self.shared.streams[stream].units.subscribe();
+                    let (channel, keyed, playing) = (0, false, false);
+                    self.session = Some(Playing { units, channel, seq: 1, packets: 0, bytes: 0, keyed, playing });
+                    let transport = "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=7461696D";
+                    let ok = reply(StatusCode::Ok).header(headers::TRANSPORT, transport);
+                    ok.header(headers::SESSION, format!("{session};timeout=60")).build(Vec::new())
+                }
+                Method::Play => {
+                    if let Some(playing) = &mut self.session {
+                        playing.playing = true;
+                        playing.units = playing.units.resubscribe();
+                    }
+                    reply(StatusCode::Ok).header(headers::SESSION, session).build(Vec::new())
+                }
+                Method::Teardown => reply(StatusCode::Ok).header(headers::SESSION, session).build(Vec::new()),
+                _ => reply(StatusCode::Ok).build(Vec::new()),
+            }
+        };
+        let mut bytes = Vec::new();
+        response.write(&mut bytes)?;
+        self.socket.write_all(&bytes).await?;
+        Ok(*request.method() != Method::Teardown)
+    }
+
+    /// Digest authentication without qop (RFC 2617 3.2.2.1).
+    fn is_allowed(&self, request: &Request<Vec<u8>>) -> bool {
+        let Some((user, password)) = &self.shared.options.login else {
+            return true;
+        };
+        let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str().to_owned()) else {
+            return false;
+        };
+        let field = |name: &str| {
+            let start = given.find(&format!("{name}=\""))? + name.len() + 2;
+            given[start..].split('"').next().map(String::from)
+        };
+        let md5 = |text: String| hex(&Md5::digest(text.as_bytes()));
+        let (Some(uri), Some(response)) = (field("uri"), field("response")) else {
+            return false;
+        };
+        let method: &str = request.method().into();
+        let expected = md5(format!("{}:{NONCE}:{}", md5(format!("{user}:{REALM}:{password}")), md5(format!("{method}:{uri}"))));
+        response == expected
+    }
+
+    fn sdp(&self, stream: usize) -> Option<String> {
+        let (sps, pps) = self.shared.streams[stream].sets.read().ok()?.clone()?;
+        Some(format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=taimat simulated camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
+             c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;profile-level-id={};\
+             sprop-parameter-sets={},{}\r\na=control:track1\r\n",
+            hex(sps.get(1..4)?).to_uppercase(),
+            base64(&sps),
+            base64(&pps)
+        ))
+    }
+
+    /// Sends one access unit, and a Sender Report with each key frame.
+    async fn send(&mut self, unit: &Unit) -> anyhow::Result<()> {
+        let fps = u64::from(self.shared.options.fps);
+        let time = (unit.number * 90_000 / fps) as u32;
+        let Some(session) = self.session.as_mut() else {
+            return Ok(());
+        };
+        if !session.keyed && !unit.unit.key {
+            return Ok(());
+        }
+        session.keyed = true;
+        let mut out = Vec::new();
+        if unit.unit.key {
+            interleave(&mut out, session.channel + 1, &sender_report(time, session.packets, session.bytes));
+        }
+        let last = unit.unit.nals.len() - 1;
+        for (i, nal) in unit.unit.nals.iter().enumerate() {
+            for payload in payloads(nal) {
+                let end = i == last && payload.1;
+                let packet = rtp(session.seq, time, end, &payload.0);
+                session.seq = session.seq.wrapping_add(1);
+                session.packets = session.packets.wrapping_add(1);
+                session.bytes = session.bytes.wrapping_add(payload.0.len() as u32);
+                interleave(&mut out, session.channel, &packet);
+            }
+        }
+        Ok(self.socket.write_all(&out).await?)
+    }
+}
+
+/// RTP payloads of a NAL unit (RFC 6184 5.6, 5.8), each with "ends the NAL unit".
+fn payloads(nal: &[u8]) -> Vec<(Vec<u8>, bool)> {
+    if nal.len() <= RTP_MAX {
+        return vec![(nal.to_vec(), true)];
+    }
+    let pieces: Vec<&[u8]> = nal[1..].chunks(RTP_MAX - 2).collect();
+    let last = pieces.len() - 1;
+    let fu = |(i, piece): (usize, &&[u8])| {
+        let marks = if i == 0 { 0x80 } else { 0 } | if i == last { 0x40 } else { 0 };
+        let mut payload = vec![nal[0] & 0xe0 | 28, marks | nal[0] & 0x1f];
+        payload.extend_from_slice(piece);
+        (payload, i == last)
+    };
+    pieces.iter().enumerate().map(fu).collect()
+}
+
+fn rtp(seq: u16, time: u32, marker: bool, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x80, 96 | if marker { 0x80 } else { 0 }];
+    packet.extend(seq.to_be_bytes());
+    packet.extend(time.to_be_bytes());
+    packet.extend(*b"taim");
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// A Sender Report (RFC 3550 6.4.1).
+fn sender_report(time: u32, packets: u32, bytes: u32) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut report = vec![0x80, 200, 0, 6];
+    report.extend(*b"taim");
+    report.extend(((now.as_secs() + 2_208_988_800) as u32).to_be_bytes());
+    report.extend(((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
+    for value in [time, packets, bytes] {
+        report.extend(value.to_be_bytes());
+    }
+    report
+}
+
+fn interleave(out: &mut Vec<u8>, channel: u8, packet: &[u8]) {
+    out.extend([b'$', channel]);
+    out.extend((packet.len() as u16).to_be_bytes());
+    out.extend_from_slice(packet);
+}
+
+/// Base 64 (RFC 4648 4), for the parameter sets in an SDP.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| {
+        let value = (0..3).fold(0_u32, |value, i| value << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        (0..4)
+            .map(|i| if i <= chunk.len() { char::from(ALPHABET[(value >> (18 - 6 * i)) as usize & 63]) } else { '=' })
+            .collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}

@@ -1,0 +1,285 @@
+//! A road seen from a pole: sky, houses, verge, road, and what crosses it at planned times. The same seed and time give the same
+//! picture at any size, so a main and a sub-stream show one world.
+//!
+//! What belongs here: the world and how it is drawn. What does not: encoding, RTP.
+
+use super::rng::{Rng, mix};
+
+/// What crosses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// A car or lorry.
+    Vehicle,
+    /// Somebody on foot.
+    Person,
+}
+
+/// One crossing: the truth a detector is measured against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Crossing {
+    /// Second at which it enters the picture.
+    pub begin: f64,
+    /// Seconds it takes.
+    pub seconds: f64,
+    /// Who.
+    pub who: Who,
+    /// From left to right.
+    pub rightwards: bool,
+    /// Height of its feet or wheels in the picture, 0..1.
+    pub ground: f32,
+    /// Height, 0..1 of the picture's.
+    pub height: f32,
+    /// Brightness, 0..255.
+    pub luma: u8,
+}
+
+/// What disturbs, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Nothing but the sensor's noise.
+    None,
+    /// The exposure jumps every 10 s.
+    Exposure,
+    /// Clouds pass: the light swells and fades.
+    Clouds,
+    /// The infrared filter switches at second 20: no colour, other brightness.
+    IrSwitch,
+    /// The pole sways by a pixel or two.
+    Shake,
+    /// Rain streaks.
+    Rain,
+    /// Headlights sweep over the road.
+    Headlights,
+    /// Dark and very noisy.
+    Night,
+    /// A tree sways at the left.
+    Sway,
+}
+
+/// The world.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    seed: u64,
+    disturbance: Disturbance,
+    crossings: Vec<Crossing>,
+}
+
+/// A picture in planar 4:2:0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels, even.
+    pub width: usize,
+    /// Pixels, even.
+    pub height: usize,
+    /// Luma.
+    pub y: Vec<u8>,
+    /// Chroma, half size.
+    pub u: Vec<u8>,
+    /// Chroma, half size.
+    pub v: Vec<u8>,
+}
+
+/// Quiet before the first crossing: a detector learns the empty road first. Seconds.
+const FIRST: f64 = 9.0;
+/// Between two crossings: longer than an event's quiet time, so that each is an event of its own. Seconds.
+const EVERY: f64 = 14.0;
+
+impl Scene {
+    /// The world of a seed: crossings for `seconds` from its begin.
+    pub fn new(seed: u64, disturbance: Disturbance, seconds: f64) -> Scene {
+        let mut rng = Rng::new(seed);
+        let mut crossings = Vec::new();
+        let mut begin = FIRST;
+        while begin < seconds {
+            let vehicle = crossings.len() % 2 == 0;
+            crossings.push(Crossing {
+                begin,
+                seconds: if vehicle { 3.5 } else { 5.5 },
+                who: if vehicle { Who::Vehicle } else { Who::Person },
+                rightwards: rng.one_in(2),
+                ground: 0.66 + rng.below(16) as f32 / 100.0,
+                height: if vehicle { 0.20 } else { 0.26 },
+                luma: if rng.one_in(2) { 205 } else { 35 },
+            });
+            begin += EVERY + rng.below(20) as f64 / 10.0;
+        }
+        Scene { seed, disturbance, crossings }
+    }
+
+    /// The truth.
+    pub fn crossings(&self) -> &[Crossing] {
+        &self.crossings
+    }
+
+    /// The picture at second `time`.
+    pub fn draw(&self, time: f64, width: usize, height: usize) -> Picture {
+        let frame = (time * 30.0) as u64;
+        let (dx, dy) = match self.disturbance {
+            Disturbance::Shake => (((time * 7.0).sin() * 1.6) as i32, ((time * 5.3).cos() * 1.2) as i32),
+            _ => (0, 0),
+        };
+        let light = self.light(time);
+        let mut picture = Picture { width, height, y: vec![0; width * height], u: Vec::new(), v: Vec::new() };
+        let cells = 320.0 / width as f32;
+        for row in 0..height {
+            let y = (row as i32 + dy) as f32 / height as f32;
+            for column in 0..width {
+                let x = column as i32 + dx;
+                let (cx, cy) = ((x as f32 * cells) as u64, (row as i32 + dy) as f32 * cells);
+                let texture = (mix(self.seed ^ cx << 20 ^ (cy as u64)) % 41) as i32 - 20;
+                let base = ground(x as f32 / width as f32, y) + texture * if y < 0.3 { 1 } else { 2 } / 2;
+                picture.y[row * width + column] = base.clamp(0, 255) as u8;
+            }
+        }
+        self.draw_sway(&mut picture, time);
+        for crossing in &self.crossings {
+            draw_crossing(&mut picture, crossing, time);
+        }
+        self.finish(&mut picture, light, frame);
+        let chroma = (width / 2) * (height / 2);
+        let grey = self.disturbance == Disturbance::IrSwitch && time >= 20.0;
+        (picture.u, picture.v) = if grey { (vec![128; chroma], vec![128; chroma]) } else { self.colours(&picture) };
+        picture
+    }
+
+    /// Factor on all brightness.
+    fn light(&self, time: f64) -> f32 {
+        match self.disturbance {
+            Disturbance::Exposure if (time as u64 / 10) % 2 == 1 => 1.35,
+            Disturbance::Clouds => 0.85 + 0.15 * ((time * 0.6).sin() as f32),
+            Disturbance::IrSwitch if time >= 20.0 => 0.7,
+            Disturbance::Night => 0.35,
+            _ => 1.0,
+        }
+    }
+
+    fn draw_sway(&self, picture: &mut Picture, time: f64) {
+        if self.disturbance != Disturbance::Sway {
+            return;
+        }
+        let lean = ((time * 2.1).sin() * 0.02) as f32;
+        fill(picture, [0.02 + lean, 0.1, 0.16, 0.45], |i| 70 + (mix(i) % 60) as u8);
+    }
+
+    /// Light, rain, headlights, and the noise of the sensor.
+    fn finish(&self, picture: &mut Picture, light: f32, frame: u64) {
+        let noise = if self.disturbance == Disturbance::Night { 12 } else { 2 };
+        for (i, pixel) in picture.y.iter_mut().enumerate() {
+            let bits = mix(self.seed ^ frame.wrapping_mul(0x9e37) ^ i as u64);
+            let grain = (bits % (2 * noise + 1)) as i32 - noise as i32;
+            *pixel = ((f32::from(*pixel) * light) as i32 + grain).clamp(0, 255) as u8;
+        }
+        if self.disturbance == Disturbance::Rain {
+            let mut rng = Rng::new(self.seed ^ frame);
+            for _ in 0..80 {
+                let (x, y) = (rng.below(1000) as f32 / 1000.0, rng.below(950) as f32 / 1000.0);
+                fill(picture, [x, y, 0.002, 0.05], |_| 215);
+            }
+        }
+        if self.disturbance == Disturbance::Headlights {
+            let sweep = (frame % 150) as f32 / 150.0;
+            let (width, height) = (picture.width, picture.height);
+            for row in height * 6 / 10..height {
+                for column in 0..width {
+                    let near = (column as f32 / width as f32 - sweep).abs();
+                    let pixel = &mut picture.y[row * width + column];
+                    *pixel = (f32::from(*pixel) * (1.0 + 0.8 * (0.2 - near).max(0.0) / 0.2)).min(255.0) as u8;
+                }
+            }
+        }
+    }
+
+    fn colours(&self, picture: &Picture) -> (Vec<u8>, Vec<u8>) {
+        let (width, height) = (picture.width / 2, picture.height / 2);
+        let tint = |row: usize| match row * 10 / height.max(1) {
+            0..=2 => (140, 118),
+            3..=5 => (120, 122),
+            _ => (127, 129),
+        };
+        let rows = |pick: fn((u8, u8)) -> u8| (0..height).flat_map(|row| std::iter::repeat_n(pick(tint(row)), width)).collect();
+        (rows(|tint| tint.0), rows(|tint| tint.1))
+    }
+}
+
+/// Brightness of the empty scene: sky, houses, verge, road with its line.
+fn ground(x: f32, y: f32) -> i32 {
+    match y {
+        y if y < 0.25 => 190,
+        y if y < 0.45 => 110 + (((x * 9.0) as i32) % 3) * 22,
+        y if y < 0.55 => 85,
+        y if (0.735..0.745).contains(&y) && (x * 14.0).fract() < 0.5 => 200,
+        _ => 105,
+    }
+}
+
+/// Fills a box (x, y, width, height in 0..1) with brightness by pixel number.
+fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
+    let (w, h) = (picture.width as f32, picture.height as f32);
+    let clamp = |value: f32, top: f32| (value * top).clamp(0.0, top) as usize;
+    let (left, right) = (clamp(place[0], w), clamp(place[0] + place[2], w));
+    let (top, bottom) = (clamp(place[1], h), clamp(place[1] + place[3], h));
+    for row in top..bottom {
+        for column in left..right {
+            // Texture moves with the thing, in its own coordinates.
+            let number = ((row - top) * 320 / picture.height) as u64 * 1000 + ((column - left) * 320 / picture.width) as u64;
+            picture.y[row * picture.width + column] = luma(number);
+        }
+    }
+}
+
+fn draw_crossing(picture: &mut Picture, crossing: &Crossing, time: f64) {
+    let way = (time - crossing.begin) / crossing.seconds;
+    if !(0.0..=1.0).contains(&way) {
+        return;
+    }
+    let width = crossing.height * if crossing.who == Who::Vehicle { 1.2 } else { 0.22 };
+    let way = if crossing.rightwards { way } else { 1.0 - way } as f32;
+    let left = way * (1.0 + width) - width;
+    let top = crossing.ground - crossing.height;
+    let luma = crossing.luma;
+    let painted = move |number: u64| luma.saturating_add((mix(number) % 24) as u8);
+    match crossing.who {
+        Who::Vehicle => {
+            fill(picture, [left, top + crossing.height * 0.35, width, crossing.height * 0.55], painted);
+            fill(picture, [left + width * 0.2, top, width * 0.55, crossing.height * 0.4], painted);
+            fill(picture, [left + width * 0.25, top + 0.015, width * 0.45, crossing.height * 0.25], |_| 70);
+            for wheel in [0.12, 0.7] {
+                fill(picture, [left + width * wheel, crossing.ground - 0.03, width * 0.16, 0.03], |_| 15);
+            }
+        }
+        Who::Person => {
+            let stride = ((time * 8.0).sin() * 0.012) as f32;
+            fill(picture, [left + width * 0.25, top, width * 0.5, crossing.height * 0.2], |_| 150);
+            fill(picture, [left, top + crossing.height * 0.2, width, crossing.height * 0.4], painted);
+            for leg in [stride, -stride] {
+                fill(
+                    picture,
+                    [left + width * 0.3 + leg, top + crossing.height * 0.6, width * 0.3, crossing.height * 0.4],
+                    painted,
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_and_time_give_the_same_picture_and_another_seed_another() {
+        let scene = Scene::new(1, Disturbance::None, 60.0);
+        assert_eq!(scene.draw(3.0, 64, 36), scene.draw(3.0, 64, 36));
+        assert_ne!(scene.draw(3.0, 64, 36), Scene::new(2, Disturbance::None, 60.0).draw(3.0, 64, 36));
+    }
+
+    #[test]
+    fn a_crossing_is_where_the_truth_says() {
+        let scene = Scene::new(1, Disturbance::None, 60.0);
+        let crossing = scene.crossings()[0];
+        let empty = scene.draw(crossing.begin - 1.0, 320, 180);
+        let busy = scene.draw(crossing.begin + crossing.seconds / 2.0, 320, 180);
+        let changed = empty.y.iter().zip(&busy.y).filter(|(a, b)| a.abs_diff(**b) > 30).count();
+        assert!(changed > 500, "{changed} pixels changed");
+    }
+}
