@@ -1,15 +1,157 @@
 //! ⇄ `taimat demo`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use super::run::on_signal;
+use crate::agent::wiring;
+use crate::clock::SystemClock;
+use crate::office::archive::{Archive, EventRow, FileRow, Filter};
+use crate::office::host;
+use crate::settings::{Protocol, raw};
+use crate::sim::{broker, camera};
+use crate::units::Digest;
+use crate::uplink::client::Options;
+
+/// Seconds after the show in which what was promised may still arrive.
+const DRAIN: Duration = Duration::from_secs(25);
 
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How long the camera plays, e.g. 40s.
+    #[arg(long = "for", default_value = "40s", value_parser = seconds)]
+    length: Duration,
+    /// Where ring and archive go; a new directory under the system's temporary one otherwise.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Seed of the scene.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
 
-/// Carries it out.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches('s');
+    let whole: u64 = digits.parse().map_err(|_| format!("{text:?} is not a number of seconds such as 40s"))?;
+    if (25..=86_400).contains(&whole) {
+        Ok(Duration::from_secs(whole))
+    } else {
+        Err("at least 25s (the detector learns the empty road first), at most 86400s".into())
+    }
+}
+
+/// Plays the whole chain: exit code 0 only when the office received an event and a clip whose digest is right and which plays.
 ///
 /// # Errors
-/// Always, until its room is built.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// When a part cannot be started.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let out = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id())));
+    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    anyhow::ensure!(!out.join("ring").exists(), "{} already holds a demo: choose another --out", out.display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(play(&args, &out));
+    runtime.shutdown_background();
+    outcome?;
+    verdict(&out)
+}
+
+async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
+    let port = broker::start()?;
+    let lens = camera::SimCamera::start(camera::Options { seed: args.seed, ..camera::Options::default() })?;
+    let login = out.join("camera.login");
+    std::fs::write(&login, "admin:taimat\n")?;
+    let text = format!(
+        "site = \"demo\"\n[camera]\nmain_url = \"{}\"\nsub_url = \"{}\"\nlogin_file = {:?}\n[storage]\ndir = {:?}\nrequire_mount = false\n\
+         budget = \"64 MiB\"\nsegment = \"4 MiB\"\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\nhealth_every = \"10 s\"\n",
+        lens.main_url(),
+        lens.sub_url(),
+        login,
+        out.join("ring")
+    );
+    let settings = raw::parse(&text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))?;
+    let archive = Archive::open(out)?;
+    let office = Options {
+        client_id: "taimat-office".into(),
+        host: "127.0.0.1".into(),
+        port,
+        tls: None,
+        login: None,
+        keep_alive: 30,
+        protocol: Protocol::V311,
+        will: None,
+    };
+    println!("camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real", lens.main_url());
+    println!("playing for {} s into {}", args.length.as_secs(), out.display());
+    let begun = Instant::now();
+    let line = move |text: String| println!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
+    let (_commands, commands) = mpsc::channel(1);
+    let (office_stop, office_stopped) = watch::channel(false);
+    let office = tokio::spawn(async move { host::run(archive, office, "office", commands, office_stopped, line).await });
+    let (agent_stop, agent_stopped) = watch::channel(false);
+    let agent = tokio::spawn(wiring::run(settings, Arc::new(SystemClock::new()), agent_stopped));
+    let mut signal = on_signal()?;
+    tokio::select! {
+        () = tokio::time::sleep(args.length) => {}
+        _ = signal.wait_for(|stop| *stop) => {}
+    }
+    drained(out, begun + args.length + DRAIN).await?;
+    let _ = agent_stop.send(true);
+    agent.await??;
+    let _ = office_stop.send(true);
+    office.await?;
+    Ok(())
+}
+
+/// Waits until each event that has ended has its clip, or the time is over.
+async fn drained(out: &Path, until: Instant) -> anyhow::Result<()> {
+    let archive = Archive::look(out)?;
+    while Instant::now() < until {
+        let (events, clips) = found(&archive)?;
+        let ids = |kind: &str| -> Vec<String> {
+            let of = events.iter().filter(|event| event.kind == format!("vn.taimat.motion.{kind}.v1"));
+            of.filter_map(|event| event.data["event"].as_str().map(String::from)).collect()
+        };
+        let (starts, ends) = (ids("start"), ids("end"));
+        let clipped = |id: &String| clips.iter().any(|clip| clip.event == *id && clip.purpose == "clip");
+        if !ends.is_empty() && starts.len() == ends.len() && ends.iter().all(clipped) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Ok(())
+}
+
+fn found(archive: &Archive) -> anyhow::Result<(Vec<EventRow>, Vec<FileRow>)> {
+    let all = Filter { limit: 10_000, ..Filter::default() };
+    Ok((archive.events(&all)?, archive.files(&all)?))
+}
+
+/// What the office has, and whether that is enough.
+fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
+    let archive = Archive::look(out)?;
+    let (events, files) = found(&archive)?;
+    let motions = events.iter().filter(|event| event.kind == "vn.taimat.motion.start.v1").count();
+    let mut good = 0;
+    println!("\nthe office received {} events, {motions} of them begins of motion, and {} files:", events.len(), files.len());
+    for file in &files {
+        let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
+        let right = Digest::of(&bytes).hex() == file.sha256;
+        let plays = file.purpose != "clip" || begins_with_key_frame(&bytes);
+        good += usize::from(right && plays && file.purpose == "clip");
+        let words = if right && plays { "hash checked" } else { "NOT AS IT SHOULD BE" };
+        println!("  {:9} {:>9} bytes  {words}  {}", file.purpose, file.size, file.path.display());
+    }
+    let enough = motions > 0 && good > 0;
+    println!("{}", if enough { "the chain works" } else { "NO EVENT WITH A GOOD CLIP ARRIVED" });
+    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Decodes the first picture of a clip with the agent's own decoder.
+fn begins_with_key_frame(clip: &[u8]) -> bool {
+    crate::evidence::verify::check(clip).is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
 }

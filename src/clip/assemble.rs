@@ -7,12 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::FileSource;
+use crate::evidence::manifest::ABOUT_BOX;
 use crate::storage::format::init_segment;
 use crate::storage::{FootageReader, FragmentRef, Span};
 use crate::units::Ticket;
-
-/// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
-pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
 
 /// A clip that can be read without being copied.
 pub struct Clip {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::storage::{Gap, Span};
 use crate::units::{Digest, SiteId, Stamp, WallQuality};
 
+/// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
+pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
 /// Holes listed in one manifest at most: an outbox entry is one 4 KiB journal slot. Further holes are merged into the last.
 pub const GAPS_MAX: usize = 8;
 
