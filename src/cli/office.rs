@@ -1,15 +1,251 @@
 //! ⇄ `taimat office`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use super::run::on_signal;
+use crate::clock::{Clock as _, SystemClock};
+use crate::office::archive::{Archive, Filter};
+use crate::office::host;
+use crate::settings::{Login, Protocol, TlsSettings};
+use crate::units::{Digest, Secret, SiteId, Wall};
+use crate::uplink::client::{self, Options, Seen};
+use crate::uplink::topics;
+
+/// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
+const COMMAND_VALID: i64 = 3600;
 
 /// Arguments of `taimat office`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// How to reach the broker.
+#[derive(Debug, clap::Args)]
+struct Broker {
+    /// Host name or address.
+    #[arg(long, default_value = "127.0.0.1")]
+    broker: String,
+    /// Port; 8883 with --ca, else 1883.
+    #[arg(long)]
+    port: Option<u16>,
+    /// PEM of the broker's authority: switches TLS on.
+    #[arg(long)]
+    ca: Option<PathBuf>,
+    /// PEM certificate chain of the office.
+    #[arg(long, requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+    /// PEM key of the office.
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// A file with one line user:password.
+    #[arg(long)]
+    login: Option<PathBuf>,
+    /// MQTT version.
+    #[arg(long, default_value = "5", value_parser = ["5", "3.1.1"])]
+    protocol: String,
+}
+
+/// Which lines to show.
+#[derive(Debug, clap::Args)]
+struct Lines {
+    /// The archive's directory.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Only this site.
+    #[arg(long)]
+    site: Option<String>,
+    /// Begin, RFC 3339 (UTC when no zone is given).
+    #[arg(long)]
+    from: Option<String>,
+    /// End, likewise.
+    #[arg(long)]
+    to: Option<String>,
+    /// Newest lines at most.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Receive and keep what the boxes send, until a signal.
+    Run {
+        /// Where the archive is, or goes.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name of this archive in its presence topic.
+        #[arg(long, default_value = "office")]
+        host: String,
+        #[command(flatten)]
+        broker: Broker,
+    },
+    /// Show the sites: state, events kept, numbers missing.
+    Sites {
+        /// The archive's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show events.
+    Events(Lines),
+    /// Show clips, snapshots and requested ranges.
+    Clips(Lines),
+    /// Send a command to a box and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
+    Cmd {
+        /// The site.
+        site: String,
+        /// The command: clip-get, ping.
+        name: String,
+        /// Arguments, key=value.
+        args: Vec<String>,
+        /// Seconds to wait for the answer.
+        #[arg(long, default_value_t = 30)]
+        wait: u64,
+        #[command(flatten)]
+        broker: Broker,
+    },
+}
 
 /// Carries it out.
 ///
 /// # Errors
-/// Always, until its room is built.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// When the archive or the broker cannot be used.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.what {
+        What::Run { dir, host, broker } => receive(&dir, &host, &broker),
+        What::Sites { dir, json } => {
+            let rows = Archive::look(&dir)?.sites()?;
+            show(json, &rows, "site            state   last message              events  highest  missing  files", |row| {
+                let (state, seen) = (&row.state, &row.seen);
+                format!(
+                    "{:15} {state:7} {seen:24} {:>7} {:>8} {:>8} {:>6}",
+                    row.site, row.events, row.highest_seq, row.missing_seq, row.files
+                )
+            })
+        }
+        What::Events(lines) => {
+            let rows = Archive::look(&lines.dir)?.events(&filter(&lines)?)?;
+            show(lines.json, &rows, "site            number  time                      kind", |row| {
+                format!("{:15} {:>6}  {:24}  {}", row.site, row.seq, row.time, row.kind)
+            })
+        }
+        What::Clips(lines) => {
+            let rows = Archive::look(&lines.dir)?.files(&filter(&lines)?)?;
+            show(lines.json, &rows, "site            what       from                      bytes      file", |row| {
+                format!("{:15} {:9}  {:24}  {:>9}  {}", row.site, row.purpose, row.start, row.size, row.path.display())
+            })
+        }
+        What::Cmd { site, name, args, wait, broker } => command(&site, &name, &args, wait, &broker),
+    }
+}
+
+fn show<T: Serialize>(as_json: bool, rows: &[T], head: &str, line: impl Fn(&T) -> String) -> anyhow::Result<ExitCode> {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(rows)?);
+    } else {
+        println!("{head}");
+        rows.iter().for_each(|row| println!("{}", line(row)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn filter(lines: &Lines) -> anyhow::Result<Filter> {
+    let time = |name: &str, text: &Option<String>| match text {
+        Some(text) => Wall::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
+        None => Ok(None),
+    };
+    Ok(Filter { site: lines.site.clone(), from: time("from", &lines.from)?, to: time("to", &lines.to)?, limit: lines.limit })
+}
+
+fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
+    let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
+    let login = match &broker.login {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let (user, password) =
+                text.trim_end().split_once(':').with_context(|| format!("{}: one line user:password", path.display()))?;
+            Some(Login { user: user.into(), password: Secret::new(password) })
+        }
+    };
+    Ok(Options {
+        client_id,
+        host: broker.broker.clone(),
+        port: broker.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
+        tls: tls.as_ref().map(client::tls_config).transpose()?,
+        login,
+        keep_alive: 30,
+        protocol: if broker.protocol == "5" { Protocol::V5 } else { Protocol::V311 },
+        will: None,
+    })
+}
+
+fn receive(dir: &Path, host: &str, broker: &Broker) -> anyhow::Result<ExitCode> {
+    let archive = Archive::open(dir)?;
+    let options = options(broker, format!("taimat-office-{host}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = on_signal()?;
+        let (_none, commands) = mpsc::channel(1);
+        host::run(archive, options, host, commands, stop, |line| println!("{line}")).await;
+        anyhow::Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker) -> anyhow::Result<ExitCode> {
+    let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
+    let now = SystemClock::new().now().wall;
+    let mut bytes = [0; 16];
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    let req_id = Digest::of(&bytes).hex()[..16].to_owned();
+    let mut body = Map::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
+        body.insert(key.into(), json!(value));
+    }
+    body.insert("req_id".into(), json!(req_id));
+    body.insert("expires".into(), json!(now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339()));
+    let options = options(broker, format!("taimat-cmd-{req_id}"))?;
+    let topic = topics::dn(&site, &format!("cmd/{name}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reply = runtime.block_on(ask(&options, &site, &topic, Value::Object(body), &req_id, Duration::from_secs(wait)));
+    runtime.shutdown_background();
+    let reply = reply?;
+    println!("{}", serde_json::to_string_pretty(&reply)?);
+    Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Publishes a command and waits for its answer.
+async fn ask(options: &Options, site: &SiteId, topic: &str, body: Value, req_id: &str, wait: Duration) -> anyhow::Result<Value> {
+    let (sender, mut connection) = client::connect(options);
+    sender.subscribe(&topics::up(site, "rsp"));
+    sender.publish(1, topic, serde_json::to_vec(&body)?, false);
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, connection.poll()).await {
+            Err(_) => bail!("{site} did not answer within {} s: is it online? (taimat office sites)", wait.as_secs()),
+            Ok(Err(ended)) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
+            Ok(Ok(Seen::Message(_, payload))) => {
+                let reply: Value = serde_json::from_slice(&payload).unwrap_or_default();
+                if reply["req_id"] == req_id {
+                    return Ok(reply);
+                }
+            }
+            Ok(Ok(_)) => {}
+        }
+    }
 }

@@ -1,15 +1,119 @@
 //! ⇄ `taimat probe`.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use crate::camera::{CameraNews, Frame, Role, TrackKind, rtsp};
+use crate::clock::SystemClock;
+use crate::settings::raw;
 
 /// Arguments of `taimat probe`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// RTSP URL, without user and password.
+    url: String,
+    /// A file with one line user:password.
+    #[arg(long)]
+    login: Option<PathBuf>,
+    /// Seconds to listen.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=120))]
+    seconds: u64,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    json: bool,
+}
 
-/// Carries it out.
+/// What one track sent.
+#[derive(Default)]
+struct Heard {
+    words: String,
+    frames: u64,
+    keys: u64,
+    bytes: u64,
+    lost: u64,
+    pts: Option<(i64, i64)>,
+}
+
+/// Connects once, listens, tells. Exit code 1 when the camera does not play.
 ///
 /// # Errors
-/// Always, until its room is built.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+/// When the URL or the login cannot be used.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let login = args.login.as_ref().map_or(String::new(), |path| format!("login_file = {path:?}\n"));
+    let text = format!(
+        "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
+        args.url
+    );
+    let settings = raw::parse(&text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))?;
+    let heard: Arc<Mutex<BTreeMap<&'static str, Heard>>> = Arc::default();
+    let hearing = heard.clone();
+    let take = move |frame: Arc<Frame>| {
+        let mut heard = hearing.lock().unwrap_or_else(PoisonError::into_inner);
+        let track = heard.entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" }).or_default();
+        track.words = format!("{} {}x{}", frame.params.codec.word(), frame.params.size.0, frame.params.size.1);
+        track.frames += 1;
+        track.keys += u64::from(frame.key);
+        track.bytes += frame.data.len() as u64;
+        track.lost += u64::from(frame.lost);
+        let now = frame.pts_micros();
+        track.pts = Some(track.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let failure = runtime.block_on(async {
+        let (news, mut told) = mpsc::channel(16);
+        let (stop, stopped) = watch::channel(false);
+        let camera = tokio::spawn(rtsp::run(Role::Main, settings.camera, Arc::new(SystemClock::new()), take, news, stopped));
+        let listening = tokio::time::sleep(Duration::from_secs(args.seconds));
+        tokio::pin!(listening);
+        // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
+        let failure = loop {
+            tokio::select! {
+                () = &mut listening => break None,
+                news = told.recv() => if let Some(CameraNews::Down { fault, detail, .. }) = news {
+                    break Some((fault, detail));
+                },
+            }
+        };
+        let _ = stop.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
+        failure
+    });
+    runtime.shutdown_background();
+    if let Some((fault, detail)) = failure {
+        eprintln!("{}: {}: {detail}", args.url, fault.word());
+        return Ok(ExitCode::FAILURE);
+    }
+    let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    if heard.get("video").is_none_or(|video| video.keys == 0) {
+        eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", args.url, args.seconds);
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut rows = serde_json::Map::new();
+    for (kind, track) in heard.iter() {
+        let span = track.pts.map_or(0, |(first, last)| last - first).max(1) as f64 / 1e6;
+        let rate = track.frames.saturating_sub(1) as f64 / span;
+        let gop = if track.keys > 1 { track.frames as f64 / track.keys as f64 / rate } else { span };
+        let row = json!({"codec": track.words, "frames": track.frames, "per_second": (rate * 100.0).round() / 100.0,
+            "kbit_per_second": (track.bytes as f64 * 8.0 / span / 1000.0).round(), "gop_seconds": (gop * 10.0).round() / 10.0,
+            "packets_lost": track.lost});
+        if !args.json {
+            println!(
+                "{kind}: {}, {rate:.1} frames/s, {:.0} kbit/s, key frame every {gop:.1} s, {} packets lost",
+                track.words,
+                track.bytes as f64 * 8.0 / span / 1000.0,
+                track.lost
+            );
+        }
+        rows.insert((*kind).to_owned(), row);
+    }
+    if args.json {
+        println!("{}", serde_json::Value::Object(rows));
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -70,6 +70,24 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = u32>, size: u64) -> 
     found
 }
 
+/// The segments of a ring that somebody else may be writing, oldest first, and what is wrong with files that hold none.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn look(disk: &dyn Disk) -> Result<(Index, Vec<String>), super::disk::DiskFault> {
+    let (mut index, mut troubles) = (Index::default(), Vec::new());
+    for (file, size) in disk.files()? {
+        if let FileId::Segment(file) = file {
+            match read_head(disk, file, size) {
+                Ok(Some(segment)) => index.add(segment),
+                Ok(None) => index.add_blank(file, 0),
+                Err(reason) => troubles.push(reason),
+            }
+        }
+    }
+    Ok((index, troubles))
+}
+
 /// The segment in a file; `None` for one that was never used.
 ///
 /// # Errors

@@ -32,8 +32,8 @@ pub struct Reader {
 
 impl Reader {
     /// A reader of what `disk` holds.
-    pub fn new(disk: Arc<dyn Disk>, settings: &StorageSettings) -> Reader {
-        Reader { disk, stills: still_geometry(settings) }
+    pub fn new(disk: Arc<dyn Disk>, stills: Geometry) -> Reader {
+        Reader { disk, stills }
     }
 }
 
@@ -74,7 +74,7 @@ pub fn start(
     if let Some(StorageNews::Started(found)) = first.first_mut() {
         found.took = begun.elapsed().as_micros() as u64;
     }
-    let reader = Reader::new(disk, settings);
+    let reader = Reader::new(disk, still_geometry(settings));
     let work = move || {
         first.into_iter().for_each(&news);
         let mut busy = 0;
