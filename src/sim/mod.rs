@@ -1,12 +1,15 @@
 //! The simulated world: what the demo shows and the tests break.
 //!
 //! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
-//! * [`rng`]: randomness from a seed.
+//! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
+pub mod archive;
 pub mod broker;
 pub mod camera;
+pub mod disk;
 pub mod encode;
 pub mod rng;
 pub mod scene;
+pub mod world;

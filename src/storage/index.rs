@@ -29,9 +29,11 @@ pub struct Index {
 }
 
 impl Index {
-    /// Adds a segment with footage.
+    /// Adds a segment with footage. Two may begin with the same record when a flush failed and it was written again: the later
+    /// lap is the one that counts.
     pub fn add(&mut self, segment: Segment) {
-        let at = self.live.partition_point(|other| other.head.first_seq <= segment.head.first_seq);
+        let place = |segment: &Segment| (segment.head.first_seq, segment.head.lap);
+        let at = self.live.partition_point(|other| place(other) <= place(&segment));
         self.live.insert(at, segment);
     }
 

@@ -1,0 +1,187 @@
+//! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors.
+//!
+//! What belongs here: the [`Disk`] trait with faults. What does not: what is written.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::rng::Rng;
+use crate::storage::disk::{Disk, DiskFault, FileId};
+
+/// What a card writes at once or not at all.
+const SECTOR: usize = 512;
+
+/// A flush that can be left out, to prove that the checks would notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barrier {
+    /// Of segment files.
+    Ring,
+    /// Of the journal.
+    Journal,
+}
+
+#[derive(Debug, Default, Clone)]
+struct SimFile {
+    durable: Vec<u8>,
+    live: Vec<u8>,
+    /// Writes since the last flush.
+    pending: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<FileId, SimFile>,
+    operations: u64,
+    /// The power goes before this operation.
+    cut_at: Option<u64>,
+    off: bool,
+    ignored: Option<Barrier>,
+    /// This many flushes from now one fails.
+    failing_sync: Option<u64>,
+    /// Segment files whose head was written since somebody asked: what was in them is evicted.
+    begun: Vec<u32>,
+}
+
+/// The card; clones share it.
+#[derive(Debug, Default, Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+impl SimDisk {
+    /// An empty card that does not honour `ignored` flushes.
+    pub fn new(ignored: Option<Barrier>) -> SimDisk {
+        let disk = SimDisk::default();
+        disk.lock().ignored = ignored;
+        disk
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The power goes after this many more operations.
+    pub fn cut_after(&self, operations: u64) {
+        let mut state = self.lock();
+        state.cut_at = Some(state.operations + operations);
+    }
+
+    /// A flush fails after this many more; what it should have made durable is uncertain.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.lock().failing_sync = Some(syncs);
+    }
+
+    /// Segment files begun anew since the last call.
+    pub fn take_begun(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().begun)
+    }
+
+    /// The power is gone.
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
+    /// Power comes back: of what was not flushed, a random subset of sectors is there.
+    pub fn power_on(&self, rng: &mut Rng) {
+        let mut state = self.lock();
+        // Some cards keep nearly everything, some nearly nothing, some tear anywhere.
+        let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
+        for file in state.files.values_mut() {
+            for (offset, bytes) in std::mem::take(&mut file.pending) {
+                for (n, sector) in bytes.chunks(SECTOR).enumerate() {
+                    if rng.below(100) < keep {
+                        let at = offset + n * SECTOR;
+                        file.durable[at..at + sector.len()].copy_from_slice(sector);
+                    }
+                }
+            }
+            file.live = file.durable.clone();
+        }
+        (state.off, state.cut_at) = (false, None);
+    }
+}
+
+impl State {
+    /// Counts an operation; an error when the power is gone.
+    fn step(&mut self, file: FileId, what: &'static str, offset: u64) -> Result<(), DiskFault> {
+        self.operations += 1;
+        self.off |= self.cut_at.is_some_and(|at| self.operations >= at);
+        if self.off { Err(fault(file, what, offset, "the power is off")) } else { Ok(()) }
+    }
+}
+
+fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
+    DiskFault { file: file.name(), what, offset, reason: reason.into() }
+}
+
+impl Disk for SimDisk {
+    fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
+        Ok(self.lock().files.iter().map(|(file, bytes)| (*file, bytes.live.len() as u64)).collect())
+    }
+
+    fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "create", 0)?;
+        let zeros = vec![0; len as usize];
+        state.files.insert(file, SimFile { durable: zeros.clone(), live: zeros, pending: Vec::new() });
+        Ok(())
+    }
+
+    fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        let state = self.lock();
+        if state.off {
+            return Err(fault(file, "read", offset, "the power is off"));
+        }
+        let at = offset as usize;
+        let bytes = state.files.get(&file).and_then(|bytes| bytes.live.get(at..at + len));
+        bytes.map(<[u8]>::to_vec).ok_or_else(|| fault(file, "read", offset, "past the end"))
+    }
+
+    fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        if state.off {
+            return Err(fault(file, "write", offset, "the power is off"));
+        }
+        let step = state.step(file, "write", offset);
+        let at = offset as usize;
+        if state.files.get(&file).is_none_or(|target| at + bytes.len() > target.live.len()) {
+            return Err(fault(file, "write", offset, "past the end"));
+        }
+        if let (FileId::Segment(segment), 0) = (file, offset) {
+            state.begun.push(segment);
+        }
+        let Some(target) = state.files.get_mut(&file) else {
+            return Err(fault(file, "write", offset, "no such file"));
+        };
+        // The write during which the power goes may still reach the card in part.
+        target.pending.push((at, bytes.to_vec()));
+        step?;
+        target.live[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "flush", 0)?;
+        if let Some(left) = &mut state.failing_sync {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                state.failing_sync = None;
+                return Err(fault(file, "flush", 0, "input/output error"));
+            }
+        }
+        let ignored = match state.ignored {
+            Some(Barrier::Ring) => matches!(file, FileId::Segment(_)),
+            Some(Barrier::Journal) => file == FileId::Journal,
+            None => false,
+        };
+        if let Some(target) = state.files.get_mut(&file).filter(|_| !ignored) {
+            for (at, bytes) in std::mem::take(&mut target.pending) {
+                target.durable[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn available(&self) -> u64 {
+        1 << 40
+    }
+}
