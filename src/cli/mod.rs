@@ -8,6 +8,7 @@ pub mod check_config;
 pub mod demo;
 pub mod eval_motion;
 pub mod keygen;
+pub mod mp4;
 #[cfg(feature = "office")]
 pub mod office;
 pub mod probe;
