@@ -115,7 +115,7 @@ impl Outbox {
     }
 
     /// The next entry to hand to the uplink; in flight from now on.
-    pub fn next(&mut self) -> Option<Ticket> {
+    pub fn pick(&mut self) -> Option<Ticket> {
         if self.in_flight.len() >= WINDOW {
             return None;
         }
@@ -124,8 +124,8 @@ impl Outbox {
         let waits = |(ticket, _): &(&Ticket, &(Meta, Mono))| !self.in_flight.contains(ticket) && !self.dead.contains(ticket);
         let files_first = self.picks % AGEING == AGEING - 1;
         let rank = |(ticket, (meta, _)): &(&Ticket, &(Meta, Mono))| {
-            let late = !self.urgent.contains(ticket) && !(files_first && meta.kind.is_file());
-            (late, meta.kind, **ticket)
+            let early = self.urgent.contains(ticket) || files_first && meta.kind.is_file();
+            (!early, meta.kind, **ticket)
         };
         let candidates = self.entries.iter().filter(waits).filter(|(_, (meta, _))| files_allowed || !meta.kind.is_file());
         let ticket = *candidates.min_by_key(rank)?.0;
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn events_overtake_files_and_files_are_few_at_a_time() {
         let mut outbox = filled(&[Kind::Clip, Kind::Clip, Kind::Clip, Kind::Event, Kind::Snapshot]);
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.next()).map(|ticket| ticket.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
         assert_eq!(order, [4, 5, 1], "at most {FILES} files in flight");
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn after_an_outage_the_newest_events_go_first_and_then_the_oldest() {
         let mut outbox = filled(&[Kind::Event; 30]);
         outbox.up();
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.next()).map(|ticket| ticket.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
         assert_eq!(order[..10], [23, 24, 25, 26, 27, 28, 29, 30, 1, 2]);
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let mut sent = Vec::new();
         for i in 0..40 {
             outbox.push(Mono(i), Ticket(i + 10), meta(Kind::Event));
-            sent.extend(outbox.next());
+            sent.extend(outbox.pick());
             if let Some(ticket) = sent.last() {
                 outbox.receipted(*ticket);
             }
@@ -250,7 +250,7 @@ mod tests {
                             prop_assert!(owed.remove(&shed) && !flying.contains(&shed));
                         }
                     }
-                    Action::Next => if let Some(ticket) = outbox.next() {
+                    Action::Next => if let Some(ticket) = outbox.pick() {
                         prop_assert!(owed.contains(&ticket) && !flying.contains(&ticket));
                         flying.push(ticket);
                     },

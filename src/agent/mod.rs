@@ -184,7 +184,7 @@ impl Agent {
         out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         while self.connected
-            && let Some(ticket) = self.outbox.next()
+            && let Some(ticket) = self.outbox.pick()
         {
             if let Some(letter) = self.desk.held(ticket).and_then(|held| held.letter()) {
                 out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter }));

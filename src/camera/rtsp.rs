@@ -113,7 +113,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             };
             match item {
                 None => return (CameraFault::Closed, "the camera closed the session".into()),
-                Some(Err(error)) => return (CameraFault::Closed, error.to_string()),
+                Some(Err(error)) => return (CameraFault::Closed, one_line("stream", &error)),
                 Some(Ok(CodecItem::VideoFrame(frame))) => {
                     if let Err(failure) = self.video(&demuxed, frame).await {
                         return failure;
@@ -245,9 +245,14 @@ async fn step<T>(name: &str, step: impl Future<Output = Result<T, retina::Error>
         Ok(Err(error)) if error.status_code() == Some(401) => {
             Err((CameraFault::Unauthorized, format!("{name}: the camera refuses this user and password")))
         }
-        Ok(Err(error)) => Err((CameraFault::Protocol, format!("{name}: {error}"))),
+        Ok(Err(error)) => Err((CameraFault::Protocol, one_line(name, &error))),
         Err(_) => Err((CameraFault::Protocol, format!("{name}: no answer within {} s", STEP_WITHIN.as_secs()))),
     }
+}
+
+/// A retina error without the connection's particulars, which it puts on lines of their own.
+fn one_line(what: &str, error: &retina::Error) -> String {
+    format!("{what}: {}", error.to_string().lines().next().unwrap_or_default())
 }
 
 /// The parameters of a video track.

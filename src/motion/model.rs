@@ -85,10 +85,10 @@ impl Model {
         let goal = (self.restless[at] * SCALE).clamp(RADIUS, RADIUS_MAX);
         self.radius[at] += (goal - self.radius[at]) * LEARN;
         let bits = self.next();
-        if bits % RENEW == 0 {
+        if bits.is_multiple_of(RENEW) {
             self.samples[at][(bits >> 8) as usize % SAMPLES] = value;
         }
-        if (bits >> 16) % RENEW == 0 {
+        if (bits >> 16).is_multiple_of(RENEW) {
             let other = self.neighbour(at);
             self.samples[other][(bits >> 24) as usize % SAMPLES] = value;
         }

@@ -296,7 +296,7 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
     let require_mount = section.flag("require_mount", true);
     let segment = section.size("segment", 256 << 10, 1 << 30, 16 << 20);
     let budget = section.size("budget", 1 << 20, 1 << 43, 8 << 30);
-    if segment % 4096 != 0 {
+    if !segment.is_multiple_of(4096) {
         section.bad("segment", "must be a multiple of 4 KiB (of 4 MiB on cards)");
     }
     if budget < segment * 4 {

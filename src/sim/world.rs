@@ -195,7 +195,7 @@ impl World {
         if !self.camera_up {
             return;
         }
-        let key = self.frame % 20 == 0;
+        let key = self.frame.is_multiple_of(20);
         let len = if key { 3000 } else { 400 } + self.rng.below(300) as usize;
         let fill = self.rng.bits() as u8;
         let frame = Frame {
@@ -432,11 +432,11 @@ impl World {
                 continue;
             };
             let last = index.last_seq(at, u64::MAX);
-            let kept = walked.found.iter().filter_map(|found| match found {
+            let mut kept = walked.found.iter().filter_map(|found| match found {
                 Found::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
                 _ => None,
             });
-            next = kept.last().or(Some((segment.head.first_seq, segment.head.previous)));
+            next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));
         }
     }
 

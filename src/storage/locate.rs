@@ -96,8 +96,8 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     let matches = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
     let hit = (0..pieces.len()).find(matches)?;
     let mut last = hit;
-    for at in hit + 1..pieces.len() {
-        match &pieces[at] {
+    for (at, piece) in pieces.iter().enumerate().skip(hit + 1) {
+        match piece {
             Piece::Fragment(_) if matches(&at) => last = at,
             Piece::Fragment(_) => break,
             Piece::Hole(..) => {}
