@@ -16,12 +16,12 @@ pub mod storage;
 pub mod motion;
 pub mod evidence;
 pub mod clip;
+pub mod uplink;
 pub mod health;
 pub mod outbox;
-pub mod uplink;
 pub mod agent;
 #[cfg(feature = "office")]
 pub mod office;
-pub mod cli;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod cli;

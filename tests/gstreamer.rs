@@ -30,7 +30,8 @@ fn footage(name: &str) -> Option<PathBuf> {
 
 fn has_gstreamer() -> bool {
     let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
-    let found = Command::new("/usr/bin/python3").args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    let found =
+        Command::new("/usr/bin/python3").args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     let ffmpeg = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).status().is_ok();
     if !found || !ffmpeg {
         println!("SKIPPED: GStreamer's RTSP server for Python or ffmpeg is not installed");

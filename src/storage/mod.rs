@@ -1,7 +1,7 @@
 //! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
 //!
 //! * [`document`]: the on-disk format, byte by byte; the other files implement it.
-//! * [`format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
+//! * [`mod@format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage.
 //! * [`recovery`]: the decision table for what is found after a power cut.
 //! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept.
