@@ -40,7 +40,12 @@ struct State {
     failing_sync: Option<u64>,
     /// Segment files whose head was written since somebody asked: what was in them is evicted.
     begun: Vec<u32>,
+    /// Bytes in use beyond our own files.
+    others: u64,
 }
+
+/// Size of the card in bytes.
+const SIZE: u64 = 1 << 40;
 
 /// The card; clones share it.
 #[derive(Debug, Default, Clone)]
@@ -67,6 +72,11 @@ impl SimDisk {
     /// A flush fails after this many more; what it should have made durable is uncertain.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.lock().failing_sync = Some(syncs);
+    }
+
+    /// Others fill the card: only so many bytes are left.
+    pub fn leave_only(&self, bytes: u64) {
+        self.lock().others = SIZE - bytes;
     }
 
     /// Segment files begun anew since the last call.
@@ -182,6 +192,57 @@ impl Disk for SimDisk {
     }
 
     fn available(&self) -> u64 {
-        1 << 40
+        SIZE - self.lock().others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::test_settings;
+    use crate::storage::engine::Engine;
+    use crate::storage::{StorageNews, StorageOrder};
+    use crate::units::{Stamp, Ticket};
+
+    fn open(disk: &SimDisk) -> (Engine, Vec<StorageNews>) {
+        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Stamp::default()).unwrap()
+    }
+
+    #[test]
+    fn a_full_card_is_refused_with_what_is_wanted_and_what_there_is() {
+        let disk = SimDisk::new(None);
+        disk.leave_only(5_000_000);
+        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Stamp::default()).err().unwrap().to_string();
+        assert!(refused.contains("5000000") && refused.contains("storage.budget"), "{refused}");
+    }
+
+    #[test]
+    fn a_stored_entry_survives_any_power_cut_and_a_released_one_does_not_come_back_after_an_ordered_stop() {
+        for seed in 0..200 {
+            let (disk, mut rng) = (SimDisk::new(None), Rng::new(seed));
+            let (mut engine, _) = open(&disk);
+            let mut stored = Vec::new();
+            disk.cut_after(rng.below(60));
+            for ticket in 1..20 {
+                let mut out = Vec::new();
+                let entry = format!("entry {ticket}").into_bytes();
+                engine.order(Stamp::default(), StorageOrder::Enqueue { ticket: Ticket(ticket), entry, still: None }, &mut out);
+                if out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }) {
+                    stored.push(Ticket(ticket));
+                }
+            }
+            disk.power_on(&mut rng);
+            let (mut engine, news) = open(&disk);
+            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
+            let kept: Vec<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
+            assert!(stored.iter().all(|ticket| kept.contains(ticket)), "seed {seed}: stored {stored:?}, kept {kept:?}");
+            for ticket in kept {
+                engine.order(Stamp::default(), StorageOrder::Release { ticket }, &mut Vec::new());
+            }
+            engine.order(Stamp::default(), StorageOrder::Stop, &mut Vec::new());
+            let (_, news) = open(&disk);
+            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
+            assert!(found.entries.is_empty() && found.clean, "seed {seed}: {:?}", found.entries);
+        }
     }
 }
