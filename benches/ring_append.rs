@@ -82,7 +82,7 @@ fn laps(settings: &StorageSettings, device: Option<&str>) -> ((f64, f64), (f64, 
         let mut sent = 0;
         while sent < payload {
             let at = Stamp { mono: Mono(1_000_000 + number * 40_000), ..Stamp::default() };
-            let (data, key, pts) = (vec![number as u8; FRAME].into(), number % 50 == 0, number as i64 * 3600);
+            let (data, key, pts) = (vec![number as u8; FRAME].into(), number.is_multiple_of(50), number as i64 * 3600);
             engine.frame(
                 &Arc::new(Frame { role: Role::Main, params: params.clone(), data, key, pts, run: 1, at, lost: 0 }),
                 &mut out,
