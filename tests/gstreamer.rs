@@ -52,6 +52,13 @@ fn pictures(file: &Path) -> Vec<String> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(", ").next()).map(String::from).collect()
 }
 
+/// Seconds a player shows for a file.
+fn length(file: &Path) -> f64 {
+    let probe = ["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"];
+    let out = Command::new("ffprobe").args(probe).arg(file).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).trim().parse().unwrap()
+}
+
 fn records_bit_for_bit(name: &str, video: &str, audio: &str) {
     let Some(source) = footage(name).filter(|_| has_gstreamer()) else {
         return;
@@ -97,6 +104,8 @@ fn records_bit_for_bit(name: &str, video: &str, audio: &str) {
     assert!(exported.len() >= FRAMES, "only {} pictures were recorded", exported.len());
     let begin = original.windows(FRAMES).position(|window| window == &exported[..FRAMES]);
     assert!(begin.is_some(), "the first {FRAMES} exported pictures are not a stretch of {name}");
+    let shown = length(&at("out.mp4"));
+    assert!((shown - exported.len() as f64 / 25.0).abs() < 1.0, "{} pictures, but a player shows {shown} s", exported.len());
     if audio != "none" {
         let probe = Command::new("ffprobe")
             .args(["-v", "error", "-select_streams", "a", "-show_entries", "stream=codec_name", "-of", "csv=p=0"])

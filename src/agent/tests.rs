@@ -227,6 +227,8 @@ fn span(more: bool) -> Span {
         start: stamp(5),
         duration: 2_000_000,
         media: 0,
+        lead: 0,
+        base: 0,
         payload: 900,
         layout: Digest::default(),
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::storage::boxes::{all, path};
 use crate::storage::format::box_at;
 use crate::units::{Digest, Mono, Stamp};
 
@@ -16,7 +17,7 @@ use crate::units::{Digest, Mono, Stamp};
 /// # Errors
 /// Says what is missing.
 pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
-    let moov = find(file, b"moov").ok_or("no moov box: not an MP4 file")?;
+    let moov = path(file, &[b"moov"]).ok_or("no moov box: not an MP4 file")?;
     let trak = all(moov, b"trak")
         .into_iter()
         .find(|trak| path(trak, &[b"mdia", b"hdlr"]).is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide")));
@@ -64,8 +65,8 @@ fn parameters(stbl: &[u8], timescale: u32) -> Result<TrackParams, String> {
     let size = (word(entry, 32)? >> 16, word(entry, 32)? & 0xffff);
     let inner = entry.get(86..len).ok_or("short sample entry")?;
     let (codec, sets) = match &name {
-        b"avc1" | b"avc3" => (Codec::H264, avc_sets(find(inner, b"avcC").ok_or("no avcC")?)),
-        b"hvc1" | b"hev1" => (Codec::H265, hevc_sets(find(inner, b"hvcC").ok_or("no hvcC")?)),
+        b"avc1" | b"avc3" => (Codec::H264, avc_sets(path(inner, &[b"avcC"]).ok_or("no avcC")?)),
+        b"hvc1" | b"hev1" => (Codec::H265, hevc_sets(path(inner, &[b"hvcC"]).ok_or("no hvcC")?)),
         _ => return Err(format!("codec {} is not H.264 or H.265", String::from_utf8_lossy(&name))),
     };
     let annex_b = sets.ok_or("damaged parameter sets")?;
@@ -161,26 +162,6 @@ fn words(bytes: &[u8], from: usize) -> Vec<u32> {
 }
 
 fn table<'a>(stbl: &'a [u8], name: &[u8; 4]) -> Result<&'a [u8], String> {
-    find(stbl, name)
+    path(stbl, &[name])
         .ok_or_else(|| format!("no {}: fragmented files are made plain with ffmpeg -c copy", String::from_utf8_lossy(name)))
-}
-
-fn path<'a>(bytes: &'a [u8], names: &[&[u8; 4]]) -> Option<&'a [u8]> {
-    names.iter().try_fold(bytes, |bytes, name| find(bytes, name))
-}
-
-fn find<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    all(bytes, name).into_iter().next()
-}
-
-/// The contents of all boxes of a name at this level.
-fn all<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Vec<&'a [u8]> {
-    let (mut at, mut out) = (0, Vec::new());
-    while let Some((found, len)) = box_at(bytes, at) {
-        if found == *name {
-            out.extend(bytes.get(at + 8..(at + len).min(bytes.len())));
-        }
-        at += len;
-    }
-    out
 }

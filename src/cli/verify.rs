@@ -17,7 +17,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks each record's checksum, content digest and place in the chain. Exit code 0 whole, 1 altered or damaged, 2 no clip.
+/// Checks each record's content digest and place in the chain. Exit code 0 whole, 1 altered or damaged, 2 no clip.
 ///
 /// # Errors
 /// When the file cannot be read.

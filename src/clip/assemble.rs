@@ -1,4 +1,5 @@
-//! A clip as a virtual file: `ftyp` `moov` `uuid`(about) followed by the ring's fragments exactly as they lie on the card.
+//! A clip as a virtual file: `ftyp` `moov` `uuid`(about) followed by the ring's fragments as they lie on the card, with decode
+//! times that count from the clip's own begin.
 //! Nothing is copied: the fragments are pinned, so the file can be read piece by piece, again and again, until the office has it.
 //!
 //! What belongs here: the order of the pieces and how an offset finds its piece. What does not: box contents
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::FileSource;
 use crate::evidence::manifest::ABOUT_BOX;
-use crate::storage::format::init_segment;
+use crate::storage::boxes::{head_boxes, move_times};
+use crate::storage::format::RECORD_BOX;
 use crate::storage::{FootageReader, FragmentRef, Span};
 use crate::units::Ticket;
 
@@ -16,6 +18,10 @@ use crate::units::Ticket;
 pub struct Clip {
     head: Vec<u8>,
     fragments: Vec<FragmentRef>,
+    /// Where its decode times count from, microseconds on the media clock.
+    base: u64,
+    /// Ticks a second of its tracks.
+    scales: Vec<u32>,
     /// Offset in the clip of each fragment, and the length of the whole clip last.
     starts: Vec<u64>,
     reader: Arc<dyn FootageReader>,
@@ -26,9 +32,9 @@ pub struct Clip {
 impl Clip {
     /// Puts a clip together from `span`; `about` is the JSON of its about box.
     pub fn assemble(span: &Span, about: &[u8], reader: Arc<dyn FootageReader>) -> Clip {
-        let first = span.fragments.first().map_or(0, |f| f.media);
-        let end = span.fragments.last().map_or(first, |f| f.media + f.duration);
-        let mut head = init_segment(&span.tracks, first, Some(end - first));
+        let base = span.fragments.first().map_or(0, |f| f.media.saturating_sub(u64::from(f.lead) * 1000));
+        let end = span.fragments.last().map_or(base, |f| f.media + f.duration);
+        let mut head = head_boxes(&span.tracks, Some(end.saturating_sub(base)));
         head.extend(((24 + about.len()) as u32).to_be_bytes());
         head.extend(b"uuid");
         head.extend(ABOUT_BOX);
@@ -37,7 +43,8 @@ impl Clip {
         for fragment in &span.fragments {
             starts.push(starts[starts.len() - 1] + u64::from(fragment.len));
         }
-        Clip { head, fragments: span.fragments.clone(), starts, reader, last: Mutex::new(None) }
+        let scales = span.tracks.iter().map(|track| track.timescale).collect();
+        Clip { head, fragments: span.fragments.clone(), base, scales, starts, reader, last: Mutex::new(None) }
     }
 
     /// The bytes of fragment `index`, from memory when it was the last one read.
@@ -46,10 +53,15 @@ impl Clip {
         if let Some((_, bytes)) = last.as_ref().filter(|(cached, _)| *cached == index) {
             return Ok(bytes.clone());
         }
-        let bytes = Arc::new(self.reader.fragment(&self.fragments[index]).map_err(|fault| fault.to_string())?);
+        let fragment = &self.fragments[index];
+        let mut bytes = self.reader.fragment(fragment).map_err(|fault| fault.to_string())?;
         if bytes.len() as u64 != self.starts[index + 1] - self.starts[index] {
-            return Err(format!("record {} changed its length", self.fragments[index].seq));
+            return Err(format!("record {} changed its length", fragment.seq));
         }
+        if let Some(content) = bytes.get_mut(RECORD_BOX..) {
+            move_times(content, &self.scales, fragment.base, self.base);
+        }
+        let bytes = Arc::new(bytes);
         *last = Some((index, bytes.clone()));
         Ok(bytes)
     }
@@ -142,6 +154,8 @@ mod tests {
             start: Stamp::default(),
             duration: 1_000_000,
             media: seq * 1_000_000,
+            lead: 0,
+            base: 0,
             payload: len,
             layout: Digest::default(),
         }

@@ -4,6 +4,7 @@
 //! it is whole and unaltered since it was cut, not who cut it).
 
 use super::manifest::ABOUT_BOX;
+use crate::storage::boxes::{move_times, timescales};
 use crate::storage::format::{RECORD_BOX, RECORD_TYPE, Record, box_at};
 use crate::units::Digest;
 
@@ -33,7 +34,7 @@ pub struct Report {
 pub fn check(clip: &[u8]) -> Result<Report, String> {
     let mut report = Report { size: clip.len() as u64, sha256: Digest::of(clip), ..Report::default() };
     let mut at = 0;
-    let mut last: Option<Record> = None;
+    let mut file = File::default();
     while at < clip.len() {
         let Some((name, len)) = box_at(clip, at) else {
             report.problems.push(format!("offset {at}: no box begins here"));
@@ -43,8 +44,11 @@ pub fn check(clip: &[u8]) -> Result<Report, String> {
         if name == *b"uuid" && kind == ABOUT_BOX {
             report.about = serde_json::from_slice(clip.get(at + 24..at + len).unwrap_or_default()).unwrap_or_default();
         }
+        if name == *b"moov" {
+            file.scales = timescales(clip.get(at + 8..at + len).unwrap_or_default());
+        }
         if name == *b"uuid" && kind == RECORD_TYPE {
-            at += record(clip, at, &mut last, &mut report);
+            at += record(clip, at, &mut file, &mut report);
         } else {
             at += len;
         }
@@ -55,18 +59,34 @@ pub fn check(clip: &[u8]) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Checks one record and its place in the chain; gives its length.
-fn record(clip: &[u8], at: usize, last: &mut Option<Record>, report: &mut Report) -> usize {
+/// What is known of the file so far.
+#[derive(Default)]
+struct File {
+    /// Ticks a second of its tracks.
+    scales: Vec<u32>,
+    /// Where its decode times count from, microseconds on the media clock.
+    base: u64,
+    /// The record before.
+    last: Option<Record>,
+}
+
+/// Checks one record and its place in the chain; gives its length. The content digest and the chain hold wherever a fragment
+/// lies; the record's checksum is for the card, where the decode times are other bytes.
+fn record(clip: &[u8], at: usize, file: &mut File, report: &mut Report) -> usize {
     let Some(record) = Record::decode(&clip[at..]) else {
         report.problems.push(format!("offset {at}: a record that cannot be read"));
         return RECORD_BOX;
     };
     let len = record.len as usize;
-    let content = clip.get(at + RECORD_BOX..at + len).unwrap_or_default();
-    if !record.intact(&clip[at..]) || Digest::of(content) != record.content {
+    if file.last.is_none() {
+        file.base = record.media.saturating_sub(u64::from(record.lead) * 1000);
+    }
+    let mut content = clip.get(at + RECORD_BOX..at + len).unwrap_or_default().to_vec();
+    move_times(&mut content, &file.scales, file.base, record.media);
+    if Digest::of(&content) != record.content {
         report.problems.push(format!("offset {at}: record {} was altered or damaged", record.seq));
     }
-    match last {
+    match &file.last {
         None => report.begins_with_key = record.key,
         // A hole in time is a record of its own, which a clip does not carry: the next number then skips it.
         Some(before) if before.seq + 1 == record.seq && before.link() != record.previous => {
@@ -80,6 +100,6 @@ fn record(clip: &[u8], at: usize, last: &mut Option<Record>, report: &mut Report
     let first = report.numbers.map_or(record.seq, |(first, _)| first);
     report.numbers = Some((first, record.seq));
     report.records += 1;
-    *last = Some(record);
+    file.last = Some(record);
     len
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::format::ticks;
+use super::format::{box_at, ticks};
 use crate::camera::{TrackKind, TrackParams};
 
 /// Timescale of `mvhd` and of edit durations, ticks a second.
@@ -70,8 +70,8 @@ impl Boxes {
     }
 }
 
-/// `ftyp` and `moov` for fragments that begin at `media_start` microseconds on the media clock.
-pub fn head_boxes(tracks: &[Arc<TrackParams>], media_start: u64, duration: Option<u64>) -> Vec<u8> {
+/// `ftyp` and `moov` (ISO/IEC 14496-12 8.1 to 8.8). `duration` in microseconds when it is known, as for a clip.
+pub fn head_boxes(tracks: &[Arc<TrackParams>], duration: Option<u64>) -> Vec<u8> {
     let mut out = Boxes::default();
     out.boxed(b"ftyp", |out| {
         out.put(b"isom");
@@ -93,7 +93,7 @@ pub fn head_boxes(tracks: &[Arc<TrackParams>], media_start: u64, duration: Optio
             out.put_u32(tracks.len() as u32 + 1);
         });
         for (number, track) in tracks.iter().enumerate() {
-            trak(out, number as u32 + 1, track, media_start, length);
+            trak(out, number as u32 + 1, track, length);
         }
         out.boxed(b"mvex", |out| {
             for number in 1..=tracks.len() as u32 {
@@ -106,7 +106,7 @@ pub fn head_boxes(tracks: &[Arc<TrackParams>], media_start: u64, duration: Optio
     out.finish()
 }
 
-fn trak(out: &mut Boxes, number: u32, track: &TrackParams, media_start: u64, length: u64) {
+fn trak(out: &mut Boxes, number: u32, track: &TrackParams, length: u64) {
     let video = track.kind == TrackKind::Video;
     out.boxed(b"trak", |out| {
         out.full(b"tkhd", 1, 3, |out| {
@@ -121,14 +121,6 @@ fn trak(out: &mut Boxes, number: u32, track: &TrackParams, media_start: u64, len
             UNITY.iter().for_each(|value| out.put_u32(*value));
             out.put_u32(u32::from(track.size.0) << 16);
             out.put_u32(u32::from(track.size.1) << 16);
-        });
-        out.boxed(b"edts", |out| {
-            out.full(b"elst", 1, 0, |out| {
-                out.put_u32(1);
-                out.put_u64(length);
-                out.put_u64(ticks(media_start, track.timescale));
-                out.put_u32(0x0001_0000);
-            });
         });
         out.boxed(b"mdia", |out| mdia(out, track, video));
     });
@@ -192,7 +184,7 @@ pub struct Sample {
 pub struct Run {
     /// Track number, from 1.
     pub track: u32,
-    /// Decode time of the first sample on the ring's media clock, ticks of the track.
+    /// Decode time of the first sample against the fragment's start, ticks of the track, modulo 2^64: sound may begin before.
     pub start: u64,
     /// The samples.
     pub samples: Vec<Sample>,
@@ -231,4 +223,87 @@ fn write_moof(number: u32, runs: &[Run], first_offset: u32) -> Vec<u8> {
         }
     });
     out.finish()
+}
+
+/// Moves the decode times (`tfdt`) of a fragment from a file that begins at `from` on the media clock to one that begins at
+/// `to`, both microseconds; `scales` are the ticks a second of the tracks. The chain knows each fragment with `from` = its own
+/// start ([`super::document`]), so that one digest holds wherever the fragment lies.
+pub fn move_times(content: &mut [u8], scales: &[u32], from: u64, to: u64) {
+    let Some((_, moof)) = box_at(content, 0).filter(|(name, len)| name == b"moof" && *len <= content.len()) else {
+        return;
+    };
+    let mut at = 8;
+    while let Some((name, len)) = box_at(&content[..moof], at) {
+        let traf = at..(at + len).min(moof);
+        at += len;
+        if name == *b"traf" {
+            move_track(&mut content[traf], scales, from, to);
+        }
+    }
+}
+
+fn move_track(traf: &mut [u8], scales: &[u32], from: u64, to: u64) {
+    let (mut at, mut scale) = (8, 1);
+    while let Some((name, len)) = box_at(traf, at) {
+        if let Some(track) = traf.get(at + 12..at + 16).filter(|_| name == *b"tfhd") {
+            let number = u32::from_be_bytes([track[0], track[1], track[2], track[3]]) as usize;
+            scale = scales.get(number.wrapping_sub(1)).copied().unwrap_or(1);
+        }
+        if let Some(time) = traf.get_mut(at + 12..at + 20).filter(|_| name == *b"tfdt") {
+            let old = time.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+            let new = old.wrapping_add(ticks(from, scale)).wrapping_sub(ticks(to, scale));
+            time.copy_from_slice(&new.to_be_bytes());
+        }
+        at += len;
+    }
+}
+
+/// Ticks a second of every track in a `moov` box with version 1 `mdhd` boxes, as [`head_boxes`] writes them.
+pub fn timescales(moov: &[u8]) -> Vec<u32> {
+    let scale = |trak: &[u8]| path(trak, &[b"mdia", b"mdhd"])?.get(20..24)?.try_into().ok().map(u32::from_be_bytes);
+    all(moov, b"trak").into_iter().map(|trak| scale(trak).unwrap_or(1)).collect()
+}
+
+/// The contents of the first box of each name inside the one before.
+pub fn path<'a>(bytes: &'a [u8], names: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    names.iter().try_fold(bytes, |bytes, name| all(bytes, name).into_iter().next())
+}
+
+/// The contents of all boxes of a name at this level.
+pub fn all<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Vec<&'a [u8]> {
+    let (mut at, mut out) = (0, Vec::new());
+    while let Some((found, len)) = box_at(bytes, at) {
+        if found == *name {
+            out.extend(bytes.get(at + 8..(at + len).min(bytes.len())));
+        }
+        at += len;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::tests::video;
+    use super::*;
+
+    #[test]
+    fn times_move_to_another_file_and_back_to_the_same_bytes() {
+        let sample = Sample { duration: 3600, size: 4, sync: true, offset: 0 };
+        let runs = [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| Run { track, start, samples: vec![sample] });
+        let (chained, scales) = (moof(1, &runs), [90_000, 8_000]);
+        let mut placed = chained.clone();
+        move_times(&mut placed, &scales, 10_000_000, 9_980_000);
+        let times: Vec<u64> = [1_800, 0].to_vec();
+        let expected = moof(1, &[0, 1].map(|at| Run { track: at as u32 + 1, start: times[at], samples: vec![sample] }));
+        assert_eq!(placed, expected, "20 ms behind the file's begin, where the sound begins");
+        move_times(&mut placed, &scales, 9_980_000, 10_000_000);
+        assert_eq!(placed, chained);
+    }
+
+    #[test]
+    fn the_ticks_of_each_track_are_read_back_from_a_head() {
+        let head = head_boxes(&[video(1), video(2)], None);
+        let moov = all(&head, b"moov")[0];
+        assert_eq!(timescales(moov), [90_000, 90_000]);
+    }
 }

@@ -32,16 +32,19 @@
 //! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v1\0\0`
 //! ```text
 //! u16 version = 1   u16 flags (1 key frame first, 2 gap record)   u32 lap   u64 number   u32 boot   u32 length
-//! u64 mono µs   i64 wall µs   u8 clock quality   u8 gap reason   u16 reserved   u32 payload bytes   u64 media µs   u64 duration µs
+//! u64 mono µs   i64 wall µs   u8 clock quality   u8 gap reason   u16 lead ms   u32 payload bytes   u64 media µs   u64 duration µs
 //! u64 gap end mono   i64 gap end wall   u64 gap bytes
-//! [32] chain digest before   [32] SHA-256 of moof and mdat   u32 CRC-32C of the record before this field, then moof and mdat
+//! [32] chain digest before   [32] content digest   u32 CRC-32C of the record before this field, then moof and mdat
 //! ```
 //! `length` counts from the start of the record's box to the end of its `mdat`, without padding. The chain digest of a record
 //! is [`crate::chain::link`] over its bytes from `version` to the content digest.
 //!
 //! ### Time in boxes
-//! `tfdt` counts on the ring's own media clock, which never goes back: it runs on over laps and starts, with true holes left
-//! open. The `moov` of each segment carries an edit list that begins at its first fragment, so that a player starts at 0.
+//! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true holes left open. A
+//! record's `media` is its first picture on it, and `lead` says how much earlier its sound begins. `tfdt` counts from the `media`
+//! of the segment header, so that every file plays from 0; in a clip it counts from the begin of its first fragment. The content
+//! digest is SHA-256 of `moof` and `mdat` with each `tfdt` counted from the record's own `media`, modulo 2^64: the same wherever
+//! the fragment lies ([`super::boxes::move_times`]). Sound older than the fragment before (or the first of a run) is left out.
 //! Decode times within a fragment are its presentation times sorted; composition offsets are signed (`trun` version 1), so
 //! streams with B-frames keep their order. A fragment begins only before a video frame later than every frame before it.
 //!

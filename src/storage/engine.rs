@@ -344,7 +344,7 @@ impl Engine {
         let Some(fragment) = self.gathering.finish(&anchor, next, &layout, number) else {
             return;
         };
-        self.write_holes(&tracks, out);
+        self.write_holes(fragment.media, &tracks, out);
         match self.write(&fragment, &tracks, out) {
             Ok(seq) => self.durable(seq, &fragment, out),
             Err(reason) => {
@@ -356,13 +356,14 @@ impl Engine {
     }
 
     fn write(&mut self, fragment: &Fragment, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) -> Result<u64, String> {
-        let Fragment { content, start, key, media, duration, payload, .. } = fragment;
-        let (start, key, payload, media, duration) = (*start, *key, *payload, *media, *duration);
-        self.ring.append(&Draft { start, key, payload, media, duration, gap: None, content }, tracks, out)
+        let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
+        let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);
+        self.ring.append(&Draft { start, key, payload, media, lead, duration, gap: None, content }, tracks, out)
     }
 
     fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageNews>) {
         self.ring.counts.frames += u64::from(fragment.frames);
+        self.ring.counts.skipped += u64::from(fragment.left_out);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
         self.until = fragment.start.at(fragment.start.mono.plus_micros(fragment.duration));
         self.recent.push_back((seq, fragment.start.mono, fragment.key));
@@ -379,16 +380,17 @@ impl Engine {
             self.holes.push(gap);
         }
         if self.ring.is_open() {
-            self.write_holes(&[], out);
+            self.write_holes(self.media_end, &[], out);
         }
     }
 
-    /// Records the waiting holes. A hole found at start was told with it; all others are told here.
-    fn write_holes(&mut self, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) {
+    /// Records the waiting holes, at `media` on the media clock: where the footage behind them begins, when there is some already.
+    /// A hole found at start was told with it; all others are told here.
+    fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) {
         for gap in std::mem::take(&mut self.holes) {
             let what = Some((gap.to, gap.reason, gap.bytes));
-            let (start, media) = (gap.from, self.media_end);
-            let draft = Draft { start, key: false, payload: 0, media, duration: 0, gap: what, content: &[] };
+            let start = gap.from;
+            let draft = Draft { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
             match self.ring.append(&draft, tracks, out) {
                 Ok(_) if gap.reason == GapReason::Damaged => {}
                 Ok(_) => out.push(StorageNews::Hole(gap)),

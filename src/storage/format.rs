@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::boxes::{Boxes, head_boxes};
+use super::index::Segment;
 use super::{FragmentRef, Gap, GapReason};
 use crate::camera::{Codec, TrackKind, TrackParams};
 use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
@@ -39,7 +40,7 @@ pub struct SegmentHead {
     pub previous: Digest,
     /// When it begins.
     pub start: Stamp,
-    /// The same on the media clock, microseconds.
+    /// Where its decode times count from, on the media clock, microseconds: its first sample, sound or picture.
     pub media: u64,
     /// Length of the file.
     pub size: u64,
@@ -68,11 +69,13 @@ pub struct Record {
     pub media: u64,
     /// Microseconds covered.
     pub duration: u64,
+    /// Milliseconds by which its sound begins before its first picture, rounded up.
+    pub lead: u16,
     /// For a gap record: its end, reason and bytes.
     pub gap: Option<(Stamp, GapReason, u64)>,
     /// Chain digest of the record before.
     pub previous: Digest,
-    /// SHA-256 of `moof` and `mdat`.
+    /// SHA-256 of `moof` and `mdat` with decode times that count from the fragment's own start.
     pub content: Digest,
 }
 
@@ -91,7 +94,8 @@ impl Record {
         out.put_u32(self.len);
         out.put_u64(self.start.mono.0);
         out.put_u64(self.start.wall.0 as u64);
-        out.put(&[self.start.quality as u8, self.gap.map_or(0, |(_, reason, _)| reason as u8), 0, 0]);
+        out.put(&[self.start.quality as u8, self.gap.map_or(0, |(_, reason, _)| reason as u8)]);
+        out.put_u16(self.lead);
         out.put_u32(self.payload);
         out.put_u64(self.media);
         out.put_u64(self.duration);
@@ -115,7 +119,8 @@ impl Record {
         let (version, flags) = (from.u16()?, from.u16()?);
         let (lap, seq, boot, len) = (from.u32()?, from.u64()?, Boot(from.u32()?), from.u32()?);
         let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
-        let marks = from.take(4)?;
+        let marks = from.take(2)?;
+        let lead = from.u16()?;
         let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
         let end = start.quality;
@@ -137,6 +142,7 @@ impl Record {
             payload,
             media,
             duration,
+            lead,
             gap,
             previous,
             content,
@@ -159,12 +165,14 @@ impl Record {
         crate::chain::link(&self.previous, &encoded[24..RECORD_BOX - 4])
     }
 
-    /// The fragment this record describes; `None` for a gap record.
-    pub fn fragment(&self, segment: u32, offset: u64, layout: Digest) -> Option<FragmentRef> {
-        let Record { seq, lap, boot, len, start, key, payload, media, duration, gap: None, .. } = self.clone() else {
+    /// The fragment this record describes, at `offset` of `segment`; `None` for a gap record.
+    pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
+        let Record { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
             return None;
         };
-        Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, payload, layout })
+        let Segment { head, layout, .. } = segment;
+        let (segment, base, layout) = (head.segment, head.media, *layout);
+        Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, lead, base, payload, layout })
     }
 
     /// The hole this record describes.
@@ -176,7 +184,7 @@ impl Record {
 impl SegmentHead {
     /// The head of a segment, padded to whole blocks, without the `free` box over the rest.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = init_segment(&self.tracks, self.media, None);
+        let mut out = head_boxes(&self.tracks, None);
         let mut body = Boxes::default();
         body.put_u16(VERSION);
         body.put_u16(0);
@@ -239,12 +247,6 @@ impl SegmentHead {
 pub fn layout_of(tracks: &[Arc<TrackParams>]) -> Digest {
     let all: Vec<u8> = tracks.iter().flat_map(|track| track.digest.0).collect();
     Digest::of(&all)
-}
-
-/// `ftyp` and `moov` such that fragments from `media_start` (microseconds on the media clock) on play from 0. `duration` in
-/// microseconds when it is known, as for a clip (ISO/IEC 14496-12 8.1 to 8.8).
-pub fn init_segment(tracks: &[Arc<TrackParams>], media_start: u64, duration: Option<u64>) -> Vec<u8> {
-    head_boxes(tracks, media_start, duration)
 }
 
 /// Ticks of a track for a time on the media clock.
@@ -377,6 +379,7 @@ pub(crate) mod tests {
             payload: 5,
             media: 13,
             duration: 14,
+            lead: 0,
             gap: None,
             previous: Digest([1; 32]),
             content: Digest::of(b"hello"),
@@ -430,7 +433,6 @@ pub(crate) mod tests {
         let gap = Record { gap: Some((to, GapReason::PowerCut, 77)), key: false, len: RECORD_BOX as u32, ..record() };
         let read = Record::decode(&gap.encode(&[])).unwrap();
         assert_eq!(read.hole().unwrap(), Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 });
-        assert_eq!(read.fragment(0, 0, Digest::default()), None);
     }
 
     #[test]

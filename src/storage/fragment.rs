@@ -42,25 +42,31 @@ pub struct Gathering {
     /// Highest video presentation time, ticks.
     latest: i64,
     bytes: usize,
+    /// Run of the fragment finished last, and where it begins on the media clock, microseconds.
+    before: Option<(u32, u64)>,
 }
 
 /// A fragment ready to be numbered and written.
 #[derive(Debug)]
 pub struct Fragment {
-    /// `moof` and `mdat`.
+    /// `moof` and `mdat`, with decode times that count from `media`.
     pub content: Vec<u8>,
     /// When its first picture was taken.
     pub start: Stamp,
     /// Starts with a key frame.
     pub key: bool,
-    /// On the media clock, microseconds.
+    /// Its first picture on the media clock, microseconds.
     pub media: u64,
+    /// Milliseconds by which its sound begins before that, rounded up.
+    pub lead: u16,
     /// Microseconds.
     pub duration: u64,
     /// Sample bytes.
     pub payload: u32,
     /// Frames in it.
     pub frames: u32,
+    /// Sound samples that came too late to have a place.
+    pub left_out: u32,
     /// Packets lost before any of its frames.
     pub lost: u32,
 }
@@ -125,15 +131,33 @@ impl Gathering {
         layout: &[Arc<TrackParams>],
         number: u32,
     ) -> Option<Fragment> {
-        let frames = std::mem::take(&mut self.frames);
+        let mut frames = std::mem::take(&mut self.frames);
         self.bytes = 0;
         let first = frames.first()?.clone();
-        let runs: Vec<Run> = layout
+        let scale = u64::from(first.params.timescale.max(1));
+        let pictures = frames.iter().filter(|frame| frame.kind() == TrackKind::Video);
+        let media = pictures.map(|frame| anchor.tick(frame)).min()? * 1_000_000 / scale;
+        // Sound older than the fragment before would have no place in a file that begins there.
+        let oldest = self.before.filter(|(run, _)| *run == anchor.run).map_or(media, |(_, media)| media);
+        let on_time = |frame: &Frame| anchor.tick(frame) >= ticks(oldest, frame.params.timescale);
+        let gathered = frames.len();
+        frames.retain(|frame| frame.kind() == TrackKind::Video || on_time(frame));
+        self.before = Some((anchor.run, media));
+        let mut runs: Vec<Run> = layout
             .iter()
             .enumerate()
             .filter_map(|(track, params)| run(track as u32 + 1, params, &frames, anchor, next))
             .collect();
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
+        let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        let ahead = |run: &Run| {
+            let scale = layout[run.track as usize - 1].timescale;
+            (ticks(media, scale).saturating_sub(run.start) * 1000).div_ceil(u64::from(scale.max(1)))
+        };
+        let lead = runs.iter().map(ahead).max()?.min(u64::from(u16::MAX)) as u16;
+        for run in &mut runs {
+            run.start = run.start.wrapping_sub(ticks(media, layout[run.track as usize - 1].timescale));
+        }
         let mut content = moof(number, &runs);
         content.reserve(payload + 8);
         content.extend((payload as u32 + 8).to_be_bytes());
@@ -143,17 +167,16 @@ impl Gathering {
                 content.extend_from_slice(&frame.data);
             }
         }
-        let scale = u64::from(first.params.timescale.max(1));
-        let video = runs.first()?;
-        let length: u64 = video.samples.iter().map(|sample| u64::from(sample.duration)).sum();
         Some(Fragment {
             content,
             start: first.at,
             key: first.key,
-            media: video.start * 1_000_000 / scale,
+            media,
+            lead,
             duration: length * 1_000_000 / scale,
             payload: payload as u32,
             frames: frames.len() as u32,
+            left_out: (gathered - frames.len()) as u32,
             lost: frames.iter().map(|frame| frame.lost).sum(),
         })
     }
@@ -250,5 +273,30 @@ mod tests {
         let fragment = gathering.finish(&anchor, Some(&frame(5080, false)), &[video(1)], 1).unwrap();
         assert_eq!((fragment.media, fragment.duration, fragment.key), (71_000_000, 80_000, true));
         assert!(gathering.is_empty());
+    }
+
+    #[test]
+    fn sound_that_lags_keeps_its_time_and_older_sound_is_counted_out() {
+        let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
+        let digest = crate::units::Digest::of(&sample_entry);
+        let (kind, codec) = (TrackKind::Audio, crate::camera::Codec::PcmAlaw);
+        let params = TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b: Vec::new(), size: (0, 0), digest };
+        let params = Arc::new(params);
+        let sound = |ms: i64| {
+            let (pts, data) = (ms * 8, vec![1; 160].into());
+            Arc::new(Frame { params: params.clone(), data, pts, ..Frame::clone(&frame(0, true)) })
+        };
+        let (mut gathering, layout) = (Gathering::default(), [video(1), params.clone()]);
+        let anchor = Anchor { run: 1, pts: 0, media: 10_000_000 };
+        let mut cut = |frames: &[Arc<Frame>]| {
+            frames.iter().for_each(|frame| gathering.push(frame.clone()));
+            gathering.finish(&anchor, None, &layout, 1).unwrap()
+        };
+        let first = cut(&[frame(0, true), sound(-20), sound(0), frame(40, false)]);
+        assert_eq!((first.lead, first.left_out, first.frames), (0, 1, 3), "before the first picture there is nothing");
+        let second = cut(&[frame(80, true), sound(20), frame(120, false), sound(40)]);
+        assert_eq!((second.media, second.lead, second.left_out), (10_080_000, 60, 0));
+        let third = cut(&[frame(160, true), sound(79), sound(80)]);
+        assert_eq!((third.lead, third.left_out), (80, 1), "older than the fragment before");
     }
 }

@@ -70,7 +70,7 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
 fn piece(segment: &Segment, offset: u64, record: &Record) -> Option<Piece> {
     match record.hole() {
         Some(gap) => Some(Piece::Hole(record.seq, gap)),
-        None => Some(Piece::Fragment(Box::new(record.fragment(segment.head.segment, offset, segment.layout)?))),
+        None => Some(Piece::Fragment(Box::new(record.fragment(segment, offset)?))),
     }
 }
 

@@ -56,6 +56,10 @@ pub struct FragmentRef {
     pub duration: u64,
     /// Start on the ring's own media clock in microseconds: monotonic over laps and boots, what `tfdt` is made from.
     pub media: u64,
+    /// Milliseconds by which its sound begins before its first picture.
+    pub lead: u16,
+    /// Where the decode times of its segment count from, microseconds on the media clock.
+    pub base: u64,
     /// Bytes of samples in it.
     pub payload: u32,
     /// Digest of the track layout (all sample entries) it needs.

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::boxes::move_times;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::{RECORD_BOX, Record, SegmentHead, free_block, layout_of, pad, padded};
 use super::index::{Index, Segment};
@@ -31,10 +32,12 @@ pub struct Draft<'a> {
     /// See [`Record`].
     pub media: u64,
     /// See [`Record`].
+    pub lead: u16,
+    /// See [`Record`].
     pub duration: u64,
     /// See [`Record`].
     pub gap: Option<(Stamp, GapReason, u64)>,
-    /// `moof` and `mdat`; empty for a gap record.
+    /// `moof` and `mdat` with decode times that count from `media`; empty for a gap record.
     pub content: &'a [u8],
 }
 
@@ -165,7 +168,7 @@ impl Ring {
             first_seq: self.next_seq,
             previous: self.chain,
             start: draft.start,
-            media: draft.media,
+            media: draft.media.saturating_sub(u64::from(draft.lead) * 1000),
             size: self.size,
             tracks,
         };
@@ -192,12 +195,15 @@ impl Ring {
             return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
         };
         let (file, at) = (segment.head.segment, *at);
-        let Draft { start, key, payload, media, duration, gap, .. } = draft.clone();
+        let Draft { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
         let len = (RECORD_BOX + draft.content.len()) as u32;
         let (seq, lap, boot, previous) = (self.next_seq, segment.head.lap, self.boot, self.chain);
-        let record = Record { seq, lap, boot, len, start, key, payload, media, duration, gap, previous, content };
-        let mut bytes = record.encode(draft.content);
-        bytes.extend_from_slice(draft.content);
+        let record = Record { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, previous, content };
+        let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
+        let mut placed = draft.content.to_vec();
+        move_times(&mut placed, &scales, media, segment.head.media);
+        let mut bytes = record.encode(&placed);
+        bytes.append(&mut placed);
         pad(&mut bytes);
         let end = at + bytes.len() as u64;
         bytes.extend(free_block(self.size - end));
