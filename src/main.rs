@@ -6,9 +6,10 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new("info,retina=warn,rumqttd=off"));
+    let cli = taimat::cli::Cli::parse();
+    let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match taimat::cli::run(taimat::cli::Cli::parse()) {
+    match taimat::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("taimat: {error:#}");

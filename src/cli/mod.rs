@@ -55,6 +55,17 @@ enum Command {
     Sim(sim::Args),
 }
 
+impl Cli {
+    /// What is logged unless `TAIMAT_LOG` says otherwise: simulated agents tell the same story thousands of times.
+    pub fn default_log(&self) -> &'static str {
+        match self.command {
+            #[cfg(feature = "sim")]
+            Command::Sim(_) => "off",
+            _ => "info,retina=warn,rumqttd=off",
+        }
+    }
+}
+
 /// Carries out one command line.
 ///
 /// # Errors

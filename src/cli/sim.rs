@@ -1,6 +1,6 @@
 //! ⇄ `taimat sim`.
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::sim::disk::Barrier;
@@ -41,10 +41,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 failed.push(seed);
             }
         }
-        eprint!("\r{} of {} worlds", seed - args.seed + 1, args.worlds);
-        let _ = std::io::stderr().flush();
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{} of {} worlds ", seed - args.seed + 1, args.worlds);
+        }
     }
-    eprintln!();
     println!(
         "{} worlds, {} failed: {cuts} power cuts, {lost} lost sessions, {durable} durable records, {events} events and {files} files delivered",
         args.worlds,

@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rust_h265::DecodeLimits;
 use rust_h265::nal::parse_nal;
 
 use super::limits::PIXELS_MAX;
@@ -39,23 +40,28 @@ impl Decoder {
     pub fn new(codec: Codec) -> Option<Decoder> {
         let inner = match codec {
             Codec::H264 => Inner::H264(Box::default()),
-            Codec::H265 => Inner::H265(Box::new(rust_h265::Decoder::new())),
+            Codec::H265 => Inner::H265(Box::new(rust_h265::Decoder::with_limits(DecodeLimits {
+                max_picture_pixels: PIXELS_MAX as u64,
+                ..DecodeLimits::default()
+            }))),
             Codec::Aac | Codec::PcmMulaw | Codec::PcmAlaw => return None,
         };
         Some(Decoder { inner, needs_key: true })
     }
 
-    /// Decodes an access unit of length-prefixed NAL units.
+    /// Decodes an access unit of length-prefixed NAL units. After a loss nothing is shown before the next key frame: a picture
+    /// made from a wrong reference looks like motion.
     pub fn decode(&mut self, frame: &Frame) -> Decoded {
         let (width, height) = frame.params.size;
         if usize::from(width) * usize::from(height) > PIXELS_MAX {
             return Decoded::Refused(format!("{width}x{height} is larger than is decoded"));
         }
+        self.needs_key |= frame.lost > 0;
         if self.needs_key && !frame.key {
             return Decoded::Nothing;
         }
         let mut stream = if frame.key { frame.params.annex_b.clone() } else { Vec::new() };
-        annex_b(&frame.data, &mut stream);
+        annex_b(&frame.data, frame.params.codec, &mut stream);
         // A decoder's panic on a hostile stream must cost one GOP, not the detector.
         let outcome = catch_unwind(AssertUnwindSafe(|| match &mut self.inner {
             Inner::H264(decoder) => decoder
@@ -91,13 +97,22 @@ fn is_whole(picture: &Picture) -> bool {
         && picture.v.len() >= chroma
 }
 
-/// Length-prefixed NAL units as Annex B.
-fn annex_b(sample: &[u8], out: &mut Vec<u8>) {
+/// Length-prefixed NAL units as Annex B, without sequence parameter sets: those that were checked for size come with the track,
+/// and another inside an access unit could make the decoder allocate any size.
+fn annex_b(sample: &[u8], codec: Codec, out: &mut Vec<u8>) {
     let mut rest = sample;
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let length = (u32::from_be_bytes(*length) as usize).min(tail.len());
-        out.extend([0, 0, 0, 1]);
-        out.extend_from_slice(&tail[..length]);
+        // H.264 7.3.1 and 7.4.1, H.265 7.3.1.2: nal_unit_type 7 and 33 are sequence parameter sets.
+        let is_sps = match (codec, tail.first()) {
+            (Codec::H264, Some(first)) => first & 0x1f == 7,
+            (_, Some(first)) => first >> 1 & 0x3f == 33,
+            (_, None) => true,
+        };
+        if !is_sps {
+            out.extend([0, 0, 0, 1]);
+            out.extend_from_slice(&tail[..length]);
+        }
         rest = &tail[length..];
     }
 }
