@@ -256,7 +256,10 @@ impl Agent {
     fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
         match news {
             StorageNews::Started(found) => self.started(now, *found, out),
-            StorageNews::Durable { seq, .. } => self.gauges.durable = seq,
+            StorageNews::Durable { seq, .. } => {
+                tracing::debug!(seq, "durable");
+                self.gauges.durable = seq;
+            }
             StorageNews::Enqueued { ticket } => {
                 if let Some((ticket, meta)) = self.desk.stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
@@ -338,6 +341,7 @@ impl Agent {
     }
 
     fn trouble(&mut self, now: Stamp, detail: &str, lost: bool) {
+        tracing::warn!(lost, "storage: {detail}");
         self.gauges.storage_troubles += 1;
         let (quiet_until, unsaid) = self.trouble_quiet;
         if now.mono < quiet_until {

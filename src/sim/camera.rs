@@ -4,7 +4,7 @@
 //! What belongs here: the camera as a peer on the network, and its moods. What does not: the scene ([`super::scene`]).
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -72,6 +72,8 @@ pub struct Faults {
     pub stall: AtomicBool,
     /// Connections are closed and refused.
     pub down: AtomicBool,
+    /// Counts requests with a wrong password.
+    pub denied: AtomicU32,
 }
 
 struct Unit {
@@ -338,6 +340,9 @@ impl Client {
         };
         let method: &str = request.method().into();
         let expected = md5(format!("{}:{NONCE}:{}", md5(format!("{user}:{REALM}:{password}")), md5(format!("{method}:{uri}"))));
+        if response != expected {
+            self.shared.faults.denied.fetch_add(1, Ordering::Relaxed);
+        }
         response == expected
     }
 

@@ -229,8 +229,8 @@ fn ended_v5(error: &v5::ConnectionError) -> Ended {
         v5::ConnectionError::ConnectionRefused(
             Code::BadUserNamePassword | Code::NotAuthorized | Code::Banned | Code::ClientIdentifierNotValid
         )
-    ) || is_certificate(&error.to_string());
-    Ended { reason: error.to_string(), refused }
+    );
+    ended(error.to_string(), refused)
 }
 
 fn ended_v311(error: &rumqttc::ConnectionError) -> Ended {
@@ -238,13 +238,22 @@ fn ended_v311(error: &rumqttc::ConnectionError) -> Ended {
     let refused = matches!(
         error,
         rumqttc::ConnectionError::ConnectionRefused(Code::BadUserNamePassword | Code::NotAuthorized | Code::BadClientId)
-    ) || is_certificate(&error.to_string());
-    Ended { reason: error.to_string(), refused }
+    );
+    ended(error.to_string(), refused)
 }
 
-/// TLS failures that a person must put right.
-fn is_certificate(reason: &str) -> bool {
-    ["certificate", "Certificate", "UnknownIssuer", "CertificateRequired"].iter().any(|word| reason.contains(word))
+/// Says which setting a refusal is about. TLS alerts (RFC 8446 6.2) arrive as words inside an I/O error.
+fn ended(reason: String, refused: bool) -> Ended {
+    let about = if reason.contains("fatal alert") {
+        "the broker does not accept this box's certificate: look at uplink.cert_file and at the broker's authority"
+    } else if reason.contains("invalid peer certificate") {
+        "this box does not believe the broker's certificate: look at uplink.ca_file and uplink.host"
+    } else if refused {
+        "the broker refuses this box: look at uplink.login_file, uplink.cert_file and the broker's own log"
+    } else {
+        return Ended { reason, refused };
+    };
+    Ended { reason: format!("{about} ({reason})"), refused: true }
 }
 
 /// A TLS configuration that trusts only the given authority and shows the given certificate.

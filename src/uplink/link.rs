@@ -79,6 +79,8 @@ pub struct Link {
     tokens: BTreeMap<Token, Option<Ticket>>,
     next_token: Token,
     counts: UplinkCounts,
+    /// Why there is no connection, as it was told last.
+    told: Option<String>,
 }
 
 impl Link {
@@ -98,6 +100,7 @@ impl Link {
             tokens: BTreeMap::new(),
             next_token: 0,
             counts: UplinkCounts::default(),
+            told: None,
         }
     }
 
@@ -110,6 +113,7 @@ impl Link {
     /// The broker took us; `receive_max` and `max_packet` are its limits.
     pub fn connected(&mut self, now: Stamp, conn: u64, receive_max: u16, max_packet: u32, out: &mut Vec<Effect>) {
         self.connected = Some(conn);
+        self.told = None;
         self.counts.connects += 1;
         self.window = WINDOW.min(usize::from(receive_max).saturating_sub(4).max(1));
         let chunk = self.chunk.min(max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(max_packet / 2));
@@ -133,7 +137,9 @@ impl Link {
         self.tokens.clear();
         self.hosts.clear();
         self.unsent.retain(|(_, _, retain)| !retain);
-        if was.is_some() || refused {
+        // A broker that is away for a day is told once, and again when the reason is another.
+        if was.is_some() || self.told.as_ref() != Some(&reason) {
+            self.told = Some(reason.clone());
             out.push(Effect::News(UplinkNews::Down { reason, refused }));
         }
     }

@@ -1,13 +1,13 @@
 //! The pure-Rust decoders against ffmpeg: the pictures that motion is judged on are the pictures the camera meant, luma sample by
 //! luma sample, for every coding tool that cameras send.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use taimat::camera::Frame;
 use taimat::cli::mp4;
 use taimat::motion::decode::{Decoded, Decoder};
+
+use crate::rig::has;
 
 /// Frames of each stream: three GOPs.
 const FRAMES: usize = 36;
@@ -23,14 +23,6 @@ fn encode(path: &Path, size: &str, options: &[&str]) {
     let scene = format!("testsrc2=size={size}:rate=25,noise=alls=8:allf=t,trim=end_frame={FRAMES}");
     let begin = ["-f", "lavfi", "-i", &scene, "-pix_fmt", "yuv420p", "-g", "12"];
     ffmpeg(&[&begin[..], options, &[path.to_str().unwrap()]].concat());
-}
-
-fn has_ffmpeg() -> bool {
-    let found = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !found {
-        println!("SKIPPED: ffmpeg is not installed");
-    }
-    found
 }
 
 /// Encodes a picture with `options`, decodes it with ours and with ffmpeg: (pictures, wrong pictures, refusals).
@@ -88,7 +80,7 @@ fn against_ffmpeg(name: &str, path: &Path) -> (usize, usize, Vec<String>) {
 
 #[test]
 fn every_coding_tool_of_cameras_decodes_to_the_pictures_of_ffmpeg() {
-    if !has_ffmpeg() {
+    if !has("ffmpeg") {
         return;
     }
     let x264 = |more: &[&'static str]| [&["-c:v", "libx264"], more].concat();
@@ -139,7 +131,7 @@ fn stream(size: &str, options: &[&str]) -> Vec<Frame> {
 
 #[test]
 fn a_parameter_set_inside_an_access_unit_cannot_enlarge_the_picture() {
-    if !has_ffmpeg() {
+    if !has("ffmpeg") {
         return;
     }
     for options in [&["-c:v", "libx264"][..], &["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"]] {
@@ -162,7 +154,7 @@ fn a_parameter_set_inside_an_access_unit_cannot_enlarge_the_picture() {
 
 #[test]
 fn after_a_loss_nothing_is_shown_before_the_next_key_frame() {
-    if !has_ffmpeg() {
+    if !has("ffmpeg") {
         return;
     }
     let frames = stream("352x288", &["-c:v", "libx264", "-bf", "0"]);

@@ -1,0 +1,159 @@
+//! Bad input gives a clear message and loses nothing else.
+
+use std::process::Command;
+use std::sync::atomic::Ordering;
+
+use taimat::sim::camera::{Options, SimCamera};
+
+use crate::rig::{Rig, certificates, has, seconds, small_camera, taimat, wait_for};
+
+#[test]
+fn bad_configurations_are_refused_with_every_key_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    std::fs::write(&path, "site = \"A\"\n[camera]\nmain_url = \"rtsp://u:secret@x/\"\nfoo = 1\n[storage]\ndir = \"/r\"\n[uplink]\nhost = \"far.example\"\n").unwrap();
+    for command in [vec!["check-config"], vec!["run", "--config"]] {
+        let out = taimat().args(command).arg(&path).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{text}");
+        for key in ["site", "camera.main_url", "camera.foo", "uplink.ca_file"] {
+            assert!(text.contains(key), "{key} is not named: {text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+#[test]
+fn a_ring_without_its_mount_and_a_camera_that_is_not_there_are_clear_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("taimat.toml");
+    let text = "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/taimat-not-mounted\"\nuplink.host = \"localhost\"\n";
+    std::fs::write(&path, text).unwrap();
+    let out = taimat().args(["run", "--config"]).arg(&path).output().unwrap();
+    let words = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && words.contains("/taimat-not-mounted") && words.contains("mounted"), "{words}");
+    assert!(!std::path::Path::new("/taimat-not-mounted").exists(), "it filled the root file system");
+    let out = taimat().args(["probe", "rtsp://127.0.0.1:9/x"]).output().unwrap();
+    let words = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && words.contains("unreachable"), "{words}");
+}
+
+#[test]
+fn a_wrong_password_is_named_and_tried_once_by_probe() {
+    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let login = dir.path().join("login");
+    for (password, code, word) in [("wrong", 1, "unauthorized"), ("taimat", 0, "")] {
+        std::fs::write(&login, format!("admin:{password}\n")).unwrap();
+        let out = taimat().args(["probe", &camera.main_url(), "--login"]).arg(&login).output().unwrap();
+        let words = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{words}");
+        assert!(words.contains(word) && !words.contains("wrong:"), "{words}");
+    }
+    assert_eq!(camera.faults().denied.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
+    let camera = small_camera();
+    let rig = Rig::new(&camera.main_url(), None, "segment = \"1 MiB\"\nbudget = \"8 MiB\"");
+    std::fs::write(rig.at("login"), "admin:not-this-one\n").unwrap();
+    let mut agent = rig.agent();
+    wait_for("the agent never gave up", 30, || rig.log().contains("locked_out"));
+    seconds(5);
+    assert_eq!(camera.faults().denied.load(Ordering::Relaxed), 3, "{}", rig.log());
+    assert!(!rig.log().contains("not-this-one"), "the password is in the log");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+/// The agent runs for a while with a broker that `configure` has made wrong, which must be told with `word`; then the right broker
+/// comes, the box is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
+fn refused(configure: impl Fn(&Rig), word: &str) {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let right = ["broker.pem", "broker.key"].map(|name| (rig.at(name), std::fs::read(rig.at(name)).unwrap()));
+    certificates(rig.dir.path(), "other-");
+    configure(&rig);
+    let broker = rig.broker();
+    let mut agent = rig.agent();
+    wait_for("the refusal is not in the log", 20, || rig.log().contains("no broker"));
+    let told = rig.log();
+    let line = told.lines().find(|line| line.contains("no broker")).unwrap_or_default();
+    println!("{line}");
+    assert!(line.contains(word), "the setting is not named: {line}");
+    drop((broker, agent));
+    right.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    rig.configure_broker("ca.pem");
+    let _broker = rig.broker();
+    let _office = rig.office();
+    agent = rig.agent();
+    rig.wait_until_whole(60);
+    let first = rig.received().0.into_iter().find(|event| event.seq == 1).unwrap();
+    assert_eq!(first.kind, "vn.taimat.start.v1", "the first event of the refused time is there");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+fn a_broker_that_does_not_believe_the_box_is_named_and_costs_nothing_but_time() {
+    refused(|rig| rig.configure_broker("other-ca.pem"), "uplink.cert_file");
+}
+
+#[test]
+fn a_broker_that_the_box_does_not_believe_is_named_and_costs_nothing_but_time() {
+    let replace = |rig: &Rig| {
+        for name in ["broker.pem", "broker.key"] {
+            std::fs::copy(rig.at(&format!("other-{name}")), rig.at(name)).unwrap();
+        }
+    };
+    refused(replace, "uplink.ca_file");
+}
+
+/// A tmpfs of `mebibytes` that goes away with the test; `None` where mounting is not allowed.
+struct SmallDisk(String);
+
+impl SmallDisk {
+    fn mount(at: &str, mebibytes: u32) -> Option<SmallDisk> {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", at]).output();
+        if !mounted.is_ok_and(|out| out.status.success()) {
+            println!("SKIPPED: mounting a tmpfs is not allowed here");
+            return None;
+        }
+        Some(SmallDisk(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_refused_and_one_that_fills_up_keeps_recording() {
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let Some(small) = SmallDisk::mount(&rig.at("ring"), 16) else {
+        return;
+    };
+    let out = taimat().args(["run", "--config"]).arg(rig.config()).output().unwrap();
+    let words = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && words.contains("storage.budget") && words.contains(&rig.at("ring")), "{words}");
+    drop(small);
+    let _disk = SmallDisk::mount(&rig.at("ring"), 100).unwrap();
+    let mut agent = rig.agent();
+    wait_for("no segments are made", 20, || rig.at_ring("seg-00004.mp4").exists());
+    // Somebody else fills the disk: the ring goes on with the files it has.
+    let filled = std::fs::write(rig.at_ring("other"), vec![1; 100 << 20]);
+    assert!(filled.is_err(), "the disk is full now");
+    wait_for("the full disk is not told", 30, || rig.log().contains("the ring stays at"));
+    seconds(10);
+    assert_eq!(agent.terminate(), Some(0));
+    rig.ring_is_whole();
+    let list = rig.ring_list();
+    assert!(list.iter().all(|line| line["gap"] != "disk_error"), "footage was lost: {list:#?}");
+}

@@ -1,0 +1,164 @@
+//! A camera that is not ours: GStreamer's RTSP server with real footage, through the whole chain to the office. What `ring export`
+//! gives decodes to the source's frames.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::rig::{Rig, Running, free_port, has, seconds, taimat, wait_for};
+
+/// Frames of the source that must come out again: ten seconds at 25 fps.
+const FRAMES: usize = 250;
+
+/// A file to serve: its name in the shared data, codec words of `gst_rtsp.py`.
+struct Footage {
+    file: &'static str,
+    video: &'static str,
+    audio: &'static str,
+}
+
+impl Footage {
+    /// The file, where there is any.
+    fn path(&self) -> Option<PathBuf> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera").join(self.file);
+        if !here.exists() {
+            println!("SKIPPED: no {}", here.display());
+            return None;
+        }
+        Some(here)
+    }
+}
+
+fn has_gstreamer() -> bool {
+    let probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer";
+    let found =
+        Command::new("/usr/bin/python3").args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !found {
+        println!("SKIPPED: GStreamer's RTSP server for Python is not installed");
+    }
+    found
+}
+
+/// A GStreamer camera with the main stream at /main and the other, if any, at /sub.
+fn camera(port: u16, main: &Footage, sub: Option<&Footage>) -> Option<Running> {
+    let mut mounts = Vec::new();
+    for (name, footage) in [("main", Some(main)), ("sub", sub)] {
+        if let Some(footage) = footage {
+            mounts.push(format!("{name},{},{},{}", footage.path()?.display(), footage.video, footage.audio));
+        }
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp.py");
+    let mut command = Command::new("/usr/bin/python3");
+    let mut server = Running::start(command.arg(script).arg(port.to_string()).args(mounts).stdout(Stdio::piped()));
+    let mut ready = String::new();
+    BufReader::new(server.0.stdout.take()?).read_line(&mut ready).unwrap();
+    Some(server)
+}
+
+fn tool(program: &str, args: &[&str], file: &Path, more: &[&str]) -> Vec<u8> {
+    let out = Command::new(program).args(["-v", "error"]).args(args).arg(file).args(more).output().unwrap();
+    assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", file.display(), String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+/// Digests of a file's decoded pictures, or of its sound packets as they are.
+fn digests(file: &Path, what: &[&str]) -> Vec<String> {
+    let out = tool("ffmpeg", &["-i"], file, &[what, &["-f", "framemd5", "-"]].concat());
+    let text = String::from_utf8(out).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(", ").next()).map(String::from).collect()
+}
+
+/// Seconds a player shows for a file.
+fn length(file: &Path) -> f64 {
+    let out = tool("ffprobe", &["-show_entries", "format=duration", "-of", "csv=p=0"], file, &[]);
+    String::from_utf8(out).unwrap().trim().parse().unwrap()
+}
+
+/// True when `part` is a stretch of `whole`.
+fn is_stretch<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
+    whole.windows(part.len()).any(|window| window == part)
+}
+
+fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
+    let port = free_port();
+    if !has_gstreamer() || !has("ffmpeg") || !has("mosquitto") {
+        return;
+    }
+    let Some(_camera) = camera(port, main, sub) else {
+        return;
+    };
+    let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
+    let storage = "segment = \"2 MiB\"\nbudget = \"64 MiB\"";
+    let rig = Rig::new(&url("main"), sub.map(|_| url("sub")).as_deref(), storage);
+    let _broker = rig.broker();
+    let _office = rig.office();
+    let mut agent = rig.agent();
+    seconds(12);
+    // What was recorded first, before the file ends and begins again.
+    let out = rig.dir.path().join("out.mp4");
+    let export = ["ring", "export", "--dir", &rig.at("ring"), "-o", &rig.at("out.mp4")].map(String::from);
+    let told = taimat().args(export).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    wait_for("no event or no clip arrived", 60, || rig.shortfalls().is_empty());
+    assert_eq!(agent.terminate(), Some(0));
+    let source = main.path().unwrap();
+    let pictures = ["-map", "0:v", "-frames:v", "900"];
+    let (exported, original) = (digests(&out, &pictures), digests(&source, &pictures));
+    assert!(exported.len() >= FRAMES, "only {} pictures were recorded", exported.len());
+    assert!(is_stretch(&exported, &original), "the {} exported pictures are not a stretch of {}", exported.len(), main.file);
+    let shown = length(&out);
+    assert!((shown - exported.len() as f64 / 25.0).abs() < 0.5, "{} pictures, but a player shows {shown} s", exported.len());
+    let sounds = match main.audio {
+        "aac" => {
+            let packets = ["-map", "0:a", "-c", "copy"];
+            let (exported, original) = (digests(&out, &packets), digests(&source, &packets));
+            assert!(
+                exported.len() > 200 && is_stretch(&exported, &original),
+                "{} AAC packets are not the source's",
+                exported.len()
+            );
+            exported.len()
+        }
+        "pcma" => {
+            let samples = ["-map", "0:a", "-c", "copy", "-f", "alaw", "-"];
+            let (exported, original) = (tool("ffmpeg", &["-i"], &out, &samples), tool("ffmpeg", &["-i"], &source, &samples));
+            assert!(
+                exported.len() > 80_000 && is_stretch(&exported, &original),
+                "{} A-law samples are not the source's",
+                exported.len()
+            );
+            exported.len()
+        }
+        _ => 0,
+    };
+    let (events, files) = rig.received();
+    let clips: Vec<_> = files.iter().filter(|file| file.purpose == "clip").collect();
+    for clip in &clips {
+        tool("ffmpeg", &["-i"], &clip.path, &["-f", "null", "-"]);
+        assert!(taimat().arg("verify").arg(&clip.path).output().unwrap().status.success(), "{}", clip.path.display());
+    }
+    println!(
+        "{}: {} pictures and {sounds} sound units exported are the source's, {shown:.1} s; the office has {} events, {} clips",
+        main.file,
+        exported.len(),
+        events.len(),
+        clips.len()
+    );
+}
+
+#[test]
+fn h264_1080p_with_a_sub_stream_arrives_bit_for_bit() {
+    let main = Footage { file: "road-1080p25-h264-2m.mp4", video: "h264", audio: "none" };
+    let sub = Footage { file: "road-360p25-h264-400k.mp4", video: "h264", audio: "none" };
+    arrives_bit_for_bit(&main, Some(&sub));
+}
+
+#[test]
+fn h265_1080p_with_aac_arrives_bit_for_bit() {
+    arrives_bit_for_bit(&Footage { file: "road-1080p25-h265-aac.mp4", video: "h265", audio: "aac" }, None);
+}
+
+#[test]
+fn h264_360p_with_g711_arrives_bit_for_bit() {
+    arrives_bit_for_bit(&Footage { file: "road-360p25-h264-alaw.mov", video: "h264", audio: "pcma" }, None);
+}

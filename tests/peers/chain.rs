@@ -1,0 +1,30 @@
+//! Commands through the whole chain.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use taimat::units::Wall;
+
+use crate::rig::{Rig, has, seconds, small_camera, taimat, wait_for};
+
+#[test]
+fn a_past_range_can_be_asked_for_and_verifies() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let _broker = rig.broker();
+    let _office = rig.office();
+    let mut agent = rig.agent();
+    seconds(9);
+    let now = Wall(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
+    let (from, to) = (format!("from={}", now.plus_micros(-6_000_000)), format!("to={}", now.plus_micros(-2_000_000)));
+    let words = ["office", "cmd", "km-17", "clip-get", &from, &to];
+    let answer = taimat().args(words).args(rig.office_login()).output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let requested = || rig.received().1.into_iter().find(|file| file.purpose == "requested");
+    wait_for("the requested range never arrived", 20, || requested().is_some());
+    let verify = taimat().arg("verify").arg(requested().unwrap().path).output().unwrap();
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
+    assert_eq!(agent.terminate(), Some(0));
+}

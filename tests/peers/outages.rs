@@ -1,0 +1,138 @@
+//! Agent, camera, broker and office each go away and come back. What was promised meanwhile is kept.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use taimat::sim::rng::Rng;
+use taimat::units::Wall;
+
+use crate::rig::{Rig, Running, has, seconds, small_camera};
+
+/// What a kill may cost: one fragment of at most a second, and what the machine needs to write it.
+const LOSS_MAX: f64 = 1.3;
+
+/// Kills the agent with SIGKILL after each pause (milliseconds) and starts it again; gives the moments of the kills.
+fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<Wall> {
+    let mut moments = Vec::new();
+    for pause in pauses {
+        std::thread::sleep(Duration::from_millis(*pause));
+        agent.0.kill().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        moments.push(Wall(now.as_micros() as i64));
+        agent.0.wait().unwrap();
+        *agent = rig.agent();
+    }
+    moments
+}
+
+/// Seconds of footage lost before each kill: from the end of the last footage before it to the kill.
+fn losses(rig: &Rig, kills: &[Wall]) -> Vec<f64> {
+    let ends: Vec<i64> = rig
+        .ring_list()
+        .iter()
+        .filter(|line| line["gap"].is_null())
+        .map(|line| Wall::parse(line["to"].as_str().unwrap()).unwrap().0)
+        .collect();
+    let before = |kill: &Wall| ends.iter().filter(|end| **end <= kill.0 + 100_000).max().copied();
+    kills.iter().map(|kill| (kill.0 - before(kill).expect("footage before the kill")) as f64 / 1e6).collect()
+}
+
+/// Every record that the agent logged as durable before it was killed is in the ring.
+fn durable_records_are_there(rig: &Rig) -> u64 {
+    let log = rig.log();
+    let number = |line: &str| line.split("seq=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
+    let told = log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
+    let mut expected = 1;
+    for line in rig.ring_list() {
+        // A hole is one record with a number of its own between two stretches.
+        let Some((first, last)) = line["records"].as_array().map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()))
+        else {
+            expected += 1;
+            continue;
+        };
+        assert_eq!(first, expected, "records before {first} are missing: {:#?}", rig.ring_list());
+        expected = last + 1;
+    }
+    assert!(expected > told, "record {told} was durable, and the ring ends before {expected}");
+    told
+}
+
+/// How long each peer is away, seconds.
+struct Away {
+    camera: u64,
+    broker: u64,
+    office: u64,
+}
+
+fn go_through(kills: &[u64], away: &Away) {
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 400);
+    let mut broker = rig.broker();
+    let mut office = rig.office();
+    let mut agent = rig.agent();
+    seconds(14);
+    let kills = kill(&rig, &mut agent, kills);
+    seconds(4);
+    camera.faults().down.store(true, Ordering::Relaxed);
+    seconds(away.camera);
+    camera.faults().down.store(false, Ordering::Relaxed);
+    seconds(4);
+    drop(broker);
+    seconds(away.broker);
+    let behind = rig.received().0.len();
+    broker = rig.broker();
+    seconds(4);
+    let caught_up = rig.received().0.len();
+    println!("after {} s without a broker the office went from {behind} to {caught_up} events", away.broker);
+    assert!(caught_up > behind, "no backlog came in");
+    drop(office);
+    seconds(away.office);
+    office = rig.office();
+    seconds(8);
+    rig.wait_until_whole(120);
+    assert_eq!(agent.terminate(), Some(0), "the agent did not stop in order");
+    // What was in progress at the stop stays owed and comes with the next start.
+    agent = rig.agent();
+    seconds(3);
+    rig.wait_until_whole(60);
+    assert_eq!(agent.terminate(), Some(0), "the agent did not stop in order the second time");
+    seconds(1);
+    rig.ring_is_whole();
+    let durable = durable_records_are_there(&rig);
+    let lost = losses(&rig, &kills);
+    let (events, files) = rig.received();
+    println!(
+        "{} kills lost {lost:.2?} s; {durable} durable records all there; the office has {} events and {} files, each once",
+        kills.len(),
+        events.len(),
+        files.len()
+    );
+    assert!(lost.iter().all(|lost| *lost <= LOSS_MAX), "{lost:?}");
+    let reasons = rig.gap_reasons();
+    let cuts = reasons.iter().filter(|reason| *reason == "power_cut").count();
+    assert!(cuts >= kills.len(), "{} kills, but gap records {reasons:?}", kills.len());
+    assert!(reasons.iter().any(|reason| reason.starts_with("camera")), "the camera's outage left no gap record: {reasons:?}");
+    assert_eq!(rig.archive().unwrap().sites().unwrap()[0].state, "going");
+    drop((office, broker));
+}
+
+/// Pauses in milliseconds between 1.5 and 8 s, the same in every run.
+fn pauses(n: usize) -> Vec<u64> {
+    let mut random = Rng::new(17);
+    (0..n).map(|_| 1500 + random.below(6500)).collect()
+}
+
+#[test]
+fn nothing_is_lost_when_the_agent_is_killed_and_every_peer_goes_away() {
+    if has("mosquitto") {
+        go_through(&pauses(3), &Away { camera: 5, broker: 6, office: 4 });
+    }
+}
+
+#[test]
+#[ignore = "five minutes: tests/run --full"]
+fn nothing_is_lost_over_ten_kills_and_long_outages() {
+    if has("mosquitto") {
+        go_through(&pauses(10), &Away { camera: 30, broker: 60, office: 60 });
+    }
+}
