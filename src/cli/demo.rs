@@ -151,7 +151,7 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Decodes the first picture of a clip with the agent's own decoder.
+/// Every record of the clip is whole, and the first begins with a key frame.
 fn begins_with_key_frame(clip: &[u8]) -> bool {
     crate::evidence::verify::check(clip).is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
 }
