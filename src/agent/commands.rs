@@ -1,4 +1,4 @@
-//! What the office asks: `clip-get`, `ping`. Every command gets an answer; a repeated `req_id` gets the same answer again and
+//! What the office asks: `clip-get`, `lock`, `unlock`, `locks`, `ping`. Every command gets an answer; a repeated `req_id` gets the same answer again and
 //! nothing is carried out twice.
 //!
 //! What belongs here: arguments, verdicts, answers. What does not: topics and transport (the uplink).
@@ -8,8 +8,11 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::entry::{OWED_MAX, Owed, Range};
+use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::evidence::manifest::{Manifest, Purpose};
+use crate::storage::StorageOrder;
+use crate::storage::locks::Lock;
 use crate::units::{Stamp, Wall, WallQuality};
 use crate::uplink::UplinkOrder;
 use crate::uplink::wire::{Command, Reply};
@@ -25,6 +28,8 @@ const REQ_ID_MAX: usize = 64;
 #[derive(Default)]
 pub struct Commands {
     seen: VecDeque<(String, Option<Reply>)>,
+    /// (lock, `req_id`) of commands that storage has not answered yet.
+    about_locks: VecDeque<(String, String)>,
 }
 
 impl Commands {
@@ -64,7 +69,10 @@ impl Agent {
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
             "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
             "clip-get" => self.clip_get(now, &command, out).map(|()| None),
-            name => Err(format!("no command {name:?}: this version knows clip-get and ping")),
+            "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
+            "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
+            "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
+            name => Err(format!("no command {name:?}: this version knows clip-get, lock, unlock, locks and ping")),
         };
         match verdict {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
@@ -99,6 +107,51 @@ impl Agent {
         Ok(())
     }
 
+    /// Hands a command about locks to storage; its answer becomes the command's.
+    fn ask_storage(&mut self, command: &Command, order: StorageOrder, out: &mut Vec<Effect>) -> Option<Value> {
+        let (StorageOrder::Lock { id, .. } | StorageOrder::Unlock { id }) = &order else {
+            return None;
+        };
+        self.commands.about_locks.push_back((id.clone(), command.req_id.clone()));
+        if self.commands.about_locks.len() > REMEMBERED_MAX {
+            self.commands.about_locks.pop_front();
+        }
+        out.push(Effect::Storage(order));
+        None
+    }
+
+    /// Storage locked footage, let it go, or would not. Who asked is answered, and what was done is an event: part of the trail of
+    /// who kept what and who let it go.
+    pub(super) fn lock_answered(
+        &mut self,
+        now: Stamp,
+        cmd: &'static str,
+        id: &str,
+        outcome: Result<Lock, String>,
+        out: &mut Vec<Effect>,
+    ) {
+        let asked = self.commands.about_locks.iter().position(|(about, _)| about == id);
+        let req_id = asked.and_then(|at| self.commands.about_locks.remove(at)).map(|(_, req_id)| req_id);
+        let verdict = outcome.map(|lock| {
+            self.locks.retain(|other| other.id != lock.id);
+            let mut data = events::lock(&lock);
+            if cmd == "lock" {
+                self.locks.push(lock);
+            }
+            data["action"] = json!(cmd);
+            data["req_id"] = json!(req_id);
+            self.event(now, kind::LOCK, None, data.clone());
+            data
+        });
+        let Some(req_id) = req_id else {
+            return;
+        };
+        match verdict {
+            Ok(data) => self.reply(&req_id, cmd, "ok", "", data, out),
+            Err(detail) => self.reply(&req_id, cmd, "error", &detail, Value::Null, out),
+        }
+    }
+
     /// Answers a `clip-get` once its file is known.
     pub(super) fn answer_with_file(&mut self, owed: &Owed, manifest: &Manifest, out: &mut Vec<Effect>) {
         if owed.purpose != Purpose::Requested {
@@ -120,6 +173,22 @@ impl Agent {
 fn is_expired(command: &Command, now: Stamp) -> bool {
     let expires = command.expires.as_deref().and_then(|text| Wall::parse(text).ok());
     now.quality > WallQuality::Unset && expires.is_some_and(|expires| expires < now.wall)
+}
+
+/// A lock is named by the command that makes it, so that the same command makes it once.
+fn lock_order(command: &Command) -> Result<StorageOrder, String> {
+    let (from, to) = (wall_arg(command, "from")?, wall_arg(command, "to")?);
+    let reason = text_arg(command, "reason", "why it must be kept, e.g. a case number")?;
+    Ok(StorageOrder::Lock { id: command.req_id.clone(), from, to, reason })
+}
+
+fn unlock_order(command: &Command) -> Result<StorageOrder, String> {
+    Ok(StorageOrder::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
+}
+
+fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
+    let text = command.args.get(key).and_then(Value::as_str);
+    text.map(String::from).ok_or_else(|| format!("{key} is missing: {what}"))
 }
 
 fn wall_arg(command: &Command, key: &str) -> Result<Wall, String> {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::entry::ZONES_MAX;
 use crate::motion::Motion;
-use crate::storage::Gap;
+use crate::storage::locks::Lock;
+use crate::storage::{Gap, Repair};
 use crate::units::{Boot, SiteId, Stamp};
 use crate::uplink::wire;
 
@@ -43,6 +44,14 @@ pub mod kind {
     pub const SHED: &str = "shed";
     /// The card misbehaves.
     pub const STORAGE: &str = "storage.trouble";
+    /// Recovery put something right, or gave it up.
+    pub const REPAIR: &str = "storage.repair";
+    /// The card takes nothing any more, or is nearly worn out: a person is needed.
+    pub const CARD: &str = "card";
+    /// The wall clock was set.
+    pub const CLOCK: &str = "clock";
+    /// Footage was locked as evidence, or let go.
+    pub const LOCK: &str = "lock";
     /// The broker or the office refused an entry for good.
     pub const REFUSED: &str = "delivery.refused";
 }
@@ -108,6 +117,19 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
 /// Particulars of a hole in the footage.
 pub fn gap(gap: &Gap) -> Value {
     json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.word(), "bytes": gap.bytes})
+}
+
+/// Particulars of something recovery dealt with.
+pub fn repair(repair: &Repair) -> Value {
+    let Repair { file, offset, kind, bytes, micros } = repair;
+    json!({"file": file, "offset": offset, "what": kind.word(), "bytes": bytes, "ms": micros / 1000})
+}
+
+/// A lock as people and programs are shown it.
+pub fn lock(lock: &Lock) -> Value {
+    let Lock { id, from, to, first, last, reason } = lock;
+    let last = (*last != u64::MAX).then_some(*last);
+    json!({"id": id, "from": from.rfc3339(), "to": to.rfc3339(), "records": [first, last], "reason": reason})
 }
 
 /// Free text cut to its bound.

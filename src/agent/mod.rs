@@ -38,11 +38,13 @@ use crate::health::{CameraState, Gauges};
 use crate::motion::SightNews;
 use crate::outbox::{Kind, Outbox};
 use crate::settings::Settings;
+use crate::storage::dates::ClockSet;
+use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, Recovered, SpanQuery, StorageNews, StorageOrder};
 use crate::units::{Boot, Mono, Stamp, Ticket};
 use crate::uplink::{ReturnReason, UplinkNews, UplinkOrder};
 
-/// Holes told one by one after a start; a card with more is told as one event with their number.
+/// Holes, and repairs, told one by one after a start; the start event has their number.
 const START_GAPS_MAX: usize = 32;
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
@@ -113,6 +115,8 @@ pub struct Agent {
     incidents: Incidents,
     jobs: Jobs,
     commands: Commands,
+    /// The evidence locks, as storage told them.
+    locks: Vec<Lock>,
     gauges: Gauges,
     connected: bool,
     next_health: Mono,
@@ -135,6 +139,7 @@ impl Agent {
             incidents: Incidents::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),
+            locks: Vec::new(),
             gauges: Gauges::default(),
             connected: false,
             next_health: Mono(0),
@@ -273,6 +278,14 @@ impl Agent {
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
             StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
+            StorageNews::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
+            StorageNews::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
+            StorageNews::ClockSet(set) => self.clock_set(&set),
+            StorageNews::CardLost { detail } => self.card_lost(now, &detail),
+            StorageNews::CardWorn { percent } => {
+                tracing::error!(percent, "the card is nearly worn out: bring another");
+                self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
+            }
             StorageNews::Trouble { detail, lost } => self.trouble(now, &detail, lost),
             StorageNews::Counts(counts) => self.gauges.storage = counts,
             StorageNews::Stopped => self.storage_stopped(out),
@@ -290,6 +303,7 @@ impl Agent {
         self.gauges.oldest = found.extent.map(|(oldest, _)| oldest.wall);
         self.gauges.clean_start = found.clean;
         self.next_health = now.mono;
+        self.locks = found.locks;
         let newest = found.newest.as_ref().map_or(Ticket(0), |(ticket, _)| *ticket);
         let after = found.newest.and_then(|(_, bytes)| Entry::decode(&bytes).ok()).map(|entry| entry.after).unwrap_or_default();
         self.desk = Desk::new(newest, after.next_seq, self.reader.clone());
@@ -298,12 +312,15 @@ impl Agent {
         out.push(Effect::Open { boot: found.boot });
         out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
         let particulars = json!({
-            "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repaired, "holes": found.gaps.len(),
+            "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repairs.len(), "holes": found.gaps.len(),
             "recovery_ms": found.took / 1000, "unreadable_entries": unreadable,
         });
         self.event(now, kind::START, None, particulars);
         for gap in found.gaps.iter().take(START_GAPS_MAX) {
             self.event(gap.from, kind::GAP, None, events::gap(gap));
+        }
+        for repair in found.repairs.iter().take(START_GAPS_MAX) {
+            self.event(now, kind::REPAIR, None, events::repair(repair));
         }
         self.end_leftover(now, out);
     }
@@ -338,6 +355,18 @@ impl Agent {
             }
         }
         unreadable
+    }
+
+    /// The clock was set: what was dated before is told with the event, so that the office can date what it already has.
+    fn clock_set(&mut self, set: &ClockSet) {
+        let ClockSet { before, now, step } = set;
+        tracing::info!(before = before.word(), now = now.quality.word(), step_ms = step / 1000, "the clock was set");
+        self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
+    }
+
+    fn card_lost(&mut self, now: Stamp, detail: &str) {
+        tracing::error!("the card takes nothing any more, everything is kept in memory only: {detail}");
+        self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
     }
 
     fn trouble(&mut self, now: Stamp, detail: &str, lost: bool) {

@@ -89,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
-    let (index, troubles) = look(disk.as_ref())?;
+    let (index, troubles) = look(&disk)?;
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
     ensure!(!index.live().is_empty(), "{}: nothing is recorded here", dir.display());
     Ok((disk, index))

@@ -83,6 +83,8 @@ pub struct StorageSettings {
     pub still_bytes: u32,
     /// Percent of the budget that pins may hold before the oldest of the lowest class goes (default 50).
     pub pin_quota: u8,
+    /// Bytes the card may be written with over its life by its data sheet; 0 (the default) when nobody has said.
+    pub endurance: u64,
 }
 
 /// What counts as motion.
@@ -206,6 +208,7 @@ pub(crate) fn test_settings() -> Settings {
             still_slots: 8,
             still_bytes: 64 << 10,
             pin_quota: 50,
+            endurance: 0,
         },
         motion: MotionSettings {
             enabled: true,

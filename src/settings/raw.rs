@@ -33,6 +33,7 @@ pub const KEYS: &[&str] = &[
     "storage.still_slots",
     "storage.still_size",
     "storage.pin_quota",
+    "storage.endurance",
     "motion.enabled",
     "motion.sensitivity",
     "motion.fps",
@@ -192,7 +193,7 @@ impl<'a> Section<'a> {
 
     /// A size such as `"16 MiB"`, in bytes.
     fn size(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
-        let want = format!("a size from \"{} KiB\" to \"{} GiB\" (KiB, MiB, GiB)", low >> 10, high >> 30);
+        let want = format!("a size from \"{} KiB\" to \"{} GiB\" (KiB, MiB, GiB, TiB)", low >> 10, high >> 30);
         let fits = |value: &Value| scaled(value.as_str()?, SIZES).filter(|bytes| (low..=high).contains(bytes));
         self.take(key, &want, fits).unwrap_or(default)
     }
@@ -216,7 +217,7 @@ impl<'a> Section<'a> {
 }
 
 const DURATIONS: &[(&str, u64)] = &[("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)];
-const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// `"5 s"` → 5,000,000 with the units given.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -306,9 +307,10 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
     let still_slots = section.number("still_slots", 1..=4096, 64) as u32;
     let still_bytes = section.size("still_size", 16 << 10, 4 << 20, 256 << 10) as u32;
     let pin_quota = section.number("pin_quota", 10..=90, 50) as u8;
+    let endurance = section.size("endurance", 0, 1 << 53, 0);
     section.finish();
     let (dir, still_bytes) = (dir?, still_bytes & !4095);
-    Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota })
+    Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota, endurance })
 }
 
 fn motion(mut section: Section<'_>) -> MotionSettings {

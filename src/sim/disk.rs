@@ -42,6 +42,8 @@ struct State {
     begun: Vec<u32>,
     /// Bytes in use beyond our own files.
     others: u64,
+    /// The file system was remounted read-only.
+    read_only: bool,
 }
 
 /// Size of the card in bytes.
@@ -79,6 +81,11 @@ impl SimDisk {
         self.lock().others = SIZE - bytes;
     }
 
+    /// The kernel remounts the file system read-only, or writable again.
+    pub fn read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
+    }
+
     /// Segment files begun anew since the last call.
     pub fn take_begun(&self) -> Vec<u32> {
         std::mem::take(&mut self.lock().begun)
@@ -114,7 +121,11 @@ impl State {
     fn step(&mut self, file: FileId, what: &'static str, offset: u64) -> Result<(), DiskFault> {
         self.operations += 1;
         self.off |= self.cut_at.is_some_and(|at| self.operations >= at);
-        if self.off { Err(fault(file, what, offset, "the power is off")) } else { Ok(()) }
+        match (self.off, self.read_only) {
+            (true, _) => Err(fault(file, what, offset, "the power is off")),
+            (_, true) => Err(fault(file, what, offset, "read-only file system")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -132,6 +143,13 @@ impl Disk for SimDisk {
         state.step(file, "create", 0)?;
         let zeros = vec![0; len as usize];
         state.files.insert(file, SimFile { durable: zeros.clone(), live: zeros, pending: Vec::new() });
+        Ok(())
+    }
+
+    fn remove(&self, file: FileId) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "remove", 0)?;
+        state.files.remove(&file);
         Ok(())
     }
 
@@ -158,11 +176,14 @@ impl Disk for SimDisk {
         if let (FileId::Segment(segment), 0) = (file, offset) {
             state.begun.push(segment);
         }
+        let read_only = state.read_only;
         let Some(target) = state.files.get_mut(&file) else {
             return Err(fault(file, "write", offset, "no such file"));
         };
         // The write during which the power goes may still reach the card in part.
-        target.pending.push((at, bytes.to_vec()));
+        if !read_only {
+            target.pending.push((at, bytes.to_vec()));
+        }
         step?;
         target.live[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
@@ -227,7 +248,8 @@ mod tests {
                 let mut out = Vec::new();
                 let entry = format!("entry {ticket}").into_bytes();
                 engine.order(Stamp::default(), StorageOrder::Enqueue { ticket: Ticket(ticket), entry, still: None }, &mut out);
-                if out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }) {
+                // A box without power says nothing, whatever it still decides.
+                if !disk.is_off() && out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }) {
                     stored.push(Ticket(ticket));
                 }
             }

@@ -15,9 +15,10 @@ use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, Trac
 use crate::clip::worker::{Hashed, digest};
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::{Settings, raw};
-use crate::storage::engine::{Engine, still_geometry};
+use crate::storage::engine::Engine;
 use crate::storage::locate::locate;
-use crate::storage::recovery::look;
+use crate::storage::recovery::heads;
+use crate::storage::start::still_geometry;
 use crate::storage::thread::Reader;
 use crate::storage::walk::{Depth, Found, walk};
 use crate::storage::{FootageReader as _, SpanQuery, StorageNews};
@@ -279,7 +280,7 @@ impl World {
 
     /// Digest of a record as it reads back now.
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
-        let (index, _) = look(&self.disk).map_err(|fault| fault.to_string())?;
+        let (index, _) = heads(&self.disk).map_err(|fault| fault.to_string())?;
         let query = SpanQuery::Seq { first: seq, last: seq };
         let span = locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
         let fragment = span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
@@ -417,7 +418,7 @@ impl World {
     }
 
     fn check_chain(&mut self) {
-        let Ok((index, _)) = look(&self.disk) else {
+        let Ok((index, _)) = heads(&self.disk) else {
             return;
         };
         let mut next: Option<(u64, Digest)> = None;

@@ -8,7 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// One of storage's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +74,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When there is no room or the card refuses.
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault>;
+    /// Takes a file away: one of another size than the ring now uses. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    fn remove(&self, file: FileId) -> Result<(), DiskFault>;
     /// Reads exactly `len` bytes.
     ///
     /// # Errors
@@ -89,6 +96,14 @@ pub trait Disk: Send + Sync {
     fn sync(&self, file: FileId) -> Result<(), DiskFault>;
     /// Bytes available to us on the file system.
     fn available(&self) -> u64;
+    /// Longest flush since this was last asked, microseconds; 0 where nobody measures.
+    fn take_slowest_sync(&self) -> u64 {
+        0
+    }
+    /// Percent of its life the device says it has used (eMMC `life_time`, JESD84-B51 7.4.40); `None` where it says nothing.
+    fn life_used(&self) -> Option<u8> {
+        None
+    }
 }
 
 /// A directory on a real file system.
@@ -96,6 +111,8 @@ pub struct RealDisk {
     dir: PathBuf,
     writable: bool,
     open: Mutex<BTreeMap<FileId, Arc<File>>>,
+    /// Longest flush since somebody asked, microseconds.
+    slowest: AtomicU64,
     /// Held while the ring is ours; the lock goes with the process, even when killed.
     _lock: Option<File>,
 }
@@ -137,7 +154,13 @@ impl RealDisk {
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(RealDisk { dir: dir.to_owned(), writable: true, open: Mutex::default(), _lock: Some(lock) }),
+            Ok(()) => Ok(RealDisk {
+                dir: dir.to_owned(),
+                writable: true,
+                open: Mutex::default(),
+                slowest: AtomicU64::new(0),
+                _lock: Some(lock),
+            }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirFault::InUse(dir.to_owned())),
             Err(error) => Err(unusable(error.into())),
         }
@@ -151,7 +174,7 @@ impl RealDisk {
         if !dir.is_dir() {
             return Err(DirFault::Unusable(dir.to_owned(), "no such directory".into()));
         }
-        Ok(RealDisk { dir: dir.to_owned(), writable: false, open: Mutex::default(), _lock: None })
+        Ok(RealDisk { dir: dir.to_owned(), writable: false, open: Mutex::default(), slowest: AtomicU64::new(0), _lock: None })
     }
 
     fn file(&self, file: FileId) -> io::Result<Arc<File>> {
@@ -219,6 +242,13 @@ impl Disk for RealDisk {
         })
     }
 
+    fn remove(&self, file: FileId) -> Result<(), DiskFault> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
+        let removed = std::fs::remove_file(self.dir.join(file.name()));
+        let synced = removed.and_then(|()| File::open(&self.dir)?.sync_all());
+        synced.map_err(self.fault(file, "remove", 0))
+    }
+
     fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
         let mut bytes = vec![0; len];
         let read = self.file(file).and_then(|handle| handle.read_exact_at(&mut bytes, offset));
@@ -231,13 +261,35 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, file: FileId) -> Result<(), DiskFault> {
+        let begun = Instant::now();
         let synced = self.file(file).and_then(|handle| handle.sync_data());
+        self.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
     }
 
     fn available(&self) -> u64 {
         rustix::fs::statvfs(&self.dir).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
     }
+
+    fn take_slowest_sync(&self) -> u64 {
+        self.slowest.swap(0, Ordering::Relaxed)
+    }
+
+    fn life_used(&self) -> Option<u8> {
+        let device = std::fs::metadata(&self.dir).ok()?.dev();
+        let name = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        // A partition's directory lies inside its disk's.
+        let here = std::fs::canonicalize(name).ok()?;
+        let text =
+            [here.as_path(), here.parent()?].iter().find_map(|dir| std::fs::read_to_string(dir.join("device/life_time")).ok());
+        life_percent(&text?)
+    }
+}
+
+/// Two hexadecimal numbers of tenths begun, one for each kind of memory in the device; 0x0b means beyond its life.
+fn life_percent(text: &str) -> Option<u8> {
+    let tenths = text.split_whitespace().filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    tenths.filter(|tenths| (1..=11).contains(tenths)).max().map(|tenths| tenths * 10)
 }
 
 #[cfg(test)]
@@ -251,6 +303,13 @@ mod tests {
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);
         assert_eq!(FileId::parse("seg-00001.mp4~"), None);
+    }
+
+    #[test]
+    fn the_life_an_emmc_reports_is_the_worse_of_its_two_kinds() {
+        assert_eq!(life_percent("0x01 0x03\n"), Some(30));
+        assert_eq!(life_percent("0x00 0x00\n"), None, "not defined");
+        assert_eq!(life_percent("0x0b 0x01"), Some(110));
     }
 
     #[test]

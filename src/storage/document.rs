@@ -3,8 +3,8 @@
 //! All integers are big-endian unless a box of ISO/IEC 14496-12 says otherwise. A *block* is 4096 bytes.
 //!
 //! ## Invariants
-//! 1. Files never change their length, and none is ever unlinked. Segment files are made one ahead of need until the budget is
-//!    reached, then recycled.
+//! 1. Files never change their length. Segment files are made one ahead of need until the budget is reached, then recycled; one is
+//!    taken away only when `storage.budget` or `storage.segment` was changed and its turn to be recycled comes.
 //! 2. A write never touches a block that holds durable data: fragments begin on block boundaries.
 //! 3. A record is counted (`durable`) only after the flush that follows its write.
 //! 4. Record numbers are gap-free over the life of the ring; holes in *time* are gap records.
@@ -36,7 +36,8 @@
 //! u64 gap end mono   i64 gap end wall   u64 gap bytes
 //! [32] chain digest before   [32] content digest   u32 CRC-32C of the record before this field, then moof and mdat
 //! ```
-//! `length` counts from the start of the record's box to the end of its `mdat`, without padding. The chain digest of a record
+//! A gap record has the clock quality of its end in place of `lead`. `length` counts from the start of the record's box to the end
+//! of its `mdat`, without padding. The chain digest of a record
 //! is [`crate::chain::link`] over its bytes from `version` to the content digest.
 //!
 //! ### Time in boxes

@@ -6,156 +6,87 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::disk::{Disk, DiskFault, FileId};
+use super::answers::Waiting;
+use super::card::Card;
+use super::disk::{Disk as _, FileId};
 use super::fragment::{Anchor, Fragment, Gathering};
-use super::journal::{Journal, Kept, copy_b};
-use super::locate::locate;
-use super::recovery::{Recovery, recover};
-use super::ring::{Draft, Ring, SEGMENTS_MIN};
-use super::stills::{Geometry, Stills};
-use super::{Gap, GapReason, PinClass, PinId, Recovered, SpanQuery, StorageNews, StorageOrder};
+use super::journal::{Journal, JournalFault};
+use super::locks::Locks;
+use super::ring::{AppendFault, Draft, Ring};
+use super::stills::Stills;
+use super::wear::{ALARM, Load};
+use super::{Gap, GapReason, StorageNews, StorageOrder};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::lane::Skip;
-use crate::settings::StorageSettings;
 use crate::units::{Boot, Mono, Stamp, Ticket};
 
 /// Microseconds of silence after which gathered frames are written without waiting for the next.
 const SILENCE: u64 = 1_200_000;
-/// Microseconds past the end of a query until it is answered with what there is: a fragment may be one second and a card may
-/// stall for a few.
-const PATIENCE: u64 = 10_000_000;
-/// Queries that may wait at once; more are answered at once.
-const WAITING_MAX: usize = 64;
+/// Microseconds of sound without a picture after which it is written alone: cameras that show one picture a second still get
+/// theirs in time.
+const SOUND_ALONE: i64 = 1_500_000;
+/// Sound frames that wait for a picture at most: [`SOUND_ALONE`] of AAC or of 10 ms packets, whatever their times say.
+const EARLY_MAX: usize = 192;
 /// Fragments remembered for pins into the recent past: the pre-roll and the longest GOP, at one fragment a second, twice over.
 const RECENT_MAX: usize = 64;
-/// Audio frames kept until the picture they belong to comes: half a second of AAC.
-const EARLY_MAX: usize = 32;
-/// Holes that wait for the first segment to be opened.
+/// Holes that wait to be recorded; beyond it the last one is made longer.
 const HOLES_MAX: usize = 32;
 /// Microseconds between counters.
 const COUNTS_EVERY: u64 = 30_000_000;
+/// Microseconds for which the card may refuse every write until recording goes on in memory: a bus that resets takes two seconds.
+const CARD_PATIENCE: u64 = 5_000_000;
+/// Times in a row the journal may be refused until it goes on in memory; the agent offers an entry again every five seconds.
+const REFUSALS_MAX: u32 = 3;
 /// Longest hole in the media clock between two starts, microseconds (30 days): a wrong clock must not stretch it further.
 const HOLE_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
-/// Why the ring cannot be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageFault {
-    /// The card refuses.
-    #[error(transparent)]
-    Disk(#[from] DiskFault),
-    /// There is no room for it.
-    #[error("the ring needs {wanted} bytes more and the file system has {available}: lower storage.budget or free some space")]
-    NoRoom {
-        /// Bytes still to be allocated.
-        wanted: u64,
-        /// Bytes there are.
-        available: u64,
-    },
-    /// Files of another segment size are there.
-    #[error("{0} has {1} bytes but storage.segment is {2}: use another directory or the old size")]
-    OtherSize(String, u64, u64),
-}
-
-/// A query that waits for its end to be durable.
-struct Waiting {
-    pin: PinId,
-    class: PinClass,
-    query: SpanQuery,
-    until: Mono,
+/// A hole that is still open: it ends where the next footage begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenHole {
+    pub(super) from: Stamp,
+    pub(super) reason: GapReason,
+    pub(super) bytes: u64,
 }
 
 /// Ring, journal and snapshots under one owner.
 pub struct Engine {
-    disk: Arc<dyn Disk>,
-    ring: Ring,
-    journal: Journal,
-    stills: Stills,
-    boot: Boot,
-    gathering: Gathering,
-    anchor: Option<Anchor>,
-    /// Audio that came before its picture.
-    early: Vec<Arc<Frame>>,
+    pub(super) card: Arc<Card>,
+    pub(super) ring: Ring,
+    pub(super) journal: Journal,
+    pub(super) stills: Stills,
+    pub(super) locks: Locks,
+    pub(super) boot: Boot,
+    /// When this start began, and what the card bears by its data sheet: for its wear.
+    pub(super) begun: Mono,
+    pub(super) endurance: u64,
+    pub(super) gathering: Gathering,
+    pub(super) anchor: Option<Anchor>,
+    /// Sound that came before its picture.
+    pub(super) early: Vec<Arc<Frame>>,
     /// Nothing can be decoded before the next key frame.
-    need_key: bool,
-    /// End of the footage on the media clock, and of the last footage of the last start in real time.
-    media_end: u64,
-    /// The moment after which footage is missing since the last start, until the first fragment tells its end.
-    resume: Option<(Stamp, GapReason)>,
-    holes: Vec<Gap>,
+    pub(super) need_key: bool,
+    /// End of the footage on the media clock, microseconds.
+    pub(super) media_end: u64,
+    /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
+    pub(super) open_hole: Option<OpenHole>,
+    pub(super) holes: Vec<Gap>,
     /// End of what is durable.
-    until: Stamp,
-    waiting: Vec<Waiting>,
+    pub(super) until: Stamp,
+    pub(super) waiting: Vec<Waiting>,
     /// (number, begin, starts on a key frame) of recent fragments.
-    recent: VecDeque<(u64, Mono, bool)>,
-    next_counts: Mono,
-}
-
-/// The geometry of the snapshot slots for some settings.
-pub fn still_geometry(settings: &StorageSettings) -> Geometry {
-    Geometry { slots: settings.still_slots, bytes: u64::from(settings.still_bytes) }
+    pub(super) recent: VecDeque<(u64, Mono, bool)>,
+    pub(super) next_counts: Mono,
+    /// Since when the card has refused every fragment.
+    pub(super) refused_since: Option<Mono>,
+    /// How often in a row the journal was refused.
+    pub(super) refusals: u32,
+    pub(super) told_worn: bool,
 }
 
 impl Engine {
-    /// Opens or makes everything in `disk` and recovers what a power cut left. The first news is [`StorageNews::Started`].
-    ///
-    /// # Errors
-    /// Only when recording is impossible; damage is never an error.
-    pub fn open(disk: Arc<dyn Disk>, settings: &StorageSettings, now: Stamp) -> Result<(Engine, Vec<StorageNews>), StorageFault> {
-        let files = disk.files()?;
-        let count = ((settings.budget / settings.segment) as u32).max(SEGMENTS_MIN);
-        let made = files.keys().filter(|file| matches!(file, FileId::Segment(_))).count() as u32;
-        for (file, len) in &files {
-            if matches!(file, FileId::Segment(_)) && *len != settings.segment {
-                return Err(StorageFault::OtherSize(file.name(), *len, settings.segment));
-            }
-        }
-        check_room(disk.as_ref(), settings, &files, count, made)?;
-        let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
-        let boot = journal.begin()?;
-        let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
-        let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &live)?;
-        let segments = files.keys().filter_map(|file| if let FileId::Segment(index) = file { Some(*index) } else { None });
-        let mut found = recover(disk.as_ref(), segments, settings.segment);
-        let ring = Ring::new(disk.clone(), &mut found, boot, (settings.segment, count, made), settings.pin_quota);
-        let resume = found.end.map(|(_, end)| (end, if kept.clean { GapReason::Stopped } else { GapReason::PowerCut }));
-        let mut engine = Engine {
-            disk,
-            ring,
-            journal,
-            stills,
-            boot,
-            gathering: Gathering::default(),
-            anchor: None,
-            early: Vec::new(),
-            need_key: true,
-            media_end: found.media,
-            resume,
-            holes: found.gaps.clone(),
-            until: Stamp::default(),
-            waiting: Vec::new(),
-            recent: VecDeque::new(),
-            next_counts: now.mono,
-        };
-        let news = engine.tell_start(found, kept);
-        Ok((engine, news))
-    }
-
-    fn tell_start(&mut self, found: Recovery, kept: Kept) -> Vec<StorageNews> {
-        let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
-        let recovered = Recovered {
-            boot: self.boot,
-            last_seq: self.ring.newest(),
-            extent,
-            entries: kept.entries,
-            newest: kept.newest,
-            cells: kept.cells,
-            gaps: found.gaps,
-            repaired: found.repaired + kept.damaged,
-            clean: kept.clean,
-            took: 0,
-        };
-        let troubles = found.troubles.into_iter().map(|detail| StorageNews::Trouble { detail, lost: true });
-        std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect()
+    /// Where footage and snapshots are read: the card, and memory where that has taken its place.
+    pub fn card(&self) -> Arc<Card> {
+        self.card.clone()
     }
 
     /// Takes a frame of the main stream.
@@ -165,21 +96,21 @@ impl Engine {
             self.begin_run(frame, out);
         }
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) || self.need_key && !(video && frame.key) {
-            self.ring.counts.skipped += u64::from(video);
-            return;
+            return self.pass_over(frame);
         }
         self.need_key = false;
         if self.gathering.is_empty() && !video {
-            if self.early.len() < EARLY_MAX {
-                self.early.push(frame.clone());
-            }
-            return;
+            return self.sound_first(frame, out);
         }
         if self.gathering.ends_before(frame, self.ring.room()) {
             self.flush(Some(frame), out);
-            if !video && self.gathering.is_empty() {
-                self.early.push(frame.clone());
-                return;
+            // The card may have refused what this frame needs.
+            if self.need_key && !(video && frame.key) {
+                return self.pass_over(frame);
+            }
+            self.need_key = false;
+            if self.gathering.is_empty() && !video {
+                return self.sound_first(frame, out);
             }
         }
         self.gathering.push(frame.clone());
@@ -188,13 +119,43 @@ impl Engine {
         }
     }
 
+    /// A frame that nobody could decode: what is missing is named once footage goes on.
+    fn pass_over(&mut self, frame: &Frame) {
+        if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {
+            self.ring.counts.skipped += 1;
+            self.leave_open(frame.at, GapReason::NoKeyFrame, frame.data.len() as u64);
+        }
+    }
+
+    /// Footage is missing from `from` on, or still is.
+    fn leave_open(&mut self, from: Stamp, reason: GapReason, bytes: u64) {
+        let hole = self.open_hole.get_or_insert(OpenHole { from, reason, bytes: 0 });
+        hole.bytes += bytes;
+    }
+
+    /// Sound waits for the picture it belongs to, and goes on alone when none comes.
+    fn sound_first(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageNews>) {
+        self.early.push(frame.clone());
+        let first = self.early[0].pts_micros();
+        if frame.pts_micros() - first >= SOUND_ALONE || self.early.len() >= EARLY_MAX {
+            self.flush_all(out);
+        }
+    }
+
+    /// Writes everything that waits, sound without its picture too.
+    fn flush_all(&mut self, out: &mut Vec<StorageNews>) {
+        for early in self.early.drain(..) {
+            self.gathering.push(early);
+        }
+        self.flush(None, out);
+    }
+
     /// A new run of media time: the ring's media clock goes on by real time where it can be known.
     fn begin_run(&mut self, frame: &Frame, out: &mut Vec<StorageNews>) {
-        self.flush(None, out);
-        self.early.clear();
+        self.flush_all(out);
         self.need_key = true;
-        let since = match self.resume {
-            Some((end, _)) if self.until == Stamp::default() => frame.at.wall.0 - end.wall.0,
+        let since = match self.open_hole {
+            Some(hole) if self.until == Stamp::default() => frame.at.wall.0 - hole.from.wall.0,
             _ if self.until == Stamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };
@@ -204,9 +165,8 @@ impl Engine {
 
     /// Frames are missing before the next: the lane was full.
     pub fn skipped(&mut self, skip: Skip, out: &mut Vec<StorageNews>) {
-        self.flush(None, out);
+        self.flush_all(out);
         self.need_key = true;
-        self.early.clear();
         self.ring.counts.skipped += u64::from(skip.frames);
         self.hole(Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes }, out);
     }
@@ -227,9 +187,12 @@ impl Engine {
             }
             StorageOrder::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
                 Ok(()) => StorageNews::CellSaved { cell },
-                Err(detail) => StorageNews::Trouble { detail, lost: true },
+                Err(fault) => StorageNews::Trouble { detail: fault.to_string(), lost: true },
             }),
             StorageOrder::NoteGap(gap) => self.hole(gap, out),
+            StorageOrder::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
+            StorageOrder::Unlock { id } => self.unlock(id, out),
+            StorageOrder::Resize { budget } => self.ring.resize(budget),
             StorageOrder::Stop => self.stop(out),
         }
     }
@@ -241,69 +204,27 @@ impl Engine {
                 Err(detail) => out.push(StorageNews::Trouble { detail, lost: true }),
             }
         }
-        out.push(match self.journal.enqueue(ticket, entry) {
+        let stored = self.journal.enqueue(ticket, entry);
+        out.push(match &stored {
             Ok(()) => StorageNews::Enqueued { ticket },
-            Err(reason) => {
+            Err(fault) => {
                 self.stills.free(ticket);
-                StorageNews::NotEnqueued { ticket, reason }
+                StorageNews::NotEnqueued { ticket, reason: fault.to_string() }
             }
         });
-    }
-
-    /// Keeps everything from the last key frame at or before `from` on.
-    fn pin_open(&mut self, pin: PinId, class: PinClass, from: Mono) {
-        let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
-        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |(seq, ..)| *seq);
-        self.ring.pins.set(pin, class, first, u64::MAX);
-    }
-
-    fn ask(&mut self, now: Stamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageNews>) {
-        let (durable, until) = match query {
-            SpanQuery::Mono { boot, to, .. } => (boot != self.boot || to <= self.until.mono, to.plus_micros(PATIENCE)),
-            SpanQuery::Wall { to, .. } => (to <= self.until.wall, now.mono.plus_micros(PATIENCE)),
-            SpanQuery::Seq { .. } => (true, now.mono),
-        };
-        let waiting = Waiting { pin, class, query, until };
-        if durable || now.mono >= until || self.waiting.len() >= WAITING_MAX {
-            self.answer(&waiting, out);
-        } else {
-            self.waiting.push(waiting);
+        match stored {
+            Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
+            Ok(()) | Err(_) => self.refusals = 0,
         }
     }
 
-    fn answer(&mut self, waiting: &Waiting, out: &mut Vec<StorageNews>) {
-        let Waiting { pin, class, query, .. } = waiting;
-        let span = match locate(self.disk.as_ref(), self.ring.index(), self.ring.newest(), query) {
-            Ok(span) => span,
-            Err(fault) => {
-                out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
-                None
-            }
-        };
-        match span.as_ref().and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq))) {
-            Some((first, last)) => {
-                self.ring.pins.set(*pin, *class, first, last);
-            }
-            None => self.ring.pins.remove(*pin),
-        }
-        out.push(StorageNews::Located { pin: *pin, span });
-    }
-
-    /// Answers the queries whose end is durable or whose time is over.
-    fn answer_due(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
-        let until = self.until;
-        let due = |waiting: &Waiting| {
-            now >= waiting.until
-                || match waiting.query {
-                    SpanQuery::Mono { to, .. } => to <= until.mono,
-                    SpanQuery::Wall { to, .. } => to <= until.wall,
-                    SpanQuery::Seq { .. } => true,
-                }
-        };
-        let (ready, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
-        self.waiting = still;
-        for waiting in ready {
-            self.answer(&waiting, out);
+    /// A journal that is refused again and again goes on in memory: events must reach the office, above all this one.
+    fn journal_refused(&mut self, detail: String, out: &mut Vec<StorageNews>) {
+        self.refusals += 1;
+        if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
+            self.card.hold(FileId::Journal, self.journal.size());
+            self.card.hold(FileId::Stills, self.stills.size());
+            out.push(StorageNews::CardLost { detail });
         }
     }
 
@@ -316,15 +237,29 @@ impl Engine {
         if let Err(fault) = self.journal.tidy() {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }
+        self.learn_clock(now, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus_micros(COUNTS_EVERY);
-            let (used, pinned) = self.ring.usage();
-            let mut counts = self.ring.counts;
-            counts.written += self.journal.written.0;
-            counts.syncs += self.journal.written.1;
-            (counts.used, counts.pinned, counts.available) = (used, pinned, self.disk.available());
-            out.push(StorageNews::Counts(counts));
+            self.count(now.mono, out);
         }
+    }
+
+    fn count(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+        let mut counts = self.ring.counts;
+        counts.written += self.journal.written.0;
+        counts.syncs += self.journal.written.1;
+        (counts.used, counts.pinned) = self.ring.usage();
+        (counts.available, counts.slowest_sync) = (self.card.available(), self.card.take_slowest_sync());
+        counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
+        counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);
+        let (lifetime, written, since) = (counts.lifetime, counts.written, (self.begun, now));
+        let wear = Load { lifetime, written, since, endurance: self.endurance, device: self.card.life_used() }.wear();
+        (counts.worn, counts.days_left) = (wear.percent, wear.days_left);
+        if wear.percent >= ALARM && !self.told_worn {
+            self.told_worn = true;
+            out.push(StorageNews::CardWorn { percent: wear.percent });
+        }
+        out.push(StorageNews::Counts(counts));
     }
 
     /// Writes what is gathered. `next` is the frame that ended it.
@@ -332,11 +267,7 @@ impl Engine {
         let (Some(anchor), Some(first)) = (self.anchor, self.gathering.first().cloned()) else {
             return;
         };
-        if let Some((from, reason)) = self.resume.take() {
-            self.holes.push(Gap { from, to: first.at, reason, bytes: 0 });
-        }
         let bytes = self.gathering.bytes() as u64;
-        let end = self.gathering.last().map_or(first.at, |last| last.at);
         let tracks = self.gathering.tracks();
         let layout = self.ring.layout_for(&tracks);
         let next = next.filter(|next| next.run == anchor.run).map(Arc::as_ref);
@@ -344,21 +275,58 @@ impl Engine {
         let Some(fragment) = self.gathering.finish(&anchor, next, &layout, number) else {
             return;
         };
-        self.write_holes(fragment.media, &tracks, out);
-        match self.write(&fragment, &tracks, out) {
-            Ok(seq) => self.durable(seq, &fragment, out),
-            Err(reason) => {
-                out.push(StorageNews::Trouble { detail: reason, lost: true });
+        let written = self.record(&fragment, &tracks, out);
+        match written {
+            Ok(seq) => {
+                self.refused_since = None;
+                self.durable(seq, &fragment, out);
+            }
+            Err(fault) => {
+                out.push(StorageNews::Trouble { detail: fault.to_string(), lost: true });
                 self.need_key = true;
-                self.hole(Gap { from: first.at, to: end, reason: GapReason::DiskError, bytes }, out);
+                let too_large = matches!(fault, AppendFault::TooLarge { .. });
+                let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
+                self.leave_open(first.at, reason, bytes);
             }
         }
     }
 
-    fn write(&mut self, fragment: &Fragment, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) -> Result<u64, String> {
-        let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
-        let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);
-        self.ring.append(&Draft { start, key, payload, media, lead, duration, gap: None, content }, tracks, out)
+    /// Records a fragment, and the holes before it first.
+    fn record(
+        &mut self,
+        fragment: &Fragment,
+        tracks: &[Arc<TrackParams>],
+        out: &mut Vec<StorageNews>,
+    ) -> Result<u64, AppendFault> {
+        self.ring.place(&draft_of(fragment), tracks)?;
+        if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take() {
+            self.add_hole(Gap { from, to: fragment.start, reason, bytes });
+        }
+        self.write_holes(fragment.media, tracks, out);
+        let written = self.ring.append(&draft_of(fragment), tracks, out);
+        written.or_else(|fault| self.refused(fault, fragment, tracks, out))
+    }
+
+    /// A fragment that no file took is tried once more in memory, when the card has refused everything for long enough.
+    fn refused(
+        &mut self,
+        fault: AppendFault,
+        fragment: &Fragment,
+        tracks: &[Arc<TrackParams>],
+        out: &mut Vec<StorageNews>,
+    ) -> Result<u64, AppendFault> {
+        let AppendFault::Refused(detail) = fault else {
+            return Err(fault);
+        };
+        let now = fragment.start.mono;
+        let since = *self.refused_since.get_or_insert(now);
+        if self.ring.is_in_memory() || now.since(since) < CARD_PATIENCE {
+            return Err(AppendFault::Refused(detail));
+        }
+        self.ring.go_to_memory();
+        out.push(StorageNews::CardLost { detail });
+        self.write_holes(fragment.media, tracks, out);
+        self.ring.append(&draft_of(fragment), tracks, out)
     }
 
     fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageNews>) {
@@ -370,40 +338,56 @@ impl Engine {
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
-        out.push(StorageNews::Durable { seq, until: self.until });
+        // What lies in memory can be looked at and sent, but survives nothing.
+        if !self.ring.is_in_memory() {
+            out.push(StorageNews::Durable { seq, until: self.until });
+        }
+        self.narrow_locks(out);
         self.answer_due(fragment.start.mono, out);
     }
 
     /// Tells a hole and records it, now or when the first segment opens.
     fn hole(&mut self, gap: Gap, out: &mut Vec<StorageNews>) {
-        if self.holes.len() < HOLES_MAX {
-            self.holes.push(gap);
-        }
+        self.add_hole(gap);
         if self.ring.is_open() {
             self.write_holes(self.media_end, &[], out);
+        }
+    }
+
+    /// A hole that goes on where the last one ended makes it longer.
+    fn add_hole(&mut self, gap: Gap) {
+        let full = self.holes.len() >= HOLES_MAX;
+        let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
+        match self.holes.last_mut() {
+            Some(last) if full || same(last) => (last.to, last.bytes) = (gap.to, last.bytes + gap.bytes),
+            _ => self.holes.push(gap),
         }
     }
 
     /// Records the waiting holes, at `media` on the media clock: where the footage behind them begins, when there is some already.
     /// A hole found at start was told with it; all others are told here.
     fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) {
-        for gap in std::mem::take(&mut self.holes) {
+        let mut holes = VecDeque::from(std::mem::take(&mut self.holes));
+        while let Some(gap) = holes.pop_front() {
             let what = Some((gap.to, gap.reason, gap.bytes));
             let start = gap.from;
             let draft = Draft { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
             match self.ring.append(&draft, tracks, out) {
                 Ok(_) if gap.reason == GapReason::Damaged => {}
                 Ok(_) => out.push(StorageNews::Hole(gap)),
-                Err(detail) => {
-                    out.push(StorageNews::Trouble { detail, lost: true });
-                    out.push(StorageNews::Hole(gap));
+                Err(fault) => {
+                    // It waits for the next fragment, before which it must stand.
+                    out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+                    holes.push_front(gap);
+                    break;
                 }
             }
         }
+        self.holes = holes.into();
     }
 
     fn stop(&mut self, out: &mut Vec<StorageNews>) {
-        self.flush(None, out);
+        self.flush_all(out);
         if let Err(fault) = self.journal.tidy().and_then(|()| self.journal.end()) {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }
@@ -411,22 +395,9 @@ impl Engine {
     }
 }
 
-/// Refuses to start where the ring can never reach its size, unless it already has enough to work with.
-fn check_room(
-    disk: &dyn Disk,
-    settings: &StorageSettings,
-    files: &std::collections::BTreeMap<FileId, u64>,
-    count: u32,
-    made: u32,
-) -> Result<(), StorageFault> {
-    let slots = u64::from(settings.journal_slots);
-    let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
-    let wanted = u64::from(count.saturating_sub(made)) * settings.segment
-        + side(FileId::Journal, copy_b(slots) + slots * super::format::BLOCK)
-        + side(FileId::Stills, u64::from(settings.still_slots) * u64::from(settings.still_bytes));
-    let available = disk.available();
-    match made >= SEGMENTS_MIN || wanted <= available {
-        true => Ok(()),
-        false => Err(StorageFault::NoRoom { wanted, available }),
-    }
+/// A fragment as the ring takes it.
+fn draft_of(fragment: &Fragment) -> Draft<'_> {
+    let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
+    let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);
+    Draft { start, key, payload, media, lead, duration, gap: None, content }
 }

@@ -95,7 +95,7 @@ impl Record {
         out.put_u64(self.start.mono.0);
         out.put_u64(self.start.wall.0 as u64);
         out.put(&[self.start.quality as u8, self.gap.map_or(0, |(_, reason, _)| reason as u8)]);
-        out.put_u16(self.lead);
+        out.put_u16(self.gap.map_or(self.lead, |(end, ..)| end.quality as u16));
         out.put_u32(self.payload);
         out.put_u64(self.media);
         out.put_u64(self.duration);
@@ -123,8 +123,8 @@ impl Record {
         let lead = from.u16()?;
         let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
-        let end = start.quality;
-        let gap_end = Stamp { mono: Mono(from.u64()?), wall: Wall(from.u64()? as i64), quality: end };
+        let quality = WallQuality::from_byte(lead as u8);
+        let gap_end = Stamp { mono: Mono(from.u64()?), wall: Wall(from.u64()? as i64), quality };
         let gap_bytes = from.u64()?;
         let (previous, content) = (from.digest()?, from.digest()?);
         let gap = match flags & FLAG_GAP {
@@ -132,6 +132,7 @@ impl Record {
             _ => Some((gap_end, GapReason::from_byte(marks[1])?, gap_bytes)),
         };
         let key = flags & FLAG_KEY != 0;
+        let lead = if gap.is_some() { 0 } else { lead };
         (version == VERSION && len as usize >= RECORD_BOX).then_some(Record {
             seq,
             lap,

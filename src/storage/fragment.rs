@@ -11,6 +11,9 @@ use crate::units::Stamp;
 
 /// Microseconds of video in one fragment at most: what a power cut may cost (promise P1).
 pub const FRAGMENT_MAX: i64 = 1_000_000;
+/// Microseconds of sound behind the first picture at most, so that pictures that stop coming do not keep the sound, and themselves,
+/// from the card: a little more than a fragment, because pictures lag behind sound.
+const SOUND_MAX: i64 = 1_500_000;
 /// Frames in one fragment at most: 1 s of 120 fps video with 50 audio frames, twice over. Bounds the `moof`.
 const FRAMES_MAX: usize = 512;
 
@@ -35,7 +38,7 @@ impl Anchor {
     }
 }
 
-/// Frames gathered for the next fragment; the first is a video frame.
+/// Frames gathered for the next fragment; the first is a video frame, unless there is only sound.
 #[derive(Debug, Default)]
 pub struct Gathering {
     frames: Vec<Arc<Frame>>,
@@ -109,14 +112,18 @@ impl Gathering {
             || self.bytes + frame.data.len() > room
             || self.frames.len() >= FRAMES_MAX
             || self.frames.iter().any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest);
-        let full = frame.pts_micros() - first.pts_micros() >= FRAGMENT_MAX;
-        must || frame.kind() == TrackKind::Video && frame.pts > self.latest && (frame.key || full)
+        let length = frame.pts_micros() - first.pts_micros();
+        match frame.kind() {
+            TrackKind::Audio => must || length >= SOUND_MAX,
+            TrackKind::Video => must || frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
+        }
     }
 
     /// Takes a frame; the caller has asked [`Gathering::ends_before`].
     pub fn push(&mut self, frame: Arc<Frame>) {
         if frame.kind() == TrackKind::Video {
-            self.latest = if self.frames.is_empty() { frame.pts } else { self.latest.max(frame.pts) };
+            let pictures = self.frames.iter().any(|old| old.kind() == TrackKind::Video);
+            self.latest = if pictures { self.latest.max(frame.pts) } else { frame.pts };
         }
         self.bytes += frame.data.len();
         self.frames.push(frame);
@@ -135,8 +142,8 @@ impl Gathering {
         self.bytes = 0;
         let first = frames.first()?.clone();
         let scale = u64::from(first.params.timescale.max(1));
-        let pictures = frames.iter().filter(|frame| frame.kind() == TrackKind::Video);
-        let media = pictures.map(|frame| anchor.tick(frame)).min()? * 1_000_000 / scale;
+        let leading = frames.iter().filter(|frame| frame.kind() == first.kind());
+        let media = leading.map(|frame| anchor.tick(frame)).min()? * 1_000_000 / scale;
         // Sound older than the fragment before would have no place in a file that begins there.
         let oldest = self.before.filter(|(run, _)| *run == anchor.run).map_or(media, |(_, media)| media);
         let on_time = |frame: &Frame| anchor.tick(frame) >= ticks(oldest, frame.params.timescale);
@@ -149,6 +156,7 @@ impl Gathering {
             .filter_map(|(track, params)| run(track as u32 + 1, params, &frames, anchor, next))
             .collect();
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
+        // Video is the first track of every layout, and sound that goes alone is the only one.
         let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
         let ahead = |run: &Run| {
             let scale = layout[run.track as usize - 1].timescale;
@@ -170,7 +178,7 @@ impl Gathering {
         Some(Fragment {
             content,
             start: first.at,
-            key: first.key,
+            key: first.key && first.kind() == TrackKind::Video,
             media,
             lead,
             duration: length * 1_000_000 / scale,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::dates::Dates;
 use super::format::SegmentHead;
 use crate::units::Digest;
 
@@ -24,8 +25,10 @@ pub struct Segment {
 pub struct Index {
     /// In the order of their first record.
     live: Vec<Segment>,
-    /// Files without footage, free to use, with the lap they were last used in.
-    blank: Vec<(u32, u32)>,
+    /// Files without footage, free to use.
+    blank: Vec<u32>,
+    /// How the clocks of each start are read.
+    pub dates: Dates,
 }
 
 impl Index {
@@ -38,23 +41,19 @@ impl Index {
     }
 
     /// Adds a file without footage.
-    pub fn add_blank(&mut self, file: u32, lap: u32) {
-        self.blank.push((file, lap));
+    pub fn add_blank(&mut self, file: u32) {
+        self.blank.push(file);
     }
 
-    /// Takes a file without footage.
-    pub fn take_blank(&mut self) -> Option<(u32, u32)> {
-        self.blank.pop()
+    /// Files without footage.
+    pub fn blank(&self) -> &[u32] {
+        &self.blank
     }
 
-    /// Number of files without footage.
-    pub fn blanks(&self) -> usize {
-        self.blank.len()
-    }
-
-    /// Takes the segment at `at` in the order out.
-    pub fn remove(&mut self, at: usize) -> Segment {
-        self.live.remove(at)
+    /// Forgets a file, with or without footage.
+    pub fn forget(&mut self, file: u32) {
+        self.blank.retain(|blank| *blank != file);
+        self.live.retain(|segment| segment.head.segment != file);
     }
 
     /// Segments with footage, oldest first.

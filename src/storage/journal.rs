@@ -28,9 +28,28 @@ pub fn copy_b(slots: u64) -> u64 {
     (slots * BLOCK).max(APART)
 }
 
+/// Bytes of the file of a journal of `slots` slots.
+pub fn file_len(slots: u64) -> u64 {
+    copy_b(slots) + slots * BLOCK
+}
+
 /// The number of slots in a journal file of `len` bytes.
 fn slots_of(len: u64) -> u64 {
     if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
+}
+
+/// Why the journal did not take something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalFault {
+    /// It is larger than a slot.
+    #[error("an entry of {0} bytes is larger than {ENTRY_MAX}")]
+    TooLarge(usize),
+    /// No slot is free.
+    #[error("all {0} slots of the journal are taken")]
+    Full(usize),
+    /// The card refuses.
+    #[error(transparent)]
+    Disk(#[from] DiskFault),
 }
 
 /// What a slot holds.
@@ -113,7 +132,7 @@ impl Journal {
             Some(slots) => slots as usize,
             None => {
                 let slots = (slots as usize).max(RESERVED + 2);
-                disk.create(FileId::Journal, copy_b(slots as u64) + slots as u64 * BLOCK)?;
+                disk.create(FileId::Journal, file_len(slots as u64))?;
                 slots
             }
         };
@@ -131,6 +150,27 @@ impl Journal {
         };
         let kept = journal.read()?;
         Ok((journal, kept))
+    }
+
+    /// Reads a journal of `len` bytes that somebody else may be writing.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn look(disk: Arc<dyn Disk>, len: u64) -> Result<Kept, DiskFault> {
+        match slots_of(len) {
+            slots if slots > RESERVED as u64 => Ok(Journal::open(disk, 0, Some(len))?.1),
+            _ => Ok(Kept::default()),
+        }
+    }
+
+    /// Bytes of its file.
+    pub fn size(&self) -> u64 {
+        file_len(self.slots as u64)
+    }
+
+    /// Bytes written over the life of this journal: each written slot has a generation of its own, and two copies.
+    pub fn lifetime(&self) -> u64 {
+        self.generation * BLOCK * 2
     }
 
     fn read(&mut self) -> Result<Kept, DiskFault> {
@@ -193,19 +233,19 @@ impl Journal {
     /// Stores an entry; when this returns `Ok` it survives a power cut.
     ///
     /// # Errors
-    /// Says why when it is too large, every slot is taken or the card refuses.
-    pub fn enqueue(&mut self, ticket: Ticket, bytes: Vec<u8>) -> Result<(), String> {
+    /// When it is too large, every slot is taken or the card refuses.
+    pub fn enqueue(&mut self, ticket: Ticket, bytes: Vec<u8>) -> Result<(), JournalFault> {
         if bytes.len() > ENTRY_MAX {
-            return Err(format!("an entry of {} bytes is larger than {ENTRY_MAX}", bytes.len()));
+            return Err(JournalFault::TooLarge(bytes.len()));
         }
         let newest = self.newest.map(|(_, slot)| slot);
         let usable = |slot: &&usize| Some(**slot) != newest;
         let after = self.free.range(self.next..).find(usable);
         let Some(slot) = after.or_else(|| self.free.iter().find(usable)).copied() else {
-            return Err(format!("all {} slots of the journal are taken", self.slots - RESERVED));
+            return Err(JournalFault::Full(self.slots - RESERVED));
         };
         self.next = slot + 1;
-        self.commit(vec![(slot, ENTRY, ticket.0, bytes)]).map_err(|fault| fault.to_string())?;
+        self.commit(vec![(slot, ENTRY, ticket.0, bytes)])?;
         self.free.remove(&slot);
         self.released.remove(&slot);
         self.by_ticket.insert(ticket, slot);
@@ -224,12 +264,12 @@ impl Journal {
     /// Stores a cell.
     ///
     /// # Errors
-    /// Says why when it is too large or the card refuses.
-    pub fn save(&mut self, cell: Cell, bytes: Vec<u8>) -> Result<(), String> {
+    /// When it is too large or the card refuses.
+    pub fn save(&mut self, cell: Cell, bytes: Vec<u8>) -> Result<(), JournalFault> {
         if bytes.len() > ENTRY_MAX {
-            return Err(format!("a cell of {} bytes is larger than {ENTRY_MAX}", bytes.len()));
+            return Err(JournalFault::TooLarge(bytes.len()));
         }
-        self.commit(vec![(cell as usize, CELL, cell as u64, bytes)]).map_err(|fault| fault.to_string())
+        Ok(self.commit(vec![(cell as usize, CELL, cell as u64, bytes)])?)
     }
 
     /// Writes the tombstones of released entries, when there are any and nothing else is to do.
@@ -280,7 +320,7 @@ impl Journal {
 }
 
 fn cell_of(key: u64) -> Option<Cell> {
-    [Cell::Configuration].into_iter().find(|cell| *cell as u64 == key)
+    [Cell::Configuration, Cell::Clock, Cell::Locks].into_iter().find(|cell| *cell as u64 == key)
 }
 
 #[cfg(test)]
@@ -302,7 +342,7 @@ mod tests {
     #[test]
     fn the_number_of_slots_is_read_back_from_the_length() {
         for slots in [6, 100, 1024, 4096] {
-            assert_eq!(slots_of(copy_b(slots) + slots * BLOCK), slots);
+            assert_eq!(slots_of(file_len(slots)), slots);
         }
     }
 }

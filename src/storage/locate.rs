@@ -2,12 +2,13 @@
 //!
 //! What belongs here: from a query to a span. What does not: waiting for footage that is not yet durable ([`super::engine`]).
 
+use super::dates::Dates;
 use super::disk::{Disk, DiskFault};
-use super::format::Record;
+use super::format::{Record, SegmentHead};
 use super::index::{Index, Segment};
 use super::walk::{Depth, Found, walk};
 use super::{FragmentRef, Gap, Span, SpanQuery};
-use crate::units::Wall;
+use crate::units::{Boot, Wall};
 
 /// Footage and holes in the order of their numbers.
 enum Piece {
@@ -16,6 +17,14 @@ enum Piece {
 }
 
 impl Piece {
+    /// The start that footage was recorded in.
+    fn boot(&self) -> Option<Boot> {
+        match self {
+            Piece::Fragment(fragment) => Some(fragment.boot),
+            Piece::Hole(..) => None,
+        }
+    }
+
     fn seq(&self) -> u64 {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
@@ -40,7 +49,8 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
             if let Found::Record(offset, record) = found
                 && record.seq <= last
             {
-                pieces.extend(piece(segment, offset, &record));
+                let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
+                pieces.extend(piece(&index.dates, segment, offset, &record, before));
             }
         }
         tracks.push((segment.layout, segment.head.tracks.clone()));
@@ -67,10 +77,15 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     Ok(Some(span))
 }
 
-fn piece(segment: &Segment, offset: u64, record: &Record) -> Option<Piece> {
+/// A record as its times are understood now; `before` is the start of the footage in front of it.
+fn piece(dates: &Dates, segment: &Segment, offset: u64, record: &Record, before: Boot) -> Option<Piece> {
     match record.hole() {
-        Some(gap) => Some(Piece::Hole(record.seq, gap)),
-        None => Some(Piece::Fragment(Box::new(record.fragment(segment, offset)?))),
+        Some(gap) => Some(Piece::Hole(record.seq, dates.date_gap(&gap, before, record.boot))),
+        None => {
+            let fragment = record.fragment(segment, offset)?;
+            let start = dates.date(fragment.boot, fragment.start);
+            Some(Piece::Fragment(Box::new(FragmentRef { start, ..fragment })))
+        }
     }
 }
 
@@ -127,8 +142,9 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
                     && next.is_none_or(|next| next.boot > boot || next.boot == boot && next.start.mono >= from)
             }
             SpanQuery::Wall { from, to, .. } => {
-                let end = next.map_or(Wall(i64::MAX), |next| next.start.wall);
-                start.start.wall.min(end) <= to && start.start.wall.max(end) >= from
+                let wall = |head: &SegmentHead| index.dates.date(head.boot, head.start).wall;
+                let (begin, end) = (wall(start), next.map_or(Wall(i64::MAX), wall));
+                begin.min(end) <= to && begin.max(end) >= from
             }
         }
     };

@@ -4,29 +4,39 @@
 //! * [`mod@format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage.
 //! * [`recovery`]: the decision table for what is found after a power cut.
-//! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept.
+//! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
+//! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
-//! * [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the thread that runs the engine.
+//!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
+//! * [`card`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
 //!
 //! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
 
+pub mod answers;
 pub mod boxes;
+pub mod card;
+pub mod dates;
 pub mod disk;
 pub mod document;
 pub mod engine;
+#[cfg(all(test, feature = "sim"))]
+mod engine_tests;
 pub mod format;
 pub mod fragment;
 pub mod index;
 pub mod journal;
 pub mod locate;
+pub mod locks;
 pub mod pins;
 pub mod recovery;
 pub mod ring;
+pub mod start;
 pub mod stills;
 pub mod thread;
 pub mod walk;
+pub mod wear;
 
 use std::sync::Arc;
 
@@ -97,13 +107,17 @@ pub enum GapReason {
     DiskError = 6,
     /// The agent was stopped in order.
     Stopped = 7,
+    /// An access unit is larger than a segment can hold.
+    TooLarge = 8,
+    /// Pictures came that nobody can decode, because no key frame came before them.
+    NoKeyFrame = 9,
 }
 
 impl GapReason {
     /// The reason a stored byte stands for.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped];
+        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
@@ -117,6 +131,8 @@ impl GapReason {
             GapReason::Damaged => "damaged",
             GapReason::DiskError => "disk_error",
             GapReason::Stopped => "stopped",
+            GapReason::TooLarge => "too_large",
+            GapReason::NoKeyFrame => "no_key_frame",
         }
     }
 }
@@ -232,6 +248,27 @@ pub enum StorageOrder {
     },
     /// The recording has a hole for a reason only the agent knows (the camera is down).
     NoteGap(Gap),
+    /// Keep the footage between two moments as evidence; answered by [`StorageNews::Locked`]. The same id replaces.
+    Lock {
+        /// Its name.
+        id: String,
+        /// First moment; extended back to the key frame before it.
+        from: Wall,
+        /// Last moment; may lie ahead.
+        to: Wall,
+        /// Why.
+        reason: String,
+    },
+    /// Let a lock go; answered by [`StorageNews::Unlocked`].
+    Unlock {
+        /// Its name.
+        id: String,
+    },
+    /// The ring may take so many bytes from now on.
+    Resize {
+        /// Bytes of all segment files together.
+        budget: u64,
+    },
     /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
     Stop,
 }
@@ -242,6 +279,10 @@ pub enum StorageOrder {
 pub enum Cell {
     /// Phases of a configuration change.
     Configuration = 1,
+    /// How the clocks of each start are read ([`dates`]).
+    Clock = 2,
+    /// The evidence locks ([`locks`]).
+    Locks = 3,
 }
 
 /// What storage tells the agent.
@@ -287,6 +328,32 @@ pub enum StorageNews {
         /// The pin.
         pin: PinId,
     },
+    /// Answer to [`StorageOrder::Lock`].
+    Locked {
+        /// The name that was asked for.
+        id: String,
+        /// The lock, in the journal now, or why there is none.
+        outcome: Result<locks::Lock, String>,
+    },
+    /// Answer to [`StorageOrder::Unlock`]: the lock that was let go, or why not.
+    Unlocked {
+        /// The name that was asked for.
+        id: String,
+        /// What was let go.
+        outcome: Result<locks::Lock, String>,
+    },
+    /// The wall clock was set, and footage of this start is dated anew where that helps.
+    ClockSet(dates::ClockSet),
+    /// The card takes nothing any more: from now on everything is kept in memory only. A person is needed.
+    CardLost {
+        /// What it said last.
+        detail: String,
+    },
+    /// The card is nearly worn out. Told once a start.
+    CardWorn {
+        /// Percent of its life.
+        percent: u8,
+    },
     /// The card misbehaves: words for people. Recording goes on as well as it can.
     Trouble {
         /// What happened: names file and offset.
@@ -317,12 +384,53 @@ pub struct Recovered {
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Holes found or made at start (a power cut, damaged records).
     pub gaps: Vec<Gap>,
-    /// Torn or damaged records put right.
-    pub repaired: u32,
+    /// What was put right or given up, record by record.
+    pub repairs: Vec<Repair>,
+    /// Damaged slots of the journal.
+    pub damaged_slots: u32,
+    /// The evidence locks.
+    pub locks: Vec<locks::Lock>,
     /// True when the last stop was in order.
     pub clean: bool,
     /// Microseconds recovery took.
     pub took: u64,
+}
+
+/// Something recovery met and dealt with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// File name.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What it was.
+    pub kind: RepairKind,
+    /// Bytes given up.
+    pub bytes: u64,
+    /// Microseconds of footage given up, 0 where nobody can know.
+    pub micros: u64,
+}
+
+/// What recovery meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepairKind {
+    /// The last write of a start was cut; its begin was overwritten with free space.
+    Torn,
+    /// Records amid others cannot be read; they are left alone and passed over.
+    Damaged,
+    /// The head of a file cannot be read; the file is free to use.
+    Head,
+}
+
+impl RepairKind {
+    /// The word used in payloads and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            RepairKind::Torn => "torn",
+            RepairKind::Damaged => "damaged",
+            RepairKind::Head => "head",
+        }
+    }
 }
 
 /// Counters of the storage thread since start.
@@ -348,6 +456,14 @@ pub struct StorageCounts {
     pub slowest_sync: u64,
     /// Bytes free (available to us) on the file system.
     pub available: u64,
+    /// Bytes handed to the device over the life of this ring.
+    pub lifetime: u64,
+    /// Percent of the card's life used: what the device says, or `lifetime` against `storage.endurance`; 0 where nobody knows.
+    pub worn: u8,
+    /// Days until the card is worn out at the pace of this start; 0 where nobody knows.
+    pub days_left: u32,
+    /// Nothing reaches the card: recording is in memory only.
+    pub in_memory: bool,
 }
 
 /// Reads durable footage and snapshots from another thread.

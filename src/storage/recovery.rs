@@ -2,10 +2,13 @@
 //!
 //! | head of the file | newest by number | walk ends | done |
 //! |---|---|---|---|
+//! | never written (zeros) | – | – | blank: free to use |
 //! | unreadable | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
+//! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
+//! | whole | yes | torn, and the card refuses the `free` header | sealed: recording goes on in another file |
 //! | whole | yes | card refuses to read | sealed: recording goes on in another file |
 //! | whole, wrong file number or size | – | – | blank: a file copied or resized by somebody |
 //!
@@ -13,11 +16,13 @@
 
 use std::sync::Arc;
 
-use super::disk::{Disk, FileId};
-use super::format::{HEAD_MAX, SegmentHead, free_block, layout_of};
+use super::dates::Dates;
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::{HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
 use super::index::{Index, Segment};
+use super::journal::Journal;
 use super::walk::{Depth, End, Found, Walk, walk};
-use super::{Gap, GapReason};
+use super::{Gap, GapReason, Repair, RepairKind};
 use crate::units::{Boot, Digest, Stamp};
 
 /// What recovery found.
@@ -39,29 +44,30 @@ pub struct Recovery {
     pub oldest: Option<Stamp>,
     /// Holes found.
     pub gaps: Vec<Gap>,
-    /// Tears put right.
-    pub repaired: u32,
+    /// What was put right or given up.
+    pub repairs: Vec<Repair>,
     /// Troubles met on the way, for people.
     pub troubles: Vec<String>,
 }
 
-/// Looks at every segment file of `size` bytes below index `count`.
-pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = u32>, size: u64) -> Recovery {
+/// Looks at every segment file (number and length).
+pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: Dates) -> Recovery {
     let mut found = Recovery { next_seq: 1, ..Recovery::default() };
-    let mut unreadable = 0;
-    for file in files {
+    found.index.dates = dates;
+    for (file, size) in files {
         match read_head(disk, file, size) {
             Ok(Some(segment)) => found.index.add(segment),
-            Ok(None) => found.index.add_blank(file, 0),
+            Ok(None) => found.index.add_blank(file),
             Err(reason) => {
-                unreadable += 1;
+                let file_name = FileId::Segment(file).name();
+                found.repairs.push(Repair { file: file_name, offset: 0, kind: RepairKind::Head, bytes: size, micros: 0 });
                 found.troubles.push(reason);
-                found.index.add_blank(file, 0);
+                found.index.add_blank(file);
             }
         }
     }
-    found.oldest = found.index.live().first().map(|segment| segment.head.start);
-    if unreadable > 0 {
+    found.oldest = found.index.live().first().map(|segment| found.index.dates.date(segment.head.boot, segment.head.start));
+    if !found.repairs.is_empty() {
         missing_numbers(disk, &mut found);
     }
     if let Some(newest) = found.index.live().last().cloned() {
@@ -70,22 +76,41 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = u32>, size: u64) -> 
     found
 }
 
-/// The segments of a ring that somebody else may be writing, oldest first, and what is wrong with files that hold none.
+/// The segments of a ring that somebody else may be writing, oldest first, with its clocks as the journal knows them, and what is
+/// wrong with files that hold none.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn look(disk: &dyn Disk) -> Result<(Index, Vec<String>), super::disk::DiskFault> {
+pub fn look(disk: &Arc<dyn Disk>) -> Result<(Index, Vec<String>), DiskFault> {
+    let (mut index, troubles) = heads(disk.as_ref())?;
+    if let Some(len) = disk.files()?.get(&FileId::Journal) {
+        index.dates = dates_of(&Journal::look(disk.clone(), *len)?.cells);
+    }
+    Ok((index, troubles))
+}
+
+/// The same from the heads of the segments alone: times are as they were recorded.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn heads(disk: &dyn Disk) -> Result<(Index, Vec<String>), DiskFault> {
     let (mut index, mut troubles) = (Index::default(), Vec::new());
     for (file, size) in disk.files()? {
         if let FileId::Segment(file) = file {
             match read_head(disk, file, size) {
                 Ok(Some(segment)) => index.add(segment),
-                Ok(None) => index.add_blank(file, 0),
+                Ok(None) => index.add_blank(file),
                 Err(reason) => troubles.push(reason),
             }
         }
     }
     Ok((index, troubles))
+}
+
+/// The dates among the journal's cells.
+pub fn dates_of(cells: &[(super::Cell, Vec<u8>)]) -> Dates {
+    let cell = cells.iter().find(|(cell, _)| *cell == super::Cell::Clock);
+    cell.map(|(_, bytes)| Dates::decode(bytes)).unwrap_or_default()
 }
 
 /// The segment in a file; `None` for one that was never used.
@@ -95,7 +120,7 @@ pub fn look(disk: &dyn Disk) -> Result<(Index, Vec<String>), super::disk::DiskFa
 pub fn read_head(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment>, String> {
     let id = FileId::Segment(file);
     let bytes = disk.read(id, 0, HEAD_MAX.min(size as usize)).map_err(|fault| fault.to_string())?;
-    if bytes[..8] == [0; 8] {
+    if bytes.iter().take(8).all(|byte| *byte == 0) {
         return Ok(None);
     }
     let (head, head_len) = SegmentHead::decode(&bytes).ok_or_else(|| format!("{}: damaged segment head", id.name()))?;
@@ -106,15 +131,18 @@ pub fn read_head(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment
     Ok(Some(Segment { head: Arc::new(head), head_len, layout }))
 }
 
-/// Tells holes between neighbours when a file that held footage cannot be read any more.
+/// Tells holes between neighbours when a file that held footage cannot be read any more. Only neighbours whose laps do not follow
+/// on each other are walked: every begun segment has a lap of its own, so nothing can lie between the others.
 fn missing_numbers(disk: &dyn Disk, found: &mut Recovery) {
-    for pair in found.index.live().windows(2) {
+    let dates = &found.index.dates;
+    for pair in found.index.live().windows(2).filter(|pair| pair[0].head.lap + 1 != pair[1].head.lap) {
         let Ok(before) = walk(disk, &pair[0], Depth::Records) else {
             continue;
         };
         if before.next_seq < pair[1].head.first_seq {
-            let from = last_end(&before).unwrap_or(pair[0].head.start);
-            found.gaps.push(Gap { from, to: pair[1].head.start, reason: GapReason::Damaged, bytes: 0 });
+            let from = dates.date(pair[0].head.boot, last_end(&before).unwrap_or(pair[0].head.start));
+            let to = dates.date(pair[1].head.boot, pair[1].head.start);
+            found.gaps.push(Gap { from, to, reason: GapReason::Damaged, bytes: pair[0].head.size });
         }
     }
 }
@@ -133,20 +161,19 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     found.chain = walked.chain;
     for record in walked.found.iter().filter_map(record_of) {
         found.media = found.media.max(record.media + record.duration);
-        let end = record.start.at(record.start.mono.plus_micros(record.duration));
-        found.end = Some((record.boot, record.gap.map_or(end, |(to, ..)| to)));
+        found.end = Some((record.boot, end_of(record)));
     }
-    let damaged = walked.found.iter().filter(|found| matches!(found, Found::Damaged { .. })).count();
-    if damaged > 0 {
-        let (from, to) = (newest.head.start, found.end.map_or(newest.head.start, |(_, end)| end));
-        found.gaps.push(Gap { from, to, reason: GapReason::Damaged, bytes: 0 });
+    if let Some((boot, end)) = &mut found.end {
+        *end = found.index.dates.date(*boot, *end);
+    }
+    for (repair, gap) in damages(newest, &walked) {
+        found.repairs.push(repair);
+        found.gaps.push(gap);
     }
     found.open_at = Some(walked.at);
     if walked.end == End::Torn {
-        let file = FileId::Segment(newest.head.segment);
-        let block = free_block(newest.head.size - walked.at);
-        match disk.write(file, walked.at, &block).and_then(|()| disk.sync(file)) {
-            Ok(()) => found.repaired += 1,
+        match mend(disk, newest, walked.at) {
+            Ok(repair) => found.repairs.push(repair),
             Err(fault) => {
                 found.open_at = None;
                 found.troubles.push(fault.to_string());
@@ -155,7 +182,47 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     }
 }
 
-fn record_of(found: &Found) -> Option<&super::format::Record> {
+/// Puts the `free` header back where a write was torn, and says what was given up.
+///
+/// # Errors
+/// When the card refuses.
+pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
+    let file = FileId::Segment(segment.head.segment);
+    let bytes = disk.read(file, at, RECORD_BOX.min((segment.head.size - at) as usize))?;
+    let torn = Record::decode(&bytes).filter(|record| record.lap == segment.head.lap);
+    let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
+    disk.write(file, at, &free_block(segment.head.size - at))?;
+    disk.sync(file)?;
+    Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros })
+}
+
+/// The damaged stretches of a walked segment, as what was given up and as holes between the records around them.
+pub fn damages(segment: &Segment, walked: &Walk) -> Vec<(Repair, Gap)> {
+    let file = FileId::Segment(segment.head.segment).name();
+    let (mut before, mut out) = (segment.head.start, Vec::new());
+    for pair in walked.found.iter().zip(walked.found.iter().skip(1).map(Some).chain([None])) {
+        match pair {
+            (Found::Record(_, record), _) => before = end_of(record),
+            (Found::Damaged { offset, .. }, Some(Found::Record(next, record))) => {
+                let (bytes, to) = (next - offset, record.start);
+                let micros = to.mono.since(before.mono);
+                out.push((
+                    Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros },
+                    Gap { from: before, to, reason: GapReason::Damaged, bytes },
+                ));
+            }
+            (Found::Damaged { .. }, _) => {}
+        }
+    }
+    out
+}
+
+/// The last moment a record covers.
+fn end_of(record: &Record) -> Stamp {
+    record.gap.map_or_else(|| record.start.at(record.start.mono.plus_micros(record.duration)), |(to, ..)| to)
+}
+
+fn record_of(found: &Found) -> Option<&Record> {
     match found {
         Found::Record(_, record) => Some(record),
         Found::Damaged { .. } => None,
@@ -163,6 +230,5 @@ fn record_of(found: &Found) -> Option<&super::format::Record> {
 }
 
 fn last_end(walk: &Walk) -> Option<Stamp> {
-    let record = walk.found.iter().rev().find_map(record_of)?;
-    Some(record.start.at(record.start.mono.plus_micros(record.duration)))
+    walk.found.iter().rev().find_map(record_of).map(end_of)
 }

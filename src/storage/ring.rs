@@ -1,14 +1,17 @@
 //! Appending to the ring: which file is written, when the next is begun, what is evicted for it.
 //!
-//! What belongs here: one append from record to flush, recycling, quarantine. What does not: what is appended and why.
+//! What belongs here: one append from record to flush, recycling, quarantine, sizes. What does not: what is appended and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::boxes::move_times;
+use super::card::{MEMORY_FIRST, MEMORY_MAX, is_in_memory};
+use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::{RECORD_BOX, Record, SegmentHead, free_block, layout_of, pad, padded};
 use super::index::{Index, Segment};
+use super::locks::Lock;
 use super::pins::Pins;
 use super::recovery::Recovery;
 use super::{Gap, GapReason, StorageCounts, StorageNews};
@@ -16,7 +19,7 @@ use crate::camera::TrackParams;
 use crate::units::{Boot, Digest, Stamp};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.
-pub const SEGMENTS_MIN: u32 = 4;
+pub const SEGMENTS_MIN: usize = 4;
 /// Files tried for one record before it is given up: a card that refuses three in a row refuses all.
 const TRIES: usize = 3;
 
@@ -41,6 +44,33 @@ pub struct Draft<'a> {
     pub content: &'a [u8],
 }
 
+/// Why a record was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendFault {
+    /// It cannot fit any segment.
+    #[error("a record of {need} bytes does not fit a segment of {size}: raise storage.segment")]
+    TooLarge {
+        /// Bytes it takes with its padding and the segment's head.
+        need: u64,
+        /// Bytes of a segment.
+        size: u64,
+    },
+    /// Every file that was tried refused it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How large the ring may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of a new segment file.
+    pub segment: u64,
+    /// Bytes all segment files may take together.
+    pub budget: u64,
+    /// Percent of the budget that pins may hold.
+    pub quota: u8,
+}
+
 /// The segment being written.
 struct Current {
     segment: Segment,
@@ -50,20 +80,25 @@ struct Current {
 /// The ring.
 pub struct Ring {
     disk: Arc<dyn Disk>,
-    size: u64,
-    /// Files the budget allows.
-    count: u32,
-    /// Files that exist.
-    made: u32,
+    geometry: Geometry,
+    /// Segment files there are, and their length: those of an older `storage.segment` are kept until their turn comes.
+    files: BTreeMap<u32, u64>,
     boot: Boot,
     index: Index,
     current: Option<Current>,
     next_seq: u64,
     next_lap: u32,
     chain: Digest,
-    /// Files a flush failed on: not written again in this run.
+    /// Files given up for this run: a flush failed on them, or they refused twice what another file then took.
     quarantined: BTreeSet<u32>,
-    quota: u8,
+    /// Files that refused the write in hand: passed over for it. Only when another takes it was it the file, and not the card.
+    refused: BTreeSet<u32>,
+    /// Files that were to blame once.
+    blamed: BTreeSet<u32>,
+    /// What the card said last.
+    last_fault: String,
+    /// The card takes nothing any more: only files in memory are written ([`super::card`]).
+    in_memory: bool,
     /// Who wants what kept.
     pub pins: Pins,
     /// Counters.
@@ -71,19 +106,16 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Takes over what recovery found. `count` files of `size` bytes are allowed, `made` exist, `quota` is percent of pins.
-    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: (u64, u32, u32), quota: u8) -> Ring {
-        let (size, count, made) = geometry;
+    /// Takes over what recovery found in `files` (number and length of each).
+    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: Geometry, files: BTreeMap<u32, u64>) -> Ring {
         let index = std::mem::take(&mut found.index);
         let next_lap = index.live().iter().map(|segment| segment.head.lap).max().unwrap_or(0) + 1;
         let newest = index.live().last().cloned();
         let current = newest.zip(found.open_at).map(|(segment, at)| Current { segment, at });
-        let counts = StorageCounts { budget: u64::from(count) * size, ..StorageCounts::default() };
         Ring {
             disk,
-            size,
-            count,
-            made,
+            geometry,
+            files,
             boot,
             index,
             current,
@@ -91,10 +123,36 @@ impl Ring {
             next_lap,
             chain: found.chain,
             quarantined: BTreeSet::new(),
-            quota,
+            refused: BTreeSet::new(),
+            blamed: BTreeSet::new(),
+            last_fault: String::new(),
+            in_memory: false,
             pins: Pins::default(),
-            counts,
+            counts: StorageCounts { budget: geometry.budget, ..StorageCounts::default() },
         }
+    }
+
+    /// Changes how many bytes the ring may take. A smaller ring is reached when the next segment begins, oldest footage first;
+    /// pinned footage keeps its rights.
+    pub fn resize(&mut self, budget: u64) {
+        if !self.in_memory {
+            self.geometry.budget = budget;
+            self.counts.budget = budget;
+        }
+    }
+
+    /// Goes on in memory, because the card takes nothing any more: footage on the card stays readable and is never evicted.
+    pub fn go_to_memory(&mut self) {
+        let segment = self.geometry.segment.min(MEMORY_MAX / SEGMENTS_MIN as u64);
+        let budget = MEMORY_MAX.min(self.geometry.budget) / segment * segment;
+        (self.in_memory, self.current) = (true, None);
+        self.geometry = Geometry { segment, budget, ..self.geometry };
+        self.counts.budget = budget;
+    }
+
+    /// Bytes of segment files written over the life of this ring, to one segment: every begun segment has a lap of its own.
+    pub fn lifetime(&self) -> u64 {
+        u64::from(self.next_lap - 1) * self.geometry.segment
     }
 
     /// Number of the newest record, 0 when there is none.
@@ -107,6 +165,34 @@ impl Ring {
         &self.index
     }
 
+    /// How the clocks of each start are read.
+    pub fn dates_mut(&mut self) -> &mut Dates {
+        &mut self.index.dates
+    }
+
+    /// True when recording goes on in memory only.
+    pub fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
+    /// Refuses locks that together would hold more of the ring than pins may.
+    ///
+    /// # Errors
+    /// Says how many bytes they hold and how many they may.
+    pub fn afford<'a>(&self, locks: impl Iterator<Item = &'a Lock>) -> Result<(), String> {
+        let locks: Vec<&Lock> = locks.collect();
+        let held = |at: &usize| {
+            let (first, last) = (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
+            locks.iter().any(|lock| lock.first <= last && first <= lock.last)
+        };
+        let bytes: u64 = (0..self.index.live().len()).filter(held).map(|at| self.index.live()[at].head.size).sum();
+        let most = self.geometry.budget / 100 * u64::from(self.geometry.quota);
+        match bytes <= most {
+            true => Ok(()),
+            false => Err(format!("all locks together would hold {bytes} bytes of the ring, and storage.pin_quota allows {most}")),
+        }
+    }
+
     /// True when a gap record can be written without knowing the tracks.
     pub fn is_open(&self) -> bool {
         self.current.is_some()
@@ -114,7 +200,7 @@ impl Ring {
 
     /// Sample bytes that surely fit in one fragment.
     pub fn room(&self) -> usize {
-        (self.size / 2) as usize
+        (self.geometry.segment / 2) as usize
     }
 
     /// The track layout a fragment with `tracks` will be written under: the current segment's where it covers them.
@@ -130,60 +216,92 @@ impl Ring {
     ///
     /// # Errors
     /// Why no file took it; each refusal has been told as [`StorageNews::Trouble`].
-    pub fn append(&mut self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) -> Result<u64, String> {
+    pub fn append(
+        &mut self,
+        draft: &Draft<'_>,
+        tracks: &[Arc<TrackParams>],
+        out: &mut Vec<StorageNews>,
+    ) -> Result<u64, AppendFault> {
         let content = Digest::of(draft.content);
         let mut reason = String::new();
         for _ in 0..TRIES {
-            let written = self.place(draft, tracks, out).and_then(|()| self.write(draft, content));
-            match written {
-                Ok(seq) => return Ok(seq),
+            let head = self.place(draft, tracks)?;
+            let placed = head.map_or(Ok(()), |head| self.begin(head, out));
+            match placed.and_then(|()| self.write(draft, content)) {
+                Ok(seq) => {
+                    self.blame();
+                    return Ok(seq);
+                }
                 Err(fault) => {
                     reason = fault.to_string();
-                    let detail = format!("{reason}: the file is given up, trying another");
-                    out.push(StorageNews::Trouble { detail, lost: false });
-                    self.quarantine();
+                    out.push(StorageNews::Trouble { detail: format!("{reason}: trying another file"), lost: false });
+                    self.give_up(&fault);
                 }
             }
         }
-        Err(reason)
+        self.refused.clear();
+        Err(AppendFault::Refused(reason))
     }
 
-    /// Makes sure that the current segment has room and the right tracks.
-    fn place(&mut self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
-        let need = padded((RECORD_BOX + draft.content.len()) as u64);
-        let fits = |current: &Current| covers(&current.segment.head.tracks, tracks) && current.at + need <= self.size;
-        if self.current.as_ref().is_some_and(fits) {
-            return Ok(());
+    /// Where a draft would go: `None` for the current segment, else the head of the next.
+    ///
+    /// # Errors
+    /// [`AppendFault::TooLarge`].
+    pub fn place(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> Result<Option<SegmentHead>, AppendFault> {
+        if self.has_place(draft, tracks) {
+            return Ok(None);
         }
+        let (head, head_len) = self.next_head(draft, tracks);
+        let (need, size) = (head_len + padded_len(draft), self.geometry.segment);
+        if need > size { Err(AppendFault::TooLarge { need, size }) } else { Ok(Some(head)) }
+    }
+
+    /// True when the current segment has room and the right tracks.
+    fn has_place(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> bool {
+        let need = padded_len(draft);
+        self.current.as_ref().is_some_and(|Current { segment: Segment { head, .. }, at }| {
+            // Pictures that come late, behind their sound, may lie before the begin of a file that began with the sound.
+            covers(&head.tracks, tracks) && at + need <= head.size && begin_of(draft) >= head.media
+        })
+    }
+
+    /// The head of the segment that would begin with `draft`, its file still to be chosen, and its length.
+    fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
         let tracks = match (tracks.is_empty(), &self.current) {
             (true, Some(current)) => current.segment.head.tracks.clone(),
             _ => tracks.to_vec(),
         };
-        self.current = None;
-        let file = self.next_file(out)?;
         let head = SegmentHead {
-            segment: file,
+            segment: 0,
             lap: self.next_lap,
             boot: self.boot,
             first_seq: self.next_seq,
             previous: self.chain,
             start: draft.start,
-            media: draft.media.saturating_sub(u64::from(draft.lead) * 1000),
-            size: self.size,
+            media: begin_of(draft),
+            size: self.geometry.segment,
             tracks,
         };
+        let len = head.encode().len() as u64;
+        (head, len)
+    }
+
+    /// Begins a segment with `head` over a file that may be overwritten.
+    fn begin(&mut self, head: SegmentHead, out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
+        self.current = None;
+        let file = self.next_file(out)?;
+        let head = SegmentHead { segment: file, ..head };
         self.next_lap += 1;
         let mut bytes = head.encode();
         let head_len = bytes.len() as u64;
+        bytes.extend(free_block(head.size - head_len));
         let layout = layout_of(&head.tracks);
         let segment = Segment { head: Arc::new(head), head_len, layout };
-        if head_len + need > self.size {
-            let reason = format!("a record of {need} bytes does not fit a segment of {}", self.size);
-            return Err(DiskFault { file: FileId::Segment(file).name(), what: "write", offset: 0, reason });
-        }
-        bytes.extend(free_block(self.size - head_len));
         self.current = Some(Current { segment: segment.clone(), at: head_len });
-        self.flush(file, 0, &bytes)?;
+        self.write_bytes(file, 0, &bytes)?;
+        // From here on what the file held is gone.
+        self.index.forget(file);
+        self.disk.sync(FileId::Segment(file))?;
         self.index.add(segment);
         Ok(())
     }
@@ -206,8 +324,9 @@ impl Ring {
         bytes.append(&mut placed);
         pad(&mut bytes);
         let end = at + bytes.len() as u64;
-        bytes.extend(free_block(self.size - end));
-        self.flush(file, at, &bytes)?;
+        bytes.extend(free_block(segment.head.size - end));
+        self.write_bytes(file, at, &bytes)?;
+        self.disk.sync(FileId::Segment(file))?;
         self.next_seq += 1;
         self.chain = record.link();
         self.counts.payload += u64::from(payload);
@@ -217,59 +336,105 @@ impl Ring {
         Ok(seq)
     }
 
-    fn flush(&mut self, file: u32, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
-        let file = FileId::Segment(file);
-        self.disk.write(file, at, bytes)?;
+    /// Writes and counts; the caller flushes.
+    fn write_bytes(&mut self, file: u32, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        self.disk.write(FileId::Segment(file), at, bytes)?;
         self.counts.written += bytes.len() as u64;
         self.counts.syncs += 1;
-        self.disk.sync(file)
+        Ok(())
     }
 
-    /// Gives the current file up: after a failed flush nobody knows what is on it.
-    fn quarantine(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.quarantined.insert(current.segment.head.segment);
+    /// Leaves the current file. After a failed flush nobody knows what is on it, so that is final; a refused write has changed
+    /// nothing that counts, and may be refused by the card as a whole.
+    fn give_up(&mut self, fault: &DiskFault) {
+        self.last_fault = fault.to_string();
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        let file = current.segment.head.segment;
+        if fault.what == "flush" {
+            self.quarantined.insert(file);
+        } else {
+            self.refused.insert(file);
         }
     }
 
-    /// A file to begin: unused, new while the budget allows, else the oldest nobody wants.
+    /// A write was taken: the files that refused it are to blame.
+    fn blame(&mut self) {
+        for file in std::mem::take(&mut self.refused) {
+            if !self.blamed.insert(file) {
+                self.quarantined.insert(file);
+            }
+        }
+    }
+
+    /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of
+    /// another length are taken away on the way. What the file holds stays in the index until it is written over.
     fn next_file(&mut self, out: &mut Vec<StorageNews>) -> Result<u32, DiskFault> {
-        while let Some((file, _)) = self.index.take_blank() {
-            if !self.quarantined.contains(&file) {
+        loop {
+            let file = match self.index.blank().iter().find(|file| self.is_usable(**file)) {
+                Some(file) => *file,
+                None => match self.make(out)? {
+                    Some(file) => file,
+                    None => self.victim(out)?,
+                },
+            };
+            if self.files.get(&file) == Some(&self.geometry.segment) && self.taken() <= self.geometry.budget {
                 return Ok(file);
             }
-        }
-        if self.made < self.count {
-            match self.disk.create(FileId::Segment(self.made), self.size) {
-                Ok(()) => {
-                    self.made += 1;
-                    return Ok(self.made - 1);
-                }
-                Err(fault) if self.made < SEGMENTS_MIN => return Err(fault),
-                Err(fault) => {
-                    let detail = format!("{fault}: the ring stays at {} of {} segments", self.made, self.count);
-                    out.push(StorageNews::Trouble { detail, lost: false });
-                    self.count = self.made;
-                    self.counts.budget = u64::from(self.made) * self.size;
-                }
+            if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
+                self.refused.insert(file);
+                return Err(fault);
             }
+            self.index.forget(file);
+            self.files.remove(&file);
         }
-        self.evict(out)
     }
 
-    /// Takes the oldest segment nobody wants out of the ring; gives pins up, weakest first, when there is none or when pins
-    /// hold more than their quota.
-    fn evict(&mut self, out: &mut Vec<StorageNews>) -> Result<u32, DiskFault> {
+    /// Bytes of all segment files that are ours to write.
+    fn taken(&self) -> u64 {
+        self.files.iter().filter(|(file, _)| is_in_memory(**file) == self.in_memory).map(|(_, len)| len).sum()
+    }
+
+    /// Makes another file where the budget and the card allow one.
+    fn make(&mut self, out: &mut Vec<StorageNews>) -> Result<Option<u32>, DiskFault> {
+        if self.taken() + self.geometry.segment > self.geometry.budget {
+            return Ok(None);
+        }
+        let first = if self.in_memory { MEMORY_FIRST } else { 0 };
+        let Some(file) = (first..).find(|file| !self.files.contains_key(file)) else {
+            return Ok(None);
+        };
+        match self.disk.create(FileId::Segment(file), self.geometry.segment) {
+            Ok(()) => {
+                self.files.insert(file, self.geometry.segment);
+                self.index.add_blank(file);
+                Ok(Some(file))
+            }
+            Err(fault) if self.files.len() < SEGMENTS_MIN => Err(fault),
+            Err(fault) => {
+                self.geometry.budget = self.taken();
+                self.counts.budget = self.geometry.budget;
+                let detail = format!("{fault}: the ring stays at {} bytes", self.geometry.budget);
+                out.push(StorageNews::Trouble { detail, lost: false });
+                Ok(None)
+            }
+        }
+    }
+
+    /// The file of the oldest segment nobody wants; gives pins up, weakest first, when there is none or when pins hold more than
+    /// their quota.
+    fn victim(&mut self, out: &mut Vec<StorageNews>) -> Result<u32, DiskFault> {
         loop {
-            let free: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_evictable(*at)).collect();
-            let pinned: Vec<usize> = free.iter().copied().filter(|at| self.is_pinned(*at)).collect();
-            let over = pinned.len() as u64 * 100 > u64::from(self.quota) * u64::from(self.count);
-            let victim = free.iter().copied().find(|at| !pinned.contains(at));
-            if let Some(at) = victim.filter(|_| !over) {
-                return Ok(self.index.remove(at).head.segment);
+            let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
+            let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
+            let held: u64 = pinned.iter().map(|at| self.index.live()[*at].head.size).sum();
+            let over = held * 100 > u64::from(self.geometry.quota) * self.geometry.budget;
+            if let Some(at) = free.first().filter(|_| !over) {
+                return Ok(self.file_at(*at));
             }
             let Some((pin, first, last)) = self.pins.weakest() else {
-                let reason = "every file of the ring has been given up".to_owned();
+                let reason = format!("every file of the ring has been refused; the last fault was: {}", self.last_fault);
                 return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
             };
             self.pins.remove(pin);
@@ -278,8 +443,13 @@ impl Ring {
         }
     }
 
-    fn is_evictable(&self, at: usize) -> bool {
-        !self.quarantined.contains(&self.index.live()[at].head.segment)
+    fn file_at(&self, at: usize) -> u32 {
+        self.index.live()[at].head.segment
+    }
+
+    /// A file that may be written in this run.
+    fn is_usable(&self, file: u32) -> bool {
+        !self.refused.contains(&file) && !self.quarantined.contains(&file) && is_in_memory(file) == self.in_memory
     }
 
     fn is_pinned(&self, at: usize) -> bool {
@@ -298,10 +468,20 @@ impl Ring {
 
     /// Bytes of segments with footage, and of those that are pinned.
     pub fn usage(&self) -> (u64, u64) {
-        let live = self.index.live().len();
-        let pinned = (0..live).filter(|at| self.is_pinned(*at)).count();
-        (live as u64 * self.size, pinned as u64 * self.size)
+        let sizes = |at: usize| self.index.live()[at].head.size;
+        let live = 0..self.index.live().len();
+        (live.clone().map(sizes).sum(), live.filter(|at| self.is_pinned(*at)).map(sizes).sum())
     }
+}
+
+/// Where a draft begins on the media clock, sound or picture.
+fn begin_of(draft: &Draft<'_>) -> u64 {
+    draft.media.saturating_sub(u64::from(draft.lead) * 1000)
+}
+
+/// Bytes a draft takes with its record and padding.
+fn padded_len(draft: &Draft<'_>) -> u64 {
+    padded((RECORD_BOX + draft.content.len()) as u64)
 }
 
 /// True when every track of `tracks` is one of `layout`'s.

@@ -68,6 +68,11 @@ impl Stills {
         Ok(stills)
     }
 
+    /// Bytes of its file.
+    pub fn size(&self) -> u64 {
+        u64::from(self.geometry.slots) * self.geometry.bytes
+    }
+
     /// Stores a snapshot; durable when this returns `Ok`.
     ///
     /// # Errors

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::disk::{Disk, FileId, RealDisk};
-use super::engine::{Engine, still_geometry};
+use super::engine::Engine;
 use super::format::Record;
+use super::start::still_geometry;
 use super::stills::{self, Geometry};
 use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
 use crate::clock::Clock;
@@ -69,12 +70,12 @@ pub fn start(
 ) -> anyhow::Result<(JoinHandle<()>, Reader)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&settings.dir, settings.require_mount)?);
     let begun = Instant::now();
-    let opened = Engine::open(disk.clone(), settings, clock.now());
+    let opened = Engine::open(disk, settings, clock.now());
     let (mut engine, mut first) = opened.with_context(|| in_dir(&settings.dir))?;
     if let Some(StorageNews::Started(found)) = first.first_mut() {
         found.took = begun.elapsed().as_micros() as u64;
     }
-    let reader = Reader::new(disk, still_geometry(settings));
+    let reader = Reader::new(engine.card(), still_geometry(settings));
     let work = move || {
         first.into_iter().for_each(&news);
         let mut busy = 0;

@@ -1,0 +1,111 @@
+//! The card with memory behind it: when the card takes nothing any more (remounted read-only, worn out, pulled), recording goes on
+//! in a ring in memory, so that what happens now can still be seen and sent. What lies on the card stays readable.
+//!
+//! What belongs here: which file is read and written where. What does not: deciding that the card is lost ([`super::engine`]).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::disk::{Disk, DiskFault, FileId};
+
+/// Segment files from this number on lie in memory: no card holds so many.
+pub const MEMORY_FIRST: u32 = 1 << 31;
+/// Bytes of the ring in memory at most: a minute of 8 Mbit/s, and bearable on a board with 512 MB.
+pub const MEMORY_MAX: u64 = 64 << 20;
+
+/// True for a segment file that lies in memory.
+pub fn is_in_memory(segment: u32) -> bool {
+    segment >= MEMORY_FIRST
+}
+
+/// A disk that can do without its card, file by file.
+pub struct Card {
+    disk: Arc<dyn Disk>,
+    /// The files that lie in memory.
+    memory: Mutex<BTreeMap<FileId, Vec<u8>>>,
+}
+
+impl Card {
+    /// A card that works.
+    pub fn new(disk: Arc<dyn Disk>) -> Card {
+        Card { disk, memory: Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, BTreeMap<FileId, Vec<u8>>> {
+        // Every change is one insert or one copy into a vector: a panic elsewhere leaves the map whole.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a file of `len` bytes in memory from now on, with what the card still shows of it, or empty where it shows nothing.
+    pub fn hold(&self, file: FileId, len: u64) {
+        let bytes = self.disk.read(file, 0, len as usize).unwrap_or_else(|_| vec![0; len as usize]);
+        self.memory().insert(file, bytes);
+    }
+
+    /// True when this file lies in memory.
+    pub fn holds(&self, file: FileId) -> bool {
+        self.memory().contains_key(&file)
+    }
+}
+
+fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
+    DiskFault { file: file.name(), what, offset, reason: reason.into() }
+}
+
+impl Disk for Card {
+    fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
+        let mut files = self.disk.files()?;
+        files.extend(self.memory().iter().map(|(file, bytes)| (*file, bytes.len() as u64)));
+        Ok(files)
+    }
+
+    fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
+        match file {
+            FileId::Segment(number) if is_in_memory(number) => drop(self.memory().insert(file, vec![0; len as usize])),
+            _ => return self.disk.create(file, len),
+        }
+        Ok(())
+    }
+
+    fn remove(&self, file: FileId) -> Result<(), DiskFault> {
+        match self.memory().remove(&file) {
+            Some(_) => Ok(()),
+            None => self.disk.remove(file),
+        }
+    }
+
+    fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        if let Some(bytes) = self.memory().get(&file) {
+            let part = bytes.get(offset as usize..offset as usize + len);
+            return part.map(<[u8]>::to_vec).ok_or_else(|| fault(file, "read", offset, "past the end of a file in memory"));
+        }
+        self.disk.read(file, offset, len)
+    }
+
+    fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let mut memory = self.memory();
+        let Some(whole) = memory.get_mut(&file) else {
+            drop(memory);
+            return self.disk.write(file, offset, bytes);
+        };
+        let target = whole.get_mut(offset as usize..offset as usize + bytes.len());
+        target.ok_or_else(|| fault(file, "write", offset, "past the end of a file in memory"))?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), DiskFault> {
+        if self.holds(file) { Ok(()) } else { self.disk.sync(file) }
+    }
+
+    fn available(&self) -> u64 {
+        self.disk.available()
+    }
+
+    fn take_slowest_sync(&self) -> u64 {
+        self.disk.take_slowest_sync()
+    }
+
+    fn life_used(&self) -> Option<u8> {
+        self.disk.life_used()
+    }
+}

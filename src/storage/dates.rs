@@ -1,0 +1,183 @@
+//! Dates: how the monotonic clock of each start relates to wall time, learned while it runs and kept in the journal. A board without
+//! a battery records its first hour in 1970; once the time is known, that hour is dated without touching a sample.
+//!
+//! What belongs here: learning and applying the relation, pure. What does not: reading clocks ([`crate::clock`]), whose stamps are
+//! stored with every record as they were.
+
+use std::collections::VecDeque;
+
+use super::Gap;
+use super::GapReason;
+use crate::units::{Boot, Mono, Stamp, Wall, WallQuality};
+
+/// Relations kept: the newest. A box that learns two in a start and starts daily reaches back two months, longer than its ring.
+const KNOWN_MAX: usize = 128;
+/// Microseconds by which the clock must have been set before it is news: NTP daemons slew smaller errors.
+const STEP_MIN: i64 = 500_000;
+/// Microseconds between two relations of one start at least: a clock that is fought over must not wear the journal out.
+const LEARN_EVERY: u64 = 10_000_000;
+/// Bytes of one relation in the journal.
+const ENCODED: usize = 21;
+
+/// From `from` on, wall time was monotonic time plus `offset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    boot: Boot,
+    from: Mono,
+    offset: i64,
+    quality: WallQuality,
+}
+
+/// The clock was set: what it was before and by how much it moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockSet {
+    /// Trust before.
+    pub before: WallQuality,
+    /// Now.
+    pub now: Stamp,
+    /// Microseconds it moved forward; negative is back.
+    pub step: i64,
+}
+
+/// All relations known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dates {
+    known: VecDeque<Known>,
+    /// The clock as it was last read in this start.
+    last: Option<(i64, WallQuality)>,
+    next_learn: Mono,
+}
+
+impl Dates {
+    /// Reads what [`Dates::encode`] wrote; what is cut short is left out.
+    pub fn decode(bytes: &[u8]) -> Dates {
+        let known = bytes.chunks_exact(ENCODED).filter_map(|chunk| {
+            let boot = Boot(u32::from_be_bytes(chunk[..4].try_into().ok()?));
+            let from = Mono(u64::from_be_bytes(chunk[4..12].try_into().ok()?));
+            let offset = i64::from_be_bytes(chunk[12..20].try_into().ok()?);
+            Some(Known { boot, from, offset, quality: WallQuality::from_byte(chunk[20]) })
+        });
+        Dates { known: known.collect(), ..Dates::default() }
+    }
+
+    /// `{ u32 boot   u64 from mono µs   i64 wall − mono µs   u8 clock quality }*`, oldest first.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.known.len() * ENCODED);
+        for known in &self.known {
+            out.extend(known.boot.0.to_be_bytes());
+            out.extend(known.from.0.to_be_bytes());
+            out.extend(known.offset.to_be_bytes());
+            out.push(known.quality as u8);
+        }
+        out
+    }
+
+    /// Reads the clocks of this start. `Some` when a relation was learned, which must then be saved: the first one that can be
+    /// trusted at all, a better one, or another one because the clock was set.
+    pub fn learn(&mut self, boot: Boot, now: Stamp) -> Option<ClockSet> {
+        let offset = now.wall.0 - now.mono.0 as i64;
+        let (before, quality) = *self.last.get_or_insert((offset, now.quality));
+        let step = offset - before;
+        let known = self.known.back().is_some_and(|known| known.boot == boot);
+        let is_news = now.quality > quality || step.abs() > STEP_MIN || !known && now.quality > WallQuality::Unset;
+        if !is_news || now.mono < self.next_learn {
+            return None;
+        }
+        self.last = Some((offset, now.quality));
+        self.next_learn = now.mono.plus_micros(LEARN_EVERY);
+        if now.quality > WallQuality::Unset {
+            self.known.push_back(Known { boot, from: now.mono, offset, quality: now.quality });
+            if self.known.len() > KNOWN_MAX {
+                self.known.pop_front();
+            }
+        }
+        Some(ClockSet { before: quality, now, step })
+    }
+
+    /// A stored stamp as it is understood now: dated by the first better clock that the same start had later, else as it was.
+    pub fn date(&self, boot: Boot, stamp: Stamp) -> Stamp {
+        let better = |known: &&Known| known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono;
+        match self.known.iter().find(better) {
+            Some(known) => {
+                let wall = Wall((stamp.mono.0 as i64).saturating_add(known.offset));
+                Stamp { wall, quality: known.quality, ..stamp }
+            }
+            None => stamp,
+        }
+    }
+
+    /// A hole as it is understood now. `before` is the start of the footage in front of it, where a hole between two starts
+    /// begins; `boot` is the start that recorded it.
+    pub fn date_gap(&self, gap: &Gap, before: Boot, boot: Boot) -> Gap {
+        let between_starts = matches!(gap.reason, GapReason::PowerCut | GapReason::Stopped);
+        let from = self.date(if between_starts { before } else { boot }, gap.from);
+        Gap { from, to: self.date(boot, gap.to), ..gap.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(mono: u64, wall: i64, quality: WallQuality) -> Stamp {
+        Stamp { mono: Mono(mono), wall: Wall(wall), quality }
+    }
+
+    const NOON: i64 = 1_790_000_000_000_000;
+
+    #[test]
+    fn footage_of_an_hour_without_a_clock_is_dated_once_the_time_is_known() {
+        let (mut dates, boot) = (Dates::default(), Boot(3));
+        let early = stamp(5_000_000, 77, WallQuality::Unset);
+        assert_eq!(dates.learn(boot, early), None, "1970 is not worth keeping");
+        assert_eq!(dates.date(boot, early), early);
+        let set = dates.learn(boot, stamp(3_605_000_000, NOON, WallQuality::Ntp)).unwrap();
+        assert_eq!((set.before, set.step), (WallQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
+        let dated = dates.date(boot, early);
+        assert_eq!((dated.wall, dated.quality, dated.mono), (Wall(NOON - 3_600_000_000), WallQuality::Ntp, early.mono));
+        assert_eq!(dates.date(Boot(2), early), early, "another start had another clock");
+        assert_eq!(Dates::decode(&dates.encode()).date(boot, early), dated);
+    }
+
+    #[test]
+    fn a_clock_set_back_dates_what_was_recorded_before_and_leaves_trusted_times_alone() {
+        let (mut dates, boot) = (Dates::default(), Boot(1));
+        let hour = 3_600_000_000;
+        let fast = stamp(1_000_000, NOON + hour, WallQuality::Rtc);
+        assert!(dates.learn(boot, fast).is_some(), "the first clock that can be trusted at all");
+        assert_eq!(dates.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, WallQuality::Rtc)), None);
+        let set = dates.learn(boot, stamp(20_000_000, NOON + 19_000_000, WallQuality::Ntp)).unwrap();
+        assert_eq!(set.step, -hour);
+        assert_eq!(dates.date(boot, fast).wall, Wall(NOON));
+        let trusted = stamp(21_000_000, NOON + 20_000_000, WallQuality::Ntp);
+        assert_eq!(dates.date(boot, trusted), trusted);
+        // NTP itself was wrong and steps by a second: what was recorded under it is evidence of that and stays.
+        assert!(dates.learn(boot, stamp(40_000_000, NOON + 40_000_000, WallQuality::Ntp)).is_some());
+        assert_eq!(dates.date(boot, trusted), trusted);
+    }
+
+    #[test]
+    fn a_clock_that_is_fought_over_is_learned_every_ten_seconds_and_forgotten_oldest_first() {
+        let (mut dates, mut learned) = (Dates::default(), 0);
+        for i in 0..2_000_u64 {
+            let jump = if i % 2 == 0 { 0 } else { 5_000_000 };
+            let now = stamp(i * 1_000_000, NOON + i as i64 * 1_000_000 + jump, WallQuality::Rtc);
+            learned += usize::from(dates.learn(Boot(1), now).is_some());
+        }
+        assert!((150..=200).contains(&learned), "{learned}");
+        assert_eq!(dates.encode().len(), KNOWN_MAX * ENCODED);
+        const { assert!(KNOWN_MAX * ENCODED <= crate::storage::journal::ENTRY_MAX) };
+    }
+
+    #[test]
+    fn a_hole_between_two_starts_begins_on_the_clock_of_the_first() {
+        let mut dates = Dates::default();
+        dates.learn(Boot(1), stamp(10, NOON, WallQuality::Rtc));
+        dates = Dates::decode(&dates.encode());
+        dates.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, WallQuality::Ntp));
+        let from = stamp(9_000_000, NOON + 9_000_000, WallQuality::Rtc);
+        let gap = Gap { from, to: stamp(1_000_000, 5, WallQuality::Unset), reason: GapReason::PowerCut, bytes: 0 };
+        let dated = dates.date_gap(&gap, Boot(1), Boot(2));
+        assert_eq!((dated.from, dated.to.wall), (from, Wall(NOON + 59_000_000)));
+    }
+}

@@ -1,0 +1,389 @@
+//! The engine driven by hand on a simulated card: what is kept, what goes, and what is said about it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::format::tests::video;
+use super::locks::Lock;
+use super::*;
+use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::settings::{StorageSettings, test_settings};
+use crate::sim::disk::SimDisk;
+use crate::units::WallQuality;
+
+/// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
+const NOON: i64 = 1_790_000_000_000_000;
+const BLOCK: u64 = 4096;
+
+/// A box without a camera: frames are made here.
+struct Bench {
+    disk: SimDisk,
+    settings: StorageSettings,
+    engine: Engine,
+    now: Stamp,
+    run: u32,
+    /// Frames of the run so far.
+    frames: i64,
+    news: Vec<StorageNews>,
+}
+
+fn small() -> StorageSettings {
+    let segment = 16 * BLOCK;
+    StorageSettings {
+        segment,
+        budget: 8 * segment,
+        journal_slots: 64,
+        still_slots: 2,
+        still_bytes: 16 << 10,
+        ..test_settings().storage
+    }
+}
+
+fn sound() -> Arc<TrackParams> {
+    let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
+    let digest = Digest::of(&sample_entry);
+    let (kind, codec) = (TrackKind::Audio, Codec::PcmAlaw);
+    Arc::new(TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b: Vec::new(), size: (0, 0), digest })
+}
+
+impl Bench {
+    fn new(settings: StorageSettings) -> Bench {
+        let now = Stamp { mono: Mono(1_000_000), wall: Wall(NOON), quality: WallQuality::Ntp };
+        let disk = SimDisk::new(None);
+        let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
+        Bench { disk, settings, engine, now, run: 1, frames: 0, news }
+    }
+
+    /// The next start, with other settings if wanted; what the last one said is forgotten.
+    fn restart(&mut self, settings: StorageSettings) -> Recovered {
+        self.now.mono = Mono(1_000_000);
+        self.settings = settings;
+        let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
+        (self.engine, self.news, self.run, self.frames) = (engine, news, self.run + 1, 0);
+        match self.news.remove(0) {
+            StorageNews::Started(found) => *found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wait(&mut self, micros: u64) {
+        self.now = self.now.at(self.now.mono.plus_micros(micros));
+        self.engine.idle(self.now, &mut self.news);
+    }
+
+    fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
+        let (params, data) = (params.clone(), vec![self.frames as u8; len].into());
+        let frame = Frame { role: Role::Main, params, data, key, pts, run: self.run, at: self.now, lost: 0 };
+        self.engine.frame(&Arc::new(frame), &mut self.news);
+    }
+
+    /// A picture of `len` bytes after 100 ms.
+    fn picture(&mut self, key: bool, len: usize) {
+        self.wait(100_000);
+        self.frame(&video(1), self.frames * 9000, key, len);
+        self.frames += 1;
+    }
+
+    /// So many seconds of 10 pictures each, a key frame every two seconds.
+    fn record(&mut self, seconds: i64) {
+        for _ in 0..seconds * 10 {
+            self.picture(self.frames % 20 == 0, 500);
+        }
+    }
+
+    fn order(&mut self, order: StorageOrder) {
+        self.engine.order(self.now, order, &mut self.news);
+    }
+
+    fn lock(&mut self, id: &str, from: i64, to: i64) -> Result<Lock, String> {
+        let (from, to) = (Wall(NOON + from * 1_000_000), Wall(NOON + to * 1_000_000));
+        self.order(StorageOrder::Lock { id: id.into(), from, to, reason: "test".into() });
+        match self.news.pop() {
+            Some(StorageNews::Locked { outcome, .. }) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Numbers of the fragments between two moments, in seconds since noon.
+    fn find(&mut self, from: i64, to: i64) -> Vec<u64> {
+        let (from, to) = (Wall(NOON + from * 1_000_000), Wall(NOON + to * 1_000_000));
+        self.order(StorageOrder::Locate {
+            pin: PinId(1),
+            class: PinClass::Requested,
+            query: SpanQuery::Wall { from, to, after: 0 },
+        });
+        self.wait(11_000_000);
+        let at = self.news.iter().rposition(|news| matches!(news, StorageNews::Located { .. })).unwrap();
+        let StorageNews::Located { span, .. } = self.news.remove(at) else { panic!() };
+        self.order(StorageOrder::Unpin { pin: PinId(1) });
+        span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
+    }
+
+    fn holes(&self) -> Vec<(GapReason, i64, i64)> {
+        let second = |stamp: Stamp| (stamp.wall.0 - NOON) / 100_000;
+        let hole = |news: &StorageNews| match news {
+            StorageNews::Hole(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
+            _ => None,
+        };
+        self.news.iter().filter_map(hole).collect()
+    }
+
+    fn bytes_on_card(&self) -> u64 {
+        use super::disk::Disk as _;
+        let files = self.disk.files().unwrap();
+        files.iter().filter(|(file, _)| matches!(file, super::disk::FileId::Segment(_))).map(|(_, len)| len).sum()
+    }
+
+    fn durable(&self) -> Option<u64> {
+        self.news.iter().rev().find_map(|news| if let StorageNews::Durable { seq, .. } = news { Some(*seq) } else { None })
+    }
+
+    /// Nothing is damaged, and every number follows.
+    fn is_whole(&self) {
+        let (index, troubles) = super::recovery::heads(&self.disk).unwrap();
+        assert!(troubles.is_empty(), "{troubles:?}");
+        let mut next = None;
+        for segment in index.live() {
+            let walked = super::walk::walk(&self.disk, segment, super::walk::Depth::Content).unwrap();
+            assert!(walked.found.iter().all(|found| matches!(found, super::walk::Found::Record(..))));
+            assert!(next.is_none_or(|next| next == segment.head.first_seq), "{next:?} then {}", segment.head.first_seq);
+            next = Some(walked.next_seq);
+        }
+    }
+}
+
+#[test]
+fn another_segment_size_keeps_all_footage_until_its_turn_and_the_budget_to_the_byte() {
+    let mut bench = Bench::new(small());
+    bench.record(200);
+    let (budget, newest) = (bench.settings.budget, bench.durable().unwrap());
+    let larger = StorageSettings { segment: 24 * BLOCK, ..small() };
+    bench.restart(larger);
+    assert!(bench.find(199, 200).contains(&newest), "the old footage is still there");
+    for second in 0..300 {
+        bench.record(1);
+        assert!(bench.bytes_on_card() <= budget, "{} bytes after {second} s", bench.bytes_on_card());
+    }
+    bench.is_whole();
+    let sizes: Vec<u64> = bench.engine.ring.index().live().iter().map(|segment| segment.head.size).collect();
+    assert!(sizes.len() >= 4 && sizes.iter().all(|size| *size == 24 * BLOCK), "{sizes:?}");
+}
+
+#[test]
+fn a_smaller_budget_takes_the_oldest_footage_and_a_larger_one_none() {
+    let mut bench = Bench::new(small());
+    bench.record(200);
+    let before = bench.find(0, 200);
+    bench.order(StorageOrder::Resize { budget: 5 * small().segment });
+    bench.record(20);
+    assert!(bench.bytes_on_card() <= 5 * small().segment);
+    let after = bench.find(0, 200);
+    assert!(after.len() < before.len() && before.ends_with(&after), "{before:?} {after:?}");
+    bench.restart(StorageSettings { budget: 12 * small().segment, ..small() });
+    bench.record(200);
+    assert!(bench.bytes_on_card() > 8 * small().segment && bench.bytes_on_card() <= 12 * small().segment);
+    bench.is_whole();
+}
+
+#[test]
+fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    let lock = bench.lock("case-7", 10, 14).unwrap();
+    bench.record(400);
+    assert_eq!(bench.restart(small()).locks, [lock.clone()]);
+    bench.record(400);
+    assert_eq!(bench.find(10, 14), (lock.first..=lock.last).collect::<Vec<_>>());
+    bench.order(StorageOrder::Unlock { id: "case-7".into() });
+    assert!(matches!(bench.news.pop(), Some(StorageNews::Unlocked { outcome: Ok(_), .. })));
+    bench.record(400);
+    assert_eq!(bench.find(10, 14), [] as [u64; 0]);
+    assert!(bench.restart(small()).locks.is_empty());
+}
+
+#[test]
+fn a_lock_reaches_into_the_future_and_ends_where_it_was_told_to() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    let lock = bench.lock("ahead", 28, 40).unwrap();
+    assert_eq!(lock.last, u64::MAX);
+    bench.record(60);
+    let narrowed = &bench.engine.locks.list()[0];
+    assert!(narrowed.last < bench.durable().unwrap(), "{narrowed:?}");
+    bench.record(400);
+    assert_eq!(bench.find(28, 40).len() as u64, narrowed_len(&bench));
+}
+
+fn narrowed_len(bench: &Bench) -> u64 {
+    let lock = &bench.engine.locks.list()[0];
+    lock.last - lock.first + 1
+}
+
+#[test]
+fn a_lock_that_cannot_be_kept_is_refused_with_the_reason() {
+    let mut bench = Bench::new(small());
+    bench.record(200);
+    assert!(bench.lock("a", 5, 5).unwrap_err().contains("before"));
+    assert!(bench.lock("a", -900, -800).unwrap_err().contains("not") || bench.lock("a", -900, -800).is_err());
+    assert!(bench.lock("a", 100, 199).unwrap_err().contains("storage.pin_quota"));
+    assert!(bench.engine.locks.list().is_empty());
+    bench.disk.read_only(true);
+    assert!(bench.lock("a", 195, 199).unwrap_err().contains("read-only"));
+    assert!(bench.engine.locks.list().is_empty(), "what the journal refused is not believed");
+}
+
+#[test]
+fn a_frame_that_fits_no_segment_is_a_named_hole_and_costs_no_file() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    let files = bench.bytes_on_card();
+    for _ in 0..20 {
+        bench.frames = (bench.frames + 19) / 20 * 20;
+        bench.picture(true, 20 * BLOCK as usize);
+    }
+    bench.frames = (bench.frames + 19) / 20 * 20;
+    bench.record(30);
+    assert_eq!(bench.holes().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.holes());
+    assert!(
+        bench.news.iter().any(|news| matches!(news, StorageNews::Trouble { detail, .. } if detail.contains("storage.segment")))
+    );
+    assert!(bench.bytes_on_card() >= files);
+    bench.is_whole();
+}
+
+#[test]
+fn pictures_without_a_key_frame_are_a_named_hole() {
+    let mut bench = Bench::new(small());
+    bench.record(4);
+    (bench.run, bench.frames) = (2, 5);
+    bench.record(4);
+    assert_eq!(bench.holes(), [(GapReason::NoKeyFrame, 41, 56)]);
+}
+
+#[test]
+fn a_card_that_turns_read_only_is_told_and_recording_goes_on_in_memory() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    let durable = bench.durable().unwrap();
+    bench.disk.read_only(true);
+    bench.news.clear();
+    bench.record(30);
+    assert_eq!(bench.durable(), None, "what lies in memory survives nothing");
+    let lost = bench.news.iter().filter(|news| matches!(news, StorageNews::CardLost { detail } if detail.contains("read-only")));
+    assert_eq!(lost.count(), 1);
+    assert_eq!(bench.holes().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
+    let (reason, from, to) = bench.holes()[0];
+    assert!(to - from <= 80, "{reason:?} from {from} to {to}: the hole ends when memory takes over");
+    assert!(!bench.find(5, 9).is_empty(), "the card can still be read");
+    let seen = bench.find(45, 50);
+    assert!(seen.len() >= 5, "what happens now can be sent: {seen:?}");
+    bench.disk.read_only(false);
+    let found = bench.restart(small());
+    assert_eq!((found.last_seq, found.clean), (durable, false));
+    bench.record(3);
+    assert_eq!(bench.holes()[0].0, GapReason::PowerCut, "what was only in memory is missing by name");
+    bench.is_whole();
+}
+
+#[test]
+fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    bench.disk.read_only(true);
+    bench.record(2);
+    bench.disk.read_only(false);
+    bench.record(30);
+    assert!(!bench.news.iter().any(|news| matches!(news, StorageNews::CardLost { .. })));
+    let holes: Vec<_> = bench.holes().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
+    assert!(holes.len() == 1 && holes[0].2 - holes[0].1 <= 60, "{holes:?}");
+    bench.is_whole();
+}
+
+#[test]
+fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
+    let mut bench = Bench::new(small());
+    let entry = |ticket: u64| StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![7; 99], still: Some(vec![1; 999]) };
+    bench.order(entry(1));
+    bench.disk.read_only(true);
+    for _ in 0..3 {
+        bench.order(entry(2));
+        assert!(!bench.news.contains(&StorageNews::Enqueued { ticket: Ticket(2) }));
+    }
+    assert!(bench.news.iter().any(|news| matches!(news, StorageNews::CardLost { .. })));
+    bench.order(entry(2));
+    assert!(bench.news.contains(&StorageNews::Enqueued { ticket: Ticket(2) }));
+    let geometry = super::start::still_geometry(&bench.settings);
+    assert_eq!(super::stills::read(bench.engine.card().as_ref(), geometry, Ticket(2)), Ok(vec![1; 999]));
+}
+
+#[test]
+fn sound_goes_on_to_the_card_when_the_pictures_stop() {
+    let mut bench = Bench::new(small());
+    let sound = sound();
+    let hear = |bench: &mut Bench, ms: i64| {
+        bench.wait(20_000);
+        bench.frame(&sound, ms * 8, true, 160);
+    };
+    for ms in (0..2000).step_by(20) {
+        if ms % 100 == 0 {
+            bench.frame(&video(1), ms * 90, ms == 0, 500);
+        }
+        hear(&mut bench, ms);
+    }
+    let with_pictures = bench.engine.ring.counts.payload;
+    for ms in (2000..12_000).step_by(20) {
+        hear(&mut bench, ms);
+        let behind = bench.now.mono.since(bench.engine.until.mono);
+        assert!(behind <= 2_600_000, "{behind} us are not durable");
+    }
+    let sound_only = bench.engine.ring.counts.payload - with_pictures;
+    assert!(sound_only >= 8 * 8000, "{sound_only} bytes of ten seconds of sound");
+    for i in 0..20 {
+        bench.wait(100_000);
+        bench.frame(&video(1), (12_000 + i * 100) * 90, i == 0, 500);
+    }
+    bench.is_whole();
+    assert_eq!(bench.engine.ring.counts.skipped, 0);
+}
+
+#[test]
+fn a_camera_with_a_key_frame_a_minute_is_flushed_every_second() {
+    let mut bench = Bench::new(small());
+    for _ in 0..600 {
+        bench.picture(bench.frames == 0, 300);
+        let behind = bench.now.mono.since(bench.engine.until.mono);
+        assert!(bench.frames < 15 || behind <= 1_100_000, "{behind} us are not durable");
+    }
+    bench.is_whole();
+}
+
+#[test]
+fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
+    let mut bench = Bench::new(small());
+    bench.now = Stamp { mono: Mono(1_000_000), wall: Wall(1_000_000), quality: WallQuality::Unset };
+    bench.record(20);
+    assert_eq!(bench.find(5, 9), [] as [u64; 0]);
+    // NTP answers; the box was switched on at noon.
+    let mono = bench.now.mono;
+    bench.now = Stamp { mono, wall: Wall(NOON + mono.0 as i64 - 1_000_000), quality: WallQuality::Ntp };
+    bench.record(20);
+    let found = bench.find(5, 9);
+    assert!((4..=7).contains(&found.len()), "{found:?}");
+    assert!(bench.news.iter().any(|news| matches!(news, StorageNews::ClockSet(set) if set.now.quality == WallQuality::Ntp)));
+    bench.restart(small());
+    assert_eq!(bench.find(5, 9), found, "the next start knows it too");
+}
+
+#[test]
+fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
+    let mut bench = Bench::new(small());
+    bench.now.quality = WallQuality::Rtc;
+    bench.now.wall = Wall(NOON + 3_600_000_000);
+    bench.record(20);
+    bench.now = Stamp { wall: Wall(NOON + 20_000_000), quality: WallQuality::Ntp, ..bench.now };
+    bench.record(20);
+    let found = bench.find(0, 40);
+    assert!(found.len() >= 38, "{} of 40 seconds", found.len());
+    bench.is_whole();
+}

@@ -1,0 +1,192 @@
+//! Evidence locks: footage that stays until somebody lets it go by command. They lie in the journal and outlive every restart.
+//!
+//! What belongs here: the list, its limits and its bytes, and which records a lock means. What does not: who may lock (the agent),
+//! keeping footage from being evicted ([`super::pins`]).
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Disk, DiskFault};
+use super::index::Index;
+use super::journal::ENTRY_MAX;
+use super::locate::locate;
+use super::{PinId, SpanQuery};
+use crate::units::Wall;
+
+/// Locks at once at most: they share one slot of the journal.
+pub const LOCKS_MAX: usize = 16;
+/// Bytes of a reason at most.
+pub const REASON_MAX: usize = 80;
+/// Bytes of an id at most.
+pub const ID_MAX: usize = 36;
+/// Pins of locks count from here; the agent's own count from 1.
+const PINS_FROM: u64 = 1 << 63;
+
+/// One lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// Its name: the `req_id` of the command that made it.
+    pub id: String,
+    /// First moment, microseconds since 1970.
+    pub from: Wall,
+    /// Last moment.
+    pub to: Wall,
+    /// First record it keeps.
+    pub first: u64,
+    /// Last record it keeps; `u64::MAX` while `to` lies ahead.
+    pub last: u64,
+    /// Why, in the words of whoever asked.
+    pub reason: String,
+}
+
+/// All locks. Each has a number of its own in this run, for its pin.
+#[derive(Debug, Default, Clone)]
+pub struct Locks {
+    locks: Vec<(u64, Lock)>,
+    made: u64,
+}
+
+impl Locks {
+    /// Reads what [`Locks::encode`] wrote.
+    ///
+    /// # Errors
+    /// When it was written by another version.
+    pub fn decode(bytes: &[u8]) -> Result<Locks, String> {
+        let list: Vec<Lock> = serde_json::from_slice(bytes).map_err(|error| format!("the list of locks: {error}"))?;
+        let mut locks = Locks::default();
+        for lock in list {
+            locks.put(lock);
+        }
+        Ok(locks)
+    }
+
+    /// A JSON list.
+    pub fn encode(&self) -> Vec<u8> {
+        // A list of plain structs cannot fail to be written.
+        serde_json::to_vec(&self.list()).unwrap_or_default()
+    }
+
+    /// The locks in the order they were made.
+    pub fn list(&self) -> Vec<Lock> {
+        self.locks.iter().map(|(_, lock)| lock.clone()).collect()
+    }
+
+    /// Each lock with its pin.
+    pub fn pins(&self) -> impl Iterator<Item = (PinId, &Lock)> {
+        self.locks.iter().map(|(number, lock)| (PinId(PINS_FROM + number), lock))
+    }
+
+    /// The lock of a name.
+    pub fn get(&self, id: &str) -> Option<&Lock> {
+        self.locks.iter().map(|(_, lock)| lock).find(|lock| lock.id == id)
+    }
+
+    /// Adds a lock, or replaces the one of the same name.
+    ///
+    /// # Errors
+    /// Says which limit it is over; nothing has changed then.
+    pub fn add(&mut self, lock: Lock) -> Result<(), String> {
+        if lock.id.is_empty() || lock.id.len() > ID_MAX {
+            return Err(format!("a lock's id must have 1 to {ID_MAX} bytes"));
+        }
+        if lock.reason.trim().is_empty() || lock.reason.len() > REASON_MAX {
+            return Err(format!("reason must say why, in 1 to {REASON_MAX} bytes"));
+        }
+        if self.get(&lock.id).is_none() && self.locks.len() >= LOCKS_MAX {
+            return Err(format!("there are {LOCKS_MAX} locks already: release one first"));
+        }
+        let before = self.locks.clone();
+        self.put(lock);
+        let len = self.encode().len();
+        if len > ENTRY_MAX {
+            self.locks = before;
+            return Err(format!("the list of locks would have {len} bytes, and {ENTRY_MAX} is the most: release one first"));
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, lock: Lock) {
+        match self.locks.iter_mut().find(|(_, other)| other.id == lock.id) {
+            Some((_, other)) => *other = lock,
+            None => {
+                self.made += 1;
+                self.locks.push((self.made, lock));
+            }
+        }
+    }
+
+    /// Lets a lock go; gives its pin.
+    pub fn remove(&mut self, id: &str) -> Option<(PinId, Lock)> {
+        let at = self.locks.iter().position(|(_, lock)| lock.id == id)?;
+        let (number, lock) = self.locks.remove(at);
+        Some((PinId(PINS_FROM + number), lock))
+    }
+}
+
+/// The records with footage between two moments, from the key frame before the first; `None` when there is none.
+///
+/// # Errors
+/// When the card refuses to read.
+pub fn records(disk: &dyn Disk, index: &Index, newest: u64, from: Wall, to: Wall) -> Result<Option<(u64, u64)>, DiskFault> {
+    let (mut found, mut after) = (None::<(u64, u64)>, 0);
+    loop {
+        let span = locate(disk, index, newest, &SpanQuery::Wall { from, to, after })?;
+        let Some((first, last, more)) =
+            span.and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq, span.more)))
+        else {
+            return Ok(found);
+        };
+        found = Some(found.map_or((first, last), |(lowest, highest)| (lowest.min(first), highest.max(last))));
+        if !more {
+            return Ok(found);
+        }
+        after = last;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(id: &str, reason: &str) -> Lock {
+        Lock { id: id.into(), from: Wall(1), to: Wall(2), first: 3, last: u64::MAX, reason: reason.into() }
+    }
+
+    #[test]
+    fn locks_survive_the_journal_and_are_let_go_by_name() {
+        let mut locks = Locks::default();
+        locks.add(lock("a", "case 12/2026")).unwrap();
+        locks.add(lock("b", "accident")).unwrap();
+        let mut again = Locks::decode(&locks.encode()).unwrap();
+        assert_eq!(again.list(), locks.list());
+        let (pin, gone) = again.remove("a").unwrap();
+        assert_eq!((gone.id.as_str(), again.list().len()), ("a", 1));
+        assert!(again.pins().all(|(other, _)| other != pin));
+        assert!(again.remove("a").is_none());
+    }
+
+    #[test]
+    fn a_lock_without_a_reason_or_over_the_limits_changes_nothing() {
+        let mut locks = Locks::default();
+        assert!(locks.add(lock("a", " ")).unwrap_err().contains("reason"));
+        assert!(locks.add(lock(&"x".repeat(37), "y")).unwrap_err().contains("id"));
+        for i in 0..LOCKS_MAX {
+            locks.add(lock(&format!("{i}"), "y")).unwrap();
+        }
+        assert!(locks.add(lock("one more", "y")).unwrap_err().contains("release one"));
+        assert!(locks.add(lock("3", "another reason")).is_ok(), "the same name replaces");
+        assert_eq!(locks.list().len(), LOCKS_MAX);
+    }
+
+    #[test]
+    fn the_longest_locks_fit_their_slot_or_are_refused() {
+        let mut locks = Locks::default();
+        let long = |i: usize| Lock {
+            from: Wall(i64::MIN),
+            to: Wall(i64::MIN),
+            first: u64::MAX,
+            ..lock(&format!("{i:036}"), &"\"".repeat(80))
+        };
+        let taken = (0..LOCKS_MAX).filter(|i| locks.add(long(*i)).is_ok()).count();
+        assert!(taken >= 8 && locks.encode().len() <= ENTRY_MAX, "{taken}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Opening the ring: what must be true before anything is recorded, and what the last start left.
+//!
+//! What belongs here: from files to a working [`Engine`]. What does not: what is found in a segment ([`super::recovery`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::card::Card;
+use super::disk::{Disk, DiskFault, FileId};
+use super::engine::{Engine, OpenHole};
+use super::fragment::Gathering;
+use super::journal::{self, Journal, Kept};
+use super::locks::Locks;
+use super::recovery::{Recovery, dates_of, recover};
+use super::ring::{Geometry, Ring, SEGMENTS_MIN};
+use super::stills::{self, Stills};
+use super::{Cell, GapReason, PinClass, Recovered, StorageNews};
+use crate::settings::StorageSettings;
+use crate::units::{Stamp, Ticket};
+
+/// Why the ring cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageFault {
+    /// The card refuses.
+    #[error(transparent)]
+    Disk(#[from] DiskFault),
+    /// There is no room for it.
+    #[error("the ring needs {wanted} bytes more and the file system has {available}: lower storage.budget or free some space")]
+    NoRoom {
+        /// Bytes still to be allocated.
+        wanted: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+}
+
+/// The geometry of the snapshot slots for some settings.
+pub fn still_geometry(settings: &StorageSettings) -> stills::Geometry {
+    stills::Geometry { slots: settings.still_slots, bytes: u64::from(settings.still_bytes) }
+}
+
+impl Engine {
+    /// Opens or makes everything in `disk` and recovers what a power cut left. The first news is [`StorageNews::Started`].
+    ///
+    /// # Errors
+    /// Only when recording is impossible; damage is never an error.
+    pub fn open(disk: Arc<dyn Disk>, settings: &StorageSettings, now: Stamp) -> Result<(Engine, Vec<StorageNews>), StorageFault> {
+        let card = Arc::new(Card::new(disk));
+        let disk: Arc<dyn Disk> = card.clone();
+        let files = disk.files()?;
+        check_room(disk.as_ref(), settings, &files)?;
+        let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
+        let boot = journal.begin()?;
+        let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
+        let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &live)?;
+        let segments = segments(&files);
+        let mut found = recover(disk.as_ref(), segments.iter().map(|(file, len)| (*file, *len)), dates_of(&kept.cells));
+        let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
+        let ring = Ring::new(disk, &mut found, boot, geometry, segments);
+        let reason = if kept.clean { GapReason::Stopped } else { GapReason::PowerCut };
+        let open_hole = found.end.map(|(_, from)| OpenHole { from, reason, bytes: 0 });
+        let mut engine = Engine {
+            card,
+            ring,
+            journal,
+            stills,
+            locks: Locks::default(),
+            boot,
+            begun: now.mono,
+            endurance: settings.endurance,
+            gathering: Gathering::default(),
+            anchor: None,
+            early: Vec::new(),
+            need_key: true,
+            media_end: found.media,
+            open_hole,
+            holes: found.gaps.clone(),
+            until: Stamp::default(),
+            waiting: Vec::new(),
+            recent: VecDeque::new(),
+            next_counts: now.mono,
+            refused_since: None,
+            refusals: 0,
+            told_worn: false,
+        };
+        let lock_trouble = engine.take_over_locks(&kept);
+        let mut news = engine.tell_start(found, kept);
+        news.extend(lock_trouble);
+        Ok((engine, news))
+    }
+
+    /// Pins what is locked; trouble when the list cannot be read.
+    fn take_over_locks(&mut self, kept: &Kept) -> Option<StorageNews> {
+        let bytes = kept.cells.iter().find(|(cell, _)| *cell == Cell::Locks).map(|(_, bytes)| bytes)?;
+        match Locks::decode(bytes) {
+            Ok(locks) => self.locks = locks,
+            Err(detail) => return Some(StorageNews::Trouble { detail, lost: true }),
+        }
+        for (pin, lock) in self.locks.pins() {
+            self.ring.pins.set(pin, PinClass::Lock, lock.first, lock.last);
+        }
+        None
+    }
+
+    fn tell_start(&mut self, found: Recovery, kept: Kept) -> Vec<StorageNews> {
+        let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
+        let recovered = Recovered {
+            boot: self.boot,
+            last_seq: self.ring.newest(),
+            extent,
+            entries: kept.entries,
+            newest: kept.newest,
+            cells: kept.cells,
+            gaps: found.gaps,
+            repairs: found.repairs,
+            damaged_slots: kept.damaged,
+            locks: self.locks.list(),
+            clean: kept.clean,
+            took: 0,
+        };
+        let troubles = found.troubles.into_iter().map(|detail| StorageNews::Trouble { detail, lost: true });
+        std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect()
+    }
+}
+
+/// The segment files and their lengths.
+fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
+    let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
+    files.iter().filter_map(number).collect()
+}
+
+/// Refuses to start where the ring can never reach its size, unless it already has enough to work with.
+fn check_room(disk: &dyn Disk, settings: &StorageSettings, files: &BTreeMap<FileId, u64>) -> Result<(), StorageFault> {
+    let made = segments(files);
+    let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
+    let whole = settings.budget - settings.budget % settings.segment;
+    let wanted = whole.saturating_sub(made.values().sum())
+        + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
+        + side(FileId::Stills, u64::from(settings.still_slots) * u64::from(settings.still_bytes));
+    let available = disk.available();
+    match made.len() >= SEGMENTS_MIN || wanted <= available {
+        true => Ok(()),
+        false => Err(StorageFault::NoRoom { wanted, available }),
+    }
+}
