@@ -192,7 +192,7 @@ fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
     bench.record(30);
     let lock = bench.lock("case-7", 10, 14).unwrap();
     bench.record(400);
-    assert_eq!(bench.restart(small()).locks, [lock.clone()]);
+    assert_eq!(bench.restart(small()).locks, std::slice::from_ref(&lock));
     bench.record(400);
     assert_eq!(bench.find(10, 14), (lock.first..=lock.last).collect::<Vec<_>>());
     bench.order(StorageOrder::Unlock { id: "case-7".into() });
