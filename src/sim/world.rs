@@ -15,6 +15,8 @@ use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, Trac
 use crate::clip::worker::{Hashed, digest};
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::{Settings, raw};
+use crate::storage::check;
+use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
 use crate::storage::locate::locate;
 use crate::storage::recovery::heads;
@@ -445,6 +447,9 @@ impl World {
     fn check(mut self) -> Result<Summary, String> {
         self.check_footage();
         self.check_chain();
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let problems = check::check(&disk, |_, _| {}).map_err(|fault| fault.to_string())?.problems;
+        self.wrongs.extend(problems.iter().map(|problem| format!("{} offset {}: {}", problem.file, problem.offset, problem.what)));
         let mut wrongs = std::mem::take(&mut self.wrongs);
         wrongs.append(&mut self.office.wrongs);
         let events: Vec<_> = self.office.events.values().map(|(event, _)| event).collect();

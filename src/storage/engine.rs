@@ -37,6 +37,8 @@ const COUNTS_EVERY: u64 = 30_000_000;
 const CARD_PATIENCE: u64 = 5_000_000;
 /// Times in a row the journal may be refused until it goes on in memory; the agent offers an entry again every five seconds.
 const REFUSALS_MAX: u32 = 3;
+/// Microseconds between two fragments that are a hole: half a second is 12 pictures.
+const HOLE_MIN: u64 = 500_000;
 /// Longest hole in the media clock between two starts, microseconds (30 days): a wrong clock must not stretch it further.
 const HOLE_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
@@ -70,6 +72,8 @@ pub struct Engine {
     /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
     pub(super) open_hole: Option<OpenHole>,
     pub(super) holes: Vec<Gap>,
+    /// End of the last hole that was named in this start.
+    pub(super) named_until: Mono,
     /// End of what is durable.
     pub(super) until: Stamp,
     pub(super) waiting: Vec<Waiting>,
@@ -302,9 +306,18 @@ impl Engine {
         if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take() {
             self.add_hole(Gap { from, to: fragment.start, reason, bytes });
         }
+        self.name_silence(fragment.start);
         self.write_holes(fragment.media, tracks, out);
         let written = self.ring.append(&draft_of(fragment), tracks, out);
         written.or_else(|fault| self.refused(fault, fragment, tracks, out))
+    }
+
+    /// A camera that stalled for less than it takes to be called down left a hole all the same.
+    fn name_silence(&mut self, begin: Stamp) {
+        let end = self.until.mono.max(self.named_until);
+        if self.until != Stamp::default() && begin.mono.since(end) > HOLE_MIN {
+            self.add_hole(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
+        }
     }
 
     /// A fragment that no file took is tried once more in memory, when the card has refused everything for long enough.
@@ -356,6 +369,7 @@ impl Engine {
 
     /// A hole that goes on where the last one ended makes it longer.
     fn add_hole(&mut self, gap: Gap) {
+        self.named_until = self.named_until.max(gap.to.mono);
         let full = self.holes.len() >= HOLES_MAX;
         let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
         match self.holes.last_mut() {

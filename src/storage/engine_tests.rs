@@ -139,18 +139,49 @@ impl Bench {
         self.news.iter().rev().find_map(|news| if let StorageNews::Durable { seq, .. } = news { Some(*seq) } else { None })
     }
 
-    /// Nothing is damaged, and every number follows.
+    /// Nothing is damaged, every number follows, no hole is without a name.
     fn is_whole(&self) {
-        let (index, troubles) = super::recovery::heads(&self.disk).unwrap();
-        assert!(troubles.is_empty(), "{troubles:?}");
-        let mut next = None;
-        for segment in index.live() {
-            let walked = super::walk::walk(&self.disk, segment, super::walk::Depth::Content).unwrap();
-            assert!(walked.found.iter().all(|found| matches!(found, super::walk::Found::Record(..))));
-            assert!(next.is_none_or(|next| next == segment.head.first_seq), "{next:?} then {}", segment.head.first_seq);
-            next = Some(walked.next_seq);
-        }
+        let disk: Arc<dyn super::disk::Disk> = Arc::new(self.disk.clone());
+        let checked = super::check::check(&disk, |_, _| {}).unwrap();
+        assert_eq!(checked.problems, []);
     }
+}
+
+#[test]
+fn a_stall_too_short_to_be_called_one_is_a_named_hole_all_the_same() {
+    let mut bench = Bench::new(small());
+    bench.record(4);
+    bench.wait(3_000_000);
+    bench.frames += 30;
+    bench.picture(false, 500);
+    bench.record(2);
+    assert_eq!(bench.holes(), [(GapReason::CameraDown, 41, 71)]);
+    bench.is_whole();
+}
+
+#[test]
+fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
+    use super::disk::{Disk as _, FileId};
+    let mut bench = Bench::new(small());
+    bench.order(StorageOrder::Enqueue { ticket: Ticket(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
+    bench.record(100);
+    bench.is_whole();
+    let segment = bench.engine.ring.index().live()[1].clone();
+    let (file, offset) = (FileId::Segment(segment.head.segment), segment.head_len);
+    let flip = |file: FileId, at: u64| {
+        let byte = bench.disk.read(file, at, 1).unwrap()[0];
+        bench.disk.write(file, at, &[byte ^ 1]).unwrap();
+        bench.disk.sync(file).unwrap();
+    };
+    flip(file, offset + 3000);
+    flip(FileId::Stills, BLOCK + 5);
+    let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
+    let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
+    let told: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
+    assert_eq!(told, [(file.name().as_str(), offset), ("stills.taimat", 0)], "{problems:?}");
+    flip(file, 700);
+    let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")), "{problems:?}");
 }
 
 #[test]

@@ -181,7 +181,9 @@ impl Journal {
         for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
             let newer = [Slot::decode(a), Slot::decode(b)].into_iter().flatten().max_by_key(|slot| slot.generation);
             let Some(slot) = newer else {
-                kept.damaged += u32::from(a.iter().chain(b).any(|byte| *byte != 0));
+                // The very first write of a slot may have been cut: then its other copy was never written.
+                let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
+                kept.damaged += u32::from(written(a) && written(b));
                 continue;
             };
             self.generation = self.generation.max(slot.generation);

@@ -3,7 +3,7 @@
 //! * [`document`]: the on-disk format, byte by byte; the other files implement it.
 //! * [`mod@format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage.
-//! * [`recovery`]: the decision table for what is found after a power cut.
+//! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
 //! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
@@ -17,6 +17,7 @@
 pub mod answers;
 pub mod boxes;
 pub mod card;
+pub mod check;
 pub mod dates;
 pub mod disk;
 pub mod document;

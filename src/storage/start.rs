@@ -16,7 +16,7 @@ use super::ring::{Geometry, Ring, SEGMENTS_MIN};
 use super::stills::{self, Stills};
 use super::{Cell, GapReason, PinClass, Recovered, StorageNews};
 use crate::settings::StorageSettings;
-use crate::units::{Stamp, Ticket};
+use crate::units::{Mono, Stamp, Ticket};
 
 /// Why the ring cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,7 @@ impl Engine {
             media_end: found.media,
             open_hole,
             holes: found.gaps.clone(),
+            named_until: Mono(0),
             until: Stamp::default(),
             waiting: Vec::new(),
             recent: VecDeque::new(),

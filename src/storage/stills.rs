@@ -100,6 +100,23 @@ impl Stills {
     }
 }
 
+/// Offsets of snapshots that `live` entries wait for and that are damaged, in a file of `len` bytes whatever its geometry.
+///
+/// # Errors
+/// When the card refuses.
+pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, DiskFault> {
+    let mut found = Vec::new();
+    for at in (0..len).step_by(BLOCK as usize) {
+        let header = parse(&disk.read(FileId::Stills, at, 24)?);
+        let Some((_, size, crc)) = header.filter(|(ticket, ..)| live.contains(ticket)) else {
+            continue;
+        };
+        let whole = at + BLOCK + size as u64 <= len && crc32c::crc32c(&disk.read(FileId::Stills, at + BLOCK, size)?) == crc;
+        found.extend((!whole).then_some(at));
+    }
+    Ok(found)
+}
+
 /// Reads the snapshot of a ticket.
 ///
 /// # Errors

@@ -1,0 +1,224 @@
+//! Reading a ring as the next owner of the card would: every invariant of [`super::document`], every checksum, every hole.
+//!
+//! What belongs here: what is wrong, by file and offset. What does not: putting it right ([`super::recovery`]).
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::boxes::move_times;
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::{RECORD_BOX, Record, box_at};
+use super::index::{Index, Segment};
+use super::journal::Journal;
+use super::locks::Locks;
+use super::recovery::heads;
+use super::walk::{Depth, End, Found, walk};
+use super::{Cell, stills};
+use crate::units::{Digest, Mono, Ticket};
+
+/// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
+const SILENT_MAX: u64 = 1_000_000;
+
+/// Something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// File name.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// What a ring is like.
+#[derive(Debug, Default, Serialize)]
+pub struct Checked {
+    /// Segment files that hold footage.
+    pub segments: u64,
+    /// Segment files that hold none.
+    pub blank: u64,
+    /// Bytes of all segment files.
+    pub bytes: u64,
+    /// Records, gap records among them.
+    pub records: u64,
+    /// Sample bytes.
+    pub payload: u64,
+    /// First and last record.
+    pub numbers: Option<(u64, u64)>,
+    /// Holes that are named.
+    pub holes: u64,
+    /// Stretches of records between others that were evicted because only their neighbours were wanted.
+    pub evicted: u64,
+    /// Entries in the journal that wait for the office.
+    pub entries: u64,
+    /// Evidence locks.
+    pub locks: u64,
+    /// A write at the very end was cut: the next start puts it right.
+    pub torn: Option<Problem>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// What was seen of the records so far.
+#[derive(Default)]
+struct Before {
+    next_seq: u64,
+    chain: Digest,
+    /// Start and end of the footage or hole before, on the monotonic clock of its start.
+    end: Option<(u32, Mono)>,
+    /// End of what the decode times have reached.
+    media: u64,
+}
+
+/// Checks everything; `progress` hears (segments done, of all).
+///
+/// # Errors
+/// When the directory cannot be read at all.
+pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<Checked, DiskFault> {
+    let (index, troubles) = heads(disk.as_ref())?;
+    let mut checked = Checked { segments: index.live().len() as u64, blank: index.blank().len() as u64, ..Checked::default() };
+    for trouble in troubles {
+        let (file, what) = trouble.split_once(": ").unwrap_or(("ring", &trouble));
+        checked.problems.push(Problem { file: file.into(), offset: 0, what: what.into() });
+    }
+    let mut before = None;
+    for (at, segment) in index.live().iter().enumerate() {
+        checked.bytes += segment.head.size;
+        check_segment(disk.as_ref(), &index, at, &mut before, &mut checked);
+        progress(at + 1, index.live().len());
+    }
+    let first = index.live().first().map(|segment| segment.head.first_seq);
+    checked.numbers = first.zip(before.map(|before| before.next_seq - 1));
+    check_sides(disk, &index, &mut checked)?;
+    Ok(checked)
+}
+
+fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<Before>, checked: &mut Checked) {
+    let segment = &index.live()[at];
+    let file = FileId::Segment(segment.head.segment);
+    let name = file.name();
+    let mut wrong = |offset: u64, what: String| checked.problems.push(Problem { file: name.clone(), offset, what });
+    let newest = at + 1 == index.live().len();
+    let mut now = before.take().unwrap_or_else(|| Before {
+        next_seq: segment.head.first_seq,
+        chain: segment.head.previous,
+        ..Before::default()
+    });
+    if now.next_seq < segment.head.first_seq {
+        // Pinned footage outlives its neighbours: what lay between was evicted in its turn.
+        checked.evicted += 1;
+        now.end = None;
+    } else if now.next_seq > segment.head.first_seq {
+        wrong(0, format!("begins with record {}, and the file before ends before {}", segment.head.first_seq, now.next_seq));
+    } else if now.chain != segment.head.previous {
+        wrong(0, format!("record {} does not follow from the one before: the chain is broken", segment.head.first_seq));
+    }
+    let walked = match walk(disk, segment, Depth::Content) {
+        Ok(walked) => walked,
+        Err(fault) => {
+            wrong(fault.offset, fault.reason);
+            return;
+        }
+    };
+    // A file given up after a failed flush may hold a record that was written again elsewhere.
+    let last = index.last_seq(at, u64::MAX);
+    for found in &walked.found {
+        match found {
+            Found::Record(offset, record) if record.seq <= last => {
+                checked.records += 1;
+                checked.payload += u64::from(record.payload);
+                checked.holes += u64::from(record.gap.is_some());
+                if let Some(what) = now.judge(record).or_else(|| content(disk, segment, *offset, record)) {
+                    wrong(*offset, what);
+                }
+                (now.next_seq, now.chain) = (record.seq + 1, record.link());
+            }
+            Found::Record(..) => {}
+            Found::Damaged { offset, first, last } => wrong(*offset, format!("records {first} to {last} are damaged")),
+        }
+    }
+    if walked.end == End::Torn {
+        match newest {
+            true => {
+                let what = "the last write was cut: the next start puts this right".into();
+                checked.torn = Some(Problem { file: name, offset: walked.at, what });
+            }
+            false => wrong(walked.at, "neither a record nor free space".into()),
+        }
+    }
+    *before = Some(now);
+}
+
+impl Before {
+    /// What is wrong with a record's place in time, and moves on behind it.
+    fn judge(&mut self, record: &Record) -> Option<String> {
+        let (boot, begin) = (record.boot.0, record.start.mono);
+        let silent = match self.end {
+            _ if record.gap.is_some() => None,
+            Some((before, end)) if before == boot => {
+                let missing = begin.since(end);
+                (missing > SILENT_MAX).then(|| format!("{} ms are missing before record {} and no record says why", missing / 1000, record.seq))
+            }
+            Some(_) => Some(format!("record {} begins another start and no record says what is missing before", record.seq)),
+            None => None,
+        };
+        let end = record.gap.map_or(begin.plus_micros(record.duration), |(to, ..)| to.mono);
+        // A hole may be told late, about a time before the footage that is there already.
+        let reached = self.end.filter(|(before, _)| *before == boot).map_or(end, |(_, reached)| reached.max(end));
+        self.end = Some((boot, reached));
+        let back = record.gap.is_none() && record.media < self.media;
+        if record.gap.is_none() {
+            self.media = record.media;
+        }
+        silent.or_else(|| back.then(|| format!("record {} lies before the one in front of it on the media clock", record.seq)))
+    }
+}
+
+/// What is wrong with the content of a record whose checksum is right.
+fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &Record) -> Option<String> {
+    let bytes = disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).ok()?;
+    let mut content = bytes[RECORD_BOX..].to_vec();
+    if record.gap.is_none() {
+        let moof = box_at(&content, 0).filter(|(name, _)| name == b"moof").map(|(_, len)| len);
+        let mdat = moof.and_then(|at| box_at(&content, at)).filter(|(name, _)| name == b"mdat").map(|(_, len)| len);
+        if moof.zip(mdat).is_none_or(|(moof, mdat)| moof + mdat != content.len()) {
+            return Some(format!("record {} holds something else than one moof and its mdat", record.seq));
+        }
+    }
+    let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
+    move_times(&mut content, &scales, segment.head.media, record.media);
+    (Digest::of(&content) != record.content).then(|| format!("record {} is not what its content digest says", record.seq))
+}
+
+/// Journal, locks and snapshots.
+fn check_sides(disk: &Arc<dyn Disk>, index: &Index, checked: &mut Checked) -> Result<(), DiskFault> {
+    let files = disk.files()?;
+    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
+    let Some(len) = files.get(&FileId::Journal) else {
+        wrong(FileId::Journal, "is missing".into());
+        return Ok(());
+    };
+    let kept = Journal::look(disk.clone(), *len)?;
+    checked.entries = kept.entries.len() as u64;
+    if kept.damaged > 0 {
+        wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
+    }
+    let oldest = index.live().first().map_or(u64::MAX, |segment| segment.head.first_seq);
+    match kept.cells.iter().find(|(cell, _)| *cell == Cell::Locks).map(|(_, bytes)| Locks::decode(bytes)) {
+        Some(Ok(locks)) => {
+            checked.locks = locks.list().len() as u64;
+            for lock in locks.list().iter().filter(|lock| lock.first < oldest) {
+                wrong(FileId::Journal, format!("lock {:?} means record {}, which is no longer there", lock.id, lock.first));
+            }
+        }
+        Some(Err(reason)) => wrong(FileId::Journal, reason),
+        None => {}
+    }
+    if let Some(len) = files.get(&FileId::Stills) {
+        let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
+        let damaged = stills::damaged(disk.as_ref(), *len, &live)?;
+        damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
+    }
+    Ok(())
+}
