@@ -17,6 +17,7 @@ pub mod run;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod verify;
+mod zone;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Ask a camera what it sends, and show it.
     Probe(probe::Args),
-    /// Look into the ring on a card: list, check, export.
+    /// Look into the ring on a card: list, check, export, lock.
     Ring(ring::Args),
     /// Run the motion detector on video files.
     EvalMotion(eval_motion::Args),

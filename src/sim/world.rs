@@ -449,7 +449,8 @@ impl World {
         self.check_chain();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let problems = check::check(&disk, |_, _| {}).map_err(|fault| fault.to_string())?.problems;
-        self.wrongs.extend(problems.iter().map(|problem| format!("{} offset {}: {}", problem.file, problem.offset, problem.what)));
+        self.wrongs
+            .extend(problems.iter().map(|problem| format!("{} offset {}: {}", problem.file, problem.offset, problem.what)));
         let mut wrongs = std::mem::take(&mut self.wrongs);
         wrongs.append(&mut self.office.wrongs);
         let events: Vec<_> = self.office.events.values().map(|(event, _)| event).collect();

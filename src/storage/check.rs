@@ -158,7 +158,8 @@ impl Before {
             _ if record.gap.is_some() => None,
             Some((before, end)) if before == boot => {
                 let missing = begin.since(end);
-                (missing > SILENT_MAX).then(|| format!("{} ms are missing before record {} and no record says why", missing / 1000, record.seq))
+                (missing > SILENT_MAX)
+                    .then(|| format!("{} ms are missing before record {} and no record says why", missing / 1000, record.seq))
             }
             Some(_) => Some(format!("record {} begins another start and no record says what is missing before", record.seq)),
             None => None,

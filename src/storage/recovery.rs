@@ -21,6 +21,7 @@ use super::disk::{Disk, DiskFault, FileId};
 use super::format::{HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
 use super::index::{Index, Segment};
 use super::journal::Journal;
+use super::locks::{Lock, Locks};
 use super::walk::{Depth, End, Found, Walk, walk};
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::units::{Boot, Digest, Stamp};
@@ -111,6 +112,19 @@ pub fn heads(disk: &dyn Disk) -> Result<(Index, Vec<String>), DiskFault> {
 pub fn dates_of(cells: &[(super::Cell, Vec<u8>)]) -> Dates {
     let cell = cells.iter().find(|(cell, _)| *cell == super::Cell::Clock);
     cell.map(|(_, bytes)| Dates::decode(bytes)).unwrap_or_default()
+}
+
+/// The evidence locks of a ring that somebody else may be writing.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn locks_of(disk: &Arc<dyn Disk>) -> Result<Vec<Lock>, DiskFault> {
+    let Some(len) = disk.files()?.get(&FileId::Journal).copied() else {
+        return Ok(Vec::new());
+    };
+    let kept = Journal::look(disk.clone(), len)?;
+    let cell = kept.cells.iter().find(|(cell, _)| *cell == super::Cell::Locks);
+    Ok(cell.and_then(|(_, bytes)| Locks::decode(bytes).ok()).unwrap_or_default().list())
 }
 
 /// The segment in a file; `None` for one that was never used.

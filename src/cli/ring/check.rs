@@ -1,0 +1,66 @@
+//! ⇄ `taimat ring check`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Dir, Progress};
+use crate::storage::check::{Problem, check};
+use crate::storage::dates::Dates;
+use crate::storage::disk::{Disk, FileId, RealDisk};
+use crate::storage::recovery::recover;
+
+/// Arguments of `taimat ring check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    dir: Dir,
+    /// First do what the next start of an agent would: put the `free` header back over a cut write. Nothing else is changed.
+    #[arg(long)]
+    repair: bool,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let disk: Arc<dyn Disk> = match args.repair {
+        // Opened for recording: refused while an agent runs.
+        true => Arc::new(RealDisk::open(&args.dir.dir, false)?),
+        false => Arc::new(RealDisk::look(&args.dir.dir)?),
+    };
+    let mut repairs = Vec::new();
+    if args.repair {
+        let files = disk.files()?;
+        let segments = files.iter().filter_map(|(file, len)| if let FileId::Segment(n) = file { Some((*n, *len)) } else { None });
+        repairs = recover(disk.as_ref(), segments, Dates::default()).repairs;
+    }
+    let mut progress = Progress::new("checking");
+    let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
+    let told: Vec<_> = repairs
+        .iter()
+        .map(|repair| json!({"file": repair.file, "offset": repair.offset, "what": repair.kind.word(), "bytes": repair.bytes, "ms": repair.micros / 1000}))
+        .collect();
+    if args.json {
+        let mut document = serde_json::to_value(&checked)?;
+        document["repairs"] = json!(told);
+        println!("{document}");
+    } else {
+        told.iter().for_each(|repair| println!("repaired: {repair}"));
+        let show = |Problem { file, offset, what }: &Problem| println!("{file} offset {offset}: {what}");
+        checked.torn.iter().chain(&checked.problems).for_each(show);
+        println!(
+            "{} segments ({} blank), {} records, {:.1} MiB of samples, {} named hole(s), {} entries for the office, {} lock(s): {} problem(s)",
+            checked.segments + checked.blank,
+            checked.blank,
+            checked.records,
+            checked.payload as f64 / 1_048_576.0,
+            checked.holes,
+            checked.entries,
+            checked.locks,
+            checked.problems.len()
+        );
+    }
+    Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

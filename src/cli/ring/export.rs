@@ -1,0 +1,127 @@
+//! ⇄ `taimat ring export`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+
+use super::{Dir, Progress, Range, open};
+use crate::clip::FileSource as _;
+use crate::clip::assemble::Clip;
+use crate::evidence::manifest::{Purpose, about, of_span};
+use crate::storage::locate::locate;
+use crate::storage::stills::Geometry;
+use crate::storage::thread::Reader;
+use crate::storage::{Span, SpanQuery};
+use crate::units::SiteId;
+
+/// Bytes copied at a time.
+const PIECE: u64 = 1 << 20;
+
+/// Arguments of `taimat ring export`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    dir: Dir,
+    #[command(flatten)]
+    range: Range,
+    /// The file to make. What cannot be in one file (the camera's picture format changed, the clock was set back) makes several:
+    /// OUT-2.mp4 and so on.
+    #[arg(short, long, default_value = "export.mp4")]
+    out: PathBuf,
+    /// The site's name to write into the file.
+    #[arg(long, default_value = "export")]
+    site: String,
+    /// Overwrite existing files.
+    #[arg(long)]
+    force: bool,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (from, to) = args.range.moments()?;
+    let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
+    let (disk, index) = open(&args.dir.dir)?;
+    let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
+    let (mut after, mut made) = (0, Vec::new());
+    loop {
+        let Some(span) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? else {
+            break;
+        };
+        let part = made.len() as u32 + 1;
+        let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
+        let clip = Clip::assemble(&span, &about(&manifest), reader.clone());
+        let path = match part {
+            1 => args.out.clone(),
+            _ => args.out.with_file_name(format!("{}-{part}.mp4", args.out.file_stem().unwrap_or_default().to_string_lossy())),
+        };
+        write(&path, &clip, args.force)?;
+        made.push(tell(args, &path, &span, clip.len()));
+        if !span.more {
+            break;
+        }
+        after = span.fragments.last().map_or(u64::MAX, |last| last.seq);
+    }
+    ensure!(!made.is_empty(), "nothing is recorded between these times; see taimat ring list --dir {}", args.dir.dir.display());
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&made)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was made, said at once unless a document is wanted.
+fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
+    let zone = &args.range.zone;
+    let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
+    let end = last.start.at(last.start.mono.plus_micros(last.duration));
+    let gaps: Vec<Value> = span
+        .gaps
+        .iter()
+        .map(|gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": gap.reason.word()}))
+        .collect();
+    if !args.json {
+        println!(
+            "{}: {} to {}, {size} bytes, clock {}",
+            path.display(),
+            zone.show(begin.wall),
+            zone.show(end.wall),
+            begin.quality.word()
+        );
+        for gap in &span.gaps {
+            println!("  missing {} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), gap.reason.word());
+        }
+    }
+    json!({"file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
+}
+
+fn write(path: &Path, clip: &Clip, force: bool) -> anyhow::Result<()> {
+    if path.exists() && !force {
+        bail!("{} exists; --force overwrites it", path.display());
+    }
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    let mut file = file.with_context(|| path.display().to_string())?;
+    let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
+    if copied.is_err() {
+        // Half a file would be taken for the whole range.
+        let _ = std::fs::remove_file(path);
+    }
+    copied
+}
+
+fn copy(clip: &Clip, file: &mut File) -> anyhow::Result<()> {
+    let mut progress = Progress::new("exporting");
+    let mut offset = 0;
+    while offset < clip.len() {
+        let len = PIECE.min(clip.len() - offset);
+        file.write_all(&clip.read(offset, len as u32).map_err(anyhow::Error::msg)?)?;
+        offset += len;
+        progress.at(offset, clip.len());
+    }
+    Ok(file.sync_all()?)
+}

@@ -1,0 +1,116 @@
+//! ⇄ `taimat ring list|check|export|lock`: looks into a ring, beside a running agent or on a card in a laptop. Only `check --repair`
+//! and `lock` write into it, and only while no agent does.
+//!
+//! What belongs here: arguments, opening, progress. What does not: reading records (the storage room).
+
+mod check;
+mod export;
+mod list;
+mod lock;
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::ensure;
+
+use super::zone::Zone;
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::index::Index;
+use crate::storage::recovery::look;
+
+/// Arguments of `taimat ring`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Show what is recorded, how its clock was, the holes, and what is locked as evidence.
+    List(list::Args),
+    /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong.
+    Check(check::Args),
+    /// Copy a range into MP4 files, without re-encoding, sound included; holes are listed.
+    Export(export::Args),
+    /// Lock a range as evidence: it stays until the office lets it go with `office cmd SITE unlock`. Not beside a running agent.
+    Lock(lock::Args),
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// When the directory cannot be read or the file cannot be made.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.what {
+        What::List(args) => list::run(args),
+        What::Check(args) => check::run(args),
+        What::Export(args) => export::run(&args),
+        What::Lock(args) => lock::run(args),
+    }
+}
+
+/// Which times are meant.
+#[derive(Debug, clap::Args)]
+struct Range {
+    /// Begin, RFC 3339, e.g. 2026-11-24T02:05:00 (in --zone when it has no offset); the oldest footage otherwise.
+    #[arg(long)]
+    from: Option<String>,
+    /// End, likewise; the newest footage otherwise.
+    #[arg(long)]
+    to: Option<String>,
+    /// Zone of times without an offset, and of what is shown: UTC, local, or a name such as Asia/Ho_Chi_Minh.
+    #[arg(long, default_value = "UTC")]
+    zone: Zone,
+}
+
+impl Range {
+    /// The moments meant.
+    fn moments(&self) -> anyhow::Result<(crate::units::Wall, crate::units::Wall)> {
+        let time = |name: &str, text: &Option<String>, default: i64| match text {
+            Some(text) => self.zone.read(text).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
+            None => Ok(crate::units::Wall(default)),
+        };
+        let (from, to) = (time("from", &self.from, i64::MIN)?, time("to", &self.to, i64::MAX)?);
+        ensure!(from < to, "--from must lie before --to");
+        Ok((from, to))
+    }
+}
+
+fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index)> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
+    let (index, troubles) = look(&disk)?;
+    troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
+    ensure!(!index.live().is_empty(), "{}: nothing is recorded here", dir.display());
+    Ok((disk, index))
+}
+
+/// Tells on a terminal how far long work is.
+struct Progress {
+    what: &'static str,
+    shown: Option<u64>,
+}
+
+impl Progress {
+    fn new(what: &'static str) -> Progress {
+        Progress { what, shown: std::io::stderr().is_terminal().then_some(u64::MAX) }
+    }
+
+    fn at(&mut self, done: u64, all: u64) {
+        let percent = done * 100 / all.max(1);
+        if self.shown.is_some_and(|shown| shown != percent) {
+            self.shown = Some(percent);
+            eprint!("\r{} {percent} % {}", self.what, if done == all { "\n" } else { "" });
+        }
+    }
+}
+
+/// The directory every one of these needs.
+#[derive(Debug, clap::Args)]
+struct Dir {
+    /// The ring's directory.
+    #[arg(long)]
+    dir: PathBuf,
+}
