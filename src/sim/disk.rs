@@ -44,6 +44,7 @@ struct State {
     others: u64,
     /// The file system was remounted read-only.
     read_only: bool,
+    reads: u64,
 }
 
 /// Size of the card in bytes.
@@ -79,6 +80,11 @@ impl SimDisk {
     /// Others fill the card: only so many bytes are left.
     pub fn leave_only(&self, bytes: u64) {
         self.lock().others = SIZE - bytes;
+    }
+
+    /// How often something was read.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
     }
 
     /// The kernel remounts the file system read-only, or writable again.
@@ -154,10 +160,11 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.off {
             return Err(fault(file, "read", offset, "the power is off"));
         }
+        state.reads += 1;
         let at = offset as usize;
         let bytes = state.files.get(&file).and_then(|bytes| bytes.live.get(at..at + len));
         bytes.map(<[u8]>::to_vec).ok_or_else(|| fault(file, "read", offset, "past the end"))

@@ -17,10 +17,10 @@ const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
 /// A box without a camera: frames are made here.
-struct Bench {
-    disk: SimDisk,
+pub(super) struct Bench {
+    pub(super) disk: SimDisk,
     settings: StorageSettings,
-    engine: Engine,
+    pub(super) engine: Engine,
     now: Stamp,
     run: u32,
     /// Frames of the run so far.
@@ -28,7 +28,7 @@ struct Bench {
     news: Vec<StorageNews>,
 }
 
-fn small() -> StorageSettings {
+pub(super) fn small() -> StorageSettings {
     let segment = 16 * BLOCK;
     StorageSettings {
         segment,
@@ -48,7 +48,7 @@ fn sound() -> Arc<TrackParams> {
 }
 
 impl Bench {
-    fn new(settings: StorageSettings) -> Bench {
+    pub(super) fn new(settings: StorageSettings) -> Bench {
         let now = Stamp { mono: Mono(1_000_000), wall: Wall(NOON), quality: WallQuality::Ntp };
         let disk = SimDisk::new(None);
         let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
@@ -56,7 +56,7 @@ impl Bench {
     }
 
     /// The next start, with other settings if wanted; what the last one said is forgotten.
-    fn restart(&mut self, settings: StorageSettings) -> Recovered {
+    pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
         self.now.mono = Mono(1_000_000);
         self.settings = settings;
         let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// So many seconds of 10 pictures each, a key frame every two seconds.
-    fn record(&mut self, seconds: i64) {
+    pub(super) fn record(&mut self, seconds: i64) {
         for _ in 0..seconds * 10 {
             self.picture(self.frames % 20 == 0, 500);
         }
@@ -140,7 +140,7 @@ impl Bench {
     }
 
     /// Nothing is damaged, every number follows, no hole is without a name.
-    fn is_whole(&self) {
+    pub(super) fn is_whole(&self) {
         let disk: Arc<dyn super::disk::Disk> = Arc::new(self.disk.clone());
         let checked = super::check::check(&disk, |_, _| {}).unwrap();
         assert_eq!(checked.problems, []);

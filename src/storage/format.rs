@@ -207,7 +207,8 @@ impl SegmentHead {
         header.put(b"uuid");
         header.put(&SEGMENT_TYPE);
         header.put(body.bytes());
-        let crc = crc32c::crc32c(header.bytes());
+        // `moov` too: without it no player opens the file.
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&out), header.bytes());
         header.put_u32(crc);
         out.extend(header.finish());
         pad(&mut out);
@@ -224,7 +225,8 @@ impl SegmentHead {
         let (_, len) = box_at(bytes, at).filter(|(name, _)| name == b"uuid")?;
         let header = bytes.get(at..at + len)?;
         let (covered, stored) = header.split_at(len.checked_sub(4)?);
-        if header.get(8..24)? != SEGMENT_TYPE || crc32c::crc32c(covered).to_be_bytes() != stored {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..at]), covered);
+        if header.get(8..24)? != SEGMENT_TYPE || crc.to_be_bytes() != stored {
             return None;
         }
         let mut from = Take(&covered[24..]);

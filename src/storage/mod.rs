@@ -32,6 +32,8 @@ pub mod locate;
 pub mod locks;
 pub mod pins;
 pub mod recovery;
+#[cfg(all(test, feature = "sim"))]
+mod recovery_tests;
 pub mod ring;
 pub mod start;
 pub mod stills;
