@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cameras;
+mod card;
 mod chain;
 mod decode;
 mod outages;

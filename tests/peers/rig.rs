@@ -235,8 +235,8 @@ impl Rig {
         let mut played = 0;
         for entry in std::fs::read_dir(self.at("ring")).unwrap() {
             let path = entry.unwrap().path();
-            let used = std::fs::read(&path).unwrap().iter().take(8).any(|byte| *byte != 0);
-            if path.extension().is_some_and(|extension| extension == "mp4") && used {
+            let segment = path.extension().is_some_and(|extension| extension == "mp4");
+            if segment && std::fs::read(&path).unwrap().iter().take(8).any(|byte| *byte != 0) {
                 let out =
                     Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&path).args(["-f", "null", "-"]).output().unwrap();
                 assert!(out.stderr.is_empty(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
