@@ -124,7 +124,7 @@ fn open(dir: &Path) {
     let Some(StorageNews::Started(found)) = news.first() else { panic!("{news:?}") };
     let troubles = news.iter().filter(|news| matches!(news, StorageNews::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
-    println!("{} {} {} {} {} {troubles}", memory[0], now[0], now[1], found.repaired, found.gaps.len());
+    println!("{} {} {} {} {} {troubles}", memory[0], now[0], now[1], found.repairs.len(), found.gaps.len());
     drop(engine);
 }
 

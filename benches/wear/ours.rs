@@ -11,7 +11,7 @@ use taimat::storage::StorageNews;
 use taimat::storage::disk::RealDisk;
 use taimat::storage::engine::Engine;
 use taimat::storage::format::padded;
-use taimat::storage::recovery::look;
+use taimat::storage::recovery::heads;
 use taimat::storage::walk::{Depth, Found, walk};
 use taimat::units::Stamp;
 
@@ -96,7 +96,7 @@ impl Ours {
     /// Where the bytes beside the payload are, from what lies in the ring.
     pub fn shares(&self) -> Shares {
         let disk = RealDisk::look(&self.dir).unwrap();
-        let (index, _) = look(&disk).unwrap();
+        let (index, _) = heads(&disk).unwrap();
         let (mut payload, mut boxes, mut padding, mut free, mut heads) = (0, 0, 0, 0, 0);
         for segment in index.live() {
             heads += segment.head_len + 4096;
