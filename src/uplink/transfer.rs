@@ -110,9 +110,7 @@ impl Transfer {
     /// A chunk was read and is published now: gives how many of its bytes had been published before; `None` when nobody waits for
     /// it any more.
     pub fn sent(&mut self, now: Mono, offset: u64, len: u64) -> Option<u64> {
-        if self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len).is_none() {
-            return None;
-        }
+        self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len)?;
         self.unconfirmed += len;
         self.answer_by = now.plus_micros(ANSWER_WITHIN);
         let again = self.furthest.min(offset + len).saturating_sub(offset);
