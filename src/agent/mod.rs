@@ -140,7 +140,7 @@ impl Agent {
             jobs: Jobs::default(),
             commands: Commands::default(),
             locks: Vec::new(),
-            gauges: Gauges::default(),
+            gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
             next_health: Mono(0),
             trouble_quiet: (Mono(0), 0),
@@ -287,7 +287,10 @@ impl Agent {
                 self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
             }
             StorageNews::Trouble { detail, lost } => self.trouble(now, &detail, lost),
-            StorageNews::Counts(counts) => self.gauges.storage = counts,
+            StorageNews::Counts(counts) => {
+                self.gauges.oldest = counts.oldest;
+                self.gauges.storage = counts;
+            }
             StorageNews::Stopped => self.storage_stopped(out),
         }
     }
@@ -407,6 +410,7 @@ impl Agent {
                 let pause_ms = pause / 1000;
                 tracing::warn!(stream = role.word(), fault = fault.word(), tries, pause_ms, "camera: {detail}");
             }
+            CameraNews::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
         }
     }
 

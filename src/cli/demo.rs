@@ -13,7 +13,7 @@ use crate::agent::wiring;
 use crate::clock::SystemClock;
 use crate::office::archive::{Archive, EventRow, FileRow, Filter};
 use crate::office::host;
-use crate::settings::{Protocol, raw};
+use crate::settings::{Protocol, load, raw};
 use crate::sim::{broker, camera};
 use crate::units::Digest;
 use crate::uplink::client::Options;
@@ -73,7 +73,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         login,
         out.join("ring")
     );
-    let settings = raw::parse(&text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))?;
+    let settings = raw::parse(&text, &load::read)?;
     let archive = Archive::open(out)?;
     let office = Options {
         client_id: "taimat-office".into(),

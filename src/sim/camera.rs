@@ -46,8 +46,21 @@ pub struct Options {
     pub sub: (usize, usize),
     /// User and password a client must know; none lets everybody in.
     pub login: Option<(String, String)>,
+    /// What it says of its sound on the main stream.
+    pub sound: Sound,
     /// Port on 127.0.0.1; 0 takes any.
     pub port: u16,
+}
+
+/// Sound that a camera offers and nobody can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sound {
+    /// It offers none.
+    None,
+    /// AAC in the low bit rate mode (RFC 3640 3.3.5), which is hardly ever implemented.
+    LowBitRate,
+    /// G.711 that it refuses to set up.
+    Refused,
 }
 
 impl Default for Options {
@@ -60,6 +73,7 @@ impl Default for Options {
             main: (1280, 720),
             sub: (640, 360),
             login: Some(("admin".into(), "taimat".into())),
+            sound: Sound::None,
             port: 0,
         }
     }
@@ -72,6 +86,8 @@ pub struct Faults {
     pub stall: AtomicBool,
     /// Connections are closed and refused.
     pub down: AtomicBool,
+    /// So many damaged packets are sent before the next picture.
+    pub bad_packets: AtomicU32,
     /// Counts requests with a wrong password.
     pub denied: AtomicU32,
 }
@@ -297,6 +313,7 @@ impl Client {
                     }
                     None => reply(StatusCode::ServiceUnavailable).build(Vec::new()),
                 },
+                Method::Setup if path.ends_with("track2") => reply(StatusCode::UnsupportedTransport).build(Vec::new()),
                 Method::Setup => {
                     let units = self.shared.streams[stream].units.subscribe();
                     let (channel, keyed, playing) = (0, false, false);
@@ -348,10 +365,18 @@ impl Client {
 
     fn sdp(&self, stream: usize) -> Option<String> {
         let (sps, pps) = self.shared.streams[stream].sets.read().ok()?.clone()?;
+        let sound = match self.shared.options.sound {
+            Sound::LowBitRate if stream == 0 => {
+                "m=audio 0 RTP/AVP 97\r\na=rtpmap:97 mpeg4-generic/8000/1\r\na=fmtp:97 streamtype=5;profile-level-id=1;\
+                 mode=AAC-lbr;config=1588;sizelength=6;indexlength=2;indexdeltalength=2\r\na=control:track2\r\n"
+            }
+            Sound::Refused if stream == 0 => "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track2\r\n",
+            _ => "",
+        };
         Some(format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=taimat simulated camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
              c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;profile-level-id={};\
-             sprop-parameter-sets={},{}\r\na=control:track1\r\n",
+             sprop-parameter-sets={},{}\r\na=control:track1\r\n{sound}",
             hex(sps.get(1..4)?).to_uppercase(),
             base64(&sps),
             base64(&pps)
@@ -372,6 +397,12 @@ impl Client {
         let mut out = Vec::new();
         if unit.unit.key {
             interleave(&mut out, session.channel + 1, &sender_report(time, session.packets, session.bytes));
+        }
+        for _ in 0..self.shared.faults.bad_packets.swap(0, Ordering::Relaxed) {
+            // The middle of a NAL unit (FU-A, RFC 6184 5.8) that never began.
+            let packet = rtp(session.seq, time, false, &[0x7c, 0x05, 0, 0]);
+            session.seq = session.seq.wrapping_add(1);
+            interleave(&mut out, session.channel, &packet);
         }
         let last = unit.unit.nals.len() - 1;
         for (i, nal) in unit.unit.nals.iter().enumerate() {

@@ -253,6 +253,7 @@ impl Engine {
         counts.written += self.journal.written.0;
         counts.syncs += self.journal.written.1;
         (counts.used, counts.pinned) = self.ring.usage();
+        counts.oldest = self.ring.index().oldest().map(|stamp| stamp.wall);
         (counts.available, counts.slowest_sync) = (self.card.available(), self.card.take_slowest_sync());
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);

@@ -418,3 +418,20 @@ fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
     assert!(found.len() >= 38, "{} of 40 seconds", found.len());
     bench.is_whole();
 }
+
+#[test]
+fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
+    let mut bench = Bench::new(small());
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        bench.record(40);
+        bench.news.drain(..).for_each(|news| {
+            if let StorageNews::Counts(counts) = news {
+                told.push(counts.oldest);
+            }
+        });
+    }
+    let begin = |told: &Option<Wall>| told.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
+    assert!(begin(&told[1]) < 5, "the ring has not come round yet: {told:?}");
+    assert!(begin(told.last().unwrap()) > 60, "footage is named that is long gone: {told:?}");
+}

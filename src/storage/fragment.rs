@@ -75,8 +75,6 @@ pub struct Fragment {
     pub frames: u32,
     /// Sound samples that came too late to have a place.
     pub left_out: u32,
-    /// Packets lost before any of its frames.
-    pub lost: u32,
 }
 
 impl Gathering {
@@ -200,7 +198,6 @@ impl Gathering {
             payload: payload as u32,
             frames: frames.len() as u32,
             left_out: (gathered - frames.len()) as u32,
-            lost: frames.iter().map(|frame| frame.lost).sum(),
         })
     }
 }

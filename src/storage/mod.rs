@@ -453,6 +453,8 @@ pub struct StorageCounts {
     pub used: u64,
     /// Bytes of the ring's budget.
     pub budget: u64,
+    /// When the oldest footage in the ring was taken.
+    pub oldest: Option<Wall>,
     /// Bytes pinned.
     pub pinned: u64,
     /// Longest flush in microseconds since the last report.

@@ -67,7 +67,7 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: 
             }
         }
     }
-    found.oldest = found.index.live().first().map(|segment| found.index.dates.date(segment.head.boot, segment.head.start));
+    found.oldest = found.index.oldest();
     if !found.repairs.is_empty() {
         missing_numbers(disk, &mut found);
     }

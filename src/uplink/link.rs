@@ -61,6 +61,8 @@ struct EventLetter {
     due: Mono,
     /// How long the next receipt may take.
     patience: u64,
+    /// It was published before.
+    sent: bool,
 }
 
 /// The link of one box.
@@ -149,7 +151,7 @@ impl Link {
         match order {
             UplinkOrder::Send { ticket, letter: Letter::Event { id, payload } } => {
                 let digest = Digest::of(&payload);
-                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN });
+                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN, sent: false });
             }
             UplinkOrder::Send { ticket, letter: Letter::File { manifest, source } } => {
                 self.files.insert(ticket, Transfer::new(*manifest, source, self.chunk));
@@ -282,7 +284,10 @@ impl Link {
         };
         match bytes {
             Ok(bytes) => {
-                if self.connected.is_some() && file.sent(now, offset, bytes.len() as u64) {
+                if self.connected.is_some()
+                    && let Some(again) = file.sent(now, offset, bytes.len() as u64)
+                {
+                    self.counts.resent += again;
                     let topic = topics::up(&site, &format!("file/{}/{offset}", file.fid));
                     self.publish(Some(ticket), topic, bytes, false, out);
                 }
@@ -324,6 +329,9 @@ impl Link {
         event.due = now.plus_micros(event.patience);
         event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
         let payload = event.payload.clone();
+        if std::mem::replace(&mut event.sent, true) {
+            self.counts.resent += payload.len() as u64;
+        }
         self.publish(Some(ticket), topics::up(&self.site, "event"), payload, false, out);
     }
 

@@ -196,6 +196,21 @@ fn letters(world: &mut World, events: u64, file_len: usize) {
 }
 
 #[test]
+fn bytes_that_are_published_again_are_counted() {
+    let mut world = World::new(vec![0]);
+    world.connect();
+    letters(&mut world, 3, 20_000);
+    assert_eq!((world.receipted.len(), world.link.counts.resent), (4, 0));
+    // Acknowledged and dropped, every time: the events go out again with the next session, and once more for its archive.
+    let mut world = World::new(vec![200]);
+    world.connect();
+    letters(&mut world, 3, 20_000);
+    world.link.lost("cut".into(), false, &mut Vec::new());
+    world.connect();
+    assert_eq!(world.link.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was asked for yet");
+}
+
+#[test]
 fn a_puback_alone_delivers_nothing() {
     let mut world = World::new(vec![210]);
     world.connect();

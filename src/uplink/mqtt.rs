@@ -14,6 +14,7 @@ use super::client::{self, Ended, Options, Seen, Sender};
 use super::link::{Effect, Link};
 use super::{UplinkNews, UplinkOrder, topics};
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::settings::UplinkSettings;
 use crate::units::{Boot, SiteId, Ticket};
 
@@ -26,6 +27,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(250);
 /// Something in flight and nothing acknowledged for so long: the connection is dead, whatever TCP says.
 const ACK_WITHIN: Duration = Duration::from_secs(45);
+/// How often a long pause shows that the task lives.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// For `going` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -40,11 +43,13 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     orders: mpsc::Receiver<UplinkOrder>,
     news: mpsc::Sender<UplinkNews>,
+    pulse: Pulse,
 ) {
     let link = Link::new(site.clone(), boot.0, settings.chunk);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let mut uplink = Uplink { settings, site, boot, clock, orders, news, link, read, pieces, conns: 0, waiting: VecDeque::new() };
+    let mut uplink =
+        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, conns: 0, waiting: VecDeque::new(), pulse };
     let mut failures = 0_u32;
     loop {
         let ended = uplink.connection().await;
@@ -84,6 +89,7 @@ struct Uplink {
     conns: u64,
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
+    pulse: Pulse,
 }
 
 impl Uplink {
@@ -106,6 +112,7 @@ impl Uplink {
             let seen = {
                 let mut poll = pin!(connection.poll());
                 loop {
+                    self.pulse.beat();
                     let now = self.clock.now();
                     tokio::select! {
                         seen = &mut poll => break seen,
@@ -197,15 +204,18 @@ impl Uplink {
     /// Waits, taking orders meanwhile; false when it was told to close.
     async fn pause(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
-        while let Ok(order) = timeout(until.saturating_duration_since(Instant::now()), self.orders.recv()).await {
+        loop {
+            self.pulse.beat();
+            let left = until.saturating_duration_since(Instant::now());
             let now = self.clock.now().mono;
             let mut out = Vec::new();
-            match order {
-                None | Some(UplinkOrder::Close) => return false,
-                Some(order) => self.link.order(now, order, &mut out),
+            match timeout(left.min(BEAT_EVERY), self.orders.recv()).await {
+                Err(_) if left <= BEAT_EVERY => return true,
+                Err(_) => {}
+                Ok(None | Some(UplinkOrder::Close)) => return false,
+                Ok(Some(order)) => self.link.order(now, order, &mut out),
             }
             self.carry_out(out, None).await;
         }
-        true
     }
 }

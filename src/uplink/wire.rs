@@ -70,8 +70,11 @@ pub struct Health {
     pub boot: u32,
     /// Seconds since this start.
     pub uptime: u64,
-    /// `recording`, `camera_down`.
+    /// The main stream: `recording`, `starting` or what is wrong, e.g. `unreachable` ([`crate::camera::CameraFault::word`]).
     pub camera: String,
+    /// The same of the sub-stream, `playing` when it does; not there when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
     /// Record sequence written / durable / confirmed by the office.
     pub watermarks: Watermarks,
     /// What waits for the office.

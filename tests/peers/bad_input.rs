@@ -56,7 +56,8 @@ fn a_wrong_password_is_named_and_tried_once_by_probe() {
 #[test]
 fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     let camera = small_camera();
-    let rig = Rig::new(&camera.main_url(), None, "segment = \"1 MiB\"\nbudget = \"8 MiB\"");
+    // Main and sub-stream knock at the same door.
+    let rig = Rig::simulated(&camera, 8);
     std::fs::write(rig.at("login"), "admin:not-this-one\n").unwrap();
     let mut agent = rig.agent();
     wait_for("the agent never gave up", 30, || rig.log().contains("locked_out"));
