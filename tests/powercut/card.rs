@@ -71,6 +71,11 @@ impl Card {
         self.pending.iter().map(|(_, bytes)| bytes.len().div_ceil(SECTOR) as u64).sum()
     }
 
+    /// True while the head of a segment is pending: a new file gets its first, or an old one is recycled.
+    pub fn has_pending_head(&self) -> bool {
+        self.pending.iter().any(|(_, bytes)| bytes.get(4..8) == Some(b"ftyp"))
+    }
+
     /// Makes the first `upto` writes durable.
     pub fn settle(&mut self, upto: u64) {
         while self.honest && self.settled < upto {

@@ -99,9 +99,9 @@ impl Drive {
         self.shared.flushing.load(Ordering::SeqCst) > 0
     }
 
-    /// Sectors that a cut may take now.
-    pub fn pending(&self) -> u64 {
-        self.shared.card.lock().unwrap().pending_sectors()
+    /// Asks the card something.
+    pub fn ask<T>(&self, question: impl Fn(&Card) -> T) -> T {
+        question(&self.shared.card.lock().unwrap())
     }
 
     /// What is on the card when the power goes now. The drive goes on as if nothing had happened, without delays, so that the
@@ -212,7 +212,7 @@ impl Filesystem for Served {
         shared.delays.flushes.fetch_add(1, Ordering::Relaxed);
         let (upto, pending) = shared.card.lock().unwrap().writes();
         shared.dawdle(1, FLUSH_WAIT);
-        shared.card.lock().unwrap().settle(upto - pending / 2);
+        shared.card.lock().unwrap().settle(upto - pending.div_ceil(2));
         shared.dawdle(1, FLUSH_WAIT);
         shared.card.lock().unwrap().settle(upto);
         shared.flushing.fetch_sub(1, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! What lies in a ring, segment by segment, and whether it keeps the promises; and whether an ordinary player agrees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,6 +29,8 @@ struct Segment {
 pub struct Survey {
     /// Oldest first.
     segments: Vec<Segment>,
+    /// What the chain says of each record, and so of every byte in it.
+    links: BTreeMap<u64, Digest>,
     /// Numbers of the gap records that name a power cut.
     power_cuts: BTreeSet<u64>,
     /// Segment files without a readable head, e.g. torn while they were recycled.
@@ -58,23 +60,19 @@ impl Survey {
                 ensure!(head.previous == chain, "{name}: the chain does not lead to record {next}");
             }
             let walked = walk(&disk, segment, Depth::Content)?;
-            let mut fragments = 0;
+            let is_newest = at + 1 == index.live().len();
+            ensure!(walked.end == End::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
+            let mut fragments = 0;
             for found in &walked.found {
-                match found {
-                    Found::Record(_, record) => match record.hole() {
-                        Some(gap) if gap.reason == GapReason::PowerCut => drop(survey.power_cuts.insert(record.seq)),
-                        Some(_) => {}
-                        None => fragments += usize::from(record.key || fragments > 0),
-                    },
-                    Found::Damaged { offset, first, last } => bail!("{name} offset {offset}: records {first}-{last} are damaged"),
+                let Found::Record(_, record) = found else { bail!("{name}: {found:?}") };
+                survey.links.insert(record.seq, record.link());
+                match record.hole() {
+                    Some(gap) if gap.reason == GapReason::PowerCut => drop(survey.power_cuts.insert(record.seq)),
+                    Some(_) => {}
+                    None => fragments += usize::from(record.key || fragments > 0),
                 }
             }
-            ensure!(
-                walked.end == End::Free || at + 1 == index.live().len(),
-                "{name} offset {}: torn, and not the newest",
-                walked.at
-            );
             survey.segments.push(Segment { path: dir.join(name), first: head.first_seq, next: walked.next_seq, fragments });
             before = Some((walked.next_seq, walked.chain));
         }
@@ -100,6 +98,18 @@ impl Survey {
             "the ring begins with record {first}, but has only {} of {files} segments",
             self.segments.len()
         );
+        Ok(())
+    }
+
+    /// Every record that was there before and still is has not changed; `known` learns the new ones.
+    ///
+    /// # Errors
+    /// Names the record.
+    pub fn agrees_with(&self, known: &mut BTreeMap<u64, Digest>) -> anyhow::Result<()> {
+        for (number, link) in &self.links {
+            let before = known.insert(*number, *link);
+            ensure!(before.is_none_or(|before| before == *link), "record {number} is not what it was before");
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! The seed decides what is delayed, for how long, about when the power goes and which sectors survive. When the kernel's
 //! threads run is not ours to decide: the same seed gives the same plan, not the same bytes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use taimat::sim::rng::Rng;
+use taimat::units::Digest;
 
 use super::agent::{Agent, configure};
 use super::card::Card;
@@ -20,9 +22,11 @@ use super::survey::{Survey, tools_agree};
 
 /// Bytes of the card: the ring, the agent's journal, ext4's own.
 const CARD: u64 = 64 << 20;
-/// A ring that laps every twenty records.
-const STORAGE: &str = "segment = \"512 KiB\"\nbudget = \"4 MiB\"\nstill_slots = 1";
-const FILES: usize = 8;
+/// A ring of the smallest segments there are: a fragment or two in each, so that every other flush recycles a file.
+const STORAGE: &str = "segment = \"256 KiB\"\nbudget = \"3 MiB\"\nstill_slots = 1";
+const FILES: usize = 12;
+/// How long a moment is waited for.
+const MOMENT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a recovered agent may take to record again.
 const RECORDS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -32,6 +36,8 @@ pub struct Tally {
     pub cuts: u64,
     /// Cuts while a flush was under way.
     in_flush: u64,
+    /// Cuts while the head of a segment was pending.
+    recycling: u64,
     /// Cuts of a ring that had not been recovered since the cut before.
     double: u64,
     acknowledged: u64,
@@ -55,11 +61,12 @@ impl std::fmt::Display for Tally {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cuts ({} within a flush, {} before recovery from the last): {} records acknowledged, 0 lost, newest {} after {:.1} laps; start after a \
+            "{} cuts ({} within a flush, {} while a segment was begun, {} before recovery from the last): {} records acknowledged, 0 lost, newest {} after {:.1} laps; start after a \
              cut {}/{}/{} ms (min/median/max of {}); {} sectors pending, {} kept; {} flushes, {} delays of {} s in all; {} files \
              played, {} torn while recycled",
             self.cuts,
             self.in_flush,
+            self.recycling,
             self.double,
             self.acknowledged,
             self.last,
@@ -87,6 +94,8 @@ pub struct World {
     config: PathBuf,
     /// The highest record ever called durable.
     promised: u64,
+    /// Every record ever seen on the card after a cut or a recovery.
+    known: BTreeMap<u64, Digest>,
     /// The newest whole record before recovery began, while it is not yet recovered.
     wrecked_at: Option<u64>,
     pub tally: Tally,
@@ -104,7 +113,7 @@ impl World {
         }
         let config = configure(dir.path(), main_url, &dir.path().join("mnt/ring"), STORAGE)?;
         let (random, tally) = (Rng::new(seed), Tally::default());
-        let world = World { dir, random, honest, config, promised: 0, wrecked_at: None, tally };
+        let world = World { dir, random, honest, config, promised: 0, known: BTreeMap::new(), wrecked_at: None, tally };
         std::fs::File::create(world.image())?.set_len(CARD)?;
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", "size=4"]).arg(world.image()))?;
         Ok(world)
@@ -156,6 +165,7 @@ impl World {
         // What was read before the cut is a promise; what is read after it is none.
         let promised = agent.promised();
         self.tally.in_flush += u64::from(drive.is_flushing());
+        self.tally.recycling += u64::from(drive.ask(Card::has_pending_head));
         let wreck = drive.cut(&mut self.random);
         self.promised = self.promised.max(promised);
         self.tally.acknowledged += agent.acknowledged();
@@ -169,30 +179,27 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the power goes: at any time, a little after the begin of a flush, or when so many sectors are pending.
+    /// Waits until the power goes: at any time, a little after the begin of a flush, when so many sectors are pending, or when
+    /// a file is about to be recycled.
     fn wait_for_the_moment(&mut self, drive: &Drive) {
         let pause = if self.random.one_in(4) { self.random.below(1000) } else { 1000 + self.random.below(4000) };
+        let (kind, sectors, after) = (self.random.below(4), 1 + self.random.below(300), self.random.below(100));
         std::thread::sleep(Duration::from_millis(pause));
-        match self.random.below(3) {
+        match kind {
             0 => {}
             1 => {
-                wait_until(Duration::from_secs(2), || drive.is_flushing());
-                std::thread::sleep(Duration::from_millis(self.random.below(60)));
+                wait_until(MOMENT_WITHIN, || drive.is_flushing());
+                std::thread::sleep(Duration::from_millis(after));
             }
-            _ => {
-                let sectors = 1 + self.random.below(300);
-                wait_until(Duration::from_secs(2), || drive.pending() >= sectors);
-            }
+            2 => wait_until(MOMENT_WITHIN, || drive.ask(Card::pending_sectors) >= sectors),
+            _ => wait_until(MOMENT_WITHIN, || drive.ask(Card::has_pending_head)),
         }
     }
 
     /// Looks at the wreck as it is; only ext4 has replayed its journal.
     fn inspect(&mut self, all: bool) -> anyhow::Result<()> {
         let _mounted = Mounted::mount(&self.image(), &self.mount_point())?;
-        let survey = Survey::of(&self.ring()).context("before recovery")?;
-        survey.keeps(self.promised, FILES).context("before recovery")?;
-        tools_agree(&self.ring(), &survey).context("before recovery")?;
-        self.play(&survey, all, true).context("before recovery")?;
+        let survey = self.survey(all, true).context("before recovery")?;
         self.tally.unreadable += survey.unreadable;
         self.wrecked_at = Some(survey.last());
         Ok(())
@@ -209,20 +216,23 @@ impl World {
         ensure!(agent.promised() > self.promised, "nothing new was recorded after recovery\n{}", agent.log());
         self.promised = agent.promised();
         self.tally.acknowledged += agent.acknowledged();
-        let survey = Survey::of(&self.ring()).context("after recovery")?;
-        survey.keeps(self.promised, FILES).context("after recovery")?;
+        let survey = self.survey(all, false).context("after recovery")?;
         let before = self.wrecked_at.take().unwrap_or(0);
         ensure!(before == 0 || survey.names_a_cut_after(before), "no gap record behind record {before} names the power cut");
-        tools_agree(&self.ring(), &survey).context("after recovery")?;
-        self.play(&survey, all, false).context("after recovery")?;
         (self.tally.last, self.tally.laps) = (survey.last(), f64::from(survey.lap) / FILES as f64);
         Ok(())
     }
 
-    fn play(&mut self, survey: &Survey, all: bool, torn: bool) -> anyhow::Result<()> {
+    /// The ring keeps every promise and plays; its newest file may be `torn`.
+    fn survey(&mut self, all: bool, torn: bool) -> anyhow::Result<Survey> {
+        let survey = Survey::of(&self.ring())?;
+        survey.keeps(self.promised, FILES)?;
+        survey.agrees_with(&mut self.known)?;
+        tools_agree(&self.ring(), &survey)?;
         let which = if all { (0..survey.segments()).collect() } else { survey.sample(1, |limit| self.random.below(limit)) };
         self.tally.played += which.len();
-        survey.play(&which, torn)
+        survey.play(&which, torn)?;
+        Ok(survey)
     }
 }
 
