@@ -26,7 +26,7 @@
 //! u64 mono µs   i64 wall µs   u8 clock quality   u8 tracks   u16 reserved   u64 segment bytes   u64 media µs
 //! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
 //!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
-//! u32 CRC-32C of everything in the box before it
+//! u32 CRC-32C of everything before it, from the begin of the file
 //! ```
 //!
 //! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v1\0\0`
