@@ -35,7 +35,7 @@ fn survive(cuts: u64) {
     let mut world = World::new(seed, true, &camera.main_url()).unwrap();
     for cut in 1..=cuts {
         if let Err(error) = world.cut(cut == cuts) {
-            panic!("seed {seed}, cut {cut}: {error:#}\n{}", world.tally);
+            panic!("seed {seed}, cut {cut}: {error:#}\nuntil then: {}", world.tally);
         }
     }
     println!("{}", world.tally);
@@ -57,9 +57,11 @@ fn a_card_that_lies_about_flushes_is_found_out() {
     if let Some(reason) = obstacle() {
         return println!("SKIPPED: {reason}");
     }
-    let (camera, seed) = (camera(), seed());
-    let mut world = World::new(seed, false, &camera.main_url()).unwrap();
-    let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
-    let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
-    println!("a card that lies is found out at cut {cut}: {error:#}");
+    let camera = camera();
+    for seed in seed()..seed() + 3 {
+        let mut world = World::new(seed, false, &camera.main_url()).unwrap();
+        let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
+        let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
+        println!("seed {seed}: found out at cut {cut}: {error:#}");
+    }
 }

@@ -41,6 +41,8 @@ pub struct Tally {
     /// Cuts of a ring that had not been recovered since the cut before.
     double: u64,
     acknowledged: u64,
+    /// Promised records that were not there.
+    lost: u64,
     /// The newest record when all was over, and how often every file had been used.
     last: u64,
     laps: f64,
@@ -61,7 +63,7 @@ impl std::fmt::Display for Tally {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cuts ({} within a flush, {} while a segment was begun, {} before recovery from the last): {} records acknowledged, 0 lost, newest {} after {:.1} laps; start after a \
+            "{} cuts ({} within a flush, {} while a segment was begun, {} before recovery from the last): {} records acknowledged, {} lost, newest {} after {:.1} laps; start after a \
              cut {}/{}/{} ms (min/median/max of {}); {} sectors pending, {} kept; {} flushes, {} delays of {} s in all; {} files \
              played, {} torn while recycled",
             self.cuts,
@@ -69,6 +71,7 @@ impl std::fmt::Display for Tally {
             self.recycling,
             self.double,
             self.acknowledged,
+            self.lost,
             self.last,
             self.laps,
             at(0),
@@ -226,6 +229,7 @@ impl World {
     /// The ring keeps every promise and plays; its newest file may be `torn`.
     fn survey(&mut self, all: bool, torn: bool) -> anyhow::Result<Survey> {
         let survey = Survey::of(&self.ring())?;
+        self.tally.lost += self.promised.saturating_sub(survey.last());
         survey.keeps(self.promised, FILES)?;
         survey.agrees_with(&mut self.known)?;
         tools_agree(&self.ring(), &survey)?;
