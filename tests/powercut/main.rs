@@ -57,11 +57,9 @@ fn a_card_that_lies_about_flushes_is_found_out() {
     if let Some(reason) = obstacle() {
         return println!("SKIPPED: {reason}");
     }
-    let camera = camera();
-    for seed in seed()..seed() + 3 {
-        let mut world = World::new(seed, false, &camera.main_url()).unwrap();
-        let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
-        let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
-        println!("seed {seed}: found out at cut {cut}: {error:#}");
-    }
+    let (camera, seed) = (camera(), seed());
+    let mut world = World::new(seed, false, &camera.main_url()).unwrap();
+    let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
+    let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
+    println!("seed {seed}: found out at cut {cut}: {error:#}");
 }
