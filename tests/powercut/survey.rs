@@ -31,8 +31,8 @@ pub struct Survey {
     segments: Vec<Segment>,
     /// What the chain says of each record, and so of every byte in it.
     links: BTreeMap<u64, Digest>,
-    /// Numbers of the gap records that name a power cut.
-    power_cuts: BTreeSet<u64>,
+    /// The gap records: number and reason.
+    holes: BTreeMap<u64, GapReason>,
     /// Segment files without a readable head, e.g. torn while they were recycled.
     pub unreadable: usize,
     /// Segments begun over the life of the ring.
@@ -68,8 +68,7 @@ impl Survey {
                 let Found::Record(_, record) = found else { bail!("{name}: {found:?}") };
                 survey.links.insert(record.seq, record.link());
                 match record.hole() {
-                    Some(gap) if gap.reason == GapReason::PowerCut => drop(survey.power_cuts.insert(record.seq)),
-                    Some(_) => {}
+                    Some(gap) => drop(survey.holes.insert(record.seq, gap.reason)),
                     None => fragments += usize::from(record.key || fragments > 0),
                 }
             }
@@ -113,9 +112,9 @@ impl Survey {
         Ok(())
     }
 
-    /// A gap record behind record `after` names the power cut.
-    pub fn names_a_cut_after(&self, after: u64) -> bool {
-        self.power_cuts.iter().any(|number| *number > after)
+    /// A gap record behind record `after` gives one of these reasons.
+    pub fn explains(&self, after: u64, reasons: &[GapReason]) -> bool {
+        self.holes.range(after + 1..).any(|(_, reason)| reasons.contains(reason))
     }
 
     /// Files for a player: the newest, and `more` others spread by `pick`.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use taimat::sim::rng::Rng;
+use taimat::storage::GapReason;
 use taimat::units::Digest;
 
 use super::agent::{Agent, configure};
@@ -97,6 +98,8 @@ pub struct World {
     config: PathBuf,
     /// The highest record ever called durable.
     promised: u64,
+    /// An agent has told its start since the last ordered stop.
+    begun: bool,
     /// Every record ever seen on the card after a cut or a recovery.
     known: BTreeMap<u64, Digest>,
     /// The newest whole record before recovery began, while it is not yet recovered.
@@ -116,7 +119,8 @@ impl World {
         }
         let config = configure(dir.path(), main_url, &dir.path().join("mnt/ring"), STORAGE)?;
         let (random, tally) = (Rng::new(seed), Tally::default());
-        let world = World { dir, random, honest, config, promised: 0, known: BTreeMap::new(), wrecked_at: None, tally };
+        let world =
+            World { dir, random, honest, config, promised: 0, begun: false, known: BTreeMap::new(), wrecked_at: None, tally };
         std::fs::File::create(world.image())?.set_len(CARD)?;
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", "size=4"]).arg(world.image()))?;
         Ok(world)
@@ -167,6 +171,7 @@ impl World {
         agent.still_runs()?;
         // What was read before the cut is a promise; what is read after it is none.
         let promised = agent.promised();
+        self.begun |= agent.started_after().is_some();
         self.tally.in_flush += u64::from(drive.is_flushing());
         self.tally.recycling += u64::from(drive.ask(Card::has_pending_head));
         let wreck = drive.cut(&mut self.random);
@@ -220,8 +225,11 @@ impl World {
         self.promised = agent.promised();
         self.tally.acknowledged += agent.acknowledged();
         let survey = self.survey(all, false).context("after recovery")?;
+        // An agent that had not told its start when the power went had nothing to interrupt: the hole may be the ordered stop's.
+        let reasons = if self.begun { &[GapReason::PowerCut][..] } else { &[GapReason::PowerCut, GapReason::Stopped] };
         let before = self.wrecked_at.take().unwrap_or(0);
-        ensure!(before == 0 || survey.names_a_cut_after(before), "no gap record behind record {before} names the power cut");
+        ensure!(before == 0 || survey.explains(before, reasons), "no gap record behind record {before} names the power cut");
+        self.begun = false;
         (self.tally.last, self.tally.laps) = (survey.last(), f64::from(survey.lap) / FILES as f64);
         Ok(())
     }
