@@ -8,7 +8,8 @@
 //! 2. A write never touches a block that holds durable data: fragments begin on block boundaries.
 //! 3. A record is counted (`durable`) only after the flush that follows its write.
 //! 4. Record numbers are gap-free over the life of the ring; holes in *time* are gap records.
-//! 5. Every segment file is at every instant a playable fMP4 up to a tear.
+//! 5. Every segment file is at every instant a playable fMP4 up to a tear; the one that is being begun holds nothing, and has no
+//!    head that says otherwise: when a file is recycled, zeros over its old head are flushed before the new one is written.
 //! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
 //!
 //! ## `seg-NNNNN.mp4`: a segment
