@@ -125,6 +125,9 @@ pub(super) mod tests {
     use crate::storage::journal::ENTRY_MAX;
     use crate::units::WallQuality;
 
+    /// A record number no ring reaches: ten a second for 300 years.
+    const RECORD: u64 = 100_000_000_000;
+
     /// The longest state the bounds allow.
     pub fn full_after() -> After {
         let late = Stamp { mono: Mono(u64::MAX >> 12), wall: Wall(i64::MAX >> 10), quality: WallQuality::Camera };
@@ -143,14 +146,17 @@ pub(super) mod tests {
             name: "n".repeat(96),
             purpose: Purpose::Requested,
             media_type: "video/mp4".into(),
-            size: u64::MAX,
+            size: 1 << 40,
             sha256: crate::units::Digest::default(),
             event: "e".repeat(64),
             from: Wall(0).rfc3339(),
             to: Wall(0).rfc3339(),
             clock: WallQuality::Camera,
-            records: (u64::MAX, u64::MAX),
+            records: (RECORD, RECORD),
             gaps: vec![gap; crate::evidence::manifest::GAPS_MAX],
+            missing: vec![(RECORD, RECORD); crate::evidence::manifest::GAPS_MAX],
+            part: u32::MAX,
+            last: false,
         };
         let bytes = Entry { after: full_after(), body: Body::File(Box::new(manifest)) }.encode();
         assert!(bytes.len() <= ENTRY_MAX, "{} bytes", bytes.len());

@@ -38,7 +38,8 @@
 //! ```
 //! A gap record has the clock quality of its end in place of `lead`. `length` counts from the start of the record's box to the end
 //! of its `mdat`, without padding. The chain digest of a record
-//! is [`crate::chain::link`] over its bytes from `version` to the content digest.
+//! is [`crate::chain::link`] over its bytes from `version` to the content digest; the CRC is that of the file the record lies in,
+//! because decode times differ between files.
 //!
 //! ### Time in boxes
 //! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true holes left open. A
