@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::camera::{CameraFault, Role};
 use crate::motion::SightCounts;
 use crate::storage::StorageCounts;
-use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
 
@@ -88,11 +88,12 @@ impl Gauges {
     }
 
     /// A heartbeat.
-    pub fn report(&self, now: Stamp, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+    pub fn report(&self, now: Stamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
         Health {
             v: 1,
             t: now.wall.rfc3339(),
             clock: now.quality,
+            ring,
             boot: boot.0,
             uptime: now.mono.since(RUN_BEGINS) / 1_000_000,
             camera: self.camera_word().into(),
@@ -103,7 +104,7 @@ impl Gauges {
     }
 
     /// The birth message.
-    pub fn birth(&self, now: Stamp, boot: Boot, ring_bytes: u64) -> Birth {
+    pub fn birth(&self, now: Stamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
         let camera = match &self.main {
             CameraState::Up { tracks } => tracks.clone(),
             CameraState::Unknown | CameraState::Down { .. } => String::new(),
@@ -111,6 +112,7 @@ impl Gauges {
         Birth {
             v: 1,
             version: env!("CARGO_PKG_VERSION").into(),
+            ring,
             boot: boot.0,
             capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
             camera,
@@ -169,7 +171,7 @@ mod tests {
         let mut gauges = Gauges::default();
         *gauges.camera_mut(Role::Main) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Unauthorized };
         let now = Stamp { mono: Mono(61_000_000), wall: Wall(0), quality: WallQuality::Unset };
-        let health = gauges.report(now, Boot(2), Watermarks::default(), Backlog::default());
+        let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
     }
 }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 
 /// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
 pub const OPEN_MAX: usize = 8;
@@ -48,6 +48,9 @@ pub enum Body {
 /// The agent's state that must survive a power cut.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct After {
+    /// The ring the number counts in.
+    #[serde(rename = "r", default)]
+    pub ring: RingId,
     /// Number of the next event.
     #[serde(rename = "s")]
     pub next_seq: u64,
@@ -134,7 +137,7 @@ pub(super) mod tests {
         let open = Open { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
         let range = Range::Mono(Boot(u32::MAX), late.mono, late.mono);
         let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
-        After { next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
+        After { ring: RingId(u64::MAX), next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
     }
 
     #[test]
