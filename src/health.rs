@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::camera::{CameraCounts, CameraFault, Role};
 use crate::motion::SightCounts;
 use crate::storage::StorageCounts;
-use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
 
@@ -102,11 +102,12 @@ impl Gauges {
     }
 
     /// A heartbeat.
-    pub fn report(&self, now: Stamp, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+    pub fn report(&self, now: Stamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
         Health {
             v: 1,
             t: now.wall.rfc3339(),
             clock: now.quality,
+            ring,
             boot: boot.0,
             uptime: now.mono.since(RUN_BEGINS) / 1_000_000,
             camera: Gauges::word(&self.main, "recording").into(),
@@ -118,7 +119,7 @@ impl Gauges {
     }
 
     /// The birth message.
-    pub fn birth(&self, now: Stamp, boot: Boot, ring_bytes: u64) -> Birth {
+    pub fn birth(&self, now: Stamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
         let camera = match &self.main {
             CameraState::Up { tracks } => tracks.clone(),
             CameraState::Unknown | CameraState::Down { .. } => String::new(),
@@ -126,6 +127,7 @@ impl Gauges {
         Birth {
             v: 1,
             version: env!("CARGO_PKG_VERSION").into(),
+            ring,
             boot: boot.0,
             capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
             camera,
@@ -189,7 +191,7 @@ mod tests {
         let mut gauges = Gauges::default();
         *gauges.camera_mut(Role::Main) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Unauthorized };
         let now = Stamp { mono: Mono(61_000_000), wall: Wall(0), quality: WallQuality::Unset };
-        let health = gauges.report(now, Boot(2), Watermarks::default(), Backlog::default());
+        let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
         assert_eq!(health.sub, None, "there is none");
     }
@@ -199,7 +201,7 @@ mod tests {
         let mut gauges = Gauges::new(true);
         *gauges.camera_mut(Role::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
         let word = |gauges: &Gauges| {
-            let health = gauges.report(Stamp::default(), Boot(1), Watermarks::default(), Backlog::default());
+            let health = gauges.report(Stamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
             (health.camera, health.sub.unwrap_or_default())
         };
         assert_eq!(word(&gauges), ("recording".into(), "starting".into()));

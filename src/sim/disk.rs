@@ -219,6 +219,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn draw(&self) -> u64 {
+        // One simulated card: a seed must replay the same bytes.
+        17
+    }
+
     fn available(&self) -> u64 {
         SIZE - self.lock().others
     }

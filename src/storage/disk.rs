@@ -74,6 +74,13 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When there is no room or the card refuses.
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault>;
+    /// A number nobody else draws: it names a new ring.
+    fn draw(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Without randomness rings cannot be told apart, which only matters after a card was replaced.
+        let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+        u64::from_be_bytes(bytes)
+    }
     /// Takes a file away: one of another size than the ring now uses. Durable when it returns.
     ///
     /// # Errors

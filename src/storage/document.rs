@@ -39,7 +39,8 @@
 //! ```
 //! A gap record has the clock quality of its end in place of `lead`. `length` counts from the start of the record's box to the end
 //! of its `mdat`, without padding. The chain digest of a record
-//! is [`crate::chain::link`] over its bytes from `version` to the content digest.
+//! is [`crate::chain::link`] over its bytes from `version` to the content digest; the CRC is that of the file the record lies in,
+//! because decode times differ between files.
 //!
 //! ### Time in boxes
 //! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true holes left open. A
@@ -57,8 +58,9 @@
 //! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 reserved   u16 length   u64 generation   u64 key   [length] bytes   0…
 //! u32 CRC-32C of the block before it
 //! ```
-//! Slot 0 holds the start record (key = boot, byte 0: 1 after an ordered stop), slots 1 to 3 the cells, the rest entries. The slot of the
-//! highest ticket is never reused, so the counters in it outlive its release.
+//! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id), slots 1 to 3 the cells, the rest
+//! entries. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
+//! the highest ticket is never reused, so the counters in it outlive its release.
 //!
 //! ## `stills.taimat`: slots for snapshots
 //! ```text

@@ -244,6 +244,13 @@ impl SegmentHead {
     }
 }
 
+/// Puts the checksum right in a record's box whose content was moved to another file.
+pub fn seal(record: &mut [u8], content: &[u8]) {
+    if let Some((covered, stored)) = record.split_at_mut_checked(RECORD_BOX - 4) {
+        stored.copy_from_slice(&crc32c::crc32c_append(crc32c::crc32c(covered), content).to_be_bytes());
+    }
+}
+
 /// Digest of a track layout: of all sample entries in order.
 pub fn layout_of(tracks: &[Arc<TrackParams>]) -> Digest {
     let all: Vec<u8> = tracks.iter().flat_map(|track| track.digest.0).collect();

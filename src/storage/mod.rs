@@ -44,7 +44,7 @@ pub mod wear;
 use std::sync::Arc;
 
 use crate::camera::TrackParams;
-use crate::units::{Boot, Digest, Mono, Stamp, Ticket, Wall};
+use crate::units::{Boot, Digest, Mono, RingId, Stamp, Ticket, Wall};
 
 /// Where one durable fragment lies and what it holds. Its bytes never change while it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -373,8 +373,12 @@ pub enum StorageNews {
 /// What was found at start.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recovered {
+    /// Name of this ring, as old as its journal.
+    pub ring: RingId,
     /// Number of this start.
     pub boot: Boot,
+    /// Outbox entries the journal can hold: an existing one keeps its size, whatever the settings say.
+    pub slots: u32,
     /// Highest record sequence in the ring, 0 when it is empty.
     pub last_seq: u64,
     /// Times of the oldest and newest footage.

@@ -10,7 +10,7 @@ use super::topics::{self, Down};
 use super::transfer::{CHUNK_MIN, Step, Transfer};
 use super::wire::{Ack, Birth, Command, Reply, State};
 use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder};
-use crate::units::{Digest, Mono, SiteId, Stamp, Ticket};
+use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
 const RECEIPT_WITHIN: u64 = 30_000_000;
@@ -21,6 +21,12 @@ const WINDOW: usize = 16;
 const OVERHEAD: u32 = 256;
 /// Answers and births waiting for a connection at most; older ones are dropped, the caller asks again.
 const UNSENT_MAX: usize = 32;
+
+/// The number of a connection: higher than every one before on this ring. Tries of one start have 32 bits of their own, so that no
+/// number of them reaches into the next start.
+pub fn connection_number(boot: Boot, tries: u32) -> u64 {
+    u64::from(boot.0) << 32 | u64::from(tries)
+}
 
 /// What names a publish until its PubAck.
 pub type Token = u64;
@@ -106,9 +112,15 @@ impl Link {
         }
     }
 
+    /// True once the birth message is known, which names the ring: nothing is said before it.
+    pub fn is_born(&self) -> bool {
+        self.birth.is_some()
+    }
+
     /// The payload of `up/state` for connection `conn`.
     pub fn state(&self, state: &str, conn: u64, now: Stamp) -> Vec<u8> {
-        let state = State { v: 1, state: state.into(), boot: self.boot, conn, t: now.wall.rfc3339() };
+        let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
+        let state = State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
         serde_json::to_vec(&state).unwrap_or_default()
     }
 

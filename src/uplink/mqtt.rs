@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{self, Ended, Options, Seen, Sender};
-use super::link::{Effect, Link};
+use super::link::{Effect, Link, connection_number};
 use super::{UplinkNews, UplinkOrder, topics};
 use crate::clock::Clock;
 use crate::pulse::Pulse;
@@ -49,24 +49,21 @@ pub async fn run(
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
     let mut uplink =
-        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, conns: 0, waiting: VecDeque::new(), pulse };
+        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, tries: 0, waiting: VecDeque::new(), pulse };
     let mut failures = 0_u32;
-    loop {
-        let ended = uplink.connection().await;
-        let Some((ended, was_up)) = ended else {
-            let _ = uplink.news.send(UplinkNews::Closed).await;
-            return;
+    let mut open = uplink.await_birth().await;
+    while open {
+        let Some((ended, was_up)) = uplink.connection().await else {
+            break;
         };
         failures = if was_up { 0 } else { failures + 1 };
         let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
         let mut out = Vec::new();
         uplink.link.lost(ended.reason, ended.refused, &mut out);
         uplink.carry_out(out, None).await;
-        if !uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await {
-            let _ = uplink.news.send(UplinkNews::Closed).await;
-            return;
-        }
+        open = uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await;
     }
+    let _ = uplink.news.send(UplinkNews::Closed).await;
 }
 
 /// Uniform in 0..1.
@@ -86,7 +83,8 @@ struct Uplink {
     link: Link,
     read: mpsc::Sender<Piece>,
     pieces: mpsc::Receiver<Piece>,
-    conns: u64,
+    /// To connect, in this start.
+    tries: u32,
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
     pulse: Pulse,
@@ -95,8 +93,8 @@ struct Uplink {
 impl Uplink {
     /// One connection from CONNECT to its end; `None` when we closed it.
     async fn connection(&mut self) -> Option<(Ended, bool)> {
-        self.conns += 1;
-        let conn = u64::from(self.boot.0) << 16 | self.conns;
+        self.tries = self.tries.saturating_add(1);
+        let conn = connection_number(self.boot, self.tries);
         let options = match self.options(conn) {
             Ok(options) => options,
             Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
@@ -199,6 +197,17 @@ impl Uplink {
             }
             self.waiting.pop_front();
         }
+    }
+
+    /// Takes orders until the birth message is among them; the agent sends it first. False when it was told to close.
+    async fn await_birth(&mut self) -> bool {
+        while !self.link.is_born() {
+            match self.orders.recv().await {
+                None | Some(UplinkOrder::Close) => return false,
+                Some(order) => self.link.order(self.clock.now().mono, order, &mut Vec::new()),
+            }
+        }
+        true
     }
 
     /// Waits, taking orders meanwhile; false when it was told to close.
