@@ -63,6 +63,8 @@ struct EventLetter {
     id: String,
     payload: Vec<u8>,
     digest: Digest,
+    /// It has been published before.
+    sent: bool,
     /// When to publish it (again).
     due: Mono,
     /// How long the next receipt may take.
@@ -161,7 +163,7 @@ impl Link {
         match order {
             UplinkOrder::Send { ticket, letter: Letter::Event { id, payload } } => {
                 let digest = Digest::of(&payload);
-                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN });
+                self.events.insert(ticket, EventLetter { id, payload, digest, sent: false, due: now, patience: RECEIPT_WITHIN });
             }
             UplinkOrder::Send { ticket, letter: Letter::File { manifest, source } } => {
                 self.files.insert(ticket, Transfer::new(*manifest, source, self.chunk));
@@ -294,8 +296,10 @@ impl Link {
         };
         match bytes {
             Ok(bytes) => {
+                let again = offset < file.furthest;
                 if self.connected.is_some() && file.sent(now, offset, bytes.len() as u64) {
                     let topic = topics::up(&site, &format!("file/{}/{offset}", file.fid));
+                    self.counts.resent += if again { bytes.len() as u64 } else { 0 };
                     self.publish(Some(ticket), topic, bytes, false, out);
                 }
             }
@@ -336,6 +340,9 @@ impl Link {
         event.due = now.plus_micros(event.patience);
         event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
         let payload = event.payload.clone();
+        if std::mem::replace(&mut event.sent, true) {
+            self.counts.resent += payload.len() as u64;
+        }
         self.publish(Some(ticket), topics::up(&self.site, "event"), payload, false, out);
     }
 

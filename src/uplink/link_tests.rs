@@ -214,6 +214,22 @@ fn a_good_day_delivers_everything_once() {
 }
 
 #[test]
+fn what_is_sent_again_is_counted() {
+    // The first six publishes go well, then the connection dies.
+    let mut world = World::new(vec![0, 0, 0, 0, 0, 0, 0, 250]);
+    world.connect();
+    letters(&mut world, 1, 60_000);
+    let before = world.link.counts.resent;
+    for _ in 0..600 {
+        world.wait();
+    }
+    assert_eq!((before, world.receipted.len()), (0, 2));
+    let (sent, len) = (world.archive.chunk_bytes, 60_000);
+    assert!(world.link.counts.resent >= sent - len, "{} counted, {sent} sent of {len}", world.link.counts.resent);
+    assert!(world.link.counts.resent > 0);
+}
+
+#[test]
 fn no_archive_means_no_chunks() {
     let mut world = World::new(vec![0]);
     let mut out = Vec::new();

@@ -57,6 +57,8 @@ pub struct Transfer {
     todo: Vec<(u64, u64)>,
     /// A chunk is being read: offset and length.
     reading: Option<(u64, u32)>,
+    /// End of the furthest chunk ever sent: what lies before it is sent again.
+    pub furthest: u64,
     /// Bytes sent since the last `have`.
     unconfirmed: u64,
     answer_by: Mono,
@@ -67,7 +69,8 @@ impl Transfer {
     pub fn new(manifest: Manifest, source: SharedFile, chunk: u32) -> Transfer {
         let fid = manifest.fid();
         let answer_by = Mono(0);
-        Transfer { manifest, fid, source, chunk, phase: Phase::New, todo: Vec::new(), reading: None, unconfirmed: 0, answer_by }
+        let (phase, todo, reading) = (Phase::New, Vec::new(), None);
+        Transfer { manifest, fid, source, chunk, phase, todo, reading, furthest: 0, unconfirmed: 0, answer_by }
     }
 
     /// Begins the exchange again: a new connection, a new archive, or no answer.
@@ -99,6 +102,7 @@ impl Transfer {
         if self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len).is_none() {
             return false;
         }
+        self.furthest = self.furthest.max(offset + len);
         self.unconfirmed += len;
         self.answer_by = now.plus_micros(ANSWER_WITHIN);
         true
