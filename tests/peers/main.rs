@@ -6,5 +6,6 @@ mod bad_input;
 mod cameras;
 mod chain;
 mod decode;
+mod deploy;
 mod outages;
 mod rig;
