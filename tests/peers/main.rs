@@ -6,6 +6,7 @@ mod bad_input;
 mod cameras;
 mod chain;
 mod decode;
+mod demo;
 mod deploy;
 mod outages;
 mod rig;
