@@ -8,5 +8,6 @@ mod chain;
 mod decode;
 mod demo;
 mod deploy;
+mod edge;
 mod outages;
 mod rig;
