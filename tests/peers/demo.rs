@@ -14,6 +14,10 @@ use crate::rig::{has, plays, taimat};
 /// Seconds of empty road that a clip shows before its crossing, at least.
 const BEFORE: f64 = 4.0;
 
+/// Seconds by which the two streams of a camera on a busy machine may be placed differently on the clock: the event is seen in one,
+/// the clip is cut from the other. Crossings are fourteen seconds apart.
+const SLACK: f64 = 1.0;
+
 /// Flags of the first packet of a file: `K` stands for a key frame.
 fn first_packet(clip: &Path) -> String {
     let show =
@@ -26,9 +30,9 @@ fn micros(text: &str) -> i64 {
     Wall::parse(text).unwrap().0
 }
 
-/// The crossing that lasted when an event began at `began` (seconds of the scene). A detector needs pictures to believe it.
+/// The crossing that lasted when an event began at `began` (seconds of the scene).
 fn crossing_at(scene: &Scene, began: f64) -> Crossing {
-    let lasts = |crossing: &&Crossing| (crossing.begin..crossing.begin + crossing.seconds).contains(&began);
+    let lasts = |crossing: &&Crossing| (crossing.begin - SLACK..crossing.begin + crossing.seconds).contains(&began);
     *scene.crossings().iter().find(lasts).unwrap_or_else(|| panic!("nothing crosses at second {began:.1}"))
 }
 
