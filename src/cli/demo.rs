@@ -109,6 +109,10 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         _ = signal.wait_for(|stop| *stop) => {}
     }
     drained(out, begun + args.length + DRAIN).await?;
+    let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
+    if skipped > 0 {
+        println!("this machine was too slow for the simulated camera: it skipped {skipped} pictures");
+    }
     let _ = agent_stop.send(true);
     agent.await??;
     let _ = office_stop.send(true);
