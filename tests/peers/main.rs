@@ -7,5 +7,8 @@ mod cameras;
 mod card;
 mod chain;
 mod decode;
+mod demo;
+mod deploy;
+mod edge;
 mod outages;
 mod rig;
