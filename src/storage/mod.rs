@@ -24,6 +24,8 @@ pub mod document;
 pub mod engine;
 #[cfg(all(test, feature = "sim"))]
 mod engine_tests;
+#[cfg(all(test, feature = "sim"))]
+mod power_tests;
 pub mod format;
 pub mod fragment;
 pub mod index;
