@@ -92,7 +92,7 @@ fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
         let mut ring = opened();
         ring.pictures(pictures);
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
-        ring.engine.order(to, StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }), &mut ring.news);
+        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         ring.cut();
         ring.pictures(40);
         assert_eq!(ring.silent(), [0_i64; 0], "ms without a name after {pictures} pictures");
@@ -107,7 +107,7 @@ fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_sta
     let from = stamp(ring.script.now);
     ring.script.pass(400_000);
     let to = stamp(ring.script.now);
-    ring.engine.order(to, StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }), &mut ring.news);
+    ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
     ring.cut();
     ring.pictures(40);
     assert_eq!(ring.silent(), [0_i64; 0], "ms without a name");
@@ -163,5 +163,18 @@ fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
                 assert_eq!(cell, Some(900), "seed {seed}, outcome {number} of {}", choices.outcomes());
             }
         }
+    }
+}
+
+#[test]
+fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
+    for flush in 1..=2 {
+        let mut ring = opened();
+        ring.pictures(40);
+        ring.disk.fail_sync_after(flush, &mut Rng::new(1));
+        let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
+        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        let (index, _) = recovery::heads(&ring.disk).unwrap();
+        assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
     }
 }
