@@ -86,7 +86,8 @@ fn filled(size: usize, frame: Frame) -> Frame {
 fn generated() -> Vec<Frame> {
     let scene = Scene::new(1, Disturbance::None, 10.0);
     let mut encoder = Camera264::new(640, 360, FPS as u32, 400_000).unwrap();
-    let units: Vec<_> = (0..100_u32).map(|n| encoder.encode(&scene.draw(f64::from(n) / FPS as f64, 640, 360), n.into()).unwrap()).collect();
+    let units: Vec<_> =
+        (0..100_u32).map(|n| encoder.encode(&scene.draw(f64::from(n) / FPS as f64, 640, 360), n.into()).unwrap()).collect();
     let set = |kind: u8| units[0].nals.iter().find(|nal| nal[0] & 0x1f == kind).unwrap().clone();
     let params = Arc::new(parameters(&set(7), &set(8)));
     let sample = |nals: &[Vec<u8>]| -> Vec<u8> {

@@ -2,33 +2,56 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use crate::sim::disk::Barrier;
+use crate::sim::barrier::Barrier;
+use crate::sim::crash::{self, Effort, Place, Summary};
+use crate::sim::oracle::Broken;
 use crate::sim::world;
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Seed of the first world; the following worlds count up from it.
+    /// Seed of the first world or of the first life of a card; the following ones count up from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many worlds.
     #[arg(long, default_value_t = 20)]
     worlds: u64,
-    /// Leave a flush out, to see that the checks notice: ring or journal. Exit code 1 is then what should happen.
-    #[arg(long, value_parser = ["ring", "journal"])]
-    without_flush: Option<String>,
+    /// Instead of worlds, cut the power of a tiny ring at every moment, open so many of the cards that may leave, and check each.
+    #[arg(long, value_name = "N")]
+    crash_images: Option<u64>,
+    /// Take a flush or an order of writes away from storage, to see that the checks notice: exit code 1 is then what should happen.
+    #[arg(long, value_name = "BARRIER", value_parser = Barrier::parse, alias = "without-flush")]
+    without: Option<Barrier>,
+    /// Take every barrier away in turn, N crash images each at most (--crash-images, 1000000 unless given), and print what broke.
+    #[arg(long)]
+    barriers: bool,
+    /// Check only the images of this moment of the life of --seed, as a failure names it.
+    #[arg(long, value_name = "POINT", requires = "crash_images")]
+    point: Option<u64>,
+    /// Of these only this one.
+    #[arg(long, value_name = "IMAGE", requires = "point")]
+    image: Option<u64>,
 }
 
-/// Runs the worlds: exit code 0 when every promise held, 1 with the seeds that broke one.
+/// Runs what is asked for: exit code 0 when every promise held, 1 with what replays a broken one.
 ///
 /// # Errors
 /// Never: a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ignored = args.without_flush.map(|which| if which == "ring" { Barrier::Ring } else { Barrier::Journal });
+    let kept = match (args.barriers, args.crash_images) {
+        (true, images) => barriers(args.seed, images.unwrap_or(1_000_000)),
+        (false, Some(images)) => crash_images(&args, images),
+        (false, None) => worlds(&args),
+    };
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn worlds(args: &Args) -> bool {
     let (mut cuts, mut lost, mut events, mut files, mut durable, mut failed) = (0, 0, 0, 0, 0, Vec::new());
     for seed in args.seed..args.seed.saturating_add(args.worlds) {
-        match world::run(seed, ignored) {
+        match world::run(seed, args.without) {
             Ok(summary) => {
                 cuts += summary.cuts;
                 lost += summary.lost;
@@ -50,5 +73,59 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         args.worlds,
         failed.len()
     );
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    failed.is_empty()
+}
+
+fn crash_images(args: &Args, images: u64) -> bool {
+    let begun = Instant::now();
+    let effort = Effort::full(images);
+    let summary = match args.point {
+        Some(point) => crash::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
+        None => crash::run(args.seed, effort, args.without),
+    };
+    let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
+    for (Place { seed, point, image }, broken) in &summary.broken {
+        let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
+        println!("BROKEN {broken}\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
+    }
+    tell(&summary);
+    println!("{:.1} s", begun.elapsed().as_secs_f64());
+    summary.broken.is_empty()
+}
+
+fn tell(summary: &Summary) {
+    let lost = summary.count(|broken| matches!(broken, Broken::Lost(_)));
+    let unnamed = summary.count(|broken| matches!(broken, Broken::Unnamed(_)));
+    let unplayable = summary.count(|broken| matches!(broken, Broken::Unplayable(_)));
+    println!(
+        "{} crash images tried ({} different; {} opened, the others had been under the same promises) in {} lives",
+        summary.images,
+        summary.unique.len(),
+        summary.checked,
+        summary.lives
+    );
+    println!(
+        "{} moments with every subset tried, {} with a random choice; {} durable records looked for",
+        summary.points.0, summary.points.1, summary.records
+    );
+    println!(
+        "{lost} lost, {unnamed} unnamed gaps, {unplayable} unplayable, {} other failures",
+        summary.broken.len() - lost - unnamed - unplayable
+    );
+}
+
+/// The table of barriers; true when storage is safe with all and unsafe without each.
+fn barriers(seed: u64, images: u64) -> bool {
+    let mut good = true;
+    for without in std::iter::once(None).chain(Barrier::ALL.map(Some)) {
+        let summary = crash::run(seed, Effort::full(images), without);
+        let (name, what) = without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
+        let verdict = match summary.broken.first() {
+            Some((place, broken)) => format!("fails, image {}, life {}: {broken}", summary.images, place.seed),
+            None => format!("passes {} images", summary.images),
+        };
+        println!("{name:<17} {what:<58} {verdict}");
+        good &= without.is_some() == !summary.broken.is_empty();
+    }
+    good
 }

@@ -1,50 +1,80 @@
-//! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors.
+//! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors. It
+//! refuses, tears, forgets and dawdles when told to.
 //!
-//! What belongs here: the [`Disk`] trait with faults. What does not: what is written.
+//! What belongs here: the [`Disk`] trait with faults. What does not: what is written, which outcomes are tried
+//! ([`super::crash`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::barrier::Barrier;
+use super::card::{Card, Choices, Pending, SECTOR};
 use super::rng::Rng;
 use crate::storage::disk::{Disk, DiskFault, FileId};
 
-/// What a card writes at once or not at all.
-const SECTOR: usize = 512;
-
-/// A flush that can be left out, to prove that the checks would notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Barrier {
-    /// Of segment files.
-    Ring,
-    /// Of the journal.
-    Journal,
+/// An operation the card has carried out, whole or in part.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// A file was made.
+    Create(FileId),
+    /// A file was taken away.
+    Remove(FileId),
+    /// Bytes were written.
+    Write(Pending),
+    /// A file was flushed; false when the card said that it failed.
+    Sync(FileId, bool),
 }
 
-#[derive(Debug, Default, Clone)]
-struct SimFile {
-    durable: Vec<u8>,
-    live: Vec<u8>,
-    /// Writes since the last flush.
-    pending: Vec<(usize, Vec<u8>)>,
+/// A moment at which the power may go: right behind an operation. A write that is in `pending` may be done in part, so this is
+/// also every moment inside it.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// The operation just done.
+    pub done: Operation,
+    /// What is durable for certain.
+    pub durable: Card,
+    /// What may have become durable, in the order of writing.
+    pub pending: Vec<Pending>,
+    /// Files whose names are not yet durable.
+    pub unsure: BTreeSet<FileId>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    files: BTreeMap<FileId, SimFile>,
+    durable: Card,
+    /// What a reader sees while the power is on.
+    live: Card,
+    /// Writes since the last flush, oldest first.
+    pending: Vec<Pending>,
+    unsure: BTreeSet<FileId>,
+    /// Writes a missing barrier holds back.
+    held: Vec<Pending>,
     operations: u64,
+    reads: u64,
     /// The power goes before this operation.
     cut_at: Option<u64>,
     off: bool,
-    ignored: Option<Barrier>,
-    /// This many flushes from now one fails.
+    without: Option<Barrier>,
+    /// Nothing has been recorded since the last start; nothing has been noted in the journal since.
+    starting: bool,
+    healing: bool,
+    /// This many from now one fails.
     failing_sync: Option<u64>,
+    failing_write: Option<u64>,
+    failing_read: Option<u64>,
+    /// Chooses what reaches the card although it said that it failed.
+    luck: Option<Rng>,
     /// Segment files whose head was written since somebody asked: what was in them is evicted.
     begun: Vec<u32>,
     /// Bytes in use beyond our own files.
     others: u64,
     /// The file system was remounted read-only.
     read_only: bool,
-    reads: u64,
+    /// Microseconds an operation takes, and all of them together.
+    slow: u64,
+    took: u64,
+    /// Kept only while somebody explores.
+    points: Option<Vec<Point>>,
 }
 
 /// Size of the card in bytes.
@@ -55,10 +85,17 @@ const SIZE: u64 = 1 << 40;
 pub struct SimDisk(Arc<Mutex<State>>);
 
 impl SimDisk {
-    /// An empty card that does not honour `ignored` flushes.
-    pub fn new(ignored: Option<Barrier>) -> SimDisk {
+    /// An empty card on which storage works without `without`.
+    pub fn new(without: Option<Barrier>) -> SimDisk {
+        SimDisk::with(Card::default(), without)
+    }
+
+    /// A card that holds `card`, all of it durable.
+    pub fn with(card: Card, without: Option<Barrier>) -> SimDisk {
         let disk = SimDisk::default();
-        disk.lock().ignored = ignored;
+        let mut state = disk.lock();
+        (state.durable, state.live, state.without) = (card.clone(), card, without);
+        drop(state);
         disk
     }
 
@@ -72,9 +109,21 @@ impl SimDisk {
         state.cut_at = Some(state.operations + operations);
     }
 
-    /// A flush fails after this many more; what it should have made durable is uncertain.
-    pub fn fail_sync_after(&self, syncs: u64) {
-        self.lock().failing_sync = Some(syncs);
+    /// The flush after this many more fails. The kernel's trap: what it should have made durable is there in part, and the next
+    /// flush succeeds without writing the rest, although every read shows it.
+    pub fn fail_sync_after(&self, syncs: u64, luck: &mut Rng) {
+        let mut state = self.lock();
+        (state.failing_sync, state.luck) = (Some(syncs), Some(Rng::new(luck.bits())));
+    }
+
+    /// The write after this many more fails half way.
+    pub fn fail_write_after(&self, writes: u64) {
+        self.lock().failing_write = Some(writes);
+    }
+
+    /// The read after this many more fails.
+    pub fn fail_read_after(&self, reads: u64) {
+        self.lock().failing_read = Some(reads);
     }
 
     /// Others fill the card: only so many bytes are left.
@@ -92,6 +141,16 @@ impl SimDisk {
         self.lock().read_only = read_only;
     }
 
+    /// Every write and flush takes so many microseconds from now on.
+    pub fn slow(&self, micros: u64) {
+        self.lock().slow = micros;
+    }
+
+    /// Microseconds all operations took since the last call.
+    pub fn take_time(&self) -> u64 {
+        std::mem::take(&mut self.lock().took)
+    }
+
     /// Segment files begun anew since the last call.
     pub fn take_begun(&self) -> Vec<u32> {
         std::mem::take(&mut self.lock().begun)
@@ -102,30 +161,50 @@ impl SimDisk {
         self.lock().off
     }
 
+    /// What a reader sees now.
+    pub fn live(&self) -> Card {
+        self.lock().live.clone()
+    }
+
+    /// What is durable for certain.
+    pub fn durable(&self) -> Card {
+        self.lock().durable.clone()
+    }
+
+    /// Moments since the last call at which the power could have gone; kept from the first call on.
+    pub fn take_points(&self) -> Vec<Point> {
+        self.lock().points.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Power comes back: of what was not flushed, a random subset of sectors is there.
     pub fn power_on(&self, rng: &mut Rng) {
         let mut state = self.lock();
         // Some cards keep nearly everything, some nearly nothing, some tear anywhere.
         let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
-        for file in state.files.values_mut() {
-            for (offset, bytes) in std::mem::take(&mut file.pending) {
-                for (n, sector) in bytes.chunks(SECTOR).enumerate() {
-                    if rng.below(100) < keep {
-                        let at = offset + n * SECTOR;
-                        file.durable[at..at + sector.len()].copy_from_slice(sector);
-                    }
-                }
-            }
-            file.live = file.durable.clone();
-        }
-        (state.off, state.cut_at) = (false, None);
+        let choices = Choices::of(&state.durable, &state.pending);
+        let card = choices.apply(&state.durable, |_, states| if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 });
+        state.begin_anew(card);
+    }
+
+    /// Power comes back and this is what the card holds.
+    pub fn power_on_with(&self, card: Card) {
+        self.lock().begin_anew(card);
     }
 }
 
 impl State {
+    fn begin_anew(&mut self, card: Card) {
+        (self.durable, self.live) = (card.clone(), card);
+        (self.off, self.cut_at) = (false, None);
+        self.pending.clear();
+        self.held.clear();
+        self.unsure.clear();
+    }
+
     /// Counts an operation; an error when the power is gone.
     fn step(&mut self, file: FileId, what: &'static str, offset: u64) -> Result<(), DiskFault> {
         self.operations += 1;
+        self.took += self.slow;
         self.off |= self.cut_at.is_some_and(|at| self.operations >= at);
         match (self.off, self.read_only) {
             (true, _) => Err(fault(file, what, offset, "the power is off")),
@@ -133,6 +212,93 @@ impl State {
             _ => Ok(()),
         }
     }
+
+    fn note(&mut self, done: Operation) {
+        let (durable, pending, unsure) = (self.durable.clone(), self.pending.clone(), self.unsure.clone());
+        if let Some(points) = &mut self.points {
+            points.push(Point { done, durable, pending, unsure });
+        }
+    }
+
+    /// Takes a write as far as the missing barrier lets it come.
+    fn take(&mut self, mut write: Pending) {
+        let Pending { file, offset, bytes } = &write;
+        let (file, offset) = (*file, *offset);
+        if let FileId::Segment(segment) = file {
+            self.begun.extend((offset == 0).then_some(segment));
+            self.starting &= bytes.get(4..8) == Some(b"free");
+        }
+        let healing = self.healing;
+        self.healing &= file != FileId::Journal || offset % (4 << 20) != 0;
+        let Some(without) = self.without else {
+            self.live.write(file, offset, bytes);
+            return self.pending.push(write);
+        };
+        if without.drops(file, offset, bytes, healing) {
+            return;
+        }
+        self.live.write(file, offset, bytes);
+        let back = without.holds_back(file, offset, bytes, self.live.len(file));
+        let at = bytes.len() - back;
+        if back > 0 {
+            // A head comes with a `free` header where its first record will be by the time the head is written.
+            let end = if at == 0 && file != FileId::Stills { back - SECTOR } else { bytes.len() };
+            self.held.push(Pending { file, offset: offset + at, bytes: bytes[at..end].into() });
+        }
+        if without == Barrier::Aligned && offset > 0 && matches!(file, FileId::Segment(_)) {
+            let before = self.live.read(file, offset - SECTOR, SECTOR).unwrap_or_default();
+            write = Pending { file, offset: offset - SECTOR, bytes: [&before, &write.bytes[..]].concat().into() };
+        } else if back > 0 {
+            write.bytes = write.bytes[..at].into();
+        }
+        if !write.bytes.is_empty() {
+            self.pending.push(write);
+        }
+    }
+
+    /// Makes a file's writes durable.
+    fn flush(&mut self, file: FileId) {
+        let Some(last) = self.pending.iter().rev().find(|write| write.file == file) else {
+            return;
+        };
+        if self.without.is_some_and(|without| without.leaves_out(file, last, self.starting)) {
+            return;
+        }
+        let copy_b = file == FileId::Journal && last.offset >= 4 << 20;
+        let (flushed, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let flushed: Vec<Pending> = flushed;
+        self.pending = rest;
+        for Pending { file, offset, bytes } in flushed {
+            self.durable.write(file, offset, &bytes);
+        }
+        let (released, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|write| write.file == file || copy_b && write.file == FileId::Stills);
+        self.held = held;
+        let released: Vec<Pending> = released;
+        for write in released {
+            match write.file {
+                FileId::Stills => self.durable.write(write.file, write.offset, &write.bytes),
+                _ => self.pending.push(write),
+            }
+        }
+    }
+
+    /// A flush that fails: some sectors arrived, the others are forgotten.
+    fn forget(&mut self, file: FileId) {
+        let (lost, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let lost: Vec<Pending> = lost;
+        self.pending = rest;
+        let mut luck = self.luck.take().unwrap_or_else(|| Rng::new(0));
+        self.durable = Choices::of(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
+    }
+}
+
+/// Counts down to a fault.
+fn due(left: &mut Option<u64>) -> bool {
+    let now = left.is_some_and(|left| left <= 1);
+    *left = left.filter(|_| !now).map(|left| left - 1);
+    now
 }
 
 fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
@@ -141,33 +307,47 @@ fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFau
 
 impl Disk for SimDisk {
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
-        Ok(self.lock().files.iter().map(|(file, bytes)| (*file, bytes.live.len() as u64)).collect())
+        let mut state = self.lock();
+        (state.starting, state.healing) = (true, true);
+        Ok(state.live.lengths())
     }
 
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
         let mut state = self.lock();
         state.step(file, "create", 0)?;
-        let zeros = vec![0; len as usize];
-        state.files.insert(file, SimFile { durable: zeros.clone(), live: zeros, pending: Vec::new() });
+        let used: u64 = state.live.lengths().values().sum();
+        if used + len > SIZE - state.others {
+            return Err(fault(file, "create", 0, "no space left on device"));
+        }
+        state.durable.create(file, len);
+        state.live.create(file, len);
+        if state.without == Some(Barrier::CreateFlush) {
+            state.unsure.insert(file);
+        }
+        state.note(Operation::Create(file));
         Ok(())
     }
 
     fn remove(&self, file: FileId) -> Result<(), DiskFault> {
         let mut state = self.lock();
         state.step(file, "remove", 0)?;
-        state.files.remove(&file);
+        state.durable.remove(file);
+        state.live.remove(file);
+        state.pending.retain(|write| write.file != file);
+        state.note(Operation::Remove(file));
         Ok(())
     }
 
     fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
         let mut state = self.lock();
+        state.reads += 1;
         if state.off {
             return Err(fault(file, "read", offset, "the power is off"));
         }
-        state.reads += 1;
-        let at = offset as usize;
-        let bytes = state.files.get(&file).and_then(|bytes| bytes.live.get(at..at + len));
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| fault(file, "read", offset, "past the end"))
+        if due(&mut state.failing_read) {
+            return Err(fault(file, "read", offset, "input/output error"));
+        }
+        state.live.read(file, offset as usize, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
     }
 
     fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
@@ -175,48 +355,34 @@ impl Disk for SimDisk {
         if state.off {
             return Err(fault(file, "write", offset, "the power is off"));
         }
-        let step = state.step(file, "write", offset);
-        let at = offset as usize;
-        if state.files.get(&file).is_none_or(|target| at + bytes.len() > target.live.len()) {
+        if offset as usize + bytes.len() > state.live.len(file) {
             return Err(fault(file, "write", offset, "past the end"));
         }
-        if let (FileId::Segment(segment), 0) = (file, offset) {
-            state.begun.push(segment);
+        let step = state.step(file, "write", offset);
+        if state.read_only {
+            return step;
         }
-        let read_only = state.read_only;
-        let Some(target) = state.files.get_mut(&file) else {
-            return Err(fault(file, "write", offset, "no such file"));
-        };
+        let failed = due(&mut state.failing_write);
+        let arrives = if failed { bytes.len() / 2 / SECTOR * SECTOR } else { bytes.len() };
         // The write during which the power goes may still reach the card in part.
-        if !read_only {
-            target.pending.push((at, bytes.to_vec()));
-        }
+        let write = Pending { file, offset: offset as usize, bytes: bytes[..arrives].into() };
+        state.take(write.clone());
+        state.note(Operation::Write(write));
         step?;
-        target.live[at..at + bytes.len()].copy_from_slice(bytes);
-        Ok(())
+        if failed { Err(fault(file, "write", offset, "input/output error")) } else { Ok(()) }
     }
 
     fn sync(&self, file: FileId) -> Result<(), DiskFault> {
         let mut state = self.lock();
         state.step(file, "flush", 0)?;
-        if let Some(left) = &mut state.failing_sync {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                state.failing_sync = None;
-                return Err(fault(file, "flush", 0, "input/output error"));
-            }
+        let failed = due(&mut state.failing_sync);
+        if failed {
+            state.forget(file)
+        } else {
+            state.flush(file)
         }
-        let ignored = match state.ignored {
-            Some(Barrier::Ring) => matches!(file, FileId::Segment(_)),
-            Some(Barrier::Journal) => file == FileId::Journal,
-            None => false,
-        };
-        if let Some(target) = state.files.get_mut(&file).filter(|_| !ignored) {
-            for (at, bytes) in std::mem::take(&mut target.pending) {
-                target.durable[at..at + bytes.len()].copy_from_slice(&bytes);
-            }
-        }
-        Ok(())
+        state.note(Operation::Sync(file, !failed));
+        if failed { Err(fault(file, "flush", 0, "input/output error")) } else { Ok(()) }
     }
 
     fn draw(&self) -> u64 {
@@ -225,7 +391,8 @@ impl Disk for SimDisk {
     }
 
     fn available(&self) -> u64 {
-        SIZE - self.lock().others
+        let state = self.lock();
+        SIZE - state.others - state.live.lengths().values().sum::<u64>()
     }
 }
 

@@ -6,10 +6,17 @@
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
 pub mod archive;
+pub mod barrier;
 pub mod broker;
 pub mod camera;
+pub mod card;
+pub mod crash;
 pub mod disk;
 pub mod encode;
+pub mod image;
+pub mod oracle;
 pub mod rng;
 pub mod scene;
+pub mod script;
+pub mod strict;
 pub mod world;

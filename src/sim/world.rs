@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::archive::SimArchive;
-use super::disk::{Barrier, SimDisk};
+use super::barrier::Barrier;
+use super::disk::SimDisk;
 use super::rng::Rng;
 use crate::agent::{Agent, Effect, Input};
 use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
@@ -74,12 +75,12 @@ struct World {
     wrongs: Vec<String>,
 }
 
-/// Runs the world of a seed; `ignored` leaves a flush out, for the test that the checks notice.
+/// Runs the world of a seed; `without` takes a barrier away, for the test that the checks notice.
 ///
 /// # Errors
 /// Every promise that was broken.
-pub fn run(seed: u64, ignored: Option<Barrier>) -> Result<Summary, String> {
-    let mut world = World::new(seed, ignored)?;
+pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
+    let mut world = World::new(seed, without)?;
     for step in 0..STORMY + CALM {
         world.stormy = step < STORMY;
         world.step()?;
@@ -94,9 +95,9 @@ fn settings() -> Result<Settings, String> {
 }
 
 impl World {
-    fn new(seed: u64, ignored: Option<Barrier>) -> Result<World, String> {
+    fn new(seed: u64, without: Option<Barrier>) -> Result<World, String> {
         let settings = settings()?;
-        let disk = SimDisk::new(ignored);
+        let disk = SimDisk::new(without);
         let now = Stamp { mono: Mono(1_000_000), wall: Wall(1_790_000_000_000_000), quality: WallQuality::Ntp };
         let sample_entry = vec![0, 0, 0, 8, b'a', b'v', b'c', b'1'];
         let params = TrackParams {
@@ -166,7 +167,8 @@ impl World {
             self.disk.cut_after(self.rng.below(12));
         }
         if self.rng.one_in(400) {
-            self.disk.fail_sync_after(1 + self.rng.below(4));
+            let after = 1 + self.rng.below(4);
+            self.disk.fail_sync_after(after, &mut self.rng);
         }
         match self.connected {
             true if self.rng.one_in(120) => self.disconnect(),

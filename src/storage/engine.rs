@@ -193,7 +193,11 @@ impl Engine {
                 Ok(()) => StorageNews::CellSaved { cell },
                 Err(fault) => StorageNews::Trouble { detail: fault.to_string(), lost: true },
             }),
-            StorageOrder::NoteGap(gap) => self.hole(gap, out),
+            StorageOrder::NoteGap(gap) => {
+                // Footage that is still in memory comes before the hole: a power cut would leave it without a name.
+                self.flush_all(out);
+                self.hole(gap, out);
+            }
             StorageOrder::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
             StorageOrder::Unlock { id } => self.unlock(id, out),
             StorageOrder::Resize { budget } => self.ring.resize(budget),
@@ -362,6 +366,11 @@ impl Engine {
 
     /// Tells a hole and records it, now or when the first segment opens.
     fn hole(&mut self, gap: Gap, out: &mut Vec<StorageNews>) {
+        // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
+        let before = |open: &mut OpenHole| is_earlier_start(open.reason) || open.from.mono <= gap.from.mono;
+        if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take_if(before) {
+            self.add_hole(Gap { from, to: gap.from, reason, bytes });
+        }
         self.add_hole(gap);
         if self.ring.is_open() {
             self.write_holes(self.media_end, &[], out);
@@ -408,6 +417,11 @@ impl Engine {
         }
         out.push(StorageNews::Stopped);
     }
+}
+
+/// True for holes that began in an earlier start, by another monotonic clock.
+fn is_earlier_start(reason: GapReason) -> bool {
+    matches!(reason, GapReason::PowerCut | GapReason::Stopped)
 }
 
 /// A fragment as the ring takes it.

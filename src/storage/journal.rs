@@ -119,8 +119,12 @@ pub struct Journal {
     newest: Option<(Ticket, usize)>,
     /// Where the search for a free slot goes on: all slots wear alike.
     next: usize,
-    /// Released slots whose tombstone is not yet written.
+    /// Slots without an entry whose tombstone is not yet written: released, or left behind by a commit that failed.
     released: BTreeSet<usize>,
+    /// What copies A and B must get back at start: blocks that only the other copy has, and damage that neither can make good.
+    mend: [Vec<(usize, Vec<u8>)>; 2],
+    /// Slots whose copy B a flush failed on: until it is written again, copy A must not be touched.
+    half: BTreeMap<usize, Slot>,
     /// Bytes and flushes, for the counters.
     pub written: (u64, u64),
 }
@@ -150,6 +154,8 @@ impl Journal {
             newest: None,
             next: RESERVED,
             released: BTreeSet::new(),
+            mend: [Vec::new(), Vec::new()],
+            half: BTreeMap::new(),
             written: (0, 0),
         };
         let kept = journal.read()?;
@@ -182,15 +188,22 @@ impl Journal {
         let a = self.disk.read(FileId::Journal, 0, len)?;
         let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64), len)?;
         let mut kept = Kept::default();
+        let mut slots = Vec::new();
         for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
             let newer = [Slot::decode(a), Slot::decode(b)].into_iter().flatten().max_by_key(|slot| slot.generation);
-            let Some(slot) = newer else {
-                // The very first write of a slot may have been cut: then its other copy was never written.
-                let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
-                kept.damaged += u32::from(written(a) && written(b));
-                continue;
-            };
-            self.generation = self.generation.max(slot.generation);
+            let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
+            // The very first write of a slot may have been cut: then its other copy was never written.
+            kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
+            let right = newer.as_ref().map_or_else(|| vec![0; BLOCK as usize], Slot::encode);
+            for (copy, mend) in [a, b].into_iter().zip(&mut self.mend) {
+                mend.extend((copy != right).then(|| (at, right.clone())));
+            }
+            slots.extend(newer.map(|slot| (at, slot)));
+        }
+        // In the order they were written: the last word on a ticket counts.
+        slots.sort_by_key(|(_, slot)| slot.generation);
+        for (at, slot) in slots {
+            self.generation = slot.generation;
             self.keep(at, slot, &mut kept);
         }
         (self.boot, self.ring) = (kept.boot, kept.ring);
@@ -207,7 +220,10 @@ impl Journal {
             }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
-                if kept.newest.as_ref().is_none_or(|(newest, _)| *newest < ticket) {
+                // An entry that was refused and offered again may have left a slot behind.
+                self.release(ticket);
+                kept.entries.retain(|(other, _)| *other != ticket);
+                if kept.newest.as_ref().is_none_or(|(newest, _)| *newest <= ticket) {
                     kept.newest = Some((ticket, slot.bytes.clone()));
                     self.newest = Some((ticket, at));
                 }
@@ -231,6 +247,7 @@ impl Journal {
     /// # Errors
     /// When the card refuses.
     pub fn begin(&mut self) -> Result<(RingId, Boot), DiskFault> {
+        self.make_whole()?;
         self.boot = Boot(self.boot.0 + 1);
         let ring = *self.ring.get_or_insert_with(|| RingId(self.disk.draw()));
         self.commit(vec![self.start(0)])?;
@@ -242,6 +259,18 @@ impl Journal {
         let mut bytes = vec![ended];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
         (0, START, u64::from(self.boot.0), bytes)
+    }
+
+    /// Gives every slot its second copy back, so that the next erase block that is lost finds one. First copy B: a commit that
+    /// was cut left what is newer in copy A.
+    fn make_whole(&mut self) -> Result<(), DiskFault> {
+        for (copy, base) in [(1, copy_b(self.slots as u64)), (0, 0)] {
+            let blocks = std::mem::take(&mut self.mend[copy]);
+            if !blocks.is_empty() {
+                self.write(base, blocks.iter().map(|(at, block)| (*at, block.clone())))?;
+            }
+        }
+        Ok(())
     }
 
     /// Records an ordered stop.
@@ -267,7 +296,11 @@ impl Journal {
             return Err(JournalFault::Full(self.slots - RESERVED));
         };
         self.next = slot + 1;
-        self.commit(vec![(slot, ENTRY, ticket.0, bytes)])?;
+        if let Err(fault) = self.commit(vec![(slot, ENTRY, ticket.0, bytes)]) {
+            // It may be there all the same: offered again, the entry must not be found twice.
+            self.released.insert(slot);
+            return Err(fault.into());
+        }
         self.free.remove(&slot);
         self.released.remove(&slot);
         self.by_ticket.insert(ticket, slot);
@@ -305,10 +338,8 @@ impl Journal {
     /// Writes slots and waiting tombstones: all of copy A, a flush, all of copy B, a flush.
     fn commit(&mut self, writes: Vec<(usize, u8, u64, Vec<u8>)>) -> Result<(), DiskFault> {
         let mut blocks = BTreeMap::new();
-        let released = std::mem::take(&mut self.released);
-        for slot in released.into_iter().filter(|slot| writes.iter().all(|(at, ..)| at != slot)) {
-            let tombstone = self.tombstone(slot)?;
-            blocks.insert(slot, tombstone);
+        for slot in self.released.iter().filter(|slot| writes.iter().all(|(at, ..)| at != *slot)) {
+            blocks.insert(*slot, self.tombstone(*slot)?);
         }
         for (slot, kind, key, bytes) in writes {
             blocks.insert(slot, Slot { kind, generation: 0, key, bytes });
@@ -317,28 +348,46 @@ impl Journal {
             self.generation += 1;
             slot.generation = self.generation;
         }
-        for base in [0, copy_b(self.slots as u64)] {
-            for (at, slot) in &blocks {
-                self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &slot.encode())?;
-                self.written.0 += BLOCK;
-            }
-            self.written.1 += 1;
-            self.disk.sync(FileId::Journal)?;
+        let base = copy_b(self.slots as u64);
+        if !self.half.is_empty() {
+            self.write(base, encoded(&self.half))?;
+            self.half.clear();
         }
+        self.write(0, encoded(&blocks))?;
+        if let Err(fault) = self.write(base, encoded(&blocks)) {
+            self.half = blocks;
+            return Err(fault);
+        }
+        self.released.clear();
         Ok(())
+    }
+
+    /// Writes blocks of one copy and flushes them.
+    fn write(&mut self, base: u64, blocks: impl Iterator<Item = (usize, Vec<u8>)>) -> Result<(), DiskFault> {
+        for (at, block) in blocks {
+            self.disk.write(FileId::Journal, base + at as u64 * BLOCK, &block)?;
+            self.written.0 += BLOCK;
+        }
+        self.written.1 += 1;
+        self.disk.sync(FileId::Journal)
     }
 
     /// A free slot; the one of the highest ticket keeps its bytes, which carry the counters on.
     fn tombstone(&self, slot: usize) -> Result<Slot, DiskFault> {
         match self.newest {
             Some((ticket, newest)) if newest == slot => {
-                let block = self.disk.read(FileId::Journal, slot as u64 * BLOCK, BLOCK as usize)?;
-                let bytes = Slot::decode(&block).map(|kept| kept.bytes).unwrap_or_default();
+                let copy = |base| self.disk.read(FileId::Journal, base + slot as u64 * BLOCK, BLOCK as usize);
+                let (a, b) = (copy(0)?, copy(copy_b(self.slots as u64))?);
+                let bytes = Slot::decode(&a).or_else(|| Slot::decode(&b)).map(|kept| kept.bytes).unwrap_or_default();
                 Ok(Slot { kind: FREE, generation: 0, key: ticket.0, bytes })
             }
             _ => Ok(Slot { kind: FREE, generation: 0, key: 0, bytes: Vec::new() }),
         }
     }
+}
+
+fn encoded(blocks: &BTreeMap<usize, Slot>) -> impl Iterator<Item = (usize, Vec<u8>)> + use<> {
+    blocks.iter().map(|(at, slot)| (*at, slot.encode())).collect::<Vec<_>>().into_iter()
 }
 
 fn cell_of(key: u64) -> Option<Cell> {

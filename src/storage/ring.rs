@@ -223,6 +223,9 @@ impl Ring {
         out: &mut Vec<StorageNews>,
     ) -> Result<u64, AppendFault> {
         let content = Digest::of(draft.content);
+        // A gap record goes where footage of the same tracks goes, also when it has to go to another file.
+        let open = self.current.as_ref().filter(|_| tracks.is_empty()).map(|current| current.segment.head.tracks.clone());
+        let tracks = open.as_deref().unwrap_or(tracks);
         let mut reason = String::new();
         for _ in 0..TRIES {
             let head = self.place(draft, tracks)?;
@@ -267,10 +270,7 @@ impl Ring {
 
     /// The head of the segment that would begin with `draft`, its file still to be chosen, and its length.
     fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
-        let tracks = match (tracks.is_empty(), &self.current) {
-            (true, Some(current)) => current.segment.head.tracks.clone(),
-            _ => tracks.to_vec(),
-        };
+        let tracks = tracks.to_vec();
         let head = SegmentHead {
             segment: 0,
             lap: self.next_lap,

@@ -1,0 +1,185 @@
+//! What storage owes its safety to, by name, so that each can be taken away from it by itself: a check that does not notice is
+//! no check.
+//!
+//! What belongs here: the names and how to recognise the operation each stands for. What does not: carrying operations out
+//! ([`super::disk`]).
+
+use super::card::{PAGE, Pending, SECTOR};
+use crate::storage::disk::FileId;
+
+/// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barrier {
+    /// Every flush of segment files.
+    Ring,
+    /// Every flush of the journal.
+    Journal,
+    /// The flush after a segment head.
+    HeadFlush,
+    /// The flush after a record.
+    RecordFlush,
+    /// The flush after copy A of a commit.
+    CopyAFlush,
+    /// The flush after copy B of a commit.
+    CopyBFlush,
+    /// The flush after a snapshot.
+    StillFlush,
+    /// The flush of a new file and its directory.
+    CreateFlush,
+    /// The flush of the newest segment at start.
+    RecoveryFlush,
+    /// The `free` header recovery puts back at a tear.
+    PutBack,
+    /// The second copy recovery gives back to slots of the journal that have only one.
+    Heal,
+    /// A snapshot is durable before the entry that names it.
+    StillFirst,
+    /// A segment head is durable before the records behind it.
+    HeadFirst,
+    /// A record and the next `free` header are one write.
+    FreeWithRecord,
+    /// Records begin on pages of their own.
+    Aligned,
+    /// Copy A of the journal is written.
+    CopyA,
+    /// Copy B of the journal is written.
+    CopyB,
+    /// The copies of the journal lie in different erase blocks.
+    Apart,
+}
+
+use Barrier::*;
+
+impl Barrier {
+    /// All of them.
+    pub const ALL: [Barrier; 18] = [
+        Ring,
+        Journal,
+        HeadFlush,
+        RecordFlush,
+        CopyAFlush,
+        CopyBFlush,
+        StillFlush,
+        CreateFlush,
+        RecoveryFlush,
+        PutBack,
+        Heal,
+        StillFirst,
+        HeadFirst,
+        FreeWithRecord,
+        Aligned,
+        CopyA,
+        CopyB,
+        Apart,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ring => "ring",
+            Journal => "journal",
+            HeadFlush => "head-flush",
+            RecordFlush => "record-flush",
+            CopyAFlush => "copy-a-flush",
+            CopyBFlush => "copy-b-flush",
+            StillFlush => "still-flush",
+            CreateFlush => "create-flush",
+            RecoveryFlush => "recovery-flush",
+            PutBack => "put-back",
+            Heal => "heal",
+            StillFirst => "still-first",
+            HeadFirst => "head-first",
+            FreeWithRecord => "free-with-record",
+            Aligned => "aligned",
+            CopyA => "copy-a",
+            CopyB => "copy-b",
+            Apart => "apart",
+        }
+    }
+
+    /// What is missing without it, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Ring => "no flush of any segment",
+            Journal => "no flush of the journal",
+            HeadFlush => "no flush after a segment head",
+            RecordFlush => "no flush after a record",
+            CopyAFlush => "no flush between the copies of the journal",
+            CopyBFlush => "no flush after copy B of the journal",
+            StillFlush => "no flush after a snapshot",
+            CreateFlush => "no flush of a new file and its directory",
+            RecoveryFlush => "no flush of the newest segment at start",
+            PutBack => "no `free` header put back at a tear",
+            Heal => "slots that lost a copy do not get it back",
+            StillFirst => "snapshot written behind the entry that names it",
+            HeadFirst => "segment head written behind its first record",
+            FreeWithRecord => "next `free` header written behind the record's flush",
+            Aligned => "records begin inside a page that holds durable data",
+            CopyA => "copy A of the journal never written",
+            CopyB => "copy B of the journal never written",
+            Apart => "both copies of the journal in one erase block",
+        }
+    }
+
+    /// The barrier of a name.
+    ///
+    /// # Errors
+    /// Lists the names there are.
+    pub fn parse(name: &str) -> Result<Barrier, String> {
+        let names = || Barrier::ALL.map(Barrier::name).join(", ");
+        Barrier::ALL.into_iter().find(|barrier| barrier.name() == name).ok_or_else(|| format!("the barriers are: {}", names()))
+    }
+
+    /// True when a flush of `file` is left out. `last` is the newest write it would make durable, `starting` is true until
+    /// something new is recorded after a start.
+    pub fn leaves_out(self, file: FileId, last: &Pending, starting: bool) -> bool {
+        let segment = matches!(file, FileId::Segment(_));
+        match self {
+            Ring => segment,
+            Journal => file == FileId::Journal,
+            HeadFlush => segment && last.offset == 0,
+            RecordFlush => segment && last.offset > 0 && !starting,
+            RecoveryFlush => segment && starting,
+            CopyAFlush => file == FileId::Journal && !in_copy_b(last.offset),
+            CopyBFlush => file == FileId::Journal && in_copy_b(last.offset),
+            StillFlush => file == FileId::Stills,
+            _ => false,
+        }
+    }
+
+    /// True when a write does not happen at all. `healing` is true from a start to its first own entry in the journal.
+    pub fn drops(self, file: FileId, offset: usize, bytes: &[u8], healing: bool) -> bool {
+        match self {
+            PutBack => matches!(file, FileId::Segment(_)) && bytes.get(4..8) == Some(b"free"),
+            Heal => file == FileId::Journal && healing && offset % (4 << 20) >= PAGE,
+            CopyA => file == FileId::Journal && !in_copy_b(offset),
+            CopyB => file == FileId::Journal && in_copy_b(offset),
+            _ => false,
+        }
+    }
+
+    /// How many of the last bytes of a write are held back until the file has been flushed; the whole of it for a head.
+    pub fn holds_back(self, file: FileId, offset: usize, bytes: &[u8], len: usize) -> usize {
+        let tail = if bytes.len() >= SECTOR && is_free(&bytes[bytes.len() - SECTOR..], len - offset - bytes.len() + SECTOR) {
+            SECTOR
+        } else {
+            0
+        };
+        match (self, file) {
+            (StillFirst, FileId::Stills) => bytes.len(),
+            (HeadFirst, FileId::Segment(_)) if offset == 0 => bytes.len(),
+            (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > SECTOR => tail,
+            _ => 0,
+        }
+    }
+}
+
+/// True for `free` headers over `rest` bytes.
+fn is_free(bytes: &[u8], rest: usize) -> bool {
+    bytes[..4] == (rest as u32).to_be_bytes() && bytes[4..8] == *b"free"
+}
+
+/// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); the journals of the simulated rings are smaller than that.
+fn in_copy_b(offset: usize) -> bool {
+    offset >= 4 << 20
+}

@@ -1,0 +1,224 @@
+//! One card as a power cut leaves it: made from what was durable and what was on its way, opened with the real engine, checked.
+//!
+//! What belongs here: which images there are of one moment, and one check from pulled card to new footage. What does not: how
+//! the moment came about ([`super::crash`]).
+
+use std::sync::Arc;
+
+use super::barrier::Barrier;
+use super::card::{Card, Choices, PAGE, erase_block};
+use super::disk::{Point, SimDisk};
+use super::oracle::{Broken, Known, Oracle};
+use super::rng::Rng;
+use super::script::{SEGMENT, SEGMENTS, Script, settings};
+use crate::storage::disk::FileId;
+use crate::storage::engine::Engine;
+use crate::storage::start::still_geometry;
+use crate::storage::{Recovered, RepairKind, StorageNews, stills};
+
+/// Images beyond the subsets: pages torn, an erase block hit, names of new files lost, bits rotten.
+const TORN: u64 = 2;
+const HIT: u64 = 2;
+const ROT: u64 = 1;
+/// Reads one start may take: each page of the ring once as a head, once as a record and once as content, and the slots.
+const READS: u64 = 3 * SEGMENTS * SEGMENT / PAGE as u64 + 16;
+/// Microseconds the power stays away.
+const DARK: u64 = 3_000_000;
+
+/// The images of one moment.
+pub struct Images {
+    choices: Choices,
+    subsets: u64,
+    /// All subsets are there, not a random choice.
+    pub exhaustive: bool,
+    unsure: u64,
+    rot: u64,
+}
+
+/// One of them.
+pub struct Image {
+    /// What the card holds.
+    pub card: Card,
+    /// What is promised on it.
+    pub oracle: Option<Oracle>,
+    /// Durable bytes were damaged.
+    damaged: bool,
+    /// Holes must have names.
+    gaps: bool,
+}
+
+impl Images {
+    /// The images of `point`: all subsets where at most `exhaustive` sectors are on their way, else `random` of them.
+    pub fn of(point: &Point, exhaustive: usize, random: u64) -> Images {
+        let choices = Choices::of(&point.durable, &point.pending);
+        let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
+        let subsets = if all { choices.outcomes() } else { random };
+        Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, rot: ROT, choices }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
+        self.subsets + hits + self.unsure + self.rot
+    }
+
+    /// Image `number`; `rng` is the same for the same number.
+    pub fn get(&self, number: u64, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+        let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
+        let whole = |card| Image { card, oracle: None, damaged: false, gaps: true };
+        match number.checked_sub(self.subsets) {
+            None if self.exhaustive => whole(self.choices.outcome(&point.durable, number)),
+            None => whole(self.random(number, point, rng)),
+            Some(n) if n < hits && n < TORN => whole(self.torn(point, rng)),
+            Some(n) if n < hits => self.hit(point, oracle, without, rng),
+            Some(n) if n < hits + self.unsure => {
+                let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+                point.unsure.iter().nth((n - hits) as usize).into_iter().for_each(|file| card.remove(*file));
+                whole(card)
+            }
+            Some(_) => self.rotten(point, oracle, rng),
+        }
+    }
+
+    /// None, all, the first so many, all but one, then any.
+    fn random(&self, number: u64, point: &Point, rng: &mut Rng) -> Card {
+        let sectors = self.choices.len() as u64;
+        let at = rng.below(sectors);
+        let keep = [5, 25, 50, 75, 95][rng.below(5) as usize];
+        self.choices.apply(&point.durable, |i, states| match number {
+            0 => 0,
+            1 => states - 1,
+            n if n % 4 == 2 => (states - 1) * u64::from((i as u64) < at),
+            n if n % 4 == 3 => (states - 1) * u64::from(i as u64 != at),
+            _ if rng.below(100) < keep => 1 + rng.below(states - 1),
+            _ => 0,
+        })
+    }
+
+    /// A page under a write comes out as neither old nor new.
+    fn torn(&self, point: &Point, rng: &mut Rng) -> Card {
+        let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+        let (file, at) = target(point, rng);
+        card.spoil(file, at / PAGE * PAGE..(at / PAGE + 1) * PAGE, &junk(rng));
+        card
+    }
+
+    /// The erase block under a write is lost with all that was durable in it.
+    fn hit(&self, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+        let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+        let mut oracle = oracle.clone();
+        let (file, at) = target(point, rng);
+        let range = erase_block(file, at, without == Some(Barrier::Apart));
+        card.spoil(file, range.clone(), &junk(rng));
+        excuse(&mut oracle, file, &range);
+        Image { card, oracle: Some(oracle), damaged: true, gaps: true }
+    }
+
+    /// One bit of what is durable is not what it was.
+    fn rotten(&self, point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+        let mut card = point.durable.clone();
+        let mut oracle = oracle.clone();
+        let files: Vec<FileId> = card.files().map(|(file, _)| file).collect();
+        let file = files[rng.below(files.len() as u64) as usize];
+        let slots = u64::from(settings().journal_slots) * PAGE as u64;
+        let at = match file {
+            FileId::Journal => (rng.below(2) * (4 << 20) + rng.below(slots)) as usize,
+            _ => rng.below(card.len(file) as u64) as usize,
+        };
+        let byte = card.read(file, at, 1).map_or(0, |bytes| bytes[0]);
+        card.write(file, at, &[byte ^ (1 << rng.below(8))]);
+        let hit = if at < PAGE { 0..PAGE } else { at..at + 1 };
+        excuse(&mut oracle, file, &hit);
+        Image { card, oracle: Some(oracle), damaged: true, gaps: false }
+    }
+}
+
+fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
+    match file {
+        FileId::Segment(segment) => {
+            oracle.excuse(segment, range);
+            oracle.excuse_end();
+        }
+        FileId::Stills => oracle.excuse_stills(),
+        // Two copies far apart: nothing is excused.
+        FileId::Journal => {}
+    }
+}
+
+/// Somewhere in a write that is on its way.
+fn target(point: &Point, rng: &mut Rng) -> (FileId, usize) {
+    let write = &point.pending[rng.below(point.pending.len() as u64) as usize];
+    (write.file, write.offset + rng.below(write.bytes.len() as u64) as usize)
+}
+
+/// A page of ones, zeros or noise.
+fn junk(rng: &mut Rng) -> Arc<[u8; PAGE]> {
+    let mut page = [[0xff, 0][rng.below(2) as usize]; PAGE];
+    if rng.one_in(2) {
+        page.iter_mut().for_each(|byte| *byte = rng.bits() as u8);
+    }
+    Arc::new(page)
+}
+
+impl Image {
+    /// From the pulled card to new footage.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn check(&self, oracle: &Oracle, known: &Known, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Broken> {
+        let oracle = self.oracle.as_ref().unwrap_or(oracle);
+        if !self.damaged {
+            oracle.check_pulled(&self.card, known, idle)?;
+        }
+        let disk = SimDisk::with(self.card.clone(), without);
+        let (_, first) = start(&disk, now)?;
+        oracle.check_found(&first)?;
+        let disk = SimDisk::with(disk.durable(), without);
+        let (mut engine, second) = start(&disk, now + DARK)?;
+        same(&first, &second)?;
+        let geometry = still_geometry(&settings());
+        oracle.check_stills(&second, |ticket| stills::read(&disk, geometry, ticket).ok())?;
+        let mut script = Script::new(now);
+        script.now = now + 2 * DARK;
+        script.restart();
+        let mut out = Vec::new();
+        while script.now < now + 2 * DARK + 200_000 {
+            engine.frame(&script.picture(), &mut out);
+        }
+        engine.order(super::script::stamp(script.now), crate::storage::StorageOrder::Stop, &mut out);
+        if !out.iter().any(|news| matches!(news, StorageNews::Durable { .. })) {
+            return Err(Broken::Service(format!("nothing is recorded after recovery: {out:?}")));
+        }
+        oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps)
+    }
+}
+
+/// Opens the ring on a card and says what was found.
+fn start(disk: &SimDisk, now: u64) -> Result<(Engine, Recovered), Broken> {
+    let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::script::stamp(now));
+    let (engine, news) = opened.map_err(|fault| Broken::Service(format!("the ring does not open: {fault}")))?;
+    let reads = disk.reads();
+    if reads > READS {
+        return Err(Broken::Service(format!("a start took {reads} reads, more than {READS}")));
+    }
+    match news.into_iter().next() {
+        Some(StorageNews::Started(found)) => Ok((engine, *found)),
+        other => Err(Broken::Service(format!("the first news is {other:?}"))),
+    }
+}
+
+/// Recovering twice finds what recovering once found, and nothing to repair.
+fn same(first: &Recovered, second: &Recovered) -> Result<(), Broken> {
+    let ring =
+        |found: &Recovered| (found.last_seq, found.extent, found.entries.clone(), found.newest.clone(), found.cells.clone());
+    if ring(first) != ring(second) {
+        let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
+        return Err(Broken::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
+    }
+    // Damage amid records is left alone and told whenever the ring is opened; a tear must be gone.
+    let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
+    match (torn, second.damaged_slots) {
+        (false, 0) => Ok(()),
+        (torn, slots) => Err(Broken::Service(format!("recovering twice finds {slots} slots again, a tear: {torn}"))),
+    }
+}

@@ -1,0 +1,416 @@
+//! What storage has promised so far, and whether a card keeps it.
+//!
+//! What belongs here: promises, collected from what storage was asked, did and said. What does not: making cards
+//! ([`super::crash`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::card::{Card, Pages};
+use super::disk::Operation;
+use super::strict::{Lies, Reading, read};
+use crate::storage::disk::FileId;
+use crate::storage::format::Record;
+use crate::storage::{Recovered, StorageNews, StorageOrder};
+use crate::units::Ticket;
+
+/// Microseconds between two pieces of footage that are no hole: a picture, and rounding.
+const NO_HOLE: i64 = 60_000;
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// P1: something durable is gone or differs.
+    Lost(String),
+    /// P3: a hole without a name.
+    Unnamed(String),
+    /// P4: the service did not come back as it must.
+    Service(String),
+    /// P7: a file that does not play.
+    Unplayable(String),
+    /// Numbers or the chain do not follow on.
+    Order(String),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (word, detail) = match self {
+            Broken::Lost(detail) => ("lost (P1)", detail),
+            Broken::Unnamed(detail) => ("unnamed gap (P3)", detail),
+            Broken::Service(detail) => ("service (P4)", detail),
+            Broken::Unplayable(detail) => ("unplayable (P7)", detail),
+            Broken::Order(detail) => ("numbers or chain", detail),
+        };
+        write!(f, "{word}: {detail}")
+    }
+}
+
+/// A record as it was written.
+#[derive(Debug, Clone)]
+struct Written {
+    file: u32,
+    offset: usize,
+    bytes: Arc<[u8]>,
+    /// Microseconds of wall time it covers or names.
+    span: (i64, i64),
+    gap: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    bytes: Vec<u8>,
+    still: Option<Vec<u8>>,
+    stored: bool,
+    released: bool,
+}
+
+/// Everything promised so far.
+#[derive(Debug, Clone, Default)]
+pub struct Oracle {
+    written: BTreeMap<u64, Written>,
+    /// Everything up to this number survives.
+    durable: u64,
+    /// Wall time of records that were evicted on purpose, joined.
+    evicted: Vec<(i64, i64)>,
+    entries: BTreeMap<Ticket, Entry>,
+    /// The cell as it was last saved, and as it was last asked to be.
+    cell: (Option<Vec<u8>>, Option<Vec<u8>>),
+    boot: u32,
+    /// Files a write or a flush failed on: they may end in a tear that nobody repairs.
+    given_up: BTreeSet<u32>,
+    /// Files that were damaged where they held records.
+    damaged: BTreeSet<u32>,
+    /// Stopped in order, nothing since.
+    stopped: bool,
+    /// Changes with every promise.
+    pub version: u64,
+}
+
+/// What is known of a card's files, kept while their pages are the same.
+#[derive(Default)]
+pub struct Known(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
+
+/// A file's bytes and what they mean.
+pub struct Seen {
+    bytes: Vec<u8>,
+    reading: Reading,
+}
+
+impl Known {
+    /// Remembers a card.
+    pub fn learn(&mut self, card: &Card) {
+        for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+            let seen = self.see(file, pages);
+            self.0.insert(file, (pages.clone(), seen));
+        }
+    }
+
+    fn see(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
+        match self.0.get(&file) {
+            Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
+            _ => {
+                let bytes = pages.bytes();
+                let reading = read(&bytes);
+                Arc::new(Seen { bytes, reading })
+            }
+        }
+    }
+
+    fn segments(&self, card: &Card) -> BTreeMap<u32, Arc<Seen>> {
+        let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
+            FileId::Segment(n) => Some((n, self.see(file, pages))),
+            _ => None,
+        };
+        card.files().filter_map(segment).collect()
+    }
+}
+
+impl Oracle {
+    /// Storage is about to be asked.
+    pub fn asked(&mut self, order: &StorageOrder) {
+        self.version += 1;
+        self.stopped = false;
+        match order {
+            StorageOrder::Enqueue { ticket, entry, still } => {
+                let entry = Entry { bytes: entry.clone(), still: still.clone(), stored: false, released: false };
+                self.entries.insert(*ticket, entry);
+            }
+            StorageOrder::Release { ticket } => {
+                if let Some(entry) = self.entries.get_mut(ticket) {
+                    entry.released = true;
+                }
+            }
+            StorageOrder::SaveCell { bytes, .. } => self.cell.1 = Some(bytes.clone()),
+            _ => {}
+        }
+    }
+
+    /// Storage did something to the card.
+    pub fn done(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Sync(FileId::Segment(file), false) => {
+                self.given_up.insert(*file);
+            }
+            Operation::Write(write) => {
+                if let FileId::Segment(file) = write.file {
+                    self.version += 1;
+                    self.wrote(file, write.offset, &write.bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>) {
+        if offset == 0 {
+            self.given_up.remove(&file);
+            self.damaged.remove(&file);
+            let out: Vec<u64> = self.written.iter().filter(|(_, w)| w.file == file).map(|(seq, _)| *seq).collect();
+            for written in out.into_iter().filter_map(|seq| self.written.remove(&seq)) {
+                join(&mut self.evicted, written.span);
+            }
+            return;
+        }
+        let Some(record) = Record::decode(bytes) else {
+            return;
+        };
+        let Some(whole) = bytes.get(..record.len as usize) else {
+            self.given_up.insert(file);
+            return;
+        };
+        let end = record.gap.map_or(record.start.wall.0 + record.duration as i64, |(to, ..)| to.wall.0);
+        let span = (record.start.wall.0, end);
+        let gap = record.gap.is_some();
+        self.written.insert(record.seq, Written { file, offset, bytes: whole.into(), span, gap });
+    }
+
+    /// Storage said something.
+    pub fn heard(&mut self, news: &[StorageNews]) {
+        for news in news {
+            self.version += 1;
+            match news {
+                StorageNews::Durable { seq, .. } => self.durable = self.durable.max(*seq),
+                StorageNews::Hole(gap) => {
+                    let named = |w: &Written| w.gap && w.span == (gap.from.wall.0, gap.to.wall.0);
+                    let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
+                    self.durable = self.durable.max(at.unwrap_or(0));
+                }
+                StorageNews::Enqueued { ticket } => {
+                    self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
+                }
+                StorageNews::CellSaved { .. } => self.cell.0 = self.cell.1.clone(),
+                StorageNews::Stopped => self.stopped = true,
+                StorageNews::Trouble { detail, .. } if detail.contains("stills") || detail.contains("snapshot") => {
+                    self.entries.iter_mut().next_back().into_iter().for_each(|(_, entry)| entry.still = None);
+                }
+                StorageNews::Started(found) => self.started(found),
+                _ => {}
+            }
+        }
+    }
+
+    /// What was found at a start is promised from now on; what was written and is not there never was.
+    fn started(&mut self, found: &Recovered) {
+        self.durable = found.last_seq;
+        self.written.split_off(&(found.last_seq + 1));
+        self.boot = found.boot.0;
+        self.stopped = false;
+        let kept: BTreeSet<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
+        self.entries.retain(|ticket, _| kept.contains(ticket));
+        self.entries.values_mut().for_each(|entry| (entry.stored, entry.released) = (true, false));
+        let cell = found.cells.first().map(|(_, bytes)| bytes.clone());
+        self.cell = (cell.clone(), cell);
+    }
+
+    /// Records durable so far and not evicted.
+    pub fn records(&self) -> u64 {
+        self.written.range(..=self.durable).count() as u64
+    }
+
+    /// What lay in these bytes of a segment is lost with the card's consent: an erase block was hit. The rest of what `found`
+    /// finds stays promised.
+    pub fn excuse(&mut self, file: u32, range: &std::ops::Range<usize>) {
+        let hit =
+            |w: &Written| w.file == file && (range.start == 0 || w.offset < range.end && w.offset + w.bytes.len() > range.start);
+        self.written.retain(|_, w| !hit(w));
+        self.given_up.insert(file);
+        self.damaged.insert(file);
+        self.version += 1;
+    }
+
+    /// The snapshots are excused: they have no second copy.
+    pub fn excuse_stills(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.still = None);
+    }
+
+    /// What is durable may be less than was promised, because durable records were hit.
+    pub fn excuse_end(&mut self) {
+        let last = self.written.range(..=self.durable).next_back().map_or(0, |(seq, _)| *seq);
+        self.durable = last;
+    }
+
+    /// A card as it is pulled out, before any recovery.
+    ///
+    /// # Errors
+    /// The first promise it does not keep.
+    pub fn check_pulled(&self, card: &Card, known: &Known, idle: bool) -> Result<(), Broken> {
+        for (file, seen) in known.segments(card) {
+            let Some((at, why)) = seen.reading.tear else {
+                continue;
+            };
+            if idle && !self.given_up.contains(&file) {
+                return Err(Broken::Unplayable(format!("segment {file} at {at} with nothing in flight: {why}")));
+            }
+            let behind = self.written.range(..=self.durable).find(|(_, w)| w.file == file && w.offset >= at);
+            if let Some((seq, w)) = behind {
+                let why = format!("segment {file} at {at}, before durable record {seq} at {}: {why}", w.offset);
+                return Err(Broken::Unplayable(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// What recovery says it found.
+    ///
+    /// # Errors
+    /// The first promise it does not keep.
+    pub fn check_found(&self, found: &Recovered) -> Result<(), Broken> {
+        if found.last_seq < self.durable {
+            return Err(Broken::Lost(format!("record {} was durable, the last is {}", self.durable, found.last_seq)));
+        }
+        if found.boot.0 <= self.boot {
+            return Err(Broken::Lost(format!("start {} follows start {}", found.boot.0, self.boot)));
+        }
+        let mut before = None;
+        for (ticket, bytes) in &found.entries {
+            if before >= Some(ticket) {
+                return Err(Broken::Order(format!("entry {} is there twice", ticket.0)));
+            }
+            before = Some(ticket);
+            match self.entries.get(ticket) {
+                Some(entry) if entry.bytes == *bytes && !(self.stopped && entry.released) => {}
+                Some(entry) if entry.released && self.stopped => {
+                    return Err(Broken::Order(format!("entry {} came back after an ordered stop", ticket.0)));
+                }
+                _ => return Err(Broken::Lost(format!("entry {} reads differently", ticket.0))),
+            }
+        }
+        let has = |ticket: &Ticket| found.entries.iter().any(|(kept, _)| kept == ticket);
+        if let Some((ticket, _)) = self.entries.iter().find(|(ticket, e)| e.stored && !e.released && !has(ticket)) {
+            return Err(Broken::Lost(format!("entry {} was stored and is gone", ticket.0)));
+        }
+        let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(ticket, _)| *ticket);
+        if newest > found.newest.as_ref().map(|(ticket, _)| *ticket) {
+            return Err(Broken::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
+        }
+        let cell = found.cells.first().map(|(_, bytes)| bytes);
+        if cell != self.cell.0.as_ref() && cell != self.cell.1.as_ref() {
+            return Err(Broken::Lost("the cell reads differently".into()));
+        }
+        Ok(())
+    }
+
+    /// Every entry that is there and not released has its snapshot.
+    ///
+    /// # Errors
+    /// Names one that has not.
+    pub fn check_stills(&self, found: &Recovered, read: impl Fn(Ticket) -> Option<Vec<u8>>) -> Result<(), Broken> {
+        for (ticket, _) in &found.entries {
+            let entry = self.entries.get(ticket).filter(|entry| !entry.released && entry.still.is_some());
+            if let Some(entry) = entry.filter(|entry| read(*ticket) != entry.still) {
+                let when = if entry.stored { "stored" } else { "on its way" };
+                return Err(Broken::Lost(format!("the snapshot of entry {} ({when}) is gone", ticket.0)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `gaps`
+    /// whether holes must have names already.
+    ///
+    /// # Errors
+    /// The first promise it does not keep.
+    pub fn check_ring(&self, card: &Card, known: &Known, last: u64, gaps: bool) -> Result<(), Broken> {
+        let mut segments: Vec<(u32, Arc<Seen>)> =
+            known.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
+        segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
+        for (file, seen) in &segments {
+            if let Some((at, why)) = seen.reading.tear.filter(|_| !self.given_up.contains(file)) {
+                return Err(Broken::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
+            }
+        }
+        let present = self.present(&segments);
+        self.check_records(&segments, &present, last)?;
+        in_order(&segments, &present)?;
+        if gaps { self.no_silent_gap(&present) } else { Ok(()) }
+    }
+
+    /// The records that count, in order: of two with one number the one in the later segment.
+    fn present<'a>(&self, segments: &'a [(u32, Arc<Seen>)]) -> Vec<(usize, &'a Lies)> {
+        let mut present = Vec::new();
+        for (at, (file, seen)) in segments.iter().enumerate() {
+            let next = segments.get(at + 1).and_then(|(_, seen)| seen.reading.head.as_ref());
+            let next = next.map_or(u64::MAX, |head| head.first_seq);
+            let behind = seen.reading.behind.iter().filter(|_| self.damaged.contains(file));
+            let records = seen.reading.records.iter().chain(behind);
+            present.extend(records.filter(|lies| lies.seq < next).map(|lies| (at, lies)));
+        }
+        present
+    }
+
+    fn check_records(&self, segments: &[(u32, Arc<Seen>)], present: &[(usize, &Lies)], last: u64) -> Result<(), Broken> {
+        for (seq, written) in self.written.range(..=last) {
+            let found = present.binary_search_by_key(seq, |(_, lies)| lies.seq);
+            let Ok((at, lies)) = found.map(|at| present[at]) else {
+                return Err(Broken::Lost(format!("record {seq} in segment {} is gone", written.file)));
+            };
+            let bytes = &segments[at].1.bytes[lies.offset..lies.offset + lies.len];
+            if segments[at].0 != written.file || *bytes != *written.bytes {
+                return Err(Broken::Lost(format!("record {seq} in segment {} reads differently", written.file)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Footage, named holes and what was evicted leave no hole in time.
+    fn no_silent_gap(&self, present: &[(usize, &Lies)]) -> Result<(), Broken> {
+        let mut spans = self.evicted.clone();
+        spans.extend(present.iter().map(|(_, lies)| (lies.span.0.wall.0, lies.span.1.wall.0)));
+        spans.sort_unstable();
+        let mut reach = spans.first().map_or(0, |(from, _)| *from);
+        for (from, to) in spans {
+            if from > reach + NO_HOLE {
+                return Err(Broken::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
+            }
+            reach = reach.max(to);
+        }
+        Ok(())
+    }
+}
+
+/// Numbers rise, and each record names the digest of the one before wherever that one is still there.
+fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &Lies)]) -> Result<(), Broken> {
+    for pair in present.windows(2) {
+        let ((_, before), (at, after)) = (pair[0], pair[1]);
+        let follows = after.seq > before.seq && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
+        if !follows {
+            let file = segments[at].0;
+            return Err(Broken::Order(format!("record {} in segment {file} does not follow record {}", after.seq, before.seq)));
+        }
+    }
+    Ok(())
+}
+
+/// Adds a span of time to joined ones.
+fn join(spans: &mut Vec<(i64, i64)>, span: (i64, i64)) {
+    spans.push(span);
+    spans.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in spans.drain(..) {
+        match joined.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    *spans = joined;
+}

@@ -1,0 +1,180 @@
+//! What the simulated power cuts of [`crate::sim::crash`] brought to light, each by itself.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use super::disk::FileId;
+use super::engine::Engine;
+use super::*;
+use crate::sim::card::{Choices, erase_block};
+use crate::sim::disk::SimDisk;
+use crate::sim::rng::Rng;
+use crate::sim::script::{Script, settings, stamp};
+use crate::units::Ticket;
+
+/// A ring, and a camera that never stops.
+struct Rig {
+    disk: SimDisk,
+    engine: Engine,
+    script: Script,
+    news: Vec<StorageNews>,
+}
+
+fn opened() -> Rig {
+    let (disk, script) = (SimDisk::new(None), Script::new(1));
+    let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+    Rig { disk, engine, script, news }
+}
+
+impl Rig {
+    fn pictures(&mut self, n: usize) {
+        for _ in 0..n {
+            self.engine.frame(&self.script.picture(), &mut self.news);
+        }
+    }
+
+    /// Nothing survives that was not flushed; three seconds later the power is back.
+    fn cut(&mut self) {
+        self.disk.power_on_with(self.disk.durable());
+        self.script.pass(3_000_000);
+        self.script.restart();
+        self.start();
+    }
+
+    fn start(&mut self) {
+        let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
+        (self.engine, self.news) = (engine, news);
+    }
+
+    fn found(&self) -> &Recovered {
+        let found = self.news.iter().find_map(|news| if let StorageNews::Started(found) = news { Some(found) } else { None });
+        found.unwrap()
+    }
+
+    fn tickets(&self) -> Vec<u64> {
+        self.found().entries.iter().map(|(ticket, _)| ticket.0).collect()
+    }
+
+    fn order(&mut self, order: StorageOrder) {
+        self.engine.order(stamp(self.script.now), order, &mut self.news);
+    }
+
+    fn enqueue(&mut self, ticket: u64) -> bool {
+        self.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![ticket as u8; 900], still: None });
+        self.news.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) })
+    }
+
+    /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
+    fn silent(&self) -> Vec<i64> {
+        let (index, _) = recovery::heads(&self.disk).unwrap();
+        let mut spans = Vec::new();
+        for segment in index.live() {
+            for found in walk::walk(&self.disk, segment, walk::Depth::Content).unwrap().found {
+                let walk::Found::Record(_, record) = found else { panic!("damaged") };
+                let end = record.gap.map_or(record.start.wall.plus_micros(record.duration as i64), |(to, ..)| to.wall);
+                spans.push((record.start.wall.0, end.0));
+            }
+        }
+        spans.sort_unstable();
+        let mut reach = spans[0].0;
+        let mut silent = Vec::new();
+        for (from, to) in spans {
+            silent.extend((from > reach + 50_000).then_some((from - reach) / 1000));
+            reach = reach.max(to);
+        }
+        silent
+    }
+}
+
+#[test]
+fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
+    for pictures in 5..15 {
+        let mut ring = opened();
+        ring.pictures(pictures);
+        let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
+        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        ring.cut();
+        ring.pictures(40);
+        assert_eq!(ring.silent(), [0_i64; 0], "ms without a name after {pictures} pictures");
+    }
+}
+
+#[test]
+fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_start() {
+    let mut ring = opened();
+    ring.pictures(40);
+    ring.cut();
+    let from = stamp(ring.script.now);
+    ring.script.pass(400_000);
+    let to = stamp(ring.script.now);
+    ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+    ring.cut();
+    ring.pictures(40);
+    assert_eq!(ring.silent(), [0_i64; 0], "ms without a name");
+}
+
+#[test]
+fn a_journal_that_lost_one_copy_can_lose_the_other_a_start_later() {
+    let mut ring = opened();
+    (1..=5).for_each(|ticket| assert!(ring.enqueue(ticket)));
+    for copy in [0, 4 << 20] {
+        let mut card = ring.disk.durable();
+        card.spoil(FileId::Journal, erase_block(FileId::Journal, copy, false), &Arc::new([0xff; 4096]));
+        ring.disk.power_on_with(card);
+        ring.start();
+        assert_eq!(ring.tickets(), [1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is_released() {
+    for flush in 1..=2 {
+        let mut ring = opened();
+        ring.enqueue(1);
+        ring.disk.fail_sync_after(flush, &mut Rng::new(flush));
+        assert!(!ring.enqueue(2) && ring.enqueue(2));
+        ring.start();
+        assert_eq!(ring.tickets(), [1, 2], "flush {flush}");
+        (1..=2).for_each(|ticket| ring.order(StorageOrder::Release { ticket: Ticket(ticket) }));
+        ring.order(StorageOrder::Stop);
+        ring.cut();
+        assert_eq!(ring.tickets(), [0; 0], "flush {flush}");
+    }
+}
+
+#[test]
+fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        let save = |ring: &mut Rig, byte| {
+            ring.order(StorageOrder::SaveCell { cell: Cell::Configuration, bytes: vec![byte; 900] });
+        };
+        save(&mut ring, 1);
+        ring.disk.fail_sync_after(2, &mut Rng::new(seed));
+        save(&mut ring, 2);
+        ring.disk.take_points();
+        save(&mut ring, 3);
+        for point in ring.disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes() {
+                ring.disk.power_on_with(choices.outcome(&point.durable, number));
+                ring.start();
+                let cell = ring.found().cells.first().map(|(_, bytes)| bytes.len());
+                assert_eq!(cell, Some(900), "seed {seed}, outcome {number} of {}", choices.outcomes());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
+    for flush in 1..=2 {
+        let mut ring = opened();
+        ring.pictures(40);
+        ring.disk.fail_sync_after(flush, &mut Rng::new(1));
+        let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
+        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        let (index, _) = recovery::heads(&ring.disk).unwrap();
+        assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
+    }
+}
