@@ -7,21 +7,28 @@
 mod footage;
 mod synthetic;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::fs::Advice;
 use synthetic::{FILES, Synthetic};
 use taimat::storage::StorageNews;
-use taimat::storage::disk::RealDisk;
+use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
 use taimat::units::Stamp;
 
 /// Seconds from nothing to recording (promise P4).
 const BUDGET: f64 = 5.0;
-/// The argument that makes this program the one that is measured.
+/// The argument that makes this program the one that is measured; the directory and one of the next two follow.
 const CHILD: &str = "open-and-tell";
+/// Start as the agent does.
+const ENGINE: &str = "engine";
+/// Only open each file and read its first block: the least that any start from heads needs on this disk.
+const PLAIN: &str = "plain";
 
 /// What one start took and found.
 #[derive(Debug)]
@@ -35,10 +42,11 @@ struct Start {
     found: [f64; 3],
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == CHILD) {
-        return open(Path::new(&arguments[at + 1]));
+        tell(Path::new(&arguments[at + 1]), &arguments[at + 2]);
+        return ExitCode::SUCCESS;
     }
     let dir = tempfile::tempdir().unwrap();
     let begun = Instant::now();
@@ -50,11 +58,17 @@ fn main() {
         "", "s", "reads", "MB asked", "MB device", "RSS MB before/after/most", "found"
     );
     let cold = if drop_caches() { "cold" } else { "caches could not be dropped" };
-    let mut worst = 0.0_f64;
-    let mut start = |ring: &Synthetic, name: &str, cold: bool| worst = worst.max(measure(ring, name, cold).seconds);
-    for (name, cold) in [(cold, true), (cold, true), (cold, true), ("warm", false)] {
-        start(&ring, &format!("whole, {name}"), cold);
+    let (mut worst, mut least) = (0.0_f64, f64::INFINITY);
+    let mut start = |ring: &Synthetic, name: &str, cold: bool| worst = worst.max(measure(ring, ENGINE, name, cold).seconds);
+    let mut plain = |ring: &Synthetic| {
+        let name = format!("  open and read a block, {cold}");
+        least = least.min(measure(ring, PLAIN, &name, true).seconds);
+    };
+    for _ in 0..3 {
+        start(&ring, &format!("whole, {cold}"), true);
+        plain(&ring);
     }
+    start(&ring, "whole, warm", false);
     let half = ring.fill(0, 0.5);
     for _ in 0..3 {
         ring.tear();
@@ -64,16 +78,19 @@ fn main() {
     ring.solidify();
     for _ in 0..3 {
         start(&ring, &format!("no holes behind heads, {cold}"), true);
+        plain(&ring);
     }
     for damaged in [1, FILES / 100] {
         ring.damage_heads(damaged);
         start(&ring, &format!("{damaged} heads damaged, {cold}"), true);
     }
+    println!("opening each file and reading a block of it takes this disk {least:.2} s at best today");
     if worst > BUDGET {
         println!("OVER BUDGET: {worst:.2} s > {BUDGET} s");
-        std::process::exit(1);
+        return ExitCode::FAILURE;
     }
     println!("within budget: {worst:.2} s at most, {BUDGET} s allowed");
+    ExitCode::SUCCESS
 }
 
 /// Drops what the kernel has cached of files and directories; false where we may not.
@@ -83,12 +100,12 @@ fn drop_caches() -> bool {
 }
 
 /// One start in a process of its own.
-fn measure(ring: &Synthetic, name: &str, cold: bool) -> Start {
+fn measure(ring: &Synthetic, what: &str, name: &str, cold: bool) -> Start {
     if cold {
         drop_caches();
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    let out = child.arg(CHILD).arg(&ring.dir).output().unwrap();
+    let out = child.arg(CHILD).arg(&ring.dir).arg(what).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let told = String::from_utf8(out.stdout).unwrap();
     let numbers: Vec<f64> = told.split_whitespace().map(|word| word.parse().unwrap()).collect();
@@ -112,20 +129,39 @@ fn measure(ring: &Synthetic, name: &str, cold: bool) -> Start {
     start
 }
 
-/// The measured process: opens the ring and tells [`Start`] as numbers.
-fn open(dir: &Path) {
+/// The measured process: tells [`Start`] as numbers.
+fn tell(dir: &Path, what: &str) {
     let settings = synthetic::settings(dir);
     let (reads, memory) = (io(), resident());
     let begun = Instant::now();
     let disk = Arc::new(RealDisk::open(dir, false).unwrap());
-    let (engine, news) = Engine::open(disk, &settings, Stamp::default()).unwrap();
+    let opened = (what == ENGINE).then(|| Engine::open(disk, &settings, Stamp::default()).unwrap());
+    if opened.is_none() {
+        read_blocks(dir);
+    }
     let seconds = begun.elapsed().as_secs_f64();
     let (after, now) = (io(), resident());
-    let Some(StorageNews::Started(found)) = news.first() else { panic!("{news:?}") };
+    let news = opened.as_ref().map_or(&[][..], |(_, news)| news);
+    let found = news.iter().find_map(|news| if let StorageNews::Started(found) = news { Some(found) } else { None });
+    let (repaired, holes) = found.map_or((0, 0), |found| (found.repaired, found.gaps.len()));
     let troubles = news.iter().filter(|news| matches!(news, StorageNews::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
+<<<<<<< HEAD
     println!("{} {} {} {} {} {troubles}", memory[0], now[0], now[1], found.repairs.len(), found.gaps.len());
     drop(engine);
+=======
+    println!("{} {} {} {repaired} {holes} {troubles}", memory[0], now[0], now[1]);
+}
+
+/// Opens every file and reads its first block, without reading ahead.
+fn read_blocks(dir: &Path) {
+    let mut block = [0; 4096];
+    for index in 0..FILES {
+        let file = File::open(dir.join(FileId::Segment(index).name())).unwrap();
+        rustix::fs::fadvise(&file, 0, None, Advice::Random).unwrap();
+        file.read_exact_at(&mut block, 0).unwrap();
+    }
+>>>>>>> helper-b
 }
 
 fn io() -> [u64; 3] {
