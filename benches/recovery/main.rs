@@ -143,13 +143,9 @@ fn tell(dir: &Path, what: &str) {
     let (after, now) = (io(), resident());
     let news = opened.as_ref().map_or(&[][..], |(_, news)| news);
     let found = news.iter().find_map(|news| if let StorageNews::Started(found) = news { Some(found) } else { None });
-    let (repaired, holes) = found.map_or((0, 0), |found| (found.repaired, found.gaps.len()));
+    let (repaired, holes) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
     let troubles = news.iter().filter(|news| matches!(news, StorageNews::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
-<<<<<<< HEAD
-    println!("{} {} {} {} {} {troubles}", memory[0], now[0], now[1], found.repairs.len(), found.gaps.len());
-    drop(engine);
-=======
     println!("{} {} {} {repaired} {holes} {troubles}", memory[0], now[0], now[1]);
 }
 
@@ -161,7 +157,6 @@ fn read_blocks(dir: &Path) {
         rustix::fs::fadvise(&file, 0, None, Advice::Random).unwrap();
         file.read_exact_at(&mut block, 0).unwrap();
     }
->>>>>>> helper-b
 }
 
 fn io() -> [u64; 3] {
