@@ -648,3 +648,34 @@ fn the_zones_of_an_event_are_bounded() {
     bench.give(Input::Sight(SightNews::Motion(motion)));
     assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
 }
+
+#[test]
+fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
+    let mut bench = Bench::new();
+    let lock = Lock { id: "r1".into(), from: stamp(5).wall, to: stamp(9).wall, first: 3, last: 8, reason: "case 7".into() };
+    let args = json!({"from": lock.from.rfc3339(), "to": lock.to.rfc3339(), "reason": "case 7"});
+    bench.command("lock", "r1", args);
+    assert!(bench.replies.is_empty(), "the answer waits for the journal");
+    bench.give(Input::Storage(StorageNews::Locked { id: "r1".into(), outcome: Ok(lock.clone()) }));
+    bench.command("locks", "r2", json!({}));
+    bench.command("unlock", "r3", json!({"id": "r1"}));
+    bench.give(Input::Storage(StorageNews::Unlocked { id: "r1".into(), outcome: Ok(lock) }));
+    bench.command("locks", "r4", json!({}));
+    let data: Vec<_> = bench.replies.iter().map(|reply| (reply.status.as_str(), reply.data.clone())).collect();
+    assert!(data.iter().all(|(status, _)| *status == "ok"), "{data:?}");
+    assert_eq!((data[0].1["records"].clone(), data[1].1[0]["id"].clone()), (json!([3, 8]), json!("r1")));
+    assert_eq!(data[3].1, json!([]));
+    let trail: Vec<_> = bench.data("lock").iter().map(|data| (data["action"].clone(), data["req_id"].clone())).collect();
+    assert_eq!(trail, [(json!("lock"), json!("r1")), (json!("unlock"), json!("r3"))]);
+}
+
+#[test]
+fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
+    let mut bench = Bench::new();
+    bench.command("lock", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
+    assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
+    bench.command("unlock", "r2", json!({"id": "x"}));
+    bench.give(Input::Storage(StorageNews::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
+    assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
+    assert!(!bench.has("lock"));
+}
