@@ -19,7 +19,8 @@
 //! free(over the rest of the file)
 //! ```
 //! The last `free` header fills the block behind a fragment and is written in the fragment's own write. A tear leaves either
-//! the old `free` header (nothing happened) or a record whose checksum fails (recovery puts the `free` header back).
+//! the old `free` header (nothing happened) or a record whose checksum or padding fails (recovery puts the `free` header back).
+//! A file that is begun anew first loses its old head, flushed: a tear then leaves it without a head, free to use.
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v1\0\0`
 //! ```text

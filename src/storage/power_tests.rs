@@ -10,6 +10,7 @@ use crate::sim::card::{Choices, erase_block};
 use crate::sim::disk::SimDisk;
 use crate::sim::rng::Rng;
 use crate::sim::script::{Script, settings, stamp};
+use crate::sim::strict;
 use crate::units::Ticket;
 
 /// A ring, and a camera that never stops.
@@ -83,6 +84,29 @@ impl Rig {
             reach = reach.max(to);
         }
         silent
+    }
+}
+
+#[test]
+fn whatever_arrived_of_a_write_every_file_plays_to_its_end_after_a_start() {
+    for seed in 1..6 {
+        let (disk, mut script, mut out) = (SimDisk::new(None), Script::new(seed), Vec::new());
+        let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+        disk.take_points();
+        for _ in 0..300 {
+            engine.frame(&script.picture(), &mut out);
+        }
+        for point in disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes().min(64) {
+                let disk = SimDisk::with(choices.outcome(&point.durable, number), None);
+                Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+                for (file, pages) in disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+                    let tear = strict::read(&pages.bytes()).tear;
+                    assert_eq!(tear, None, "seed {seed}, {file:?}, outcome {number} of {}", choices.outcomes());
+                }
+            }
+        }
     }
 }
 
@@ -176,5 +200,26 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
         ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         let (index, _) = recovery::heads(&ring.disk).unwrap();
         assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
+    }
+}
+
+#[test]
+fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        ring.enqueue(1);
+        ring.disk.fail_sync_after(1, &mut Rng::new(seed));
+        let open = |disk: SimDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, news)| news);
+        assert!(open(ring.disk.clone()).is_err());
+        ring.disk.take_points();
+        open(ring.disk.clone()).unwrap();
+        for point in ring.disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes() {
+                ring.disk.power_on_with(choices.outcome(&point.durable, number));
+                ring.start();
+                assert!(ring.found().boot > Boot(1), "seed {seed}: starts are counted anew");
+            }
+        }
     }
 }
