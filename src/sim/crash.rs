@@ -181,7 +181,7 @@ impl Life {
 
     /// The next action; `cut` ends it with the power.
     fn act(&mut self, cut: bool) {
-        let action = self.script.next();
+        let action = self.script.act();
         if let Action::Order(order) = &action {
             self.oracle.asked(order);
         }
@@ -301,19 +301,8 @@ impl Life {
     /// Tries the images of a moment.
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
-        if std::env::var("DBG").is_ok() {
-            let d = match &point.done {
-                super::disk::Operation::Write(w, ok) => format!("write {:?} {} len {} {ok}", w.file, w.offset, w.bytes.len()),
-                other => format!("{other:?}"),
-            };
-            eprintln!(
-                "POINT {} {idle} {d} pending {:?}",
-                self.point,
-                point.pending.iter().map(|p| (p.file, p.offset)).collect::<Vec<_>>()
-            );
-        }
         let chosen = mix(self.seed ^ mix(self.point));
-        let wanted = self.only.map_or(chosen % self.effort.one_in == 0, |only| only.point == self.point);
+        let wanted = self.only.map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
             return;
         }
@@ -321,7 +310,7 @@ impl Life {
         let images = Images::of(point, self.effort.exhaustive, self.effort.random);
         let points = &mut self.summary.points;
         *if images.exhaustive { &mut points.0 } else { &mut points.1 } += 1;
-        for number in 0..images.len() {
+        for number in 0..images.count() {
             if self.only.is_some_and(|only| only.image.is_some_and(|image| image != number)) {
                 continue;
             }

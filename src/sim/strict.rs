@@ -122,7 +122,7 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
         0 => end,
         _ => box_at(bytes, end).filter(|(name, _)| name == b"free").map(|(_, len)| end + len).ok_or("padding without a box")?,
     };
-    if end as u64 % BLOCK != 0 || end < padded || end > padded + BLOCK as usize {
+    if !(end as u64).is_multiple_of(BLOCK) || end < padded || end > padded + BLOCK as usize {
         return Err("padding of a wrong length");
     }
     let (from, to) = record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
