@@ -199,9 +199,10 @@ impl Oracle {
         }
     }
 
-    /// What is promised once these files were begun anew.
-    pub fn after(&self, begun: &[u32]) -> Oracle {
+    /// What is promised once these files were begun anew by a start that found `last` as the last record.
+    pub fn after(&self, begun: &[u32], last: u64) -> Oracle {
         let mut after = self.clone();
+        after.written.split_off(&(last + 1));
         for file in begun {
             after.evict(*file);
             after.given_up.remove(file);
@@ -217,6 +218,7 @@ impl Oracle {
 
     /// Storage said something.
     pub fn heard(&mut self, news: &[StorageNews]) {
+        let troubled = news.iter().any(|news| matches!(news, StorageNews::Trouble { .. }));
         for news in news {
             self.version += 1;
             match news {
@@ -230,7 +232,7 @@ impl Oracle {
                     self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
                 }
                 StorageNews::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
-                StorageNews::Stopped => self.stopped = true,
+                StorageNews::Stopped => self.stopped = !troubled,
                 StorageNews::Started(found) => self.started(found),
                 _ => {}
             }
