@@ -356,3 +356,33 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_power_cut_of_a_small_seeded_set_breaks_a_promise() {
+        let summary = run(1, Effort::small(20_000), None);
+        assert!(summary.broken.is_empty(), "{:?}", summary.broken);
+        assert!(summary.lives > 3 && summary.points.0 > 1000 && summary.records > 100_000, "{} lives were empty", summary.lives);
+    }
+
+    #[test]
+    fn without_any_one_barrier_a_promise_is_broken() {
+        for barrier in Barrier::ALL {
+            let summary = run(1, Effort::small(100_000), Some(barrier));
+            let what = barrier.what();
+            assert!(!summary.broken.is_empty(), "{}: {what}, and nobody noticed in {} images", barrier.name(), summary.images);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_again_by_its_place() {
+        let summary = run(1, Effort::small(20_000), Some(Barrier::RecordFlush));
+        let failure = &summary.broken[0];
+        let again = replay(failure.place, Effort::small(1), Some(Barrier::RecordFlush));
+        assert_eq!((again.broken[0].place, &again.broken[0].broken), (failure.place, &failure.broken));
+        assert!(replay(failure.place, Effort::small(1), None).broken.is_empty());
+    }
+}
