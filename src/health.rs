@@ -68,10 +68,16 @@ pub struct Gauges {
     pub storage_troubles: u64,
     /// Pins that lost footage to the quota.
     pub pins_lost: u64,
+    /// Entries refused for good and kept.
+    pub dead_letters: u64,
 }
 
 /// Microseconds on the monotonic clock when a run begins (see [`crate::clock::SystemClock`]): uptime counts from there.
 const RUN_BEGINS: Mono = Mono(1_000_000);
+
+/// What this version can do, as the birth message says it.
+const CAPABILITIES: [&str; 11] =
+    ["ring", "motion", "clips", "clip-get", "clip-cancel", "event-get", "lock", "ring-status", "log-tail", "restart", "ping"];
 
 impl Gauges {
     /// Nothing heard yet of a box with or without a sub-stream.
@@ -129,7 +135,7 @@ impl Gauges {
             version: env!("CARGO_PKG_VERSION").into(),
             ring,
             boot: boot.0,
-            capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
+            capabilities: CAPABILITIES.map(String::from).to_vec(),
             camera,
             ring_bytes,
             oldest: self.oldest.map(Wall::rfc3339),
@@ -176,6 +182,12 @@ impl Gauges {
             ("uplink.receipts", self.receipted),
             ("uplink.bytes", u.bytes),
             ("uplink.resent", u.resent),
+            ("uplink.refused", u.refused),
+            ("uplink.dead_letters", self.dead_letters),
+            ("uplink.file_retries", u.file_retries),
+            ("uplink.rate", u.rate),
+            ("uplink.today", u.spent.today),
+            ("uplink.month", u.spent.month),
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -9,6 +9,7 @@
 pub mod units;
 pub mod clock;
 pub mod pulse;
+pub mod tail;
 pub mod settings;
 pub mod chain;
 pub mod camera;

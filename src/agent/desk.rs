@@ -182,16 +182,24 @@ impl Desk {
         self.held.remove(&ticket)
     }
 
+    /// What is stored and not let go.
+    pub fn stored_bodies(&self) -> impl Iterator<Item = (Ticket, &Body)> {
+        self.held.iter().map(|(ticket, held)| (*ticket, &held.body))
+    }
+
+    /// What is on its way to the card.
+    pub fn unstored_bodies(&self) -> impl Iterator<Item = &Body> {
+        self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body))
+    }
+
     /// Highest number such that the office has confirmed it and every one before.
     pub fn confirmed(&self) -> u64 {
         let seq = |body: &Body| match body {
             Body::Event { seq, .. } => Some(*seq),
             Body::File(_) => None,
         };
-        let waiting = self.waiting.iter().map(|draft| &draft.body);
-        let writing = self.writing.iter().map(|(_, draft)| &draft.body);
-        let held = self.held.values().map(|held| &held.body);
-        held.chain(writing).chain(waiting).filter_map(seq).min().unwrap_or(self.next_seq) - 1
+        let stored = self.stored_bodies().map(|(_, body)| body);
+        stored.chain(self.unstored_bodies()).filter_map(seq).min().unwrap_or(self.next_seq) - 1
     }
 
     /// True when nothing waits for the card.

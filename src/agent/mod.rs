@@ -3,7 +3,8 @@
 //!
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
 //! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
-//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`]: what the office asks.
+//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the
+//!   office asks.
 //! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
@@ -14,6 +15,7 @@ pub mod entry;
 pub mod events;
 pub mod incidents;
 pub mod jobs;
+pub mod queries;
 pub mod shed;
 pub mod start;
 pub mod stop;
@@ -22,6 +24,7 @@ pub mod ulid;
 mod tests;
 pub mod wiring;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -45,10 +48,12 @@ use crate::storage::dates::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
 use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
-use crate::uplink::{ReturnReason, UplinkNews, UplinkOrder};
+use crate::uplink::{Alarm, ReturnReason, UplinkNews, UplinkOrder, mirror};
 
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
+/// Microseconds between two events of the same alarm of the uplink.
+const ALARM_EVERY: u64 = 3_600_000_000;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -67,6 +72,13 @@ pub enum Input {
     Uplink(UplinkNews),
     /// From the clip worker.
     Hashed(Hashed),
+    /// Answer to [`Effect::Tail`].
+    Tail {
+        /// The command that asked.
+        req_id: String,
+        /// The newest lines of the log, oldest first.
+        lines: Vec<String>,
+    },
     /// Stop in order: a signal or the service manager asks.
     Stop,
 }
@@ -84,6 +96,15 @@ pub enum Effect {
     Uplink(UplinkOrder),
     /// To the clip worker.
     Hash(HashOrder),
+    /// Look at the end of the log; answered by [`Input::Tail`].
+    Tail {
+        /// The command that asks.
+        req_id: String,
+        /// Lines at most.
+        lines: usize,
+        /// Bytes of all lines at most.
+        bytes: usize,
+    },
     /// Close the camera's sessions and end the sight thread; answered by [`Input::CameraStopped`].
     StopCamera,
     /// Everything is out: end the process.
@@ -126,6 +147,8 @@ pub struct Agent {
     next_health: Mono,
     /// Silence about the card until then, and how often it misbehaved in the meantime.
     trouble_quiet: (Mono, u64),
+    /// When each alarm of the uplink was told last.
+    alarms: BTreeMap<Alarm, Mono>,
 }
 
 impl Agent {
@@ -151,6 +174,7 @@ impl Agent {
             connected: false,
             next_health: Mono(0),
             trouble_quiet: (Mono(0), 0),
+            alarms: BTreeMap::new(),
             settings,
         }
     }
@@ -165,6 +189,7 @@ impl Agent {
             Input::Sight(news) => self.sight_news(now, news, out),
             Input::Uplink(news) => self.uplink_news(now, news, out),
             Input::Hashed(hashed) => self.hashed(now, hashed, out),
+            Input::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
             Input::Stop => self.begin_stop(now, out),
         }
         self.advance(now, out);
@@ -203,6 +228,7 @@ impl Agent {
             }
         }
         if now.mono >= self.next_health {
+            self.outbox.expire(now.mono);
             self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
             out.push(Effect::Uplink(UplinkOrder::Health(Box::new(self.health(now)))));
         }
@@ -211,7 +237,8 @@ impl Agent {
 
     /// The state an entry made now must carry.
     fn after(&self, next_seq: u64) -> After {
-        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed() }
+        let spent = self.gauges.uplink.spent;
+        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed(), spent }
     }
 
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
@@ -348,6 +375,9 @@ impl Agent {
                 tracing::info!(conn, "connected to the office's broker");
                 self.connected = true;
                 self.outbox.up();
+                let (birth, moving) = (self.birth(now), self.incidents.is_moving());
+                let greeting = mirror::greeting(self.settings.uplink.mirrors, &self.site, &birth, moving, now.wall);
+                tell_mirrors(greeting, out);
             }
             UplinkNews::Down { reason, refused } => {
                 tracing::warn!(refused, "no broker: {reason}");
@@ -363,9 +393,20 @@ impl Agent {
                 self.file_lost(now, ticket, &reason);
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
+            UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),
             UplinkNews::Command(command) => self.command(now, *command, out),
             UplinkNews::Counts(counts) => self.gauges.uplink = counts,
             UplinkNews::Closed => self.uplink_closed(now, out),
+        }
+    }
+
+    /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
+    fn alarm(&mut self, now: Stamp, what: Alarm, detail: &str) {
+        tracing::error!(what = what.word(), "{detail}");
+        let quiet = self.alarms.get(&what).is_some_and(|told| now.mono.since(*told) < ALARM_EVERY);
+        if !quiet {
+            self.alarms.insert(what, now.mono);
+            self.event(now, kind::UPLINK, None, json!({"what": what.word(), "detail": events::text(detail)}));
         }
     }
 
@@ -373,6 +414,8 @@ impl Agent {
     fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
         self.outbox.refused(ticket);
         let what = match self.desk.held(ticket).map(|held| &held.body) {
+            // Telling of a refusal that is refused would never end.
+            Some(Body::Event { payload, .. }) if payload.contains(&format!("vn.taimat.{}.v1", kind::REFUSED)) => return,
             Some(Body::Event { seq, .. }) => json!({"seq": seq}),
             Some(Body::File(manifest)) => json!({"file": manifest.name}),
             None => return,
@@ -381,11 +424,17 @@ impl Agent {
         self.event(now, kind::REFUSED, None, json!({"what": what, "reason": events::text(reason)}));
     }
 
+    /// Tells those who listen in other dialects whether anything moves.
+    fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
+        tell_mirrors(mirror::motion(self.settings.uplink.mirrors, &self.site, self.incidents.is_moving(), at.wall), out);
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
 
-    fn health(&self, now: Stamp) -> crate::uplink::wire::Health {
+    fn health(&mut self, now: Stamp) -> crate::uplink::wire::Health {
+        self.gauges.dead_letters = self.outbox.dead_letters();
         let watermarks = crate::uplink::wire::Watermarks {
             durable: self.gauges.durable,
             event: self.desk.next_seq() - 1,
@@ -397,4 +446,9 @@ impl Agent {
     fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
         self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
     }
+}
+
+fn tell_mirrors(messages: impl IntoIterator<Item = mirror::Message>, out: &mut Vec<Effect>) {
+    let order = |(topic, payload, retain)| Effect::Uplink(UplinkOrder::Mirror { topic, payload, retain });
+    out.extend(messages.into_iter().map(order));
 }

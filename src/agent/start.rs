@@ -40,6 +40,8 @@ impl Agent {
         for (count, seq) in unreadable(newest, after.next_seq, &entries) {
             self.untold.unreadable(count, seq);
         }
+        self.gauges.uplink.spent = after.spent;
+        out.push(Effect::Uplink(UplinkOrder::Spent(after.spent)));
         self.take_over(after, out);
         let unreadable = self.restore(now, entries, out);
         out.push(Effect::Open { boot: found.boot });

@@ -28,6 +28,7 @@ use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
 use crate::storage::thread::{self as storage, Reader};
 use crate::storage::{StorageNews, StorageOrder};
+use crate::tail::Tail;
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
 
@@ -72,8 +73,22 @@ struct Wiring {
 /// # Errors
 /// When the ring cannot be used, a thread cannot be started, or a part of the agent ends although nobody asked: what is recorded
 /// is safe, and a new start is the cure.
-pub async fn run(settings: Settings, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    run_with(settings, clock, stop, |_| {}).await
+}
+
+/// The same, with somebody beside the rooms who tells the agent things: a test's show before the camera.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+    beside: impl FnOnce(mpsc::Sender<Input>),
+) -> anyhow::Result<()> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
+    beside(inbox.clone());
     let (mut wiring, reader) = Wiring::start(settings, clock.clone(), inbox).await?;
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     let mut effects = Vec::new();
@@ -187,7 +202,15 @@ impl Wiring {
                 // pulse: the clip stays owed.
                 let _ = self.worker.hash(order);
             }
-            Effect::StopCamera => self.stop_camera(),
+            Effect::Tail { req_id, lines, bytes } => {
+                let (inbox, lines) = (self.inbox.clone(), Tail::ours().last(lines, bytes));
+                tokio::spawn(async move { inbox.send(Input::Tail { req_id, lines }).await });
+            }
+            Effect::StopCamera => {
+                // The office may have asked for it: then no signal came before.
+                self.stopping = true;
+                self.stop_camera();
+            }
             Effect::Finished => {}
         }
     }

@@ -34,7 +34,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 storage.segment >> 20
             );
             let tls = if settings.uplink.tls.is_some() { "TLS" } else { "no TLS" };
-            println!("office {}:{} ({tls})", settings.uplink.host, settings.uplink.port);
+            for broker in &settings.uplink.brokers {
+                println!("office {}:{} ({tls})", broker.host, broker.port);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(problems) => {

@@ -7,6 +7,8 @@ pub mod check_config;
 #[cfg(feature = "sim")]
 pub mod demo;
 pub mod eval_motion;
+#[cfg(feature = "sim")]
+pub mod feed;
 pub mod keygen;
 pub mod mp4;
 #[cfg(feature = "office")]

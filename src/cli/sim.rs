@@ -1,9 +1,11 @@
 //! ⇄ `taimat sim`.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use super::feed;
 use crate::sim::barrier::Barrier;
 use crate::sim::crash::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
@@ -33,13 +35,28 @@ pub struct Args {
     /// Of these only this one.
     #[arg(long, value_name = "IMAGE", requires = "point")]
     image: Option<u64>,
+    /// Instead of worlds, run the box of this configuration as it is, with a show of motion before its camera, until a signal.
+    #[arg(long, value_name = "CONFIG")]
+    feed: Option<PathBuf>,
+    /// News of motion a second in the show.
+    #[arg(long, default_value_t = 20, requires = "feed")]
+    rate: u64,
+    /// News between the begin and the end of each motion.
+    #[arg(long, default_value_t = 8, requires = "feed")]
+    updates: u64,
+    /// Motions shown; none after that.
+    #[arg(long, default_value_t = 1_000_000, requires = "feed")]
+    motions: u64,
 }
 
 /// Runs what is asked for: exit code 0 when every promise held, 1 with what replays a broken one.
 ///
 /// # Errors
-/// Never: a broken promise is an answer.
+/// When the box of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(config) = &args.feed {
+        return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
+    }
     let kept = match (args.barriers, args.crash_images) {
         (true, images) => barriers(args.seed, images.unwrap_or(1_000_000)),
         (false, Some(images)) => crash_images(&args, images),

@@ -146,16 +146,14 @@ pub struct ClipSettings {
 /// The broker at the office.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UplinkSettings {
-    /// Broker host name or address.
-    pub host: String,
-    /// Broker port.
-    pub port: u16,
+    /// The brokers in order of preference; at least one.
+    pub brokers: Vec<Broker>,
     /// TLS with a private authority and client certificate; `None` is plain TCP, for a broker on this machine only.
     pub tls: Option<TlsSettings>,
     /// Broker user and password, where certificates are not used.
     pub login: Option<Login>,
-    /// MQTT version.
-    pub protocol: Protocol,
+    /// MQTT version; `None` tries 5, and 3.1.1 where that fails.
+    pub protocol: Option<Protocol>,
     /// Seconds between keep-alives (default 30).
     pub keep_alive: u16,
     /// Bytes owed to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
@@ -165,6 +163,116 @@ pub struct UplinkSettings {
     pub chunk: u32,
     /// Seconds between health messages (default 60).
     pub health_every: u16,
+    /// How much of the way files may take.
+    pub pace: PaceSettings,
+    /// How files are named on the wire.
+    pub files: Dialect,
+    /// Other dialects spoken beside our own.
+    pub mirrors: Mirrors,
+}
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Broker {
+    /// Reads `HOST`, `HOST:PORT`, `[IPv6]:PORT`.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(text: &str, default_port: u16) -> Result<Broker, String> {
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, rest)) => {
+                (host, Some(rest.strip_prefix(':').ok_or_else(|| format!("{text:?}: ':' and a port after ']'"))?))
+            }
+            None if text.matches(':').count() == 1 => {
+                text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+            }
+            None => (text, None),
+        };
+        let port = port.map_or(Ok(default_port), |port| match port.parse() {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(format!("{text:?}: the port is a number from 1 to 65535")),
+        })?;
+        if host.is_empty() || host.contains(char::is_whitespace) {
+            return Err(format!("{text:?} names no host"));
+        }
+        Ok(Broker { host: host.to_owned(), port })
+    }
+}
+
+/// How much of the way to the broker files may take; 0 means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PaceSettings {
+    /// Bytes of chunks a second.
+    pub rate_cap: u64,
+    /// Bytes of any kind after which files wait for the next day (UTC).
+    pub day_budget: u64,
+    /// The same for a month.
+    pub month_budget: u64,
+    /// When clips nobody asked for wait.
+    pub quiet: Option<Quiet>,
+}
+
+/// Hours of every day, such as `22:00-05:30+07:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quiet {
+    /// Minutes after midnight in UTC.
+    from: i64,
+    to: i64,
+}
+
+impl Quiet {
+    /// Reads `HH:MM-HH:MM` with `+HH:MM`, `-HH:MM` or `Z` behind.
+    pub fn parse(text: &str) -> Option<Quiet> {
+        let (hours, offset) = (text.get(..11)?, text.get(11..)?);
+        let minutes = |text: &str| -> Option<i64> {
+            let (hour, minute) = text.split_once(':')?;
+            let two = |text: &str, most: i64| text.parse::<i64>().ok().filter(|n| text.len() == 2 && (0..=most).contains(n));
+            Some(two(hour, 23)? * 60 + two(minute, 59)?)
+        };
+        let shift = match offset.split_at_checked(1)? {
+            ("Z", "") => 0,
+            ("+", ahead) => -minutes(ahead)?,
+            ("-", behind) => minutes(behind)?,
+            _ => return None,
+        };
+        let (from, to) = hours.split_once('-')?;
+        let utc = |text| Some((minutes(text)? + shift).rem_euclid(24 * 60));
+        Some(Quiet { from: utc(from)?, to: utc(to)? })
+    }
+
+    /// True within the hours.
+    pub fn holds(&self, wall: crate::units::Wall) -> bool {
+        let minute = wall.0.div_euclid(60_000_000).rem_euclid(24 * 60);
+        if self.from <= self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
+    }
+}
+
+/// How files are named on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Under `up/file/`, resumed by the receiver.
+    Own,
+    /// EMQX's `$file-async/`.
+    Emqx,
+}
+
+/// Other dialects in which motion and health are told; all off by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mirrors {
+    /// Home Assistant device discovery.
+    pub home_assistant: bool,
+    /// Frigate's motion topics.
+    pub frigate: bool,
+    /// ONVIF events as JSON.
+    pub onvif: bool,
 }
 
 /// Files of a mutual-TLS identity.
@@ -227,15 +335,17 @@ pub(crate) fn test_settings() -> Settings {
             max_requested: 600_000_000,
         },
         uplink: UplinkSettings {
-            host: "127.0.0.1".into(),
-            port: 1883,
+            brokers: vec![Broker { host: "127.0.0.1".into(), port: 1883 }],
             tls: None,
             login: None,
-            protocol: Protocol::V5,
+            protocol: Some(Protocol::V5),
             keep_alive: 30,
             outbox_bytes: 64 << 20,
             chunk: 64 << 10,
             health_every: 60,
+            pace: PaceSettings::default(),
+            files: Dialect::Own,
+            mirrors: Mirrors::default(),
         },
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CameraSettings, ClipSettings, Login, MotionSettings, Protocol, Settings, StorageSettings, TlsSettings, Transport,
-    UplinkSettings, Zone, ZoneKind,
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, MotionSettings, PaceSettings, Protocol, Quiet, Settings,
+    StorageSettings, TlsSettings, Transport, UplinkSettings, Zone, ZoneKind,
 };
 use crate::units::{Secret, SiteId};
 
@@ -58,11 +58,20 @@ pub const KEYS: &[&str] = &[
     "uplink.outbox",
     "uplink.chunk",
     "uplink.health_every",
+    "uplink.others",
+    "uplink.rate_cap",
+    "uplink.day_budget",
+    "uplink.month_budget",
+    "uplink.quiet_hours",
+    "uplink.files",
+    "uplink.mirrors",
 ];
 /// Zones at most: each is checked for every tracked box of every picture.
 const ZONES_MAX: usize = 32;
 /// Corners of one zone at most.
 const CORNERS_MAX: usize = 32;
+/// Brokers beside the first at most: each that is away costs its time before the next is tried.
+const OTHERS_MAX: usize = 4;
 
 /// One bad key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -386,19 +395,57 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
     let tls = tls(&mut section, read);
     let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
+    let others = others(&mut section, port);
     let allow_plain = section.flag("allow_plain", false);
-    let local = host.as_deref().is_some_and(is_local);
-    if tls.is_none() && host.is_some() && !local && !allow_plain {
+    let far = host.iter().chain(others.iter().map(|other| &other.host)).any(|host| !is_local(host));
+    if tls.is_none() && far && !allow_plain {
         section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
     }
     let login = login(&mut section, read);
-    let protocol = section.one_of("protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)], Protocol::V5);
+    let versions = [("auto", None), ("5", Some(Protocol::V5)), ("3.1.1", Some(Protocol::V311))];
+    let protocol = section.one_of("protocol", &versions, None);
     let keep_alive = (section.duration("keep_alive", 5, 600, 30) / 1_000_000) as u16;
     let outbox_bytes = section.size("outbox", 1 << 20, 1 << 40, 1 << 30);
     let chunk = section.size("chunk", 4 << 10, 256 << 10, 64 << 10) as u32;
     let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
+    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| Quiet::parse(value.as_str()?));
+    let pace = PaceSettings {
+        rate_cap: section.size("rate_cap", 0, 1 << 30, 0),
+        day_budget: section.size("day_budget", 0, 1 << 44, 0),
+        month_budget: section.size("month_budget", 0, 1 << 44, 0),
+        quiet,
+    };
+    let files = section.one_of("files", &[("own", Dialect::Own), ("emqx", Dialect::Emqx)], Dialect::Own);
+    let mirrors = section.take("mirrors", "a list of homeassistant, frigate, onvif", mirrors).unwrap_or_default();
     section.finish();
-    Some(UplinkSettings { host: host?, port, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every })
+    let mut brokers = vec![Broker { host: host?, port }];
+    brokers.extend(others);
+    Some(UplinkSettings { brokers, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every, pace, files, mirrors })
+}
+
+/// Brokers to go to when the first is away.
+fn others(section: &mut Section<'_>, port: u16) -> Vec<Broker> {
+    let list = section.take("others", "a list of HOST or HOST:PORT", |value| {
+        value.as_array()?.iter().map(|entry| entry.as_str().map(String::from)).collect::<Option<Vec<String>>>()
+    });
+    let list = list.unwrap_or_default();
+    if list.len() > OTHERS_MAX {
+        section.bad("others", format!("has {} brokers; at most {OTHERS_MAX}", list.len()));
+    }
+    list.iter().filter_map(|text| Broker::parse(text, port).map_err(|reason| section.bad("others", reason)).ok()).collect()
+}
+
+fn mirrors(value: &Value) -> Option<Mirrors> {
+    let mut mirrors = Mirrors::default();
+    for word in value.as_array()? {
+        match word.as_str()? {
+            "homeassistant" => mirrors.home_assistant = true,
+            "frigate" => mirrors.frigate = true,
+            "onvif" => mirrors.onvif = true,
+            _ => return None,
+        }
+    }
+    Some(mirrors)
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.
@@ -444,7 +491,10 @@ mod tests {
     #[test]
     fn four_keys_are_enough_and_the_rest_has_defaults() {
         let settings = parse(SMALLEST, &files).unwrap();
-        assert_eq!((settings.uplink.port, settings.clip.pre_roll, settings.storage.segment), (1883, 5_000_000, 16 << 20));
+        assert_eq!(
+            (settings.uplink.brokers[0].port, settings.clip.pre_roll, settings.storage.segment),
+            (1883, 5_000_000, 16 << 20)
+        );
         assert!(settings.storage.require_mount);
     }
 
@@ -508,6 +558,19 @@ mod tests {
         }
         for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.2", "::2"] {
             assert!(with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"), "{host}");
+        }
+    }
+
+    #[test]
+    fn brokers_are_read_with_and_without_a_port_and_each_must_be_near_or_have_tls() {
+        let with = |others: &str| parse(&format!("{SMALLEST}\nuplink.others = [{others}]"), &files);
+        let settings = with("\"localhost\", \"[::1]:1884\", \"::1\", \"127.0.0.1:2\"").unwrap();
+        let shown: Vec<String> =
+            settings.uplink.brokers.iter().map(|broker| format!("{} {}", broker.host, broker.port)).collect();
+        assert_eq!(shown, ["127.0.0.1 1883", "localhost 1883", "::1 1884", "::1 1883", "127.0.0.1 2"]);
+        assert!(with("\"far.example\"").is_err_and(|problems| problems.0[0].key == "uplink.ca_file"));
+        for bad in ["\"localhost:0\"", "\"localhost:x\"", "\":1883\"", "7"] {
+            assert!(with(bad).is_err_and(|problems| problems.0[0].key == "uplink.others"), "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The simulated world: what the demo shows and the tests break.
 //!
 //! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
+//! * [`hostile`] ⇄: a broker with a temper ([`wire`] ⇄: its packets). [`proxy`] ⇄: a bad way to any broker.
 //! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
@@ -13,11 +14,14 @@ pub mod card;
 pub mod crash;
 pub mod disk;
 pub mod encode;
+pub mod hostile;
 pub mod image;
 pub mod model;
 pub mod oracle;
+pub mod proxy;
 pub mod rng;
 pub mod scene;
 pub mod script;
 pub mod strict;
+pub mod wire;
 pub mod world;
