@@ -118,10 +118,9 @@ pub struct Journal {
     next: usize,
     /// Slots without an entry whose tombstone is not yet written: released, or left behind by a commit that failed.
     released: BTreeSet<usize>,
-    /// What copies A and B must get back at start: blocks that only the other copy has, and damage that neither can make good.
-    mend: [Vec<(usize, Vec<u8>)>; 2],
-    /// Slots whose copy B a flush failed on: until it is written again, copy A must not be touched.
-    half: BTreeMap<usize, Slot>,
+    /// Blocks of copies A and B that may not be on the card as they should: cut, damaged, or a write or flush of them failed. They are
+    /// written again, A before B, before anything else is, so that no slot ever hangs on a single copy.
+    unsure: [BTreeMap<usize, Vec<u8>>; 2],
     /// Bytes and flushes, for the counters.
     pub written: (u64, u64),
 }
@@ -150,8 +149,7 @@ impl Journal {
             newest: None,
             next: RESERVED,
             released: BTreeSet::new(),
-            mend: [Vec::new(), Vec::new()],
-            half: BTreeMap::new(),
+            unsure: [BTreeMap::new(), BTreeMap::new()],
             written: (0, 0),
         };
         let kept = journal.read()?;
@@ -191,8 +189,11 @@ impl Journal {
             // The very first write of a slot may have been cut: then its other copy was never written.
             kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
             let right = newer.as_ref().map_or_else(|| vec![0; BLOCK as usize], Slot::encode);
-            for (copy, mend) in [a, b].into_iter().zip(&mut self.mend) {
-                mend.extend((copy != right).then(|| (at, right.clone())));
+            if a != right || b != right {
+                self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, right.clone()));
+            } else if at < RESERVED && newer.is_some() {
+                // Written in place, and nobody knows whether the last start was refused a flush of copy B, which hides it.
+                self.unsure[1].insert(at, right);
             }
             slots.extend(newer.map(|slot| (at, slot)));
         }
@@ -235,22 +236,9 @@ impl Journal {
     /// # Errors
     /// When the card refuses.
     pub fn begin(&mut self) -> Result<Boot, DiskFault> {
-        self.make_whole()?;
         self.boot = Boot(self.boot.0 + 1);
         self.commit(vec![(0, START, u64::from(self.boot.0), vec![0])])?;
         Ok(self.boot)
-    }
-
-    /// Gives every slot its second copy back, so that the next erase block that is lost finds one. First copy B: a commit that
-    /// was cut left what is newer in copy A.
-    fn make_whole(&mut self) -> Result<(), DiskFault> {
-        for (copy, base) in [(1, copy_b(self.slots as u64)), (0, 0)] {
-            let blocks = std::mem::take(&mut self.mend[copy]);
-            if !blocks.is_empty() {
-                self.write(base, blocks.iter().map(|(at, block)| (*at, block.clone())))?;
-            }
-        }
-        Ok(())
     }
 
     /// Records an ordered stop.
@@ -328,28 +316,37 @@ impl Journal {
             self.generation += 1;
             slot.generation = self.generation;
         }
-        let base = copy_b(self.slots as u64);
-        if !self.half.is_empty() {
-            self.write(base, encoded(&self.half))?;
-            self.half.clear();
+        let blocks: BTreeMap<usize, Vec<u8>> = blocks.iter().map(|(at, slot)| (*at, slot.encode())).collect();
+        for copy in 0..2 {
+            let again = std::mem::take(&mut self.unsure[copy]);
+            self.write(copy, again)?;
         }
-        self.write(0, encoded(&blocks))?;
-        if let Err(fault) = self.write(base, encoded(&blocks)) {
-            self.half = blocks;
+        if let Err(fault) = self.write(0, blocks.clone()) {
+            self.unsure[1] = blocks;
             return Err(fault);
         }
+        self.write(1, blocks)?;
         self.released.clear();
         Ok(())
     }
 
-    /// Writes blocks of one copy and flushes them.
-    fn write(&mut self, base: u64, blocks: impl Iterator<Item = (usize, Vec<u8>)>) -> Result<(), DiskFault> {
-        for (at, block) in blocks {
-            self.disk.write(FileId::Journal, base + at as u64 * BLOCK, &block)?;
+    /// Writes blocks of one copy and flushes them; they stay unsure when the card refuses.
+    fn write(&mut self, copy: usize, blocks: BTreeMap<usize, Vec<u8>>) -> Result<(), DiskFault> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let base = if copy == 0 { 0 } else { copy_b(self.slots as u64) };
+        let mut written = Ok(());
+        for (at, block) in &blocks {
+            written = written.and_then(|()| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, block));
             self.written.0 += BLOCK;
         }
         self.written.1 += 1;
-        self.disk.sync(FileId::Journal)
+        written = written.and_then(|()| self.disk.sync(FileId::Journal));
+        if written.is_err() {
+            self.unsure[copy] = blocks;
+        }
+        written
     }
 
     /// A free slot; the one of the highest ticket keeps its bytes, which carry the counters on.
@@ -364,10 +361,6 @@ impl Journal {
             _ => Ok(Slot { kind: FREE, generation: 0, key: 0, bytes: Vec::new() }),
         }
     }
-}
-
-fn encoded(blocks: &BTreeMap<usize, Slot>) -> impl Iterator<Item = (usize, Vec<u8>)> + use<> {
-    blocks.iter().map(|(at, slot)| (*at, slot.encode())).collect::<Vec<_>>().into_iter()
 }
 
 fn cell_of(key: u64) -> Option<Cell> {

@@ -178,3 +178,24 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
         assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
     }
 }
+
+#[test]
+fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        ring.enqueue(1);
+        ring.disk.fail_sync_after(1, &mut Rng::new(seed));
+        let open = |disk: SimDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, news)| news);
+        assert!(open(ring.disk.clone()).is_err());
+        ring.disk.take_points();
+        open(ring.disk.clone()).unwrap();
+        for point in ring.disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes() {
+                ring.disk.power_on_with(choices.outcome(&point.durable, number));
+                ring.start();
+                assert!(ring.found().boot > Boot(1), "seed {seed}: starts are counted anew");
+            }
+        }
+    }
+}
