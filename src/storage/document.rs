@@ -18,7 +18,9 @@
 //! free(over the rest of the file)
 //! ```
 //! The last `free` header fills the block behind a fragment and is written in the fragment's own write. A tear leaves either
-//! the old `free` header (nothing happened) or a record whose checksum fails (recovery puts the `free` header back).
+//! the old `free` header (nothing happened) or a record whose checksum or padding fails (recovery puts the `free` header back).
+//! A head is flushed before anything behind it is written: a tear leaves the old file, or one without a head, which is free to
+//! use.
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v1\0\0`
 //! ```text
@@ -26,7 +28,7 @@
 //! u64 mono µs   i64 wall µs   u8 clock quality   u8 tracks   u16 reserved   u64 segment bytes   u64 media µs
 //! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
 //!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
-//! u32 CRC-32C of everything in the box before it
+//! u32 CRC-32C of everything in the file before it
 //! ```
 //!
 //! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v1\0\0`

@@ -207,7 +207,8 @@ impl SegmentHead {
         header.put(b"uuid");
         header.put(&SEGMENT_TYPE);
         header.put(body.bytes());
-        let crc = crc32c::crc32c(header.bytes());
+        // A torn head may have an old `moov` behind a new `ftyp`: the header vouches for all of it.
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&out), header.bytes());
         header.put_u32(crc);
         out.extend(header.finish());
         pad(&mut out);
@@ -224,7 +225,9 @@ impl SegmentHead {
         let (_, len) = box_at(bytes, at).filter(|(name, _)| name == b"uuid")?;
         let header = bytes.get(at..at + len)?;
         let (covered, stored) = header.split_at(len.checked_sub(4)?);
-        if header.get(8..24)? != SEGMENT_TYPE || crc32c::crc32c(covered).to_be_bytes() != stored {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..at]), covered);
+        let head_len = padded((at + len) as u64);
+        if header.get(8..24)? != SEGMENT_TYPE || crc.to_be_bytes() != stored || !is_padded(bytes, at + len, head_len as usize) {
             return None;
         }
         let mut from = Take(&covered[24..]);
@@ -240,7 +243,7 @@ impl SegmentHead {
         let tracks = (0..marks[1]).map(|_| take_track(&mut from)).collect::<Option<Vec<_>>>()?;
         let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
         let head = SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks };
-        Some((head, ((at + len) as u64).next_multiple_of(BLOCK)))
+        Some((head, head_len))
     }
 }
 
@@ -264,6 +267,11 @@ pub fn pad(bytes: &mut Vec<u8>) {
         bytes.extend(b"free");
         bytes.resize(bytes.len() + rest - 8, 0);
     }
+}
+
+/// True when the `free` box that [`pad`] writes leads from `end` to `padded`. It is the one part of a write that no checksum covers.
+pub fn is_padded(bytes: &[u8], end: usize, padded: usize) -> bool {
+    padded == end || box_at(bytes, end) == Some((*b"free", padded - end))
 }
 
 /// One block that begins a `free` box over `rest` bytes; empty when nothing is left.
@@ -467,6 +475,38 @@ pub(crate) mod tests {
             assert_eq!((bytes.len() as u64, bytes.len() % 4096), (padded(len as u64), 0), "{len}");
             if bytes.len() > len {
                 assert_eq!(box_at(&bytes, len), Some((*b"free", bytes.len() - len)), "{len}");
+            }
+        }
+    }
+
+    fn head_with(entry: usize, fill: u8) -> SegmentHead {
+        let mut track = TrackParams::clone(&video(1));
+        track.sample_entry = vec![fill; entry];
+        track.sample_entry[..8].copy_from_slice(&[0, 0, (entry >> 8) as u8, entry as u8, b'a', b'v', b'c', b'1']);
+        track.digest = Digest::of(&track.sample_entry);
+        let (segment, lap, boot, previous) = (4, 9, Boot(2), Digest([5; 32]));
+        let tracks = vec![Arc::new(track)];
+        SegmentHead { segment, lap, boot, first_seq: 1000, previous, start: record().start, media: 1, size: 1 << 24, tracks }
+    }
+
+    #[test]
+    fn a_head_of_any_length_is_as_long_when_it_is_read() {
+        for entry in 40..2100 {
+            let head = head_with(entry, 0);
+            let bytes = head.encode();
+            assert_eq!(SegmentHead::decode(&bytes), Some((head, bytes.len() as u64)), "a sample entry of {entry} bytes");
+        }
+    }
+
+    #[test]
+    fn a_head_that_arrived_in_part_over_another_is_no_head() {
+        for entry in (40..1500).step_by(61) {
+            let (old, new) = (head_with(entry, 1).encode(), head_with(entry, 2).encode());
+            for arrived in 0..1_u32 << 8 {
+                let sector = |(i, (old, new)): (usize, (&u8, &u8))| if arrived >> (i / 512) & 1 == 1 { *new } else { *old };
+                let torn: Vec<u8> = old.iter().zip(&new).enumerate().map(sector).collect();
+                let whole = torn == old || torn == new;
+                assert!(whole || SegmentHead::decode(&torn).is_none(), "entry of {entry} bytes, sectors {arrived:b}");
             }
         }
     }

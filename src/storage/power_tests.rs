@@ -10,6 +10,7 @@ use crate::sim::card::{Choices, erase_block};
 use crate::sim::disk::SimDisk;
 use crate::sim::rng::Rng;
 use crate::sim::script::{Script, settings, stamp};
+use crate::sim::strict;
 use crate::units::Ticket;
 
 /// A ring, and a camera that never stops.
@@ -83,6 +84,29 @@ impl Rig {
             reach = reach.max(to);
         }
         silent
+    }
+}
+
+#[test]
+fn whatever_arrived_of_a_write_every_file_plays_to_its_end_after_a_start() {
+    for seed in 1..6 {
+        let (disk, mut script, mut out) = (SimDisk::new(None), Script::new(seed), Vec::new());
+        let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+        disk.take_points();
+        for _ in 0..300 {
+            engine.frame(&script.picture(), &mut out);
+        }
+        for point in disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes().min(64) {
+                let disk = SimDisk::with(choices.outcome(&point.durable, number), None);
+                Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+                for (file, pages) in disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+                    let tear = strict::read(&pages.bytes()).tear;
+                    assert_eq!(tear, None, "seed {seed}, {file:?}, outcome {number} of {}", choices.outcomes());
+                }
+            }
+        }
     }
 }
 

@@ -292,9 +292,10 @@ impl Ring {
         let file = self.next_file(out)?;
         let head = SegmentHead { segment: file, ..head };
         self.next_lap += 1;
-        let mut bytes = head.encode();
+        // Nothing behind the head is touched before it is durable: if it does not arrive, the file stays what it was. Until the
+        // first record comes with its `free` header, old content lies behind it, which recovery takes for a tear.
+        let bytes = head.encode();
         let head_len = bytes.len() as u64;
-        bytes.extend(free_block(head.size - head_len));
         let layout = layout_of(&head.tracks);
         let segment = Segment { head: Arc::new(head), head_len, layout };
         self.current = Some(Current { segment: segment.clone(), at: head_len });

@@ -3,7 +3,7 @@
 //! What belongs here: following records through a file. What does not: deciding what to do about a tear ([`super::recovery`]).
 
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::{BLOCK, RECORD_BOX, Record, box_at, padded};
+use super::format::{BLOCK, RECORD_BOX, Record, box_at, is_padded, padded};
 use super::index::Segment;
 use crate::units::Digest;
 
@@ -70,7 +70,7 @@ pub fn walk(disk: &dyn Disk, segment: &Segment, depth: Depth) -> Result<Walk, Di
         let record = Record::decode(&bytes).filter(|record| follows(record, segment, walk.at));
         let next = record.filter(|record| record.seq == walk.next_seq && record.previous == walk.chain);
         match next {
-            Some(record) if depth == Depth::Records || intact(disk, file, walk.at, &record)? => walk.take(record),
+            Some(record) if depth == Depth::Records || intact(disk, segment, walk.at, &record)? => walk.take(record),
             _ => {
                 let free = box_at(&bytes, 0).is_some_and(|(name, len)| name == *b"free" && walk.at + len as u64 == head.size);
                 if free {
@@ -104,8 +104,15 @@ fn follows(record: &Record, segment: &Segment, at: u64) -> bool {
     record.lap == segment.head.lap && at + u64::from(record.len) <= segment.head.size
 }
 
-fn intact(disk: &dyn Disk, file: FileId, at: u64, record: &Record) -> Result<bool, DiskFault> {
-    Ok(record.intact(&disk.read(file, at, record.len as usize)?))
+/// True when a record and the padding behind it arrived whole.
+fn intact(disk: &dyn Disk, segment: &Segment, at: u64, record: &Record) -> Result<bool, DiskFault> {
+    let (file, size) = (FileId::Segment(segment.head.segment), segment.head.size);
+    let padded = padded(record.len.into());
+    if at + padded > size {
+        return Ok(false);
+    }
+    let bytes = disk.read(file, at, padded as usize)?;
+    Ok(record.intact(&bytes) && is_padded(&bytes, record.len as usize, padded as usize))
 }
 
 /// The next whole record of this lap behind damage.
@@ -116,7 +123,7 @@ fn resume(disk: &dyn Disk, segment: &Segment, walk: &Walk) -> Result<Option<(u64
         let bytes = disk.read(file, at, RECORD_BOX)?;
         let later = |record: &Record| follows(record, segment, at) && record.seq > walk.next_seq;
         if let Some(record) = Record::decode(&bytes).filter(later)
-            && intact(disk, file, at, &record)?
+            && intact(disk, segment, at, &record)?
         {
             return Ok(Some((at, record)));
         }
