@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::sim::barrier::Barrier;
-use crate::sim::crash::{self, Effort, Place, Summary};
+use crate::sim::crash::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
 use crate::sim::world;
 
@@ -84,9 +84,9 @@ fn crash_images(args: &Args, images: u64) -> bool {
         None => crash::run(args.seed, effort, args.without),
     };
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
-    for (Place { seed, point, image }, broken) in &summary.broken {
+    for Failure { place: Place { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
-        println!("BROKEN {broken}\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
+        println!("BROKEN {broken} ({kind})\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
     }
     tell(&summary);
     println!("{:.1} s", begun.elapsed().as_secs_f64());
@@ -121,7 +121,9 @@ fn barriers(seed: u64, images: u64) -> bool {
         let summary = crash::run(seed, Effort::full(images), without);
         let (name, what) = without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
         let verdict = match summary.broken.first() {
-            Some((place, broken)) => format!("fails, image {}, life {}: {broken}", summary.images, place.seed),
+            Some(Failure { place, kind, broken }) => {
+                format!("fails, image {}, life {}: {broken} ({kind})", summary.images, place.seed)
+            }
             None => format!("passes {} images", summary.images),
         };
         println!("{name:<17} {what:<58} {verdict}");

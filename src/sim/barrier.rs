@@ -4,7 +4,7 @@
 //! What belongs here: the names and how to recognise the operation each stands for. What does not: carrying operations out
 //! ([`super::disk`]).
 
-use super::card::{PAGE, Pending, SECTOR};
+use super::card::{PAGE, Pending};
 use crate::storage::disk::FileId;
 
 /// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
@@ -147,11 +147,11 @@ impl Barrier {
         }
     }
 
-    /// True when a write does not happen at all. `healing` is true from a start to its first own entry in the journal.
+    /// True when a write does not happen at all. `healing` is true from a start to its first commit.
     pub fn drops(self, file: FileId, offset: usize, bytes: &[u8], healing: bool) -> bool {
         match self {
             PutBack => matches!(file, FileId::Segment(_)) && bytes.get(4..8) == Some(b"free"),
-            Heal => file == FileId::Journal && healing && offset % (4 << 20) >= PAGE,
+            Heal => file == FileId::Journal && healing,
             CopyA => file == FileId::Journal && !in_copy_b(offset),
             CopyB => file == FileId::Journal && in_copy_b(offset),
             _ => false,
@@ -160,15 +160,12 @@ impl Barrier {
 
     /// How many of the last bytes of a write are held back until the file has been flushed; the whole of it for a head.
     pub fn holds_back(self, file: FileId, offset: usize, bytes: &[u8], len: usize) -> usize {
-        let tail = if bytes.len() >= SECTOR && is_free(&bytes[bytes.len() - SECTOR..], len - offset - bytes.len() + SECTOR) {
-            SECTOR
-        } else {
-            0
-        };
+        let at = bytes.len().saturating_sub(PAGE);
+        let tail = if is_free(&bytes[at..], len - offset - at) { PAGE } else { 0 };
         match (self, file) {
             (StillFirst, FileId::Stills) => bytes.len(),
             (HeadFirst, FileId::Segment(_)) if offset == 0 => bytes.len(),
-            (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > SECTOR => tail,
+            (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > PAGE => tail,
             _ => 0,
         }
     }
@@ -176,7 +173,7 @@ impl Barrier {
 
 /// True for `free` headers over `rest` bytes.
 fn is_free(bytes: &[u8], rest: usize) -> bool {
-    bytes[..4] == (rest as u32).to_be_bytes() && bytes[4..8] == *b"free"
+    bytes.get(..4) == Some(&(rest as u32).to_be_bytes()) && bytes.get(4..8) == Some(b"free")
 }
 
 /// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); the journals of the simulated rings are smaller than that.

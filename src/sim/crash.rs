@@ -55,6 +55,17 @@ pub struct Place {
     pub image: Option<u64>,
 }
 
+/// A broken promise and the image that shows it.
+#[derive(Debug)]
+pub struct Failure {
+    /// Where to find it again.
+    pub place: Place,
+    /// How the image was made.
+    pub kind: &'static str,
+    /// The promise.
+    pub broken: Broken,
+}
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Summary {
@@ -70,14 +81,14 @@ pub struct Summary {
     pub points: (u64, u64),
     /// Durable records looked for, over all checked images.
     pub records: u64,
-    /// What broke, and where.
-    pub broken: Vec<(Place, Broken)>,
+    /// What broke.
+    pub broken: Vec<Failure>,
 }
 
 impl Summary {
     /// How many of what broke are of a kind.
     pub fn count(&self, kind: fn(&Broken) -> bool) -> usize {
-        self.broken.iter().filter(|(_, broken)| kind(broken)).count()
+        self.broken.iter().filter(|failure| kind(&failure.broken)).count()
     }
 }
 
@@ -164,7 +175,7 @@ impl Life {
 
     /// Nothing more to find out: enough was tried, or this life has broken a promise.
     fn is_over(&self) -> bool {
-        let broken = self.summary.broken.last().is_some_and(|(place, _)| place.seed == self.seed);
+        let broken = self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed);
         self.engine.is_none() || broken || self.only.is_none() && self.summary.images >= self.effort.images
     }
 
@@ -224,7 +235,7 @@ impl Life {
         let card = match last {
             Some(point) => {
                 let images = Images::of(&point, 0, 64);
-                let number = self.luck.below(images.len());
+                let number = self.luck.below(images.of_cuts());
                 let image = images.get(number, &point, &self.oracle, self.without, &mut self.luck);
                 self.oracle = image.oracle.unwrap_or_else(|| self.oracle.clone());
                 image.card
@@ -277,19 +288,30 @@ impl Life {
             };
             self.engine = Some(engine);
             if let Some(StorageNews::Started(found)) = news.first() {
-                self.note(None, self.oracle.check_found(found));
+                self.note(None, "start", self.oracle.check_found(found));
                 let newest = found.newest.as_ref().map_or(0, |(ticket, _)| ticket.0);
                 self.script.found(found.entries.iter().map(|(ticket, _)| *ticket), newest);
             }
             self.heard(&news);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
-        self.note(None, Err(Broken::Service("the ring does not open in three tries".into())));
+        self.note(None, "start", Err(Broken::Service("the ring does not open in three tries".into())));
     }
 
     /// Tries the images of a moment.
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
+        if std::env::var("DBG").is_ok() {
+            let d = match &point.done {
+                super::disk::Operation::Write(w, ok) => format!("write {:?} {} len {} {ok}", w.file, w.offset, w.bytes.len()),
+                other => format!("{other:?}"),
+            };
+            eprintln!(
+                "POINT {} {idle} {d} pending {:?}",
+                self.point,
+                point.pending.iter().map(|p| (p.file, p.offset)).collect::<Vec<_>>()
+            );
+        }
         let chosen = mix(self.seed ^ mix(self.point));
         let wanted = self.only.map_or(chosen % self.effort.one_in == 0, |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
@@ -313,8 +335,8 @@ impl Life {
             self.summary.checked += 1;
             self.summary.records += self.oracle.records();
             let checked = image.check(&self.oracle, &self.known, idle, self.script.now, self.without);
-            self.note(Some(number), checked);
-            if self.summary.broken.last().is_some_and(|(place, _)| place.seed == self.seed) {
+            self.note(Some(number), image.kind, checked);
+            if self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed) {
                 return;
             }
         }
@@ -327,10 +349,10 @@ impl Life {
         !self.seen.1.insert(image)
     }
 
-    fn note(&mut self, image: Option<u64>, checked: Result<(), Broken>) {
+    fn note(&mut self, image: Option<u64>, kind: &'static str, checked: Result<(), Broken>) {
         if let Err(broken) = checked {
             let place = Place { seed: self.seed, point: self.point, image };
-            self.summary.broken.push((place, broken));
+            self.summary.broken.push(Failure { place, kind, broken });
         }
     }
 }

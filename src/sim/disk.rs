@@ -19,8 +19,8 @@ pub enum Operation {
     Create(FileId),
     /// A file was taken away.
     Remove(FileId),
-    /// Bytes were written.
-    Write(Pending),
+    /// Bytes were written; false when the card said that it failed.
+    Write(Pending, bool),
     /// A file was flushed; false when the card said that it failed.
     Sync(FileId, bool),
 }
@@ -228,8 +228,11 @@ impl State {
             self.begun.extend((offset == 0).then_some(segment));
             self.starting &= bytes.get(4..8) == Some(b"free");
         }
+        // A commit writes to copy A what neither copy has.
+        let has = |at: usize| self.live.read(file, at, bytes.len()).as_deref() == Some(&bytes[..]);
+        let mends = || has(offset) || has(offset + (4 << 20)) || bytes.iter().all(|byte| *byte == 0);
+        self.healing &= file != FileId::Journal || offset >= 4 << 20 || mends();
         let healing = self.healing;
-        self.healing &= file != FileId::Journal || offset % (4 << 20) != 0;
         let Some(without) = self.without else {
             self.live.write(file, offset, bytes);
             return self.pending.push(write);
@@ -241,9 +244,7 @@ impl State {
         let back = without.holds_back(file, offset, bytes, self.live.len(file));
         let at = bytes.len() - back;
         if back > 0 {
-            // A head comes with a `free` header where its first record will be by the time the head is written.
-            let end = if at == 0 && file != FileId::Stills { back - SECTOR } else { bytes.len() };
-            self.held.push(Pending { file, offset: offset + at, bytes: bytes[at..end].into() });
+            self.held.push(Pending { file, offset: offset + at, bytes: bytes[at..].into() });
         }
         if without == Barrier::Aligned && offset > 0 && matches!(file, FileId::Segment(_)) {
             let before = self.live.read(file, offset - SECTOR, SECTOR).unwrap_or_default();
@@ -367,7 +368,7 @@ impl Disk for SimDisk {
         // The write during which the power goes may still reach the card in part.
         let write = Pending { file, offset: offset as usize, bytes: bytes[..arrives].into() };
         state.take(write.clone());
-        state.note(Operation::Write(write));
+        state.note(Operation::Write(write, !failed));
         step?;
         if failed { Err(fault(file, "write", offset, "input/output error")) } else { Ok(()) }
     }

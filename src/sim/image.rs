@@ -45,6 +45,8 @@ pub struct Image {
     damaged: bool,
     /// Holes must have names.
     gaps: bool,
+    /// How it was made, for people.
+    pub kind: &'static str,
 }
 
 impl Images {
@@ -62,19 +64,24 @@ impl Images {
         self.subsets + hits + self.unsure + self.rot
     }
 
+    /// Those of them that a power cut makes: the first ones. Bits rot without one, unseen until somebody reads them.
+    pub fn of_cuts(&self) -> u64 {
+        self.len() - self.rot
+    }
+
     /// Image `number`; `rng` is the same for the same number.
     pub fn get(&self, number: u64, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
-        let whole = |card| Image { card, oracle: None, damaged: false, gaps: true };
+        let whole = |kind, card| Image { card, oracle: None, damaged: false, gaps: true, kind };
         match number.checked_sub(self.subsets) {
-            None if self.exhaustive => whole(self.choices.outcome(&point.durable, number)),
-            None => whole(self.random(number, point, rng)),
-            Some(n) if n < hits && n < TORN => whole(self.torn(point, rng)),
+            None if self.exhaustive => whole("subset", self.choices.outcome(&point.durable, number)),
+            None => whole("random subset", self.random(number, point, rng)),
+            Some(n) if n < hits && n < TORN => whole("torn page", self.torn(point, rng)),
             Some(n) if n < hits => self.hit(point, oracle, without, rng),
             Some(n) if n < hits + self.unsure => {
                 let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
                 point.unsure.iter().nth((n - hits) as usize).into_iter().for_each(|file| card.remove(*file));
-                whole(card)
+                whole("lost name", card)
             }
             Some(_) => self.rotten(point, oracle, rng),
         }
@@ -110,8 +117,10 @@ impl Images {
         let (file, at) = target(point, rng);
         let range = erase_block(file, at, without == Some(Barrier::Apart));
         card.spoil(file, range.clone(), &junk(rng));
+        // Recovery reads the newest segment. In one that was left after a refused write damage is found when it is read.
+        let gaps = !matches!(file, FileId::Segment(segment) if oracle.is_given_up(segment));
         excuse(&mut oracle, file, &range);
-        Image { card, oracle: Some(oracle), damaged: true, gaps: true }
+        Image { card, oracle: Some(oracle), damaged: true, gaps, kind: "erase block" }
     }
 
     /// One bit of what is durable is not what it was.
@@ -129,7 +138,7 @@ impl Images {
         card.write(file, at, &[byte ^ (1 << rng.below(8))]);
         let hit = if at < PAGE { 0..PAGE } else { at..at + 1 };
         excuse(&mut oracle, file, &hit);
-        Image { card, oracle: Some(oracle), damaged: true, gaps: false }
+        Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "bit rot" }
     }
 }
 
@@ -189,7 +198,10 @@ impl Image {
         if !out.iter().any(|news| matches!(news, StorageNews::Durable { .. })) {
             return Err(Broken::Service(format!("nothing is recorded after recovery: {out:?}")));
         }
-        oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps)
+        match disk.take_begun() {
+            begun if begun.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            begun => oracle.after(&begun).check_ring(&disk.live(), known, first.last_seq, self.gaps),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use super::card::{Card, Pages};
 use super::disk::Operation;
 use super::strict::{Lies, Reading, read};
 use crate::storage::disk::FileId;
-use crate::storage::format::Record;
-use crate::storage::{Recovered, StorageNews, StorageOrder};
+use crate::storage::format::{Record, padded};
+use crate::storage::{Cell, Recovered, StorageNews, StorageOrder};
 use crate::units::Ticket;
 
 /// Microseconds between two pieces of footage that are no hole: a picture, and rounding.
@@ -60,6 +60,8 @@ struct Written {
 struct Entry {
     bytes: Vec<u8>,
     still: Option<Vec<u8>>,
+    /// The snapshot was flushed.
+    shown: bool,
     stored: bool,
     released: bool,
 }
@@ -73,11 +75,13 @@ pub struct Oracle {
     /// Wall time of records that were evicted on purpose, joined.
     evicted: Vec<(i64, i64)>,
     entries: BTreeMap<Ticket, Entry>,
-    /// The cell as it was last saved, and as it was last asked to be.
-    cell: (Option<Vec<u8>>, Option<Vec<u8>>),
+    /// What the cell may hold: as it was last saved, then as it was asked to be since.
+    cell: Vec<Option<Vec<u8>>>,
     boot: u32,
     /// Files a write or a flush failed on: they may end in a tear that nobody repairs.
     given_up: BTreeSet<u32>,
+    /// Files of which a new head was written and not yet flushed.
+    begun: BTreeSet<u32>,
     /// Files that were damaged where they held records.
     damaged: BTreeSet<u32>,
     /// Stopped in order, nothing since.
@@ -132,7 +136,7 @@ impl Oracle {
         self.stopped = false;
         match order {
             StorageOrder::Enqueue { ticket, entry, still } => {
-                let entry = Entry { bytes: entry.clone(), still: still.clone(), stored: false, released: false };
+                let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
                 self.entries.insert(*ticket, entry);
             }
             StorageOrder::Release { ticket } => {
@@ -140,7 +144,7 @@ impl Oracle {
                     entry.released = true;
                 }
             }
-            StorageOrder::SaveCell { bytes, .. } => self.cell.1 = Some(bytes.clone()),
+            StorageOrder::SaveCell { bytes, .. } => self.cell.push(Some(bytes.clone())),
             _ => {}
         }
     }
@@ -151,10 +155,19 @@ impl Oracle {
             Operation::Sync(FileId::Segment(file), false) => {
                 self.given_up.insert(*file);
             }
-            Operation::Write(write) => {
+            Operation::Sync(FileId::Segment(file), true) if self.begun.remove(file) => {
+                self.given_up.remove(file);
+                self.damaged.remove(file);
+            }
+            Operation::Sync(FileId::Stills, true) => {
+                // The newest is the one that is being stored.
+                self.entries.values_mut().next_back().into_iter().for_each(|entry| entry.shown = entry.still.is_some());
+            }
+            Operation::Write(write, taken) => {
                 if let FileId::Segment(file) = write.file {
                     self.version += 1;
                     self.wrote(file, write.offset, &write.bytes);
+                    self.given_up.extend((!taken).then_some(file));
                 }
             }
             _ => {}
@@ -163,19 +176,12 @@ impl Oracle {
 
     fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>) {
         if offset == 0 {
-            self.given_up.remove(&file);
-            self.damaged.remove(&file);
-            let out: Vec<u64> = self.written.iter().filter(|(_, w)| w.file == file).map(|(seq, _)| *seq).collect();
-            for written in out.into_iter().filter_map(|seq| self.written.remove(&seq)) {
-                join(&mut self.evicted, written.span);
-            }
-            return;
+            return self.evict(file);
         }
         let Some(record) = Record::decode(bytes) else {
             return;
         };
         let Some(whole) = bytes.get(..record.len as usize) else {
-            self.given_up.insert(file);
             return;
         };
         let end = record.gap.map_or(record.start.wall.0 + record.duration as i64, |(to, ..)| to.wall.0);
@@ -184,8 +190,34 @@ impl Oracle {
         self.written.insert(record.seq, Written { file, offset, bytes: whole.into(), span, gap });
     }
 
+    /// A file is begun anew: what it held is given up on purpose.
+    fn evict(&mut self, file: u32) {
+        self.begun.insert(file);
+        let out: Vec<u64> = self.written.iter().filter(|(_, w)| w.file == file).map(|(seq, _)| *seq).collect();
+        for written in out.into_iter().filter_map(|seq| self.written.remove(&seq)) {
+            join(&mut self.evicted, written.span);
+        }
+    }
+
+    /// What is promised once these files were begun anew.
+    pub fn after(&self, begun: &[u32]) -> Oracle {
+        let mut after = self.clone();
+        for file in begun {
+            after.evict(*file);
+            after.given_up.remove(file);
+            after.damaged.remove(file);
+        }
+        after
+    }
+
+    /// True for a file that a write or a flush failed on.
+    pub fn is_given_up(&self, file: u32) -> bool {
+        self.given_up.contains(&file)
+    }
+
     /// Storage said something.
     pub fn heard(&mut self, news: &[StorageNews]) {
+        let troubled = news.iter().any(|news| matches!(news, StorageNews::Trouble { .. }));
         for news in news {
             self.version += 1;
             match news {
@@ -198,11 +230,8 @@ impl Oracle {
                 StorageNews::Enqueued { ticket } => {
                     self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
                 }
-                StorageNews::CellSaved { .. } => self.cell.0 = self.cell.1.clone(),
-                StorageNews::Stopped => self.stopped = true,
-                StorageNews::Trouble { detail, .. } if detail.contains("stills") || detail.contains("snapshot") => {
-                    self.entries.iter_mut().next_back().into_iter().for_each(|(_, entry)| entry.still = None);
-                }
+                StorageNews::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
+                StorageNews::Stopped => self.stopped = !troubled,
                 StorageNews::Started(found) => self.started(found),
                 _ => {}
             }
@@ -218,8 +247,7 @@ impl Oracle {
         let kept: BTreeSet<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
         self.entries.retain(|ticket, _| kept.contains(ticket));
         self.entries.values_mut().for_each(|entry| (entry.stored, entry.released) = (true, false));
-        let cell = found.cells.first().map(|(_, bytes)| bytes.clone());
-        self.cell = (cell.clone(), cell);
+        self.cell = vec![configuration(found).cloned()];
     }
 
     /// Records durable so far and not evicted.
@@ -230,8 +258,8 @@ impl Oracle {
     /// What lay in these bytes of a segment is lost with the card's consent: an erase block was hit. The rest of what `found`
     /// finds stays promised.
     pub fn excuse(&mut self, file: u32, range: &std::ops::Range<usize>) {
-        let hit =
-            |w: &Written| w.file == file && (range.start == 0 || w.offset < range.end && w.offset + w.bytes.len() > range.start);
+        let end = |w: &Written| padded(w.bytes.len() as u64) as usize + w.offset;
+        let hit = |w: &Written| w.file == file && (range.start == 0 || w.offset < range.end && end(w) > range.start);
         self.written.retain(|_, w| !hit(w));
         self.given_up.insert(file);
         self.damaged.insert(file);
@@ -240,7 +268,7 @@ impl Oracle {
 
     /// The snapshots are excused: they have no second copy.
     pub fn excuse_stills(&mut self) {
-        self.entries.values_mut().for_each(|entry| entry.still = None);
+        self.entries.values_mut().for_each(|entry| entry.shown = false);
     }
 
     /// What is durable may be less than was promised, because durable records were hit.
@@ -255,7 +283,7 @@ impl Oracle {
     /// The first promise it does not keep.
     pub fn check_pulled(&self, card: &Card, known: &Known, idle: bool) -> Result<(), Broken> {
         for (file, seen) in known.segments(card) {
-            let Some((at, why)) = seen.reading.tear else {
+            let Some((at, why)) = seen.reading.tear.filter(|_| !self.damaged.contains(&file)) else {
                 continue;
             };
             if idle && !self.given_up.contains(&file) {
@@ -303,8 +331,8 @@ impl Oracle {
         if newest > found.newest.as_ref().map(|(ticket, _)| *ticket) {
             return Err(Broken::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
         }
-        let cell = found.cells.first().map(|(_, bytes)| bytes);
-        if cell != self.cell.0.as_ref() && cell != self.cell.1.as_ref() {
+        let cell = configuration(found).cloned();
+        if !self.cell.is_empty() && !self.cell.contains(&cell) {
             return Err(Broken::Lost("the cell reads differently".into()));
         }
         Ok(())
@@ -316,7 +344,7 @@ impl Oracle {
     /// Names one that has not.
     pub fn check_stills(&self, found: &Recovered, read: impl Fn(Ticket) -> Option<Vec<u8>>) -> Result<(), Broken> {
         for (ticket, _) in &found.entries {
-            let entry = self.entries.get(ticket).filter(|entry| !entry.released && entry.still.is_some());
+            let entry = self.entries.get(ticket).filter(|entry| !entry.released && entry.shown);
             if let Some(entry) = entry.filter(|entry| read(*ticket) != entry.still) {
                 let when = if entry.stored { "stored" } else { "on its way" };
                 return Err(Broken::Lost(format!("the snapshot of entry {} ({when}) is gone", ticket.0)));
@@ -326,7 +354,7 @@ impl Oracle {
     }
 
     /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `gaps`
-    /// whether holes must have names already.
+    /// whether recovery has seen all damage there is: only then holes have names and what follows on can be told.
     ///
     /// # Errors
     /// The first promise it does not keep.
@@ -339,10 +367,27 @@ impl Oracle {
                 return Err(Broken::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
             }
         }
+        if std::env::var("DBG").is_ok() {
+            for (f, seen) in &segments {
+                let h = seen.reading.head.as_ref().unwrap();
+                eprintln!(
+                    "seg {f} lap {} first {} start {} records {:?} tear {:?} behind {:?}",
+                    h.lap,
+                    h.first_seq,
+                    h.start.wall.0 / 1000 % 1000000,
+                    seen.reading.records.iter().map(|l| (l.seq, l.offset)).collect::<Vec<_>>(),
+                    seen.reading.tear,
+                    seen.reading.behind.iter().map(|l| l.seq).collect::<Vec<_>>()
+                );
+            }
+        }
         let present = self.present(&segments);
         self.check_records(&segments, &present, last)?;
+        if !gaps {
+            return Ok(());
+        }
         in_order(&segments, &present)?;
-        if gaps { self.no_silent_gap(&present) } else { Ok(()) }
+        self.no_silent_gap(&present)
     }
 
     /// The records that count, in order: of two with one number the one in the later segment.
@@ -380,12 +425,28 @@ impl Oracle {
         let mut reach = spans.first().map_or(0, |(from, _)| *from);
         for (from, to) in spans {
             if from > reach + NO_HOLE {
+                if std::env::var("DBG").is_ok() {
+                    for (_, l) in present {
+                        eprintln!(
+                            "{} {} {} {:?}",
+                            l.seq,
+                            l.span.0.wall.0 / 1000 % 1000000,
+                            l.span.1.wall.0 / 1000 % 1000000,
+                            l.gap.as_ref().map(|g| g.reason)
+                        );
+                    }
+                    eprintln!("{:?}", self.evicted);
+                }
                 return Err(Broken::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
             }
             reach = reach.max(to);
         }
         Ok(())
     }
+}
+
+fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
+    found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
 }
 
 /// Numbers rise, and each record names the digest of the one before wherever that one is still there.

@@ -233,7 +233,7 @@ impl Script {
     /// The camera is away for a while.
     fn outage(&mut self) -> StorageOrder {
         self.frames.clear();
-        let from = stamp(self.now);
+        let from = stamp(self.now.min(self.media));
         let away = 100_000 + self.rng.below(2_000_000);
         self.now = self.now.max(self.media) + away;
         (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
