@@ -223,3 +223,21 @@ fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
         }
     }
 }
+
+#[test]
+fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() {
+    let mut ring = opened();
+    ring.disk.take_points();
+    ring.pictures(60);
+    for point in ring.disk.take_points() {
+        let disk = SimDisk::new(None);
+        disk.killed_at(&point);
+        let last = |disk: &SimDisk| match &Engine::open(Arc::new(disk.clone()), &settings(), stamp(1)).unwrap().1[0] {
+            StorageNews::Started(found) => found.last_seq,
+            other => panic!("{other:?}"),
+        };
+        let found = last(&disk);
+        disk.power_on_with(disk.durable());
+        assert_eq!(last(&disk), found);
+    }
+}

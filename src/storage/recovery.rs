@@ -5,10 +5,10 @@
 //! | never written (zeros) | – | – | blank: free to use |
 //! | unreadable | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
 //! | whole | no | – | live, read when asked for |
-//! | whole | yes | at `free` or the end of the file | live, recording goes on behind its last record |
+//! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
 //! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
-//! | whole | yes | torn, and the card refuses the `free` header | sealed: recording goes on in another file |
+//! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
 //! | whole | yes | card refuses to read | sealed: recording goes on in another file |
 //! | whole, wrong file number or size | – | – | blank: a file copied or resized by somebody |
 //!
@@ -185,13 +185,16 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         found.gaps.push(gap);
     }
     found.open_at = Some(walked.at);
-    if walked.end == End::Torn {
-        match mend(disk, newest, walked.at) {
-            Ok(repair) => found.repairs.push(repair),
-            Err(fault) => {
-                found.open_at = None;
-                found.troubles.push(fault.to_string());
-            }
+    let mended = match walked.end {
+        End::Torn => mend(disk, newest, walked.at).map(Some),
+        // After a kill the last record may be in the kernel's memory only, and from here on it counts.
+        End::Free => disk.sync(FileId::Segment(newest.head.segment)).map(|()| None),
+    };
+    match mended {
+        Ok(repair) => found.repairs.extend(repair),
+        Err(fault) => {
+            found.open_at = None;
+            found.troubles.push(fault.to_string());
         }
     }
 }
