@@ -112,6 +112,17 @@ pub fn replay(place: Place, effort: Effort, without: Option<Barrier>) -> Summary
     Life::new(place.seed, effort, without, Some(place), Summary::default()).live()
 }
 
+/// How an action ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is carried out.
+    Whole,
+    /// The power goes somewhere in it.
+    PowerCut,
+    /// The process dies somewhere in it.
+    Kill,
+}
+
 struct Life {
     seed: u64,
     effort: Effort,
@@ -159,15 +170,15 @@ impl Life {
                 break;
             }
             match self.luck.below(160) {
-                0..=2 => self.act(true),
-                3 => self.kill(),
-                4 => self.stop(),
-                5 => {
+                0..=2 => self.act(End::PowerCut),
+                3..=4 => self.act(End::Kill),
+                5 => self.stop(),
+                6 => {
                     let after = 1 + self.luck.below(3);
                     self.disk.fail_sync_after(after, &mut self.luck);
                 }
-                6 => self.disk.fail_write_after(1 + self.luck.below(3)),
-                _ => self.act(false),
+                7 => self.disk.fail_write_after(1 + self.luck.below(3)),
+                _ => self.act(End::Whole),
             }
         }
         self.summary
@@ -179,8 +190,8 @@ impl Life {
         self.engine.is_none() || broken || self.only.is_none() && self.summary.images >= self.effort.images
     }
 
-    /// The next action; `cut` ends it with the power.
-    fn act(&mut self, cut: bool) {
+    /// The next action, and how it ends.
+    fn act(&mut self, end: End) {
         let action = self.script.next();
         if let Action::Order(order) = &action {
             self.oracle.asked(order);
@@ -188,7 +199,7 @@ impl Life {
         let out = self.give(&action);
         self.script.pass(self.disk.take_time());
         let mut points = self.disk.take_points();
-        if cut {
+        if end != End::Whole {
             points.truncate(1 + self.luck.below(points.len() as u64) as usize);
         }
         let last = points.last().cloned();
@@ -196,8 +207,13 @@ impl Life {
             self.oracle.done(&point.done);
             self.explore(&point, false);
         }
-        if cut {
-            return self.power_cut(last);
+        match end {
+            End::Whole => {}
+            End::PowerCut => return self.power_cut(last),
+            End::Kill => {
+                last.iter().for_each(|point| self.disk.killed_at(point));
+                return self.dark();
+            }
         }
         self.heard(&out);
         if let Some(point) = last {
@@ -243,11 +259,6 @@ impl Life {
             None => self.disk.durable(),
         };
         self.disk.power_on_with(card);
-        self.dark();
-    }
-
-    /// The process dies; the kernel keeps what it was told.
-    fn kill(&mut self) {
         self.dark();
     }
 
@@ -301,17 +312,6 @@ impl Life {
     /// Tries the images of a moment.
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
-        if std::env::var("DBG").is_ok() {
-            let d = match &point.done {
-                super::disk::Operation::Write(w, ok) => format!("write {:?} {} len {} {ok}", w.file, w.offset, w.bytes.len()),
-                other => format!("{other:?}"),
-            };
-            eprintln!(
-                "POINT {} {idle} {d} pending {:?}",
-                self.point,
-                point.pending.iter().map(|p| (p.file, p.offset)).collect::<Vec<_>>()
-            );
-        }
         let chosen = mix(self.seed ^ mix(self.point));
         let wanted = self.only.map_or(chosen % self.effort.one_in == 0, |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
@@ -354,5 +354,35 @@ impl Life {
             let place = Place { seed: self.seed, point: self.point, image };
             self.summary.broken.push(Failure { place, kind, broken });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_power_cut_of_a_small_seeded_set_breaks_a_promise() {
+        let summary = run(1, Effort::small(20_000), None);
+        assert!(summary.broken.is_empty(), "{:?}", summary.broken);
+        assert!(summary.lives > 3 && summary.points.0 > 1000 && summary.records > 100_000, "{} lives were empty", summary.lives);
+    }
+
+    #[test]
+    fn without_any_one_barrier_a_promise_is_broken() {
+        for barrier in Barrier::ALL {
+            let summary = run(1, Effort::small(100_000), Some(barrier));
+            let what = barrier.what();
+            assert!(!summary.broken.is_empty(), "{}: {what}, and nobody noticed in {} images", barrier.name(), summary.images);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_again_by_its_place() {
+        let summary = run(1, Effort::small(20_000), Some(Barrier::RecordFlush));
+        let failure = &summary.broken[0];
+        let again = replay(failure.place, Effort::small(1), Some(Barrier::RecordFlush));
+        assert_eq!((again.broken[0].place, &again.broken[0].broken), (failure.place, &failure.broken));
+        assert!(replay(failure.place, Effort::small(1), None).broken.is_empty());
     }
 }

@@ -186,6 +186,16 @@ impl SimDisk {
         state.begin_anew(card);
     }
 
+    /// The process dies at `point`: the kernel keeps what it was told by then.
+    pub fn killed_at(&self, point: &Point) {
+        let mut state = self.lock();
+        state.begin_anew(point.durable.clone());
+        for write in &point.pending {
+            state.live.write(write.file, write.offset, &write.bytes);
+        }
+        (state.pending, state.unsure) = (point.pending.clone(), point.unsure.clone());
+    }
+
     /// Power comes back and this is what the card holds.
     pub fn power_on_with(&self, card: Card) {
         self.lock().begin_anew(card);

@@ -200,7 +200,7 @@ impl Image {
         }
         match disk.take_begun() {
             begun if begun.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
-            begun => oracle.after(&begun).check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            begun => oracle.after(&begun, first.last_seq).check_ring(&disk.live(), known, first.last_seq, self.gaps),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod crash;
 pub mod disk;
 pub mod encode;
 pub mod image;
+pub mod model;
 pub mod oracle;
 pub mod rng;
 pub mod scene;

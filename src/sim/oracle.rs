@@ -199,9 +199,10 @@ impl Oracle {
         }
     }
 
-    /// What is promised once these files were begun anew.
-    pub fn after(&self, begun: &[u32]) -> Oracle {
+    /// What is promised once these files were begun anew by a start that found `last` as the last record.
+    pub fn after(&self, begun: &[u32], last: u64) -> Oracle {
         let mut after = self.clone();
+        after.written.split_off(&(last + 1));
         for file in begun {
             after.evict(*file);
             after.given_up.remove(file);
@@ -367,20 +368,6 @@ impl Oracle {
                 return Err(Broken::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
             }
         }
-        if std::env::var("DBG").is_ok() {
-            for (f, seen) in &segments {
-                let h = seen.reading.head.as_ref().unwrap();
-                eprintln!(
-                    "seg {f} lap {} first {} start {} records {:?} tear {:?} behind {:?}",
-                    h.lap,
-                    h.first_seq,
-                    h.start.wall.0 / 1000 % 1000000,
-                    seen.reading.records.iter().map(|l| (l.seq, l.offset)).collect::<Vec<_>>(),
-                    seen.reading.tear,
-                    seen.reading.behind.iter().map(|l| l.seq).collect::<Vec<_>>()
-                );
-            }
-        }
         let present = self.present(&segments);
         self.check_records(&segments, &present, last)?;
         if !gaps {
@@ -425,18 +412,6 @@ impl Oracle {
         let mut reach = spans.first().map_or(0, |(from, _)| *from);
         for (from, to) in spans {
             if from > reach + NO_HOLE {
-                if std::env::var("DBG").is_ok() {
-                    for (_, l) in present {
-                        eprintln!(
-                            "{} {} {} {:?}",
-                            l.seq,
-                            l.span.0.wall.0 / 1000 % 1000000,
-                            l.span.1.wall.0 / 1000 % 1000000,
-                            l.gap.as_ref().map(|g| g.reason)
-                        );
-                    }
-                    eprintln!("{:?}", self.evicted);
-                }
                 return Err(Broken::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
             }
             reach = reach.max(to);

@@ -264,7 +264,7 @@ impl Script {
 }
 
 /// The entry of a ticket and its snapshot: the same whenever it is asked for.
-fn entry(ticket: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+pub fn entry(ticket: u64) -> (Vec<u8>, Option<Vec<u8>>) {
     let mut rng = Rng::new(ticket);
     let entry = (0..1 + rng.below(900)).map(|i| (ticket * 31 + i) as u8).collect();
     let still = rng.one_in(3).then(|| vec![ticket as u8 | 1; 100 + rng.below(3900) as usize]);
