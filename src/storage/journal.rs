@@ -191,8 +191,8 @@ impl Journal {
             let right = newer.as_ref().map_or_else(|| vec![0; BLOCK as usize], Slot::encode);
             if a != right || b != right {
                 self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, right.clone()));
-            } else if at < RESERVED && newer.is_some() {
-                // Written in place, and nobody knows whether the last start was refused a flush of copy B, which hides it.
+            } else if newer.as_ref().is_some_and(|slot| slot.key > 0) {
+                // It counts from now on, and a flush of copy B that was refused before a restart shows nowhere.
                 self.unsure[1].insert(at, right);
             }
             slots.extend(newer.map(|slot| (at, slot)));

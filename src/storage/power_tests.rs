@@ -241,3 +241,18 @@ fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() 
         assert_eq!(last(&disk), found);
     }
 }
+
+#[test]
+fn an_entry_that_a_start_reported_is_in_both_copies() {
+    let mut ring = opened();
+    ring.enqueue(1);
+    ring.disk.fail_sync_after(2, &mut Rng::new(1));
+    assert!(!ring.enqueue(2));
+    ring.start();
+    let reported = ring.tickets();
+    let mut card = ring.disk.durable();
+    card.spoil(FileId::Journal, erase_block(FileId::Journal, 0, false), &Arc::new([0xff; 4096]));
+    ring.disk.power_on_with(card);
+    ring.start();
+    assert_eq!(ring.tickets(), reported);
+}
