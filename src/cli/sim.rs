@@ -83,6 +83,8 @@ fn crash_images(args: &Args, images: u64) -> bool {
         Some(point) => crash::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
         None => crash::run(args.seed, effort, args.without),
     };
+    // The last two dozen operations tell how the card came to this.
+    summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
     for Failure { place: Place { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();

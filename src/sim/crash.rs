@@ -83,6 +83,8 @@ pub struct Summary {
     pub records: u64,
     /// What broke.
     pub broken: Vec<Failure>,
+    /// What the card did up to the moment that is replayed.
+    pub story: Vec<String>,
 }
 
 impl Summary {
@@ -313,6 +315,9 @@ impl Life {
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
         let chosen = mix(self.seed ^ mix(self.point));
+        if self.only.is_some_and(|only| self.point <= only.point) {
+            self.summary.story.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", and said so" } else { "" }));
+        }
         let wanted = self.only.map_or(chosen % self.effort.one_in == 0, |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
             return;

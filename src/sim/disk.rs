@@ -25,6 +25,20 @@ pub enum Operation {
     Sync(FileId, bool),
 }
 
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let failed = |taken: &bool| if *taken { "" } else { ", refused" };
+        match self {
+            Operation::Create(file) => write!(f, "create {}", file.name()),
+            Operation::Remove(file) => write!(f, "remove {}", file.name()),
+            Operation::Write(Pending { file, offset, bytes }, taken) => {
+                write!(f, "write {} at {offset}, {} bytes{}", file.name(), bytes.len(), failed(taken))
+            }
+            Operation::Sync(file, taken) => write!(f, "flush {}{}", file.name(), failed(taken)),
+        }
+    }
+}
+
 /// A moment at which the power may go: right behind an operation. A write that is in `pending` may be done in part, so this is
 /// also every moment inside it.
 #[derive(Debug, Clone)]
