@@ -4,6 +4,7 @@
 //! deciding anything by time.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::units::{Mono, Stamp, Wall, WallQuality};
@@ -18,19 +19,50 @@ pub trait Clock: Send + Sync {
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
+    synchronized: Mutex<Remembered>,
 }
 
 /// A wall clock earlier than this (2025-01-01) was never set: boards without a battery wake in 1970 or at their image's date.
 const NEVER_SET_BEFORE: i64 = 1_735_689_600_000_000;
-/// systemd-timesyncd makes this file at the first successful synchronisation after boot (systemd-timesyncd.service(8)).
-const TIMESYNC_MARK: &str = "/run/systemd/timesync/synchronized";
-/// chrony's and ntpd's units do the same through systemd-time-wait-sync (systemd-time-wait-sync.service(8)).
-const ADJTIME_MARK: &str = "/run/systemd/time-wait-sync/synchronized";
+/// "The presence of this file indicates that the system clock has been synchronized" (systemd-time-wait-sync.service(8)).
+/// systemd-timesyncd makes it; for chrony deploy/chrony-wait.conf does. The kernel's own flag is no way: adjtimex(2) is among the
+/// calls that `ProtectClock=` of our unit forbids, and chrony leaves the flag alone unless it runs with `rtcsync`.
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+/// Microseconds for which the answer is remembered: every frame asks for the time, and a file is a system call.
+const LOOK_EVERY: u64 = 1_000_000;
+
+/// The last answer and when to ask again.
+#[derive(Debug, Default)]
+struct Remembered {
+    answer: bool,
+    ask_at: Mono,
+}
+
+impl Remembered {
+    fn answer(&mut self, now: Mono, ask: impl FnOnce() -> bool) -> bool {
+        if now >= self.ask_at {
+            *self = Remembered { answer: ask(), ask_at: now.plus_micros(LOOK_EVERY) };
+        }
+        self.answer
+    }
+}
 
 impl SystemClock {
     /// Starts the monotonic count now.
     pub fn new() -> SystemClock {
-        SystemClock { start: Instant::now() }
+        SystemClock { start: Instant::now(), synchronized: Mutex::default() }
+    }
+
+    fn quality_of(&self, mono: Mono, wall: Wall) -> WallQuality {
+        // A panic while it is held leaves at worst an old answer.
+        let mut synchronized = self.synchronized.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if wall.0 < NEVER_SET_BEFORE {
+            WallQuality::Unset
+        } else if synchronized.answer(mono, || Path::new(SYNCHRONIZED).exists()) {
+            WallQuality::Ntp
+        } else {
+            WallQuality::Rtc
+        }
     }
 }
 
@@ -47,16 +79,25 @@ impl Clock for SystemClock {
             Ok(since) => Wall(since.as_micros() as i64),
             Err(before) => Wall(-(before.duration().as_micros() as i64)),
         };
-        Stamp { mono, wall, quality: quality_of(wall) }
+        Stamp { mono, wall, quality: self.quality_of(mono, wall) }
     }
 }
 
-fn quality_of(wall: Wall) -> WallQuality {
-    if wall.0 < NEVER_SET_BEFORE {
-        WallQuality::Unset
-    } else if Path::new(TIMESYNC_MARK).exists() || Path::new(ADJTIME_MARK).exists() {
-        WallQuality::Ntp
-    } else {
-        WallQuality::Rtc
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_asked_once_a_second_and_not_for_every_frame() {
+        let (mut remembered, mut asked) = (Remembered::default(), 0);
+        // Three seconds of 25 pictures each; the clock is synchronized after one.
+        for frame in 0..75 {
+            let answer = remembered.answer(Mono(frame * 40_000), || {
+                asked += 1;
+                frame >= 25
+            });
+            assert_eq!(answer, frame >= 25, "picture {frame}");
+        }
+        assert_eq!(asked, 3);
     }
 }

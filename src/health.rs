@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::camera::{CameraFault, Role};
+use crate::camera::{CameraCounts, CameraFault, Role};
 use crate::motion::SightCounts;
 use crate::storage::StorageCounts;
-use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
 
@@ -36,9 +36,13 @@ pub enum CameraState {
 pub struct Gauges {
     main: CameraState,
     sub: CameraState,
+    /// There is a sub-stream.
+    has_sub: bool,
+    /// Of the main and the sub-stream.
+    camera_counts: [CameraCounts; 2],
     /// Highest durable record.
     pub durable: u64,
-    /// Oldest footage found at start.
+    /// Oldest footage in the ring.
     pub oldest: Option<Wall>,
     /// The last stop was in order.
     pub clean_start: bool,
@@ -70,6 +74,11 @@ pub struct Gauges {
 const RUN_BEGINS: Mono = Mono(1_000_000);
 
 impl Gauges {
+    /// Nothing heard yet of a box with or without a sub-stream.
+    pub fn new(has_sub: bool) -> Gauges {
+        Gauges { has_sub, ..Gauges::default() }
+    }
+
     /// The state of one stream.
     pub fn camera_mut(&mut self, role: Role) -> &mut CameraState {
         match role {
@@ -78,24 +87,31 @@ impl Gauges {
         }
     }
 
-    /// The camera in one word.
-    fn camera_word(&self) -> &'static str {
-        match self.main {
-            CameraState::Up { .. } => "recording",
+    /// The counters of one stream.
+    pub fn camera_counts_mut(&mut self, role: Role) -> &mut CameraCounts {
+        &mut self.camera_counts[usize::from(role == Role::Sub)]
+    }
+
+    /// A stream in one word; `up` is the word for one that plays.
+    fn word(state: &CameraState, up: &'static str) -> &'static str {
+        match state {
+            CameraState::Up { .. } => up,
             CameraState::Down { fault, .. } => fault.word(),
             CameraState::Unknown => "starting",
         }
     }
 
     /// A heartbeat.
-    pub fn report(&self, now: Stamp, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+    pub fn report(&self, now: Stamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
         Health {
             v: 1,
             t: now.wall.rfc3339(),
             clock: now.quality,
+            ring,
             boot: boot.0,
             uptime: now.mono.since(RUN_BEGINS) / 1_000_000,
-            camera: self.camera_word().into(),
+            camera: Gauges::word(&self.main, "recording").into(),
+            sub: self.has_sub.then(|| Gauges::word(&self.sub, "playing").into()),
             watermarks,
             backlog,
             counters: self.counters(),
@@ -103,7 +119,7 @@ impl Gauges {
     }
 
     /// The birth message.
-    pub fn birth(&self, now: Stamp, boot: Boot, ring_bytes: u64) -> Birth {
+    pub fn birth(&self, now: Stamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
         let camera = match &self.main {
             CameraState::Up { tracks } => tracks.clone(),
             CameraState::Unknown | CameraState::Down { .. } => String::new(),
@@ -111,6 +127,7 @@ impl Gauges {
         Birth {
             v: 1,
             version: env!("CARGO_PKG_VERSION").into(),
+            ring,
             boot: boot.0,
             capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
             camera,
@@ -123,8 +140,13 @@ impl Gauges {
 
     fn counters(&self) -> BTreeMap<String, u64> {
         let (s, m, u) = (&self.storage, &self.sight, &self.uplink);
+        let [main, sub] = &self.camera_counts;
         let pairs = [
             ("camera.tries", self.camera_tries),
+            ("camera.lost_packets", main.lost_packets),
+            ("camera.bad_packets", main.bad_packets),
+            ("camera.sub_lost_packets", sub.lost_packets),
+            ("camera.sub_bad_packets", sub.bad_packets),
             ("storage.payload", s.payload),
             ("storage.written", s.written),
             ("storage.syncs", s.syncs),
@@ -169,7 +191,23 @@ mod tests {
         let mut gauges = Gauges::default();
         *gauges.camera_mut(Role::Main) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Unauthorized };
         let now = Stamp { mono: Mono(61_000_000), wall: Wall(0), quality: WallQuality::Unset };
-        let health = gauges.report(now, Boot(2), Watermarks::default(), Backlog::default());
+        let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
+        assert_eq!(health.sub, None, "there is none");
+    }
+
+    #[test]
+    fn a_sub_stream_that_is_down_shows_beside_a_main_stream_that_records() {
+        let mut gauges = Gauges::new(true);
+        *gauges.camera_mut(Role::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
+        let word = |gauges: &Gauges| {
+            let health = gauges.report(Stamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
+            (health.camera, health.sub.unwrap_or_default())
+        };
+        assert_eq!(word(&gauges), ("recording".into(), "starting".into()));
+        *gauges.camera_mut(Role::Sub) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Stalled };
+        gauges.camera_counts_mut(Role::Main).lost_packets = 7;
+        assert_eq!(word(&gauges), ("recording".into(), "stalled".into()));
+        assert_eq!(gauges.counters()["camera.lost_packets"], 7);
     }
 }

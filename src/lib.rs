@@ -8,6 +8,7 @@
 
 pub mod units;
 pub mod clock;
+pub mod pulse;
 pub mod settings;
 pub mod chain;
 pub mod camera;

@@ -19,8 +19,15 @@ const FILES: usize = 2;
 const AGEING: u32 = 10;
 /// Events that overtake the backlog after an outage.
 const NEWEST_FIRST: usize = 8;
-/// Journal slots kept free for the events that tell what was shed.
+/// Journal slots kept free: the one of the newest entry cannot be used again, and drafts are on their way.
 const SPARE: u32 = 16;
+/// Once over its bound, the outbox sheds until this part of it is free, and [`SLACK_MIN`] entries. The events that tell of it then
+/// fit: otherwise each would push out another entry, and that one the next, without end.
+const SLACK: u64 = 16;
+/// Telling of so many entries takes fewer events than they leave room for ([`crate::agent::shed`]).
+const SLACK_MIN: usize = 4;
+/// Entries of the smallest outbox that can be told of what it shed.
+const ENTRIES_MIN: usize = 8;
 
 /// What an entry is, in the order of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,11 +79,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox of at most `max_bytes`, and of as many entries as `journal_slots` allow.
-    pub fn new(max_bytes: u64, journal_slots: u32) -> Outbox {
+    /// An outbox of at most `max_bytes`, and of as many entries as the `slots` of the journal for them allow.
+    pub fn new(max_bytes: u64, slots: u32) -> Outbox {
         Outbox {
             max_bytes,
-            max_entries: journal_slots.saturating_sub(SPARE).max(1) as usize,
+            max_entries: (slots.saturating_sub(SPARE) as usize).max(ENTRIES_MIN),
             entries: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -91,10 +98,17 @@ impl Outbox {
     pub fn push(&mut self, now: Mono, ticket: Ticket, meta: Meta) {
         self.bytes += meta.bytes;
         self.entries.insert(ticket, (meta, now));
-        while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
-            let Some(victim) = self.victim() else {
-                return;
-            };
+        if self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
+            self.shed();
+        }
+    }
+
+    fn shed(&mut self) {
+        let entries = self.max_entries - (self.max_entries / SLACK as usize).max(SLACK_MIN);
+        let bytes = self.max_bytes - self.max_bytes / SLACK;
+        while (self.entries.len() > entries || self.bytes > bytes)
+            && let Some(victim) = self.victim()
+        {
             self.receipted(victim);
             self.shed.push(victim);
         }

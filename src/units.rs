@@ -131,6 +131,31 @@ impl Stamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Boot(pub u32);
 
+/// The name of one ring, drawn at random when its journal was made: numbers of events, starts and connections count within it, and
+/// a replaced card is another ring. Sixteen hex digits as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct RingId(pub u64);
+
+impl fmt::Display for RingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for RingId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RingId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = (text.len() == 16).then(|| u64::from_str_radix(&text, 16).ok()).flatten();
+        read.map(RingId).ok_or_else(|| serde::de::Error::custom("not a ring id of 16 hex digits"))
+    }
+}
+
 /// The name of one camera's place, `[a-z0-9-]{1,32}`: a topic level, so a broker rule is two lines a site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -262,6 +287,14 @@ mod tests {
         for bad in ["", "Km17", "a/b", "a+b", "a.b", &"x".repeat(33)] {
             assert!(SiteId::parse(bad).is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_ring_id_is_sixteen_hex_digits_and_survives_them() {
+        let ring = RingId(0x2a);
+        assert_eq!(serde_json::to_string(&ring).unwrap(), "\"000000000000002a\"");
+        assert_eq!(serde_json::from_str::<RingId>("\"000000000000002a\"").unwrap(), ring);
+        assert!(serde_json::from_str::<RingId>("\"2a\"").is_err());
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::entry::{OWED_MAX, Owed, Range};
+use super::entry::{Body, OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::storage::StorageOrder;
 use crate::storage::locks::Lock;
-use crate::units::{Stamp, Wall, WallQuality};
+use crate::units::{Stamp, Ticket, Wall, WallQuality};
 use crate::uplink::UplinkOrder;
 use crate::uplink::wire::{Command, Reply};
 
@@ -152,20 +152,24 @@ impl Agent {
         }
     }
 
-    /// Answers a `clip-get` once its file is known.
-    pub(super) fn answer_with_file(&mut self, owed: &Owed, manifest: &Manifest, out: &mut Vec<Effect>) {
-        if owed.purpose != Purpose::Requested {
+    /// Answers a `clip-get` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
+    pub(super) fn answer_with_file(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(Body::File(manifest)) = self.desk.held(ticket).map(|held| &held.body) else {
+            return;
+        };
+        let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
+        if *purpose != Purpose::Requested {
             return;
         }
-        let Manifest { name, size, from, to, clock, gaps, .. } = manifest;
-        let data = json!({"fid": manifest.fid(), "name": name, "size": size, "part": owed.part, "from": from, "to": to,
+        let data = json!({"fid": manifest.fid(), "name": name, "size": size, "part": part, "last": last, "from": from, "to": to,
             "clock": clock, "gaps": gaps});
-        self.reply(&owed.event, "clip-get", "accepted", "the file follows", data, out);
+        let req_id = event.clone();
+        self.reply(&req_id, "clip-get", "accepted", "the file follows", data, out);
     }
 
-    /// Answers a `clip-get` whose footage is not there.
-    pub(super) fn answer_error(&mut self, req_id: &str, reason: &str, out: &mut Vec<Effect>) {
-        self.reply(req_id, "clip-get", "error", reason, Value::Null, out);
+    /// Answers a `clip-get` of which a part is not there.
+    pub(super) fn answer_error(&mut self, owed: &Owed, reason: &str, out: &mut Vec<Effect>) {
+        self.reply(&owed.event, "clip-get", "error", reason, json!({"part": owed.part}), out);
     }
 }
 

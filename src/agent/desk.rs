@@ -12,9 +12,14 @@ use crate::clip::SharedFile;
 use crate::clip::assemble::StillFile;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::{Kind, Meta};
+use crate::storage::journal::ENTRY_MAX;
 use crate::storage::{FootageReader, PinId, StorageOrder};
 use crate::units::{Mono, Ticket};
 use crate::uplink::Letter;
+
+/// An entry of so many bytes has no slot in the journal: nothing was put down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge(pub usize);
 
 /// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
 /// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
@@ -34,6 +39,13 @@ pub struct Draft {
     pub still: Option<Vec<u8>>,
     /// The clip's bytes where they lie, and the pin that keeps them there.
     pub footage: Option<(SharedFile, PinId)>,
+}
+
+impl Draft {
+    /// The bytes for the journal.
+    fn entry(&self) -> Vec<u8> {
+        Entry { after: self.after.clone(), body: self.body.clone() }.encode()
+    }
 }
 
 /// A stored entry, until the office has it.
@@ -57,8 +69,6 @@ pub struct Desk {
     writing: Option<(Ticket, Draft)>,
     retry_at: Option<Mono>,
     held: BTreeMap<Ticket, Held>,
-    /// Events that could not be drafted since the last time this was asked.
-    unrecorded: u64,
     /// Where snapshots are read from when they are sent.
     reader: Arc<dyn FootageReader>,
 }
@@ -73,7 +83,6 @@ impl Desk {
             writing: None,
             retry_at: None,
             held: BTreeMap::new(),
-            unrecorded: 0,
             reader,
         }
     }
@@ -88,22 +97,25 @@ impl Desk {
         self.waiting.len() < WAITING_MAX
     }
 
-    /// Counts something that happened but could not be drafted.
-    pub fn note_unrecorded(&mut self) {
-        self.unrecorded += 1;
-    }
-
-    /// Takes the count of what could not be drafted, once there is room to tell it.
-    pub fn take_unrecorded(&mut self) -> u64 {
-        if self.waiting.is_empty() { std::mem::take(&mut self.unrecorded) } else { 0 }
+    /// True when no draft waits: the card keeps up.
+    pub fn is_clear(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Puts a draft down. The caller has seen that there is room.
-    pub fn put(&mut self, draft: Draft) {
+    ///
+    /// # Errors
+    /// When it would not fit a slot: it would be refused again and again, and everything behind it would wait.
+    pub fn put(&mut self, draft: Draft) -> Result<(), TooLarge> {
+        let bytes = draft.entry().len();
+        if bytes > ENTRY_MAX {
+            return Err(TooLarge(bytes));
+        }
         if matches!(draft.body, Body::Event { .. }) {
             self.next_seq += 1;
         }
         self.waiting.push_back(draft);
+        Ok(())
     }
 
     /// The next order to storage, when none is out and the pause after a refusal is over.
@@ -115,7 +127,7 @@ impl Desk {
         let draft = self.waiting.pop_front()?;
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let entry = Entry { after: draft.after.clone(), body: draft.body.clone() }.encode();
+        let entry = draft.entry();
         let still = draft.still.clone();
         self.writing = Some((ticket, draft));
         Some(StorageOrder::Enqueue { ticket, entry, still })

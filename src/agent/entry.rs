@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Boot, Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 
 /// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
 pub const OPEN_MAX: usize = 8;
@@ -48,6 +48,9 @@ pub enum Body {
 /// The agent's state that must survive a power cut.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct After {
+    /// The ring the number counts in.
+    #[serde(rename = "r", default)]
+    pub ring: RingId,
     /// Number of the next event.
     #[serde(rename = "s")]
     pub next_seq: u64,
@@ -125,13 +128,16 @@ pub(super) mod tests {
     use crate::storage::journal::ENTRY_MAX;
     use crate::units::WallQuality;
 
+    /// A record number no ring reaches: ten a second for 300 years.
+    const RECORD: u64 = 100_000_000_000;
+
     /// The longest state the bounds allow.
     pub fn full_after() -> After {
         let late = Stamp { mono: Mono(u64::MAX >> 12), wall: Wall(i64::MAX >> 10), quality: WallQuality::Camera };
         let open = Open { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
         let range = Range::Mono(Boot(u32::MAX), late.mono, late.mono);
         let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
-        After { next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
+        After { ring: RingId(u64::MAX), next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
     }
 
     #[test]
@@ -143,14 +149,17 @@ pub(super) mod tests {
             name: "n".repeat(96),
             purpose: Purpose::Requested,
             media_type: "video/mp4".into(),
-            size: u64::MAX,
+            size: 1 << 40,
             sha256: crate::units::Digest::default(),
             event: "e".repeat(64),
             from: Wall(0).rfc3339(),
             to: Wall(0).rfc3339(),
             clock: WallQuality::Camera,
-            records: (u64::MAX, u64::MAX),
+            records: (RECORD, RECORD),
             gaps: vec![gap; crate::evidence::manifest::GAPS_MAX],
+            missing: vec![(RECORD, RECORD); crate::evidence::manifest::GAPS_MAX],
+            part: u32::MAX,
+            last: false,
         };
         let bytes = Entry { after: full_after(), body: Body::File(Box::new(manifest)) }.encode();
         assert!(bytes.len() <= ENTRY_MAX, "{} bytes", bytes.len());

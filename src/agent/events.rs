@@ -8,10 +8,10 @@ use super::entry::ZONES_MAX;
 use crate::motion::Motion;
 use crate::storage::locks::Lock;
 use crate::storage::{Gap, Repair};
-use crate::units::{Boot, SiteId, Stamp};
+use crate::units::{Boot, RingId, SiteId, Stamp};
 use crate::uplink::wire;
 
-/// Characters of free text in one event at most: error chains are long and an entry is one journal slot.
+/// Bytes of free text in one event at most, as they lie in the journal: error chains are long and an entry is one journal slot.
 const TEXT_MAX: usize = 400;
 
 /// The `type` of each event, without the `vn.taimat.` in front and the `.v1` behind.
@@ -68,6 +68,8 @@ pub struct Envelope<'a> {
     pub at: Stamp,
     /// Its number.
     pub seq: u64,
+    /// The ring the number counts in.
+    pub ring: RingId,
     /// Start number of the agent.
     pub boot: Boot,
 }
@@ -82,6 +84,7 @@ pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
         time: envelope.at.wall.rfc3339(),
         datacontenttype: "application/json".into(),
         seq: envelope.seq,
+        ring: envelope.ring,
         clock: envelope.at.quality,
         boot: envelope.boot.0,
         mono: envelope.at.mono.0,
@@ -134,7 +137,24 @@ pub fn lock(lock: &Lock) -> Value {
 
 /// Free text cut to its bound.
 pub fn text(text: &str) -> String {
-    text.chars().take(TEXT_MAX).collect()
+    let mut left = TEXT_MAX;
+    let fits = |c: &char| {
+        let taken = stored_len(*c);
+        let fits = taken <= left;
+        left = left.saturating_sub(taken);
+        fits
+    };
+    text.chars().take_while(fits).collect()
+}
+
+/// Bytes of a character in the journal, where a payload is JSON inside JSON: what is escaped is escaped twice.
+fn stored_len(c: char) -> usize {
+    match c {
+        '"' | '\\' => 4,
+        '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 3,
+        '\0'..='\u{1f}' => 7,
+        _ => c.len_utf8(),
+    }
 }
 
 fn rounded(value: f64) -> f64 {
@@ -145,6 +165,7 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::motion::MotionPhase;
+    use crate::storage::GapReason;
     use crate::storage::journal::ENTRY_MAX;
     use crate::units::{Mono, Wall, WallQuality};
 
@@ -171,22 +192,58 @@ mod tests {
     #[test]
     fn an_event_is_a_cloudevents_envelope_with_its_number_and_clock() {
         let site = SiteId::parse("km-17").unwrap();
-        let envelope = Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, boot: Boot(3) };
-        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
+        let envelope =
+            Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
+        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
 
+    /// The longest particulars of each kind that holds text or lists.
+    fn largest() -> Vec<(&'static str, Value)> {
+        let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
+        let (from, to) = (Wall(i64::MAX >> 10), Wall(i64::MAX >> 10));
+        let (first, last, name) = (1 << 50, 1 << 51, "n".repeat(96));
+        let held = Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80) };
+        let mut locked = lock(&held);
+        (locked["action"], locked["req_id"]) = (json!("unlock"), json!("r".repeat(64)));
+        let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedWanted, bytes: u64::MAX };
+        vec![
+            (kind::MOTION_UPDATE, motion(&crowded(20), &id)),
+            (kind::STORAGE, json!({"detail": worst, "lost": true, "unsaid": u64::MAX})),
+            (kind::CAMERA_DOWN, json!({"stream": "main", "fault": "no_key_frame", "detail": worst})),
+            (kind::FILE_LOST, json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst})),
+            (kind::REFUSED, json!({"what": {"file": name}, "reason": worst})),
+            (kind::SHED, super::super::shed::tests::longest()),
+            (kind::LOCK, locked),
+            (kind::GAP, gap(&hole)),
+        ]
+    }
+
     #[test]
-    fn the_largest_event_fits_its_journal_slot_beside_the_fullest_state() {
+    fn the_largest_event_of_every_kind_fits_its_journal_slot_beside_the_fullest_state() {
         use super::super::entry::{Body, Entry, tests::full_after};
         let site = SiteId::parse(&"s".repeat(32)).unwrap();
         let id = "Z".repeat(26);
-        let envelope =
-            Envelope { id: &id, site: &site, kind: kind::MOTION_UPDATE, at: at(), seq: u64::MAX, boot: Boot(u32::MAX) };
-        for data in [motion(&crowded(20), &id), json!({"detail": text(&"\u{1}".repeat(9_000))[..100], "lost": true})] {
-            let body = Body::Event { id: id.clone(), seq: u64::MAX, payload: payload(&envelope, data) };
+        for (kind, data) in largest() {
+            let (seq, ring, boot) = (u64::MAX, RingId(u64::MAX), Boot(u32::MAX));
+            let envelope = Envelope { id: &id, site: &site, kind, at: at(), seq, ring, boot };
+            let payload = payload(&envelope, data);
+            let len = payload.len();
+            let body = Body::Event { id: id.clone(), seq, payload };
             let bytes = Entry { after: full_after(), body }.encode();
-            assert!(bytes.len() <= ENTRY_MAX, "{} bytes", bytes.len());
+            assert!(bytes.len() <= ENTRY_MAX, "{kind} of {len} bytes makes an entry of {}", bytes.len());
         }
+    }
+
+    #[test]
+    fn text_is_cut_by_what_it_takes_in_the_journal_and_never_in_a_character() {
+        for (text_in, len) in [("ế".repeat(500), 133), ("\"".repeat(500), 100), ("\u{1}".repeat(500), 57), ("a".repeat(500), 400)]
+        {
+            let cut = text(&text_in);
+            assert_eq!(cut.chars().count(), len);
+            let nested = serde_json::to_string(&serde_json::to_string(&cut).unwrap()).unwrap();
+            assert!(nested.len() <= TEXT_MAX + 6, "{} bytes", nested.len());
+        }
+        assert_eq!(text("line\n\t\"quoted\""), "line\n\t\"quoted\"");
     }
 }

@@ -10,6 +10,7 @@ use super::desk::Draft;
 use super::entry::After;
 use super::entry::{Body, OPEN_MAX, Open, Owed, Range};
 use super::events::{self, kind};
+use super::shed::Why;
 use super::{Agent, Effect};
 use crate::evidence::manifest::{self, Purpose};
 use crate::motion::{Motion, MotionPhase, SightNews};
@@ -38,7 +39,7 @@ pub struct Incidents {
     ended: VecDeque<(u64, String)>,
     /// Events the last start left open, until each has been ended.
     leftover: Vec<Open>,
-    /// Events that were not opened because too many were open, since the last one that was.
+    /// Events that were not opened because too many were open or the agent stops, since the last one that was.
     unopened: u32,
 }
 
@@ -83,9 +84,11 @@ impl Agent {
 
     /// The order of an event: pin the footage first, then the journal, then the network.
     fn motion_start(&mut self, motion: Motion, out: &mut Vec<Effect>) {
-        if self.incidents.going.len() >= OPEN_MAX || !self.desk.has_room() || !self.is_running() {
+        if !self.desk.has_room() {
+            return self.untold.event(Why::CardStoodStill);
+        }
+        if self.incidents.going.len() >= OPEN_MAX || !self.is_running() {
             self.incidents.unopened += 1;
-            self.desk.note_unrecorded();
             return;
         }
         let pin = self.jobs.new_pin();
@@ -97,7 +100,7 @@ impl Agent {
         if let Some(before) = motion.continued_from.and_then(|before| self.incidents.event_of(before)) {
             data["continued_from"] = json!(before);
         }
-        let unopened = std::mem::take(&mut self.incidents.unopened);
+        let unopened = self.take_unopened();
         if unopened > 0 {
             data["unopened"] = json!(unopened);
         }
@@ -155,13 +158,14 @@ impl Agent {
             return;
         };
         if !self.desk.has_room() {
-            self.desk.note_unrecorded();
-            return;
+            return self.untold.file(Why::CardStoodStill, event, jpeg.len() as u64);
         }
         let manifest = manifest::of_still(&self.site, &event, at, &jpeg);
         let after = self.after(self.desk.next_seq());
-        let body = Body::File(Box::new(manifest));
-        self.desk.put(Draft { after, body, kind: Kind::Snapshot, still: Some(jpeg), footage: None });
+        let (bytes, body) = (manifest.size, Body::File(Box::new(manifest)));
+        if self.desk.put(Draft { after, body, kind: Kind::Snapshot, still: Some(jpeg), footage: None }).is_err() {
+            self.untold.file(Why::TooLarge, event, bytes);
+        }
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
@@ -179,6 +183,11 @@ impl Agent {
         while let Some(incident) = self.incidents.going.pop() {
             self.end_unseen(at, incident.open, "stopped", Some(incident.pin), out);
         }
+    }
+
+    /// Events that were not opened since the last one that was.
+    pub(super) fn take_unopened(&mut self) -> u32 {
+        std::mem::take(&mut self.incidents.unopened)
     }
 
     /// Takes over what the last start left, before the first entry of this start is made: that entry must still carry it.

@@ -29,8 +29,8 @@ struct Job {
 enum Step {
     /// Storage's answer.
     Located,
-    /// The worker's answer.
-    Hashed { manifest: Box<Manifest>, file: SharedFile },
+    /// The worker's answer; then the rest of a range that does not fit one file is begun.
+    Hashed { manifest: Box<Manifest>, file: SharedFile, rest: Option<Box<Owed>> },
 }
 
 /// All clips in the making.
@@ -121,30 +121,34 @@ impl Agent {
         draft.size = file.len();
         out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
-        let rest = span.more.then(|| Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() });
-        let step = Step::Hashed { manifest: Box::new(draft), file };
+        let rest = span.more.then(|| Box::new(Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
+        let step = Step::Hashed { manifest: Box::new(draft), file, rest };
         self.jobs.making.push(Job { step, ..job });
-        if let Some(owed) = rest.filter(|_| self.jobs.has_room()) {
-            self.begin_job(owed, None, out);
-        }
     }
 
-    /// The worker answered: the clip becomes an entry, and with it stops being owed.
+    /// The worker answered: the clip becomes an entry, and with it stops being owed. The rest takes its place among what is owed,
+    /// so that there is always room for it, and is in the same entry.
     pub(super) fn hashed(&mut self, now: Stamp, hashed: Hashed, out: &mut Vec<Effect>) {
         let pin = PinId(hashed.job);
-        let Some(Job { owed, step: Step::Hashed { mut manifest, file }, .. }) = self.jobs.take(pin) else {
+        let Some(Job { owed, step: Step::Hashed { mut manifest, file, rest }, .. }) = self.jobs.take(pin) else {
             return;
         };
+        if let Some(rest) = rest {
+            self.begin_job(*rest, None, out);
+        }
+        let job = Job { pin, owed, step: Step::Located };
         match hashed.outcome {
             Ok(digest) => {
                 manifest.sha256 = digest;
-                self.answer_with_file(&owed, &manifest, out);
                 self.gauges.clips += 1;
                 let after = self.after(self.desk.next_seq());
-                let kind = lane_of(owed.purpose);
-                self.desk.put(Draft { after, body: Body::File(manifest), kind, still: None, footage: Some((file, pin)) });
+                let kind = lane_of(job.owed.purpose);
+                let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage: Some((file, pin)) };
+                if self.desk.put(draft).is_err() {
+                    self.no_footage(now, &job, "its manifest is larger than a journal slot", out);
+                }
             }
-            Err(reason) => self.no_footage(now, &Job { pin, owed, step: Step::Located }, &reason, out),
+            Err(reason) => self.no_footage(now, &job, &reason, out),
         }
     }
 
@@ -152,9 +156,10 @@ impl Agent {
     fn no_footage(&mut self, now: Stamp, job: &Job, reason: &str, out: &mut Vec<Effect>) {
         out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
         if job.owed.purpose == Purpose::Requested {
-            self.answer_error(&job.owed.event, reason, out);
+            self.answer_error(&job.owed, reason, out);
         }
-        self.event(now, kind::FILE_LOST, None, json!({"event": job.owed.event, "reason": events::text(reason)}));
+        let data = json!({"event": job.owed.event, "part": job.owed.part, "reason": events::text(reason)});
+        self.event(now, kind::FILE_LOST, None, data);
     }
 
     /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.

@@ -2,6 +2,7 @@
 //! it wants done comes out as [`Effect`]s, all carried out before the next input. Frames never pass through here.
 //!
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
+//! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
 //! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`]: what the office asks.
 //! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
@@ -13,6 +14,8 @@ pub mod entry;
 pub mod events;
 pub mod incidents;
 pub mod jobs;
+pub mod shed;
+pub mod start;
 pub mod stop;
 pub mod ulid;
 #[cfg(test)]
@@ -24,28 +27,26 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::commands::Commands;
-use self::desk::{Desk, Draft, Held};
-use self::entry::{After, Body, Entry};
+use self::desk::{Desk, Draft, TooLarge};
+use self::entry::{After, Body};
 use self::events::{Envelope, kind};
 use self::incidents::Incidents;
 use self::jobs::Jobs;
+use self::shed::{Untold, Why};
 use self::stop::Stopping;
 use self::ulid::Ulids;
 use crate::camera::{CameraNews, Role};
 use crate::clip::worker::{HashOrder, Hashed};
-use crate::evidence::manifest::Purpose;
 use crate::health::{CameraState, Gauges};
 use crate::motion::SightNews;
 use crate::outbox::{Kind, Outbox};
 use crate::settings::Settings;
 use crate::storage::dates::ClockSet;
 use crate::storage::locks::Lock;
-use crate::storage::{FootageReader, Gap, GapReason, Recovered, SpanQuery, StorageNews, StorageOrder};
-use crate::units::{Boot, Mono, Stamp, Ticket};
+use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
+use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
 use crate::uplink::{ReturnReason, UplinkNews, UplinkOrder};
 
-/// Holes, and repairs, told one by one after a start; the start event has their number.
-const START_GAPS_MAX: usize = 32;
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
 
@@ -109,9 +110,12 @@ pub struct Agent {
     reader: Arc<dyn FootageReader>,
     ulids: Ulids,
     phase: Phase,
+    ring: RingId,
     boot: Boot,
     desk: Desk,
     outbox: Outbox,
+    /// What was given up and is not an event yet.
+    untold: Untold,
     incidents: Incidents,
     jobs: Jobs,
     commands: Commands,
@@ -130,17 +134,20 @@ impl Agent {
     pub fn new(settings: Settings, reader: Arc<dyn FootageReader>, seed: [u8; 32]) -> Agent {
         Agent {
             site: settings.site.clone(),
-            outbox: Outbox::new(settings.uplink.outbox_bytes, settings.storage.journal_slots),
+            // How much the journal holds is known once it is open.
+            outbox: Outbox::new(settings.uplink.outbox_bytes, 0),
             desk: Desk::new(Ticket(0), 1, reader.clone()),
             reader,
             ulids: Ulids::new(seed),
             phase: Phase::Starting,
+            ring: RingId::default(),
             boot: Boot(0),
+            untold: Untold::default(),
             incidents: Incidents::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),
             locks: Vec::new(),
-            gauges: Gauges::default(),
+            gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
             next_health: Mono(0),
             trouble_quiet: (Mono(0), 0),
@@ -184,8 +191,8 @@ impl Agent {
         if matches!(self.phase, Phase::Starting) {
             return;
         }
-        self.tell_shed(now);
-        self.tell_unrecorded(now);
+        self.note_shed();
+        self.tell_untold(now);
         out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         while self.connected
@@ -204,50 +211,35 @@ impl Agent {
 
     /// The state an entry made now must carry.
     fn after(&self, next_seq: u64) -> After {
-        After { next_seq, open: self.incidents.open(), owed: self.jobs.owed() }
+        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed() }
     }
 
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
     fn event(&mut self, at: Stamp, kind: &str, id: Option<String>, data: Value) {
         if !self.desk.has_room() {
-            self.desk.note_unrecorded();
+            self.untold.event(Why::CardStoodStill);
             return;
         }
         let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
-        let seq = self.desk.next_seq();
-        let envelope = Envelope { id: &id, site: &self.site, kind, at, seq, boot: self.boot };
-        let payload = events::payload(&envelope, data);
-        tracing::info!(kind, seq, "event");
-        let body = Body::Event { id, seq, payload };
-        let lane = if kind == kind::MOTION_UPDATE { Kind::Update } else { Kind::Event };
-        self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None });
-    }
-
-    /// What had to be dropped to keep the outbox within its bound is itself an event.
-    fn tell_shed(&mut self, now: Stamp) {
-        let shed = self.outbox.take_shed();
-        if shed.is_empty() {
-            return;
-        }
-        let (mut numbers, mut files, mut bytes) = (Vec::new(), 0_u64, 0_u64);
-        for ticket in shed {
-            match self.let_go(ticket) {
-                Some(Body::Event { seq, .. }) => numbers.push(seq),
-                Some(Body::File(manifest)) => (files, bytes) = (files + 1, bytes + manifest.size),
-                None => {}
+        let event = data["event"].clone();
+        if let Err(TooLarge(bytes)) = self.draft_event(at, kind, &id, data) {
+            // No kind of event can be so long (a test in `events` holds each against its slot); if one is, its news still arrives.
+            tracing::error!(kind, bytes, "an event is larger than a journal slot: told without its particulars");
+            if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err() {
+                self.untold.event(Why::TooLarge);
             }
         }
-        let span = numbers.iter().min().zip(numbers.iter().max());
-        tracing::error!(events = numbers.len(), files, "outbox over its bound: entries dropped");
-        self.event(now, kind::SHED, None, json!({"events": numbers.len(), "seq": span, "files": files, "bytes": bytes}));
     }
 
-    /// Events that found no room while the card stood still are told by number once it moves again.
-    fn tell_unrecorded(&mut self, now: Stamp) {
-        let count = self.desk.take_unrecorded();
-        if count > 0 {
-            self.event(now, kind::SHED, None, json!({"events": count, "reason": "card stood still; never numbered"}));
-        }
+    fn draft_event(&mut self, at: Stamp, kind: &str, id: &str, data: Value) -> Result<(), TooLarge> {
+        let seq = self.desk.next_seq();
+        let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
+        let payload = events::payload(&envelope, data);
+        let body = Body::Event { id: id.to_owned(), seq, payload };
+        let lane = if kind == kind::MOTION_UPDATE { Kind::Update } else { Kind::Event };
+        self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
+        tracing::info!(kind, seq, "event");
+        Ok(())
     }
 
     /// Forgets an entry here; its slot and pin are let go with the effects queued in `jobs`.
@@ -268,6 +260,7 @@ impl Agent {
             StorageNews::Enqueued { ticket } => {
                 if let Some((ticket, meta)) = self.desk.stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
+                    self.answer_with_file(ticket, out);
                 }
             }
             StorageNews::NotEnqueued { ticket, reason } => {
@@ -287,74 +280,12 @@ impl Agent {
                 self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
             }
             StorageNews::Trouble { detail, lost } => self.trouble(now, &detail, lost),
-            StorageNews::Counts(counts) => self.gauges.storage = counts,
+            StorageNews::Counts(counts) => {
+                self.gauges.oldest = counts.oldest;
+                self.gauges.storage = counts;
+            }
             StorageNews::Stopped => self.storage_stopped(out),
         }
-    }
-
-    /// Takes up where the last start ended: counters, what is owed, events that were open when the power went.
-    fn started(&mut self, now: Stamp, found: Recovered, out: &mut Vec<Effect>) {
-        if !matches!(self.phase, Phase::Starting) {
-            return;
-        }
-        self.phase = Phase::Running;
-        self.boot = found.boot;
-        self.gauges.durable = found.last_seq;
-        self.gauges.oldest = found.extent.map(|(oldest, _)| oldest.wall);
-        self.gauges.clean_start = found.clean;
-        self.next_health = now.mono;
-        self.locks = found.locks;
-        let newest = found.newest.as_ref().map_or(Ticket(0), |(ticket, _)| *ticket);
-        let after = found.newest.and_then(|(_, bytes)| Entry::decode(&bytes).ok()).map(|entry| entry.after).unwrap_or_default();
-        self.desk = Desk::new(newest, after.next_seq, self.reader.clone());
-        self.take_over(after, out);
-        let unreadable = self.restore(now, found.entries, out);
-        out.push(Effect::Open { boot: found.boot });
-        out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
-        let particulars = json!({
-            "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repairs.len(), "holes": found.gaps.len(),
-            "recovery_ms": found.took / 1000, "unreadable_entries": unreadable,
-        });
-        self.event(now, kind::START, None, particulars);
-        for gap in found.gaps.iter().take(START_GAPS_MAX) {
-            self.event(gap.from, kind::GAP, None, events::gap(gap));
-        }
-        for repair in found.repairs.iter().take(START_GAPS_MAX) {
-            self.event(now, kind::REPAIR, None, events::repair(repair));
-        }
-        self.end_leftover(now, out);
-    }
-
-    /// Takes up the entries still owed to the office; gives the number of those written by a version that cannot be read.
-    fn restore(&mut self, now: Stamp, entries: Vec<(Ticket, Vec<u8>)>, out: &mut Vec<Effect>) -> usize {
-        let mut unreadable = 0;
-        for (ticket, bytes) in entries {
-            let Ok(entry) = Entry::decode(&bytes) else {
-                tracing::error!(ticket = ticket.0, "an outbox entry cannot be read: dropped");
-                unreadable += 1;
-                out.push(Effect::Storage(StorageOrder::Release { ticket }));
-                continue;
-            };
-            let kind = lane_of(&entry.body);
-            let pin = match &entry.body {
-                Body::File(manifest) if manifest.purpose != Purpose::Snapshot => {
-                    let pin = self.jobs.new_pin();
-                    let (first, last) = manifest.records;
-                    let class = jobs::pin_class(manifest.purpose);
-                    out.push(Effect::Storage(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
-                    Some(pin)
-                }
-                _ => None,
-            };
-            let held = Held { body: entry.body, kind, file: None, pin };
-            let meta = held.meta();
-            self.desk.restore(ticket, held);
-            // A clip enters the outbox once its footage is found and pinned again.
-            if pin.is_none() {
-                self.outbox.push(now.mono, ticket, meta);
-            }
-        }
-        unreadable
     }
 
     /// The clock was set: what was dated before is told with the event, so that the office can date what it already has.
@@ -390,7 +321,7 @@ impl Agent {
                         let gap = Gap { from: since, to: at, reason: GapReason::CameraDown, bytes: 0 };
                         out.push(Effect::Storage(StorageOrder::NoteGap(gap)));
                     }
-                    let data = json!({"stream": role.word(), "tracks": tracks, "since": since.wall.rfc3339()});
+                    let data = json!({"stream": role.word(), "tracks": events::text(&tracks), "since": since.wall.rfc3339()});
                     self.event(at, kind::CAMERA_UP, None, data);
                 }
                 out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
@@ -407,6 +338,7 @@ impl Agent {
                 let pause_ms = pause / 1000;
                 tracing::warn!(stream = role.word(), fault = fault.word(), tries, pause_ms, "camera: {detail}");
             }
+            CameraNews::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
         }
     }
 
@@ -459,19 +391,10 @@ impl Agent {
             event: self.desk.next_seq() - 1,
             confirmed: self.desk.confirmed(),
         };
-        self.gauges.report(now, self.boot, watermarks, self.outbox.backlog(now.mono))
+        self.gauges.report(now, self.ring, self.boot, watermarks, self.outbox.backlog(now.mono))
     }
 
     fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
-        self.gauges.birth(now, self.boot, self.settings.storage.budget)
-    }
-}
-
-/// The lane an entry found at start travels in.
-fn lane_of(body: &Body) -> Kind {
-    match body {
-        Body::Event { payload, .. } if payload.contains(kind::MOTION_UPDATE) => Kind::Update,
-        Body::Event { .. } => Kind::Event,
-        Body::File(manifest) => jobs::lane_of(manifest.purpose),
+        self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
     }
 }

@@ -58,7 +58,8 @@ impl Agent {
     pub(super) fn camera_stopped(&mut self, now: Stamp, out: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Stopping(Stopping::Camera(_))) {
             self.end_all(now, out);
-            self.event(now, kind::STOP, None, json!({}));
+            let unopened = self.take_unopened();
+            self.event(now, kind::STOP, None, if unopened > 0 { json!({"unopened": unopened}) } else { json!({}) });
             self.phase = Phase::Stopping(Stopping::Journal(now.mono.plus_micros(JOURNAL_WITHIN)));
         }
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
 use crate::camera::CameraFault;
+use crate::evidence::manifest::Purpose;
 use crate::motion::{Motion, MotionPhase};
-use crate::storage::{FragmentRef, PinId, ReadFault, Span};
+use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{Digest, Wall, WallQuality};
 use crate::uplink::Letter;
 use crate::uplink::wire::{self, Command};
@@ -41,6 +43,8 @@ struct Bench {
     replies: Vec<wire::Reply>,
     /// The card refuses entries.
     card_full: bool,
+    /// Entries its journal holds.
+    slots: u32,
 }
 
 fn settings() -> Settings {
@@ -70,6 +74,7 @@ impl Bench {
             sent: Vec::new(),
             replies: Vec::new(),
             card_full: false,
+            slots: 512,
         };
         bench.boot_up();
         bench
@@ -81,7 +86,8 @@ impl Bench {
         self.agent = Agent::new(settings(), Arc::new(NoFootage), [self.boot as u8; 32]);
         (self.asked, self.hashing, self.sent) = (Vec::new(), Vec::new(), Vec::new());
         let (entries, newest) = (self.card.clone(), self.newest.clone());
-        let found = Recovered { boot: Boot(self.boot), entries, newest, clean: self.boot == 1, ..Recovered::default() };
+        let (boot, slots, clean) = (Boot(self.boot), self.slots, self.boot == 1);
+        let found = Recovered { ring: RingId(7), boot, slots, entries, newest, clean, ..Recovered::default() };
         self.give(Input::Storage(StorageNews::Started(Box::new(found))));
     }
 
@@ -100,7 +106,7 @@ impl Bench {
         match effect {
             Effect::Storage(StorageOrder::Enqueue { ticket, entry, .. }) => {
                 self.log.push(format!("journal {}", word_of(&entry)));
-                if self.card_full {
+                if self.card_full || self.card.len() >= self.slots as usize {
                     let reason = "journal full".into();
                     return Some(Input::Storage(StorageNews::NotEnqueued { ticket, reason }));
                 }
@@ -151,20 +157,7 @@ impl Bench {
     }
 
     fn motion(&mut self, phase: MotionPhase) {
-        let motion = Motion {
-            motion: 1,
-            phase,
-            at: self.now,
-            began: self.now,
-            zones: vec!["all".into()],
-            direction: None,
-            place: [0.0; 4],
-            score: 0.9,
-            tracks: 1,
-            suppressed: 0,
-            continued_from: None,
-        };
-        self.give(Input::Sight(SightNews::Motion(motion)));
+        self.moves(1, phase);
     }
 
     fn connect(&mut self) {
@@ -196,11 +189,33 @@ impl Bench {
 
     /// All events on the card, by (number, kind).
     fn events(&self) -> Vec<(u64, String)> {
-        let event = |bytes: &Vec<u8>| match Entry::decode(bytes).unwrap().body {
+        let event = |bytes: &Vec<u8>| match Entry::decode(bytes).ok()?.body {
             Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
             Body::File(_) => None,
         };
         self.card.iter().filter_map(|(_, bytes)| event(bytes)).map(|event| (event.seq, event.kind)).collect()
+    }
+
+    /// Particulars of all events of a kind on the card.
+    fn data(&self, kind: &str) -> Vec<Value> {
+        let event = |(_, bytes): &(Ticket, Vec<u8>)| match Entry::decode(bytes).ok()?.body {
+            Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
+            Body::File(_) => None,
+        };
+        let named = format!("vn.taimat.{kind}.v1");
+        self.card.iter().filter_map(event).filter(|event| event.kind == named).map(|event| event.data).collect()
+    }
+
+    fn hole(&mut self) {
+        let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::FellBehind, bytes: 1 };
+        self.give(Input::Storage(StorageNews::Hole(gap)));
+    }
+
+    fn moves(&mut self, motion: u64, phase: MotionPhase) {
+        let (at, zones, place) = (self.now, vec!["all".into()], [0.0; 4]);
+        let (direction, score, tracks, suppressed, continued_from) = (None, 0.9, 1, 0, None);
+        let motion = Motion { motion, phase, at, began: at, zones, direction, place, score, tracks, suppressed, continued_from };
+        self.give(Input::Sight(SightNews::Motion(motion)));
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -307,12 +322,7 @@ fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
     let mut bench = Bench::new();
     bench.card_full = true;
     for _ in 0..desk::WAITING_MAX + 50 {
-        bench.give(Input::Storage(StorageNews::Hole(Gap {
-            from: stamp(2),
-            to: stamp(3),
-            reason: GapReason::FellBehind,
-            bytes: 1,
-        })));
+        bench.hole();
     }
     bench.card_full = false;
     for seconds in 7..9 {
@@ -321,7 +331,8 @@ fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
     let events = bench.events();
     let numbers: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-    assert!(bench.has("shed"), "the events that found no room were never told");
+    // The refused draft waits with the others.
+    assert_eq!(bench.data("shed"), [json!({"reason": "card_stood_still", "events": 50, "files": 0})]);
 }
 
 #[test]
@@ -418,4 +429,253 @@ fn a_stop_ends_even_when_nobody_answers() {
     }
     assert!(bench.agent.is_finished());
     assert!(bench.has("stop"));
+}
+
+/// All numbers in the `seq` ranges of events that tell of losses.
+fn named(told: &[Value]) -> Vec<u64> {
+    let ranges = told.iter().filter_map(|data| data["seq"].as_array()).flatten();
+    let ends = ranges.map(|range| (range[0].as_u64().unwrap(), range[1].as_u64().unwrap()));
+    ends.flat_map(|(first, last)| first..=last).collect()
+}
+
+#[test]
+fn a_journal_smaller_than_the_settings_say_is_shed_into_and_never_jams() {
+    let mut bench = Bench::new();
+    bench.slots = 40;
+    bench.boot_up();
+    for _ in 0..200 {
+        bench.hole();
+    }
+    assert!(bench.agent.desk.is_idle(), "an entry waits for a slot that nobody frees");
+    let kept: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
+    let told = named(&bench.data("shed"));
+    let highest = *kept.iter().max().unwrap();
+    let mut all: Vec<u64> = kept.iter().chain(&told).copied().collect();
+    all.sort_unstable();
+    assert_eq!(all, (1..=highest).collect::<Vec<_>>(), "kept {kept:?}, told {told:?}");
+    assert!(highest < 300, "telling what was shed sheds more and more: {highest} events for 200 holes");
+}
+
+#[test]
+fn what_was_shed_while_the_desk_is_full_is_told_later() {
+    let mut bench = Bench::new();
+    bench.slots = 40;
+    bench.boot_up();
+    for _ in 0..22 {
+        bench.hole();
+    }
+    bench.card_full = true;
+    for _ in 0..desk::WAITING_MAX {
+        bench.hole();
+    }
+    bench.card_full = false;
+    for seconds in 7..400 {
+        bench.at(seconds);
+    }
+    let kept = bench.events().into_iter().map(|(seq, _)| seq);
+    let mut all: Vec<u64> = kept.chain(named(&bench.data("shed"))).collect();
+    all.sort_unstable();
+    assert_eq!(all, (1..=*all.last().unwrap()).collect::<Vec<_>>());
+}
+
+#[test]
+fn motion_that_is_not_opened_is_counted_once_and_where_it_belongs() {
+    let mut bench = Bench::new();
+    for motion in 1..=OPEN_MAX as u64 + 3 {
+        bench.moves(motion, MotionPhase::Start);
+    }
+    bench.moves(1, MotionPhase::End);
+    bench.moves(99, MotionPhase::Start);
+    let told: Vec<_> = bench.data("motion.start").iter().filter_map(|data| data["unopened"].as_u64()).collect();
+    assert_eq!(told, [3]);
+    assert!(!bench.has("shed"), "{:?}", bench.data("shed"));
+    bench.moves(100, MotionPhase::Start);
+    bench.give(Input::Stop);
+    bench.moves(101, MotionPhase::Start);
+    bench.give(Input::CameraStopped);
+    assert_eq!(bench.data("stop"), [json!({"unopened": 2})]);
+}
+
+#[test]
+fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
+    let mut bench = Bench::new();
+    bench.motion(MotionPhase::Start);
+    bench.card_full = true;
+    for _ in 0..desk::WAITING_MAX {
+        bench.hole();
+    }
+    let jpeg = vec![1; 10];
+    bench.give(Input::Sight(SightNews::Still { motion: 1, at: stamp(2), jpeg }));
+    bench.card_full = false;
+    for seconds in 7..9 {
+        bench.at(seconds);
+    }
+    let event = bench.data("motion.start")[0]["event"].clone();
+    let told = json!({"reason": "card_stood_still", "events": 0, "files": 1, "bytes": 10, "files_of": [event]});
+    assert_eq!(bench.data("shed"), [told]);
+}
+
+#[test]
+fn an_event_larger_than_a_slot_arrives_without_its_particulars_and_nothing_waits_behind_it() {
+    let mut bench = Bench::new();
+    let data = json!({"event": "e1", "detail": "x".repeat(5_000)});
+    bench.agent.event(stamp(2), kind::STORAGE, None, data);
+    bench.hole();
+    assert_eq!(bench.data("storage.trouble")[0]["event"], "e1");
+    assert!(bench.data("storage.trouble")[0]["too_large"].as_u64().unwrap() > 5_000);
+    assert!(bench.has("gap") && bench.agent.desk.is_idle());
+}
+
+#[test]
+fn numbers_never_go_back_when_the_newest_entry_cannot_be_read() {
+    let mut bench = Bench::new();
+    for _ in 0..5 {
+        bench.hole();
+    }
+    let before = bench.events().last().unwrap().0;
+    let (last, bytes) = bench.card.last_mut().unwrap();
+    *bytes = b"{\"of\":\"another version\"}".to_vec();
+    bench.newest = Some((*last, bytes.clone()));
+    bench.boot_up();
+    let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
+    assert!(numbers.iter().all(|seq| numbers.iter().filter(|other| *other == seq).count() == 1), "{numbers:?}");
+    assert!(!numbers.contains(&before) && numbers.contains(&(before + 1)), "{numbers:?}");
+    let told = json!({"reason": "unreadable", "events": 0, "files": 0, "seq": [[before, before]], "entries": 1});
+    assert_eq!(bench.data("shed"), [told]);
+}
+
+#[test]
+fn entries_nobody_can_read_are_told_with_the_numbers_they_may_have_had() {
+    let mut bench = Bench::new();
+    for _ in 0..9 {
+        bench.hole();
+    }
+    for at in [2, 3, 6] {
+        bench.card[at].1 = b"?".to_vec();
+    }
+    bench.boot_up();
+    let told = bench.data("shed");
+    assert_eq!((told.len(), told[0]["entries"].as_u64(), named(&told)), (1, Some(3), vec![3, 4, 7]));
+}
+
+#[test]
+fn no_entry_that_can_be_read_at_all_still_gives_numbers_a_floor() {
+    let mut bench = Bench::new();
+    bench.connect();
+    for _ in 0..9 {
+        bench.hole();
+    }
+    bench.receipt_all();
+    assert!(bench.card.is_empty());
+    bench.newest.as_mut().unwrap().1 = b"?".to_vec();
+    bench.boot_up();
+    assert_eq!(bench.events()[0].0, 11);
+}
+
+#[test]
+fn the_rest_of_every_split_clip_is_owed_however_many_are_in_the_making() {
+    let mut bench = Bench::new();
+    for motion in 1..=OWED_MAX as u64 {
+        bench.moves(motion, MotionPhase::Start);
+        bench.moves(motion, MotionPhase::End);
+    }
+    assert_eq!(bench.asked.len(), OWED_MAX);
+    bench.find_footage(true);
+    assert_eq!(bench.asked.len(), OWED_MAX, "the rest of a clip was forgotten");
+    bench.boot_up();
+    assert!(bench.asked.len() >= OWED_MAX, "the rest of a clip did not outlive a power cut");
+}
+
+#[test]
+fn a_clip_get_is_accepted_only_when_its_file_is_in_the_journal() {
+    let mut bench = Bench::new();
+    bench.at(100);
+    bench.command("clip-get", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
+    bench.card_full = true;
+    bench.find_footage(false);
+    assert!(bench.replies.is_empty(), "{:?}", bench.replies);
+    bench.card_full = false;
+    bench.at(110);
+    assert_eq!((bench.replies[0].status.as_str(), &bench.replies[0].data["last"]), ("accepted", &json!(true)));
+}
+
+#[test]
+fn every_message_names_the_ring_its_numbers_count_in() {
+    let mut bench = Bench::new();
+    bench.hole();
+    let event = |bytes: &[u8]| match Entry::decode(bytes).unwrap().body {
+        Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).unwrap(),
+        Body::File(manifest) => panic!("{manifest:?}"),
+    };
+    assert!(bench.card.iter().all(|(_, bytes)| event(bytes).ring == RingId(7)));
+    assert_eq!((bench.agent.birth(stamp(1)).ring, bench.agent.health(stamp(1)).ring), (RingId(7), RingId(7)));
+    // An entry of another ring gives no numbers: they begin anew with the name.
+    for (_, bytes) in bench.card.iter_mut().chain(&mut bench.newest) {
+        let mut entry = Entry::decode(bytes).unwrap();
+        entry.after.ring = RingId(6);
+        *bytes = entry.encode();
+    }
+    bench.card.clear();
+    bench.boot_up();
+    assert_eq!(bench.events()[0].0, 1);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
+    use crate::sim::disk::SimDisk;
+    use crate::storage::engine::Engine;
+    let open = |disk: &SimDisk, slots: u32| {
+        let settings = crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
+        let (_, news) = Engine::open(Arc::new(disk.clone()), &settings, stamp(1)).unwrap();
+        let Some(StorageNews::Started(found)) = news.into_iter().next() else { panic!("no start") };
+        (found.ring, found.boot, found.slots)
+    };
+    let disk = SimDisk::new(None);
+    let first = open(&disk, 64);
+    assert_ne!(first.0, RingId::default());
+    assert_eq!(open(&disk, 2048), (first.0, Boot(2), 60));
+}
+
+#[test]
+fn the_zones_of_an_event_are_bounded() {
+    let mut bench = Bench::new();
+    let zones = vec!["z".repeat(32); ZONES_MAX + 1];
+    let at = stamp(2);
+    let (phase, place) = (MotionPhase::Start, [0.0; 4]);
+    let (direction, score, tracks, suppressed, continued_from) = (None, 0.9, 1, 0, None);
+    let motion = Motion { motion: 1, phase, at, began: at, zones, direction, place, score, tracks, suppressed, continued_from };
+    bench.give(Input::Sight(SightNews::Motion(motion)));
+    assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
+}
+
+#[test]
+fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
+    let mut bench = Bench::new();
+    let lock = Lock { id: "r1".into(), from: stamp(5).wall, to: stamp(9).wall, first: 3, last: 8, reason: "case 7".into() };
+    let args = json!({"from": lock.from.rfc3339(), "to": lock.to.rfc3339(), "reason": "case 7"});
+    bench.command("lock", "r1", args);
+    assert!(bench.replies.is_empty(), "the answer waits for the journal");
+    bench.give(Input::Storage(StorageNews::Locked { id: "r1".into(), outcome: Ok(lock.clone()) }));
+    bench.command("locks", "r2", json!({}));
+    bench.command("unlock", "r3", json!({"id": "r1"}));
+    bench.give(Input::Storage(StorageNews::Unlocked { id: "r1".into(), outcome: Ok(lock) }));
+    bench.command("locks", "r4", json!({}));
+    let data: Vec<_> = bench.replies.iter().map(|reply| (reply.status.as_str(), reply.data.clone())).collect();
+    assert!(data.iter().all(|(status, _)| *status == "ok"), "{data:?}");
+    assert_eq!((data[0].1["records"].clone(), data[1].1[0]["id"].clone()), (json!([3, 8]), json!("r1")));
+    assert_eq!(data[3].1, json!([]));
+    let trail: Vec<_> = bench.data("lock").iter().map(|data| (data["action"].clone(), data["req_id"].clone())).collect();
+    assert_eq!(trail, [(json!("lock"), json!("r1")), (json!("unlock"), json!("r3"))]);
+}
+
+#[test]
+fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
+    let mut bench = Bench::new();
+    bench.command("lock", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
+    assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
+    bench.command("unlock", "r2", json!({"id": "x"}));
+    bench.give(Input::Storage(StorageNews::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
+    assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
+    assert!(!bench.has("lock"));
 }

@@ -4,24 +4,30 @@
 //! What belongs here: starting, passing on, ending. What does not: any decision (the agent's).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
+use sd_notify::NotifyState;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Agent, Effect, Input};
-use crate::camera::{self, CameraNews, Frame, Role};
+use crate::camera::logins::Logins;
+use crate::camera::rtsp::{self, Stream};
+use crate::camera::{CameraNews, Frame, Role};
 use crate::clip::worker::Worker;
 use crate::clock::Clock;
 use crate::lane::{LaneSender, lane};
 use crate::motion::limits::LANE_BYTES;
 use crate::motion::sight::{self, SightOrder};
+use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
-use crate::storage::{StorageNews, StorageOrder, thread as storage};
+use crate::storage::thread::{self as storage, Reader};
+use crate::storage::{StorageNews, StorageOrder};
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
 
@@ -33,6 +39,9 @@ const STORAGE_ORDERS: usize = 256;
 const INBOX: usize = 256;
 /// Orders on their way to the uplink; what does not fit waits here.
 const UPLINK_ORDERS: usize = 64;
+/// Orders that wait because their lane is full, at most, for storage and for the uplink each. The agent has a few hundred on their
+/// way when everything is full; more means that a part takes nothing, and the process ends rather than grow.
+const WAITING_MAX: usize = 1024;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
 const BREATH: Duration = Duration::from_millis(100);
 /// For camera tasks to end after they were told to; TEARDOWN has its own, shorter bound.
@@ -43,7 +52,10 @@ struct Wiring {
     settings: Settings,
     clock: Arc<dyn Clock>,
     inbox: mpsc::Sender<Input>,
+    pulses: Pulses,
+    stopping: bool,
     storage: LaneSender<StorageOrder>,
+    storage_thread: JoinHandle<()>,
     sight: LaneSender<SightOrder>,
     sight_thread: Option<JoinHandle<()>>,
     cameras: JoinSet<()>,
@@ -58,43 +70,20 @@ struct Wiring {
 /// Runs a box until `stop` becomes true and everything is put away.
 ///
 /// # Errors
-/// When the ring cannot be used or a thread cannot be started; everything later is handled.
+/// When the ring cannot be used, a thread cannot be started, or a part of the agent ends although nobody asked: what is recorded
+/// is safe, and a new start is the cure.
 pub async fn run(settings: Settings, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
-    let (storage_lane, orders) = lane(STORAGE_BYTES, STORAGE_ORDERS);
-    let news = inbox.clone();
-    let tell = move |news_item: StorageNews| drop(news.blocking_send(Input::Storage(news_item)));
-    let (storage_thread, reader) = storage::start(&settings.storage, clock.clone(), orders, tell)?;
-    let (sight_lane, frames) = lane(LANE_BYTES, 4);
-    let news = inbox.clone();
-    let still_max = settings.storage.still_bytes as usize - 4096;
-    let tell = move |item| drop(news.blocking_send(Input::Sight(item)));
-    let sight_thread = sight::start(settings.motion.clone(), still_max, clock.clone(), frames, tell)?;
-    let news = inbox.clone();
-    let worker = Worker::start(move |hashed| drop(news.blocking_send(Input::Hashed(hashed))))?;
-    let mut agent = Agent::new(settings.clone(), Arc::new(reader), seed()?);
-    let mut wiring = Wiring {
-        settings,
-        clock: clock.clone(),
-        inbox,
-        storage: storage_lane,
-        sight: sight_lane,
-        sight_thread: Some(sight_thread),
-        cameras: JoinSet::new(),
-        camera_stop: watch::channel(false).0,
-        uplink: None,
-        worker,
-        storage_waiting: VecDeque::new(),
-        uplink_waiting: VecDeque::new(),
-    };
+    let (mut wiring, reader) = Wiring::start(settings, clock.clone(), inbox).await?;
+    let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     let mut effects = Vec::new();
-    let mut stopping = false;
     while !agent.is_finished() {
         let due = agent.deadline().since(clock.now().mono).min(BREATH.as_micros() as u64);
         let input = tokio::select! {
             input = inputs.recv() => input.unwrap_or(Input::Tick),
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
-                stopping = true;
+            _ = stop.wait_for(|stop| *stop), if !wiring.stopping => {
+                wiring.stopping = true;
+                let _ = sd_notify::notify(&[NotifyState::Stopping]);
                 Input::Stop
             }
             () = tokio::time::sleep(Duration::from_micros(due)) => Input::Tick,
@@ -103,13 +92,16 @@ pub async fn run(settings: Settings, clock: Arc<dyn Clock>, mut stop: watch::Rec
         for effect in effects.drain(..) {
             wiring.carry_out(effect);
         }
-        wiring.offer_waiting();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        wiring.offer_waiting()?;
+        wiring.look_after()?;
     }
-    drop(wiring);
+    let storage_thread = wiring.storage_thread;
+    drop((wiring.storage, inputs));
     // The thread ends by itself after Stop; a hung card must not keep the process from ending.
-    let _ = timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || storage_thread.join())).await;
-    Ok(())
+    match timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || storage_thread.join())).await {
+        Ok(Ok(Err(_))) => bail!("the storage thread panicked at the stop: the ring was not closed in order"),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// 32 bytes nobody can guess.
@@ -120,50 +112,113 @@ fn seed() -> anyhow::Result<[u8; 32]> {
     Ok(seed)
 }
 
+/// # Errors
+/// When more orders wait than a part that works can leave behind.
+fn ensure_taken(part: &str, waiting: usize) -> anyhow::Result<()> {
+    ensure!(waiting <= WAITING_MAX, "{part} takes no orders: {waiting} wait, a new start is needed");
+    Ok(())
+}
+
 impl Wiring {
+    /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
+    async fn start(settings: Settings, clock: Arc<dyn Clock>, inbox: mpsc::Sender<Input>) -> anyhow::Result<(Wiring, Reader)> {
+        let mut pulses = Pulses::default();
+        let (storage, orders) = lane(STORAGE_BYTES, STORAGE_ORDERS);
+        let (news, ring, time) = (inbox.clone(), settings.storage.clone(), clock.clone());
+        let tell = move |news_item: StorageNews| drop(news.blocking_send(Input::Storage(news_item)));
+        let pulse = pulses.part(clock.now().mono, "storage", limits::STORAGE);
+        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, pulse, tell));
+        let (storage_thread, reader) = opening.await.context("opening the ring")??;
+        let now = clock.now().mono;
+        let (sight, frames) = lane(LANE_BYTES, 4);
+        let news = inbox.clone();
+        let still_max = settings.storage.still_bytes as usize - 4096;
+        let tell = move |item| drop(news.blocking_send(Input::Sight(item)));
+        let pulse = pulses.part(now, "sight", limits::SIGHT);
+        let sight_thread = sight::start(settings.motion.clone(), still_max, clock.clone(), frames, pulse, tell)?;
+        let news = inbox.clone();
+        let pulse = pulses.part(now, "clip", limits::CLIP);
+        let worker = Worker::start(pulse, move |hashed| drop(news.blocking_send(Input::Hashed(hashed))))?;
+        let wiring = Wiring {
+            settings,
+            clock,
+            inbox,
+            pulses,
+            stopping: false,
+            storage,
+            storage_thread,
+            sight,
+            sight_thread: Some(sight_thread),
+            cameras: JoinSet::new(),
+            camera_stop: watch::channel(false).0,
+            uplink: None,
+            worker,
+            storage_waiting: VecDeque::new(),
+            uplink_waiting: VecDeque::new(),
+        };
+        Ok((wiring, reader))
+    }
+
+    /// Pats the service manager's watchdog while every part lives. At a stop parts end because they were asked to, and each step
+    /// has its own deadline.
+    fn look_after(&mut self) -> anyhow::Result<()> {
+        match self.pulses.look(self.clock.now().mono) {
+            _ if self.stopping => {}
+            Finding::Alive => {}
+            Finding::Ended(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
+            Finding::Silent { part, limit, new } => {
+                if new {
+                    tracing::error!(part, "no sign of life for {} s: the watchdog is no longer patted", limit / 1_000_000);
+                }
+                return Ok(());
+            }
+        }
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        Ok(())
+    }
+
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Open { boot } => self.open(boot),
             Effect::Storage(order) => self.storage_waiting.push_back(order),
             Effect::Uplink(order) => self.uplink_waiting.push_back(order),
             Effect::Hash(order) => {
-                // The agent has fewer clips in the making than the worker's queue holds.
-                if self.worker.hash(order).is_err() {
-                    tracing::error!("the clip worker is gone");
-                }
+                // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
+                // pulse: the clip stays owed.
+                let _ = self.worker.hash(order);
             }
             Effect::StopCamera => self.stop_camera(),
             Effect::Finished => {}
         }
     }
 
-    /// Offers what waits; what finds no room waits on, in order.
-    fn offer_waiting(&mut self) {
+    /// Offers what waits; what finds no room, or nobody to take it, waits on, in order.
+    fn offer_waiting(&mut self) -> anyhow::Result<()> {
         while let Some(order) = self.storage_waiting.pop_front() {
             if let Err(order) = self.storage.order(order) {
                 self.storage_waiting.push_front(order);
                 break;
             }
         }
-        let Some(uplink) = &self.uplink else {
-            return;
-        };
-        while let Some(order) = self.uplink_waiting.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(order)) = uplink.try_send(order) {
+        while let (Some(uplink), Some(order)) = (&self.uplink, self.uplink_waiting.pop_front()) {
+            if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = uplink.try_send(order) {
                 self.uplink_waiting.push_front(order);
                 break;
             }
         }
+        ensure_taken("storage", self.storage_waiting.len())?;
+        ensure_taken("uplink", self.uplink_waiting.len())
     }
 
     /// Recovery is done: connects to the camera and the office.
     fn open(&mut self, boot: Boot) {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (orders, waiting) = mpsc::channel(UPLINK_ORDERS);
         self.uplink = Some(orders);
         let (news, mut heard) = mpsc::channel::<UplinkNews>(UPLINK_ORDERS);
         let settings = &self.settings;
-        tokio::spawn(mqtt::run(settings.uplink.clone(), settings.site.clone(), boot, self.clock.clone(), waiting, news));
+        let pulse = self.pulses.part(self.clock.now().mono, "uplink", limits::UPLINK);
+        tokio::spawn(mqtt::run(settings.uplink.clone(), settings.site.clone(), boot, self.clock.clone(), waiting, news, pulse));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Some(news) = heard.recv().await {
@@ -185,22 +240,26 @@ impl Wiring {
                 sight.frame(&frame);
             }
         };
-        self.camera(Role::Main, main, news.clone());
+        let logins = Arc::default();
+        let sub = self.sight.clone();
         if apart {
-            let sight = self.sight.clone();
-            self.camera(
-                Role::Sub,
-                move |frame| {
-                    sight.frame(&frame);
-                },
-                news,
-            );
+            self.camera(Role::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone());
         }
+        self.camera(Role::Main, &logins, main, news);
     }
 
-    fn camera(&mut self, role: Role, frames: impl FnMut(Arc<Frame>) + Send + 'static, news: mpsc::Sender<CameraNews>) {
-        let (settings, clock, stop) = (self.settings.camera.clone(), self.clock.clone(), self.camera_stop.subscribe());
-        self.cameras.spawn(camera::rtsp::run(role, settings, clock, frames, news, stop));
+    fn camera(
+        &mut self,
+        role: Role,
+        logins: &Arc<Mutex<Logins>>,
+        frames: impl FnMut(Arc<Frame>) + Send + 'static,
+        news: mpsc::Sender<CameraNews>,
+    ) {
+        let name = if role == Role::Main { "camera main" } else { "camera sub" };
+        let pulse = self.pulses.part(self.clock.now().mono, name, limits::CAMERA);
+        let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
+        let stream = Stream { role, settings, clock, logins, pulse };
+        self.cameras.spawn(rtsp::run(stream, frames, news, self.camera_stop.subscribe()));
     }
 
     fn stop_camera(&mut self) {
@@ -216,5 +275,60 @@ impl Wiring {
             }
             let _ = inbox.send(Input::CameraStopped).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::settings::raw;
+    use crate::units::Stamp;
+
+    /// A clock that panics once on the thread of that name, when it is armed.
+    struct Trap {
+        clock: SystemClock,
+        thread: &'static str,
+    }
+
+    impl Clock for Trap {
+        fn now(&self) -> Stamp {
+            let now = self.clock.now();
+            let here = std::thread::current().name() == Some(self.thread);
+            assert!(!here || now.mono.0 < 2_000_000, "a test's panic");
+            now
+        }
+    }
+
+    /// How a box without camera and broker ends when `thread` panics after a second.
+    fn ends_when_it_panics(thread: &'static str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nuplink.host = \"127.0.0.1\"\nuplink.port = 9\n[storage]\n\
+             dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nstill_slots = 1\n",
+            dir = dir.path()
+        );
+        let settings = raw::parse(&text, &|_| Err("none".into())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = runtime.block_on(async {
+            let (_stop, stopped) = watch::channel(false);
+            timeout(Duration::from_secs(20), run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped)).await
+        });
+        runtime.shutdown_background();
+        ended.expect("it went on as if nothing had happened").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_part_that_panics_ends_the_process_and_is_named() {
+        for part in ["storage", "sight"] {
+            let error = ends_when_it_panics(part);
+            assert!(error.starts_with(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn orders_that_nobody_takes_end_the_process_instead_of_growing() {
+        assert!(ensure_taken("storage", WAITING_MAX).is_ok());
+        assert!(ensure_taken("storage", WAITING_MAX + 1).unwrap_err().to_string().starts_with("storage takes no orders"));
     }
 }

@@ -1,12 +1,15 @@
 //! The camera room: pulls RTSP and hands on frames with a time everybody can trust.
 //!
-//! * [`session`]: the pure machine: connect, stall, back-off, authentication tries.
+//! * [`session`]: the pure machine: connect, stall, back-off. [`logins`]: how often a password may be shown, pure.
 //! * [`timeline`]: pure: RTP media time → wall time.
 //! * [`rtsp`] ⇄: the shell around `retina`.
 //!
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not: writing, decoding, judging.
 
+pub mod logins;
 pub mod rtsp;
+#[cfg(all(test, feature = "sim"))]
+mod rtsp_tests;
 pub mod session;
 pub mod timeline;
 
@@ -126,6 +129,25 @@ impl Frame {
     }
 }
 
+impl TrackParams {
+    /// Codec, and size where there is one, for people.
+    pub fn words(&self) -> String {
+        match self.kind {
+            TrackKind::Video => format!("{} {}x{}", self.codec.word(), self.size.0, self.size.1),
+            TrackKind::Audio => self.codec.word().to_owned(),
+        }
+    }
+}
+
+/// Counters of one stream since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CameraCounts {
+    /// RTP packets known to be lost on the way.
+    pub lost_packets: u64,
+    /// Packets that could not be used: damaged, or not what their codec allows.
+    pub bad_packets: u64,
+}
+
 /// What the camera room tells the agent. Frames never take this way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CameraNews {
@@ -133,7 +155,7 @@ pub enum CameraNews {
     Up {
         /// Which stream.
         role: Role,
-        /// What it carries, in words for people: e.g. `h264 1920x1080 + aac`.
+        /// What it carries, in words for people: e.g. `h264 1920x1080 + aac`, and why there is no sound where some was offered.
         tracks: String,
         /// When.
         at: Stamp,
@@ -157,10 +179,17 @@ pub enum CameraNews {
         fault: CameraFault,
         /// The same for people.
         detail: String,
-        /// Number of failed tries since the stream last played.
+        /// Number of failed tries since the stream last played well for a minute.
         tries: u32,
         /// Microseconds until the next try.
         pause: u64,
+    },
+    /// New counts, at most every 5 s.
+    Counts {
+        /// Which stream.
+        role: Role,
+        /// They.
+        counts: CameraCounts,
     },
 }
 
@@ -179,7 +208,7 @@ pub enum CameraFault {
     NoVideo,
     /// Connected but no frame for the reconnect time.
     Stalled,
-    /// Frames, but no key frame for three times the expected GOP.
+    /// Frames, but no key frame for three times the longest GOP this camera has shown.
     NoKeyFrame,
     /// The camera closed the connection.
     Closed,

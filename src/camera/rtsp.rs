@@ -5,7 +5,7 @@
 //! what time it is ([`super::timeline`]).
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +16,14 @@ use retina::client::{
 };
 use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParametersCodec};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::logins::{Door, Logins};
 use super::session::{Session, Watch};
 use super::timeline::Timeline;
 use super::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::settings::{CameraSettings, Transport};
 use crate::units::Digest;
 
@@ -32,33 +34,49 @@ const TEARDOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the watchdog looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// How often a long pause shows that the task lives.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a stream is and needs.
+pub struct Stream {
+    /// Which one.
+    pub role: Role,
+    /// Where it is.
+    pub settings: CameraSettings,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The tries of its password: all streams of one camera share them.
+    pub logins: Arc<Mutex<Logins>>,
+    /// That it lives.
+    pub pulse: Pulse,
+}
+
 /// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `news`.
 pub async fn run(
-    role: Role,
-    settings: CameraSettings,
-    clock: Arc<dyn Clock>,
+    stream: Stream,
     frames: impl FnMut(Arc<Frame>) + Send,
     news: mpsc::Sender<CameraNews>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let session = Session::new(role, settings.stall_after, settings.reconnect_after, clock.now());
+    let session = Session::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
-    let mut camera = Camera { role, settings, clock, frames, news, session, timeline, run: 0, tracks: [None, None] };
+    let mut camera = Camera { stream, frames, news, session, timeline, run: 0, tracks: [None, None], sound: Sound::Wanted };
     while !*stop.borrow() {
         let group = Arc::new(SessionGroup::default());
-        let (fault, detail) = tokio::select! {
-            ended = camera.stream(&group) => ended,
-            _ = stop.wait_for(|stop| *stop) => (CameraFault::Stopped, String::new()),
+        let ended = tokio::select! {
+            ended = camera.play(&group) => Some(ended),
+            _ = stop.wait_for(|stop| *stop) => None,
         };
+        camera.stream.pulse.beat();
         let _ = timeout(TEARDOWN_WITHIN, group.await_teardown()).await;
-        if fault == CameraFault::Stopped {
+        let Some((failure, closed_for)) = ended else {
             return;
-        }
-        let (told, pause) = camera.session.failed(fault, detail, random());
+        };
+        let (told, pause) = camera.session.failed(failure.0, failure.1, closed_for, random());
         for news in told {
             let _ = camera.news.send(news).await;
         }
-        let _ = timeout(Duration::from_micros(pause), stop.wait_for(|stop| *stop)).await;
+        camera.rest(Duration::from_micros(pause), &mut stop).await;
     }
 }
 
@@ -70,9 +88,7 @@ fn random() -> f64 {
 }
 
 struct Camera<F> {
-    role: Role,
-    settings: CameraSettings,
-    clock: Arc<dyn Clock>,
+    stream: Stream,
     frames: F,
     news: mpsc::Sender<CameraNews>,
     session: Session,
@@ -80,28 +96,81 @@ struct Camera<F> {
     run: u32,
     /// Parameters of the video and the audio track now in force.
     tracks: [Option<Arc<TrackParams>>; 2],
+    sound: Sound,
+}
+
+/// What is known of a stream's sound. Pictures never wait for it.
+#[derive(Debug, Clone, PartialEq)]
+enum Sound {
+    /// It is set up where it is offered.
+    Wanted,
+    /// The camera fell silent when it was set up: the next session does without.
+    Silenced(String),
+    /// It is offered and cannot be had, because of this.
+    None(String),
 }
 
 /// A step that failed, and whose fault it was.
 type Failure = (CameraFault, String);
 
 impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
-    /// One session from connect to its end; says why it ended.
-    async fn stream(&mut self, group: &Arc<SessionGroup>) -> Failure {
+    /// Waits before the next try, unless it is stopped.
+    async fn rest(&mut self, pause: Duration, stop: &mut watch::Receiver<bool>) {
+        let until = Instant::now() + pause;
+        while !*stop.borrow() && Instant::now() < until {
+            self.stream.pulse.beat();
+            let left = until.saturating_duration_since(Instant::now());
+            let _ = timeout(left.min(BEAT_EVERY), stop.wait_for(|stop| *stop)).await;
+        }
+    }
+
+    /// One session from connect to its end. Says why it ended, and for how many microseconds the camera's door is closed.
+    async fn play(&mut self, group: &Arc<SessionGroup>) -> (Failure, u64) {
         self.tracks = [None, None];
         self.timeline = Timeline::default();
-        let mut demuxed = match open(&self.settings, self.role, group).await {
-            Ok(demuxed) => demuxed,
-            Err(failure) => return failure,
-        };
-        self.session.connected(self.clock.now());
-        let connected = self.clock.now().mono;
+        if let Err(closed_for) = self.knock().await {
+            return ((CameraFault::LockedOut, "this user and password were refused too often".into()), closed_for);
+        }
+        let opened = self.open(group).await;
+        let refused = matches!(opened, Err((CameraFault::Unauthorized, _)));
+        let taken = if refused { Some(false) } else { opened.as_ref().ok().map(|_| true) };
+        let closed_for = self.logins().answered(self.stream.clock.now().mono, taken, random());
+        match opened {
+            Ok(demuxed) => (self.listen(demuxed).await, 0),
+            Err(failure) => (failure, if refused { closed_for } else { 0 }),
+        }
+    }
+
+    fn logins(&self) -> std::sync::MutexGuard<'_, Logins> {
+        // A panic of the other stream leaves three numbers, each of them whole.
+        self.stream.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for this stream's turn to show the password; gives the microseconds for which nobody may.
+    async fn knock(&mut self) -> Result<(), u64> {
+        loop {
+            self.stream.pulse.beat();
+            let door = self.logins().ask(self.stream.clock.now().mono);
+            match door {
+                Door::Open => return Ok(()),
+                Door::Closed(closed_for) => return Err(closed_for),
+                Door::Busy(wait) => tokio::time::sleep(Duration::from_micros(wait)).await,
+            }
+        }
+    }
+
+    /// Takes what the camera sends until the session is over; says why it ended.
+    async fn listen(&mut self, mut demuxed: Demuxed) -> Failure {
+        self.session.connected(self.stream.clock.now());
+        let connected = self.stream.clock.now().mono;
         let mut look = tokio::time::interval(WATCH_EVERY);
+        let mut last_error = None;
         loop {
             let item = tokio::select! {
                 item = poll_fn(|context| Pin::new(&mut demuxed).poll_next(context)) => item,
                 _ = look.tick() => {
-                    match self.session.watch(self.clock.now(), connected) {
+                    self.stream.pulse.beat();
+                    match self.session.watch(self.stream.clock.now(), connected) {
                         Watch::Fine => continue,
                         Watch::Tell(news) => {
                             let _ = self.news.send(news).await;
@@ -112,8 +181,17 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
                 }
             };
             match item {
-                None => return (CameraFault::Closed, "the camera closed the session".into()),
-                Some(Err(error)) => return (CameraFault::Closed, one_line("stream", &error)),
+                None => return (CameraFault::Closed, last_error.unwrap_or_else(|| "the camera closed the session".into())),
+                // retina goes on behind a bad packet and fuses the stream behind all else (`None` follows).
+                Some(Err(error)) => {
+                    let detail = one_line("stream", &error);
+                    tracing::debug!(stream = self.stream.role.word(), "{detail}");
+                    if let Some(failure) = self.session.error(&detail) {
+                        return failure;
+                    }
+                    last_error = Some(detail);
+                    continue;
+                }
                 Some(Ok(CodecItem::VideoFrame(frame))) => {
                     if let Err(failure) = self.video(&demuxed, frame).await {
                         return failure;
@@ -122,11 +200,12 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
                 Some(Ok(CodecItem::AudioFrame(frame))) => self.audio(&demuxed, &frame),
                 Some(Ok(_)) => {}
             }
+            last_error = None;
         }
     }
 
     async fn video(&mut self, demuxed: &Demuxed, frame: VideoFrame) -> Result<(), Failure> {
-        let now = self.clock.now();
+        let now = self.stream.clock.now();
         let stream = &demuxed.streams()[frame.stream_id()];
         if self.tracks[0].is_none() || frame.has_new_parameters() {
             let Some(ParametersRef::Video(params)) = stream.parameters() else {
@@ -146,10 +225,11 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         let elapsed = frame.timestamp().elapsed();
         let pts = if elapsed * 1_000_000 / clock_rate == placed.pts { elapsed } else { placed.pts * clock_rate / 1_000_000 };
         let (key, lost) = (frame.is_random_access_point(), u32::from(frame.loss()));
-        let tracks = &self.tracks;
-        let up = self.session.frame(now, key, || words(tracks));
+        let (tracks, sound) = (&self.tracks, &self.sound);
+        self.session.lost(lost);
+        let up = self.session.frame(now, key, || words(tracks, sound));
         let data = Bytes::from(frame.into_data());
-        (self.frames)(Arc::new(Frame { role: self.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
+        (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
         if let Some(news) = up {
             let _ = self.news.send(news).await;
         }
@@ -170,43 +250,72 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         let pts = frame.timestamp().elapsed();
         let micros = pts * 1_000_000 / i64::from(params.timescale.max(1));
         // Sound before the first picture has no place in time yet.
-        let Some(at) = self.timeline.time_of(micros, self.clock.now()) else {
+        let Some(at) = self.timeline.time_of(micros, self.stream.clock.now()) else {
             return;
         };
         let (data, lost) = (Bytes::copy_from_slice(frame.data()), u32::from(frame.loss()));
-        (self.frames)(Arc::new(Frame { role: self.role, params, data, key: true, pts, run: self.run, at, lost }));
+        self.session.lost(lost);
+        (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key: true, pts, run: self.run, at, lost }));
+    }
+
+    /// Connects, describes, sets up what can be recorded, plays.
+    async fn open(&mut self, group: &Arc<SessionGroup>) -> Result<Demuxed, Failure> {
+        let (settings, role) = (&self.stream.settings, self.stream.role);
+        let mut session = describe(settings, role, Some(group.clone())).await?;
+        let video = find(&session, "video", &["h264", "h265"]);
+        let Some(video) = video else {
+            let names: Vec<&str> = session.streams().iter().map(|stream| stream.encoding_name()).collect();
+            return Err((CameraFault::NoVideo, format!("no H.264 or H.265 video in this stream, only: {}", names.join(", "))));
+        };
+        self.stream.pulse.beat();
+        step("SETUP", session.setup(video, setup_options(settings))).await?;
+        let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == Role::Main);
+        if let Some(audio) = audio {
+            self.stream.pulse.beat();
+            self.sound = set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;
+        }
+        match &self.sound {
+            Sound::Wanted => {}
+            Sound::Silenced(why) => return Err((CameraFault::Protocol, format!("sound: {why}"))),
+            Sound::None(why) => tracing::warn!("camera: recording without sound: {why}"),
+        }
+        self.stream.pulse.beat();
+        let options = PlayOptions::default()
+            .initial_timestamp(InitialTimestampPolicy::Permissive)
+            .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::ProcessPackets);
+        let playing = step("PLAY", session.play(options)).await?;
+        playing.demuxed().map_err(|error| (CameraFault::Protocol, error.to_string()))
     }
 }
 
-/// Connects, describes, sets up what can be recorded, plays.
-async fn open(settings: &CameraSettings, role: Role, group: &Arc<SessionGroup>) -> Result<Demuxed, Failure> {
-    let mut session = describe(settings, role, Some(group.clone())).await?;
-    let video = session
-        .streams()
-        .iter()
-        .position(|stream| stream.media() == "video" && matches!(stream.encoding_name(), "h264" | "h265"));
-    let Some(video) = video else {
-        let names: Vec<&str> = session.streams().iter().map(|stream| stream.encoding_name()).collect();
-        return Err((CameraFault::NoVideo, format!("no H.264 or H.265 video in this stream, only: {}", names.join(", "))));
+/// The first stream of a kind in one of the encodings.
+fn find(session: &Rtsp<Described>, media: &str, encodings: &[&str]) -> Option<usize> {
+    session.streams().iter().position(|stream| stream.media() == media && encodings.contains(&stream.encoding_name()))
+}
+
+fn setup_options(settings: &CameraSettings) -> SetupOptions {
+    let transport = match settings.transport {
+        Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
+        Transport::Udp => retina::client::Transport::Udp(UdpTransportOptions::default()),
     };
-    let audio = session
-        .streams()
-        .iter()
-        .position(|stream| stream.media() == "audio" && matches!(stream.encoding_name(), "mpeg4-generic" | "pcma" | "pcmu"));
-    let audio = audio.filter(|_| settings.audio && role == Role::Main);
-    for index in [Some(video), audio].into_iter().flatten() {
-        let transport = match settings.transport {
-            Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
-            Transport::Udp => retina::client::Transport::Udp(UdpTransportOptions::default()),
-        };
-        let options = SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4);
-        step("SETUP", session.setup(index, options)).await?;
+    SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4)
+}
+
+/// Sets up sound where it can be had; `known` is what the session before knew.
+async fn set_up_sound(session: &mut Rtsp<Described>, audio: usize, options: SetupOptions, known: &Sound) -> Sound {
+    if let Sound::Silenced(why) = known {
+        return Sound::None(why.clone());
     }
-    let options = PlayOptions::default()
-        .initial_timestamp(InitialTimestampPolicy::Permissive)
-        .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::ProcessPackets);
-    let playing = step("PLAY", session.play(options)).await?;
-    playing.demuxed().map_err(|error| (CameraFault::Protocol, error.to_string()))
+    let stream = &session.streams()[audio];
+    if stream.parameters().is_none() {
+        return Sound::None(format!("this kind of {} cannot be recorded", stream.encoding_name()));
+    }
+    match timeout(STEP_WITHIN, session.setup(audio, options)).await {
+        Ok(Ok(())) => Sound::Wanted,
+        Ok(Err(error)) if error.status_code().is_some() => Sound::None(one_line("SETUP", &error)),
+        Ok(Err(error)) => Sound::Silenced(one_line("SETUP", &error)),
+        Err(_) => Sound::Silenced(format!("SETUP: no answer within {} s", STEP_WITHIN.as_secs())),
+    }
 }
 
 /// Connects and describes.
@@ -301,10 +410,10 @@ fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
 }
 
 /// What is carried, for people.
-fn words(tracks: &[Option<Arc<TrackParams>>; 2]) -> String {
-    let word = |params: &Arc<TrackParams>| match params.kind {
-        TrackKind::Video => format!("{} {}x{}", params.codec.word(), params.size.0, params.size.1),
-        TrackKind::Audio => params.codec.word().to_owned(),
-    };
-    tracks.iter().flatten().map(word).collect::<Vec<_>>().join(" + ")
+fn words(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
+    let carried = tracks.iter().flatten().map(|params| params.words()).collect::<Vec<_>>().join(" + ");
+    match sound {
+        Sound::None(why) => format!("{carried}, without sound: {why}"),
+        Sound::Wanted | Sound::Silenced(_) => carried,
+    }
 }

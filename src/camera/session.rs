@@ -1,27 +1,35 @@
 //! The life of a camera's stream: connecting, playing, stalled, waiting to try again.
 //!
-//! What belongs here: when to give up, how long to wait, what to tell. What does not: sockets ([`super::rtsp`]).
+//! What belongs here: when to give up, how long to wait, what to tell. What does not: sockets ([`super::rtsp`]), how often a
+//! password may be shown ([`super::logins`]).
 
-use super::{CameraFault, CameraNews, Role};
+use super::{CameraCounts, CameraFault, CameraNews, Role};
 use crate::units::{Mono, Stamp};
 
-/// First and longest pause between tries, microseconds.
-const PAUSE_MIN: u64 = 1_000_000;
-/// A camera that is away for long is asked twice a minute: it comes back within that, and a street of boxes does no harm.
-const PAUSE_MAX: u64 = 30_000_000;
-/// Refused passwords in a row before the long pause: cameras lock accounts after three to five.
-pub const AUTH_TRIES: u32 = 3;
-/// The long pause, microseconds: cameras that lock an account do so for up to half an hour.
-const LOCKED_PAUSE: u64 = 35 * 60 * 1_000_000;
-/// Microseconds without a key frame until the session is useless: three of the longest usual GOPs.
-const NO_KEY_AFTER: u64 = 30_000_000;
+/// Longest pauses before each further try, microseconds; each is drawn anew below its length, so that a power cut does not bring
+/// all boxes of a street back at once. A camera that is away for long comes back within half a minute.
+const PAUSES: [u64; 5] = [1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000];
+/// What every pause takes at least, microseconds.
+const PAUSE_MIN: u64 = 250_000;
+/// Microseconds of media without a stall after which a camera counts as well again and its pauses begin anew: one that shows a
+/// key frame and dies, every few seconds, must not be asked every second.
+const GOOD_AFTER: u64 = 60_000_000;
+/// Microseconds without a key frame that are always borne: three of the longest GOP of cameras without a smart codec.
+const NO_KEY_MIN: u64 = 30_000_000;
+/// And at most: three GOPs of 10 min, the longest that smart codecs (H.264+, H.265+) are known to make.
+const NO_KEY_MAX: u64 = 1_800_000_000;
+/// Errors in a row, without a frame between, that make a session useless at once: more than a picture of 5 MiB has packets, and
+/// few enough that an error that does not go away, such as garbage between packets, costs milliseconds.
+const ERRORS_MAX: u32 = 4096;
+/// Microseconds between counters.
+const COUNTS_EVERY: u64 = 5_000_000;
 
 /// What the watchdog found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Watch {
     /// All is well.
     Fine,
-    /// No frame for the stall time: tell it once.
+    /// No frame for the stall time (told once), or new counts.
     Tell(CameraNews),
     /// Drop the session.
     Drop(CameraFault, String),
@@ -33,43 +41,82 @@ pub struct Session {
     role: Role,
     stall_after: u64,
     reconnect_after: u64,
-    /// Failed tries since it last played.
+    /// Failed tries since it last played well.
     tries: u32,
-    refused: u32,
     /// When the last frame came, or the first try began.
     last_frame: Stamp,
     last_key: Mono,
+    /// How long it may take from key frame to key frame: three times what this camera was seen to need.
+    key_within: u64,
     playing: bool,
-    /// The outage has been told.
-    told: bool,
+    /// Since when media comes without a stall.
+    good_since: Option<Mono>,
+    /// What the outage was told as.
+    told: Option<CameraFault>,
+    /// Errors since the last frame.
+    errors: u32,
+    counts: CameraCounts,
+    counts_told: (CameraCounts, Mono),
 }
 
 impl Session {
     /// A stream that was never up.
     pub fn new(role: Role, stall_after: u64, reconnect_after: u64, now: Stamp) -> Session {
-        let (last_frame, last_key) = (now, now.mono);
-        Session { role, stall_after, reconnect_after, tries: 0, refused: 0, last_frame, last_key, playing: false, told: false }
+        Session {
+            role,
+            stall_after,
+            reconnect_after,
+            tries: 0,
+            last_frame: now,
+            last_key: now.mono,
+            key_within: NO_KEY_MIN,
+            playing: false,
+            good_since: None,
+            told: None,
+            errors: 0,
+            counts: CameraCounts::default(),
+            counts_told: (CameraCounts::default(), now.mono),
+        }
     }
 
     /// A session has been set up; frames may come.
     pub fn connected(&mut self, now: Stamp) {
         self.last_key = now.mono;
-        self.refused = 0;
-        self.playing = false;
+        (self.playing, self.good_since, self.errors) = (false, None, 0);
     }
 
     /// A video frame came; tells [`CameraNews::Up`] with the first key frame.
     pub fn frame(&mut self, at: Stamp, key: bool, tracks: impl FnOnce() -> String) -> Option<CameraNews> {
-        self.last_frame = at;
+        (self.last_frame, self.errors) = (at, 0);
         if key {
+            if self.playing {
+                self.key_within = (at.mono.since(self.last_key) * 3).clamp(self.key_within, NO_KEY_MAX);
+            }
             self.last_key = at.mono;
         }
-        let up = !self.playing && key || self.playing && self.told;
-        if !up {
-            return None;
+        let up = !self.playing && key || self.playing && self.told.is_some();
+        if up {
+            (self.playing, self.told, self.good_since) = (true, None, Some(at.mono));
+            return Some(CameraNews::Up { role: self.role, tracks: tracks(), at });
         }
-        (self.playing, self.told, self.tries) = (true, false, 0);
-        Some(CameraNews::Up { role: self.role, tracks: tracks(), at })
+        if self.good_since.is_some_and(|since| at.mono.since(since) >= GOOD_AFTER) {
+            self.tries = 0;
+        }
+        None
+    }
+
+    /// Packets known to be lost before a frame, of any track.
+    pub fn lost(&mut self, packets: u32) {
+        self.counts.lost_packets += u64::from(packets);
+    }
+
+    /// A packet could not be used. That costs a count, never the session, unless nothing else comes: then this is the reason to
+    /// drop it.
+    pub fn error(&mut self, detail: &str) -> Option<(CameraFault, String)> {
+        self.counts.bad_packets += 1;
+        self.errors += 1;
+        (self.errors >= ERRORS_MAX)
+            .then(|| (CameraFault::Protocol, format!("{} errors and no frame, last {detail}", self.errors)))
     }
 
     /// When [`Session::watch`] may have something to say, counted from the connect or the last frame.
@@ -78,27 +125,37 @@ impl Session {
         if quiet >= self.reconnect_after {
             return Watch::Drop(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000));
         }
-        if now.mono.since(self.last_key) >= NO_KEY_AFTER {
-            return Watch::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", NO_KEY_AFTER / 1_000_000));
+        let keyless = now.mono.since(self.last_key);
+        if keyless >= self.key_within {
+            return Watch::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", keyless / 1_000_000));
         }
-        if quiet >= self.stall_after && self.playing && !self.told {
+        if quiet >= self.stall_after && self.playing && self.told.is_none() {
             return Watch::Tell(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000)));
+        }
+        let (told, when) = self.counts_told;
+        if self.counts != told && now.mono.since(when) >= COUNTS_EVERY {
+            self.counts_told = (self.counts, now.mono);
+            return Watch::Tell(CameraNews::Counts { role: self.role, counts: self.counts });
         }
         Watch::Fine
     }
 
     /// The session ended or did not come about. Gives the news and the pause before the next try in microseconds; `random` is
-    /// uniform in 0..1 (full jitter, so that a power cut does not bring all boxes back at once).
-    pub fn failed(&mut self, fault: CameraFault, detail: String, random: f64) -> (Vec<CameraNews>, u64) {
-        self.playing = false;
-        self.refused = if fault == CameraFault::Unauthorized { self.refused + 1 } else { 0 };
-        let locked = self.refused >= AUTH_TRIES;
+    /// uniform in 0..1. `closed_for` is how long the password may not be shown.
+    pub fn failed(&mut self, fault: CameraFault, detail: String, closed_for: u64, random: f64) -> (Vec<CameraNews>, u64) {
+        (self.playing, self.good_since) = (false, None);
+        if fault == CameraFault::NoKeyFrame {
+            // Its GOP may be longer than all we have seen: the next session waits longer, instead of ending before its key frame.
+            self.key_within = (self.key_within * 2).min(NO_KEY_MAX);
+        }
+        let locked = closed_for > 0;
         let fault = if locked { CameraFault::LockedOut } else { fault };
-        let ceiling = (PAUSE_MIN << self.tries.min(10)).min(PAUSE_MAX);
-        let pause = if locked { LOCKED_PAUSE } else { PAUSE_MIN / 4 + (ceiling as f64 * random) as u64 };
+        let ceiling = PAUSES[(self.tries as usize).min(PAUSES.len() - 1)];
+        let pause = closed_for.max(PAUSE_MIN + (ceiling as f64 * random) as u64);
         self.tries += 1;
         let mut news = Vec::new();
-        if !self.told || locked {
+        // A locked door is news once more: it needs a person.
+        if self.told.is_none() || locked && self.told != Some(CameraFault::LockedOut) {
             news.push(self.down(fault, detail.clone()));
         }
         news.push(CameraNews::Retry { role: self.role, fault, detail, tries: self.tries, pause });
@@ -106,7 +163,7 @@ impl Session {
     }
 
     fn down(&mut self, fault: CameraFault, detail: String) -> CameraNews {
-        self.told = true;
+        (self.told, self.good_since) = (Some(fault), None);
         CameraNews::Down { role: self.role, fault, detail, since: self.last_frame }
     }
 }
@@ -123,12 +180,16 @@ mod tests {
         Session::new(Role::Main, 5_000_000, 15_000_000, at(1))
     }
 
+    fn unreachable(session: &mut Session, random: f64) -> u64 {
+        session.failed(CameraFault::Unreachable, "refused".into(), 0, random).1
+    }
+
     #[test]
     fn an_outage_is_told_once_however_many_tries_follow() {
         let mut session = session();
         let mut downs = 0;
         for _ in 0..5 {
-            let (news, _) = session.failed(CameraFault::Unreachable, "refused".into(), 0.5);
+            let (news, _) = session.failed(CameraFault::Unreachable, "refused".into(), 0, 0.5);
             downs += news.iter().filter(|news| matches!(news, CameraNews::Down { .. })).count();
         }
         assert_eq!(downs, 1);
@@ -138,10 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_is_tried_three_times_and_then_left_alone() {
+    fn a_closed_door_is_told_as_locked_out_and_waited_for() {
         let mut session = session();
-        let pauses: Vec<u64> = (0..4).map(|_| session.failed(CameraFault::Unauthorized, "401".into(), 1.0).1).collect();
-        assert!(pauses[1] <= 3_000_000 && pauses[2] == LOCKED_PAUSE && pauses[3] == LOCKED_PAUSE, "{pauses:?}");
+        let (news, pause) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
+        assert!(matches!(news[0], CameraNews::Down { fault: CameraFault::LockedOut, .. }), "{news:?}");
+        assert_eq!(pause, 700_000_000);
+        let (again, _) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
+        assert!(matches!(again[..], [CameraNews::Retry { .. }]), "told twice: {again:?}");
     }
 
     #[test]
@@ -159,9 +223,83 @@ mod tests {
     #[test]
     fn pauses_grow_with_full_jitter_up_to_half_a_minute() {
         let mut session = session();
-        let ceilings: Vec<u64> =
-            (0..8).map(|_| session.failed(CameraFault::Unreachable, String::new(), 1.0).1 / 1_000_000).collect();
-        assert_eq!(ceilings, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(session.failed(CameraFault::Unreachable, String::new(), 0.0).1, PAUSE_MIN / 4);
+        let ceilings: Vec<u64> = (0..7).map(|_| unreachable(&mut session, 1.0) / 1_000_000).collect();
+        assert_eq!(ceilings, [1, 2, 5, 10, 30, 30, 30]);
+        assert_eq!(unreachable(&mut session, 0.0), PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_key_frame_alone_does_not_shorten_the_pauses_and_a_minute_of_good_media_does() {
+        let mut session = session();
+        (0..4).for_each(|_| _ = unreachable(&mut session, 1.0));
+        session.connected(at(100));
+        for second in 100..150 {
+            session.frame(at(second), second % 2 == 0, String::new);
+        }
+        assert_eq!(unreachable(&mut session, 1.0), PAUSE_MIN + 30_000_000, "50 s are not enough");
+        session.connected(at(200));
+        for second in (200..250).chain(257..300) {
+            session.watch(at(second), at(200).mono);
+            session.watch(at(second + 6), at(200).mono);
+            session.frame(at(second), true, String::new);
+        }
+        assert_eq!(unreachable(&mut session, 1.0), PAUSE_MIN + 30_000_000, "a stall begins the minute anew");
+        session.connected(at(400));
+        (400..461).for_each(|second| drop(session.frame(at(second), true, String::new)));
+        assert_eq!(unreachable(&mut session, 1.0), PAUSE_MIN + 1_000_000);
+    }
+
+    /// A camera whose key frames lie `gop` seconds apart, for `hours`; gives the number of sessions dropped for want of one.
+    fn drops(gop: u64, hours: u64) -> u32 {
+        let (mut session, mut drops, mut connect) = (session(), 0, 0);
+        session.connected(at(connect));
+        for second in 0..hours * 3600 {
+            session.frame(at(second), (second - connect).is_multiple_of(gop), String::new);
+            if let Watch::Drop(fault, _) = session.watch(at(second), at(connect).mono) {
+                assert_eq!(fault, CameraFault::NoKeyFrame);
+                session.failed(fault, String::new(), 0, 0.0);
+                (drops, connect) = (drops + 1, second + 1);
+                session.connected(at(connect));
+            }
+        }
+        drops
+    }
+
+    #[test]
+    fn a_smart_codec_is_left_in_peace_once_its_key_frames_are_known() {
+        assert_eq!((drops(2, 1), drops(25, 1)), (0, 0));
+        assert!(drops(60, 2) <= 2, "a GOP of a minute: {} drops", drops(60, 2));
+        assert!(drops(600, 6) <= 5, "a GOP of ten minutes: {} drops", drops(600, 6));
+    }
+
+    #[test]
+    fn key_frames_that_stop_coming_are_missed_after_three_times_the_usual_gop() {
+        let mut session = session();
+        session.connected(at(0));
+        for second in 0..=60 {
+            session.frame(at(second), second % 20 == 0, String::new);
+        }
+        session.frame(at(119), false, String::new);
+        assert_eq!(session.watch(at(119), at(0).mono), Watch::Fine);
+        session.frame(at(120), false, String::new);
+        assert!(matches!(session.watch(at(120), at(0).mono), Watch::Drop(CameraFault::NoKeyFrame, _)));
+    }
+
+    #[test]
+    fn a_bad_packet_costs_a_count_and_nothing_but_errors_the_session() {
+        let mut session = session();
+        session.connected(at(10));
+        for second in 10..40 {
+            for _ in 0..1000 {
+                assert_eq!(session.error("bad NAL"), None);
+            }
+            session.frame(at(second), true, String::new);
+        }
+        session.lost(7);
+        let counts = CameraCounts { lost_packets: 7, bad_packets: 30_000 };
+        assert_eq!(session.watch(at(40), at(10).mono), Watch::Tell(CameraNews::Counts { role: Role::Main, counts }));
+        assert_eq!(session.watch(at(40), at(10).mono), Watch::Fine, "told twice");
+        let dropped = (0..ERRORS_MAX).find_map(|_| session.error("bad NAL"));
+        assert!(matches!(dropped, Some((CameraFault::Protocol, ref detail)) if detail.contains("bad NAL")), "{dropped:?}");
     }
 }

@@ -107,7 +107,7 @@ enum What {
     Cmd {
         /// The site.
         site: String,
-        /// The command: clip-get, ping.
+        /// The command: clip-get (from, to), lock (from, to, reason), unlock (id), locks, ping.
         name: String,
         /// Arguments, key=value.
         args: Vec<String>,

@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::camera::{CameraNews, Frame, Role, TrackKind, rtsp};
 use crate::clock::SystemClock;
-use crate::settings::raw;
+use crate::pulse::Pulse;
+use crate::settings::{load, raw};
 
 /// Arguments of `taimat probe`.
 #[derive(Debug, clap::Args)]
@@ -50,13 +51,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
         args.url
     );
-    let settings = raw::parse(&text, &|path| std::fs::read_to_string(path).map_err(|error| error.to_string()))?;
+    let settings = raw::parse(&text, &load::read)?;
     let heard: Arc<Mutex<BTreeMap<&'static str, Heard>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
         let mut heard = hearing.lock().unwrap_or_else(PoisonError::into_inner);
         let track = heard.entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" }).or_default();
-        track.words = format!("{} {}x{}", frame.params.codec.word(), frame.params.size.0, frame.params.size.1);
+        track.words = frame.params.words();
         track.frames += 1;
         track.keys += u64::from(frame.key);
         track.bytes += frame.data.len() as u64;
@@ -68,7 +69,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let failure = runtime.block_on(async {
         let (news, mut told) = mpsc::channel(16);
         let (stop, stopped) = watch::channel(false);
-        let camera = tokio::spawn(rtsp::run(Role::Main, settings.camera, Arc::new(SystemClock::new()), take, news, stopped));
+        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
+        let stream = rtsp::Stream { role: Role::Main, settings: settings.camera, clock, logins, pulse };
+        let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
         let listening = tokio::time::sleep(Duration::from_secs(args.seconds));
         tokio::pin!(listening);
         // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.

@@ -41,7 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Becomes true with the first SIGTERM or SIGINT; the second ends the process.
+/// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with 128 + its number, as a shell would say.
 ///
 /// # Errors
 /// When signals cannot be caught.
@@ -50,12 +50,12 @@ pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
         for first in [true, false] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let kind = tokio::select! {
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+            };
             if !first {
-                std::process::exit(130);
+                std::process::exit(128 + kind.as_raw_value());
             }
             tracing::info!("stopping; a second signal ends at once");
             let _ = sender.send(true);

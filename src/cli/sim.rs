@@ -129,7 +129,7 @@ fn barriers(seed: u64, images: u64) -> bool {
             None => format!("passes {} images", summary.images),
         };
         println!("{name:<17} {what:<58} {verdict}");
-        good &= without.is_some() == !summary.broken.is_empty();
+        good &= without.is_none() == summary.broken.is_empty();
     }
     good
 }

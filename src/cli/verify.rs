@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::evidence::verify::check;
+use crate::evidence::verify::{Report, check};
 
 /// Arguments of `taimat verify`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,8 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks each record's content digest and place in the chain. Exit code 0 whole, 1 altered or damaged, 2 no clip.
+/// Checks that a clip holds the records its about box names, whole and in the chain's order. Exit code 0 consistent, 1 not, 2 no
+/// clip.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -33,13 +34,31 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        let word = |key: &str| report.about[key].as_str().unwrap_or("?").to_owned();
-        println!("site {}, {} to {} (clock: {})", word("site"), word("from"), word("to"), word("clock"));
-        println!("sha256 {}", report.sha256.hex());
-        report.problems.iter().for_each(|problem| println!("{problem}"));
-        let verdict =
-            if report.problems.is_empty() { "whole: no record was altered, none is missing between" } else { "NOT WHOLE" };
-        println!("{} records: {verdict}. Not signed: this does not prove which box made it.", report.records);
+        show(&report);
     }
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(report: &Report) {
+    let word = |key: &str| report.about[key].as_str().unwrap_or("?").to_owned();
+    println!("site {}, {} to {} (clock: {})", word("site"), word("from"), word("to"), word("clock"));
+    println!("sha256 {}", report.sha256.hex());
+    for gap in report.about["gaps"].as_array().into_iter().flatten() {
+        let part = |at: usize| gap[at].as_str().unwrap_or("?");
+        println!("hole {} to {}: {}", part(0), part(1), part(2));
+    }
+    let (first, last) = report.numbers.unwrap_or_default();
+    report.missing.iter().for_each(|(from, to)| println!("numbers {from} to {to} are not in it, as its about box says"));
+    report.problems.iter().for_each(|problem| println!("{problem}"));
+    match report.problems.is_empty() {
+        true => println!(
+            "CONSISTENT: {} records, {first} to {last} as the about box says, each whole and following from the one before.",
+            report.records
+        ),
+        false => println!("NOT CONSISTENT: {} records, {} problems.", report.records, report.problems.len()),
+    }
+    println!(
+        "Nothing is signed in this version: this finds damage and clumsy changes, not a forger who writes records and about box\n\
+         anew, and it does not cover the file's head. Compare the sha256 with the one the office's archive keeps."
+    );
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::FileSource;
 use crate::evidence::manifest::ABOUT_BOX;
 use crate::storage::boxes::{head_boxes, move_times};
-use crate::storage::format::RECORD_BOX;
+use crate::storage::format::{RECORD_BOX, seal};
 use crate::storage::{FootageReader, FragmentRef, Span};
 use crate::units::Ticket;
 
@@ -58,8 +58,9 @@ impl Clip {
         if bytes.len() as u64 != self.starts[index + 1] - self.starts[index] {
             return Err(format!("record {} changed its length", fragment.seq));
         }
-        if let Some(content) = bytes.get_mut(RECORD_BOX..) {
+        if let Some((record, content)) = bytes.split_at_mut_checked(RECORD_BOX) {
             move_times(content, &self.scales, fragment.base, self.base);
+            seal(record, content);
         }
         let bytes = Arc::new(bytes);
         *last = Some((index, bytes.clone()));

@@ -4,15 +4,19 @@
 //! What belongs here: that one read. What does not: what is read or why.
 
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use super::{FileSource, SharedFile};
+use crate::pulse::Pulse;
 use crate::units::Digest;
 
 /// Bytes read at a time: a fragment's order of size, so that memory stays small.
 const PIECE: u64 = 256 * 1024;
 /// Files waiting to be hashed at most; the agent never has more clips in the making than this.
 pub const QUEUE: usize = 16;
+/// How often it shows that it lives while there is nothing to hash.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A file to hash and the number to answer under.
 pub struct HashOrder {
@@ -31,44 +35,37 @@ pub struct Hashed {
     pub outcome: Result<Digest, String>,
 }
 
-/// The running worker. Ends when dropped and its queue is empty.
-pub struct Worker {
-    orders: Option<mpsc::SyncSender<HashOrder>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
+/// files, and a clip that is not hashed is owed still and cut again at the next start.
+pub struct Worker(mpsc::SyncSender<HashOrder>);
 
 impl Worker {
     /// Starts the thread; every answer goes to `answer`.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Worker> {
+    pub fn start(pulse: Pulse, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Worker> {
         let (sender, receiver) = mpsc::sync_channel::<HashOrder>(QUEUE);
         let work = move || {
-            for order in receiver {
-                answer(Hashed { job: order.job, outcome: digest(order.file.as_ref()) });
+            loop {
+                pulse.beat();
+                match receiver.recv_timeout(IDLE) {
+                    Ok(order) => {
+                        let outcome = digest_while(order.file.as_ref(), || pulse.beat());
+                        answer(Hashed { job: order.job, outcome });
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
         };
-        let thread = thread::Builder::new().name("clip".into()).spawn(work)?;
-        Ok(Worker { orders: Some(sender), thread: Some(thread) })
+        thread::Builder::new().name("clip".into()).spawn(work)?;
+        Ok(Worker(sender))
     }
 
     /// Asks for a digest. Gives the order back when the queue is full or the worker is gone.
     pub fn hash(&self, order: HashOrder) -> Result<(), HashOrder> {
-        match self.orders.as_ref().map(|orders| orders.try_send(order)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order))) => Err(order),
-            None => unreachable!("the sender lives until drop"),
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.orders.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.0.try_send(order).map_err(|(mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order))| order)
     }
 }
 
@@ -77,9 +74,15 @@ impl Drop for Worker {
 /// # Errors
 /// The reader's words when a piece cannot be read.
 pub fn digest(file: &dyn FileSource) -> Result<Digest, String> {
+    digest_while(file, || {})
+}
+
+/// The same, with a sign of life before each piece.
+fn digest_while(file: &dyn FileSource, alive: impl Fn()) -> Result<Digest, String> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut offset = 0;
     while offset < file.len() {
+        alive();
         let len = PIECE.min(file.len() - offset);
         context.update(&file.read(offset, len as u32)?);
         offset += len;
@@ -98,8 +101,32 @@ mod tests {
     fn a_file_of_several_pieces_has_the_digest_of_its_bytes() {
         let bytes = vec![9_u8; PIECE as usize * 2 + 5];
         let (sender, answers) = mpsc::channel();
-        let worker = Worker::start(move |hashed| sender.send(hashed).unwrap()).unwrap();
+        let worker = Worker::start(Pulse::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
         worker.hash(HashOrder { job: 3, file: Arc::new(bytes.clone()) }).ok().unwrap();
         assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)) });
+    }
+
+    /// A file on a card that hangs.
+    struct Hung(std::sync::Mutex<mpsc::Receiver<()>>);
+
+    impl FileSource for Hung {
+        fn len(&self) -> u64 {
+            1
+        }
+
+        fn read(&self, _offset: u64, _len: u32) -> Result<Vec<u8>, String> {
+            let _ = self.0.lock().unwrap().recv_timeout(Duration::from_secs(5));
+            Err("hung".into())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_whose_card_hangs() {
+        let (_hold, held) = mpsc::channel();
+        let worker = Worker::start(Pulse::default(), |_| {}).unwrap();
+        worker.hash(HashOrder { job: 1, file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
+        let begun = std::time::Instant::now();
+        drop(worker);
+        assert!(begun.elapsed() < Duration::from_secs(1), "the stop waited {:?}", begun.elapsed());
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{Gap, Span};
+use crate::storage::{FragmentRef, Gap, Span};
 use crate::units::{Digest, SiteId, Stamp, WallQuality};
 
 /// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
@@ -42,6 +42,14 @@ pub struct Manifest {
     pub records: (u64, u64),
     /// Holes inside, each `from`, `to` and reason.
     pub gaps: Vec<(String, String, String)>,
+    /// Numbers between `records` that are not in it, `[first, last]`: holes have numbers of their own, and so has footage that
+    /// was evicted or damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<(u64, u64)>,
+    /// Which piece of the range it is, from 1.
+    pub part: u32,
+    /// No further piece follows.
+    pub last: bool,
 }
 
 impl Manifest {
@@ -80,12 +88,16 @@ struct About<'a> {
     clock: WallQuality,
     records: (u64, u64),
     gaps: &'a [(String, String, String)],
+    missing: &'a [(u64, u64)],
+    part: u32,
+    last: bool,
 }
 
 /// JSON of the about box. A function of the manifest alone, so that the same bytes come out after a restart.
 pub fn about(manifest: &Manifest) -> Vec<u8> {
-    let Manifest { v, site, purpose, event, from, to, clock, records, gaps, .. } = manifest;
-    let about = About { v: *v, site, purpose: *purpose, event, from, to, clock: *clock, records: *records, gaps };
+    let Manifest { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last, .. } = manifest;
+    let (v, purpose, clock, records, part, last) = (*v, *purpose, *clock, *records, *part, *last);
+    let about = About { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last };
     serde_json::to_vec(&about).unwrap_or_default()
 }
 
@@ -112,6 +124,9 @@ pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &S
         clock,
         records,
         gaps: gap_list(&span.gaps),
+        missing: missing(&span.fragments),
+        part,
+        last: !span.more,
     }
 }
 
@@ -131,6 +146,9 @@ pub fn of_still(site: &SiteId, event: &str, at: Stamp, jpeg: &[u8]) -> Manifest 
         clock: at.quality,
         records: (0, 0),
         gaps: Vec::new(),
+        missing: Vec::new(),
+        part: 1,
+        last: true,
     }
 }
 
@@ -154,6 +172,19 @@ fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
     if let (Some(last), Some(shown)) = (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut()) {
         shown.1 = last.to.wall.rfc3339();
         shown.2 = "several".into();
+    }
+    list
+}
+
+/// The numbers between fragments that are not among them. Beyond the bound the last range takes in all that follow, so that it
+/// then holds numbers that are there.
+fn missing(fragments: &[FragmentRef]) -> Vec<(u64, u64)> {
+    let skipped =
+        fragments.windows(2).filter(|pair| pair[0].seq + 1 < pair[1].seq).map(|pair| (pair[0].seq + 1, pair[1].seq - 1));
+    let mut list: Vec<(u64, u64)> = skipped.collect();
+    if let Some((_, end)) = list.last().copied().filter(|_| list.len() > GAPS_MAX) {
+        list.truncate(GAPS_MAX);
+        list[GAPS_MAX - 1].1 = end;
     }
     list
 }

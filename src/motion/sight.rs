@@ -13,6 +13,7 @@ use super::{SightCounts, SightNews};
 use crate::camera::{Frame, Role, TrackKind};
 use crate::clock::Clock;
 use crate::lane::{Item, LaneReceiver};
+use crate::pulse::Pulse;
 use crate::settings::MotionSettings;
 use crate::units::{Digest, Stamp};
 
@@ -52,6 +53,7 @@ pub fn start(
     still_max: usize,
     clock: Arc<dyn Clock>,
     mut lane: LaneReceiver<SightOrder>,
+    pulse: Pulse,
     news: impl Fn(SightNews) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let mut sight = Sight {
@@ -69,6 +71,7 @@ pub fn start(
     thread::Builder::new().name("sight".into()).spawn(move || {
         let mut out = Vec::new();
         loop {
+            pulse.beat();
             let stop = match lane.next(IDLE) {
                 Item::Frame(frame) => {
                     sight.frame(&frame, &mut out);

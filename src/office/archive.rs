@@ -29,11 +29,11 @@ const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     CREATE TABLE IF NOT EXISTS sites (
-        site TEXT PRIMARY KEY, state TEXT, conn INTEGER NOT NULL DEFAULT 0, seen TEXT, birth TEXT, health TEXT);
+        site TEXT PRIMARY KEY, state TEXT, conn INTEGER NOT NULL DEFAULT 0, seen TEXT, birth TEXT, health TEXT,
+        ring TEXT NOT NULL DEFAULT '');
     CREATE TABLE IF NOT EXISTS events (
         site TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, time TEXT NOT NULL,
-        payload BLOB NOT NULL, received TEXT NOT NULL, PRIMARY KEY (site, id));
-    CREATE INDEX IF NOT EXISTS events_by_seq ON events (site, seq);
+        payload BLOB NOT NULL, received TEXT NOT NULL, ring TEXT NOT NULL DEFAULT '', PRIMARY KEY (site, id));
     CREATE TABLE IF NOT EXISTS files (
         site TEXT NOT NULL, fid TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, purpose TEXT NOT NULL,
         event TEXT NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, start TEXT NOT NULL, end TEXT NOT NULL,
@@ -41,6 +41,12 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS replies (site TEXT NOT NULL, req_id TEXT NOT NULL, payload BLOB NOT NULL, received TEXT NOT NULL,
         PRIMARY KEY (site, req_id));
 ";
+
+/// Archives made before rings had names get the columns; then numbers are found by them.
+const RINGS: [&str; 2] =
+    ["ALTER TABLE sites ADD COLUMN ring TEXT NOT NULL DEFAULT ''", "ALTER TABLE events ADD COLUMN ring TEXT NOT NULL DEFAULT ''"];
+const BY_NUMBER: &str =
+    "DROP INDEX IF EXISTS events_by_seq; CREATE INDEX IF NOT EXISTS events_by_number ON events (site, ring, seq);";
 
 /// What a message led to.
 #[derive(Debug, Default)]
@@ -80,9 +86,11 @@ pub struct SiteRow {
     pub seen: String,
     /// Events kept.
     pub events: u64,
-    /// Highest number.
+    /// Highest number, of the ring that is longest.
     pub highest_seq: u64,
-    /// Numbers between 1 and the highest that are not here.
+    /// Rings its numbers count in: one more for every card that was replaced.
+    pub rings: u64,
+    /// Numbers between 1 and the highest of each ring that are not here.
     pub missing_seq: u64,
     /// Files kept.
     pub files: u64,
@@ -150,7 +158,13 @@ impl Archive {
         }
         let path = dir.join("taimat.sqlite");
         let db = Connection::open(&path).with_context(|| format!("{}", path.display()))?;
-        db.execute_batch(SCHEMA).with_context(|| format!("{}: schema", path.display()))?;
+        let made = db.execute_batch(SCHEMA).and_then(|()| {
+            if db.prepare("SELECT ring FROM events").is_err() {
+                db.execute_batch(&RINGS.join(";"))?;
+            }
+            db.execute_batch(BY_NUMBER)
+        });
+        made.with_context(|| format!("{}: schema", path.display()))?;
         Ok(Archive { dir: dir.to_owned(), db, parts: Vec::new() })
     }
 
@@ -202,21 +216,24 @@ impl Archive {
             _ => return Ok(Outcome { ack: None, line: Some(format!("{site}: an event that cannot be read, not kept")) }),
         };
         let kept = self.db.execute(
-            "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![site.as_str(), event.id, event.seq, event.kind, event.time, payload, now],
+            "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received, ring)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![site.as_str(), event.id, event.seq, event.kind, event.time, payload, now, event.ring.to_string()],
         )?;
         let line = (kept > 0).then(|| format!("{site}  event {:>4}  {}  {}", event.seq, event.time, event.kind));
         Ok(Outcome { ack: Some(Ack::Event { id: event.id, sha256: Digest::of(payload) }), line })
     }
 
-    /// A `lost` of an older connection than the one we know is a broker's late word and is ignored.
+    /// A state of an older connection than the one we know is a broker's late word and is ignored. Connections count within a ring:
+    /// a box with another ring becomes the known one when it says itself that it is online.
     fn state(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<Outcome> {
         let Ok(state) = serde_json::from_slice::<State>(payload) else {
             return Ok(Outcome::default());
         };
         let changed = self.db.execute(
-            "UPDATE sites SET state = ?2, conn = ?3 WHERE site = ?1 AND conn <= ?3",
-            params![site.as_str(), state.state, state.conn],
+            "UPDATE sites SET state = ?2, conn = ?3, ring = ?4
+             WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
+            params![site.as_str(), state.state, state.conn, state.ring.to_string()],
         )?;
         Ok(Outcome { ack: None, line: (changed > 0).then(|| format!("{site}  {}", state.state)) })
     }
@@ -374,20 +391,21 @@ impl Archive {
     /// When the database cannot be read.
     pub fn sites(&self) -> anyhow::Result<Vec<SiteRow>> {
         let mut query = self.db.prepare(
-            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), count(e.seq), coalesce(max(e.seq), 0), count(DISTINCT e.seq),
-             (SELECT count(*) FROM files f WHERE f.site = s.site)
-             FROM sites s LEFT JOIN events e ON e.site = s.site GROUP BY s.site ORDER BY s.site",
+            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
+             coalesce(sum(r.highest - r.numbers), 0), (SELECT count(*) FROM files f WHERE f.site = s.site), count(r.ring)
+             FROM sites s LEFT JOIN (SELECT site, ring, count(*) AS events, max(seq) AS highest, count(DISTINCT seq) AS numbers
+             FROM events GROUP BY site, ring) r ON r.site = s.site GROUP BY s.site ORDER BY s.site",
         )?;
         let rows = query.query_map([], |row| {
-            let highest: u64 = row.get(4)?;
             Ok(SiteRow {
                 site: row.get(0)?,
                 state: row.get(1)?,
                 seen: row.get(2)?,
                 events: row.get(3)?,
-                highest_seq: highest,
-                missing_seq: highest.saturating_sub(row.get(5)?),
+                highest_seq: row.get(4)?,
+                missing_seq: row.get(5)?,
                 files: row.get(6)?,
+                rings: row.get(7)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -494,8 +512,12 @@ mod tests {
     }
 
     fn event(seq: u64) -> Vec<u8> {
+        event_of(1, seq)
+    }
+
+    fn event_of(ring: u64, seq: u64) -> Vec<u8> {
         format!(
-            r#"{{"specversion":"1.0","id":"E{seq}","source":"taimat/km-17","type":"t","time":"2026-11-24T02:10:00.000Z","datacontenttype":"application/json","seq":{seq},"clock":"ntp","boot":1,"mono":1,"data":{{}}}}"#
+            r#"{{"specversion":"1.0","id":"E{ring}-{seq}","ring":"{ring:016x}","source":"taimat/km-17","type":"t","time":"2026-11-24T02:10:00.000Z","datacontenttype":"application/json","seq":{seq},"clock":"ntp","boot":1,"mono":1,"data":{{}}}}"#
         )
         .into_bytes()
     }
@@ -506,7 +528,7 @@ mod tests {
         let mut archive = Archive::open(dir.path()).unwrap();
         for _ in 0..2 {
             let ack = archive.take(&up("event"), &event(1), "now").unwrap().ack;
-            assert_eq!(ack, Some(Ack::Event { id: "E1".into(), sha256: Digest::of(&event(1)) }));
+            assert_eq!(ack, Some(Ack::Event { id: "E1-1".into(), sha256: Digest::of(&event(1)) }));
         }
         archive.take(&up("event"), &event(4), "now").unwrap();
         let row = &archive.sites().unwrap()[0];
@@ -556,8 +578,51 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut archive = Archive::open(dir.path()).unwrap();
         let state = |word: &str, conn: u64| format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes();
-        archive.take(&up("state"), &state("online", 8), "now").unwrap();
-        archive.take(&up("state"), &state("lost", 7), "now").unwrap();
-        assert_eq!(archive.sites().unwrap()[0].state, "online");
+        for (word, conn) in [("online", 8), ("lost", 7), ("going", 7)] {
+            archive.take(&up("state"), &state(word, conn), "now").unwrap();
+            assert_eq!(archive.sites().unwrap()[0].state, "online");
+        }
+    }
+
+    #[test]
+    fn a_replaced_card_begins_its_numbers_and_connections_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(dir.path()).unwrap();
+        let state = |word: &str, ring: u64, conn: u64| {
+            format!(r#"{{"v":1,"state":"{word}","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#).into_bytes()
+        };
+        let mut hear = |message: Vec<u8>, tail: &str| {
+            archive.take(&up(tail), &message, "now").unwrap();
+            archive.sites().unwrap().remove(0)
+        };
+        hear(state("online", 5, 900), "state");
+        for seq in 1..=9 {
+            hear(event_of(5, seq), "event");
+        }
+        assert_eq!(hear(state("lost", 6, 1), "state").state, "online", "a ring nobody has heard of is not what is online");
+        hear(state("online", 6, 1), "state");
+        assert_eq!(hear(state("lost", 5, 900), "state").state, "online", "the old card's will came late");
+        hear(event_of(6, 1), "event");
+        let row = hear(event_of(6, 3), "event");
+        assert_eq!((row.rings, row.events, row.highest_seq, row.missing_seq), (2, 11, 9, 1));
+        assert_eq!(hear(state("lost", 6, 1), "state").state, "lost");
+    }
+
+    #[test]
+    fn an_archive_made_before_rings_had_names_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join("taimat.sqlite")).unwrap();
+        old.execute_batch(
+            "CREATE TABLE sites (site TEXT PRIMARY KEY, state TEXT, conn INTEGER NOT NULL DEFAULT 0, seen TEXT, birth TEXT, health TEXT);
+             CREATE TABLE events (site TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, time TEXT NOT NULL,
+             payload BLOB NOT NULL, received TEXT NOT NULL, PRIMARY KEY (site, id));
+             INSERT INTO sites (site) VALUES ('km-17'); INSERT INTO events VALUES ('km-17', 'E', 1, 't', 't', x'', 'now');",
+        )
+        .unwrap();
+        drop(old);
+        let mut archive = Archive::open(dir.path()).unwrap();
+        archive.take(&up("event"), &event(1), "now").unwrap();
+        let row = &archive.sites().unwrap()[0];
+        assert_eq!((row.events, row.rings, row.missing_seq), (2, 2, 0));
     }
 }

@@ -158,8 +158,8 @@ pub struct UplinkSettings {
     pub protocol: Protocol,
     /// Seconds between keep-alives (default 30).
     pub keep_alive: u16,
-    /// Bytes of the outbox: entries beyond are shed in the documented order (default 64 MiB of clip and event bytes is not
-    /// copied here: it counts entries' own bytes only).
+    /// Bytes owed to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
+    /// Entries beyond are shed in the order of [`crate::outbox`].
     pub outbox_bytes: u64,
     /// Largest chunk of a file in bytes (default 64 KiB).
     pub chunk: u32,

@@ -387,7 +387,7 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let tls = tls(&mut section, read);
     let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
     let allow_plain = section.flag("allow_plain", false);
-    let local = host.as_deref().is_some_and(|host| host == "localhost" || host == "::1" || host.starts_with("127."));
+    let local = host.as_deref().is_some_and(is_local);
     if tls.is_none() && host.is_some() && !local && !allow_plain {
         section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
     }
@@ -399,6 +399,11 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
     section.finish();
     Some(UplinkSettings { host: host?, port, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every })
+}
+
+/// This machine itself: a name that only begins like an address may lie anywhere.
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn tls(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<TlsSettings> {
@@ -493,6 +498,17 @@ mod tests {
         let settings = parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
         assert_eq!(settings.camera.login.as_ref().unwrap().password.reveal(), "pa:ss");
         assert!(!format!("{settings:?}").contains("pa:ss"));
+    }
+
+    #[test]
+    fn plain_tcp_goes_to_this_machine_only() {
+        let with = |host: &str| parse(&SMALLEST.replace("127.0.0.1", host), &files);
+        for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1"] {
+            assert!(with(host).is_ok(), "{host}");
+        }
+        for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.2", "::2"] {
+            assert!(with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"), "{host}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! ⇄ A simulated camera: renders the scene, encodes it, and serves it over RTSP like a camera on a pole would: digest
-//! authentication, RTP interleaved in the TCP connection (RFC 2326 10.12), H.264 by RFC 6184, Sender Reports.
+//! or basic authentication, RTP interleaved in the TCP connection (RFC 2326 10.12), H.264 by RFC 6184, Sender Reports.
 //!
 //! What belongs here: the camera as a peer on the network, and its moods. What does not: the scene ([`super::scene`]).
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -46,8 +46,23 @@ pub struct Options {
     pub sub: (usize, usize),
     /// User and password a client must know; none lets everybody in.
     pub login: Option<(String, String)>,
+    /// What it says of its sound on the main stream.
+    pub sound: Sound,
+    /// Ask for the login in the clear (RFC 7617), as old cameras do, instead of by digest.
+    pub basic: bool,
     /// Port on 127.0.0.1; 0 takes any.
     pub port: u16,
+}
+
+/// Sound that a camera offers and nobody can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sound {
+    /// It offers none.
+    None,
+    /// AAC in the low bit rate mode (RFC 3640 3.3.5), which is hardly ever implemented.
+    LowBitRate,
+    /// G.711 that it refuses to set up.
+    Refused,
 }
 
 impl Default for Options {
@@ -60,6 +75,8 @@ impl Default for Options {
             main: (1280, 720),
             sub: (640, 360),
             login: Some(("admin".into(), "taimat".into())),
+            sound: Sound::None,
+            basic: false,
             port: 0,
         }
     }
@@ -72,8 +89,12 @@ pub struct Faults {
     pub stall: AtomicBool,
     /// Connections are closed and refused.
     pub down: AtomicBool,
+    /// So many damaged packets are sent before the next picture.
+    pub bad_packets: AtomicU32,
     /// Counts requests with a wrong password.
     pub denied: AtomicU32,
+    /// Pictures of the main stream that were never made, because the machine was too slow.
+    pub skipped: Mutex<Vec<u64>>,
 }
 
 struct Unit {
@@ -175,10 +196,16 @@ fn film(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut 
         if now < due {
             thread::sleep(due - now);
         } else if now > due + Duration::from_millis(500) {
-            number = (now.as_micros() as u64 * fps / 1_000_000).max(number + 1);
+            let next = (now.as_micros() as u64 * fps / 1_000_000).max(number + 1);
+            if let Ok(mut skipped) = shared.faults.skipped.lock()
+                && index == 0
+            {
+                skipped.extend(number..next);
+            }
+            number = next;
         }
         let picture = scene.draw(number as f64 / fps as f64, size.0, size.1);
-        let Ok(unit) = encoder.encode(&picture) else {
+        let Ok(unit) = encoder.encode(&picture, number) else {
             return;
         };
         let stream = &shared.streams[index];
@@ -281,7 +308,10 @@ impl Client {
         let session = "12345678";
         let open = *request.method() == Method::Options;
         let response = if !open && !self.is_allowed(request) {
-            let challenge = format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\"");
+            let challenge = match self.shared.options.basic {
+                true => format!("Basic realm=\"{REALM}\""),
+                false => format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\""),
+            };
             reply(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, challenge).build(Vec::new())
         } else {
             match request.method() {
@@ -297,6 +327,7 @@ impl Client {
                     }
                     None => reply(StatusCode::ServiceUnavailable).build(Vec::new()),
                 },
+                Method::Setup if path.ends_with("track2") => reply(StatusCode::UnsupportedTransport).build(Vec::new()),
                 Method::Setup => {
                     let units = self.shared.streams[stream].units.subscribe();
                     let (channel, keyed, playing) = (0, false, false);
@@ -322,36 +353,41 @@ impl Client {
         Ok(*request.method() != Method::Teardown)
     }
 
-    /// Digest authentication without qop (RFC 2617 3.2.2.1).
+    /// Whether the request carries the login; counts those that carry a wrong one.
     fn is_allowed(&self, request: &Request<Vec<u8>>) -> bool {
         let Some((user, password)) = &self.shared.options.login else {
             return true;
         };
-        let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str().to_owned()) else {
+        let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str()) else {
             return false;
         };
-        let field = |name: &str| {
-            let start = given.find(&format!("{name}=\""))? + name.len() + 2;
-            given[start..].split('"').next().map(String::from)
+        let right = match self.shared.options.basic {
+            true => given == format!("Basic {}", base64(format!("{user}:{password}").as_bytes())),
+            false => match answer_to_digest(given, request.method().into(), user, password) {
+                Some(right) => right,
+                None => return false,
+            },
         };
-        let md5 = |text: String| hex(&Md5::digest(text.as_bytes()));
-        let (Some(uri), Some(response)) = (field("uri"), field("response")) else {
-            return false;
-        };
-        let method: &str = request.method().into();
-        let expected = md5(format!("{}:{NONCE}:{}", md5(format!("{user}:{REALM}:{password}")), md5(format!("{method}:{uri}"))));
-        if response != expected {
+        if !right {
             self.shared.faults.denied.fetch_add(1, Ordering::Relaxed);
         }
-        response == expected
+        right
     }
 
     fn sdp(&self, stream: usize) -> Option<String> {
         let (sps, pps) = self.shared.streams[stream].sets.read().ok()?.clone()?;
+        let sound = match self.shared.options.sound {
+            Sound::LowBitRate if stream == 0 => {
+                "m=audio 0 RTP/AVP 97\r\na=rtpmap:97 mpeg4-generic/8000/1\r\na=fmtp:97 streamtype=5;profile-level-id=1;\
+                 mode=AAC-lbr;config=1588;sizelength=6;indexlength=2;indexdeltalength=2\r\na=control:track2\r\n"
+            }
+            Sound::Refused if stream == 0 => "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:track2\r\n",
+            _ => "",
+        };
         Some(format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=taimat simulated camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
              c=IN IP4 0.0.0.0\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;profile-level-id={};\
-             sprop-parameter-sets={},{}\r\na=control:track1\r\n",
+             sprop-parameter-sets={},{}\r\na=control:track1\r\n{sound}",
             hex(sps.get(1..4)?).to_uppercase(),
             base64(&sps),
             base64(&pps)
@@ -373,6 +409,12 @@ impl Client {
         if unit.unit.key {
             interleave(&mut out, session.channel + 1, &sender_report(time, session.packets, session.bytes));
         }
+        for _ in 0..self.shared.faults.bad_packets.swap(0, Ordering::Relaxed) {
+            // The middle of a NAL unit (FU-A, RFC 6184 5.8) that never began.
+            let packet = rtp(session.seq, time, false, &[0x7c, 0x05, 0, 0]);
+            session.seq = session.seq.wrapping_add(1);
+            interleave(&mut out, session.channel, &packet);
+        }
         let last = unit.unit.nals.len() - 1;
         for (i, nal) in unit.unit.nals.iter().enumerate() {
             for payload in payloads(nal) {
@@ -386,6 +428,18 @@ impl Client {
         }
         Ok(self.socket.write_all(&out).await?)
     }
+}
+
+/// Whether a digest without qop (RFC 2617 3.2.2.1) proves the password; `None` when the header is no digest.
+fn answer_to_digest(given: &str, method: &str, user: &str, password: &str) -> Option<bool> {
+    let field = |name: &str| {
+        let start = given.find(&format!("{name}=\""))? + name.len() + 2;
+        given[start..].split('"').next()
+    };
+    let md5 = |text: String| hex(&Md5::digest(text.as_bytes()));
+    let (uri, response) = (field("uri")?, field("response")?);
+    let secret = md5(format!("{user}:{REALM}:{password}"));
+    Some(response == md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}")))))
 }
 
 /// RTP payloads of a NAL unit (RFC 6184 5.6, 5.8), each with "ends the NAL unit".
@@ -432,7 +486,7 @@ fn interleave(out: &mut Vec<u8>, channel: u8, packet: &[u8]) {
     out.extend_from_slice(packet);
 }
 
-/// Base 64 (RFC 4648 4), for the parameter sets in an SDP.
+/// Base 64 (RFC 4648 4), for the parameter sets in an SDP and for logins.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |chunk: &[u8]| {

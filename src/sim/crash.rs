@@ -194,7 +194,7 @@ impl Life {
 
     /// The next action, and how it ends.
     fn act(&mut self, end: End) {
-        let action = self.script.next();
+        let action = self.script.act();
         if let Action::Order(order) = &action {
             self.oracle.asked(order);
         }
@@ -318,7 +318,7 @@ impl Life {
         if self.only.is_some_and(|only| self.point <= only.point) {
             self.summary.story.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", and said so" } else { "" }));
         }
-        let wanted = self.only.map_or(chosen % self.effort.one_in == 0, |only| only.point == self.point);
+        let wanted = self.only.map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
             return;
         }
@@ -326,7 +326,7 @@ impl Life {
         let images = Images::of(point, self.effort.exhaustive, self.effort.random);
         let points = &mut self.summary.points;
         *if images.exhaustive { &mut points.0 } else { &mut points.1 } += 1;
-        for number in 0..images.len() {
+        for number in 0..images.count() {
             if self.only.is_some_and(|only| only.image.is_some_and(|image| image != number)) {
                 continue;
             }

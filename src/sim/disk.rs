@@ -145,6 +145,11 @@ impl SimDisk {
         self.lock().others = SIZE - bytes;
     }
 
+    /// How often something was read.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
     /// The kernel remounts the file system read-only, or writable again.
     pub fn read_only(&self, read_only: bool) {
         self.lock().read_only = read_only;
@@ -163,11 +168,6 @@ impl SimDisk {
     /// Segment files begun anew since the last call.
     pub fn take_begun(&self) -> Vec<u32> {
         std::mem::take(&mut self.lock().begun)
-    }
-
-    /// Reads so far.
-    pub fn reads(&self) -> u64 {
-        self.lock().reads
     }
 
     /// The power is gone.
@@ -408,6 +408,11 @@ impl Disk for SimDisk {
         }
         state.note(Operation::Sync(file, !failed));
         if failed { Err(fault(file, "flush", 0, "input/output error")) } else { Ok(()) }
+    }
+
+    fn draw(&self) -> u64 {
+        // One simulated card: a seed must replay the same bytes.
+        17
     }
 
     fn available(&self) -> u64 {

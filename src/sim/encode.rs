@@ -1,4 +1,4 @@
-//! Pictures → H.264 access units, each with a frame counter inside, so that a test can say which frames arrived.
+//! Pictures → H.264 access units, each with its number in the scene inside, so that a test can say which pictures arrived.
 //!
 //! What belongs here: encoding and the counter's SEI. What does not: RTP.
 
@@ -23,7 +23,6 @@ pub struct AccessUnit {
 /// An encoder of one stream.
 pub struct Camera264 {
     encoder: Encoder,
-    frames: u64,
 }
 
 impl Camera264 {
@@ -37,14 +36,14 @@ impl Camera264 {
         config.framerate = fps as f32;
         config.bitrate = bitrate;
         let encoder = Encoder::new(config).map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
-        Ok(Camera264 { encoder, frames: 0 })
+        Ok(Camera264 { encoder })
     }
 
-    /// Encodes the next picture.
+    /// Encodes the next picture, the scene's picture `number`.
     ///
     /// # Errors
     /// When the encoder fails.
-    pub fn encode(&mut self, picture: &Picture) -> anyhow::Result<AccessUnit> {
+    pub fn encode(&mut self, picture: &Picture, number: u64) -> anyhow::Result<AccessUnit> {
         let planes = rusty_h264_common::YuvPlanes {
             width: picture.width,
             height: picture.height,
@@ -58,8 +57,7 @@ impl Camera264 {
         let mut nals = split(&bytes);
         let key = nals.iter().any(|nal| nal.first().is_some_and(|head| head & 0x1f == 5));
         let first_slice = nals.iter().position(|nal| nal.first().is_some_and(|head| matches!(head & 0x1f, 1 | 5))).unwrap_or(0);
-        nals.insert(first_slice, counter_sei(self.frames));
-        self.frames += 1;
+        nals.insert(first_slice, counter_sei(number));
         Ok(AccessUnit { nals, key })
     }
 }
@@ -87,11 +85,11 @@ fn counter_sei(count: u64) -> Vec<u8> {
     nal
 }
 
-/// The counter in an access unit of length-prefixed NAL units, if it has one.
-pub fn counter_of(sample: &[u8]) -> Option<u64> {
-    let at = sample.windows(16).position(|w| w == COUNTER)?;
-    let digits = sample.get(at + 16..at + 32)?;
-    Some(digits.iter().fold(0, |count, digit| count << 4 | u64::from(digit & 15)))
+/// The counters in a stretch of a recording, in the order they lie in it.
+pub fn counters(recording: &[u8]) -> Vec<u64> {
+    let places = recording.windows(COUNTER.len()).enumerate().filter(|(_, window)| *window == COUNTER);
+    let digits = places.filter_map(|(at, _)| recording.get(at + 16..at + 32));
+    digits.map(|digits| digits.iter().fold(0, |count, digit| count << 4 | u64::from(digit & 15))).collect()
 }
 
 #[cfg(test)]
@@ -103,11 +101,12 @@ mod tests {
     fn every_access_unit_carries_its_number_and_the_first_is_a_key_frame() {
         let scene = Scene::new(1, Disturbance::None, 10.0);
         let mut encoder = Camera264::new(64, 48, 5, 200_000).unwrap();
+        let mut recording = Vec::new();
         for number in 0..12 {
-            let unit = encoder.encode(&scene.draw(f64::from(number) / 5.0, 64, 48)).unwrap();
+            let unit = encoder.encode(&scene.draw(f64::from(number) / 5.0, 64, 48), number as u64 + 250).unwrap();
             assert_eq!(unit.key, number % 10 == 0, "frame {number}");
-            let sample: Vec<u8> = unit.nals.concat();
-            assert_eq!(counter_of(&sample), Some(number as u64));
+            recording.extend(unit.nals.concat());
         }
+        assert_eq!(counters(&recording), (250..262).collect::<Vec<_>>());
     }
 }

@@ -59,14 +59,14 @@ impl Images {
     }
 
     /// How many there are.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
         self.subsets + hits + self.unsure + self.rot
     }
 
     /// Those of them that a power cut makes: the first ones. Bits rot without one, unseen until somebody reads them.
     pub fn of_cuts(&self) -> u64 {
-        self.len() - self.rot
+        self.count() - self.rot
     }
 
     /// Image `number`; `rng` is the same for the same number.

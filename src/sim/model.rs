@@ -180,7 +180,7 @@ impl Pair {
     /// Whatever the script wants to record next, without orders that the model gives itself.
     fn record(&mut self) -> Result<(), String> {
         let mut out = Vec::new();
-        match self.script.next() {
+        match self.script.act() {
             script::Action::Frame(frame) => self.engine.frame(&frame, &mut out),
             script::Action::Skipped(skip) => self.engine.skipped(skip, &mut out),
             script::Action::Order(order @ StorageOrder::NoteGap(_)) => {

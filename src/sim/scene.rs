@@ -34,7 +34,7 @@ pub struct Crossing {
 }
 
 /// What disturbs, one at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Disturbance {
     /// Nothing but the sensor's noise.
     None,
@@ -281,5 +281,101 @@ mod tests {
         let busy = scene.draw(crossing.begin + crossing.seconds / 2.0, 320, 180);
         let changed = empty.y.iter().zip(&busy.y).filter(|(a, b)| a.abs_diff(**b) > 30).count();
         assert!(changed > 500, "{changed} pixels changed");
+    }
+
+    const SIZE: (usize, usize) = (320, 180);
+
+    /// The picture at `time` with a disturbance, and without.
+    fn both(disturbance: Disturbance, time: f64) -> (Picture, Picture) {
+        let draw = |disturbance| Scene::new(1, disturbance, 60.0).draw(time, SIZE.0, SIZE.1);
+        (draw(disturbance), draw(Disturbance::None))
+    }
+
+    /// Mean brightness of the columns and rows.
+    fn mean(picture: &Picture, columns: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> f64 {
+        let pixels = rows.flat_map(|row| columns.clone().map(move |column| row * SIZE.0 + column));
+        let (sum, count) = pixels.fold((0.0, 0.0), |(sum, count), at| (sum + f64::from(picture.y[at]), count + 1.0));
+        sum / count
+    }
+
+    /// How many times brighter the disturbed picture is.
+    fn light(disturbance: Disturbance, time: f64) -> f64 {
+        let (disturbed, plain) = both(disturbance, time);
+        mean(&disturbed, 0..SIZE.0, 0..SIZE.1) / mean(&plain, 0..SIZE.0, 0..SIZE.1)
+    }
+
+    /// Pixels that differ by more than any noise of the sensor between two pictures, in columns from and to.
+    fn changed(a: &Picture, b: &Picture, columns: std::ops::Range<usize>) -> usize {
+        let pixels = a.y.iter().zip(&b.y).enumerate().filter(|(at, _)| columns.contains(&(at % SIZE.0)));
+        pixels.filter(|(_, (a, b))| a.abs_diff(**b) > 8).count()
+    }
+
+    #[test]
+    fn exposure_jumps_clouds_swell_and_night_is_dark() {
+        assert!((0.99..1.01).contains(&light(Disturbance::Exposure, 5.0)));
+        assert!((1.2..1.36).contains(&light(Disturbance::Exposure, 15.0)));
+        let clouds: Vec<f64> = (0..20).map(|second| light(Disturbance::Clouds, f64::from(second) / 2.0)).collect();
+        let lowest = clouds.iter().copied().fold(f64::MAX, f64::min);
+        let highest = clouds.iter().copied().fold(0.0, f64::max);
+        assert!((0.68..0.75).contains(&lowest) && (0.95..1.01).contains(&highest), "{clouds:?}");
+        assert!((0.3..0.4).contains(&light(Disturbance::Night, 5.0)));
+    }
+
+    #[test]
+    fn night_is_noisier_than_day() {
+        let still = |disturbance, time| Scene::new(1, disturbance, 60.0).draw(time, SIZE.0, SIZE.1);
+        let noise = |disturbance| changed(&still(disturbance, 5.0), &still(disturbance, 5.1), 0..SIZE.0);
+        assert_eq!(noise(Disturbance::None), 0);
+        assert!(noise(Disturbance::Night) > SIZE.0 * SIZE.1 / 4);
+    }
+
+    #[test]
+    fn the_infrared_filter_takes_the_colour_and_the_light_at_second_20() {
+        let (before, plain) = both(Disturbance::IrSwitch, 19.9);
+        assert_eq!(before, plain);
+        let (after, plain) = both(Disturbance::IrSwitch, 20.1);
+        assert!(after.u.iter().chain(&after.v).all(|colour| *colour == 128) && plain.u.iter().any(|colour| *colour != 128));
+        assert!((0.65..0.75).contains(&light(Disturbance::IrSwitch, 20.1)));
+    }
+
+    #[test]
+    fn a_shaking_pole_moves_the_whole_picture_by_a_pixel() {
+        // At second 0.2 the pole leans by one pixel to the side and none down.
+        let (shaken, plain) = both(Disturbance::Shake, 0.2);
+        let wrong = |dx: usize| {
+            let inner = (0..SIZE.0 * SIZE.1).filter(|at| at % SIZE.0 + dx < SIZE.0);
+            inner.filter(|at| shaken.y[*at].abs_diff(plain.y[at + dx]) > 8).count()
+        };
+        assert!(wrong(0) > 5_000 && wrong(1) == 0, "{} pixels differ unmoved, {} moved", wrong(0), wrong(1));
+    }
+
+    #[test]
+    fn rain_falls_in_bright_streaks_that_never_stay() {
+        let (now, plain) = both(Disturbance::Rain, 5.0);
+        let (later, _) = both(Disturbance::Rain, 5.1);
+        let streaks = changed(&now, &plain, 0..SIZE.0);
+        assert!((100..2_000).contains(&streaks), "{streaks} pixels of rain");
+        assert!(changed(&now, &later, 0..SIZE.0) > streaks, "the same drops hang in the air");
+    }
+
+    #[test]
+    fn headlights_sweep_over_the_road_and_nothing_else() {
+        for time in [1.0, 2.5, 4.0] {
+            let (lit, plain) = both(Disturbance::Headlights, time);
+            assert_eq!(lit.y[..SIZE.0 * 100], plain.y[..SIZE.0 * 100], "the sky is lit");
+            let near = (time / 5.0 * SIZE.0 as f64) as usize;
+            let bright = mean(&lit, near - 10..near + 10, 108..180) / mean(&plain, near - 10..near + 10, 108..180);
+            let far = (near + 160) % 300;
+            assert!(bright > 1.5, "{bright} at column {near}");
+            assert_eq!(changed(&lit, &plain, far..far + 10), 0, "second {time}");
+        }
+    }
+
+    #[test]
+    fn a_tree_sways_at_the_left_and_only_there() {
+        let draw = |time| both(Disturbance::Sway, time);
+        let ((one, plain), (other, _)) = (draw(4.0), draw(5.5));
+        assert!(changed(&one, &other, 0..70) > 1_000 && changed(&one, &plain, 0..70) > 2_000);
+        assert_eq!(changed(&one, &plain, 70..SIZE.0), 0);
     }
 }

@@ -168,7 +168,7 @@ impl Script {
     }
 
     /// What happens next.
-    pub fn next(&mut self) -> Action {
+    pub fn act(&mut self) -> Action {
         match self.rng.below(100) {
             0..=64 => Action::Frame(self.picture()),
             65..=70 => self.enqueue(),

@@ -122,7 +122,7 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
         0 => end,
         _ => box_at(bytes, end).filter(|(name, _)| name == b"free").map(|(_, len)| end + len).ok_or("padding without a box")?,
     };
-    if end as u64 % BLOCK != 0 || end < padded || end > padded + BLOCK as usize {
+    if !(end as u64).is_multiple_of(BLOCK) || end < padded || end > padded + BLOCK as usize {
         return Err("padding of a wrong length");
     }
     let (from, to) = record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
@@ -153,16 +153,35 @@ fn fragment(content: &[u8], record: &Record, tracks: usize) -> Result<(), &'stat
     }
     let mut at = moof + 8;
     for traf in trafs {
-        path(traf, &[b"tfhd"]).and(path(traf, &[b"tfdt"])).ok_or("a `traf` without `tfhd` or `tfdt`")?;
+        path(traf, &[b"tfdt"]).ok_or("a `traf` without `tfdt`")?;
+        let head = path(traf, &[b"tfhd"]).ok_or("a `traf` without `tfhd`")?;
         let run = path(traf, &[b"trun"]).ok_or("a `traf` without `trun`")?;
-        let word = |at: usize| run.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize);
-        let samples = word(4).filter(|samples| run.len() == 12 + samples * 16).ok_or("a `trun` of a wrong length")?;
-        if word(8) != Some(at) {
+        if word(run, 8) != Some(at) {
             return Err("samples that do not begin where the ones before end");
         }
-        at += (0..samples).filter_map(|sample| word(12 + sample * 16 + 4)).sum::<usize>();
+        at += sample_bytes(head, run).ok_or("a `trun` of a wrong length, or samples without a size")?;
     }
     if at == content.len() { Ok(()) } else { Err("samples that do not fill the `mdat`") }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    bytes.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize)
+}
+
+/// Bytes of all samples of a run: each says its own in the `trun` (ISO/IEC 14496-12 8.8.8), or the `tfhd` (8.8.7) says one for all.
+fn sample_bytes(head: &[u8], run: &[u8]) -> Option<usize> {
+    let (flags, samples) = (word(run, 0)? & 0xff_ffff, word(run, 4)?);
+    let fields = [0x100, 0x200, 0x400, 0x800].map(|bit| usize::from(flags & bit != 0));
+    let (first, each) = (12 + 4 * usize::from(flags & 4 != 0), 4 * fields.iter().sum::<usize>());
+    if flags & 1 == 0 || run.len() != first + samples * each {
+        return None;
+    }
+    if fields[1] == 1 {
+        return (0..samples).map(|sample| word(run, first + sample * each + 4 * fields[0])).sum();
+    }
+    let given = word(head, 0)? & 0xff_ffff;
+    let before = [(1, 8), (2, 4), (8, 4)].iter().filter(|(bit, _)| given & bit != 0).map(|(_, len)| len).sum::<usize>();
+    (given & 0x10 != 0).then(|| word(head, 8 + before)).flatten().map(|size| size * samples)
 }
 
 #[cfg(test)]

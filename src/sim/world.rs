@@ -4,7 +4,6 @@
 //! What belongs here: the world's loop and its checks. What does not: any part of the agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::archive::SimArchive;
@@ -451,8 +450,7 @@ impl World {
         self.check_chain();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let problems = check::check(&disk, |_, _| {}).map_err(|fault| fault.to_string())?.problems;
-        self.wrongs
-            .extend(problems.iter().map(|problem| format!("{} offset {}: {}", problem.file, problem.offset, problem.what)));
+        self.wrongs.extend(problems.iter().map(ToString::to_string));
         let mut wrongs = std::mem::take(&mut self.wrongs);
         wrongs.append(&mut self.office.wrongs);
         let events: Vec<_> = self.office.events.values().map(|(event, _)| event).collect();
@@ -494,14 +492,7 @@ fn reader(disk: &SimDisk, settings: &Settings) -> Reader {
 
 fn agent(disk: &SimDisk, settings: &Settings, seed: u64) -> Agent {
     let seed = Digest::of(&seed.to_be_bytes()).0;
-    Agent::new(
-        Settings {
-            storage: crate::settings::StorageSettings { dir: PathBuf::from("/sim"), ..settings.storage.clone() },
-            ..settings.clone()
-        },
-        Arc::new(reader(disk, settings)),
-        seed,
-    )
+    Agent::new(settings.clone(), Arc::new(reader(disk, settings)), seed)
 }
 
 #[cfg(test)]

@@ -190,11 +190,69 @@ pub struct Run {
     pub samples: Vec<Sample>,
 }
 
-/// A `moof` with one `traf` a run (8.8.4 to 8.8.8) for samples that lie in the `mdat` right behind it, run after run.
+/// A `moof` with one `traf` a run (8.8.4 to 8.8.8) for samples that lie in the `mdat` right behind it, run after run. What all
+/// samples of a run share is said once: at 1 Mbit/s the boxes of a second would otherwise be half a percent of all that is written.
 pub fn moof(number: u32, runs: &[Run]) -> Vec<u8> {
     // The data offset needs the length of the box itself, which does not depend on it.
     let len = write_moof(number, runs, 0).len();
     write_moof(number, runs, len as u32 + 8)
+}
+
+/// Bytes of the `moof` of a usual fragment: pictures at an even pace without B-frames, and so many sounds.
+pub fn usual_moof_len(pictures: usize, sounds: usize) -> usize {
+    let run = |samples: usize| if samples == 0 { 0 } else { 8 + 24 + 20 + 24 + 4 * samples };
+    8 + 16 + run(pictures) + run(sounds)
+}
+
+/// What the samples of a run have in common.
+struct Common {
+    duration: Option<u32>,
+    size: Option<u32>,
+    /// Flags of all samples, or of all but the first.
+    flags: Option<u32>,
+    first_flags: Option<u32>,
+    offsets: bool,
+}
+
+impl Common {
+    fn of(samples: &[Sample]) -> Common {
+        let flags = |sample: &Sample| if sample.sync { SYNC } else { NOT_SYNC };
+        let rest = shared(samples.get(1..).unwrap_or_default(), flags).or_else(|| samples.first().map(flags));
+        let rest = rest.filter(|rest| samples.iter().skip(1).all(|sample| flags(sample) == *rest));
+        Common {
+            duration: shared(samples, |sample| sample.duration),
+            size: shared(samples, |sample| sample.size),
+            flags: rest,
+            first_flags: samples.first().map(flags).filter(|first| rest.is_some_and(|rest| rest != *first)),
+            offsets: samples.iter().any(|sample| sample.offset != 0),
+        }
+    }
+
+    /// Flags and fields of `tfhd` (8.8.7): default-base-is-moof always.
+    fn tfhd(&self) -> (u32, Vec<u32>) {
+        let fields = [(0x08, self.duration), (0x10, self.size), (0x20, self.flags)];
+        let there = fields.iter().filter_map(|(bit, value)| value.map(|value| (*bit, value)));
+        there.fold((0x02_0000, Vec::new()), |(bits, mut values), (bit, value)| {
+            values.push(value);
+            (bits | bit, values)
+        })
+    }
+
+    /// Flags of `trun` (8.8.8).
+    fn trun(&self) -> u32 {
+        let bit = |wanted: bool, bit: u32| if wanted { bit } else { 0 };
+        0x01 | bit(self.first_flags.is_some(), 0x04)
+            | bit(self.duration.is_none(), 0x100)
+            | bit(self.size.is_none(), 0x200)
+            | bit(self.flags.is_none(), 0x400)
+            | bit(self.offsets, 0x800)
+    }
+}
+
+/// The value that all samples have, if they have one.
+fn shared(samples: &[Sample], of: impl Fn(&Sample) -> u32) -> Option<u32> {
+    let value = of(samples.first()?);
+    samples.iter().all(|sample| of(sample) == value).then_some(value)
 }
 
 fn write_moof(number: u32, runs: &[Run], first_offset: u32) -> Vec<u8> {
@@ -203,26 +261,38 @@ fn write_moof(number: u32, runs: &[Run], first_offset: u32) -> Vec<u8> {
     out.boxed(b"moof", |out| {
         out.full(b"mfhd", 0, 0, |out| out.put_u32(number));
         for run in runs {
-            out.boxed(b"traf", |out| {
-                // default-base-is-moof
-                out.full(b"tfhd", 0, 0x02_0000, |out| out.put_u32(run.track));
-                out.full(b"tfdt", 1, 0, |out| out.put_u64(run.start));
-                // data offset, then duration, size, flags and composition offset of each sample
-                out.full(b"trun", 1, 0xf01, |out| {
-                    out.put_u32(run.samples.len() as u32);
-                    out.put_u32(offset);
-                    for sample in &run.samples {
-                        out.put_u32(sample.duration);
-                        out.put_u32(sample.size);
-                        out.put_u32(if sample.sync { SYNC } else { NOT_SYNC });
-                        out.put_u32(sample.offset as u32);
-                    }
-                });
-            });
+            write_traf(out, run, offset);
             offset += run.samples.iter().map(|sample| sample.size).sum::<u32>();
         }
     });
     out.finish()
+}
+
+fn write_traf(out: &mut Boxes, run: &Run, offset: u32) {
+    let common = Common::of(&run.samples);
+    let (bits, defaults) = common.tfhd();
+    out.boxed(b"traf", |out| {
+        out.full(b"tfhd", 0, bits, |out| {
+            out.put_u32(run.track);
+            defaults.iter().for_each(|value| out.put_u32(*value));
+        });
+        out.full(b"tfdt", 1, 0, |out| out.put_u64(run.start));
+        out.full(b"trun", 1, common.trun(), |out| {
+            out.put_u32(run.samples.len() as u32);
+            out.put_u32(offset);
+            common.first_flags.iter().for_each(|flags| out.put_u32(*flags));
+            for sample in &run.samples {
+                let flags = if sample.sync { SYNC } else { NOT_SYNC };
+                let fields = [
+                    common.duration.is_none().then_some(sample.duration),
+                    common.size.is_none().then_some(sample.size),
+                    common.flags.is_none().then_some(flags),
+                    common.offsets.then_some(sample.offset as u32),
+                ];
+                fields.into_iter().flatten().for_each(|field| out.put_u32(field));
+            }
+        });
+    });
 }
 
 /// Moves the decode times (`tfdt`) of a fragment from a file that begins at `from` on the media clock to one that begins at
@@ -298,6 +368,24 @@ mod tests {
         assert_eq!(placed, expected, "20 ms behind the file's begin, where the sound begins");
         move_times(&mut placed, &scales, 9_980_000, 10_000_000);
         assert_eq!(placed, chained);
+    }
+
+    #[test]
+    fn what_samples_share_is_said_once_and_the_usual_length_is_known_before() {
+        let sample = |size, sync| Sample { duration: 3600, size, sync, offset: 0 };
+        let pictures: Vec<Sample> = (0..25).map(|i| sample(5000 + i, i == 0)).collect();
+        let sounds = vec![Sample { duration: 160, size: 160, sync: true, offset: 0 }; 50];
+        let run = |track, samples| Run { track, start: 0, samples };
+        let usual = moof(1, &[run(1, pictures.clone())]);
+        assert_eq!(usual.len(), usual_moof_len(25, 0));
+        assert_eq!(
+            &usual[24 + 8..24 + 8 + 28],
+            [0, 0, 0, 24, b't', b'f', b'h', b'd', 0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 14, 16, 1, 1, 0, 0, 0, 0, 0, 20]
+        );
+        let with_sound = moof(1, &[run(1, pictures), run(2, sounds)]);
+        assert_eq!(with_sound.len() - usual.len(), 8 + 28 + 20 + 20, "fifty sounds of one size are said in 20 bytes");
+        let odd = vec![sample(1, true), Sample { duration: 3000, offset: -5, ..sample(2, false) }, sample(3, true)];
+        assert_eq!(moof(1, &[run(1, odd)]).len(), 8 + 16 + 8 + 16 + 20 + 20 + 3 * 16, "what differs is said for each");
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub struct Problem {
     pub what: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} offset {}: {}", self.file, self.offset, self.what)
+    }
+}
+
 /// What a ring is like.
 #[derive(Debug, Default, Serialize)]
 pub struct Checked {

@@ -74,6 +74,13 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When there is no room or the card refuses.
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault>;
+    /// A number nobody else draws: it names a new ring.
+    fn draw(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Without randomness rings cannot be told apart, which only matters after a card was replaced.
+        let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+        u64::from_be_bytes(bytes)
+    }
     /// Takes a file away: one of another size than the ring now uses. Durable when it returns.
     ///
     /// # Errors
@@ -184,6 +191,10 @@ impl RealDisk {
         }
         let path = self.dir.join(file.name());
         let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).open(path)?);
+        if self.writable {
+            // A start reads one block of each of thousands of files: what the kernel would read ahead is thirty times as much.
+            let _ = rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::Random);
+        }
         // One file of the ring is written and a few are read at a time: handles of long ago only take memory.
         if open.len() >= 64 {
             open.clear();

@@ -8,7 +8,8 @@
 //! 2. A write never touches a block that holds durable data: fragments begin on block boundaries.
 //! 3. A record is counted (`durable`) only after the flush that follows its write.
 //! 4. Record numbers are gap-free over the life of the ring; holes in *time* are gap records.
-//! 5. Every segment file is at every instant a playable fMP4 up to a tear.
+//! 5. Every segment file is at every instant a playable fMP4 up to a tear; the one that is being begun holds nothing, and has no
+//!    head that says otherwise: when a file is recycled, zeros over its old head are flushed before the new one is written.
 //! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
 //!
 //! ## `seg-NNNNN.mp4`: a segment
@@ -19,8 +20,7 @@
 //! ```
 //! The last `free` header fills the block behind a fragment and is written in the fragment's own write. A tear leaves either
 //! the old `free` header (nothing happened) or a record whose checksum or padding fails (recovery puts the `free` header back).
-//! A head is flushed before anything behind it is written: a tear leaves the old file, or one without a head, which is free to
-//! use.
+//! A file that is begun anew first loses its old head, flushed: a tear then leaves it without a head, free to use.
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v1\0\0`
 //! ```text
@@ -28,7 +28,7 @@
 //! u64 mono µs   i64 wall µs   u8 clock quality   u8 tracks   u16 reserved   u64 segment bytes   u64 media µs
 //! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
 //!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
-//! u32 CRC-32C of everything in the file before it
+//! u32 CRC-32C of everything in the file before it: `ftyp` and `moov` too
 //! ```
 //!
 //! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v1\0\0`
@@ -40,7 +40,8 @@
 //! ```
 //! A gap record has the clock quality of its end in place of `lead`. `length` counts from the start of the record's box to the end
 //! of its `mdat`, without padding. The chain digest of a record
-//! is [`crate::chain::link`] over its bytes from `version` to the content digest.
+//! is [`crate::chain::link`] over its bytes from `version` to the content digest; the CRC is that of the file the record lies in,
+//! because decode times differ between files.
 //!
 //! ### Time in boxes
 //! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true holes left open. A
@@ -58,8 +59,9 @@
 //! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 reserved   u16 length   u64 generation   u64 key   [length] bytes   0…
 //! u32 CRC-32C of the block before it
 //! ```
-//! Slot 0 holds the start record (key = boot, byte 0: 1 after an ordered stop), slots 1 to 3 the cells, the rest entries. The slot of the
-//! highest ticket is never reused, so the counters in it outlive its release.
+//! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id), slots 1 to 3 the cells, the rest
+//! entries. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
+//! the highest ticket is never reused, so the counters in it outlive its release.
 //!
 //! ## `stills.taimat`: slots for snapshots
 //! ```text

@@ -24,7 +24,7 @@ use crate::units::{Boot, Mono, Stamp, Ticket};
 const SILENCE: u64 = 1_200_000;
 /// Microseconds of sound without a picture after which it is written alone: cameras that show one picture a second still get
 /// theirs in time.
-const SOUND_ALONE: i64 = 1_500_000;
+const SOUND_ALONE: i64 = 1_200_000;
 /// Sound frames that wait for a picture at most: [`SOUND_ALONE`] of AAC or of 10 ms packets, whatever their times say.
 const EARLY_MAX: usize = 192;
 /// Fragments remembered for pins into the recent past: the pre-roll and the longest GOP, at one fragment a second, twice over.
@@ -257,6 +257,7 @@ impl Engine {
         counts.written += self.journal.written.0;
         counts.syncs += self.journal.written.1;
         (counts.used, counts.pinned) = self.ring.usage();
+        counts.oldest = self.ring.index().oldest().map(|stamp| stamp.wall);
         (counts.available, counts.slowest_sync) = (self.card.available(), self.card.take_slowest_sync());
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);

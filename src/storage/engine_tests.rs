@@ -10,6 +10,7 @@ use super::*;
 use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
 use crate::settings::{StorageSettings, test_settings};
 use crate::sim::disk::SimDisk;
+use crate::sim::rng::Rng;
 use crate::units::WallQuality;
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
@@ -17,10 +18,10 @@ const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
 /// A box without a camera: frames are made here.
-struct Bench {
-    disk: SimDisk,
+pub(super) struct Bench {
+    pub(super) disk: SimDisk,
     settings: StorageSettings,
-    engine: Engine,
+    pub(super) engine: Engine,
     now: Stamp,
     run: u32,
     /// Frames of the run so far.
@@ -28,7 +29,7 @@ struct Bench {
     news: Vec<StorageNews>,
 }
 
-fn small() -> StorageSettings {
+pub(super) fn small() -> StorageSettings {
     let segment = 16 * BLOCK;
     StorageSettings {
         segment,
@@ -48,7 +49,7 @@ fn sound() -> Arc<TrackParams> {
 }
 
 impl Bench {
-    fn new(settings: StorageSettings) -> Bench {
+    pub(super) fn new(settings: StorageSettings) -> Bench {
         let now = Stamp { mono: Mono(1_000_000), wall: Wall(NOON), quality: WallQuality::Ntp };
         let disk = SimDisk::new(None);
         let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
@@ -56,7 +57,7 @@ impl Bench {
     }
 
     /// The next start, with other settings if wanted; what the last one said is forgotten.
-    fn restart(&mut self, settings: StorageSettings) -> Recovered {
+    pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
         self.now.mono = Mono(1_000_000);
         self.settings = settings;
         let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
@@ -86,7 +87,7 @@ impl Bench {
     }
 
     /// So many seconds of 10 pictures each, a key frame every two seconds.
-    fn record(&mut self, seconds: i64) {
+    pub(super) fn record(&mut self, seconds: i64) {
         for _ in 0..seconds * 10 {
             self.picture(self.frames % 20 == 0, 500);
         }
@@ -140,7 +141,7 @@ impl Bench {
     }
 
     /// Nothing is damaged, every number follows, no hole is without a name.
-    fn is_whole(&self) {
+    pub(super) fn is_whole(&self) {
         let disk: Arc<dyn super::disk::Disk> = Arc::new(self.disk.clone());
         let checked = super::check::check(&disk, |_, _| {}).unwrap();
         assert_eq!(checked.problems, []);
@@ -366,7 +367,7 @@ fn sound_goes_on_to_the_card_when_the_pictures_stop() {
     for ms in (2000..12_000).step_by(20) {
         hear(&mut bench, ms);
         let behind = bench.now.mono.since(bench.engine.until.mono);
-        assert!(behind <= 2_600_000, "{behind} us are not durable");
+        assert!(behind <= 2_300_000, "{behind} us are not durable");
     }
     let sound_only = bench.engine.ring.counts.payload - with_pictures;
     assert!(sound_only >= 8 * 8000, "{sound_only} bytes of ten seconds of sound");
@@ -417,4 +418,38 @@ fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
     let found = bench.find(0, 40);
     assert!(found.len() >= 38, "{} of 40 seconds", found.len());
     bench.is_whole();
+}
+
+#[test]
+fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
+    let mut bench = Bench::new(small());
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        bench.record(40);
+        bench.news.drain(..).for_each(|news| {
+            if let StorageNews::Counts(counts) = news {
+                told.push(counts.oldest);
+            }
+        });
+    }
+    let begin = |told: &Option<Wall>| told.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
+    assert!(begin(&told[1]) < 5, "the ring has not come round yet: {told:?}");
+    assert!(begin(told.last().unwrap()) > 60, "footage is named that is long gone: {told:?}");
+}
+
+#[test]
+fn a_cut_while_a_file_is_recycled_leaves_no_record_half_overwritten() {
+    for seed in 0..200 {
+        let (mut bench, mut rng) = (Bench::new(small()), Rng::new(seed));
+        bench.record(60);
+        bench.disk.cut_after(rng.below(40));
+        bench.record(20);
+        bench.disk.power_on(&mut rng);
+        bench.restart(small());
+        let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
+        let mut problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
+        // The head that was being written may be torn: that file holds nothing.
+        problems.retain(|problem| problem.what != "damaged segment head");
+        assert_eq!(problems, [], "seed {seed}");
+    }
 }

@@ -207,7 +207,7 @@ impl SegmentHead {
         header.put(b"uuid");
         header.put(&SEGMENT_TYPE);
         header.put(body.bytes());
-        // A torn head may have an old `moov` behind a new `ftyp`: the header vouches for all of it.
+        // Over `ftyp` and `moov` too: a head torn in the middle must not pass, no player would open the file.
         let crc = crc32c::crc32c_append(crc32c::crc32c(&out), header.bytes());
         header.put_u32(crc);
         out.extend(header.finish());
@@ -223,14 +223,16 @@ impl SegmentHead {
             at += box_at(bytes, at).filter(|(found, _)| found == name)?.1;
         }
         let (_, len) = box_at(bytes, at).filter(|(name, _)| name == b"uuid")?;
-        let header = bytes.get(at..at + len)?;
-        let (covered, stored) = header.split_at(len.checked_sub(4)?);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..at]), covered);
+        let (covered, stored) = bytes.get(..at + len)?.split_at((at + len).checked_sub(4)?);
         let head_len = padded((at + len) as u64);
-        if header.get(8..24)? != SEGMENT_TYPE || crc.to_be_bytes() != stored || !is_padded(bytes, at + len, head_len as usize) {
+        let kind = covered.get(at + 8..at + 24)?;
+        if kind != SEGMENT_TYPE
+            || crc32c::crc32c(covered).to_be_bytes() != stored
+            || !is_padded(bytes, at + len, head_len as usize)
+        {
             return None;
         }
-        let mut from = Take(&covered[24..]);
+        let mut from = Take(&covered[at + 24..]);
         if from.u16()? != VERSION {
             return None;
         }
@@ -244,6 +246,13 @@ impl SegmentHead {
         let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
         let head = SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks };
         Some((head, head_len))
+    }
+}
+
+/// Puts the checksum right in a record's box whose content was moved to another file.
+pub fn seal(record: &mut [u8], content: &[u8]) {
+    if let Some((covered, stored)) = record.split_at_mut_checked(RECORD_BOX - 4) {
+        stored.copy_from_slice(&crc32c::crc32c_append(crc32c::crc32c(covered), content).to_be_bytes());
     }
 }
 
@@ -460,10 +469,13 @@ pub(crate) mod tests {
         let bytes = head.encode();
         assert_eq!(bytes.len() % BLOCK as usize, 0);
         assert_eq!(SegmentHead::decode(&bytes), Some((head, bytes.len() as u64)));
-        let middle = bytes.windows(16).position(|w| w == SEGMENT_TYPE).unwrap() + 40;
-        let mut damaged = bytes;
-        damaged[middle] ^= 1;
-        assert_eq!(SegmentHead::decode(&damaged), None);
+        let header = bytes.windows(16).position(|w| w == SEGMENT_TYPE).unwrap() - 8;
+        let end = header + box_at(&bytes, header).unwrap().1;
+        for at in 0..end {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(SegmentHead::decode(&damaged), None, "a flipped bit at {at} went unseen");
+        }
         assert_eq!(SegmentHead::decode(&vec![0; 8192]), None);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::dates::Dates;
 use super::format::SegmentHead;
-use crate::units::Digest;
+use crate::units::{Digest, Stamp};
 
 /// One segment that holds footage.
 #[derive(Debug, Clone)]
@@ -59,6 +59,11 @@ impl Index {
     /// Segments with footage, oldest first.
     pub fn live(&self) -> &[Segment] {
         &self.live
+    }
+
+    /// When the oldest footage was taken, as far as is known today.
+    pub fn oldest(&self) -> Option<Stamp> {
+        self.live.first().map(|segment| self.dates.date(segment.head.boot, segment.head.start))
     }
 
     /// Number of the last record of the segment at `at`; `newest` is the last of the ring.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
-use crate::units::{Boot, Ticket};
+use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.
 pub const ENTRY_MAX: usize = 3840;
@@ -93,6 +93,8 @@ impl Slot {
 pub struct Kept {
     /// The last start, 0 before the first.
     pub boot: Boot,
+    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
+    pub ring: Option<RingId>,
     /// It ended in order.
     pub clean: bool,
     /// Entries not released, by ticket.
@@ -111,6 +113,7 @@ pub struct Journal {
     slots: usize,
     generation: u64,
     boot: Boot,
+    ring: Option<RingId>,
     by_ticket: BTreeMap<Ticket, usize>,
     free: BTreeSet<usize>,
     newest: Option<(Ticket, usize)>,
@@ -144,6 +147,7 @@ impl Journal {
             slots,
             generation: 0,
             boot: Boot(0),
+            ring: None,
             by_ticket: BTreeMap::new(),
             free: (RESERVED..slots).collect(),
             newest: None,
@@ -203,7 +207,7 @@ impl Journal {
             self.generation = slot.generation;
             self.keep(at, slot, &mut kept);
         }
-        self.boot = kept.boot;
+        (self.boot, self.ring) = (kept.boot, kept.ring);
         kept.entries.sort_by_key(|(ticket, _)| *ticket);
         Ok(kept)
     }
@@ -211,7 +215,10 @@ impl Journal {
     fn keep(&mut self, at: usize, slot: Slot, kept: &mut Kept) {
         let ticket = Ticket(slot.key);
         match slot.kind {
-            START => (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1)),
+            START => {
+                (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
+                kept.ring = slot.bytes.get(1..9).and_then(|id| id.try_into().ok()).map(|id| RingId(u64::from_be_bytes(id)));
+            }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
                 // An entry that was refused and offered again may have left a slot behind.
@@ -231,14 +238,27 @@ impl Journal {
         }
     }
 
-    /// Begins the next start of the agent.
+    /// Entries it can hold.
+    pub fn slots(&self) -> u32 {
+        (self.slots - RESERVED) as u32
+    }
+
+    /// Begins the next start of the agent, and names the ring where it has no name.
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn begin(&mut self) -> Result<Boot, DiskFault> {
+    pub fn begin(&mut self) -> Result<(RingId, Boot), DiskFault> {
         self.boot = Boot(self.boot.0 + 1);
-        self.commit(vec![(0, START, u64::from(self.boot.0), vec![0])])?;
-        Ok(self.boot)
+        let ring = *self.ring.get_or_insert_with(|| RingId(self.disk.draw()));
+        self.commit(vec![self.start(0)])?;
+        Ok((ring, self.boot))
+    }
+
+    /// The start record: byte 0, then the ring's name.
+    fn start(&self, ended: u8) -> (usize, u8, u64, Vec<u8>) {
+        let mut bytes = vec![ended];
+        bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
+        (0, START, u64::from(self.boot.0), bytes)
     }
 
     /// Records an ordered stop.
@@ -246,7 +266,7 @@ impl Journal {
     /// # Errors
     /// When the card refuses.
     pub fn end(&mut self) -> Result<(), DiskFault> {
-        self.commit(vec![(0, START, u64::from(self.boot.0), vec![1])])
+        self.commit(vec![self.start(1)])
     }
 
     /// Stores an entry; when this returns `Ok` it survives a power cut.

@@ -8,7 +8,7 @@
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
-//! * [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
+//! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
 //! * [`card`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
 //!
@@ -34,14 +34,19 @@ pub mod locate;
 pub mod locks;
 pub mod pins;
 pub mod recovery;
+#[cfg(all(test, feature = "sim"))]
+mod recovery_tests;
 pub mod ring;
 pub mod start;
 pub mod stills;
+pub mod talk;
 pub mod thread;
 pub mod walk;
 pub mod wear;
 
 use std::sync::Arc;
+
+pub use talk::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageNews, StorageOrder};
 
 use crate::camera::TrackParams;
 use crate::units::{Boot, Digest, Mono, Stamp, Ticket, Wall};
@@ -199,274 +204,6 @@ pub enum PinClass {
     Event,
     /// Locked as evidence.
     Lock,
-}
-
-/// What the agent may ask of the storage thread. Frames come by the same lane.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StorageOrder {
-    /// Keep everything from `from` on, until [`StorageOrder::Locate`] with the same pin narrows it or it is unpinned.
-    PinOpen {
-        /// The pin.
-        pin: PinId,
-        /// Its class.
-        class: PinClass,
-        /// From when.
-        from: Mono,
-    },
-    /// Find footage and pin exactly it. Answered by [`StorageNews::Located`] once everything up to the end of the query is
-    /// durable, or at once with what there is when the end is in the past.
-    Locate {
-        /// The pin; replaces an open pin of the same name.
-        pin: PinId,
-        /// Its class.
-        class: PinClass,
-        /// Which footage.
-        query: SpanQuery,
-    },
-    /// Let a pin go.
-    Unpin {
-        /// The pin.
-        pin: PinId,
-    },
-    /// Store an outbox entry (and its snapshot), then say [`StorageNews::Enqueued`].
-    Enqueue {
-        /// Its ticket; higher than every ticket before.
-        ticket: Ticket,
-        /// The entry, at most `journal::ENTRY_MAX` bytes.
-        entry: Vec<u8>,
-        /// A snapshot that belongs to it, at most one still slot.
-        still: Option<Vec<u8>>,
-    },
-    /// Forget an outbox entry (lazily: a power cut may bring it back).
-    Release {
-        /// The ticket.
-        ticket: Ticket,
-    },
-    /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
-    SaveCell {
-        /// Which one.
-        cell: Cell,
-        /// Its bytes, at most `journal::ENTRY_MAX`.
-        bytes: Vec<u8>,
-    },
-    /// The recording has a hole for a reason only the agent knows (the camera is down).
-    NoteGap(Gap),
-    /// Keep the footage between two moments as evidence; answered by [`StorageNews::Locked`]. The same id replaces.
-    Lock {
-        /// Its name.
-        id: String,
-        /// First moment; extended back to the key frame before it.
-        from: Wall,
-        /// Last moment; may lie ahead.
-        to: Wall,
-        /// Why.
-        reason: String,
-    },
-    /// Let a lock go; answered by [`StorageNews::Unlocked`].
-    Unlock {
-        /// Its name.
-        id: String,
-    },
-    /// The ring may take so many bytes from now on.
-    Resize {
-        /// Bytes of all segment files together.
-        budget: u64,
-    },
-    /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
-    Stop,
-}
-
-/// The named small states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Cell {
-    /// Phases of a configuration change.
-    Configuration = 1,
-    /// How the clocks of each start are read ([`dates`]).
-    Clock = 2,
-    /// The evidence locks ([`locks`]).
-    Locks = 3,
-}
-
-/// What storage tells the agent.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StorageNews {
-    /// First news after start: what was found.
-    Started(Box<Recovered>),
-    /// Everything up to and including this record survives a power cut.
-    Durable {
-        /// The record.
-        seq: u64,
-        /// End of the footage in it.
-        until: Stamp,
-    },
-    /// The entry survives a power cut.
-    Enqueued {
-        /// Its ticket.
-        ticket: Ticket,
-    },
-    /// The entry could not be stored: the journal is full or failed.
-    NotEnqueued {
-        /// Its ticket.
-        ticket: Ticket,
-        /// Why, for people.
-        reason: String,
-    },
-    /// The cell survives a power cut.
-    CellSaved {
-        /// Which one.
-        cell: Cell,
-    },
-    /// Answer to [`StorageOrder::Locate`]; `None` when nothing of it is in the ring.
-    Located {
-        /// The pin.
-        pin: PinId,
-        /// What was found, now pinned.
-        span: Option<Span>,
-    },
-    /// A hole was recorded.
-    Hole(Gap),
-    /// A pin lost footage to the quota.
-    PinLost {
-        /// The pin.
-        pin: PinId,
-    },
-    /// Answer to [`StorageOrder::Lock`].
-    Locked {
-        /// The name that was asked for.
-        id: String,
-        /// The lock, in the journal now, or why there is none.
-        outcome: Result<locks::Lock, String>,
-    },
-    /// Answer to [`StorageOrder::Unlock`]: the lock that was let go, or why not.
-    Unlocked {
-        /// The name that was asked for.
-        id: String,
-        /// What was let go.
-        outcome: Result<locks::Lock, String>,
-    },
-    /// The wall clock was set, and footage of this start is dated anew where that helps.
-    ClockSet(dates::ClockSet),
-    /// The card takes nothing any more: from now on everything is kept in memory only. A person is needed.
-    CardLost {
-        /// What it said last.
-        detail: String,
-    },
-    /// The card is nearly worn out. Told once a start.
-    CardWorn {
-        /// Percent of its life.
-        percent: u8,
-    },
-    /// The card misbehaves: words for people. Recording goes on as well as it can.
-    Trouble {
-        /// What happened: names file and offset.
-        detail: String,
-        /// Whether footage or entries were lost by it.
-        lost: bool,
-    },
-    /// Counters, about once a minute.
-    Counts(StorageCounts),
-    /// Answer to [`StorageOrder::Stop`].
-    Stopped,
-}
-
-/// What was found at start.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Recovered {
-    /// Number of this start.
-    pub boot: Boot,
-    /// Highest record sequence in the ring, 0 when it is empty.
-    pub last_seq: u64,
-    /// Times of the oldest and newest footage.
-    pub extent: Option<(Stamp, Stamp)>,
-    /// Outbox entries not released, by ticket.
-    pub entries: Vec<(Ticket, Vec<u8>)>,
-    /// The highest ticket ever stored and its entry, released or not: it carries the counters on.
-    pub newest: Option<(Ticket, Vec<u8>)>,
-    /// The cells.
-    pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Holes found or made at start (a power cut, damaged records).
-    pub gaps: Vec<Gap>,
-    /// What was put right or given up, record by record.
-    pub repairs: Vec<Repair>,
-    /// Damaged slots of the journal.
-    pub damaged_slots: u32,
-    /// The evidence locks.
-    pub locks: Vec<locks::Lock>,
-    /// True when the last stop was in order.
-    pub clean: bool,
-    /// Microseconds recovery took.
-    pub took: u64,
-}
-
-/// Something recovery met and dealt with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repair {
-    /// File name.
-    pub file: String,
-    /// Where in it.
-    pub offset: u64,
-    /// What it was.
-    pub kind: RepairKind,
-    /// Bytes given up.
-    pub bytes: u64,
-    /// Microseconds of footage given up, 0 where nobody can know.
-    pub micros: u64,
-}
-
-/// What recovery meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepairKind {
-    /// The last write of a start was cut; its begin was overwritten with free space.
-    Torn,
-    /// Records amid others cannot be read; they are left alone and passed over.
-    Damaged,
-    /// The head of a file cannot be read; the file is free to use.
-    Head,
-}
-
-impl RepairKind {
-    /// The word used in payloads and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            RepairKind::Torn => "torn",
-            RepairKind::Damaged => "damaged",
-            RepairKind::Head => "head",
-        }
-    }
-}
-
-/// Counters of the storage thread since start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StorageCounts {
-    /// Sample bytes recorded.
-    pub payload: u64,
-    /// Bytes handed to the device, all files.
-    pub written: u64,
-    /// Flushes.
-    pub syncs: u64,
-    /// Frames recorded.
-    pub frames: u64,
-    /// Frames skipped because we fell behind.
-    pub skipped: u64,
-    /// Bytes of the ring now in use by footage.
-    pub used: u64,
-    /// Bytes of the ring's budget.
-    pub budget: u64,
-    /// Bytes pinned.
-    pub pinned: u64,
-    /// Longest flush in microseconds since the last report.
-    pub slowest_sync: u64,
-    /// Bytes free (available to us) on the file system.
-    pub available: u64,
-    /// Bytes handed to the device over the life of this ring.
-    pub lifetime: u64,
-    /// Percent of the card's life used: what the device says, or `lifetime` against `storage.endurance`; 0 where nobody knows.
-    pub worn: u8,
-    /// Days until the card is worn out at the pace of this start; 0 where nobody knows.
-    pub days_left: u32,
-    /// Nothing reaches the card: recording is in memory only.
-    pub in_memory: bool,
 }
 
 /// Reads durable footage and snapshots from another thread.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::{HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
+use super::format::{BLOCK, HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
 use super::index::{Index, Segment};
 use super::journal::Journal;
 use super::locks::{Lock, Locks};
@@ -67,7 +67,7 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: 
             }
         }
     }
-    found.oldest = found.index.live().first().map(|segment| found.index.dates.date(segment.head.boot, segment.head.start));
+    found.oldest = found.index.oldest();
     if !found.repairs.is_empty() {
         missing_numbers(disk, &mut found);
     }
@@ -133,11 +133,17 @@ pub fn locks_of(disk: &Arc<dyn Disk>) -> Result<Vec<Lock>, DiskFault> {
 /// Says that the head is damaged.
 pub fn read_head(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment>, String> {
     let id = FileId::Segment(file);
-    let bytes = disk.read(id, 0, HEAD_MAX.min(size as usize)).map_err(|fault| fault.to_string())?;
+    let read = |len: usize| disk.read(id, 0, len.min(size as usize)).map_err(|fault| fault.to_string());
+    // A head is one block but for the largest parameter sets, and a ring of 128 GB has 8192 of them.
+    let bytes = read(BLOCK as usize)?;
     if bytes.iter().take(8).all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let (head, head_len) = SegmentHead::decode(&bytes).ok_or_else(|| format!("{}: damaged segment head", id.name()))?;
+    let decoded = match SegmentHead::decode(&bytes) {
+        Some(decoded) => Some(decoded),
+        None => SegmentHead::decode(&read(HEAD_MAX)?),
+    };
+    let (head, head_len) = decoded.ok_or_else(|| format!("{}: damaged segment head", id.name()))?;
     if head.segment != file || head.size != size {
         return Err(format!("{}: head of segment {} with {} bytes", id.name(), head.segment, head.size));
     }

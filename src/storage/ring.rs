@@ -292,15 +292,22 @@ impl Ring {
         let file = self.next_file(out)?;
         let head = SegmentHead { segment: file, ..head };
         self.next_lap += 1;
-        // Nothing behind the head is touched before it is durable: if it does not arrive, the file stays what it was. Until the
-        // first record comes with its `free` header, old content lies behind it, which recovery takes for a tear.
-        let bytes = head.encode();
+        let mut bytes = head.encode();
         let head_len = bytes.len() as u64;
+        bytes.extend(free_block(head.size - head_len));
         let layout = layout_of(&head.tracks);
         let segment = Segment { head: Arc::new(head), head_len, layout };
         self.current = Some(Current { segment: segment.clone(), at: head_len });
+        if let Some(old) = self.index.live().iter().find(|old| old.head.segment == file) {
+            // The old head goes first, all of it: a tear of the write below would leave it in front of records that are half
+            // overwritten, and nobody could tell them from damaged ones.
+            let zeros = vec![0; old.head_len as usize];
+            self.write_bytes(file, 0, &zeros)?;
+            self.index.forget(file);
+            self.index.add_blank(file);
+            self.disk.sync(FileId::Segment(file))?;
+        }
         self.write_bytes(file, 0, &bytes)?;
-        // From here on what the file held is gone.
         self.index.forget(file);
         self.disk.sync(FileId::Segment(file))?;
         self.index.add(segment);

@@ -16,7 +16,7 @@ use super::ring::{Geometry, Ring, SEGMENTS_MIN};
 use super::stills::{self, Stills};
 use super::{Cell, GapReason, PinClass, Recovered, StorageNews};
 use crate::settings::StorageSettings;
-use crate::units::{Mono, Stamp, Ticket};
+use crate::units::{Mono, RingId, Stamp, Ticket};
 
 /// Why the ring cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ impl Engine {
         let files = disk.files()?;
         check_room(disk.as_ref(), settings, &files)?;
         let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
-        let boot = journal.begin()?;
+        let (ring_id, boot) = journal.begin()?;
         let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
         let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &live)?;
         let segments = segments(&files);
@@ -85,7 +85,7 @@ impl Engine {
             told_worn: false,
         };
         let lock_trouble = engine.take_over_locks(&kept);
-        let mut news = engine.tell_start(found, kept);
+        let mut news = engine.tell_start(ring_id, found, kept);
         news.extend(lock_trouble);
         Ok((engine, news))
     }
@@ -103,10 +103,12 @@ impl Engine {
         None
     }
 
-    fn tell_start(&mut self, found: Recovery, kept: Kept) -> Vec<StorageNews> {
+    fn tell_start(&mut self, ring: RingId, found: Recovery, kept: Kept) -> Vec<StorageNews> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
         let recovered = Recovered {
+            ring,
             boot: self.boot,
+            slots: self.journal.slots(),
             last_seq: self.ring.newest(),
             extent,
             entries: kept.entries,

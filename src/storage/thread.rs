@@ -17,6 +17,7 @@ use super::stills::{self, Geometry};
 use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
 use crate::clock::Clock;
 use crate::lane::{Item, LaneReceiver};
+use crate::pulse::Pulse;
 use crate::settings::StorageSettings;
 use crate::units::Ticket;
 
@@ -66,6 +67,7 @@ pub fn start(
     settings: &StorageSettings,
     clock: Arc<dyn Clock>,
     mut lane: LaneReceiver<StorageOrder>,
+    pulse: Pulse,
     news: impl Fn(StorageNews) + Send + 'static,
 ) -> anyhow::Result<(JoinHandle<()>, Reader)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&settings.dir, settings.require_mount)?);
@@ -76,11 +78,14 @@ pub fn start(
         found.took = begun.elapsed().as_micros() as u64;
     }
     let reader = Reader::new(engine.card(), still_geometry(settings));
+    // Recovery may have taken long; from here on silence counts.
+    pulse.beat();
     let work = move || {
         first.into_iter().for_each(&news);
         let mut busy = 0;
         let mut out = Vec::new();
         loop {
+            pulse.beat();
             let item = lane.next(IDLE);
             busy += 1;
             let quiet = matches!(item, Item::Quiet);

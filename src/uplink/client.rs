@@ -14,7 +14,7 @@ use rumqttc::{TlsConfiguration, Transport, v5};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::settings::{Login, Protocol, TlsSettings};
+use crate::settings::{Login, Protocol, TlsSettings, load};
 
 /// Requests queued in the client at most; the link's window is smaller.
 const QUEUE: usize = 64;
@@ -273,7 +273,8 @@ pub fn tls_config(settings: &TlsSettings) -> anyhow::Result<Arc<rustls::ClientCo
     let config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let file = load::resolve(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let private = PrivateKeyDer::from_pem_file(file).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
             let chain = certificates(chain)?;
             builder.with_client_auth_cert(chain, private).with_context(|| format!("{}: key and certificate", key.display()))?
         }
@@ -282,7 +283,8 @@ pub fn tls_config(settings: &TlsSettings) -> anyhow::Result<Arc<rustls::ClientCo
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let file = load::resolve(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let list: Result<Vec<_>, _> = read.collect();
     let list = list.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     anyhow::ensure!(!list.is_empty(), "{}: no certificate in this file", path.display());

@@ -10,7 +10,7 @@ use super::topics::{self, Down};
 use super::transfer::{CHUNK_MIN, Step, Transfer};
 use super::wire::{Ack, Birth, Command, Reply, State};
 use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder};
-use crate::units::{Digest, Mono, SiteId, Stamp, Ticket};
+use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
 const RECEIPT_WITHIN: u64 = 30_000_000;
@@ -21,6 +21,12 @@ const WINDOW: usize = 16;
 const OVERHEAD: u32 = 256;
 /// Answers and births waiting for a connection at most; older ones are dropped, the caller asks again.
 const UNSENT_MAX: usize = 32;
+
+/// The number of a connection: higher than every one before on this ring. Tries of one start have 32 bits of their own, so that no
+/// number of them reaches into the next start.
+pub fn connection_number(boot: Boot, tries: u32) -> u64 {
+    u64::from(boot.0) << 32 | u64::from(tries)
+}
 
 /// What names a publish until its PubAck.
 pub type Token = u64;
@@ -61,6 +67,8 @@ struct EventLetter {
     due: Mono,
     /// How long the next receipt may take.
     patience: u64,
+    /// It was published before.
+    sent: bool,
 }
 
 /// The link of one box.
@@ -104,9 +112,15 @@ impl Link {
         }
     }
 
+    /// True once the birth message is known, which names the ring: nothing is said before it.
+    pub fn is_born(&self) -> bool {
+        self.birth.is_some()
+    }
+
     /// The payload of `up/state` for connection `conn`.
     pub fn state(&self, state: &str, conn: u64, now: Stamp) -> Vec<u8> {
-        let state = State { v: 1, state: state.into(), boot: self.boot, conn, t: now.wall.rfc3339() };
+        let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
+        let state = State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
         serde_json::to_vec(&state).unwrap_or_default()
     }
 
@@ -149,7 +163,7 @@ impl Link {
         match order {
             UplinkOrder::Send { ticket, letter: Letter::Event { id, payload } } => {
                 let digest = Digest::of(&payload);
-                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN });
+                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN, sent: false });
             }
             UplinkOrder::Send { ticket, letter: Letter::File { manifest, source } } => {
                 self.files.insert(ticket, Transfer::new(*manifest, source, self.chunk));
@@ -282,7 +296,10 @@ impl Link {
         };
         match bytes {
             Ok(bytes) => {
-                if self.connected.is_some() && file.sent(now, offset, bytes.len() as u64) {
+                if self.connected.is_some()
+                    && let Some(again) = file.sent(now, offset, bytes.len() as u64)
+                {
+                    self.counts.resent += again;
                     let topic = topics::up(&site, &format!("file/{}/{offset}", file.fid));
                     self.publish(Some(ticket), topic, bytes, false, out);
                 }
@@ -324,6 +341,9 @@ impl Link {
         event.due = now.plus_micros(event.patience);
         event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
         let payload = event.payload.clone();
+        if std::mem::replace(&mut event.sent, true) {
+            self.counts.resent += payload.len() as u64;
+        }
         self.publish(Some(ticket), topics::up(&self.site, "event"), payload, false, out);
     }
 

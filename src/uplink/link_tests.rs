@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::evidence::manifest::of_still;
-use crate::units::Wall;
+use crate::units::{RingId, Wall};
 use crate::uplink::wire::Manifest;
 
 fn site() -> SiteId {
@@ -196,6 +196,21 @@ fn letters(world: &mut World, events: u64, file_len: usize) {
 }
 
 #[test]
+fn bytes_that_are_published_again_are_counted() {
+    let mut world = World::new(vec![0]);
+    world.connect();
+    letters(&mut world, 3, 20_000);
+    assert_eq!((world.receipted.len(), world.link.counts.resent), (4, 0));
+    // Acknowledged and dropped, every time: the events go out again with the next session, and once more for its archive.
+    let mut world = World::new(vec![200]);
+    world.connect();
+    letters(&mut world, 3, 20_000);
+    world.link.lost("cut".into(), false, &mut Vec::new());
+    world.connect();
+    assert_eq!(world.link.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was asked for yet");
+}
+
+#[test]
 fn a_puback_alone_delivers_nothing() {
     let mut world = World::new(vec![210]);
     world.connect();
@@ -251,6 +266,23 @@ fn a_late_receipt_for_other_bytes_is_not_ours() {
     let mut out = Vec::new();
     world.answer(Some(Ack::Event { id: "e1".into(), sha256: Digest::of(b"other") }), &mut out);
     assert!(!out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Receipted { .. }))));
+}
+
+#[test]
+fn a_connection_number_rises_over_any_number_of_tries_and_starts() {
+    let numbers = [(1, 1), (1, 65_536), (1, u32::MAX), (2, 1), (3, 0)].map(|(boot, tries)| connection_number(Boot(boot), tries));
+    assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
+}
+
+#[test]
+fn the_state_names_the_ring_of_the_birth_message() {
+    let mut link = Link::new(site(), 1, 5000);
+    assert!(!link.is_born());
+    let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
+    link.order(Mono(1), UplinkOrder::Birth(Box::new(birth)), &mut Vec::new());
+    let state: State = serde_json::from_slice(&link.state("lost", 5, stamp(1))).unwrap();
+    assert!(link.is_born());
+    assert_eq!((state.ring, state.conn), (RingId(9), 5));
 }
 
 proptest! {

@@ -123,6 +123,6 @@ pub struct UplinkCounts {
     pub receipts: u64,
     /// Payload bytes published.
     pub bytes: u64,
-    /// Payload bytes published again after a loss.
+    /// Of these, bytes of events and files that had been published before: what losses cost.
     pub resent: u64,
 }

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{self, Ended, Options, Seen, Sender};
-use super::link::{Effect, Link};
+use super::link::{Effect, Link, connection_number};
 use super::{UplinkNews, UplinkOrder, topics};
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 use crate::settings::UplinkSettings;
 use crate::units::{Boot, SiteId, Ticket};
 
@@ -26,6 +27,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(250);
 /// Something in flight and nothing acknowledged for so long: the connection is dead, whatever TCP says.
 const ACK_WITHIN: Duration = Duration::from_secs(45);
+/// How often a long pause shows that the task lives.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// For `going` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -40,28 +43,27 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     orders: mpsc::Receiver<UplinkOrder>,
     news: mpsc::Sender<UplinkNews>,
+    pulse: Pulse,
 ) {
     let link = Link::new(site.clone(), boot.0, settings.chunk);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let mut uplink = Uplink { settings, site, boot, clock, orders, news, link, read, pieces, conns: 0, waiting: VecDeque::new() };
+    let mut uplink =
+        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, tries: 0, waiting: VecDeque::new(), pulse };
     let mut failures = 0_u32;
-    loop {
-        let ended = uplink.connection().await;
-        let Some((ended, was_up)) = ended else {
-            let _ = uplink.news.send(UplinkNews::Closed).await;
-            return;
+    let mut open = uplink.await_birth().await;
+    while open {
+        let Some((ended, was_up)) = uplink.connection().await else {
+            break;
         };
         failures = if was_up { 0 } else { failures + 1 };
         let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
         let mut out = Vec::new();
         uplink.link.lost(ended.reason, ended.refused, &mut out);
         uplink.carry_out(out, None).await;
-        if !uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await {
-            let _ = uplink.news.send(UplinkNews::Closed).await;
-            return;
-        }
+        open = uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await;
     }
+    let _ = uplink.news.send(UplinkNews::Closed).await;
 }
 
 /// Uniform in 0..1.
@@ -81,16 +83,18 @@ struct Uplink {
     link: Link,
     read: mpsc::Sender<Piece>,
     pieces: mpsc::Receiver<Piece>,
-    conns: u64,
+    /// To connect, in this start.
+    tries: u32,
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
+    pulse: Pulse,
 }
 
 impl Uplink {
     /// One connection from CONNECT to its end; `None` when we closed it.
     async fn connection(&mut self) -> Option<(Ended, bool)> {
-        self.conns += 1;
-        let conn = u64::from(self.boot.0) << 16 | self.conns;
+        self.tries = self.tries.saturating_add(1);
+        let conn = connection_number(self.boot, self.tries);
         let options = match self.options(conn) {
             Ok(options) => options,
             Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
@@ -106,6 +110,7 @@ impl Uplink {
             let seen = {
                 let mut poll = pin!(connection.poll());
                 loop {
+                    self.pulse.beat();
                     let now = self.clock.now();
                     tokio::select! {
                         seen = &mut poll => break seen,
@@ -194,18 +199,32 @@ impl Uplink {
         }
     }
 
+    /// Takes orders until the birth message is among them; the agent sends it first. False when it was told to close.
+    async fn await_birth(&mut self) -> bool {
+        while !self.link.is_born() {
+            match self.orders.recv().await {
+                None | Some(UplinkOrder::Close) => return false,
+                Some(order) => self.link.order(self.clock.now().mono, order, &mut Vec::new()),
+            }
+        }
+        true
+    }
+
     /// Waits, taking orders meanwhile; false when it was told to close.
     async fn pause(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
-        while let Ok(order) = timeout(until.saturating_duration_since(Instant::now()), self.orders.recv()).await {
+        loop {
+            self.pulse.beat();
+            let left = until.saturating_duration_since(Instant::now());
             let now = self.clock.now().mono;
             let mut out = Vec::new();
-            match order {
-                None | Some(UplinkOrder::Close) => return false,
-                Some(order) => self.link.order(now, order, &mut out),
+            match timeout(left.min(BEAT_EVERY), self.orders.recv()).await {
+                Err(_) if left <= BEAT_EVERY => return true,
+                Err(_) => {}
+                Ok(None | Some(UplinkOrder::Close)) => return false,
+                Ok(Some(order)) => self.link.order(now, order, &mut out),
             }
             self.carry_out(out, None).await;
         }
-        true
     }
 }

@@ -57,6 +57,8 @@ pub struct Transfer {
     todo: Vec<(u64, u64)>,
     /// A chunk is being read: offset and length.
     reading: Option<(u64, u32)>,
+    /// End of what was ever published.
+    furthest: u64,
     /// Bytes sent since the last `have`.
     unconfirmed: u64,
     answer_by: Mono,
@@ -67,7 +69,18 @@ impl Transfer {
     pub fn new(manifest: Manifest, source: SharedFile, chunk: u32) -> Transfer {
         let fid = manifest.fid();
         let answer_by = Mono(0);
-        Transfer { manifest, fid, source, chunk, phase: Phase::New, todo: Vec::new(), reading: None, unconfirmed: 0, answer_by }
+        Transfer {
+            manifest,
+            fid,
+            source,
+            chunk,
+            phase: Phase::New,
+            todo: Vec::new(),
+            reading: None,
+            furthest: 0,
+            unconfirmed: 0,
+            answer_by,
+        }
     }
 
     /// Begins the exchange again: a new connection, a new archive, or no answer.
@@ -94,14 +107,15 @@ impl Transfer {
         self.phase = Phase::Sending;
     }
 
-    /// A chunk was read and is published now; false when nobody waits for it any more.
-    pub fn sent(&mut self, now: Mono, offset: u64, len: u64) -> bool {
-        if self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len).is_none() {
-            return false;
-        }
+    /// A chunk was read and is published now: gives how many of its bytes had been published before; `None` when nobody waits for
+    /// it any more.
+    pub fn sent(&mut self, now: Mono, offset: u64, len: u64) -> Option<u64> {
+        self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len)?;
         self.unconfirmed += len;
         self.answer_by = now.plus_micros(ANSWER_WITHIN);
-        true
+        let again = self.furthest.min(offset + len).saturating_sub(offset);
+        self.furthest = self.furthest.max(offset + len);
+        Some(again)
     }
 
     /// The next step, if there is one now. At most one read is out at a time.

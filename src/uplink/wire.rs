@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Digest, WallQuality};
+use crate::units::{Digest, RingId, WallQuality};
 
 /// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,11 @@ pub struct Event {
     pub time: String,
     /// Always `application/json`.
     pub datacontenttype: String,
-    /// Gap-free number per site, from 1.
+    /// Gap-free number within `ring`, from 1.
     pub seq: u64,
+    /// Name of the ring on the card: a replaced card is another, and numbers begin anew.
+    #[serde(default)]
+    pub ring: RingId,
     /// How far `time` can be trusted.
     pub clock: WallQuality,
     /// Start number of the agent.
@@ -41,7 +44,10 @@ pub struct Birth {
     pub v: u32,
     /// Agent version.
     pub version: String,
-    /// Start number.
+    /// Name of the ring on the card.
+    #[serde(default)]
+    pub ring: RingId,
+    /// Start number, within `ring`.
     pub boot: u32,
     /// What it can do.
     pub capabilities: Vec<String>,
@@ -66,12 +72,18 @@ pub struct Health {
     pub t: String,
     /// How far it can be trusted.
     pub clock: WallQuality,
+    /// Name of the ring on the card: watermarks count in it.
+    #[serde(default)]
+    pub ring: RingId,
     /// Start number.
     pub boot: u32,
     /// Seconds since this start.
     pub uptime: u64,
-    /// `recording`, `camera_down`.
+    /// The main stream: `recording`, `starting` or what is wrong, e.g. `unreachable` ([`crate::camera::CameraFault::word`]).
     pub camera: String,
+    /// The same of the sub-stream, `playing` when it does; not there when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
     /// Record sequence written / durable / confirmed by the office.
     pub watermarks: Watermarks,
     /// What waits for the office.
@@ -142,9 +154,12 @@ pub struct State {
     pub v: u32,
     /// `online`, `going` (stopped in order) or `lost` (the will).
     pub state: String,
+    /// Name of the ring on the card.
+    #[serde(default)]
+    pub ring: RingId,
     /// Start number.
     pub boot: u32,
-    /// Connection number: a late `lost` of an older connection is ignored.
+    /// Connection number, rising over the life of `ring`: a state with a lower one is late and ignored.
     pub conn: u64,
     /// RFC 3339.
     pub t: String,

@@ -40,7 +40,16 @@ fn a_ring_without_its_mount_and_a_camera_that_is_not_there_are_clear_errors() {
 
 #[test]
 fn a_wrong_password_is_named_and_tried_once_by_probe() {
-    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
+    tried_once(false);
+}
+
+#[test]
+fn so_it_is_with_a_camera_that_knows_only_basic_authentication() {
+    tried_once(true);
+}
+
+fn tried_once(basic: bool) {
+    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), basic, ..Options::default() }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let login = dir.path().join("login");
     for (password, code, word) in [("wrong", 1, "unauthorized"), ("taimat", 0, "")] {
@@ -56,7 +65,8 @@ fn a_wrong_password_is_named_and_tried_once_by_probe() {
 #[test]
 fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     let camera = small_camera();
-    let rig = Rig::new(&camera.main_url(), None, "segment = \"1 MiB\"\nbudget = \"8 MiB\"");
+    // Main and sub-stream knock at the same door.
+    let rig = Rig::simulated(&camera, 8);
     std::fs::write(rig.at("login"), "admin:not-this-one\n").unwrap();
     let mut agent = rig.agent();
     wait_for("the agent never gave up", 30, || rig.log().contains("locked_out"));
@@ -66,27 +76,18 @@ fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// The agent runs for a while with a broker that `configure` has made wrong, which must be told with `word`; then the right broker
-/// comes, the box is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
-fn refused(configure: impl Fn(&Rig), word: &str) {
-    if !has("mosquitto") {
-        return;
-    }
-    let camera = small_camera();
-    let rig = Rig::simulated(&camera, 48);
-    let right = ["broker.pem", "broker.key"].map(|name| (rig.at(name), std::fs::read(rig.at(name)).unwrap()));
-    certificates(rig.dir.path(), "other-");
-    configure(&rig);
+/// The agent runs for a while with a broker that refuses it or that it refuses, which must be told with `word`; then `mend` makes
+/// things right, the box is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
+fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
     let broker = rig.broker();
     let mut agent = rig.agent();
     wait_for("the refusal is not in the log", 20, || rig.log().contains("no broker"));
     let told = rig.log();
     let line = told.lines().find(|line| line.contains("no broker")).unwrap_or_default();
     println!("{line}");
-    assert!(line.contains(word), "the setting is not named: {line}");
+    assert!(line.contains(word) && line.contains("refused=true"), "the setting is not named: {line}");
     drop((broker, agent));
-    right.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
-    rig.configure_broker("ca.pem");
+    mend();
     let _broker = rig.broker();
     let _office = rig.office();
     agent = rig.agent();
@@ -98,17 +99,43 @@ fn refused(configure: impl Fn(&Rig), word: &str) {
 
 #[test]
 fn a_broker_that_does_not_believe_the_box_is_named_and_costs_nothing_but_time() {
-    refused(|rig| rig.configure_broker("other-ca.pem"), "uplink.cert_file");
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    certificates(rig.dir.path(), "other-");
+    rig.configure_broker("other-ca.pem");
+    refused(&rig, "uplink.cert_file", || rig.configure_broker("ca.pem"));
 }
 
 #[test]
 fn a_broker_that_the_box_does_not_believe_is_named_and_costs_nothing_but_time() {
-    let replace = |rig: &Rig| {
-        for name in ["broker.pem", "broker.key"] {
-            std::fs::copy(rig.at(&format!("other-{name}")), rig.at(name)).unwrap();
-        }
-    };
-    refused(replace, "uplink.ca_file");
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    certificates(rig.dir.path(), "other-");
+    let names = ["broker.pem", "broker.key"];
+    let right = names.map(|name| (rig.at(name), std::fs::read(rig.at(name)).unwrap()));
+    for name in names {
+        std::fs::copy(rig.at(&format!("other-{name}")), rig.at(name)).unwrap();
+    }
+    refused(&rig, "uplink.ca_file", || right.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap()));
+}
+
+#[test]
+fn a_broker_that_refuses_the_login_is_named_and_costs_nothing_but_time() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let mut rig = Rig::simulated(&camera, 48);
+    rig.use_passwords();
+    std::fs::write(rig.at("km-17.login"), "km-17:guessed-wrong\n").unwrap();
+    refused(&rig, "uplink.login_file", || std::fs::write(rig.at("km-17.login"), "km-17:right\n").unwrap());
+    assert!(!rig.log().contains("guessed-wrong"), "the password is in the log");
 }
 
 /// A tmpfs of `mebibytes` that goes away with the test; `None` where mounting is not allowed.

@@ -5,10 +5,19 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use taimat::units::Wall;
+
 use crate::rig::{Rig, Running, free_port, has, seconds, taimat, wait_for};
 
 /// Frames of the source that must come out again: ten seconds at 25 fps.
 const FRAMES: usize = 250;
+/// A range from the middle, seconds of the recording; between two pictures, so that a millisecond does not matter.
+const FROM: f64 = 5.3;
+const TO: f64 = 6.9;
+/// Pictures a second of all footage.
+const FPS: f64 = 25.0;
+/// Seconds a fragment holds at most: an export ends with the fragment that holds its end.
+const GOP_MAX: f64 = 1.1;
 
 /// A file to serve: its name in the shared data, codec words of `gst_rtsp.py`.
 struct Footage {
@@ -79,6 +88,37 @@ fn is_stretch<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }
 
+/// When the key frames of a file are shown, seconds after the first.
+fn key_frames(file: &Path) -> Vec<f64> {
+    let show = ["-select_streams", "v", "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"];
+    let text = String::from_utf8(tool("ffprobe", &show, file, &[])).unwrap();
+    let keys = text.lines().filter_map(|line| line.split_once(',').filter(|(_, flags)| flags.starts_with('K')));
+    let seconds: Vec<f64> = keys.map(|(second, _)| second.parse().unwrap()).collect();
+    // Sound may begin before the first picture.
+    seconds.iter().map(|second| second - seconds[0]).collect()
+}
+
+/// Exports a range from the middle of `whole`, which is what the ring began with: it is the stretch of the whole from the key frame
+/// before the range to the fragment that holds its end, picture for picture.
+fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
+    let begin = Wall::parse(rig.ring_list()[0]["from"].as_str().unwrap()).unwrap();
+    let at = |second: f64| begin.plus_micros((second * 1e6) as i64);
+    let key = key_frames(whole).into_iter().rfind(|key| *key <= FROM).unwrap();
+    let part = rig.dir.path().join("part.mp4");
+    let words =
+        ["--from", &at(FROM).to_string(), "--to", &at(TO).to_string(), "-o", &part.display().to_string()].map(String::from);
+    let told = taimat().args(["ring", "export", "--dir", &rig.at("ring")]).args(words).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let exported = digests(&part, &["-map", "0:v"]);
+    let first = (key * FPS).round() as usize;
+    let stretch = &pictures[first..first + exported.len()];
+    assert!(exported == stretch, "{} pictures are not the {first}th of the whole and those after it", exported.len());
+    let seconds = exported.len() as f64 / FPS;
+    let wanted = TO - key;
+    assert!((wanted..wanted + GOP_MAX).contains(&seconds), "{seconds} s for a range of {wanted} s from its key frame");
+    println!("of second {FROM} to {TO} the {} pictures from second {key:.2} are exported", exported.len());
+}
+
 fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     let port = free_port();
     if !has_gstreamer() || !has("ffmpeg") || !has("mosquitto") {
@@ -106,8 +146,9 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     let (exported, original) = (digests(&out, &pictures), digests(&source, &pictures));
     assert!(exported.len() >= FRAMES, "only {} pictures were recorded", exported.len());
     assert!(is_stretch(&exported, &original), "the {} exported pictures are not a stretch of {}", exported.len(), main.file);
+    a_middle_range_is_a_stretch(&rig, &out, &exported);
     let shown = length(&out);
-    assert!((shown - exported.len() as f64 / 25.0).abs() < 0.5, "{} pictures, but a player shows {shown} s", exported.len());
+    assert!((shown - exported.len() as f64 / FPS).abs() < 0.5, "{} pictures, but a player shows {shown} s", exported.len());
     let sounds = match main.audio {
         "aac" => {
             let packets = ["-map", "0:a", "-c", "copy"];

@@ -8,22 +8,36 @@ use crate::rig::{Rig, has, seconds, small_camera, taimat, wait_for};
 
 #[test]
 fn a_past_range_can_be_asked_for_and_verifies() {
+    asks_for_the_past("5");
+}
+
+#[test]
+fn so_it_can_over_mqtt_3_1_1() {
+    asks_for_the_past("3.1.1");
+}
+
+fn asks_for_the_past(protocol: &str) {
     if !has("mosquitto") {
         return;
     }
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
+    rig.configure_uplink(&format!("protocol = \"{protocol}\""));
+    let speak = ["--protocol", protocol];
     let _broker = rig.broker();
-    let _office = rig.office();
+    let _office = rig.office_with(&speak);
     let mut agent = rig.agent();
     seconds(9);
     let now = Wall(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
     let (from, to) = (format!("from={}", now.plus_micros(-6_000_000)), format!("to={}", now.plus_micros(-2_000_000)));
     let words = ["office", "cmd", "km-17", "clip-get", &from, &to];
-    let answer = taimat().args(words).args(rig.office_login()).output().unwrap();
+    let answer = taimat().args(words).args(rig.office_login()).args(speak).output().unwrap();
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     let requested = || rig.received().1.into_iter().find(|file| file.purpose == "requested");
     wait_for("the requested range never arrived", 20, || requested().is_some());
+    wait_for("an event is missing", 20, || {
+        !rig.received().0.is_empty() && rig.archive().unwrap().sites().unwrap()[0].missing_seq == 0
+    });
     let verify = taimat().arg("verify").arg(requested().unwrap().path).output().unwrap();
     assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stdout));
     assert_eq!(agent.terminate(), Some(0));

@@ -4,7 +4,11 @@
 
 mod bad_input;
 mod cameras;
+mod card;
 mod chain;
 mod decode;
+mod demo;
+mod deploy;
+mod edge;
 mod outages;
 mod rig;

@@ -1,6 +1,7 @@
 //! One commune on one machine: camera, agent, broker and office as processes in a directory of their own.
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -76,21 +77,31 @@ impl Running {
     }
 }
 
+/// ffmpeg decodes the file at `path` from end to end and finds nothing to complain about.
+pub fn plays(path: &Path) {
+    let out = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(["-f", "null", "-"]).output().unwrap();
+    assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
+}
+
+/// A file of `deploy/`: what is tested is what is installed.
+pub fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+}
+
 /// Everything one chain needs, in one directory.
 pub struct Rig {
     pub dir: tempfile::TempDir,
     pub port: u16,
+    passwords: bool,
 }
 
 impl Rig {
     /// A rig for the camera at `main` (and `sub`), with `storage` lines for the ring.
     pub fn new(main: &str, sub: Option<&str>, storage: &str) -> Rig {
-        let rig = Rig { dir: tempfile::tempdir().unwrap(), port: free_port() };
+        let rig = Rig { dir: tempfile::tempdir().unwrap(), port: free_port(), passwords: false };
         certificates(rig.dir.path(), "");
         std::fs::write(rig.at("login"), "admin:taimat\n").unwrap();
-        let acl =
-            "user office\ntopic readwrite taimat/#\n\npattern readwrite taimat/v1/%u/#\npattern read taimat/v1/host/+/state\n";
-        std::fs::write(rig.at("acl"), acl).unwrap();
+        std::fs::copy(deploy("mosquitto/taimat.acl"), rig.at("acl")).unwrap();
         rig.configure_broker("ca.pem");
         let sub = sub.map_or(String::new(), |url| format!("sub_url = \"{url}\"\n"));
         let text = format!(
@@ -113,19 +124,49 @@ impl Rig {
         Rig::new(&camera.main_url(), Some(&camera.sub_url()), &storage)
     }
 
-    /// A broker that believes certificates of the authority in the file `ca`.
+    /// The broker of `deploy/`, on this rig's port with its files, believing certificates of the authority in the file `ca`.
     pub fn configure_broker(&self, ca: &str) {
-        let text = format!(
-            "listener {} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n\
-             acl_file {}\npersistence true\npersistence_location {}/\nmax_queued_messages 10000\n",
-            self.port,
-            self.at(ca),
-            self.at("broker.pem"),
-            self.at("broker.key"),
-            self.at("acl"),
-            self.dir.path().display()
-        );
+        let mut text = std::fs::read_to_string(deploy("mosquitto/taimat.conf")).unwrap();
+        for (theirs, ours) in [
+            ("listener 8883", format!("listener {} 127.0.0.1", self.port)),
+            ("/etc/mosquitto/certs/ca.pem", self.at(ca)),
+            ("/etc/mosquitto/certs/broker.pem", self.at("broker.pem")),
+            ("/etc/mosquitto/certs/broker.key", self.at("broker.key")),
+            ("/etc/mosquitto/taimat.acl", self.at("acl")),
+        ] {
+            assert!(text.contains(theirs), "deploy/mosquitto/taimat.conf has no {theirs}");
+            text = text.replace(theirs, &ours);
+        }
         std::fs::write(self.at("mosquitto.conf"), text).unwrap();
+    }
+
+    /// From now on broker, agent and office of this rig know each other by passwords instead of certificates.
+    pub fn use_passwords(&mut self) {
+        self.passwords = true;
+        std::fs::write(self.at("passwords"), "").unwrap();
+        for user in ["km-17", "office"] {
+            let words = ["-b", &self.at("passwords"), user, "right"].map(String::from);
+            assert!(Command::new("mosquitto_passwd").args(words).status().unwrap().success());
+            std::fs::write(self.at(&format!("{user}.login")), format!("{user}:right\n")).unwrap();
+        }
+        let broker = format!(
+            "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {}\nacl_file {}\n",
+            self.port,
+            self.at("passwords"),
+            self.at("acl")
+        );
+        std::fs::write(self.at("mosquitto.conf"), broker).unwrap();
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let (other, _) = text.split_once("[uplink]").unwrap();
+        let login = self.at("km-17.login");
+        let uplink = format!("[uplink]\nhost = \"localhost\"\nport = {}\nlogin_file = \"{login}\"\n", self.port);
+        std::fs::write(self.config(), format!("{other}{uplink}")).unwrap();
+    }
+
+    /// A further line for the end of the agent's configuration, the section `[uplink]`.
+    pub fn configure_uplink(&self, line: &str) {
+        let mut config = OpenOptions::new().append(true).open(self.config()).unwrap();
+        writeln!(config, "{line}").unwrap();
     }
 
     pub fn at(&self, name: &str) -> String {
@@ -149,19 +190,35 @@ impl Rig {
 
     /// The words that let an office command reach the broker.
     pub fn office_login(&self) -> Vec<String> {
-        let (port, ca, cert, key) = (self.port.to_string(), self.at("ca.pem"), self.at("office.pem"), self.at("office.key"));
+        let (port, login) = (self.port.to_string(), self.at("office.login"));
+        if self.passwords {
+            return ["--broker", "localhost", "--port", &port, "--login", &login].map(String::from).to_vec();
+        }
+        let (ca, cert, key) = (self.at("ca.pem"), self.at("office.pem"), self.at("office.key"));
         ["--broker", "localhost", "--port", &port, "--ca", &ca, "--cert", &cert, "--key", &key].map(String::from).to_vec()
     }
 
     pub fn office(&self) -> Running {
-        let args = ["office", "run", "--dir", &self.at("archive")];
-        Running::start(taimat().args(args).args(self.office_login()).stdout(Stdio::null()).stderr(Stdio::null()))
+        self.office_with(&[])
+    }
+
+    /// The office with further words on its command line.
+    pub fn office_with(&self, words: &[&str]) -> Running {
+        let args = ["office", "run", "--dir", &self.at("archive")].map(String::from);
+        let mut office = taimat();
+        office.args(args).args(self.office_login()).args(words);
+        Running::start(office.stdout(Stdio::null()).stderr(Stdio::null()))
     }
 
     pub fn agent(&self) -> Running {
+        self.agent_from(&mut taimat())
+    }
+
+    /// The agent, started by `program`.
+    pub fn agent_from(&self, program: &mut Command) -> Running {
         let log = OpenOptions::new().create(true).append(true).open(self.at("agent.log")).unwrap();
         let run = ["run", "--config", &self.config().display().to_string()].map(String::from);
-        Running::start(taimat().args(run).env("TAIMAT_LOG", "info,taimat::agent=debug").stderr(log))
+        Running::start(program.args(run).env("TAIMAT_LOG", "info,taimat::agent=debug").stderr(log))
     }
 
     pub fn log(&self) -> String {
@@ -235,11 +292,9 @@ impl Rig {
         let mut played = 0;
         for entry in std::fs::read_dir(self.at("ring")).unwrap() {
             let path = entry.unwrap().path();
-            let used = std::fs::read(&path).unwrap().iter().take(8).any(|byte| *byte != 0);
-            if path.extension().is_some_and(|extension| extension == "mp4") && used {
-                let out =
-                    Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&path).args(["-f", "null", "-"]).output().unwrap();
-                assert!(out.stderr.is_empty(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
+            let segment = path.extension().is_some_and(|extension| extension == "mp4");
+            if segment && std::fs::read(&path).unwrap().iter().take(8).any(|byte| *byte != 0) {
+                plays(&path);
                 played += 1;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Dir, Progress};
-use crate::storage::check::{Problem, check};
+use crate::storage::check::check;
 use crate::storage::dates::Dates;
 use crate::storage::disk::{Disk, FileId, RealDisk};
 use crate::storage::recovery::recover;
@@ -48,8 +48,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("{document}");
     } else {
         told.iter().for_each(|repair| println!("repaired: {repair}"));
-        let show = |Problem { file, offset, what }: &Problem| println!("{file} offset {offset}: {what}");
-        checked.torn.iter().chain(&checked.problems).for_each(show);
+        checked.torn.iter().chain(&checked.problems).for_each(|problem| println!("{problem}"));
         println!(
             "{} segments ({} blank), {} records, {:.1} MiB of samples, {} named hole(s), {} entries for the office, {} lock(s): {} problem(s)",
             checked.segments + checked.blank,

@@ -50,10 +50,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (disk, index) = open(&args.dir.dir)?;
     let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
     let (mut after, mut made) = (0, Vec::new());
-    loop {
-        let Some(span) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? else {
-            break;
-        };
+    while let Some(span) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
         let clip = Clip::assemble(&span, &about(&manifest), reader.clone());

@@ -1,0 +1,118 @@
+//! Recorders as processes beside each other: the agent and ffmpeg on the same camera, and what each of them costs.
+//!
+//! What belongs here: starting them, reading what the kernel knows of them. What does not: which and how many, tables.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use taimat::sim::camera::{Options, SimCamera};
+
+/// A child process that does not outlive the bench.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// CPU seconds (proc(5): utime and stime in ticks of 1/100 s).
+    pub cpu: f64,
+    /// MB resident, and most ever.
+    pub rss: f64,
+    pub most: f64,
+    /// MB handed to files.
+    pub written: f64,
+}
+
+impl Running {
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.0.id())).unwrap();
+        let stat = read("stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split_whitespace().collect();
+        let ticks = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        let (status, io) = (read("status"), read("io"));
+        let number = |text: &str, key: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        let (rss, most) = (number(&status, "VmRSS:") / 1000.0, number(&status, "VmHWM:") / 1000.0);
+        Usage { cpu: ticks / 100.0, rss, most, written: number(&io, "wchar:") / 1e6 }
+    }
+}
+
+/// What keeps the camera alive, and its two streams.
+pub struct Camera {
+    server: Option<Running>,
+    _sim: Option<SimCamera>,
+    main: String,
+    sub: String,
+}
+
+impl Camera {
+    /// GStreamer's server with 1080p25 footage where both are here, else the simulated camera. Says which.
+    pub fn start() -> Camera {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let footage = here.join("../shared/data/camera");
+        let (main, sub) = (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if main.exists() {
+            let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
+            let mut command = Command::new("/usr/bin/python3");
+            command.arg(here.join("tests/peers/gst_rtsp.py")).arg(port.to_string()).args(mounts);
+            if let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
+                let mut ready = String::new();
+                BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+                let server = Some(Running(child));
+                if ready.trim() == "ready" {
+                    println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");
+                    let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
+                    return Camera { server, _sim: None, main: url("main"), sub: url("sub") };
+                }
+            }
+        }
+        println!("camera: simulated, 1280x720 and 640x360 at 10 fps (no footage or no GStreamer here)");
+        let sim = SimCamera::start(Options { login: None, ..Options::default() }).unwrap();
+        let (main, sub) = (sim.main_url(), sim.sub_url());
+        std::thread::sleep(Duration::from_secs(2));
+        Camera { server: None, _sim: Some(sim), main, sub }
+    }
+
+    /// CPU seconds the server has used so far, where it is a process of its own.
+    pub fn cpu(&self) -> Option<f64> {
+        self.server.as_ref().map(|server| server.usage().cpu)
+    }
+}
+
+/// The agent, recording `camera` into `dir`, with or without looking at the pictures.
+pub fn agent(dir: &Path, camera: &Camera, motion: bool) -> Running {
+    std::fs::create_dir_all(dir).unwrap();
+    let sub = if motion { format!("sub_url = \"{}\"\n", camera.sub) } else { String::new() };
+    let text = format!(
+        "site = \"bench\"\n[camera]\nmain_url = \"{}\"\n{sub}[storage]\ndir = {:?}\nrequire_mount = false\nbudget = \"64 MiB\"\n\
+         [motion]\nenabled = {motion}\n[uplink]\nhost = \"127.0.0.1\"\nport = 9\n",
+        camera.main,
+        dir.join("ring")
+    );
+    std::fs::write(dir.join("taimat.toml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taimat"));
+    command.args(["run", "--config"]).arg(dir.join("taimat.toml")).stderr(std::fs::File::create(dir.join("log")).unwrap());
+    Running(command.spawn().unwrap())
+}
+
+/// ffmpeg, copying `camera` into fragmented MP4 segments in `dir`; `None` where there is no ffmpeg.
+pub fn ffmpeg(dir: PathBuf, camera: &Camera) -> Option<Running> {
+    std::fs::create_dir_all(&dir).unwrap();
+    let copy = ["-c", "copy", "-f", "segment", "-segment_time", "60", "-segment_format", "mp4"];
+    let fragments = ["-segment_format_options", "movflags=frag_keyframe+empty_moov"];
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-rtsp_transport", "tcp", "-i", &camera.main]).args(copy).args(fragments);
+    command.arg(dir.join("%03d.mp4")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Running)
+}

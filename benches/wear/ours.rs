@@ -1,0 +1,143 @@
+//! Our side: the engine on a card, in simulated or in real time, and where its bytes go.
+//!
+//! What belongs here: driving the engine and counting. What does not: budgets, tables.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taimat::settings::raw;
+use taimat::storage::StorageNews;
+use taimat::storage::disk::RealDisk;
+use taimat::storage::engine::Engine;
+use taimat::storage::format::padded;
+use taimat::storage::recovery::heads;
+use taimat::storage::walk::{Depth, Found, walk};
+use taimat::units::Stamp;
+
+use crate::card::Card;
+use crate::footage::{FPS, Footage};
+
+/// A recorder of endless footage.
+pub struct Ours {
+    engine: Engine,
+    footage: Footage,
+    dir: PathBuf,
+    now: Stamp,
+    /// Last, because it cannot be unmounted before the engine has closed its files.
+    card: Card,
+}
+
+/// What recording has cost since the start, or between two readings.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// Sample bytes.
+    pub payload: u64,
+    /// Bytes handed to the file system.
+    pub handed: u64,
+    /// Bytes that reached the device.
+    pub device: u64,
+    /// Flushes.
+    pub flushes: u64,
+}
+
+/// Bytes beside the payload, each ÷ payload.
+pub struct Shares {
+    /// `uuid` record, `moof` and the head of `mdat`.
+    pub boxes: f64,
+    /// Up to the block boundary.
+    pub padding: f64,
+    /// The block behind each fragment that begins the `free` box over the rest.
+    pub free: f64,
+    /// Heads of segments.
+    pub heads: f64,
+}
+
+impl Ours {
+    /// A new ring of `bytes` on a card mounted with `options`.
+    pub fn new(bytes: u64, footage: Footage, options: &str) -> Option<Ours> {
+        let card = Card::new(options)?;
+        let dir = card.mount().join("ring");
+        let text = format!(
+            "site = \"bench\"\ncamera.main_url = \"rtsp://x/\"\nuplink.host = \"localhost\"\n[storage]\ndir = {dir:?}\n\
+             budget = \"{} MiB\"\n",
+            bytes >> 20
+        );
+        let settings = raw::parse(&text, &|_| Err("none".into())).unwrap().storage;
+        let disk = Arc::new(RealDisk::open(&dir, false).unwrap());
+        let (engine, _) = Engine::open(disk, &settings, Stamp::default()).unwrap();
+        Some(Ours { engine, footage, dir, now: Stamp::default(), card })
+    }
+
+    /// Records `seconds` of footage, as fast as it goes or as a camera sends it; gives the seconds it took.
+    pub fn record(&mut self, seconds: u64, as_a_camera: bool) -> f64 {
+        let (begun, mut out) = (Instant::now(), Vec::new());
+        for second in 1..=seconds {
+            for frame in self.footage.by_ref().take(FPS as usize) {
+                self.engine.frame(&frame, &mut out);
+                self.now = frame.at;
+            }
+            if as_a_camera {
+                std::thread::sleep((begun + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+            }
+        }
+        begun.elapsed().as_secs_f64()
+    }
+
+    /// What it has cost so far. The engine tells its counters every 30 s of footage: no two readings may be closer.
+    pub fn cost(&mut self) -> Cost {
+        let mut out = Vec::new();
+        self.engine.idle(self.now, &mut out);
+        let counts = out.iter().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+        let counts = counts.unwrap();
+        Cost { payload: counts.payload, handed: counts.written, device: self.card.written(), flushes: counts.syncs }
+    }
+
+    /// Where the bytes beside the payload are, from what lies in the ring.
+    pub fn shares(&self) -> Shares {
+        let disk = RealDisk::look(&self.dir).unwrap();
+        let (index, _) = heads(&disk).unwrap();
+        let (mut payload, mut boxes, mut padding, mut free, mut heads) = (0, 0, 0, 0, 0);
+        for segment in index.live() {
+            heads += segment.head_len + 4096;
+            for found in walk(&disk, segment, Depth::Records).unwrap().found {
+                let Found::Record(_, record) = found else { continue };
+                let len = u64::from(record.len);
+                payload += u64::from(record.payload);
+                boxes += len - u64::from(record.payload);
+                padding += padded(len) - len;
+                free += 4096;
+            }
+        }
+        let share = |bytes: u64| bytes as f64 / payload as f64;
+        Shares { boxes: share(boxes), padding: share(padding), free: share(free), heads: share(heads) }
+    }
+}
+
+impl Cost {
+    /// What was added since `before`.
+    pub fn since(self, before: Cost) -> Cost {
+        Cost {
+            payload: self.payload - before.payload,
+            handed: self.handed - before.handed,
+            device: self.device - before.device,
+            flushes: self.flushes - before.flushes,
+        }
+    }
+
+    /// Bytes to the device ÷ payload.
+    pub fn amplification(&self) -> f64 {
+        self.device as f64 / self.payload as f64
+    }
+
+    /// Bytes handed to the file system ÷ payload.
+    pub fn handed(&self) -> f64 {
+        self.handed as f64 / self.payload as f64
+    }
+
+    /// The first words of every line: what reached the device and what the file system added to it.
+    pub fn words(&self) -> String {
+        let (all, handed) = (self.amplification(), self.handed());
+        format!("{all:.4} (handed over {handed:.4}, ext4 adds {:.4})", all - handed)
+    }
+}

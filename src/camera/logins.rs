@@ -1,0 +1,109 @@
+//! How often a camera may be shown a password it refuses: cameras lock accounts after three to five tries, and the streams of one
+//! camera knock at the same door.
+//!
+//! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is told what
+//! ([`super::session`]).
+
+use crate::units::Mono;
+
+/// Refused passwords in a row before the door stays closed.
+pub const TRIES: u32 = 3;
+/// Then it stays closed for 5 to 30 min, drawn anew each time, microseconds: that is for how long cameras lock an account.
+const CLOSED_MIN: u64 = 5 * 60_000_000;
+const CLOSED_MAX: u64 = 30 * 60_000_000;
+/// How long to wait for the outcome of another stream's try, microseconds.
+const OUTCOME_WITHIN: u64 = 500_000;
+
+/// What a stream may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Knock now, and say [`Logins::answered`] afterwards.
+    Open,
+    /// Ask again in so many microseconds: the tries that are left are being made.
+    Busy(u64),
+    /// The password was refused too often: closed for so many microseconds.
+    Closed(u64),
+}
+
+/// The door of one camera.
+#[derive(Debug, Default)]
+pub struct Logins {
+    /// Refusals since the password was last taken.
+    refused: u32,
+    /// Tries without an answer yet.
+    trying: u32,
+    closed_until: Mono,
+}
+
+impl Logins {
+    /// May a stream show the password? Once the door was closed, one try at a time.
+    pub fn ask(&mut self, now: Mono) -> Door {
+        if now < self.closed_until {
+            return Door::Closed(self.closed_until.since(now));
+        }
+        if self.trying >= TRIES.saturating_sub(self.refused).max(1) {
+            return Door::Busy(OUTCOME_WITHIN);
+        }
+        self.trying += 1;
+        Door::Open
+    }
+
+    /// What became of a try: taken, refused, or neither, because the camera could not be reached. `random` is uniform in 0..1.
+    /// Gives the microseconds for which the door is closed now, 0 when it is not.
+    pub fn answered(&mut self, now: Mono, taken: Option<bool>, random: f64) -> u64 {
+        self.trying = self.trying.saturating_sub(1);
+        match taken {
+            Some(true) => self.refused = 0,
+            Some(false) => self.refused += 1,
+            None => {}
+        }
+        if taken == Some(false) && self.refused >= TRIES {
+            self.closed_until = now.plus_micros(CLOSED_MIN + ((CLOSED_MAX - CLOSED_MIN) as f64 * random) as u64);
+        }
+        self.closed_until.since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_streams_together_show_a_wrong_password_three_times_and_then_once_in_five_to_thirty_minutes() {
+        let (mut logins, mut shown) = (Logins::default(), Vec::new());
+        // Both streams ask every second; the camera takes a second to refuse.
+        for second in 0..7200 {
+            let now = Mono(second * 1_000_000);
+            let open = (0..2).filter(|_| logins.ask(now) == Door::Open).count();
+            for _ in 0..open {
+                shown.push(second);
+                logins.answered(now.plus_secs(1), Some(false), (second % 7) as f64 / 7.0);
+            }
+        }
+        assert!(shown[2] < 5 && shown[3] >= 300, "{shown:?}");
+        let pauses: Vec<u64> = shown[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.iter().all(|pause| (300..=1801).contains(pause)), "{pauses:?}");
+    }
+
+    #[test]
+    fn tries_still_without_an_answer_count() {
+        let mut logins = Logins::default();
+        let now = Mono(1);
+        assert_eq!([logins.ask(now), logins.ask(now), logins.ask(now)], [Door::Open; 3]);
+        assert_eq!(logins.ask(now), Door::Busy(OUTCOME_WITHIN), "a fourth try before the third was answered");
+        logins.answered(now, None, 0.0);
+        assert_eq!(logins.ask(now), Door::Open, "a camera that cannot be reached has not refused anything");
+        logins.answered(now, Some(true), 0.0);
+        assert_eq!(logins.ask(now), Door::Open);
+    }
+
+    #[test]
+    fn a_password_that_is_taken_opens_the_door_for_good() {
+        let mut logins = Logins::default();
+        for round in 0..10 {
+            let now = Mono(round);
+            assert_eq!(logins.ask(now), Door::Open);
+            assert_eq!(logins.answered(now, Some(round % 3 != 0), 0.5), 0);
+        }
+    }
+}

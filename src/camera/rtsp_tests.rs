@@ -1,0 +1,72 @@
+//! The RTSP shell against the simulated camera: what it survives.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::rtsp::{self, Stream};
+use super::{CameraNews, Role};
+use crate::clock::SystemClock;
+use crate::pulse::Pulse;
+use crate::settings::raw;
+use crate::sim::camera::{Options, SimCamera, Sound};
+
+/// Plays the main stream of a camera; `until` looks at the news and gives what the test wants to know.
+fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -> T {
+    let text = format!(
+        "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
+        camera.main_url()
+    );
+    let settings = raw::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(async {
+        let (news, mut told) = mpsc::channel(16);
+        let (_stop, stopped) = watch::channel(false);
+        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
+        tokio::spawn(rtsp::run(Stream { role: Role::Main, settings, clock, logins, pulse }, |_| {}, news, stopped));
+        let seen = async {
+            loop {
+                if let Some(found) = until(told.recv().await.unwrap()) {
+                    return found;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), seen).await
+    });
+    runtime.shutdown_background();
+    found.expect("not told in time")
+}
+
+fn camera(sound: Sound) -> SimCamera {
+    SimCamera::start(Options { main: (64, 48), sub: (64, 48), sound, ..Options::default() }).unwrap()
+}
+
+#[test]
+fn sound_that_cannot_be_had_is_told_and_pictures_are_recorded_without_it() {
+    for (sound, why) in [(Sound::LowBitRate, "mpeg4-generic"), (Sound::Refused, "461")] {
+        let told = play(&camera(sound), |news| match news {
+            CameraNews::Up { tracks, .. } => Some(tracks),
+            // It may still be waking up: the first DESCRIBE is then answered with 503.
+            _ => None,
+        });
+        assert!(told.starts_with("h264 64x48, without sound: ") && told.contains(why), "{told}");
+    }
+}
+
+#[test]
+fn damaged_packets_are_counted_and_the_session_goes_on() {
+    let camera = camera(Sound::None);
+    let counts = play(&camera, |news| match news {
+        CameraNews::Up { .. } => {
+            camera.faults().bad_packets.store(50, Ordering::Relaxed);
+            None
+        }
+        CameraNews::Counts { counts, .. } => Some(counts),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!((counts.bad_packets, counts.lost_packets), (50, 0));
+}

@@ -1,0 +1,154 @@
+//! The pulse: how each thread and task shows that it lives, and who looks. A part that ends although nobody asked, or that hangs,
+//! must never stay unnoticed while everything else goes on as if it recorded.
+//!
+//! What belongs here: the signs of life, the limits, the verdict, pure. What does not: what follows from it (the agent's wiring).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::units::Mono;
+
+/// The parts and how long, in microseconds, each may show no sign of life. A healthy part shows one every 5 s at the latest; the
+/// limit is for what it may hang in. systemd's `WatchdogSec` (deploy/taimat.service) comes on top.
+///
+/// | part | longest step without a sign | limit |
+/// |---|---|---|
+/// | `storage` | one write and flush: a worn SD card collects garbage for seconds, a bus reset takes two | 30 s |
+/// | `sight` | one picture decoded and looked at: 1080p on a small core takes a second | 20 s |
+/// | `clip` | one read of 256 KiB from the card, which waits behind storage's flush | 30 s |
+/// | `camera main`, `camera sub` | one step of the set-up (10 s) or TEARDOWN (3 s), and the agent's inbox | 20 s |
+/// | `uplink` | DNS and TLS go on beside its ticks, so only the agent's inbox | 20 s |
+pub mod limits {
+    /// The storage thread.
+    pub const STORAGE: u64 = 30_000_000;
+    /// The sight thread.
+    pub const SIGHT: u64 = 20_000_000;
+    /// The clip worker.
+    pub const CLIP: u64 = 30_000_000;
+    /// A camera task.
+    pub const CAMERA: u64 = 20_000_000;
+    /// The uplink task.
+    pub const UPLINK: u64 = 20_000_000;
+}
+
+#[derive(Debug, Default)]
+struct Signs {
+    beats: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// A part's own end: it beats while the part works, and dropping it, by a return as by a panic, means that the part has ended.
+#[derive(Debug, Default)]
+pub struct Pulse(Arc<Signs>);
+
+impl Pulse {
+    /// Shows a sign of life.
+    pub fn beat(&self) {
+        self.0.beats.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Part {
+    name: &'static str,
+    limit: u64,
+    signs: Arc<Signs>,
+    /// Beats at the last look, and when they last had moved.
+    seen: (u64, Mono),
+    silent: bool,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Every part lives.
+    Alive,
+    /// This part has ended.
+    Ended(&'static str),
+    /// This part shows no sign of life; `new` when the look before did not find that.
+    Silent {
+        /// The part.
+        part: &'static str,
+        /// Its limit in microseconds.
+        limit: u64,
+        /// Not known before.
+        new: bool,
+    },
+}
+
+/// Looks after all parts.
+#[derive(Debug, Default)]
+pub struct Pulses(Vec<Part>);
+
+impl Pulses {
+    /// Gives a part its pulse.
+    pub fn part(&mut self, now: Mono, name: &'static str, limit: u64) -> Pulse {
+        let pulse = Pulse::default();
+        self.0.push(Part { name, limit, signs: pulse.0.clone(), seen: (0, now), silent: false });
+        pulse
+    }
+
+    /// Looks at all parts. One that has ended is told before one that is silent.
+    pub fn look(&mut self, now: Mono) -> Finding {
+        if let Some(part) = self.0.iter().find(|part| part.signs.ended.load(Ordering::Acquire)) {
+            return Finding::Ended(part.name);
+        }
+        let mut finding = Finding::Alive;
+        for part in &mut self.0 {
+            let beats = part.signs.beats.load(Ordering::Relaxed);
+            if beats != part.seen.0 {
+                part.seen = (beats, now);
+            }
+            let silent = now.since(part.seen.1) >= part.limit;
+            if silent && finding == Finding::Alive {
+                finding = Finding::Silent { part: part.name, limit: part.limit, new: !part.silent };
+            }
+            part.silent = silent;
+        }
+        finding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_part_that_panics_has_ended_and_is_named() {
+        let mut pulses = Pulses::default();
+        let (_other, pulse) = (pulses.part(at(0), "sight", limits::SIGHT), pulses.part(at(0), "storage", limits::STORAGE));
+        assert_eq!(pulses.look(at(1)), Finding::Alive);
+        let thread = std::thread::spawn(move || {
+            pulse.beat();
+            panic!("a test's panic");
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(pulses.look(at(1)), Finding::Ended("storage"));
+    }
+
+    #[test]
+    fn a_part_that_hangs_is_named_after_its_own_limit_and_once_as_new() {
+        let mut pulses = Pulses::default();
+        let quick = pulses.part(at(0), "sight", limits::SIGHT);
+        let hangs = pulses.part(at(0), "storage", limits::STORAGE);
+        for second in 1..30 {
+            quick.beat();
+            assert_eq!(pulses.look(at(second)), Finding::Alive, "at {second} s");
+        }
+        quick.beat();
+        let silent = |new| Finding::Silent { part: "storage", limit: limits::STORAGE, new };
+        assert_eq!((pulses.look(at(30)), pulses.look(at(31))), (silent(true), silent(false)));
+        hangs.beat();
+        assert_eq!(pulses.look(at(32)), Finding::Alive, "a flush that ended after all is no reason to restart");
+    }
+}

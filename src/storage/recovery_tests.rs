@@ -1,0 +1,206 @@
+//! The decision table of [`super::recovery`], pattern by pattern: every head × every tail × whether the card takes the repair.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use super::check::check;
+use super::disk::{Disk, FileId};
+use super::engine_tests::{Bench, small};
+use super::format::{BLOCK, RECORD_BOX, padded};
+use super::index::Segment;
+use super::recovery::heads;
+use super::walk::{Depth, Found, walk};
+use super::{GapReason, Recovered, RepairKind};
+
+/// What is done to the head of the newest file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Head {
+    Whole,
+    /// As if never written.
+    Zeros,
+    /// One byte of the segment header is another.
+    Damaged,
+    /// Copied from another file by somebody.
+    Foreign,
+}
+
+/// What is done behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Tail {
+    /// Nothing: it ends at `free`.
+    Free,
+    /// The record's own block is torn.
+    TornRecord,
+    /// The record is whole, its samples are not.
+    TornContent,
+    /// Neither a record nor `free`.
+    Garbage,
+    /// A record amid others is damaged, then `free`.
+    Damage,
+    /// The same, then a torn record.
+    DamageThenTorn,
+}
+
+const HEADS: [Head; 4] = [Head::Whole, Head::Zeros, Head::Damaged, Head::Foreign];
+const TAILS: [Tail; 6] = [Tail::Free, Tail::TornRecord, Tail::TornContent, Tail::Garbage, Tail::Damage, Tail::DamageThenTorn];
+
+fn put(bench: &Bench, file: FileId, at: u64, bytes: &[u8]) {
+    bench.disk.write(file, at, bytes).unwrap();
+    bench.disk.sync(file).unwrap();
+}
+
+/// The newest segment and the places (offset, length) of its records.
+fn newest(bench: &Bench) -> (Segment, Vec<(u64, u64)>) {
+    let (index, _) = heads(&bench.disk).unwrap();
+    let segment = index.live().last().unwrap().clone();
+    let found = walk(&bench.disk, &segment, Depth::Content).unwrap().found;
+    let place = |found: &Found| match found {
+        Found::Record(offset, record) => Some((*offset, record.len.into())),
+        Found::Damaged { .. } => None,
+    };
+    let places = found.iter().filter_map(place).collect();
+    (segment, places)
+}
+
+/// Does it; gives how many records of the newest file are lost by the tail alone.
+fn spoil(bench: &Bench, head: Head, tail: Tail) -> u64 {
+    let (segment, places) = newest(bench);
+    let file = FileId::Segment(segment.head.segment);
+    let (last, len) = places[places.len() - 1];
+    let damage = |nth: usize| put(bench, file, places[nth].0 + RECORD_BOX as u64 + 40, &[0xee; 64]);
+    let lost = match tail {
+        Tail::Free => 0,
+        Tail::TornRecord => {
+            put(bench, file, last, &[0x55; 512]);
+            1
+        }
+        Tail::TornContent => {
+            put(bench, file, last + len - 100, &[0x55; 100]);
+            1
+        }
+        Tail::Garbage => {
+            put(bench, file, last + padded(len), &[0x55; BLOCK as usize]);
+            0
+        }
+        Tail::Damage => {
+            damage(1);
+            1
+        }
+        Tail::DamageThenTorn => {
+            damage(1);
+            put(bench, file, last, &[0x55; 512]);
+            2
+        }
+    };
+    match head {
+        Head::Whole => {}
+        Head::Zeros => put(bench, file, 0, &vec![0; segment.head_len as usize]),
+        Head::Damaged => {
+            // Inside the segment header, whose place is behind `ftyp` and `moov`.
+            let bytes = bench.disk.read(file, 0, segment.head_len as usize).unwrap();
+            let at = bytes.windows(14).position(|window| window == b"taimat-segm-v1").unwrap() + 20;
+            put(bench, file, at as u64, &[bytes[at] ^ 1]);
+        }
+        Head::Foreign => {
+            let (index, _) = heads(&bench.disk).unwrap();
+            let other = FileId::Segment(index.live()[0].head.segment);
+            let bytes = bench.disk.read(other, 0, segment.head_len as usize).unwrap();
+            put(bench, file, 0, &bytes);
+        }
+    }
+    lost
+}
+
+/// A ring in its second lap whose newest file has at least four records.
+fn ring() -> Bench {
+    let mut bench = Bench::new(small());
+    bench.record(120);
+    while newest(&bench).1.len() < 4 {
+        bench.record(1);
+    }
+    bench
+}
+
+/// What the table says must come of it.
+fn expect(bench: &Bench, found: &Recovered, head: Head, tail: Tail, (first, last, lost): (u64, u64, u64)) {
+    let kinds: Vec<RepairKind> = found.repairs.iter().map(|repair| repair.kind).collect();
+    let name = format!("{head:?} {tail:?}: {:?} {:?}", found.repairs, found.gaps);
+    if head != Head::Whole {
+        let told = if head == Head::Zeros { [].as_slice() } else { [RepairKind::Head].as_slice() };
+        assert_eq!((kinds.as_slice(), found.last_seq), (told, first - 1), "{name}: the file is blank, the ring ends before it");
+        return;
+    }
+    let torn = matches!(tail, Tail::TornRecord | Tail::TornContent | Tail::Garbage | Tail::DamageThenTorn);
+    let damaged = matches!(tail, Tail::Damage | Tail::DamageThenTorn);
+    assert_eq!(kinds.contains(&RepairKind::Torn), torn, "{name}");
+    assert_eq!(kinds.contains(&RepairKind::Damaged), damaged, "{name}");
+    assert_eq!(found.gaps.iter().filter(|gap| gap.reason == GapReason::Damaged).count(), usize::from(damaged), "{name}");
+    let kept = if torn && tail != Tail::Garbage { last - 1 } else { last };
+    assert_eq!(found.last_seq, kept, "{name}");
+    let damage = found.repairs.iter().find(|repair| repair.kind == RepairKind::Damaged);
+    assert!(damage.is_none_or(|repair| repair.bytes > 0 && repair.micros > 0), "{name}");
+    let (_, places) = newest(bench);
+    assert_eq!(places.len() as u64 + lost, last - first + 1, "{name}");
+}
+
+#[test]
+fn every_pattern_of_the_table_is_recovered_as_it_says_and_recording_goes_on() {
+    for head in HEADS {
+        for tail in TAILS {
+            let mut bench = ring();
+            let (segment, places) = newest(&bench);
+            let first = segment.head.first_seq;
+            let last = first + places.len() as u64 - 1;
+            let lost = spoil(&bench, head, tail);
+            let found = bench.restart(small());
+            expect(&bench, &found, head, tail, (first, last, lost));
+            let again = bench.restart(small());
+            // What is only passed over is met again until its file is written over; a tear is mended once.
+            assert!(again.repairs.iter().all(|repair| repair.kind != RepairKind::Torn), "{head:?} {tail:?}: mended twice");
+            assert_eq!(again.last_seq, found.last_seq);
+            bench.record(60);
+            let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+            let problems = check(&disk, |_, _| {}).unwrap().problems;
+            let left = if head == Head::Whole && matches!(tail, Tail::Damage | Tail::DamageThenTorn) { 1 } else { 0 };
+            assert!(problems.len() <= left, "{head:?} {tail:?}: {problems:?}");
+            bench.record(200);
+            bench.is_whole();
+        }
+    }
+}
+
+#[test]
+fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
+    for tail in [Tail::TornRecord, Tail::TornContent, Tail::Garbage] {
+        let bench = ring();
+        let (segment, _) = newest(&bench);
+        spoil(&bench, Head::Whole, tail);
+        bench.disk.read_only(true);
+        let found = super::recovery::recover(
+            &bench.disk,
+            bench.disk.files().unwrap().into_iter().filter_map(|(file, len)| match file {
+                FileId::Segment(number) => Some((number, len)),
+                _ => None,
+            }),
+            super::dates::Dates::default(),
+        );
+        assert_eq!(found.open_at, None, "{tail:?}: {} is sealed", segment.head.segment);
+        assert!(found.troubles.iter().any(|trouble| trouble.contains("read-only")), "{:?}", found.troubles);
+    }
+}
+
+#[test]
+fn a_head_lost_amid_the_ring_is_a_named_hole_and_only_its_neighbours_are_walked() {
+    let mut bench = ring();
+    let (index, _) = heads(&bench.disk).unwrap();
+    let lost = FileId::Segment(index.live()[3].head.segment);
+    put(&bench, lost, 40, &[0; 400]);
+    let reads = bench.disk.reads();
+    let found = bench.restart(small());
+    let damaged: Vec<_> = found.gaps.iter().filter(|gap| gap.reason == GapReason::Damaged).collect();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!((damaged[0].to, damaged[0].bytes), (index.live()[4].head.start, small().segment));
+    let walked = bench.disk.reads() - reads;
+    let records = newest(&bench).1.len() as u64;
+    assert!(walked < 80 + 4 * records, "{walked} reads: one file before the hole and the newest are walked, not the ring");
+}

@@ -1,0 +1,95 @@
+//! What `taimat demo` leaves behind, against the truth of its scene and with ffmpeg as the reader.
+
+use std::path::Path;
+use std::process::Command;
+
+use taimat::office::archive::{Archive, Filter};
+use taimat::sim::camera::Options;
+use taimat::sim::encode::counters;
+use taimat::sim::scene::{Crossing, Scene};
+use taimat::units::Wall;
+
+use crate::rig::{has, plays, taimat};
+
+/// Seconds of empty road that a clip shows before its crossing, at least.
+const BEFORE: f64 = 4.0;
+
+/// Seconds by which the two streams of a camera on a busy machine may be placed differently on the clock: the event is seen in one,
+/// the clip is cut from the other. Crossings are fourteen seconds apart.
+const SLACK: f64 = 1.0;
+
+/// Flags of the first packet of a file: `K` stands for a key frame.
+fn first_packet(clip: &Path) -> String {
+    let show =
+        ["-v", "error", "-select_streams", "v", "-read_intervals", "%+#1", "-show_entries", "packet=flags", "-of", "csv=p=0"];
+    let out = Command::new("ffprobe").args(show).arg(clip).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn micros(text: &str) -> i64 {
+    Wall::parse(text).unwrap().0
+}
+
+/// The crossing that lasted when an event began at `began` (seconds of the scene).
+fn crossing_at(scene: &Scene, began: f64) -> Crossing {
+    let lasts = |crossing: &&Crossing| (crossing.begin - SLACK..crossing.begin + crossing.seconds).contains(&began);
+    *scene.crossings().iter().find(lasts).unwrap_or_else(|| panic!("nothing crosses at second {began:.1}"))
+}
+
+/// The clip at `path` from `start` holds the whole crossing that its event, which began at `began`, names; gives that crossing. The
+/// camera itself never made `skipped` pictures.
+fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skipped: u64) -> Crossing {
+    let fps = f64::from(Options::default().fps);
+    let frames = counters(&std::fs::read(path).unwrap());
+    assert!(frames.is_sorted_by(|a, b| a < b), "{}: pictures out of order", path.display());
+    let (first, last) = (frames[0], frames[frames.len() - 1]);
+    let (from, to) = (first as f64 / fps, last as f64 / fps);
+    let crossing = crossing_at(scene, from + (micros(began) - micros(start)) as f64 / 1e6);
+    let (enters, leaves) = (crossing.begin, crossing.begin + crossing.seconds);
+    println!(
+        "{}: {} pictures of second {from:.1} to {to:.1}; {:?} crosses from {enters:.1} to {leaves:.1}, {:.1} s into the clip",
+        path.file_name().unwrap().display(),
+        frames.len(),
+        crossing.who,
+        enters - from
+    );
+    assert!(enters - from >= BEFORE && leaves <= to, "the crossing is not whole in its clip");
+    let there = frames.len() as u64;
+    assert!((there + skipped) * 10 >= (last - first) * 9, "{there} pictures of {}, {skipped} never made", last - first + 1);
+    crossing
+}
+
+#[test]
+fn the_demo_delivers_clips_that_play_and_hold_the_crossings_their_events_name() {
+    if !has("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("demo");
+    let told = taimat().args(["demo", "--for", "40s", "--out"]).arg(&out).output().unwrap();
+    let words = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
+    // What a camera never showed, because this machine was too slow for it, cannot be in a clip.
+    let slow = words.lines().find(|line| line.contains("too slow"));
+    let numbers = slow.iter().flat_map(|line| line.split_whitespace()).find_map(|word| word.parse::<u64>().ok());
+    let skipped = numbers.unwrap_or(0);
+    slow.iter().for_each(|line| println!("{line}"));
+    let archive = Archive::look(&out).unwrap();
+    let all = Filter { limit: 1000, ..Filter::default() };
+    let (events, files) = (archive.events(&all).unwrap(), archive.files(&all).unwrap());
+    let options = Options::default();
+    let scene = Scene::new(options.seed, options.disturbance, options.seconds);
+    let mut seen = Vec::new();
+    for clip in files.iter().filter(|file| file.purpose == "clip") {
+        plays(&clip.path);
+        assert!(first_packet(&clip.path).starts_with('K'), "{} does not begin with a key frame", clip.path.display());
+        let starts = |event: &&taimat::office::archive::EventRow| {
+            event.kind == "vn.taimat.motion.start.v1" && event.data["event"] == clip.event.as_str()
+        };
+        let event = events.iter().find(starts).unwrap();
+        let crossing = holds_its_crossing(&scene, &clip.path, &clip.start, event.data["began"].as_str().unwrap(), skipped);
+        assert!(!seen.contains(&crossing), "two events of one crossing");
+        seen.push(crossing);
+    }
+    assert!(seen.len() >= 2, "{} clips: {words}", seen.len());
+}

@@ -1,0 +1,82 @@
+//! What `deploy/` says is what works: its commands carried out, its certificates looked at.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::rig::{Rig, deploy, free_port, has, small_camera, wait_for};
+
+#[test]
+fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
+    let tools = ["mosquitto", "openssl", "unshare", "runuser", "useradd"];
+    if !tools.iter().all(|tool| has(tool)) {
+        return;
+    }
+    let camera = small_camera();
+    let work = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/deploy.sh");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(work.path());
+    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url(), &free_port().to_string()]).output().unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    // 1 with these words is unshare's own refusal, 77 that of the script.
+    if out.status.code() == Some(77) || words.starts_with("unshare:") {
+        println!("SKIPPED: mount namespaces with overlays are not allowed here");
+        return;
+    }
+    assert!(out.status.success(), "{words}");
+}
+
+/// Runs make-certs.sh for `host` and the site km-17.
+fn make_certs(dir: &Path, host: &str) -> Output {
+    Command::new(deploy("mosquitto/make-certs.sh")).arg(dir).args([host, "km-17"]).output().unwrap()
+}
+
+#[test]
+fn an_office_may_be_called_by_its_address() {
+    if !has("openssl") || !has("mosquitto") {
+        return;
+    }
+    for (host, shown) in [("10.1.2.3", "IP Address:10.1.2.3"), ("fd00::7", "IP Address:FD00:"), ("10.example", "DNS:10.example")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(make_certs(dir.path(), host).status.success(), "{host}");
+        let show = ["x509", "-noout", "-ext", "subjectAltName", "-in"];
+        let out = Command::new("openssl").args(show).arg(dir.path().join("broker.pem")).output().unwrap();
+        let words = String::from_utf8_lossy(&out.stdout);
+        assert!(words.contains(shown), "{host}: {words}");
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    for name in ["ca.pem", "broker.pem", "broker.key", "km-17.pem", "km-17.key"] {
+        std::fs::remove_file(rig.at(name)).unwrap();
+    }
+    let made = make_certs(rig.dir.path(), "127.0.0.1");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
+    for name in ["broker.key", "broker.pem", "ca.pem"] {
+        std::fs::set_permissions(rig.at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let config = std::fs::read_to_string(rig.config()).unwrap();
+    std::fs::write(rig.config(), config.replace("host = \"localhost\"", "host = \"127.0.0.1\"")).unwrap();
+    let _broker = rig.broker();
+    let mut agent = rig.agent();
+    wait_for("the box does not believe its broker", 20, || rig.log().contains("connected"));
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+fn a_box_cannot_ask_for_the_name_of_the_office() {
+    if !has("openssl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=office"];
+    let out = Command::new("openssl").args(request).args(["-keyout", &at("box.key"), "-out", &at("km-17.csr")]).output().unwrap();
+    assert!(out.status.success());
+    let made = make_certs(dir.path(), "localhost");
+    let words = String::from_utf8_lossy(&made.stderr);
+    assert!(!made.status.success() && words.contains("asks for another name than CN=km-17"), "{words}");
+    assert!(!dir.path().join("km-17.pem").exists());
+}

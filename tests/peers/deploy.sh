@@ -1,0 +1,88 @@
+#!/bin/bash
+# Carries out the commands of deploy/README.md word by word, box and office on this machine: deploy.sh WORK BINARY CAMERA_URL PORT
+# To be run as root in mount and pid namespaces of its own (unshare -mpf): the system directories are overlays, nothing of this
+# machine is changed. Exit code 77: overlays are not allowed here.
+set -euo pipefail
+work=$1 binary=$2 camera=$3 port=$4
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+
+# The upper directory of an overlay cannot lie on an overlay: a tmpfs it is.
+mount -t tmpfs tmpfs "$work" || exit 77
+for dir in /etc /usr/bin /var/lib /var/log /run; do
+    mkdir -p "$work/over$dir"/{upper,work}
+    mount -t overlay overlay -o "lowerdir=$dir,upperdir=$work/over$dir/upper,workdir=$work/over$dir/work" "$dir" || exit 77
+done
+
+# block N: the Nth block of commands.
+block() {
+    awk -v n="$1" '/^```sh/ { on = (++at == n); next } /^```/ { on = 0 } on' "$repository/deploy/README.md"
+}
+
+# unit KEY: a line of the installed unit.
+unit() {
+    sed -n "s/^$1=//p" /etc/systemd/system/taimat.service
+}
+
+# What systemd and Debian's unit of Mosquitto would do.
+systemctl() {
+    echo "systemctl $*"
+    case "$*" in
+        "restart mosquitto")
+            install -d -o mosquitto /run/mosquitto
+            mosquitto -c /etc/mosquitto/mosquitto.conf &
+            ;;
+        "enable --now taimat")
+            # shellcheck disable=SC2046 # The unit's lines are words without quotes.
+            runuser -u "$(unit User)" -- $(unit ExecStartPre)
+            # shellcheck disable=SC2046
+            (umask "$(unit UMask)" && exec runuser -u "$(unit User)" -- $(unit ExecStart)) &
+            ;;
+    esac
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds.
+wait_for() {
+    local left=$(($1 * 5))
+    shift
+    until "$@"; do
+        [ $((left -= 1)) -gt 0 ] || { echo "in vain: $*" >&2; return 1; }
+        sleep 0.2
+    done
+}
+
+sites() {
+    taimat office sites --dir /var/lib/taimat-office 2>/dev/null | grep "^$1"
+}
+
+# What the machines have before the first command.
+mkdir -p "$work"/box "$work"/office/target/release /var/lib/taimat-ca
+for machine in box office; do
+    cp -r "$repository/deploy" "$work/$machine/"
+    sed -i "s/^listener 8883$/listener $port 127.0.0.1/" "$work/$machine/deploy/mosquitto/taimat.conf"
+done
+ln -s "$binary" "$work/box/taimat"
+ln -s "$binary" "$work/office/target/release/taimat"
+echo "tmpfs /var/lib/taimat tmpfs size=200m 0 0" >>/etc/fstab
+echo "127.0.0.1 office.example" >>/etc/hosts
+
+set -x
+cd "$work/box"
+eval "$(block 1)"
+[ "$(stat -c '%U %a' /etc/taimat/km-17.key)" = "taimat 600" ]
+cp /etc/taimat/km-17.csr /var/lib/taimat-ca/
+cd "$work/office"
+eval "$(block 2)"
+cd "$work/box"
+cp /var/lib/taimat-ca/{ca,km-17}.pem .
+sed -i -e "s|^main_url = .*|main_url = \"$camera\"|" -e "s/^# port = 8883$/port = $port/" \
+    -e 's/^# budget = .*/budget = "64 MiB"/' -e 's/^# segment = .*/segment = "4 MiB"/' deploy/taimat.toml
+echo "admin:taimat" >camera.login
+eval "$(block 3)"
+# Both machines are this one: the office must not replace a binary that is just being started.
+wait_for 20 test -e /var/lib/taimat/ring/seg-00000.mp4
+cd "$work/office"
+(eval "$(block 4) --port $port") &
+wait_for 20 sites km-17
+cd /var/lib/taimat-ca
+taimat office cmd km-17 ping --broker office.example --port "$port" --ca ca.pem --cert office.pem --key office.key
+sites "km-17 *online"

@@ -1,0 +1,49 @@
+//! The binary that goes on the board: built for aarch64 without simulator and office, stripped, and run under qemu as the agent of
+//! a whole chain.
+
+use std::path::Path;
+use std::process::Command;
+
+use taimat::units::Digest;
+
+use crate::rig::{Rig, Running, has, plays, small_camera, wait_for};
+
+#[test]
+#[ignore = "needs a cross-built binary: tests/run cross"]
+fn under_qemu_the_stripped_aarch64_binary_delivers_an_event_and_a_clip() {
+    let Ok(binary) = std::env::var("TAIMAT_EDGE") else {
+        println!("SKIPPED: TAIMAT_EDGE names no aarch64 binary");
+        return;
+    };
+    if !has("qemu-aarch64-static") || !has("mosquitto") || !has("ffmpeg") {
+        return;
+    }
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let _broker = rig.broker();
+    let _office = rig.office();
+    let mut agent = agent(&rig, &binary);
+    // The road is empty for nine seconds, somebody crosses, then five of quiet and five of post-roll; qemu is slow to start.
+    wait_for("no event and clip arrived", 120, || rig.shortfalls().is_empty());
+    assert_eq!(agent.terminate(), Some(0), "{}", rig.log());
+    let (events, files) = rig.received();
+    assert!(events.iter().any(|event| event.kind == "vn.taimat.motion.start.v1"));
+    for clip in files.iter().filter(|file| file.purpose == "clip") {
+        assert_eq!(Digest::of(&std::fs::read(&clip.path).unwrap()).hex(), clip.sha256);
+        plays(&clip.path);
+        println!("{}: {} bytes, its hash is right, it plays", clip.path.file_name().unwrap().display(), clip.size);
+    }
+    rig.ring_is_whole();
+    println!(
+        "{} events and {} files from {binary} ({} bytes)",
+        events.len(),
+        files.len(),
+        std::fs::metadata(&binary).unwrap().len()
+    );
+}
+
+fn agent(rig: &Rig, binary: &str) -> Running {
+    assert!(Path::new(binary).is_absolute(), "TAIMAT_EDGE must be an absolute path");
+    let mut qemu = Command::new("qemu-aarch64-static");
+    rig.agent_from(qemu.arg(binary))
+}

@@ -1,0 +1,65 @@
+//! Power cuts on a real kernel: the real binary records a simulated camera onto real ext4 on a loop device, on a card that keeps
+//! writes in a volatile cache and takes its time to flush it (a FUSE file of this process). At a cut the card keeps what was
+//! flushed and a random part of the rest, sector by sector; everything the agent had called durable must still be there.
+//!
+//! Needs root, FUSE and loop devices. `TAIMAT_POWERCUT_SEED` chooses another plan.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agent;
+mod card;
+mod drive;
+mod mounts;
+mod survey;
+mod world;
+
+use taimat::sim::camera::{Options, SimCamera};
+
+use world::{World, obstacle};
+
+/// A simulated camera small enough for a busy test machine.
+fn camera() -> SimCamera {
+    SimCamera::start(Options { main: (640, 360), sub: (320, 180), ..Options::default() }).unwrap()
+}
+
+fn seed() -> u64 {
+    std::env::var("TAIMAT_POWERCUT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(17)
+}
+
+/// Cuts the power `cuts` times in one world and panics at the first broken promise.
+fn survive(cuts: u64) {
+    if let Some(reason) = obstacle() {
+        return println!("SKIPPED: {reason}");
+    }
+    let (camera, seed) = (camera(), seed());
+    println!("seed {seed}: TAIMAT_POWERCUT_SEED={seed} repeats the plan, not the kernel's timing");
+    let mut world = World::new(seed, true, &camera.main_url()).unwrap();
+    for cut in 1..=cuts {
+        if let Err(error) = world.cut(cut == cuts) {
+            panic!("seed {seed}, cut {cut}: {error:#}\nuntil then: {}", world.tally);
+        }
+    }
+    println!("{}", world.tally);
+}
+
+#[test]
+fn nothing_promised_is_lost_over_ten_power_cuts() {
+    survive(10);
+}
+
+#[test]
+#[ignore = "a quarter of an hour: tests/run --full"]
+fn nothing_promised_is_lost_over_a_hundred_power_cuts() {
+    survive(100);
+}
+
+#[test]
+fn a_card_that_lies_about_flushes_is_found_out() {
+    if let Some(reason) = obstacle() {
+        return println!("SKIPPED: {reason}");
+    }
+    let (camera, seed) = (camera(), seed());
+    let mut world = World::new(seed, false, &camera.main_url()).unwrap();
+    let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
+    let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
+    println!("seed {seed}: found out at cut {cut}: {error:#}");
+}
