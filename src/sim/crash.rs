@@ -301,6 +301,7 @@ impl Life {
             };
             self.engine = Some(engine);
             if let Some(StorageNews::Started(found)) = news.first() {
+                self.oracle.settle(&self.disk.live());
                 self.note(None, "start", self.oracle.check_found(found));
                 let newest = found.newest.as_ref().map_or(0, |(ticket, _)| ticket.0);
                 self.script.found(found.entries.iter().map(|(ticket, _)| *ticket), newest);

@@ -305,11 +305,11 @@ impl Ring {
             self.write_bytes(file, 0, &zeros)?;
             self.index.forget(file);
             self.index.add_blank(file);
-            self.disk.sync(FileId::Segment(file))?;
+            self.flush(file)?;
         }
+        // The flush of its first record makes it durable too: before that it holds nothing anybody was told of.
         self.write_bytes(file, 0, &bytes)?;
         self.index.forget(file);
-        self.disk.sync(FileId::Segment(file))?;
         self.index.add(segment);
         Ok(())
     }
@@ -334,7 +334,7 @@ impl Ring {
         let end = at + bytes.len() as u64;
         bytes.extend(free_block(segment.head.size - end));
         self.write_bytes(file, at, &bytes)?;
-        self.disk.sync(FileId::Segment(file))?;
+        self.flush(file)?;
         self.next_seq += 1;
         self.chain = record.link();
         self.counts.payload += u64::from(payload);
@@ -344,12 +344,17 @@ impl Ring {
         Ok(seq)
     }
 
-    /// Writes and counts; the caller flushes.
+    /// Writes and counts.
     fn write_bytes(&mut self, file: u32, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
         self.disk.write(FileId::Segment(file), at, bytes)?;
         self.counts.written += bytes.len() as u64;
-        self.counts.syncs += 1;
         Ok(())
+    }
+
+    /// Flushes and counts.
+    fn flush(&mut self, file: u32) -> Result<(), DiskFault> {
+        self.counts.syncs += 1;
+        self.disk.sync(FileId::Segment(file))
     }
 
     /// Leaves the current file. After a failed flush nobody knows what is on it, so that is final; a refused write has changed
