@@ -102,7 +102,7 @@ impl Barrier {
         match self {
             Ring => "no flush of any segment",
             Journal => "no flush of the journal",
-            WipeFlush => "no flush between wiping an old head and writing the new one",
+            WipeFlush => "no flush between wiping an old head and the new one",
             RecordFlush => "no flush after a record",
             CopyAFlush => "no flush between the copies of the journal",
             CopyBFlush => "no flush after copy B of the journal",
