@@ -256,3 +256,54 @@ fn an_entry_that_a_start_reported_is_in_both_copies() {
     ring.start();
     assert_eq!(ring.tickets(), reported);
 }
+
+/// Records that can be found by their numbers.
+fn readable(ring: &mut Rig, last: u64) -> usize {
+    let (mut after, mut count) = (0, 0);
+    while after < last {
+        let query = SpanQuery::Seq { first: after + 1, last };
+        ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query });
+        let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { break };
+        count += span.fragments.len();
+        after = span.fragments.last().unwrap().seq;
+    }
+    count
+}
+
+#[test]
+fn a_read_that_is_refused_once_at_start_costs_no_footage() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let whole = readable(&mut ring, last);
+    for read in 3..40 {
+        ring.disk.fail_read_after(read);
+        let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
+        ring.disk.fail_read_after(u64::MAX);
+        let Ok((engine, news)) = opened else { continue };
+        (ring.engine, ring.news) = (engine, news);
+        assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
+    }
+}
+
+#[test]
+fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_away() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let (index, _) = recovery::heads(&ring.disk).unwrap();
+    let newest = FileId::Segment(index.live().last().unwrap().head.segment);
+    ring.disk.fail_reads_of(newest, 4096..4608);
+    ring.start();
+    assert!(ring.found().last_seq >= last);
+    ring.pictures(40);
+    ring.disk.fail_reads_of(newest, 0..0);
+    ring.start();
+    assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
+    let before = index.live().last().unwrap().head.first_seq;
+    ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
+    let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
+    assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
+}

@@ -3,13 +3,13 @@
 //! | head of the file | newest by number | walk ends | done |
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
-//! | unreadable | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
+//! | unreadable, twice | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
 //! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
 //! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
-//! | whole | yes | card refuses to read | sealed: recording goes on in another file |
+//! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
 //! | whole, wrong file number or size | – | – | blank: a file copied or resized by somebody |
 //!
 //! What belongs here: this table and carrying it out. What does not: writing new footage.
@@ -56,7 +56,8 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: 
     let mut found = Recovery { next_seq: 1, ..Recovery::default() };
     found.index.dates = dates;
     for (file, size) in files {
-        match read_head(disk, file, size) {
+        // A bus that was reset refuses one read and takes the next; footage must not go for that.
+        match read_head(disk, file, size).or_else(|_| read_head(disk, file, size)) {
             Ok(Some(segment)) => found.index.add(segment),
             Ok(None) => found.index.add_blank(file),
             Err(reason) => {
@@ -173,9 +174,13 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     found.chain = newest.head.previous;
     found.media = newest.head.media;
     found.end = Some((newest.head.boot, newest.head.start));
-    let walked = match walk(disk, newest, Depth::Content) {
+    let walked = match walk(disk, newest, Depth::Content).or_else(|_| walk(disk, newest, Depth::Content)) {
         Ok(walked) => walked,
-        Err(fault) => return found.troubles.push(fault.to_string()),
+        Err(fault) => {
+            // Nobody knows how many records it holds. Their numbers are not given twice: what can be read of them stays.
+            found.next_seq += newest.head.size / BLOCK;
+            return found.troubles.push(fault.to_string());
+        }
     };
     found.next_seq = walked.next_seq;
     found.chain = walked.chain;
