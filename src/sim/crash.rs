@@ -16,6 +16,8 @@ use super::script::{Action, Script, settings, stamp};
 use crate::storage::engine::Engine;
 use crate::storage::{StorageNews, StorageOrder};
 
+/// Bytes on a card that is not full.
+const ROOM: u64 = 1 << 30;
 /// Actions of one life.
 const ACTIONS: u32 = 400;
 
@@ -180,6 +182,9 @@ impl Life {
                     self.disk.fail_sync_after(after, &mut self.luck);
                 }
                 7 => self.disk.fail_write_after(1 + self.luck.below(3)),
+                8 => self.disk.fail_read_after(1 + self.luck.below(30)),
+                9 => self.disk.leave_only([0, ROOM][self.luck.below(2) as usize]),
+                10 => self.disk.slow(self.luck.below(3) * 100_000),
                 _ => self.act(End::Whole),
             }
         }
@@ -297,7 +302,11 @@ impl Life {
             }
             let (engine, news) = match opened {
                 Ok(opened) => opened,
-                Err(_) => continue,
+                Err(_) => {
+                    // A ring that never had room asks for some, and gets it.
+                    self.disk.leave_only(ROOM);
+                    continue;
+                }
             };
             self.engine = Some(engine);
             if let Some(StorageNews::Started(found)) = news.first() {

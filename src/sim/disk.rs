@@ -76,6 +76,8 @@ struct State {
     failing_sync: Option<u64>,
     failing_write: Option<u64>,
     failing_read: Option<u64>,
+    /// Bytes the card cannot read any more.
+    bad: Option<(FileId, std::ops::Range<usize>)>,
     /// Chooses what reaches the card although it said that it failed.
     luck: Option<Rng>,
     /// Segment files whose head was written since somebody asked: what was in them is evicted.
@@ -138,6 +140,11 @@ impl SimDisk {
     /// The read after this many more fails.
     pub fn fail_read_after(&self, reads: u64) {
         self.lock().failing_read = Some(reads);
+    }
+
+    /// These bytes cannot be read any more.
+    pub fn fail_reads_of(&self, file: FileId, range: std::ops::Range<usize>) {
+        self.lock().bad = Some((file, range));
     }
 
     /// Others fill the card: only so many bytes are left.
@@ -369,10 +376,12 @@ impl Disk for SimDisk {
         if state.off {
             return Err(fault(file, "read", offset, "the power is off"));
         }
-        if due(&mut state.failing_read) {
+        let at = offset as usize;
+        let bad = state.bad.as_ref().is_some_and(|(of, bad)| *of == file && at < bad.end && bad.start < at + len);
+        if due(&mut state.failing_read) || bad {
             return Err(fault(file, "read", offset, "input/output error"));
         }
-        state.live.read(file, offset as usize, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
+        state.live.read(file, at, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
     }
 
     fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
@@ -417,7 +426,7 @@ impl Disk for SimDisk {
 
     fn available(&self) -> u64 {
         let state = self.lock();
-        SIZE - state.others - state.live.lengths().values().sum::<u64>()
+        (SIZE - state.others).saturating_sub(state.live.lengths().values().sum())
     }
 }
 

@@ -14,8 +14,9 @@ use crate::storage::format::{Record, padded};
 use crate::storage::{Cell, Recovered, StorageNews, StorageOrder};
 use crate::units::Ticket;
 
-/// Microseconds between two pieces of footage that are no hole: a picture, and rounding.
-const NO_HOLE: i64 = 60_000;
+/// Microseconds between two pieces of footage that are no hole: a picture, the two that are shown before it and come after it, and
+/// rounding. Outages of the script are longer.
+const NO_HOLE: i64 = 140_000;
 
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
