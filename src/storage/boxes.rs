@@ -198,12 +198,6 @@ pub fn moof(number: u32, runs: &[Run]) -> Vec<u8> {
     write_moof(number, runs, len as u32 + 8)
 }
 
-/// Bytes of the `moof` of a usual fragment: pictures at an even pace without B-frames, and so many sounds.
-pub fn usual_moof_len(pictures: usize, sounds: usize) -> usize {
-    let run = |samples: usize| if samples == 0 { 0 } else { 8 + 24 + 20 + 24 + 4 * samples };
-    8 + 16 + run(pictures) + run(sounds)
-}
-
 /// What the samples of a run have in common.
 struct Common {
     duration: Option<u32>,
@@ -371,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn what_samples_share_is_said_once_and_the_usual_length_is_known_before() {
+    fn what_samples_share_is_said_once() {
         let sample = |size, sync| Sample { duration: 3600, size, sync, offset: 0 };
         let pictures: Vec<Sample> = (0..25).map(|i| sample(5000 + i, i == 0)).collect();
         let sounds = vec![Sample { duration: 160, size: 160, sync: true, offset: 0 }; 50];
         let run = |track, samples| Run { track, start: 0, samples };
         let usual = moof(1, &[run(1, pictures.clone())]);
-        assert_eq!(usual.len(), usual_moof_len(25, 0));
+        assert_eq!(usual.len(), 24 + 8 + 24 + 20 + 24 + 4 * 25);
         assert_eq!(
             &usual[24 + 8..24 + 8 + 28],
             [0, 0, 0, 24, b't', b'f', b'h', b'd', 0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 14, 16, 1, 1, 0, 0, 0, 0, 0, 20]

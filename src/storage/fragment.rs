@@ -4,18 +4,13 @@
 
 use std::sync::Arc;
 
-use super::boxes::{Run, Sample, moof, usual_moof_len};
-use super::format::{RECORD_BOX, padded, ticks};
+use super::boxes::{Run, Sample, moof};
+use super::format::ticks;
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::units::Stamp;
 
 /// Microseconds of video in one fragment at most: what a power cut may cost (promise P1).
 pub const FRAGMENT_MAX: i64 = 1_000_000;
-/// Microseconds after which a fragment may end early where that leaves little of its last block empty.
-const FRAGMENT_EARLY: i64 = 850_000;
-/// Empty bytes of a last block that are little: one fragment in four ends so by chance at any picture. Half a block a second on
-/// average would be 1.6 % of all that is written at 1 Mbit/s, of a budget of 5 % (promise P6).
-const PADDING_LITTLE: u64 = 1024;
 /// Microseconds of sound behind the first picture at most, so that pictures that stop coming do not keep the sound, and themselves,
 /// from the card: a little more than a fragment, because pictures lag behind sound.
 const SOUND_MAX: i64 = 1_200_000;
@@ -118,18 +113,8 @@ impl Gathering {
         let length = frame.pts_micros() - first.pts_micros();
         match frame.kind() {
             TrackKind::Audio => must || length >= SOUND_MAX,
-            TrackKind::Video => {
-                let full = length >= FRAGMENT_MAX || length >= FRAGMENT_EARLY && self.padding() <= PADDING_LITTLE;
-                must || frame.pts > self.latest && (frame.key || full)
-            }
+            TrackKind::Video => must || frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
         }
-    }
-
-    /// Bytes of the last block that would stay empty if this were the fragment.
-    fn padding(&self) -> u64 {
-        let pictures = self.frames.iter().filter(|frame| frame.kind() == TrackKind::Video).count();
-        let len = (RECORD_BOX + usual_moof_len(pictures, self.frames.len() - pictures) + 8 + self.bytes) as u64;
-        padded(len) - len
     }
 
     /// Takes a frame; the caller has asked [`Gathering::ends_before`].

@@ -195,8 +195,9 @@ impl Journal {
             let right = newer.as_ref().map_or_else(|| vec![0; BLOCK as usize], Slot::encode);
             if a != right || b != right {
                 self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, right.clone()));
-            } else if newer.as_ref().is_some_and(|slot| slot.key > 0) {
-                // It counts from now on, and a flush of copy B that was refused before a restart shows nowhere.
+            } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
+                // Nobody knows whether the last start was refused a flush of copy B: the kernel shows it all the same. What counts
+                // is written again, 4 KiB for each entry that waits.
                 self.unsure[1].insert(at, right);
             }
             slots.extend(newer.map(|slot| (at, slot)));

@@ -270,7 +270,6 @@ impl Ring {
 
     /// The head of the segment that would begin with `draft`, its file still to be chosen, and its length.
     fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
-        let tracks = tracks.to_vec();
         let head = SegmentHead {
             segment: 0,
             lap: self.next_lap,
@@ -280,7 +279,7 @@ impl Ring {
             start: draft.start,
             media: begin_of(draft),
             size: self.geometry.segment,
-            tracks,
+            tracks: tracks.to_vec(),
         };
         let len = head.encode().len() as u64;
         (head, len)
@@ -317,8 +316,7 @@ impl Ring {
     /// Writes the record at the end of the current segment.
     fn write(&mut self, draft: &Draft<'_>, content: Digest) -> Result<u64, DiskFault> {
         let Some(Current { segment, at }) = &self.current else {
-            let reason = "no segment is open".to_owned();
-            return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
+            return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason: "no segment is open".into() });
         };
         let (file, at) = (segment.head.segment, *at);
         let Draft { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
@@ -335,8 +333,7 @@ impl Ring {
         bytes.extend(free_block(segment.head.size - end));
         self.write_bytes(file, at, &bytes)?;
         self.flush(file)?;
-        self.next_seq += 1;
-        self.chain = record.link();
+        (self.next_seq, self.chain) = (self.next_seq + 1, record.link());
         self.counts.payload += u64::from(payload);
         if let Some(current) = &mut self.current {
             current.at = end;
