@@ -307,3 +307,23 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
     let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
     assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
 }
+
+#[test]
+fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
+    let geometry = start::still_geometry(&settings());
+    for torn in 0..2 {
+        let ring = opened();
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, None, &[]).unwrap();
+        for _ in 0..2 {
+            stills.store(Ticket(7), &[7; 3000]).unwrap();
+        }
+        let mut card = ring.disk.durable();
+        card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
+        ring.disk.power_on_with(card);
+        let len = u64::from(geometry.slots) * geometry.bytes;
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, Some(len), &[Ticket(7)]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        stills.store(Ticket(8), &[8; 3000]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+    }
+}
