@@ -419,6 +419,14 @@ impl Disk for SimDisk {
         if failed { Err(fault(file, "flush", 0, "input/output error")) } else { Ok(()) }
     }
 
+    fn forget(&self, file: FileId) {
+        let state = &mut *self.lock();
+        state.live.take_from(&state.durable, file);
+        for write in state.pending.iter().chain(&state.held).filter(|write| write.file == file) {
+            state.live.write(file, write.offset, &write.bytes);
+        }
+    }
+
     fn draw(&self) -> u64 {
         // One simulated card: a seed must replay the same bytes.
         17

@@ -101,6 +101,9 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the card refuses: nothing written since the last flush can be trusted then.
     fn sync(&self, file: FileId) -> Result<(), DiskFault>;
+    /// Forgets what the kernel remembers of a file beside what still has to be written: after a flush that failed it shows what the
+    /// card does not hold, to every process, until the power goes.
+    fn forget(&self, file: FileId);
     /// Bytes available to us on the file system.
     fn available(&self) -> u64;
     /// Longest flush since this was last asked, microseconds; 0 where nobody measures.
@@ -279,6 +282,11 @@ impl Disk for RealDisk {
         let synced = self.file(file).and_then(|handle| handle.sync_data());
         self.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
+    }
+
+    fn forget(&self, file: FileId) {
+        // A kernel that keeps it all the same leaves things as they were.
+        let _ = self.file(file).map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
     }
 
     fn available(&self) -> u64 {

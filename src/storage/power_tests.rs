@@ -327,3 +327,21 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
         assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
     }
 }
+
+#[test]
+fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_kernel_still_shows_it() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        ring.pictures(20);
+        ring.disk.leave_only(0);
+        ring.disk.fail_sync_after(1, &mut Rng::new(seed));
+        while ring.news.iter().all(|news| !matches!(news, StorageNews::Trouble { .. })) {
+            ring.pictures(1);
+        }
+        ring.disk.leave_only(1 << 30);
+        ring.start();
+        let found = ring.found().last_seq;
+        ring.cut();
+        assert_eq!(ring.found().last_seq, found, "seed {seed}");
+    }
+}

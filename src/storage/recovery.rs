@@ -174,6 +174,11 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     found.chain = newest.head.previous;
     found.media = newest.head.media;
     found.end = Some((newest.head.boot, newest.head.start));
+    // After a kill the last record may be in the kernel's memory only, and from here on it counts. After a flush that was refused
+    // it may never have left it, however whole it looks there.
+    let file = FileId::Segment(newest.head.segment);
+    let flushed = disk.sync(file);
+    disk.forget(file);
     let walked = match walk(disk, newest, Depth::Content).or_else(|_| walk(disk, newest, Depth::Content)) {
         Ok(walked) => walked,
         Err(fault) => {
@@ -197,9 +202,8 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     }
     found.open_at = Some(walked.at);
     let mended = match walked.end {
-        End::Torn => mend(disk, newest, walked.at).map(Some),
-        // After a kill the last record may be in the kernel's memory only, and from here on it counts.
-        End::Free => disk.sync(FileId::Segment(newest.head.segment)).map(|()| None),
+        End::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
+        End::Free => flushed.map(|()| None),
     };
     match mended {
         Ok(repair) => found.repairs.extend(repair),
