@@ -2,6 +2,9 @@
 //!
 //! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
 //! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
+//! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
+//!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised. [`image`]: one card
+//!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
