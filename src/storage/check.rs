@@ -141,7 +141,11 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
                 (now.next_seq, now.chain) = (record.seq + 1, record.link());
             }
             Found::Record(..) => {}
-            Found::Damaged { offset, first, last } => wrong(*offset, format!("records {first} to {last} are damaged")),
+            Found::Damaged { offset, first, last } => {
+                wrong(*offset, format!("records {first} to {last} are damaged"));
+                // That is what is missing before the next.
+                now.end = None;
+            }
         }
     }
     if walked.end == End::Torn {

@@ -107,6 +107,10 @@ impl Engine {
             return self.sound_first(frame, out);
         }
         if self.gathering.ends_before(frame, self.ring.room()) {
+            if self.takes_along(frame) {
+                self.gathering.push(frame.clone());
+                return self.flush(None, out);
+            }
             self.flush(Some(frame), out);
             // The card may have refused what this frame needs.
             if self.need_key && !(video && frame.key) {
@@ -121,6 +125,11 @@ impl Engine {
         for early in self.early.drain(..) {
             self.gathering.push(early);
         }
+    }
+
+    fn takes_along(&self, frame: &Arc<Frame>) -> bool {
+        let layout = self.ring.layout_for(&self.gathering.tracks());
+        self.anchor.is_some_and(|anchor| self.gathering.takes_along(frame, self.ring.room(), &anchor, &layout))
     }
 
     /// A frame that nobody could decode: what is missing is named once footage goes on.
