@@ -70,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let (news, mut told) = mpsc::channel(16);
         let (stop, stopped) = watch::channel(false);
         let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-        let stream = rtsp::Stream { role: Role::Main, settings: settings.camera, clock, logins, pulse };
+        let stream = rtsp::Stream { role: Role::Main, settings: settings.camera, clock, logins, pulse, run: 0 };
         let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
         let listening = tokio::time::sleep(Duration::from_secs(args.seconds));
         tokio::pin!(listening);
