@@ -87,6 +87,11 @@ impl Gauges {
         }
     }
 
+    /// Other streams are asked from now on.
+    pub fn camera_changed(&mut self, has_sub: bool) {
+        (self.main, self.sub, self.has_sub) = (CameraState::Unknown, CameraState::Unknown, has_sub);
+    }
+
     /// The counters of one stream.
     pub fn camera_counts_mut(&mut self, role: Role) -> &mut CameraCounts {
         &mut self.camera_counts[usize::from(role == Role::Sub)]
@@ -129,7 +134,7 @@ impl Gauges {
             version: env!("CARGO_PKG_VERSION").into(),
             ring,
             boot: boot.0,
-            capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
+            capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping", "config"].map(String::from).to_vec(),
             camera,
             ring_bytes,
             oldest: self.oldest.map(Wall::rfc3339),

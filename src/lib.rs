@@ -10,6 +10,7 @@ pub mod units;
 pub mod clock;
 pub mod pulse;
 pub mod settings;
+pub mod config;
 pub mod chain;
 pub mod camera;
 pub mod lane;

@@ -1,5 +1,5 @@
-//! What the office asks: `clip-get`, `lock`, `unlock`, `locks`, `ping`. Every command gets an answer; a repeated `req_id` gets the same answer again and
-//! nothing is carried out twice.
+//! What the office asks: `clip-get`, `lock`, `unlock`, `locks`, `ping`, `config-check`. Every command gets an answer; a repeated `req_id` gets the same
+//! answer again and nothing is carried out twice. Where keys are enrolled, only signed commands are carried out.
 //!
 //! What belongs here: arguments, verdicts, answers. What does not: topics and transport (the uplink).
 
@@ -64,6 +64,20 @@ impl Agent {
             out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
             return;
         }
+        match self.may_command(now, &command, out) {
+            Ok(true) => self.carry_command(now, command, out),
+            // It is carried out when its number is on the card.
+            Ok(false) => {}
+            Err(detail) => {
+                self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
+                // Whoever may not command must not be able to take a name from somebody who may.
+                self.commands.seen.retain(|(seen, _)| *seen != command.req_id);
+            }
+        }
+    }
+
+    /// Carries out a command that is new and allowed.
+    pub(super) fn carry_command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
         let verdict = match command.name.as_str() {
             _ if !self.is_running() => Err("the box is shutting down".to_owned()),
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
@@ -72,7 +86,11 @@ impl Agent {
             "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
-            name => Err(format!("no command {name:?}: this version knows clip-get, lock, unlock, locks and ping")),
+            "config-check" => self.config_check(&command, out).map(|()| None),
+            "config-show" => self.config_show(&command, out).map(|()| None),
+            name => Err(format!(
+                "no command {name:?}: this version knows clip-get, lock, unlock, locks, ping, config-check and config-show"
+            )),
         };
         match verdict {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
@@ -82,7 +100,7 @@ impl Agent {
         }
     }
 
-    fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
+    pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
         let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail: detail.into(), data };
         self.commands.answer(&reply);
         out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));

@@ -52,6 +52,10 @@ pub mod kind {
     pub const CLOCK: &str = "clock";
     /// Footage was locked as evidence, or let go.
     pub const LOCK: &str = "lock";
+    /// A configuration was staged, committed, taken back or refused.
+    pub const CONFIG: &str = "config";
+    /// A signed command was accepted or refused.
+    pub const ACCESS: &str = "access";
     /// The broker or the office refused an entry for good.
     pub const REFUSED: &str = "delivery.refused";
 }

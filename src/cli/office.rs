@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::command::{Asked, add_signature};
 use crate::office::archive::{Archive, Filter};
 use crate::office::host;
 use crate::settings::{Login, Protocol, TlsSettings};
@@ -30,28 +31,28 @@ pub struct Args {
 
 /// How to reach the broker.
 #[derive(Debug, clap::Args)]
-struct Broker {
+pub(super) struct Broker {
     /// Host name or address.
     #[arg(long, default_value = "127.0.0.1")]
-    broker: String,
+    pub(super) broker: String,
     /// Port; 8883 with --ca, else 1883.
     #[arg(long)]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// PEM of the broker's authority: switches TLS on.
     #[arg(long)]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// PEM certificate chain of the office.
     #[arg(long, requires_all = ["ca", "key"])]
-    cert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
     /// PEM key of the office.
     #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     /// A file with one line user:password.
     #[arg(long)]
-    login: Option<PathBuf>,
+    pub(super) login: Option<PathBuf>,
     /// MQTT version.
     #[arg(long, default_value = "5", value_parser = ["5", "3.1.1"])]
-    protocol: String,
+    pub(super) protocol: String,
 }
 
 /// Which lines to show.
@@ -107,16 +108,21 @@ enum What {
     Cmd {
         /// The site.
         site: String,
-        /// The command: clip-get (from, to), lock (from, to, reason), unlock (id), locks, ping.
+        /// The command: clip-get (from, to), lock (from, to, reason), unlock (id), locks, ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
-        /// Arguments, key=value.
+        /// Arguments, key=value; key=@FILE takes the value from a file.
         args: Vec<String>,
+        /// The key to sign it with (taimat keygen --office), where the box asks for that.
+        #[arg(long)]
+        sign: Option<PathBuf>,
         /// Seconds to wait for the answer.
         #[arg(long, default_value_t = 30)]
         wait: u64,
         #[command(flatten)]
         broker: Broker,
     },
+    /// Send boxes their configuration, and look at it.
+    Config(super::office_config::Args),
 }
 
 /// Carries it out.
@@ -148,7 +154,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 format!("{:15} {:9}  {:24}  {:>9}  {}", row.site, row.purpose, row.start, row.size, row.path.display())
             })
         }
-        What::Cmd { site, name, args, wait, broker } => command(&site, &name, &args, wait, &broker),
+        What::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
+        What::Config(args) => super::office_config::run(args),
     }
 }
 
@@ -170,7 +177,7 @@ fn filter(lines: &Lines) -> anyhow::Result<Filter> {
     Ok(Filter { site: lines.site.clone(), from: time("from", &lines.from)?, to: time("to", &lines.to)?, limit: lines.limit })
 }
 
-fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
+pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
     let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
     let login = match &broker.login {
         None => None,
@@ -205,7 +212,14 @@ fn receive(dir: &Path, host: &str, broker: &Broker) -> anyhow::Result<ExitCode> 
     })
 }
 
-fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker) -> anyhow::Result<ExitCode> {
+fn command(
+    site: &str,
+    name: &str,
+    pairs: &[String],
+    sign: Option<&Path>,
+    wait: u64,
+    broker: &Broker,
+) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let now = SystemClock::new().now().wall;
     let mut bytes = [0; 16];
@@ -214,10 +228,20 @@ fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker)
     let mut body = Map::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
+        let value = match value.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path).with_context(|| path.to_owned())?,
+            None => value.to_owned(),
+        };
         body.insert(key.into(), json!(value));
     }
+    let expires = now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339();
+    if let Some(path) = sign {
+        let (key, _) = super::office_config::signing_key(path)?;
+        let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args: &body };
+        body = add_signature(&site, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
+    }
     body.insert("req_id".into(), json!(req_id));
-    body.insert("expires".into(), json!(now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339()));
+    body.insert("expires".into(), json!(expires));
     let options = options(broker, format!("taimat-cmd-{req_id}"))?;
     let topic = topics::dn(&site, &format!("cmd/{name}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

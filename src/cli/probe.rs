@@ -84,7 +84,7 @@ async fn listen(
     let (news, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse };
+    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse, run: 0 };
     let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);

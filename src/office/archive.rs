@@ -71,7 +71,7 @@ struct Part {
 /// The archive, open for writing.
 pub struct Archive {
     dir: PathBuf,
-    db: Connection,
+    pub(super) db: Connection,
     parts: Vec<Part>,
 }
 
@@ -162,7 +162,8 @@ impl Archive {
             if db.prepare("SELECT ring FROM events").is_err() {
                 db.execute_batch(&RINGS.join(";"))?;
             }
-            db.execute_batch(BY_NUMBER)
+            db.execute_batch(BY_NUMBER)?;
+            db.execute_batch(super::configs::SCHEMA)
         });
         made.with_context(|| format!("{}: schema", path.display()))?;
         Ok(Archive { dir: dir.to_owned(), db, parts: Vec::new() })

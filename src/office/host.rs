@@ -67,11 +67,21 @@ pub async fn run(
             };
             match seen {
                 Ok(Seen::Connected(..)) => line(format!("office connected to {}:{}", options.host, options.port)),
-                Ok(Seen::Message(topic, payload)) => match archive.take(&topic, &payload, &clock.now().wall.rfc3339()) {
-                    Ok(outcome) => pass_on(&topic, outcome, &mut waiting, &mut line),
-                    // No receipt: the box keeps it and sends it again.
-                    Err(error) => line(format!("NOT KEPT: {topic}: {error:#}")),
-                },
+                Ok(Seen::Message(topic, payload)) => {
+                    let now = clock.now().wall.rfc3339();
+                    match archive.take(&topic, &payload, &now) {
+                        Ok(outcome) => pass_on(&topic, outcome, &mut waiting, &mut line),
+                        // No receipt: the box keeps it and sends it again.
+                        Err(error) => line(format!("NOT KEPT: {topic}: {error:#}")),
+                    }
+                    match archive.take_config(&topic, &payload, &now) {
+                        Ok(answer) => {
+                            line_of(answer.line, &mut line);
+                            waiting.extend(answer.publish.map(|(topic, payload)| (topic, payload, false)));
+                        }
+                        Err(error) => line(format!("no answer about a configuration: {topic}: {error:#}")),
+                    }
+                }
                 Ok(_) => {}
                 Err(ended) => break ended.reason,
             }
@@ -93,7 +103,11 @@ fn pass_on(topic: &str, outcome: Outcome, waiting: &mut VecDeque<(String, Vec<u8
     if let (Some(ack), Some((site, _))) = (outcome.ack, topics::read_up(topic)) {
         waiting.push_back((topics::dn(&site, "ack"), serde_json::to_vec(&ack).unwrap_or_default(), false));
     }
-    if let Some(text) = outcome.line {
+    line_of(outcome.line, line);
+}
+
+fn line_of(text: Option<String>, line: &mut impl FnMut(String)) {
+    if let Some(text) = text {
         line(text);
     }
 }

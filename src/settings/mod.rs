@@ -1,9 +1,14 @@
 //! Settings: always valid once made. Raw TOML is parsed in [`raw`], which reports every bad key at once.
 //!
+//! * [`raw`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
+//! * [`change`]: what differs between two settings, room by room.
+//!
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the room it touches.
-//! What does not: reading files (that is the caller's, through [`load`]).
+//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a box (`config`).
 
+pub mod change;
 pub mod load;
+pub mod pem;
 pub mod raw;
 
 use std::path::PathBuf;
@@ -25,6 +30,8 @@ pub struct Settings {
     pub clip: ClipSettings,
     /// The office's broker.
     pub uplink: UplinkSettings,
+    /// Who may change this from afar.
+    pub remote: RemoteSettings,
 }
 
 /// Where the camera is and how patient we are with it.
@@ -165,6 +172,76 @@ pub struct UplinkSettings {
     pub chunk: u32,
     /// Seconds between health messages (default 60).
     pub health_every: u16,
+    /// Further brokers, tried in this order when the one above cannot be reached.
+    pub also: Vec<Broker>,
+}
+
+impl UplinkSettings {
+    /// All brokers in the order they are tried.
+    pub fn brokers(&self) -> Vec<Broker> {
+        let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
+        std::iter::once(first).chain(self.also.iter().cloned()).collect()
+    }
+
+    /// The same settings with other brokers, at least one.
+    #[must_use]
+    pub fn with_brokers(&self, brokers: &[Broker]) -> UplinkSettings {
+        let Some((first, also)) = brokers.split_first() else {
+            return self.clone();
+        };
+        let Broker { host, port, tls, login } = first.clone();
+        UplinkSettings { host, port, tls, login, also: also.to_vec(), ..self.clone() }
+    }
+}
+
+/// How one broker is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// As in [`UplinkSettings`].
+    pub tls: Option<TlsSettings>,
+    /// As in [`UplinkSettings`].
+    pub login: Option<Login>,
+}
+
+impl Broker {
+    /// What makes it the same broker, whatever certificates are used with it.
+    pub fn address(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
+    }
+}
+
+/// Who may change the configuration from afar, and how long a change may be on trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteSettings {
+    /// Keys that may sign documents and commands; none: neither can come from afar, and commands need no signature.
+    pub keys: Vec<TrustedKey>,
+    /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
+    pub trial: u64,
+}
+
+/// An Ed25519 key that may sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedKey {
+    /// Its name, for people.
+    pub name: String,
+    /// The public key.
+    pub public: [u8; 32],
+}
+
+impl TrustedKey {
+    /// What signatures call it: the first 16 hex digits of the SHA-256 of the public key.
+    pub fn id(&self) -> String {
+        key_id(&self.public)
+    }
+}
+
+/// The id of a public key.
+pub fn key_id(public: &[u8; 32]) -> String {
+    crate::units::Digest::of(public).hex()[..16].to_owned()
 }
 
 /// Files of a mutual-TLS identity.
@@ -236,6 +313,8 @@ pub(crate) fn test_settings() -> Settings {
             outbox_bytes: 64 << 20,
             chunk: 64 << 10,
             health_every: 60,
+            also: Vec::new(),
         },
+        remote: RemoteSettings { keys: Vec::new(), trial: 600 },
     }
 }

@@ -5,6 +5,7 @@
 //! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
 //!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised. [`image`]: one card
 //!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
+//! * [`pole`]: a box as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
@@ -20,7 +21,11 @@ pub mod image;
 pub mod model;
 pub mod oracle;
 pub mod rng;
+pub mod pole;
 pub mod scene;
+pub mod small_card;
+pub mod stranding;
 pub mod script;
 pub mod strict;
+pub mod texts;
 pub mod world;

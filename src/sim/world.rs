@@ -328,7 +328,7 @@ impl World {
                 let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
                 self.inputs.push_back(Input::Hashed(hashed));
             }
-            Effect::Open { .. } | Effect::StopCamera | Effect::Finished => {}
+            Effect::Open { .. } | Effect::StopCamera | Effect::Finished | Effect::Keep(_) | Effect::Apply { .. } => {}
         }
     }
 

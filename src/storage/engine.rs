@@ -209,7 +209,10 @@ impl Engine {
             }
             StorageOrder::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
             StorageOrder::Unlock { id } => self.unlock(id, out),
-            StorageOrder::Resize { budget } => self.ring.resize(budget),
+            StorageOrder::Resize { budget, pin_quota, endurance } => {
+                self.endurance = endurance;
+                self.ring.resize(budget, pin_quota);
+            }
             StorageOrder::Stop => self.stop(out),
         }
     }

@@ -134,10 +134,10 @@ impl Ring {
 
     /// Changes how many bytes the ring may take. A smaller ring is reached when the next segment begins, oldest footage first;
     /// pinned footage keeps its rights.
-    pub fn resize(&mut self, budget: u64) {
+    pub fn resize(&mut self, budget: u64, quota: u8) {
+        self.geometry.quota = quota;
         if !self.in_memory {
-            self.geometry.budget = budget;
-            self.counts.budget = budget;
+            (self.geometry.budget, self.counts.budget) = (budget, budget);
         }
     }
 

@@ -10,6 +10,7 @@ use super::topics::{self, Down};
 use super::transfer::{CHUNK_MIN, Step, Transfer};
 use super::wire::{Ack, Birth, Command, Reply, State};
 use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder};
+use crate::config::document::DOCUMENT_MAX;
 use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
@@ -21,6 +22,8 @@ const WINDOW: usize = 16;
 const OVERHEAD: u32 = 256;
 /// Answers and births waiting for a connection at most; older ones are dropped, the caller asks again.
 const UNSENT_MAX: usize = 32;
+/// Bytes of a confirmation at most: an id, a digest and a nonce.
+const CONFIRM_MAX: usize = 1024;
 
 /// The number of a connection: higher than every one before on this ring. Tries of one start have 32 bits of their own, so that no
 /// number of them reaches into the next start.
@@ -138,7 +141,7 @@ impl Link {
         self.chunk = chunk;
         let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
         self.unsent.push_front(online);
-        self.unsent.push_back((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
+        self.ask_for_config();
         out.push(Effect::News(UplinkNews::Up { conn }));
         out.push(Effect::News(UplinkNews::Counts(self.counts)));
         self.send_birth();
@@ -178,9 +181,19 @@ impl Link {
                 out.push(Effect::News(UplinkNews::Counts(self.counts)));
             }
             UplinkOrder::Reply(reply) => self.reply(&reply),
-            UplinkOrder::Health(_) | UplinkOrder::Close => {}
+            UplinkOrder::Reported(payload) if self.connected.is_some() => {
+                self.keep((topics::up(&self.site, "config/reported"), payload, true));
+            }
+            UplinkOrder::AskForConfig if self.connected.is_some() => self.ask_for_config(),
+            UplinkOrder::Settings { settings, .. } => self.chunk = settings.chunk,
+            // What is reported is reported anew with the next connection, and the document is asked for then.
+            UplinkOrder::Health(_) | UplinkOrder::Reported(_) | UplinkOrder::AskForConfig | UplinkOrder::Close => {}
         }
         self.advance(now, out);
+    }
+
+    fn ask_for_config(&mut self) {
+        self.keep((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -225,7 +238,14 @@ impl Link {
                 }
                 Err(error) => tracing::warn!(name, "a command that cannot be read: {error}"),
             },
-            None => {}
+            Some(Down::Document) => {
+                let bytes = if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
+                out.push(Effect::News(UplinkNews::Document { bytes, len: payload.len() }));
+            }
+            Some(Down::Confirm) if payload.len() <= CONFIRM_MAX => {
+                out.push(Effect::News(UplinkNews::Confirm(payload.to_vec())));
+            }
+            Some(Down::Confirm) | None => {}
         }
         self.advance(now, out);
     }

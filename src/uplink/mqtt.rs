@@ -15,8 +15,8 @@ use super::link::{Effect, Link, connection_number};
 use super::{UplinkNews, UplinkOrder, topics};
 use crate::clock::Clock;
 use crate::pulse::Pulse;
-use crate::settings::UplinkSettings;
-use crate::units::{Boot, SiteId, Ticket};
+use crate::settings::{Broker, UplinkSettings};
+use crate::units::{Boot, Mono, SiteId, Ticket};
 
 /// First and longest pause between connections.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -29,6 +29,10 @@ const TICK: Duration = Duration::from_millis(250);
 const ACK_WITHIN: Duration = Duration::from_secs(45);
 /// How often a long pause shows that the task lives.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// With another broker than the first for so long, the first is tried again: it may be back.
+const BACK_AFTER: Duration = Duration::from_secs(1800);
+/// What is said of a connection that ends because other settings are to be tried.
+const FRESH: &str = "other settings are tried";
 /// For `going` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,20 +52,43 @@ pub async fn run(
     let link = Link::new(site.clone(), boot.0, settings.chunk);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let mut uplink =
-        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, tries: 0, waiting: VecDeque::new(), pulse };
+    let mut uplink = Uplink {
+        settings,
+        epoch: 0,
+        turn: 0,
+        fresh: false,
+        site,
+        boot,
+        clock,
+        orders,
+        news,
+        link,
+        read,
+        pieces,
+        tries: 0,
+        waiting: VecDeque::new(),
+        pulse,
+    };
     let mut failures = 0_u32;
     let mut open = uplink.await_birth().await;
     while open {
         let Some((ended, was_up)) = uplink.connection().await else {
             break;
         };
-        failures = if was_up { 0 } else { failures + 1 };
+        // A broker that was there is asked again first; one that was not gives way to the next.
+        (failures, uplink.turn) = if was_up { (0, uplink.turn) } else { (failures + 1, uplink.turn + 1) };
         let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
         let mut out = Vec::new();
         uplink.link.lost(ended.reason, ended.refused, &mut out);
         uplink.carry_out(out, None).await;
+        if std::mem::take(&mut uplink.fresh) {
+            failures = 0;
+            continue;
+        }
         open = uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await;
+        if std::mem::take(&mut uplink.fresh) {
+            failures = 0;
+        }
     }
     let _ = uplink.news.send(UplinkNews::Closed).await;
 }
@@ -75,6 +102,12 @@ fn random() -> f64 {
 
 struct Uplink {
     settings: UplinkSettings,
+    /// Names `settings` in what is told of sessions.
+    epoch: u64,
+    /// Which of the brokers is next.
+    turn: usize,
+    /// This connection ended because other settings are to be tried at once.
+    fresh: bool,
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
@@ -95,7 +128,9 @@ impl Uplink {
     async fn connection(&mut self) -> Option<(Ended, bool)> {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
-        let options = match self.options(conn) {
+        let brokers = self.settings.brokers();
+        let broker = brokers[self.turn % brokers.len()].clone();
+        let options = match self.options(conn, &broker) {
             Ok(options) => options,
             Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
         };
@@ -104,7 +139,7 @@ impl Uplink {
         sender.subscribe(topics::ALL_HOSTS);
         self.waiting.clear();
         let (mut up, mut closing) = (false, None);
-        let mut last_ack = Instant::now();
+        let (begun, mut last_ack) = (Instant::now(), Instant::now());
         loop {
             let mut out = Vec::new();
             let seen = {
@@ -122,7 +157,12 @@ impl Uplink {
                                 sender.publish(0, &topics::up(&self.site, "state"), going, true);
                                 sender.disconnect();
                             }
-                            Some(order) => self.link.order(now.mono, order, &mut out),
+                            Some(order) => {
+                                self.order(now.mono, order, &mut out);
+                                if self.fresh {
+                                    return Some((Ended { reason: FRESH.into(), refused: false }, up));
+                                }
+                            }
                         },
                         Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now.mono, ticket, offset, bytes, &mut out),
                         () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
@@ -135,6 +175,10 @@ impl Uplink {
                     if !self.link.awaits_acks() {
                         last_ack = Instant::now();
                     }
+                    if up && !self.turn.is_multiple_of(brokers.len()) && begun.elapsed() > BACK_AFTER {
+                        self.turn = 0;
+                        return Some((Ended { reason: "the first broker is tried again".into(), refused: false }, up));
+                    }
                     if last_ack.elapsed() > ACK_WITHIN {
                         return Some((Ended { reason: "no PubAck in time".into(), refused: false }, up));
                     }
@@ -145,6 +189,8 @@ impl Uplink {
             match seen {
                 Ok(Seen::Connected(window, packet)) => {
                     up = true;
+                    let session = UplinkNews::Session { epoch: self.epoch, broker: broker.address() };
+                    let _ = self.news.send(session).await;
                     self.link.connected(now, conn, window, packet, &mut out);
                 }
                 Ok(Seen::Acked(token, refused)) => {
@@ -160,14 +206,26 @@ impl Uplink {
         }
     }
 
-    fn options(&self, conn: u64) -> anyhow::Result<Options> {
+    /// Takes an order; other settings are the shell's too.
+    fn order(&mut self, now: Mono, order: UplinkOrder, out: &mut Vec<Effect>) {
+        if let UplinkOrder::Settings { settings, epoch, fresh } = &order {
+            if *fresh || settings.brokers().first() != self.settings.brokers().first() {
+                self.turn = 0;
+            }
+            (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
+            self.fresh |= *fresh;
+        }
+        self.link.order(now, order, out);
+    }
+
+    fn options(&self, conn: u64, broker: &Broker) -> anyhow::Result<Options> {
         let settings = &self.settings;
         Ok(Options {
             client_id: format!("taimat-{}", self.site),
-            host: settings.host.clone(),
-            port: settings.port,
-            tls: settings.tls.as_ref().map(client::tls_config).transpose()?,
-            login: settings.login.clone(),
+            host: broker.host.clone(),
+            port: broker.port,
+            tls: broker.tls.as_ref().map(client::tls_config).transpose()?,
+            login: broker.login.clone(),
             keep_alive: settings.keep_alive,
             protocol: settings.protocol,
             will: Some((topics::up(&self.site, "state"), self.link.state("lost", conn, self.clock.now()))),
@@ -204,9 +262,10 @@ impl Uplink {
         while !self.link.is_born() {
             match self.orders.recv().await {
                 None | Some(UplinkOrder::Close) => return false,
-                Some(order) => self.link.order(self.clock.now().mono, order, &mut Vec::new()),
+                Some(order) => self.order(self.clock.now().mono, order, &mut Vec::new()),
             }
         }
+        self.fresh = false;
         true
     }
 
@@ -222,9 +281,12 @@ impl Uplink {
                 Err(_) if left <= BEAT_EVERY => return true,
                 Err(_) => {}
                 Ok(None | Some(UplinkOrder::Close)) => return false,
-                Ok(Some(order)) => self.link.order(now, order, &mut out),
+                Ok(Some(order)) => self.order(now, order, &mut out),
             }
             self.carry_out(out, None).await;
+            if self.fresh {
+                return true;
+            }
         }
     }
 }
