@@ -76,8 +76,20 @@ pub struct Gauges {
 const RUN_BEGINS: Mono = Mono(1_000_000);
 
 /// What this version can do, as the birth message says it.
-const CAPABILITIES: [&str; 11] =
-    ["ring", "motion", "clips", "clip-get", "clip-cancel", "event-get", "lock", "ring-status", "log-tail", "restart", "ping"];
+const CAPABILITIES: [&str; 12] = [
+    "ring",
+    "motion",
+    "clips",
+    "clip-get",
+    "clip-cancel",
+    "event-get",
+    "lock",
+    "ring-status",
+    "log-tail",
+    "restart",
+    "ping",
+    "config",
+];
 
 impl Gauges {
     /// Nothing heard yet of a box with or without a sub-stream.
@@ -91,6 +103,11 @@ impl Gauges {
             Role::Main => &mut self.main,
             Role::Sub => &mut self.sub,
         }
+    }
+
+    /// Other streams are asked from now on.
+    pub fn camera_changed(&mut self, has_sub: bool) {
+        (self.main, self.sub, self.has_sub) = (CameraState::Unknown, CameraState::Unknown, has_sub);
     }
 
     /// The counters of one stream.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod pulse;
 pub mod tail;
 pub mod settings;
+pub mod config;
 pub mod chain;
 pub mod camera;
 pub mod lane;

@@ -126,6 +126,11 @@ impl Outbox {
         }
     }
 
+    /// Another bound in bytes; what is over it is shed with the next entry.
+    pub fn resize(&mut self, max_bytes: u64) {
+        self.max_bytes = max_bytes;
+    }
+
     /// Takes an entry that is stored.
     pub fn push(&mut self, now: Mono, ticket: Ticket, meta: Meta) {
         self.bytes += meta.bytes;

@@ -1,5 +1,5 @@
 //! What the office asks. Every command gets an answer; a repeated `req_id` gets the same answer again and nothing is carried out
-//! twice.
+//! twice. Where keys are enrolled, only signed commands are carried out.
 //!
 //! What belongs here: which commands there are, `clip-get` and locks. What does not: the other commands ([`super::queries`]), topics
 //! and transport (the uplink).
@@ -23,7 +23,8 @@ const REMEMBERED_MAX: usize = 64;
 /// Requested clips in the making at most, so that curiosity leaves room for events.
 const REQUESTS_MAX: usize = OWED_MAX / 2;
 /// Every command there is.
-const KNOWN: &str = "clip-get, clip-cancel, event-get, lock, unlock, locks, ring-status, log-tail, restart and ping";
+const KNOWN: &str = "clip-get, clip-cancel, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
+                     config-check and config-show";
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
 
@@ -67,6 +68,20 @@ impl Agent {
             out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
             return;
         }
+        match self.may_command(now, &command, out) {
+            Ok(true) => self.carry_command(now, command, out),
+            // It is carried out when its number is on the card.
+            Ok(false) => {}
+            Err(detail) => {
+                self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
+                // Whoever may not command must not be able to take a name from somebody who may.
+                self.commands.seen.retain(|(seen, _)| *seen != command.req_id);
+            }
+        }
+    }
+
+    /// Carries out a command that is new and allowed.
+    pub(super) fn carry_command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
         let verdict = match command.name.as_str() {
             _ if !self.is_running() => Err("the box is shutting down".to_owned()),
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
@@ -80,6 +95,8 @@ impl Agent {
             "log-tail" => self.log_tail(&command, out).map(|()| None),
             "restart" => self.restart(now, &command, out).map(Some),
             "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
+            "config-check" => self.config_check(&command, out).map(|()| None),
+            "config-show" => self.config_show(&command, out).map(|()| None),
             name => Err(format!("no command {name:?}: this version knows {KNOWN}")),
         };
         match verdict {

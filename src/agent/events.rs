@@ -54,6 +54,10 @@ pub mod kind {
     pub const LOCK: &str = "lock";
     /// The way to the office takes a person: what is not allowed, a certificate that ends.
     pub const UPLINK: &str = "uplink.alarm";
+    /// A configuration was staged, committed, taken back or refused.
+    pub const CONFIG: &str = "config";
+    /// A signed command was accepted or refused.
+    pub const ACCESS: &str = "access";
     /// The broker or the office refused an entry for good.
     pub const REFUSED: &str = "delivery.refused";
 }

@@ -3,18 +3,21 @@
 //!
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
 //! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
-//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the
-//!   office asks.
+//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
+//! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
 //! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
 
 pub mod commands;
+pub mod config;
 pub mod desk;
 pub mod entry;
 pub mod events;
 pub mod incidents;
 pub mod jobs;
+pub mod keeper;
+pub mod probe;
 pub mod queries;
 pub mod shed;
 pub mod start;
@@ -30,20 +33,24 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::commands::Commands;
+use self::config::Configuration;
 use self::desk::{Desk, Draft, TooLarge};
 use self::entry::{After, Body};
 use self::events::{Envelope, kind};
 use self::incidents::Incidents;
 use self::jobs::Jobs;
+use self::keeper::{KeeperNews, KeeperOrder};
 use self::shed::{Untold, Why};
 use self::stop::Stopping;
 use self::ulid::Ulids;
 use crate::camera::{CameraNews, Role};
 use crate::clip::worker::{HashOrder, Hashed};
+use crate::config::machine;
 use crate::health::{CameraState, Gauges};
 use crate::motion::SightNews;
 use crate::outbox::{Kind, Outbox};
 use crate::settings::Settings;
+use crate::settings::change::Change;
 use crate::storage::dates::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
@@ -79,6 +86,8 @@ pub enum Input {
         /// The newest lines of the log, oldest first.
         lines: Vec<String>,
     },
+    /// From the keeper.
+    Keeper(KeeperNews),
     /// Stop in order: a signal or the service manager asks.
     Stop,
 }
@@ -104,6 +113,19 @@ pub enum Effect {
         lines: usize,
         /// Bytes of all lines at most.
         bytes: usize,
+    },
+    /// To the keeper.
+    Keep(KeeperOrder),
+    /// Other settings are in force: tell the rooms they touch.
+    Apply {
+        /// All of them.
+        settings: Box<Settings>,
+        /// Which rooms.
+        change: Box<Change>,
+        /// Comes back with sessions made under them.
+        epoch: u64,
+        /// The session with the broker ends, and another begins.
+        fresh: bool,
     },
     /// Close the camera's sessions and end the sight thread; answered by [`Input::CameraStopped`].
     StopCamera,
@@ -140,6 +162,10 @@ pub struct Agent {
     incidents: Incidents,
     jobs: Jobs,
     commands: Commands,
+    /// None where configurations cannot be kept.
+    configuration: Option<Configuration>,
+    /// The stop is for a new start under other settings.
+    restart: bool,
     /// The evidence locks, as storage told them.
     locks: Vec<Lock>,
     gauges: Gauges,
@@ -169,6 +195,8 @@ impl Agent {
             incidents: Incidents::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),
+            configuration: None,
+            restart: false,
             locks: Vec::new(),
             gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
@@ -190,7 +218,11 @@ impl Agent {
             Input::Uplink(news) => self.uplink_news(now, news, out),
             Input::Hashed(hashed) => self.hashed(now, hashed, out),
             Input::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
+            Input::Keeper(news) => self.keeper_news(now, news, out),
             Input::Stop => self.begin_stop(now, out),
+        }
+        if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
+            self.configure(now, machine::Input::Tick, out);
         }
         self.advance(now, out);
     }
@@ -202,7 +234,13 @@ impl Agent {
             Phase::Stopping(stopping) => Some(stopping.deadline()),
             _ => None,
         };
-        [health, stop, self.desk.deadline()].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+        let configuration = self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
+        [health, stop, self.desk.deadline(), configuration].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+    }
+
+    /// True when the stop is for a new start under other settings.
+    pub fn wants_restart(&self) -> bool {
+        self.restart
     }
 
     /// True once everything is out.
@@ -280,9 +318,10 @@ impl Agent {
     fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
         match news {
             StorageNews::Started(found) => self.started(now, *found, out),
-            StorageNews::Durable { seq, .. } => {
+            StorageNews::Durable { seq, until } => {
                 tracing::debug!(seq, "durable");
                 self.gauges.durable = seq;
+                self.configure(now, machine::Input::Footage(until.mono), out);
             }
             StorageNews::Enqueued { ticket } => {
                 if let Some((ticket, meta)) = self.desk.stored(ticket) {
@@ -342,6 +381,9 @@ impl Agent {
     fn camera_news(&mut self, now: Stamp, news: CameraNews, out: &mut Vec<Effect>) {
         match news {
             CameraNews::Up { role, tracks, at } => {
+                if role == Role::Main {
+                    self.configure(now, machine::Input::Picture, out);
+                }
                 let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
                 if let CameraState::Down { since, .. } = was {
                     if role == Role::Main {
@@ -355,6 +397,9 @@ impl Agent {
             }
             CameraNews::Down { role, fault, detail, since } => {
                 *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
+                if role == Role::Main {
+                    self.configure(now, machine::Input::NoPicture(format!("{}: {detail}", fault.word())), out);
+                }
                 let data = json!({"stream": role.word(), "fault": fault.word(), "detail": events::text(&detail)});
                 if self.is_running() {
                     self.event(now, kind::CAMERA_DOWN, None, data);
@@ -382,7 +427,11 @@ impl Agent {
             UplinkNews::Down { reason, refused } => {
                 tracing::warn!(refused, "no broker: {reason}");
                 self.connected = false;
+                self.configure(now, machine::Input::NoSession(reason), out);
             }
+            UplinkNews::Session { epoch, broker } => self.configure(now, machine::Input::Session { epoch, broker }, out),
+            UplinkNews::Document { bytes, len } => self.configure(now, machine::Input::Document { bytes, len }, out),
+            UplinkNews::Confirm(bytes) => self.configure(now, machine::Input::Confirm(bytes), out),
             UplinkNews::Receipted { ticket } => {
                 self.outbox.receipted(ticket);
                 self.gauges.receipted += 1;

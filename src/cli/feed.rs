@@ -49,10 +49,10 @@ pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        wiring::run_with(settings, clock, stop, move |inbox| _ = tokio::spawn(play(show, time, inbox))).await
+        wiring::run_beside(settings, None, clock, stop, move |inbox| _ = tokio::spawn(play(show, time, inbox))).await
     });
     runtime.shutdown_background();
-    outcome.map(|()| ExitCode::SUCCESS)
+    outcome.map(|_| ExitCode::SUCCESS)
 }
 
 async fn play(show: Show, clock: Arc<SystemClock>, inbox: mpsc::Sender<Input>) {

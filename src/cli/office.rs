@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::command::{Asked, add_signature};
 use crate::office::archive::Archive;
 use crate::office::host::{self, Office};
 use crate::office::keep::Retention;
@@ -33,28 +34,28 @@ pub struct Args {
 
 /// How to reach the broker.
 #[derive(Debug, clap::Args)]
-struct Broker {
+pub(super) struct Broker {
     /// Host name or address.
     #[arg(long, default_value = "127.0.0.1")]
-    broker: String,
+    pub(super) broker: String,
     /// Port; 8883 with --ca, else 1883.
     #[arg(long)]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// PEM of the broker's authority: switches TLS on.
     #[arg(long)]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// PEM certificate chain of the office.
     #[arg(long, requires_all = ["ca", "key"])]
-    cert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
     /// PEM key of the office.
     #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     /// A file with one line user:password.
     #[arg(long)]
-    login: Option<PathBuf>,
+    pub(super) login: Option<PathBuf>,
     /// MQTT version; auto is 5, and 3.1.1 where that fails.
     #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
-    protocol: String,
+    pub(super) protocol: String,
 }
 
 /// Which lines to show.
@@ -160,17 +161,22 @@ enum What {
     Cmd {
         /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
-        /// The command: clip-get (from, to), clip-cancel (fid), event-get (ring, seq), snapshot, lock (from, to, reason), unlock (id),
-        /// locks, ring-status, log-tail (lines), restart, ping.
+        /// The command: clip-get (from, to), clip-cancel (fid), event-get (ring, seq), lock (from, to, reason), unlock (id), locks,
+        /// ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
-        /// Arguments, key=value.
+        /// Arguments, key=value; key=@FILE takes the value from a file.
         args: Vec<String>,
+        /// The key to sign it with (taimat keygen --office), where the box asks for that.
+        #[arg(long)]
+        sign: Option<PathBuf>,
         /// Seconds to wait for the answer.
         #[arg(long, default_value_t = 30)]
         wait: u64,
         #[command(flatten)]
         broker: Broker,
     },
+    /// Send boxes their configuration, and look at it.
+    Config(super::office_config::Args),
 }
 
 /// Carries it out.
@@ -233,7 +239,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS", out.display());
             Ok(ExitCode::SUCCESS)
         }
-        What::Cmd { site, name, args, wait, broker } => command(&site, &name, &args, wait, &broker),
+        What::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
+        What::Config(args) => super::office_config::run(args),
     }
 }
 
@@ -261,7 +268,7 @@ fn filter(lines: &Lines) -> anyhow::Result<Filter> {
     })
 }
 
-fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
+pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
     let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
     let login = match &broker.login {
         None => None,
@@ -297,8 +304,15 @@ fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, b
     })
 }
 
-fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker) -> anyhow::Result<ExitCode> {
-    let fleet = site == "fleet";
+fn command(
+    site: &str,
+    name: &str,
+    pairs: &[String],
+    sign: Option<&Path>,
+    wait: u64,
+    broker: &Broker,
+) -> anyhow::Result<ExitCode> {
+    let whom = (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
     let now = SystemClock::new().now().wall;
     let mut bytes = [0; 16];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
@@ -306,18 +320,26 @@ fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker)
     let mut body = Map::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
-        // Numbers and lists are written as JSON, everything else is text.
-        let read = serde_json::from_str(value).ok().filter(|read: &Value| !read.is_string());
-        body.insert(key.into(), read.unwrap_or_else(|| json!(value)));
+        let value = match value.strip_prefix('@') {
+            Some(path) => json!(std::fs::read_to_string(path).with_context(|| path.to_owned())?),
+            // Numbers and lists are written as JSON, everything else is text.
+            None => serde_json::from_str(value).ok().filter(|read: &Value| !read.is_string()).unwrap_or_else(|| json!(value)),
+        };
+        body.insert(key.into(), value);
+    }
+    let expires = now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339();
+    if let Some(path) = sign {
+        let (key, _) = super::office_config::signing_key(path)?;
+        let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args: &body };
+        let whom = whom.as_ref().context("a signed command is for one box: its signature names it")?;
+        body = add_signature(whom, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
     }
     body.insert("req_id".into(), json!(req_id));
-    body.insert("expires".into(), json!(now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339()));
+    body.insert("expires".into(), json!(expires));
     let mut options = options(broker, format!("taimat-cmd-{req_id}"))?;
-    let (topic, answers) = if fleet {
-        (topics::fleet(name), topics::ALL_ANSWERS.to_owned())
-    } else {
-        let whom = SiteId::parse(site).map_err(anyhow::Error::msg)?;
-        (topics::dn(&whom, &format!("cmd/{name}")), topics::up(&whom, "rsp"))
+    let (topic, answers) = match &whom {
+        None => (topics::fleet(name), topics::ALL_ANSWERS.to_owned()),
+        Some(whom) => (topics::dn(whom, &format!("cmd/{name}")), topics::up(whom, "rsp")),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = serde_json::to_vec(&Value::Object(body))?;

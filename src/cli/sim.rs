@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::feed;
+use crate::config::guarantee::Guarantee;
 use crate::sim::barrier::Barrier;
 use crate::sim::crash::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
-use crate::sim::world;
+use crate::sim::{stranding, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +30,12 @@ pub struct Args {
     /// Take every barrier away in turn, N crash images each at most (--crash-images, 1000000 unless given), and print what broke.
     #[arg(long)]
     barriers: bool,
+    /// Instead, change a box's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
+    #[arg(long)]
+    config_states: bool,
+    /// With --config-states: a second cut or refusal behind the first, at every so many operations.
+    #[arg(long, value_name = "N", requires = "config_states", default_value_t = 0)]
+    second: u64,
     /// Check only the images of this moment of the life of --seed, as a failure names it.
     #[arg(long, value_name = "POINT", requires = "crash_images")]
     point: Option<u64>,
@@ -58,6 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
     }
     let kept = match (args.barriers, args.crash_images) {
+        _ if args.config_states => config_states(args.second),
         (true, images) => barriers(args.seed, images.unwrap_or(1_000_000)),
         (false, Some(images)) => crash_images(&args, images),
         (false, None) => worlds(&args),
@@ -100,6 +108,8 @@ fn crash_images(args: &Args, images: u64) -> bool {
         Some(point) => crash::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
         None => crash::run(args.seed, effort, args.without),
     };
+    // The last two dozen operations tell how the card came to this.
+    summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
     for Failure { place: Place { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
@@ -129,6 +139,30 @@ fn tell(summary: &Summary) {
         "{lost} lost, {unnamed} unnamed gaps, {unplayable} unplayable, {} other failures",
         summary.broken.len() - lost - unnamed - unplayable
     );
+}
+
+/// Everything at once, then every promise taken away: true when nothing strands a box, and without each promise something does.
+fn config_states(second: u64) -> bool {
+    let begun = Instant::now();
+    let summary = stranding::enumerate(stranding::Effort { stride: 1, second, first_only: false }, None);
+    println!(
+        "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
+        summary.worlds,
+        summary.states.len(),
+        summary.cuts,
+        summary.faults,
+        summary.stranded.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
+    let mut good = summary.stranded.is_empty();
+    for without in Guarantee::ALL {
+        let summary = stranding::enumerate(stranding::Effort { stride: 1, second: 0, first_only: true }, Some(without));
+        let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
+        println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
+        good &= !summary.stranded.is_empty();
+    }
+    good
 }
 
 /// The table of barriers; true when storage is safe with all and unsafe without each.

@@ -70,6 +70,15 @@ impl Detector {
         }
     }
 
+    /// Goes on with other settings: what is known of the scene stays, and so does an event that is open.
+    pub fn settle(&mut self, settings: MotionSettings) {
+        if self.settings.sensitivity != settings.sensitivity {
+            // The model was made for the other one.
+            self.interrupted();
+        }
+        self.settings = settings;
+    }
+
     /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
         self.model = None;

@@ -25,6 +25,8 @@ const COUNTS_EVERY: u64 = 30_000_000;
 /// What may be asked of the thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SightOrder {
+    /// Go on with other settings.
+    Settings(MotionSettings),
     /// End after closing what is open.
     Stop,
 }
@@ -82,6 +84,10 @@ pub fn start(
                     false
                 }
                 Item::Quiet => false,
+                Item::Order(SightOrder::Settings(settings)) => {
+                    sight.settle(settings, clock.now(), &mut out);
+                    false
+                }
                 Item::Order(SightOrder::Stop) | Item::Closed => true,
             };
             let now = clock.now();
@@ -129,6 +135,19 @@ impl Sight {
                 self.last_refusal = reason;
             }
         }
+    }
+
+    /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
+    fn settle(&mut self, settings: MotionSettings, now: Stamp, out: &mut Vec<SightNews>) {
+        if !settings.enabled {
+            self.detector.finish(now, out);
+            self.blind = false;
+        } else if !self.settings.enabled {
+            self.detector.interrupted();
+            (self.decoder, self.last_picture) = (None, None);
+        }
+        self.detector.settle(settings.clone());
+        self.settings = settings;
     }
 
     fn tell_sight(&mut self, frame: &Frame, out: &mut Vec<SightNews>) {

@@ -139,7 +139,8 @@ impl Archive {
                     db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
                 }
             }
-            db.execute_batch(INDEXES)
+            db.execute_batch(INDEXES)?;
+            db.execute_batch(super::configs::SCHEMA)
         });
         made.with_context(|| format!("{}: schema", path.display()))?;
         let mut archive = Archive::over(dir.to_owned(), db);

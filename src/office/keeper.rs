@@ -141,6 +141,15 @@ impl Keeper {
         for (site, outcome) in outcomes {
             self.tell(&site, outcome, now);
         }
+        for (topic, payload) in messages {
+            match self.archive.take_config(topic, payload, &text) {
+                Ok(answer) => {
+                    answer.line.into_iter().for_each(|line| self.say(Answer::Line(line)));
+                    answer.publish.into_iter().for_each(|(topic, payload)| self.say(Answer::Publish(topic, payload)));
+                }
+                Err(error) => self.say(Answer::Line(format!("no answer about a configuration: {topic}: {error:#}"))),
+            }
+        }
     }
 
     fn take_alone(&mut self, message: &(String, Vec<u8>), now: (&str, i64)) -> Vec<(SiteId, Outcome)> {

@@ -3,14 +3,19 @@
 //! * [`host`] ⇄: its MQTT client. [`keeper`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
 //! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
 //! * [`ranges`]: which bytes, or numbers, are there.
+//! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
+//!   [`template`]: one text for many boxes.
 //!
 //! What belongs here: keeping what boxes send, receipts, looking at it. What does not: anything a box needs (this is a Cargo
 //! feature the edge build leaves out).
 
 pub mod archive;
+pub mod configs;
 pub mod export;
 pub mod host;
 pub mod keep;
 pub mod keeper;
 pub mod look;
 pub mod ranges;
+pub mod rollout;
+pub mod template;

@@ -1,9 +1,14 @@
 //! Settings: always valid once made. Raw TOML is parsed in [`raw`], which reports every bad key at once.
 //!
+//! * [`raw`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
+//! * [`change`]: what differs between two settings, room by room.
+//!
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the room it touches.
-//! What does not: reading files (that is the caller's, through [`load`]).
+//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a box (`config`).
 
+pub mod change;
 pub mod load;
+pub mod pem;
 pub mod raw;
 
 use std::path::PathBuf;
@@ -25,6 +30,8 @@ pub struct Settings {
     pub clip: ClipSettings,
     /// The office's broker.
     pub uplink: UplinkSettings,
+    /// Who may change this from afar.
+    pub remote: RemoteSettings,
 }
 
 /// Where the camera is and how patient we are with it.
@@ -146,8 +153,10 @@ pub struct ClipSettings {
 /// The broker at the office.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UplinkSettings {
-    /// The brokers in order of preference; at least one.
-    pub brokers: Vec<Broker>,
+    /// Broker host name or address.
+    pub host: String,
+    /// Broker port.
+    pub port: u16,
     /// TLS with a private authority and client certificate; `None` is plain TCP, for a broker on this machine only.
     pub tls: Option<TlsSettings>,
     /// Broker user and password, where certificates are not used.
@@ -169,42 +178,76 @@ pub struct UplinkSettings {
     pub files: Dialect,
     /// Other dialects spoken beside our own.
     pub mirrors: Mirrors,
+    /// Further brokers, tried in this order when the one above cannot be reached.
+    pub also: Vec<Broker>,
 }
 
-/// Where a broker is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl UplinkSettings {
+    /// All brokers in the order they are tried.
+    pub fn brokers(&self) -> Vec<Broker> {
+        let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
+        std::iter::once(first).chain(self.also.iter().cloned()).collect()
+    }
+
+    /// The same settings with other brokers, at least one.
+    #[must_use]
+    pub fn with_brokers(&self, brokers: &[Broker]) -> UplinkSettings {
+        let Some((first, also)) = brokers.split_first() else {
+            return self.clone();
+        };
+        let Broker { host, port, tls, login } = first.clone();
+        UplinkSettings { host, port, tls, login, also: also.to_vec(), ..self.clone() }
+    }
+}
+
+/// How one broker is reached.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Broker {
     /// Host name or address.
     pub host: String,
     /// Port.
     pub port: u16,
+    /// As in [`UplinkSettings`].
+    pub tls: Option<TlsSettings>,
+    /// As in [`UplinkSettings`].
+    pub login: Option<Login>,
 }
 
 impl Broker {
-    /// Reads `HOST`, `HOST:PORT`, `[IPv6]:PORT`.
-    ///
-    /// # Errors
-    /// Says what is wrong.
-    pub fn parse(text: &str, default_port: u16) -> Result<Broker, String> {
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, rest)) => {
-                (host, Some(rest.strip_prefix(':').ok_or_else(|| format!("{text:?}: ':' and a port after ']'"))?))
-            }
-            None if text.matches(':').count() == 1 => {
-                text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-            }
-            None => (text, None),
-        };
-        let port = port.map_or(Ok(default_port), |port| match port.parse() {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err(format!("{text:?}: the port is a number from 1 to 65535")),
-        })?;
-        if host.is_empty() || host.contains(char::is_whitespace) {
-            return Err(format!("{text:?} names no host"));
-        }
-        Ok(Broker { host: host.to_owned(), port })
+    /// What makes it the same broker, whatever certificates are used with it.
+    pub fn address(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
     }
+}
+
+/// Who may change the configuration from afar, and how long a change may be on trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteSettings {
+    /// Keys that may sign documents and commands; none: neither can come from afar, and commands need no signature.
+    pub keys: Vec<TrustedKey>,
+    /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
+    pub trial: u64,
+}
+
+/// An Ed25519 key that may sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedKey {
+    /// Its name, for people.
+    pub name: String,
+    /// The public key.
+    pub public: [u8; 32],
+}
+
+impl TrustedKey {
+    /// What signatures call it: the first 16 hex digits of the SHA-256 of the public key.
+    pub fn id(&self) -> String {
+        key_id(&self.public)
+    }
+}
+
+/// The id of a public key.
+pub fn key_id(public: &[u8; 32]) -> String {
+    crate::units::Digest::of(public).hex()[..16].to_owned()
 }
 
 /// How much of the way to the broker files may take; 0 means no limit.
@@ -335,7 +378,8 @@ pub(crate) fn test_settings() -> Settings {
             max_requested: 600_000_000,
         },
         uplink: UplinkSettings {
-            brokers: vec![Broker { host: "127.0.0.1".into(), port: 1883 }],
+            host: "127.0.0.1".into(),
+            port: 1883,
             tls: None,
             login: None,
             protocol: Some(Protocol::V5),
@@ -346,6 +390,8 @@ pub(crate) fn test_settings() -> Settings {
             pace: PaceSettings::default(),
             files: Dialect::Own,
             mirrors: Mirrors::default(),
+            also: Vec::new(),
         },
+        remote: RemoteSettings { keys: Vec::new(), trial: 600 },
     }
 }

@@ -7,13 +7,14 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::{
-    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, MotionSettings, PaceSettings, Protocol, Quiet, Settings,
-    StorageSettings, TlsSettings, Transport, UplinkSettings, Zone, ZoneKind,
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, MotionSettings, PaceSettings, Protocol, Quiet, RemoteSettings,
+    Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings, Zone, ZoneKind,
 };
-use crate::units::{Secret, SiteId};
+use crate::units::{Digest, Secret, SiteId};
 
 /// Every key there is, as `docs/config.md` documents them.
 pub const KEYS: &[&str] = &[
@@ -58,23 +59,27 @@ pub const KEYS: &[&str] = &[
     "uplink.outbox",
     "uplink.chunk",
     "uplink.health_every",
-    "uplink.others",
     "uplink.rate_cap",
     "uplink.day_budget",
     "uplink.month_budget",
     "uplink.quiet_hours",
     "uplink.files",
     "uplink.mirrors",
+    "uplink.also",
+    "remote.keys",
+    "remote.trial",
 ];
 /// Zones at most: each is checked for every tracked box of every picture.
 const ZONES_MAX: usize = 32;
 /// Corners of one zone at most.
 const CORNERS_MAX: usize = 32;
-/// Brokers beside the first at most: each that is away costs its time before the next is tried.
-const OTHERS_MAX: usize = 4;
+/// Brokers beside the first at most: a box that is cut off tries each in turn, and a round should stay short.
+const ALSO_MAX: usize = 3;
+/// Keys that may sign at most.
+const KEYS_MAX: usize = 8;
 
 /// One bad key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The key with its path, e.g. `camera.main_url`.
     pub key: String,
@@ -116,12 +121,13 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let motion = motion(root.section("motion"));
     let clip = clip(root.section("clip"));
     let uplink = uplink(root.section("uplink"), read);
+    let remote = remote(root.section("remote"));
     root.finish();
     let whole = site.zip(camera).zip(storage).zip(uplink);
     let problems = problems.into_inner();
     match whole {
         Some((((site, camera), storage), uplink)) if problems.is_empty() => {
-            Ok(Settings { site, camera, storage, motion, clip, uplink })
+            Ok(Settings { site, camera, storage, motion, clip, uplink, remote })
         }
         _ => Err(Problems(problems)),
     }
@@ -392,16 +398,20 @@ fn clip(mut section: Section<'_>) -> ClipSettings {
 }
 
 fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
-    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
-    let tls = tls(&mut section, read);
-    let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
-    let others = others(&mut section, port);
     let allow_plain = section.flag("allow_plain", false);
-    let far = host.iter().chain(others.iter().map(|other| &other.host)).any(|host| !is_local(host));
-    if tls.is_none() && far && !allow_plain {
-        section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
+    let also = section.take("also", "a list of tables [[uplink.also]]", |value| value.as_array().cloned()).unwrap_or_default();
+    if also.len() > ALSO_MAX {
+        section.bad("also", format!("has {} brokers; at most {ALSO_MAX}", also.len()));
     }
-    let login = login(&mut section, read);
+    let first = broker(&mut section, allow_plain, read);
+    let also: Vec<Broker> =
+        also.into_iter().enumerate().filter_map(|(i, value)| further(&section, i, value, allow_plain, read)).collect();
+    for (i, one) in also.iter().enumerate() {
+        let before = first.iter().chain(&also[..i]).any(|other| other.address() == one.address());
+        if before {
+            section.bad("also", format!("names {}:{} twice", one.host, one.port));
+        }
+    }
     let versions = [("auto", None), ("5", Some(Protocol::V5)), ("3.1.1", Some(Protocol::V311))];
     let protocol = section.one_of("protocol", &versions, None);
     let keep_alive = (section.duration("keep_alive", 5, 600, 30) / 1_000_000) as u16;
@@ -418,21 +428,22 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let files = section.one_of("files", &[("own", Dialect::Own), ("emqx", Dialect::Emqx)], Dialect::Own);
     let mirrors = section.take("mirrors", "a list of homeassistant, frigate, onvif", mirrors).unwrap_or_default();
     section.finish();
-    let mut brokers = vec![Broker { host: host?, port }];
-    brokers.extend(others);
-    Some(UplinkSettings { brokers, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every, pace, files, mirrors })
-}
-
-/// Brokers to go to when the first is away.
-fn others(section: &mut Section<'_>, port: u16) -> Vec<Broker> {
-    let list = section.take("others", "a list of HOST or HOST:PORT", |value| {
-        value.as_array()?.iter().map(|entry| entry.as_str().map(String::from)).collect::<Option<Vec<String>>>()
-    });
-    let list = list.unwrap_or_default();
-    if list.len() > OTHERS_MAX {
-        section.bad("others", format!("has {} brokers; at most {OTHERS_MAX}", list.len()));
-    }
-    list.iter().filter_map(|text| Broker::parse(text, port).map_err(|reason| section.bad("others", reason)).ok()).collect()
+    let Broker { host, port, tls, login } = first?;
+    Some(UplinkSettings {
+        host,
+        port,
+        tls,
+        login,
+        protocol,
+        keep_alive,
+        outbox_bytes,
+        chunk,
+        health_every,
+        also,
+        pace,
+        files,
+        mirrors,
+    })
 }
 
 fn mirrors(value: &Value) -> Option<Mirrors> {
@@ -446,6 +457,53 @@ fn mirrors(value: &Value) -> Option<Mirrors> {
         }
     }
     Some(mirrors)
+}
+
+fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
+    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
+    let tls = tls(section, read);
+    let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
+    let local = host.as_deref().is_some_and(is_local);
+    if tls.is_none() && host.is_some() && !local && !allow_plain {
+        section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
+    }
+    let login = login(section, read);
+    Some(Broker { host: host?, port, tls, login })
+}
+
+/// One table of `uplink.also`.
+fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
+    let Value::Table(table) = value else {
+        parent.bad("also", format!("entry {number} must be a table"));
+        return None;
+    };
+    let mut section = Section { path: format!("uplink.also[{number}]"), table, problems: parent.problems };
+    let broker = broker(&mut section, allow_plain, read);
+    section.finish();
+    broker
+}
+
+fn remote(mut section: Section<'_>) -> RemoteSettings {
+    let trial = section.duration("trial", 60, 3600, 600) / 1_000_000;
+    let want = format!("a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\", as taimat keygen --office prints them");
+    let keys = section.take("keys", &want, |value| value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>());
+    let keys = keys.unwrap_or_default();
+    let twice =
+        |(i, key): (usize, &TrustedKey)| keys[..i].iter().any(|other| other.public == key.public || other.name == key.name);
+    if keys.len() > KEYS_MAX || keys.iter().enumerate().any(twice) {
+        section.bad("keys", format!("must be {want}, each name and key once"));
+    }
+    section.finish();
+    RemoteSettings { keys, trial }
+}
+
+/// `NAME:64 hex digits`.
+fn trusted_key(value: &Value) -> Option<TrustedKey> {
+    let (name, public) = value.as_str()?.split_once(':')?;
+    let word =
+        (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
+    let public = Digest::from_hex(public)?.0;
+    word.then(|| TrustedKey { name: name.to_owned(), public })
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.
@@ -491,10 +549,7 @@ mod tests {
     #[test]
     fn four_keys_are_enough_and_the_rest_has_defaults() {
         let settings = parse(SMALLEST, &files).unwrap();
-        assert_eq!(
-            (settings.uplink.brokers[0].port, settings.clip.pre_roll, settings.storage.segment),
-            (1883, 5_000_000, 16 << 20)
-        );
+        assert_eq!((settings.uplink.port, settings.clip.pre_roll, settings.storage.segment), (1883, 5_000_000, 16 << 20));
         assert!(settings.storage.require_mount);
     }
 
@@ -558,19 +613,6 @@ mod tests {
         }
         for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.2", "::2"] {
             assert!(with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"), "{host}");
-        }
-    }
-
-    #[test]
-    fn brokers_are_read_with_and_without_a_port_and_each_must_be_near_or_have_tls() {
-        let with = |others: &str| parse(&format!("{SMALLEST}\nuplink.others = [{others}]"), &files);
-        let settings = with("\"localhost\", \"[::1]:1884\", \"::1\", \"127.0.0.1:2\"").unwrap();
-        let shown: Vec<String> =
-            settings.uplink.brokers.iter().map(|broker| format!("{} {}", broker.host, broker.port)).collect();
-        assert_eq!(shown, ["127.0.0.1 1883", "localhost 1883", "::1 1884", "::1 1883", "127.0.0.1 2"]);
-        assert!(with("\"far.example\"").is_err_and(|problems| problems.0[0].key == "uplink.ca_file"));
-        for bad in ["\"localhost:0\"", "\"localhost:x\"", "\":1883\"", "7"] {
-            assert!(with(bad).is_err_and(|problems| problems.0[0].key == "uplink.others"), "{bad}");
         }
     }
 

@@ -144,7 +144,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.now = self.now.at(self.now.mono.plus_micros(STEP));
+        self.now = self.now.after(STEP);
         self.faults();
         self.camera();
         self.sight();
@@ -334,7 +334,12 @@ impl World {
                 let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
                 self.inputs.push_back(Input::Hashed(hashed));
             }
-            Effect::Open { .. } | Effect::Tail { .. } | Effect::StopCamera | Effect::Finished => {}
+            Effect::Open { .. }
+            | Effect::Tail { .. }
+            | Effect::StopCamera
+            | Effect::Finished
+            | Effect::Keep(_)
+            | Effect::Apply { .. } => {}
         }
     }
 

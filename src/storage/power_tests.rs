@@ -241,3 +241,107 @@ fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() 
         assert_eq!(last(&disk), found);
     }
 }
+
+#[test]
+fn an_entry_that_a_start_reported_is_in_both_copies() {
+    let mut ring = opened();
+    ring.enqueue(1);
+    ring.disk.fail_sync_after(2, &mut Rng::new(1));
+    assert!(!ring.enqueue(2));
+    ring.start();
+    let reported = ring.tickets();
+    let mut card = ring.disk.durable();
+    card.spoil(FileId::Journal, erase_block(FileId::Journal, 0, false), &Arc::new([0xff; 4096]));
+    ring.disk.power_on_with(card);
+    ring.start();
+    assert_eq!(ring.tickets(), reported);
+}
+
+/// Records that can be found by their numbers.
+fn readable(ring: &mut Rig, last: u64) -> usize {
+    let (mut after, mut count) = (0, 0);
+    while after < last {
+        let query = SpanQuery::Seq { first: after + 1, last };
+        ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query });
+        let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { break };
+        count += span.fragments.len();
+        after = span.fragments.last().unwrap().seq;
+    }
+    count
+}
+
+#[test]
+fn a_read_that_is_refused_once_at_start_costs_no_footage() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let whole = readable(&mut ring, last);
+    for read in 3..40 {
+        ring.disk.fail_read_after(read);
+        let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
+        ring.disk.fail_read_after(u64::MAX);
+        let Ok((engine, news)) = opened else { continue };
+        (ring.engine, ring.news) = (engine, news);
+        assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
+    }
+}
+
+#[test]
+fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_away() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let (index, _) = recovery::heads(&ring.disk).unwrap();
+    let newest = FileId::Segment(index.live().last().unwrap().head.segment);
+    ring.disk.fail_reads_of(newest, 4096..4608);
+    ring.start();
+    assert!(ring.found().last_seq >= last);
+    ring.pictures(40);
+    ring.disk.fail_reads_of(newest, 0..0);
+    ring.start();
+    assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
+    let before = index.live().last().unwrap().head.first_seq;
+    ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
+    let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
+    assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
+}
+
+#[test]
+fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
+    let geometry = start::still_geometry(&settings());
+    for torn in 0..2 {
+        let ring = opened();
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, None, &[]).unwrap();
+        for _ in 0..2 {
+            stills.store(Ticket(7), &[7; 3000]).unwrap();
+        }
+        let mut card = ring.disk.durable();
+        card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
+        ring.disk.power_on_with(card);
+        let len = u64::from(geometry.slots) * geometry.bytes;
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, Some(len), &[Ticket(7)]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        stills.store(Ticket(8), &[8; 3000]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+    }
+}
+
+#[test]
+fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_kernel_still_shows_it() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        ring.pictures(20);
+        ring.disk.leave_only(0);
+        ring.disk.fail_sync_after(1, &mut Rng::new(seed));
+        while ring.news.iter().all(|news| !matches!(news, StorageNews::Trouble { .. })) {
+            ring.pictures(1);
+        }
+        ring.disk.leave_only(1 << 30);
+        ring.start();
+        let found = ring.found().last_seq;
+        ring.cut();
+        assert_eq!(ring.found().last_seq, found, "seed {seed}");
+    }
+}

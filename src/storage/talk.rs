@@ -71,10 +71,14 @@ pub enum StorageOrder {
         /// Its name.
         id: String,
     },
-    /// The ring may take so many bytes from now on.
+    /// The ring has other bounds from now on.
     Resize {
         /// Bytes of all segment files together.
         budget: u64,
+        /// Percent of it that pins may hold.
+        pin_quota: u8,
+        /// Bytes the card may be written with over its life; 0 when nobody has said.
+        endurance: u64,
     },
     /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
     Stop,

@@ -21,7 +21,7 @@ use super::pace::{CHUNK_MIN, Hold, Pace};
 use super::transfer::{Step, Transfer};
 use super::wire::{Birth, Command, Purpose, Reply, State};
 use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder, emqx, topics};
-use crate::settings::{Dialect, PaceSettings};
+use crate::settings::{Dialect, PaceSettings, UplinkSettings};
 use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
@@ -244,7 +244,7 @@ impl Link {
         self.files.values_mut().for_each(Transfer::restart);
         let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
         self.unsent.push_front(online);
-        self.unsent.push_back((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
+        self.ask_for_config();
         out.push(Effect::News(UplinkNews::Up { conn }));
         self.tell_counts(out);
         self.send_birth();
@@ -293,7 +293,17 @@ impl Link {
             }
             UplinkOrder::Mirror { topic, payload, retain } if self.connected.is_some() => self.keep((topic, payload, retain)),
             UplinkOrder::Reply(reply) => self.reply(&reply),
-            UplinkOrder::Health(_) | UplinkOrder::Mirror { .. } | UplinkOrder::Close => {}
+            UplinkOrder::Reported(payload) if self.connected.is_some() => {
+                self.keep((topics::up(&self.site, "config/reported"), payload, true));
+            }
+            UplinkOrder::AskForConfig if self.connected.is_some() => self.ask_for_config(),
+            UplinkOrder::Settings { settings, .. } => self.change(&settings),
+            // What is reported is reported anew with the next connection, and the document is asked for then.
+            UplinkOrder::Health(_)
+            | UplinkOrder::Mirror { .. }
+            | UplinkOrder::Reported(_)
+            | UplinkOrder::AskForConfig
+            | UplinkOrder::Close => {}
         }
         self.advance(now, out);
     }
@@ -303,6 +313,20 @@ impl Link {
         let file_retries = self.counts.file_retries + retries;
         let counts = UplinkCounts { file_retries, rate: self.pace.rate(), spent: self.pace.spent(), ..self.counts };
         out.push(Effect::News(UplinkNews::Counts(counts)));
+    }
+
+    /// Other settings: the pace changes at once, the chunk with the next connection. The dialect of files already on their way must
+    /// not change under them: they begin again.
+    fn change(&mut self, settings: &UplinkSettings) {
+        self.chunk = settings.chunk;
+        self.pace.change(settings.pace);
+        if std::mem::replace(&mut self.dialect, settings.files) != settings.files {
+            self.files.values_mut().for_each(Transfer::restart);
+        }
+    }
+
+    fn ask_for_config(&mut self) {
+        self.keep((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
     }
 
     fn reply(&mut self, reply: &Reply) {

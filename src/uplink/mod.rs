@@ -27,6 +27,7 @@ pub mod wire;
 use std::fmt;
 
 use crate::clip::SharedFile;
+use crate::settings::UplinkSettings;
 use crate::units::Ticket;
 
 /// What the agent asks of the uplink.
@@ -66,6 +67,19 @@ pub enum UplinkOrder {
     Health(Box<wire::Health>),
     /// Answer a command.
     Reply(Box<wire::Reply>),
+    /// Publish `up/config/reported`, retained.
+    Reported(Vec<u8>),
+    /// Publish `up/config/get`.
+    AskForConfig,
+    /// Other settings count for the next connection; when `fresh`, this one ends now and the next begins at once.
+    Settings {
+        /// They.
+        settings: Box<UplinkSettings>,
+        /// Comes back with [`UplinkNews::Session`].
+        epoch: u64,
+        /// As above.
+        fresh: bool,
+    },
     /// Publish `offline`, disconnect, end.
     Close,
 }
@@ -101,6 +115,22 @@ impl fmt::Debug for Letter {
 /// What the uplink tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UplinkNews {
+    /// A session was made, before [`UplinkNews::Up`] tells more of it.
+    Session {
+        /// Of the settings it was made under.
+        epoch: u64,
+        /// Host and port of the broker.
+        broker: (String, u16),
+    },
+    /// A configuration document came; without its bytes when it is larger than a document may be.
+    Document {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// How many there were.
+        len: usize,
+    },
+    /// The office confirms a configuration.
+    Confirm(Vec<u8>),
     /// Connected and subscribed.
     Up {
         /// Number of this connection: higher than every one before on this box.

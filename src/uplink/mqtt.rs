@@ -17,13 +17,15 @@ use super::session::{Attempt, Fault, Session};
 use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
 use crate::pulse::Pulse;
-use crate::settings::{Dialect, UplinkSettings};
+use crate::settings::{Broker, Dialect, UplinkSettings};
 use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
 
 /// How often the link hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
 /// How often a long pause shows that the task lives.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// What is said of a connection that ends because other settings are to be tried.
+const FRESH: &str = "other settings are tried";
 /// For `going` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// For a name to be resolved when its first address does not answer.
@@ -50,12 +52,14 @@ pub async fn run(
     pulse: Pulse,
 ) {
     let link = Link::new(site.clone(), boot.0, settings.chunk, settings.pace, settings.files);
-    let session = Session::new(settings.brokers.len(), settings.protocol);
+    let session = Session::new(1 + settings.also.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
     let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, Mono(0));
     let mut uplink = Uplink {
         settings,
+        epoch: 0,
+        fresh: false,
         site,
         boot,
         clock,
@@ -82,7 +86,12 @@ pub async fn run(
         let mut out = Vec::new();
         uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
         uplink.carry_out(out, None).await;
+        let fresh = std::mem::take(&mut uplink.fresh);
+        if fresh {
+            continue;
+        }
         open = uplink.pause(Duration::from_micros(pause)).await;
+        uplink.fresh = false;
     }
     let _ = uplink.news.send(UplinkNews::Closed).await;
 }
@@ -94,8 +103,23 @@ fn random() -> f64 {
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
+/// Another address of a host whose first one does not answer: of two families one may be a black hole. `None` goes by name.
+async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
+    if attempt.misses == 0 {
+        return None;
+    }
+    let looked_up = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
+    let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
+    let chosen = addresses.get(attempt.misses % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
+    Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
+}
+
 struct Uplink {
     settings: UplinkSettings,
+    /// Names `settings` in what is told of sessions.
+    epoch: u64,
+    /// This connection ended because other settings are to be tried at once.
+    fresh: bool,
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
@@ -131,8 +155,10 @@ impl Uplink {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
         let attempt = self.session.attempt();
-        self.look_at_certificates().await;
-        let options = match self.options(conn, attempt).await {
+        let brokers = self.settings.brokers();
+        let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
+        self.look_at_certificates(&broker).await;
+        let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
         };
@@ -151,7 +177,7 @@ impl Uplink {
                         return Some(ended);
                     }
                 }
-                Turn::Seen(Ok(seen)) => self.seen(seen, conn, &sender).await,
+                Turn::Seen(Ok(seen)) => self.seen(seen, conn, &broker, &sender).await,
             }
         }
     }
@@ -196,7 +222,12 @@ impl Uplink {
                         sender.publish(0, &topics::up(&self.site, "state"), going, self.link.retains());
                         sender.disconnect();
                     }
-                    Some(order) => self.link.order(now, order, &mut out),
+                    Some(order) => {
+                        self.order(now, order, &mut out);
+                        if self.fresh {
+                            return Turn::GiveUp(Ended { reason: FRESH.into(), fault: Fault::Lost });
+                        }
+                    }
                 },
                 Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, ticket, offset, bytes, &mut out),
                 () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
@@ -216,12 +247,14 @@ impl Uplink {
         }
     }
 
-    async fn seen(&mut self, seen: Seen, conn: u64, sender: &Sender) {
+    async fn seen(&mut self, seen: Seen, conn: u64, broker: &Broker, sender: &Sender) {
         let mut out = Vec::new();
         let now = self.clock.now();
         match seen {
             Seen::Connected(limits) => {
                 self.session.connected(now.mono);
+                let session = UplinkNews::Session { epoch: self.epoch, broker: broker.address() };
+                let _ = self.news.send(session).await;
                 let calm = (now.mono.since(self.down_since) / 10).min(CALM_MAX);
                 self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
             }
@@ -233,10 +266,9 @@ impl Uplink {
     }
 
     /// Tells once a day of certificates that end soon.
-    async fn look_at_certificates(&mut self) {
+    async fn look_at_certificates(&mut self, broker: &Broker) {
         let now: Stamp = self.clock.now();
-        let Some(tls) =
-            self.settings.tls.as_ref().filter(|_| self.warned_at == Mono(0) || now.mono.since(self.warned_at) > WARN_EVERY)
+        let Some(tls) = broker.tls.as_ref().filter(|_| self.warned_at == Mono(0) || now.mono.since(self.warned_at) > WARN_EVERY)
         else {
             return;
         };
@@ -250,34 +282,33 @@ impl Uplink {
         }
     }
 
-    async fn options(&self, conn: u64, attempt: Attempt) -> anyhow::Result<Options> {
+    /// Takes an order; other settings are the shell's too.
+    fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
+        if let UplinkOrder::Settings { settings, epoch, fresh } = &order {
+            if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
+                self.session = Session::new(1 + settings.also.len(), settings.protocol);
+            }
+            (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
+            self.fresh |= *fresh;
+        }
+        self.link.order(now, order, out);
+    }
+
+    async fn options(&self, conn: u64, broker: &Broker, attempt: Attempt) -> anyhow::Result<Options> {
         let settings = &self.settings;
-        let broker = &settings.brokers[attempt.broker];
-        let address = self.address(attempt).await;
+        let address = address(broker, attempt).await;
         let name = address.is_some().then_some(broker.host.as_str());
         let state = self.link.state("lost", conn, self.clock.now());
         Ok(Options {
             client_id: format!("taimat-{}", self.site),
             host: address.unwrap_or_else(|| broker.host.clone()),
             port: broker.port,
-            tls: settings.tls.as_ref().map(|tls| tls::config(tls, name)).transpose()?,
-            login: settings.login.clone(),
+            tls: broker.tls.as_ref().map(|tls| tls::config(tls, name)).transpose()?,
+            login: broker.login.clone(),
             keep_alive: settings.keep_alive,
             protocol: attempt.protocol,
             will: Some((topics::up(&self.site, "state"), state, attempt.retain)),
         })
-    }
-
-    /// Another address of a host whose first one does not answer: of two families one may be a black hole. `None` goes by name.
-    async fn address(&self, attempt: Attempt) -> Option<String> {
-        let broker = &self.settings.brokers[attempt.broker];
-        if attempt.misses == 0 {
-            return None;
-        }
-        let looked_up = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
-        let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
-        let chosen = addresses.get(attempt.misses % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
-        Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
     }
 
     /// Does what the link wants; without a connection only its news.
@@ -310,9 +341,10 @@ impl Uplink {
         while !self.link.is_born() {
             match self.orders.recv().await {
                 None | Some(UplinkOrder::Close) => return false,
-                Some(order) => self.link.order(self.clock.now(), order, &mut Vec::new()),
+                Some(order) => self.order(self.clock.now(), order, &mut Vec::new()),
             }
         }
+        self.fresh = false;
         true
     }
 
@@ -328,9 +360,12 @@ impl Uplink {
                 Err(_) if left <= BEAT_EVERY => return true,
                 Err(_) => {}
                 Ok(None | Some(UplinkOrder::Close)) => return false,
-                Ok(Some(order)) => self.link.order(now, order, &mut out),
+                Ok(Some(order)) => self.order(now, order, &mut out),
             }
             self.carry_out(out, None).await;
+            if self.fresh {
+                return true;
+            }
         }
     }
 }

@@ -110,6 +110,11 @@ impl Pace {
         Pace { settings, rate: FIRST_GUESS, flying: 0, busy: None, moved: 0, next: Mono(0), spent }
     }
 
+    /// Other settings: what is used stays used.
+    pub fn change(&mut self, settings: PaceSettings) {
+        self.settings = settings;
+    }
+
     /// What earlier starts have used.
     pub fn restore(&mut self, spent: Spent) {
         self.spent = spent;

@@ -46,6 +46,10 @@ pub enum Down<'a> {
     Command(&'a str),
     /// The same, to all boxes.
     Fleet(&'a str),
+    /// A configuration document: the answer to `up/config/get`, or the retained one.
+    Document,
+    /// The office's confirmation of a configuration.
+    Confirm,
     /// An archive's presence.
     Host(&'a str),
 }
@@ -61,6 +65,8 @@ pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<Down<'a>> {
     }
     match tail.strip_prefix(site.as_str())?.strip_prefix("/dn/")? {
         "ack" => Some(Down::Ack),
+        "config/desired" | "config/answer" => Some(Down::Document),
+        "config/confirm" => Some(Down::Confirm),
         rest => rest.strip_prefix("cmd/").map(Down::Command),
     }
 }

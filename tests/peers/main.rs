@@ -12,3 +12,4 @@ mod deploy;
 mod edge;
 mod outages;
 mod rig;
+mod third_party;

@@ -48,8 +48,9 @@ fn nats_alone_is_found_to_speak_3_1_1() {
 fn nats_of_three_nodes_with_one_killed() {
     let Some(mut nats) = Nats::start(3) else { return };
     let camera = camera();
-    let others = format!("others = [\"127.0.0.1:{}\", \"127.0.0.1:{}\"]", nats.ports[1], nats.ports[2]);
-    let rig = Rig::new(&camera, nats.ports[0], nats.ports[2], &others);
+    let also = |port| format!("{{ host = \"127.0.0.1\", port = {port} }}");
+    let rig =
+        Rig::new(&camera, nats.ports[0], nats.ports[2], &format!("also = [{}, {}]", also(nats.ports[1]), also(nats.ports[2])));
     let _office = rig.office();
     let mut agent = rig.agent_with(SHOW);
     wait_for("nothing has come", 60, || rig.received().0.len() > 10);
@@ -142,7 +143,7 @@ fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
         (HostileBroker::start(Temper::default(), 7).unwrap(), HostileBroker::start(Temper::default(), 8).unwrap());
     let proxy = Proxy::start(local(first.port)).unwrap();
     let camera = camera();
-    let rig = Rig::new(&camera, proxy.port, second.port, &format!("others = [\"127.0.0.1:{}\"]", second.port));
+    let rig = Rig::new(&camera, proxy.port, second.port, &format!("also = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
     let mut agent = rig.agent();
     wait_for("the preferred broker was not taken", 20, || first.seen().connects.contains_key("taimat-km-17"));
     proxy.way.closed.store(true, Ordering::Relaxed);

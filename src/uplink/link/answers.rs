@@ -7,6 +7,7 @@ use super::super::transfer::Transfer;
 use super::super::wire::{Ack, Command};
 use super::super::{Alarm, ReturnReason, UplinkNews, emqx, topics};
 use super::{About, Acked, Class, Effect, Link, Token};
+use crate::config::document::DOCUMENT_MAX;
 use crate::units::{Digest, Mono, Stamp, Ticket};
 
 /// How long a broker over its quota is left alone: first and longest.
@@ -15,6 +16,8 @@ const BUSY_LONGEST: u64 = 300_000_000;
 /// How long a kind of message that we may not publish rests.
 const FORBIDDEN: u64 = 600_000_000;
 
+/// Bytes of a confirmation at most: an id, a digest and a nonce.
+const CONFIRM_MAX: usize = 1024;
 /// Seconds over which boxes spread a command to all of them, unless it says `within`, and the longest that may say.
 const SPREAD: u64 = 30;
 const SPREAD_MAX: u64 = 3600;
@@ -42,6 +45,14 @@ impl Link {
             },
             Some(Down::Command(name)) => out.extend(read_command(name, payload).map(UplinkNews::Command).map(Effect::News)),
             Some(Down::Fleet(name)) => self.fleet_command(now.mono, name, payload),
+            Some(Down::Document) => {
+                let bytes = if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
+                out.push(Effect::News(UplinkNews::Document { bytes, len: payload.len() }));
+            }
+            Some(Down::Confirm) if payload.len() <= CONFIRM_MAX => {
+                out.push(Effect::News(UplinkNews::Confirm(payload.to_vec())));
+            }
+            Some(Down::Confirm) => {}
             None => {
                 if let Some(answer) = emqx::answer(topic, payload) {
                     self.emqx_answer(now.mono, answer, out);
