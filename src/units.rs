@@ -125,6 +125,11 @@ impl Stamp {
         let moved = mono.0 as i64 - self.mono.0 as i64;
         Stamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
     }
+
+    /// The same clocks so many microseconds later.
+    pub fn after(self, micros: u64) -> Stamp {
+        self.at(self.mono.plus_micros(micros))
+    }
 }
 
 /// Number of this start of the agent on this card: a counter kept in the journal, so (boot, mono) orders all records.

@@ -139,7 +139,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.now = self.now.at(self.now.mono.plus_micros(STEP));
+        self.now = self.now.after(STEP);
         self.faults();
         self.camera();
         self.sight();

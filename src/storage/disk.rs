@@ -61,6 +61,12 @@ pub struct DiskFault {
     pub reason: String,
 }
 
+/// The segment files among some files, by number, and their lengths.
+pub fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
+    let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
+    files.iter().filter_map(number).collect()
+}
+
 /// Files of fixed length on something that may lose power. All methods may block; a `write` is durable only after the `sync`
 /// of its file that follows it.
 pub trait Disk: Send + Sync {

@@ -15,7 +15,7 @@ use super::locks::Locks;
 use super::ring::{AppendFault, Draft, Ring};
 use super::stills::Stills;
 use super::wear::{ALARM, Load};
-use super::{Gap, GapReason, StorageNews, StorageOrder};
+use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::lane::Skip;
 use crate::units::{Boot, Mono, Stamp, Ticket};
@@ -264,6 +264,19 @@ impl Engine {
         }
     }
 
+    /// Learns how the clock stands, and keeps what it learned.
+    fn learn_clock(&mut self, now: Stamp, out: &mut Vec<StorageNews>) {
+        let boot = self.boot;
+        let Some(set) = self.ring.dates_mut().learn(boot, now) else {
+            return;
+        };
+        let bytes = self.ring.index().dates.encode();
+        if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
+            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+        }
+        out.push(StorageNews::ClockSet(set));
+    }
+
     fn count(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
         let mut counts = self.ring.counts;
         counts.written += self.journal.written.0;
@@ -363,7 +376,7 @@ impl Engine {
         self.ring.counts.frames += u64::from(fragment.frames);
         self.ring.counts.skipped += u64::from(fragment.left_out);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
-        self.until = fragment.start.at(fragment.start.mono.plus_micros(fragment.duration));
+        self.until = fragment.start.after(fragment.duration);
         self.recent.push_back((seq, fragment.start.mono, fragment.key));
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
@@ -379,7 +392,7 @@ impl Engine {
     /// Tells a hole and records it, now or when the first segment opens.
     fn hole(&mut self, gap: Gap, out: &mut Vec<StorageNews>) {
         // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
-        let before = |open: &mut OpenHole| is_earlier_start(open.reason) || open.from.mono <= gap.from.mono;
+        let before = |open: &mut OpenHole| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
         if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take_if(before) {
             self.add_hole(Gap { from, to: gap.from, reason, bytes });
         }
@@ -429,11 +442,6 @@ impl Engine {
         }
         out.push(StorageNews::Stopped);
     }
-}
-
-/// True for holes that began in an earlier start, by another monotonic clock.
-fn is_earlier_start(reason: GapReason) -> bool {
-    matches!(reason, GapReason::PowerCut | GapReason::Stopped)
 }
 
 /// A fragment as the ring takes it.

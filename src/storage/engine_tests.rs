@@ -69,7 +69,7 @@ impl Bench {
     }
 
     fn wait(&mut self, micros: u64) {
-        self.now = self.now.at(self.now.mono.plus_micros(micros));
+        self.now = self.now.after(micros);
         self.engine.idle(self.now, &mut self.news);
     }
 

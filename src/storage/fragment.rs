@@ -139,7 +139,7 @@ impl Gathering {
             let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
             padded((RECORD_BOX + moof(0, &runs).len() + 8 + payload) as u64)
         };
-        blocks(&[&self.frames[..], &[frame.clone()]].concat()) <= blocks(&self.frames)
+        blocks(&[&self.frames[..], std::slice::from_ref(frame)].concat()) <= blocks(&self.frames)
     }
 
     /// Takes a frame; the caller has asked [`Gathering::ends_before`].

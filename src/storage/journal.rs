@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Cell;
+use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
+use super::locks::Locks;
 use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.
@@ -105,6 +107,26 @@ pub struct Kept {
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Slots of which both copies are damaged, not merely empty.
     pub damaged: u32,
+}
+
+impl Kept {
+    /// What a cell holds, if it was ever written.
+    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
+        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// What is known of the clocks of past starts.
+    pub fn dates(&self) -> Dates {
+        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
+    }
+
+    /// The evidence locks.
+    ///
+    /// # Errors
+    /// Says what is wrong with the list.
+    pub fn locks(&self) -> Result<Locks, String> {
+        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
+    }
 }
 
 /// The journal.
