@@ -70,7 +70,8 @@ impl Remote {
         std::fs::write(self.rig.at("bytes"), bytes).unwrap();
         let port = self.rig.port.to_string();
         let (ca, cert, key) = (self.rig.at("ca.pem"), self.rig.at("office.pem"), self.rig.at("office.key"));
-        let words = ["-h", "localhost", "-p", &port, "--cafile", &ca, "--cert", &cert, "--key", &key, "-q", "1", "-t", topic, "-f"];
+        let words =
+            ["-h", "localhost", "-p", &port, "--cafile", &ca, "--cert", &cert, "--key", &key, "-q", "1", "-t", topic, "-f"];
         let out = Command::new("mosquitto_pub").args(words).arg(self.rig.at("bytes")).output().unwrap();
         println!("published {} bytes: {} {}", bytes.len(), out.status, String::from_utf8_lossy(&out.stderr).trim());
     }
@@ -146,19 +147,25 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
     }
     let applied = begun.elapsed();
     let out = pushing.wait_with_output().unwrap();
-    println!("applied {} ms after the command was typed, committed after {} ms", applied.as_millis(), begun.elapsed().as_millis());
+    println!(
+        "applied {} ms after the command was typed, committed after {} ms",
+        applied.as_millis(),
+        begun.elapsed().as_millis()
+    );
     assert!(out.status.success() && said(&out).contains("committed"), "{}\n{}", said(&out), remote.rig.log());
     assert!(applied <= Duration::from_secs(2), "{applied:?}");
-    assert_eq!((remote.reported()["phase"].clone(), remote.reported()["older"][0]["sha256"].clone()),
-        (json!("committed"), json!(Digest::of(first.as_bytes()))));
+    wait_for("the office did not hear of it", 5, || remote.reported()["phase"] == "committed");
+    assert_eq!(remote.reported()["older"][0]["sha256"], json!(Digest::of(first.as_bytes())));
     refusals(&remote, &first, &text);
     wait_for("the new zone raises no event", 60, || {
         remote.rig.received().0.iter().any(|event| event.data["zones"] == json!(["road"]))
     });
     // Frame counters: nothing was left out on the way to the card, and the recording has no hole.
     let health = remote.rig.archive().unwrap().health(&SiteId::parse("km-17").unwrap()).unwrap();
-    println!("frames {} skipped {} lost packets {}", health["counters"]["storage.frames"], health["counters"]["storage.skipped"],
-        health["counters"]["camera.lost_packets"]);
+    println!(
+        "frames {} skipped {} lost packets {}",
+        health["counters"]["storage.frames"], health["counters"]["storage.skipped"], health["counters"]["camera.lost_packets"]
+    );
     assert_eq!((&health["counters"]["storage.skipped"], &health["counters"]["camera.lost_packets"]), (&json!(0), &json!(0)));
     assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
     assert_eq!(agent.terminate(), Some(0));
@@ -240,7 +247,8 @@ impl Fleet {
     fn start(remote: &Remote) -> Fleet {
         use taimat::settings::{Protocol, TlsSettings, TrustedKey};
         use taimat::uplink::client::{Options, Seen, connect, tls_config};
-        let boxes = (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
+        let boxes: BTreeMap<String, (Digest, u64)> =
+            (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
@@ -386,13 +394,29 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
     seconds(5);
     let port = remote.rig.port.to_string();
     let other = free_port().to_string();
-    let tls = format!("ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"", remote.rig.at("ca.pem"), remote.rig.at("km-17.pem"), remote.rig.at("km-17.key"));
-    let dead = first.replace("health_every = \"5 s\"", &format!("health_every = \"5 s\"\nalso = [{{ host = \"localhost\", port = {other}, {tls} }}]"));
+    let tls = format!(
+        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
+        remote.rig.at("ca.pem"),
+        remote.rig.at("km-17.pem"),
+        remote.rig.at("km-17.key")
+    );
+    let dead = first.replace(
+        "health_every = \"5 s\"",
+        &format!("health_every = \"5 s\"\nalso = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
+    );
     let cases = [
         ("a camera that is not there", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),
-        ("only a broker that is not there", first.replace(&format!("port = {port}"), &format!("port = {other}")), "has not proven itself"),
+        (
+            "only a broker that is not there",
+            first.replace(&format!("port = {port}"), &format!("port = {other}")),
+            "has not proven itself",
+        ),
         ("a broker that is not there, beside the old one", dead, "no session with the broker"),
-        ("an authority that does not match", first.replace(&remote.rig.at("ca.pem"), &remote.rig.at("other-ca.pem")), "invalid peer certificate"),
+        (
+            "an authority that does not match",
+            first.replace(&remote.rig.at("ca.pem"), &remote.rig.at("other-ca.pem")),
+            "invalid peer certificate",
+        ),
         ("a ring where none can be", first.replace(&remote.rig.at("ring"), "/proc/none/ring"), "started 4 times"),
     ];
     for (what, text, reason) in cases {
@@ -437,7 +461,12 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     };
     let archive = remote.rig.at("new-archive");
     let _new_office = Running::start(login(&["office", "run", "--dir", &archive]).stdout(Stdio::null()).stderr(Stdio::null()));
-    let tls = format!("ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"", remote.rig.at("ca.pem"), remote.rig.at("km-17.pem"), remote.rig.at("km-17.key"));
+    let tls = format!(
+        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
+        remote.rig.at("ca.pem"),
+        remote.rig.at("km-17.pem"),
+        remote.rig.at("km-17.key")
+    );
     let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
     let both = first.replace("health_every", &format!("also = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
     let out = remote.push(&only);
@@ -537,7 +566,10 @@ fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, b
     println!("{call} {nth}: killed {killed}, then {word}: {}", said(&out).lines().last().unwrap_or_default());
     assert!(committed || before, "{report}");
     assert_eq!(agent.terminate(), Some(0));
-    killed.then_some((if committed && word == "committed" { "committed" } else { "not committed" }, before && word != "trial" && word != "staged"))
+    killed.then_some((
+        if committed && word == "committed" { "committed" } else { "not committed" },
+        before && word != "trial" && word != "staged",
+    ))
 }
 
 /// The thread of this name in a process.
@@ -561,5 +593,8 @@ fn check_config_names_files_that_do_not_belong_together_and_speaks_json() {
     std::fs::copy(remote.rig.at("office.key"), remote.rig.at("km-17.key")).unwrap();
     let out = check(&["--json"]);
     let found: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((out.status.code(), &found["ok"], &found["errors"][0]["key"]), (Some(2), &json!(false), &json!("uplink.key_file")));
+    assert_eq!(
+        (out.status.code(), &found["ok"], &found["errors"][0]["key"]),
+        (Some(2), &json!(false), &json!("uplink.key_file"))
+    );
 }
