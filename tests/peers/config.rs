@@ -238,15 +238,18 @@ fn fifty_boxes_get_theirs_in_waves_that_stop_at_the_one_that_fails() {
     assert_eq!(fleet.committed(), 50);
 }
 
+/// What each box runs and the highest version it has seen, and whether number 23 still fails.
+type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
+
 /// Fifty boxes as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
 struct Fleet {
-    shared: std::sync::Arc<std::sync::Mutex<(BTreeMap<String, (Digest, u64)>, bool)>>,
+    shared: std::sync::Arc<std::sync::Mutex<Boxes>>,
 }
 
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
         use taimat::settings::{Protocol, TlsSettings, TrustedKey};
-        use taimat::uplink::client::{Options, Seen, connect, tls_config};
+        use taimat::uplink::client::{Options, Seen, connect};
         let boxes: BTreeMap<String, (Digest, u64)> =
             (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
@@ -256,7 +259,7 @@ impl Fleet {
         let key = remote.key_id();
         let rig = &remote.rig;
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
-        let tls = tls_config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }).unwrap();
+        let tls = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
         let options = Options {
             client_id: "boxes".into(),
             host: "localhost".into(),
@@ -278,7 +281,7 @@ impl Fleet {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (sender, mut connection) = connect(&options);
-                sender.subscribe("taimat/v1/+/dn/config/desired");
+                sender.subscribe(&["taimat/v1/+/dn/config/desired".to_owned()]);
                 let mut waiting: std::collections::VecDeque<(String, Vec<u8>)> = {
                     let boxes = state.lock().unwrap();
                     boxes.0.iter().map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null)).collect()
