@@ -330,8 +330,9 @@ impl Agent {
                 }
             }
             StorageNews::NotEnqueued { ticket, reason } => {
-                tracing::error!(%reason, "the journal refused an entry: trying again");
-                self.desk.not_stored(ticket, now.mono);
+                if self.desk.not_stored(ticket, now.mono) {
+                    tracing::error!(%reason, "the journal refused an entry: trying again");
+                }
             }
             StorageNews::CellSaved { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),

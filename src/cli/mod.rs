@@ -12,6 +12,8 @@ mod diff;
 pub mod eval_motion;
 #[cfg(feature = "sim")]
 pub mod feed;
+#[cfg(feature = "sim")]
+pub mod fleet;
 pub mod keygen;
 pub mod mp4;
 #[cfg(feature = "office")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use super::feed;
+use super::{feed, fleet};
 use crate::config::guarantee::Guarantee;
 use crate::sim::barrier::Barrier;
 use crate::sim::crash::{self, Effort, Failure, Place, Summary};
@@ -45,6 +45,21 @@ pub struct Args {
     /// Instead of worlds, run the box of this configuration as it is, with a show of motion before its camera, until a signal.
     #[arg(long, value_name = "CONFIG")]
     feed: Option<PathBuf>,
+    /// Instead of worlds, load a broker on this machine and the office behind it as so many boxes would.
+    #[arg(long, value_name = "SITES", requires = "port")]
+    fleet: Option<u64>,
+    /// The broker's port.
+    #[arg(long, requires = "fleet")]
+    port: Option<u16>,
+    /// Events of each box of the fleet.
+    #[arg(long, default_value_t = 100, requires = "fleet")]
+    events: u64,
+    /// Files of each box of the fleet.
+    #[arg(long, default_value_t = 1, requires = "fleet")]
+    files: u64,
+    /// KiB of each of these files.
+    #[arg(long, default_value_t = 256, requires = "fleet")]
+    file_kib: usize,
     /// News of motion a second in the show.
     #[arg(long, default_value_t = 20, requires = "feed")]
     rate: u64,
@@ -63,6 +78,10 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.feed {
         return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
+    }
+    if let (Some(sites), Some(port)) = (args.fleet, args.port) {
+        let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
+        return fleet::run(fleet::Load { sites, port, events, files, file_bytes });
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),

@@ -694,4 +694,146 @@ mod tests {
         let row = &archive.sites().unwrap()[0];
         assert_eq!((row.events, row.rings, row.missing_seq), (2, 2, 0));
     }
+
+    /// A box's `shed` event with these numbers.
+    fn shed(seq: u64, ranges: &str) -> Vec<u8> {
+        String::from_utf8(event(seq))
+            .unwrap()
+            .replace(r#""type":"t""#, r#""type":"vn.taimat.shed.v1""#)
+            .replace(r#""data":{}"#, &format!(r#""data":{{"reason":"outbox_full","seq":{ranges}}}"#))
+            .into_bytes()
+    }
+
+    fn health(confirmed: u64) -> Vec<u8> {
+        let health = Health {
+            ring: crate::units::RingId(1),
+            watermarks: crate::uplink::wire::Watermarks { durable: 0, event: 20, confirmed },
+            ..Health::default()
+        };
+        serde_json::to_vec(&health).unwrap()
+    }
+
+    #[test]
+    fn numbers_that_are_missing_are_shown_and_asked_for_and_those_given_up_say_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(dir.path()).unwrap();
+        for seq in [1, 2, 5, 6, 9] {
+            take(&mut archive, &up("event"), &event(seq));
+        }
+        take(&mut archive, &up("event"), &shed(10, "[[3,3]]"));
+        let all = Filter { limit: 99, ..Filter::default() };
+        let shown = |archive: &Archive| -> Vec<(u64, u64, String)> {
+            archive.gaps(&all).unwrap().into_iter().map(|row| (row.first, row.last, row.why)).collect()
+        };
+        let row = |first, last, why: &str| (first, last, why.to_owned());
+        assert_eq!(shown(&archive), [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]);
+        let ask = take(&mut archive, &up("health"), &health(7)).ask;
+        let (name, body) = ask.expect("nobody asked");
+        assert_eq!((name, &body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
+        assert!(take(&mut archive, &up("health"), &health(7)).ask.is_none(), "it was asked just now");
+        assert_eq!(shown(&archive)[0], row(4, 4, "missing"));
+        let answer = json!({"req_id": "gaps-1", "cmd": "event-get", "status": "ok",
+            "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
+        take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
+        assert!(shown(&archive).contains(&row(4, 4, "the box no longer has it")));
+    }
+
+    #[test]
+    fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+        let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+        let fid = manifest.fid();
+        let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+        let mut archive = Archive::open(dir.path()).unwrap();
+        take(&mut archive, &topic("init"), &manifest.bytes());
+        for at in [60_000, 20_000, 20_000, 80_000, 0] {
+            take(&mut archive, &topic(&at.to_string()), &bytes[at..at + 10_000]);
+        }
+        let have = |upto, missing: &[(u64, u64)]| Some(Ack::Have { fid: fid.clone(), upto, missing: missing.to_vec() });
+        let wanted = [(10_000, 20_000), (30_000, 60_000), (70_000, 80_000), (90_000, 100_000)];
+        assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, have(10_000, &wanted));
+        for (from, to) in wanted {
+            take(&mut archive, &topic(&from.to_string()), &bytes[from as usize..to as usize]);
+        }
+        let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
+        assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
+    }
+
+    #[test]
+    fn an_office_killed_while_it_moves_a_file_lists_it_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = vec![7_u8; 1000];
+        let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+        let fid = manifest.fid();
+        let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+        let mut archive = Archive::open(dir.path()).unwrap();
+        take(&mut archive, &topic("init"), &manifest.bytes());
+        take(&mut archive, &topic("0"), &bytes);
+        // As `checked` leaves it between the move and the list.
+        let target = "files/km-17/1970-01-01/moved.jpg";
+        std::fs::create_dir_all(dir.path().join("files/km-17/1970-01-01")).unwrap();
+        archive.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
+        std::fs::rename(archive.partial(&site(), &fid), dir.path().join(target)).unwrap();
+        drop(archive);
+        let mut archive = Archive::open(dir.path()).unwrap();
+        let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
+        assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "all of it was asked for again");
+        let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
+        assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_is_too_old_goes_unless_it_is_locked_and_does_not_come_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(dir.path()).unwrap();
+        let mut fids = Vec::new();
+        for (n, day) in [(1_u8, 1), (2, 3), (3, 5)] {
+            let bytes = vec![n; 1000];
+            let at = Stamp { wall: crate::units::Wall(day * 86_400_000_000), ..Stamp::default() };
+            let manifest = of_still(&site(), &format!("e{n}"), at, &bytes);
+            let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+            for (verb, payload) in [("init", manifest.bytes()), ("0", bytes), ("fin", b"{}".to_vec())] {
+                take(&mut archive, &topic(verb), &payload);
+            }
+            fids.push((topic("init"), manifest));
+        }
+        let day = |n: i64| crate::units::Wall(n * 86_400_000_000);
+        archive.lock("km-17", (&day(3).rfc3339(), &day(4).rfc3339()), "case 7", "now").unwrap();
+        let retention = super::super::keep::Retention { days: 2, bytes: 0 };
+        let gone = archive.let_go(&retention, day(6)).unwrap();
+        assert_eq!((gone.files, gone.bytes), (1, 1000), "the first; the second is locked, the third is new");
+        let left: Vec<String> =
+            archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap().into_iter().map(|row| row.event).collect();
+        assert_eq!(left, ["e2", "e3"]);
+        let ack = take(&mut archive, &fids[0].0, &fids[0].1.bytes()).ack;
+        assert!(matches!(ack, Some(Ack::Stored { .. })), "it would come again: {ack:?}");
+        assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
+        assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1);
+        let retention = super::super::keep::Retention { days: 0, bytes: 500 };
+        assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1, "too many bytes");
+    }
+
+    #[test]
+    fn an_event_is_exported_with_its_files_manifests_and_digests() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(dir.path()).unwrap();
+        take(&mut archive, &up("event"), &event(1));
+        let bytes = vec![9_u8; 500];
+        let manifest = of_still(&site(), "E1-1", Stamp::default(), &bytes);
+        let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+        for (verb, payload) in [("init", manifest.bytes()), ("0", bytes.clone()), ("fin", b"{}".to_vec())] {
+            take(&mut archive, &topic(verb), &payload);
+        }
+        let out = dir.path().join("out");
+        assert_eq!(archive.export("km-17", "E1-1", &out).unwrap(), (1, 1));
+        assert_eq!(std::fs::read(out.join(&manifest.name)).unwrap(), bytes);
+        let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+        for line in sums.lines() {
+            let (digest, name) = line.split_once("  ").unwrap();
+            assert_eq!(Digest::of(&std::fs::read(out.join(name)).unwrap()).hex(), digest, "{name}");
+        }
+        assert_eq!(sums.lines().count(), 3);
+        assert!(archive.export("km-17", "nothing", &dir.path().join("other")).is_err());
+    }
 }

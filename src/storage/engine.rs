@@ -194,6 +194,7 @@ impl Engine {
                 self.ring.pins.remove(pin);
             }
             StorageOrder::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
+            StorageOrder::EnqueueAll { entries } => self.enqueue_all(entries, out),
             StorageOrder::Release { ticket } => {
                 self.journal.release(ticket);
                 self.stills.free(ticket);
@@ -232,6 +233,20 @@ impl Engine {
                 StorageNews::NotEnqueued { ticket, reason: fault.to_string() }
             }
         });
+        self.journal_answered(stored, out);
+    }
+
+    fn enqueue_all(&mut self, entries: Vec<(Ticket, Vec<u8>)>, out: &mut Vec<StorageNews>) {
+        let tickets: Vec<Ticket> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let stored = self.journal.enqueue_all(entries);
+        out.extend(tickets.into_iter().map(|ticket| match &stored {
+            Ok(()) => StorageNews::Enqueued { ticket },
+            Err(fault) => StorageNews::NotEnqueued { ticket, reason: fault.to_string() },
+        }));
+        self.journal_answered(stored, out);
+    }
+
+    fn journal_answered(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageNews>) {
         match stored {
             Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
             Ok(()) | Err(_) => self.refusals = 0,

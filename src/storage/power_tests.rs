@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::disk::FileId;
 use super::engine::Engine;
+use super::journal::{Journal, file_len};
 use super::*;
 use crate::sim::card::{Choices, erase_block};
 use crate::sim::disk::SimDisk;
@@ -344,4 +345,44 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
         ring.cut();
         assert_eq!(ring.found().last_seq, found, "seed {seed}");
     }
+}
+
+#[test]
+fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
+    let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (Ticket(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
+    let disk = SimDisk::new(None);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 40, None).unwrap();
+    journal.begin().unwrap();
+    journal.enqueue_all(batch(1, 4)).unwrap();
+    // Two of the four are delivered before the next batch; in the one after, the rest.
+    [2, 3].into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+    let (mut cut, mut whole) = (0, 0);
+    for (begin, n, delivered) in [(5, 5, [1, 4]), (10, 6, [6, 7])] {
+        disk.take_points();
+        journal.enqueue_all(batch(begin, n)).unwrap();
+        for point in disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes().min(400) {
+                let after = SimDisk::with(choices.outcome(&point.durable, number), None);
+                // A second start must find what the first found, also when the power goes again in between.
+                let found = [0, 1].map(|_| {
+                    let (mut journal, kept) = Journal::open(Arc::new(after.clone()), 40, Some(file_len(40))).unwrap();
+                    journal.begin().unwrap();
+                    let tickets: Vec<u64> = kept.entries.iter().map(|(ticket, _)| ticket.0).collect();
+                    (tickets, kept.newest.map(|(ticket, _)| ticket.0))
+                });
+                assert_eq!(found[0], found[1]);
+                let (tickets, newest) = &found[0];
+                let of_batch: Vec<u64> = tickets.iter().copied().filter(|ticket| *ticket >= begin).collect();
+                let until = begin + of_batch.len() as u64;
+                assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a hole in a batch");
+                assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{tickets:?}");
+                (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
+            }
+        }
+        delivered.into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+    }
+    assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
+    let (_, kept) = Journal::open(Arc::new(disk), 40, Some(file_len(40))).unwrap();
+    assert_eq!(kept.newest.unwrap().0, Ticket(15));
 }

@@ -41,6 +41,12 @@ pub enum StorageOrder {
         /// A snapshot that belongs to it, at most one still slot.
         still: Option<Vec<u8>>,
     },
+    /// Store several entries without snapshots, of consecutive tickets, at most `journal::BATCH_MAX`; each is answered. All are
+    /// stored or none, and a power cut in between leaves the first so many.
+    EnqueueAll {
+        /// Tickets and entries.
+        entries: Vec<(Ticket, Vec<u8>)>,
+    },
     /// Forget an outbox entry (lazily: a power cut may bring it back).
     Release {
         /// The ticket.

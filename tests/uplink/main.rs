@@ -6,4 +6,5 @@ mod brokers;
 mod files;
 mod ledger;
 mod rig;
+mod scale;
 mod stranger;

@@ -275,6 +275,11 @@ impl Mosquitto {
         wait_for("mosquitto did not come up", 10, || TcpStream::connect(local(self.port)).is_ok());
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().unwrap().0.id()
+    }
+
     /// SIGKILL; `forget` deletes its database.
     pub fn kill(&mut self, forget: bool) {
         if let Some(mut running) = self.running.take() {
