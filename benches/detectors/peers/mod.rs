@@ -92,7 +92,8 @@ fn around(cells: &[bool], width: usize, of: impl Fn(&[bool]) -> bool) -> Vec<boo
     let cell = |at: usize| {
         let (x, y) = (at % width, at / width);
         let rows = y.saturating_sub(1)..(y + 2).min(height);
-        let near: Vec<bool> = rows.flat_map(|row| cells[row * width..][x.saturating_sub(1)..(x + 2).min(width)].to_vec()).collect();
+        let near: Vec<bool> =
+            rows.flat_map(|row| cells[row * width..][x.saturating_sub(1)..(x + 2).min(width)].to_vec()).collect();
         of(&near)
     };
     (0..cells.len()).map(cell).collect()

@@ -1,7 +1,7 @@
 //! The adaptive mixture of Gaussians of Z. Zivkovic ("Improved adaptive Gaussian mixture model for background subtraction", ICPR
 //! 2004; the number of modes after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006) with OpenCV's documented
-//! defaults: history 500, five modes, variance threshold 16, shadows told apart by the ratio of brightness. The mask is opened
-//! with a 3x3 kernel and blobs of 0.1 % of the picture count.
+//! defaults: history 500, five modes, variance threshold 16. Without its shadows, which want colour: of a grey picture they would
+//! take everything that is darker than the scene. The mask is opened with a 3x3 kernel and blobs of 0.1 % of the picture count.
 
 use taimat::motion::luma::Picture;
 
@@ -20,8 +20,6 @@ const RATIO: f32 = 0.9;
 const VARIANCE: [f32; 3] = [15.0, 4.0, 75.0];
 /// Weight against modes that do not earn theirs (complexity reduction).
 const REDUCTION: f32 = 0.05;
-/// A shadow is no darker than this share of the background.
-const SHADOW: f32 = 0.5;
 /// Share of the picture that a blob must have.
 const BLOB: f64 = 0.001;
 
@@ -54,19 +52,17 @@ impl Peer for Mog2 {
     }
 }
 
-/// Learns a value, and tells whether it belongs to the scene or is its shadow.
+/// Learns a value, and tells whether it belongs to the scene.
 fn is_scene(modes: &mut [Mode; MODES], value: f32, alpha: f32) -> bool {
     let (mut scene, mut taken, mut before) = (false, false, 0.0);
-    let mut shadow = false;
     for mode in modes.iter_mut().filter(|mode| mode.weight > 0.0) {
         let background = before < RATIO;
         before += mode.weight;
         let distance = value - mode.mean;
         let squared = distance * distance;
-        mode.weight += alpha * (0.0 - mode.weight) - alpha * REDUCTION;
+        mode.weight -= alpha * (mode.weight + REDUCTION);
         if background {
             scene |= !taken && squared < BACKGROUND * mode.variance;
-            shadow |= value <= mode.mean && value >= SHADOW * mode.mean;
         }
         if !taken && squared < BELONGS * mode.variance {
             taken = true;
@@ -84,5 +80,5 @@ fn is_scene(modes: &mut [Mode; MODES], value: f32, alpha: f32) -> bool {
     let sum: f32 = modes.iter().map(|mode| mode.weight).sum();
     modes.iter_mut().for_each(|mode| mode.weight /= sum.max(1e-6));
     modes.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-    scene || shadow
+    scene
 }

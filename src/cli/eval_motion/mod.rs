@@ -144,7 +144,10 @@ pub struct Truth {
 
 impl Truth {
     /// The truth named, or what lies beside the video.
-    fn beside(video: &Path, truth: Option<&Path>, masks: Option<&Path>) -> anyhow::Result<Truth> {
+    ///
+    /// # Errors
+    /// When a file that is named or there cannot be read.
+    pub fn beside(video: &Path, truth: Option<&Path>, masks: Option<&Path>) -> anyhow::Result<Truth> {
         let near = |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
         let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
             Some(path) => {

@@ -1,0 +1,155 @@
+//! Our detector and four peers' on the same footage through the same harness: cells right and wrong (P, R, F against true masks),
+//! events found, missed, merged and false, how late, and CPU. First `../shared/data/motion`, then drawn scenes with seeds that
+//! nothing was tuned on, then ours without each of its stages: what a stage is worth.
+//!
+//! A peer has an event while it calls pictures motion: it begins with 0.4 s of them and ends after 5 s without, for all alike.
+//! Run: `cargo bench --bench detectors` (about ten minutes; `-- --stages` for the last table, another half hour).
+#![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
+
+mod peers;
+
+use std::path::Path;
+
+use clap::ValueEnum as _;
+use taimat::cli::eval_motion::report::Total;
+use taimat::cli::eval_motion::source::{self, Source};
+use taimat::cli::eval_motion::watch::{Log, Ours, Unit, Watcher};
+use taimat::cli::eval_motion::{Truth, measure};
+use taimat::motion::decode::{Decoded, Decoder};
+use taimat::motion::luma::{Grid, Picture};
+use taimat::motion::stages::{Stage, Stages};
+use taimat::settings::MotionSettings;
+use taimat::sim::scene::Disturbance;
+use taimat::units::Stamp;
+
+use peers::Peer;
+
+/// Folders of the footage.
+const FOLDERS: [&str; 4] = ["highway", "disturbances", "intel", "wavingtrees"];
+/// Seeds of drawn scenes: used for nothing else.
+const SEEDS: [u64; 2] = [9_001, 9_002];
+/// Pictures a second that peers look at.
+const FPS: f64 = 12.5;
+/// Seconds of motion that begin an event, and without motion that end it.
+const BEGIN: f64 = 0.4;
+const END: f64 = 5.0;
+
+fn main() {
+    let stages = std::env::args().any(|arg| arg == "--stages");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/motion");
+    for folder in FOLDERS {
+        let videos = source::videos(&[data.join(folder)]).unwrap_or_default();
+        if videos.is_empty() {
+            println!("SKIPPED: no footage in {}", data.join(folder).display());
+            continue;
+        }
+        println!("\n{folder}");
+        table(stages, &|make| {
+            let files = videos.iter().map(|video| of_file(video, make));
+            files.fold(Total::default(), |mut total, row| {
+                total.add(&row);
+                total
+            })
+        });
+    }
+    println!("\ndrawn scenes, seeds {SEEDS:?}, each with every disturbance");
+    table(stages, &|make| {
+        let all = SEEDS.iter().flat_map(|seed| Disturbance::value_variants().iter().map(move |kind| (*seed, *kind)));
+        all.fold(Total::default(), |mut total, (seed, kind)| {
+            let (source, spans) = source::scene(seed, kind).unwrap();
+            let mut truth = Truth { spans: Some(spans), masks: None };
+            total.add(&measure(source, make().as_mut(), &mut truth, None).unwrap());
+            total
+        })
+    });
+}
+
+/// Makes a fresh watcher.
+type Make<'a> = &'a dyn Fn() -> Box<dyn Watcher>;
+
+/// A line for each way of seeing.
+fn table(stages: bool, run: &dyn Fn(Make) -> Total) {
+    let ours = |stages: Stages| move || Box::new(Ours::new(MotionSettings::default(), stages)) as Box<dyn Watcher>;
+    println!("{:24} {}", "taimat", run(&ours(Stages::ALL)).line());
+    let gated = || Box::new(Ours::new(MotionSettings { gating: true, ..MotionSettings::default() }, Stages::ALL)) as _;
+    println!("{:24} {}", "taimat, quiet gating", run(&gated).line());
+    for (at, (name, _)) in peers::all(FPS).into_iter().enumerate() {
+        let peer = || Box::new(Beside::new(peers::all(FPS).remove(at).1)) as Box<dyn Watcher>;
+        println!("{name:24} {}", run(&peer).line());
+    }
+    for stage in Stage::value_variants().iter().filter(|_| stages) {
+        let name = format!("taimat without {}", stage.to_possible_value().unwrap().get_name());
+        println!("{name:24} {}", run(&ours(Stages::without(&[*stage]))).line());
+    }
+}
+
+fn of_file(video: &Path, make: Make) -> taimat::cli::eval_motion::report::Row {
+    let source = Source::open(video, 25.0).unwrap();
+    let mut truth = Truth::beside(video, None, None).unwrap();
+    measure(source, make().as_mut(), &mut truth, None).unwrap()
+}
+
+/// A peer's way of seeing, with events as everybody has them.
+struct Beside {
+    peer: Box<dyn Peer>,
+    decoder: Option<Decoder>,
+    /// When the next picture is looked at, seconds.
+    next: f64,
+    /// Since when pictures have been motion, and when the last one was.
+    since: Option<f64>,
+    last: f64,
+    open: bool,
+    events: u64,
+}
+
+impl Beside {
+    fn new(peer: Box<dyn Peer>) -> Beside {
+        Beside { peer, decoder: None, next: 0.0, since: None, last: 0.0, open: false, events: 0 }
+    }
+
+    fn see(&mut self, picture: &Picture, at: Stamp, now: f64, log: &mut Log) {
+        if now + 0.001 < self.next {
+            return;
+        }
+        self.next = now + 1.0 / FPS;
+        let seen = self.peer.look(picture);
+        let grid = Grid { width: seen.width, height: seen.cells.len() / seen.width };
+        log.mask(grid, &seen.cells, at);
+        if seen.motion {
+            (self.since, self.last) = (self.since.or(Some(now)), now);
+        } else if now - self.last > END {
+            self.end(log);
+        } else if !self.open {
+            self.since = None;
+        }
+        if let Some(since) = self.since.filter(|since| !self.open && now - since >= BEGIN) {
+            (self.open, self.events) = (true, self.events + 1);
+            log.begin(self.events, since);
+        }
+    }
+
+    fn end(&mut self, log: &mut Log) {
+        if std::mem::take(&mut self.open) {
+            log.end(self.events, self.last, String::new());
+        }
+        self.since = None;
+    }
+}
+
+impl Watcher for Beside {
+    fn take(&mut self, unit: &Unit, log: &mut Log) {
+        match unit {
+            Unit::Plain(picture, at) => self.see(picture, *at, unit.seconds(), log),
+            Unit::Coded(frame) => {
+                let decoder = self.decoder.get_or_insert_with(|| Decoder::new(frame.params.codec).unwrap());
+                if let Decoded::Picture(picture) = decoder.decode(frame) {
+                    self.see(&picture, frame.at, unit.seconds(), log);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, log: &mut Log) {
+        self.end(log);
+    }
+}
