@@ -55,10 +55,12 @@ impl Machine {
         let unnamed = format!("?-{}", document.version);
         let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| (unnamed, refusal))?;
         let id = id_of(&key, document.version);
-        let judged = self.judging.as_ref().map(|candidate| &candidate.version.id);
-        let last = self.record.last.as_ref().map(|last| &last.next.id);
-        let trying = self.record.trial().map(|trial| &trial.next.id);
-        if [judged, last, trying, Some(&self.record.committed.id)].into_iter().flatten().any(|known| *known == id) {
+        let judged = self.judging.as_ref().map(|candidate| &candidate.version);
+        let last = self.record.last.as_ref().map(|last| &last.next);
+        let trying = self.record.trial().map(|trial| &trial.next);
+        let known = [judged, last, trying, Some(&self.record.committed)].into_iter().flatten();
+        if known.into_iter().any(|known| known.id == id && known.sha256 == document.sha256()) {
+            // It comes with every connection.
             return Ok(None);
         }
         let highest = self.record.seen.get(&key).copied().unwrap_or(0);

@@ -142,6 +142,27 @@ impl Archive {
         Ok(document.and_then(|bytes| Document::decode(&bytes, bytes.len()).ok()).map(|document| document.config))
     }
 
+    /// The documents sent to a box, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn documents(&self, site: &SiteId) -> anyhow::Result<Vec<Document>> {
+        let mut query = self.db.prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
+        let rows = query.query_map(params![site.as_str()], |row| row.get::<_, Vec<u8>>(0))?;
+        let documents = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
+    }
+
+    /// The last health message of a box.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn health(&self, site: &SiteId) -> anyhow::Result<Value> {
+        let query = "SELECT health FROM sites WHERE site = ?1";
+        let health: Option<Option<String>> = self.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        Ok(health.flatten().and_then(|health| serde_json::from_str(&health).ok()).unwrap_or_default())
+    }
+
     /// Everything sent to a box, oldest first.
     ///
     /// # Errors

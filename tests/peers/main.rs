@@ -6,6 +6,7 @@ mod bad_input;
 mod cameras;
 mod card;
 mod chain;
+mod config;
 mod decode;
 mod demo;
 mod deploy;
