@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::evidence::manifest::of_still;
 use crate::units::{RingId, Wall};
+use crate::uplink::ReturnReason;
 use crate::uplink::wire::Ack;
 use crate::uplink::wire::Manifest;
 
