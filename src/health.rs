@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::camera::{CameraCounts, CameraFault, Role};
-use crate::motion::SightCounts;
+use crate::motion::{SightCounts, WHYS};
 use crate::storage::StorageCounts;
 use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 use crate::uplink::UplinkCounts;
@@ -191,6 +191,8 @@ impl Gauges {
             ("motion.analysed", m.analysed),
             ("motion.dropped", m.dropped),
             ("motion.failed", m.failed),
+            ("motion.passed", m.passed),
+            ("motion.wakes", m.wakes),
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),
             ("clip.made", self.clips),
@@ -206,7 +208,11 @@ impl Gauges {
             ("uplink.today", u.spent.today),
             ("uplink.month", u.spent.month),
         ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let reasons = WHYS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
+        let lines = m.lines.iter().flat_map(|line| {
+            [("left", line.left), ("right", line.right)].map(|(way, count)| (format!("motion.line.{}.{way}", line.rule), count))
+        });
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(reasons).chain(lines).collect()
     }
 }
 

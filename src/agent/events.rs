@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::entry::ZONES_MAX;
 use crate::motion::Motion;
+use crate::settings::rules::Priority;
 use crate::storage::locks::Lock;
 use crate::storage::{Gap, Repair};
 use crate::units::{Boot, RingId, SiteId, Stamp};
@@ -106,6 +107,7 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
     let mut data = json!({
         "event": event,
         "began": motion.began.wall.rfc3339(),
+        "rule": motion.rule,
         "zones": zones,
         "box": place,
         "score": rounded(f64::from(motion.score)),
@@ -113,6 +115,9 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
     });
     if motion.zones.len() > ZONES_MAX {
         data["zone_count"] = json!(motion.zones.len());
+    }
+    if motion.priority != Priority::Normal {
+        data["priority"] = json!(motion.priority.word());
     }
     if let Some(direction) = motion.direction {
         data["direction"] = json!(direction.round());
@@ -185,6 +190,9 @@ mod tests {
             phase: MotionPhase::Update,
             at: at(),
             began: at(),
+            rule: "r".repeat(32),
+            clip: true,
+            priority: Priority::Normal,
             zones: vec!["z".repeat(32); zones],
             direction: Some(271.6),
             place: [0.123_456, 1.0 / 3.0, 0.5, 0.25],
@@ -200,7 +208,7 @@ mod tests {
         let site = SiteId::parse("km-17").unwrap();
         let envelope =
             Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
-        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
+        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
 

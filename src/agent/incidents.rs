@@ -30,6 +30,8 @@ struct Incident {
     motion: u64,
     open: Open,
     pin: PinId,
+    /// Its rule wants a clip.
+    clip: bool,
 }
 
 /// Events in progress and those just ended.
@@ -94,7 +96,7 @@ impl Agent {
                 }
                 self.gauges.sight_source = source;
             }
-            SightNews::Counts(counts) => self.gauges.sight = counts,
+            SightNews::Counts(counts) => self.gauges.sight = *counts,
         }
     }
 
@@ -121,7 +123,7 @@ impl Agent {
             data["unopened"] = json!(unopened);
         }
         let open = Open { event: event.clone(), boot: self.boot, began: motion.began };
-        self.incidents.going.push(Incident { motion: motion.motion, open, pin });
+        self.incidents.going.push(Incident { motion: motion.motion, open, pin, clip: motion.clip });
         self.gauges.motions += 1;
         self.event(motion.at, kind::MOTION_START, Some(event), data);
     }
@@ -140,7 +142,7 @@ impl Agent {
         let mut data = events::motion(motion, &incident.open.event);
         data["seconds"] = json!(motion.at.mono.since(incident.open.began.mono) / 1_000_000);
         let range = self.clip_range(&incident.open, motion.at.mono);
-        data["clip"] = json!(self.owe_clip(&incident.open.event, Some(incident.pin), range, out));
+        data["clip"] = json!(self.owe_clip(&incident.open.event, Some(incident.pin), range, motion.clip, out));
         self.incidents.ended.push_back((incident.motion, incident.open.event));
         if self.incidents.ended.len() > ENDED_MAX {
             self.incidents.ended.pop_front();
@@ -155,9 +157,9 @@ impl Agent {
     }
 
     /// Promises the clip of an event if clips are wanted and few enough are in the making; says which for its end event.
-    fn owe_clip(&mut self, event: &str, pin: Option<PinId>, range: Range, out: &mut Vec<Effect>) -> &'static str {
+    fn owe_clip(&mut self, event: &str, pin: Option<PinId>, range: Range, wanted: bool, out: &mut Vec<Effect>) -> &'static str {
         let owed = Owed { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
-        let verdict = match self.settings.clip.enabled {
+        let verdict = match self.settings.clip.enabled && wanted {
             false => "off",
             true if !self.jobs.has_room() => "shed",
             true => {
@@ -185,11 +187,11 @@ impl Agent {
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
-    fn end_unseen(&mut self, at: Stamp, open: Open, why: &str, pin: Option<PinId>, out: &mut Vec<Effect>) {
+    fn end_unseen(&mut self, at: Stamp, open: Open, why: &str, (pin, wanted): (Option<PinId>, bool), out: &mut Vec<Effect>) {
         let last_moment =
             if open.boot == self.boot { at.mono } else { open.began.mono.plus_micros(self.settings.motion.max_event) };
         let range = self.clip_range(&open, last_moment);
-        let clip = self.owe_clip(&open.event, pin, range, out);
+        let clip = self.owe_clip(&open.event, pin, range, wanted, out);
         let data = json!({"event": open.event, "began": open.began.wall.rfc3339(), "reason": why, "clip": clip});
         self.event(at, kind::MOTION_END, None, data);
     }
@@ -197,7 +199,7 @@ impl Agent {
     /// Ends every open event because the agent stops. Their clips stay owed and are cut at the next start.
     pub(super) fn end_all(&mut self, at: Stamp, out: &mut Vec<Effect>) {
         while let Some(incident) = self.incidents.going.pop() {
-            self.end_unseen(at, incident.open, "stopped", Some(incident.pin), out);
+            self.end_unseen(at, incident.open, "stopped", (Some(incident.pin), incident.clip), out);
         }
     }
 
@@ -217,7 +219,7 @@ impl Agent {
     /// Ends the events whose end the last start never saw; each leaves the carried state with its own end event.
     pub(super) fn end_leftover(&mut self, now: Stamp, out: &mut Vec<Effect>) {
         while let Some(open) = self.incidents.leftover.pop() {
-            self.end_unseen(now, open, "restart", None, out);
+            self.end_unseen(now, open, "restart", (None, true), out);
         }
     }
 }

@@ -225,9 +225,7 @@ impl Bench {
     }
 
     fn moves(&mut self, motion: u64, phase: MotionPhase) {
-        let (at, zones, place) = (self.now, vec!["all".into()], [0.0; 4]);
-        let (direction, score, tracks, suppressed, continued_from) = (None, 0.9, 1, 0, None);
-        let motion = Motion { motion, phase, at, began: at, zones, direction, place, score, tracks, suppressed, continued_from };
+        let motion = Motion::drawn(motion, phase, self.now);
         self.give(Input::Sight(SightNews::Motion(motion)));
     }
 
@@ -654,10 +652,7 @@ fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
 fn the_zones_of_an_event_are_bounded() {
     let mut bench = Bench::new();
     let zones = vec!["z".repeat(32); ZONES_MAX + 1];
-    let at = stamp(2);
-    let (phase, place) = (MotionPhase::Start, [0.0; 4]);
-    let (direction, score, tracks, suppressed, continued_from) = (None, 0.9, 1, 0, None);
-    let motion = Motion { motion: 1, phase, at, began: at, zones, direction, place, score, tracks, suppressed, continued_from };
+    let motion = Motion { zones, ..Motion::drawn(1, MotionPhase::Start, stamp(2)) };
     bench.give(Input::Sight(SightNews::Motion(motion)));
     assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
 }

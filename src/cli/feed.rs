@@ -14,6 +14,7 @@ use crate::agent::{Input, wiring};
 use crate::clock::{Clock, SystemClock};
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::load;
+use crate::settings::rules::Priority;
 use crate::units::Stamp;
 
 /// Until the camera plays, so that the first clips have footage.
@@ -82,5 +83,6 @@ async fn play(show: Show, clock: Arc<SystemClock>, inbox: mpsc::Sender<Input>) {
 fn motion(motion: u64, phase: MotionPhase, at: Stamp, began: Stamp) -> Motion {
     let (zones, place) = (vec!["road".to_owned()], [0.1, 0.2, 0.3, 0.4]);
     let (direction, score, tracks, suppressed, continued_from) = (Some(90.0), 0.5, 1, 0, None);
-    Motion { motion, phase, at, began, zones, direction, place, score, tracks, suppressed, continued_from }
+    let (rule, clip, priority) = ("motion".to_owned(), true, Priority::Normal);
+    Motion { motion, phase, at, began, rule, clip, priority, zones, direction, place, score, tracks, suppressed, continued_from }
 }

@@ -1,9 +1,12 @@
 //! From differing cells to things: joined regions, and the tests a region must pass to be a thing rather than light.
 //!
-//! What belongs here: regions of one picture. What does not: regions over time ([`super::track`]).
+//! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
-use super::limits::{BLOB_MAX_SHARE, HEIGHT, LIGHT_GRADIENT, WIDTH};
-use super::model::Model;
+use super::limits::{
+    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, HOLE_MAX, LIGHT_GRADIENT, RELIT, RELIT_ROUGH,
+};
+use super::luma::Grid;
+use super::stages::{Stage, Stages};
 
 /// A region that differs.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,111 +15,363 @@ pub struct Blob {
     pub place: [f32; 4],
     /// Cells.
     pub area: f32,
-    /// Its cells.
+    /// Its cells, rising.
     pub cells: Vec<usize>,
 }
 
 impl Blob {
+    /// The blob of some cells, rising.
+    fn of(cells: Vec<usize>, grid: Grid) -> Blob {
+        let (mut left, mut top, mut right, mut bottom) = (grid.width, grid.height, 0, 0);
+        for at in &cells {
+            let (x, y) = (at % grid.width, at / grid.width);
+            (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1));
+        }
+        Blob { place: [left as f32, top as f32, right as f32, bottom as f32], area: cells.len() as f32, cells }
+    }
+
+    /// The blob with everything that it encloses on all four sides: a windscreen of the colour of the road is the car's.
+    pub fn filled(self, grid: Grid) -> Blob {
+        let [left, top, right, bottom] = self.place.map(|v| v as usize);
+        let mut rows = vec![(right, left); bottom - top];
+        let mut columns = vec![(bottom, top); right - left];
+        let widen = |(low, high): &mut (usize, usize), at: usize| (*low, *high) = ((*low).min(at), (*high).max(at));
+        for at in &self.cells {
+            let (x, y) = (at % grid.width, at / grid.width);
+            widen(&mut rows[y - top], x);
+            widen(&mut columns[x - left], y);
+        }
+        let is_in = |x: usize, y: usize| {
+            let ((from, to), (high, low)) = (rows[y - top], columns[x - left]);
+            (from..=to).contains(&x) && (high..=low).contains(&y)
+        };
+        let all = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
+        Blob::of(all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(), grid)
+    }
+
+    /// For each cell of the grid whether it is the blob's, and all around it, too.
+    fn inside(&self, grid: Grid) -> Vec<bool> {
+        let mut own = vec![false; grid.cells()];
+        self.cells.iter().for_each(|at| own[*at] = true);
+        let mut inside = vec![false; grid.cells()];
+        for at in self.cells.iter().copied().filter(|at| *at > grid.width && *at + grid.width + 1 < own.len()) {
+            let rows = [at - grid.width, at, at + grid.width];
+            inside[at] = rows.iter().all(|row| own[row - 1] && own[*row] && own[row + 1]);
+        }
+        inside
+    }
+
     /// Its middle.
     pub fn centre(&self) -> [f32; 2] {
         [(self.place[0] + self.place[2]) / 2.0, (self.place[1] + self.place[3]) / 2.0]
     }
 }
 
-/// Removes single cells and closes small holes: a cell stays when at least `least` of the nine around it differ.
-fn vote(front: &[bool], least: u32) -> Vec<bool> {
-    let mut out = vec![false; front.len()];
-    for y in 1..HEIGHT - 1 {
-        for x in 1..WIDTH - 1 {
-            let count: u32 =
-                (y - 1..=y + 1).map(|row| (x - 1..=x + 1).map(|c| u32::from(front[row * WIDTH + c])).sum::<u32>()).sum();
-            out[y * WIDTH + x] = count >= least;
+/// The picture beside its background.
+pub struct Scene<'a> {
+    /// The grid of all.
+    pub grid: Grid,
+    /// The picture.
+    pub cells: &'a [u8],
+    /// The background's mean.
+    pub mean: &'a [f32],
+    /// How much brighter each cell is than its background: [`OCTAVE`] steps for each doubling.
+    shade: Vec<i16>,
+}
+
+/// Steps of shade in a doubling of brightness.
+const OCTAVE: f32 = 64.0;
+
+impl<'a> Scene<'a> {
+    /// Looks at both.
+    pub fn new(grid: Grid, cells: &'a [u8], mean: &'a [f32]) -> Scene<'a> {
+        // Four steps of brightness are added, so that noise in the dark is no doubling.
+        let table: Vec<i16> = (0..=255).map(|cell| (OCTAVE * (cell as f32 + 4.0).log2()) as i16).collect();
+        let shade = |(cell, mean): (&u8, &f32)| table[usize::from(*cell)] - table[*mean as usize & 255];
+        Scene { grid, cells, mean, shade: cells.iter().zip(mean).map(shade).collect() }
+    }
+
+    /// The blob without the shadow under it: from below upwards each column grows darker until the body begins. Only the lowest
+    /// quarter can be shadow, so that dark trousers keep their legs.
+    pub fn without_shadow(&self, blob: Blob) -> Blob {
+        let width = self.grid.width;
+        let [left, top, right, bottom] = blob.place.map(|v| v as usize);
+        let highest = bottom - (((bottom - top) as f32 * CONTACT_MOST) as usize).min(bottom - top);
+        let mut own = vec![false; (right - left) * (bottom - top)];
+        blob.cells.iter().for_each(|at| own[(at / width - top) * (right - left) + at % width - left] = true);
+        let mut floor = vec![bottom; right - left];
+        for (column, floor) in floor.iter_mut().enumerate() {
+            let has = |row: usize| own[(row - top) * (right - left) + column];
+            let shade = |row: usize| self.shade[row * width + left + column];
+            let Some(lowest) = (highest..bottom).rev().find(|row| has(*row)) else { continue };
+            let mut darkest = 0;
+            let mut row = lowest;
+            while row > highest && has(row) && shade(row) <= darkest + CONTACT_NOISE && shade(row) < 0 {
+                darkest = darkest.min(shade(row));
+                row -= 1;
+            }
+            // Grey is not black: a shadow that is worth the name took most of the light.
+            if darkest <= CONTACT_DARK {
+                *floor = row + 1;
+            }
+        }
+        let above = |at: &usize| at / width < floor[at % width - left];
+        Blob::of(blob.cells.iter().copied().filter(above).collect(), self.grid)
+    }
+
+    /// Mean shade of the nine cells around one: noise in the dark is no structure.
+    fn soft_shade(&self, at: usize) -> f32 {
+        let width = self.grid.width;
+        let rows = [at - width, at, at + width];
+        rows.iter().map(|row| self.shade[row - 1..=row + 1].iter().map(|shade| f32::from(*shade)).sum::<f32>()).sum::<f32>() / 9.0
+    }
+
+    /// The blob's cells that have two neighbours on every side.
+    fn inner(&self, blob: &Blob) -> impl Iterator<Item = usize> {
+        let Grid { width, height } = self.grid;
+        blob.cells.iter().copied().filter(move |at| {
+            let (x, y) = (at % width, at / width);
+            x >= 2 && y >= 2 && x + 3 < width && y + 3 < height
+        })
+    }
+
+    /// True for light on an unchanged surface: its shade has no edges inside.
+    pub fn is_glow(&self, blob: &Blob) -> bool {
+        let width = self.grid.width;
+        // The edge of the light itself says nothing.
+        let inside = blob.inside(self.grid);
+        let mut steps: Vec<f32> = self
+            .inner(blob)
+            .filter(|at| inside[*at] && inside[at + 1] && inside[at + width])
+            .map(|at| {
+                let here = self.soft_shade(at);
+                (self.soft_shade(at + 1) - here).abs().max((self.soft_shade(at + width) - here).abs())
+            })
+            .collect();
+        if steps.len() < GLOW_CELLS {
+            return false;
+        }
+        let index = steps.len() * 8 / 10;
+        let (_, percentile, _) = steps.select_nth_unstable_by(index, f32::total_cmp);
+        *percentile < LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2
+    }
+
+    /// True when the fine structure is the background's own, in another light.
+    pub fn is_relit(&self, blob: &Blob) -> bool {
+        let width = self.grid.width;
+        let (mut own, mut theirs, mut both, mut count) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
+        for at in self.inner(blob) {
+            let around = [at - 2, at + 2, at - 2 * width, at + 2 * width];
+            let now = f32::from(self.cells[at]) - around.iter().map(|near| f32::from(self.cells[*near])).sum::<f32>() / 4.0;
+            let then = self.mean[at] - around.iter().map(|near| self.mean[*near]).sum::<f32>() / 4.0;
+            (own, theirs, both, count) = (own + now * now, theirs + then * then, both + now * then, count + 1.0);
+        }
+        // A background without structure correlates with nothing but by chance.
+        theirs > RELIT_ROUGH * RELIT_ROUGH * count && both > RELIT * (own * theirs).sqrt()
+    }
+
+    /// True when the edges around the blob are stronger in the background than now: a place that something has left.
+    pub fn is_ghost(&self, blob: &Blob) -> bool {
+        let Grid { width, height } = self.grid;
+        let inside = |at: usize| blob.cells.binary_search(&at).is_ok();
+        let (mut now, mut then) = (0.0_f32, 0.0_f32);
+        for at in blob.cells.iter().copied() {
+            let (x, y) = (at % width, at / width);
+            if x < 2 || y < 2 || x + 2 >= width || y + 2 >= height {
+                continue;
+            }
+            for (near, far) in [(at - 1, at - 2), (at + 1, at + 2), (at - width, at - 2 * width), (at + width, at + 2 * width)] {
+                if !inside(near) {
+                    now += f32::from(self.cells[at].abs_diff(self.cells[far]));
+                    then += (self.mean[at] - self.mean[far]).abs();
+                }
+            }
+        }
+        then > now * 1.8 && then > 150.0
+    }
+
+    /// True for a blob as large as weather.
+    pub fn is_weather(&self, blob: &Blob) -> bool {
+        blob.area > BLOB_MAX_SHARE * self.grid.cells() as f32
+    }
+
+    /// Mean of the blob's distance from the background, steps of 255.
+    pub fn contrast(&self, blob: &Blob) -> f32 {
+        blob.cells.iter().map(|at| (f32::from(self.cells[*at]) - self.mean[*at]).abs()).sum::<f32>() / blob.area.max(1.0)
+    }
+}
+
+/// A cell stays, or comes, when at least `least` of the nine around it differ.
+fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
+    let mut out = vec![0; front.len()];
+    for y in 1..grid.height - 1 {
+        let rows = [y - 1, y, y + 1].map(|row| &front[row * grid.width..(row + 1) * grid.width]);
+        let sums: Vec<u8> = (0..grid.width).map(|x| rows[0][x] + rows[1][x] + rows[2][x]).collect();
+        for (into, three) in out[y * grid.width + 1..].iter_mut().zip(sums.windows(3)) {
+            *into = u8::from(three[0] + three[1] + three[2] >= least);
         }
     }
     out
 }
 
+/// Fills what is enclosed: a window of a car, a coat of the colour of the wall.
+fn fill_holes(front: &mut [u8], grid: Grid) {
+    let mut seen = vec![false; front.len()];
+    let mut hole = Vec::new();
+    for start in 0..front.len() {
+        if front[start] != 0 || seen[start] {
+            continue;
+        }
+        hole.clear();
+        hole.push(start);
+        seen[start] = true;
+        let (mut next, mut open) = (0, false);
+        while next < hole.len() {
+            let at = hole[next];
+            next += 1;
+            let (x, y) = (at % grid.width, at / grid.width);
+            if x == 0 || y == 0 || x + 1 == grid.width || y + 1 == grid.height {
+                open = true;
+                continue;
+            }
+            for near in [at - 1, at + 1, at - grid.width, at + grid.width] {
+                if front[near] == 0 && !seen[near] {
+                    seen[near] = true;
+                    hole.push(near);
+                }
+            }
+        }
+        if !open && hole.len() <= HOLE_MAX {
+            hole.iter().for_each(|at| front[*at] = 1);
+        }
+    }
+}
+
+/// The front without single cells and small holes.
+pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
+    let raw: Vec<u8> = front.iter().map(|front| u8::from(*front)).collect();
+    let mut clean = vote(&vote(&raw, grid, 5), grid, 3);
+    if stages.has(Stage::Fill) {
+        fill_holes(&mut clean, grid);
+    }
+    clean
+}
+
 /// The regions of at least `least` cells.
-pub fn find(front: &[bool], least: f32) -> Vec<Blob> {
-    let mut rest = vote(&vote(front, 5), 3);
+pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
+    let Grid { width, height } = grid;
+    let mut rest = clean.to_vec();
     let mut blobs = Vec::new();
     let mut stack = Vec::new();
     for start in 0..rest.len() {
-        if !rest[start] {
+        if rest[start] == 0 {
             continue;
         }
-        rest[start] = false;
+        rest[start] = 0;
         stack.push(start);
         let mut cells = Vec::new();
-        let (mut left, mut top, mut right, mut bottom) = (WIDTH, HEIGHT, 0, 0);
         while let Some(at) = stack.pop() {
             cells.push(at);
-            let (x, y) = (at % WIDTH, at / WIDTH);
-            (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1));
+            let (x, y) = (at % width, at / width);
             // Two cells of reach: a person's head and body are often apart by one.
-            for row in y.saturating_sub(2)..(y + 3).min(HEIGHT) {
-                for column in x.saturating_sub(2)..(x + 3).min(WIDTH) {
-                    let near = row * WIDTH + column;
-                    if rest[near] {
-                        rest[near] = false;
+            for row in y.saturating_sub(2)..(y + 3).min(height) {
+                for column in x.saturating_sub(2)..(x + 3).min(width) {
+                    let near = row * width + column;
+                    if rest[near] != 0 {
+                        rest[near] = 0;
                         stack.push(near);
                     }
                 }
             }
         }
         if cells.len() as f32 >= least {
-            let place = [left as f32, top as f32, right as f32, bottom as f32];
-            blobs.push(Blob { place, area: cells.len() as f32, cells });
+            cells.sort_unstable();
+            blobs.push(Blob::of(cells, grid));
         }
     }
     blobs
 }
 
-/// False for regions that are light on an unchanged surface, or as large as weather.
-pub fn is_thing(blob: &Blob, cells: &[u8], model: &Model) -> bool {
-    if blob.area > BLOB_MAX_SHARE * (WIDTH * HEIGHT) as f32 {
-        return false;
-    }
-    let log = |at: usize| ((f32::from(cells[at]) + 8.0) / (f32::from(model.expected(at)) + 8.0)).ln();
-    let mut steps: Vec<f32> = blob
-        .cells
-        .iter()
-        .filter(|at| **at % WIDTH + 1 < WIDTH && **at + WIDTH < cells.len())
-        .map(|at| {
-            let here = log(*at);
-            (log(at + 1) - here).abs().max((log(at + WIDTH) - here).abs())
-        })
-        .collect();
-    if steps.is_empty() {
-        return false;
-    }
-    let index = steps.len() * 8 / 10;
-    let (_, percentile, _) = steps.select_nth_unstable_by(index.min(blob.cells.len() - 1), f32::total_cmp);
-    *percentile >= LIGHT_GRADIENT
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// True when the scene's edges around a region are stronger in the remembered background than now: what differs is a place
-/// something has left, not something.
-pub fn is_ghost(blob: &Blob, cells: &[u8], model: &Model) -> bool {
-    let [left, top, right, bottom] = blob.place.map(|v| v as usize);
-    let (mut now, mut then) = (0_u32, 0_u32);
-    for row in [top, bottom.saturating_sub(1)] {
-        for column in left..right.min(WIDTH - 1) {
-            let at = row * WIDTH + column;
-            if row > 0 {
-                now += u32::from(cells[at].abs_diff(cells[at - WIDTH]));
-                then += u32::from(model.expected(at).abs_diff(model.expected(at - WIDTH)));
-            }
-        }
+    const GRID: Grid = Grid { width: 80, height: 60 };
+
+    fn textured() -> Vec<f32> {
+        (0..GRID.cells()).map(|at| 90.0 + ((at * 7919) % 60) as f32).collect()
     }
-    for column in [left, right.saturating_sub(1)] {
-        for row in top..bottom {
-            let at = row * WIDTH + column;
-            if column > 0 {
-                now += u32::from(cells[at].abs_diff(cells[at - 1]));
-                then += u32::from(model.expected(at).abs_diff(model.expected(at - 1)));
-            }
+
+    fn square(left: usize, top: usize, side: usize) -> Blob {
+        let mut front = vec![false; GRID.cells()];
+        for row in top..top + side {
+            front[row * GRID.width + left..][..side].fill(true);
         }
+        find(&cleaned(&front, GRID, Stages::ALL), GRID, 1.0).remove(0)
     }
-    then > now * 2 && then > 200
+
+    fn painted(mean: &[f32], blob: &Blob, paint: impl Fn(usize, f32) -> f32) -> Vec<u8> {
+        let mut cells: Vec<u8> = mean.iter().map(|mean| *mean as u8).collect();
+        blob.cells.iter().for_each(|at| cells[*at] = paint(*at, mean[*at]).clamp(0.0, 255.0) as u8);
+        cells
+    }
+
+    #[test]
+    fn single_cells_are_no_blob_and_holes_are_filled() {
+        let mut front = vec![false; GRID.cells()];
+        front[20 * GRID.width + 20] = true;
+        for row in 30..42 {
+            front[row * GRID.width + 30..][..12].fill(true);
+        }
+        front[36 * GRID.width + 34..][..4].fill(false);
+        let blobs = find(&cleaned(&front, GRID, Stages::ALL), GRID, 4.0);
+        assert_eq!(blobs.len(), 1);
+        assert!(blobs[0].area >= 140.0, "{}", blobs[0].area);
+    }
+
+    #[test]
+    fn a_lit_wall_is_light_and_a_painted_box_is_a_thing() {
+        let (mean, blob) = (textured(), square(30, 20, 16));
+        let lit = painted(&mean, &blob, |_, mean| mean * 1.5);
+        let boxed = painted(&mean, &blob, |at, _| if (at / 4 + at / 80 / 4) % 2 == 0 { 170.0 } else { 210.0 });
+        let scene = |cells| Scene::new(GRID, cells, &mean);
+        assert!(scene(&lit).is_glow(&blob) && scene(&lit).is_relit(&blob));
+        assert!(!scene(&boxed).is_glow(&blob) && !scene(&boxed).is_relit(&blob));
+    }
+
+    #[test]
+    fn the_shadow_that_a_thing_stands_in_is_taken_off_and_dark_trousers_are_not() {
+        let (mean, blob) = (vec![120.0; GRID.cells()], square(20, 20, 24));
+        let rows_left = |paint: &dyn Fn(usize, f32) -> f32| {
+            let cells = painted(&mean, &blob, |at, mean| paint(at / GRID.width, mean));
+            let rest = Scene::new(GRID, &cells, &mean).without_shadow(blob.clone());
+            rest.place[3] - rest.place[1]
+        };
+        let full = blob.place[3] - blob.place[1];
+        let (under, light) = (full - (full * CONTACT_MOST).floor(), 41.0 - blob.place[1]);
+        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.15 }), light, "all shadow");
+        assert!(rows_left(&|row, mean| if row < 32 { mean + 70.0 } else { mean * 0.15 }) >= under, "half of it is dark");
+        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }), full, "grey is no shadow");
+    }
+
+    #[test]
+    fn a_window_of_the_colour_of_the_road_belongs_to_the_car() {
+        let blob = square(20, 20, 24);
+        let window = |at: &usize| (26..36).contains(&(at % GRID.width)) && at / GRID.width > 26;
+        let open_below = Blob::of(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
+        let with_window = Blob::of(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
+        assert_eq!(with_window.filled(GRID).area, blob.area);
+        assert_eq!(open_below.clone().filled(GRID).area, open_below.area, "legs stay apart");
+    }
+
+    #[test]
+    fn a_place_that_something_left_is_a_ghost_and_a_thing_that_came_is_not() {
+        let flat = vec![100.0; GRID.cells()];
+        let blob = square(30, 20, 12);
+        let there = painted(&flat, &blob, |_, _| 200.0);
+        assert!(!Scene::new(GRID, &there, &flat).is_ghost(&blob));
+        let with: Vec<f32> = there.iter().map(|cell| f32::from(*cell)).collect();
+        let gone = vec![100; GRID.cells()];
+        assert!(Scene::new(GRID, &gone, &with).is_ghost(&blob));
+    }
 }

@@ -9,6 +9,7 @@ use rust_h265::nal::parse_nal;
 
 use super::limits::PIXELS_MAX;
 use super::luma::Picture;
+use super::numbers::Numbers;
 use crate::camera::{Codec, Frame};
 
 /// A decoder of one stream.
@@ -22,6 +23,8 @@ pub struct Decoder {
     inner: Inner,
     /// After damage nothing is shown before the next key frame.
     needs_key: bool,
+    /// Whether the picture before this one came, too.
+    numbers: Numbers,
 }
 
 /// What came of an access unit.
@@ -46,7 +49,7 @@ impl Decoder {
             }))),
             Codec::Aac | Codec::PcmMulaw | Codec::PcmAlaw => return None,
         };
-        Some(Decoder { inner, needs_key: true })
+        Some(Decoder { inner, needs_key: true, numbers: Numbers::default() })
     }
 
     /// Decodes an access unit of length-prefixed NAL units. After a loss nothing is shown before the next key frame: a picture
@@ -59,6 +62,10 @@ impl Decoder {
         self.needs_key |= frame.lost > 0;
         if self.needs_key && !frame.key {
             return Decoded::Nothing;
+        }
+        if !self.numbers.follows(frame) {
+            self.needs_key = true;
+            return Decoded::Refused("a picture it is made from is missing".into());
         }
         let mut stream = if frame.key { frame.params.annex_b.clone() } else { Vec::new() };
         annex_b(&frame.data, frame.params.codec, &mut stream);
@@ -82,7 +89,7 @@ impl Decoder {
 
     fn refuse(&mut self, codec: Codec, reason: String) -> Decoded {
         if let Some(fresh) = Decoder::new(codec) {
-            *self = fresh;
+            (self.inner, self.needs_key) = (fresh.inner, true);
         }
         Decoded::Refused(reason)
     }

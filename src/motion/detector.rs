@@ -1,302 +1,336 @@
 //! From picture to news: the same detector in the agent and in `eval-motion`.
 //!
-//! What belongs here: the order of the steps and the life of an event. What does not: decoding, threads.
+//! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
 
-use super::limits::{BLOB_MIN, GLOBAL_SHARE, HOLD, STILL_AFTER, TURN, UPDATE_EVERY, WARM_UP};
-use super::luma::{Picture, small};
-use super::model::Model;
-use super::still::Best;
+use super::blobs::{self, Blob, Scene};
+use super::churn::Churn;
+use super::limits::{BLOB_MIN, GHOST_AFTER, GLOBAL_SHARE, HOLD, LIGHT_DRIFT, STAND_MAX, WARM_UP};
+use super::luma::{Grid, Picture, Small, small, textures};
+use super::model::{DIFFERS, Model, THING};
+use super::stages::{Stage, Stages};
+use super::story::{Seen, Story};
+use super::tamper::Tamper;
 use super::track::{Track, Tracker};
-use super::{Motion, MotionPhase, PictureBox, SceneChange, SightNews, blobs, gate, rules};
+use super::{SceneChange, SightNews, Suppressed, Why, gate, steady};
 use crate::settings::MotionSettings;
 use crate::units::Stamp;
 
-/// An event in progress.
-struct Open {
-    motion: u64,
-    began: Stamp,
-    /// A track last moved in a zone.
-    seen: Stamp,
-    updated: Stamp,
-    zones: Vec<String>,
-    direction: Option<f32>,
-    place: PictureBox,
-    score: f32,
-    tracks: Vec<u64>,
-    suppressed: u32,
-    continued_from: Option<u64>,
-    best: Best,
-    still_sent: bool,
+/// What belongs to one scene and is learned anew with another.
+struct View {
+    model: Model,
+    churn: Churn,
+    /// Cells that may be looked at.
+    open: Vec<bool>,
+    /// Pictures of the warm-up so far.
+    warmed: usize,
+    /// When the last picture was looked at.
+    last: Stamp,
+}
+
+/// What differs in a picture.
+struct Front {
+    /// The picture, held still and in the background's light.
+    cells: Vec<u8>,
+    texture: Vec<u8>,
+    /// 1 for every cell that differs, without specks.
+    clean: Vec<u8>,
+    /// Share of all cells that differed before anything was taken out.
+    share: f32,
+}
+
+impl Front {
+    fn is_global(&self) -> bool {
+        self.share > GLOBAL_SHARE
+    }
 }
 
 /// The detector of one camera.
 pub struct Detector {
-    settings: MotionSettings,
-    still_max: usize,
+    coarse: f32,
+    stages: Stages,
     gate: gate::Gate,
-    model: Option<Model>,
+    tamper: Tamper,
+    view: Option<View>,
     tracker: Tracker,
-    open: Option<Open>,
+    story: Story,
     /// Nothing is judged before.
     hold_until: u64,
-    /// The end of the last event, for the cooldown.
-    ended: Option<Stamp>,
-    suppressed: u32,
-    /// Tracks whose start was suppressed: counted once.
-    ignored: Vec<u64>,
-    motions: u64,
+    suppressed: Suppressed,
+    /// Cells of things in the last picture, for whoever draws or measures.
+    mask: Vec<bool>,
 }
 
-/// Scale of the size and difference thresholds: 1 at sensitivity 5, about 3 at 1, about 0.4 at 10.
+/// Scale of the size and difference thresholds: 1 at sensitivity 5, about 3 at 1, about 0.3 at 10.
 fn coarseness(sensitivity: u8) -> f32 {
     1.3_f32.powi(5 - i32::from(sensitivity))
 }
 
 impl Detector {
     /// A detector that has seen nothing; stills have at most `still_max` bytes.
-    pub fn new(settings: MotionSettings, still_max: usize) -> Detector {
+    pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Detector {
         Detector {
-            settings,
-            still_max,
+            coarse: coarseness(settings.sensitivity),
+            stages,
             gate: gate::Gate::default(),
-            model: None,
+            tamper: Tamper::default(),
+            view: None,
             tracker: Tracker::default(),
-            open: None,
+            story: Story::new(settings, still_max),
             hold_until: 0,
-            ended: None,
-            suppressed: 0,
-            ignored: Vec::new(),
-            motions: 0,
+            suppressed: Suppressed::default(),
+            mask: Vec::new(),
         }
     }
 
-    /// Goes on with other settings: what is known of the scene stays, and so does an event that is open.
-    pub fn settle(&mut self, settings: MotionSettings) {
-        if self.settings.sensitivity != settings.sensitivity {
-            // The model was made for the other one.
+    /// Goes on with other settings: what is known of the scene stays, unless it was learned for another sensitivity.
+    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+        let coarse = coarseness(settings.sensitivity);
+        if coarse != self.coarse {
+            self.coarse = coarse;
             self.interrupted();
         }
-        self.settings = settings;
+        self.story.settle(settings, at, out);
+        if let Some(view) = &mut self.view {
+            view.open = self.story.rules().open_cells(view.model.grid());
+        }
     }
 
     /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
-        self.model = None;
+        self.view = None;
         self.gate = gate::Gate::default();
         self.tracker = Tracker::default();
+    }
+
+    /// Something is in view that is not decided: a closer look is worth its cost.
+    pub fn is_unsure(&self) -> bool {
+        self.stages.has(Stage::Closer) && self.tracker.is_unsure()
+    }
+
+    /// Nothing is in view, nothing is learned in a hurry, nothing is open.
+    pub fn is_quiet(&self, at: Stamp) -> bool {
+        self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.story.is_open()
+    }
+
+    /// What was seen and made no event.
+    pub fn suppressed(&self) -> Suppressed {
+        self.suppressed
+    }
+
+    /// The events, their rules and lines.
+    pub fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// All things in view.
+    pub fn tracks(&self) -> &[Track] {
+        &self.tracker.tracks
+    }
+
+    /// Cells of things in the last picture, in rows of the grid; `None` before the first.
+    pub fn mask(&self) -> Option<(Grid, &[bool])> {
+        let view = self.view.as_ref()?;
+        Some((view.model.grid(), &self.mask))
+    }
+
+    /// True while nothing is judged.
+    pub fn is_holding(&self, at: Stamp) -> bool {
+        at.mono.0 < self.hold_until
     }
 
     /// Looks at the next picture.
     pub fn look(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
         let now = small(picture);
-        let coarse = coarseness(self.settings.sensitivity);
-        let change = self.gate.look(&now);
-        let Some(model) = &mut self.model else {
-            self.model = Some(Model::new(&now.cells, coarse.sqrt()));
-            self.hold_until = at.mono.0 + WARM_UP;
-            return;
-        };
-        let mut front = model.look(&now.cells, true);
-        let share = front.iter().filter(|cell| **cell).count() as f32 / front.len() as f32;
-        let change = change.or((share > GLOBAL_SHARE).then_some(SceneChange::Exposure));
-        if let Some(change) = change {
-            self.scene(change, &now.cells, coarse, at, out);
-            return self.end_quiet(at, out);
+        self.mask.clear();
+        self.mask.resize(now.grid.cells(), false);
+        let tampered = self.tamper.look(&now, at);
+        out.extend(tampered.map(|change| SightNews::Scene { change, at }));
+        let change = self.gate.look(&now, at).filter(|_| self.stages.has(Stage::Gate));
+        if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
+            self.tamper.forget();
         }
-        if at.mono.0 < self.hold_until {
-            return self.end_quiet(at, out);
-        }
-        let found = blobs::find(&front, BLOB_MIN * coarse);
-        let mut things = Vec::new();
-        for blob in found {
-            if blobs::is_ghost(&blob, &now.cells, model) {
-                blob.cells.iter().for_each(|cell| model.absorb(*cell, now.cells[*cell]));
-            } else if blobs::is_thing(&blob, &now.cells, model) {
-                blob.cells.iter().for_each(|cell| front[*cell] = false);
-                things.push(blob);
+        match &self.view {
+            Some(view) if view.model.grid() == now.grid => {}
+            _ => {
+                self.seed(&now, at);
+                self.hold_until = at.mono.0 + WARM_UP;
+                return;
             }
         }
-        // What differs and is no thing teaches the cell that it is restless.
-        for (cell, _) in front.iter().enumerate().filter(|(_, front)| **front) {
-            model.doubt(cell);
+        if let Some(change) = change {
+            self.scene(change, &now, at, out);
+        } else {
+            self.compare(picture, &now, at, out);
         }
-        self.tracker.step(&things, at);
-        self.judge(picture, at, out);
-        self.end_quiet(at, out);
+        self.story.end_quiet(at, &self.tracker.tracks, out);
+    }
+
+    fn seed(&mut self, now: &Small, at: Stamp) {
+        let model = Model::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+        let open = self.story.rules().open_cells(now.grid);
+        self.view = Some(View { model, churn: Churn::new(now.grid), open, warmed: 0, last: at });
+        self.tracker = Tracker::default();
     }
 
     /// The whole scene changed: told once per hold, learned anew; open events live on.
-    fn scene(&mut self, change: SceneChange, cells: &[u8], coarse: f32, at: Stamp, out: &mut Vec<SightNews>) {
+    fn scene(&mut self, change: SceneChange, now: &Small, at: Stamp, out: &mut Vec<SightNews>) {
         if at.mono.0 >= self.hold_until {
             out.push(SightNews::Scene { change, at });
         }
         if change != SceneChange::Frozen {
             self.hold_until = self.hold_until.max(at.mono.0 + HOLD);
-            self.model = Some(Model::new(cells, coarse.sqrt()));
-            self.tracker = Tracker::default();
+            self.seed(now, at);
         }
     }
 
-    /// Believed things in zones begin or carry on an event.
-    fn judge(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
-        let zones = &self.settings.zones;
-        let counts = |track: &&Track| track.confirmed && track.last == at;
-        let hits: Vec<(Track, Vec<String>)> = self
-            .tracker
-            .tracks
-            .iter()
-            .filter(counts)
-            .map(|track| (track.clone(), rules::zones_of(zones, track.anchor())))
-            .filter(|(_, zones)| !zones.is_empty())
-            .collect();
-        for (track, zones) in hits {
-            if self.open.is_none() && !self.may_begin(&track, at) {
-                continue;
-            }
-            let open = match &mut self.open {
-                Some(open) => open,
-                None => {
-                    self.motions += 1;
-                    let suppressed = std::mem::take(&mut self.suppressed);
-                    self.open.insert(Open::new(self.motions, &track, at, suppressed))
-                }
-            };
-            let fresh = open.take(&track, &zones, at);
-            if open.best.offer(track.picture_box(), picture, at) {
-                open.score = open.score.max(track.score());
-            }
-            let begun = open.tracks.len() == 1 && open.updated.mono.0 == 0;
-            let phase = if begun { MotionPhase::Start } else { MotionPhase::Update };
-            if begun || fresh && at.mono.since(open.updated.mono) >= UPDATE_EVERY {
-                open.updated = at;
-                out.push(SightNews::Motion(open.news(phase, at)));
+    /// True when a picture shows something to look at more closely; nothing is learned or told.
+    pub fn peek(&mut self, picture: &Picture, at: Stamp) -> bool {
+        let now = small(picture);
+        let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
+        let front = self.front(&mut view, &now);
+        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+        let shows =
+            front.is_global() || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
+        self.view = Some(view);
+        shows
+    }
+
+    /// What differs in a picture, held still and in the background's light.
+    fn front(&self, view: &mut View, now: &Small) -> Front {
+        let cells = self.steadied(view, &now.cells);
+        let texture = textures(&cells, now.grid);
+        let mut raw = view.model.look(&cells, &texture);
+        let share = raw.iter().filter(|cell| **cell).count() as f32 / raw.len() as f32;
+        raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
+        Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, share }
+    }
+
+    /// Compares a picture with the background: what differs, what of it is a thing, and what the background learns.
+    fn compare(&mut self, picture: &Picture, now: &Small, at: Stamp, out: &mut Vec<SightNews>) {
+        let Some(mut view) = self.view.take() else { return };
+        let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
+        view.last = at;
+        let front = self.front(&mut view, now);
+        if front.is_global() && self.stages.has(Stage::Gate) {
+            self.view = Some(view);
+            return self.scene(SceneChange::Exposure, now, at, out);
+        }
+        if at.mono.0 < self.hold_until {
+            view.model.warm(&front.cells, &front.texture, view.warmed);
+            view.warmed += 1;
+            self.view = Some(view);
+            return;
+        }
+        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+        let (things, others) = self.sort(&scene, &view.churn, &front.clean);
+        others.iter().for_each(|(why, _)| self.suppressed.count(*why));
+        let (owners, lost) = self.tracker.step(&things, at, now.grid, self.stages);
+        let ghosts: Vec<bool> = things.iter().zip(&owners).map(|(blob, owner)| self.is_ghost(&scene, blob, *owner, at)).collect();
+        let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
+        for (blob, owner) in things.iter().zip(&owners).zip(ghosts).filter(|(_, ghost)| *ghost).map(|(pair, _)| pair) {
+            self.suppressed.count(Why::Ghost);
+            self.tracker.tracks.retain(|track| Some(track.id) != *owner);
+            blob.cells.iter().for_each(|cell| view.model.absorb(*cell, front.cells[*cell], front.texture[*cell]));
+        }
+        view.model.learn(&front.cells, &front.texture, &kinds, seconds);
+        view.churn.learn((0..kinds.len()).filter(|at| kinds[*at] == DIFFERS), seconds);
+        self.view = Some(view);
+        self.tell(picture, at, &lost, out);
+    }
+
+    /// Shake and slow light taken out.
+    fn steadied(&self, view: &mut View, cells: &[u8]) -> Vec<u8> {
+        let mut cells = cells.to_vec();
+        if self.stages.has(Stage::Light) {
+            let gain = steady::gain(view.model.mean(), &cells);
+            if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
+                view.model.relight(gain);
+            } else if (gain - 1.0).abs() > 0.01 {
+                cells = steady::relit(&cells, gain);
             }
         }
-        if let Some(open) = &mut self.open
-            && !open.still_sent
-            && at.mono.since(open.began.mono) >= STILL_AFTER
+        if self.stages.has(Stage::Shake)
+            && let Some(steady) = steady::steadied(view.model.mean(), &cells, view.model.grid())
         {
-            open.send_still(&self.settings.zones, self.still_max, out);
+            cells = steady;
         }
+        cells
     }
 
-    /// The cooldown: starts within it are counted, not told.
-    fn may_begin(&mut self, track: &Track, at: Stamp) -> bool {
-        let cooling = self.ended.is_some_and(|ended| at.mono.since(ended.mono) < self.settings.cooldown);
-        if cooling && !self.ignored.contains(&track.id) {
-            self.ignored.push(track.id);
-            self.suppressed += 1;
+    /// Regions that are things, and the others with the reason.
+    fn sort(&self, scene: &Scene<'_>, churn: &Churn, clean: &[u8]) -> (Vec<Blob>, Vec<(Why, Blob)>) {
+        let (mut things, mut others) = (Vec::new(), Vec::new());
+        let stages = self.stages;
+        for blob in blobs::find(clean, scene.grid, BLOB_MIN * self.coarse) {
+            let known = self.tracker.tracks.iter().any(|track| track.is_believed() && overlap(track.place, blob.place));
+            let why = match () {
+                () if scene.is_weather(&blob) => Some(Why::Weather),
+                () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(Why::Glow),
+                () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(Why::Relit),
+                () if stages.has(Stage::Churn) && !known && churn.explains(&blob) => Some(Why::Churn),
+                () => None,
+            };
+            match why {
+                None => {
+                    let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
+                    things.push(if stages.has(Stage::Fill) { blob.filled(scene.grid) } else { blob });
+                }
+                Some(why) => others.push((why, blob)),
+            }
         }
-        if !cooling {
-            self.ignored.clear();
-        }
-        !cooling
+        (things, others)
     }
 
-    /// Ends the event after its quiet, or cuts it at its longest and goes on with another.
-    fn end_quiet(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
-        let Some(open) = &mut self.open else {
-            return;
-        };
-        let quiet = at.mono.since(open.seen.mono) >= self.settings.quiet_after;
-        let long = at.mono.since(open.began.mono) >= self.settings.max_event;
-        if !quiet && !long {
+    /// True for a place that something has left: what moves is none, whatever its edges are like.
+    fn is_ghost(&self, scene: &Scene<'_>, blob: &Blob, owner: Option<u64>, at: Stamp) -> bool {
+        let track = self.tracker.tracks.iter().find(|track| Some(track.id) == owner);
+        let rests = track.is_some_and(|track| at.mono.since(track.moved.mono) >= GHOST_AFTER);
+        self.stages.has(Stage::Ghost) && rests && scene.is_ghost(blob)
+    }
+
+    /// What each cell is to the background: nothing is learned from things, except from those that stand for too long.
+    fn kinds(&mut self, grid: Grid, clean: &[u8], things: &[Blob], owners: &[Option<u64>], at: Stamp) -> Vec<u8> {
+        let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * DIFFERS).collect();
+        let stand = self.stages.has(Stage::Stand);
+        for (blob, owner) in things.iter().zip(owners) {
+            let track = self.tracker.tracks.iter().find(|track| Some(track.id) == *owner);
+            let stands = track.is_some_and(|track| at.mono.since(track.moved.mono) > if stand { STAND_MAX } else { 0 });
+            let stays_out = track.is_some_and(|track| !track.is_stubborn() && !stands);
+            for cell in &blob.cells {
+                self.mask[*cell] = true;
+                if stays_out {
+                    let (x, y) = (cell % grid.width, cell / grid.width);
+                    for row in y.saturating_sub(1)..(y + 2).min(grid.height) {
+                        kinds[row * grid.width + x.saturating_sub(1)..row * grid.width + (x + 2).min(grid.width)].fill(THING);
+                    }
+                }
+            }
+        }
+        kinds
+    }
+
+    /// Events of what was seen.
+    fn tell(&mut self, picture: &Picture, at: Stamp, lost: &[Track], out: &mut Vec<SightNews>) {
+        if self.tamper.is_blinded() {
+            self.suppressed.count(Why::Hold);
             return;
         }
-        open.send_still(&self.settings.zones, self.still_max, out);
-        let end = if quiet { open.seen } else { at };
-        out.push(SightNews::Motion(open.news(MotionPhase::End, end)));
-        self.ended = Some(at);
-        let before = open.motion;
-        self.open = None;
-        if !quiet && let Some(track) = self.tracker.tracks.iter().find(|track| track.confirmed && track.last == at).cloned() {
-            self.motions += 1;
-            let mut next = Open::new(self.motions, &track, at, 0);
-            (next.began, next.continued_from, next.updated) = (at, Some(before), at);
-            next.take(&track, &rules::zones_of(&self.settings.zones, track.anchor()), at);
-            out.push(SightNews::Motion(next.news(MotionPhase::Start, at)));
-            self.open = Some(next);
-        }
+        let believed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_believed()).cloned().collect::<Vec<_>>();
+        let lost = believed(lost);
+        let things = believed(&self.tracker.tracks);
+        let seen = Seen { picture, at, things: &things, lost: &lost };
+        self.story.see(&seen, &mut self.suppressed, out);
     }
 
     /// Ends whatever is open: no more pictures will come.
     pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
-        if let Some(mut open) = self.open.take() {
-            open.send_still(&self.settings.zones, self.still_max, out);
-            out.push(SightNews::Motion(open.news(MotionPhase::End, at)));
-        }
+        self.story.finish(at, out);
     }
 }
 
-impl Open {
-    fn new(motion: u64, track: &Track, at: Stamp, suppressed: u32) -> Open {
-        Open {
-            motion,
-            began: track.first,
-            seen: at,
-            updated: Stamp::default(),
-            zones: Vec::new(),
-            direction: None,
-            place: track.picture_box(),
-            score: 0.0,
-            tracks: Vec::new(),
-            suppressed,
-            continued_from: None,
-            best: Best::default(),
-            still_sent: false,
-        }
-    }
-
-    /// Takes a believed track in; true when something worth an update changed.
-    fn take(&mut self, track: &Track, zones: &[String], at: Stamp) -> bool {
-        self.seen = at;
-        self.place = track.picture_box();
-        self.score = self.score.max(track.score());
-        let mut fresh = !self.tracks.contains(&track.id);
-        if fresh {
-            self.tracks.push(track.id);
-        }
-        for zone in zones.iter().filter(|zone| !self.zones.contains(zone)).cloned().collect::<Vec<_>>() {
-            self.zones.push(zone);
-            fresh = true;
-        }
-        if let Some(direction) = track.direction() {
-            let turned = self.direction.is_none_or(|was| {
-                let turn = (was - direction).rem_euclid(360.0);
-                turn.min(360.0 - turn) > TURN
-            });
-            if turned {
-                self.direction = Some(direction);
-                fresh = true;
-            }
-        }
-        fresh
-    }
-
-    fn news(&self, phase: MotionPhase, at: Stamp) -> Motion {
-        Motion {
-            motion: self.motion,
-            phase,
-            at,
-            began: self.began,
-            zones: self.zones.clone(),
-            direction: self.direction,
-            place: self.place,
-            score: self.score,
-            tracks: self.tracks.len() as u32,
-            suppressed: self.suppressed,
-            continued_from: self.continued_from,
-        }
-    }
-
-    fn send_still(&mut self, zones: &[crate::settings::Zone], most: usize, out: &mut Vec<SightNews>) {
-        if std::mem::replace(&mut self.still_sent, true) {
-            return;
-        }
-        if let Some((at, jpeg)) = self.best.jpeg(zones, most) {
-            out.push(SightNews::Still { motion: self.motion, at, jpeg });
-        }
-    }
+/// True when two boxes share cells.
+fn overlap(one: [f32; 4], other: [f32; 4]) -> bool {
+    one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3]
 }
 
 #[cfg(test)]

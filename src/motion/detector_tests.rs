@@ -1,6 +1,7 @@
 //! The detector on drawn scenes: what it must find and what it must leave alone.
 
 use super::*;
+use crate::motion::{Motion, MotionPhase};
 use crate::settings::{Zone, ZoneKind};
 use crate::units::Mono;
 
@@ -34,7 +35,7 @@ fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
 
 /// What a detector says about `seconds` of pictures drawn by `draw(second)`.
 fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<SightNews> {
-    let mut detector = Detector::new(settings, 1 << 20);
+    let mut detector = Detector::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for number in 0..(seconds * FPS as f64) as u64 {
         let second = number as f64 / FPS as f64;
@@ -118,7 +119,7 @@ fn an_endless_event_is_cut_and_continued() {
 
 #[test]
 fn a_reconnect_begins_no_event() {
-    let mut detector = Detector::new(settings(), 1 << 20);
+    let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for number in 0..100_u64 {
         if number == 50 {

@@ -1,22 +1,42 @@
-//! Every threshold of the motion room, with its unit and reason. Distances are in cells of the 320x180 picture.
+//! Every threshold of the motion room, with its unit and reason. Distances are in cells: the longest side of a picture has
+//! [`SIDE`] of them, whatever its size in pixels.
 //!
 //! What belongs here: numbers. What does not: what is done with them.
 
-/// Width of the judged picture in cells: a person at 40 m is still 6 cells high, and the model costs milliseconds.
-pub const WIDTH: usize = 320;
-/// Height of the judged picture in cells.
-pub const HEIGHT: usize = 180;
+/// Cells along the longest side of the judged picture: a person at 40 m is still 6 cells high, and the model costs milliseconds.
+pub const SIDE: usize = 320;
 
-/// Samples kept per cell (ViBe, Barnich and Van Droogenbroeck 2011, uses 20; 14 loses nothing measurable on our clips).
-pub const SAMPLES: usize = 14;
+/// Samples kept per cell (ViBe, Barnich and Van Droogenbroeck 2011, uses 20).
+pub const SAMPLES: usize = 20;
 /// Samples that must agree for a cell to be background.
 pub const AGREE: usize = 2;
-/// Luma steps within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
-pub const RADIUS: f32 = 14.0;
-/// The radius grows to this much at most where the background is restless (a tree, water).
-pub const RADIUS_MAX: f32 = 55.0;
-/// A background cell replaces a sample once in so many pictures, and one of a neighbour's.
-pub const RENEW: u64 = 16;
+/// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
+pub const RADIUS: f32 = 13.0;
+/// The radius grows to this much at most where the background is restless (a tree, water, noise at night).
+pub const RADIUS_MAX: f32 = 60.0;
+/// The radius is this many times the mean distance to the nearest samples (PBAS, Hofmann et al. 2012, uses 5; brightness and
+/// texture together are twice as far apart).
+pub const RESTLESS_SCALE: f32 = 2.5;
+/// Seconds in which the mean distance of a cell follows.
+pub const RESTLESS_SECONDS: f32 = 4.0;
+/// Steps the radius of a cell grows with each unexplained change between background and not (SuBSENSE, St-Charles et al. 2015).
+pub const BLINK_UP: f32 = 1.0;
+/// Steps a second it shrinks by when nothing happens.
+pub const BLINK_DOWN: f32 = 0.6;
+/// Most steps that blinking adds.
+pub const BLINK_MAX: f32 = 30.0;
+/// Steps of difference that each of the eight texture bits weighs.
+pub const TEXTURE_WEIGHT: u32 = 2;
+/// A neighbour differs in the texture when it is this far from the cell, as a share of the cell (1 / 8), beside [`TEXTURE_NOISE`].
+pub const TEXTURE_SHIFT: u32 = 3;
+/// See [`TEXTURE_SHIFT`]; steps of 255.
+pub const TEXTURE_NOISE: u8 = 6;
+/// Seconds in which a background cell replaces one sample on average, and one of a neighbour's.
+pub const RENEW: f32 = 3.2;
+/// Seconds in which a cell that differs, and belongs to no believed thing, replaces one sample on average.
+pub const ABSORB: f32 = 6.0;
+/// Seconds in which the mean brightness of a background cell follows.
+pub const MEAN_SECONDS: f32 = 4.0;
 /// Microseconds of warm-up without events after a start, a reconnect or a change of the whole scene.
 pub const WARM_UP: u64 = 4_000_000;
 
@@ -24,14 +44,43 @@ pub const WARM_UP: u64 = 4_000_000;
 pub const GLOBAL_SHARE: f32 = 0.45;
 /// Median brightness ratio between two pictures that is a step of exposure, not a cloud.
 pub const LIGHT_STEP: f32 = 1.10;
+/// Compensated brightness ratio beyond which the model itself is scaled: clouds stay within, dusk passes it in minutes.
+pub const LIGHT_DRIFT: f32 = 1.30;
 /// Mean chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
 pub const GREY_BELOW: f32 = 1.0;
 /// See [`GREY_BELOW`].
 pub const COLOUR_ABOVE: f32 = 2.5;
 /// Microseconds nothing is judged after a change of the whole scene.
 pub const HOLD: u64 = 1_200_000;
-/// Pictures in a row that are the same to the last bit until the picture counts as frozen: noise never repeats.
-pub const FROZEN_AFTER: u32 = 50;
+/// Microseconds in which every cell of every picture is the same until the picture counts as frozen: noise never repeats.
+pub const FROZEN_AFTER: u64 = 7_000_000;
+/// Cells of shake that are followed; beyond it the camera has moved.
+pub const SHAKE_MAX: f32 = 3.0;
+/// Cells of shake that are left alone: resampling costs more sharpness than so little shake.
+pub const SHAKE_MIN: f32 = 0.12;
+
+/// Microseconds between two looks for tampering: it is slow, and lasts.
+pub const TAMPER_EVERY: u64 = 500_000;
+/// Microseconds a mark of tampering must last: longer than a lorry at the kerb takes to pull away, and well within ten seconds.
+pub const TAMPER_LASTS: u64 = 5_000_000;
+/// Seconds in which the usual look of the scene follows the day.
+pub const TAMPER_SECONDS: f32 = 60.0;
+/// Looks until the usual look is known.
+pub const TAMPER_WARM: u32 = 8;
+/// Mean brightness below which a picture is black, and the spread of its blocks; steps of 255.
+pub const BLACK_BELOW: f32 = 20.0;
+/// See [`BLACK_BELOW`].
+pub const BLACK_EVEN: f32 = 4.0;
+/// Correlation of the blocks' brightness with the usual above which it is the same place.
+pub const SAME_PLACE: f32 = 0.60;
+/// Share of the usual sharpness below which the lens is out of focus.
+pub const BLUR_SHARE: f32 = 0.60;
+/// Share of the usual edges below which another view is no view: something covers the lens.
+pub const COVER_SHARE: f32 = 0.50;
+/// Correlation of edges that normal pictures must have before it says anything (noise at night has none).
+pub const KNOWN_EDGES: f32 = 0.40;
+/// Share of that correlation below which the camera looks elsewhere.
+pub const ELSEWHERE: f32 = 0.40;
 
 /// Cells of the smallest thing at sensitivity 5: a person far away.
 pub const BLOB_MIN: f32 = 36.0;
@@ -39,12 +88,32 @@ pub const BLOB_MIN: f32 = 36.0;
 pub const BLOB_MAX_SHARE: f32 = 0.5;
 /// 80th percentile of the change of log brightness between neighbours inside a blob below which it is light on an unchanged
 /// surface, not a thing.
-pub const LIGHT_GRADIENT: f32 = 0.035;
+pub const LIGHT_GRADIENT: f32 = 0.05;
+/// Cells inside a blob, away from its edge, that must be there to say anything about its light.
+pub const GLOW_CELLS: usize = 12;
+/// Correlation of a blob's fine structure with the background's above which it is the background, lit otherwise.
+pub const RELIT: f32 = 0.80;
+/// Steps of fine structure a background must have before [`RELIT`] says anything: more than noise.
+pub const RELIT_ROUGH: f32 = 3.0;
+/// Cells of the largest hole that is filled: the windows of a lorry near by.
+pub const HOLE_MAX: usize = 1500;
+/// Share of a thing's height, from below, that can be the shadow it stands in.
+pub const CONTACT_MOST: f32 = 0.20;
+/// Shade that shadow under a thing has at least where it is darkest, 64 steps an octave: a third of the light is left.
+pub const CONTACT_DARK: i16 = -100;
+/// Steps by which shade may vary on its way into the shadow.
+pub const CONTACT_NOISE: i16 = 6;
+/// Side of the tiles in which restlessness of a region is remembered, cells.
+pub const TILE: usize = 8;
+/// Seconds in which a tile's restlessness follows.
+pub const CHURN_SECONDS: f32 = 15.0;
+/// A blob must have this many times the cells that its region differs in anyway.
+pub const CHURN_TIMES: f32 = 2.0;
 
 /// Pictures a thing must be seen in to be believed.
 pub const HITS: u32 = 4;
 /// Cells a thing must have travelled from where it was first seen.
-pub const TRAVEL: f32 = 6.0;
+pub const TRAVEL: f32 = 4.0;
 /// Straightness: net displacement over path length; leaves and insects zigzag.
 pub const STRAIGHT: f32 = 0.45;
 /// Microseconds a thing may be unseen and still be itself.
@@ -53,6 +122,14 @@ pub const COAST: u64 = 700_000;
 pub const REACH: f32 = 14.0;
 /// Tracks at once at most: beyond it is a crowd or rain, and both are one event.
 pub const TRACKS_MAX: usize = 64;
+/// Microseconds after its last movement in which a believed thing is kept out of the background: people wait at a kerb so long.
+pub const STAND_MAX: u64 = 30_000_000;
+/// Microseconds at rest after which a blob can be a ghost: what moves is none.
+pub const GHOST_AFTER: u64 = 1_000_000;
+/// Cells a thing must go within a second to be moving and not standing.
+pub const STEP: f32 = 2.0;
+/// Microseconds after the last thing of an event has gone in which another still belongs to the event.
+pub const GONE_AFTER: u64 = 1_500_000;
 
 /// Microseconds between two updates of an event.
 pub const UPDATE_EVERY: u64 = 1_000_000;
@@ -66,3 +143,34 @@ pub const STILL_AFTER: u64 = 3_000_000;
 pub const LANE_BYTES: usize = 2 << 20;
 /// Largest picture decoded, pixels: 4K. A camera that claims more is lying or hostile.
 pub const PIXELS_MAX: usize = 3840 * 2160;
+/// Cells from the picture's edge within which a thing comes in or goes out.
+pub const EDGE: f32 = 3.0;
+/// Microseconds in view after which a thing that is not believed yet is scenery that moves.
+pub const STUBBORN: u64 = 3_000_000;
+
+/// Pictures a second while something undecided is in view: four hits within half a second.
+pub const CLOSER_FPS: f32 = 10.0;
+/// Pictures held back at most to bring a stream with B-frames into order.
+pub const ORDER_MAX: usize = 4;
+/// Microseconds without anything in view after which only key frames are decoded.
+pub const SLEEP_AFTER: u64 = 3_000_000;
+/// Bytes of access units held while asleep: two GOPs of 4 s at 4 Mbit/s.
+pub const HELD_BYTES: usize = 4 << 20;
+/// Access units held while asleep: two GOPs of 10 s at 25 pictures a second. Decoding them takes about a second.
+pub const HELD_FRAMES: usize = 500;
+/// Microseconds of sizes that make a baseline.
+pub const SIZES_KNOWN: u64 = 6_000_000;
+/// Microseconds of sizes that are remembered.
+pub const SIZES_SECONDS: u64 = 60_000_000;
+/// Sizes that are remembered at most: a minute at 30 pictures a second.
+pub const SIZES_MAX: usize = 1800;
+/// Sizes whose mean is compared with the baseline.
+pub const SIZES_MEAN: usize = 3;
+/// Median deviations above the median at which the baseline is left.
+pub const SIZES_MAD: f32 = 3.5;
+/// Microseconds over which the share of a core is measured.
+pub const STRAIN_WINDOW: u64 = 5_000_000;
+/// Windows in a row below a third of the budget after which more is tried again.
+pub const STRAIN_EASY: u32 = 6;
+/// Degrees Celsius a board must cool below its limit before more is tried again.
+pub const COOLER: u8 = 5;

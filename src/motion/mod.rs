@@ -1,25 +1,40 @@
 //! The motion room: looks at decoded pictures and says when something moved through the scene.
 //!
 //! * [`limits`]: every threshold, with unit and reason. [`luma`]: pictures in the size they are judged in.
-//! * [`gate`]: changes of the whole scene. [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is a
-//!   thing. [`track`]: things over time. [`rules`]: zones. [`detector`]: all of it, from picture to news.
-//! * [`decode`]: access units → pictures. [`still`]: the JPEG. [`sight`] ⇄: the thread.
+//! * [`gate`] and [`tamper`]: changes of the whole scene. [`steady`]: shake and slow light taken out.
+//! * [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is a thing. [`churn`]: how restless a region
+//!   is. [`track`]: things over time.
+//! * [`rules`]: zones, lines and what must happen there. [`story`]: an event's life. [`detector`]: all of it, from picture to news;
+//!   [`stages`] are its parts by name.
+//! * [`decode`]: access units → pictures, as far as their [`numbers`] follow. [`eye`]: which are decoded and looked at, by their
+//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`sight`] ⇄: the thread.
 //!
 //! What belongs here: decoding for analysis, the background model, blobs, tracks, rules. What does not: event numbers,
 //! clips, publishing (the agent's).
 
 pub mod blobs;
+pub mod churn;
 pub mod decode;
 pub mod detector;
+pub mod eye;
 pub mod gate;
 pub mod limits;
 pub mod luma;
 pub mod model;
+pub mod numbers;
 pub mod rules;
 pub mod sight;
+pub mod sizes;
+pub mod stages;
+pub mod steady;
 pub mod still;
+pub mod story;
+pub mod strain;
+pub mod tamper;
 pub mod track;
 
+use self::rules::LineCount;
+use crate::settings::rules::Priority;
 use crate::units::Stamp;
 
 /// A box in the picture: x, y of the top left corner, width, height, all in 0..=1.
@@ -61,7 +76,7 @@ pub enum SightNews {
         source: String,
     },
     /// Counters since the last report, about once a minute.
-    Counts(SightCounts),
+    Counts(Box<SightCounts>),
 }
 
 /// One change of one event of one zone set.
@@ -75,6 +90,12 @@ pub struct Motion {
     pub at: Stamp,
     /// When the motion itself began (the track's first hit, before it was confirmed).
     pub began: Stamp,
+    /// The rule that made it an event, by name.
+    pub rule: String,
+    /// The rule wants a clip of it.
+    pub clip: bool,
+    /// How urgent the rule calls it.
+    pub priority: Priority,
     /// Zones it touches, by name.
     pub zones: Vec<String>,
     /// Direction of travel: degrees clockwise from "up" in the picture (0 up, 90 right), once there is one.
@@ -89,6 +110,29 @@ pub struct Motion {
     pub suppressed: u32,
     /// The event this one continues, when the longest duration cut it.
     pub continued_from: Option<u64>,
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Motion {
+    /// A thing that goes right, for tests and simulated worlds.
+    pub fn drawn(motion: u64, phase: MotionPhase, at: Stamp) -> Motion {
+        Motion {
+            motion,
+            phase,
+            at,
+            began: at,
+            rule: "motion".into(),
+            clip: true,
+            priority: Priority::Normal,
+            zones: vec!["all".into()],
+            direction: Some(90.0),
+            place: [0.1, 0.2, 0.3, 0.4],
+            score: 0.5,
+            tracks: 1,
+            suppressed: 0,
+            continued_from: None,
+        }
+    }
 }
 
 /// Phase of an event.
@@ -117,6 +161,10 @@ pub enum SceneChange {
     Covered,
     /// The picture lost its edges.
     Blurred,
+    /// Nothing but black.
+    Black,
+    /// What was covered, blurred or black is as it was before.
+    Clear,
     /// The picture does not change at all, not even in its noise.
     Frozen,
 }
@@ -131,13 +179,15 @@ impl SceneChange {
             SceneChange::Moved => "moved",
             SceneChange::Covered => "covered",
             SceneChange::Blurred => "blurred",
+            SceneChange::Black => "black",
+            SceneChange::Clear => "clear",
             SceneChange::Frozen => "frozen",
         }
     }
 }
 
 /// Counters of the sight thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SightCounts {
     /// Pictures decoded.
     pub decoded: u64,
@@ -147,4 +197,54 @@ pub struct SightCounts {
     pub dropped: u64,
     /// Access units the decoder refused.
     pub failed: u64,
+    /// Pictures not looked at because the budget of time or heat was spent.
+    pub passed: u64,
+    /// Wakenings from key frames only.
+    pub wakes: u64,
+    /// What was seen and made no event, by reason.
+    pub suppressed: Suppressed,
+    /// What crossed the lines.
+    pub lines: Vec<LineCount>,
+}
+
+/// Why something that was seen made no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Light on an unchanged surface.
+    Glow,
+    /// A surface in another light.
+    Relit,
+    /// A place that something had left.
+    Ghost,
+    /// No more than its region does all day.
+    Churn,
+    /// As large as weather.
+    Weather,
+    /// The whole scene was changing.
+    Hold,
+    /// Too small for its rule.
+    Size,
+    /// Too slow or too fast for it.
+    Speed,
+    /// In another direction.
+    Heading,
+    /// Outside its hours.
+    Hours,
+    /// Within its cooldown.
+    Cooldown,
+}
+
+/// Words of [`Why`], in its order.
+pub const WHYS: [&str; 11] =
+    ["glow", "relit", "ghost", "churn", "weather", "hold", "size", "speed", "heading", "hours", "cooldown"];
+
+/// How often each [`Why`] was the reason: the first six count regions in pictures, the others things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Suppressed(pub [u64; WHYS.len()]);
+
+impl Suppressed {
+    /// Counts one.
+    pub fn count(&mut self, why: Why) {
+        self.0[why as usize] += 1;
+    }
 }

@@ -1,26 +1,32 @@
-//! ⇄ The sight thread: takes access units, decodes what the rate allows, asks the detector.
+//! ⇄ The sight thread: takes access units, hands them to the eye, and measures what that costs.
 //!
-//! What belongs here: the loop, the rate, noticing blindness. What does not: judging pictures ([`super::detector`]).
+//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`super::eye`]),
+//! judging pictures ([`super::detector`]).
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::decode::{Decoded, Decoder};
-use super::detector::Detector;
+use super::SightNews;
+use super::eye::Eye;
 use super::limits::BLIND_AFTER;
-use super::{SightCounts, SightNews};
-use crate::camera::{Frame, Role, TrackKind};
+use super::stages::Stages;
+use super::strain::Mode;
+use crate::camera::Role;
 use crate::clock::Clock;
 use crate::lane::{Item, LaneReceiver};
 use crate::pulse::Pulse;
 use crate::settings::MotionSettings;
-use crate::units::{Digest, Stamp};
+use crate::units::Stamp;
 
 /// How long to wait for a frame before looking at the clock.
 const IDLE: Duration = Duration::from_millis(500);
 /// Microseconds between counters.
 const COUNTS_EVERY: u64 = 30_000_000;
+/// Microseconds between looks at the thermometer: a board warms up in minutes.
+const TEMPERATURE_EVERY: u64 = 10_000_000;
+/// Thermal zones looked at, at most.
+const ZONES_MAX: usize = 16;
 
 /// What may be asked of the thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,18 +38,17 @@ pub enum SightOrder {
 }
 
 struct Sight {
-    settings: MotionSettings,
-    detector: Detector,
-    decoder: Option<(Digest, u32, Decoder)>,
-    counts: SightCounts,
-    next_look: u64,
+    enabled: bool,
+    eye: Eye,
+    role: Role,
     next_counts: u64,
-    last_picture: Option<Stamp>,
+    next_temperature: u64,
+    /// Since when nothing has been seen, as far as this thread knows.
+    waiting_since: Option<Stamp>,
     /// When it went blind was told.
     blind: bool,
-    /// It has told where its pictures come from.
-    seeing: bool,
-    last_refusal: String,
+    /// Where its pictures come from, as last told.
+    source: &'static str,
 }
 
 /// Starts the thread. It ends on [`SightOrder::Stop`] or when every sender of the lane is gone.
@@ -59,28 +64,29 @@ pub fn start(
     news: impl Fn(SightNews) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let mut sight = Sight {
-        detector: Detector::new(settings.clone(), still_max),
-        settings,
-        decoder: None,
-        counts: SightCounts::default(),
-        next_look: 0,
+        enabled: settings.enabled,
+        eye: Eye::new(settings, still_max, Stages::ALL),
+        role: Role::Main,
         next_counts: 0,
-        last_picture: None,
+        next_temperature: 0,
+        waiting_since: None,
         blind: false,
-        seeing: false,
-        last_refusal: String::new(),
+        source: "",
     };
     thread::Builder::new().name("sight".into()).spawn(move || {
         let mut out = Vec::new();
         loop {
             pulse.beat();
-            let stop = match lane.next(IDLE) {
+            let item = lane.next(IDLE);
+            let began = clock.now();
+            let stop = match item {
                 Item::Frame(frame) => {
-                    sight.frame(&frame, &mut out);
+                    sight.role = frame.role;
+                    sight.eye.frame(&frame, &mut |_, _, _| (), &mut out);
                     false
                 }
                 Item::Skipped(skip) => {
-                    sight.counts.dropped += u64::from(skip.frames);
+                    sight.eye.skipped(skip.frames);
                     false
                 }
                 Item::Quiet => false,
@@ -91,9 +97,10 @@ pub fn start(
                 Item::Order(SightOrder::Stop) | Item::Closed => true,
             };
             let now = clock.now();
+            sight.measure(now.mono.since(began.mono), now);
             sight.idle(now, &mut out);
             if stop {
-                sight.detector.finish(now, &mut out);
+                sight.eye.finish(now, &mut out);
             }
             out.drain(..).for_each(&news);
             if stop {
@@ -104,70 +111,51 @@ pub fn start(
 }
 
 impl Sight {
-    fn frame(&mut self, frame: &Frame, out: &mut Vec<SightNews>) {
-        if frame.kind() != TrackKind::Video || !self.settings.enabled {
-            return;
-        }
-        let known = self.decoder.as_ref().map(|(digest, run, _)| (*digest, *run));
-        if known != Some((frame.params.digest, frame.run)) {
-            self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
-            self.detector.interrupted();
-        }
-        let Some((_, _, decoder)) = &mut self.decoder else {
-            return;
-        };
-        match decoder.decode(frame) {
-            Decoded::Picture(picture) => {
-                self.counts.decoded += 1;
-                self.last_picture = Some(frame.at);
-                self.tell_sight(frame, out);
-                if frame.at.mono.0 < self.next_look {
-                    return;
-                }
-                // A little early is on time: camera clocks do not divide evenly.
-                self.next_look = frame.at.mono.0 + (0.95e6 / self.settings.fps) as u64;
-                self.counts.analysed += 1;
-                self.detector.look(&picture, frame.at, out);
-            }
-            Decoded::Nothing => {}
-            Decoded::Refused(reason) => {
-                self.counts.failed += 1;
-                self.last_refusal = reason;
-            }
-        }
-    }
-
     /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
     fn settle(&mut self, settings: MotionSettings, now: Stamp, out: &mut Vec<SightNews>) {
-        if !settings.enabled {
-            self.detector.finish(now, out);
-            self.blind = false;
-        } else if !self.settings.enabled {
-            self.detector.interrupted();
-            (self.decoder, self.last_picture) = (None, None);
+        if self.enabled != settings.enabled {
+            (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
         }
-        self.detector.settle(settings.clone());
-        self.settings = settings;
+        self.eye.settle(settings, now, out);
     }
 
-    fn tell_sight(&mut self, frame: &Frame, out: &mut Vec<SightNews>) {
-        if self.blind || !self.seeing {
-            (self.blind, self.seeing) = (false, true);
-            let source = if frame.role == Role::Sub { "sub" } else { "main" };
-            out.push(SightNews::Seeing { at: frame.at, source: source.into() });
+    /// Charges the work of this turn, and tells when the source of its pictures is another.
+    fn measure(&mut self, micros: u64, now: Stamp) {
+        let due = now.mono.0 >= self.next_temperature;
+        if due {
+            self.next_temperature = now.mono.0 + TEMPERATURE_EVERY;
         }
+        self.eye.charge(micros, if due { temperature() } else { None }, now);
     }
 
     fn idle(&mut self, now: Stamp, out: &mut Vec<SightNews>) {
-        let since = *self.last_picture.get_or_insert(now);
-        if self.settings.enabled && !self.blind && now.mono.since(since.mono) >= BLIND_AFTER {
+        let (last, refusal) = self.eye.last_picture();
+        let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
+        let seen = last.is_some_and(|last| now.mono.since(last.mono) < BLIND_AFTER);
+        if self.enabled && !self.blind && !seen && now.mono.since(since.mono) >= BLIND_AFTER {
             self.blind = true;
-            let why = if self.last_refusal.is_empty() { "no pictures come" } else { &self.last_refusal };
+            let why = if refusal.is_empty() { "no pictures come" } else { refusal };
             out.push(SightNews::Blind { since, reason: why.to_owned() });
+        }
+        let source = match (self.eye.mode(), self.role) {
+            (Mode::KeyFrames, _) => "key-frames",
+            (_, Role::Sub) => "sub",
+            (_, Role::Main) => "main",
+        };
+        if let Some(at) = last.filter(|_| seen && (self.blind || self.source != source)) {
+            (self.blind, self.source) = (false, source);
+            out.push(SightNews::Seeing { at, source: source.into() });
         }
         if now.mono.0 >= self.next_counts {
             self.next_counts = now.mono.0 + COUNTS_EVERY;
-            out.push(SightNews::Counts(self.counts));
+            out.push(SightNews::Counts(Box::new(self.eye.counts())));
         }
     }
+}
+
+/// The warmest part of the board in degrees Celsius, where it says.
+fn temperature() -> Option<u8> {
+    let read = |zone: usize| std::fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok();
+    let degrees = |text: String| text.trim().parse::<i64>().ok().map(|milli| (milli / 1000).clamp(0, 255) as u8);
+    (0..ZONES_MAX).map_while(read).filter_map(degrees).max()
 }

@@ -1,11 +1,24 @@
-//! Things over time: nearest match along a constant velocity, and when a thing is believed.
+//! Things over time: nearest match along a constant velocity, when a thing is believed, and whether it moves or stands.
 //!
 //! What belongs here: identity and movement. What does not: where movement matters ([`super::rules`]).
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{COAST, HEIGHT, HITS, REACH, STRAIGHT, TRACKS_MAX, TRAVEL, WIDTH};
+use super::limits::{COAST, EDGE, HITS, REACH, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::luma::Grid;
+use super::stages::{Stage, Stages};
 use crate::units::Stamp;
+
+/// What a thing is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not believed yet.
+    Tentative,
+    /// Believed, and on its way.
+    Moving,
+    /// Believed, and standing.
+    Standing,
+}
 
 /// A thing.
 #[derive(Debug, Clone)]
@@ -20,9 +33,14 @@ pub struct Track {
     pub first: Stamp,
     /// Last seen.
     pub last: Stamp,
-    /// Believed to be a thing.
-    pub confirmed: bool,
-    start: [f32; 2],
+    /// Last seen going somewhere.
+    pub moved: Stamp,
+    /// What it is doing.
+    pub state: State,
+    grid: Grid,
+    start: [f32; 4],
+    /// Where it was when it last moved.
+    rest: [f32; 2],
     velocity: [f32; 2],
     path: f32,
     hits: u32,
@@ -33,27 +51,78 @@ fn centre(place: [f32; 4]) -> [f32; 2] {
 }
 
 fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
-    ((a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sqrt()
+    (a[0] - b[0]).hypot(a[1] - b[1])
+}
+
+fn seconds(micros: u64) -> f32 {
+    micros as f32 / 1e6
 }
 
 impl Track {
+    fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
+        let (place, area, rest) = (blob.place, blob.area, blob.centre());
+        let (state, velocity, path, hits) = (State::Tentative, [0.0; 2], 0.0, 1);
+        Track { id, place, area, first: at, last: at, moved: at, state, grid, start: place, rest, velocity, path, hits }
+    }
+
+    /// Believed to be a thing.
+    pub fn is_believed(&self) -> bool {
+        self.state != State::Tentative
+    }
+
+    /// In view for long without becoming believable: a branch, a flag, a reflection.
+    pub fn is_stubborn(&self) -> bool {
+        !self.is_believed() && self.last.mono.since(self.first.mono) > STUBBORN
+    }
+
     /// Degrees clockwise from "up" of its way so far; `None` before it has gone anywhere.
     pub fn direction(&self) -> Option<f32> {
-        let now = centre(self.place);
-        let (dx, dy) = (now[0] - self.start[0], now[1] - self.start[1]);
-        (distance(now, self.start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
+        let (now, start) = (centre(self.place), centre(self.start));
+        let (dx, dy) = (now[0] - start[0], now[1] - start[1]);
+        (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
+    }
+
+    /// Picture widths a second.
+    pub fn speed(&self) -> f32 {
+        self.velocity[0].hypot(self.velocity[1]) / self.grid.width.max(1) as f32
     }
 
     /// Where it is, in 0..=1.
     pub fn picture_box(&self) -> PictureBox {
-        let (w, h) = (WIDTH as f32, HEIGHT as f32);
+        let (w, h) = (self.grid.width as f32, self.grid.height as f32);
         let [left, top, right, bottom] = self.place;
         [left / w, top / h, (right - left) / w, (bottom - top) / h]
     }
 
+    fn anchor_of(&self, place: [f32; 4]) -> [f32; 2] {
+        [(place[0] + place[2]) / 2.0 / self.grid.width as f32, place[3] / self.grid.height as f32]
+    }
+
     /// Where it stands: the bottom centre of its box, in 0..=1.
     pub fn anchor(&self) -> [f32; 2] {
-        [(self.place[0] + self.place[2]) / 2.0 / WIDTH as f32, self.place[3] / HEIGHT as f32]
+        self.anchor_of(self.place)
+    }
+
+    /// Where it was first seen standing.
+    pub fn first_anchor(&self) -> [f32; 2] {
+        self.anchor_of(self.start)
+    }
+
+    /// True when a box touches the edge of the picture.
+    fn touches_edge(&self, place: [f32; 4]) -> bool {
+        let (w, h) = (self.grid.width as f32, self.grid.height as f32);
+        place[0] < EDGE || place[1] < EDGE || place[2] > w - EDGE || place[3] > h - EDGE
+    }
+
+    /// True when it came into the picture over its edge.
+    pub fn came_in(&self) -> bool {
+        self.touches_edge(self.start)
+    }
+
+    /// True when it is leaving over the picture's edge, or has: it touches it, or was about to.
+    pub fn goes_out(&self) -> bool {
+        let soon = [0, 1, 2, 3].map(|i| self.place[i] + self.velocity[i % 2] * seconds(COAST) / 2.0);
+        self.touches_edge(self.place) || self.touches_edge(soon)
     }
 
     /// How sure: by hits and size.
@@ -61,16 +130,33 @@ impl Track {
         (self.hits as f32 / 12.0).min(1.0) * 0.5 + (self.area / 600.0).min(1.0) * 0.5
     }
 
-    fn take(&mut self, blob: &Blob, at: Stamp) {
+    fn expected(&self, at: Stamp) -> [f32; 2] {
+        let ahead = seconds(at.mono.since(self.last.mono));
+        let here = centre(self.place);
+        [here[0] + self.velocity[0] * ahead, here[1] + self.velocity[1] * ahead]
+    }
+
+    fn take(&mut self, blob: &Blob, at: Stamp, stages: Stages) {
         let (was, is) = (centre(self.place), blob.centre());
-        let seconds = (at.mono.since(self.last.mono) as f32 / 1e6).max(0.01);
-        let step = [(is[0] - was[0]) / seconds, (is[1] - was[1]) / seconds];
-        self.velocity = [0, 1].map(|i| self.velocity[i] * 0.5 + step[i] * 0.5);
+        let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
+        let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
+        let share = if self.hits == 1 { 1.0 } else { 0.5 };
+        self.velocity = [0, 1].map(|i| self.velocity[i] * (1.0 - share) + step[i] * share);
         self.path += distance(was, is);
         (self.place, self.area, self.last) = (blob.place, blob.area, at);
         self.hits += 1;
-        let net = distance(is, self.start);
-        self.confirmed |= self.hits >= HITS && net >= TRAVEL && net / self.path.max(0.1) > STRAIGHT;
+        let size = (self.place[2] - self.place[0]).max(self.place[3] - self.place[1]);
+        if distance(is, self.rest) > STEP + size / 10.0 {
+            (self.rest, self.moved) = (is, at);
+        }
+        let net = distance(is, centre(self.start));
+        let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
+        let believed = self.is_believed() || self.hits >= HITS && net >= TRAVEL && straight;
+        self.state = match believed {
+            false => State::Tentative,
+            true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
+            true => State::Moving,
+        };
     }
 }
 
@@ -83,37 +169,46 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Matches the blobs of a picture to the things; gives tracks that ended without being believed, for the model to doubt.
-    pub fn step(&mut self, blobs: &[Blob], at: Stamp) {
+    /// Matches the blobs of a picture to the things: for each blob the index of its thing, if any. Gives the things that are lost,
+    /// too.
+    pub fn step(&mut self, blobs: &[Blob], at: Stamp, grid: Grid, stages: Stages) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
         for (t, track) in self.tracks.iter().enumerate() {
-            let seconds = at.mono.since(track.last.mono) as f32 / 1e6;
-            let here = centre(track.place);
-            let expected = [here[0] + track.velocity[0] * seconds, here[1] + track.velocity[1] * seconds];
+            let (expected, here) = (track.expected(at), centre(track.place));
             let reach = REACH + (track.place[2] - track.place[0]).max(track.place[3] - track.place[1]) / 2.0;
             for (b, blob) in blobs.iter().enumerate() {
                 let gap = distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
                 if gap <= reach {
-                    pairs.push((gap, t, b));
+                    // A believed thing takes its blob before a guess does.
+                    pairs.push((gap - if track.is_believed() { 4.0 } else { 0.0 }, t, b));
                 }
             }
         }
         pairs.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let (mut taken, mut used) = (vec![false; self.tracks.len()], vec![false; blobs.len()]);
+        let (mut taken, mut owners) = (vec![false; self.tracks.len()], vec![None; blobs.len()]);
         for (_, t, b) in pairs {
-            if !taken[t] && !used[b] {
-                (taken[t], used[b]) = (true, true);
-                self.tracks[t].take(&blobs[b], at);
+            if !taken[t] && owners[b].is_none() {
+                taken[t] = true;
+                owners[b] = Some(self.tracks[t].id);
+                self.tracks[t].take(&blobs[b], at, stages);
             }
         }
-        for (b, blob) in blobs.iter().enumerate() {
-            if !used[b] && self.tracks.len() < TRACKS_MAX {
+        for (blob, owner) in blobs.iter().zip(&mut owners) {
+            if owner.is_none() && self.tracks.len() < TRACKS_MAX {
                 self.made += 1;
-                let (place, area, start) = (blob.place, blob.area, blob.centre());
-                let (id, velocity, path, hits) = (self.made, [0.0; 2], 0.0, 1);
-                self.tracks.push(Track { id, place, area, first: at, last: at, confirmed: false, start, velocity, path, hits });
+                *owner = Some(self.made);
+                self.tracks.push(Track::new(self.made, blob, at, grid));
             }
         }
-        self.tracks.retain(|track| at.mono.since(track.last.mono) <= COAST);
+        // Who stands may be hidden for a while: by a passer-by, or by a coat of the colour of the wall.
+        let patience = |track: &Track| if track.state == State::Standing { COAST * 4 } else { COAST };
+        let is_lost = |track: &mut Track| at.mono.since(track.last.mono) > patience(track);
+        let lost = self.tracks.extract_if(.., is_lost).collect();
+        (owners, lost)
+    }
+
+    /// True while something is in view that is not decided.
+    pub fn is_unsure(&self) -> bool {
+        self.tracks.iter().any(|track| !track.is_believed() && !track.is_stubborn())
     }
 }

@@ -10,9 +10,12 @@ pub mod change;
 pub mod load;
 pub mod pem;
 pub mod raw;
+mod raw_motion;
+pub mod rules;
 
 use std::path::PathBuf;
 
+use self::rules::Rule;
 use crate::units::{Secret, SiteId};
 
 /// Everything one box needs to know. Made only by [`raw`], so every value is in range.
@@ -105,12 +108,42 @@ pub struct MotionSettings {
     pub fps: f32,
     /// Zones; none means the whole picture is one zone named `all`.
     pub zones: Vec<Zone>,
+    /// Rules; none means one named `motion`: whatever moves in any zone.
+    pub rules: Vec<Rule>,
     /// Microseconds of quiet that end an event (default 5 s).
     pub quiet_after: u64,
     /// Longest event in microseconds before it is continued in another (default 120 s).
     pub max_event: u64,
-    /// Microseconds in which a zone raises no second event (default 0); suppressed starts are counted.
+    /// Microseconds in which a rule raises no second event (default 0); suppressed starts are counted. Rules may have their own.
     pub cooldown: u64,
+    /// Minutes east of UTC of the place, for hours of rules.
+    pub utc_offset: i32,
+    /// Decode key frames only while nothing happens.
+    pub gating: bool,
+    /// Percent of one core that decoding and judging may take.
+    pub cpu: u8,
+    /// Degrees Celsius of the board above which motion is judged on key frames only.
+    pub max_temperature: u8,
+}
+
+impl Default for MotionSettings {
+    /// As `docs/config.md` has them.
+    fn default() -> MotionSettings {
+        MotionSettings {
+            enabled: true,
+            sensitivity: 5,
+            fps: 5.0,
+            zones: Vec::new(),
+            rules: Vec::new(),
+            quiet_after: 5_000_000,
+            max_event: 120_000_000,
+            cooldown: 0,
+            utc_offset: 7 * 60,
+            gating: true,
+            cpu: 50,
+            max_temperature: 80,
+        }
+    }
 }
 
 /// A named polygon of the picture.
@@ -361,15 +394,7 @@ pub(crate) fn test_settings() -> Settings {
             pin_quota: 50,
             endurance: 0,
         },
-        motion: MotionSettings {
-            enabled: true,
-            sensitivity: 5,
-            fps: 5.0,
-            zones: Vec::new(),
-            quiet_after: 5_000_000,
-            max_event: 120_000_000,
-            cooldown: 0,
-        },
+        motion: MotionSettings::default(),
         clip: ClipSettings {
             enabled: true,
             snapshot: true,

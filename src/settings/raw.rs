@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::raw_motion::motion;
 use super::{
-    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, MotionSettings, PaceSettings, Protocol, Quiet, RemoteSettings,
-    Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings, Zone, ZoneKind,
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Settings,
+    StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
 use crate::units::{Digest, Secret, SiteId};
 
@@ -41,7 +42,12 @@ pub const KEYS: &[&str] = &[
     "motion.quiet_after",
     "motion.max_event",
     "motion.cooldown",
+    "motion.gating",
+    "motion.cpu",
+    "motion.max_temperature",
+    "motion.utc_offset",
     "motion.zones",
+    "motion.rules",
     "clip.enabled",
     "clip.snapshot",
     "clip.pre_roll",
@@ -69,10 +75,6 @@ pub const KEYS: &[&str] = &[
     "remote.keys",
     "remote.trial",
 ];
-/// Zones at most: each is checked for every tracked box of every picture.
-const ZONES_MAX: usize = 32;
-/// Corners of one zone at most.
-const CORNERS_MAX: usize = 32;
 /// Brokers beside the first at most: a box that is cut off tries each in turn, and a round should stay short.
 const ALSO_MAX: usize = 3;
 /// Keys that may sign at most.
@@ -134,22 +136,22 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
 }
 
 /// One table of the file: keys are taken out as they are understood; what is left is unknown.
-struct Section<'a> {
-    path: String,
-    table: Table,
-    problems: &'a RefCell<Vec<Problem>>,
+pub(super) struct Section<'a> {
+    pub(super) path: String,
+    pub(super) table: Table,
+    pub(super) problems: &'a RefCell<Vec<Problem>>,
 }
 
 impl<'a> Section<'a> {
-    fn key(&self, key: &str) -> String {
+    pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    fn bad(&self, key: &str, reason: impl Into<String>) {
+    pub(super) fn bad(&self, key: &str, reason: impl Into<String>) {
         self.problems.borrow_mut().push(Problem { key: self.key(key), reason: reason.into() });
     }
 
-    fn missing<T>(&self, key: &str, what: &str) -> Option<T> {
+    pub(super) fn missing<T>(&self, key: &str, what: &str) -> Option<T> {
         if self.problems.borrow().iter().all(|problem| problem.key != self.key(key)) {
             self.bad(key, format!("is missing: {what}"));
         }
@@ -169,7 +171,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a value of one type.
-    fn take<T>(&mut self, key: &str, want: &str, convert: impl Fn(&Value) -> Option<T>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, key: &str, want: &str, convert: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let value = self.table.remove(key)?;
         let converted = convert(&value);
         if converted.is_none() {
@@ -178,11 +180,11 @@ impl<'a> Section<'a> {
         converted
     }
 
-    fn text(&mut self, key: &str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.take(key, "text in quotes", |value| value.as_str().map(String::from))
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> bool {
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
         self.take(key, "true or false", Value::as_bool).unwrap_or(default)
     }
 
@@ -191,7 +193,7 @@ impl<'a> Section<'a> {
     }
 
     /// A number in a range.
-    fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
+    pub(super) fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
         let (low, high) = (*range.start(), *range.end());
         let want = format!("a whole number from {low} to {high}");
         let fits = |value: &Value| u64::try_from(value.as_integer()?).ok().filter(|number| range.contains(number));
@@ -199,7 +201,7 @@ impl<'a> Section<'a> {
     }
 
     /// A duration such as `"5 s"`, in microseconds, its bounds in seconds.
-    fn duration(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
+    pub(super) fn duration(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
         let want = format!("a duration from \"{low} s\" to \"{high} s\" (ms, s, min, h)");
         let range = low * 1_000_000..=high * 1_000_000;
         let fits = |value: &Value| scaled(value.as_str()?, DURATIONS).filter(|micros| range.contains(micros));
@@ -213,7 +215,7 @@ impl<'a> Section<'a> {
         self.take(key, &want, fits).unwrap_or(default)
     }
 
-    fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> T {
         let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let want = format!("one of {}", list.join(", "));
         let pick = |value: &Value| words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, value)| *value);
@@ -221,7 +223,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports what nobody asked for.
-    fn finish(self) {
+    pub(super) fn finish(self) {
         for key in self.table.keys() {
             let whole = self.key(key);
             let near = KEYS.iter().filter(|known| distance(known, &whole) <= 3).min_by_key(|known| distance(known, &whole));
@@ -326,63 +328,6 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
     section.finish();
     let (dir, still_bytes) = (dir?, still_bytes & !4095);
     Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota, endurance })
-}
-
-fn motion(mut section: Section<'_>) -> MotionSettings {
-    let enabled = section.flag("enabled", true);
-    let sensitivity = section.number("sensitivity", 1..=10, 5) as u8;
-    let fps = section.number("fps", 1..=10, 5) as f32;
-    let quiet_after = section.duration("quiet_after", 1, 60, 5);
-    let max_event = section.duration("max_event", 10, 600, 120);
-    let cooldown = section.duration("cooldown", 0, 3600, 0);
-    let zones = section.take("zones", "a list of tables [[motion.zones]]", |value| value.as_array().cloned());
-    let zones: Vec<Zone> = zones.unwrap_or_default().into_iter().enumerate().filter_map(|(i, v)| zone(&section, i, v)).collect();
-    if zones.len() > ZONES_MAX {
-        section.bad("zones", format!("has {} zones; at most {ZONES_MAX}", zones.len()));
-    }
-    for (i, zone) in zones.iter().enumerate() {
-        if zones[..i].iter().any(|other| other.name == zone.name) {
-            section.bad("zones", format!("has two zones named {:?}", zone.name));
-        }
-    }
-    section.finish();
-    MotionSettings { enabled, sensitivity, fps, zones, quiet_after, max_event, cooldown }
-}
-
-fn zone(parent: &Section<'_>, number: usize, value: Value) -> Option<Zone> {
-    let path = format!("motion.zones[{number}]");
-    let Value::Table(table) = value else {
-        parent.bad("zones", format!("entry {number} must be a table"));
-        return None;
-    };
-    let mut section = Section { path, table, problems: parent.problems };
-    let name = section.text("name").or_else(|| section.missing("name", "1 to 32 characters of a-z 0-9 '-' '_'"));
-    let name = name.filter(|name| {
-        let good = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        if !good {
-            section.bad("name", "must be 1 to 32 characters of a-z 0-9 '-' '_'");
-        }
-        good
-    });
-    let kinds = [("include", ZoneKind::Include), ("exclude", ZoneKind::Exclude), ("privacy", ZoneKind::Privacy)];
-    let kind = section.one_of("kind", &kinds, ZoneKind::Include);
-    let want = format!("3 to {CORNERS_MAX} corners [x, y] from 0 to 1, origin top left");
-    let polygon = section.take("polygon", &want, corners).or_else(|| section.missing("polygon", &want));
-    section.finish();
-    Some(Zone { name: name?, kind, polygon: polygon? })
-}
-
-fn corners(value: &Value) -> Option<Vec<[f32; 2]>> {
-    let number = |value: &Value| {
-        let number = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?;
-        (0.0..=1.0).contains(&number).then_some(number as f32)
-    };
-    let corner = |value: &Value| match value.as_array()?.as_slice() {
-        [x, y] => Some([number(x)?, number(y)?]),
-        _ => None,
-    };
-    let corners = value.as_array()?.iter().map(corner).collect::<Option<Vec<_>>>()?;
-    (3..=CORNERS_MAX).contains(&corners.len()).then_some(corners)
 }
 
 fn clip(mut section: Section<'_>) -> ClipSettings {

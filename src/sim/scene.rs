@@ -54,6 +54,48 @@ pub enum Disturbance {
     Night,
     /// A tree sways at the left.
     Sway,
+    /// Insects dance before the lens in the dark.
+    Insects,
+    /// The encoder has a tenth of the bits it needs.
+    LowBitrate,
+    /// Something covers the lens from second [`TAMPERED`] on, as in all that follow.
+    Covered,
+    /// The lens is out of focus.
+    Blurred,
+    /// The camera looks elsewhere.
+    Moved,
+    /// The picture stands still, with its noise.
+    Frozen,
+    /// The lens is blind.
+    Black,
+}
+
+/// When a camera is tampered with. Seconds.
+pub const TAMPERED: f64 = 30.0;
+
+impl Disturbance {
+    /// Those that no detector may mistake for motion.
+    pub const WEATHER: [Disturbance; 11] = [
+        Disturbance::None,
+        Disturbance::Exposure,
+        Disturbance::Clouds,
+        Disturbance::IrSwitch,
+        Disturbance::Shake,
+        Disturbance::Rain,
+        Disturbance::Headlights,
+        Disturbance::Night,
+        Disturbance::Sway,
+        Disturbance::Insects,
+        Disturbance::LowBitrate,
+    ];
+    /// Those that somebody does to the camera.
+    pub const TAMPER: [Disturbance; 5] =
+        [Disturbance::Covered, Disturbance::Blurred, Disturbance::Moved, Disturbance::Frozen, Disturbance::Black];
+
+    /// Somebody has done something to the camera at `time`.
+    fn tampers(self, time: f64) -> bool {
+        time >= TAMPERED && Disturbance::TAMPER.contains(&self)
+    }
 }
 
 /// The world.
@@ -113,9 +155,11 @@ impl Scene {
 
     /// The picture at second `time`.
     pub fn draw(&self, time: f64, width: usize, height: usize) -> Picture {
+        let time = if self.disturbance == Disturbance::Frozen { time.min(TAMPERED) } else { time };
         let frame = (time * 30.0) as u64;
         let (dx, dy) = match self.disturbance {
             Disturbance::Shake => (((time * 7.0).sin() * 1.6) as i32, ((time * 5.3).cos() * 1.2) as i32),
+            Disturbance::Moved if time >= TAMPERED => (width as i32 * 2 / 5, -(height as i32) / 6),
             _ => (0, 0),
         };
         let light = self.light(time);
@@ -132,9 +176,10 @@ impl Scene {
             }
         }
         self.draw_sway(&mut picture, time);
-        for crossing in &self.crossings {
+        for crossing in self.crossings.iter().filter(|crossing| !self.disturbance.tampers(crossing.begin)) {
             draw_crossing(&mut picture, crossing, time);
         }
+        self.draw_tampering(&mut picture, time);
         self.finish(&mut picture, light, frame);
         let chroma = (width / 2) * (height / 2);
         let grey = self.disturbance == Disturbance::IrSwitch && time >= 20.0;
@@ -148,7 +193,7 @@ impl Scene {
             Disturbance::Exposure if (time as u64 / 10) % 2 == 1 => 1.35,
             Disturbance::Clouds => 0.85 + 0.15 * ((time * 0.6).sin() as f32),
             Disturbance::IrSwitch if time >= 20.0 => 0.7,
-            Disturbance::Night => 0.35,
+            Disturbance::Night | Disturbance::Insects => 0.35,
             _ => 1.0,
         }
     }
@@ -159,6 +204,16 @@ impl Scene {
         }
         let lean = ((time * 2.1).sin() * 0.02) as f32;
         fill(picture, [0.02 + lean, 0.1, 0.16, 0.45], |i| 70 + (mix(i) % 60) as u8);
+    }
+
+    fn draw_tampering(&self, picture: &mut Picture, time: f64) {
+        match self.disturbance {
+            _ if !self.disturbance.tampers(time) => {}
+            Disturbance::Covered => picture.y.iter_mut().for_each(|pixel| *pixel = 60 + *pixel / 32),
+            Disturbance::Black => picture.y.fill(6),
+            Disturbance::Blurred => blur(picture),
+            _ => {}
+        }
     }
 
     /// Light, rain, headlights, and the noise of the sensor.
@@ -174,6 +229,16 @@ impl Scene {
             for _ in 0..80 {
                 let (x, y) = (rng.below(1000) as f32 / 1000.0, rng.below(950) as f32 / 1000.0);
                 fill(picture, [x, y, 0.002, 0.05], |_| 215);
+            }
+        }
+        if self.disturbance == Disturbance::Insects {
+            for insect in 0..3_u64 {
+                // Each darts somewhere else a few times a second, and is gone in between.
+                let spot = mix(self.seed ^ insect << 40 ^ (frame / 4)) % 10_000;
+                let (x, y) = ((spot % 100) as f32 / 100.0, (spot / 100) as f32 / 100.0);
+                if !spot.is_multiple_of(3) {
+                    fill(picture, [x, y, 0.03, 0.03], |_| 190);
+                }
             }
         }
         if self.disturbance == Disturbance::Headlights {
@@ -224,6 +289,25 @@ fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
             let number = ((row - top) * 320 / picture.height) as u64 * 1000 + ((column - left) * 320 / picture.width) as u64;
             picture.y[row * picture.width + column] = luma(number);
         }
+    }
+}
+
+/// As an unfocused lens shows it: each pixel the mean of a fortieth of the picture around it, sideways and then down.
+fn blur(picture: &mut Picture) {
+    let (width, height) = (picture.width, picture.height);
+    let reach = (width / 40).max(1);
+    let mean = |line: Vec<u8>| -> Vec<u8> {
+        let around = |at: usize| &line[at.saturating_sub(reach)..(at + reach + 1).min(line.len())];
+        (0..line.len())
+            .map(|at| (around(at).iter().map(|p| u32::from(*p)).sum::<u32>() / around(at).len() as u32) as u8)
+            .collect()
+    };
+    for row in picture.y.chunks_exact_mut(width) {
+        row.copy_from_slice(&mean(row.to_vec()));
+    }
+    for column in 0..width {
+        let line = mean((0..height).map(|row| picture.y[row * width + column]).collect());
+        (0..height).for_each(|row| picture.y[row * width + column] = line[row]);
     }
 }
 
@@ -368,6 +452,29 @@ mod tests {
             let far = (near + 160) % 300;
             assert!(bright > 1.5, "{bright} at column {near}");
             assert_eq!(changed(&lit, &plain, far..far + 10), 0, "second {time}");
+        }
+    }
+
+    #[test]
+    fn insects_are_never_long_in_one_place() {
+        let places = |time| {
+            let (now, _) = both(Disturbance::Insects, time);
+            now.y.iter().enumerate().filter(|(_, pixel)| **pixel > 170).map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let (one, other) = (places(4.0), places(4.5));
+        assert!(!one.is_empty() || !other.is_empty());
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn every_tampering_begins_at_its_second_and_shows() {
+        for disturbance in Disturbance::TAMPER {
+            let (before, plain) = both(disturbance, TAMPERED - 0.5);
+            assert_eq!(before, plain, "{disturbance:?}");
+            let draw = |time| Scene::new(1, disturbance, 60.0).draw(time, SIZE.0, SIZE.1);
+            let (now, later) = (draw(TAMPERED + 1.0), draw(TAMPERED + 2.0));
+            assert_eq!(now == later, disturbance == Disturbance::Frozen, "{disturbance:?}");
+            assert!(disturbance == Disturbance::Frozen || changed(&now, &plain, 0..SIZE.0) > 10_000, "{disturbance:?}");
         }
     }
 

@@ -241,9 +241,8 @@ impl World {
         let Some((motion, _)) = self.moving else {
             return;
         };
-        let (at, zones, place) = (self.now, vec!["all".to_owned()], [0.1, 0.2, 0.3, 0.4]);
-        let (direction, score, tracks, suppressed, continued_from) = (Some(90.0), 0.5, 1, 0, None);
-        let news = Motion { motion, phase, at, began: at, zones, direction, place, score, tracks, suppressed, continued_from };
+        let at = self.now;
+        let news = Motion::drawn(motion, phase, at);
         self.inputs.push_back(Input::Sight(SightNews::Motion(news)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];

@@ -2,10 +2,15 @@
 //! luma sample, for every coding tool that cameras send.
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use taimat::camera::Frame;
 use taimat::cli::mp4;
+use taimat::motion::SightNews;
 use taimat::motion::decode::{Decoded, Decoder};
+use taimat::motion::eye::Eye;
+use taimat::motion::stages::Stages;
+use taimat::settings::MotionSettings;
 
 use crate::rig::has;
 
@@ -168,4 +173,57 @@ fn after_a_loss_nothing_is_shown_before_the_next_key_frame() {
     }
     let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
     assert_eq!(shown, (0..6).chain(keys[1]..frames.len()).collect::<Vec<_>>(), "keys at {keys:?}");
+}
+
+/// A still street with noise, coded with `options`, twenty seconds of it.
+fn still(options: &[&str]) -> Vec<Frame> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.mp4");
+    let scene = "smptehdbars=size=640x360:rate=10,noise=alls=8:allf=t,trim=end_frame=200";
+    ffmpeg(&[&["-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p", "-g", "20"], options, &[path.to_str().unwrap()]].concat());
+    mp4::frames(&std::fs::read(&path).unwrap()).unwrap()
+}
+
+/// An access unit without its slice of that number.
+fn without_slice(frame: &Frame, number: usize) -> Frame {
+    let (mut rest, mut kept, mut slices) = (&frame.data[..], Vec::new(), 0);
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let (unit, after) = tail.split_at(u32::from_be_bytes(*length) as usize);
+        let is_slice = matches!(unit[0] & 0x1f, 1 | 5);
+        if !is_slice || slices != number {
+            kept.extend_from_slice(length);
+            kept.extend_from_slice(unit);
+        }
+        slices += usize::from(is_slice);
+        rest = after;
+    }
+    Frame { data: kept.into(), ..frame.clone() }
+}
+
+#[test]
+fn lost_slices_and_lost_pictures_make_no_event() {
+    if !has("ffmpeg") {
+        return;
+    }
+    let slices = still(&["-c:v", "libx264", "-profile:v", "high", "-bf", "0", "-slices", "4"]);
+    let h265 = still(&["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none:bframes=0"]);
+    let lossy: Vec<Frame> = slices
+        .iter()
+        .enumerate()
+        .map(|(n, frame)| if n % 9 == 4 { without_slice(frame, n % 4) } else { frame.clone() })
+        .collect();
+    let holed: Vec<Frame> =
+        h265.iter().enumerate().filter(|(n, frame)| frame.key || n % 9 != 4).map(|(_, f)| f.clone()).collect();
+    for (name, frames) in [("slices", lossy), ("pictures", holed)] {
+        let settings = MotionSettings { gating: false, ..MotionSettings::default() };
+        let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+        let mut news = Vec::new();
+        for frame in frames {
+            eye.frame(&Arc::new(frame), &mut |_, _, _| (), &mut news);
+        }
+        println!("{name}: {:?}", eye.counts());
+        assert!(eye.counts().decoded > 50, "{name}: {:?}", eye.counts());
+        let motion = news.iter().find(|news| matches!(news, SightNews::Motion(_)));
+        assert!(motion.is_none(), "{name}: {motion:?}");
+    }
 }

@@ -1,0 +1,180 @@
+//! ⇄ `taimat eval-motion`: the agent's own detector on files, faster than real time, measured against the truth.
+//!
+//! * [`source`] ⇄: files and drawn scenes as access units or pictures. [`masks`] ⇄: true masks. [`score`]: found, missed, false.
+//! * [`watch`] ⇄: what is measured: ours, or anybody's [`watch::Watcher`]. [`report`]: tables. [`overlay`] ⇄: a film that shows why.
+//!
+//! What belongs here: measuring. What does not: detecting (the motion room).
+
+pub mod masks;
+pub mod overlay;
+pub mod report;
+pub mod score;
+pub mod source;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use self::overlay::Overlay;
+use self::report::{Row, Total};
+use self::source::Source;
+use self::watch::{Log, Ours, Watcher};
+use crate::motion::stages::{Stage, Stages};
+use crate::settings::MotionSettings;
+#[cfg(feature = "sim")]
+use crate::sim::scene::Disturbance;
+
+/// Arguments of `taimat eval-motion`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Videos, or directories of them: H.264 and H.265 in MP4 or as elementary streams; everything else through ffmpeg. Beside a
+    /// video, labels.json is its truth and groundtruth/ its masks unless others are named.
+    videos: Vec<PathBuf>,
+    /// True events: JSON, by file name or for all files, lists of [begin, end] in seconds.
+    #[arg(long)]
+    truth: Option<PathBuf>,
+    /// True masks: a directory of PNG files whose numbers count pictures from 1, with the values of CDnet 2014.
+    #[arg(long)]
+    masks: Option<PathBuf>,
+    /// 1 (only the obvious) to 10 (everything that moves).
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=10))]
+    sensitivity: u8,
+    /// A configuration file whose [motion] part is used.
+    #[arg(long, conflicts_with = "sensitivity")]
+    config: Option<PathBuf>,
+    /// Pictures a second of elementary streams, which do not say.
+    #[arg(long, default_value_t = 25.0)]
+    fps: f64,
+    /// Leaves a stage out, to see what it is worth.
+    #[arg(long, value_enum, value_delimiter = ',', hide = true)]
+    without: Vec<Stage>,
+    /// Decodes key frames only while nothing happens, as the agent does. Without it every picture is decoded.
+    #[arg(long)]
+    gating: bool,
+    /// Drawn scenes of these seeds instead of videos, one minute for each disturbance.
+    #[cfg(feature = "sim")]
+    #[arg(long, value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Disturbances of the drawn scenes.
+    #[cfg(feature = "sim")]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    disturbance: Vec<Disturbance>,
+    /// One JSON document instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Writes an MP4 with boxes, zones, mask and state drawn in (needs ffmpeg). One video only.
+    #[arg(long)]
+    overlay: Option<PathBuf>,
+}
+
+/// Runs the agent's own detector over videos.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let videos = source::videos(&args.videos)?;
+    let settings = settings(&args)?;
+    let stages = Stages::without(&args.without);
+    let mut rows = Vec::new();
+    let mut total = Total::default();
+    ensure!(args.overlay.is_none() || videos.len() == 1, "--overlay wants exactly one video");
+    for video in &videos {
+        let source = Source::open(video, args.fps).with_context(|| video.display().to_string())?;
+        let mut truth = Truth::beside(video, args.truth.as_deref(), args.masks.as_deref())?;
+        let overlay = args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;
+        let mut ours = Ours::new(settings.clone(), stages);
+        let row = measure(source, &mut ours, &mut truth, overlay)?;
+        shown(&args, &row);
+        total.add(&row);
+        rows.push(row);
+    }
+    #[cfg(feature = "sim")]
+    for (seed, disturbance) in scenes(&args) {
+        let (source, spans) = source::scene(seed, disturbance)?;
+        let mut truth = Truth { spans: Some(spans), masks: None };
+        let mut ours = Ours::new(settings.clone(), stages);
+        let row = measure(source, &mut ours, &mut truth, None)?;
+        shown(&args, &row);
+        total.add(&row);
+        rows.push(row);
+    }
+    ensure!(!rows.is_empty(), "no video given");
+    if args.json {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        println!("{}", serde_json::to_string_pretty(&serde_json::json!({"files": rows, "total": total.json()}))?);
+    } else if rows.len() > 1 {
+        println!("{}", total.line());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(args: &Args, row: &Row) {
+    if !args.json {
+        println!("{}", row.line());
+        if args.videos.len() == 1 {
+            row.events().iter().for_each(|event| println!("{event}"));
+        }
+    }
+}
+
+fn settings(args: &Args) -> anyhow::Result<MotionSettings> {
+    if let Some(path) = &args.config {
+        return Ok(crate::settings::load::load(path)?.motion);
+    }
+    Ok(MotionSettings { sensitivity: args.sensitivity, gating: args.gating, ..MotionSettings::default() })
+}
+
+#[cfg(feature = "sim")]
+fn scenes(args: &Args) -> Vec<(u64, Disturbance)> {
+    let all = if args.disturbance.is_empty() { Disturbance::WEATHER.to_vec() } else { args.disturbance.clone() };
+    args.seeds.iter().flat_map(|seed| all.iter().map(move |disturbance| (*seed, *disturbance))).collect()
+}
+
+/// What is known to be true of a video.
+#[derive(Default)]
+pub struct Truth {
+    /// True events in seconds.
+    pub spans: Option<Vec<(f64, f64)>>,
+    /// True masks.
+    pub masks: Option<masks::Masks>,
+}
+
+impl Truth {
+    /// The truth named, or what lies beside the video.
+    fn beside(video: &Path, truth: Option<&Path>, masks: Option<&Path>) -> anyhow::Result<Truth> {
+        let near = |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
+        let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                let labels = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+                score::spans(&labels, video)
+            }
+            None => None,
+        };
+        let masks = masks.map(Path::to_owned).or_else(|| near("groundtruth")).map(|dir| masks::Masks::read(&dir)).transpose()?;
+        Ok(Truth { spans, masks })
+    }
+}
+
+/// Runs a watcher over a source.
+///
+/// # Errors
+/// When the source fails, or the overlay cannot be written.
+pub fn measure(source: Source, watcher: &mut dyn Watcher, truth: &mut Truth, overlay: Option<Overlay>) -> anyhow::Result<Row> {
+    let Source { name, times, units } = source;
+    let mut log = Log::new(times, truth.masks.take(), overlay);
+    let mut spent = 0;
+    for unit in units {
+        let unit = unit?;
+        log.now = unit.seconds();
+        let (begun, beside) = (watch::cpu_micros(), log.beside);
+        watcher.take(&unit, &mut log);
+        spent += watch::cpu_micros().saturating_sub(begun).saturating_sub(log.beside - beside);
+    }
+    watcher.finish(&mut log);
+    let seconds = log.now;
+    Ok(Row::new(name, seconds, spent, log, truth.spans.as_deref(), watcher.notes()))
+}

@@ -1,0 +1,127 @@
+//! Events against the truth: found, missed, merged, split, false, and how late.
+//!
+//! What belongs here: that comparison. What does not: cells (masks), printing (report).
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::watch::Told;
+
+/// Seconds by which labels made by eye may be off.
+const SLACK: f64 = 1.0;
+
+/// How a video went.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Score {
+    /// True events.
+    pub true_events: usize,
+    /// True events with an event of their own.
+    pub found: usize,
+    /// True events that only an event of another true event covers.
+    pub merged: usize,
+    /// True events that nothing covers.
+    pub missed: usize,
+    /// More events of a true event that has one already.
+    pub split: usize,
+    /// Events of nothing.
+    pub wrong: usize,
+    /// Seconds they lasted.
+    pub wrong_seconds: f64,
+    /// Seconds from the begin of each found event until it was told.
+    pub late: Vec<f64>,
+}
+
+impl Score {
+    /// Compares.
+    pub fn new(events: &[Told], spans: &[(f64, f64)]) -> Score {
+        let touch = |event: &Told, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
+        let mut score = Score { true_events: spans.len(), ..Score::default() };
+        let mut used = vec![false; events.len()];
+        for span in spans {
+            let mut touching = (0..events.len()).filter(|at| touch(&events[*at], span)).peekable();
+            let any = touching.peek().is_some();
+            match touching.find(|at| !used[*at]) {
+                Some(at) => {
+                    used[at] = true;
+                    score.found += 1;
+                    score.late.push((events[at].told - span.0).max(0.0));
+                }
+                None if any => score.merged += 1,
+                None => score.missed += 1,
+            }
+        }
+        for (event, _) in events.iter().zip(used).filter(|(_, used)| !used) {
+            if spans.iter().any(|span| touch(event, span)) {
+                score.split += 1;
+            } else {
+                score.wrong += 1;
+                score.wrong_seconds += event.end - event.began;
+            }
+        }
+        score
+    }
+
+    /// Adds another video's.
+    pub fn add(&mut self, other: &Score) {
+        self.true_events += other.true_events;
+        self.found += other.found;
+        self.merged += other.merged;
+        self.missed += other.missed;
+        self.split += other.split;
+        self.wrong += other.wrong;
+        self.wrong_seconds += other.wrong_seconds;
+        self.late.extend(&other.late);
+    }
+
+    /// A percentile of the lateness.
+    pub fn late(&self, percent: usize) -> Option<f64> {
+        let mut late = self.late.clone();
+        late.sort_by(f64::total_cmp);
+        late.get((late.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+    }
+}
+
+/// The true events of a video: an entry by its name, or one for all files; within it the list itself or the first list in it whose
+/// key ends in `_s` or is `events`.
+pub fn spans(labels: &Value, video: &Path) -> Option<Vec<(f64, f64)>> {
+    let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (name, stem) = (text(video.file_name()), text(video.file_stem()));
+    let entry = labels.get(&name).or_else(|| labels.get(&stem)).unwrap_or(labels);
+    let span = |event: &Value| {
+        let pick = |name: &str, at: usize| event.get(name).or_else(|| event.get(at))?.as_f64();
+        Some((pick("begin", 0)?, pick("end", 1)?))
+    };
+    let list = |value: &Value| value.as_array()?.iter().map(span).collect::<Option<Vec<_>>>();
+    let named = |(key, value): (&String, &Value)| if key.ends_with("_s") || key == "events" { list(value) } else { None };
+    list(entry).or_else(|| entry.as_object()?.iter().find_map(named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(id: u64, began: f64, end: f64) -> Told {
+        Told { id, began, told: began + 0.4, end, words: String::new() }
+    }
+
+    #[test]
+    fn every_true_event_wants_an_event_of_its_own() {
+        let spans = [(10.0, 14.0), (20.0, 24.0), (30.0, 34.0), (50.0, 54.0)];
+        let events = [event(1, 10.0, 24.5), event(2, 30.1, 31.0), event(3, 33.0, 34.0), event(4, 40.0, 42.0)];
+        let score = Score::new(&events, &spans);
+        assert_eq!((score.found, score.merged, score.missed, score.split, score.wrong), (2, 1, 1, 1, 1));
+        assert_eq!((score.wrong_seconds, score.late.len()), (2.0, 2));
+        assert!((score.late(95).unwrap() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn labels_of_both_shapes_are_read() {
+        let by_name = json!({"a.mp4": {"fps": 10, "person_present_s": [[1, 2.5]]}});
+        let for_all = json!({"fps": 15, "size": [640, 360], "true_events_s": [[15, 19], [33, 37]]});
+        assert_eq!(spans(&by_name, Path::new("x/a.mp4")), Some(vec![(1.0, 2.5)]));
+        assert_eq!(spans(&for_all, Path::new("x/b.mp4")), Some(vec![(15.0, 19.0), (33.0, 37.0)]));
+        assert_eq!(spans(&json!({"c": [{"begin": 1, "end": 2}]}), Path::new("c.mkv")), Some(vec![(1.0, 2.0)]));
+    }
+}

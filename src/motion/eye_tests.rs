@@ -1,0 +1,163 @@
+//! The eye on coded streams: what faults of the stream must not do, and that sleep loses nothing.
+
+use std::sync::OnceLock;
+
+use super::*;
+use crate::camera::{Codec, Role, TrackParams};
+use crate::motion::{Motion, MotionPhase};
+use crate::sim::encode::Camera264;
+use crate::sim::scene::{Disturbance, Scene};
+use crate::units::Mono;
+
+const FPS: u64 = 10;
+
+/// A scene of some seconds, coded; crossings begin before `until`.
+fn coded(size: (usize, usize), seconds: u64, until: f64) -> Vec<Frame> {
+    let scene = Scene::new(7, Disturbance::None, until);
+    let mut encoder = Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap();
+    let mut params = None;
+    (0..seconds * FPS)
+        .map(|number| {
+            let picture = scene.draw(number as f64 / FPS as f64, size.0, size.1);
+            let unit = encoder.encode(&picture, number).unwrap();
+            let params = params.get_or_insert_with(|| {
+                let sets = unit.nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8));
+                let annex_b: Vec<u8> = sets.flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect();
+                Arc::new(TrackParams {
+                    kind: TrackKind::Video,
+                    codec: Codec::H264,
+                    timescale: 90_000,
+                    sample_entry: Vec::new(),
+                    digest: Digest::of(&annex_b),
+                    annex_b,
+                    size: (size.0 as u16, size.1 as u16),
+                })
+            });
+            let data: Vec<u8> =
+                unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+            let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
+            Frame { role: Role::Sub, params: params.clone(), data: data.into(), key: unit.key, pts: 0, run: 1, at, lost: 0 }
+        })
+        .collect()
+}
+
+/// Half a minute of an empty road, at two sizes.
+fn empty() -> &'static [Vec<Frame>; 2] {
+    static EMPTY: OnceLock<[Vec<Frame>; 2]> = OnceLock::new();
+    EMPTY.get_or_init(|| [coded((320, 176), 30, 0.0), coded((480, 272), 30, 0.0)])
+}
+
+fn watch(settings: MotionSettings, frames: &[Frame]) -> (Vec<SightNews>, SightCounts) {
+    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for frame in frames {
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+    }
+    (out, eye.counts())
+}
+
+fn awake() -> MotionSettings {
+    MotionSettings { gating: false, ..MotionSettings::default() }
+}
+
+fn starts(news: &[SightNews]) -> Vec<&Motion> {
+    let motion = |news: &'_ SightNews| matches!(news, SightNews::Motion(motion) if motion.phase == MotionPhase::Start);
+    let starts = news.iter().filter(|news| motion(news));
+    starts.filter_map(|news| if let SightNews::Motion(motion) = news { Some(motion) } else { None }).collect()
+}
+
+#[track_caller]
+fn assert_silent(frames: &[Frame]) -> SightCounts {
+    let (news, counts) = watch(awake(), frames);
+    assert!(starts(&news).is_empty(), "{:?}", starts(&news));
+    assert!(counts.decoded > 50, "nothing was seen: {counts:?}");
+    counts
+}
+
+#[test]
+fn pictures_that_vanish_unnoticed_make_no_event_and_are_counted() {
+    let frames: Vec<Frame> =
+        empty()[0].iter().enumerate().filter(|(n, frame)| frame.key || n % 13 != 5).map(|(_, frame)| frame.clone()).collect();
+    let counts = assert_silent(&frames);
+    assert!(counts.failed > 5, "{counts:?}");
+}
+
+#[test]
+fn after_a_noticed_loss_nothing_is_shown_before_the_next_key_frame() {
+    let mut frames = empty()[0].clone();
+    frames[103].lost = 4;
+    let (_, all) = watch(awake(), &empty()[0]);
+    let counts = assert_silent(&frames);
+    assert_eq!(all.decoded - counts.decoded, 17, "from picture 103 to the key frame at 120");
+}
+
+#[test]
+fn the_end_of_a_picture_that_is_missing_makes_no_event() {
+    let mut frames = empty()[0].clone();
+    for frame in frames.iter_mut().filter(|frame| !frame.key).step_by(9) {
+        // The slice is the last unit: its length must say how much of it there is.
+        let cut = frame.data.len() / 3;
+        let mut data = frame.data[..frame.data.len() - cut].to_vec();
+        let sei = u32::from_be_bytes(data[..4].try_into().unwrap()) as usize + 4;
+        let slice = (data.len() - sei - 4) as u32;
+        data[sei..sei + 4].copy_from_slice(&slice.to_be_bytes());
+        frame.data = data.into();
+    }
+    assert_silent(&frames);
+}
+
+#[test]
+fn another_resolution_begins_no_event() {
+    let [small, large] = empty();
+    let mut frames = small[..150].to_vec();
+    frames.extend(large[160..].iter().cloned());
+    assert_silent(&frames);
+}
+
+#[test]
+fn a_reconnect_that_begins_in_the_middle_or_grey_begins_no_event() {
+    let mut frames = empty()[0].clone();
+    frames.iter_mut().skip(107).for_each(|frame| frame.run = 2);
+    assert_silent(&frames);
+    // A camera that wakes up sends a grey key frame first.
+    let grey = crate::sim::scene::Picture {
+        width: 320,
+        height: 176,
+        y: vec![128; 320 * 176],
+        u: vec![128; 160 * 88],
+        v: vec![128; 160 * 88],
+    };
+    let mut encoder = Camera264::new(320, 176, FPS as u32, 400_000).unwrap();
+    let unit = encoder.encode(&grey, 0).unwrap();
+    let data: Vec<u8> = unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+    frames[120].data = data.into();
+    assert_silent(&frames);
+}
+
+#[test]
+fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
+    let frames = coded((320, 176), 45, 30.0);
+    let (awake, all) = watch(awake(), &frames);
+    let (asleep, few) = watch(MotionSettings::default(), &frames);
+    assert_eq!(starts(&awake).len(), 2, "{:?}", starts(&awake));
+    assert_eq!(starts(&asleep).len(), 2, "{:?}", starts(&asleep));
+    for (one, other) in starts(&awake).iter().zip(starts(&asleep)) {
+        assert!(one.began.mono.0.abs_diff(other.began.mono.0) < 700_000, "{one:?} and {other:?}");
+    }
+    assert!(few.wakes >= 1 && all.wakes == 0);
+    let (_, quiet) = watch(MotionSettings::default(), &empty()[0]);
+    assert!(quiet.decoded < 200, "{quiet:?}");
+}
+
+#[test]
+fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken() {
+    let mut order = Order::default();
+    let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
+    let mut shown = Vec::new();
+    // Decoded as I P B B P B B P B B, 100 ms apart.
+    for at in [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11] {
+        let at = Stamp { mono: Mono(1_000_000 + at * 100_000), ..Stamp::default() };
+        shown.extend(order.next(at, picture()).map(|(at, _)| (at.mono.0 - 1_000_000) / 100_000));
+    }
+    assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the stream's habit is known");
+}

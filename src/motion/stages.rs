@@ -1,0 +1,57 @@
+//! The stages of the pipeline by name, so that the harness can leave one out and show what it is worth. The agent has them all.
+//!
+//! What belongs here: names. What does not: what they do.
+
+/// A part of the pipeline that can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stage {
+    /// Following the shake of the pole.
+    Shake,
+    /// Compensating slow light.
+    Light,
+    /// Texture beside brightness in the model.
+    Texture,
+    /// A radius per cell that learns.
+    Feedback,
+    /// Shadow is background.
+    Shadow,
+    /// Changes of the whole scene.
+    Gate,
+    /// Light on an unchanged surface is no thing.
+    Glow,
+    /// A relit surface is no thing.
+    Relit,
+    /// Places that something has left are no things.
+    Ghost,
+    /// A region must exceed what it always does.
+    Churn,
+    /// Things that stand still are kept out of the background.
+    Stand,
+    /// A thing goes straight rather than to and fro.
+    Straight,
+    /// Holes in things are filled.
+    Fill,
+    /// A closer look while something undecided is in view.
+    Closer,
+    /// Key frames only while nothing happens.
+    Sleep,
+}
+
+/// The stages that are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages(u32);
+
+impl Stages {
+    /// As the agent has them.
+    pub const ALL: Stages = Stages(u32::MAX);
+
+    /// All but some.
+    pub fn without(some: &[Stage]) -> Stages {
+        Stages(some.iter().fold(u32::MAX, |rest, stage| rest & !(1 << *stage as u32)))
+    }
+
+    /// True when a stage is in use.
+    pub fn has(self, stage: Stage) -> bool {
+        self.0 & 1 << stage as u32 != 0
+    }
+}
