@@ -22,7 +22,7 @@ use super::pace::{CHUNK_MIN, Pace};
 use super::transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
 use super::{Letter, UplinkCounts, UplinkNews, UplinkOrder, emqx, topics};
-use crate::settings::{Dialect, PaceSettings, UplinkSettings};
+use crate::settings::{Dialect, UplinkSettings};
 use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
@@ -179,14 +179,14 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that is not connected. `chunk` is the largest chunk in bytes.
-    pub fn new(site: SiteId, boot: u32, chunk: u32, pace: PaceSettings, dialect: Dialect) -> Link {
+    /// A link that is not connected.
+    pub fn new(site: SiteId, boot: u32, settings: &UplinkSettings) -> Link {
         Link {
             site,
             boot,
-            chunk,
-            chunk_now: chunk,
-            dialect,
+            chunk: settings.chunk,
+            chunk_now: settings.chunk,
+            dialect: settings.files,
             connected: None,
             limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
@@ -198,7 +198,7 @@ impl Link {
             birth: None,
             tokens: BTreeMap::new(),
             next_token: 0,
-            pace: Pace::new(pace),
+            pace: Pace::new(settings.pace),
             busy: (Mono(0), 0),
             forbidden: BTreeMap::new(),
             later: Vec::new(),
