@@ -15,7 +15,6 @@ fn script() -> String {
 }
 
 #[test]
-#[ignore = "half a minute: tests/run --full"]
 fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
     let (true, Some(broker)) = (has("mosquitto_sub"), Mosquitto::start("")) else { return };
     let camera = camera();
