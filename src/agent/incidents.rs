@@ -80,7 +80,7 @@ impl Agent {
                 }
             },
             SightNews::Still { motion, at, jpeg } => {
-                super::tell_mirrors(mirror::snapshot(self.settings.uplink.mirrors, &self.site, &jpeg), out);
+                super::heard::tell_mirrors(mirror::snapshot(self.settings.uplink.mirrors, &self.site, &jpeg), out);
                 self.still(motion, at, jpeg);
             }
             SightNews::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.word()})),

@@ -5,7 +5,7 @@
 //! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
 //! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
 //! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
-//! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
+//! * [`heard`]: what the uplink tells. [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
 
@@ -16,6 +16,7 @@ pub mod entry;
 pub mod events;
 pub mod incidents;
 pub mod jobs;
+pub mod heard;
 pub mod keeper;
 pub mod probe;
 pub mod queries;
@@ -55,12 +56,10 @@ use crate::storage::dates::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
 use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
-use crate::uplink::{Alarm, ReturnReason, UplinkNews, UplinkOrder, mirror};
+use crate::uplink::{Alarm, UplinkNews, UplinkOrder};
 
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
-/// Microseconds between two events of the same alarm of the uplink.
-const ALARM_EVERY: u64 = 3_600_000_000;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -415,70 +414,6 @@ impl Agent {
         }
     }
 
-    fn uplink_news(&mut self, now: Stamp, news: UplinkNews, out: &mut Vec<Effect>) {
-        match news {
-            UplinkNews::Up { conn } => {
-                tracing::info!(conn, "connected to the office's broker");
-                self.connected = true;
-                self.outbox.up();
-                let (birth, moving) = (self.birth(now), self.incidents.is_moving());
-                let greeting = mirror::greeting(self.settings.uplink.mirrors, &self.site, &birth, moving, now.wall);
-                tell_mirrors(greeting, out);
-            }
-            UplinkNews::Down { reason, refused } => {
-                tracing::warn!(refused, "no broker: {reason}");
-                self.connected = false;
-                self.configure(now, machine::Input::NoSession(reason), out);
-            }
-            UplinkNews::Session { epoch, broker } => self.configure(now, machine::Input::Session { epoch, broker }, out),
-            UplinkNews::Document { bytes, len } => self.configure(now, machine::Input::Document { bytes, len }, out),
-            UplinkNews::Confirm(bytes) => self.configure(now, machine::Input::Confirm(bytes), out),
-            UplinkNews::Receipted { ticket } => {
-                self.outbox.receipted(ticket);
-                self.gauges.receipted += 1;
-                self.let_go(ticket);
-            }
-            UplinkNews::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
-                self.outbox.receipted(ticket);
-                self.file_lost(now, ticket, &reason);
-            }
-            UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
-            UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),
-            UplinkNews::Command(command) => self.command(now, *command, out),
-            UplinkNews::Counts(counts) => self.gauges.uplink = counts,
-            UplinkNews::Closed => self.uplink_closed(now, out),
-        }
-    }
-
-    /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
-    fn alarm(&mut self, now: Stamp, what: Alarm, detail: &str) {
-        tracing::error!(what = what.word(), "{detail}");
-        let quiet = self.alarms.get(&what).is_some_and(|told| now.mono.since(*told) < ALARM_EVERY);
-        if !quiet {
-            self.alarms.insert(what, now.mono);
-            self.event(now, kind::UPLINK, None, json!({"what": what.word(), "detail": events::text(detail)}));
-        }
-    }
-
-    /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
-    fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
-        self.outbox.refused(ticket);
-        let what = match self.desk.held(ticket).map(|held| &held.body) {
-            // Telling of a refusal that is refused would never end.
-            Some(Body::Event { payload, .. }) if payload.contains(&format!("vn.taimat.{}.v1", kind::REFUSED)) => return,
-            Some(Body::Event { seq, .. }) => json!({"seq": seq}),
-            Some(Body::File(manifest)) => json!({"file": manifest.name}),
-            None => return,
-        };
-        tracing::error!(%reason, "refused for good: kept as a dead letter");
-        self.event(now, kind::REFUSED, None, json!({"what": what, "reason": events::text(reason)}));
-    }
-
-    /// Tells those who listen in other dialects whether anything moves.
-    fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
-        tell_mirrors(mirror::motion(self.settings.uplink.mirrors, &self.site, self.incidents.is_moving(), at.wall), out);
-    }
-
     fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
@@ -496,9 +431,4 @@ impl Agent {
     fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
         self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
     }
-}
-
-fn tell_mirrors(messages: impl IntoIterator<Item = mirror::Message>, out: &mut Vec<Effect>) {
-    let order = |(topic, payload, retain)| Effect::Uplink(UplinkOrder::Mirror { topic, payload, retain });
-    out.extend(messages.into_iter().map(order));
 }

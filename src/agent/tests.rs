@@ -12,6 +12,7 @@ use crate::motion::{Motion, MotionPhase};
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{Digest, Wall, WallQuality};
 use crate::uplink::Letter;
+use crate::uplink::ReturnReason;
 use crate::uplink::wire::{self, Command};
 
 struct NoFootage;

@@ -2,7 +2,7 @@
 //!
 //! * [`host`] ⇄: its MQTT client. [`keeper`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
 //! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
-//! * [`ranges`]: which bytes, or numbers, are there.
+//! * [`gaps`] ⇄: numbers that are missing. [`ranges`]: which bytes, or numbers, are there.
 //! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
 //!   [`template`]: one text for many boxes.
 //!
@@ -12,6 +12,7 @@
 pub mod archive;
 pub mod configs;
 pub mod export;
+pub mod gaps;
 pub mod host;
 pub mod keep;
 pub mod keeper;

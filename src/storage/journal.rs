@@ -17,6 +17,8 @@ pub const ENTRY_MAX: usize = 3840;
 /// The copies lie at least this far apart: the erase block of a card is up to 4 MiB, and a cut while one is rewritten may take
 /// the whole of it.
 const APART: u64 = 4 << 20;
+/// Slots read at once when it is opened.
+const PIECE: usize = 256;
 /// Slots in front of the entries: the start record and three cells.
 const RESERVED: usize = 4;
 
@@ -95,6 +97,14 @@ impl Slot {
     }
 }
 
+/// Slots to be written, without the padding that makes a block of each: thousands may wait. `None` is a block of zeros.
+type Blocks = BTreeMap<usize, Option<Slot>>;
+
+/// The block of a slot.
+fn encoded(slot: Option<&Slot>) -> Vec<u8> {
+    slot.map_or_else(|| vec![0; BLOCK as usize], Slot::encode)
+}
+
 /// A slot to be written: where, its kind, its place in the batch, its key and bytes.
 type Write = (usize, u8, u8, u64, Vec<u8>);
 
@@ -153,7 +163,7 @@ pub struct Journal {
     released: BTreeSet<usize>,
     /// Blocks of copies A and B that may not be on the card as they should: cut, damaged, or a write or flush of them failed. They are
     /// written again, A before B, before anything else is, so that no slot ever hangs on a single copy.
-    unsure: [BTreeMap<usize, Vec<u8>>; 2],
+    unsure: [Blocks; 2],
     /// Bytes and flushes, for the counters.
     pub written: (u64, u64),
 }
@@ -212,29 +222,16 @@ impl Journal {
     }
 
     fn read(&mut self) -> Result<Kept, DiskFault> {
-        let len = self.slots * BLOCK as usize;
-        let a = self.disk.read(FileId::Journal, 0, len)?;
-        let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64), len)?;
         let mut kept = Kept::default();
         let (mut slots, mut in_b) = (Vec::new(), BTreeSet::new());
-        for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
-            let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
-            let newer = [&slot_a, &slot_b].into_iter().flatten().max_by_key(|slot| slot.generation).cloned();
-            if slot_b.is_some_and(|b| newer.as_ref().is_some_and(|newer| newer.generation == b.generation)) {
-                in_b.insert(at);
+        for first in (0..self.slots).step_by(PIECE) {
+            let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
+            let a = self.disk.read(FileId::Journal, at, len)?;
+            let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
+            for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                let slot = self.compare(first + at, a, b, &mut in_b, &mut kept);
+                slots.extend(slot.map(|slot| (first + at, slot)));
             }
-            let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
-            // The very first write of a slot may have been cut: then its other copy was never written.
-            kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
-            let right = newer.as_ref().map_or_else(|| vec![0; BLOCK as usize], Slot::encode);
-            if a != right || b != right {
-                self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, right.clone()));
-            } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
-                // Nobody knows whether the last start was refused a flush of copy B: the kernel shows it all the same. What counts
-                // is written again, 4 KiB for each entry that waits.
-                self.unsure[1].insert(at, right);
-            }
-            slots.extend(newer.map(|slot| (at, slot)));
         }
         // In the order they were written: the last word on a ticket counts.
         slots.sort_by_key(|(_, slot)| slot.generation);
@@ -246,6 +243,27 @@ impl Journal {
         (self.boot, self.ring) = (kept.boot, kept.ring);
         kept.entries.sort_by_key(|(ticket, _)| *ticket);
         Ok(kept)
+    }
+
+    /// Holds the two copies of a slot against each other: gives the one that counts, and notes what is to be written again.
+    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, kept: &mut Kept) -> Option<Slot> {
+        let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
+        let newer = [&slot_a, &slot_b].into_iter().flatten().max_by_key(|slot| slot.generation).cloned();
+        if slot_b.is_some_and(|b| newer.as_ref().is_some_and(|newer| newer.generation == b.generation)) {
+            in_b.insert(at);
+        }
+        let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
+        // The very first write of a slot may have been cut: then its other copy was never written.
+        kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
+        let right = encoded(newer.as_ref());
+        if a != right || b != right {
+            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, newer.clone()));
+        } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
+            // Nobody knows whether the last start was refused a flush of copy B: the kernel shows it all the same. What counts is
+            // written again, 4 KiB for each entry that waits.
+            self.unsure[1].insert(at, newer.clone());
+        }
+        newer
     }
 
     /// A batch that the power cut left with a hole ends before the hole: what lies behind was never reported, and an event must not be
@@ -269,7 +287,7 @@ impl Journal {
             kept.entries.retain(|(other, _)| *other != ticket);
             self.generation += 1;
             let free = Slot { kind: FREE, place: 0, generation: self.generation, key: 0, bytes: Vec::new() };
-            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, free.encode()));
+            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Some(free.clone())));
         }
         let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..hole).contains(&slot.key));
         let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
@@ -418,7 +436,7 @@ impl Journal {
             self.generation += 1;
             slot.generation = self.generation;
         }
-        let blocks: BTreeMap<usize, Vec<u8>> = blocks.iter().map(|(at, slot)| (*at, slot.encode())).collect();
+        let blocks: Blocks = blocks.into_iter().map(|(at, slot)| (at, Some(slot))).collect();
         for copy in 0..2 {
             let again = std::mem::take(&mut self.unsure[copy]);
             self.write(copy, again)?;
@@ -433,14 +451,15 @@ impl Journal {
     }
 
     /// Writes blocks of one copy and flushes them; they stay unsure when the card refuses.
-    fn write(&mut self, copy: usize, blocks: BTreeMap<usize, Vec<u8>>) -> Result<(), DiskFault> {
+    fn write(&mut self, copy: usize, blocks: Blocks) -> Result<(), DiskFault> {
         if blocks.is_empty() {
             return Ok(());
         }
         let base = if copy == 0 { 0 } else { copy_b(self.slots as u64) };
         let mut written = Ok(());
-        for (at, block) in &blocks {
-            written = written.and_then(|()| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, block));
+        for (at, slot) in &blocks {
+            let block = encoded(slot.as_ref());
+            written = written.and_then(|()| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &block));
             self.written.0 += BLOCK;
         }
         self.written.1 += 1;

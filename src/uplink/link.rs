@@ -10,18 +10,19 @@
 //! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is published here, what is heard in [`answers`]. What does not: sockets and packet ids ([`super::mqtt`]), the way's speed
-//! ([`super::pace`]).
+//! is asked for here, what goes out in [`sending`], what is heard in [`answers`]. What does not: sockets and packet ids
+//! ([`super::mqtt`]), the way's speed ([`super::pace`]).
 
 mod answers;
+mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::pace::{CHUNK_MIN, Hold, Pace};
-use super::transfer::{Step, Transfer};
-use super::wire::{Birth, Command, Purpose, Reply, State};
-use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder, emqx, topics};
-use crate::settings::{Dialect, PaceSettings, UplinkSettings};
+use super::pace::{CHUNK_MIN, Pace};
+use super::transfer::Transfer;
+use super::wire::{Birth, Command, Reply, State};
+use super::{Letter, UplinkCounts, UplinkNews, UplinkOrder, emqx, topics};
+use crate::settings::{Dialect, UplinkSettings};
 use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
@@ -178,14 +179,14 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link that is not connected. `chunk` is the largest chunk in bytes.
-    pub fn new(site: SiteId, boot: u32, chunk: u32, pace: PaceSettings, dialect: Dialect) -> Link {
+    /// A link that is not connected.
+    pub fn new(site: SiteId, boot: u32, settings: &UplinkSettings) -> Link {
         Link {
             site,
             boot,
-            chunk,
-            chunk_now: chunk,
-            dialect,
+            chunk: settings.chunk,
+            chunk_now: settings.chunk,
+            dialect: settings.files,
             connected: None,
             limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
@@ -197,7 +198,7 @@ impl Link {
             birth: None,
             tokens: BTreeMap::new(),
             next_token: 0,
-            pace: Pace::new(pace),
+            pace: Pace::new(settings.pace),
             busy: (Mono(0), 0),
             forbidden: BTreeMap::new(),
             later: Vec::new(),
@@ -361,151 +362,6 @@ impl Link {
             Dialect::Own => topics::up(&self.site, &format!("file/{}/{tail}", file.fid)),
             Dialect::Emqx => emqx::topic(&file.fid, tail),
         }
-    }
-
-    /// Bytes of a file that were asked for.
-    pub fn chunk(&mut self, now: Stamp, ticket: Ticket, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
-        let Some(file) = self.files.get_mut(&ticket) else {
-            return;
-        };
-        match bytes {
-            Ok(bytes) => {
-                let len = bytes.len() as u64;
-                if self.connected.is_some()
-                    && let Some(again) = file.sent(now.mono, offset, len)
-                {
-                    self.counts.resent += again;
-                    self.pace.sent(now.mono, len);
-                    if let Some(file) = self.files.get(&ticket) {
-                        let topic = self.file_topic(file, &offset.to_string());
-                        self.publish(now, About::File(ticket, len), topic, bytes, false, out);
-                    }
-                }
-            }
-            Err(reason) => {
-                self.cancel(ticket);
-                self.returned(ticket, ReturnReason::Unreadable(reason), out);
-            }
-        }
-        self.advance(now, out);
-    }
-
-    /// Time passes.
-    pub fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
-        out.extend(due.map(|(_, command)| Effect::News(UplinkNews::Command(command))));
-        if self.connected.is_none() {
-            return;
-        }
-        while self.has_room()
-            && let Some((topic, payload, retain)) = self.unsent.pop_front()
-        {
-            if self.fits(&topic, payload.len()) {
-                self.publish(now, About::Other, topic, payload, retain, out);
-            } else {
-                tracing::warn!(topic, bytes = payload.len(), "larger than the broker's packets: not said");
-            }
-        }
-        if now.mono < self.busy.0 {
-            return;
-        }
-        let allowed = |forbidden: &BTreeMap<Class, Mono>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
-        while self.has_room()
-            && allowed(&self.forbidden, Class::Event)
-            && let Some(ticket) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(ticket, _)| *ticket)
-        {
-            self.send_event(now, ticket, out);
-        }
-        let heard = self.dialect == Dialect::Emqx || !self.hosts.is_empty();
-        if heard && now.mono >= self.files_from && allowed(&self.forbidden, Class::File) {
-            for ticket in self.files.keys().copied().collect::<Vec<_>>() {
-                self.advance_file(now, ticket, out);
-            }
-        }
-    }
-
-    /// A further publish stays within the window, counted from the oldest one that is not acknowledged.
-    fn has_room(&self) -> bool {
-        self.tokens.first_key_value().is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
-    }
-
-    fn fits(&self, topic: &str, payload: usize) -> bool {
-        topic.len() + payload + HEADER <= self.limits.max_packet as usize
-    }
-
-    fn send_event(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
-        let topic = topics::up(&self.site, "event");
-        let Some(event) = self.events.get_mut(&ticket) else {
-            return;
-        };
-        event.due = now.mono.plus_micros(event.patience);
-        event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
-        let payload = event.payload.clone();
-        if std::mem::replace(&mut event.sent, true) {
-            self.counts.resent += payload.len() as u64;
-        }
-        if self.fits(&topic, payload.len()) {
-            self.publish(now, About::Event(ticket), topic, payload, false, out);
-        } else {
-            self.too_large(ticket, payload.len(), out);
-        }
-    }
-
-    fn too_large(&mut self, ticket: Ticket, bytes: usize, out: &mut Vec<Effect>) {
-        let most = self.limits.max_packet;
-        self.returned(
-            ticket,
-            ReturnReason::Refused(format!("{bytes} bytes are more than the broker's packets hold ({most})")),
-            out,
-        );
-    }
-
-    fn advance_file(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
-        let chunk = self.pace.chunk(self.chunk_now);
-        while self.has_room()
-            && let Some(file) = self.files.get_mut(&ticket)
-            && let Some(step) = file.wants(now.mono, chunk)
-        {
-            if let Step::Read { offset, len } = step {
-                match self.pace.hold(now, len, file.manifest.purpose != Purpose::Clip) {
-                    None => {
-                        file.take(now.mono, step);
-                        out.push(Effect::Read { ticket, offset, len });
-                    }
-                    Some(Hold::Flying) => {}
-                    Some(Hold::Cap | Hold::Budget | Hold::Quiet) => file.held(now.mono),
-                }
-                return;
-            }
-            file.take(now.mono, step);
-            let Some(file) = self.files.get(&ticket) else {
-                return;
-            };
-            let (tail, payload) = self.words(file, step);
-            let topic = self.file_topic(file, &tail);
-            if !self.fits(&topic, payload.len()) {
-                return self.too_large(ticket, payload.len(), out);
-            }
-            self.publish(now, About::File(ticket, 0), topic, payload, false, out);
-        }
-    }
-
-    /// The end of the topic, and the payload, of `init` or `fin`.
-    fn words(&self, file: &Transfer, step: Step) -> (String, Vec<u8>) {
-        match (self.dialect, step == Step::Init) {
-            (Dialect::Own, true) => ("init".into(), file.manifest.bytes()),
-            (Dialect::Own, false) => ("fin".into(), b"{\"v\":1}".to_vec()),
-            (Dialect::Emqx, true) => ("init".into(), emqx::init(&file.manifest)),
-            (Dialect::Emqx, false) => (emqx::fin(&file.manifest), Vec::new()),
-        }
-    }
-
-    fn publish(&mut self, now: Stamp, about: About, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<Effect>) {
-        self.next_token += 1;
-        self.counts.bytes += payload.len() as u64;
-        self.pace.count(now, (topic.len() + payload.len() + HEADER) as u64);
-        self.tokens.insert(self.next_token, (now.mono, about));
-        out.push(Effect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
     }
 
     /// The file of a letter, for reading.

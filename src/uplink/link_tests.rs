@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::evidence::manifest::of_still;
 use crate::units::{RingId, Wall};
+use crate::uplink::ReturnReason;
 use crate::uplink::wire::Ack;
 use crate::uplink::wire::Manifest;
 
@@ -18,8 +19,12 @@ fn stamp(mono: u64) -> Stamp {
     Stamp { mono: Mono(mono), wall: Wall(0), ..Stamp::default() }
 }
 
+fn settings(files: Dialect) -> UplinkSettings {
+    UplinkSettings { chunk: 5000, files, ..crate::settings::test_settings().uplink }
+}
+
 fn new() -> Link {
-    Link::new(site(), 1, 5000, PaceSettings::default(), Dialect::Own)
+    Link::new(site(), 1, &settings(Dialect::Own))
 }
 
 fn limits() -> Limits {
@@ -437,7 +442,7 @@ fn an_invalid_publish_is_a_dead_letter() {
 fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
     let mut moments = std::collections::BTreeSet::new();
     for site in ["km-1", "km-2", "km-3", "km-4"] {
-        let mut link = Link::new(SiteId::parse(site).unwrap(), 1, 5000, PaceSettings::default(), Dialect::Own);
+        let mut link = Link::new(SiteId::parse(site).unwrap(), 1, &settings(Dialect::Own));
         let mut out = Vec::new();
         link.connected(stamp(1), 1, limits(), 0, &mut out);
         link.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
@@ -486,7 +491,7 @@ fn a_cancelled_file_is_taken_back() {
 
 #[test]
 fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
-    let mut link = Link::new(site(), 1, 5000, PaceSettings::default(), Dialect::Emqx);
+    let mut link = Link::new(site(), 1, &settings(Dialect::Emqx));
     let mut out = Vec::new();
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(9_000);

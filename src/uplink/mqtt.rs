@@ -51,7 +51,7 @@ pub async fn run(
     news: mpsc::Sender<UplinkNews>,
     pulse: Pulse,
 ) {
-    let link = Link::new(site.clone(), boot.0, settings.chunk, settings.pace, settings.files);
+    let link = Link::new(site.clone(), boot.0, &settings);
     let session = Session::new(1 + settings.also.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);

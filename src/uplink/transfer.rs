@@ -12,6 +12,9 @@ pub const UNCONFIRMED_MAX: u64 = 1 << 20;
 /// Microseconds without any answer until the exchange begins again with `init`; doubled each time up to the longest.
 const ANSWER_WITHIN: u64 = 10_000_000;
 const ANSWER_LONGEST: u64 = 300_000_000;
+/// Microseconds for which a `have` that comes after `fin` may be a late word about chunks: it is believed when nothing else has come
+/// so long after it, and after the broker took `fin`.
+const DOUBT: u64 = 2_000_000;
 /// Times `fin` may be answered with a demand for every byte again: an office whose disk spoils files would take them for ever.
 const ROUNDS_MAX: u32 = 4;
 
@@ -68,6 +71,10 @@ pub struct Transfer {
     answer_by: Mono,
     /// Nothing goes out before: nobody listens.
     not_before: Mono,
+    /// The broker has taken `fin`.
+    fin_taken: Option<Mono>,
+    /// What the receiver said it lacks since `fin`, and when.
+    doubt: Option<(Mono, Vec<(u64, u64)>)>,
     /// How often the whole file was asked for again.
     rounds: u32,
 }
@@ -89,6 +96,8 @@ impl Transfer {
             patience: ANSWER_WITHIN,
             answer_by: Mono(0),
             not_before: Mono(0),
+            fin_taken: None,
+            doubt: None,
             rounds: 0,
         }
     }
@@ -100,6 +109,14 @@ impl Transfer {
         self.reading = None;
         self.unconfirmed = 0;
         self.not_before = Mono(0);
+        (self.fin_taken, self.doubt) = (None, None);
+    }
+
+    /// The broker has taken `init` or `fin`.
+    pub fn taken(&mut self, now: Mono) {
+        if self.phase == Phase::Finished {
+            self.fin_taken = Some(now);
+        }
     }
 
     /// Nobody listens: the exchange begins again, but not before the patience is over.
@@ -130,11 +147,25 @@ impl Transfer {
             return;
         }
         let size = self.manifest.size;
-        self.rounds += u32::from(self.phase == Phase::Finished && upto == 0 && missing.is_empty());
         let all = [(upto, size)];
         let ranges = if missing.is_empty() { &all[..] } else { missing };
-        self.todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
-        self.phase = Phase::Sending;
+        let todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
+        if self.phase == Phase::Finished {
+            self.doubt = Some((now, todo));
+        } else {
+            (self.todo, self.phase) = (todo, Phase::Sending);
+        }
+    }
+
+    /// What the receiver said since `fin` was no late word: it lacks that.
+    fn believe(&mut self, now: Mono) {
+        let over = |since: &Mono| now.since(*since) >= DOUBT;
+        if self.fin_taken.as_ref().is_some_and(over)
+            && let Some((_, todo)) = self.doubt.take_if(|(said, _)| over(said))
+        {
+            self.rounds += u32::from(todo == [(0, self.manifest.size)]);
+            (self.todo, self.phase, self.fin_taken) = (todo, Phase::Sending, None);
+        }
     }
 
     /// A chunk was read and is published now: gives how many of its bytes had been published before; `None` when nobody waits for
@@ -150,6 +181,7 @@ impl Transfer {
 
     /// What is wanted next, if anything is: a chunk of `chunk` bytes at most. Taken with [`Transfer::take`].
     pub fn wants(&mut self, now: Mono, chunk: u32) -> Option<Step> {
+        self.believe(now);
         if self.phase != Phase::New && self.reading.is_none() && now >= self.answer_by {
             // Held back by the pace it asks for nothing, and nobody owes it an answer.
             self.patience = (self.patience * 2).min(ANSWER_LONGEST);
@@ -229,16 +261,34 @@ mod tests {
 
     #[test]
     fn an_office_that_spoils_every_file_is_not_fed_for_ever() {
-        let mut transfer = transfer(10);
-        let mut fins = 0;
+        let (mut transfer, mut fins, mut now) = (transfer(10), 0, Mono(1));
         while !transfer.is_hopeless() {
-            match step(&mut transfer, Mono(1)) {
-                Some(Step::Fin) => fins += 1,
+            match step(&mut transfer, now) {
+                Some(Step::Fin) => {
+                    fins += 1;
+                    transfer.taken(now);
+                }
                 Some(_) => {}
-                None => transfer.have(Mono(1), 0, &[]),
+                None => transfer.have(now, 0, &[]),
             }
+            now = now.plus_micros(if fins > 0 { DOUBT } else { 1 });
+            // The answer is believed with the next look.
+            transfer.wants(now.plus_micros(DOUBT), 4096);
         }
         assert_eq!(fins, ROUNDS_MAX + 1);
+    }
+
+    #[test]
+    fn a_late_word_about_chunks_does_not_send_the_end_of_a_file_again() {
+        let mut transfer = transfer(10_000);
+        step(&mut transfer, Mono(0));
+        transfer.have(Mono(0), 0, &[]);
+        while step(&mut transfer, Mono(1)) != Some(Step::Fin) {}
+        // What the office had when it took the first chunk, on its way while the others went.
+        transfer.have(Mono(2), 4096, &[]);
+        transfer.taken(Mono(3));
+        assert_eq!(transfer.wants(Mono(1_900_000), 4096), None);
+        assert_eq!(transfer.wants(Mono(2_000_003), 4096), Some(Step::Read { offset: 4096, len: 4096 }), "nothing else came");
     }
 
     #[test]

@@ -53,3 +53,40 @@ fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
     }
     assert_eq!(agent.terminate(), Some(0));
 }
+
+/// Home Assistant's own schema, unpacked from its wheel.
+fn home_assistant() -> Option<String> {
+    let dir = format!("{}/target/tools/home-assistant", env!("CARGO_MANIFEST_DIR"));
+    let script = format!(
+        "[ -e {dir}/homeassistant/components/mqtt/schemas.py ] && exit 0; mkdir -p {dir} && cd {dir} &&
+         python3 -m pip install -q --target . voluptuous==0.15.2 &&
+         python3 -m pip download -q --no-deps --python-version 3.13 --only-binary=:all: homeassistant==2025.1.4 &&
+         python3 -c \"import zipfile; z = zipfile.ZipFile('homeassistant-2025.1.4-py3-none-any.whl'); \
+         [z.extract(n) for n in z.namelist() if n.startswith('homeassistant/components/mqtt/') or n == 'homeassistant/const.py']\""
+    );
+    let done = Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success());
+    if !done {
+        println!("SKIPPED: Home Assistant's schema cannot be fetched");
+    }
+    done.then_some(dir)
+}
+
+#[test]
+#[ignore = "40 MB of Home Assistant: tests/run --full"]
+fn the_device_discovery_passes_home_assistants_own_schema() {
+    let (true, Some(broker), Some(theirs)) = (has("mosquitto_sub"), Mosquitto::start(""), home_assistant()) else { return };
+    let camera = camera();
+    let rig = Rig::new(&camera, broker.port, broker.port, "mirrors = [\"homeassistant\"]");
+    let mut agent = rig.agent();
+    wait_for("it did not connect", 30, || rig.log().contains("connected to the office's broker"));
+    let port = broker.port.to_string();
+    let words = ["-p", &port, "-C", "1", "-W", "20", "-t", "homeassistant/device/+/config"];
+    let payload = Command::new("mosquitto_sub").args(words).output().unwrap().stdout;
+    let heard = rig.at("discovery.json");
+    std::fs::write(&heard, payload).unwrap();
+    let script = format!("{}/tests/uplink/home_assistant.py", env!("CARGO_MANIFEST_DIR"));
+    let out = Command::new("python3").args([&script, &theirs]).stdin(std::fs::File::open(heard).unwrap()).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&out.stdout));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(agent.terminate(), Some(0));
+}

@@ -172,6 +172,11 @@ impl Link {
             Acked::Taken => {
                 self.counts.acked += 1;
                 self.busy.1 = 0;
+                if let About::File(ticket, 0) = about
+                    && let Some(file) = self.files.get_mut(&ticket)
+                {
+                    file.taken(now.mono);
+                }
             }
             Acked::Unheard => {
                 if let About::File(ticket, _) = about
