@@ -61,7 +61,7 @@ pub async fn run(
                     _ = stop.wait_for(|stop| *stop) => {
                         sender.publish(0, &presence, br#"{"v":1,"state":"going"}"#.to_vec(), true);
                         sender.disconnect();
-                        break Err(Ended { reason: CLOSING.into(), refused: false });
+                        break Err(Ended { reason: CLOSING.into(), refused: false, too_large: false });
                     }
                 }
             };

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::pole::{Scenario, World};
+use super::pole::World;
 use super::small_card::Fault;
-use super::texts::{NEW, OLD};
+use super::texts::{NEW, OLD, Scenario};
 use crate::config::guarantee::Guarantee;
 use crate::config::record::Rest;
 

@@ -19,7 +19,7 @@ use crate::settings::{Login, Protocol, TlsSettings, load};
 /// Requests queued in the client at most; the link's window is smaller.
 const QUEUE: usize = 64;
 /// Largest packet taken from the broker: receipts and commands are small, the office's clients also take chunks of 256 KiB.
-const PACKET_MAX: u32 = 512 * 1024;
+pub const PACKET_MAX: u32 = 512 * 1024;
 /// Publishes in flight the state table is made for; rumqttc's own default takes 13.8 MB.
 const INFLIGHT: u16 = 64;
 /// Seconds for TCP, TLS and CONNACK together.
@@ -66,6 +66,8 @@ pub struct Ended {
     pub reason: String,
     /// The broker refused us: somebody must look.
     pub refused: bool,
+    /// A message came that is larger than we take.
+    pub too_large: bool,
 }
 
 enum Loop {
@@ -251,9 +253,12 @@ fn ended(reason: String, refused: bool) -> Ended {
     } else if refused {
         "the broker refuses this box: look at uplink.login_file, uplink.cert_file and the broker's own log"
     } else {
-        return Ended { reason, refused };
+        // rumqttc says it in words only, and in others for each version.
+        let words = reason.to_lowercase();
+        let too_large = words.contains("payload size") && words.contains("exceeded");
+        return Ended { reason, refused, too_large };
     };
-    Ended { reason: format!("{about} ({reason})"), refused: true }
+    Ended { reason: format!("{about} ({reason})"), refused: true, too_large: false }
 }
 
 /// A TLS configuration that trusts only the given authority and shows the given certificate.

@@ -57,6 +57,7 @@ pub async fn run(
         epoch: 0,
         turn: 0,
         fresh: false,
+        wary: false,
         site,
         boot,
         clock,
@@ -79,6 +80,9 @@ pub async fn run(
         (failures, uplink.turn) = if was_up { (0, uplink.turn) } else { (failures + 1, uplink.turn + 1) };
         let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
         let mut out = Vec::new();
+        if ended.too_large && !std::mem::replace(&mut uplink.wary, true) {
+            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        }
         uplink.link.lost(ended.reason, ended.refused, &mut out);
         uplink.carry_out(out, None).await;
         if std::mem::take(&mut uplink.fresh) {
@@ -106,6 +110,8 @@ struct Uplink {
     epoch: u64,
     /// Which of the brokers is next.
     turn: usize,
+    /// A message was too large, and ended the connection: it may be a retained one, which would end every other too.
+    wary: bool,
     /// This connection ended because other settings are to be tried at once.
     fresh: bool,
     site: SiteId,
@@ -132,11 +138,10 @@ impl Uplink {
         let broker = brokers[self.turn % brokers.len()].clone();
         let options = match self.options(conn, &broker) {
             Ok(options) => options,
-            Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
+            Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true, too_large: false }, false)),
         };
         let (sender, mut connection) = client::connect(&options);
-        sender.subscribe(&topics::dn(&self.site, "#"));
-        sender.subscribe(topics::ALL_HOSTS);
+        topics::of_box(&self.site, self.wary).iter().for_each(|filter| sender.subscribe(filter));
         self.waiting.clear();
         let (mut up, mut closing) = (false, None);
         let (begun, mut last_ack) = (Instant::now(), Instant::now());
@@ -160,7 +165,7 @@ impl Uplink {
                             Some(order) => {
                                 self.order(now.mono, order, &mut out);
                                 if self.fresh {
-                                    return Some((Ended { reason: FRESH.into(), refused: false }, up));
+                                    return Some((Ended { reason: FRESH.into(), refused: false, too_large: false }, up));
                                 }
                             }
                         },
@@ -177,10 +182,13 @@ impl Uplink {
                     }
                     if up && !self.turn.is_multiple_of(brokers.len()) && begun.elapsed() > BACK_AFTER {
                         self.turn = 0;
-                        return Some((Ended { reason: "the first broker is tried again".into(), refused: false }, up));
+                        return Some((
+                            Ended { reason: "the first broker is tried again".into(), refused: false, too_large: false },
+                            up,
+                        ));
                     }
                     if last_ack.elapsed() > ACK_WITHIN {
-                        return Some((Ended { reason: "no PubAck in time".into(), refused: false }, up));
+                        return Some((Ended { reason: "no PubAck in time".into(), refused: false, too_large: false }, up));
                     }
                     self.carry_out(std::mem::take(&mut out), Some(&sender)).await;
                 }
