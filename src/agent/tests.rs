@@ -692,8 +692,8 @@ fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
     let record = crate::config::record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
     let known = machine::Known { good: settings(), bootstrap: settings(), trying: None };
     let machine = machine::Machine::new(record, known, [1; 32], bench.now);
-    bench.agent = Agent::new(settings(), Arc::new(NoFootage), [7; 32]).with_configuration(machine, None);
-    bench.boot_up();
+    let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
+    bench.agent = agent.with_configuration(machine, None);
     bench.connect();
     bench.log.clear();
     let mut next = settings();
