@@ -55,14 +55,17 @@ pub struct State {
 }
 
 /// A card that fails where it is told to.
-#[derive(Default)]
 pub struct SmallCard {
     state: Mutex<State>,
-    /// A promise of the store that is taken away.
-    pub without: Option<Guarantee>,
+    without: Option<Guarantee>,
 }
 
 impl SmallCard {
+    /// An empty card; `without` a promise of the store.
+    pub fn new(without: Option<Guarantee>) -> SmallCard {
+        SmallCard { state: Mutex::default(), without }
+    }
+
     /// What is on it, and what will happen to it.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -109,6 +109,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a minute: taimat sim --config-states does the same, whole"]
     fn without_each_promise_a_box_is_stranded() {
         for without in Guarantee::ALL {
             let summary = enumerate(Effort { stride: 3, second: 0, first_only: true }, Some(without));
