@@ -142,6 +142,12 @@ impl Bench {
                 self.sent.push((ticket, letter));
                 None
             }
+            Effect::Storage(StorageOrder::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
+            Effect::Keep(KeeperOrder::Save(record, _)) => {
+                self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
+                Some(Input::Keeper(KeeperNews::Machine(machine::Input::Saved(Ok(())))))
+            }
+            Effect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.words())),
             Effect::Uplink(UplinkOrder::Reply(reply)) => {
                 self.replies.push(*reply);
                 None
@@ -775,4 +781,37 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
         bench.give(Input::Uplink(UplinkNews::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
     }
     assert_eq!(refused(&bench), once, "telling of refusals that are refused would never end");
+}
+
+#[test]
+fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
+    let mut bench = Bench::new();
+    let record = crate::config::record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
+    let known = machine::Known { good: settings(), bootstrap: settings(), trying: None };
+    let machine = machine::Machine::new(record, known, [1; 32], bench.now);
+    let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
+    bench.agent = agent.with_configuration(machine, None);
+    bench.connect();
+    bench.log.clear();
+    let mut next = settings();
+    (next.storage.budget, next.storage.pin_quota, next.motion.sensitivity) = (32 << 20, 30, 7);
+    let found = machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
+    bench.give(Input::Keeper(KeeperNews::Machine(machine::Input::File(Box::new(found)))));
+    let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
+    assert_eq!(log, ["keep a change", "keep a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
+    bench.log.clear();
+    bench.at(60);
+    let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
+    assert_eq!(log, ["keep nothing new", "apply [] fresh false"], "committed, and nothing more to apply");
+    let actions: Vec<String> = bench
+        .card
+        .iter()
+        .filter_map(|(_, entry)| match Entry::decode(entry).unwrap().body {
+            Body::Event { payload, .. } => {
+                serde_json::from_str::<Value>(&payload).unwrap()["data"]["action"].as_str().map(String::from)
+            }
+            Body::File(_) => None,
+        })
+        .collect();
+    assert_eq!(actions, ["staged", "committed"]);
 }

@@ -126,9 +126,17 @@ pub async fn run_beside(
 ) -> anyhow::Result<Ended> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
-    let (mut wiring, reader) = Wiring::start(settings, clock.clone(), inbox).await?;
+    let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone()).await;
+    let (mut wiring, reader) = match (started, configured.as_ref().and_then(Configured::last_resort)) {
+        (Err(error), Some(ring)) => {
+            // The process has ended with this again and again: without a card, but in the office's hands.
+            tracing::error!("the ring is kept in memory only: {error:#}");
+            Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox).await?
+        }
+        (started, _) => started?,
+    };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
-    if let Some(Configured { machine, files, file, volatile, state, refused }) = configured {
+    if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let news = wiring.inbox.clone();
         let tell = move |news_item| drop(news.blocking_send(Input::Keeper(news_item)));
         wiring.keeper = Some(Keeper::start(Place { files, volatile, file, state, clock: clock.clone() }, tell)?);

@@ -356,7 +356,10 @@ impl Office<'_> {
                 Document { v: 1, site: site.to_string(), version, prev_sha256: prev, not_after, config: text, sig: None };
             let document = document.signed(&self.key);
             self.archive.keep_config(&document, &now.rfc3339())?;
-            ensure!(sender.publish(1, &topics::dn(&site, "config/desired"), document.encode(), true), "the broker takes nothing");
+            // Retained for who comes later; and as an answer, for a box that does not listen to what is retained any more.
+            for (tail, retain) in [("config/desired", true), ("config/answer", false)] {
+                ensure!(sender.publish(1, &topics::dn(&site, tail), document.encode(), retain), "the broker takes nothing");
+            }
             println!("{site}: sent {}-{version}", self.key_id);
         }
         Ok(true)

@@ -9,10 +9,11 @@ use super::boot::Start;
 use super::files::RealFiles;
 use super::machine::Machine;
 use super::prepare::{Found, Prepared, prepare};
+use super::record::Rest;
 use super::refusal::Refusal;
 use super::store::Files;
 use crate::settings::raw::Problems;
-use crate::settings::{Settings, load};
+use crate::settings::{Settings, StorageSettings, load};
 use crate::units::Stamp;
 
 /// What a box starts with.
@@ -37,6 +38,27 @@ pub struct Configured {
     pub state: PathBuf,
     /// What was wrong with the file at this start.
     pub refused: Option<Refusal>,
+    /// The directory that is gone with the power.
+    runtime: Option<PathBuf>,
+}
+
+impl Configured {
+    /// Where the ring may lie when its card cannot be used at all, and that has become a crash loop: in memory, small.
+    pub fn last_resort(&self) -> Option<StorageSettings> {
+        let safe = self.machine.record().rest == Rest::Safe && self.machine.record().trial().is_none();
+        let dir = self.runtime.as_ref().filter(|_| safe)?.join("ring");
+        Some(StorageSettings {
+            dir,
+            require_mount: false,
+            budget: 32 << 20,
+            segment: 4 << 20,
+            journal_slots: 256,
+            still_slots: 4,
+            still_bytes: 256 << 10,
+            pin_quota: 50,
+            endurance: 0,
+        })
+    }
 }
 
 /// Where records go unless somebody says otherwise: beside the file.
@@ -56,7 +78,8 @@ pub fn begin(file: &Path, state: &Path, seed: [u8; 32], now: Stamp) -> Result<Be
             return Ok(Begun { settings: load::load(file)?, configured: None });
         }
     };
-    let volatile = std::env::var_os("RUNTIME_DIRECTORY").and_then(|dir| RealFiles::open(Path::new(&dir)).ok());
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let volatile = runtime.as_ref().and_then(|dir| RealFiles::open(dir).ok());
     let volatile: Option<Arc<dyn Files>> = volatile.map(|files| Arc::new(files) as Arc<dyn Files>);
     let found = Found {
         files: files.as_ref(),
@@ -75,7 +98,7 @@ pub fn begin(file: &Path, state: &Path, seed: [u8; 32], now: Stamp) -> Result<Be
     let settings = machine.in_force();
     tracing::info!(phase = machine.word(), sha256 = machine.record().committed.sha256.hex(), "configuration");
     let (file, state) = (file.to_owned(), state.to_owned());
-    Ok(Begun { settings, configured: Some(Configured { machine, files, file, volatile, state, refused }) })
+    Ok(Begun { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
 }
 
 /// Which start this is, as the kernel tells.

@@ -153,16 +153,6 @@ impl Archive {
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
     }
 
-    /// The last health message of a box.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn health(&self, site: &SiteId) -> anyhow::Result<Value> {
-        let query = "SELECT health FROM sites WHERE site = ?1";
-        let health: Option<Option<String>> = self.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
-        Ok(health.flatten().and_then(|health| serde_json::from_str(&health).ok()).unwrap_or_default())
-    }
-
     /// Everything sent to a box, oldest first.
     ///
     /// # Errors

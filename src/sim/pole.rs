@@ -9,7 +9,7 @@ use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 use super::small_card::SmallCard;
-use super::texts::{CRASHES, LATER, NEW, OLD, RESETS, Text, read, secret};
+use super::texts::{CRASHES, LATER, NEW, OLD, RESETS, Scenario, Text, read, secret};
 use crate::config::boot::Start;
 use crate::config::document::Document;
 use crate::config::guarantee::Guarantee;
@@ -28,59 +28,6 @@ const IDLE: u64 = 5_000_000;
 const FAIR: u64 = 4_000_000_000;
 /// Microseconds of one scenario with its faults.
 const STORMY: u64 = 1_500_000_000;
-
-/// What is done to a box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
-    /// A change that is good.
-    Good,
-    /// One that needs a restart.
-    Restart,
-    /// The broker refuses its login.
-    WrongLogin,
-    /// The camera is not there.
-    WrongCamera,
-    /// A broker that is not there is added.
-    DeadBroker,
-    /// The process ends as soon as it is applied.
-    Crashes,
-    /// The whole board starts anew as soon as it is applied.
-    Resets,
-    /// It works for a while, is committed, and then the process ends again and again.
-    Later,
-    /// It trusts no key any more.
-    NoKeys,
-    /// It makes trials endless; the next one has a wrong login.
-    Endless,
-    /// A hand edits the file, well.
-    GoodHand,
-    /// A hand edits the file, with a wrong login.
-    WrongHand,
-    /// A hand calls back the configuration before.
-    CallBack,
-}
-
-impl Scenario {
-    /// All of them.
-    pub const ALL: [Scenario; 13] = {
-        use Scenario::*;
-        [
-            Good,
-            Restart,
-            WrongLogin,
-            WrongCamera,
-            DeadBroker,
-            Crashes,
-            Resets,
-            Later,
-            NoKeys,
-            Endless,
-            GoodHand,
-            WrongHand,
-            CallBack,
-        ]
-    };
-}
 
 /// A session with a broker.
 #[derive(Debug, Clone, PartialEq)]

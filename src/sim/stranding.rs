@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::pole::{Scenario, World};
+use super::pole::World;
 use super::small_card::Fault;
-use super::texts::{NEW, OLD};
+use super::texts::{NEW, OLD, Scenario};
 use crate::config::guarantee::Guarantee;
 use crate::config::record::Rest;
 
@@ -109,6 +109,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a minute: taimat sim --config-states does the same, whole"]
     fn without_each_promise_a_box_is_stranded() {
         for without in Guarantee::ALL {
             let summary = enumerate(Effort { stride: 3, second: 0, first_only: true }, Some(without));

@@ -1,6 +1,6 @@
-//! Configurations for a box on a pole ([`super::pole`]): ordinary ones, and ones that do harm.
+//! What is done to a box on a pole ([`super::pole`]): configurations, ordinary ones and ones that do harm.
 //!
-//! What belongs here: their texts. What does not: what the harm looks like.
+//! What belongs here: their names and texts. What does not: what the harm looks like.
 
 use std::path::Path;
 
@@ -12,6 +12,59 @@ use crate::units::hex;
 pub const OLD: &str = "old.example";
 /// The one it has moved to.
 pub const NEW: &str = "new.example";
+/// What is done to a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A change that is good.
+    Good,
+    /// One that needs a restart.
+    Restart,
+    /// The broker refuses its login.
+    WrongLogin,
+    /// The camera is not there.
+    WrongCamera,
+    /// A broker that is not there is added.
+    DeadBroker,
+    /// The process ends as soon as it is applied.
+    Crashes,
+    /// The whole board starts anew as soon as it is applied.
+    Resets,
+    /// It works for a while, is committed, and then the process ends again and again.
+    Later,
+    /// It trusts no key any more.
+    NoKeys,
+    /// It makes trials endless; the next one has a wrong login.
+    Endless,
+    /// A hand edits the file, well.
+    GoodHand,
+    /// A hand edits the file, with a wrong login.
+    WrongHand,
+    /// A hand calls back the configuration before.
+    CallBack,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 13] = {
+        use Scenario::*;
+        [
+            Good,
+            Restart,
+            WrongLogin,
+            WrongCamera,
+            DeadBroker,
+            Crashes,
+            Resets,
+            Later,
+            NoKeys,
+            Endless,
+            GoodHand,
+            WrongHand,
+            CallBack,
+        ]
+    };
+}
+
 /// What a text does, by its sensitivity: ordinary texts have 5 or 6. This one ends the process.
 pub const CRASHES: u8 = 9;
 /// This one makes the board start anew.

@@ -18,7 +18,7 @@ use crate::settings::{Login, Protocol};
 /// Requests queued in the client at most; the link's window is smaller.
 const QUEUE: usize = 64;
 /// Largest packet taken from the broker: receipts and commands are small, the office's clients also take chunks of 256 KiB.
-const PACKET_MAX: u32 = 512 * 1024;
+pub const PACKET_MAX: u32 = 512 * 1024;
 /// Publishes in flight the state table is made for; rumqttc's own default takes 13.8 MB.
 const INFLIGHT: u16 = 64;
 /// Seconds for TCP, TLS and CONNACK together.
@@ -395,7 +395,10 @@ fn ended(reason: String, fault: Fault) -> Ended {
     } else if fault == Fault::Name {
         "the broker's name has no address: look at uplink.host and at this box's DNS"
     } else {
-        return Ended { reason, fault };
+        // rumqttc says it in words only, and in others for each version.
+        let words = reason.to_lowercase();
+        let too_large = words.contains("payload size") && words.contains("exceeded");
+        return Ended { reason, fault: if too_large { Fault::TooLarge } else { fault } };
     };
     Ended { reason: format!("{about} ({reason})"), fault: if fault == Fault::Name { fault } else { Fault::Refused } }
 }

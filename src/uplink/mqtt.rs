@@ -33,8 +33,6 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 /// Files wait a random part of a tenth of the outage, up to this many microseconds: boxes that lost the same broker come back one
 /// after the other.
 const CALM_MAX: u64 = 60_000_000;
-/// The first filters of our subscription, without which nothing can be delivered.
-const NEEDED: usize = 2;
 /// Microseconds between two warnings about the same certificate.
 const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 
@@ -60,6 +58,7 @@ pub async fn run(
         settings,
         epoch: 0,
         fresh: false,
+        wary: false,
         site,
         boot,
         clock,
@@ -84,6 +83,9 @@ pub async fn run(
         uplink.down_since = now.mono;
         let pause = uplink.session.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
+        if ended.fault == Fault::TooLarge && !std::mem::replace(&mut uplink.wary, true) {
+            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        }
         uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
         uplink.carry_out(out, None).await;
         let fresh = std::mem::take(&mut uplink.fresh);
@@ -118,6 +120,8 @@ struct Uplink {
     settings: UplinkSettings,
     /// Names `settings` in what is told of sessions.
     epoch: u64,
+    /// A message was too large, and ended the connection: it may be a retained one, which would end every other too.
+    wary: bool,
     /// This connection ended because other settings are to be tried at once.
     fresh: bool,
     site: SiteId,
@@ -194,11 +198,12 @@ impl Uplink {
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
         let _ = self.news.send(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < NEEDED).then_some(Ended { reason: detail, fault: Fault::Refused })
+        (at < topics::of_box(&self.site, self.wary).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
     }
 
     fn filters(&self, client_id: &str) -> Vec<String> {
-        let mut filters = vec![topics::dn(&self.site, "#"), topics::ALL_HOSTS.to_owned(), topics::FLEET.to_owned()];
+        let mut filters = topics::of_box(&self.site, self.wary);
+        filters.push(topics::FLEET.to_owned());
         if self.settings.files == Dialect::Emqx {
             filters.push(emqx::answers(client_id));
         }

@@ -46,6 +46,8 @@ pub enum Fault {
     Retain,
     /// It is busy, or we are over a quota.
     Busy,
+    /// A message came that is larger than we take.
+    TooLarge,
     /// It refuses us: somebody must look.
     Refused,
 }

@@ -37,6 +37,12 @@ pub fn host_state(host: &str) -> String {
     format!("{ROOT}/host/{host}/state")
 }
 
+/// What a box subscribes to; `wary`: without the one topic where something too large may be retained.
+pub fn of_box(site: &SiteId, wary: bool) -> Vec<String> {
+    let down: &[&str] = if wary { &["ack", "cmd/#", "config/answer", "config/confirm"] } else { &["#"] };
+    down.iter().map(|tail| dn(site, tail)).chain([ALL_HOSTS.to_owned()]).collect()
+}
+
 /// What a topic is, seen from a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Down<'a> {

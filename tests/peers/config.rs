@@ -1,7 +1,6 @@
 //! Configurations from afar, end to end: real agent, Mosquitto with certificates, the office's own commands.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use taimat::config::document::Document;
 use taimat::office::archive::Archive;
 use taimat::settings::key_id;
 use taimat::sim::camera::{Options, SimCamera};
-use taimat::units::{Digest, SiteId, hex};
+use taimat::units::{Digest, SiteId, Wall, hex};
 
 use crate::rig::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
 
@@ -160,19 +159,172 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
     wait_for("the new zone raises no event", 60, || {
         remote.rig.received().0.iter().any(|event| event.data["zones"] == json!(["road"]))
     });
-    // Frame counters: nothing was left out on the way to the card, and the recording has no hole.
-    let health = remote.rig.archive().unwrap().health(&SiteId::parse("km-17").unwrap()).unwrap();
-    println!(
-        "frames {} skipped {} lost packets {}",
-        health["counters"]["storage.frames"], health["counters"]["storage.skipped"], health["counters"]["camera.lost_packets"]
-    );
-    assert_eq!((&health["counters"]["storage.skipped"], &health["counters"]["camera.lost_packets"]), (&json!(0), &json!(0)));
     assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
+    let through = wall_of(begun);
     assert_eq!(agent.terminate(), Some(0));
+    every_picture_is_there(&remote.rig, &camera, through);
     for words in [vec!["config", "show"], vec!["config", "history"]] {
         let shown = taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
         assert!(shown.status.success() && said(&shown).contains(&sha256[..16]), "{}", said(&shown));
     }
+}
+
+#[test]
+fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
+    if !has("mosquitto") || !has("mosquitto_pub") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let (_broker, _office, mut agent) = remote.start();
+    let cmd =
+        |words: &[&str]| taimat().args(["office", "cmd", "km-17"]).args(words).args(remote.rig.office_login()).output().unwrap();
+    let sign = remote.rig.at("office.sign.key");
+    let out = cmd(&["ping"]);
+    assert!(out.status.code() == Some(1) && said(&out).contains("unsigned"), "{}", said(&out));
+    let out = cmd(&["ping", "--sign", &sign]);
+    assert!(out.status.success(), "{}", said(&out));
+    let out = cmd(&["config-show", "--sign", &sign]);
+    assert!(said(&out).contains(&Digest::of(remote.text().as_bytes()).hex()), "{}", said(&out));
+    let next = remote
+        .text()
+        .replace("health_every = \"5 s\"", "health_every = \"6 s\"")
+        .replace(&camera.main_url(), "rtsp://127.0.0.1:9/x");
+    std::fs::write(remote.rig.at("next.toml"), next).unwrap();
+    let config = format!("config=@{}", remote.rig.at("next.toml"));
+    let out = cmd(&["config-check", &config, "probe=yes", "--sign", &sign]);
+    let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let data = &found["data"];
+    assert_eq!(
+        (&data["groups"], &data["camera"]["ok"], &data["brokers"][0]["ok"]),
+        (&json!(["camera", "uplink"]), &json!(false), &json!(true)),
+        "{found}"
+    );
+    std::fs::write(remote.rig.at("next.toml"), remote.text() + "[motion]\nfps = 99\n").unwrap();
+    let out = cmd(&["config-check", &config, "--sign", &sign]);
+    assert!(out.status.code() == Some(1) && said(&out).contains("motion.fps"), "{}", said(&out));
+    // The same bytes again, before and after a restart.
+    let site = SiteId::parse("km-17").unwrap();
+    let expires = "2099-01-01T00:00:00Z";
+    let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
+    let plain = serde_json::Map::new();
+    let asked = taimat::config::command::Asked { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
+    let mut body = taimat::config::command::add_signature(&site, asked, n, &remote.key).unwrap();
+    body.insert("req_id".into(), json!("again"));
+    body.insert("expires".into(), json!(expires));
+    let payload = serde_json::to_vec(&body).unwrap();
+    let traced = |verdict: &str| {
+        let events = remote.rig.received().0;
+        events
+            .iter()
+            .filter(|event| {
+                event.kind == "vn.taimat.access.v1" && event.data["req_id"] == "again" && event.data["verdict"] == verdict
+            })
+            .count()
+    };
+    remote.publish("taimat/v1/km-17/dn/cmd/ping", &payload);
+    wait_for("the command left no trace", 20, || traced("accepted") == 1);
+    assert_eq!(agent.terminate(), Some(0));
+    let mut agent = remote.rig.agent();
+    wait_for("it is not back", 20, || remote.rig.log().matches("connected to the office's broker").count() == 2);
+    remote.publish("taimat/v1/km-17/dn/cmd/ping", &payload);
+    wait_for("the repeat left no trace", 20, || traced("replayed") == 1);
+    assert_eq!((agent.terminate(), traced("accepted")), (Some(0), 1));
+}
+
+#[test]
+#[ignore = "half a minute: a crash loop"]
+fn a_box_whose_card_is_dead_is_in_the_offices_hands_after_its_crash_loop() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let first = remote.text();
+    let (_broker, _office, mut agent) = remote.start();
+    assert_eq!(agent.terminate(), Some(0));
+    // Where the ring was is nothing a ring can be.
+    std::fs::remove_dir_all(remote.rig.at("ring")).unwrap();
+    std::fs::write(remote.rig.at("ring"), "no directory").unwrap();
+    let service = Service::start(&remote.rig, &remote.rig.dir.path().join("run"));
+    wait_for("it is out of reach", 40, || remote.reported()["phase"] == "safe");
+    let out = remote.push(&first.replace(&remote.rig.at("ring"), &remote.rig.at("other-ring")));
+    println!("{}", said(&out));
+    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    wait_for("it does not record on the other card", 20, || {
+        Path::new(&remote.rig.at("other-ring")).join("seg-00000.mp4").exists()
+    });
+    wait_for("it does not say so", 10, || remote.reported()["phase"] == "committed");
+    println!("{} starts of the process", service.starts());
+}
+
+#[test]
+fn a_retained_document_too_large_for_the_box_does_not_keep_it_from_its_broker() {
+    if !has("mosquitto") || !has("mosquitto_pub") {
+        return;
+    }
+    let camera = small_camera();
+    let mut remote = Remote::new(&camera);
+    let remotes = remote.text().split_once("[remote]").unwrap().1.to_owned();
+    remote.rig.use_passwords();
+    remote.rig.configure_uplink(&format!("protocol = \"3.1.1\"\n[remote]{remotes}"));
+    let (_broker, _office, mut agent) = remote.start();
+    let port = remote.rig.port.to_string();
+    std::fs::write(remote.rig.at("bytes"), vec![b'x'; 10 << 20]).unwrap();
+    let words = [
+        "-h",
+        "localhost",
+        "-p",
+        &port,
+        "-u",
+        "office",
+        "-P",
+        "right",
+        "-q",
+        "1",
+        "-r",
+        "-t",
+        "taimat/v1/km-17/dn/config/desired",
+        "-f",
+    ];
+    let out = Command::new("mosquitto_pub").args(words).arg(remote.rig.at("bytes")).output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    wait_for("ten megabytes were not reported", 30, || remote.reported()["refused"]["refusal"]["why"] == "too_large");
+    let out = remote.push(&zoned(&remote.text(), "road"));
+    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+/// The wall time of a moment of this process.
+fn wall_of(moment: Instant) -> Wall {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Wall((now - moment.elapsed()).as_micros() as i64)
+}
+
+/// Frame counter: around a change at `moment` each picture of the camera is in the ring, one tenth of a second behind the one before.
+fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: Wall) {
+    if !has("ffprobe") {
+        return;
+    }
+    let (from, to) = (moment.plus_micros(-2_000_000).rfc3339(), moment.plus_micros(8_000_000).rfc3339());
+    let file = rig.at("around.mp4");
+    let words = ["ring", "export", "--dir", &rig.at("ring"), "--from", &from, "--to", &to, "--out", &file].map(String::from);
+    let out = taimat().args(words).output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    let words = ["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0", &file];
+    let out = Command::new("ffprobe").args(words).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut times: Vec<f64> = text.lines().filter_map(|line| line.trim_matches(',').parse().ok()).collect();
+    times.sort_by(f64::total_cmp);
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    let skipped = camera.faults().skipped.lock().unwrap().len();
+    println!(
+        "{} pictures around the change, at most {:.0} ms apart; the camera itself skipped {skipped}",
+        times.len(),
+        longest * 1000.0
+    );
+    assert!(times.len() > 60, "{text}");
+    assert!(longest < 0.15 || skipped > 0, "a picture is missing: {longest} s");
 }
 
 /// Everything that must be refused, each with its reason, while nothing changes.
@@ -238,13 +390,13 @@ fn fifty_boxes_get_theirs_in_waves_that_stop_at_the_one_that_fails() {
     assert_eq!(fleet.committed(), 50);
 }
 
-/// What each box runs and the highest version it has seen, and whether number 23 still fails.
-type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
-
 /// Fifty boxes as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
 struct Fleet {
     shared: std::sync::Arc<std::sync::Mutex<Boxes>>,
 }
+
+/// What each runs and the highest version it has seen, and whether number 23 fails.
+type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
 
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
@@ -376,7 +528,7 @@ impl Drop for Service {
 
 /// Longest stretch without recording that the office was told of, in milliseconds.
 fn longest_hole(rig: &Rig) -> i64 {
-    let time = |value: &Value| taimat::units::Wall::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
+    let time = |value: &Value| Wall::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
     let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
     gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000).max().unwrap_or(0)
 }
@@ -429,10 +581,13 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
         println!("{what}: {} s: {}", begun.elapsed().as_secs(), said(&out).lines().last().unwrap_or_default());
         assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", said(&out), remote.rig.log());
         assert!(said(&out).contains(reason), "{what}: {}", said(&out));
-        assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(first.as_bytes())), "{what}");
+        let back = json!(Digest::of(first.as_bytes()));
+        wait_for(what, 10, || remote.reported()["committed"]["sha256"] == back);
     }
     wait_for("it does not record any more", 30, || remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end")));
-    println!("longest hole in the recording: {} ms (the camera was never away)", longest_hole(&remote.rig));
+    // The last case stopped the process and started it anew: that hole is named as every stop is.
+    wait_for("the restarts left no named hole", 30, || remote.rig.gap_reasons().iter().any(|reason| reason == "stopped"));
+    println!("holes: {:?}; longest {} ms", remote.rig.gap_reasons(), longest_hole(&remote.rig));
     let out = remote.push(&zoned(&first, "afterwards"));
     assert!(out.status.success(), "{}", said(&out));
     println!("{} starts of the process", service.starts());
@@ -498,8 +653,7 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     let out = push.output().unwrap();
     assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
     drop(old);
-    let before = reported()["committed"]["sha256"].clone();
-    assert_eq!(before, json!(Digest::of(only.as_bytes())));
+    wait_for("it does not say so", 10, || reported()["committed"]["sha256"] == json!(Digest::of(only.as_bytes())));
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
     push.args(["--key", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
@@ -561,7 +715,8 @@ fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, b
     }
     let _ = strace.0.kill();
     let out = pushing.wait_with_output().unwrap();
-    let _ = std::io::stdout().flush();
+    let settled = |report: &Value| !matches!(report["phase"].as_str(), None | Some("staged" | "trial"));
+    wait_for("it never ends on either side", 75, || settled(&remote.reported()));
     let report = remote.reported();
     let committed = report["committed"]["sha256"] == json!(Digest::of(text.as_bytes()));
     let before = report["committed"]["sha256"] == json!(Digest::of(first.as_bytes()));
