@@ -12,6 +12,11 @@ pub const SAMPLES: usize = 20;
 pub const AGREE: usize = 2;
 /// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
 pub const RADIUS: f32 = 13.0;
+/// Share of the radius that is left in the dark, where everything is told apart by few steps, and the brightness from which on it
+/// is whole.
+pub const RADIUS_DARK: f32 = 0.45;
+/// See [`RADIUS_DARK`]; steps of 255.
+pub const RADIUS_BRIGHT: f32 = 100.0;
 /// The radius grows to this much at most where the background is restless (a tree, water, noise at night).
 pub const RADIUS_MAX: f32 = 60.0;
 /// The radius is this many times the mean distance to the nearest samples (PBAS, Hofmann et al. 2012, uses 5; brightness and
@@ -42,14 +47,19 @@ pub const WARM_UP: u64 = 4_000_000;
 
 /// Share of all cells that must differ at once for the scene itself to have changed.
 pub const GLOBAL_SHARE: f32 = 0.45;
+/// Share of the tiles in which [`GLOBAL_TILE`] of the cells must differ besides: a lorry near by fills half of the picture, the
+/// light changes all of it.
+pub const GLOBAL_TILES: f32 = 0.70;
+/// See [`GLOBAL_TILES`].
+pub const GLOBAL_TILE: f32 = 0.25;
 /// Median brightness ratio between two pictures that is a step of exposure, not a cloud.
 pub const LIGHT_STEP: f32 = 1.10;
 /// Compensated brightness ratio beyond which the model itself is scaled: clouds stay within, dusk passes it in minutes.
 pub const LIGHT_DRIFT: f32 = 1.30;
-/// Mean chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
-pub const GREY_BELOW: f32 = 1.0;
+/// Median chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
+pub const GREY_BELOW: f32 = 1.5;
 /// See [`GREY_BELOW`].
-pub const COLOUR_ABOVE: f32 = 2.5;
+pub const COLOUR_ABOVE: f32 = 3.5;
 /// Microseconds nothing is judged after a change of the whole scene.
 pub const HOLD: u64 = 1_200_000;
 /// Microseconds in which every cell of every picture is the same until the picture counts as frozen: noise never repeats.
@@ -114,6 +124,8 @@ pub const CHURN_TIMES: f32 = 2.0;
 pub const HITS: u32 = 4;
 /// Cells a thing must have travelled from where it was first seen.
 pub const TRAVEL: f32 = 4.0;
+/// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.
+pub const RESTLESS_TRAVEL: f32 = 3.0;
 /// Straightness: net displacement over path length; leaves and insects zigzag.
 pub const STRAIGHT: f32 = 0.45;
 /// Microseconds a thing may be unseen and still be itself.

@@ -4,7 +4,7 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{COAST, EDGE, HITS, REACH, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{COAST, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -44,6 +44,8 @@ pub struct Track {
     velocity: [f32; 2],
     path: f32,
     hits: u32,
+    /// How much of it its region does anyway, at most: there it must go further to be believed.
+    restless: f32,
 }
 
 fn centre(place: [f32; 4]) -> [f32; 2] {
@@ -61,8 +63,8 @@ fn seconds(micros: u64) -> f32 {
 impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, path, hits) = (State::Tentative, [0.0; 2], 0.0, 1);
-        Track { id, place, area, first: at, last: at, moved: at, state, grid, start: place, rest, velocity, path, hits }
+        let (state, velocity, path, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
+        Track { id, place, area, first: at, last: at, moved: at, state, grid, start: place, rest, velocity, path, hits, restless }
     }
 
     /// Believed to be a thing.
@@ -136,7 +138,8 @@ impl Track {
         [here[0] + self.velocity[0] * ahead, here[1] + self.velocity[1] * ahead]
     }
 
-    fn take(&mut self, blob: &Blob, at: Stamp, stages: Stages) {
+    fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
+        self.restless = self.restless.max(restless.min(1.0));
         let (was, is) = (centre(self.place), blob.centre());
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
@@ -151,7 +154,8 @@ impl Track {
         }
         let net = distance(is, centre(self.start));
         let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
-        let believed = self.is_believed() || self.hits >= HITS && net >= TRAVEL && straight;
+        let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
+        let believed = self.is_believed() || self.hits >= HITS && net >= far && straight;
         self.state = match believed {
             false => State::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
@@ -169,9 +173,16 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Matches the blobs of a picture to the things: for each blob the index of its thing, if any. Gives the things that are lost,
-    /// too.
-    pub fn step(&mut self, blobs: &[Blob], at: Stamp, grid: Grid, stages: Stages) -> (Vec<Option<u64>>, Vec<Track>) {
+    /// Matches the blobs of a picture, and how restless their regions are, to the things: for each blob the number of its thing, if
+    /// any, and the things that are lost.
+    pub fn step(
+        &mut self,
+        blobs: &[Blob],
+        restless: &[f32],
+        at: Stamp,
+        grid: Grid,
+        stages: Stages,
+    ) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
         for (t, track) in self.tracks.iter().enumerate() {
             let (expected, here) = (track.expected(at), centre(track.place));
@@ -190,7 +201,7 @@ impl Tracker {
             if !taken[t] && owners[b].is_none() {
                 taken[t] = true;
                 owners[b] = Some(self.tracks[t].id);
-                self.tracks[t].take(&blobs[b], at, stages);
+                self.tracks[t].take(&blobs[b], restless[b], at, stages);
             }
         }
         for (blob, owner) in blobs.iter().zip(&mut owners) {
