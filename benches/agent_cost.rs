@@ -19,12 +19,12 @@ const SETTLE: u64 = 4;
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let camera = Camera::start();
-    let mut processes = vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false))];
+    let mut processes = vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false, 9))];
     match ffmpeg(dir.path().join("ffmpeg"), &camera) {
         Some(running) => processes.push(("ffmpeg -c copy -f segment", running)),
         None => println!("no ffmpeg here: nothing to compare with"),
     }
-    processes.push(("taimat, recording and motion", agent(&dir.path().join("motion"), &camera, true)));
+    processes.push(("taimat, recording and motion", agent(&dir.path().join("motion"), &camera, true, 9)));
     std::thread::sleep(Duration::from_secs(SETTLE));
     let (before, camera_before): (Vec<_>, _) = (processes.iter().map(|(_, running)| running.usage()).collect(), camera.cpu());
     std::thread::sleep(Duration::from_secs(SECONDS));

@@ -68,10 +68,28 @@ pub struct Gauges {
     pub storage_troubles: u64,
     /// Pins that lost footage to the quota.
     pub pins_lost: u64,
+    /// Entries refused for good and kept.
+    pub dead_letters: u64,
 }
 
 /// Microseconds on the monotonic clock when a run begins (see [`crate::clock::SystemClock`]): uptime counts from there.
 const RUN_BEGINS: Mono = Mono(1_000_000);
+
+/// What this version can do, as the birth message says it.
+const CAPABILITIES: [&str; 12] = [
+    "ring",
+    "motion",
+    "clips",
+    "clip-get",
+    "clip-cancel",
+    "event-get",
+    "lock",
+    "ring-status",
+    "log-tail",
+    "restart",
+    "ping",
+    "config",
+];
 
 impl Gauges {
     /// Nothing heard yet of a box with or without a sub-stream.
@@ -85,6 +103,11 @@ impl Gauges {
             Role::Main => &mut self.main,
             Role::Sub => &mut self.sub,
         }
+    }
+
+    /// Other streams are asked from now on.
+    pub fn camera_changed(&mut self, has_sub: bool) {
+        (self.main, self.sub, self.has_sub) = (CameraState::Unknown, CameraState::Unknown, has_sub);
     }
 
     /// The counters of one stream.
@@ -129,7 +152,7 @@ impl Gauges {
             version: env!("CARGO_PKG_VERSION").into(),
             ring,
             boot: boot.0,
-            capabilities: ["ring", "motion", "clips", "clip-get", "lock", "ping"].map(String::from).to_vec(),
+            capabilities: CAPABILITIES.map(String::from).to_vec(),
             camera,
             ring_bytes,
             oldest: self.oldest.map(Wall::rfc3339),
@@ -178,6 +201,12 @@ impl Gauges {
             ("uplink.receipts", self.receipted),
             ("uplink.bytes", u.bytes),
             ("uplink.resent", u.resent),
+            ("uplink.refused", u.refused),
+            ("uplink.dead_letters", self.dead_letters),
+            ("uplink.file_retries", u.file_retries),
+            ("uplink.rate", u.rate),
+            ("uplink.today", u.spent.today),
+            ("uplink.month", u.spent.month),
         ];
         let reasons = WHYS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
         let lines = m.lines.iter().flat_map(|line| {

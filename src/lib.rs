@@ -9,7 +9,9 @@
 pub mod units;
 pub mod clock;
 pub mod pulse;
+pub mod tail;
 pub mod settings;
+pub mod config;
 pub mod chain;
 pub mod camera;
 pub mod lane;

@@ -1,8 +1,16 @@
 //! The outbox: which entry goes to the office next. The entries themselves lie in storage's journal; here is only their order.
 //!
-//! Lanes, highest first: events > snapshots > motion updates > clips of events > requested clips. Within a lane oldest first;
-//! after an outage the newest events go before the backlog, because somebody may be waiting for them. Every tenth pick goes to
-//! the files, so that a stream of events cannot starve them.
+//! | lane, highest first | what | given up after | shed, first to go |
+//! |---|---|---|---|
+//! | `Event` | somebody must hear of it | never | 5th |
+//! | `Snapshot` | the still of an event | 7 days | 4th |
+//! | `Update` | news of an event that goes on | 6 h | 1st |
+//! | `Clip` | the clip of an event | never: the ring's own end is its end | 3rd |
+//! | `Requested` | a range somebody asked for | 7 days | 2nd |
+//!
+//! Within a lane oldest first; after an outage the newest events go before the backlog, because somebody may be waiting for them.
+//! Every tenth pick goes to the oldest file, so that a stream of events cannot starve it, nor one lane of files another. Ages count
+//! from when the entry was taken up in this start. Within a lane the oldest is shed first; nothing in flight ever is.
 //!
 //! What belongs here: order, window, the bound and what is shed to keep it. What does not: bytes, topics, receipts' meaning.
 
@@ -28,6 +36,7 @@ const SLACK: u64 = 16;
 const SLACK_MIN: usize = 4;
 /// Entries of the smallest outbox that can be told of what it shed.
 const ENTRIES_MIN: usize = 8;
+const HOUR: u64 = 3_600_000_000;
 
 /// What an entry is, in the order of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,12 +53,23 @@ pub enum Kind {
     Requested,
 }
 
+/// The lanes, highest first.
+const LANES: [Kind; 5] = [Kind::Event, Kind::Snapshot, Kind::Update, Kind::Clip, Kind::Requested];
 /// The order in which entries are given up when the outbox is full.
 const SHED_ORDER: [Kind; 5] = [Kind::Update, Kind::Requested, Kind::Clip, Kind::Snapshot, Kind::Event];
 
 impl Kind {
     fn is_file(self) -> bool {
         matches!(self, Kind::Snapshot | Kind::Clip | Kind::Requested)
+    }
+
+    /// Microseconds after which it is of no use any more.
+    fn expires(self) -> Option<u64> {
+        match self {
+            Kind::Update => Some(6 * HOUR),
+            Kind::Snapshot | Kind::Requested => Some(7 * 24 * HOUR),
+            Kind::Event | Kind::Clip => None,
+        }
     }
 }
 
@@ -62,18 +82,29 @@ pub struct Meta {
     pub bytes: u64,
 }
 
+/// Why an entry was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The outbox was over its bound.
+    Full,
+    /// It was too old.
+    Expired,
+}
+
 /// The order of delivery.
 #[derive(Debug)]
 pub struct Outbox {
     max_bytes: u64,
     max_entries: usize,
     entries: BTreeMap<Ticket, (Meta, Mono)>,
+    /// What waits, by lane: neither in flight nor dead.
+    lanes: BTreeMap<Kind, BTreeSet<Ticket>>,
     in_flight: BTreeSet<Ticket>,
     /// Refused for good: kept, never sent again in this run.
     dead: BTreeSet<Ticket>,
     /// Events that go first after an outage.
     urgent: BTreeSet<Ticket>,
-    shed: Vec<Ticket>,
+    shed: Vec<(Ticket, Shed)>,
     bytes: u64,
     picks: u32,
 }
@@ -85,6 +116,7 @@ impl Outbox {
             max_bytes,
             max_entries: (slots.saturating_sub(SPARE) as usize).max(ENTRIES_MIN),
             entries: BTreeMap::new(),
+            lanes: LANES.map(|kind| (kind, BTreeSet::new())).into(),
             in_flight: BTreeSet::new(),
             dead: BTreeSet::new(),
             urgent: BTreeSet::new(),
@@ -94,10 +126,16 @@ impl Outbox {
         }
     }
 
+    /// Another bound in bytes; what is over it is shed with the next entry.
+    pub fn resize(&mut self, max_bytes: u64) {
+        self.max_bytes = max_bytes;
+    }
+
     /// Takes an entry that is stored.
     pub fn push(&mut self, now: Mono, ticket: Ticket, meta: Meta) {
         self.bytes += meta.bytes;
         self.entries.insert(ticket, (meta, now));
+        self.lanes.entry(meta.kind).or_default().insert(ticket);
         if self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
             self.shed();
         }
@@ -109,22 +147,40 @@ impl Outbox {
         while (self.entries.len() > entries || self.bytes > bytes)
             && let Some(victim) = self.victim()
         {
-            self.receipted(victim);
-            self.shed.push(victim);
+            self.give_up(victim, Shed::Full);
         }
     }
 
-    /// The entry to give up: of the least valuable lane, the oldest, never one in flight.
+    fn give_up(&mut self, ticket: Ticket, why: Shed) {
+        self.receipted(ticket);
+        self.shed.push((ticket, why));
+    }
+
+    /// The entry to give up: of the least valuable lane, the oldest; dead letters, which nobody will fetch, before what waits.
     fn victim(&self) -> Option<Ticket> {
-        let idle = |kind: Kind| {
-            let mut lane = self.entries.iter().filter(move |(_, (meta, _))| meta.kind == kind);
-            lane.find(|(ticket, _)| !self.in_flight.contains(ticket)).map(|(ticket, _)| *ticket)
-        };
-        SHED_ORDER.into_iter().find_map(idle)
+        let first = |kind: Kind| self.lanes.get(&kind)?.first().copied();
+        let dead =
+            |kind: Kind| self.dead.iter().find(|ticket| self.entries.get(ticket).is_some_and(|(meta, _)| meta.kind == kind));
+        SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
+    }
+
+    /// Gives up what is too old.
+    pub fn expire(&mut self, now: Mono) {
+        for kind in LANES {
+            let Some(longest) = kind.expires() else {
+                continue;
+            };
+            // Tickets rise with age, so the first one is the oldest.
+            while let Some(ticket) = self.lanes.get(&kind).and_then(BTreeSet::first).copied()
+                && self.entries.get(&ticket).is_some_and(|(_, since)| now.since(*since) > longest)
+            {
+                self.give_up(ticket, Shed::Expired);
+            }
+        }
     }
 
     /// Entries given up since the last call: the caller lets them go and tells it.
-    pub fn take_shed(&mut self) -> Vec<Ticket> {
+    pub fn take_shed(&mut self) -> Vec<(Ticket, Shed)> {
         std::mem::take(&mut self.shed)
     }
 
@@ -133,43 +189,67 @@ impl Outbox {
         if self.in_flight.len() >= WINDOW {
             return None;
         }
-        let files = self.in_flight.iter().filter_map(|ticket| self.entries.get(ticket)).filter(|(meta, _)| meta.kind.is_file());
-        let files_allowed = files.count() < FILES;
-        let waits = |(ticket, _): &(&Ticket, &(Meta, Mono))| !self.in_flight.contains(ticket) && !self.dead.contains(ticket);
-        let files_first = self.picks % AGEING == AGEING - 1;
-        let rank = |(ticket, (meta, _)): &(&Ticket, &(Meta, Mono))| {
-            let early = self.urgent.contains(ticket) || files_first && meta.kind.is_file();
-            (!early, meta.kind, **ticket)
-        };
-        let candidates = self.entries.iter().filter(waits).filter(|(_, (meta, _))| files_allowed || !meta.kind.is_file());
-        let ticket = *candidates.min_by_key(rank)?.0;
+        let ticket = self.next()?;
         self.picks = self.picks.wrapping_add(1);
-        self.urgent.remove(&ticket);
+        self.wait_no_more(ticket);
         self.in_flight.insert(ticket);
         Some(ticket)
     }
 
+    fn next(&self) -> Option<Ticket> {
+        let files = self.in_flight.iter().filter_map(|ticket| self.entries.get(ticket)).filter(|(meta, _)| meta.kind.is_file());
+        let files_allowed = files.count() < FILES;
+        let first = |kind: &Kind| self.lanes.get(kind)?.first().copied();
+        if let Some(urgent) = self.urgent.first() {
+            return Some(*urgent);
+        }
+        let oldest_file = || LANES.iter().filter(|kind| kind.is_file()).filter_map(first).min();
+        let aged = (files_allowed && self.picks % AGEING == AGEING - 1).then(oldest_file).flatten();
+        aged.or_else(|| LANES.iter().filter(|kind| files_allowed || !kind.is_file()).find_map(first))
+    }
+
+    fn wait_no_more(&mut self, ticket: Ticket) {
+        if let Some((meta, _)) = self.entries.get(&ticket) {
+            self.lanes.entry(meta.kind).or_default().remove(&ticket);
+        }
+        self.urgent.remove(&ticket);
+    }
+
     /// An entry is settled: the office has it, or it cannot be delivered.
     pub fn receipted(&mut self, ticket: Ticket) {
+        self.wait_no_more(ticket);
         if let Some((meta, _)) = self.entries.remove(&ticket) {
             self.bytes -= meta.bytes;
         }
         self.in_flight.remove(&ticket);
         self.dead.remove(&ticket);
-        self.urgent.remove(&ticket);
     }
 
     /// An entry is refused for good: it stays, and is not sent again.
     pub fn refused(&mut self, ticket: Ticket) {
         self.in_flight.remove(&ticket);
-        self.dead.insert(ticket);
+        if self.entries.contains_key(&ticket) {
+            self.wait_no_more(ticket);
+            self.dead.insert(ticket);
+        }
+    }
+
+    /// The office asks for an entry that waits: it goes next.
+    pub fn hurry(&mut self, ticket: Ticket) {
+        if self.lanes.values().any(|lane| lane.contains(&ticket)) {
+            self.urgent.insert(ticket);
+        }
+    }
+
+    /// Entries that were refused for good and are kept.
+    pub fn dead_letters(&self) -> u64 {
+        self.dead.len() as u64
     }
 
     /// The link is back: the newest events overtake what piled up.
     pub fn up(&mut self) {
-        let events =
-            self.entries.iter().rev().filter(|(ticket, (meta, _))| meta.kind == Kind::Event && !self.in_flight.contains(ticket));
-        self.urgent = events.take(NEWEST_FIRST).map(|(ticket, _)| *ticket).collect();
+        let events = self.lanes.get(&Kind::Event).into_iter().flatten().rev();
+        self.urgent = events.take(NEWEST_FIRST).copied().collect();
     }
 
     /// What waits.
@@ -231,8 +311,67 @@ mod tests {
         for (ticket, kind) in [(1, Kind::Event), (2, Kind::Clip), (3, Kind::Update), (4, Kind::Event), (5, Kind::Event)] {
             outbox.push(Mono(0), Ticket(ticket), meta(kind));
         }
-        assert_eq!(outbox.take_shed(), [Ticket(3), Ticket(2)]);
+        assert_eq!(outbox.take_shed(), [(Ticket(3), Shed::Full), (Ticket(2), Shed::Full)]);
         assert_eq!(outbox.backlog(Mono(0)).n, 3);
+    }
+
+    #[test]
+    fn a_lane_of_files_cannot_starve_another() {
+        let mut outbox = filled(&[Kind::Requested]);
+        let mut sent = Vec::new();
+        for i in 0..40 {
+            outbox.push(Mono(i), Ticket(i + 10), meta(Kind::Snapshot));
+            let ticket = outbox.pick().unwrap();
+            outbox.receipted(ticket);
+            sent.push(ticket);
+        }
+        assert!(sent.contains(&Ticket(1)));
+    }
+
+    #[test]
+    fn what_is_too_old_to_be_of_use_is_given_up_and_named_but_no_event_and_no_clip() {
+        let mut outbox = filled(&[Kind::Update, Kind::Event, Kind::Snapshot, Kind::Clip]);
+        outbox.expire(Mono(5 * HOUR));
+        assert!(outbox.take_shed().is_empty());
+        outbox.expire(Mono(7 * HOUR));
+        assert_eq!(outbox.take_shed(), [(Ticket(1), Shed::Expired)]);
+        outbox.expire(Mono(1000 * HOUR));
+        assert_eq!(outbox.take_shed(), [(Ticket(3), Shed::Expired)]);
+        assert_eq!(outbox.backlog(Mono(0)).n, 2);
+    }
+
+    #[test]
+    fn a_dead_letter_is_kept_counted_and_never_sent_again_and_goes_first_when_room_is_short() {
+        let mut outbox = Outbox::new(350, 1000);
+        outbox.push(Mono(0), Ticket(1), meta(Kind::Event));
+        let ticket = outbox.pick().unwrap();
+        outbox.refused(ticket);
+        assert_eq!((outbox.pick(), outbox.dead_letters(), outbox.backlog(Mono(0)).n), (None, 1, 1));
+        for ticket in 2..5 {
+            outbox.push(Mono(0), Ticket(ticket), meta(Kind::Event));
+        }
+        assert_eq!(outbox.take_shed(), [(Ticket(1), Shed::Full)]);
+    }
+
+    #[test]
+    fn an_event_the_office_asks_for_goes_next() {
+        let mut outbox = filled(&[Kind::Event; 5]);
+        outbox.hurry(Ticket(4));
+        assert_eq!(outbox.pick(), Some(Ticket(4)));
+        outbox.hurry(Ticket(4));
+        assert_eq!(outbox.pick(), Some(Ticket(1)), "it is on its way already");
+    }
+
+    #[test]
+    fn a_hundred_thousand_entries_are_sent_in_their_order_and_quickly() {
+        let mut outbox = Outbox::new(1 << 30, 200_000);
+        for ticket in 1..=100_000 {
+            outbox.push(Mono(0), Ticket(ticket), meta(Kind::Event));
+        }
+        for ticket in 1..=100_000 {
+            assert_eq!(outbox.pick(), Some(Ticket(ticket)));
+            outbox.receipted(Ticket(ticket));
+        }
     }
 
     #[derive(Debug, Clone)]
@@ -260,7 +399,7 @@ mod tests {
                         outbox.push(Mono(0), Ticket(next), meta(kind));
                         owed.insert(Ticket(next));
                         next += 1;
-                        for shed in outbox.take_shed() {
+                        for (shed, _) in outbox.take_shed() {
                             prop_assert!(owed.remove(&shed) && !flying.contains(&shed));
                         }
                     }

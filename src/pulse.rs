@@ -94,6 +94,11 @@ impl Pulses {
         pulse
     }
 
+    /// A part that ends now because it was asked to, and another of its name follows.
+    pub fn retire(&mut self, name: &str) {
+        self.0.retain(|part| part.name != name);
+    }
+
     /// Looks at all parts. One that has ended is told before one that is silent.
     pub fn look(&mut self, now: Mono) -> Finding {
         if let Some(part) = self.0.iter().find(|part| part.signs.ended.load(Ordering::Acquire)) {

@@ -125,6 +125,11 @@ impl Stamp {
         let moved = mono.0 as i64 - self.mono.0 as i64;
         Stamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
     }
+
+    /// The same clocks so many microseconds later.
+    pub fn after(self, micros: u64) -> Stamp {
+        self.at(self.mono.plus_micros(micros))
+    }
 }
 
 /// Number of this start of the agent on this card: a counter kept in the journal, so (boot, mono) orders all records.
@@ -169,6 +174,8 @@ impl SiteId {
     pub fn parse(text: &str) -> Result<SiteId, String> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         match text.len() {
+            // Topic levels that mean something else in the place of a site.
+            _ if matches!(text, "host" | "fleet") => Err(format!("{text:?} is no site id: it means something else in topics")),
             1..=32 if text.chars().all(good) => Ok(SiteId(text.to_owned())),
             _ => Err(format!("{text:?} is not a site id: 1 to 32 characters of a-z, 0-9 and '-'")),
         }
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn site_ids_that_would_break_a_topic_are_refused() {
         assert!(SiteId::parse("km-17").is_ok());
-        for bad in ["", "Km17", "a/b", "a+b", "a.b", &"x".repeat(33)] {
+        for bad in ["", "Km17", "a/b", "a+b", "a.b", "host", "fleet", &"x".repeat(33)] {
             assert!(SiteId::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

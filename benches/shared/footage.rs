@@ -63,7 +63,7 @@ impl Iterator for Footage {
     fn next(&mut self) -> Option<Arc<Frame>> {
         let picture = &self.pictures[self.next as usize % self.pictures.len()];
         let pts = (self.next * u64::from(picture.params.timescale) / FPS) as i64;
-        let at = BEGIN.at(BEGIN.mono.plus_micros(self.next * STEP));
+        let at = BEGIN.after(self.next * STEP);
         self.next += 1;
         Some(Arc::new(Frame { pts, at, ..picture.clone() }))
     }

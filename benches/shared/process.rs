@@ -10,7 +10,7 @@ use std::time::Duration;
 use taimat::sim::camera::{Options, SimCamera};
 
 /// A child process that does not outlive the bench.
-pub struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -52,31 +52,18 @@ impl Running {
 pub struct Camera {
     server: Option<Running>,
     _sim: Option<SimCamera>,
-    main: String,
-    sub: String,
+    pub main: String,
+    pub sub: String,
 }
 
 impl Camera {
     /// GStreamer's server with 1080p25 footage where both are here, else the simulated camera. Says which.
     pub fn start() -> Camera {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let footage = here.join("../shared/data/camera");
+        let footage = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera");
         let (main, sub) = (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if main.exists() {
-            let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
-            let mut command = Command::new("/usr/bin/python3");
-            command.arg(here.join("tests/peers/gst_rtsp.py")).arg(port.to_string()).args(mounts);
-            if let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() {
-                let mut ready = String::new();
-                BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-                let server = Some(Running(child));
-                if ready.trim() == "ready" {
-                    println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");
-                    let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
-                    return Camera { server, _sim: None, main: url("main"), sub: url("sub") };
-                }
-            }
+        if let Some(camera) = main.exists().then(|| Camera::serve(&main, &sub)).flatten() {
+            println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");
+            return camera;
         }
         println!("camera: simulated, 1280x720 and 640x360 at 10 fps (no footage or no GStreamer here)");
         let sim = SimCamera::start(Options { login: None, ..Options::default() }).unwrap();
@@ -85,26 +72,46 @@ impl Camera {
         Camera { server: None, _sim: Some(sim), main, sub }
     }
 
+    /// GStreamer's server with two H.264 files; `None` where there is no GStreamer.
+    pub fn serve(main: &Path, sub: &Path) -> Option<Camera> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(script).arg(port.to_string()).args(mounts);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let server = Some(Running(child));
+        let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
+        (ready.trim() == "ready").then(|| Camera { server, _sim: None, main: url("main"), sub: url("sub") })
+    }
+
     /// CPU seconds the server has used so far, where it is a process of its own.
     pub fn cpu(&self) -> Option<f64> {
         self.server.as_ref().map(|server| server.usage().cpu)
     }
 }
 
-/// The agent, recording `camera` into `dir`, with or without looking at the pictures.
-pub fn agent(dir: &Path, camera: &Camera, motion: bool) -> Running {
+/// The agent, recording `camera` into `dir`, with or without looking at the pictures, with the broker at `port` (9: none).
+pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
     std::fs::create_dir_all(dir).unwrap();
     let sub = if motion { format!("sub_url = \"{}\"\n", camera.sub) } else { String::new() };
     let text = format!(
         "site = \"bench\"\n[camera]\nmain_url = \"{}\"\n{sub}[storage]\ndir = {:?}\nrequire_mount = false\nbudget = \"64 MiB\"\n\
-         [motion]\nenabled = {motion}\n[uplink]\nhost = \"127.0.0.1\"\nport = 9\n",
+         [motion]\nenabled = {motion}\n[uplink]\nhost = \"127.0.0.1\"\nport = {port}\nprotocol = \"3.1.1\"\n",
         camera.main,
         dir.join("ring")
     );
     std::fs::write(dir.join("taimat.toml"), text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_taimat"));
+    let mut command = taimat();
     command.args(["run", "--config"]).arg(dir.join("taimat.toml")).stderr(std::fs::File::create(dir.join("log")).unwrap());
     Running(command.spawn().unwrap())
+}
+
+/// The binary that is measured.
+pub fn taimat() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_taimat"))
 }
 
 /// ffmpeg, copying `camera` into fragmented MP4 segments in `dir`; `None` where there is no ffmpeg.

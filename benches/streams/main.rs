@@ -71,7 +71,7 @@ fn round(camera: &Camera, streams: usize) -> Round {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for stream in 0..streams {
         let at = |name: &str| dir.path().join(format!("{name}-{stream}"));
-        ours.push(agent(&at("taimat"), camera, false));
+        ours.push(agent(&at("taimat"), camera, false, 9));
         theirs.extend(ffmpeg(at("ffmpeg"), camera));
     }
     std::thread::sleep(Duration::from_secs(SETTLE + streams as u64 / 2));

@@ -1,7 +1,8 @@
-//! What the office asks: `clip-get`, `lock`, `unlock`, `locks`, `ping`. Every command gets an answer; a repeated `req_id` gets the same answer again and
-//! nothing is carried out twice.
+//! What the office asks. Every command gets an answer; a repeated `req_id` gets the same answer again and nothing is carried out
+//! twice. Where keys are enrolled, only signed commands are carried out.
 //!
-//! What belongs here: arguments, verdicts, answers. What does not: topics and transport (the uplink).
+//! What belongs here: which commands there are, `clip-get` and locks. What does not: the other commands ([`super::queries`]), topics
+//! and transport (the uplink).
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,9 @@ use crate::uplink::wire::{Command, Reply};
 const REMEMBERED_MAX: usize = 64;
 /// Requested clips in the making at most, so that curiosity leaves room for events.
 const REQUESTS_MAX: usize = OWED_MAX / 2;
+/// Every command there is.
+const KNOWN: &str = "clip-get, clip-cancel, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
+                     config-check and config-show";
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
 
@@ -64,6 +68,20 @@ impl Agent {
             out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
             return;
         }
+        match self.may_command(now, &command, out) {
+            Ok(true) => self.carry_command(now, command, out),
+            // It is carried out when its number is on the card.
+            Ok(false) => {}
+            Err(detail) => {
+                self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
+                // Whoever may not command must not be able to take a name from somebody who may.
+                self.commands.seen.retain(|(seen, _)| *seen != command.req_id);
+            }
+        }
+    }
+
+    /// Carries out a command that is new and allowed.
+    pub(super) fn carry_command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
         let verdict = match command.name.as_str() {
             _ if !self.is_running() => Err("the box is shutting down".to_owned()),
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
@@ -71,8 +89,15 @@ impl Agent {
             "clip-get" => self.clip_get(now, &command, out).map(|()| None),
             "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
+            "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
+            "event-get" => self.event_get(&command, out).map(Some),
+            "ring-status" => Ok(Some(self.ring_status(now))),
+            "log-tail" => self.log_tail(&command, out).map(|()| None),
+            "restart" => self.restart(now, &command, out).map(Some),
             "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
-            name => Err(format!("no command {name:?}: this version knows clip-get, lock, unlock, locks and ping")),
+            "config-check" => self.config_check(&command, out).map(|()| None),
+            "config-show" => self.config_show(&command, out).map(|()| None),
+            name => Err(format!("no command {name:?}: this version knows {KNOWN}")),
         };
         match verdict {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
@@ -82,7 +107,7 @@ impl Agent {
         }
     }
 
-    fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
+    pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
         let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail: detail.into(), data };
         self.commands.answer(&reply);
         out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));
@@ -190,7 +215,7 @@ fn unlock_order(command: &Command) -> Result<StorageOrder, String> {
     Ok(StorageOrder::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
 }
 
-fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
+pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
     let text = command.args.get(key).and_then(Value::as_str);
     text.map(String::from).ok_or_else(|| format!("{key} is missing: {what}"))
 }

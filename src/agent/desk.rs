@@ -1,6 +1,6 @@
-//! The desk: what is owed to the office on its way through the journal. Drafts wait in order, one at a time goes to storage,
-//! and only what storage calls durable enters the outbox. One at a time keeps `seq` gap-free: a power cut can lose the newest
-//! draft, never one before a stored one.
+//! The desk: what is owed to the office on its way through the journal. Drafts wait in order and go to storage in batches, one
+//! batch at a time; only what storage calls durable enters the outbox. Of a batch a power cut leaves the first so many, which keeps
+//! `seq` gap-free: it can lose the newest drafts, never one before a stored one.
 //!
 //! What belongs here: drafts, tickets, what each ticket stands for. What does not: order of delivery (the outbox), contents.
 
@@ -12,7 +12,7 @@ use crate::clip::SharedFile;
 use crate::clip::assemble::StillFile;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::{Kind, Meta};
-use crate::storage::journal::ENTRY_MAX;
+use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
 use crate::storage::{FootageReader, PinId, StorageOrder};
 use crate::units::{Mono, Ticket};
 use crate::uplink::Letter;
@@ -65,8 +65,8 @@ pub struct Desk {
     next_ticket: u64,
     next_seq: u64,
     waiting: VecDeque<Draft>,
-    /// The ticket at storage, and what it stands for.
-    writing: Option<(Ticket, Draft)>,
+    /// The tickets at storage, and what they stand for.
+    writing: VecDeque<(Ticket, Draft)>,
     retry_at: Option<Mono>,
     held: BTreeMap<Ticket, Held>,
     /// Where snapshots are read from when they are sent.
@@ -80,7 +80,7 @@ impl Desk {
             next_ticket: newest.0 + 1,
             next_seq: next_seq.max(1),
             waiting: VecDeque::new(),
-            writing: None,
+            writing: VecDeque::new(),
             retry_at: None,
             held: BTreeMap::new(),
             reader,
@@ -120,22 +120,36 @@ impl Desk {
 
     /// The next order to storage, when none is out and the pause after a refusal is over.
     pub fn next_order(&mut self, now: Mono) -> Option<StorageOrder> {
-        if self.writing.is_some() || self.retry_at.is_some_and(|at| now < at) {
+        if !self.writing.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
-        self.retry_at = None;
-        let draft = self.waiting.pop_front()?;
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        let entry = draft.entry();
-        let still = draft.still.clone();
-        self.writing = Some((ticket, draft));
-        Some(StorageOrder::Enqueue { ticket, entry, still })
+        // After a refusal one at a time: where there is room for one there need not be for many.
+        let most = if self.retry_at.take().is_some() { 1 } else { BATCH_MAX };
+        while self.writing.len() < most
+            && self.waiting.front().is_some_and(|draft| self.writing.is_empty() || draft.still.is_none())
+            && let Some(draft) = self.waiting.pop_front()
+        {
+            let alone = draft.still.is_some();
+            self.writing.push_back((Ticket(self.next_ticket), draft));
+            self.next_ticket += 1;
+            if alone {
+                break;
+            }
+        }
+        let entries: Vec<(Ticket, Vec<u8>)> = self.writing.iter().map(|(ticket, draft)| (*ticket, draft.entry())).collect();
+        match entries.len() {
+            0 | 1 => {
+                let (ticket, entry) = entries.into_iter().next()?;
+                let still = self.writing.front().and_then(|(_, draft)| draft.still.clone());
+                Some(StorageOrder::Enqueue { ticket, entry, still })
+            }
+            _ => Some(StorageOrder::EnqueueAll { entries }),
+        }
     }
 
     /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
     pub fn stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
-        let (writing, draft) = self.writing.take_if(|(writing, _)| *writing == ticket)?;
+        let (writing, draft) = if self.writing.front()?.0 == ticket { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let held = Held { file: file.or_else(|| self.still(writing, &draft.body)), body: draft.body, kind: draft.kind, pin };
         let meta = held.meta();
@@ -153,12 +167,17 @@ impl Desk {
         }
     }
 
-    /// Storage could not take the entry: it goes back to the front and is tried again after a pause.
-    pub fn not_stored(&mut self, ticket: Ticket, now: Mono) {
-        if let Some((_, draft)) = self.writing.take_if(|(writing, _)| *writing == ticket) {
-            self.waiting.push_front(draft);
+    /// Storage could not take the entry: it and those behind it go back to the front and are tried again after a pause. True when it
+    /// is news: of a batch each entry is refused.
+    pub fn not_stored(&mut self, ticket: Ticket, now: Mono) -> bool {
+        let is_news = self.writing.iter().any(|(writing, _)| *writing == ticket);
+        if is_news {
+            while let Some((_, draft)) = self.writing.pop_back() {
+                self.waiting.push_front(draft);
+            }
             self.retry_at = Some(now.plus_micros(RETRY_AFTER));
         }
+        is_news
     }
 
     /// Takes up an entry found at start.
@@ -182,21 +201,29 @@ impl Desk {
         self.held.remove(&ticket)
     }
 
+    /// What is stored and not let go.
+    pub fn stored_bodies(&self) -> impl Iterator<Item = (Ticket, &Body)> {
+        self.held.iter().map(|(ticket, held)| (*ticket, &held.body))
+    }
+
+    /// What is on its way to the card.
+    pub fn unstored_bodies(&self) -> impl Iterator<Item = &Body> {
+        self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body))
+    }
+
     /// Highest number such that the office has confirmed it and every one before.
     pub fn confirmed(&self) -> u64 {
         let seq = |body: &Body| match body {
             Body::Event { seq, .. } => Some(*seq),
             Body::File(_) => None,
         };
-        let waiting = self.waiting.iter().map(|draft| &draft.body);
-        let writing = self.writing.iter().map(|(_, draft)| &draft.body);
-        let held = self.held.values().map(|held| &held.body);
-        held.chain(writing).chain(waiting).filter_map(seq).min().unwrap_or(self.next_seq) - 1
+        let stored = self.stored_bodies().map(|(_, body)| body);
+        stored.chain(self.unstored_bodies()).filter_map(seq).min().unwrap_or(self.next_seq) - 1
     }
 
     /// True when nothing waits for the card.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.writing.is_none()
+        self.waiting.is_empty() && self.writing.is_empty()
     }
 
     /// When [`Desk::next_order`] may have something again after a refusal.

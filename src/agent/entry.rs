@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::units::{Boot, Mono, RingId, Stamp, Wall};
+use crate::uplink::pace::Spent;
 
 /// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
 pub const OPEN_MAX: usize = 8;
@@ -60,6 +61,9 @@ pub struct After {
     /// Clips promised and not yet entries of their own.
     #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<Owed>,
+    /// What is used of the data budget.
+    #[serde(rename = "d", default)]
+    pub spent: Spent,
 }
 
 /// An event that has begun.
@@ -127,6 +131,7 @@ pub(super) mod tests {
     use super::*;
     use crate::storage::journal::ENTRY_MAX;
     use crate::units::WallQuality;
+    use crate::uplink::pace::SPENT_MAX;
 
     /// A record number no ring reaches: ten a second for 300 years.
     const RECORD: u64 = 100_000_000_000;
@@ -137,7 +142,13 @@ pub(super) mod tests {
         let open = Open { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
         let range = Range::Mono(Boot(u32::MAX), late.mono, late.mono);
         let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
-        After { ring: RingId(u64::MAX), next_seq: u64::MAX >> 12, open: vec![open; OPEN_MAX], owed: vec![owed; OWED_MAX] }
+        After {
+            ring: RingId(u64::MAX),
+            next_seq: u64::MAX >> 12,
+            open: vec![open; OPEN_MAX],
+            owed: vec![owed; OWED_MAX],
+            spent: Spent { day: 99_999, today: SPENT_MAX, month: SPENT_MAX },
+        }
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub mod kind {
     pub const CLOCK: &str = "clock";
     /// Footage was locked as evidence, or let go.
     pub const LOCK: &str = "lock";
+    /// The way to the office takes a person: what is not allowed, a certificate that ends.
+    pub const UPLINK: &str = "uplink.alarm";
+    /// A configuration was staged, committed, taken back or refused.
+    pub const CONFIG: &str = "config";
+    /// A signed command was accepted or refused.
+    pub const ACCESS: &str = "access";
     /// The broker or the office refused an entry for good.
     pub const REFUSED: &str = "delivery.refused";
 }
@@ -221,6 +227,7 @@ mod tests {
             (kind::CAMERA_DOWN, json!({"stream": "main", "fault": "no_key_frame", "detail": worst})),
             (kind::FILE_LOST, json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst})),
             (kind::REFUSED, json!({"what": {"file": name}, "reason": worst})),
+            (kind::UPLINK, json!({"what": "not_authorized", "detail": worst})),
             (kind::SHED, super::super::shed::tests::longest()),
             (kind::LOCK, locked),
             (kind::GAP, gap(&hole)),

@@ -17,6 +17,7 @@ use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::outbox::Kind;
 use crate::storage::{PinClass, PinId, StorageOrder};
 use crate::units::{Mono, Stamp};
+use crate::uplink::mirror;
 
 /// Microseconds an open pin reaches further back than the pre-roll, for the key frame before it: the longest GOP cameras are
 /// set to in practice is 10 s.
@@ -46,6 +47,11 @@ pub struct Incidents {
 }
 
 impl Incidents {
+    /// True while an event goes on.
+    pub fn is_moving(&self) -> bool {
+        !self.going.is_empty()
+    }
+
     /// What an entry must remember of them.
     pub fn open(&self) -> Vec<Open> {
         let going = self.going.iter().map(|incident| &incident.open);
@@ -62,11 +68,21 @@ impl Agent {
     pub(super) fn sight_news(&mut self, now: Stamp, news: SightNews, out: &mut Vec<Effect>) {
         match news {
             SightNews::Motion(motion) => match motion.phase {
-                MotionPhase::Start => self.motion_start(motion, out),
+                MotionPhase::Start => {
+                    let at = motion.at;
+                    self.motion_start(motion, out);
+                    self.mirror_motion(at, out);
+                }
                 MotionPhase::Update => self.motion_update(&motion),
-                MotionPhase::End => self.motion_end(&motion, out),
+                MotionPhase::End => {
+                    self.motion_end(&motion, out);
+                    self.mirror_motion(motion.at, out);
+                }
             },
-            SightNews::Still { motion, at, jpeg } => self.still(motion, at, jpeg),
+            SightNews::Still { motion, at, jpeg } => {
+                super::tell_mirrors(mirror::snapshot(self.settings.uplink.mirrors, &self.site, &jpeg), out);
+                self.still(motion, at, jpeg);
+            }
             SightNews::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.word()})),
             SightNews::Blind { since, reason } => {
                 self.gauges.blind = true;

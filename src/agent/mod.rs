@@ -3,17 +3,22 @@
 //!
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
 //! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
-//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`]: what the office asks.
+//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
+//! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
 //! * [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
 
 pub mod commands;
+pub mod config;
 pub mod desk;
 pub mod entry;
 pub mod events;
 pub mod incidents;
 pub mod jobs;
+pub mod keeper;
+pub mod probe;
+pub mod queries;
 pub mod shed;
 pub mod start;
 pub mod stop;
@@ -22,33 +27,40 @@ pub mod ulid;
 mod tests;
 pub mod wiring;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use self::commands::Commands;
+use self::config::Configuration;
 use self::desk::{Desk, Draft, TooLarge};
 use self::entry::{After, Body};
 use self::events::{Envelope, kind};
 use self::incidents::Incidents;
 use self::jobs::Jobs;
+use self::keeper::{KeeperNews, KeeperOrder};
 use self::shed::{Untold, Why};
 use self::stop::Stopping;
 use self::ulid::Ulids;
 use crate::camera::{CameraNews, Role};
 use crate::clip::worker::{HashOrder, Hashed};
+use crate::config::machine;
 use crate::health::{CameraState, Gauges};
 use crate::motion::SightNews;
 use crate::outbox::{Kind, Outbox};
 use crate::settings::Settings;
+use crate::settings::change::Change;
 use crate::storage::dates::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
 use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
-use crate::uplink::{ReturnReason, UplinkNews, UplinkOrder};
+use crate::uplink::{Alarm, ReturnReason, UplinkNews, UplinkOrder, mirror};
 
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
+/// Microseconds between two events of the same alarm of the uplink.
+const ALARM_EVERY: u64 = 3_600_000_000;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -67,6 +79,15 @@ pub enum Input {
     Uplink(UplinkNews),
     /// From the clip worker.
     Hashed(Hashed),
+    /// Answer to [`Effect::Tail`].
+    Tail {
+        /// The command that asked.
+        req_id: String,
+        /// The newest lines of the log, oldest first.
+        lines: Vec<String>,
+    },
+    /// From the keeper.
+    Keeper(KeeperNews),
     /// Stop in order: a signal or the service manager asks.
     Stop,
 }
@@ -84,6 +105,28 @@ pub enum Effect {
     Uplink(UplinkOrder),
     /// To the clip worker.
     Hash(HashOrder),
+    /// Look at the end of the log; answered by [`Input::Tail`].
+    Tail {
+        /// The command that asks.
+        req_id: String,
+        /// Lines at most.
+        lines: usize,
+        /// Bytes of all lines at most.
+        bytes: usize,
+    },
+    /// To the keeper.
+    Keep(KeeperOrder),
+    /// Other settings are in force: tell the rooms they touch.
+    Apply {
+        /// All of them.
+        settings: Box<Settings>,
+        /// Which rooms.
+        change: Box<Change>,
+        /// Comes back with sessions made under them.
+        epoch: u64,
+        /// The session with the broker ends, and another begins.
+        fresh: bool,
+    },
     /// Close the camera's sessions and end the sight thread; answered by [`Input::CameraStopped`].
     StopCamera,
     /// Everything is out: end the process.
@@ -119,6 +162,10 @@ pub struct Agent {
     incidents: Incidents,
     jobs: Jobs,
     commands: Commands,
+    /// None where configurations cannot be kept.
+    configuration: Option<Configuration>,
+    /// The stop is for a new start under other settings.
+    restart: bool,
     /// The evidence locks, as storage told them.
     locks: Vec<Lock>,
     gauges: Gauges,
@@ -126,6 +173,8 @@ pub struct Agent {
     next_health: Mono,
     /// Silence about the card until then, and how often it misbehaved in the meantime.
     trouble_quiet: (Mono, u64),
+    /// When each alarm of the uplink was told last.
+    alarms: BTreeMap<Alarm, Mono>,
 }
 
 impl Agent {
@@ -146,11 +195,14 @@ impl Agent {
             incidents: Incidents::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),
+            configuration: None,
+            restart: false,
             locks: Vec::new(),
             gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
             next_health: Mono(0),
             trouble_quiet: (Mono(0), 0),
+            alarms: BTreeMap::new(),
             settings,
         }
     }
@@ -165,7 +217,12 @@ impl Agent {
             Input::Sight(news) => self.sight_news(now, news, out),
             Input::Uplink(news) => self.uplink_news(now, news, out),
             Input::Hashed(hashed) => self.hashed(now, hashed, out),
+            Input::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
+            Input::Keeper(news) => self.keeper_news(now, news, out),
             Input::Stop => self.begin_stop(now, out),
+        }
+        if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
+            self.configure(now, machine::Input::Tick, out);
         }
         self.advance(now, out);
     }
@@ -177,7 +234,13 @@ impl Agent {
             Phase::Stopping(stopping) => Some(stopping.deadline()),
             _ => None,
         };
-        [health, stop, self.desk.deadline()].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+        let configuration = self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
+        [health, stop, self.desk.deadline(), configuration].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+    }
+
+    /// True when the stop is for a new start under other settings.
+    pub fn wants_restart(&self) -> bool {
+        self.restart
     }
 
     /// True once everything is out.
@@ -203,6 +266,7 @@ impl Agent {
             }
         }
         if now.mono >= self.next_health {
+            self.outbox.expire(now.mono);
             self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
             out.push(Effect::Uplink(UplinkOrder::Health(Box::new(self.health(now)))));
         }
@@ -211,7 +275,8 @@ impl Agent {
 
     /// The state an entry made now must carry.
     fn after(&self, next_seq: u64) -> After {
-        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed() }
+        let spent = self.gauges.uplink.spent;
+        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed(), spent }
     }
 
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
@@ -253,9 +318,10 @@ impl Agent {
     fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
         match news {
             StorageNews::Started(found) => self.started(now, *found, out),
-            StorageNews::Durable { seq, .. } => {
+            StorageNews::Durable { seq, until } => {
                 tracing::debug!(seq, "durable");
                 self.gauges.durable = seq;
+                self.configure(now, machine::Input::Footage(until.mono), out);
             }
             StorageNews::Enqueued { ticket } => {
                 if let Some((ticket, meta)) = self.desk.stored(ticket) {
@@ -264,8 +330,9 @@ impl Agent {
                 }
             }
             StorageNews::NotEnqueued { ticket, reason } => {
-                tracing::error!(%reason, "the journal refused an entry: trying again");
-                self.desk.not_stored(ticket, now.mono);
+                if self.desk.not_stored(ticket, now.mono) {
+                    tracing::error!(%reason, "the journal refused an entry: trying again");
+                }
             }
             StorageNews::CellSaved { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
@@ -315,6 +382,9 @@ impl Agent {
     fn camera_news(&mut self, now: Stamp, news: CameraNews, out: &mut Vec<Effect>) {
         match news {
             CameraNews::Up { role, tracks, at } => {
+                if role == Role::Main {
+                    self.configure(now, machine::Input::Picture, out);
+                }
                 let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
                 if let CameraState::Down { since, .. } = was {
                     if role == Role::Main {
@@ -328,6 +398,9 @@ impl Agent {
             }
             CameraNews::Down { role, fault, detail, since } => {
                 *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
+                if role == Role::Main {
+                    self.configure(now, machine::Input::NoPicture(format!("{}: {detail}", fault.word())), out);
+                }
                 let data = json!({"stream": role.word(), "fault": fault.word(), "detail": events::text(&detail)});
                 if self.is_running() {
                     self.event(now, kind::CAMERA_DOWN, None, data);
@@ -348,11 +421,18 @@ impl Agent {
                 tracing::info!(conn, "connected to the office's broker");
                 self.connected = true;
                 self.outbox.up();
+                let (birth, moving) = (self.birth(now), self.incidents.is_moving());
+                let greeting = mirror::greeting(self.settings.uplink.mirrors, &self.site, &birth, moving, now.wall);
+                tell_mirrors(greeting, out);
             }
             UplinkNews::Down { reason, refused } => {
                 tracing::warn!(refused, "no broker: {reason}");
                 self.connected = false;
+                self.configure(now, machine::Input::NoSession(reason), out);
             }
+            UplinkNews::Session { epoch, broker } => self.configure(now, machine::Input::Session { epoch, broker }, out),
+            UplinkNews::Document { bytes, len } => self.configure(now, machine::Input::Document { bytes, len }, out),
+            UplinkNews::Confirm(bytes) => self.configure(now, machine::Input::Confirm(bytes), out),
             UplinkNews::Receipted { ticket } => {
                 self.outbox.receipted(ticket);
                 self.gauges.receipted += 1;
@@ -363,9 +443,20 @@ impl Agent {
                 self.file_lost(now, ticket, &reason);
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
+            UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),
             UplinkNews::Command(command) => self.command(now, *command, out),
             UplinkNews::Counts(counts) => self.gauges.uplink = counts,
             UplinkNews::Closed => self.uplink_closed(now, out),
+        }
+    }
+
+    /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
+    fn alarm(&mut self, now: Stamp, what: Alarm, detail: &str) {
+        tracing::error!(what = what.word(), "{detail}");
+        let quiet = self.alarms.get(&what).is_some_and(|told| now.mono.since(*told) < ALARM_EVERY);
+        if !quiet {
+            self.alarms.insert(what, now.mono);
+            self.event(now, kind::UPLINK, None, json!({"what": what.word(), "detail": events::text(detail)}));
         }
     }
 
@@ -373,6 +464,8 @@ impl Agent {
     fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
         self.outbox.refused(ticket);
         let what = match self.desk.held(ticket).map(|held| &held.body) {
+            // Telling of a refusal that is refused would never end.
+            Some(Body::Event { payload, .. }) if payload.contains(&format!("vn.taimat.{}.v1", kind::REFUSED)) => return,
             Some(Body::Event { seq, .. }) => json!({"seq": seq}),
             Some(Body::File(manifest)) => json!({"file": manifest.name}),
             None => return,
@@ -381,11 +474,17 @@ impl Agent {
         self.event(now, kind::REFUSED, None, json!({"what": what, "reason": events::text(reason)}));
     }
 
+    /// Tells those who listen in other dialects whether anything moves.
+    fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
+        tell_mirrors(mirror::motion(self.settings.uplink.mirrors, &self.site, self.incidents.is_moving(), at.wall), out);
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
 
-    fn health(&self, now: Stamp) -> crate::uplink::wire::Health {
+    fn health(&mut self, now: Stamp) -> crate::uplink::wire::Health {
+        self.gauges.dead_letters = self.outbox.dead_letters();
         let watermarks = crate::uplink::wire::Watermarks {
             durable: self.gauges.durable,
             event: self.desk.next_seq() - 1,
@@ -397,4 +496,9 @@ impl Agent {
     fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
         self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
     }
+}
+
+fn tell_mirrors(messages: impl IntoIterator<Item = mirror::Message>, out: &mut Vec<Effect>) {
+    let order = |(topic, payload, retain)| Effect::Uplink(UplinkOrder::Mirror { topic, payload, retain });
+    out.extend(messages.into_iter().map(order));
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use super::entry::Body;
 use super::events::kind;
+use crate::outbox::Shed;
 use crate::units::Stamp;
 
 /// Ranges of numbers in one event at most: an entry is one journal slot.
@@ -30,10 +31,12 @@ pub enum Why {
     CardStoodStill,
     /// It did not fit a slot of the journal.
     TooLarge,
+    /// It was too old to be of use ([`crate::outbox`]).
+    Expired,
 }
 
 impl Why {
-    const ALL: [Why; 4] = [Why::OutboxFull, Why::Unreadable, Why::CardStoodStill, Why::TooLarge];
+    const ALL: [Why; 5] = [Why::OutboxFull, Why::Unreadable, Why::CardStoodStill, Why::TooLarge, Why::Expired];
 
     /// The word used in payloads.
     pub fn word(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Why {
             Why::Unreadable => "unreadable",
             Why::CardStoodStill => "card_stood_still",
             Why::TooLarge => "too_large",
+            Why::Expired => "expired",
         }
     }
 }
@@ -172,15 +176,16 @@ impl Untold {
 impl Agent {
     /// Lets go of what the outbox had to shed, and remembers it until it is told.
     pub(super) fn note_shed(&mut self) {
-        for ticket in self.outbox.take_shed() {
+        for (ticket, shed) in self.outbox.take_shed() {
+            let why = if shed == Shed::Expired { Why::Expired } else { Why::OutboxFull };
             match self.let_go(ticket) {
                 Some(Body::Event { seq, payload, .. }) => {
-                    self.untold.numbered(Why::OutboxFull, seq);
+                    self.untold.numbered(why, seq);
                     if payload.contains(&format!("vn.taimat.{}.v1", kind::SHED)) {
                         self.untold.again(&payload);
                     }
                 }
-                Some(Body::File(manifest)) => self.untold.file(Why::OutboxFull, manifest.event, manifest.size),
+                Some(Body::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
                 None => {}
             }
         }

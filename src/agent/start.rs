@@ -40,6 +40,8 @@ impl Agent {
         for (count, seq) in unreadable(newest, after.next_seq, &entries) {
             self.untold.unreadable(count, seq);
         }
+        self.gauges.uplink.spent = after.spent;
+        out.push(Effect::Uplink(UplinkOrder::Spent(after.spent)));
         self.take_over(after, out);
         let unreadable = self.restore(now, entries, out);
         out.push(Effect::Open { boot: found.boot });
@@ -49,6 +51,7 @@ impl Agent {
             "recovery_ms": found.took / 1000, "unreadable_entries": unreadable, "damaged_slots": found.damaged_slots,
         });
         self.event(now, kind::START, None, particulars);
+        self.configuration_started(now);
         for gap in found.gaps.iter().take(START_GAPS_MAX) {
             self.event(gap.from, kind::GAP, None, events::gap(gap));
         }

@@ -46,6 +46,7 @@ impl Agent {
     pub(super) fn begin_stop(&mut self, now: Stamp, out: &mut Vec<Effect>) {
         match self.phase {
             Phase::Running => {
+                self.configure(now, crate::config::machine::Input::Stop, out);
                 out.push(Effect::StopCamera);
                 self.phase = Phase::Stopping(Stopping::Camera(now.mono.plus_micros(CAMERA_WITHIN)));
             }

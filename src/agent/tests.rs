@@ -97,7 +97,14 @@ impl Bench {
             let mut out = Vec::new();
             self.agent.handle(self.now, input, &mut out);
             for effect in out {
-                inputs.extend(self.carry_out(effect));
+                match effect {
+                    Effect::Storage(StorageOrder::EnqueueAll { entries }) => {
+                        let one = |(ticket, entry)| Effect::Storage(StorageOrder::Enqueue { ticket, entry, still: None });
+                        let answers: Vec<Input> = entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
+                        inputs.extend(answers.into_iter().rev());
+                    }
+                    effect => inputs.extend(self.carry_out(effect)),
+                }
             }
         }
     }
@@ -141,6 +148,12 @@ impl Bench {
             Effect::Hash(order) => {
                 self.hashing.push(order.job);
                 None
+            }
+            Effect::Uplink(UplinkOrder::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
+            Effect::Uplink(UplinkOrder::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
+            Effect::Tail { req_id, lines, .. } => {
+                let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
+                Some(Input::Tail { req_id, lines })
             }
             _ => None,
         }
@@ -673,4 +686,92 @@ fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
     bench.give(Input::Storage(StorageNews::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
     assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
     assert!(!bench.has("lock"));
+}
+
+#[test]
+fn the_office_gets_numbers_it_lacks_as_far_as_they_are_still_here() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.motion(MotionPhase::Start);
+    bench.receipt_all();
+    bench.motion(MotionPhase::Update);
+    bench.log.clear();
+    let highest = bench.agent.desk.next_seq() - 1;
+    let ring = RingId(7).to_string();
+    bench.command("event-get", "r1", json!({"ring": ring, "seq": [[1, highest + 5]]}));
+    let reply = bench.replies.pop().unwrap();
+    assert_eq!((reply.status.as_str(), &reply.data["found"]), ("ok", &json!(1)));
+    assert_eq!(reply.data["gone"], json!([[1, highest - 1]]), "what was delivered is gone, what was never given out is no loss");
+    assert!(bench.log.iter().any(|line| line.starts_with("again")), "{:?}", bench.log);
+    bench.command("event-get", "r2", json!({"ring": "00000000000000ff", "seq": [[3, 4]]}));
+    assert_eq!(bench.replies.pop().unwrap().data["gone"], json!([[3, 4]]), "another card's numbers are gone");
+    bench.command("event-get", "r3", json!({"ring": ring}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error");
+}
+
+#[test]
+fn a_file_the_office_does_not_want_is_taken_back_and_told() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.command("clip-get", "r1", json!({"from": "2026-09-21T14:13:20Z", "to": "2026-09-21T14:13:30Z"}));
+    bench.at(200);
+    bench.find_footage(false);
+    let fid = bench.replies.iter().find_map(|reply| reply.data["fid"].as_str().map(String::from));
+    let Some(fid) = fid else { panic!("{:?}", bench.replies) };
+    bench.command("clip-cancel", "r2", json!({"fid": fid}));
+    let reply = bench.replies.pop().unwrap();
+    assert_eq!(reply.status, "ok", "{}", reply.detail);
+    assert!(bench.log.iter().any(|line| line.starts_with("cancel")), "{:?}", bench.log);
+    assert!(bench.log.iter().any(|line| line == "journal file.lost" || line.contains("file.lost")), "{:?}", bench.log);
+    bench.command("clip-cancel", "r3", json!({"fid": fid}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "it is not owed any more");
+}
+
+#[test]
+fn a_restart_must_name_the_start_it_means_and_is_answered_before_the_end() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.command("restart", "r1", json!({"boot": 9}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error");
+    assert!(!bench.log.contains(&"camera stop".to_owned()));
+    bench.command("restart", "r2", json!({"boot": 1}));
+    assert_eq!(bench.replies.pop().unwrap().status, "ok");
+    assert!(bench.log.contains(&"camera stop".to_owned()));
+}
+
+#[test]
+fn the_ring_and_the_log_can_be_looked_at() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.command("ring-status", "r1", json!({}));
+    let data = bench.replies.pop().unwrap().data;
+    assert_eq!((&data["ring"], &data["boot"], &data["dead_letters"]), (&json!("0000000000000007"), &json!(1), &json!(0)));
+    bench.command("log-tail", "r2", json!({"lines": 9}));
+    assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
+    bench.command("log-tail", "r3", json!({"lines": "many"}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error");
+}
+
+#[test]
+fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let alarm = || Input::Uplink(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
+    let told = |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
+    bench.give(alarm());
+    bench.give(alarm());
+    assert_eq!(told(&bench), 1);
+    bench.at(3_700);
+    bench.give(alarm());
+    assert_eq!(told(&bench), 2);
+    let refused = |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
+    for _ in 0..20 {
+        let Some((ticket, _)) = bench.sent.pop() else { break };
+        bench.give(Input::Uplink(UplinkNews::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+    }
+    let once = refused(&bench);
+    while let Some((ticket, _)) = bench.sent.pop() {
+        bench.give(Input::Uplink(UplinkNews::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+    }
+    assert_eq!(refused(&bench), once, "telling of refusals that are refused would never end");
 }

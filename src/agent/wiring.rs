@@ -15,19 +15,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::keeper::{self, Keeper, KeeperNews, KeeperOrder, Place};
 use super::{Agent, Effect, Input};
 use crate::camera::logins::Logins;
 use crate::camera::rtsp::{self, Stream};
 use crate::camera::{CameraNews, Frame, Role};
 use crate::clip::worker::Worker;
 use crate::clock::Clock;
+use crate::config::begin::Configured;
+use crate::config::machine;
+use crate::config::refusal::{Refusal, Why};
 use crate::lane::{LaneSender, lane};
 use crate::motion::limits::LANE_BYTES;
 use crate::motion::sight::{self, SightOrder};
 use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
+use crate::settings::change::Change;
 use crate::storage::thread::{self as storage, Reader};
 use crate::storage::{StorageNews, StorageOrder};
+use crate::tail::Tail;
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
 
@@ -44,6 +50,11 @@ const UPLINK_ORDERS: usize = 64;
 const WAITING_MAX: usize = 1024;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
 const BREATH: Duration = Duration::from_millis(100);
+/// The parts of the camera, by their names among the pulses.
+const CAMERA_MAIN: &str = "camera main";
+const CAMERA_SUB: &str = "camera sub";
+/// Bits of a run's number that one begin of the cameras has for itself: a million sessions, and four thousand changes of the camera.
+const RUNS_BITS: u32 = 20;
 /// For camera tasks to end after they were told to; TEARDOWN has its own, shorter bound.
 const CAMERA_WITHIN: Duration = Duration::from_secs(4);
 
@@ -60,6 +71,10 @@ struct Wiring {
     sight_thread: Option<JoinHandle<()>>,
     cameras: JoinSet<()>,
     camera_stop: watch::Sender<bool>,
+    /// How often the cameras were begun: each time runs count from higher up.
+    camera_begun: u32,
+    camera_news: Option<mpsc::Sender<CameraNews>>,
+    keeper: Option<Keeper>,
     uplink: Option<mpsc::Sender<UplinkOrder>>,
     worker: Worker,
     /// Orders their lanes had no room for, in order.
@@ -67,15 +82,58 @@ struct Wiring {
     uplink_waiting: VecDeque<UplinkOrder>,
 }
 
-/// Runs a box until `stop` becomes true and everything is put away.
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked.
+    Stopped,
+    /// To start anew under other settings.
+    Restart,
+}
+
+/// Runs a box whose configuration stays as it is, until `stop` becomes true and everything is put away.
+///
+/// # Errors
+/// As [`run_configured`].
+pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    run_configured(settings, None, clock, stop).await.map(|_| ())
+}
+
+/// Runs a box until `stop` becomes true, or a configuration needs a new start, and everything is put away.
 ///
 /// # Errors
 /// When the ring cannot be used, a thread cannot be started, or a part of the agent ends although nobody asked: what is recorded
 /// is safe, and a new start is the cure.
-pub async fn run(settings: Settings, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run_configured(
+    settings: Settings,
+    configured: Option<Configured>,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<Ended> {
+    run_beside(settings, configured, clock, stop, |_| {}).await
+}
+
+/// The same, with somebody beside the rooms who tells the agent things: a test's show before the camera.
+///
+/// # Errors
+/// As [`run_configured`].
+pub async fn run_beside(
+    settings: Settings,
+    configured: Option<Configured>,
+    clock: Arc<dyn Clock>,
+    mut stop: watch::Receiver<bool>,
+    beside: impl FnOnce(mpsc::Sender<Input>),
+) -> anyhow::Result<Ended> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
+    beside(inbox.clone());
     let (mut wiring, reader) = Wiring::start(settings, clock.clone(), inbox).await?;
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
+    if let Some(Configured { machine, files, file, volatile, state, refused }) = configured {
+        let news = wiring.inbox.clone();
+        let tell = move |news_item| drop(news.blocking_send(Input::Keeper(news_item)));
+        wiring.keeper = Some(Keeper::start(Place { files, volatile, file, state, clock: clock.clone() }, tell)?);
+        agent = agent.with_configuration(machine, refused);
+    }
     let mut effects = Vec::new();
     while !agent.is_finished() {
         let due = agent.deadline().since(clock.now().mono).min(BREATH.as_micros() as u64);
@@ -100,12 +158,15 @@ pub async fn run(settings: Settings, clock: Arc<dyn Clock>, mut stop: watch::Rec
     // The thread ends by itself after Stop; a hung card must not keep the process from ending.
     match timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || storage_thread.join())).await {
         Ok(Ok(Err(_))) => bail!("the storage thread panicked at the stop: the ring was not closed in order"),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() { Ended::Restart } else { Ended::Stopped }),
     }
 }
 
 /// 32 bytes nobody can guess.
-fn seed() -> anyhow::Result<[u8; 32]> {
+///
+/// # Errors
+/// When the system gives none.
+pub fn seed() -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
     let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
     filled.ok().context("the system gives no randomness")?;
@@ -151,6 +212,9 @@ impl Wiring {
             sight_thread: Some(sight_thread),
             cameras: JoinSet::new(),
             camera_stop: watch::channel(false).0,
+            camera_begun: 0,
+            camera_news: None,
+            keeper: None,
             uplink: None,
             worker,
             storage_waiting: VecDeque::new(),
@@ -187,7 +251,17 @@ impl Wiring {
                 // pulse: the clip stays owed.
                 let _ = self.worker.hash(order);
             }
-            Effect::StopCamera => self.stop_camera(),
+            Effect::Tail { req_id, lines, bytes } => {
+                let (inbox, lines) = (self.inbox.clone(), Tail::ours().last(lines, bytes));
+                tokio::spawn(async move { inbox.send(Input::Tail { req_id, lines }).await });
+            }
+            Effect::Keep(order) => self.keep(order),
+            Effect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
+            Effect::StopCamera => {
+                // Also when it is the configuration, or the office, that asks: parts end now because they are told to.
+                self.stopping = true;
+                self.stop_camera();
+            }
             Effect::Finished => {}
         }
     }
@@ -232,6 +306,15 @@ impl Wiring {
                 let _ = inbox.send(Input::Camera(news)).await;
             }
         });
+        self.camera_news = Some(news);
+        self.begin_cameras(None);
+    }
+
+    /// Begins the camera's sessions, behind those of `before`: cameras with few sessions refuse the next one until it is closed.
+    fn begin_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
+        let Some(news) = self.camera_news.clone() else {
+            return;
+        };
         let apart = self.settings.camera.sub_url.is_some();
         let (storage, sight) = (self.storage.clone(), self.sight.clone());
         let main = move |frame: Arc<Frame>| {
@@ -243,9 +326,10 @@ impl Wiring {
         let logins = Arc::default();
         let sub = self.sight.clone();
         if apart {
-            self.camera(Role::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone());
+            self.camera(Role::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone(), before.clone());
         }
-        self.camera(Role::Main, &logins, main, news);
+        self.camera(Role::Main, &logins, main, news, before);
+        self.camera_begun += 1;
     }
 
     fn camera(
@@ -254,12 +338,68 @@ impl Wiring {
         logins: &Arc<Mutex<Logins>>,
         frames: impl FnMut(Arc<Frame>) + Send + 'static,
         news: mpsc::Sender<CameraNews>,
+        before: Option<watch::Receiver<bool>>,
     ) {
-        let name = if role == Role::Main { "camera main" } else { "camera sub" };
+        let name = if role == Role::Main { CAMERA_MAIN } else { CAMERA_SUB };
         let pulse = self.pulses.part(self.clock.now().mono, name, limits::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let stream = Stream { role, settings, clock, logins, pulse };
-        self.cameras.spawn(rtsp::run(stream, frames, news, self.camera_stop.subscribe()));
+        let stream = Stream { role, settings, clock, logins, pulse, run: self.camera_begun << RUNS_BITS };
+        let stop = self.camera_stop.subscribe();
+        self.cameras.spawn(async move {
+            if let Some(mut gone) = before {
+                let _ = timeout(CAMERA_WITHIN, gone.wait_for(|gone| *gone)).await;
+            }
+            rtsp::run(stream, frames, news, stop).await;
+        });
+    }
+
+    /// Ends the camera's sessions and begins others.
+    fn change_cameras(&mut self) {
+        [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.pulses.retire(name));
+        let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
+        let mut old = std::mem::take(&mut self.cameras);
+        let (tell, gone) = watch::channel(false);
+        tokio::spawn(async move {
+            let _ = timeout(CAMERA_WITHIN, async { while old.join_next().await.is_some() {} }).await;
+            let _ = tell.send(true);
+        });
+        self.begin_cameras(Some(gone));
+    }
+
+    /// To the keeper; what it cannot take is answered at once: nothing was kept.
+    fn keep(&mut self, order: KeeperOrder) {
+        let refused = match &self.keeper {
+            Some(keeper) => keeper.order(order),
+            None => Err((order, "nothing is kept here")),
+        };
+        let Err((order, why)) = refused else {
+            return;
+        };
+        let refusal = || Refusal::of(Why::Busy, why);
+        let news = match order {
+            KeeperOrder::Save(..) => KeeperNews::Machine(machine::Input::Saved(Err(why.into()))),
+            KeeperOrder::Judge { .. } => KeeperNews::Machine(machine::Input::Judged(Err(refusal()))),
+            KeeperOrder::Check { req_id, .. } => KeeperNews::Checked { req_id, cmd: keeper::CHECK, outcome: Err(refusal()) },
+            KeeperOrder::Show { req_id, .. } => KeeperNews::Checked { req_id, cmd: keeper::SHOW, outcome: Err(refusal()) },
+        };
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move { inbox.send(Input::Keeper(news)).await });
+    }
+
+    /// Other settings: only the rooms they touch are told.
+    fn apply(&mut self, settings: Settings, change: &Change, epoch: u64, fresh: bool) {
+        let uplink = Box::new(settings.uplink.clone());
+        if change.motion {
+            // The sight thread's orders overtake its pictures; four of them fit, and one comes at a time.
+            let _ = self.sight.order(SightOrder::Settings(settings.motion.clone()));
+        }
+        self.settings = settings;
+        if change.camera {
+            self.change_cameras();
+        }
+        if change.uplink || fresh {
+            self.uplink_waiting.push_back(UplinkOrder::Settings { settings: uplink, epoch, fresh });
+        }
     }
 
     fn stop_camera(&mut self) {

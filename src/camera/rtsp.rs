@@ -49,6 +49,8 @@ pub struct Stream {
     pub logins: Arc<Mutex<Logins>>,
     /// That it lives.
     pub pulse: Pulse,
+    /// Runs count from here: higher than every one a task before this has used.
+    pub run: u32,
 }
 
 /// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `news`.
@@ -60,7 +62,8 @@ pub async fn run(
 ) {
     let session = Session::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
-    let mut camera = Camera { stream, frames, news, session, timeline, run: 0, tracks: [None, None], sound: Sound::Wanted };
+    let run = stream.run;
+    let mut camera = Camera { stream, frames, news, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
     while !*stop.borrow() {
         let group = Arc::new(SessionGroup::default());
         let ended = tokio::select! {

@@ -27,7 +27,7 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -
         let (news, mut told) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
         let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-        tokio::spawn(rtsp::run(Stream { role: Role::Main, settings, clock, logins, pulse }, |_| {}, news, stopped));
+        tokio::spawn(rtsp::run(Stream { role: Role::Main, settings, clock, logins, pulse, run: 0 }, |_| {}, news, stopped));
         let seen = async {
             loop {
                 if let Some(found) = until(told.recv().await.unwrap()) {

@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, watch};
 use super::run::on_signal;
 use crate::agent::wiring;
 use crate::clock::SystemClock;
-use crate::office::archive::{Archive, EventRow, FileRow, Filter};
-use crate::office::host;
+use crate::office::archive::Archive;
+use crate::office::host::{self, Office};
+use crate::office::keep::Retention;
+use crate::office::look::{EventRow, FileRow, Filter};
 use crate::settings::{Protocol, load, raw};
 use crate::sim::scene::Disturbance;
 use crate::sim::{broker, camera};
@@ -84,7 +86,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     );
     let settings = raw::parse(&text, &load::read)?;
     let archive = Archive::open(out)?;
-    let office = Options {
+    let options = Options {
         client_id: "taimat-office".into(),
         host: "127.0.0.1".into(),
         port,
@@ -94,13 +96,15 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         protocol: Protocol::V311,
         will: None,
     };
+    let office =
+        Office { options, any_version: false, host: "office".into(), sites: Vec::new(), retention: Retention::default() };
     println!("camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real", lens.main_url());
     println!("playing for {} s into {}", args.length.as_secs(), out.display());
     let begun = Instant::now();
     let line = move |text: String| println!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
     let (_commands, commands) = mpsc::channel(1);
     let (office_stop, office_stopped) = watch::channel(false);
-    let office = tokio::spawn(async move { host::run(archive, office, "office", commands, office_stopped, line).await });
+    let office = tokio::spawn(async move { host::run(archive, office, commands, office_stopped, line).await });
     let (agent_stop, agent_stopped) = watch::channel(false);
     let agent = tokio::spawn(wiring::run(settings, Arc::new(SystemClock::new()), agent_stopped));
     let mut signal = on_signal()?;
@@ -116,7 +120,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     let _ = agent_stop.send(true);
     agent.await??;
     let _ = office_stop.send(true);
-    office.await?;
+    office.await??;
     Ok(())
 }
 

@@ -2,42 +2,72 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
-use crate::units::{Digest, SiteId};
+use crate::units::{Digest, SiteId, hex};
 
 /// Arguments of `taimat keygen`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The site this box is for.
-    #[arg(long)]
-    site: String,
+    #[arg(long, required_unless_present = "office")]
+    site: Option<String>,
+    /// Instead: a key for signing configurations and commands, under this name.
+    #[arg(long, conflicts_with = "site")]
+    office: Option<String>,
     /// Directory for the key; an existing key is never overwritten.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
 }
 
-/// Makes the box's own ECDSA P-256 key (PKCS#8 PEM, readable by its owner only); it never leaves the box.
+/// Makes the box's own ECDSA P-256 key, or an office's Ed25519 key (PKCS#8 PEM, readable by its owner only); neither leaves its place.
 ///
 /// # Errors
 /// When the file exists or cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let site = SiteId::parse(&args.site).map_err(anyhow::Error::msg)?;
+    match (&args.office, &args.site) {
+        (Some(name), _) => office(name, &args),
+        (None, site) => site_key(site.as_deref().unwrap_or_default(), &args),
+    }
+}
+
+/// The key whose public half boxes enrol.
+fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
+    let word = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    anyhow::ensure!(word, "{name:?} is no name for a key: 1 to 32 of a-z A-Z 0-9 '-' '_' '.'");
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow::anyhow!("no randomness"))?;
+    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref());
+    let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
+    let path = args.dir.join(format!("{name}.sign.key"));
+    put(&path, document.as_ref())?;
+    println!("key: {} (keep it where configurations are signed, and a copy in a safe place)", path.display());
+    println!("for the boxes, in [remote]: keys = [\"{name}:{}\"]", hex(pair.public_key().as_ref()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file that was not there before, for its owner only.
+fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| path.display().to_string())?;
+    file.write_all(pem(der).as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
+    let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let random = SystemRandom::new();
     let document =
         EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| anyhow::anyhow!("no randomness"))?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random);
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{site}.key"));
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = file.with_context(|| path.display().to_string())?;
-    file.write_all(pem(document.as_ref()).as_bytes())?;
-    file.sync_all()?;
+    put(&path, document.as_ref())?;
     println!("key: {} (keep it here; nobody else needs it)", path.display());
     println!("public key sha256: {}", Digest::of(pair.public_key().as_ref()).hex());
     println!("certificate request for the office: openssl req -new -key {} -subj /CN={site} -out {site}.csr", path.display());

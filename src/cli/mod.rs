@@ -4,13 +4,22 @@
 //! storing anything.
 
 pub mod check_config;
+pub mod config;
 #[cfg(feature = "sim")]
 pub mod demo;
+#[cfg(feature = "office")]
+mod diff;
 pub mod eval_motion;
+#[cfg(feature = "sim")]
+pub mod feed;
+#[cfg(feature = "sim")]
+pub mod fleet;
 pub mod keygen;
 pub mod mp4;
 #[cfg(feature = "office")]
 pub mod office;
+#[cfg(feature = "office")]
+pub mod office_config;
 pub mod probe;
 pub mod ring;
 pub mod run;
@@ -38,6 +47,8 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration file and report every bad key at once.
     CheckConfig(check_config::Args),
+    /// Look at the configurations on this box, or call an older one back.
+    Config(config::Args),
     /// Ask a camera what it sends, and show it.
     Probe(probe::Args),
     /// Look into the ring on a card: list, check, export, lock.
@@ -46,7 +57,7 @@ enum Command {
     EvalMotion(eval_motion::Args),
     /// Check a clip that left a box.
     Verify(verify::Args),
-    /// Make this box's own key and certificate request.
+    /// Make this box's own key and certificate request, or an office's signing key.
     Keygen(keygen::Args),
     /// The commune office: receive, list, command.
     #[cfg(feature = "office")]
@@ -77,6 +88,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(args),
         Command::CheckConfig(args) => check_config::run(args),
+        Command::Config(args) => config::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Ring(args) => ring::run(args),
         Command::EvalMotion(args) => eval_motion::run(args),

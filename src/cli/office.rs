@@ -11,12 +11,16 @@ use tokio::sync::mpsc;
 
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::office::archive::{Archive, Filter};
-use crate::office::host;
+use crate::config::command::{Asked, add_signature};
+use crate::office::archive::Archive;
+use crate::office::host::{self, Office};
+use crate::office::keep::Retention;
+use crate::office::look::Filter;
 use crate::settings::{Login, Protocol, TlsSettings};
 use crate::units::{Digest, Secret, SiteId, Wall};
-use crate::uplink::client::{self, Options, Seen};
-use crate::uplink::topics;
+use crate::uplink::client::{self, Ended, Options, Seen};
+use crate::uplink::session::Fault;
+use crate::uplink::{tls, topics};
 
 /// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
 const COMMAND_VALID: i64 = 3600;
@@ -30,28 +34,28 @@ pub struct Args {
 
 /// How to reach the broker.
 #[derive(Debug, clap::Args)]
-struct Broker {
+pub(super) struct Broker {
     /// Host name or address.
     #[arg(long, default_value = "127.0.0.1")]
-    broker: String,
+    pub(super) broker: String,
     /// Port; 8883 with --ca, else 1883.
     #[arg(long)]
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// PEM of the broker's authority: switches TLS on.
     #[arg(long)]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// PEM certificate chain of the office.
     #[arg(long, requires_all = ["ca", "key"])]
-    cert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
     /// PEM key of the office.
     #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
     /// A file with one line user:password.
     #[arg(long)]
-    login: Option<PathBuf>,
-    /// MQTT version.
-    #[arg(long, default_value = "5", value_parser = ["5", "3.1.1"])]
-    protocol: String,
+    pub(super) login: Option<PathBuf>,
+    /// MQTT version; auto is 5, and 3.1.1 where that fails.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
+    pub(super) protocol: String,
 }
 
 /// Which lines to show.
@@ -69,6 +73,9 @@ struct Lines {
     /// End, likewise.
     #[arg(long)]
     to: Option<String>,
+    /// Only this kind: of events e.g. motion.start, of files clip, snapshot or requested.
+    #[arg(long)]
+    kind: Option<String>,
     /// Newest lines at most.
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -87,6 +94,15 @@ enum What {
         /// Name of this archive in its presence topic.
         #[arg(long, default_value = "office")]
         host: String,
+        /// Only this site; may be given several times. Several offices may share the sites among them.
+        #[arg(long)]
+        site: Vec<String>,
+        /// Let files and events go after so many days; 0 keeps them.
+        #[arg(long, default_value_t = 0)]
+        keep_days: u32,
+        /// Let the oldest files go beyond so many GiB; 0 keeps them.
+        #[arg(long, default_value_t = 0)]
+        keep_gib: u64,
         #[command(flatten)]
         broker: Broker,
     },
@@ -103,20 +119,64 @@ enum What {
     Events(Lines),
     /// Show clips, snapshots and requested ranges.
     Clips(Lines),
+    /// Show numbers that are not here: missing, on their way, or given up and why.
+    Gaps(Lines),
+    /// Keep everything of a site between two moments, whatever the retention says; or show and end such locks.
+    Lock {
+        /// The archive's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The site.
+        #[arg(long, requires_all = ["from", "to", "reason"])]
+        site: Option<String>,
+        /// Begin, RFC 3339.
+        #[arg(long)]
+        from: Option<String>,
+        /// End, likewise.
+        #[arg(long)]
+        to: Option<String>,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+        /// End the lock of this number.
+        #[arg(long, conflicts_with = "site")]
+        end: Option<i64>,
+    },
+    /// Write an event with its clips, snapshot, manifests and digests into a new directory.
+    Export {
+        /// The archive's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The site.
+        #[arg(long)]
+        site: String,
+        /// Id of the event's start, or req_id of a clip-get.
+        #[arg(long)]
+        event: String,
+        /// Where to; must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Send a command to a box and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
-        /// The site.
+        /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
-        /// The command: clip-get (from, to), lock (from, to, reason), unlock (id), locks, ping.
+        /// The command: clip-get (from, to), clip-cancel (fid), event-get (ring, seq), lock (from, to, reason), unlock (id), locks,
+        /// ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
-        /// Arguments, key=value.
+        /// Arguments, key=value; key=@FILE takes the value from a file.
         args: Vec<String>,
+        /// The key to sign it with (taimat keygen --office), where the box asks for that.
+        #[arg(long)]
+        sign: Option<PathBuf>,
         /// Seconds to wait for the answer.
         #[arg(long, default_value_t = 30)]
         wait: u64,
         #[command(flatten)]
         broker: Broker,
     },
+    /// Send boxes their configuration, and look at it.
+    Config(super::office_config::Args),
 }
 
 /// Carries it out.
@@ -125,7 +185,11 @@ enum What {
 /// When the archive or the broker cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::Run { dir, host, broker } => receive(&dir, &host, &broker),
+        What::Run { dir, host, site, keep_days, keep_gib, broker } => {
+            let retention = Retention { days: keep_days, bytes: keep_gib << 30 };
+            let sites = site.iter().map(|site| SiteId::parse(site)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+            receive(&dir, host, sites, retention, &broker)
+        }
         What::Sites { dir, json } => {
             let rows = Archive::look(&dir)?.sites()?;
             show(json, &rows, "site            state   last message              events  highest  missing  files", |row| {
@@ -148,7 +212,35 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 format!("{:15} {:9}  {:24}  {:>9}  {}", row.site, row.purpose, row.start, row.size, row.path.display())
             })
         }
-        What::Cmd { site, name, args, wait, broker } => command(&site, &name, &args, wait, &broker),
+        What::Gaps(lines) => {
+            let rows = Archive::look(&lines.dir)?.gaps(&filter(&lines)?)?;
+            show(lines.json, &rows, "site            ring                 first     last  why", |row| {
+                format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
+            })
+        }
+        What::Lock { dir, site, from, to, reason, end } => {
+            let mut archive = Archive::look(&dir)?;
+            if let (Some(site), Some(reason)) = (site, reason) {
+                let moment = |text: Option<String>| Wall::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg);
+                let (from, to, now) = (moment(from)?, moment(to)?, SystemClock::new().now().wall);
+                archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
+            } else if let Some(id) = end {
+                anyhow::ensure!(archive.unlock(id)?, "there is no lock {id}");
+            }
+            show(
+                false,
+                &archive.locks()?,
+                "lock  site            from                      to                        reason",
+                |row| format!("{:>4}  {:15} {:24}  {:24}  {}", row.id, row.site, row.start, row.end, row.reason),
+            )
+        }
+        What::Export { dir, site, event, out } => {
+            let (files, events) = Archive::look(&dir)?.export(&site, &event, &out)?;
+            println!("{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS", out.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
+        What::Config(args) => super::office_config::run(args),
     }
 }
 
@@ -167,10 +259,16 @@ fn filter(lines: &Lines) -> anyhow::Result<Filter> {
         Some(text) => Wall::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
         None => Ok(None),
     };
-    Ok(Filter { site: lines.site.clone(), from: time("from", &lines.from)?, to: time("to", &lines.to)?, limit: lines.limit })
+    Ok(Filter {
+        site: lines.site.clone(),
+        from: time("from", &lines.from)?,
+        to: time("to", &lines.to)?,
+        limit: lines.limit,
+        kind: lines.kind.clone(),
+    })
 }
 
-fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
+pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
     let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
     let login = match &broker.login {
         None => None,
@@ -185,28 +283,36 @@ fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
         client_id,
         host: broker.broker.clone(),
         port: broker.port.unwrap_or(if tls.is_some() { 8883 } else { 1883 }),
-        tls: tls.as_ref().map(client::tls_config).transpose()?,
+        tls: tls.as_ref().map(|tls| tls::config(tls, None)).transpose()?,
         login,
         keep_alive: 30,
-        protocol: if broker.protocol == "5" { Protocol::V5 } else { Protocol::V311 },
+        protocol: if broker.protocol == "3.1.1" { Protocol::V311 } else { Protocol::V5 },
         will: None,
     })
 }
 
-fn receive(dir: &Path, host: &str, broker: &Broker) -> anyhow::Result<ExitCode> {
+fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, broker: &Broker) -> anyhow::Result<ExitCode> {
     let archive = Archive::open(dir)?;
     let options = options(broker, format!("taimat-office-{host}"))?;
+    let office = Office { options, any_version: broker.protocol == "auto", host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
-        host::run(archive, options, host, commands, stop, |line| println!("{line}")).await;
+        host::run(archive, office, commands, stop, |line| println!("{line}")).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }
 
-fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker) -> anyhow::Result<ExitCode> {
-    let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
+fn command(
+    site: &str,
+    name: &str,
+    pairs: &[String],
+    sign: Option<&Path>,
+    wait: u64,
+    broker: &Broker,
+) -> anyhow::Result<ExitCode> {
+    let whom = (site != "fleet").then(|| SiteId::parse(site)).transpose().map_err(anyhow::Error::msg)?;
     let now = SystemClock::new().now().wall;
     let mut bytes = [0; 16];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
@@ -214,35 +320,66 @@ fn command(site: &str, name: &str, pairs: &[String], wait: u64, broker: &Broker)
     let mut body = Map::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
-        body.insert(key.into(), json!(value));
+        let value = match value.strip_prefix('@') {
+            Some(path) => json!(std::fs::read_to_string(path).with_context(|| path.to_owned())?),
+            // Numbers and lists are written as JSON, everything else is text.
+            None => serde_json::from_str(value).ok().filter(|read: &Value| !read.is_string()).unwrap_or_else(|| json!(value)),
+        };
+        body.insert(key.into(), value);
+    }
+    let expires = now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339();
+    if let Some(path) = sign {
+        let (key, _) = super::office_config::signing_key(path)?;
+        let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args: &body };
+        let whom = whom.as_ref().context("a signed command is for one box: its signature names it")?;
+        body = add_signature(whom, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
     }
     body.insert("req_id".into(), json!(req_id));
-    body.insert("expires".into(), json!(now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339()));
-    let options = options(broker, format!("taimat-cmd-{req_id}"))?;
-    let topic = topics::dn(&site, &format!("cmd/{name}"));
+    body.insert("expires".into(), json!(expires));
+    let mut options = options(broker, format!("taimat-cmd-{req_id}"))?;
+    let (topic, answers) = match &whom {
+        None => (topics::fleet(name), topics::ALL_ANSWERS.to_owned()),
+        Some(whom) => (topics::dn(whom, &format!("cmd/{name}")), topics::up(whom, "rsp")),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reply = runtime.block_on(ask(&options, &site, &topic, Value::Object(body), &req_id, Duration::from_secs(wait)));
+    let body = serde_json::to_vec(&Value::Object(body))?;
+    let until = Instant::now() + Duration::from_secs(wait);
+    let mut asked = runtime.block_on(ask(&options, &answers, &topic, &body, &req_id, until));
+    if matches!(&asked, Err(ended) if ended.fault == Fault::Version && broker.protocol == "auto") {
+        options.protocol = Protocol::V311;
+        asked = runtime.block_on(ask(&options, &answers, &topic, &body, &req_id, until));
+    }
     runtime.shutdown_background();
-    let reply = reply?;
+    let reply = match asked {
+        Ok(Some(reply)) => reply,
+        Ok(None) => bail!("{site} did not answer within {wait} s: is it online? (taimat office sites)"),
+        Err(ended) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
+    };
     println!("{}", serde_json::to_string_pretty(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Publishes a command and waits for its answer.
-async fn ask(options: &Options, site: &SiteId, topic: &str, body: Value, req_id: &str, wait: Duration) -> anyhow::Result<Value> {
+/// Publishes a command and waits for its answer; `None` when none comes in time.
+async fn ask(
+    options: &Options,
+    answers: &str,
+    topic: &str,
+    body: &[u8],
+    req_id: &str,
+    until: Instant,
+) -> Result<Option<Value>, Ended> {
     let (sender, mut connection) = client::connect(options);
-    sender.subscribe(&topics::up(site, "rsp"));
-    sender.publish(1, topic, serde_json::to_vec(&body)?, false);
-    let until = Instant::now() + wait;
+    sender.subscribe(&[answers.to_owned()]);
+    sender.publish(1, topic, body.to_vec(), false);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, connection.poll()).await {
-            Err(_) => bail!("{site} did not answer within {} s: is it online? (taimat office sites)", wait.as_secs()),
-            Ok(Err(ended)) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
+            Err(_) => return Ok(None),
+            Ok(Err(ended)) => return Err(ended),
             Ok(Ok(Seen::Message(_, payload))) => {
                 let reply: Value = serde_json::from_slice(&payload).unwrap_or_default();
                 if reply["req_id"] == req_id {
-                    return Ok(reply);
+                    return Ok(Some(reply));
                 }
             }
             Ok(Ok(_)) => {}

@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::camera::{CameraNews, Frame, Role, TrackKind, rtsp};
+use crate::camera::{CameraFault, CameraNews, Frame, Role, TrackKind, rtsp};
 use crate::clock::SystemClock;
 use crate::pulse::Pulse;
-use crate::settings::{load, raw};
+use crate::settings::{CameraSettings, load, raw};
 
 /// Arguments of `taimat probe`.
 #[derive(Debug, clap::Args)]
@@ -56,37 +56,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
         let mut heard = hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        let track = heard.entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" }).or_default();
-        track.words = frame.params.words();
-        track.frames += 1;
-        track.keys += u64::from(frame.key);
-        track.bytes += frame.data.len() as u64;
-        track.lost += u64::from(frame.lost);
-        let now = frame.pts_micros();
-        track.pts = Some(track.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
+        heard.entry(if frame.kind() == TrackKind::Video { "video" } else { "audio" }).or_default().take(&frame);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failure = runtime.block_on(async {
-        let (news, mut told) = mpsc::channel(16);
-        let (stop, stopped) = watch::channel(false);
-        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-        let stream = rtsp::Stream { role: Role::Main, settings: settings.camera, clock, logins, pulse };
-        let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
-        let listening = tokio::time::sleep(Duration::from_secs(args.seconds));
-        tokio::pin!(listening);
-        // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
-        let failure = loop {
-            tokio::select! {
-                () = &mut listening => break None,
-                news = told.recv() => if let Some(CameraNews::Down { fault, detail, .. }) = news {
-                    break Some((fault, detail));
-                },
-            }
-        };
-        let _ = stop.send(true);
-        let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
-        failure
-    });
+    let failure = runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
     if let Some((fault, detail)) = failure {
         eprintln!("{}: {}: {detail}", args.url, fault.word());
@@ -97,26 +70,67 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", args.url, args.seconds);
         return Ok(ExitCode::FAILURE);
     }
+    tell(&heard, args.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens for so long, or until the first failure, which is the answer: a second try with a wrong password brings the account
+/// nearer to its lock.
+async fn listen(
+    settings: CameraSettings,
+    how_long: Duration,
+    take: impl Fn(Arc<Frame>) + Send + 'static,
+) -> Option<(CameraFault, String)> {
+    let (news, mut told) = mpsc::channel(16);
+    let (stop, stopped) = watch::channel(false);
+    let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
+    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse, run: 0 };
+    let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
+    let listening = tokio::time::sleep(how_long);
+    tokio::pin!(listening);
+    let failure = loop {
+        tokio::select! {
+            () = &mut listening => break None,
+            news = told.recv() => if let Some(CameraNews::Down { fault, detail, .. }) = news {
+                break Some((fault, detail));
+            },
+        }
+    };
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(Duration::from_secs(4), camera).await;
+    failure
+}
+
+impl Heard {
+    fn take(&mut self, frame: &Frame) {
+        self.words = frame.params.words();
+        self.frames += 1;
+        self.keys += u64::from(frame.key);
+        self.bytes += frame.data.len() as u64;
+        self.lost += u64::from(frame.lost);
+        let now = frame.pts_micros();
+        self.pts = Some(self.pts.map_or((now, now), |(first, last)| (first.min(now), last.max(now))));
+    }
+}
+
+fn tell(heard: &BTreeMap<&'static str, Heard>, json: bool) {
     let mut rows = serde_json::Map::new();
-    for (kind, track) in heard.iter() {
+    for (kind, track) in heard {
         let span = track.pts.map_or(0, |(first, last)| last - first).max(1) as f64 / 1e6;
         let rate = track.frames.saturating_sub(1) as f64 / span;
         let gop = if track.keys > 1 { track.frames as f64 / track.keys as f64 / rate } else { span };
+        let kilobits = (track.bytes as f64 * 8.0 / span / 1000.0).round();
         let row = json!({"codec": track.words, "frames": track.frames, "per_second": (rate * 100.0).round() / 100.0,
-            "kbit_per_second": (track.bytes as f64 * 8.0 / span / 1000.0).round(), "gop_seconds": (gop * 10.0).round() / 10.0,
-            "packets_lost": track.lost});
-        if !args.json {
+            "kbit_per_second": kilobits, "gop_seconds": (gop * 10.0).round() / 10.0, "packets_lost": track.lost});
+        if !json {
             println!(
-                "{kind}: {}, {rate:.1} frames/s, {:.0} kbit/s, key frame every {gop:.1} s, {} packets lost",
-                track.words,
-                track.bytes as f64 * 8.0 / span / 1000.0,
-                track.lost
+                "{kind}: {}, {rate:.1} frames/s, {kilobits} kbit/s, key frame every {gop:.1} s, {} packets lost",
+                track.words, track.lost
             );
         }
         rows.insert((*kind).to_owned(), row);
     }
-    if args.json {
+    if json {
         println!("{}", serde_json::Value::Object(rows));
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,17 @@
 //! ⇄ `taimat run`.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::agent::wiring;
-use crate::clock::SystemClock;
-use crate::settings::load;
+use crate::agent::wiring::{self, Ended};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::begin;
 
 /// Arguments of `taimat run`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +19,9 @@ pub struct Args {
     /// The configuration file (TOML; every key is in docs/config.md).
     #[arg(long)]
     config: PathBuf,
+    /// Where configurations and their records are kept, best not on the ring's card; beside the file unless given: FILE with .state at its end.
+    #[arg(long)]
+    state: Option<PathBuf>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT; a second signal ends it at once.
@@ -24,8 +29,10 @@ pub struct Args {
 /// # Errors
 /// When the ring cannot be used. A bad configuration gives exit code 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let settings = match load::load(&args.config) {
-        Ok(settings) => settings,
+    let clock = Arc::new(SystemClock::new());
+    let state = args.state.unwrap_or_else(|| begin::state_dir(&args.config));
+    let begun = match begin::begin(&args.config, &state, wiring::seed()?, clock.now()) {
+        Ok(begun) => begun,
         Err(problems) => {
             eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
             return Ok(ExitCode::from(2));
@@ -34,11 +41,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
-        wiring::run(settings, Arc::new(SystemClock::new()), stop).await
+        wiring::run_configured(begun.settings, begun.configured, clock, stop).await
     });
     // A card or a camera that hangs must not keep the process from ending.
     runtime.shutdown_background();
-    outcome.map(|()| ExitCode::SUCCESS)
+    match outcome? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Restart => start_anew(),
+    }
+}
+
+/// Starts this program anew in the same process, so that a service manager keeps its hold and nobody waits for one.
+fn start_anew() -> anyhow::Result<ExitCode> {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let error = Command::new("/proc/self/exe").arg0(name).args(words).exec();
+    Err(error).context("starting anew under another configuration")
 }
 
 /// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with 128 + its number, as a shell would say.

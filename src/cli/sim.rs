@@ -1,13 +1,16 @@
 //! ⇄ `taimat sim`.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use super::{feed, fleet};
+use crate::config::guarantee::Guarantee;
 use crate::sim::barrier::Barrier;
 use crate::sim::crash::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
-use crate::sim::world;
+use crate::sim::{stranding, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
@@ -27,20 +30,61 @@ pub struct Args {
     /// Take every barrier away in turn, N crash images each at most (--crash-images, 1000000 unless given), and print what broke.
     #[arg(long)]
     barriers: bool,
+    /// Instead, change a box's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
+    #[arg(long)]
+    config_states: bool,
+    /// With --config-states: a second cut or refusal behind the first, at every so many operations.
+    #[arg(long, value_name = "N", requires = "config_states", default_value_t = 0)]
+    second: u64,
     /// Check only the images of this moment of the life of --seed, as a failure names it.
     #[arg(long, value_name = "POINT", requires = "crash_images")]
     point: Option<u64>,
     /// Of these only this one.
     #[arg(long, value_name = "IMAGE", requires = "point")]
     image: Option<u64>,
+    /// Instead of worlds, run the box of this configuration as it is, with a show of motion before its camera, until a signal.
+    #[arg(long, value_name = "CONFIG")]
+    feed: Option<PathBuf>,
+    /// Instead of worlds, load a broker on this machine and the office behind it as so many boxes would.
+    #[arg(long, value_name = "SITES", requires = "port")]
+    fleet: Option<u64>,
+    /// The broker's port.
+    #[arg(long, requires = "fleet")]
+    port: Option<u16>,
+    /// Events of each box of the fleet.
+    #[arg(long, default_value_t = 100, requires = "fleet")]
+    events: u64,
+    /// Files of each box of the fleet.
+    #[arg(long, default_value_t = 1, requires = "fleet")]
+    files: u64,
+    /// KiB of each of these files.
+    #[arg(long, default_value_t = 256, requires = "fleet")]
+    file_kib: usize,
+    /// News of motion a second in the show.
+    #[arg(long, default_value_t = 20, requires = "feed")]
+    rate: u64,
+    /// News between the begin and the end of each motion.
+    #[arg(long, default_value_t = 8, requires = "feed")]
+    updates: u64,
+    /// Motions shown; none after that.
+    #[arg(long, default_value_t = 1_000_000, requires = "feed")]
+    motions: u64,
 }
 
 /// Runs what is asked for: exit code 0 when every promise held, 1 with what replays a broken one.
 ///
 /// # Errors
-/// Never: a broken promise is an answer.
+/// When the box of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(config) = &args.feed {
+        return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
+    }
+    if let (Some(sites), Some(port)) = (args.fleet, args.port) {
+        let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
+        return fleet::run(fleet::Load { sites, port, events, files, file_bytes });
+    }
     let kept = match (args.barriers, args.crash_images) {
+        _ if args.config_states => config_states(args.second),
         (true, images) => barriers(args.seed, images.unwrap_or(1_000_000)),
         (false, Some(images)) => crash_images(&args, images),
         (false, None) => worlds(&args),
@@ -83,6 +127,8 @@ fn crash_images(args: &Args, images: u64) -> bool {
         Some(point) => crash::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
         None => crash::run(args.seed, effort, args.without),
     };
+    // The last two dozen operations tell how the card came to this.
+    summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
     for Failure { place: Place { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
@@ -112,6 +158,30 @@ fn tell(summary: &Summary) {
         "{lost} lost, {unnamed} unnamed gaps, {unplayable} unplayable, {} other failures",
         summary.broken.len() - lost - unnamed - unplayable
     );
+}
+
+/// Everything at once, then every promise taken away: true when nothing strands a box, and without each promise something does.
+fn config_states(second: u64) -> bool {
+    let begun = Instant::now();
+    let summary = stranding::enumerate(stranding::Effort { stride: 1, second, first_only: false }, None);
+    println!(
+        "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
+        summary.worlds,
+        summary.states.len(),
+        summary.cuts,
+        summary.faults,
+        summary.stranded.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
+    let mut good = summary.stranded.is_empty();
+    for without in Guarantee::ALL {
+        let summary = stranding::enumerate(stranding::Effort { stride: 1, second: 0, first_only: true }, Some(without));
+        let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
+        println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
+        good &= !summary.stranded.is_empty();
+    }
+    good
 }
 
 /// The table of barriers; true when storage is safe with all and unsafe without each.

@@ -104,9 +104,7 @@ pub fn about(manifest: &Manifest) -> Vec<u8> {
 /// The manifest of a clip before its size and digest are known.
 pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &Span) -> Manifest {
     let (from, to, records) = match (span.fragments.first(), span.fragments.last()) {
-        (Some(first), Some(last)) => {
-            (first.start, last.start.at(last.start.mono.plus_micros(last.duration)), (first.seq, last.seq))
-        }
+        (Some(first), Some(last)) => (first.start, last.end(), (first.seq, last.seq)),
         _ => (Stamp::default(), Stamp::default(), (0, 0)),
     };
     let clock = span.fragments.iter().map(|f| f.start.quality).min().unwrap_or_default();

@@ -192,7 +192,7 @@ impl File {
     /// Times of a clock that NTP disciplined are never dated anew: then both must say the same.
     fn compare_times(&mut self, about: &About) {
         let first = self.first.as_ref().map(|record| (record.start, &about.from));
-        let last = self.last.as_ref().map(|record| (record.start.at(record.start.mono.plus_micros(record.duration)), &about.to));
+        let last = self.last.as_ref().map(|record| (record.end(), &about.to));
         let differing = [first, last]
             .into_iter()
             .flatten()

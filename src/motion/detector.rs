@@ -94,6 +94,19 @@ impl Detector {
         }
     }
 
+    /// Goes on with other settings: what is known of the scene stays, unless it was learned for another sensitivity.
+    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+        let coarse = coarseness(settings.sensitivity);
+        if coarse != self.coarse {
+            self.coarse = coarse;
+            self.interrupted();
+        }
+        self.story.settle(settings, at, out);
+        if let Some(view) = &mut self.view {
+            view.open = self.story.rules().open_cells(view.model.grid());
+        }
+    }
+
     /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
         self.view = None;

@@ -258,6 +258,24 @@ impl Eye {
         look(&self.detector, &picture, at);
     }
 
+    /// Goes on with other settings: what is known of the scene stays where they allow it.
+    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+        if self.asleep && !(settings.enabled && settings.gating) {
+            // What is held leads the decoder to the next access unit.
+            self.wake(&mut |_, _, _| (), out);
+        }
+        if !settings.enabled {
+            self.detector.finish(at, out);
+        } else if !self.settings.enabled {
+            (self.decoder, self.last_picture) = (None, None);
+        }
+        if (settings.cpu, settings.max_temperature) != (self.settings.cpu, self.settings.max_temperature) {
+            self.strain = Strain::new(settings.cpu, settings.max_temperature);
+        }
+        self.detector.settle(settings.clone(), at, out);
+        self.settings = settings;
+    }
+
     /// No more pictures will come.
     pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
         self.detector.finish(at, out);

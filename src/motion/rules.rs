@@ -94,6 +94,13 @@ impl Rules {
         Rules { rules, zones: zones.to_vec(), utc_offset, memos: Vec::new(), lines }
     }
 
+    /// Goes on counting where others of the same names stopped.
+    pub fn count_on(&mut self, before: &Rules) {
+        for line in &mut self.lines {
+            line.clone_from(before.lines.iter().find(|old| old.rule == line.rule).unwrap_or(&line.clone()));
+        }
+    }
+
     /// They.
     pub fn all(&self) -> &[Rule] {
         &self.rules

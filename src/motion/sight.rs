@@ -31,6 +31,8 @@ const ZONES_MAX: usize = 16;
 /// What may be asked of the thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SightOrder {
+    /// Go on with other settings.
+    Settings(MotionSettings),
     /// End after closing what is open.
     Stop,
 }
@@ -88,6 +90,10 @@ pub fn start(
                     false
                 }
                 Item::Quiet => false,
+                Item::Order(SightOrder::Settings(settings)) => {
+                    sight.settle(settings, clock.now(), &mut out);
+                    false
+                }
                 Item::Order(SightOrder::Stop) | Item::Closed => true,
             };
             let now = clock.now();
@@ -105,6 +111,14 @@ pub fn start(
 }
 
 impl Sight {
+    /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
+    fn settle(&mut self, settings: MotionSettings, now: Stamp, out: &mut Vec<SightNews>) {
+        if self.enabled != settings.enabled {
+            (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
+        }
+        self.eye.settle(settings, now, out);
+    }
+
     /// Charges the work of this turn, and tells when the source of its pictures is another.
     fn measure(&mut self, micros: u64, now: Stamp) {
         let due = now.mono.0 >= self.next_temperature;

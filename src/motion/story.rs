@@ -72,6 +72,18 @@ impl Story {
         Story { settings, still_max, rules, threads, motions: 0 }
     }
 
+    /// Goes on with other settings. What is open stays so while its rule keeps its name and place; else it ends.
+    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+        let mut rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
+        rules.count_on(&self.rules);
+        let names = |rules: &Rules| rules.all().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+        if names(&rules) != names(&self.rules) {
+            self.finish(at, out);
+            self.threads = rules.all().iter().map(|_| Thread::default()).collect();
+        }
+        (self.rules, self.settings) = (rules, settings);
+    }
+
     /// The rules.
     pub fn rules(&self) -> &Rules {
         &self.rules

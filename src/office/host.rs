@@ -1,18 +1,24 @@
-//! ⇄ The office's MQTT client: subscribes to all boxes, keeps what comes, sends receipts, shows its presence.
+//! ⇄ The office's MQTT client: subscribes to boxes, hands what comes to the keeper, publishes its answers, shows its presence.
 //!
-//! What belongs here: connecting and passing on. What does not: storing ([`super::archive`]).
+//! What belongs here: connecting and passing on. What does not: storing ([`super::archive`]), batches and hashing
+//! ([`super::keeper`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::archive::{Archive, Outcome};
-use crate::clock::{Clock, SystemClock};
+use super::archive::Archive;
+use super::keep::Retention;
+use super::keeper::{self, Answer, Work};
+use crate::clock::SystemClock;
+use crate::settings::Protocol;
 use crate::units::SiteId;
-use crate::uplink::client::{self, Ended, Options, Seen};
+use crate::uplink::client::{self, Connection, Ended, Options, Seen, Sender};
+use crate::uplink::session::Fault;
 use crate::uplink::topics;
 
 /// Pause between connections.
@@ -23,77 +29,165 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const CLOSING: &str = "closing";
 /// Commands waiting to be published at most.
 pub const COMMANDS: usize = 16;
+/// Answers waiting for the client at most; the others stay with the keeper, which waits.
+const WAITING: usize = 256;
+/// How often the presence is said again, and how long after a box has come: boxes come together, and one word is for all.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 
 /// A command to publish: site, name, payload.
 pub type Command = (SiteId, String, Vec<u8>);
 
+/// What an office is told when it starts.
+pub struct Office {
+    /// How to reach the broker.
+    pub options: Options,
+    /// The version is open: 3.1.1 where 5 fails.
+    pub any_version: bool,
+    /// Its name in its presence topic.
+    pub host: String,
+    /// Only these sites; all of them when empty.
+    pub sites: Vec<SiteId>,
+    /// What it lets go.
+    pub retention: Retention,
+}
+
+impl Office {
+    fn filters(&self) -> Vec<String> {
+        if self.sites.is_empty() {
+            return vec![topics::ALL_UP.to_owned()];
+        }
+        self.sites.iter().map(|site| topics::up(site, "#")).collect()
+    }
+}
+
 /// Runs the office until `stop`; every line for people goes to `line`.
+///
+/// # Errors
+/// When the system gives no thread.
 pub async fn run(
-    mut archive: Archive,
-    mut options: Options,
-    host: &str,
+    archive: Archive,
+    mut office: Office,
     mut commands: mpsc::Receiver<Command>,
     mut stop: watch::Receiver<bool>,
     mut line: impl FnMut(String),
-) {
-    let presence = topics::host_state(host);
-    options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec()));
-    let clock = SystemClock::new();
-    let mut waiting: VecDeque<(String, Vec<u8>, bool)> = VecDeque::new();
+) -> anyhow::Result<()> {
+    let presence = topics::host_state(&office.host);
+    office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
+    let (work, answers) = keeper::start(archive, office.retention, Arc::new(SystemClock::new()))?;
+    let mut desk = Desk { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
     while !*stop.borrow() {
-        let (sender, mut connection) = client::connect(&options);
-        sender.subscribe(topics::ALL_UP);
-        sender.publish(0, &presence, br#"{"v":1,"state":"online"}"#.to_vec(), true);
-        waiting.clear();
-        let reason = loop {
-            let mut poll = pin!(connection.poll());
-            let seen = loop {
-                while let Some((topic, payload, retain)) = waiting.front()
-                    && sender.publish(0, topic, payload.clone(), *retain)
-                {
-                    waiting.pop_front();
-                }
-                tokio::select! {
-                    seen = &mut poll => break seen,
-                    Some((site, name, payload)) = commands.recv() => {
-                        waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload, false));
-                    }
-                    _ = stop.wait_for(|stop| *stop) => {
-                        sender.publish(0, &presence, br#"{"v":1,"state":"going"}"#.to_vec(), true);
-                        sender.disconnect();
-                        break Err(Ended { reason: CLOSING.into(), refused: false });
-                    }
-                }
-            };
-            match seen {
-                Ok(Seen::Connected(..)) => line(format!("office connected to {}:{}", options.host, options.port)),
-                Ok(Seen::Message(topic, payload)) => match archive.take(&topic, &payload, &clock.now().wall.rfc3339()) {
-                    Ok(outcome) => pass_on(&topic, outcome, &mut waiting, &mut line),
-                    // No receipt: the box keeps it and sends it again.
-                    Err(error) => line(format!("NOT KEPT: {topic}: {error:#}")),
-                },
-                Ok(_) => {}
-                Err(ended) => break ended.reason,
-            }
-        };
+        let (sender, mut connection) = client::connect(&office.options);
+        sender.subscribe(&office.filters());
+        desk.waiting.clear();
+        desk.announce = None;
+        let ended = desk.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut line).await;
         if *stop.borrow() {
             let until = Instant::now() + CLOSE_WITHIN;
             while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
-            return;
+            return Ok(());
         }
-        line(format!("no broker at {}:{}: {reason}", options.host, options.port));
+        line(format!("no broker at {}:{}: {}", office.options.host, office.options.port, ended.reason));
+        if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == Fault::Retain) {
+            *retain = false;
+        }
+        let other = if office.options.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
+        if office.any_version && ended.fault == Fault::Version {
+            office.options.protocol = other;
+        }
         tokio::select! {
             () = sleep(PAUSE) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
+    Ok(())
 }
 
-fn pass_on(topic: &str, outcome: Outcome, waiting: &mut VecDeque<(String, Vec<u8>, bool)>, line: &mut impl FnMut(String)) {
-    if let (Some(ack), Some((site, _))) = (outcome.ack, topics::read_up(topic)) {
-        waiting.push_back((topics::dn(&site, "ack"), serde_json::to_vec(&ack).unwrap_or_default(), false));
+struct Desk {
+    presence: String,
+    work: mpsc::Sender<Work>,
+    answers: mpsc::Receiver<Answer>,
+    waiting: VecDeque<(String, Vec<u8>)>,
+    /// The broker keeps our presence.
+    retain: bool,
+    /// When we say again that we are here; nothing while there is no connection.
+    announce: Option<Instant>,
+}
+
+impl Desk {
+    /// One connection to its end.
+    async fn converse(
+        &mut self,
+        sender: &Sender,
+        connection: &mut Connection,
+        commands: &mut mpsc::Receiver<Command>,
+        stop: &mut watch::Receiver<bool>,
+        options: &Options,
+        line: &mut impl FnMut(String),
+    ) -> Ended {
+        loop {
+            let mut poll = pin!(connection.poll());
+            let seen = loop {
+                while let Some((topic, payload)) = self.waiting.front()
+                    && sender.publish(0, topic, payload.clone(), false)
+                {
+                    self.waiting.pop_front();
+                }
+                let announce = self.announce;
+                tokio::select! {
+                    seen = &mut poll => break seen,
+                    () = sleep_until(announce.unwrap_or_else(Instant::now)), if announce.is_some() => self.say_online(sender),
+                    Some(answer) = self.answers.recv(), if self.waiting.len() < WAITING => match answer {
+                        Answer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
+                        Answer::Line(text) => line(text),
+                    },
+                    Some((site, name, payload)) = commands.recv() => {
+                        self.waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload));
+                    }
+                    _ = stop.wait_for(|stop| *stop) => {
+                        sender.publish(0, &self.presence, br#"{"v":1,"state":"going"}"#.to_vec(), self.retain);
+                        sender.disconnect();
+                        break Err(Ended { reason: CLOSING.into(), fault: Fault::Lost });
+                    }
+                }
+            };
+            match seen {
+                Ok(Seen::Connected(limits)) => {
+                    line(format!("office connected to {}:{}", options.host, options.port));
+                    self.retain = limits.retain;
+                    self.say_online(sender);
+                }
+                Ok(Seen::Subscribed(granted)) if granted.iter().any(Result::is_err) => {
+                    line("the broker refuses the office's subscription: look at its access list".into());
+                }
+                Ok(Seen::Message(topic, payload)) => self.take(topic, payload, line).await,
+                Ok(_) => {}
+                Err(ended) => return ended,
+            }
+        }
     }
-    if let Some(text) = outcome.line {
-        line(text);
+
+    /// Says that the archive is here, and when to say it again: a broker may lose it, or keep nothing.
+    fn say_online(&mut self, sender: &Sender) {
+        sender.publish(0, &self.presence, br#"{"v":1,"state":"online"}"#.to_vec(), self.retain);
+        self.announce = Some(Instant::now() + ANNOUNCE_EVERY);
+    }
+
+    /// Hands a message to the keeper. While it has no room its answers are taken, or the two would wait for each other.
+    async fn take(&mut self, topic: String, payload: Vec<u8>, line: &mut impl FnMut(String)) {
+        if topic.ends_with("/up/state") {
+            // A box has come: where nothing is retained it does not know of us.
+            self.announce = self.announce.map(|at| at.min(Instant::now() + ANNOUNCE_AFTER));
+        }
+        let mut send = pin!(self.work.send(Work::Message(topic, payload)));
+        loop {
+            tokio::select! {
+                _ = &mut send => return,
+                Some(answer) = self.answers.recv() => match answer {
+                    Answer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
+                    Answer::Line(text) => line(text),
+                },
+            }
+        }
     }
 }

@@ -1,9 +1,21 @@
-//! The commune office's side: a reference archive that any other subscriber could replace from `docs/mqtt.md` alone.
+//! The office room: the reference archive of the commune office. Everything it does is possible for any other MQTT subscriber.
 //!
-//! * [`archive`] ⇄: SQLite and files: what is receipted is on the disk. [`host`] ⇄: the MQTT subscriber.
+//! * [`host`] ⇄: its MQTT client. [`keeper`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
+//! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
+//! * [`ranges`]: which bytes, or numbers, are there.
+//! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
+//!   [`template`]: one text for many boxes.
 //!
 //! What belongs here: keeping what boxes send, receipts, looking at it. What does not: anything a box needs (this is a Cargo
 //! feature the edge build leaves out).
 
 pub mod archive;
+pub mod configs;
+pub mod export;
 pub mod host;
+pub mod keep;
+pub mod keeper;
+pub mod look;
+pub mod ranges;
+pub mod rollout;
+pub mod template;

@@ -1,9 +1,14 @@
 //! Settings: always valid once made. Raw TOML is parsed in [`raw`], which reports every bad key at once.
 //!
+//! * [`raw`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
+//! * [`change`]: what differs between two settings, room by room.
+//!
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the room it touches.
-//! What does not: reading files (that is the caller's, through [`load`]).
+//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a box (`config`).
 
+pub mod change;
 pub mod load;
+pub mod pem;
 pub mod raw;
 mod raw_motion;
 pub mod rules;
@@ -28,6 +33,8 @@ pub struct Settings {
     pub clip: ClipSettings,
     /// The office's broker.
     pub uplink: UplinkSettings,
+    /// Who may change this from afar.
+    pub remote: RemoteSettings,
 }
 
 /// Where the camera is and how patient we are with it.
@@ -187,8 +194,8 @@ pub struct UplinkSettings {
     pub tls: Option<TlsSettings>,
     /// Broker user and password, where certificates are not used.
     pub login: Option<Login>,
-    /// MQTT version.
-    pub protocol: Protocol,
+    /// MQTT version; `None` tries 5, and 3.1.1 where that fails.
+    pub protocol: Option<Protocol>,
     /// Seconds between keep-alives (default 30).
     pub keep_alive: u16,
     /// Bytes owed to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
@@ -198,6 +205,150 @@ pub struct UplinkSettings {
     pub chunk: u32,
     /// Seconds between health messages (default 60).
     pub health_every: u16,
+    /// How much of the way files may take.
+    pub pace: PaceSettings,
+    /// How files are named on the wire.
+    pub files: Dialect,
+    /// Other dialects spoken beside our own.
+    pub mirrors: Mirrors,
+    /// Further brokers, tried in this order when the one above cannot be reached.
+    pub also: Vec<Broker>,
+}
+
+impl UplinkSettings {
+    /// All brokers in the order they are tried.
+    pub fn brokers(&self) -> Vec<Broker> {
+        let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
+        std::iter::once(first).chain(self.also.iter().cloned()).collect()
+    }
+
+    /// The same settings with other brokers, at least one.
+    #[must_use]
+    pub fn with_brokers(&self, brokers: &[Broker]) -> UplinkSettings {
+        let Some((first, also)) = brokers.split_first() else {
+            return self.clone();
+        };
+        let Broker { host, port, tls, login } = first.clone();
+        UplinkSettings { host, port, tls, login, also: also.to_vec(), ..self.clone() }
+    }
+}
+
+/// How one broker is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broker {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// As in [`UplinkSettings`].
+    pub tls: Option<TlsSettings>,
+    /// As in [`UplinkSettings`].
+    pub login: Option<Login>,
+}
+
+impl Broker {
+    /// What makes it the same broker, whatever certificates are used with it.
+    pub fn address(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
+    }
+}
+
+/// Who may change the configuration from afar, and how long a change may be on trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteSettings {
+    /// Keys that may sign documents and commands; none: neither can come from afar, and commands need no signature.
+    pub keys: Vec<TrustedKey>,
+    /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
+    pub trial: u64,
+}
+
+/// An Ed25519 key that may sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedKey {
+    /// Its name, for people.
+    pub name: String,
+    /// The public key.
+    pub public: [u8; 32],
+}
+
+impl TrustedKey {
+    /// What signatures call it: the first 16 hex digits of the SHA-256 of the public key.
+    pub fn id(&self) -> String {
+        key_id(&self.public)
+    }
+}
+
+/// The id of a public key.
+pub fn key_id(public: &[u8; 32]) -> String {
+    crate::units::Digest::of(public).hex()[..16].to_owned()
+}
+
+/// How much of the way to the broker files may take; 0 means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PaceSettings {
+    /// Bytes of chunks a second.
+    pub rate_cap: u64,
+    /// Bytes of any kind after which files wait for the next day (UTC).
+    pub day_budget: u64,
+    /// The same for a month.
+    pub month_budget: u64,
+    /// When clips nobody asked for wait.
+    pub quiet: Option<Quiet>,
+}
+
+/// Hours of every day, such as `22:00-05:30+07:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quiet {
+    /// Minutes after midnight in UTC.
+    from: i64,
+    to: i64,
+}
+
+impl Quiet {
+    /// Reads `HH:MM-HH:MM` with `+HH:MM`, `-HH:MM` or `Z` behind.
+    pub fn parse(text: &str) -> Option<Quiet> {
+        let (hours, offset) = (text.get(..11)?, text.get(11..)?);
+        let minutes = |text: &str| -> Option<i64> {
+            let (hour, minute) = text.split_once(':')?;
+            let two = |text: &str, most: i64| text.parse::<i64>().ok().filter(|n| text.len() == 2 && (0..=most).contains(n));
+            Some(two(hour, 23)? * 60 + two(minute, 59)?)
+        };
+        let shift = match offset.split_at_checked(1)? {
+            ("Z", "") => 0,
+            ("+", ahead) => -minutes(ahead)?,
+            ("-", behind) => minutes(behind)?,
+            _ => return None,
+        };
+        let (from, to) = hours.split_once('-')?;
+        let utc = |text| Some((minutes(text)? + shift).rem_euclid(24 * 60));
+        Some(Quiet { from: utc(from)?, to: utc(to)? })
+    }
+
+    /// True within the hours.
+    pub fn holds(&self, wall: crate::units::Wall) -> bool {
+        let minute = wall.0.div_euclid(60_000_000).rem_euclid(24 * 60);
+        if self.from <= self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
+    }
+}
+
+/// How files are named on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Under `up/file/`, resumed by the receiver.
+    Own,
+    /// EMQX's `$file-async/`.
+    Emqx,
+}
+
+/// Other dialects in which motion and health are told; all off by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mirrors {
+    /// Home Assistant device discovery.
+    pub home_assistant: bool,
+    /// Frigate's motion topics.
+    pub frigate: bool,
+    /// ONVIF events as JSON.
+    pub onvif: bool,
 }
 
 /// Files of a mutual-TLS identity.
@@ -256,11 +407,16 @@ pub(crate) fn test_settings() -> Settings {
             port: 1883,
             tls: None,
             login: None,
-            protocol: Protocol::V5,
+            protocol: Some(Protocol::V5),
             keep_alive: 30,
             outbox_bytes: 64 << 20,
             chunk: 64 << 10,
             health_every: 60,
+            pace: PaceSettings::default(),
+            files: Dialect::Own,
+            mirrors: Mirrors::default(),
+            also: Vec::new(),
         },
+        remote: RemoteSettings { keys: Vec::new(), trial: 600 },
     }
 }

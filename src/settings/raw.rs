@@ -7,11 +7,15 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::raw_motion::motion;
-use super::{CameraSettings, ClipSettings, Login, Protocol, Settings, StorageSettings, TlsSettings, Transport, UplinkSettings};
-use crate::units::{Secret, SiteId};
+use super::{
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Settings,
+    StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
+};
+use crate::units::{Digest, Secret, SiteId};
 
 /// Every key there is, as `docs/config.md` documents them.
 pub const KEYS: &[&str] = &[
@@ -61,10 +65,23 @@ pub const KEYS: &[&str] = &[
     "uplink.outbox",
     "uplink.chunk",
     "uplink.health_every",
+    "uplink.rate_cap",
+    "uplink.day_budget",
+    "uplink.month_budget",
+    "uplink.quiet_hours",
+    "uplink.files",
+    "uplink.mirrors",
+    "uplink.also",
+    "remote.keys",
+    "remote.trial",
 ];
+/// Brokers beside the first at most: a box that is cut off tries each in turn, and a round should stay short.
+const ALSO_MAX: usize = 3;
+/// Keys that may sign at most.
+const KEYS_MAX: usize = 8;
 
 /// One bad key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The key with its path, e.g. `camera.main_url`.
     pub key: String,
@@ -106,12 +123,13 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let motion = motion(root.section("motion"));
     let clip = clip(root.section("clip"));
     let uplink = uplink(root.section("uplink"), read);
+    let remote = remote(root.section("remote"));
     root.finish();
     let whole = site.zip(camera).zip(storage).zip(uplink);
     let problems = problems.into_inner();
     match whole {
         Some((((site, camera), storage), uplink)) if problems.is_empty() => {
-            Ok(Settings { site, camera, storage, motion, clip, uplink })
+            Ok(Settings { site, camera, storage, motion, clip, uplink, remote })
         }
         _ => Err(Problems(problems)),
     }
@@ -325,22 +343,112 @@ fn clip(mut section: Section<'_>) -> ClipSettings {
 }
 
 fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
-    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
-    let tls = tls(&mut section, read);
-    let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
     let allow_plain = section.flag("allow_plain", false);
-    let local = host.as_deref().is_some_and(is_local);
-    if tls.is_none() && host.is_some() && !local && !allow_plain {
-        section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
+    let also = section.take("also", "a list of tables [[uplink.also]]", |value| value.as_array().cloned()).unwrap_or_default();
+    if also.len() > ALSO_MAX {
+        section.bad("also", format!("has {} brokers; at most {ALSO_MAX}", also.len()));
     }
-    let login = login(&mut section, read);
-    let protocol = section.one_of("protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)], Protocol::V5);
+    let first = broker(&mut section, allow_plain, read);
+    let also: Vec<Broker> =
+        also.into_iter().enumerate().filter_map(|(i, value)| further(&section, i, value, allow_plain, read)).collect();
+    for (i, one) in also.iter().enumerate() {
+        let before = first.iter().chain(&also[..i]).any(|other| other.address() == one.address());
+        if before {
+            section.bad("also", format!("names {}:{} twice", one.host, one.port));
+        }
+    }
+    let versions = [("auto", None), ("5", Some(Protocol::V5)), ("3.1.1", Some(Protocol::V311))];
+    let protocol = section.one_of("protocol", &versions, None);
     let keep_alive = (section.duration("keep_alive", 5, 600, 30) / 1_000_000) as u16;
     let outbox_bytes = section.size("outbox", 1 << 20, 1 << 40, 1 << 30);
     let chunk = section.size("chunk", 4 << 10, 256 << 10, 64 << 10) as u32;
     let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
+    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| Quiet::parse(value.as_str()?));
+    let pace = PaceSettings {
+        rate_cap: section.size("rate_cap", 0, 1 << 30, 0),
+        day_budget: section.size("day_budget", 0, 1 << 44, 0),
+        month_budget: section.size("month_budget", 0, 1 << 44, 0),
+        quiet,
+    };
+    let files = section.one_of("files", &[("own", Dialect::Own), ("emqx", Dialect::Emqx)], Dialect::Own);
+    let mirrors = section.take("mirrors", "a list of homeassistant, frigate, onvif", mirrors).unwrap_or_default();
     section.finish();
-    Some(UplinkSettings { host: host?, port, tls, login, protocol, keep_alive, outbox_bytes, chunk, health_every })
+    let Broker { host, port, tls, login } = first?;
+    Some(UplinkSettings {
+        host,
+        port,
+        tls,
+        login,
+        protocol,
+        keep_alive,
+        outbox_bytes,
+        chunk,
+        health_every,
+        also,
+        pace,
+        files,
+        mirrors,
+    })
+}
+
+fn mirrors(value: &Value) -> Option<Mirrors> {
+    let mut mirrors = Mirrors::default();
+    for word in value.as_array()? {
+        match word.as_str()? {
+            "homeassistant" => mirrors.home_assistant = true,
+            "frigate" => mirrors.frigate = true,
+            "onvif" => mirrors.onvif = true,
+            _ => return None,
+        }
+    }
+    Some(mirrors)
+}
+
+fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
+    let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
+    let tls = tls(section, read);
+    let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
+    let local = host.as_deref().is_some_and(is_local);
+    if tls.is_none() && host.is_some() && !local && !allow_plain {
+        section.bad("ca_file", "is missing: without TLS only a broker on this machine is allowed (or uplink.allow_plain = true)");
+    }
+    let login = login(section, read);
+    Some(Broker { host: host?, port, tls, login })
+}
+
+/// One table of `uplink.also`.
+fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
+    let Value::Table(table) = value else {
+        parent.bad("also", format!("entry {number} must be a table"));
+        return None;
+    };
+    let mut section = Section { path: format!("uplink.also[{number}]"), table, problems: parent.problems };
+    let broker = broker(&mut section, allow_plain, read);
+    section.finish();
+    broker
+}
+
+fn remote(mut section: Section<'_>) -> RemoteSettings {
+    let trial = section.duration("trial", 60, 3600, 600) / 1_000_000;
+    let want = format!("a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\", as taimat keygen --office prints them");
+    let keys = section.take("keys", &want, |value| value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>());
+    let keys = keys.unwrap_or_default();
+    let twice =
+        |(i, key): (usize, &TrustedKey)| keys[..i].iter().any(|other| other.public == key.public || other.name == key.name);
+    if keys.len() > KEYS_MAX || keys.iter().enumerate().any(twice) {
+        section.bad("keys", format!("must be {want}, each name and key once"));
+    }
+    section.finish();
+    RemoteSettings { keys, trial }
+}
+
+/// `NAME:64 hex digits`.
+fn trusted_key(value: &Value) -> Option<TrustedKey> {
+    let (name, public) = value.as_str()?.split_once(':')?;
+    let word =
+        (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
+    let public = Digest::from_hex(public)?.0;
+    word.then(|| TrustedKey { name: name.to_owned(), public })
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.

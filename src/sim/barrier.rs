@@ -14,8 +14,8 @@ pub enum Barrier {
     Ring,
     /// Every flush of the journal.
     Journal,
-    /// The flush after a segment head.
-    HeadFlush,
+    /// The flush after the old head of a file that is begun anew was wiped.
+    WipeFlush,
     /// The flush after a record.
     RecordFlush,
     /// The flush after copy A of a commit.
@@ -34,7 +34,7 @@ pub enum Barrier {
     Heal,
     /// A snapshot is durable before the entry that names it.
     StillFirst,
-    /// A segment head is durable before the records behind it.
+    /// A segment head is durable no later than its first record.
     HeadFirst,
     /// A record and the next `free` header are one write.
     FreeWithRecord,
@@ -55,7 +55,7 @@ impl Barrier {
     pub const ALL: [Barrier; 18] = [
         Ring,
         Journal,
-        HeadFlush,
+        WipeFlush,
         RecordFlush,
         CopyAFlush,
         CopyBFlush,
@@ -78,7 +78,7 @@ impl Barrier {
         match self {
             Ring => "ring",
             Journal => "journal",
-            HeadFlush => "head-flush",
+            WipeFlush => "wipe-flush",
             RecordFlush => "record-flush",
             CopyAFlush => "copy-a-flush",
             CopyBFlush => "copy-b-flush",
@@ -102,7 +102,7 @@ impl Barrier {
         match self {
             Ring => "no flush of any segment",
             Journal => "no flush of the journal",
-            HeadFlush => "no flush after a segment head",
+            WipeFlush => "no flush between wiping an old head and the new one",
             RecordFlush => "no flush after a record",
             CopyAFlush => "no flush between the copies of the journal",
             CopyBFlush => "no flush after copy B of the journal",
@@ -137,7 +137,7 @@ impl Barrier {
         match self {
             Ring => segment,
             Journal => file == FileId::Journal,
-            HeadFlush => segment && last.offset == 0,
+            WipeFlush => segment && last.offset == 0 && !is_head(&last.bytes),
             RecordFlush => segment && last.offset > 0 && !starting,
             RecoveryFlush => segment && starting,
             CopyAFlush => file == FileId::Journal && !in_copy_b(last.offset),
@@ -164,11 +164,16 @@ impl Barrier {
         let tail = if is_free(&bytes[at..], len - offset - at) { PAGE } else { 0 };
         match (self, file) {
             (StillFirst, FileId::Stills) => bytes.len(),
-            (HeadFirst, FileId::Segment(_)) if offset == 0 => bytes.len(),
+            (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) => bytes.len(),
             (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > PAGE => tail,
             _ => 0,
         }
     }
+}
+
+/// True for a segment head, false for the zeros that wipe one.
+fn is_head(bytes: &[u8]) -> bool {
+    bytes.get(4..8) == Some(b"ftyp")
 }
 
 /// True for `free` headers over `rest` bytes.

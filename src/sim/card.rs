@@ -100,11 +100,20 @@ impl Card {
     /// Takes a file away.
     pub fn remove(&mut self, file: FileId) {
         if let Some(pages) = self.files.remove(&file) {
-            self.hash ^= mix(name_of(file) ^ pages.len as u64);
-            for (n, page) in pages.pages.iter().enumerate() {
-                let sectors = page.iter().flat_map(|page| page.chunks(SECTOR).enumerate());
-                self.hash ^= sectors.fold(0, |hash, (k, sector)| hash ^ sector_hash(file, n * PAGE + k * SECTOR, sector));
+            self.hash ^= file_hash(file, &pages);
+        }
+    }
+
+    /// Makes a file what it is on another card.
+    pub fn take_from(&mut self, other: &Card, file: FileId) {
+        match (self.files.get(&file), other.files.get(&file)) {
+            (Some(mine), Some(other)) if Arc::ptr_eq(mine, other) => {}
+            (_, Some(other)) => {
+                self.remove(file);
+                self.hash ^= file_hash(file, other);
+                self.files.insert(file, other.clone());
             }
+            (_, None) => {}
         }
     }
 
@@ -166,6 +175,13 @@ fn name_of(file: FileId) -> u64 {
         FileId::Journal => u64::MAX << 40,
         FileId::Stills => (u64::MAX - 1) << 40,
     }
+}
+
+fn file_hash(file: FileId, pages: &Pages) -> u64 {
+    let sectors = pages.pages.iter().enumerate().flat_map(|(n, page)| {
+        page.iter().flat_map(|page| page.chunks(SECTOR)).enumerate().map(move |(k, sector)| (n * PAGE + k * SECTOR, sector))
+    });
+    sectors.fold(mix(name_of(file) ^ pages.len as u64), |hash, (at, sector)| hash ^ sector_hash(file, at, sector))
 }
 
 /// Zeros hash to nothing, so that files need not be hashed when they are made.

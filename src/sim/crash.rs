@@ -16,6 +16,8 @@ use super::script::{Action, Script, settings, stamp};
 use crate::storage::engine::Engine;
 use crate::storage::{StorageNews, StorageOrder};
 
+/// Bytes on a card that is not full.
+const ROOM: u64 = 1 << 30;
 /// Actions of one life.
 const ACTIONS: u32 = 400;
 
@@ -83,6 +85,8 @@ pub struct Summary {
     pub records: u64,
     /// What broke.
     pub broken: Vec<Failure>,
+    /// What the card did up to the moment that is replayed.
+    pub story: Vec<String>,
 }
 
 impl Summary {
@@ -178,6 +182,9 @@ impl Life {
                     self.disk.fail_sync_after(after, &mut self.luck);
                 }
                 7 => self.disk.fail_write_after(1 + self.luck.below(3)),
+                8 => self.disk.fail_read_after(1 + self.luck.below(30)),
+                9 => self.disk.leave_only([0, ROOM][self.luck.below(2) as usize]),
+                10 => self.disk.slow(self.luck.below(3) * 100_000),
                 _ => self.act(End::Whole),
             }
         }
@@ -295,10 +302,15 @@ impl Life {
             }
             let (engine, news) = match opened {
                 Ok(opened) => opened,
-                Err(_) => continue,
+                Err(_) => {
+                    // A ring that never had room asks for some, and gets it.
+                    self.disk.leave_only(ROOM);
+                    continue;
+                }
             };
             self.engine = Some(engine);
             if let Some(StorageNews::Started(found)) = news.first() {
+                self.oracle.settle(&self.disk.live());
                 self.note(None, "start", self.oracle.check_found(found));
                 let newest = found.newest.as_ref().map_or(0, |(ticket, _)| ticket.0);
                 self.script.found(found.entries.iter().map(|(ticket, _)| *ticket), newest);
@@ -313,6 +325,9 @@ impl Life {
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
         let chosen = mix(self.seed ^ mix(self.point));
+        if self.only.is_some_and(|only| self.point <= only.point) {
+            self.summary.story.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", and said so" } else { "" }));
+        }
         let wanted = self.only.map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
             return;

@@ -25,6 +25,20 @@ pub enum Operation {
     Sync(FileId, bool),
 }
 
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let failed = |taken: &bool| if *taken { "" } else { ", refused" };
+        match self {
+            Operation::Create(file) => write!(f, "create {}", file.name()),
+            Operation::Remove(file) => write!(f, "remove {}", file.name()),
+            Operation::Write(Pending { file, offset, bytes }, taken) => {
+                write!(f, "write {} at {offset}, {} bytes{}", file.name(), bytes.len(), failed(taken))
+            }
+            Operation::Sync(file, taken) => write!(f, "flush {}{}", file.name(), failed(taken)),
+        }
+    }
+}
+
 /// A moment at which the power may go: right behind an operation. A write that is in `pending` may be done in part, so this is
 /// also every moment inside it.
 #[derive(Debug, Clone)]
@@ -62,6 +76,8 @@ struct State {
     failing_sync: Option<u64>,
     failing_write: Option<u64>,
     failing_read: Option<u64>,
+    /// Bytes the card cannot read any more.
+    bad: Option<(FileId, std::ops::Range<usize>)>,
     /// Chooses what reaches the card although it said that it failed.
     luck: Option<Rng>,
     /// Segment files whose head was written since somebody asked: what was in them is evicted.
@@ -124,6 +140,11 @@ impl SimDisk {
     /// The read after this many more fails.
     pub fn fail_read_after(&self, reads: u64) {
         self.lock().failing_read = Some(reads);
+    }
+
+    /// These bytes cannot be read any more.
+    pub fn fail_reads_of(&self, file: FileId, range: std::ops::Range<usize>) {
+        self.lock().bad = Some((file, range));
     }
 
     /// Others fill the card: only so many bytes are left.
@@ -355,10 +376,12 @@ impl Disk for SimDisk {
         if state.off {
             return Err(fault(file, "read", offset, "the power is off"));
         }
-        if due(&mut state.failing_read) {
+        let at = offset as usize;
+        let bad = state.bad.as_ref().is_some_and(|(of, bad)| *of == file && at < bad.end && bad.start < at + len);
+        if due(&mut state.failing_read) || bad {
             return Err(fault(file, "read", offset, "input/output error"));
         }
-        state.live.read(file, offset as usize, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
+        state.live.read(file, at, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
     }
 
     fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
@@ -396,6 +419,14 @@ impl Disk for SimDisk {
         if failed { Err(fault(file, "flush", 0, "input/output error")) } else { Ok(()) }
     }
 
+    fn forget(&self, file: FileId) {
+        let state = &mut *self.lock();
+        state.live.take_from(&state.durable, file);
+        for write in state.pending.iter().chain(&state.held).filter(|write| write.file == file) {
+            state.live.write(file, write.offset, &write.bytes);
+        }
+    }
+
     fn draw(&self) -> u64 {
         // One simulated card: a seed must replay the same bytes.
         17
@@ -403,7 +434,7 @@ impl Disk for SimDisk {
 
     fn available(&self) -> u64 {
         let state = self.lock();
-        SIZE - state.others - state.live.lengths().values().sum::<u64>()
+        (SIZE - state.others).saturating_sub(state.live.lengths().values().sum())
     }
 }
 

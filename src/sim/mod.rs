@@ -1,7 +1,12 @@
 //! The simulated world: what the demo shows and the tests break.
 //!
 //! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
+//! * [`hostile`] ⇄: a broker with a temper ([`wire`] ⇄: its packets). [`proxy`] ⇄: a bad way to any broker.
 //! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
+//! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
+//!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised. [`image`]: one card
+//!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
+//! * [`pole`]: a box as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
@@ -13,11 +18,18 @@ pub mod card;
 pub mod crash;
 pub mod disk;
 pub mod encode;
+pub mod hostile;
 pub mod image;
 pub mod model;
 pub mod oracle;
+pub mod proxy;
 pub mod rng;
+pub mod pole;
 pub mod scene;
+pub mod small_card;
+pub mod stranding;
 pub mod script;
 pub mod strict;
+pub mod texts;
+pub mod wire;
 pub mod world;

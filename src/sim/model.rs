@@ -65,8 +65,6 @@ struct Held {
     file: u32,
     first: u64,
     layout: Digest,
-    /// Its head was flushed.
-    begun: bool,
     /// Number, offset, bytes, and whether it is footage.
     records: Vec<(u64, usize, Arc<[u8]>, bool)>,
 }
@@ -270,20 +268,17 @@ impl Pair {
                 }
                 Operation::Sync(FileId::Segment(file), false) => {
                     self.refused.insert(file);
-                    // What was in flight goes elsewhere; a head that did not arrive leaves nothing.
+                    // What was in flight goes elsewhere.
                     let newest = self.newest;
                     if let Some(held) = self.held.iter_mut().find(|held| held.file == file) {
                         let unsure = held.records.iter().filter(|(seq, ..)| *seq > newest);
                         self.left.extend(unsure.map(|(seq, ..)| (file, *seq)));
                         held.records.retain(|(seq, ..)| *seq <= newest);
                     }
-                    self.held.retain(|held| held.file != file || held.begun);
                 }
                 Operation::Sync(FileId::Segment(_), true) => {
-                    if let Some(held) = self.held.last_mut() {
-                        held.begun = true;
-                        self.newest = self.newest.max(held.records.last().map_or(0, |(seq, ..)| *seq));
-                    }
+                    let last = self.held.last().and_then(|held| held.records.last());
+                    self.newest = self.newest.max(last.map_or(0, |(seq, ..)| *seq));
                 }
                 _ => {}
             }
@@ -309,7 +304,6 @@ impl Pair {
 
     fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>, lost: &mut Vec<PinId>) -> Result<(), String> {
         if offset == 0 && bytes.iter().all(|byte| *byte == 0) {
-            // The old head goes before the new one comes.
             self.check_choice(file, lost)?;
             self.held.retain(|held| held.file != file);
             self.blank.insert(file);
@@ -319,13 +313,7 @@ impl Pair {
             self.blank.remove(&file);
             self.left.retain(|(left, _)| *left != file);
             self.held.retain(|held| held.file != file);
-            self.held.push(Held {
-                file,
-                first: head.first_seq,
-                layout: layout_of(&head.tracks),
-                begun: false,
-                records: Vec::new(),
-            });
+            self.held.push(Held { file, first: head.first_seq, layout: layout_of(&head.tracks), records: Vec::new() });
         } else if let Some(record) = Record::decode(bytes) {
             let whole = bytes.get(..record.len as usize).ok_or("half a record")?;
             let held = self.held.last_mut().filter(|held| held.file == file).ok_or("a record outside the newest segment")?;
@@ -419,7 +407,7 @@ impl Pair {
             let whole = |lies: &strict::Lies| bytes[lies.offset..lies.offset + lies.len].into();
             let counts = records.iter().filter(|lies| lies.seq < next);
             let records = counts.map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none())).collect();
-            self.held.push(Held { file: *file, first: head.first_seq, layout: layout_of(&head.tracks), begun: true, records });
+            self.held.push(Held { file: *file, first: head.first_seq, layout: layout_of(&head.tracks), records });
         }
     }
 

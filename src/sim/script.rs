@@ -64,6 +64,8 @@ pub struct Script {
     run: u32,
     /// Where the next group of pictures begins, microseconds.
     media: u64,
+    /// Where the footage that was sent ends.
+    reached: u64,
     began: u64,
     frames: VecDeque<Arc<Frame>>,
     video: Arc<TrackParams>,
@@ -84,6 +86,7 @@ impl Script {
             now: 1_000_000,
             run: 1,
             media: 1_000_000,
+            reached: 1_000_000,
             began: 1_000_000,
             frames: VecDeque::new(),
             video: video(1, 40),
@@ -106,6 +109,7 @@ impl Script {
         loop {
             if let Some(frame) = self.frames.pop_front() {
                 self.now = self.now.max(frame.at.mono.0);
+                self.reached = self.reached.max(frame.at.mono.0 + PICTURE);
                 return frame;
             }
             self.group();
@@ -116,6 +120,7 @@ impl Script {
     pub fn restart(&mut self) {
         self.frames.clear();
         (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.reached = self.now;
         self.pins.clear();
     }
 
@@ -233,10 +238,11 @@ impl Script {
     /// The camera is away for a while.
     fn outage(&mut self) -> StorageOrder {
         self.frames.clear();
-        let from = stamp(self.now.min(self.media));
-        let away = 100_000 + self.rng.below(2_000_000);
+        let from = stamp(self.reached);
+        let away = 300_000 + self.rng.below(2_000_000);
         self.now = self.now.max(self.media) + away;
         (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.reached = self.now;
         StorageOrder::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
     }
 
@@ -248,6 +254,7 @@ impl Script {
         let (from, to) = (shown.clone().min_by_key(|at| at.mono), shown.max_by_key(|at| at.mono));
         let (from, to) = (from.unwrap_or(stamp(self.now)), to.unwrap_or(stamp(self.now)));
         self.now = self.now.max(self.media);
+        self.reached = self.media;
         let bytes = lost.iter().map(|frame| frame.data.len() as u64).sum();
         Action::Skipped(Skip { frames: lost.len() as u32, from, to, bytes })
     }

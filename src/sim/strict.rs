@@ -117,18 +117,15 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
     }
     fragment(&whole[RECORD_BOX..], &record, head.tracks.len())?;
     let end = at + whole.len();
-    let padded = (end as u64).next_multiple_of(BLOCK) as usize;
-    let end = match padded - end {
-        0 => end,
-        _ => box_at(bytes, end).filter(|(name, _)| name == b"free").map(|(_, len)| end + len).ok_or("padding without a box")?,
-    };
-    if !(end as u64).is_multiple_of(BLOCK) || end < padded || end > padded + BLOCK as usize {
+    // A `free` box fills the block where it has room for its head, else the next one too.
+    let padded = if (end as u64).is_multiple_of(BLOCK) { end } else { (end + 8).next_multiple_of(BLOCK as usize) };
+    if padded > end && box_at(bytes, end) != Some((*b"free", padded - end)) {
         return Err("padding of a wrong length");
     }
     let (from, to) = record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
     let links = (record.previous, record.link());
     let lies = Lies { seq, offset: at, len: whole.len(), span: (from, to), gap: record.hole(), links };
-    Ok(Step::Record(Box::new(lies), (end - at) as u64))
+    Ok(Step::Record(Box::new(lies), (padded - at) as u64))
 }
 
 fn end_of(record: &Record) -> Stamp {
@@ -207,9 +204,10 @@ mod tests {
         assert_eq!(reading.tear, None);
         assert!(reading.records.len() > 2, "{}", reading.records.len());
         for record in &reading.records {
-            for at in [0, 4, 24, 60, 184, 200, record.len - 1, record.len, record.len + 4] {
+            for at in [0, 4, 24, 60, 184, 200, record.len - 1, record.len, record.len + 2, record.len + 4] {
                 let mut damaged = bytes.clone();
-                damaged[record.offset + at] ^= 0x55;
+                // The third byte of a length too: one whole block more is still a wrong length.
+                damaged[record.offset + at] ^= 0x10;
                 let found = read(&damaged).tear.map(|(at, _)| at);
                 assert_eq!(found, Some(record.offset), "byte {at} of record {}", record.seq);
             }

@@ -94,6 +94,11 @@ fn settings() -> Result<Settings, String> {
     raw::parse(text, &|path| Err(format!("{}: none here", path.display()))).map_err(|problems| problems.to_string())
 }
 
+fn new_link(settings: &Settings, boot: u32) -> Link {
+    let uplink = &settings.uplink;
+    Link::new(settings.site.clone(), boot, uplink.chunk, uplink.pace, uplink.files)
+}
+
 impl World {
     fn new(seed: u64, without: Option<Barrier>) -> Result<World, String> {
         let settings = settings()?;
@@ -114,7 +119,7 @@ impl World {
             rng: Rng::new(seed),
             reader: reader(&disk, &settings),
             agent: agent(&disk, &settings, seed),
-            link: Link::new(settings.site.clone(), 1, settings.uplink.chunk),
+            link: new_link(&settings, 1),
             engine,
             office: SimArchive::default(),
             now,
@@ -139,7 +144,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.now = self.now.at(self.now.mono.plus_micros(STEP));
+        self.now = self.now.after(STEP);
         self.faults();
         self.camera();
         self.sight();
@@ -148,7 +153,7 @@ impl World {
         self.hear(out);
         self.inputs.push_back(Input::Tick);
         let mut effects = Vec::new();
-        self.link.advance(self.now.mono, &mut effects);
+        self.link.advance(self.now, &mut effects);
         self.link_effects(effects);
         self.drain();
         if self.disk.is_off() { self.reboot() } else { Ok(()) }
@@ -249,8 +254,9 @@ impl World {
     fn connect(&mut self) {
         (self.connected, self.conn) = (true, self.conn + 1);
         let mut out = Vec::new();
-        self.link.connected(self.now, self.conn, 20, 1 << 20, &mut out);
-        self.link.message(self.now.mono, &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+        let limits = link::Limits { receive_max: 20, max_packet: 1 << 20, retain: true };
+        self.link.connected(self.now, self.conn, limits, 0, &mut out);
+        self.link.message(self.now, &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
         self.link_effects(out);
     }
 
@@ -320,14 +326,19 @@ impl World {
             }
             Effect::Uplink(order) => {
                 let mut out = Vec::new();
-                self.link.order(self.now.mono, order, &mut out);
+                self.link.order(self.now, order, &mut out);
                 self.link_effects(out);
             }
             Effect::Hash(order) => {
                 let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
                 self.inputs.push_back(Input::Hashed(hashed));
             }
-            Effect::Open { .. } | Effect::StopCamera | Effect::Finished => {}
+            Effect::Open { .. }
+            | Effect::Tail { .. }
+            | Effect::StopCamera
+            | Effect::Finished
+            | Effect::Keep(_)
+            | Effect::Apply { .. } => {}
         }
     }
 
@@ -347,7 +358,7 @@ impl World {
                 }
                 link::Effect::Read { ticket, offset, len } => {
                     if let Some(source) = self.link.source(ticket) {
-                        self.link.chunk(self.now.mono, ticket, offset, source.read(offset, len), &mut more);
+                        self.link.chunk(self.now, ticket, offset, source.read(offset, len), &mut more);
                     }
                 }
                 link::Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
@@ -370,10 +381,10 @@ impl World {
             self.summary.lost += 1;
             return self.link.lost("cut".into(), false, more);
         }
-        self.link.acked(self.now.mono, token, None, more);
+        self.link.acked(self.now, token, link::Acked::Taken, more);
         for ack in acks {
             let bytes = serde_json::to_vec(&ack).unwrap_or_default();
-            self.link.message(self.now.mono, &topics::dn(&self.settings.site, "ack"), &bytes, more);
+            self.link.message(self.now, &topics::dn(&self.settings.site, "ack"), &bytes, more);
         }
     }
 
@@ -389,7 +400,7 @@ impl World {
             open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
-        self.link = Link::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, self.settings.uplink.chunk);
+        self.link = new_link(&self.settings, self.summary.cuts as u32 + 1);
         self.connected = false;
         self.camera_up = false;
         self.moving = None;

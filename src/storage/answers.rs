@@ -3,11 +3,10 @@
 //! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::locate`]).
 
 use super::engine::Engine;
-use super::journal::JournalFault;
 use super::locate::locate;
 use super::locks::{Lock, records};
 use super::{Cell, PinClass, PinId, SpanQuery, StorageNews};
-use crate::units::{Mono, Stamp, Wall};
+use crate::units::{Boot, Mono, Stamp, Wall};
 
 /// Microseconds past the end of a query until it is answered with what there is: a fragment may be one second and a card may
 /// stall for a few.
@@ -24,6 +23,18 @@ pub(super) struct Waiting {
     until: Mono,
 }
 
+impl Waiting {
+    /// True when everything asked for is durable, or its time is over. What another start recorded is durable or lost.
+    fn is_due(&self, now: Mono, this: Boot, durable: Stamp) -> bool {
+        now >= self.until
+            || match self.query {
+                SpanQuery::Mono { boot, to, .. } => boot != this || to <= durable.mono,
+                SpanQuery::Wall { to, .. } => to <= durable.wall,
+                SpanQuery::Seq { .. } => true,
+            }
+    }
+}
+
 impl Engine {
     /// Keeps everything from the last key frame at or before `from` on.
     pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: Mono) {
@@ -33,13 +44,13 @@ impl Engine {
     }
 
     pub(super) fn ask(&mut self, now: Stamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageNews>) {
-        let (durable, until) = match query {
-            SpanQuery::Mono { boot, to, .. } => (boot != self.boot || to <= self.until.mono, to.plus_micros(PATIENCE)),
-            SpanQuery::Wall { to, .. } => (to <= self.until.wall, now.mono.plus_micros(PATIENCE)),
-            SpanQuery::Seq { .. } => (true, now.mono),
+        let until = match query {
+            SpanQuery::Mono { to, .. } => to.plus_micros(PATIENCE),
+            SpanQuery::Wall { .. } => now.mono.plus_micros(PATIENCE),
+            SpanQuery::Seq { .. } => now.mono,
         };
         let waiting = Waiting { pin, class, query, until };
-        if durable || now.mono >= until || self.waiting.len() >= WAITING_MAX {
+        if waiting.is_due(now.mono, self.boot, self.until) || self.waiting.len() >= WAITING_MAX {
             self.answer(&waiting, out);
         } else {
             self.waiting.push(waiting);
@@ -66,15 +77,8 @@ impl Engine {
 
     /// Answers the queries whose end is durable or whose time is over.
     pub(super) fn answer_due(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
-        let until = self.until;
-        let due = |waiting: &Waiting| {
-            now >= waiting.until
-                || match waiting.query {
-                    SpanQuery::Mono { to, .. } => to <= until.mono,
-                    SpanQuery::Wall { to, .. } => to <= until.wall,
-                    SpanQuery::Seq { .. } => true,
-                }
-        };
+        let (boot, durable) = (self.boot, self.until);
+        let due = |waiting: &Waiting| waiting.is_due(now, boot, durable);
         let (ready, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
         self.waiting = still;
         for waiting in ready {
@@ -105,7 +109,7 @@ impl Engine {
         Ok(lock)
     }
 
-    /// Changes the list, pins what it says and writes it; takes everything back when the journal refuses.
+    /// Changes the list, writes it and pins what it says; takes the change back when the journal refuses.
     fn change_locks<T>(&mut self, change: impl FnOnce(&mut super::locks::Locks) -> Result<T, String>) -> Result<T, String> {
         let before = self.locks.clone();
         let done = change(&mut self.locks)?;
@@ -113,10 +117,15 @@ impl Engine {
             self.locks = before;
             return Err(fault.to_string());
         }
+        self.pin_locks();
+        Ok(done)
+    }
+
+    /// Pins what the list of locks says.
+    pub(super) fn pin_locks(&mut self) {
         for (pin, lock) in self.locks.pins() {
             self.ring.pins.set(pin, PinClass::Lock, lock.first, lock.last);
         }
-        Ok(done)
     }
 
     /// Lets a lock go.
@@ -139,18 +148,5 @@ impl Engine {
                 out.push(StorageNews::Trouble { detail, lost: false });
             }
         }
-    }
-
-    /// Learns how the clock stands, and keeps what it learned.
-    pub(super) fn learn_clock(&mut self, now: Stamp, out: &mut Vec<StorageNews>) {
-        let boot = self.boot;
-        let Some(set) = self.ring.dates_mut().learn(boot, now) else {
-            return;
-        };
-        let bytes = self.ring.index().dates.encode();
-        if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
-            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
-        }
-        out.push(StorageNews::ClockSet(set));
     }
 }

@@ -211,8 +211,11 @@ struct Common {
 impl Common {
     fn of(samples: &[Sample]) -> Common {
         let flags = |sample: &Sample| if sample.sync { SYNC } else { NOT_SYNC };
-        let rest = shared(samples.get(1..).unwrap_or_default(), flags).or_else(|| samples.first().map(flags));
-        let rest = rest.filter(|rest| samples.iter().skip(1).all(|sample| flags(sample) == *rest));
+        let rest = match samples {
+            [one] => Some(flags(one)),
+            [_, rest @ ..] => shared(rest, flags),
+            [] => None,
+        };
         Common {
             duration: shared(samples, |sample| sample.duration),
             size: shared(samples, |sample| sample.size),

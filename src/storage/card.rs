@@ -97,6 +97,10 @@ impl Disk for Card {
         if self.holds(file) { Ok(()) } else { self.disk.sync(file) }
     }
 
+    fn forget(&self, file: FileId) {
+        self.disk.forget(file);
+    }
+
     fn draw(&self) -> u64 {
         self.disk.draw()
     }

@@ -11,10 +11,9 @@ use super::disk::{Disk, DiskFault, FileId};
 use super::format::{RECORD_BOX, Record, box_at};
 use super::index::{Index, Segment};
 use super::journal::Journal;
-use super::locks::Locks;
 use super::recovery::heads;
+use super::stills;
 use super::walk::{Depth, End, Found, walk};
-use super::{Cell, stills};
 use crate::units::{Digest, Mono, Ticket};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
@@ -141,7 +140,11 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
                 (now.next_seq, now.chain) = (record.seq + 1, record.link());
             }
             Found::Record(..) => {}
-            Found::Damaged { offset, first, last } => wrong(*offset, format!("records {first} to {last} are damaged")),
+            Found::Damaged { offset, first, last } => {
+                wrong(*offset, format!("records {first} to {last} are damaged"));
+                // That is what is missing before the next.
+                now.end = None;
+            }
         }
     }
     if walked.end == End::Torn {
@@ -212,15 +215,14 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, checked: &mut Checked) -> Re
         wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
     }
     let oldest = index.live().first().map_or(u64::MAX, |segment| segment.head.first_seq);
-    match kept.cells.iter().find(|(cell, _)| *cell == Cell::Locks).map(|(_, bytes)| Locks::decode(bytes)) {
-        Some(Ok(locks)) => {
+    match kept.locks() {
+        Ok(locks) => {
             checked.locks = locks.list().len() as u64;
             for lock in locks.list().iter().filter(|lock| lock.first < oldest) {
                 wrong(FileId::Journal, format!("lock {:?} means record {}, which is no longer there", lock.id, lock.first));
             }
         }
-        Some(Err(reason)) => wrong(FileId::Journal, reason),
-        None => {}
+        Err(reason) => wrong(FileId::Journal, reason),
     }
     if let Some(len) = files.get(&FileId::Stills) {
         let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();

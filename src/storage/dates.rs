@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 
 use super::Gap;
-use super::GapReason;
 use crate::units::{Boot, Mono, Stamp, Wall, WallQuality};
 
 /// Relations kept: the newest. A box that learns two in a start and starts daily reaches back two months, longer than its ring.
@@ -109,14 +108,14 @@ impl Dates {
     /// A hole as it is understood now. `before` is the start of the footage in front of it, where a hole between two starts
     /// begins; `boot` is the start that recorded it.
     pub fn date_gap(&self, gap: &Gap, before: Boot, boot: Boot) -> Gap {
-        let between_starts = matches!(gap.reason, GapReason::PowerCut | GapReason::Stopped);
-        let from = self.date(if between_starts { before } else { boot }, gap.from);
+        let from = self.date(if gap.reason.is_between_starts() { before } else { boot }, gap.from);
         Gap { from, to: self.date(boot, gap.to), ..gap.clone() }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::GapReason;
     use super::*;
 
     fn stamp(mono: u64, wall: i64, quality: WallQuality) -> Stamp {

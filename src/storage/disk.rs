@@ -61,6 +61,12 @@ pub struct DiskFault {
     pub reason: String,
 }
 
+/// The segment files among some files, by number, and their lengths.
+pub fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
+    let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
+    files.iter().filter_map(number).collect()
+}
+
 /// Files of fixed length on something that may lose power. All methods may block; a `write` is durable only after the `sync`
 /// of its file that follows it.
 pub trait Disk: Send + Sync {
@@ -101,6 +107,9 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the card refuses: nothing written since the last flush can be trusted then.
     fn sync(&self, file: FileId) -> Result<(), DiskFault>;
+    /// Forgets what the kernel remembers of a file beside what still has to be written: after a flush that failed it shows what the
+    /// card does not hold, to every process, until the power goes.
+    fn forget(&self, file: FileId);
     /// Bytes available to us on the file system.
     fn available(&self) -> u64;
     /// Longest flush since this was last asked, microseconds; 0 where nobody measures.
@@ -208,8 +217,9 @@ impl RealDisk {
         move |error| DiskFault { file, what, offset, reason: error.to_string() }
     }
 
-    fn make(&self, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    /// Half a file would look like a whole one of another size at the next start: it gets its name when it is whole.
+    fn make(&self, half: &Path, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(half)?;
         let zeros = vec![0; ZEROS];
         let mut at = 0;
         while at < len {
@@ -218,6 +228,7 @@ impl RealDisk {
             at += n;
         }
         file.sync_all()?;
+        std::fs::rename(half, path)?;
         File::open(&self.dir)?.sync_all()
     }
 }
@@ -245,10 +256,11 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
-        let path = self.dir.join(file.name());
-        self.make(&path, len).map_err(|error| {
-            // Half a file would look like a whole one of the wrong size at the next start.
-            let _ = std::fs::remove_file(&path);
+        let (path, half) = (self.dir.join(file.name()), self.dir.join(file.name() + ".new"));
+        // A file of another size may have had this name.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
+        self.make(&half, &path, len).map_err(|error| {
+            let _ = std::fs::remove_file(&half);
             self.fault(file, "create", 0)(error)
         })
     }
@@ -276,6 +288,11 @@ impl Disk for RealDisk {
         let synced = self.file(file).and_then(|handle| handle.sync_data());
         self.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
+    }
+
+    fn forget(&self, file: FileId) {
+        // A kernel that keeps it all the same leaves things as they were.
+        let _ = self.file(file).map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
     }
 
     fn available(&self) -> u64 {
@@ -321,6 +338,25 @@ mod tests {
         assert_eq!(life_percent("0x01 0x03\n"), Some(30));
         assert_eq!(life_percent("0x00 0x00\n"), None, "not defined");
         assert_eq!(life_percent("0x0b 0x01"), Some(110));
+    }
+
+    #[test]
+    fn a_file_gets_its_name_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(&dir.path().join("ring"), false).unwrap();
+        let path = dir.path().join("ring/journal.taimat");
+        let watch = std::thread::spawn(move || {
+            (0..10_000).find_map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::fs::metadata(&path).ok().map(|meta| meta.len())
+            })
+        });
+        disk.create(FileId::Journal, 64 << 20).unwrap();
+        assert_eq!(watch.join().unwrap(), Some(64 << 20), "half a file under the name of a whole one");
+        disk.write(FileId::Journal, 0, b"old").unwrap();
+        disk.create(FileId::Journal, 8192).unwrap();
+        assert_eq!(disk.read(FileId::Journal, 0, 3).unwrap(), [0; 3], "the file before, which had another size");
+        assert_eq!(std::fs::read_dir(dir.path().join("ring")).unwrap().count(), 2, "the lock and the journal");
     }
 
     #[test]

@@ -56,11 +56,12 @@
 //! Copy A at 0, copy B at [`super::journal::copy_b`]. A commit writes the slots of A, flushes, writes B, flushes. Of two valid
 //! copies the higher generation counts.
 //! ```text
-//! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 reserved   u16 length   u64 generation   u64 key   [length] bytes   0…
+//! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 place     u16 length   u64 generation   u64 key   [length] bytes   0…
 //! u32 CRC-32C of the block before it
 //! ```
 //! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id), slots 1 to 3 the cells, the rest
-//! entries. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
+//! entries. Entries stored together have consecutive tickets and tell their place in the batch, from 0; where the newest batch has a
+//! hole and nothing of it is in copy B, it was cut: it ends before the hole. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
 //! the highest ticket is never reused, so the counters in it outlive its release.
 //!
 //! ## `stills.taimat`: slots for snapshots

@@ -15,7 +15,7 @@ use super::locks::Locks;
 use super::ring::{AppendFault, Draft, Ring};
 use super::stills::Stills;
 use super::wear::{ALARM, Load};
-use super::{Gap, GapReason, StorageNews, StorageOrder};
+use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::lane::Skip;
 use crate::units::{Boot, Mono, Stamp, Ticket};
@@ -107,6 +107,10 @@ impl Engine {
             return self.sound_first(frame, out);
         }
         if self.gathering.ends_before(frame, self.ring.room()) {
+            if self.takes_along(frame) {
+                self.gathering.push(frame.clone());
+                return self.flush(None, out);
+            }
             self.flush(Some(frame), out);
             // The card may have refused what this frame needs.
             if self.need_key && !(video && frame.key) {
@@ -121,6 +125,11 @@ impl Engine {
         for early in self.early.drain(..) {
             self.gathering.push(early);
         }
+    }
+
+    fn takes_along(&self, frame: &Arc<Frame>) -> bool {
+        let layout = self.ring.layout_for(&self.gathering.tracks());
+        self.anchor.is_some_and(|anchor| self.gathering.takes_along(frame, self.ring.room(), &anchor, &layout))
     }
 
     /// A frame that nobody could decode: what is missing is named once footage goes on.
@@ -185,6 +194,7 @@ impl Engine {
                 self.ring.pins.remove(pin);
             }
             StorageOrder::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
+            StorageOrder::EnqueueAll { entries } => self.enqueue_all(entries, out),
             StorageOrder::Release { ticket } => {
                 self.journal.release(ticket);
                 self.stills.free(ticket);
@@ -200,7 +210,10 @@ impl Engine {
             }
             StorageOrder::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
             StorageOrder::Unlock { id } => self.unlock(id, out),
-            StorageOrder::Resize { budget } => self.ring.resize(budget),
+            StorageOrder::Resize { budget, pin_quota, endurance } => {
+                self.endurance = endurance;
+                self.ring.resize(budget, pin_quota);
+            }
             StorageOrder::Stop => self.stop(out),
         }
     }
@@ -220,6 +233,20 @@ impl Engine {
                 StorageNews::NotEnqueued { ticket, reason: fault.to_string() }
             }
         });
+        self.journal_answered(stored, out);
+    }
+
+    fn enqueue_all(&mut self, entries: Vec<(Ticket, Vec<u8>)>, out: &mut Vec<StorageNews>) {
+        let tickets: Vec<Ticket> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let stored = self.journal.enqueue_all(entries);
+        out.extend(tickets.into_iter().map(|ticket| match &stored {
+            Ok(()) => StorageNews::Enqueued { ticket },
+            Err(fault) => StorageNews::NotEnqueued { ticket, reason: fault.to_string() },
+        }));
+        self.journal_answered(stored, out);
+    }
+
+    fn journal_answered(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageNews>) {
         match stored {
             Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
             Ok(()) | Err(_) => self.refusals = 0,
@@ -250,6 +277,19 @@ impl Engine {
             self.next_counts = now.mono.plus_micros(COUNTS_EVERY);
             self.count(now.mono, out);
         }
+    }
+
+    /// Learns how the clock stands, and keeps what it learned.
+    fn learn_clock(&mut self, now: Stamp, out: &mut Vec<StorageNews>) {
+        let boot = self.boot;
+        let Some(set) = self.ring.dates_mut().learn(boot, now) else {
+            return;
+        };
+        let bytes = self.ring.index().dates.encode();
+        if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
+            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+        }
+        out.push(StorageNews::ClockSet(set));
     }
 
     fn count(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
@@ -351,7 +391,7 @@ impl Engine {
         self.ring.counts.frames += u64::from(fragment.frames);
         self.ring.counts.skipped += u64::from(fragment.left_out);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
-        self.until = fragment.start.at(fragment.start.mono.plus_micros(fragment.duration));
+        self.until = fragment.start.after(fragment.duration);
         self.recent.push_back((seq, fragment.start.mono, fragment.key));
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
@@ -367,7 +407,7 @@ impl Engine {
     /// Tells a hole and records it, now or when the first segment opens.
     fn hole(&mut self, gap: Gap, out: &mut Vec<StorageNews>) {
         // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
-        let before = |open: &mut OpenHole| is_earlier_start(open.reason) || open.from.mono <= gap.from.mono;
+        let before = |open: &mut OpenHole| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
         if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take_if(before) {
             self.add_hole(Gap { from, to: gap.from, reason, bytes });
         }
@@ -417,11 +457,6 @@ impl Engine {
         }
         out.push(StorageNews::Stopped);
     }
-}
-
-/// True for holes that began in an earlier start, by another monotonic clock.
-fn is_earlier_start(reason: GapReason) -> bool {
-    matches!(reason, GapReason::PowerCut | GapReason::Stopped)
 }
 
 /// A fragment as the ring takes it.

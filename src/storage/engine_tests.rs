@@ -69,7 +69,7 @@ impl Bench {
     }
 
     fn wait(&mut self, micros: u64) {
-        self.now = self.now.at(self.now.mono.plus_micros(micros));
+        self.now = self.now.after(micros);
         self.engine.idle(self.now, &mut self.news);
     }
 
@@ -207,7 +207,7 @@ fn a_smaller_budget_takes_the_oldest_footage_and_a_larger_one_none() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let before = bench.find(0, 200);
-    bench.order(StorageOrder::Resize { budget: 5 * small().segment });
+    bench.order(StorageOrder::Resize { budget: 5 * small().segment, pin_quota: small().pin_quota, endurance: 0 });
     bench.record(20);
     assert!(bench.bytes_on_card() <= 5 * small().segment);
     let after = bench.find(0, 200);

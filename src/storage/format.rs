@@ -30,7 +30,7 @@ pub const HEAD_MAX: usize = 64 * 1024;
 pub struct SegmentHead {
     /// Index of the file.
     pub segment: u32,
-    /// How often the file has been used, from 1.
+    /// Which use of a file of this ring it is, counted over all files from 1.
     pub lap: u32,
     /// Start that began it.
     pub boot: Boot,
@@ -174,6 +174,11 @@ impl Record {
         let Segment { head, layout, .. } = segment;
         let (segment, base, layout) = (head.segment, head.media, *layout);
         Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, lead, base, payload, layout })
+    }
+
+    /// The last moment this record covers.
+    pub fn end(&self) -> Stamp {
+        self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
     }
 
     /// The hole this record describes.

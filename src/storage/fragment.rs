@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::boxes::{Run, Sample, moof};
-use super::format::ticks;
+use super::format::{RECORD_BOX, padded, ticks};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::units::Stamp;
 
@@ -45,6 +45,8 @@ pub struct Gathering {
     /// Highest video presentation time, ticks.
     latest: i64,
     bytes: usize,
+    /// A run in which a picture came after one that is shown later: it has B-frames.
+    reordered: Option<u32>,
     /// Run of the fragment finished last, and where it begins on the media clock, microseconds.
     before: Option<(u32, u64)>,
 }
@@ -99,28 +101,54 @@ impl Gathering {
         [of(TrackKind::Video), of(TrackKind::Audio)].into_iter().flatten().collect()
     }
 
-    /// True when `frame` must begin the next fragment: another run or layout, no room, or it is a video frame where the
-    /// fragment may end (later than every frame so far, so that no B-frame is torn from its neighbours) and should (key frame,
-    /// or a second is full).
+    /// True when `frame` begins the next fragment: it must, or it is a video frame where the fragment may end (later than every
+    /// frame so far, so that no B-frame is torn from its neighbours) and should (key frame, or a second is full).
     pub fn ends_before(&self, frame: &Frame, room: usize) -> bool {
-        let Some(first) = self.frames.first() else {
-            return false;
+        let length = self.length_before(frame);
+        let should = match frame.kind() {
+            TrackKind::Audio => length >= SOUND_MAX,
+            TrackKind::Video => frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
         };
-        let must = frame.run != first.run
+        !self.is_empty() && (should || self.has_no_place_for(frame, room))
+    }
+
+    /// Another run or layout, or no room.
+    fn has_no_place_for(&self, frame: &Frame, room: usize) -> bool {
+        self.first().is_some_and(|first| frame.run != first.run)
             || self.bytes + frame.data.len() > room
             || self.frames.len() >= FRAMES_MAX
-            || self.frames.iter().any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest);
-        let length = frame.pts_micros() - first.pts_micros();
-        match frame.kind() {
-            TrackKind::Audio => must || length >= SOUND_MAX,
-            TrackKind::Video => must || frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
+            || self.frames.iter().any(|old| old.kind() == frame.kind() && old.params.digest != frame.params.digest)
+    }
+
+    /// Microseconds from the first frame to `frame`.
+    fn length_before(&self, frame: &Frame) -> i64 {
+        self.first().map_or(0, |first| frame.pts_micros() - first.pts_micros())
+    }
+
+    /// True when `frame`, before which the fragment ends because a second is full, fits into the padding of its last block: taken
+    /// along it costs the card nothing, and at 1 Mbit/s a third of all fragments have such a picture behind them. Not in a run
+    /// that has B-frames or may still show them: they would be torn from it.
+    pub fn takes_along(&self, frame: &Arc<Frame>, room: usize, anchor: &Anchor, layout: &[Arc<TrackParams>]) -> bool {
+        let plain = self.reordered != Some(frame.run) && self.before.is_some_and(|(run, _)| run == frame.run);
+        let picture = frame.kind() == TrackKind::Video && !frame.key && self.length_before(frame) >= FRAGMENT_MAX;
+        if !plain || !picture || self.has_no_place_for(frame, room) {
+            return false;
         }
+        let blocks = |frames: &[Arc<Frame>]| {
+            let runs: Vec<Run> = runs(frames, anchor, None, layout);
+            let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
+            padded((RECORD_BOX + moof(0, &runs).len() + 8 + payload) as u64)
+        };
+        blocks(&[&self.frames[..], std::slice::from_ref(frame)].concat()) <= blocks(&self.frames)
     }
 
     /// Takes a frame; the caller has asked [`Gathering::ends_before`].
     pub fn push(&mut self, frame: Arc<Frame>) {
         if frame.kind() == TrackKind::Video {
             let pictures = self.frames.iter().any(|old| old.kind() == TrackKind::Video);
+            if pictures && frame.pts < self.latest {
+                self.reordered = Some(frame.run);
+            }
             self.latest = if pictures { self.latest.max(frame.pts) } else { frame.pts };
         }
         self.bytes += frame.data.len();
@@ -148,11 +176,7 @@ impl Gathering {
         let gathered = frames.len();
         frames.retain(|frame| frame.kind() == TrackKind::Video || on_time(frame));
         self.before = Some((anchor.run, media));
-        let mut runs: Vec<Run> = layout
-            .iter()
-            .enumerate()
-            .filter_map(|(track, params)| run(track as u32 + 1, params, &frames, anchor, next))
-            .collect();
+        let mut runs = runs(&frames, anchor, next, layout);
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
         // Video is the first track of every layout, and sound that goes alone is the only one.
         let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
@@ -185,6 +209,12 @@ impl Gathering {
             left_out: (gathered - frames.len()) as u32,
         })
     }
+}
+
+/// The samples of all tracks that have any.
+fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[Arc<TrackParams>]) -> Vec<Run> {
+    let of = |(track, params): (usize, &Arc<TrackParams>)| run(track as u32 + 1, params, frames, anchor, next);
+    layout.iter().enumerate().filter_map(of).collect()
 }
 
 /// The samples of one track. Decode times are the presentation times sorted: a valid order for every stream whose fragments end
@@ -238,6 +268,38 @@ mod tests {
     fn a_fragment_ends_before_a_key_frame_or_after_a_second() {
         let stream: Vec<_> = (0..100).map(|i| (i * 40, i % 38 == 0)).collect();
         assert_eq!(cuts(&stream), [0, 1000, 1520, 2520, 3040]);
+    }
+
+    /// Numbers of frames in the fragments of 25 pictures a second, each of `bytes`, with a key frame every two seconds.
+    fn lengths(pictures: &[(i64, usize)]) -> Vec<u32> {
+        let (mut gathering, mut lengths) = (Gathering::default(), Vec::new());
+        let (anchor, layout) = (Anchor { run: 1, pts: 0, media: 0 }, [video(1)]);
+        for (n, (at, bytes)) in pictures.iter().enumerate() {
+            let next = Frame { data: vec![7; *bytes].into(), ..Frame::clone(&frame(at * 40, n % 50 == 0)) };
+            let next = Arc::new(next);
+            let along = gathering.ends_before(&next, 1 << 20) && gathering.takes_along(&next, 1 << 20, &anchor, &layout);
+            if !along && gathering.ends_before(&next, 1 << 20) {
+                lengths.push(gathering.finish(&anchor, Some(&next), &layout, 1).unwrap().frames);
+            }
+            gathering.push(next);
+            if along {
+                lengths.push(gathering.finish(&anchor, None, &layout, 1).unwrap().frames);
+            }
+        }
+        lengths
+    }
+
+    #[test]
+    fn a_picture_that_fits_into_the_padding_of_a_full_second_is_taken_along() {
+        let in_order = |bytes| (0..201).map(|n| (n, bytes)).collect::<Vec<_>>();
+        assert_eq!(lengths(&in_order(10)), [25, 25, 26, 24, 26, 24, 26, 24], "the first second of a run may yet have B-frames");
+        assert_eq!(lengths(&in_order(4090)), [25; 8], "it would need a block of its own");
+        let late = |n| [n, 4, 3][usize::from(n == 3) + 2 * usize::from(n == 4)];
+        assert_eq!(
+            lengths(&in_order(10).iter().map(|(n, bytes)| (late(*n), *bytes)).collect::<Vec<_>>()),
+            [25; 8],
+            "a run with B-frames"
+        );
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Cell;
+use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
+use super::locks::Locks;
 use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.
@@ -17,6 +19,9 @@ pub const ENTRY_MAX: usize = 3840;
 const APART: u64 = 4 << 20;
 /// Slots in front of the entries: the start record and three cells.
 const RESERVED: usize = 4;
+
+/// Entries stored together at most: one flush of each copy is for all of them.
+pub const BATCH_MAX: usize = 64;
 
 const FREE: u8 = 0;
 const ENTRY: u8 = 1;
@@ -56,6 +61,8 @@ pub enum JournalFault {
 #[derive(Debug, Clone, PartialEq)]
 struct Slot {
     kind: u8,
+    /// Which entry of its batch it is, from 0.
+    place: u8,
     generation: u64,
     key: u64,
     bytes: Vec<u8>,
@@ -65,7 +72,7 @@ impl Slot {
     fn encode(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(BLOCK as usize);
         block.extend(b"TMJ1");
-        block.extend([self.kind, 0]);
+        block.extend([self.kind, self.place]);
         block.extend((self.bytes.len() as u16).to_be_bytes());
         block.extend(self.generation.to_be_bytes());
         block.extend(self.key.to_be_bytes());
@@ -84,9 +91,12 @@ impl Slot {
         let len = u16::from_be_bytes([covered[6], covered[7]]) as usize;
         let generation = u64::from_be_bytes(covered[8..16].try_into().ok()?);
         let key = u64::from_be_bytes(covered[16..24].try_into().ok()?);
-        Some(Slot { kind: covered[4], generation, key, bytes: covered.get(24..24 + len)?.to_vec() })
+        Some(Slot { kind: covered[4], place: covered[5], generation, key, bytes: covered.get(24..24 + len)?.to_vec() })
     }
 }
+
+/// A slot to be written: where, its kind, its place in the batch, its key and bytes.
+type Write = (usize, u8, u8, u64, Vec<u8>);
 
 /// What a journal held at start.
 #[derive(Debug, Default)]
@@ -105,6 +115,26 @@ pub struct Kept {
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Slots of which both copies are damaged, not merely empty.
     pub damaged: u32,
+}
+
+impl Kept {
+    /// What a cell holds, if it was ever written.
+    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
+        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// What is known of the clocks of past starts.
+    pub fn dates(&self) -> Dates {
+        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
+    }
+
+    /// The evidence locks.
+    ///
+    /// # Errors
+    /// Says what is wrong with the list.
+    pub fn locks(&self) -> Result<Locks, String> {
+        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
+    }
 }
 
 /// The journal.
@@ -186,9 +216,13 @@ impl Journal {
         let a = self.disk.read(FileId::Journal, 0, len)?;
         let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64), len)?;
         let mut kept = Kept::default();
-        let mut slots = Vec::new();
+        let (mut slots, mut in_b) = (Vec::new(), BTreeSet::new());
         for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
-            let newer = [Slot::decode(a), Slot::decode(b)].into_iter().flatten().max_by_key(|slot| slot.generation);
+            let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
+            let newer = [&slot_a, &slot_b].into_iter().flatten().max_by_key(|slot| slot.generation).cloned();
+            if slot_b.is_some_and(|b| newer.as_ref().is_some_and(|newer| newer.generation == b.generation)) {
+                in_b.insert(at);
+            }
             let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
             // The very first write of a slot may have been cut: then its other copy was never written.
             kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
@@ -204,13 +238,43 @@ impl Journal {
         }
         // In the order they were written: the last word on a ticket counts.
         slots.sort_by_key(|(_, slot)| slot.generation);
-        for (at, slot) in slots {
+        for (at, slot) in &slots {
             self.generation = slot.generation;
-            self.keep(at, slot, &mut kept);
+            self.keep(*at, slot.clone(), &mut kept);
         }
+        self.drop_torn(&slots, &in_b, &mut kept);
         (self.boot, self.ring) = (kept.boot, kept.ring);
         kept.entries.sort_by_key(|(ticket, _)| *ticket);
         Ok(kept)
+    }
+
+    /// A batch that the power cut left with a hole ends before the hole: what lies behind was never reported, and an event must not be
+    /// there whose predecessor is not. Only the newest batch can be so, and only while nothing of it is in copy B: that is written
+    /// after all of copy A is on the card. Of a batch that was whole an entry may be missing because it was delivered.
+    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, kept: &mut Kept) {
+        let Some((newest, newest_at)) = self.newest else {
+            return;
+        };
+        let Some(place) = slots.iter().find(|(at, _)| *at == newest_at).map(|(_, slot)| u64::from(slot.place)) else {
+            return;
+        };
+        let first = newest.0.saturating_sub(place);
+        let there: BTreeMap<u64, usize> = self.by_ticket.range(Ticket(first)..).map(|(ticket, at)| (ticket.0, *at)).collect();
+        let hole = (first..=newest.0).find(|ticket| !there.contains_key(ticket) && *ticket != newest.0);
+        let Some(hole) = hole.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
+            return;
+        };
+        for (ticket, at) in there.range(hole..).map(|(ticket, at)| (Ticket(*ticket), *at)) {
+            self.release(ticket);
+            kept.entries.retain(|(other, _)| *other != ticket);
+            self.generation += 1;
+            let free = Slot { kind: FREE, place: 0, generation: self.generation, key: 0, bytes: Vec::new() };
+            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, free.encode()));
+        }
+        let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..hole).contains(&slot.key));
+        let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
+        self.newest = last.map(|(at, slot)| (Ticket(slot.key), *at));
+        kept.newest = last.map(|(_, slot)| (Ticket(slot.key), slot.bytes.clone()));
     }
 
     fn keep(&mut self, at: usize, slot: Slot, kept: &mut Kept) {
@@ -256,10 +320,10 @@ impl Journal {
     }
 
     /// The start record: byte 0, then the ring's name.
-    fn start(&self, ended: u8) -> (usize, u8, u64, Vec<u8>) {
+    fn start(&self, ended: u8) -> Write {
         let mut bytes = vec![ended];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
-        (0, START, u64::from(self.boot.0), bytes)
+        (0, START, 0, u64::from(self.boot.0), bytes)
     }
 
     /// Records an ordered stop.
@@ -275,25 +339,42 @@ impl Journal {
     /// # Errors
     /// When it is too large, every slot is taken or the card refuses.
     pub fn enqueue(&mut self, ticket: Ticket, bytes: Vec<u8>) -> Result<(), JournalFault> {
-        if bytes.len() > ENTRY_MAX {
+        self.enqueue_all(vec![(ticket, bytes)])
+    }
+
+    /// Stores entries of consecutive tickets with one flush of each copy; when this returns `Ok` all of them survive a power cut, and
+    /// one in the middle of it leaves the first so many.
+    ///
+    /// # Errors
+    /// When one is too large, too few slots are free or the card refuses: then none counts.
+    pub fn enqueue_all(&mut self, entries: Vec<(Ticket, Vec<u8>)>) -> Result<(), JournalFault> {
+        if let Some((_, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > ENTRY_MAX) {
             return Err(JournalFault::TooLarge(bytes.len()));
         }
         let newest = self.newest.map(|(_, slot)| slot);
         let usable = |slot: &&usize| Some(**slot) != newest;
-        let after = self.free.range(self.next..).find(usable);
-        let Some(slot) = after.or_else(|| self.free.iter().find(usable)).copied() else {
+        let (after, before) = (self.free.range(self.next..), self.free.range(..self.next));
+        let chosen: Vec<usize> = after.chain(before).filter(usable).take(entries.len()).copied().collect();
+        if chosen.len() < entries.len() || entries.len() > BATCH_MAX {
             return Err(JournalFault::Full(self.slots - RESERVED));
-        };
-        self.next = slot + 1;
-        if let Err(fault) = self.commit(vec![(slot, ENTRY, ticket.0, bytes)]) {
-            // It may be there all the same: offered again, the entry must not be found twice.
-            self.released.insert(slot);
+        }
+        let tickets: Vec<Ticket> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let mut writes = Vec::with_capacity(entries.len());
+        for (place, (slot, (ticket, bytes))) in chosen.iter().zip(entries).enumerate() {
+            writes.push((*slot, ENTRY, place as u8, ticket.0, bytes));
+        }
+        self.next = chosen.last().map_or(self.next, |slot| slot + 1);
+        if let Err(fault) = self.commit(writes) {
+            // They may be there all the same: offered again, an entry must not be found twice.
+            self.released.extend(chosen);
             return Err(fault.into());
         }
-        self.free.remove(&slot);
-        self.released.remove(&slot);
-        self.by_ticket.insert(ticket, slot);
-        self.newest = Some((ticket, slot));
+        for (slot, ticket) in chosen.into_iter().zip(tickets) {
+            self.free.remove(&slot);
+            self.released.remove(&slot);
+            self.by_ticket.insert(ticket, slot);
+            self.newest = Some((ticket, slot));
+        }
         Ok(())
     }
 
@@ -313,7 +394,7 @@ impl Journal {
         if bytes.len() > ENTRY_MAX {
             return Err(JournalFault::TooLarge(bytes.len()));
         }
-        Ok(self.commit(vec![(cell as usize, CELL, cell as u64, bytes)])?)
+        Ok(self.commit(vec![(cell as usize, CELL, 0, cell as u64, bytes)])?)
     }
 
     /// Writes the tombstones of released entries, when there are any and nothing else is to do.
@@ -325,13 +406,13 @@ impl Journal {
     }
 
     /// Writes slots and waiting tombstones: all of copy A, a flush, all of copy B, a flush.
-    fn commit(&mut self, writes: Vec<(usize, u8, u64, Vec<u8>)>) -> Result<(), DiskFault> {
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), DiskFault> {
         let mut blocks = BTreeMap::new();
         for slot in self.released.iter().filter(|slot| writes.iter().all(|(at, ..)| at != *slot)) {
             blocks.insert(*slot, self.tombstone(*slot)?);
         }
-        for (slot, kind, key, bytes) in writes {
-            blocks.insert(slot, Slot { kind, generation: 0, key, bytes });
+        for (slot, kind, place, key, bytes) in writes {
+            blocks.insert(slot, Slot { kind, place, generation: 0, key, bytes });
         }
         for slot in blocks.values_mut() {
             self.generation += 1;
@@ -377,9 +458,9 @@ impl Journal {
                 let copy = |base| self.disk.read(FileId::Journal, base + slot as u64 * BLOCK, BLOCK as usize);
                 let (a, b) = (copy(0)?, copy(copy_b(self.slots as u64))?);
                 let bytes = Slot::decode(&a).or_else(|| Slot::decode(&b)).map(|kept| kept.bytes).unwrap_or_default();
-                Ok(Slot { kind: FREE, generation: 0, key: ticket.0, bytes })
+                Ok(Slot { kind: FREE, place: 0, generation: 0, key: ticket.0, bytes })
             }
-            _ => Ok(Slot { kind: FREE, generation: 0, key: 0, bytes: Vec::new() }),
+            _ => Ok(Slot { kind: FREE, place: 0, generation: 0, key: 0, bytes: Vec::new() }),
         }
     }
 }
@@ -394,7 +475,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_slot_are_pinned() {
-        let slot = Slot { kind: ENTRY, generation: 2, key: 3, bytes: b"hi".to_vec() };
+        let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, bytes: b"hi".to_vec() };
         let block = slot.encode();
         assert_eq!(&block[..26], b"TMJ1\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03hi");
         assert_eq!(block.len(), 4096);

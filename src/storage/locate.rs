@@ -97,7 +97,7 @@ fn after(query: &SpanQuery) -> u64 {
 }
 
 fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
-    let end = fragment.start.at(fragment.start.mono.plus_micros(fragment.duration));
+    let end = fragment.end();
     match *query {
         SpanQuery::Mono { boot, from, to, .. } => fragment.boot == boot && fragment.start.mono <= to && end.mono > from,
         SpanQuery::Wall { from, to, .. } => fragment.start.wall <= to && end.wall > from,

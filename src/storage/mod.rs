@@ -84,6 +84,13 @@ pub struct FragmentRef {
     pub layout: Digest,
 }
 
+impl FragmentRef {
+    /// The last moment it covers.
+    pub fn end(&self) -> Stamp {
+        self.start.after(self.duration)
+    }
+}
+
 /// A hole in the recording, on disk and in news: what is lost is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -127,6 +134,11 @@ impl GapReason {
         use GapReason::*;
         let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame];
         all.into_iter().find(|reason| *reason as u8 == byte)
+    }
+
+    /// True for holes that begin in an earlier start, by another monotonic clock.
+    pub fn is_between_starts(self) -> bool {
+        matches!(self, GapReason::PowerCut | GapReason::Stopped)
     }
 
     /// The word used in payloads and tables.

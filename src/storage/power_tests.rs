@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::disk::FileId;
 use super::engine::Engine;
+use super::journal::{Journal, file_len};
 use super::*;
 use crate::sim::card::{Choices, erase_block};
 use crate::sim::disk::SimDisk;
@@ -240,4 +241,148 @@ fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() 
         disk.power_on_with(disk.durable());
         assert_eq!(last(&disk), found);
     }
+}
+
+#[test]
+fn an_entry_that_a_start_reported_is_in_both_copies() {
+    let mut ring = opened();
+    ring.enqueue(1);
+    ring.disk.fail_sync_after(2, &mut Rng::new(1));
+    assert!(!ring.enqueue(2));
+    ring.start();
+    let reported = ring.tickets();
+    let mut card = ring.disk.durable();
+    card.spoil(FileId::Journal, erase_block(FileId::Journal, 0, false), &Arc::new([0xff; 4096]));
+    ring.disk.power_on_with(card);
+    ring.start();
+    assert_eq!(ring.tickets(), reported);
+}
+
+/// Records that can be found by their numbers.
+fn readable(ring: &mut Rig, last: u64) -> usize {
+    let (mut after, mut count) = (0, 0);
+    while after < last {
+        let query = SpanQuery::Seq { first: after + 1, last };
+        ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query });
+        let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { break };
+        count += span.fragments.len();
+        after = span.fragments.last().unwrap().seq;
+    }
+    count
+}
+
+#[test]
+fn a_read_that_is_refused_once_at_start_costs_no_footage() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let whole = readable(&mut ring, last);
+    for read in 3..40 {
+        ring.disk.fail_read_after(read);
+        let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
+        ring.disk.fail_read_after(u64::MAX);
+        let Ok((engine, news)) = opened else { continue };
+        (ring.engine, ring.news) = (engine, news);
+        assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
+    }
+}
+
+#[test]
+fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_away() {
+    let mut ring = opened();
+    ring.pictures(80);
+    ring.cut();
+    let last = ring.found().last_seq;
+    let (index, _) = recovery::heads(&ring.disk).unwrap();
+    let newest = FileId::Segment(index.live().last().unwrap().head.segment);
+    ring.disk.fail_reads_of(newest, 4096..4608);
+    ring.start();
+    assert!(ring.found().last_seq >= last);
+    ring.pictures(40);
+    ring.disk.fail_reads_of(newest, 0..0);
+    ring.start();
+    assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
+    let before = index.live().last().unwrap().head.first_seq;
+    ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
+    let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
+    assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
+}
+
+#[test]
+fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
+    let geometry = start::still_geometry(&settings());
+    for torn in 0..2 {
+        let ring = opened();
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, None, &[]).unwrap();
+        for _ in 0..2 {
+            stills.store(Ticket(7), &[7; 3000]).unwrap();
+        }
+        let mut card = ring.disk.durable();
+        card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
+        ring.disk.power_on_with(card);
+        let len = u64::from(geometry.slots) * geometry.bytes;
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, Some(len), &[Ticket(7)]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        stills.store(Ticket(8), &[8; 3000]).unwrap();
+        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+    }
+}
+
+#[test]
+fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_kernel_still_shows_it() {
+    for seed in 0..20 {
+        let mut ring = opened();
+        ring.pictures(20);
+        ring.disk.leave_only(0);
+        ring.disk.fail_sync_after(1, &mut Rng::new(seed));
+        while ring.news.iter().all(|news| !matches!(news, StorageNews::Trouble { .. })) {
+            ring.pictures(1);
+        }
+        ring.disk.leave_only(1 << 30);
+        ring.start();
+        let found = ring.found().last_seq;
+        ring.cut();
+        assert_eq!(ring.found().last_seq, found, "seed {seed}");
+    }
+}
+
+#[test]
+fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
+    let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (Ticket(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
+    let disk = SimDisk::new(None);
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 40, None).unwrap();
+    journal.begin().unwrap();
+    journal.enqueue_all(batch(1, 4)).unwrap();
+    // Two of the four are delivered before the next batch; in the one after, the rest.
+    [2, 3].into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+    let (mut cut, mut whole) = (0, 0);
+    for (begin, n, delivered) in [(5, 5, [1, 4]), (10, 6, [6, 7])] {
+        disk.take_points();
+        journal.enqueue_all(batch(begin, n)).unwrap();
+        for point in disk.take_points() {
+            let choices = Choices::of(&point.durable, &point.pending);
+            for number in 0..choices.outcomes().min(400) {
+                let after = SimDisk::with(choices.outcome(&point.durable, number), None);
+                // A second start must find what the first found, also when the power goes again in between.
+                let found = [0, 1].map(|_| {
+                    let (mut journal, kept) = Journal::open(Arc::new(after.clone()), 40, Some(file_len(40))).unwrap();
+                    journal.begin().unwrap();
+                    let tickets: Vec<u64> = kept.entries.iter().map(|(ticket, _)| ticket.0).collect();
+                    (tickets, kept.newest.map(|(ticket, _)| ticket.0))
+                });
+                assert_eq!(found[0], found[1]);
+                let (tickets, newest) = &found[0];
+                let of_batch: Vec<u64> = tickets.iter().copied().filter(|ticket| *ticket >= begin).collect();
+                let until = begin + of_batch.len() as u64;
+                assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a hole in a batch");
+                assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{tickets:?}");
+                (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
+            }
+        }
+        delivered.into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+    }
+    assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
+    let (_, kept) = Journal::open(Arc::new(disk), 40, Some(file_len(40))).unwrap();
+    assert_eq!(kept.newest.unwrap().0, Ticket(15));
 }

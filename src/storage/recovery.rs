@@ -3,25 +3,26 @@
 //! | head of the file | newest by number | walk ends | done |
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
-//! | unreadable | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
+//! | unreadable, twice | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
 //! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
 //! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
-//! | whole | yes | card refuses to read | sealed: recording goes on in another file |
+//! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
 //! | whole, wrong file number or size | – | – | blank: a file copied or resized by somebody |
 //!
 //! What belongs here: this table and carrying it out. What does not: writing new footage.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::dates::Dates;
-use super::disk::{Disk, DiskFault, FileId};
+use super::disk::{Disk, DiskFault, FileId, segments};
 use super::format::{BLOCK, HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
 use super::index::{Index, Segment};
 use super::journal::Journal;
-use super::locks::{Lock, Locks};
+use super::locks::Locks;
 use super::walk::{Depth, End, Found, Walk, walk};
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::units::{Boot, Digest, Stamp};
@@ -52,20 +53,16 @@ pub struct Recovery {
 }
 
 /// Looks at every segment file (number and length).
-pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: Dates) -> Recovery {
+pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates) -> Recovery {
     let mut found = Recovery { next_seq: 1, ..Recovery::default() };
+    let unreadable;
+    (found.index, unreadable) = read_heads(disk, files);
     found.index.dates = dates;
-    for (file, size) in files {
-        match read_head(disk, file, size) {
-            Ok(Some(segment)) => found.index.add(segment),
-            Ok(None) => found.index.add_blank(file),
-            Err(reason) => {
-                let file_name = FileId::Segment(file).name();
-                found.repairs.push(Repair { file: file_name, offset: 0, kind: RepairKind::Head, bytes: size, micros: 0 });
-                found.troubles.push(reason);
-                found.index.add_blank(file);
-            }
-        }
+    for (file, reason) in unreadable {
+        let name = FileId::Segment(file).name();
+        found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes: files[&file], micros: 0 });
+        found.troubles.push(reason);
+        found.index.add_blank(file);
     }
     found.oldest = found.index.oldest();
     if !found.repairs.is_empty() {
@@ -77,54 +74,57 @@ pub fn recover(disk: &dyn Disk, files: impl Iterator<Item = (u32, u64)>, dates: 
     found
 }
 
-/// The segments of a ring that somebody else may be writing, oldest first, with its clocks as the journal knows them, and what is
+/// A ring that somebody else may be writing.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The segments, with the ring's clocks as the journal knows them.
+    pub index: Index,
+    /// Evidence locks.
+    pub locks: Locks,
+    /// What is wrong with files that hold nothing.
+    pub troubles: Vec<String>,
+}
+
+/// Looks at a ring that somebody else may be writing.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
+    let (mut index, mut troubles) = heads(disk.as_ref())?;
+    let Some(len) = disk.files()?.get(&FileId::Journal).copied() else {
+        return Ok(Look { index, troubles, ..Look::default() });
+    };
+    let kept = Journal::look(disk.clone(), len)?;
+    index.dates = kept.dates();
+    let locks = kept.locks().unwrap_or_else(|reason| {
+        troubles.push(reason);
+        Locks::default()
+    });
+    Ok(Look { index, locks, troubles })
+}
+
+/// The segments of a ring that somebody else may be writing, from their heads alone (times are as they were recorded), and what is
 /// wrong with files that hold none.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn look(disk: &Arc<dyn Disk>) -> Result<(Index, Vec<String>), DiskFault> {
-    let (mut index, troubles) = heads(disk.as_ref())?;
-    if let Some(len) = disk.files()?.get(&FileId::Journal) {
-        index.dates = dates_of(&Journal::look(disk.clone(), *len)?.cells);
-    }
-    Ok((index, troubles))
+pub fn heads(disk: &dyn Disk) -> Result<(Index, Vec<String>), DiskFault> {
+    let (index, unreadable) = read_heads(disk, &segments(&disk.files()?));
+    Ok((index, unreadable.into_iter().map(|(_, reason)| reason).collect()))
 }
 
-/// The same from the heads of the segments alone: times are as they were recorded.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn heads(disk: &dyn Disk) -> Result<(Index, Vec<String>), DiskFault> {
-    let (mut index, mut troubles) = (Index::default(), Vec::new());
-    for (file, size) in disk.files()? {
-        if let FileId::Segment(file) = file {
-            match read_head(disk, file, size) {
-                Ok(Some(segment)) => index.add(segment),
-                Ok(None) => index.add_blank(file),
-                Err(reason) => troubles.push(reason),
-            }
+/// The segments in some files (number and length), and the files whose head is unreadable.
+fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>) -> (Index, Vec<(u32, String)>) {
+    let (mut index, mut unreadable) = (Index::default(), Vec::new());
+    for (file, size) in files {
+        // A bus that was reset refuses one read and takes the next; footage must not go for that.
+        match read_head(disk, *file, *size).or_else(|_| read_head(disk, *file, *size)) {
+            Ok(Some(segment)) => index.add(segment),
+            Ok(None) => index.add_blank(*file),
+            Err(reason) => unreadable.push((*file, reason)),
         }
     }
-    Ok((index, troubles))
-}
-
-/// The dates among the journal's cells.
-pub fn dates_of(cells: &[(super::Cell, Vec<u8>)]) -> Dates {
-    let cell = cells.iter().find(|(cell, _)| *cell == super::Cell::Clock);
-    cell.map(|(_, bytes)| Dates::decode(bytes)).unwrap_or_default()
-}
-
-/// The evidence locks of a ring that somebody else may be writing.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn locks_of(disk: &Arc<dyn Disk>) -> Result<Vec<Lock>, DiskFault> {
-    let Some(len) = disk.files()?.get(&FileId::Journal).copied() else {
-        return Ok(Vec::new());
-    };
-    let kept = Journal::look(disk.clone(), len)?;
-    let cell = kept.cells.iter().find(|(cell, _)| *cell == super::Cell::Locks);
-    Ok(cell.and_then(|(_, bytes)| Locks::decode(bytes).ok()).unwrap_or_default().list())
+    (index, unreadable)
 }
 
 /// The segment in a file; `None` for one that was never used.
@@ -173,15 +173,24 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     found.chain = newest.head.previous;
     found.media = newest.head.media;
     found.end = Some((newest.head.boot, newest.head.start));
-    let walked = match walk(disk, newest, Depth::Content) {
+    // After a kill the last record may be in the kernel's memory only, and from here on it counts. After a flush that was refused
+    // it may never have left it, however whole it looks there.
+    let file = FileId::Segment(newest.head.segment);
+    let flushed = disk.sync(file);
+    disk.forget(file);
+    let walked = match walk(disk, newest, Depth::Content).or_else(|_| walk(disk, newest, Depth::Content)) {
         Ok(walked) => walked,
-        Err(fault) => return found.troubles.push(fault.to_string()),
+        Err(fault) => {
+            // Nobody knows how many records it holds. Their numbers are not given twice: what can be read of them stays.
+            found.next_seq += newest.head.size / BLOCK;
+            return found.troubles.push(fault.to_string());
+        }
     };
     found.next_seq = walked.next_seq;
     found.chain = walked.chain;
     for record in walked.found.iter().filter_map(record_of) {
         found.media = found.media.max(record.media + record.duration);
-        found.end = Some((record.boot, end_of(record)));
+        found.end = Some((record.boot, record.end()));
     }
     if let Some((boot, end)) = &mut found.end {
         *end = found.index.dates.date(*boot, *end);
@@ -192,9 +201,8 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     }
     found.open_at = Some(walked.at);
     let mended = match walked.end {
-        End::Torn => mend(disk, newest, walked.at).map(Some),
-        // After a kill the last record may be in the kernel's memory only, and from here on it counts.
-        End::Free => disk.sync(FileId::Segment(newest.head.segment)).map(|()| None),
+        End::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
+        End::Free => flushed.map(|()| None),
     };
     match mended {
         Ok(repair) => found.repairs.extend(repair),
@@ -225,7 +233,7 @@ pub fn damages(segment: &Segment, walked: &Walk) -> Vec<(Repair, Gap)> {
     let (mut before, mut out) = (segment.head.start, Vec::new());
     for pair in walked.found.iter().zip(walked.found.iter().skip(1).map(Some).chain([None])) {
         match pair {
-            (Found::Record(_, record), _) => before = end_of(record),
+            (Found::Record(_, record), _) => before = record.end(),
             (Found::Damaged { offset, .. }, Some(Found::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
@@ -240,11 +248,6 @@ pub fn damages(segment: &Segment, walked: &Walk) -> Vec<(Repair, Gap)> {
     out
 }
 
-/// The last moment a record covers.
-fn end_of(record: &Record) -> Stamp {
-    record.gap.map_or_else(|| record.start.at(record.start.mono.plus_micros(record.duration)), |(to, ..)| to)
-}
-
 fn record_of(found: &Found) -> Option<&Record> {
     match found {
         Found::Record(_, record) => Some(record),
@@ -253,5 +256,5 @@ fn record_of(found: &Found) -> Option<&Record> {
 }
 
 fn last_end(walk: &Walk) -> Option<Stamp> {
-    walk.found.iter().rev().find_map(record_of).map(end_of)
+    walk.found.iter().rev().find_map(record_of).map(Record::end)
 }

@@ -176,14 +176,8 @@ fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
         let (segment, _) = newest(&bench);
         spoil(&bench, Head::Whole, tail);
         bench.disk.read_only(true);
-        let found = super::recovery::recover(
-            &bench.disk,
-            bench.disk.files().unwrap().into_iter().filter_map(|(file, len)| match file {
-                FileId::Segment(number) => Some((number, len)),
-                _ => None,
-            }),
-            super::dates::Dates::default(),
-        );
+        let files = super::disk::segments(&bench.disk.files().unwrap());
+        let found = super::recovery::recover(&bench.disk, &files, super::dates::Dates::default());
         assert_eq!(found.open_at, None, "{tail:?}: {} is sealed", segment.head.segment);
         assert!(found.troubles.iter().any(|trouble| trouble.contains("read-only")), "{:?}", found.troubles);
     }

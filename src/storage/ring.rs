@@ -134,10 +134,10 @@ impl Ring {
 
     /// Changes how many bytes the ring may take. A smaller ring is reached when the next segment begins, oldest footage first;
     /// pinned footage keeps its rights.
-    pub fn resize(&mut self, budget: u64) {
+    pub fn resize(&mut self, budget: u64, quota: u8) {
+        self.geometry.quota = quota;
         if !self.in_memory {
-            self.geometry.budget = budget;
-            self.counts.budget = budget;
+            (self.geometry.budget, self.counts.budget) = (budget, budget);
         }
     }
 
@@ -270,7 +270,6 @@ impl Ring {
 
     /// The head of the segment that would begin with `draft`, its file still to be chosen, and its length.
     fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
-        let tracks = tracks.to_vec();
         let head = SegmentHead {
             segment: 0,
             lap: self.next_lap,
@@ -280,7 +279,7 @@ impl Ring {
             start: draft.start,
             media: begin_of(draft),
             size: self.geometry.segment,
-            tracks,
+            tracks: tracks.to_vec(),
         };
         let len = head.encode().len() as u64;
         (head, len)
@@ -305,11 +304,11 @@ impl Ring {
             self.write_bytes(file, 0, &zeros)?;
             self.index.forget(file);
             self.index.add_blank(file);
-            self.disk.sync(FileId::Segment(file))?;
+            self.flush(file)?;
         }
+        // The flush of its first record makes it durable too: before that it holds nothing anybody was told of.
         self.write_bytes(file, 0, &bytes)?;
         self.index.forget(file);
-        self.disk.sync(FileId::Segment(file))?;
         self.index.add(segment);
         Ok(())
     }
@@ -317,8 +316,7 @@ impl Ring {
     /// Writes the record at the end of the current segment.
     fn write(&mut self, draft: &Draft<'_>, content: Digest) -> Result<u64, DiskFault> {
         let Some(Current { segment, at }) = &self.current else {
-            let reason = "no segment is open".to_owned();
-            return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
+            return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason: "no segment is open".into() });
         };
         let (file, at) = (segment.head.segment, *at);
         let Draft { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
@@ -334,9 +332,8 @@ impl Ring {
         let end = at + bytes.len() as u64;
         bytes.extend(free_block(segment.head.size - end));
         self.write_bytes(file, at, &bytes)?;
-        self.disk.sync(FileId::Segment(file))?;
-        self.next_seq += 1;
-        self.chain = record.link();
+        self.flush(file)?;
+        (self.next_seq, self.chain) = (self.next_seq + 1, record.link());
         self.counts.payload += u64::from(payload);
         if let Some(current) = &mut self.current {
             current.at = end;
@@ -344,12 +341,17 @@ impl Ring {
         Ok(seq)
     }
 
-    /// Writes and counts; the caller flushes.
+    /// Writes and counts.
     fn write_bytes(&mut self, file: u32, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
         self.disk.write(FileId::Segment(file), at, bytes)?;
         self.counts.written += bytes.len() as u64;
-        self.counts.syncs += 1;
         Ok(())
+    }
+
+    /// Flushes and counts.
+    fn flush(&mut self, file: u32) -> Result<(), DiskFault> {
+        self.counts.syncs += 1;
+        self.disk.sync(FileId::Segment(file))
     }
 
     /// Leaves the current file. After a failed flush nobody knows what is on it, so that is final; a refused write has changed

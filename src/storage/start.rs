@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::card::Card;
-use super::disk::{Disk, DiskFault, FileId};
+use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::{Engine, OpenHole};
 use super::fragment::Gathering;
 use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
-use super::recovery::{Recovery, dates_of, recover};
+use super::recovery::{Recovery, recover};
 use super::ring::{Geometry, Ring, SEGMENTS_MIN};
 use super::stills::{self, Stills};
-use super::{Cell, GapReason, PinClass, Recovered, StorageNews};
+use super::{GapReason, Recovered, StorageNews};
 use crate::settings::StorageSettings;
 use crate::units::{Mono, RingId, Stamp, Ticket};
 
@@ -54,7 +54,7 @@ impl Engine {
         let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
         let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &live)?;
         let segments = segments(&files);
-        let mut found = recover(disk.as_ref(), segments.iter().map(|(file, len)| (*file, *len)), dates_of(&kept.cells));
+        let mut found = recover(disk.as_ref(), &segments, kept.dates());
         let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
         let reason = if kept.clean { GapReason::Stopped } else { GapReason::PowerCut };
@@ -92,14 +92,11 @@ impl Engine {
 
     /// Pins what is locked; trouble when the list cannot be read.
     fn take_over_locks(&mut self, kept: &Kept) -> Option<StorageNews> {
-        let bytes = kept.cells.iter().find(|(cell, _)| *cell == Cell::Locks).map(|(_, bytes)| bytes)?;
-        match Locks::decode(bytes) {
+        match kept.locks() {
             Ok(locks) => self.locks = locks,
             Err(detail) => return Some(StorageNews::Trouble { detail, lost: true }),
         }
-        for (pin, lock) in self.locks.pins() {
-            self.ring.pins.set(pin, PinClass::Lock, lock.first, lock.last);
-        }
+        self.pin_locks();
         None
     }
 
@@ -124,12 +121,6 @@ impl Engine {
         let troubles = found.troubles.into_iter().map(|detail| StorageNews::Trouble { detail, lost: true });
         std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect()
     }
-}
-
-/// The segment files and their lengths.
-fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
-    let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
-    files.iter().filter_map(number).collect()
 }
 
 /// Refuses to start where the ring can never reach its size, unless it already has enough to work with.

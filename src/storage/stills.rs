@@ -44,7 +44,8 @@ fn parse(block: &[u8]) -> Option<(Ticket, usize, u32)> {
 pub struct Stills {
     disk: Arc<dyn Disk>,
     geometry: Geometry,
-    used: BTreeMap<Ticket, u32>,
+    /// Tickets by slot. One that was refused and offered again may have two.
+    used: BTreeMap<u32, Ticket>,
 }
 
 impl Stills {
@@ -62,7 +63,7 @@ impl Stills {
         for slot in 0..geometry.slots {
             let block = stills.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, 24)?;
             if let Some((ticket, ..)) = parse(&block).filter(|(ticket, ..)| live.contains(ticket)) {
-                stills.used.insert(ticket, slot);
+                stills.used.insert(slot, ticket);
             }
         }
         Ok(stills)
@@ -82,7 +83,7 @@ impl Stills {
         if jpeg.len() as u64 + BLOCK > bytes {
             return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
         }
-        let Some(slot) = (0..slots).find(|slot| self.used.values().all(|used| used != slot)) else {
+        let Some(slot) = (0..slots).find(|slot| !self.used.contains_key(slot)) else {
             return Err(format!("all {slots} snapshot slots are taken"));
         };
         let mut block = header(ticket, jpeg);
@@ -90,13 +91,13 @@ impl Stills {
         let at = u64::from(slot) * bytes;
         let written = self.disk.write(FileId::Stills, at, &block).and_then(|()| self.disk.sync(FileId::Stills));
         written.map_err(|fault| fault.to_string())?;
-        self.used.insert(ticket, slot);
+        self.used.insert(slot, ticket);
         Ok(block.len() as u64)
     }
 
     /// Frees the slot of a ticket.
     pub fn free(&mut self, ticket: Ticket) {
-        self.used.remove(&ticket);
+        self.used.retain(|_, used| *used != ticket);
     }
 }
 
@@ -123,6 +124,7 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, D
 /// When it is gone, damaged or the card refuses.
 pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
+    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
         let found = parse(&disk.read(FileId::Stills, at, 24).map_err(io)?);
@@ -130,8 +132,11 @@ pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u
             continue;
         };
         let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;
-        let name = || format!("{} slot {slot}", FileId::Stills.name());
-        return if crc32c::crc32c(&jpeg) == crc { Ok(jpeg) } else { Err(ReadFault::Damaged(name())) };
+        if crc32c::crc32c(&jpeg) == crc {
+            return Ok(jpeg);
+        }
+        // Another slot may have it whole.
+        fault = ReadFault::Damaged(format!("{} slot {slot}", FileId::Stills.name()));
     }
-    Err(ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0)))
+    Err(fault)
 }

@@ -41,6 +41,12 @@ pub enum StorageOrder {
         /// A snapshot that belongs to it, at most one still slot.
         still: Option<Vec<u8>>,
     },
+    /// Store several entries without snapshots, of consecutive tickets, at most `journal::BATCH_MAX`; each is answered. All are
+    /// stored or none, and a power cut in between leaves the first so many.
+    EnqueueAll {
+        /// Tickets and entries.
+        entries: Vec<(Ticket, Vec<u8>)>,
+    },
     /// Forget an outbox entry (lazily: a power cut may bring it back).
     Release {
         /// The ticket.
@@ -71,10 +77,14 @@ pub enum StorageOrder {
         /// Its name.
         id: String,
     },
-    /// The ring may take so many bytes from now on.
+    /// The ring has other bounds from now on.
     Resize {
         /// Bytes of all segment files together.
         budget: u64,
+        /// Percent of it that pins may hold.
+        pin_quota: u8,
+        /// Bytes the card may be written with over its life; 0 when nobody has said.
+        endurance: u64,
     },
     /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
     Stop,

@@ -1,20 +1,19 @@
 //! ⇄ One MQTT connection through `rumqttc`, version 5 or 3.1.1 behind one face. A fresh client each time, dropped on any error:
 //! rumqttc forgets what is queued when a session is lost, so nothing is ever left in its hands.
 //!
-//! What belongs here: rumqttc's types, TLS, packet ids matched to names. What does not: what is published.
+//! What belongs here: rumqttc's types, packet ids matched to names, what an error means. What does not: what is published, TLS
+//! ([`super::tls`]).
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rumqttc::v5::mqttbytes::v5 as p5;
 use rumqttc::{TlsConfiguration, Transport, v5};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::settings::{Login, Protocol, TlsSettings, load};
+use super::link::{Acked, Limits};
+use super::session::Fault;
+use crate::settings::{Login, Protocol};
 
 /// Requests queued in the client at most; the link's window is smaller.
 const QUEUE: usize = 64;
@@ -42,17 +41,19 @@ pub struct Options {
     pub keep_alive: u16,
     /// Version.
     pub protocol: Protocol,
-    /// Topic and retained payload of the will.
-    pub will: Option<(String, Vec<u8>)>,
+    /// Topic and payload of the will, and whether it is retained.
+    pub will: Option<(String, Vec<u8>, bool)>,
 }
 
 /// What happened on the connection.
 #[derive(Debug)]
 pub enum Seen {
-    /// The broker took us; its Receive Maximum and maximum packet size.
-    Connected(u16, u32),
-    /// A publish of ours is acknowledged; with the reason when it was refused for good.
-    Acked(u64, Option<String>),
+    /// The broker took us, with these limits.
+    Connected(Limits),
+    /// It answered SUBSCRIBE: for each filter it is granted, or why not.
+    Subscribed(Vec<Result<(), String>>),
+    /// It answered a publish of ours.
+    Acked(u64, Acked),
     /// A message came.
     Message(String, Vec<u8>),
     /// Nothing of interest.
@@ -60,12 +61,12 @@ pub enum Seen {
 }
 
 /// Why a connection ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// For people, without secrets.
     pub reason: String,
-    /// The broker refused us: somebody must look.
-    pub refused: bool,
+    /// What it means for the next attempt.
+    pub fault: Fault,
 }
 
 enum Loop {
@@ -79,6 +80,10 @@ pub struct Connection {
     /// Publishes given to the client, in order, until they have a packet id.
     queued: Arc<std::sync::Mutex<VecDeque<u64>>>,
     by_id: HashMap<u16, u64>,
+    /// CONNACK has come.
+    up: bool,
+    /// It has ended, but what came before that is not all told.
+    ended: Option<Ended>,
 }
 
 #[derive(Clone)]
@@ -103,40 +108,42 @@ pub fn connect(options: &Options) -> (Sender, Connection) {
     let mut network = rumqttc::NetworkOptions::new();
     network.set_connection_timeout(CONNECT_WITHIN);
     network.set_tcp_nodelay(true);
-    let keep_alive = Duration::from_secs(options.keep_alive.max(5).into());
     let (client, events) = match options.protocol {
-        Protocol::V5 => {
-            let mut mqtt = v5::MqttOptions::new(&options.client_id, &options.host, options.port);
-            mqtt.set_transport(transport).set_keep_alive(keep_alive).set_clean_start(true);
-            mqtt.set_connection_timeout(CONNECT_WITHIN).set_network_options(network);
-            mqtt.set_max_packet_size(Some(PACKET_MAX)).set_outgoing_inflight_upper_limit(INFLIGHT);
-            if let Some(login) = &options.login {
-                mqtt.set_credentials(&login.user, login.password.reveal());
-            }
-            if let Some((topic, payload)) = &options.will {
-                let qos = v5::mqttbytes::QoS::AtLeastOnce;
-                mqtt.set_last_will(p5::LastWill::new(topic, payload.clone(), qos, true, None));
-            }
-            let (client, events) = v5::AsyncClient::new(mqtt, QUEUE);
-            (Client::V5(client), Loop::V5(Box::new(events)))
-        }
-        Protocol::V311 => {
-            let mut mqtt = rumqttc::MqttOptions::new(&options.client_id, &options.host, options.port);
-            mqtt.set_transport(transport).set_keep_alive(keep_alive).set_clean_session(true);
-            mqtt.set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize).set_inflight(INFLIGHT);
-            if let Some(login) = &options.login {
-                mqtt.set_credentials(&login.user, login.password.reveal());
-            }
-            if let Some((topic, payload)) = &options.will {
-                mqtt.set_last_will(rumqttc::LastWill::new(topic, payload.clone(), rumqttc::QoS::AtLeastOnce, true));
-            }
-            let (client, mut events) = rumqttc::AsyncClient::new(mqtt, QUEUE);
-            events.set_network_options(network);
-            (Client::V311(client), Loop::V311(Box::new(events)))
-        }
+        Protocol::V5 => connect_v5(options, transport, network),
+        Protocol::V311 => connect_v311(options, transport, network),
     };
     let queued = Arc::default();
-    (Sender { client, queued: Arc::clone(&queued) }, Connection { events, queued, by_id: HashMap::new() })
+    (Sender { client, queued: Arc::clone(&queued) }, Connection { events, queued, by_id: HashMap::new(), up: false, ended: None })
+}
+
+fn connect_v5(options: &Options, transport: Transport, network: rumqttc::NetworkOptions) -> (Client, Loop) {
+    let mut mqtt = v5::MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_transport(transport).set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into())).set_clean_start(true);
+    mqtt.set_connection_timeout(CONNECT_WITHIN).set_network_options(network);
+    mqtt.set_max_packet_size(Some(PACKET_MAX)).set_outgoing_inflight_upper_limit(INFLIGHT);
+    if let Some(login) = &options.login {
+        mqtt.set_credentials(&login.user, login.password.reveal());
+    }
+    if let Some((topic, payload, retain)) = &options.will {
+        mqtt.set_last_will(p5::LastWill::new(topic, payload.clone(), v5::mqttbytes::QoS::AtLeastOnce, *retain, None));
+    }
+    let (client, events) = v5::AsyncClient::new(mqtt, QUEUE);
+    (Client::V5(client), Loop::V5(Box::new(events)))
+}
+
+fn connect_v311(options: &Options, transport: Transport, network: rumqttc::NetworkOptions) -> (Client, Loop) {
+    let mut mqtt = rumqttc::MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_transport(transport).set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into())).set_clean_session(true);
+    mqtt.set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize).set_inflight(INFLIGHT);
+    if let Some(login) = &options.login {
+        mqtt.set_credentials(&login.user, login.password.reveal());
+    }
+    if let Some((topic, payload, retain)) = &options.will {
+        mqtt.set_last_will(rumqttc::LastWill::new(topic, payload.clone(), rumqttc::QoS::AtLeastOnce, *retain));
+    }
+    let (client, mut events) = rumqttc::AsyncClient::new(mqtt, QUEUE);
+    events.set_network_options(network);
+    (Client::V311(client), Loop::V311(Box::new(events)))
 }
 
 impl Sender {
@@ -153,12 +160,14 @@ impl Sender {
         taken
     }
 
-    /// Queues a subscription with QoS 1.
-    pub fn subscribe(&self, filter: &str) {
+    /// Queues one SUBSCRIBE with QoS 1.
+    pub fn subscribe(&self, filters: &[String]) {
+        let v5_filter = |filter: &String| p5::Filter::new(filter, v5::mqttbytes::QoS::AtLeastOnce);
+        let v311_filter = |filter: &String| rumqttc::SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce);
         // A fresh client's queue is empty: this cannot be full.
         let _ = match &self.client {
-            Client::V5(client) => client.try_subscribe(filter, v5::mqttbytes::QoS::AtLeastOnce).is_ok(),
-            Client::V311(client) => client.try_subscribe(filter, rumqttc::QoS::AtLeastOnce).is_ok(),
+            Client::V5(client) => client.try_subscribe_many(filters.iter().map(v5_filter)).is_ok(),
+            Client::V311(client) => client.try_subscribe_many(filters.iter().map(v311_filter)).is_ok(),
         };
     }
 
@@ -175,35 +184,84 @@ impl Connection {
     /// Waits for the next thing to happen. Not cancel-safe: pin the future and poll it to its end.
     ///
     /// # Errors
-    /// When the connection ended; this client is of no more use.
+    /// When the connection ended; this client is of no more use. What came before the end is told first.
     pub async fn poll(&mut self) -> Result<Seen, Ended> {
-        let name = |token: Option<u64>, refused| token.map_or(Seen::Other, |token| Seen::Acked(token, refused));
-        match &mut self.events {
-            Loop::V5(events) => match events.poll().await {
-                Ok(v5::Event::Incoming(p5::Packet::ConnAck(ack))) => {
-                    let properties = ack.properties.as_ref();
-                    let window = properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX);
-                    Ok(Seen::Connected(window, properties.and_then(|p| p.max_packet_size).unwrap_or(PACKET_MAX)))
+        if self.ended.is_none() {
+            let polled = match &mut self.events {
+                Loop::V5(events) => {
+                    events.poll().await.map(|event| Heard::V5(Box::new(event))).map_err(|error| ended_v5(&error, self.up))
                 }
-                Ok(v5::Event::Incoming(p5::Packet::PubAck(ack))) => Ok(name(self.by_id.remove(&ack.pkid), refusal(ack.reason))),
-                Ok(v5::Event::Incoming(p5::Packet::Publish(publish))) => {
-                    Ok(Seen::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec()))
-                }
-                Ok(v5::Event::Outgoing(rumqttc::Outgoing::Publish(id))) => Ok(self.sent(id)),
-                Ok(_) => Ok(Seen::Other),
-                Err(error) => Err(ended_v5(&error)),
-            },
-            Loop::V311(events) => match events.poll().await {
-                Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => Ok(Seen::Connected(u16::MAX, PACKET_MAX)),
-                Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack))) => Ok(name(self.by_id.remove(&ack.pkid), None)),
-                Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish))) => {
-                    Ok(Seen::Message(publish.topic.clone(), publish.payload.to_vec()))
-                }
-                Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(id))) => Ok(self.sent(id)),
-                Ok(_) => Ok(Seen::Other),
-                Err(error) => Err(ended_v311(&error)),
-            },
+                Loop::V311(events) => events.poll().await.map(Heard::V311).map_err(|error| ended_v311(&error, self.up)),
+            };
+            match polled {
+                Ok(heard) => return Ok(self.seen(heard)),
+                Err(ended) => self.ended = Some(ended),
+            }
         }
+        // Acknowledgements that came with the end are as good as any.
+        let left = match &mut self.events {
+            Loop::V5(events) => events.state.events.pop_front().map(|event| Heard::V5(Box::new(event))),
+            Loop::V311(events) => events.state.events.pop_front().map(Heard::V311),
+        };
+        match (left, &self.ended) {
+            (None, Some(ended)) => Err(ended.clone()),
+            (left, _) => Ok(left.map_or(Seen::Other, |heard| self.seen(heard))),
+        }
+    }
+
+    fn seen(&mut self, heard: Heard) -> Seen {
+        match heard {
+            Heard::V5(event) => self.seen_v5(*event),
+            Heard::V311(event) => self.seen_v311(event),
+        }
+    }
+
+    fn seen_v5(&mut self, event: v5::Event) -> Seen {
+        match event {
+            v5::Event::Incoming(p5::Packet::ConnAck(ack)) => {
+                self.up = true;
+                Seen::Connected(limits(ack.properties.as_ref()))
+            }
+            v5::Event::Incoming(p5::Packet::SubAck(ack)) => {
+                let granted = |code: &p5::SubscribeReasonCode| match code {
+                    p5::SubscribeReasonCode::Success(_) => Ok(()),
+                    code => Err(format!("{code:?}")),
+                };
+                Seen::Subscribed(ack.return_codes.iter().map(granted).collect())
+            }
+            v5::Event::Incoming(p5::Packet::PubAck(ack)) => self.named(ack.pkid, acked(ack.reason)),
+            v5::Event::Incoming(p5::Packet::Publish(publish)) => {
+                Seen::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec())
+            }
+            v5::Event::Outgoing(rumqttc::Outgoing::Publish(id)) => self.sent(id),
+            _ => Seen::Other,
+        }
+    }
+
+    fn seen_v311(&mut self, event: rumqttc::Event) -> Seen {
+        match event {
+            rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => {
+                self.up = true;
+                Seen::Connected(Limits { receive_max: u16::MAX, max_packet: PACKET_MAX, retain: true })
+            }
+            rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
+                let granted = |code: &rumqttc::SubscribeReasonCode| match code {
+                    rumqttc::SubscribeReasonCode::Success(_) => Ok(()),
+                    rumqttc::SubscribeReasonCode::Failure => Err("refused".to_owned()),
+                };
+                Seen::Subscribed(ack.return_codes.iter().map(granted).collect())
+            }
+            rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => self.named(ack.pkid, Acked::Taken),
+            rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => {
+                Seen::Message(publish.topic.clone(), publish.payload.to_vec())
+            }
+            rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(id)) => self.sent(id),
+            _ => Seen::Other,
+        }
+    }
+
+    fn named(&mut self, id: u16, acked: Acked) -> Seen {
+        self.by_id.remove(&id).map_or(Seen::Other, |token| Seen::Acked(token, acked))
     }
 
     /// A queued publish got its packet id; they leave in the order they were queued.
@@ -216,77 +274,171 @@ impl Connection {
     }
 }
 
-/// Reasons that will not change by trying again; quota and the like are answered by the receipt time-out.
-fn refusal(reason: p5::PubAckReason) -> Option<String> {
-    use p5::PubAckReason::{NotAuthorized, PayloadFormatInvalid, TopicNameInvalid};
-    matches!(reason, NotAuthorized | TopicNameInvalid | PayloadFormatInvalid).then(|| format!("the broker refuses: {reason:?}"))
+/// An event of either version.
+enum Heard {
+    V5(Box<v5::Event>),
+    V311(rumqttc::Event),
 }
 
-fn ended_v5(error: &v5::ConnectionError) -> Ended {
+fn limits(properties: Option<&p5::ConnAckProperties>) -> Limits {
+    Limits {
+        receive_max: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
+        max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(PACKET_MAX),
+        retain: properties.and_then(|p| p.retain_available) != Some(0),
+    }
+}
+
+/// What a reason of MQTT 5 (3.4.2.1) means for the publish.
+fn acked(reason: p5::PubAckReason) -> Acked {
+    use p5::PubAckReason as Reason;
+    let words = format!("{reason:?}");
+    match reason {
+        Reason::Success => Acked::Taken,
+        Reason::NoMatchingSubscribers => Acked::Unheard,
+        Reason::NotAuthorized => Acked::Forbidden(words),
+        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => Acked::Invalid(format!("the broker refuses: {words}")),
+        Reason::QuotaExceeded
+        | Reason::PacketIdentifierInUse
+        | Reason::UnspecifiedError
+        | Reason::ImplementationSpecificError => Acked::Busy(words),
+    }
+}
+
+/// What the end of a connection means; `up` when CONNACK had come.
+fn ended_v5(error: &v5::ConnectionError, up: bool) -> Ended {
+    use v5::{ConnectionError as Error, StateError};
+    let fault = match error {
+        Error::ConnectionRefused(code) => refused_v5(*code),
+        Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => disconnected(*reason_code),
+        Error::Io(error) => io_fault(error, up),
+        Error::Timeout(_) => Fault::Unreachable,
+        Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
+            Fault::Version
+        }
+        Error::NotConnAck(_) => Fault::Version,
+        _ => Fault::Lost,
+    };
+    ended(error.to_string(), fault)
+}
+
+fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Ended {
+    use rumqttc::{ConnectReturnCode as Code, ConnectionError as Error, StateError};
+    let fault = match error {
+        Error::ConnectionRefused(Code::RefusedProtocolVersion) => Fault::Version,
+        Error::ConnectionRefused(Code::ServiceUnavailable) => Fault::Busy,
+        Error::ConnectionRefused(_) => Fault::Refused,
+        Error::Io(error) => io_fault(error, up),
+        Error::NetworkTimeout => Fault::Unreachable,
+        Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
+            Fault::Version
+        }
+        Error::NotConnAck(_) => Fault::Version,
+        _ => Fault::Lost,
+    };
+    ended(error.to_string(), fault)
+}
+
+/// Reasons of CONNACK (MQTT 5, 3.2.2.2).
+fn refused_v5(code: p5::ConnectReturnCode) -> Fault {
     use p5::ConnectReturnCode as Code;
-    let refused = matches!(
-        error,
-        v5::ConnectionError::ConnectionRefused(
-            Code::BadUserNamePassword | Code::NotAuthorized | Code::Banned | Code::ClientIdentifierNotValid
-        )
-    );
-    ended(error.to_string(), refused)
+    match code {
+        Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => Fault::Version,
+        Code::RetainNotSupported => Fault::Retain,
+        Code::ServerBusy
+        | Code::ServerUnavailable
+        | Code::ServiceUnavailable
+        | Code::QuotaExceeded
+        | Code::ConnectionRateExceeded => Fault::Busy,
+        Code::UseAnotherServer | Code::ServerMoved => Fault::Unreachable,
+        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => Fault::Lost,
+        _ => Fault::Refused,
+    }
 }
 
-fn ended_v311(error: &rumqttc::ConnectionError) -> Ended {
-    use rumqttc::ConnectReturnCode as Code;
-    let refused = matches!(
-        error,
-        rumqttc::ConnectionError::ConnectionRefused(Code::BadUserNamePassword | Code::NotAuthorized | Code::BadClientId)
-    );
-    ended(error.to_string(), refused)
+/// Reasons of a DISCONNECT by the broker (MQTT 5, 3.14.2.1).
+fn disconnected(code: p5::DisconnectReasonCode) -> Fault {
+    use p5::DisconnectReasonCode as Code;
+    match code {
+        Code::ServerBusy
+        | Code::MessageRateTooHigh
+        | Code::QuotaExceeded
+        | Code::ConnectionRateExceeded
+        | Code::SessionTakenOver => Fault::Busy,
+        Code::NotAuthorized | Code::AdministrativeAction => Fault::Refused,
+        Code::UseAnotherServer | Code::ServerMoved => Fault::Unreachable,
+        Code::RetainNotSupported => Fault::Retain,
+        _ => Fault::Lost,
+    }
+}
+
+fn io_fault(error: &std::io::Error, up: bool) -> Fault {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::TimedOut | Kind::AddrNotAvailable => {
+            Fault::Unreachable
+        }
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe if !up => Fault::Version,
+        // The resolver's errors have no kind of their own.
+        _ if error.to_string().contains("lookup address") || error.to_string().contains("resolve") => Fault::Name,
+        _ => Fault::Lost,
+    }
 }
 
 /// Says which setting a refusal is about. TLS alerts (RFC 8446 6.2) arrive as words inside an I/O error.
-fn ended(reason: String, refused: bool) -> Ended {
+fn ended(reason: String, fault: Fault) -> Ended {
     let about = if reason.contains("fatal alert") {
         "the broker does not accept this box's certificate: look at uplink.cert_file and at the broker's authority"
     } else if reason.contains("invalid peer certificate") {
         "this box does not believe the broker's certificate: look at uplink.ca_file and uplink.host"
-    } else if refused {
+    } else if fault == Fault::Refused {
         "the broker refuses this box: look at uplink.login_file, uplink.cert_file and the broker's own log"
+    } else if fault == Fault::Name {
+        "the broker's name has no address: look at uplink.host and at this box's DNS"
     } else {
-        return Ended { reason, refused };
+        return Ended { reason, fault };
     };
-    Ended { reason: format!("{about} ({reason})"), refused: true }
+    Ended { reason: format!("{about} ({reason})"), fault: if fault == Fault::Name { fault } else { Fault::Refused } }
 }
 
-/// A TLS configuration that trusts only the given authority and shows the given certificate.
-///
-/// # Errors
-/// Names the file that cannot be used.
-pub fn tls_config(settings: &TlsSettings) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in certificates(&settings.ca)? {
-        roots.add(certificate).with_context(|| format!("{}: not an authority", settings.ca.display()))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_a_puback_has_its_own_meaning() {
+        use p5::PubAckReason as Reason;
+        assert_eq!(acked(Reason::Success), Acked::Taken);
+        assert_eq!(acked(Reason::NoMatchingSubscribers), Acked::Unheard);
+        assert!(matches!(acked(Reason::NotAuthorized), Acked::Forbidden(_)));
+        assert!(
+            matches!(acked(Reason::QuotaExceeded), Acked::Busy(_))
+                && matches!(acked(Reason::PacketIdentifierInUse), Acked::Busy(_))
+        );
+        assert!(matches!(acked(Reason::TopicNameInvalid), Acked::Invalid(_)));
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("TLS versions")?
-        .with_root_certificates(roots);
-    let config = match &settings.identity {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let file = load::resolve(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let private = PrivateKeyDer::from_pem_file(file).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let chain = certificates(chain)?;
-            builder.with_client_auth_cert(chain, private).with_context(|| format!("{}: key and certificate", key.display()))?
-        }
-    };
-    Ok(Arc::new(config))
-}
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let file = load::resolve(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let list: Result<Vec<_>, _> = read.collect();
-    let list = list.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    anyhow::ensure!(!list.is_empty(), "{}: no certificate in this file", path.display());
-    Ok(list)
+    #[test]
+    fn a_connection_that_is_cut_before_connack_may_be_of_another_version_and_a_name_without_address_is_said() {
+        let cut = |up| ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault;
+        assert_eq!((cut(false), cut(true)), (Fault::Version, Fault::Lost));
+        let dns = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let ended = ended_v5(&v5::ConnectionError::Io(dns), false);
+        assert_eq!(ended.fault, Fault::Name);
+        assert!(ended.reason.contains("uplink.host"), "{}", ended.reason);
+    }
+
+    #[test]
+    fn a_refused_connect_names_the_settings_and_a_busy_broker_does_not() {
+        use p5::ConnectReturnCode as Code;
+        let refused = |code| ended_v5(&v5::ConnectionError::ConnectionRefused(code), false);
+        assert!(refused(Code::NotAuthorized).reason.contains("uplink.login_file"));
+        for (code, fault) in [
+            (Code::QuotaExceeded, Fault::Busy),
+            (Code::UnsupportedProtocolVersion, Fault::Version),
+            (Code::RetainNotSupported, Fault::Retain),
+            (Code::ServerMoved, Fault::Unreachable),
+        ] {
+            assert_eq!(refused(code).fault, fault);
+        }
+    }
 }

@@ -1,26 +1,45 @@
 //! The link: what is published when, and when a letter counts as delivered. A PubAck only means that the broker has it;
 //! delivered means that the office's archive said so, with the hash.
 //!
-//! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read.
-//! What does not: sockets and packet ids ([`super::mqtt`]).
+//! | the broker's answer to a publish | what follows |
+//! |---|---|
+//! | taken | the receipt is awaited |
+//! | nobody subscribes (0x10) | again when an archive comes online, or after 10 s, doubling to 5 min |
+//! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | nothing goes out for 10 s, doubling to 5 min |
+//! | not authorised (0x87) | an alarm; events, or files, rest for 10 min or until the next connection |
+//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
+//!
+//! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
+//! is published here, what is heard in [`answers`]. What does not: sockets and packet ids ([`super::mqtt`]), the way's speed
+//! ([`super::pace`]).
+
+mod answers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::topics::{self, Down};
-use super::transfer::{CHUNK_MIN, Step, Transfer};
-use super::wire::{Ack, Birth, Command, Reply, State};
-use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder};
+use super::pace::{CHUNK_MIN, Hold, Pace};
+use super::transfer::{Step, Transfer};
+use super::wire::{Birth, Command, Purpose, Reply, State};
+use super::{Letter, ReturnReason, UplinkCounts, UplinkNews, UplinkOrder, emqx, topics};
+use crate::settings::{Dialect, PaceSettings, UplinkSettings};
 use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
-const RECEIPT_WITHIN: u64 = 30_000_000;
+const RECEIPT_WITHIN: u64 = 10_000_000;
 const RECEIPT_LONGEST: u64 = 300_000_000;
-/// Publishes without PubAck at most, whatever the broker allows.
-const WINDOW: usize = 16;
+/// Publishes without PubAck at most, whatever the broker allows: the distance from the oldest unacknowledged one to the newest,
+/// so that packet ids cannot meet.
+const WINDOW: u64 = 16;
+/// Of the broker's Receive Maximum so many are left for others of this session.
+const RESERVE: u64 = 4;
 /// Bytes of topic and header allowed for beside a chunk.
 const OVERHEAD: u32 = 256;
+/// Bytes of an MQTT packet beside topic and payload: headers, lengths, packet id, no properties.
+const HEADER: usize = 16;
 /// Answers and births waiting for a connection at most; older ones are dropped, the caller asks again.
 const UNSENT_MAX: usize = 32;
+/// The oldest publish without PubAck for so long, microseconds: the connection is dead, whatever TCP says.
+const ACK_WITHIN: u64 = 45_000_000;
 
 /// The number of a connection: higher than every one before on this ring. Tries of one start have 32 bits of their own, so that no
 /// number of them reaches into the next start.
@@ -30,6 +49,32 @@ pub fn connection_number(boot: Boot, tries: u32) -> u64 {
 
 /// What names a publish until its PubAck.
 pub type Token = u64;
+
+/// What the broker said of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acked {
+    /// It has it.
+    Taken,
+    /// It had nobody to give it to.
+    Unheard,
+    /// Not now: a quota, a fault of its own.
+    Busy(String),
+    /// We may not publish there.
+    Forbidden(String),
+    /// Never: the publish itself is wrong.
+    Invalid(String),
+}
+
+/// What the broker allows, as its CONNACK says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Publishes without PubAck at most.
+    pub receive_max: u16,
+    /// Bytes of one packet at most.
+    pub max_packet: u32,
+    /// It keeps retained messages.
+    pub retain: bool,
+}
 
 /// One thing for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,21 +116,62 @@ struct EventLetter {
     sent: bool,
 }
 
+/// What a publish is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    Other,
+    Event(Ticket),
+    /// `init`, `fin`, or a chunk of so many bytes.
+    File(Ticket, u64),
+}
+
+/// What may be forbidden on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Other,
+    Event,
+    File,
+}
+
+impl About {
+    fn class(self) -> Class {
+        match self {
+            About::Other => Class::Other,
+            About::Event(_) => Class::Event,
+            About::File(..) => Class::File,
+        }
+    }
+}
+
 /// The link of one box.
 pub struct Link {
     site: SiteId,
     boot: u32,
+    /// Largest chunk by the settings, and by the broker.
     chunk: u32,
+    chunk_now: u32,
+    dialect: Dialect,
     connected: Option<u64>,
-    window: usize,
+    limits: Limits,
+    window: u64,
     hosts: BTreeSet<String>,
     events: BTreeMap<Ticket, EventLetter>,
     files: BTreeMap<Ticket, Transfer>,
+    /// Files wait until then after an outage, so that a commune's boxes do not all begin at once.
+    files_from: Mono,
     /// Small messages that go first: state, birth, answers, health.
     unsent: VecDeque<(String, Vec<u8>, bool)>,
     birth: Option<Box<Birth>>,
-    tokens: BTreeMap<Token, Option<Ticket>>,
+    /// When each unacknowledged publish left, and what it is about.
+    tokens: BTreeMap<Token, (Mono, About)>,
     next_token: Token,
+    pace: Pace,
+    /// The broker is over a quota until then, and how often in a row it said so.
+    busy: (Mono, u32),
+    /// What we may not publish, until when.
+    forbidden: BTreeMap<Class, Mono>,
+    /// Commands to all boxes, and when their turn is here.
+    later: Vec<(Mono, Box<Command>)>,
     counts: UplinkCounts,
     /// Why there is no connection, as it was told last.
     told: Option<String>,
@@ -93,20 +179,28 @@ pub struct Link {
 
 impl Link {
     /// A link that is not connected. `chunk` is the largest chunk in bytes.
-    pub fn new(site: SiteId, boot: u32, chunk: u32) -> Link {
+    pub fn new(site: SiteId, boot: u32, chunk: u32, pace: PaceSettings, dialect: Dialect) -> Link {
         Link {
             site,
             boot,
             chunk,
+            chunk_now: chunk,
+            dialect,
             connected: None,
-            window: WINDOW,
+            limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
+            window: 1,
             hosts: BTreeSet::new(),
             events: BTreeMap::new(),
             files: BTreeMap::new(),
+            files_from: Mono(0),
             unsent: VecDeque::new(),
             birth: None,
             tokens: BTreeMap::new(),
             next_token: 0,
+            pace: Pace::new(pace),
+            busy: (Mono(0), 0),
+            forbidden: BTreeMap::new(),
+            later: Vec::new(),
             counts: UplinkCounts::default(),
             told: None,
         }
@@ -117,6 +211,16 @@ impl Link {
         self.birth.is_some()
     }
 
+    /// True between CONNACK and the end of the connection.
+    pub fn is_connected(&self) -> bool {
+        self.connected.is_some()
+    }
+
+    /// True when the broker keeps retained messages.
+    pub fn retains(&self) -> bool {
+        self.limits.retain
+    }
+
     /// The payload of `up/state` for connection `conn`.
     pub fn state(&self, state: &str, conn: u64, now: Stamp) -> Vec<u8> {
         let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
@@ -124,25 +228,27 @@ impl Link {
         serde_json::to_vec(&state).unwrap_or_default()
     }
 
-    /// The broker took us; `receive_max` and `max_packet` are its limits.
-    pub fn connected(&mut self, now: Stamp, conn: u64, receive_max: u16, max_packet: u32, out: &mut Vec<Effect>) {
+    /// The broker took us, and these are its limits. Files wait `calm` microseconds.
+    pub fn connected(&mut self, now: Stamp, conn: u64, limits: Limits, calm: u64, out: &mut Vec<Effect>) {
         self.connected = Some(conn);
+        self.limits = limits;
         self.told = None;
         self.counts.connects += 1;
-        self.window = WINDOW.min(usize::from(receive_max).saturating_sub(4).max(1));
-        let chunk = self.chunk.min(max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(max_packet / 2));
+        self.window = WINDOW.min(u64::from(limits.receive_max).saturating_sub(RESERVE).max(1));
+        self.chunk_now = self.chunk.min(limits.max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(limits.max_packet / 2));
+        self.files_from = now.mono.plus_micros(calm);
+        (self.busy, self.forbidden) = ((Mono(0), 0), BTreeMap::new());
         for event in self.events.values_mut() {
             (event.due, event.patience) = (now.mono, RECEIPT_WITHIN);
         }
-        self.files.values_mut().for_each(|file| file.restart(chunk));
-        self.chunk = chunk;
+        self.files.values_mut().for_each(Transfer::restart);
         let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
         self.unsent.push_front(online);
-        self.unsent.push_back((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
+        self.ask_for_config();
         out.push(Effect::News(UplinkNews::Up { conn }));
-        out.push(Effect::News(UplinkNews::Counts(self.counts)));
+        self.tell_counts(out);
         self.send_birth();
-        self.advance(now.mono, out);
+        self.advance(now, out);
     }
 
     /// The connection is gone; everything in flight stays ours.
@@ -150,6 +256,7 @@ impl Link {
         let was = self.connected.take();
         self.tokens.clear();
         self.hosts.clear();
+        self.pace.lost();
         self.unsent.retain(|(_, _, retain)| !retain);
         // A broker that is away for a day is told once, and again when the reason is another.
         if was.is_some() || self.told.as_ref() != Some(&reason) {
@@ -159,28 +266,67 @@ impl Link {
     }
 
     /// Takes an order; `Close` is the shell's.
-    pub fn order(&mut self, now: Mono, order: UplinkOrder, out: &mut Vec<Effect>) {
+    pub fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
         match order {
             UplinkOrder::Send { ticket, letter: Letter::Event { id, payload } } => {
-                let digest = Digest::of(&payload);
-                self.events.insert(ticket, EventLetter { id, payload, digest, due: now, patience: RECEIPT_WITHIN, sent: false });
+                let (digest, due) = (Digest::of(&payload), now.mono);
+                self.events.insert(ticket, EventLetter { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
             }
             UplinkOrder::Send { ticket, letter: Letter::File { manifest, source } } => {
-                self.files.insert(ticket, Transfer::new(*manifest, source, self.chunk));
+                self.files.insert(ticket, Transfer::new(*manifest, source));
+            }
+            UplinkOrder::Cancel { ticket } => self.cancel(ticket),
+            UplinkOrder::Again { ticket } => {
+                if let Some(event) = self.events.get_mut(&ticket) {
+                    event.due = now.mono;
+                }
             }
             UplinkOrder::Birth(birth) => {
                 self.birth = Some(birth);
                 self.send_birth();
             }
+            UplinkOrder::Spent(spent) => self.pace.restore(spent),
             UplinkOrder::Health(health) if self.connected.is_some() => {
                 let payload = serde_json::to_vec(&health).unwrap_or_default();
                 self.keep((topics::up(&self.site, "health"), payload, false));
-                out.push(Effect::News(UplinkNews::Counts(self.counts)));
+                self.tell_counts(out);
             }
+            UplinkOrder::Mirror { topic, payload, retain } if self.connected.is_some() => self.keep((topic, payload, retain)),
             UplinkOrder::Reply(reply) => self.reply(&reply),
-            UplinkOrder::Health(_) | UplinkOrder::Close => {}
+            UplinkOrder::Reported(payload) if self.connected.is_some() => {
+                self.keep((topics::up(&self.site, "config/reported"), payload, true));
+            }
+            UplinkOrder::AskForConfig if self.connected.is_some() => self.ask_for_config(),
+            UplinkOrder::Settings { settings, .. } => self.change(&settings),
+            // What is reported is reported anew with the next connection, and the document is asked for then.
+            UplinkOrder::Health(_)
+            | UplinkOrder::Mirror { .. }
+            | UplinkOrder::Reported(_)
+            | UplinkOrder::AskForConfig
+            | UplinkOrder::Close => {}
         }
         self.advance(now, out);
+    }
+
+    fn tell_counts(&mut self, out: &mut Vec<Effect>) {
+        let retries: u64 = self.files.values().map(|file| file.retries).sum();
+        let file_retries = self.counts.file_retries + retries;
+        let counts = UplinkCounts { file_retries, rate: self.pace.rate(), spent: self.pace.spent(), ..self.counts };
+        out.push(Effect::News(UplinkNews::Counts(counts)));
+    }
+
+    /// Other settings: the pace changes at once, the chunk with the next connection. The dialect of files already on their way must
+    /// not change under them: they begin again.
+    fn change(&mut self, settings: &UplinkSettings) {
+        self.chunk = settings.chunk;
+        self.pace.change(settings.pace);
+        if std::mem::replace(&mut self.dialect, settings.files) != settings.files {
+            self.files.values_mut().for_each(Transfer::restart);
+        }
+    }
+
+    fn ask_for_config(&mut self) {
+        self.keep((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -202,111 +348,42 @@ impl Link {
         }
     }
 
-    /// A message came.
-    pub fn message(&mut self, now: Mono, topic: &str, payload: &[u8], out: &mut Vec<Effect>) {
-        match topics::read_down(&self.site, topic) {
-            Some(Down::Host(host)) => {
-                let online = serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|state| state["state"] == "online");
-                let known = if online { !self.hosts.insert(host.to_owned()) } else { !self.hosts.remove(host) };
-                // An archive that has just come may lack what its predecessor was sent.
-                if online && !known {
-                    self.events.values_mut().for_each(|event| event.due = event.due.min(now));
-                    self.files.values_mut().for_each(|file| file.restart(self.chunk));
-                }
-            }
-            Some(Down::Ack) => match serde_json::from_slice::<Ack>(payload) {
-                Ok(ack) => self.ack(now, ack, out),
-                Err(error) => tracing::warn!("a receipt that cannot be read: {error}"),
-            },
-            Some(Down::Command(name)) => match serde_json::from_slice::<Command>(payload) {
-                Ok(command) => {
-                    let command = Box::new(Command { name: name.to_owned(), ..command });
-                    out.push(Effect::News(UplinkNews::Command(command)));
-                }
-                Err(error) => tracing::warn!(name, "a command that cannot be read: {error}"),
-            },
-            None => {}
+    /// A file is not wanted any more; the office is told where it knows of it.
+    fn cancel(&mut self, ticket: Ticket) {
+        if let Some(file) = self.files.remove(&ticket) {
+            self.keep((self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false));
         }
-        self.advance(now, out);
-    }
-
-    /// The archive says what it has.
-    fn ack(&mut self, now: Mono, ack: Ack, out: &mut Vec<Effect>) {
-        let by_fid =
-            |files: &BTreeMap<Ticket, Transfer>, fid: &str| files.iter().find(|(_, file)| file.fid == fid).map(|(t, _)| *t);
-        match ack {
-            Ack::Event { id, sha256 } => {
-                let found = self.events.iter().find(|(_, event)| event.id == id && event.digest == sha256);
-                if let Some(ticket) = found.map(|(ticket, _)| *ticket) {
-                    self.events.remove(&ticket);
-                    self.receipted(ticket, out);
-                }
-            }
-            Ack::Have { fid, upto, missing } => {
-                if let Some(file) = by_fid(&self.files, &fid).and_then(|ticket| self.files.get_mut(&ticket)) {
-                    file.have(now, upto, &missing);
-                }
-            }
-            Ack::Stored { fid, sha256 } => {
-                if let Some(ticket) = by_fid(&self.files, &fid) {
-                    if self.files.get(&ticket).is_some_and(|file| file.manifest.sha256 == sha256) {
-                        self.files.remove(&ticket);
-                        self.receipted(ticket, out);
-                    } else if let Some(file) = self.files.get_mut(&ticket) {
-                        file.restart(self.chunk);
-                    }
-                }
-            }
-            Ack::Refused { fid, reason } => {
-                if let Some(ticket) = by_fid(&self.files, &fid) {
-                    self.returned(ticket, ReturnReason::Refused(reason), out);
-                }
-            }
-        }
-    }
-
-    fn receipted(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
-        self.counts.receipts += 1;
-        out.push(Effect::News(UplinkNews::Receipted { ticket }));
-    }
-
-    fn returned(&mut self, ticket: Ticket, why: ReturnReason, out: &mut Vec<Effect>) {
         self.events.remove(&ticket);
-        self.files.remove(&ticket);
-        out.push(Effect::News(UplinkNews::Returned { ticket, why }));
     }
 
-    /// The broker acknowledged a publish, or refused it for good with a reason.
-    pub fn acked(&mut self, now: Mono, token: Token, refused: Option<String>, out: &mut Vec<Effect>) {
-        let Some(ticket) = self.tokens.remove(&token) else {
-            return;
-        };
-        self.counts.acked += 1;
-        if let (Some(ticket), Some(reason)) = (ticket, refused) {
-            self.returned(ticket, ReturnReason::Refused(reason), out);
+    fn file_topic(&self, file: &Transfer, tail: &str) -> String {
+        match self.dialect {
+            Dialect::Own => topics::up(&self.site, &format!("file/{}/{tail}", file.fid)),
+            Dialect::Emqx => emqx::topic(&file.fid, tail),
         }
-        self.advance(now, out);
     }
 
     /// Bytes of a file that were asked for.
-    pub fn chunk(&mut self, now: Mono, ticket: Ticket, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
-        let site = self.site.clone();
+    pub fn chunk(&mut self, now: Stamp, ticket: Ticket, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
         let Some(file) = self.files.get_mut(&ticket) else {
             return;
         };
         match bytes {
             Ok(bytes) => {
+                let len = bytes.len() as u64;
                 if self.connected.is_some()
-                    && let Some(again) = file.sent(now, offset, bytes.len() as u64)
+                    && let Some(again) = file.sent(now.mono, offset, len)
                 {
                     self.counts.resent += again;
-                    let topic = topics::up(&site, &format!("file/{}/{offset}", file.fid));
-                    self.publish(Some(ticket), topic, bytes, false, out);
+                    self.pace.sent(now.mono, len);
+                    if let Some(file) = self.files.get(&ticket) {
+                        let topic = self.file_topic(file, &offset.to_string());
+                        self.publish(now, About::File(ticket, len), topic, bytes, false, out);
+                    }
                 }
             }
             Err(reason) => {
-                let topic = topics::up(&site, &format!("file/{}/abort", file.fid));
-                self.keep((topic, b"{\"v\":1}".to_vec(), false));
+                self.cancel(ticket);
                 self.returned(ticket, ReturnReason::Unreadable(reason), out);
             }
         }
@@ -314,69 +391,121 @@ impl Link {
     }
 
     /// Time passes.
-    pub fn advance(&mut self, now: Mono, out: &mut Vec<Effect>) {
+    pub fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
+        out.extend(due.map(|(_, command)| Effect::News(UplinkNews::Command(command))));
         if self.connected.is_none() {
             return;
         }
-        while self.tokens.len() < self.window
+        while self.has_room()
             && let Some((topic, payload, retain)) = self.unsent.pop_front()
         {
-            self.publish(None, topic, payload, retain, out);
+            if self.fits(&topic, payload.len()) {
+                self.publish(now, About::Other, topic, payload, retain, out);
+            } else {
+                tracing::warn!(topic, bytes = payload.len(), "larger than the broker's packets: not said");
+            }
         }
-        while self.tokens.len() < self.window
-            && let Some(ticket) = self.events.iter().find(|(_, event)| event.due <= now).map(|(ticket, _)| *ticket)
+        if now.mono < self.busy.0 {
+            return;
+        }
+        let allowed = |forbidden: &BTreeMap<Class, Mono>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
+        while self.has_room()
+            && allowed(&self.forbidden, Class::Event)
+            && let Some(ticket) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(ticket, _)| *ticket)
         {
             self.send_event(now, ticket, out);
         }
-        let tickets: Vec<Ticket> = if self.hosts.is_empty() { Vec::new() } else { self.files.keys().copied().collect() };
-        for ticket in tickets {
-            self.advance_file(now, ticket, out);
+        let heard = self.dialect == Dialect::Emqx || !self.hosts.is_empty();
+        if heard && now.mono >= self.files_from && allowed(&self.forbidden, Class::File) {
+            for ticket in self.files.keys().copied().collect::<Vec<_>>() {
+                self.advance_file(now, ticket, out);
+            }
         }
     }
 
-    fn send_event(&mut self, now: Mono, ticket: Ticket, out: &mut Vec<Effect>) {
+    /// A further publish stays within the window, counted from the oldest one that is not acknowledged.
+    fn has_room(&self) -> bool {
+        self.tokens.first_key_value().is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
+    }
+
+    fn fits(&self, topic: &str, payload: usize) -> bool {
+        topic.len() + payload + HEADER <= self.limits.max_packet as usize
+    }
+
+    fn send_event(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
+        let topic = topics::up(&self.site, "event");
         let Some(event) = self.events.get_mut(&ticket) else {
             return;
         };
-        event.due = now.plus_micros(event.patience);
+        event.due = now.mono.plus_micros(event.patience);
         event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
         let payload = event.payload.clone();
         if std::mem::replace(&mut event.sent, true) {
             self.counts.resent += payload.len() as u64;
         }
-        self.publish(Some(ticket), topics::up(&self.site, "event"), payload, false, out);
-    }
-
-    fn advance_file(&mut self, now: Mono, ticket: Ticket, out: &mut Vec<Effect>) {
-        while self.tokens.len() < self.window
-            && let Some(step) = self.files.get_mut(&ticket).and_then(|file| file.next(now))
-        {
-            let Some(file) = self.files.get(&ticket) else {
-                return;
-            };
-            let topic = |tail: &str| topics::up(&self.site, &format!("file/{}/{tail}", file.fid));
-            match step {
-                Step::Init => {
-                    let (topic, payload) = (topic("init"), file.manifest.bytes());
-                    self.publish(Some(ticket), topic, payload, false, out);
-                }
-                Step::Fin => {
-                    let topic = topic("fin");
-                    self.publish(Some(ticket), topic, b"{\"v\":1}".to_vec(), false, out);
-                }
-                Step::Read { offset, len } => {
-                    out.push(Effect::Read { ticket, offset, len });
-                    return;
-                }
-            }
+        if self.fits(&topic, payload.len()) {
+            self.publish(now, About::Event(ticket), topic, payload, false, out);
+        } else {
+            self.too_large(ticket, payload.len(), out);
         }
     }
 
-    fn publish(&mut self, ticket: Option<Ticket>, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<Effect>) {
+    fn too_large(&mut self, ticket: Ticket, bytes: usize, out: &mut Vec<Effect>) {
+        let most = self.limits.max_packet;
+        self.returned(
+            ticket,
+            ReturnReason::Refused(format!("{bytes} bytes are more than the broker's packets hold ({most})")),
+            out,
+        );
+    }
+
+    fn advance_file(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
+        let chunk = self.pace.chunk(self.chunk_now);
+        while self.has_room()
+            && let Some(file) = self.files.get_mut(&ticket)
+            && let Some(step) = file.wants(now.mono, chunk)
+        {
+            if let Step::Read { offset, len } = step {
+                match self.pace.hold(now, len, file.manifest.purpose != Purpose::Clip) {
+                    None => {
+                        file.take(now.mono, step);
+                        out.push(Effect::Read { ticket, offset, len });
+                    }
+                    Some(Hold::Flying) => {}
+                    Some(Hold::Cap | Hold::Budget | Hold::Quiet) => file.held(now.mono),
+                }
+                return;
+            }
+            file.take(now.mono, step);
+            let Some(file) = self.files.get(&ticket) else {
+                return;
+            };
+            let (tail, payload) = self.words(file, step);
+            let topic = self.file_topic(file, &tail);
+            if !self.fits(&topic, payload.len()) {
+                return self.too_large(ticket, payload.len(), out);
+            }
+            self.publish(now, About::File(ticket, 0), topic, payload, false, out);
+        }
+    }
+
+    /// The end of the topic, and the payload, of `init` or `fin`.
+    fn words(&self, file: &Transfer, step: Step) -> (String, Vec<u8>) {
+        match (self.dialect, step == Step::Init) {
+            (Dialect::Own, true) => ("init".into(), file.manifest.bytes()),
+            (Dialect::Own, false) => ("fin".into(), b"{\"v\":1}".to_vec()),
+            (Dialect::Emqx, true) => ("init".into(), emqx::init(&file.manifest)),
+            (Dialect::Emqx, false) => (emqx::fin(&file.manifest), Vec::new()),
+        }
+    }
+
+    fn publish(&mut self, now: Stamp, about: About, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<Effect>) {
         self.next_token += 1;
         self.counts.bytes += payload.len() as u64;
-        self.tokens.insert(self.next_token, ticket);
-        out.push(Effect::Publish { token: self.next_token, topic, payload, retain });
+        self.pace.count(now, (topic.len() + payload.len() + HEADER) as u64);
+        self.tokens.insert(self.next_token, (now.mono, about));
+        out.push(Effect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
     }
 
     /// The file of a letter, for reading.
@@ -384,9 +513,9 @@ impl Link {
         self.files.get(&ticket).map(|file| file.source.clone())
     }
 
-    /// True when publishes wait for their PubAck.
-    pub fn awaits_acks(&self) -> bool {
-        !self.tokens.is_empty()
+    /// True when the oldest publish waits for its PubAck for too long: the connection is dead, whatever TCP says.
+    pub fn is_overdue(&self, now: Mono) -> bool {
+        self.tokens.first_key_value().is_some_and(|(_, (since, _))| now.since(*since) >= ACK_WITHIN)
     }
 }
 

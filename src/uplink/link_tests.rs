@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::evidence::manifest::of_still;
 use crate::units::{RingId, Wall};
+use crate::uplink::wire::Ack;
 use crate::uplink::wire::Manifest;
 
 fn site() -> SiteId {
@@ -15,6 +16,14 @@ fn site() -> SiteId {
 
 fn stamp(mono: u64) -> Stamp {
     Stamp { mono: Mono(mono), wall: Wall(0), ..Stamp::default() }
+}
+
+fn new() -> Link {
+    Link::new(site(), 1, 5000, PaceSettings::default(), Dialect::Own)
+}
+
+fn limits() -> Limits {
+    Limits { receive_max: 20, max_packet: 1 << 20, retain: true }
 }
 
 fn file(len: usize) -> (Manifest, Arc<Vec<u8>>) {
@@ -97,7 +106,7 @@ struct World {
 
 impl World {
     fn new(mood: Vec<u8>) -> World {
-        let link = Link::new(site(), 1, 5000);
+        let link = new();
         let (archive, sources, receipted) = (Archive::default(), BTreeMap::new(), Vec::new());
         World { link, archive, sources, receipted, now: 1, mood, turn: 0, conn: 0 }
     }
@@ -111,14 +120,14 @@ impl World {
     fn connect(&mut self) {
         self.conn += 1;
         let mut out = Vec::new();
-        self.link.connected(stamp(self.now), self.conn, 20, 1 << 20, &mut out);
-        self.link.message(Mono(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+        self.link.connected(stamp(self.now), self.conn, limits(), 0, &mut out);
+        self.link.message(stamp(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
         self.carry_out(out);
     }
 
     fn order(&mut self, order: UplinkOrder) {
         let mut out = Vec::new();
-        self.link.order(Mono(self.now), order, &mut out);
+        self.link.order(stamp(self.now), order, &mut out);
         self.carry_out(out);
     }
 
@@ -131,7 +140,7 @@ impl World {
                 Effect::News(_) => {}
                 Effect::Read { ticket, offset, len } => {
                     let bytes = self.sources[&ticket][offset as usize..offset as usize + len as usize].to_vec();
-                    self.link.chunk(Mono(self.now), ticket, offset, Ok(bytes), &mut more);
+                    self.link.chunk(stamp(self.now), ticket, offset, Ok(bytes), &mut more);
                 }
                 Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
@@ -140,20 +149,20 @@ impl World {
     }
 
     fn broker(&mut self, token: Token, topic: &str, payload: &[u8], more: &mut Vec<Effect>) {
-        let now = Mono(self.now);
+        let now = stamp(self.now);
         match self.mood() {
             0..=199 => {
                 let ack = self.archive.take(topic, payload);
-                self.link.acked(now, token, None, more);
+                self.link.acked(now, token, Acked::Taken, more);
                 self.answer(ack, more);
             }
             // Acknowledged, then dropped.
-            200..=215 => self.link.acked(now, token, None, more),
+            200..=215 => self.link.acked(now, token, Acked::Taken, more),
             // Delivered twice.
             216..=230 => {
                 let first = self.archive.take(topic, payload);
                 let second = self.archive.take(topic, payload);
-                self.link.acked(now, token, None, more);
+                self.link.acked(now, token, Acked::Taken, more);
                 self.answer(first, more);
                 self.answer(second, more);
             }
@@ -169,7 +178,7 @@ impl World {
     fn answer(&mut self, ack: Option<Ack>, more: &mut Vec<Effect>) {
         if let Some(ack) = ack {
             let payload = serde_json::to_vec(&ack).unwrap();
-            self.link.message(Mono(self.now), &topics::dn(&site(), "ack"), &payload, more);
+            self.link.message(stamp(self.now), &topics::dn(&site(), "ack"), &payload, more);
         }
     }
 
@@ -179,7 +188,7 @@ impl World {
             self.connect();
         }
         let mut out = Vec::new();
-        self.link.advance(Mono(self.now), &mut out);
+        self.link.advance(stamp(self.now), &mut out);
         self.carry_out(out);
     }
 }
@@ -232,7 +241,7 @@ fn a_good_day_delivers_everything_once() {
 fn no_archive_means_no_chunks() {
     let mut world = World::new(vec![0]);
     let mut out = Vec::new();
-    world.link.connected(stamp(1), 1, 20, 1 << 20, &mut out);
+    world.link.connected(stamp(1), 1, limits(), 0, &mut out);
     letters(&mut world, 0, 9_000);
     assert!(world.archive.files.is_empty());
     world.connect();
@@ -241,17 +250,17 @@ fn no_archive_means_no_chunks() {
 
 #[test]
 fn a_file_that_cannot_be_read_comes_back() {
-    let mut link = Link::new(site(), 1, 5000);
+    let mut link = new();
     let mut out = Vec::new();
-    link.connected(stamp(1), 1, 20, 1 << 20, &mut out);
+    link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(100);
     link.order(
-        Mono(1),
+        stamp(1),
         UplinkOrder::Send { ticket: Ticket(1), letter: Letter::File { manifest: Box::new(manifest), source: bytes } },
         &mut out,
     );
     out.clear();
-    link.chunk(Mono(1), Ticket(1), 0, Err("gone".into()), &mut out);
+    link.chunk(stamp(1), Ticket(1), 0, Err("gone".into()), &mut out);
     assert!(
         out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Returned { why: ReturnReason::Unreadable(_), .. })))
     );
@@ -276,10 +285,10 @@ fn a_connection_number_rises_over_any_number_of_tries_and_starts() {
 
 #[test]
 fn the_state_names_the_ring_of_the_birth_message() {
-    let mut link = Link::new(site(), 1, 5000);
+    let mut link = new();
     assert!(!link.is_born());
     let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
-    link.order(Mono(1), UplinkOrder::Birth(Box::new(birth)), &mut Vec::new());
+    link.order(stamp(1), UplinkOrder::Birth(Box::new(birth)), &mut Vec::new());
     let state: State = serde_json::from_slice(&link.state("lost", 5, stamp(1))).unwrap();
     assert!(link.is_born());
     assert_eq!((state.ring, state.conn), (RingId(9), 5));
@@ -298,4 +307,215 @@ proptest! {
         prop_assert_eq!(&world.receipted, &[1, 2, 3, 4, 5, 100].map(Ticket));
         prop_assert_eq!(world.archive.stored.len(), 1);
     }
+}
+
+/// A connected link with events handed to it, and what it published: token and topic.
+fn with_events(limits: Limits, events: u64, bytes: usize) -> (Link, Vec<(Token, String)>) {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, limits, 0, &mut out);
+    for n in 1..=events {
+        let letter = Letter::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
+        link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(n), letter }, &mut out);
+    }
+    (link, published(&out))
+}
+
+fn published(out: &[Effect]) -> Vec<(Token, String)> {
+    let of = |effect: &Effect| match effect {
+        Effect::Publish { token, topic, .. } => Some((*token, topic.rsplit('/').next().unwrap_or_default().to_owned())),
+        _ => None,
+    };
+    out.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_window_is_a_span_from_the_oldest_unacknowledged_publish() {
+    let (mut link, sent) = with_events(limits(), 40, 10);
+    assert_eq!(sent.len() as u64, WINDOW, "state and config/get among them");
+    // All but the oldest are acknowledged: nothing more goes out, or packet ids would meet.
+    let mut out = Vec::new();
+    for (token, _) in &sent[1..] {
+        link.acked(stamp(2), *token, Acked::Taken, &mut out);
+    }
+    assert!(published(&out).is_empty());
+    link.acked(stamp(2), sent[0].0, Acked::Taken, &mut out);
+    assert_eq!(published(&out).len() as u64, WINDOW);
+}
+
+#[test]
+fn a_receive_maximum_of_one_means_one_at_a_time() {
+    let (mut link, sent) = with_events(Limits { receive_max: 1, ..limits() }, 5, 10);
+    assert_eq!(sent.len(), 1);
+    let mut out = Vec::new();
+    link.acked(stamp(2), sent[0].0, Acked::Taken, &mut out);
+    assert_eq!(published(&out).len(), 1);
+}
+
+#[test]
+fn the_oldest_publish_has_a_deadline_whatever_else_is_acknowledged() {
+    let (mut link, sent) = with_events(limits(), 10, 10);
+    for second in 1..=44 {
+        let token = sent.get(second as usize).map_or(0, |(token, _)| *token);
+        link.acked(stamp(second * 1_000_000), token, Acked::Taken, &mut Vec::new());
+        assert!(!link.is_overdue(Mono(second * 1_000_000)));
+    }
+    assert!(link.is_overdue(Mono(46_000_000)));
+}
+
+#[test]
+fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back() {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, Limits { max_packet: 1_000, ..limits() }, 0, &mut out);
+    out.clear();
+    let letter = Letter::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
+    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    assert!(published(&out).is_empty());
+    let came_back = |effect: &Effect| matches!(effect, Effect::News(UplinkNews::Returned { why: ReturnReason::Refused(_), .. }));
+    assert!(out.iter().any(came_back), "{out:?}");
+}
+
+#[test]
+fn a_broker_that_retains_nothing_is_asked_to_retain_nothing() {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, Limits { retain: false, ..limits() }, 0, &mut out);
+    assert!(out.iter().all(|effect| !matches!(effect, Effect::Publish { retain: true, .. })));
+    assert!(!link.retains());
+}
+
+#[test]
+fn what_is_not_allowed_is_an_alarm_and_rests_for_ten_minutes() {
+    let (mut link, sent) = with_events(limits(), 4, 10);
+    let mut out = Vec::new();
+    for (token, _) in sent.iter().filter(|(_, topic)| topic == "event") {
+        link.acked(stamp(2), *token, Acked::Forbidden("NotAuthorized".into()), &mut out);
+    }
+    let alarms = out.iter().filter(|effect| matches!(effect, Effect::News(UplinkNews::Alarm { .. }))).count();
+    assert_eq!((alarms, published(&out).len()), (1, 0));
+    out.clear();
+    link.advance(stamp(599_000_000), &mut out);
+    assert!(published(&out).is_empty(), "a hot retry");
+    link.advance(stamp(601_000_000), &mut out);
+    assert_eq!(published(&out).len(), 4, "nothing was dropped");
+}
+
+#[test]
+fn a_quota_stops_everything_for_ten_seconds_doubling_and_nothing_is_dropped() {
+    let (mut link, sent) = with_events(limits(), 1, 10);
+    let mut token = sent.last().unwrap().0;
+    let mut now = 2;
+    for pause in [10_u64, 20, 40] {
+        let mut out = Vec::new();
+        link.acked(stamp(now), token, Acked::Busy("QuotaExceeded".into()), &mut out);
+        link.advance(stamp(now + pause * 1_000_000 - 1), &mut out);
+        assert!(published(&out).is_empty(), "within {pause} s");
+        now += pause * 1_000_000;
+        link.advance(stamp(now), &mut out);
+        token = published(&out)[0].0;
+    }
+}
+
+#[test]
+fn an_event_nobody_heard_waits_for_an_archive_or_its_time() {
+    let (mut link, sent) = with_events(limits(), 1, 10);
+    let mut out = Vec::new();
+    link.acked(stamp(2), sent.last().unwrap().0, Acked::Unheard, &mut out);
+    link.advance(stamp(5_000_000), &mut out);
+    assert!(published(&out).is_empty());
+    link.message(stamp(5_000_000), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+    assert_eq!(published(&out).len(), 1);
+}
+
+#[test]
+fn an_invalid_publish_is_a_dead_letter() {
+    let (mut link, sent) = with_events(limits(), 1, 10);
+    let mut out = Vec::new();
+    link.acked(stamp(2), sent.last().unwrap().0, Acked::Invalid("TopicNameInvalid".into()), &mut out);
+    assert!(matches!(out[0], Effect::News(UplinkNews::Returned { why: ReturnReason::Refused(_), .. })));
+}
+
+#[test]
+fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
+    let mut moments = std::collections::BTreeSet::new();
+    for site in ["km-1", "km-2", "km-3", "km-4"] {
+        let mut link = Link::new(SiteId::parse(site).unwrap(), 1, 5000, PaceSettings::default(), Dialect::Own);
+        let mut out = Vec::new();
+        link.connected(stamp(1), 1, limits(), 0, &mut out);
+        link.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
+        let commands =
+            |out: &[Effect]| out.iter().filter(|effect| matches!(effect, Effect::News(UplinkNews::Command(_)))).count();
+        assert_eq!(commands(&out), 0, "{site} answers at once");
+        let moment = (1..=101).find(|second| {
+            link.advance(stamp(second * 1_000_000), &mut out);
+            commands(&out) > 0
+        });
+        moments.insert(moment.expect("it never came"));
+        link.advance(stamp(500_000_000), &mut out);
+        assert_eq!(commands(&out), 1);
+    }
+    assert!(moments.len() > 2, "{moments:?}");
+}
+
+#[test]
+fn files_wait_after_an_outage_and_events_do_not() {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, limits(), 20_000_000, &mut out);
+    link.message(stamp(1), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+    out.clear();
+    let (manifest, source) = file(100);
+    let letter = Letter::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let letter = Letter::Event { id: "e".into(), payload: b"{}".to_vec() };
+    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(2), letter }, &mut out);
+    assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["event"]);
+    link.advance(stamp(21_000_000), &mut out);
+    assert!(published(&out).iter().any(|(_, topic)| topic == "init"));
+}
+
+#[test]
+fn a_cancelled_file_is_taken_back() {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, limits(), 0, &mut out);
+    let (manifest, source) = file(100);
+    let letter = Letter::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    out.clear();
+    link.order(stamp(2), UplinkOrder::Cancel { ticket: Ticket(1) }, &mut out);
+    assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["abort"]);
+    assert!(link.source(Ticket(1)).is_none());
+}
+
+#[test]
+fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
+    let mut link = Link::new(site(), 1, 5000, PaceSettings::default(), Dialect::Emqx);
+    let mut out = Vec::new();
+    link.connected(stamp(1), 1, limits(), 0, &mut out);
+    let (manifest, bytes) = file(9_000);
+    let fid = manifest.fid();
+    let letter = Letter::File { manifest: Box::new(manifest), source: bytes.clone() };
+    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let (mut done, mut topics_seen, mut rounds) = (false, Vec::new(), 0);
+    while !done {
+        rounds += 1;
+        assert!(rounds < 50, "{topics_seen:?}");
+        for effect in std::mem::take(&mut out) {
+            match effect {
+                Effect::Publish { token, topic, .. } => {
+                    link.acked(stamp(2), token, Acked::Taken, &mut out);
+                    if topic.starts_with("$file-async/") {
+                        let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
+                        link.message(stamp(2), "$file-response/taimat-km-17", answer.as_bytes(), &mut out);
+                        topics_seen.push(topic.replace(&fid, "F"));
+                    }
+                }
+                Effect::Read { ticket, offset, len } => {
+                    let piece = bytes[offset as usize..offset as usize + len as usize].to_vec();
+                    link.chunk(stamp(2), ticket, offset, Ok(piece), &mut out);
+                }
+                Effect::News(UplinkNews::Receipted { ticket }) => done = ticket == Ticket(1),
+                Effect::News(_) => {}
+            }
+        }
+    }
+    assert_eq!(topics_seen[..3], ["$file-async/F/init", "$file-async/F/0", "$file-async/F/4096"]);
+    assert!(topics_seen.last().unwrap().starts_with("$file-async/F/fin/9000/"));
 }

@@ -1,16 +1,25 @@
 //! The uplink room: one MQTT connection to the office, and what travels on it.
 //!
 //! * [`topics`], [`wire`]: topic names and payloads, the only serde types seen from outside (documented in `docs/mqtt.md`).
-//! * [`transfer`]: pure: one file on its way. [`client`] ⇄: one connection, both protocol versions.
-//! * [`link`]: pure: what to publish when; receipts; the file transfer; resend after a lost session.
-//! * [`mqtt`] ⇄: the task that connects, drives the link and reconnects.
+//! * [`transfer`]: pure: one file on its way. [`pace`]: how fast files may go. [`emqx`]: the other dialect for files.
+//! * [`mirror`]: motion and health in the words of others.
+//! * [`link`]: pure: what to publish when; receipts; resend after a lost session.
+//! * [`session`]: pure: which broker is tried next, how and when. [`expiry`]: when a certificate ends.
+//! * [`client`] ⇄: one connection, both protocol versions. [`tls`] ⇄: what it believes. [`mqtt`] ⇄: the task that
+//!   connects, drives the link and reconnects.
 //!
 //! What belongs here: everything between the agent's letters and the broker's socket. What does not: deciding what is owed
 //! (the outbox) or keeping it (storage).
 
-pub mod link;
-pub mod mqtt;
 pub mod client;
+pub mod emqx;
+pub mod expiry;
+pub mod link;
+pub mod mirror;
+pub mod mqtt;
+pub mod pace;
+pub mod session;
+pub mod tls;
 pub mod topics;
 pub mod transfer;
 pub mod wire;
@@ -18,6 +27,7 @@ pub mod wire;
 use std::fmt;
 
 use crate::clip::SharedFile;
+use crate::settings::UplinkSettings;
 use crate::units::Ticket;
 
 /// What the agent asks of the uplink.
@@ -30,12 +40,46 @@ pub enum UplinkOrder {
         /// What it is.
         letter: Letter,
     },
+    /// This is not to be delivered any more: a file that the office has heard of is taken back.
+    Cancel {
+        /// The outbox entry it was.
+        ticket: Ticket,
+    },
+    /// The office asks for this event again: its receipt, or the event, was lost on the way.
+    Again {
+        /// The outbox entry it is.
+        ticket: Ticket,
+    },
+    /// What earlier starts have used of the data budget.
+    Spent(pace::Spent),
+    /// A message in another dialect: published if connected, never queued.
+    Mirror {
+        /// Where to.
+        topic: String,
+        /// What.
+        payload: Vec<u8>,
+        /// Keep as the topic's last value.
+        retain: bool,
+    },
     /// Publish the birth message now and on every later connect.
     Birth(Box<wire::Birth>),
     /// Publish a health message if connected; never queued.
     Health(Box<wire::Health>),
     /// Answer a command.
     Reply(Box<wire::Reply>),
+    /// Publish `up/config/reported`, retained.
+    Reported(Vec<u8>),
+    /// Publish `up/config/get`.
+    AskForConfig,
+    /// Other settings count for the next connection; when `fresh`, this one ends now and the next begins at once.
+    Settings {
+        /// They.
+        settings: Box<UplinkSettings>,
+        /// Comes back with [`UplinkNews::Session`].
+        epoch: u64,
+        /// As above.
+        fresh: bool,
+    },
     /// Publish `offline`, disconnect, end.
     Close,
 }
@@ -71,6 +115,22 @@ impl fmt::Debug for Letter {
 /// What the uplink tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UplinkNews {
+    /// A session was made, before [`UplinkNews::Up`] tells more of it.
+    Session {
+        /// Of the settings it was made under.
+        epoch: u64,
+        /// Host and port of the broker.
+        broker: (String, u16),
+    },
+    /// A configuration document came; without its bytes when it is larger than a document may be.
+    Document {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// How many there were.
+        len: usize,
+    },
+    /// The office confirms a configuration.
+    Confirm(Vec<u8>),
     /// Connected and subscribed.
     Up {
         /// Number of this connection: higher than every one before on this box.
@@ -95,6 +155,13 @@ pub enum UplinkNews {
         /// Why.
         why: ReturnReason,
     },
+    /// A person is needed, though the connection stands.
+    Alarm {
+        /// About what.
+        what: Alarm,
+        /// For people, without secrets.
+        detail: String,
+    },
     /// A command arrived.
     Command(Box<wire::Command>),
     /// Counters, about once a minute.
@@ -112,6 +179,25 @@ pub enum ReturnReason {
     Refused(String),
 }
 
+/// What takes a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// The broker does not let us publish something, or hear what we must hear.
+    NotAuthorized,
+    /// A certificate ends soon, or has ended.
+    Certificate,
+}
+
+impl Alarm {
+    /// The word used in payloads.
+    pub fn word(self) -> &'static str {
+        match self {
+            Alarm::NotAuthorized => "not_authorized",
+            Alarm::Certificate => "certificate",
+        }
+    }
+}
+
 /// Counters of the uplink since start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UplinkCounts {
@@ -125,4 +211,12 @@ pub struct UplinkCounts {
     pub bytes: u64,
     /// Of these, bytes of events and files that had been published before: what losses cost.
     pub resent: u64,
+    /// Publishes the broker refused.
+    pub refused: u64,
+    /// Times a file's exchange began again because nobody answered.
+    pub file_retries: u64,
+    /// Bytes a second to the broker, as measured.
+    pub rate: u64,
+    /// Bytes published today and this month.
+    pub spent: pace::Spent,
 }

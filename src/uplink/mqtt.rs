@@ -1,6 +1,7 @@
 //! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
 //!
-//! What belongs here: waiting, back-off, reading file pieces off the runtime. What does not: what is owed ([`super::link`]).
+//! What belongs here: waiting, DNS, reading file pieces off the runtime. What does not: what is owed ([`super::link`]), where to
+//! connect next and when ([`super::session`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -10,27 +11,32 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{self, Ended, Options, Seen, Sender};
+use super::client::{self, Connection, Ended, Options, Seen, Sender};
 use super::link::{Effect, Link, connection_number};
-use super::{UplinkNews, UplinkOrder, topics};
+use super::session::{Attempt, Fault, Session};
+use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
 use crate::pulse::Pulse;
-use crate::settings::UplinkSettings;
-use crate::units::{Boot, SiteId, Ticket};
+use crate::settings::{Broker, Dialect, UplinkSettings};
+use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
 
-/// First and longest pause between connections.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Pause after a refusal: it takes a person, and a broker under a storm of bad logins takes nobody's.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// How often the link hears that time passes.
-const TICK: Duration = Duration::from_millis(250);
-/// Something in flight and nothing acknowledged for so long: the connection is dead, whatever TCP says.
-const ACK_WITHIN: Duration = Duration::from_secs(45);
+const TICK: Duration = Duration::from_millis(100);
 /// How often a long pause shows that the task lives.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// What is said of a connection that ends because other settings are to be tried.
+const FRESH: &str = "other settings are tried";
 /// For `going` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// For a name to be resolved when its first address does not answer.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+/// Files wait a random part of a tenth of the outage, up to this many microseconds: boxes that lost the same broker come back one
+/// after the other.
+const CALM_MAX: u64 = 60_000_000;
+/// The first filters of our subscription, without which nothing can be delivered.
+const NEEDED: usize = 2;
+/// Microseconds between two warnings about the same certificate.
+const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 
 /// A piece of a file that was read.
 type Piece = (Ticket, u64, Result<Vec<u8>, String>);
@@ -45,23 +51,47 @@ pub async fn run(
     news: mpsc::Sender<UplinkNews>,
     pulse: Pulse,
 ) {
-    let link = Link::new(site.clone(), boot.0, settings.chunk);
+    let link = Link::new(site.clone(), boot.0, settings.chunk, settings.pace, settings.files);
+    let session = Session::new(1 + settings.also.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let mut uplink =
-        Uplink { settings, site, boot, clock, orders, news, link, read, pieces, tries: 0, waiting: VecDeque::new(), pulse };
-    let mut failures = 0_u32;
+    let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, Mono(0));
+    let mut uplink = Uplink {
+        settings,
+        epoch: 0,
+        fresh: false,
+        site,
+        boot,
+        clock,
+        orders,
+        news,
+        link,
+        session,
+        read,
+        pieces,
+        tries: 0,
+        waiting,
+        pulse,
+        down_since,
+        warned_at,
+    };
     let mut open = uplink.await_birth().await;
     while open {
-        let Some((ended, was_up)) = uplink.connection().await else {
+        let Some(ended) = uplink.connection().await else {
             break;
         };
-        failures = if was_up { 0 } else { failures + 1 };
-        let ceiling = if ended.refused { REFUSED_PAUSE } else { (PAUSE_MIN * 2_u32.pow(failures.min(9))).min(PAUSE_MAX) };
+        let now = uplink.clock.now();
+        uplink.down_since = now.mono;
+        let pause = uplink.session.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
-        uplink.link.lost(ended.reason, ended.refused, &mut out);
+        uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
         uplink.carry_out(out, None).await;
-        open = uplink.pause(PAUSE_MIN / 4 + ceiling.mul_f64(random())).await;
+        let fresh = std::mem::take(&mut uplink.fresh);
+        if fresh {
+            continue;
+        }
+        open = uplink.pause(Duration::from_micros(pause)).await;
+        uplink.fresh = false;
     }
     let _ = uplink.news.send(UplinkNews::Closed).await;
 }
@@ -73,14 +103,30 @@ fn random() -> f64 {
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
+/// Another address of a host whose first one does not answer: of two families one may be a black hole. `None` goes by name.
+async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
+    if attempt.misses == 0 {
+        return None;
+    }
+    let looked_up = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
+    let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
+    let chosen = addresses.get(attempt.misses % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
+    Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
+}
+
 struct Uplink {
     settings: UplinkSettings,
+    /// Names `settings` in what is told of sessions.
+    epoch: u64,
+    /// This connection ended because other settings are to be tried at once.
+    fresh: bool,
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
     orders: mpsc::Receiver<UplinkOrder>,
     news: mpsc::Sender<UplinkNews>,
     link: Link,
+    session: Session,
     read: mpsc::Sender<Piece>,
     pieces: mpsc::Receiver<Piece>,
     /// To connect, in this start.
@@ -88,89 +134,180 @@ struct Uplink {
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
     pulse: Pulse,
+    /// Since when there is no connection.
+    down_since: Mono,
+    /// When people were last told of a certificate.
+    warned_at: Mono,
+}
+
+/// What one turn of the loop found.
+enum Turn {
+    Seen(Result<Seen, Ended>),
+    /// This connection is given up.
+    GiveUp(Ended),
+    /// It is closed in order.
+    Closed,
 }
 
 impl Uplink {
     /// One connection from CONNECT to its end; `None` when we closed it.
-    async fn connection(&mut self) -> Option<(Ended, bool)> {
+    async fn connection(&mut self) -> Option<Ended> {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
-        let options = match self.options(conn) {
+        let attempt = self.session.attempt();
+        let brokers = self.settings.brokers();
+        let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
+        self.look_at_certificates(&broker).await;
+        let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
-            Err(error) => return Some((Ended { reason: format!("{error:#}"), refused: true }, false)),
+            Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
         };
         let (sender, mut connection) = client::connect(&options);
-        sender.subscribe(&topics::dn(&self.site, "#"));
-        sender.subscribe(topics::ALL_HOSTS);
+        sender.subscribe(&self.filters(&options.client_id));
         self.waiting.clear();
-        let (mut up, mut closing) = (false, None);
-        let mut last_ack = Instant::now();
+        let mut closing = None;
         loop {
-            let mut out = Vec::new();
-            let seen = {
-                let mut poll = pin!(connection.poll());
-                loop {
-                    self.pulse.beat();
-                    let now = self.clock.now();
-                    tokio::select! {
-                        seen = &mut poll => break seen,
-                        order = self.orders.recv(), if closing.is_none() => match order {
-                            Some(UplinkOrder::Close) | None if !up => return None,
-                            Some(UplinkOrder::Close) | None => {
-                                closing = Some(Instant::now() + CLOSE_WITHIN);
-                                let going = self.link.state("going", conn, now);
-                                sender.publish(0, &topics::up(&self.site, "state"), going, true);
-                                sender.disconnect();
-                            }
-                            Some(order) => self.link.order(now.mono, order, &mut out),
-                        },
-                        Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now.mono, ticket, offset, bytes, &mut out),
-                        () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
-                            if closing.is_some() {
-                                return None;
-                            }
-                            self.link.advance(now.mono, &mut out);
-                        }
+            match self.turn(&sender, &mut connection, conn, &mut closing).await {
+                Turn::Closed => return None,
+                Turn::GiveUp(ended) => return Some(ended),
+                Turn::Seen(Err(_)) if closing.is_some() => return None,
+                Turn::Seen(Err(ended)) => return Some(ended),
+                Turn::Seen(Ok(Seen::Subscribed(granted))) => {
+                    if let Some(ended) = self.subscribed(&granted, &options.client_id).await {
+                        return Some(ended);
                     }
-                    if !self.link.awaits_acks() {
-                        last_ack = Instant::now();
-                    }
-                    if last_ack.elapsed() > ACK_WITHIN {
-                        return Some((Ended { reason: "no PubAck in time".into(), refused: false }, up));
-                    }
-                    self.carry_out(std::mem::take(&mut out), Some(&sender)).await;
                 }
-            };
-            let now = self.clock.now();
-            match seen {
-                Ok(Seen::Connected(window, packet)) => {
-                    up = true;
-                    self.link.connected(now, conn, window, packet, &mut out);
-                }
-                Ok(Seen::Acked(token, refused)) => {
-                    last_ack = Instant::now();
-                    self.link.acked(now.mono, token, refused, &mut out);
-                }
-                Ok(Seen::Message(topic, payload)) => self.link.message(now.mono, &topic, &payload, &mut out),
-                Ok(Seen::Other) => {}
-                Err(_) if closing.is_some() => return None,
-                Err(ended) => return Some((ended, up)),
+                Turn::Seen(Ok(seen)) => self.seen(seen, conn, &broker, &sender).await,
             }
-            self.carry_out(out, Some(&sender)).await;
         }
     }
 
-    fn options(&self, conn: u64) -> anyhow::Result<Options> {
+    /// Tells what the broker does not let us hear. Without receipts, or without knowing whether an archive is there, the connection
+    /// is of no use.
+    async fn subscribed(&mut self, granted: &[Result<(), String>], client_id: &str) -> Option<Ended> {
+        let filters = self.filters(client_id);
+        let refused = filters
+            .iter()
+            .zip(granted)
+            .enumerate()
+            .find_map(|(at, (filter, granted))| granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})"))));
+        let (at, what) = refused?;
+        let detail = format!("the broker refuses the subscription to {what}: look at its access list");
+        let _ = self.news.send(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
+        (at < NEEDED).then_some(Ended { reason: detail, fault: Fault::Refused })
+    }
+
+    fn filters(&self, client_id: &str) -> Vec<String> {
+        let mut filters = vec![topics::dn(&self.site, "#"), topics::ALL_HOSTS.to_owned(), topics::FLEET.to_owned()];
+        if self.settings.files == Dialect::Emqx {
+            filters.push(emqx::answers(client_id));
+        }
+        filters
+    }
+
+    /// Waits for something to be seen, carrying out orders meanwhile.
+    async fn turn(&mut self, sender: &Sender, connection: &mut Connection, conn: u64, closing: &mut Option<Instant>) -> Turn {
+        let mut poll = pin!(connection.poll());
+        loop {
+            self.pulse.beat();
+            let mut out = Vec::new();
+            let now = self.clock.now();
+            tokio::select! {
+                seen = &mut poll => return Turn::Seen(seen),
+                order = self.orders.recv(), if closing.is_none() => match order {
+                    Some(UplinkOrder::Close) | None if !self.link.is_connected() => return Turn::Closed,
+                    Some(UplinkOrder::Close) | None => {
+                        *closing = Some(Instant::now() + CLOSE_WITHIN);
+                        let going = self.link.state("going", conn, now);
+                        sender.publish(0, &topics::up(&self.site, "state"), going, self.link.retains());
+                        sender.disconnect();
+                    }
+                    Some(order) => {
+                        self.order(now, order, &mut out);
+                        if self.fresh {
+                            return Turn::GiveUp(Ended { reason: FRESH.into(), fault: Fault::Lost });
+                        }
+                    }
+                },
+                Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, ticket, offset, bytes, &mut out),
+                () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
+                    if closing.is_some() {
+                        return Turn::Closed;
+                    }
+                    self.link.advance(now, &mut out);
+                }
+            }
+            if self.link.is_overdue(now.mono) {
+                return Turn::GiveUp(Ended { reason: "no PubAck in time".into(), fault: Fault::Lost });
+            }
+            if self.session.is_astray(now.mono) && closing.is_none() {
+                return Turn::GiveUp(Ended { reason: "going back to the preferred broker".into(), fault: Fault::Lost });
+            }
+            self.carry_out(out, Some(sender)).await;
+        }
+    }
+
+    async fn seen(&mut self, seen: Seen, conn: u64, broker: &Broker, sender: &Sender) {
+        let mut out = Vec::new();
+        let now = self.clock.now();
+        match seen {
+            Seen::Connected(limits) => {
+                self.session.connected(now.mono);
+                let session = UplinkNews::Session { epoch: self.epoch, broker: broker.address() };
+                let _ = self.news.send(session).await;
+                let calm = (now.mono.since(self.down_since) / 10).min(CALM_MAX);
+                self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
+            }
+            Seen::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
+            Seen::Message(topic, payload) => self.link.message(now, &topic, &payload, &mut out),
+            Seen::Subscribed(_) | Seen::Other => {}
+        }
+        self.carry_out(out, Some(sender)).await;
+    }
+
+    /// Tells once a day of certificates that end soon.
+    async fn look_at_certificates(&mut self, broker: &Broker) {
+        let now: Stamp = self.clock.now();
+        let Some(tls) = broker.tls.as_ref().filter(|_| self.warned_at == Mono(0) || now.mono.since(self.warned_at) > WARN_EVERY)
+        else {
+            return;
+        };
+        for (key, end) in tls::ends(tls) {
+            let Some(days) = expiry::near(end, now) else {
+                continue;
+            };
+            self.warned_at = now.mono;
+            let detail = format!("the certificate in uplink.{key} ends at {} ({days} days): bring another", end.rfc3339());
+            let _ = self.news.send(UplinkNews::Alarm { what: Alarm::Certificate, detail }).await;
+        }
+    }
+
+    /// Takes an order; other settings are the shell's too.
+    fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
+        if let UplinkOrder::Settings { settings, epoch, fresh } = &order {
+            if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
+                self.session = Session::new(1 + settings.also.len(), settings.protocol);
+            }
+            (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
+            self.fresh |= *fresh;
+        }
+        self.link.order(now, order, out);
+    }
+
+    async fn options(&self, conn: u64, broker: &Broker, attempt: Attempt) -> anyhow::Result<Options> {
         let settings = &self.settings;
+        let address = address(broker, attempt).await;
+        let name = address.is_some().then_some(broker.host.as_str());
+        let state = self.link.state("lost", conn, self.clock.now());
         Ok(Options {
             client_id: format!("taimat-{}", self.site),
-            host: settings.host.clone(),
-            port: settings.port,
-            tls: settings.tls.as_ref().map(client::tls_config).transpose()?,
-            login: settings.login.clone(),
+            host: address.unwrap_or_else(|| broker.host.clone()),
+            port: broker.port,
+            tls: broker.tls.as_ref().map(|tls| tls::config(tls, name)).transpose()?,
+            login: broker.login.clone(),
             keep_alive: settings.keep_alive,
-            protocol: settings.protocol,
-            will: Some((topics::up(&self.site, "state"), self.link.state("lost", conn, self.clock.now()))),
+            protocol: attempt.protocol,
+            will: Some((topics::up(&self.site, "state"), state, attempt.retain)),
         })
     }
 
@@ -204,9 +341,10 @@ impl Uplink {
         while !self.link.is_born() {
             match self.orders.recv().await {
                 None | Some(UplinkOrder::Close) => return false,
-                Some(order) => self.link.order(self.clock.now().mono, order, &mut Vec::new()),
+                Some(order) => self.order(self.clock.now(), order, &mut Vec::new()),
             }
         }
+        self.fresh = false;
         true
     }
 
@@ -216,15 +354,18 @@ impl Uplink {
         loop {
             self.pulse.beat();
             let left = until.saturating_duration_since(Instant::now());
-            let now = self.clock.now().mono;
+            let now = self.clock.now();
             let mut out = Vec::new();
             match timeout(left.min(BEAT_EVERY), self.orders.recv()).await {
                 Err(_) if left <= BEAT_EVERY => return true,
                 Err(_) => {}
                 Ok(None | Some(UplinkOrder::Close)) => return false,
-                Ok(Some(order)) => self.link.order(now, order, &mut out),
+                Ok(Some(order)) => self.order(now, order, &mut out),
             }
             self.carry_out(out, None).await;
+            if self.fresh {
+                return true;
+            }
         }
     }
 }

@@ -9,8 +9,18 @@ const ROOT: &str = "taimat/v1";
 
 /// What the office subscribes to.
 pub const ALL_UP: &str = "taimat/v1/+/up/#";
+/// Where the answers of all boxes are heard.
+pub const ALL_ANSWERS: &str = "taimat/v1/+/up/rsp";
 /// What a box subscribes to for the archive's presence.
 pub const ALL_HOSTS: &str = "taimat/v1/host/+/state";
+
+/// What a box subscribes to for commands to all boxes.
+pub const FLEET: &str = "taimat/v1/fleet/dn/cmd/+";
+
+/// `taimat/v1/fleet/dn/cmd/{name}`: a command to all boxes.
+pub fn fleet(name: &str) -> String {
+    format!("{ROOT}/fleet/dn/cmd/{name}")
+}
 
 /// `taimat/v1/{site}/up/{tail}`.
 pub fn up(site: &SiteId, tail: &str) -> String {
@@ -34,6 +44,12 @@ pub enum Down<'a> {
     Ack,
     /// A command of this name.
     Command(&'a str),
+    /// The same, to all boxes.
+    Fleet(&'a str),
+    /// A configuration document: the answer to `up/config/get`, or the retained one.
+    Document,
+    /// The office's confirmation of a configuration.
+    Confirm,
     /// An archive's presence.
     Host(&'a str),
 }
@@ -44,8 +60,13 @@ pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<Down<'a>> {
     if let Some(host) = tail.strip_prefix("host/").and_then(|rest| rest.strip_suffix("/state")) {
         return Some(Down::Host(host));
     }
+    if let Some(name) = tail.strip_prefix("fleet/dn/cmd/") {
+        return Some(Down::Fleet(name));
+    }
     match tail.strip_prefix(site.as_str())?.strip_prefix("/dn/")? {
         "ack" => Some(Down::Ack),
+        "config/desired" | "config/answer" => Some(Down::Document),
+        "config/confirm" => Some(Down::Confirm),
         rest => rest.strip_prefix("cmd/").map(Down::Command),
     }
 }
@@ -65,6 +86,7 @@ mod tests {
         let site = SiteId::parse("km-17").unwrap();
         assert_eq!(read_down(&site, &dn(&site, "ack")), Some(Down::Ack));
         assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(Down::Command("clip-get")));
+        assert_eq!(read_down(&site, &fleet("ping")), Some(Down::Fleet("ping")));
         assert_eq!(read_down(&site, &host_state("office")), Some(Down::Host("office")));
         assert_eq!(read_up(&up(&site, "file/ab/0")), Some((site, "file/ab/0")));
     }

@@ -1,18 +1,19 @@
 //! One file on its way: `init` → the receiver says what it has → chunks → `fin` → `stored`. Resume is the receiver's: after any
 //! loss `init` is sent again and only what the receiver lacks follows.
 //!
-//! What belongs here: which piece is next. What does not: publishing it ([`super::link`]).
+//! What belongs here: which piece is next. What does not: publishing it ([`super::link`]), how fast ([`super::pace`]).
 
 use super::wire::Manifest;
 use crate::clip::SharedFile;
 use crate::units::Mono;
 
-/// Smallest useful chunk in bytes.
-pub const CHUNK_MIN: u32 = 4096;
 /// Bytes sent and not yet confirmed by a `have` at most: what a lost session may cost again.
 pub const UNCONFIRMED_MAX: u64 = 1 << 20;
-/// Microseconds without any answer until the exchange begins again with `init`.
-const ANSWER_WITHIN: u64 = 30_000_000;
+/// Microseconds without any answer until the exchange begins again with `init`; doubled each time up to the longest.
+const ANSWER_WITHIN: u64 = 10_000_000;
+const ANSWER_LONGEST: u64 = 300_000_000;
+/// Times `fin` may be answered with a demand for every byte again: an office whose disk spoils files would take them for ever.
+const ROUNDS_MAX: u32 = 4;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,8 @@ pub struct Transfer {
     pub fid: String,
     /// Its bytes.
     pub source: SharedFile,
-    chunk: u32,
+    /// Times the exchange began again because nobody answered, in this start.
+    pub retries: u64,
     phase: Phase,
     /// Ranges the receiver lacks and that have not been read, in order.
     todo: Vec<(u64, u64)>,
@@ -61,46 +63,74 @@ pub struct Transfer {
     furthest: u64,
     /// Bytes sent since the last `have`.
     unconfirmed: u64,
+    /// How long the next answer may take, and when that is over.
+    patience: u64,
     answer_by: Mono,
+    /// Nothing goes out before: nobody listens.
+    not_before: Mono,
+    /// How often the whole file was asked for again.
+    rounds: u32,
 }
 
 impl Transfer {
     /// A file of which nothing is known at the receiver.
-    pub fn new(manifest: Manifest, source: SharedFile, chunk: u32) -> Transfer {
+    pub fn new(manifest: Manifest, source: SharedFile) -> Transfer {
         let fid = manifest.fid();
-        let answer_by = Mono(0);
         Transfer {
             manifest,
             fid,
             source,
-            chunk,
+            retries: 0,
             phase: Phase::New,
             todo: Vec::new(),
             reading: None,
             furthest: 0,
             unconfirmed: 0,
-            answer_by,
+            patience: ANSWER_WITHIN,
+            answer_by: Mono(0),
+            not_before: Mono(0),
+            rounds: 0,
         }
     }
 
-    /// Begins the exchange again: a new connection, a new archive, or no answer.
-    pub fn restart(&mut self, chunk: u32) {
-        self.chunk = chunk;
+    /// Begins the exchange again: a new connection, or a new archive.
+    pub fn restart(&mut self) {
         self.phase = Phase::New;
         self.todo.clear();
         self.reading = None;
+        self.unconfirmed = 0;
+        self.not_before = Mono(0);
+    }
+
+    /// Nobody listens: the exchange begins again, but not before the patience is over.
+    pub fn unheard(&mut self, now: Mono) {
+        self.restart();
+        self.retries += 1;
+        self.not_before = now.plus_micros(self.patience);
+        self.patience = (self.patience * 2).min(ANSWER_LONGEST);
+    }
+
+    /// True when the receiver has asked for the whole file so often that it will not keep it.
+    pub fn is_hopeless(&self) -> bool {
+        self.rounds > ROUNDS_MAX
+    }
+
+    /// The receiver says that it took something.
+    pub fn confirmed(&mut self, now: Mono) {
+        self.patience = ANSWER_WITHIN;
+        self.answer_by = now.plus_micros(self.patience);
         self.unconfirmed = 0;
     }
 
     /// The receiver says what it has: everything below `upto`, and above it all but `missing`.
     pub fn have(&mut self, now: Mono, upto: u64, missing: &[(u64, u64)]) {
-        self.answer_by = now.plus_micros(ANSWER_WITHIN);
-        self.unconfirmed = 0;
+        self.confirmed(now);
         // While chunks go out, a `have` only confirms; after `init` and `fin` it says what to send.
         if self.phase == Phase::Sending || self.phase == Phase::New {
             return;
         }
         let size = self.manifest.size;
+        self.rounds += u32::from(self.phase == Phase::Finished && upto == 0 && missing.is_empty());
         let all = [(upto, size)];
         let ranges = if missing.is_empty() { &all[..] } else { missing };
         self.todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
@@ -112,45 +142,115 @@ impl Transfer {
     pub fn sent(&mut self, now: Mono, offset: u64, len: u64) -> Option<u64> {
         self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len)?;
         self.unconfirmed += len;
-        self.answer_by = now.plus_micros(ANSWER_WITHIN);
+        self.answer_by = now.plus_micros(self.patience);
         let again = self.furthest.min(offset + len).saturating_sub(offset);
         self.furthest = self.furthest.max(offset + len);
         Some(again)
     }
 
-    /// The next step, if there is one now. At most one read is out at a time.
-    pub fn next(&mut self, now: Mono) -> Option<Step> {
+    /// What is wanted next, if anything is: a chunk of `chunk` bytes at most. Taken with [`Transfer::take`].
+    pub fn wants(&mut self, now: Mono, chunk: u32) -> Option<Step> {
         if self.phase != Phase::New && self.reading.is_none() && now >= self.answer_by {
-            self.restart(self.chunk);
+            // Held back by the pace it asks for nothing, and nobody owes it an answer.
+            self.patience = (self.patience * 2).min(ANSWER_LONGEST);
+            self.retries += 1;
+            self.restart();
         }
         match self.phase {
-            Phase::New => {
-                self.phase = Phase::Offered;
-                self.answer_by = now.plus_micros(ANSWER_WITHIN);
-                Some(Step::Init)
-            }
-            Phase::Sending if self.reading.is_none() => self.next_chunk(now),
+            Phase::New => (now >= self.not_before).then_some(Step::Init),
+            Phase::Sending if self.reading.is_none() => match self.todo.first() {
+                None => Some(Step::Fin),
+                Some(_) if self.unconfirmed >= UNCONFIRMED_MAX => None,
+                Some((from, to)) => Some(Step::Read { offset: *from, len: u64::from(chunk).min(to - from) as u32 }),
+            },
             Phase::Sending | Phase::Offered | Phase::Finished => None,
         }
     }
 
-    fn next_chunk(&mut self, now: Mono) -> Option<Step> {
-        let Some((from, to)) = self.todo.first().copied() else {
-            self.phase = Phase::Finished;
-            self.answer_by = now.plus_micros(ANSWER_WITHIN);
-            return Some(Step::Fin);
-        };
-        if self.unconfirmed >= UNCONFIRMED_MAX {
-            return None;
-        }
-        let len = u64::from(self.chunk).min(to - from) as u32;
-        match from + u64::from(len) {
-            end if end < to => self.todo[0].0 = end,
-            _ => {
-                self.todo.remove(0);
+    /// The pace holds this file back: the receiver is not late.
+    pub fn held(&mut self, now: Mono) {
+        self.answer_by = self.answer_by.max(now.plus_micros(self.patience));
+    }
+
+    /// Does the step. At most one read is out at a time.
+    pub fn take(&mut self, now: Mono, step: Step) {
+        match step {
+            Step::Init => self.phase = Phase::Offered,
+            Step::Fin => self.phase = Phase::Finished,
+            Step::Read { offset, len } => {
+                self.reading = Some((offset, len));
+                let end = offset + u64::from(len);
+                match self.todo.first_mut() {
+                    Some((from, to)) if end < *to => *from = end,
+                    _ => _ = self.todo.remove(0),
+                }
+                return;
             }
         }
-        self.reading = Some((from, len));
-        Some(Step::Read { offset: from, len })
+        self.answer_by = now.plus_micros(self.patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::evidence::manifest::of_still;
+    use crate::units::{SiteId, Stamp};
+
+    fn transfer(len: usize) -> Transfer {
+        let bytes = vec![7; len];
+        let site = SiteId::parse("km-17").unwrap();
+        Transfer::new(of_still(&site, "e", Stamp::default(), &bytes), Arc::new(bytes))
+    }
+
+    fn step(transfer: &mut Transfer, now: Mono) -> Option<Step> {
+        let step = transfer.wants(now, 4096)?;
+        transfer.take(now, step);
+        if let Step::Read { offset, len } = step {
+            transfer.sent(now, offset, len.into());
+        }
+        Some(step)
+    }
+
+    #[test]
+    fn silence_is_counted_and_the_patience_doubles_up_to_five_minutes() {
+        let mut transfer = transfer(10);
+        let mut inits = Vec::new();
+        for second in 0..1500 {
+            if step(&mut transfer, Mono(second * 1_000_000)) == Some(Step::Init) {
+                inits.push(second);
+            }
+        }
+        assert_eq!(inits, [0, 10, 30, 70, 150, 310, 610, 910, 1210]);
+        assert_eq!(transfer.retries, 8);
+    }
+
+    #[test]
+    fn an_office_that_spoils_every_file_is_not_fed_for_ever() {
+        let mut transfer = transfer(10);
+        let mut fins = 0;
+        while !transfer.is_hopeless() {
+            match step(&mut transfer, Mono(1)) {
+                Some(Step::Fin) => fins += 1,
+                Some(_) => {}
+                None => transfer.have(Mono(1), 0, &[]),
+            }
+        }
+        assert_eq!(fins, ROUNDS_MAX + 1);
+    }
+
+    #[test]
+    fn a_file_that_the_pace_holds_back_does_not_blame_the_office() {
+        let mut transfer = transfer(10_000);
+        step(&mut transfer, Mono(0));
+        transfer.have(Mono(0), 0, &[]);
+        for second in 0..100 {
+            let now = Mono(second * 1_000_000);
+            assert!(matches!(transfer.wants(now, 4096), Some(Step::Read { .. })));
+            transfer.held(now);
+        }
+        assert_eq!(transfer.retries, 0);
     }
 }

@@ -33,9 +33,11 @@ systemctl() {
             ;;
         "enable --now taimat")
             # shellcheck disable=SC2046 # The unit's lines are words without quotes.
-            runuser -u "$(unit User)" -- $(unit ExecStartPre)
+            runuser -u "$(unit User)" -- $(unit ExecStartPre | sed 's/^-//')
+            # As StateDirectory= and RuntimeDirectory= would.
+            install -d -o "$(unit User)" -m "$(unit StateDirectoryMode)" "/var/lib/$(unit StateDirectory)" "/run/$(unit RuntimeDirectory)"
             # shellcheck disable=SC2046
-            (umask "$(unit UMask)" && exec runuser -u "$(unit User)" -- $(unit ExecStart)) &
+            (umask "$(unit UMask)" && RUNTIME_DIRECTORY=/run/$(unit RuntimeDirectory) exec runuser -u "$(unit User)" -- $(unit ExecStart)) &
             ;;
     esac
 }

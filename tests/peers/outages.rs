@@ -88,7 +88,7 @@ fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(Path::new(&rig.at("ring"))).unwrap());
     let never_made = camera.faults().skipped.lock().unwrap().clone();
     let (mut pictures, mut holes, mut expected) = (0, 0, None);
-    for segment in look(&disk).unwrap().0.live() {
+    for segment in look(&disk).unwrap().index.live() {
         for found in walk(disk.as_ref(), segment, Depth::Content).unwrap().found {
             let Found::Record(offset, record) = found else { panic!("damaged") };
             if record.hole().is_some() {

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use taimat::office::archive::{Archive, EventRow, FileRow, Filter};
+use taimat::office::archive::Archive;
+use taimat::office::look::{EventRow, FileRow, Filter};
 use taimat::sim::camera::{Options, SimCamera};
 
 /// A tool this machine may lack; says so where the test run counts it.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Dir, Progress};
 use crate::storage::check::check;
 use crate::storage::dates::Dates;
-use crate::storage::disk::{Disk, FileId, RealDisk};
+use crate::storage::disk::{Disk, RealDisk, segments};
 use crate::storage::recovery::recover;
 
 /// Arguments of `taimat ring check`.
@@ -32,9 +32,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut repairs = Vec::new();
     if args.repair {
-        let files = disk.files()?;
-        let segments = files.iter().filter_map(|(file, len)| if let FileId::Segment(n) = file { Some((*n, *len)) } else { None });
-        repairs = recover(disk.as_ref(), segments, Dates::default()).repairs;
+        repairs = recover(disk.as_ref(), &segments(&disk.files()?), Dates::default()).repairs;
     }
     let mut progress = Progress::new("checking");
     let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;

@@ -47,7 +47,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
-    let (disk, index) = open(&args.dir.dir)?;
+    let (disk, index, _) = open(&args.dir.dir)?;
     let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
     let (mut after, mut made) = (0, Vec::new());
     while let Some(span) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
-    let end = last.start.at(last.start.mono.plus_micros(last.duration));
+    let end = last.end();
     let gaps: Vec<Value> = span
         .gaps
         .iter()

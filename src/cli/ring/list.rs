@@ -9,7 +9,6 @@ use crate::cli::zone::Zone;
 use crate::storage::Gap;
 use crate::storage::index::Index;
 use crate::storage::locks::Lock;
-use crate::storage::recovery::locks_of;
 use crate::storage::walk::{Depth, Found, walk};
 use crate::storage::{disk::Disk, format::Record};
 use crate::units::{Boot, Stamp, Wall};
@@ -47,9 +46,9 @@ enum Line {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (disk, index) = open(&args.dir.dir)?;
+    let (disk, index, locks) = open(&args.dir.dir)?;
     let (from, to) = args.range.moments()?;
-    let locks = locks_of(&disk)?;
+    let locks = locks.list();
     let mut lines = lines(disk.as_ref(), &index)?;
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
@@ -88,7 +87,7 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
 /// Makes the last stretch longer, or begins another.
 fn footage(index: &Index, record: &Record, lines: &mut Vec<Line>) {
     let begin = index.dates.date(record.boot, record.start);
-    let end = begin.at(begin.mono.plus_micros(record.duration));
+    let end = begin.after(record.duration);
     match lines.last_mut() {
         Some(Line::Footage(last))
             if last.boot == record.boot

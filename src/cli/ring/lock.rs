@@ -10,7 +10,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::storage::Cell;
 use crate::storage::disk::{DirFault, Disk, FileId, RealDisk};
 use crate::storage::journal::Journal;
-use crate::storage::locks::{Lock, Locks, records};
+use crate::storage::locks::{Lock, records};
 use crate::storage::recovery::look;
 
 /// Arguments of `taimat ring lock`.
@@ -33,12 +33,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         opened => Arc::new(opened?),
     };
-    let (index, _) = look(&disk)?;
+    let index = look(&disk)?.index;
     let (first, last) = records(disk.as_ref(), &index, u64::MAX, from, to)?.context("nothing is recorded between these times")?;
     let len = disk.files()?.get(&FileId::Journal).copied();
     let (mut journal, kept) = Journal::open(disk.clone(), 0, Some(len.context("the ring has no journal")?))?;
-    let cell = kept.cells.iter().find(|(cell, _)| *cell == Cell::Locks);
-    let mut locks = cell.map_or(Ok(Locks::default()), |(_, bytes)| Locks::decode(bytes)).map_err(anyhow::Error::msg)?;
+    let mut locks = kept.locks().map_err(anyhow::Error::msg)?;
     let id = format!("here-{}", SystemClock::new().now().wall.0 / 1_000_000);
     let lock = Lock { id, from, to, first, last, reason: args.reason };
     locks.add(lock.clone()).map_err(anyhow::Error::msg)?;

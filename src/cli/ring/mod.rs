@@ -18,7 +18,8 @@ use anyhow::ensure;
 use super::zone::Zone;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::index::Index;
-use crate::storage::recovery::look;
+use crate::storage::locks::Locks;
+use crate::storage::recovery::{Look, look};
 
 /// Arguments of `taimat ring`.
 #[derive(Debug, clap::Args)]
@@ -79,12 +80,12 @@ impl Range {
     }
 }
 
-fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index)> {
+fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
-    let (index, troubles) = look(&disk)?;
+    let Look { index, locks, troubles } = look(&disk)?;
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
     ensure!(!index.live().is_empty(), "{}: nothing is recorded here", dir.display());
-    Ok((disk, index))
+    Ok((disk, index, locks))
 }
 
 /// Tells on a terminal how far long work is.

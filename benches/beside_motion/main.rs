@@ -1,0 +1,100 @@
+//! The whole agent (recording, motion, MQTT to an office) beside Debian's Motion on the same two RTSP streams in the same run:
+//! 1080p25 is recorded, 640x360 at 25 pictures a second is looked at. On a busy road and on a quiet one. Both make events; Motion
+//! records while it sees something, the agent always.
+//!
+//! Budgets are those of `../shared/design/motion.md`. Needs GStreamer, ffmpeg, the footage and `apt-get install motion`.
+//! Run: `cargo bench --bench beside_motion` (about three minutes).
+#![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
+
+#[path = "../shared/process.rs"]
+#[expect(dead_code, reason = "the benches beside ffmpeg use more of it")]
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use process::{Camera, Running, Usage, agent, taimat};
+
+/// Our CPU ÷ Motion's at most, on a busy and on a quiet road.
+const CPU: [f64; 2] = [1.0, 0.3];
+/// Our memory ÷ Motion's at most.
+const MEMORY: f64 = 0.4;
+/// Seconds measured; the footage lasts 60 s.
+const SECONDS: u64 = 40;
+/// Seconds for connecting and learning the scene.
+const SETTLE: u64 = 12;
+
+fn main() {
+    let footage = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera");
+    let busy = [footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4")];
+    if !busy[0].exists() || Command::new("motion").arg("-h").output().is_err() {
+        return println!("SKIPPED: no footage or no `motion` here (apt-get install motion)");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = quiet(dir.path(), &busy);
+    println!("{SECONDS} s of 1080p25 at 2 Mbit/s, recorded, and 640x360 at 25 pictures a second, looked at; % of one core");
+    let mut good = true;
+    for (at, (road, files)) in [("busy", &busy), ("quiet", &quiet)].into_iter().enumerate() {
+        let Some(camera) = Camera::serve(&files[0], &files[1]) else { return println!("SKIPPED: no GStreamer here") };
+        let [ours, theirs] = beside(&dir.path().join(road), &camera);
+        let (cpu, memory) = (ours.cpu / theirs.cpu, ours.most / theirs.most);
+        println!("{road:6} taimat {:6.2} % {:6.1} MB   Motion {:6.2} % {:6.1} MB", ours.cpu, ours.most, theirs.cpu, theirs.most);
+        println!("       CPU ÷ Motion {cpu:.2} (budget {}), memory ÷ Motion {memory:.2} (budget {MEMORY})", CPU[at]);
+        good &= cpu <= CPU[at] && memory <= MEMORY;
+    }
+    if !good {
+        println!("OVER BUDGET");
+        std::process::exit(1);
+    }
+}
+
+/// A minute of the empty road as a camera sends it: one picture of the footage with fresh noise in every frame.
+fn quiet(dir: &Path, busy: &[PathBuf; 2]) -> [PathBuf; 2] {
+    let make = |from: &PathBuf, name: &str, rate: &str| {
+        let file = dir.join(name);
+        let still = "select=eq(n\\,0),loop=loop=-1:size=1,setpts=N/25/TB,noise=alls=4:allf=t";
+        let made = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-i"])
+            .arg(from)
+            .args(["-vf", still, "-t", "60", "-r", "25", "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "50"])
+            .args(["-b:v", rate, "-maxrate", rate, "-bufsize", rate, "-an"])
+            .arg(&file)
+            .status();
+        assert!(made.unwrap().success());
+        file
+    };
+    [make(&busy[0], "quiet-main.mp4", "2M"), make(&busy[1], "quiet-sub.mp4", "400k")]
+}
+
+/// Runs both, and gives what each used in the seconds measured: % of a core, MB.
+fn beside(dir: &Path, camera: &Camera) -> [Usage; 2] {
+    std::fs::create_dir_all(dir).unwrap();
+    let port = taimat::sim::broker::start().unwrap();
+    let mut office = taimat();
+    office.args(["office", "run", "--protocol", "3.1.1", "--port", &port.to_string(), "--dir"]).arg(dir.join("archive"));
+    let _office = Running(office.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let both = [agent(&dir.join("taimat"), camera, true, port), motion(&dir.join("motion"), camera)];
+    std::thread::sleep(Duration::from_secs(SETTLE));
+    let before = both.each_ref().map(Running::usage);
+    std::thread::sleep(Duration::from_secs(SECONDS));
+    let after = both.each_ref().map(Running::usage);
+    let percent = |at: usize| (after[at].cpu - before[at].cpu) * 100.0 / SECONDS as f64;
+    [0, 1].map(|at| Usage { cpu: percent(at), ..after[at] })
+}
+
+/// Motion as its documentation advises for two streams of one camera: the small one is looked at, the large one recorded as it is.
+fn motion(dir: &Path, camera: &Camera) -> Running {
+    std::fs::create_dir_all(dir).unwrap();
+    let text = format!(
+        "daemon off\nsetup_mode off\nlog_level 4\ntarget_dir {}\nnetcam_url {}\nnetcam_high_url {}\nwidth 640\nheight 360\n\
+         framerate 25\nmovie_output on\nmovie_passthrough on\npicture_output off\nwebcontrol_port 0\nstream_port 0\n",
+        dir.display(),
+        camera.sub,
+        camera.main
+    );
+    std::fs::write(dir.join("motion.conf"), text).unwrap();
+    let mut command = Command::new("motion");
+    command.arg("-n").arg("-c").arg(dir.join("motion.conf")).stdout(Stdio::null());
+    Running(command.stderr(std::fs::File::create(dir.join("log")).unwrap()).spawn().unwrap())
+}

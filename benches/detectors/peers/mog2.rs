@@ -1,0 +1,88 @@
+//! The adaptive mixture of Gaussians of Z. Zivkovic ("Improved adaptive Gaussian mixture model for background subtraction", ICPR
+//! 2004; the number of modes after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006) with OpenCV's documented
+//! defaults: history 500, five modes, variance threshold 16, shadows told apart by the ratio of brightness. The mask is opened
+//! with a 3x3 kernel and blobs of 0.1 % of the picture count.
+
+use taimat::motion::luma::Picture;
+
+use super::{Grey, Mask, Peer, dilated, eroded, large};
+
+/// Modes a pixel may have.
+const MODES: usize = 5;
+/// Pictures after which a mode is as old as any.
+const HISTORY: f32 = 500.0;
+/// Squared distances in variances: to be background, and to belong to a mode.
+const BACKGROUND: f32 = 16.0;
+const BELONGS: f32 = 9.0;
+/// Share of the weight that is background.
+const RATIO: f32 = 0.9;
+/// Variance of a new mode, and its bounds.
+const VARIANCE: [f32; 3] = [15.0, 4.0, 75.0];
+/// Weight against modes that do not earn theirs (complexity reduction).
+const REDUCTION: f32 = 0.05;
+/// A shadow is no darker than this share of the background.
+const SHADOW: f32 = 0.5;
+/// Share of the picture that a blob must have.
+const BLOB: f64 = 0.001;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mode {
+    weight: f32,
+    mean: f32,
+    variance: f32,
+}
+
+#[derive(Default)]
+pub struct Mog2 {
+    pixels: Vec<[Mode; MODES]>,
+    pictures: u32,
+}
+
+impl Peer for Mog2 {
+    fn look(&mut self, picture: &Picture) -> Mask {
+        let Grey { width, pixels: now, .. } = Grey::of(picture, 320);
+        if self.pixels.len() != now.len() {
+            (self.pixels, self.pictures) = (vec![[Mode::default(); MODES]; now.len()], 0);
+        }
+        self.pictures += 1;
+        let alpha = (1.0 / (2.0 * self.pictures as f32)).max(1.0 / HISTORY);
+        let differs: Vec<bool> =
+            self.pixels.iter_mut().zip(&now).map(|(modes, pixel)| !is_scene(modes, f32::from(*pixel), alpha)).collect();
+        let cells = dilated(&eroded(&differs, width), width);
+        let motion = self.pictures > 1 && large(&cells, width, (BLOB * now.len() as f64) as usize).contains(&true);
+        Mask { width, cells, motion }
+    }
+}
+
+/// Learns a value, and tells whether it belongs to the scene or is its shadow.
+fn is_scene(modes: &mut [Mode; MODES], value: f32, alpha: f32) -> bool {
+    let (mut scene, mut taken, mut before) = (false, false, 0.0);
+    let mut shadow = false;
+    for mode in modes.iter_mut().filter(|mode| mode.weight > 0.0) {
+        let background = before < RATIO;
+        before += mode.weight;
+        let distance = value - mode.mean;
+        let squared = distance * distance;
+        mode.weight += alpha * (0.0 - mode.weight) - alpha * REDUCTION;
+        if background {
+            scene |= !taken && squared < BACKGROUND * mode.variance;
+            shadow |= value <= mode.mean && value >= SHADOW * mode.mean;
+        }
+        if !taken && squared < BELONGS * mode.variance {
+            taken = true;
+            mode.weight += alpha;
+            let rate = alpha / mode.weight.max(alpha);
+            mode.mean += rate * distance;
+            mode.variance = (mode.variance + rate * (squared - mode.variance)).clamp(VARIANCE[1], VARIANCE[2]);
+        }
+        mode.weight = mode.weight.max(0.0);
+    }
+    if !taken {
+        let last = modes.iter().position(|mode| mode.weight <= 0.0).unwrap_or(MODES - 1);
+        modes[last] = Mode { weight: alpha, mean: value, variance: VARIANCE[0] };
+    }
+    let sum: f32 = modes.iter().map(|mode| mode.weight).sum();
+    modes.iter_mut().for_each(|mode| mode.weight /= sum.max(1e-6));
+    modes.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    scene || shadow
+}

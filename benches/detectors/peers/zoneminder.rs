@@ -1,0 +1,40 @@
+//! ZoneMinder's detector (zoneminder.readthedocs.io, "Defining Zones" and "Options - Reference Image Blend"): a reference picture
+//! that takes in 6.25 % of every picture, pixels that differ by 25, a 3x3 filter, and blobs. Its zones default to shares of the
+//! picture made for a camera that looks at a door; here a blob of 0.1 % of the picture counts, which favours it.
+
+use taimat::motion::luma::Picture;
+
+use super::{Grey, Mask, Peer, dilated, eroded, large};
+
+/// Share of a new picture in the reference.
+const BLEND: f32 = 0.0625;
+/// Steps of 255 a pixel must differ.
+const THRESHOLD: f32 = 25.0;
+/// Share of the picture that a blob must have.
+const BLOB: f64 = 0.001;
+/// Share of the picture above which all of it is put down to light (`max alarm area`).
+const MOST: f64 = 0.75;
+
+#[derive(Default)]
+pub struct ZoneMinder {
+    reference: Vec<f32>,
+}
+
+impl Peer for ZoneMinder {
+    fn look(&mut self, picture: &Picture) -> Mask {
+        let Grey { width, pixels: now, .. } = Grey::of(picture, 640);
+        if self.reference.len() != now.len() {
+            self.reference = now.iter().map(|pixel| f32::from(*pixel)).collect();
+        }
+        let differs: Vec<bool> =
+            now.iter().zip(&self.reference).map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD).collect();
+        // The filter keeps pixels that belong to a whole 3x3 block.
+        let filtered = dilated(&eroded(&differs, width), width);
+        let cells = large(&filtered, width, (BLOB * now.len() as f64) as usize);
+        let share = cells.iter().filter(|cell| **cell).count() as f64 / cells.len() as f64;
+        for (mean, pixel) in self.reference.iter_mut().zip(&now) {
+            *mean += BLEND * (f32::from(*pixel) - *mean);
+        }
+        Mask { width, motion: share > 0.0 && share < MOST, cells }
+    }
+}

@@ -1,0 +1,92 @@
+//! ⇄ Asking a camera or a broker whether it would do, without using it: the dry run of a change.
+//!
+//! What belongs here: one try, bounded in time, its answer in words. What does not: what follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::camera::{CameraNews, Role, rtsp};
+use crate::clock::Clock;
+use crate::pulse::Pulse;
+use crate::settings::{Broker, CameraSettings, Protocol};
+use crate::units::SiteId;
+use crate::uplink::client::{self, Options, Seen};
+use crate::uplink::session::Fault;
+use crate::uplink::tls;
+
+/// For a camera to give a key frame: slow ones take 3 s to answer, and the GOP may be 10 s long.
+const CAMERA_WITHIN: Duration = Duration::from_secs(20);
+/// For TEARDOWN.
+const CLOSE_WITHIN: Duration = Duration::from_secs(4);
+/// For TCP, TLS and CONNACK.
+const BROKER_WITHIN: Duration = Duration::from_secs(15);
+
+/// One stream of a camera until its first key frame.
+///
+/// # Errors
+/// Whose fault it is, and why.
+pub async fn camera(settings: CameraSettings, role: Role, clock: Arc<dyn Clock>) -> Result<String, String> {
+    let (news, mut told) = mpsc::channel(16);
+    let (stop, stopped) = watch::channel(false);
+    let stream = rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Pulse::default(), run: 0 };
+    let playing = tokio::spawn(rtsp::run(stream, |_| (), news, stopped));
+    // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
+    let answer = timeout(CAMERA_WITHIN, async {
+        loop {
+            match told.recv().await {
+                Some(CameraNews::Up { tracks, .. }) => return Ok(tracks),
+                Some(CameraNews::Down { fault, detail, .. }) => return Err(format!("{}: {detail}", fault.word())),
+                Some(_) => {}
+                None => return Err("the session ended".into()),
+            }
+        }
+    });
+    let answer = answer.await.unwrap_or_else(|_| Err(format!("no key frame within {} s", CAMERA_WITHIN.as_secs())));
+    let _ = stop.send(true);
+    let _ = timeout(CLOSE_WITHIN, playing).await;
+    answer
+}
+
+/// One connection to a broker, under a name of its own, so that the box's session is not ended.
+///
+/// # Errors
+/// Why there is none.
+pub async fn broker(site: &SiteId, broker: &Broker, protocol: Option<Protocol>) -> Result<(), String> {
+    match broker_in(site, broker, protocol.unwrap_or(Protocol::V5)).await {
+        Err((_, Fault::Version)) if protocol.is_none() => broker_in(site, broker, Protocol::V311).await,
+        answer => answer,
+    }
+    .map_err(|(reason, _)| reason)
+}
+
+async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, Fault)> {
+    let tls = broker.tls.as_ref().map(|tls| tls::config(tls, None)).transpose();
+    let options = Options {
+        client_id: format!("taimat-{site}-probe"),
+        host: broker.host.clone(),
+        port: broker.port,
+        tls: tls.map_err(|error| (format!("{error:#}"), Fault::Refused))?,
+        login: broker.login.clone(),
+        keep_alive: 30,
+        protocol,
+        will: None,
+    };
+    let (sender, mut connection) = client::connect(&options);
+    let answer = timeout(BROKER_WITHIN, async {
+        loop {
+            match connection.poll().await {
+                Ok(Seen::Connected(..)) => return Ok(()),
+                Ok(_) => {}
+                Err(ended) => return Err((ended.reason, ended.fault)),
+            }
+        }
+    });
+    let late = |_| Err((format!("no answer within {} s", BROKER_WITHIN.as_secs()), Fault::Unreachable));
+    let answer = answer.await.unwrap_or_else(late);
+    sender.disconnect();
+    let _ = timeout(Duration::from_millis(200), connection.poll()).await;
+    answer
+}

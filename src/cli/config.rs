@@ -1,0 +1,109 @@
+//! ⇄ `taimat config`: the configurations on this box.
+//!
+//! What belongs here: words for people, and the request a running agent finds. What does not: any decision (the agent's machine).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use crate::agent::keeper::REQUEST;
+use crate::config::begin::state_dir;
+use crate::config::files::RealFiles;
+use crate::config::record::{Phase, Record, Version};
+use crate::config::store::{self, Files as _};
+
+/// Arguments of `taimat config`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file the agent was started with.
+    #[arg(long, global = true, default_value = "/etc/taimat/taimat.toml")]
+    config: PathBuf,
+    /// Where the agent keeps configurations, as it was told.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Show which configuration is in force and how the last change ended.
+    Show {
+        /// The whole text of the last known good one instead.
+        #[arg(long)]
+        text: bool,
+        /// The record as it lies on the card, JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the configurations that are kept, newest first.
+    History,
+    /// Call an older one back: it is tried and must prove itself like any other. The agent finds the request within two seconds.
+    Rollback {
+        /// Which of the older ones, as history numbers them.
+        #[arg(default_value_t = 1)]
+        nth: usize,
+    },
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// When there is no record.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let dir = args.state.unwrap_or_else(|| state_dir(&args.config));
+    if !dir.is_dir() {
+        bail!("{}: nothing is kept there; was the agent started with --state?", dir.display());
+    }
+    let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
+    let record = store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
+    match args.what {
+        What::Show { json: true, .. } => println!("{}", serde_json::to_string_pretty(&record)?),
+        What::Show { text: true, .. } => {
+            let text = store::text(&files, &record.committed.sha256);
+            print!("{}", text.context("its text cannot be read any more")?);
+        }
+        What::Show { .. } => show(&record),
+        What::History => history(&record),
+        What::Rollback { nth } => {
+            let Some(old) = nth.checked_sub(1).and_then(|nth| record.older.get(nth)) else {
+                bail!("there is no older configuration {nth}: see taimat config history");
+            };
+            let request = format!("{}\n", nth - 1);
+            files.write(REQUEST, request.as_bytes()).map_err(anyhow::Error::msg)?;
+            println!("asked for {}: taimat config show tells how it ends", line(old));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(record: &Record) {
+    let phase = match &record.phase {
+        Phase::Idle => "nothing is on its way".to_owned(),
+        Phase::Staged(trial) => format!("staged: {}", line(&trial.next)),
+        Phase::Trial(trial) => {
+            let (ran, limit) = (trial.ran / 1_000_000, trial.limit / 1_000_000);
+            format!("on trial, {ran} of {limit} s, {} start(s): {}", trial.starts, line(&trial.next))
+        }
+    };
+    println!("{phase}");
+    println!("last known good: {}", line(&record.committed));
+    if record.rest == crate::config::record::Rest::Safe {
+        println!("SAFE MODE: it brought the process down again and again");
+    }
+    if let Some(last) = &record.last {
+        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::config::refusal::Refusal::line);
+        println!("last change: {} at {}: {how}", last.next.id, last.at);
+    }
+}
+
+fn history(record: &Record) {
+    println!("0  {}", line(&record.committed));
+    record.older.iter().enumerate().for_each(|(n, old)| println!("{}  {}", n + 1, line(old)));
+    println!("bootstrap  {}", line(&record.bootstrap));
+}
+
+fn line(version: &Version) -> String {
+    format!("{} sha256 {} of {}", version.id, &version.sha256.hex()[..16], version.at)
+}

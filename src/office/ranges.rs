@@ -1,0 +1,96 @@
+//! Which bytes of a file, or which numbers, are there: sorted ranges `[from, to)` that never touch.
+//!
+//! What belongs here: adding and asking. What does not: where they are kept.
+
+use serde::{Deserialize, Serialize};
+
+/// Ranges that are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Adds `[from, to)`.
+    pub fn add(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        // Those that touch it lie side by side.
+        let begin = self.0.partition_point(|(_, end)| *end < from);
+        let after = self.0.partition_point(|(start, _)| *start <= to);
+        let joined = self.0[begin..after].iter().fold((from, to), |(low, high), (start, end)| (low.min(*start), high.max(*end)));
+        self.0.splice(begin..after.max(begin), [joined]);
+    }
+
+    /// Takes away everything from `end` on.
+    pub fn cut(&mut self, end: u64) {
+        self.0.retain(|(from, _)| *from < end);
+        if let Some(last) = self.0.last_mut() {
+            last.1 = last.1.min(end);
+        }
+    }
+
+    /// End of the range that begins at `from`, or `from`.
+    pub fn upto(&self, from: u64) -> u64 {
+        self.0.iter().find(|(start, end)| *start <= from && from < *end).map_or(from, |(_, end)| *end)
+    }
+
+    /// True when `[0, size)` is there.
+    pub fn is_whole(&self, size: u64) -> bool {
+        self.upto(0) >= size
+    }
+
+    /// What is missing of `[from, size)`: the first `most` ranges, the last of which reaches to the end when there are more.
+    pub fn missing(&self, from: u64, size: u64, most: usize) -> Vec<(u64, u64)> {
+        let mut missing = Vec::new();
+        let mut at = from;
+        for (start, end) in self.0.iter().filter(|(_, end)| *end > from) {
+            if *start > at {
+                missing.push((at, (*start).min(size)));
+            }
+            at = at.max(*end);
+        }
+        if at < size {
+            missing.push((at, size));
+        }
+        if missing.len() > most {
+            missing.truncate(most);
+            missing.last_mut().into_iter().for_each(|last| last.1 = size);
+        }
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ranges_say_of_every_number_whether_it_is_there(added in proptest::collection::vec((0_u64..60, 0_u64..20), 0..30)) {
+            let (mut ranges, mut there) = (Ranges::default(), [false; 100]);
+            for (from, len) in added {
+                ranges.add(from, from + len);
+                (from..from + len).for_each(|n| there[n as usize] = true);
+            }
+            prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 < pair[1].0), "{ranges:?}");
+            let missing = ranges.missing(0, 100, 100);
+            for (n, there) in there.iter().enumerate() {
+                let missed = missing.iter().any(|(from, to)| (*from..*to).contains(&(n as u64)));
+                prop_assert_eq!(missed, !there, "{} in {:?}", n, ranges);
+            }
+            let upto = there.iter().position(|there| !there).unwrap_or(100) as u64;
+            prop_assert_eq!(ranges.upto(0), upto);
+        }
+    }
+
+    #[test]
+    fn a_list_of_holes_that_is_too_long_ends_with_one_that_holds_the_rest() {
+        let mut ranges = Ranges::default();
+        (0..10).for_each(|n| ranges.add(n * 10, n * 10 + 5));
+        assert_eq!(ranges.missing(0, 100, 2), [(5, 10), (15, 100)]);
+        ranges.cut(42);
+        assert_eq!(ranges.missing(30, 100, 9), [(35, 40), (42, 100)]);
+    }
+}

@@ -1,0 +1,84 @@
+//! Configurations for a box on a pole ([`super::pole`]): ordinary ones, and ones that do harm.
+//!
+//! What belongs here: their texts. What does not: what the harm looks like.
+
+use std::path::Path;
+
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+use crate::units::hex;
+
+/// The office's broker the box was set up with.
+pub const OLD: &str = "old.example";
+/// The one it has moved to.
+pub const NEW: &str = "new.example";
+/// What a text does, by its sensitivity: ordinary texts have 5 or 6. This one ends the process.
+pub const CRASHES: u8 = 9;
+/// This one makes the board start anew.
+pub const RESETS: u8 = 8;
+/// This one ends the process after a while.
+pub const LATER: u8 = 7;
+
+/// The office's key.
+pub fn secret() -> Ed25519KeyPair {
+    // A fixed key: the world is the same each time.
+    match Ed25519KeyPair::from_seed_unchecked(&[7; 32]) {
+        Ok(pair) => pair,
+        Err(error) => unreachable!("a seed of 32 bytes is a key: {error}"),
+    }
+}
+
+/// A configuration for the world.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// Brokers, in order.
+    pub hosts: Vec<&'static str>,
+    /// The file with the box's login.
+    pub login: &'static str,
+    /// Path of the camera.
+    pub camera: &'static str,
+    /// As above.
+    pub sensitivity: u8,
+    /// Another one needs a restart.
+    pub segment: &'static str,
+    /// The office's key is enrolled.
+    pub keys: bool,
+    /// How long one may be.
+    pub trial: &'static str,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        let (login, camera, segment, trial) = ("/right", "main", "1 MiB", "600 s");
+        Text { hosts: vec![NEW], login, camera, sensitivity: 5, segment, keys: true, trial }
+    }
+}
+
+impl Text {
+    /// As it would stand in the file.
+    pub fn toml(&self) -> String {
+        let Text { hosts, login, camera, sensitivity, segment, keys, trial } = self;
+        let also: Vec<String> =
+            hosts.iter().skip(1).map(|host| format!("{{ host = \"{host}\", login_file = \"{login}\" }}")).collect();
+        let keys = if *keys { format!("\"office:{}\"", hex(secret().public_key().as_ref())) } else { String::new() };
+        format!(
+            "site = \"km-17\"\n[camera]\nmain_url = \"rtsp://camera/{camera}\"\n[storage]\ndir = \"/ring\"\nsegment = \"{segment}\"\n\
+             [motion]\nsensitivity = {sensitivity}\n[uplink]\nhost = \"{}\"\nallow_plain = true\nlogin_file = \"{login}\"\nalso = [{}]\n\
+             [remote]\nkeys = [{keys}]\ntrial = \"{trial}\"\n",
+            hosts.first().unwrap_or(&OLD),
+            also.join(", ")
+        )
+    }
+}
+
+/// The files the texts name.
+///
+/// # Errors
+/// When there is none of this name.
+pub fn read(path: &Path) -> Result<String, String> {
+    match path.to_str() {
+        Some("/right") => Ok("box:right".into()),
+        Some("/wrong") => Ok("box:wrong".into()),
+        _ => Err("No such file".into()),
+    }
+}

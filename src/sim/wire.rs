@@ -1,0 +1,245 @@
+//! ⇄ MQTT packets as a broker sees them, version 5 or 3.1.1 behind one face, by rumqttc's codec.
+//!
+//! What belongs here: bytes to words and back. What does not: what a broker does ([`super::hostile`]).
+
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::{self, v5 as p5};
+
+pub use p5::PubAckReason as Reason;
+
+/// Largest packet read: the broker under test decides what is too large.
+const READ_MAX: usize = 1 << 20;
+
+/// The version a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// 5.
+    V5,
+    /// 3.1.1.
+    V311,
+}
+
+/// What a client says.
+#[derive(Debug)]
+pub enum Heard {
+    /// CONNECT, with its will: topic, payload, retained.
+    Connect {
+        /// Who.
+        client_id: String,
+        /// Its will.
+        will: Option<(String, Vec<u8>, bool)>,
+    },
+    /// PUBLISH.
+    Publish {
+        /// Where to.
+        topic: String,
+        /// What.
+        payload: Vec<u8>,
+        /// Keep it.
+        retain: bool,
+        /// Packet id.
+        id: u16,
+        /// Bytes of the whole packet.
+        size: usize,
+    },
+    /// SUBSCRIBE.
+    Subscribe {
+        /// Packet id.
+        id: u16,
+        /// What for.
+        filters: Vec<String>,
+    },
+    /// PINGREQ.
+    Ping,
+    /// DISCONNECT.
+    Disconnect,
+    /// Anything else.
+    Other,
+}
+
+/// What a broker says.
+pub enum Word<'a> {
+    /// CONNACK, with its limits.
+    ConnAck {
+        /// A refusal.
+        code: Option<p5::ConnectReturnCode>,
+        /// Receive Maximum.
+        receive_max: Option<u16>,
+        /// Maximum Packet Size.
+        max_packet: Option<u32>,
+        /// Retain Available.
+        retain: bool,
+    },
+    /// PUBLISH.
+    Publish {
+        /// Where from.
+        topic: &'a str,
+        /// What.
+        payload: &'a [u8],
+        /// It was kept.
+        retain: bool,
+        /// Packet id.
+        id: u16,
+    },
+    /// PUBACK.
+    PubAck {
+        /// Packet id.
+        id: u16,
+        /// With which reason.
+        reason: p5::PubAckReason,
+    },
+    /// SUBACK.
+    SubAck {
+        /// Packet id.
+        id: u16,
+        /// Which of the filters.
+        granted: Vec<bool>,
+    },
+    /// PINGRESP.
+    Pong,
+}
+
+impl Version {
+    /// 5 or 4, as it stands in CONNECT.
+    pub fn number(self) -> u8 {
+        if self == Version::V5 { 5 } else { 4 }
+    }
+
+    /// Takes the next packet out of `buffer`; `Ok(None)` while it is not whole.
+    ///
+    /// # Errors
+    /// When these bytes are no packet.
+    pub fn read(self, buffer: &mut BytesMut) -> Result<Option<Heard>, String> {
+        let before = buffer.len();
+        match self {
+            Version::V5 => match p5::Packet::read(buffer, Some(READ_MAX as u32)) {
+                Ok(packet) => Ok(Some(heard_v5(packet, before - buffer.len()))),
+                Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
+                Err(error) => Err(error.to_string()),
+            },
+            Version::V311 => match rumqttc::Packet::read(buffer, READ_MAX) {
+                Ok(packet) => Ok(Some(heard_v311(packet, before - buffer.len()))),
+                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    /// The bytes of a word.
+    pub fn write(self, word: Word<'_>) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        // Into memory nothing is refused but what is larger than the protocol allows.
+        let _ = match self {
+            Version::V5 => packet_v5(word).write(&mut bytes, None).is_ok(),
+            Version::V311 => packet_v311(word).write(&mut bytes, READ_MAX).is_ok(),
+        };
+        bytes
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn heard_v5(packet: p5::Packet, size: usize) -> Heard {
+    match packet {
+        p5::Packet::Connect(connect, will, _) => {
+            let will = will.map(|will| (text(&will.topic), will.message.to_vec(), will.retain));
+            Heard::Connect { client_id: connect.client_id, will }
+        }
+        p5::Packet::Publish(p) => {
+            Heard::Publish { topic: text(&p.topic), payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
+        }
+        p5::Packet::Subscribe(s) => Heard::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() },
+        p5::Packet::PingReq(_) => Heard::Ping,
+        p5::Packet::Disconnect(_) => Heard::Disconnect,
+        _ => Heard::Other,
+    }
+}
+
+fn heard_v311(packet: rumqttc::Packet, size: usize) -> Heard {
+    match packet {
+        rumqttc::Packet::Connect(connect) => {
+            let will = connect.last_will.map(|will| (will.topic, will.message.to_vec(), will.retain));
+            Heard::Connect { client_id: connect.client_id, will }
+        }
+        rumqttc::Packet::Publish(p) => {
+            Heard::Publish { topic: p.topic, payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
+        }
+        rumqttc::Packet::Subscribe(s) => {
+            Heard::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
+        }
+        rumqttc::Packet::PingReq => Heard::Ping,
+        rumqttc::Packet::Disconnect => Heard::Disconnect,
+        _ => Heard::Other,
+    }
+}
+
+fn packet_v5(word: Word<'_>) -> p5::Packet {
+    match word {
+        Word::ConnAck { code, receive_max, max_packet, retain } => {
+            let properties = p5::ConnAckProperties {
+                session_expiry_interval: None,
+                receive_max,
+                max_qos: None,
+                retain_available: (!retain).then_some(0),
+                max_packet_size: max_packet,
+                assigned_client_identifier: None,
+                topic_alias_max: None,
+                reason_string: None,
+                user_properties: Vec::new(),
+                wildcard_subscription_available: None,
+                subscription_identifiers_available: None,
+                shared_subscription_available: None,
+                server_keep_alive: None,
+                response_information: None,
+                server_reference: None,
+                authentication_method: None,
+                authentication_data: None,
+            };
+            let code = code.unwrap_or(p5::ConnectReturnCode::Success);
+            p5::Packet::ConnAck(p5::ConnAck { session_present: false, code, properties: Some(properties) })
+        }
+        Word::Publish { topic, payload, retain, id } => {
+            let mut publish = p5::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload.to_vec(), None);
+            (publish.retain, publish.pkid) = (retain, id);
+            p5::Packet::Publish(publish)
+        }
+        Word::PubAck { id, reason } => p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None }),
+        Word::SubAck { id, granted } => {
+            let code = |granted| match granted {
+                true => p5::SubscribeReasonCode::Success(mqttbytes::QoS::AtLeastOnce),
+                false => p5::SubscribeReasonCode::NotAuthorized,
+            };
+            p5::Packet::SubAck(p5::SubAck { pkid: id, return_codes: granted.into_iter().map(code).collect(), properties: None })
+        }
+        Word::Pong => p5::Packet::PingResp(p5::PingResp),
+    }
+}
+
+fn packet_v311(word: Word<'_>) -> rumqttc::Packet {
+    match word {
+        Word::ConnAck { code, .. } => {
+            let code = match code {
+                None => rumqttc::ConnectReturnCode::Success,
+                Some(p5::ConnectReturnCode::UnsupportedProtocolVersion) => rumqttc::ConnectReturnCode::RefusedProtocolVersion,
+                Some(_) => rumqttc::ConnectReturnCode::NotAuthorized,
+            };
+            rumqttc::Packet::ConnAck(rumqttc::ConnAck::new(code, false))
+        }
+        Word::Publish { topic, payload, retain, id } => {
+            let mut publish = rumqttc::Publish::new(topic, rumqttc::QoS::AtLeastOnce, payload.to_vec());
+            (publish.retain, publish.pkid) = (retain, id);
+            rumqttc::Packet::Publish(publish)
+        }
+        Word::PubAck { id, .. } => rumqttc::Packet::PubAck(rumqttc::PubAck::new(id)),
+        Word::SubAck { id, granted } => {
+            let code = |granted| match granted {
+                true => rumqttc::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce),
+                false => rumqttc::SubscribeReasonCode::Failure,
+            };
+            rumqttc::Packet::SubAck(rumqttc::SubAck::new(id, granted.into_iter().map(code).collect()))
+        }
+        Word::Pong => rumqttc::Packet::PingResp,
+    }
+}

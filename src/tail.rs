@@ -1,0 +1,152 @@
+//! ⇄ The tail of the log: the last lines, kept in memory so that the office may look at them without a way into the box.
+//!
+//! What belongs here: keeping and masking lines. What does not: who may ask for them (the agent's commands).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes kept at most.
+const KEPT: usize = 64 << 10;
+/// Bytes of one line at most; the rest of it is cut.
+const LINE: usize = 1 << 10;
+/// Words after which a value stands that nobody may see.
+const SECRETS: [&str; 5] = ["password", "passwd", "secret", "token", "authorization"];
+
+/// The lines of this process.
+static TAIL: OnceLock<Tail> = OnceLock::new();
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+/// Where log lines go beside standard error.
+#[derive(Debug, Clone, Default)]
+pub struct Tail(Arc<Mutex<Lines>>);
+
+impl Tail {
+    /// The tail of this process.
+    pub fn ours() -> Tail {
+        TAIL.get_or_init(Tail::default).clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn push(&self, text: &str) {
+        let mut kept = self.lock();
+        for line in text.lines() {
+            let line = masked(line);
+            kept.bytes += line.len();
+            kept.lines.push_back(line);
+        }
+        while kept.bytes > KEPT
+            && let Some(oldest) = kept.lines.pop_front()
+        {
+            kept.bytes -= oldest.len();
+        }
+    }
+
+    /// The newest lines, oldest first: at most so many, and so many bytes together.
+    pub fn last(&self, lines: usize, bytes: usize) -> Vec<String> {
+        let mut left = bytes;
+        let fits = |line: &&String| {
+            let fits = line.len() < left;
+            left = left.saturating_sub(line.len() + 1);
+            fits
+        };
+        let mut last: Vec<String> = self.lock().lines.iter().rev().take(lines).take_while(fits).cloned().collect();
+        last.reverse();
+        last
+    }
+}
+
+impl io::Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Tail {
+    type Writer = Tail;
+
+    fn make_writer(&'a self) -> Tail {
+        self.clone()
+    }
+}
+
+/// A line without colours and without anything that looks like a secret. Nothing here logs one; what a peer says may hold it.
+fn masked(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find("\u{1b}[") {
+        text.push_str(&rest[..at]);
+        let code = &rest[at + 2..];
+        rest = code.find('m').map_or("", |end| &code[end + 1..]);
+    }
+    text.push_str(rest);
+    let mut words: Vec<String> = Vec::new();
+    let mut hide = false;
+    for word in text.split(' ') {
+        let lower = word.to_lowercase();
+        let names = SECRETS.iter().any(|secret| lower.contains(secret));
+        let value = word.find(['=', ':']).filter(|at| *at + 1 < word.len());
+        words.push(match (names, value) {
+            (true, Some(at)) => format!("{}***", &word[..=at]),
+            (false, _) if hide && !word.is_empty() => "***".to_owned(),
+            _ => without_login(word),
+        });
+        hide = names && value.is_none();
+    }
+    words.join(" ").chars().take(LINE).collect()
+}
+
+/// `rtsp://user:password@host` → `rtsp://***@host`.
+fn without_login(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else {
+        return word.to_owned();
+    };
+    match rest.split('/').next().and_then(|host| host.rfind('@')) {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_looks_like_a_secret_leaves_the_box() {
+        for (line, shown) in [
+            ("camera: rtsp://admin:hunter2@10.0.0.2/main went", "camera: rtsp://***@10.0.0.2/main went"),
+            ("password=hunter2 ok", "password=*** ok"),
+            ("the password: hunter2 is wrong", "the password: *** is wrong"),
+            ("\u{1b}[31mERROR\u{1b}[0m no broker at http://a/b", "ERROR no broker at http://a/b"),
+        ] {
+            assert_eq!(masked(line), shown);
+        }
+    }
+
+    #[test]
+    fn the_tail_is_bounded_in_lines_and_bytes_and_keeps_the_newest() {
+        let tail = Tail::default();
+        (0..5_000).for_each(|n| tail.push(&format!("line {n} {}\n", "x".repeat(50))));
+        assert!(tail.lock().bytes <= KEPT);
+        let last = tail.last(3, 10_000);
+        assert_eq!((last.len(), last[2].starts_with("line 4999 ")), (3, true));
+        assert_eq!(tail.last(100, 130).len(), 2);
+        tail.push(&"y".repeat(100_000));
+        assert_eq!(tail.last(1, 100_000)[0].len(), LINE);
+    }
+}

@@ -1,0 +1,92 @@
+//! When a certificate ends: read from its DER (RFC 5280, 4.1.2.5), as little of it as that takes.
+//!
+//! What belongs here: that date, and how near it is. What does not: judging a certificate (rustls).
+
+use crate::units::{Stamp, Wall, WallQuality};
+
+/// Days before the end from which on people are told.
+pub const WARN_DAYS: i64 = 30;
+const DAY: i64 = 86_400_000_000;
+
+/// One DER element: its tag, its content, and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(*first), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
+            (bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((*tag, content, rest))
+}
+
+/// When the certificate in `der` ends.
+pub fn not_after(der: &[u8]) -> Option<Wall> {
+    let (_, certificate, _) = element(der)?;
+    let (_, mut body, _) = element(certificate)?;
+    // The version is optional; then come number, algorithm, issuer.
+    if let Some((0xa0, _, rest)) = element(body) {
+        body = rest;
+    }
+    for _ in 0..3 {
+        body = element(body)?.2;
+    }
+    let (_, validity, _) = element(body)?;
+    let (tag, text, _) = element(element(validity)?.2)?;
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (year, rest) = text.split_at_checked(if tag == 0x17 { 2 } else { 4 })?;
+    let year: u32 = year.parse().ok()?;
+    let year = match (tag, year) {
+        (0x17, 0..50) => 2000 + year,
+        (0x17, _) => 1900 + year,
+        _ => year,
+    };
+    let at = |from: usize| rest.get(from..from + 2);
+    Wall::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
+}
+
+/// Whole days until `end`, when it is near enough to be told; negative when it is over. A clock nobody has set says nothing.
+pub fn near(end: Wall, now: Stamp) -> Option<i64> {
+    let days = (end.0 - now.wall.0).div_euclid(DAY);
+    (now.quality > WallQuality::Unset && days < WARN_DAYS).then_some(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn ends(year: i32, month: u8, day: u8) -> Option<Wall> {
+        let mut params = CertificateParams::new(vec!["km-17".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, month, day);
+        not_after(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_forms_of_time() {
+        assert_eq!(ends(2027, 3, 9), Wall::parse("2027-03-09T00:00:00Z").ok());
+        assert_eq!(ends(2051, 12, 31), Wall::parse("2051-12-31T00:00:00Z").ok(), "after 2049 the form is another");
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_have_no_end() {
+        for bytes in [&b""[..], b"0", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1], &[0x30; 40]] {
+            assert_eq!(not_after(bytes), None);
+        }
+    }
+
+    #[test]
+    fn people_are_told_thirty_days_ahead_and_not_by_a_clock_that_was_never_set() {
+        let end = Wall(100 * DAY);
+        let now = |day: i64, quality| Stamp { wall: Wall(day * DAY), quality, ..Stamp::default() };
+        assert_eq!(near(end, now(70, WallQuality::Ntp)), None);
+        assert_eq!(near(end, now(71, WallQuality::Rtc)), Some(29));
+        assert_eq!(near(end, now(101, WallQuality::Ntp)), Some(-1));
+        assert_eq!(near(end, now(99, WallQuality::Unset)), None);
+    }
+}

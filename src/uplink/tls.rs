@@ -1,0 +1,109 @@
+//! ⇄ TLS: what this box believes, what it shows, and when that ends.
+//!
+//! What belongs here: certificates from files, rustls's configuration. What does not: the connection ([`super::client`]).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::expiry;
+use crate::settings::{TlsSettings, load};
+use crate::units::Wall;
+
+/// A TLS configuration that trusts only the given authority and shows the given certificate. Connected to by an address of its own
+/// choice, the broker must all the same show a certificate for `name`.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(&settings.ca)? {
+        roots.add(certificate).with_context(|| format!("{}: not an authority", settings.ca.display()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().context("TLS roots")?;
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("TLS versions")?
+        .with_webpki_verifier(verifier.clone());
+    let mut config = match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let file = load::resolve(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let private = PrivateKeyDer::from_pem_file(file).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let chain = certificates(chain)?;
+            builder.with_client_auth_cert(chain, private).with_context(|| format!("{}: key and certificate", key.display()))?
+        }
+    };
+    if let Some(name) = name {
+        let name = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is no name of a server"))?;
+        config.dangerous().set_certificate_verifier(Arc::new(Named { verifier, name }));
+    }
+    Ok(Arc::new(config))
+}
+
+/// When each certificate this box shows, or believes, ends: the file's name in the settings, and the earliest end in it.
+pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, Wall)> {
+    let shown = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
+    let files = [Some(("ca_file", &settings.ca)), shown].into_iter().flatten();
+    let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| expiry::not_after(der)).min();
+    files.filter_map(|(key, path)| Some((key, earliest(path)?))).collect()
+}
+
+/// The usual verifier, asked about the name in the settings instead of the address that was connected to.
+#[derive(Debug)]
+struct Named {
+    verifier: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _address: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let file = load::resolve(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let list: Result<Vec<_>, _> = read.collect();
+    let list = list.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    anyhow::ensure!(!list.is_empty(), "{}: no certificate in this file", path.display());
+    Ok(list)
+}

@@ -1,0 +1,603 @@
+//! Configurations from afar, end to end: real agent, Mosquitto with certificates, the office's own commands.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use taimat::config::document::Document;
+use taimat::office::archive::Archive;
+use taimat::settings::key_id;
+use taimat::sim::camera::{Options, SimCamera};
+use taimat::units::{Digest, SiteId, hex};
+
+use crate::rig::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
+
+/// A rig whose box can be configured from afar.
+struct Remote {
+    rig: Rig,
+    key: Ed25519KeyPair,
+}
+
+impl Remote {
+    fn new(camera: &SimCamera) -> Remote {
+        let rig = Rig::simulated(camera, 48);
+        let out = taimat().args(["keygen", "--office", "office", "--dir", &rig.at("")]).output().unwrap();
+        let words = String::from_utf8_lossy(&out.stdout).into_owned();
+        let keys = words.lines().find_map(|line| line.split("keys = ").nth(1)).unwrap_or_else(|| panic!("{words}"));
+        rig.configure_uplink(&format!("health_every = \"5 s\"\n[remote]\nkeys = {keys}\ntrial = \"60 s\""));
+        let pem = std::fs::read_to_string(rig.at("office.sign.key")).unwrap();
+        let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&decoded(&base64)).unwrap();
+        Remote { rig, key }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.rig.config()).unwrap()
+    }
+
+    fn key_id(&self) -> String {
+        let mut public = [0; 32];
+        public.copy_from_slice(self.key.public_key().as_ref());
+        key_id(&public)
+    }
+
+    /// `office config push` of a text.
+    fn push(&self, text: &str) -> Output {
+        std::fs::write(self.rig.at("next.toml"), text).unwrap();
+        self.command("push", &["km-17", &self.rig.at("next.toml")]).output().unwrap()
+    }
+
+    fn command(&self, what: &str, args: &[&str]) -> Command {
+        let mut command = taimat();
+        let login = self.rig.office_login().into_iter().map(|word| if word == "--key" { "--cert-key".into() } else { word });
+        command.args(["office", "config", what]).args(args).args(login);
+        command.args(["--key", &self.rig.at("office.sign.key"), "--dir", &self.rig.at("archive"), "--yes", "--wait", "150"]);
+        command
+    }
+
+    /// What the box says of its configuration, as the office has it.
+    fn reported(&self) -> Value {
+        let site = SiteId::parse("km-17").unwrap();
+        self.rig.archive().and_then(|archive| archive.reported(&site).ok()?).unwrap_or_default()
+    }
+
+    /// Publishes bytes as a document, as somebody would who can reach the broker.
+    fn publish(&self, topic: &str, bytes: &[u8]) {
+        std::fs::write(self.rig.at("bytes"), bytes).unwrap();
+        let port = self.rig.port.to_string();
+        let (ca, cert, key) = (self.rig.at("ca.pem"), self.rig.at("office.pem"), self.rig.at("office.key"));
+        let words =
+            ["-h", "localhost", "-p", &port, "--cafile", &ca, "--cert", &cert, "--key", &key, "-q", "1", "-t", topic, "-f"];
+        let out = Command::new("mosquitto_pub").args(words).arg(self.rig.at("bytes")).output().unwrap();
+        println!("published {} bytes: {} {}", bytes.len(), out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+
+    fn document(&self, version: u64, prev: &str, text: &str) -> Document {
+        let prev_sha256 = Digest::of(prev.as_bytes());
+        let not_after = "2099-01-01T00:00:00.000Z".into();
+        Document { v: 1, site: "km-17".into(), version, prev_sha256, not_after, config: text.into(), sig: None }
+    }
+
+    /// Agent, broker and office, until the box has said what it runs.
+    fn start(&self) -> (Running, Running, Running) {
+        let running = (self.rig.broker(), self.rig.office(), self.rig.agent());
+        wait_for("the box never said what it runs", 30, || self.reported()["phase"].is_string());
+        wait_for("it does not record", 30, || self.rig.log().contains("durable"));
+        running
+    }
+
+    /// The reasons of all `config` events with this action.
+    fn told(&self, action: &str) -> Vec<String> {
+        let events = self.rig.received().0;
+        let config = events.iter().filter(|event| event.kind == "vn.taimat.config.v1" && event.data["action"] == action);
+        config.map(|event| event.data["reason"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+/// Base 64 (RFC 4648) without checks: the key was just written by the program.
+fn decoded(text: &str) -> Vec<u8> {
+    let value = |c: u8| match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text.bytes().filter(|c| *c != b'=').map(value).collect();
+    let group = |four: &[u8]| {
+        let bits = four.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..four.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(group).collect()
+}
+
+fn said(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// A configuration with one zone.
+fn zoned(text: &str, name: &str) -> String {
+    let zone = format!("[motion]\nzones = [{{ name = \"{name}\", polygon = [[0.0, 0.5], [1.0, 0.5], [1.0, 1.0]] }}]\n[uplink]");
+    let (before, behind) = text.split_once("[uplink]").unwrap();
+    let before = before.split("[motion]").next().unwrap();
+    format!("{before}{zone}{behind}")
+}
+
+#[test]
+fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documents_never_do() {
+    if !has("mosquitto") || !has("mosquitto_pub") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let first = remote.text();
+    let (_broker, _office, mut agent) = remote.start();
+    let text = zoned(&first, "road");
+    std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
+    let sha256 = Digest::of(text.as_bytes()).hex();
+    let begun = Instant::now();
+    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    while remote.reported()["sha256"] != sha256.as_str() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}\n{}", remote.reported(), remote.rig.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let applied = begun.elapsed();
+    let out = pushing.wait_with_output().unwrap();
+    println!(
+        "applied {} ms after the command was typed, committed after {} ms",
+        applied.as_millis(),
+        begun.elapsed().as_millis()
+    );
+    assert!(out.status.success() && said(&out).contains("committed"), "{}\n{}", said(&out), remote.rig.log());
+    assert!(applied <= Duration::from_secs(2), "{applied:?}");
+    wait_for("the office did not hear of it", 5, || remote.reported()["phase"] == "committed");
+    assert_eq!(remote.reported()["older"][0]["sha256"], json!(Digest::of(first.as_bytes())));
+    refusals(&remote, &first, &text);
+    wait_for("the new zone raises no event", 60, || {
+        remote.rig.received().0.iter().any(|event| event.data["zones"] == json!(["road"]))
+    });
+    // Frame counters: nothing was left out on the way to the card, and the recording has no hole.
+    let health = remote.rig.archive().unwrap().health(&SiteId::parse("km-17").unwrap()).unwrap();
+    println!(
+        "frames {} skipped {} lost packets {}",
+        health["counters"]["storage.frames"], health["counters"]["storage.skipped"], health["counters"]["camera.lost_packets"]
+    );
+    assert_eq!((&health["counters"]["storage.skipped"], &health["counters"]["camera.lost_packets"]), (&json!(0), &json!(0)));
+    assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
+    assert_eq!(agent.terminate(), Some(0));
+    for words in [vec!["config", "show"], vec!["config", "history"]] {
+        let shown = taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
+        assert!(shown.status.success() && said(&shown).contains(&sha256[..16]), "{}", said(&shown));
+    }
+}
+
+/// Everything that must be refused, each with its reason, while nothing changes.
+fn refusals(remote: &Remote, first: &str, running: &str) {
+    let good = remote.document(1000, running, first);
+    let signed = |document: Document| document.signed(&remote.key).encode();
+    let whole = signed(good.clone());
+    let stranger = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+    let cases = [
+        ("unsigned", good.encode()),
+        ("unknown_key", good.clone().signed(&stranger).encode()),
+        ("bad_signature", Document { config: "x".into(), sig: good.clone().signed(&remote.key).sig, ..good.clone() }.encode()),
+        ("foreign", signed(Document { site: "km-18".into(), ..good.clone() })),
+        ("replayed", signed(Document { version: 1, ..good.clone() })),
+        ("stale", signed(Document { prev_sha256: Digest::of(b"else"), ..good.clone() })),
+        ("expired", signed(Document { not_after: "2020-01-01T00:00:00Z".into(), ..good.clone() })),
+        ("unreadable", whole[..whole.len() / 2].to_vec()),
+        ("too_large", vec![b'x'; 400 << 10]),
+    ];
+    for (reason, bytes) in cases {
+        remote.publish("taimat/v1/km-17/dn/config/answer", &bytes);
+        wait_for(&format!("{reason} was not reported"), 10, || remote.reported()["refused"]["refusal"]["why"] == reason);
+        wait_for(&format!("{reason} was not told"), 10, || remote.told("refused").contains(&reason.to_owned()));
+    }
+    // More than the broker of deploy/ takes (512 KiB): the publisher is thrown out, and the box never hears of it.
+    remote.publish("taimat/v1/km-17/dn/config/desired", &vec![b'x'; 10 << 20]);
+    assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(running.as_bytes())));
+    let bad = remote.push(&running.replace("health_every = \"5 s\"", "health_every = \"5 s\"\nlogin_file = \"/nowhere\""));
+    assert_eq!(bad.status.code(), Some(1), "{}", said(&bad));
+    assert!(said(&bad).contains("uplink.login_file") && said(&bad).contains("/nowhere"), "{}", said(&bad));
+    let bad = remote.push(&running.replace("[storage]", "[storage]\nfoo = 1\npin_quota = 99"));
+    assert_eq!(bad.status.code(), Some(2), "what can be judged at the office is not even sent: {}", said(&bad));
+}
+
+#[test]
+fn fifty_boxes_get_theirs_in_waves_that_stop_at_the_one_that_fails() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let _broker = remote.rig.broker();
+    let fleet = Fleet::start(&remote);
+    let public = hex(remote.key.public_key().as_ref());
+    let template = format!(
+        "site = \"{{{{site}}}}\"\ncamera.main_url = \"rtsp://{{{{camera}}}}/1\"\nstorage.dir = \"/ring\"\nuplink.host = \"localhost\"\nremote.keys = [\"office:{public}\"]\n"
+    );
+    std::fs::write(remote.rig.at("box.toml.in"), template).unwrap();
+    let mut plan = "template = \"box.toml.in\"\nwave = 10\n".to_owned();
+    (1..=50).for_each(|n| plan.push_str(&format!("[sites.km-{n:02}]\ncamera = \"10.0.0.{n}\"\n")));
+    std::fs::write(remote.rig.at("plan.toml"), plan).unwrap();
+    let fleet_push = || remote.command("fleet", &[&remote.rig.at("plan.toml")]).output().unwrap();
+    let out = fleet_push();
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    let last = said(&out).lines().rev().take(3).map(String::from).collect::<Vec<_>>().join("\n");
+    println!("{last}");
+    assert!(last.contains("29 committed") && last.contains("1 failed") && last.contains("20 not begun"), "{}", said(&out));
+    assert!(last.contains("km-23 FAILED: trial: no key frame"), "{}", said(&out));
+    assert_eq!(fleet.committed(), 29);
+    fleet.mend();
+    let out = fleet_push();
+    assert!(out.status.success() && said(&out).contains("21 committed, 29 had it already, 0 failed"), "{}", said(&out));
+    assert_eq!(fleet.committed(), 50);
+}
+
+/// What each box runs and the highest version it has seen, and whether number 23 still fails.
+type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
+
+/// Fifty boxes as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
+struct Fleet {
+    shared: std::sync::Arc<std::sync::Mutex<Boxes>>,
+}
+
+impl Fleet {
+    fn start(remote: &Remote) -> Fleet {
+        use taimat::settings::{Protocol, TlsSettings, TrustedKey};
+        use taimat::uplink::client::{Options, Seen, connect};
+        let boxes: BTreeMap<String, (Digest, u64)> =
+            (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
+        let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
+        let mut public = [0; 32];
+        public.copy_from_slice(remote.key.public_key().as_ref());
+        let trusted = [TrustedKey { name: "office".into(), public }];
+        let key = remote.key_id();
+        let rig = &remote.rig;
+        let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
+        let tls = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
+        let options = Options {
+            client_id: "boxes".into(),
+            host: "localhost".into(),
+            port: rig.port,
+            tls: Some(tls),
+            login: None,
+            keep_alive: 30,
+            protocol: Protocol::V5,
+            will: None,
+        };
+        let state = shared.clone();
+        let report = move |site: &str, committed: Digest, seen: u64, last: Value| {
+            let value = json!({"v": 1, "phase": "committed", "committed": {"sha256": committed}, "keys": [{"key": key}],
+                "seen": {&key: seen}, "last": last});
+            (format!("taimat/v1/{site}/up/config/reported"), value.to_string().into_bytes())
+        };
+        let (ready, started) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (sender, mut connection) = connect(&options);
+                sender.subscribe(&["taimat/v1/+/dn/config/desired".to_owned()]);
+                let mut waiting: std::collections::VecDeque<(String, Vec<u8>)> = {
+                    let boxes = state.lock().unwrap();
+                    boxes.0.iter().map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null)).collect()
+                };
+                loop {
+                    while let Some((topic, payload)) = waiting.front().cloned() {
+                        if !sender.publish(1, &topic, payload, true) {
+                            break;
+                        }
+                        waiting.pop_front();
+                    }
+                    match connection.poll().await {
+                        Ok(Seen::Message(_, payload)) => {
+                            let document = Document::decode(&payload, payload.len()).unwrap();
+                            let site = SiteId::parse(&document.site).unwrap();
+                            let id = format!("{}-{}", document.authentic(&site, &trusted).unwrap(), document.version);
+                            let mut state = state.lock().unwrap();
+                            let fails = state.1 && document.site == "km-23";
+                            let at = state.0.get_mut(&document.site).unwrap();
+                            if document.version <= at.1 {
+                                continue;
+                            }
+                            assert_eq!(document.prev_sha256, at.0);
+                            *at = (if fails { at.0 } else { document.sha256() }, document.version);
+                            let refusal = if fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
+                            waiting.push_back(report(&document.site, at.0, at.1, json!({"id": id, "refusal": refusal})));
+                        }
+                        Ok(Seen::Acked(..)) if waiting.is_empty() => drop(ready.send(())),
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                }
+            });
+        });
+        started.recv_timeout(Duration::from_secs(20)).unwrap();
+        Fleet { shared }
+    }
+
+    fn committed(&self) -> usize {
+        self.shared.lock().unwrap().0.values().filter(|(sha256, _)| *sha256 != Digest::of(b"before")).count()
+    }
+
+    fn mend(&self) {
+        self.shared.lock().unwrap().1 = false;
+    }
+}
+
+/// Keeps the agent running as a service manager would: whenever it ends, it is started again.
+struct Service {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u32>>,
+}
+
+impl Service {
+    fn start(rig: &Rig, runtime: &Path) -> Service {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        std::fs::create_dir_all(runtime).unwrap();
+        let (config, log, runtime, ended) = (rig.config(), rig.at("agent.log"), runtime.to_owned(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let mut starts = 0;
+            loop {
+                let log = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+                let mut agent = taimat();
+                agent.args(["run", "--config"]).arg(&config).env("TAIMAT_LOG", "info").env("RUNTIME_DIRECTORY", &runtime);
+                let mut agent: Child = agent.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+                starts += 1;
+                while agent.try_wait().unwrap().is_none() {
+                    if ended.load(std::sync::atomic::Ordering::Relaxed) {
+                        let _ = agent.kill();
+                        let _ = agent.wait();
+                        return starts;
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Service { stop, thread: Some(thread) }
+    }
+
+    fn starts(mut self) -> u32 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Longest stretch without recording that the office was told of, in milliseconds.
+fn longest_hole(rig: &Rig) -> i64 {
+    let time = |value: &Value| taimat::units::Wall::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
+    let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
+    gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000).max().unwrap_or(0)
+}
+
+#[test]
+#[ignore = "minutes: trials that must run out"]
+fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let first = remote.text();
+    certificates(remote.rig.dir.path(), "other-");
+    let (_broker, _office) = (remote.rig.broker(), remote.rig.office());
+    let service = Service::start(&remote.rig, &remote.rig.dir.path().join("run"));
+    wait_for("the box never said what it runs", 30, || remote.reported()["phase"].is_string());
+    seconds(5);
+    let port = remote.rig.port.to_string();
+    let other = free_port().to_string();
+    let tls = format!(
+        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
+        remote.rig.at("ca.pem"),
+        remote.rig.at("km-17.pem"),
+        remote.rig.at("km-17.key")
+    );
+    let dead = first.replace(
+        "health_every = \"5 s\"",
+        &format!("health_every = \"5 s\"\nalso = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
+    );
+    let cases = [
+        ("a camera that is not there", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),
+        (
+            "only a broker that is not there",
+            first.replace(&format!("port = {port}"), &format!("port = {other}")),
+            "has not proven itself",
+        ),
+        ("a broker that is not there, beside the old one", dead, "no session with the broker"),
+        (
+            "an authority that does not match",
+            first.replace(&remote.rig.at("ca.pem"), &remote.rig.at("other-ca.pem")),
+            "invalid peer certificate",
+        ),
+        ("a ring where none can be", first.replace(&remote.rig.at("ring"), "/proc/none/ring"), "started 4 times"),
+    ];
+    for (what, text, reason) in cases {
+        assert_ne!(text, first, "{what}");
+        let begun = Instant::now();
+        let out = remote.push(&text);
+        println!("{what}: {} s: {}", begun.elapsed().as_secs(), said(&out).lines().last().unwrap_or_default());
+        assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", said(&out), remote.rig.log());
+        assert!(said(&out).contains(reason), "{what}: {}", said(&out));
+        assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(first.as_bytes())), "{what}");
+    }
+    wait_for("it does not record any more", 30, || remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end")));
+    println!("longest hole in the recording: {} ms (the camera was never away)", longest_hole(&remote.rig));
+    let out = remote.push(&zoned(&first, "afterwards"));
+    assert!(out.status.success(), "{}", said(&out));
+    println!("{} starts of the process", service.starts());
+}
+
+#[test]
+#[ignore = "a minute: two brokers, two offices"]
+fn a_box_moves_to_another_broker_by_adding_it_first() {
+    if !has("mosquitto") {
+        return;
+    }
+    let camera = small_camera();
+    let remote = Remote::new(&camera);
+    let first = remote.text();
+    let (old, _office, mut agent) = remote.start();
+    // The new office: the same certificates, another broker and another archive.
+    let port = free_port();
+    let text = std::fs::read_to_string(remote.rig.at("mosquitto.conf")).unwrap();
+    let text = text.replace(&format!("listener {}", remote.rig.port), &format!("listener {port}"));
+    std::fs::write(remote.rig.at("new.conf"), text).unwrap();
+    let _new = Running::start(Command::new("mosquitto").args(["-c", &remote.rig.at("new.conf")]).stderr(Stdio::null()));
+    let login = |words: &[&str]| -> Command {
+        let mut command = taimat();
+        let old = remote.rig.port.to_string();
+        let login = remote.rig.office_login().into_iter().map(|word| if word == old { port.to_string() } else { word });
+        let login = login.map(|word| if word == "--key" && words.contains(&"config") { "--cert-key".into() } else { word });
+        command.args(words).args(login);
+        command
+    };
+    let archive = remote.rig.at("new-archive");
+    let _new_office = Running::start(login(&["office", "run", "--dir", &archive]).stdout(Stdio::null()).stderr(Stdio::null()));
+    let tls = format!(
+        "ca_file = \"{}\", cert_file = \"{}\", key_file = \"{}\"",
+        remote.rig.at("ca.pem"),
+        remote.rig.at("km-17.pem"),
+        remote.rig.at("km-17.key")
+    );
+    let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
+    let both = first.replace("health_every", &format!("also = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
+    let out = remote.push(&only);
+    assert!(out.status.code() == Some(1) && said(&out).contains("has not proven itself"), "the reverse order: {}", said(&out));
+    // Both offices must know the document: the one that sends it, and the one that confirms it.
+    wait_for("no new archive", 10, || Archive::look(Path::new(&archive)).is_ok());
+    std::fs::write(remote.rig.at("next.toml"), &both).unwrap();
+    let mut pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let site = SiteId::parse("km-17").unwrap();
+    wait_for("nothing was sent", 20, || {
+        let sent = remote.rig.archive().and_then(|archive| archive.documents(&site).ok()).unwrap_or_default();
+        let sent: Vec<Document> = sent.into_iter().filter(|document| document.config == both).collect();
+        sent.iter().for_each(|document| Archive::look(Path::new(&archive)).unwrap().keep_config(document, "t").unwrap());
+        !sent.is_empty()
+    });
+    let reported = || Archive::look(Path::new(&archive)).unwrap().reported(&site).unwrap().unwrap_or_default();
+    wait_for("the new broker is not proven", 60, || reported()["phase"] == "committed");
+    let sha256 = Digest::of(both.as_bytes());
+    assert_eq!(reported()["committed"]["sha256"], json!(sha256));
+    drop(pushing.kill());
+    let _ = pushing.wait();
+    // From the new office the old broker is removed, and then it dies.
+    std::fs::write(remote.rig.at("next.toml"), &only).unwrap();
+    let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
+    push.args(["--key", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    let out = push.output().unwrap();
+    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    drop(old);
+    let before = reported()["committed"]["sha256"].clone();
+    assert_eq!(before, json!(Digest::of(only.as_bytes())));
+    let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
+    std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
+    push.args(["--key", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    let out = push.output().unwrap();
+    assert!(out.status.success(), "the old broker is dead, the box must not care: {}", said(&out));
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+#[ignore = "minutes: a kill at every note of a push"]
+fn killed_at_any_note_of_a_push_the_box_ends_on_one_side_and_says_which() {
+    if !has("mosquitto") || !has("strace") {
+        return;
+    }
+    let camera = small_camera();
+    let (mut committed, mut rolled_back, mut kills) = (0, 0, 0);
+    // Each note is a rename: a kill at its entry is before it, one at the flush of the directory behind it is after it.
+    for call in ["rename", "fsync"] {
+        for nth in 1.. {
+            match one_kill(&camera, call, nth) {
+                Some(("committed", _)) => committed += 1,
+                Some((_, true)) => rolled_back += 1,
+                Some((word, false)) => panic!("killed at {call} {nth}: {word}"),
+                None => break,
+            }
+            kills += 1;
+        }
+    }
+    println!("{kills} kills: {committed} committed, {rolled_back} rolled back or refused, none in between");
+    assert!(kills >= 16, "{kills}");
+}
+
+/// One push in which the agent is killed at the nth call of a kind that its keeper makes; gives how the box says it ended, and whether
+/// it then runs what it ran before. `None` when there were fewer calls.
+fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, bool)> {
+    let remote = Remote::new(camera);
+    let first = remote.text();
+    let (_broker, _office, mut agent) = remote.start();
+    seconds(2);
+    let calls = if call == "rename" { "rename,renameat,renameat2" } else { "fsync" };
+    let keeper = thread_of(agent.0.id(), "keeper");
+    let inject = format!("inject={calls}:signal=KILL:when={nth}");
+    let trace = format!("trace={calls}");
+    let log = remote.rig.at("strace.log");
+    let words = ["-p", &keeper.to_string(), "-e", &trace, "-e", &inject, "-o", &log].map(String::from);
+    let mut strace = Running::start(Command::new("strace").args(words).stderr(Stdio::null()));
+    seconds(1);
+    let text = zoned(&first, "road");
+    std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
+    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let (until, mut killed) = (Instant::now() + Duration::from_secs(12), false);
+    while Instant::now() < until && !killed {
+        killed = agent.0.try_wait().unwrap().is_some();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if killed {
+        drop(agent);
+        agent = remote.rig.agent();
+    }
+    let _ = strace.0.kill();
+    let out = pushing.wait_with_output().unwrap();
+    let _ = std::io::stdout().flush();
+    let report = remote.reported();
+    let committed = report["committed"]["sha256"] == json!(Digest::of(text.as_bytes()));
+    let before = report["committed"]["sha256"] == json!(Digest::of(first.as_bytes()));
+    let word = report["phase"].as_str().unwrap_or("?").to_owned();
+    println!("{call} {nth}: killed {killed}, then {word}: {}", said(&out).lines().last().unwrap_or_default());
+    assert!(committed || before, "{report}");
+    assert_eq!(agent.terminate(), Some(0));
+    killed.then_some((
+        if committed && word == "committed" { "committed" } else { "not committed" },
+        before && word != "trial" && word != "staged",
+    ))
+}
+
+/// The thread of this name in a process.
+fn thread_of(process: u32, name: &str) -> u32 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let named = tasks.filter_map(|task| {
+        let path = task.ok()?.path();
+        let is = std::fs::read_to_string(path.join("comm")).ok()?.trim() == name;
+        is.then(|| path.file_name()?.to_str()?.parse().ok()).flatten()
+    });
+    let named: Vec<u32> = named.collect();
+    *named.first().unwrap_or_else(|| panic!("no thread {name}"))
+}
+
+#[test]
+fn check_config_names_files_that_do_not_belong_together_and_speaks_json() {
+    let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
+    let remote = Remote::new(&camera);
+    let check = |args: &[&str]| taimat().arg("check-config").arg(remote.rig.config()).args(args).output().unwrap();
+    assert!(check(&[]).status.success(), "{}", said(&check(&[])));
+    std::fs::copy(remote.rig.at("office.key"), remote.rig.at("km-17.key")).unwrap();
+    let out = check(&["--json"]);
+    let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (out.status.code(), &found["ok"], &found["errors"][0]["key"]),
+        (Some(2), &json!(false), &json!("uplink.key_file"))
+    );
+}

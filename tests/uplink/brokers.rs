@@ -1,0 +1,174 @@
+//! The same box, configuration aside, on every kind of broker, good and bad.
+
+use std::sync::atomic::Ordering;
+use taimat::sim::hostile::{HostileBroker, Temper};
+use taimat::sim::proxy::Proxy;
+
+use crate::rig::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
+
+/// A short show: 12 motions of 6 news, at 20 news a second.
+const SHOW: Show = Show { motions: 12, updates: 4, rate: 20 };
+/// Events it makes at least: starts and ends.
+const EVENTS: usize = 24;
+
+/// A box and an office at the broker: everything comes, each once, and the files are whole.
+fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
+    let camera = camera();
+    let rig = Rig::new(&camera, port, office_port, uplink);
+    let _office = rig.office();
+    let mut agent = rig.agent_with(SHOW);
+    wait_for("nothing has come at all", 40, || rig.received().0.len() > 5);
+    rig.wait_until_whole(EVENTS, 400);
+    assert_eq!(agent.terminate(), Some(0), "{what}: the box did not stop in order");
+    wait_for("the stop has not come", 20, || rig.site().is_some_and(|site| site.state == "going"));
+    let files = rig.files_are_whole();
+    println!("{what}: {} events and {files} files, each once", rig.received().0.len());
+    rig
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn mosquitto_in_both_versions() {
+    for protocol in ["5", "3.1.1"] {
+        let Some(broker) = Mosquitto::start("") else { return };
+        delivers(&format!("Mosquitto, MQTT {protocol}"), broker.port, broker.port, &format!("protocol = \"{protocol}\""));
+    }
+}
+
+#[test]
+fn nats_alone_is_found_to_speak_3_1_1() {
+    let Some(nats) = Nats::start(1) else { return };
+    let rig = delivers("NATS, one node", nats.ports[0], nats.ports[0], "");
+    let log = rig.log();
+    assert!(log.contains("connected to the office's broker"), "{log}");
+}
+
+#[test]
+#[ignore = "three nodes elect their leaders: tests/run --full"]
+fn nats_of_three_nodes_with_one_killed() {
+    let Some(mut nats) = Nats::start(3) else { return };
+    let camera = camera();
+    let also = |port| format!("{{ host = \"127.0.0.1\", port = {port} }}");
+    let rig =
+        Rig::new(&camera, nats.ports[0], nats.ports[2], &format!("also = [{}, {}]", also(nats.ports[1]), also(nats.ports[2])));
+    let _office = rig.office();
+    let mut agent = rig.agent_with(SHOW);
+    wait_for("nothing has come", 60, || rig.received().0.len() > 10);
+    nats.kill(0);
+    rig.wait_until_whole(EVENTS, 240);
+    assert_eq!(agent.terminate(), Some(0));
+    println!("NATS, three nodes, one killed: {} events and {} files, each once", rig.received().0.len(), rig.files_are_whole());
+}
+
+#[test]
+fn a_strict_broker_sees_no_limit_broken() {
+    let broker = HostileBroker::start(Temper::strict(), 1).unwrap();
+    delivers("strict", broker.port, broker.port, "");
+    let seen = broker.seen();
+    assert!(seen.wrongs.is_empty(), "{:#?}", seen.wrongs);
+    assert_eq!(seen.versions["taimat-km-17"], 5);
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_lossy_broker_loses_nothing_for_good() {
+    let broker = HostileBroker::start(Temper::lossy(), 2).unwrap();
+    delivers("lossy", broker.port, broker.port, "");
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_forgetful_broker_that_cuts_again_and_again() {
+    let broker = HostileBroker::start(Temper::forgetful(), 3).unwrap();
+    let cutting = broker.clone();
+    std::thread::spawn(move || {
+        for _ in 0..4 {
+            pause(4_000);
+            cutting.cut();
+        }
+    });
+    delivers("forgetful", broker.port, broker.port, "");
+    assert!(broker.seen().connects["taimat-km-17"] >= 4);
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_broker_that_speaks_only_3_1_1_is_asked_again_in_it() {
+    let broker = HostileBroker::start(Temper { speaks: (false, true), ..Temper::default() }, 4).unwrap();
+    delivers("3.1.1 only", broker.port, broker.port, "");
+    assert_eq!(broker.seen().versions["taimat-km-17"], 4);
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_refusal_is_an_alarm_and_never_a_hot_loop() {
+    let camera = camera();
+    let refuses = vec![("up/event".to_owned(), rumqttc_reason())];
+    let broker = HostileBroker::start(Temper { refuses, ..Temper::default() }, 5).unwrap();
+    let rig = Rig::new(&camera, broker.port, broker.port, "");
+    let _office = rig.office();
+    let mut agent = rig.agent();
+    wait_for("no alarm was raised", 30, || rig.log().contains("does not let this box publish events"));
+    pause(5_000);
+    let sent = broker.seen().publishes.get("taimat/v1/km-17/up/event").copied().unwrap_or(0);
+    assert!(sent <= 16, "{sent} events were published to a broker that refuses them");
+    // Somebody mends the access list; with the next connection everything comes.
+    broker.change(|temper| temper.refuses.clear());
+    broker.cut();
+    wait_for("what was refused did not come", 30, || rig.received().0.iter().any(|event| event.kind.contains("uplink.alarm")));
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+/// Not authorised (0x87).
+fn rumqttc_reason() -> taimat::sim::wire::Reason {
+    taimat::sim::wire::Reason::NotAuthorized
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_subscription_that_is_refused_ends_the_connection_with_an_alarm() {
+    let camera = camera();
+    let broker = HostileBroker::start(Temper { refuses_filter: Some("km-17/dn".into()), ..Temper::default() }, 6).unwrap();
+    let rig = Rig::new(&camera, broker.port, broker.port, "");
+    let _agent = rig.agent();
+    wait_for("nobody noticed", 30, || rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#"));
+    pause(5_000);
+    assert_eq!(broker.seen().connects["taimat-km-17"], 1, "it was tried again at once");
+}
+
+#[test]
+#[ignore = "another broker: tests/run --full"]
+fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
+    let (first, second) =
+        (HostileBroker::start(Temper::default(), 7).unwrap(), HostileBroker::start(Temper::default(), 8).unwrap());
+    let proxy = Proxy::start(local(first.port)).unwrap();
+    let camera = camera();
+    let rig = Rig::new(&camera, proxy.port, second.port, &format!("also = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
+    let mut agent = rig.agent();
+    wait_for("the preferred broker was not taken", 20, || first.seen().connects.contains_key("taimat-km-17"));
+    proxy.way.closed.store(true, Ordering::Relaxed);
+    proxy.cut();
+    wait_for("the other broker was not tried", 30, || second.seen().connects.contains_key("taimat-km-17"));
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+#[ignore = "a half-open connection takes its keep-alive and acknowledgement deadlines: tests/run --full"]
+fn a_half_open_way_and_a_deaf_broker_are_noticed_and_left() {
+    let broker = HostileBroker::start(Temper::default(), 9).unwrap();
+    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let camera = camera();
+    let rig = Rig::new(&camera, proxy.port, broker.port, "keep_alive = \"5 s\"");
+    let _office = rig.office();
+    let mut agent = rig.agent_with(SHOW);
+    wait_for("nothing has come", 40, || rig.received().0.len() > 5);
+    proxy.way.half_open.store(true, Ordering::Relaxed);
+    wait_for("a half-open way was not noticed", 60, || rig.log().contains("no broker"));
+    proxy.way.half_open.store(false, Ordering::Relaxed);
+    wait_for("it did not come back", 60, || broker.seen().connects["taimat-km-17"] >= 2);
+    broker.change(|temper| temper.deaf = true);
+    wait_for("a deaf broker was not noticed", 90, || rig.log().contains("no PubAck in time"));
+    broker.change(|temper| temper.deaf = false);
+    rig.wait_until_whole(EVENTS, 180);
+    assert_eq!(agent.terminate(), Some(0));
+}
