@@ -122,6 +122,9 @@ pub const CHURN_TIMES: f32 = 2.0;
 
 /// Pictures a thing must be seen in to be believed.
 pub const HITS: u32 = 4;
+/// Share of the pictures since it was first seen that a thing must be seen in to be believed: what is here and there, as insects
+/// are, is not one thing.
+pub const DENSE: f32 = 0.7;
 /// Cells a thing must have travelled from where it was first seen.
 pub const TRAVEL: f32 = 4.0;
 /// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.

@@ -4,7 +4,7 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{COAST, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{COAST, DENSE, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -44,6 +44,8 @@ pub struct Track {
     velocity: [f32; 2],
     path: f32,
     hits: u32,
+    /// Pictures since it was first seen, with it or without.
+    looks: u32,
     /// How much of it its region does anyway, at most: there it must go further to be believed.
     restless: f32,
 }
@@ -64,7 +66,23 @@ impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
         let (state, velocity, path, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
-        Track { id, place, area, first: at, last: at, moved: at, state, grid, start: place, rest, velocity, path, hits, restless }
+        Track {
+            id,
+            place,
+            area,
+            first: at,
+            last: at,
+            moved: at,
+            state,
+            grid,
+            start: place,
+            rest,
+            velocity,
+            path,
+            hits,
+            looks: 1,
+            restless,
+        }
     }
 
     /// Believed to be a thing.
@@ -155,7 +173,8 @@ impl Track {
         let net = distance(is, centre(self.start));
         let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
         let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
-        let believed = self.is_believed() || self.hits >= HITS && net >= far && straight;
+        let believed =
+            self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && straight;
         self.state = match believed {
             false => State::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
@@ -184,6 +203,7 @@ impl Tracker {
         stages: Stages,
     ) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
+        self.tracks.iter_mut().for_each(|track| track.looks += 1);
         for (t, track) in self.tracks.iter().enumerate() {
             let (expected, here) = (track.expected(at), centre(track.place));
             let reach = REACH + (track.place[2] - track.place[0]).max(track.place[3] - track.place[1]) / 2.0;
