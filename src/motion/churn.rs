@@ -89,7 +89,7 @@ mod tests {
         let mut churn = Churn::new(GRID);
         let tree = blob(8, 8);
         for n in 0..100 {
-            let half = tree.cells.iter().copied().filter(|at| (at + n) % 3 == 0);
+            let half = tree.cells.iter().copied().filter(|at| (at + n) % 5 == 0);
             churn.learn(half, 0.2);
         }
         let leaves = Blob { area: 40.0, ..tree.clone() };

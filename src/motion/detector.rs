@@ -248,7 +248,7 @@ impl Detector {
         }
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         view.churn.learn((0..kinds.len()).filter(|at| kinds[*at] == DIFFERS), seconds);
-        for track in lost.iter().filter(|track| !track.is_believed()) {
+        for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
             view.churn.learn_lost(track.place, track.area, followed);
         }

@@ -118,7 +118,7 @@ pub const TILE: usize = 8;
 /// Seconds in which a tile's restlessness follows.
 pub const CHURN_SECONDS: f32 = 15.0;
 /// A blob must have this many times the cells that its region differs in anyway.
-pub const CHURN_TIMES: f32 = 2.0;
+pub const CHURN_TIMES: f32 = 4.0;
 
 /// Pictures a thing must be seen in to be believed.
 pub const HITS: u32 = 4;

@@ -102,6 +102,11 @@ impl Track {
         (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
     }
 
+    /// It went away from where it was first seen, whether it is believed or not.
+    pub fn has_travelled(&self) -> bool {
+        distance(centre(self.place), centre(self.start)) >= TRAVEL
+    }
+
     /// Picture widths a second.
     pub fn speed(&self) -> f32 {
         self.velocity[0].hypot(self.velocity[1]) / self.grid.width.max(1) as f32
