@@ -62,8 +62,20 @@ pub const GREY_BELOW: f32 = 1.5;
 pub const COLOUR_ABOVE: f32 = 3.5;
 /// Microseconds nothing is judged after a change of the whole scene.
 pub const HOLD: u64 = 1_200_000;
-/// Microseconds in which every cell of every picture is the same until the picture counts as frozen: noise never repeats.
+/// Microseconds in which hardly any picture differs from the one before until the picture counts as frozen: noise never repeats.
 pub const FROZEN_AFTER: u64 = 7_000_000;
+/// Mean distance of the cells below which a picture is the one before, steps of 255: an encoder's rounding of the same picture stays
+/// below 0.03, a live scene at a tenth of the bits it needs above 0.09.
+pub const SAME_WITHIN: f32 = 0.04;
+/// And no cell further than this: what moves, however little of it, is no rounding.
+pub const SAME_CELL: u8 = 4;
+/// Share of those pictures that may differ: a frozen picture is coded anew at each key frame and polished for a while. Measured: 0.50
+/// with our simulated encoder, which polishes long; 0.75 for a live scene at a tenth of the bits it needs.
+pub const FROZEN_FRESH: f32 = 0.55;
+/// Share of them that differ once it is over.
+pub const FROZEN_OVER: f32 = 0.90;
+/// Pictures that must have been looked at in that time.
+pub const FROZEN_LOOKS: usize = 12;
 /// Cells of shake that are followed; beyond it the camera has moved.
 pub const SHAKE_MAX: f32 = 3.0;
 /// Cells of shake that are left alone: resampling costs more sharpness than so little shake.
@@ -87,6 +99,8 @@ pub const SAME_PLACE: f32 = 0.60;
 pub const BLUR_SHARE: f32 = 0.60;
 /// Share of the usual edges below which another view is no view: something covers the lens.
 pub const COVER_SHARE: f32 = 0.50;
+/// Share of the usual contrast below which the lens is covered, however faintly the scene shines through.
+pub const COVER_EVEN: f32 = 0.20;
 /// Correlation of edges that normal pictures must have before it says anything (noise at night has none).
 pub const KNOWN_EDGES: f32 = 0.40;
 /// Share of that correlation below which the camera looks elsewhere.

@@ -248,3 +248,48 @@ impl Tracker {
         self.tracks.iter().any(|track| !track.is_believed() && !track.is_stubborn())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Mono;
+
+    const GRID: Grid = Grid { width: 320, height: 180 };
+
+    /// Shows a box of 8 x 16 cells at its left edge by look, ten a second, or nothing; gives whether it was ever believed, and the
+    /// tracker.
+    fn shown(restless: f32, looks: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
+        let (mut tracker, mut believed) = (Tracker::default(), false);
+        for (look, left) in looks.enumerate() {
+            let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
+            let blobs: Vec<Blob> = left
+                .map(|left| Blob { place: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
+                .into_iter()
+                .collect();
+            tracker.step(&blobs, &[restless][..blobs.len()], at, GRID, Stages::ALL);
+            believed |= tracker.tracks.iter().any(Track::is_believed);
+        }
+        (believed, tracker)
+    }
+
+    #[test]
+    fn who_walks_is_believed_after_four_looks_and_stands_when_he_stops() {
+        let walk = |look: usize| Some(20.0 + look.min(20) as f32 * 4.0);
+        assert!(!shown(0.0, (0..3).map(walk)).0);
+        assert!(shown(0.0, (0..4).map(walk)).0);
+        let (_, tracker) = shown(0.0, (0..40).map(walk));
+        assert_eq!(tracker.tracks[0].state, State::Standing);
+        assert!((85.0..95.0).contains(&tracker.tracks[0].direction().unwrap()));
+    }
+
+    #[test]
+    fn what_sways_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
+        let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
+        assert!(!shown(0.0, sways).0);
+        let blinks = (0..60).map(|look: usize| (look % 3 == 0).then_some(20.0 + look as f32 * 3.0));
+        assert!(!shown(0.0, blinks).0);
+        let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
+        assert!(shown(0.0, (0..10).map(little)).0);
+        assert!(!shown(1.0, (0..10).map(little)).0);
+    }
+}
