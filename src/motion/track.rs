@@ -286,7 +286,7 @@ mod tests {
     fn what_sways_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
         let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
         assert!(!shown(0.0, sways).0);
-        let blinks = (0..60).map(|look: usize| (look % 3 == 0).then_some(20.0 + look as f32 * 3.0));
+        let blinks = (0..60).map(|look: usize| look.is_multiple_of(3).then_some(20.0 + look as f32 * 3.0));
         assert!(!shown(0.0, blinks).0);
         let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
         assert!(shown(0.0, (0..10).map(little)).0);
