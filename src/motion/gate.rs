@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::SceneChange;
 use super::limits::{
     COLOUR_ABOVE, FROZEN_AFTER, FROZEN_FRESH, FROZEN_LOOKS, FROZEN_OVER, GREY_BELOW, LIGHT_STEP, SAME_CELL, SAME_WITHIN,
+    STEP_WITHIN,
 };
 use super::luma::Small;
 use crate::units::Stamp;
@@ -16,6 +17,7 @@ use crate::units::Stamp;
 #[derive(Debug, Default)]
 pub struct Gate {
     before: Option<Small>,
+    last: Stamp,
     /// Pictures of the last seconds: when, and whether each was the same as the one before.
     same: VecDeque<(u64, bool)>,
     frozen: bool,
@@ -25,6 +27,7 @@ pub struct Gate {
 impl Gate {
     /// What changed as a whole since the picture before, if anything.
     pub fn look(&mut self, now: &Small, at: Stamp) -> Option<SceneChange> {
+        let apart = at.mono.since(std::mem::replace(&mut self.last, at).mono);
         let Some(before) = self.before.replace(now.clone()) else {
             self.grey = now.colour < GREY_BELOW;
             return None;
@@ -46,8 +49,8 @@ impl Gate {
             self.grey = false;
             return Some(SceneChange::IrOff);
         }
-        let ratio = median_ratio(&before.cells, &now.cells);
-        (!(1.0 / LIGHT_STEP..=LIGHT_STEP).contains(&ratio)).then_some(SceneChange::Exposure)
+        // Between pictures far apart a cloud changes the light as much as a step does.
+        (apart <= STEP_WITHIN && is_step(&before.cells, &now.cells)).then_some(SceneChange::Exposure)
     }
 }
 
@@ -55,10 +58,10 @@ impl Gate {
     /// True when nearly no picture of the last seconds brought anything new: a still picture is coded anew at each key frame.
     fn is_frozen(&mut self, same: bool, at: Stamp) -> bool {
         self.same.push_back((at.mono.0, same));
-        while self.same.get(1).is_some_and(|(second, _)| at.mono.0 - second >= FROZEN_AFTER) {
+        while self.same.get(1).is_some_and(|(second, _)| at.mono.0.saturating_sub(*second) >= FROZEN_AFTER) {
             self.same.pop_front();
         }
-        let long = self.same.front().is_some_and(|(first, _)| at.mono.0 - first >= FROZEN_AFTER);
+        let long = self.same.front().is_some_and(|(first, _)| at.mono.0.saturating_sub(*first) >= FROZEN_AFTER);
         let fresh = self.same.iter().filter(|(_, same)| !same).count();
         // Once frozen it is until nearly every picture is new again: else it would be told at each key frame.
         let most = if self.frozen { FROZEN_OVER } else { FROZEN_FRESH };
@@ -74,6 +77,10 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     let apart = one.iter().zip(other).map(|(a, b)| a.abs_diff(*b));
     let (sum, most) = apart.fold((0_u32, 0), |(sum, most), apart| (sum + u32::from(apart), apart.max(most)));
     most <= SAME_CELL && sum as f32 <= SAME_WITHIN * one.len() as f32
+}
+
+fn is_step(before: &[u8], now: &[u8]) -> bool {
+    !(1.0 / LIGHT_STEP..=LIGHT_STEP).contains(&median_ratio(before, now))
 }
 
 /// Median of the brightness ratio cell by cell: a thing changes some cells, light changes all.

@@ -54,6 +54,8 @@ pub const GLOBAL_TILES: f32 = 0.70;
 pub const GLOBAL_TILE: f32 = 0.25;
 /// Median brightness ratio between two pictures that is a step of exposure, not a cloud.
 pub const LIGHT_STEP: f32 = 1.10;
+/// Microseconds between two pictures within which a step is one.
+pub const STEP_WITHIN: u64 = 600_000;
 /// Compensated brightness ratio beyond which the model itself is scaled: clouds stay within, dusk passes it in minutes.
 pub const LIGHT_DRIFT: f32 = 1.30;
 /// Median chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
@@ -197,6 +199,9 @@ pub const SIZES_MAX: usize = 1800;
 pub const SIZES_MEAN: usize = 3;
 /// Median deviations above the median at which the baseline is left.
 pub const SIZES_MAD: f32 = 3.5;
+/// Median deviation, as a share of the median, above which sizes say nothing (noise, a struggling rate control): then there is no
+/// sleep, because nothing would end it in time.
+pub const SIZES_WILD: f32 = 0.30;
 /// Microseconds over which the share of a core is measured.
 pub const STRAIN_WINDOW: u64 = 5_000_000;
 /// Windows in a row below a third of the budget after which more is tried again.
