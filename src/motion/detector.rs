@@ -4,7 +4,9 @@
 
 use super::blobs::{self, Blob, Scene};
 use super::churn::Churn;
-use super::limits::{BLOB_MIN, GHOST_AFTER, GLOBAL_SHARE, HOLD, LIGHT_DRIFT, STAND_MAX, WARM_UP};
+use super::limits::{
+    BLOB_MIN, GHOST_AFTER, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP,
+};
 use super::luma::{Grid, Picture, Small, small, textures};
 use super::model::{DIFFERS, Model, THING};
 use super::stages::{Stage, Stages};
@@ -34,14 +36,24 @@ struct Front {
     texture: Vec<u8>,
     /// 1 for every cell that differs, without specks.
     clean: Vec<u8>,
-    /// Share of all cells that differed before anything was taken out.
-    share: f32,
+    /// The scene itself has changed.
+    global: bool,
 }
 
-impl Front {
-    fn is_global(&self) -> bool {
-        self.share > GLOBAL_SHARE
+/// True when most cells differ, and everywhere.
+fn is_global(raw: &[bool], grid: Grid) -> bool {
+    if raw.iter().filter(|cell| **cell).count() as f32 <= GLOBAL_SHARE * raw.len() as f32 {
+        return false;
     }
+    let side = TILE * 4;
+    let columns = grid.width.div_ceil(side);
+    let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
+    for (at, differs) in raw.iter().enumerate() {
+        let tile = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
+        *tile = (tile.0 + u32::from(*differs), tile.1 + 1);
+    }
+    let full = tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
+    full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
 /// The detector of one camera.
@@ -189,8 +201,7 @@ impl Detector {
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
         let front = self.front(&mut view, &now);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let shows =
-            front.is_global() || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
+        let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
         self.view = Some(view);
         shows
     }
@@ -200,9 +211,9 @@ impl Detector {
         let cells = self.steadied(view, &now.cells);
         let texture = textures(&cells, now.grid);
         let mut raw = view.model.look(&cells, &texture);
-        let share = raw.iter().filter(|cell| **cell).count() as f32 / raw.len() as f32;
+        let global = is_global(&raw, now.grid);
         raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
-        Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, share }
+        Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
     /// Compares a picture with the background: what differs, what of it is a thing, and what the background learns.
@@ -211,12 +222,13 @@ impl Detector {
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;
         let front = self.front(&mut view, now);
-        if front.is_global() && self.stages.has(Stage::Gate) {
+        if front.global && self.stages.has(Stage::Gate) {
             self.view = Some(view);
             return self.scene(SceneChange::Exposure, now, at, out);
         }
         if at.mono.0 < self.hold_until {
             view.model.warm(&front.cells, &front.texture, view.warmed);
+            view.churn.learn((0..front.clean.len()).filter(|at| front.clean[*at] != 0), seconds);
             view.warmed += 1;
             self.view = Some(view);
             return;
@@ -224,7 +236,9 @@ impl Detector {
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
         let (things, others) = self.sort(&scene, &view.churn, &front.clean);
         others.iter().for_each(|(why, _)| self.suppressed.count(*why));
-        let (owners, lost) = self.tracker.step(&things, at, now.grid, self.stages);
+        let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.churn.usual(blob) / blob.area } else { 0.0 };
+        let restless: Vec<f32> = things.iter().map(restless).collect();
+        let (owners, lost) = self.tracker.step(&things, &restless, at, now.grid, self.stages);
         let ghosts: Vec<bool> = things.iter().zip(&owners).map(|(blob, owner)| self.is_ghost(&scene, blob, *owner, at)).collect();
         let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
         for (blob, owner) in things.iter().zip(&owners).zip(ghosts).filter(|(_, ghost)| *ghost).map(|(pair, _)| pair) {
@@ -234,6 +248,10 @@ impl Detector {
         }
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         view.churn.learn((0..kinds.len()).filter(|at| kinds[*at] == DIFFERS), seconds);
+        for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
+            let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
+            view.churn.learn_lost(track.place, track.area, followed);
+        }
         self.view = Some(view);
         self.tell(picture, at, &lost, out);
     }

@@ -175,7 +175,7 @@ impl Eye {
             return;
         }
         let since = *self.quiet_since.get_or_insert(at.mono.0);
-        self.asleep = at.mono.0 - since >= SLEEP_AFTER && self.sizes.is_known() && self.order.depth == 0;
+        self.asleep = at.mono.0.saturating_sub(since) >= SLEEP_AFTER && self.sizes.is_known() && self.order.depth == 0;
     }
 
     fn hold(&mut self, frame: &Arc<Frame>) {

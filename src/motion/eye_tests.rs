@@ -161,3 +161,15 @@ fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken
     }
     assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the stream's habit is known");
 }
+
+#[test]
+fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
+    let mut frames = empty()[0].clone();
+    for pair in frames.chunks_exact_mut(2) {
+        let at = pair[0].at;
+        pair[0].at = pair[1].at;
+        pair[1].at = at;
+    }
+    let (news, counts) = watch(MotionSettings::default(), &frames);
+    assert!(starts(&news).is_empty() && counts.analysed > 50, "{counts:?}");
+}

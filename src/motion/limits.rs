@@ -12,6 +12,11 @@ pub const SAMPLES: usize = 20;
 pub const AGREE: usize = 2;
 /// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
 pub const RADIUS: f32 = 13.0;
+/// Share of the radius that is left in the dark, where everything is told apart by few steps, and the brightness from which on it
+/// is whole.
+pub const RADIUS_DARK: f32 = 0.45;
+/// See [`RADIUS_DARK`]; steps of 255.
+pub const RADIUS_BRIGHT: f32 = 100.0;
 /// The radius grows to this much at most where the background is restless (a tree, water, noise at night).
 pub const RADIUS_MAX: f32 = 60.0;
 /// The radius is this many times the mean distance to the nearest samples (PBAS, Hofmann et al. 2012, uses 5; brightness and
@@ -42,18 +47,37 @@ pub const WARM_UP: u64 = 4_000_000;
 
 /// Share of all cells that must differ at once for the scene itself to have changed.
 pub const GLOBAL_SHARE: f32 = 0.45;
+/// Share of the tiles in which [`GLOBAL_TILE`] of the cells must differ besides: a lorry near by fills half of the picture, the
+/// light changes all of it.
+pub const GLOBAL_TILES: f32 = 0.70;
+/// See [`GLOBAL_TILES`].
+pub const GLOBAL_TILE: f32 = 0.25;
 /// Median brightness ratio between two pictures that is a step of exposure, not a cloud.
 pub const LIGHT_STEP: f32 = 1.10;
+/// Microseconds between two pictures within which a step is one.
+pub const STEP_WITHIN: u64 = 600_000;
 /// Compensated brightness ratio beyond which the model itself is scaled: clouds stay within, dusk passes it in minutes.
 pub const LIGHT_DRIFT: f32 = 1.30;
-/// Mean chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
-pub const GREY_BELOW: f32 = 1.0;
+/// Median chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
+pub const GREY_BELOW: f32 = 1.5;
 /// See [`GREY_BELOW`].
-pub const COLOUR_ABOVE: f32 = 2.5;
+pub const COLOUR_ABOVE: f32 = 3.5;
 /// Microseconds nothing is judged after a change of the whole scene.
 pub const HOLD: u64 = 1_200_000;
-/// Microseconds in which every cell of every picture is the same until the picture counts as frozen: noise never repeats.
+/// Microseconds in which hardly any picture differs from the one before until the picture counts as frozen: noise never repeats.
 pub const FROZEN_AFTER: u64 = 7_000_000;
+/// Mean distance of the cells below which a picture is the one before, steps of 255: an encoder's rounding of the same picture stays
+/// below 0.03, a live scene at a tenth of the bits it needs above 0.09.
+pub const SAME_WITHIN: f32 = 0.04;
+/// And no cell further than this: what moves, however little of it, is no rounding.
+pub const SAME_CELL: u8 = 4;
+/// Share of those pictures that may differ: a frozen picture is coded anew at each key frame and polished for a while. Measured: 0.50
+/// with our simulated encoder, which polishes long; 0.75 for a live scene at a tenth of the bits it needs.
+pub const FROZEN_FRESH: f32 = 0.55;
+/// Share of them that differ once it is over.
+pub const FROZEN_OVER: f32 = 0.90;
+/// Pictures that must have been looked at in that time.
+pub const FROZEN_LOOKS: usize = 12;
 /// Cells of shake that are followed; beyond it the camera has moved.
 pub const SHAKE_MAX: f32 = 3.0;
 /// Cells of shake that are left alone: resampling costs more sharpness than so little shake.
@@ -77,6 +101,8 @@ pub const SAME_PLACE: f32 = 0.60;
 pub const BLUR_SHARE: f32 = 0.60;
 /// Share of the usual edges below which another view is no view: something covers the lens.
 pub const COVER_SHARE: f32 = 0.50;
+/// Share of the usual contrast below which the lens is covered, however faintly the scene shines through.
+pub const COVER_EVEN: f32 = 0.20;
 /// Correlation of edges that normal pictures must have before it says anything (noise at night has none).
 pub const KNOWN_EDGES: f32 = 0.40;
 /// Share of that correlation below which the camera looks elsewhere.
@@ -108,12 +134,17 @@ pub const TILE: usize = 8;
 /// Seconds in which a tile's restlessness follows.
 pub const CHURN_SECONDS: f32 = 15.0;
 /// A blob must have this many times the cells that its region differs in anyway.
-pub const CHURN_TIMES: f32 = 2.0;
+pub const CHURN_TIMES: f32 = 4.0;
 
 /// Pictures a thing must be seen in to be believed.
 pub const HITS: u32 = 4;
+/// Share of the pictures since it was first seen that a thing must be seen in to be believed: what is here and there, as insects
+/// are, is not one thing.
+pub const DENSE: f32 = 0.7;
 /// Cells a thing must have travelled from where it was first seen.
 pub const TRAVEL: f32 = 4.0;
+/// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.
+pub const RESTLESS_TRAVEL: f32 = 3.0;
 /// Straightness: net displacement over path length; leaves and insects zigzag.
 pub const STRAIGHT: f32 = 0.45;
 /// Microseconds a thing may be unseen and still be itself.
@@ -168,6 +199,9 @@ pub const SIZES_MAX: usize = 1800;
 pub const SIZES_MEAN: usize = 3;
 /// Median deviations above the median at which the baseline is left.
 pub const SIZES_MAD: f32 = 3.5;
+/// Median deviation, as a share of the median, above which sizes say nothing (noise, a struggling rate control): then there is no
+/// sleep, because nothing would end it in time.
+pub const SIZES_WILD: f32 = 0.30;
 /// Microseconds over which the share of a core is measured.
 pub const STRAIN_WINDOW: u64 = 5_000_000;
 /// Windows in a row below a third of the budget after which more is tried again.

@@ -50,7 +50,7 @@ pub struct Small {
     pub grid: Grid,
     /// Mean luma of each cell.
     pub cells: Vec<u8>,
-    /// Mean distance of the chroma from grey, steps of 255.
+    /// Median distance of the chroma from grey, steps of 255.
     pub colour: f32,
 }
 
@@ -81,14 +81,20 @@ pub fn small(picture: &Picture) -> Small {
         let high = bottom - top;
         cells.extend(sums.iter().zip(&columns).map(|(sum, (left, right))| (sum / (high * (right - left)) as u32) as u8));
     }
-    Small { grid, cells, colour: (from_grey(&picture.u) + from_grey(&picture.v)) / 2.0 }
+    Small { grid, cells, colour: from_grey(&picture.u).max(from_grey(&picture.v)) }
 }
 
-/// Mean distance of a chroma plane from grey.
+/// Median distance of a chroma plane from grey: one red car makes no day.
 fn from_grey(plane: &[u8]) -> f32 {
-    let sampled = plane.iter().step_by(7);
-    let n = sampled.len().max(1) as f32;
-    sampled.map(|p| f32::from(p.abs_diff(128))).sum::<f32>() / n
+    let mut counts = [0_u32; 129];
+    plane.iter().step_by(7).for_each(|p| counts[usize::from(p.abs_diff(128))] += 1);
+    let half = counts.iter().sum::<u32>() / 2;
+    let mut seen = 0;
+    let median = counts.iter().position(|count| {
+        seen += count;
+        seen > half
+    });
+    median.unwrap_or(0) as f32
 }
 
 /// The texture around each cell: for each of eight neighbours two cells away, whether it differs from the cell (a local binary

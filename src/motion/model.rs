@@ -5,8 +5,8 @@
 //! What belongs here: foreground or not, cell by cell. What does not: what the foreground is.
 
 use super::limits::{
-    ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_MAX, RENEW, RESTLESS_SCALE, RESTLESS_SECONDS,
-    SAMPLES, TEXTURE_WEIGHT,
+    ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT, RADIUS_DARK, RADIUS_MAX, RENEW,
+    RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
 };
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
@@ -94,7 +94,9 @@ impl Model {
     }
 
     fn reach(&self, at: usize) -> u32 {
-        let goal = (self.restless[at] * RESTLESS_SCALE).clamp(RADIUS, RADIUS_MAX) + self.blink[at];
+        let bright = (self.mean[at] / RADIUS_BRIGHT).min(1.0);
+        let least = RADIUS * (RADIUS_DARK + (1.0 - RADIUS_DARK) * bright);
+        let goal = (self.restless[at] * RESTLESS_SCALE).clamp(least, RADIUS_MAX) + self.blink[at];
         (goal * self.coarse) as u32
     }
 

@@ -272,7 +272,7 @@ mod tests {
         for (look, left) in way.enumerate() {
             let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
             let blob = Blob { place: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
-            tracker.step(&[blob], at, GRID, Stages::ALL);
+            tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
             let track = tracker.tracks[0].clone();
             if track.is_believed() {
                 match rules.judge(0, &track, false, at) {

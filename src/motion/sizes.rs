@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::limits::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS};
+use super::limits::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_WILD};
 use crate::units::Stamp;
 
 /// Microseconds between two looks at the baseline: sorting a minute of sizes costs as much as a small picture.
@@ -59,7 +59,8 @@ impl Sizes {
         let mut sizes: Vec<f32> = self.usual.iter().map(|(_, bytes)| *bytes as f32).collect();
         let median = middle(&mut sizes);
         let mut apart: Vec<f32> = sizes.iter().map(|bytes| (bytes - median).abs()).collect();
-        Some(median + SIZES_MAD * middle(&mut apart).max(median / 50.0))
+        let deviation = middle(&mut apart);
+        (deviation <= SIZES_WILD * median).then(|| median + SIZES_MAD * deviation.max(median / 50.0))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::SceneChange;
 use super::limits::{
-    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
+    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
     TAMPER_SECONDS, TAMPER_WARM,
 };
 use super::luma::{Grid, Small};
@@ -146,16 +146,20 @@ fn judge(usual: &Marks, now: &Marks, fits: f32, fit: f32) -> Option<SceneChange>
     if now.mean < BLACK_BELOW && now.spread < BLACK_EVEN && usual.mean - now.mean > BLACK_BELOW / 2.0 {
         return Some(SceneChange::Black);
     }
+    let has_edges = now.edge >= COVER_SHARE * usual.edge;
+    if now.spread < COVER_EVEN * usual.spread && !has_edges {
+        return Some(SceneChange::Covered);
+    }
+    if has_edges && fit > KNOWN_EDGES && fits < ELSEWHERE * fit {
+        return Some(SceneChange::Moved);
+    }
     let same_place = likeness(&usual.blocks, &now.blocks) > SAME_PLACE;
     // Less contrast as a whole is night or fog; less sharpness than contrast is the lens.
     let sharpness = (now.edge / (now.spread + 3.0)) / (usual.edge / (usual.spread + 3.0)).max(0.01);
     if same_place {
         return (sharpness < BLUR_SHARE && now.edge < BLUR_SHARE * usual.edge).then_some(SceneChange::Blurred);
     }
-    if now.edge < COVER_SHARE * usual.edge {
-        return Some(SceneChange::Covered);
-    }
-    (fit > KNOWN_EDGES && fits < ELSEWHERE * fit).then_some(SceneChange::Moved)
+    (!has_edges).then_some(SceneChange::Covered)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{COAST, EDGE, HITS, REACH, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{COAST, DENSE, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -44,6 +44,10 @@ pub struct Track {
     velocity: [f32; 2],
     path: f32,
     hits: u32,
+    /// Pictures since it was first seen, with it or without.
+    looks: u32,
+    /// How much of it its region does anyway, at most: there it must go further to be believed.
+    restless: f32,
 }
 
 fn centre(place: [f32; 4]) -> [f32; 2] {
@@ -61,8 +65,24 @@ fn seconds(micros: u64) -> f32 {
 impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, path, hits) = (State::Tentative, [0.0; 2], 0.0, 1);
-        Track { id, place, area, first: at, last: at, moved: at, state, grid, start: place, rest, velocity, path, hits }
+        let (state, velocity, path, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
+        Track {
+            id,
+            place,
+            area,
+            first: at,
+            last: at,
+            moved: at,
+            state,
+            grid,
+            start: place,
+            rest,
+            velocity,
+            path,
+            hits,
+            looks: 1,
+            restless,
+        }
     }
 
     /// Believed to be a thing.
@@ -80,6 +100,11 @@ impl Track {
         let (now, start) = (centre(self.place), centre(self.start));
         let (dx, dy) = (now[0] - start[0], now[1] - start[1]);
         (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
+    }
+
+    /// It went away from where it was first seen, whether it is believed or not.
+    pub fn has_travelled(&self) -> bool {
+        distance(centre(self.place), centre(self.start)) >= TRAVEL
     }
 
     /// Picture widths a second.
@@ -136,7 +161,8 @@ impl Track {
         [here[0] + self.velocity[0] * ahead, here[1] + self.velocity[1] * ahead]
     }
 
-    fn take(&mut self, blob: &Blob, at: Stamp, stages: Stages) {
+    fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
+        self.restless = self.restless.max(restless.min(1.0));
         let (was, is) = (centre(self.place), blob.centre());
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
@@ -151,7 +177,9 @@ impl Track {
         }
         let net = distance(is, centre(self.start));
         let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
-        let believed = self.is_believed() || self.hits >= HITS && net >= TRAVEL && straight;
+        let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
+        let believed =
+            self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && straight;
         self.state = match believed {
             false => State::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
@@ -169,10 +197,18 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Matches the blobs of a picture to the things: for each blob the index of its thing, if any. Gives the things that are lost,
-    /// too.
-    pub fn step(&mut self, blobs: &[Blob], at: Stamp, grid: Grid, stages: Stages) -> (Vec<Option<u64>>, Vec<Track>) {
+    /// Matches the blobs of a picture, and how restless their regions are, to the things: for each blob the number of its thing, if
+    /// any, and the things that are lost.
+    pub fn step(
+        &mut self,
+        blobs: &[Blob],
+        restless: &[f32],
+        at: Stamp,
+        grid: Grid,
+        stages: Stages,
+    ) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
+        self.tracks.iter_mut().for_each(|track| track.looks += 1);
         for (t, track) in self.tracks.iter().enumerate() {
             let (expected, here) = (track.expected(at), centre(track.place));
             let reach = REACH + (track.place[2] - track.place[0]).max(track.place[3] - track.place[1]) / 2.0;
@@ -190,7 +226,7 @@ impl Tracker {
             if !taken[t] && owners[b].is_none() {
                 taken[t] = true;
                 owners[b] = Some(self.tracks[t].id);
-                self.tracks[t].take(&blobs[b], at, stages);
+                self.tracks[t].take(&blobs[b], restless[b], at, stages);
             }
         }
         for (blob, owner) in blobs.iter().zip(&mut owners) {
@@ -210,5 +246,50 @@ impl Tracker {
     /// True while something is in view that is not decided.
     pub fn is_unsure(&self) -> bool {
         self.tracks.iter().any(|track| !track.is_believed() && !track.is_stubborn())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Mono;
+
+    const GRID: Grid = Grid { width: 320, height: 180 };
+
+    /// Shows a box of 8 x 16 cells at its left edge by look, ten a second, or nothing; gives whether it was ever believed, and the
+    /// tracker.
+    fn shown(restless: f32, looks: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
+        let (mut tracker, mut believed) = (Tracker::default(), false);
+        for (look, left) in looks.enumerate() {
+            let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
+            let blobs: Vec<Blob> = left
+                .map(|left| Blob { place: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
+                .into_iter()
+                .collect();
+            tracker.step(&blobs, &[restless][..blobs.len()], at, GRID, Stages::ALL);
+            believed |= tracker.tracks.iter().any(Track::is_believed);
+        }
+        (believed, tracker)
+    }
+
+    #[test]
+    fn who_walks_is_believed_after_four_looks_and_stands_when_he_stops() {
+        let walk = |look: usize| Some(20.0 + look.min(20) as f32 * 4.0);
+        assert!(!shown(0.0, (0..3).map(walk)).0);
+        assert!(shown(0.0, (0..4).map(walk)).0);
+        let (_, tracker) = shown(0.0, (0..40).map(walk));
+        assert_eq!(tracker.tracks[0].state, State::Standing);
+        assert!((85.0..95.0).contains(&tracker.tracks[0].direction().unwrap()));
+    }
+
+    #[test]
+    fn what_sways_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
+        let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
+        assert!(!shown(0.0, sways).0);
+        let blinks = (0..60).map(|look: usize| look.is_multiple_of(3).then_some(20.0 + look as f32 * 3.0));
+        assert!(!shown(0.0, blinks).0);
+        let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
+        assert!(shown(0.0, (0..10).map(little)).0);
+        assert!(!shown(1.0, (0..10).map(little)).0);
     }
 }

@@ -36,12 +36,15 @@ impl Score {
     /// Compares.
     pub fn new(events: &[Told], spans: &[(f64, f64)]) -> Score {
         let touch = |event: &Told, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
+        // What was told before anything had come was told for nothing, however long it then went on.
+        let early = |event: &Told| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
+        let early: Vec<bool> = events.iter().map(early).collect();
         let mut score = Score { true_events: spans.len(), ..Score::default() };
         let mut used = vec![false; events.len()];
         for span in spans {
             let mut touching = (0..events.len()).filter(|at| touch(&events[*at], span)).peekable();
             let any = touching.peek().is_some();
-            match touching.find(|at| !used[*at]) {
+            match touching.find(|at| !used[*at] && !early[*at]) {
                 Some(at) => {
                     used[at] = true;
                     score.found += 1;
@@ -51,12 +54,12 @@ impl Score {
                 None => score.missed += 1,
             }
         }
-        for (event, _) in events.iter().zip(used).filter(|(_, used)| !used) {
-            if spans.iter().any(|span| touch(event, span)) {
-                score.split += 1;
-            } else {
+        for (at, event) in events.iter().enumerate().filter(|(at, _)| !used[*at]) {
+            if early[at] {
                 score.wrong += 1;
                 score.wrong_seconds += event.end - event.began;
+            } else {
+                score.split += 1;
             }
         }
         score
@@ -113,6 +116,8 @@ mod tests {
         let score = Score::new(&events, &spans);
         assert_eq!((score.found, score.merged, score.missed, score.split, score.wrong), (2, 1, 1, 1, 1));
         assert_eq!((score.wrong_seconds, score.late.len()), (2.0, 2));
+        let before = Score::new(&[event(1, 5.0, 14.0)], &spans[..1]);
+        assert_eq!((before.found, before.merged, before.wrong), (0, 1, 1), "told ten seconds before anybody came");
         assert!((score.late(95).unwrap() - 0.5).abs() < 1e-9);
     }
 
