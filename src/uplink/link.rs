@@ -10,7 +10,7 @@
 //! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is asked for here, what goes out in [`sending`], what is heard in [`answers`]. What does not: sockets and packet ids
+//! is asked for here, what goes out in `sending`, what is heard in `answers`. What does not: sockets and packet ids
 //! ([`super::mqtt`]), the way's speed ([`super::pace`]).
 
 mod answers;

@@ -128,7 +128,8 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
         return;
     };
     let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
-    let storage = "segment = \"2 MiB\"\nbudget = \"64 MiB\"";
+    // 1080p H.265 without a sub-stream takes more than half a core of a development build, and would be looked at by key frames only.
+    let storage = "segment = \"2 MiB\"\nbudget = \"64 MiB\"\n[motion]\ncpu = 100";
     let rig = Rig::new(&url("main"), sub.map(|_| url("sub")).as_deref(), storage);
     let _broker = rig.broker();
     let _office = rig.office();
@@ -139,7 +140,7 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
     let export = ["ring", "export", "--dir", &rig.at("ring"), "-o", &rig.at("out.mp4")].map(String::from);
     let told = taimat().args(export).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    wait_for("no event or no clip arrived", 60, || rig.shortfalls().is_empty());
+    rig.wait_until_whole(60);
     assert_eq!(agent.terminate(), Some(0));
     let source = main.path().unwrap();
     let pictures = ["-map", "0:v", "-frames:v", "900"];

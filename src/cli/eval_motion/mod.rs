@@ -42,7 +42,7 @@ pub struct Args {
     /// 1 (only the obvious) to 10 (everything that moves).
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=10))]
     sensitivity: u8,
-    /// A configuration file whose [motion] part is used.
+    /// A configuration file whose motion part is used.
     #[arg(long, conflicts_with = "sensitivity")]
     config: Option<PathBuf>,
     /// Pictures a second of elementary streams, which do not say.
