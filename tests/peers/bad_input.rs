@@ -26,7 +26,13 @@ fn bad_configurations_are_refused_with_every_key_named() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_fault() {
     use std::process::Stdio;
-    let mut told = taimat().args(["sim", "--worlds", "1"]).env_remove("TAIMAT_LOG").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = taimat()
+        .args(["sim", "--worlds", "1"])
+        .env_remove("TAIMAT_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(told.stdout.take());
     let out = told.wait_with_output().unwrap();
     assert_eq!((out.status.code(), String::from_utf8_lossy(&out.stderr).as_ref()), (Some(141), ""));
