@@ -90,6 +90,15 @@ impl Bench {
     fn session(&mut self, epoch: u64) {
         self.tell(Input::Session { epoch, broker: ("127.0.0.1".into(), 1883) });
     }
+
+    /// What is applied shows all it must over a broker, and is kept.
+    fn prove(&mut self, applied: &Applied, host: &str) {
+        self.tell(Input::Session { epoch: applied.epoch, broker: (host.into(), 1883) });
+        self.confirm();
+        self.tell(Input::Footage(Mono(self.now + 1)));
+        self.pass(2_000_000);
+        self.tell(Input::Saved(Ok(())));
+    }
 }
 
 fn stamp(mono: u64) -> Stamp {
@@ -295,20 +304,12 @@ fn on_trial_only_the_new_broker_is_tried_and_afterwards_the_bootstrap_too() {
     let applied = bench.try_out(&document(1, FILE, "two"), two.clone());
     let hosts = |settings: &Settings| settings.uplink.brokers().into_iter().map(|broker| broker.host).collect::<Vec<_>>();
     assert_eq!(hosts(&applied.settings), ["new"]);
-    bench.tell(Input::Session { epoch: applied.epoch, broker: ("new".into(), 1883) });
-    bench.confirm();
-    bench.tell(Input::Footage(Mono(bench.now + 1)));
-    bench.pass(2_000_000);
-    bench.tell(Input::Saved(Ok(())));
+    bench.prove(&applied, "new");
     let mut only = good();
     only.uplink.host = "new".into();
     let applied = bench.try_out(&document(2, "two", "only"), only);
     assert_eq!(hosts(&applied.settings), ["new"]);
-    bench.tell(Input::Session { epoch: applied.epoch, broker: ("new".into(), 1883) });
-    bench.confirm();
-    bench.tell(Input::Footage(Mono(bench.now + 1)));
-    bench.pass(2_000_000);
-    bench.tell(Input::Saved(Ok(())));
+    bench.prove(&applied, "new");
     assert_eq!(hosts(&bench.machine.in_force()), ["new", "127.0.0.1"], "the broker it was set up with is the last resort");
 }
 

@@ -242,7 +242,7 @@ impl Link {
         for event in self.events.values_mut() {
             (event.due, event.patience) = (now.mono, RECEIPT_WITHIN);
         }
-        self.files.values_mut().for_each(Transfer::restart);
+        self.files.values_mut().for_each(Transfer::reconnected);
         let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
         self.unsent.push_front(online);
         self.ask_for_config();

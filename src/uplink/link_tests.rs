@@ -118,8 +118,8 @@ impl World {
 
     fn mood(&mut self) -> u8 {
         self.turn += 1;
-        // Bad moods end, or nothing could ever be delivered.
-        if self.turn > 400 { 0 } else { self.mood[self.turn % self.mood.len()] }
+        // Bad moods end, or nothing could ever be delivered: after so many answers, or so long.
+        if self.turn > 400 || self.now > 12_000_000_000 { 0 } else { self.mood[self.turn % self.mood.len()] }
     }
 
     fn connect(&mut self) {
@@ -240,6 +240,24 @@ fn a_good_day_delivers_everything_once() {
     assert_eq!(world.receipted.len(), 4);
     assert_eq!(world.archive.chunk_bytes, 12_345);
     assert!(world.archive.events.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_new_connection_is_not_kept_waiting_as_long_as_the_last_one_was() {
+    let mut world = World::new(vec![210]);
+    world.connect();
+    letters(&mut world, 0, 9_000);
+    for _ in 0..60 {
+        world.wait();
+    }
+    let turns = world.turn;
+    world.wait();
+    assert_eq!(world.turn, turns, "five minutes of patience by now");
+    world.link.lost("cut".into(), false, &mut Vec::new());
+    world.connect();
+    let turns = world.turn;
+    world.wait();
+    assert!(world.turn > turns, "the manifest again, 40 s after the connection");
 }
 
 #[test]

@@ -102,7 +102,13 @@ impl Transfer {
         }
     }
 
-    /// Begins the exchange again: a new connection, or a new archive.
+    /// A new connection: what the last one taught of the receiver's patience says nothing of this one.
+    pub fn reconnected(&mut self) {
+        self.patience = ANSWER_WITHIN;
+        self.restart();
+    }
+
+    /// Begins the exchange again: another connection, or another archive.
     pub fn restart(&mut self) {
         self.phase = Phase::New;
         self.todo.clear();

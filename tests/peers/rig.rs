@@ -2,9 +2,9 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -12,70 +12,18 @@ use taimat::office::archive::Archive;
 use taimat::office::look::{EventRow, FileRow, Filter};
 use taimat::sim::camera::{Options, SimCamera};
 
-/// A tool this machine may lack; says so where the test run counts it.
-pub fn has(tool: &str) -> bool {
-    let words = ["-c", &format!("command -v {tool}")];
-    let found = Command::new("sh").args(words).stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !found {
-        println!("SKIPPED: {tool} is not installed");
-    }
-    found
-}
+#[path = "../common/process.rs"]
+mod process;
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+pub use process::{Running, free_port, has, taimat, wait_for};
 
 pub fn seconds(n: u64) {
     std::thread::sleep(Duration::from_secs(n));
 }
 
-/// Waits until `ready`, and fails with `what` when it takes longer than `within` seconds.
-pub fn wait_for(what: &str, within: u64, mut ready: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(within);
-    while !ready() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// A simulated camera small enough for a busy test machine.
 pub fn small_camera() -> SimCamera {
     SimCamera::start(Options { main: (640, 360), sub: (320, 180), ..Options::default() }).unwrap()
-}
-
-/// The binary under test.
-pub fn taimat() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_taimat"))
-}
-
-/// A child process that does not outlive the test.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    pub fn start(command: &mut Command) -> Running {
-        Running(command.stdin(Stdio::null()).spawn().unwrap())
-    }
-
-    /// SIGTERM, and the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code();
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        None
-    }
 }
 
 /// ffmpeg decodes the file at `path` from end to end and finds nothing to complain about.

@@ -2,28 +2,19 @@
 //! before it is said by the test, so that a hundred events a second are possible.
 
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use taimat::office::archive::Archive;
 use taimat::office::look::{EventRow, FileRow, Filter, SiteRow};
 use taimat::sim::camera::{Options, SimCamera};
 
-/// A tool this machine may lack; says so where the test run counts it.
-pub fn has(tool: &str) -> bool {
-    let words = ["-c", &format!("command -v {tool}")];
-    let found = Command::new("sh").args(words).stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !found {
-        println!("SKIPPED: {tool} is not installed");
-    }
-    found
-}
+#[path = "../common/process.rs"]
+mod process;
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+pub use process::{Running, free_port, has, taimat, wait_for};
 
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -33,57 +24,17 @@ pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// Waits until `ready`, and fails with `what` when it takes longer than `within` seconds.
-pub fn wait_for(what: &str, within: u64, mut ready: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(within);
-    while !ready() {
-        assert!(Instant::now() < until, "{what}");
-        pause(100);
-    }
-}
-
-/// A child process that does not outlive the test.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Running {
-    pub fn start(command: &mut Command) -> Running {
-        Running(command.stdin(Stdio::null()).spawn().unwrap())
-    }
-
     /// SIGKILL, and gone.
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-    }
-
-    /// SIGTERM, and the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code();
-            }
-            pause(50);
-        }
-        None
     }
 }
 
 /// A small camera for a busy test machine.
 pub fn camera() -> SimCamera {
     SimCamera::start(Options { main: (320, 180), sub: (320, 180), ..Options::default() }).unwrap()
-}
-
-pub fn taimat() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_taimat"))
 }
 
 /// What moves before the camera, as `taimat sim --feed` takes it.
