@@ -144,7 +144,10 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(super) fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        // As it must stand in the file: an empty name would name nothing.
+        let key = if bare { key.to_owned() } else { Value::from(key).to_string() };
+        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
     pub(super) fn bad(&self, key: &str, reason: impl Into<String>) {
@@ -490,6 +493,13 @@ mod tests {
         storage.dir = "/ring"
         uplink.host = "127.0.0.1"
     "#;
+
+    #[test]
+    fn a_key_that_needs_quotes_is_named_with_them() {
+        let problems = parse("'' = 0\n[camera]\n'a b' = 1\n", &files).unwrap_err();
+        let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+        assert!(keys.contains(&"\"\"") && keys.contains(&"camera.\"a b\""), "{keys:?}");
+    }
 
     #[test]
     fn four_keys_are_enough_and_the_rest_has_defaults() {

@@ -9,7 +9,7 @@ use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 use super::small_card::SmallCard;
-use super::texts::{CRASHES, LATER, NEW, OLD, RESETS, Scenario, Text, read, secret};
+use super::texts::{CRASHES, FAR, LATER, NEW, OLD, RESETS, Scenario, Text, read, secret};
 use crate::config::boot::Start;
 use crate::config::document::Document;
 use crate::config::guarantee::Guarantee;
@@ -80,12 +80,13 @@ pub struct World {
 }
 
 impl World {
-    /// A box that was set up with the old office, moved to the new one, and runs a configuration that is not its first.
+    /// A box that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
+    /// one promise may be missing: taken away before, the box would never have come so far, and nothing would be shown.
     pub fn new(without: Option<Guarantee>) -> World {
         let file = Text { hosts: vec![OLD], ..Text::default() }.toml();
         let mut world = World {
-            files: SmallCard::new(without),
-            volatile: SmallCard::new(None),
+            files: SmallCard::default(),
+            volatile: SmallCard::default(),
             file,
             machine: None,
             settings: None,
@@ -96,7 +97,7 @@ impl World {
             applied: 0,
             session: None,
             turn: 0,
-            alive: BTreeSet::from([OLD, NEW]),
+            alive: BTreeSet::from([OLD, NEW, FAR]),
             picture: false,
             inputs: Vec::new(),
             late: Vec::new(),
@@ -106,7 +107,7 @@ impl World {
             desired: None,
             version: 0,
             bomb: u64::MAX,
-            without,
+            without: None,
             states: BTreeSet::new(),
             cut_at_step: None,
             steps: 0,
@@ -120,9 +121,18 @@ impl World {
             world.send(&Text { hosts, ..Text::default() }.toml());
             world.run(60_000_000);
         }
+        let at_home = world.report["phase"] == "committed" && world.report["committed"]["version"] == world.version;
+        assert!(at_home, "the box was not set up: {}", world.report);
+        world.take_away(without);
         world.files.state().ops = 0;
         world.steps = 0;
         world
+    }
+
+    fn take_away(&mut self, promise: Option<Guarantee>) {
+        self.without = promise;
+        self.files.state().without = promise;
+        self.machine = self.machine.take().map(|machine| machine.without(promise));
     }
 
     fn stamp(&self) -> Stamp {
@@ -387,6 +397,12 @@ impl World {
         let text = Text::default();
         match scenario {
             Scenario::Good => self.send(&Text { sensitivity: 6, ..text }.toml()),
+            Scenario::Move => {
+                for hosts in [vec![NEW, FAR], vec![FAR]] {
+                    self.send(&Text { hosts, ..text.clone() }.toml());
+                    self.run(60_000_000);
+                }
+            }
             Scenario::Restart => self.send(&Text { segment: "2 MiB", ..text }.toml()),
             Scenario::WrongLogin => self.send(&Text { login: "/wrong", ..text }.toml()),
             Scenario::WrongCamera => self.send(&Text { camera: "wrong", ..text }.toml()),
@@ -415,6 +431,12 @@ impl World {
         self.file.clone_from(&text);
         let outcome = self.judge(&text);
         self.inputs.push(Input::File(Box::new(FileFound { text, outcome })));
+    }
+
+    /// True when the box has told its office that it is set up with this broker: only then does anybody switch the others off.
+    pub fn knows(&self, host: &str) -> bool {
+        let committed = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
+        committed.and_then(|sha256| self.texts.get(&sha256)).is_some_and(|text| text.contains(host))
     }
 
     /// From now on only one broker answers, and nothing else goes wrong: the box must take another change from its office.

@@ -52,20 +52,38 @@ pub struct State {
     pub cuts: u64,
     /// Refusals so far.
     pub refusals: u64,
+    /// A promise of the store that is not kept.
+    pub without: Option<Guarantee>,
 }
 
-/// A card that fails where it is told to.
+impl State {
+    /// Without its second copies a box has only the first.
+    fn missing(&self, name: &str) -> bool {
+        self.without == Some(Guarantee::Copies) && name.ends_with(".b")
+    }
+
+    /// What lies there when the power goes while it is written. Where damage is not seen, it looks like a record.
+    fn damaged(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
+        match Record::decode(bytes) {
+            Some(mut record) if self.without == Some(Guarantee::Checksum) && name.starts_with("record") => {
+                let nothing = Digest::of(b"damage");
+                record.committed.sha256 = nothing;
+                record.older.iter_mut().for_each(|old| old.sha256 = nothing);
+                record.phase = Phase::Idle;
+                record.encode()
+            }
+            _ => bytes.iter().map(|byte| byte ^ 0x55).collect(),
+        }
+    }
+}
+
+/// A card that fails where it is told to; at first it is empty.
+#[derive(Default)]
 pub struct SmallCard {
     state: Mutex<State>,
-    without: Option<Guarantee>,
 }
 
 impl SmallCard {
-    /// An empty card; `without` a promise of the store.
-    pub fn new(without: Option<Guarantee>) -> SmallCard {
-        SmallCard { state: Mutex::default(), without }
-    }
-
     /// What is on it, and what will happen to it.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,35 +110,17 @@ impl SmallCard {
             other => Ok(other),
         }
     }
-
-    /// Without its second copies a box has only the first.
-    fn missing(&self, name: &str) -> bool {
-        self.without == Some(Guarantee::Copies) && name.ends_with(".b")
-    }
-
-    /// What lies there when the power goes while it is written. Where damage is not seen, it looks like a record.
-    fn damaged(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
-        match Record::decode(bytes) {
-            Some(mut record) if self.without == Some(Guarantee::Checksum) && name.starts_with("record") => {
-                let nothing = Digest::of(b"damage");
-                record.committed.sha256 = nothing;
-                record.older.iter_mut().for_each(|old| old.sha256 = nothing);
-                record.phase = Phase::Idle;
-                record.encode()
-            }
-            _ => bytes.iter().map(|byte| byte ^ 0x55).collect(),
-        }
-    }
 }
 
 impl Files for SmallCard {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         self.operate()?;
-        Ok(self.state().files.get(name).filter(|_| !self.missing(name)).cloned())
+        let state = self.state();
+        Ok(state.files.get(name).filter(|_| !state.missing(name)).cloned())
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        if self.missing(name) {
+        if self.state().missing(name) {
             return Err("there is only one copy".into());
         }
         let fault = self.operate()?;
@@ -128,7 +128,7 @@ impl Files for SmallCard {
         if state.read_only {
             return Err("read-only".into());
         }
-        let kept = if fault == Some(Fault::Damage) { self.damaged(name, bytes) } else { bytes.to_vec() };
+        let kept = if fault == Some(Fault::Damage) { state.damaged(name, bytes) } else { bytes.to_vec() };
         state.files.insert(name.to_owned(), kept);
         if state.dead { Err("no power".into()) } else { Ok(()) }
     }

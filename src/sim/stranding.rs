@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::pole::World;
 use super::small_card::Fault;
-use super::texts::{NEW, OLD, Scenario};
+use super::texts::{FAR, NEW, OLD, Scenario};
 use crate::config::guarantee::Guarantee;
 use crate::config::record::Rest;
 
@@ -41,11 +41,13 @@ pub struct Effort {
 pub fn enumerate(effort: Effort, without: Option<Guarantee>) -> Summary {
     let mut summary = Summary::default();
     for scenario in Scenario::ALL {
-        for alive in [NEW, OLD] {
-            if scenario == Scenario::GoodHand && alive == OLD {
-                // A hand has set the box up anew: the old broker is none of its own any more.
-                continue;
-            }
+        // A hand sets the box up anew, and then the old broker is none of its own any more.
+        let brokers: &[&'static str] = match scenario {
+            Scenario::GoodHand => &[NEW],
+            Scenario::Move => &[FAR, OLD],
+            _ => &[NEW, OLD],
+        };
+        for alive in brokers.iter().copied() {
             let (ops, steps) = one(scenario, alive, Vec::new(), None, without, &mut summary);
             for at in (1..=ops).step_by(effort.stride as usize) {
                 for fault in Fault::ALL {
@@ -88,6 +90,7 @@ fn one(
     summary.worlds += 1;
     summary.cuts += world.cuts - cuts_before;
     summary.faults += world.files.state().refusals;
+    let alive = if alive == FAR && !world.knows(FAR) { NEW } else { alive };
     if !world.is_under_control(alive) {
         let record = world.machine.as_ref().map(|machine| (machine.word(), machine.record().rest == Rest::Safe));
         summary.stranded.push(format!("{scenario:?}, then only {alive} lives, {faults:?}, cut at step {step:?}: {record:?}"));

@@ -12,11 +12,16 @@ use crate::units::hex;
 pub const OLD: &str = "old.example";
 /// The one it has moved to.
 pub const NEW: &str = "new.example";
+/// One it may move to after that.
+pub const FAR: &str = "far.example";
+
 /// What is done to a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// A change that is good.
     Good,
+    /// A move to a third broker, by way of both.
+    Move,
     /// One that needs a restart.
     Restart,
     /// The broker refuses its login.
@@ -45,10 +50,11 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 13] = {
+    pub const ALL: [Scenario; 14] = {
         use Scenario::*;
         [
             Good,
+            Move,
             Restart,
             WrongLogin,
             WrongCamera,
