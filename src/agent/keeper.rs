@@ -130,10 +130,13 @@ fn work(place: &Place, orders: &Receiver<KeeperOrder>, tell: &dyn Fn(KeeperNews)
     let mut seen = stamp(&place.file);
     loop {
         match orders.recv_timeout(LOOK_EVERY) {
-            Ok(KeeperOrder::Save(record, text)) => tell(KeeperNews::Machine(Input::Saved(save(place, &record, text.as_deref())))),
+            Ok(KeeperOrder::Save(record, text)) => {
+                let kept = save(place, &record, text.as_deref());
+                tell(KeeperNews::Machine(Input::Saved(record.generation, kept)));
+            }
             Ok(KeeperOrder::Judge { text, sha256, probe }) => {
                 let text = text.or_else(|| store::text(place.files.as_ref(), &sha256));
-                tell(KeeperNews::Machine(Input::Judged(judge(place, text, probe.as_deref()))));
+                tell(KeeperNews::Machine(Input::Judged(sha256, judge(place, text, probe.as_deref()))));
             }
             Ok(KeeperOrder::Check { req_id, text, now, probe }) => {
                 tell(KeeperNews::Checked { req_id, cmd: CHECK, outcome: check(place, &text, &now, probe) });
@@ -247,6 +250,7 @@ fn look(place: &Place, seen: &mut Option<(SystemTime, u64)>, tell: &dyn Fn(Keepe
 fn request(place: &Place) -> Option<usize> {
     let path = place.state.join(REQUEST);
     let text = std::fs::read_to_string(&path).ok()?;
-    let _ = std::fs::remove_file(&path);
+    // A request that cannot be taken away would be made again and again.
+    std::fs::remove_file(&path).ok()?;
     text.trim().parse().ok()
 }

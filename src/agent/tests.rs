@@ -145,7 +145,7 @@ impl Bench {
             Effect::Storage(StorageOrder::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
             Effect::Keep(KeeperOrder::Save(record, _)) => {
                 self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
-                Some(Input::Keeper(KeeperNews::Machine(machine::Input::Saved(Ok(())))))
+                Some(Input::Keeper(KeeperNews::Machine(machine::Input::Saved(record.generation, Ok(())))))
             }
             Effect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.words())),
             Effect::Uplink(UplinkOrder::Reply(reply)) => {

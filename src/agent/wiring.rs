@@ -385,8 +385,8 @@ impl Wiring {
         };
         let refusal = || Refusal::of(Why::Busy, why);
         let news = match order {
-            KeeperOrder::Save(..) => KeeperNews::Machine(machine::Input::Saved(Err(why.into()))),
-            KeeperOrder::Judge { .. } => KeeperNews::Machine(machine::Input::Judged(Err(refusal()))),
+            KeeperOrder::Save(record, _) => KeeperNews::Machine(machine::Input::Saved(record.generation, Err(why.into()))),
+            KeeperOrder::Judge { sha256, .. } => KeeperNews::Machine(machine::Input::Judged(sha256, Err(refusal()))),
             KeeperOrder::Check { req_id, .. } => KeeperNews::Checked { req_id, cmd: keeper::CHECK, outcome: Err(refusal()) },
             KeeperOrder::Show { req_id, .. } => KeeperNews::Checked { req_id, cmd: keeper::SHOW, outcome: Err(refusal()) },
         };

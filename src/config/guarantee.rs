@@ -20,6 +20,8 @@ pub enum Guarantee {
     CountedStart,
     /// The last known good configuration is kept while another is tried.
     LastGood,
+    /// A card that hangs holds nothing up for ever.
+    CardDeadline,
     /// Two copies of everything.
     Copies,
     /// Damage is seen.
@@ -38,7 +40,7 @@ use Guarantee::*;
 
 impl Guarantee {
     /// All of them.
-    pub const ALL: [Guarantee; 13] = [
+    pub const ALL: [Guarantee; 14] = [
         Evidence,
         FreshSession,
         Deadline,
@@ -46,6 +48,7 @@ impl Guarantee {
         JournalFirst,
         CountedStart,
         LastGood,
+        CardDeadline,
         Copies,
         Checksum,
         Bootstrap,
@@ -64,6 +67,7 @@ impl Guarantee {
             JournalFirst => "journal-first",
             CountedStart => "counted-start",
             LastGood => "last-good",
+            CardDeadline => "card-deadline",
             Copies => "copies",
             Checksum => "checksum",
             Bootstrap => "bootstrap",
@@ -83,6 +87,7 @@ impl Guarantee {
             JournalFirst => "a change is applied before it is written down (G3)",
             CountedStart => "a start that cannot be counted runs the trial all the same (G3)",
             LastGood => "the last known good configuration is forgotten at the trial (G6)",
+            CardDeadline => "a card that does not answer is waited for (G5)",
             Copies => "one copy of record and texts (G6)",
             Checksum => "damage on the card is believed (G6)",
             Bootstrap => "the bootstrap's brokers are not tried (G6)",

@@ -26,6 +26,7 @@ const TOLD_MAX: usize = 16;
 pub(super) struct Candidate {
     pub(super) version: Version,
     pub(super) text: Option<String>,
+    pub(super) since: Mono,
 }
 
 impl Machine {
@@ -46,7 +47,7 @@ impl Machine {
         let version = version_of(&document, now);
         tracing::info!(id = version.id, "a configuration has come");
         let sha256 = version.sha256;
-        self.judge(Candidate { version, text: Some(document.config) }, sha256, out);
+        self.judge(version, Some(document.config), out);
     }
 
     /// A document that may be judged; `None` when it has been before.
@@ -106,15 +107,15 @@ impl Machine {
         may.then(|| std::mem::take(unsaid))
     }
 
-    fn judge(&mut self, candidate: Candidate, sha256: Digest, out: &mut Vec<Effect>) {
-        let text = candidate.text.clone();
-        self.judging = Some(candidate);
+    fn judge(&mut self, version: Version, text: Option<String>, out: &mut Vec<Effect>) {
+        let sha256 = version.sha256;
+        self.judging = Some(Candidate { version, text: text.clone(), since: self.at });
         let probe = self.streams.then(|| Box::new(self.in_force()));
         out.push(Effect::Judge { text, sha256, probe });
     }
 
-    pub(super) fn judged(&mut self, now: Stamp, outcome: Result<Box<Settings>, Refusal>, out: &mut Vec<Effect>) {
-        let Some(Candidate { version, text }) = self.judging.take() else {
+    pub(super) fn judged(&mut self, now: Stamp, sha256: Digest, outcome: Result<Box<Settings>, Refusal>, out: &mut Vec<Effect>) {
+        let Some(Candidate { version, text, .. }) = self.judging.take_if(|candidate| candidate.version.sha256 == sha256) else {
             return;
         };
         if let Origin::Key(key) = &version.origin {
@@ -190,7 +191,7 @@ impl Machine {
         };
         let version = old.called_back(now.wall.rfc3339());
         let sha256 = version.sha256;
-        self.judge(Candidate { version, text: None }, sha256, out);
+        self.judge(version, None, out);
     }
 }
 

@@ -30,6 +30,11 @@ use crate::units::{Digest, Mono, SiteId, Stamp};
 
 /// Commands whose number is being written down at most.
 pub const COMMANDS_MAX: usize = 16;
+/// Microseconds a record may be on its way to the card: a card that hangs keeps no roll-back waiting for longer. Dry runs before it in
+/// the keeper's queue take their time too.
+pub const SAVE_WITHIN: u64 = 120_000_000;
+/// Microseconds a text may be judged: files are read, a camera is asked.
+pub const JUDGE_WITHIN: u64 = 300_000_000;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,10 +48,10 @@ pub enum Input {
         /// How many there were.
         len: usize,
     },
-    /// Answer to [`Effect::Judge`].
-    Judged(Result<Box<Settings>, Refusal>),
-    /// Answer to [`Effect::Save`]: how it failed, if it did.
-    Saved(Result<(), String>),
+    /// Answer to [`Effect::Judge`] of the text with this digest.
+    Judged(Digest, Result<Box<Settings>, Refusal>),
+    /// Answer to [`Effect::Save`] of the record of this generation: how it failed, if it did.
+    Saved(u64, Result<(), String>),
     /// The file on the box is another than before.
     File(Box<FileFound>),
     /// `taimat config rollback`: the nth of the older ones, from 0.
@@ -153,8 +158,8 @@ pub struct Machine {
     pub(super) trying: Option<Arc<Settings>>,
     pub(super) progress: Option<Progress>,
     pub(super) judging: Option<Candidate>,
-    /// Records on their way to the card, and what follows; the rest waits for its turn.
-    saving: Option<Vec<Then>>,
+    /// A record on its way to the card since when, and what follows; the rest waits for its turn.
+    saving: Option<(Mono, Vec<Then>)>,
     waiting: Vec<Then>,
     waiting_text: Option<String>,
     pub(super) epoch: u64,
@@ -234,8 +239,8 @@ impl Machine {
         match input {
             Input::Tick => {}
             Input::Document { bytes, len } => self.document(now, &bytes, len, out),
-            Input::Judged(outcome) => self.judged(now, outcome, out),
-            Input::Saved(outcome) => self.saved(now, outcome, out),
+            Input::Judged(sha256, outcome) => self.judged(now, sha256, outcome, out),
+            Input::Saved(generation, outcome) => self.saved(now, generation, outcome, out),
             Input::File(found) => self.file(now, found, out),
             Input::CallBack(nth) => self.call_back(now, nth, out),
             Input::Session { epoch, broker } => self.session(now, epoch, broker, out),
@@ -246,7 +251,32 @@ impl Machine {
             Input::Footage(until) => self.footage(until),
             Input::Stop => self.stop(out),
         }
+        self.give_up(now, out);
         self.advance(now, out);
+    }
+
+    /// A card that does not answer counts as one that refuses: what is on trial must be taken back whatever it does.
+    fn give_up(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        if self.without == Some(Guarantee::CardDeadline) {
+            return;
+        }
+        if self.saving.as_ref().is_some_and(|(since, _)| now.mono.since(*since) >= SAVE_WITHIN) {
+            let reason = format!("it has not answered for {} s", SAVE_WITHIN / 1_000_000);
+            self.saved(now, self.record.generation, Err(reason), out);
+        }
+        if let Some(Candidate { version, since, .. }) = &self.judging
+            && now.mono.since(*since) >= JUDGE_WITHIN
+        {
+            let reason = format!("the card, or what was asked, has not answered for {} s", JUDGE_WITHIN / 1_000_000);
+            self.judged(now, version.sha256, Err(Refusal::of(Why::Unreadable, reason)), out);
+        }
+    }
+
+    /// When an answer of the card is overdue.
+    pub(super) fn patience_ends(&self) -> Mono {
+        let saving = self.saving.as_ref().map(|(since, _)| since.plus_micros(SAVE_WITHIN));
+        let judging = self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
+        saving.into_iter().chain(judging).min().unwrap_or(Mono(u64::MAX))
     }
 
     /// The settings in force.
@@ -301,18 +331,22 @@ impl Machine {
             return;
         }
         self.record.generation += 1;
-        self.saving = Some(std::mem::take(&mut self.waiting));
+        self.saving = Some((self.at, std::mem::take(&mut self.waiting)));
         out.push(Effect::Save(Box::new(self.record.clone()), self.waiting_text.take()));
     }
 
-    fn saved(&mut self, now: Stamp, outcome: Result<(), String>, out: &mut Vec<Effect>) {
+    fn saved(&mut self, now: Stamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<Effect>) {
+        if generation != self.record.generation {
+            // The answer to one that was given up. The newer record is behind it in the same queue.
+            return;
+        }
         if let Err(reason) = &outcome
             && self.unsaved.is_none()
         {
             tracing::error!("the card does not keep the configuration: {reason}");
         }
         self.unsaved = outcome.err();
-        for then in self.saving.take().unwrap_or_default() {
+        for then in self.saving.take().map(|(_, then)| then).unwrap_or_default() {
             self.then(now, then, out);
         }
         self.save_next(out);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::command::{Asked, add_signature};
 use super::document::Document;
 use super::document::tests::{OTHER, RFC, key, trusted};
-use super::machine::{Applied, Effect, FileFound, Input, Known, Machine};
+use super::machine::{Applied, Effect, FileFound, Input, JUDGE_WITHIN, Known, Machine, SAVE_WITHIN};
 use super::record::{Phase, Record};
 use super::refusal::{Refusal, Why};
 use crate::settings::{Settings, test_settings};
@@ -53,6 +53,19 @@ impl Bench {
         self.tell(Input::Tick)
     }
 
+    fn saved(&mut self, outcome: Result<(), String>) -> Vec<Effect> {
+        let generation = self.machine.record().generation;
+        self.tell(Input::Saved(generation, outcome))
+    }
+
+    fn judged(&mut self, outcome: Result<Box<Settings>, Refusal>) {
+        let asked = self.out.iter().rev().find_map(|effect| match effect {
+            Effect::Judge { sha256, .. } => Some(*sha256),
+            _ => None,
+        });
+        self.tell(Input::Judged(asked.expect("nothing is to be judged"), outcome));
+    }
+
     fn send(&mut self, document: &Document) -> Vec<Effect> {
         let bytes = document.encode();
         self.tell(Input::Document { len: bytes.len(), bytes })
@@ -61,10 +74,10 @@ impl Bench {
     /// From the document to its trial; gives what is applied.
     fn try_out(&mut self, document: &Document, settings: Settings) -> Applied {
         assert!(matches!(self.send(document)[..], [Effect::Judge { .. }]));
-        self.tell(Input::Judged(Ok(Box::new(settings))));
+        self.judged(Ok(Box::new(settings)));
         assert!(matches!(self.machine.record().phase, Phase::Staged(_)));
-        self.tell(Input::Saved(Ok(())));
-        let out = self.tell(Input::Saved(Ok(())));
+        self.saved(Ok(()));
+        let out = self.saved(Ok(()));
         let applied = out.into_iter().find_map(|effect| if let Effect::Apply(applied) = effect { Some(applied) } else { None });
         *applied.expect("it was written down twice and not applied")
     }
@@ -97,7 +110,7 @@ impl Bench {
         self.confirm();
         self.tell(Input::Footage(Mono(self.now + 1)));
         self.pass(2_000_000);
-        self.tell(Input::Saved(Ok(())));
+        self.saved(Ok(()));
     }
 }
 
@@ -140,7 +153,7 @@ fn a_change_is_written_down_before_each_step_and_committed_on_evidence() {
     bench.confirm();
     let saved = matches!(bench.out.last(), Some(Effect::Save(record, None)) if record.phase == Phase::Idle);
     assert!(saved, "{:?}", bench.out.last());
-    bench.tell(Input::Saved(Ok(())));
+    bench.saved(Ok(()));
     let report = bench.report();
     assert_eq!((&report["phase"], &report["committed"]["sha256"]), (&json!("committed"), &json!(Digest::of(b"new"))));
     assert_eq!(report["older"][0]["sha256"], json!(Digest::of(FILE.as_bytes())));
@@ -155,7 +168,7 @@ fn without_the_office_it_is_taken_back_in_time_with_the_reason() {
     assert_eq!(bench.report()["phase"], "trial");
     bench.pass(2_000_000);
     // The first of them is the note of how long it had run.
-    let out: Vec<Effect> = (0..2).flat_map(|_| bench.tell(Input::Saved(Ok(())))).collect();
+    let out: Vec<Effect> = (0..2).flat_map(|_| bench.saved(Ok(()))).collect();
     let back = out.iter().any(|effect| matches!(effect, Effect::Apply(back) if back.settings.motion.sensitivity == 5 && back.fresh && back.epoch > applied.epoch));
     assert!(back, "{out:?}");
     let report = bench.report();
@@ -188,7 +201,7 @@ fn what_failed_before_is_not_asked_for() {
     bench.session(applied.epoch);
     bench.confirm();
     bench.pass(2_000_000);
-    bench.tell(Input::Saved(Ok(())));
+    bench.saved(Ok(()));
     assert_eq!(bench.report()["phase"], "committed");
 }
 
@@ -224,8 +237,8 @@ fn every_refusal_of_a_document_is_told_once_by_name_and_nothing_changes() {
 fn bad_keys_use_up_the_version_and_a_lower_one_is_a_repeat() {
     let mut bench = Bench::new();
     bench.send(&document(5, FILE, "bad"));
-    bench.tell(Input::Judged(Err(Refusal::bad_key(Why::Invalid, "camera.foo", "is not a key"))));
-    bench.tell(Input::Saved(Ok(())));
+    bench.judged(Err(Refusal::bad_key(Why::Invalid, "camera.foo", "is not a key")));
+    bench.saved(Ok(()));
     assert_eq!(bench.report()["last"]["refusal"]["errors"][0]["key"], "camera.foo");
     assert!(bench.send(&document(5, FILE, "bad")).is_empty(), "it was answered");
     for again in [document(5, FILE, "other"), document(4, FILE, "other")] {
@@ -245,7 +258,7 @@ fn one_change_at_a_time_and_the_office_is_asked_again_after_it() {
     bench.confirm();
     bench.tell(Input::Footage(Mono(bench.now + 1)));
     bench.pass(2_000_000);
-    let out = bench.tell(Input::Saved(Ok(())));
+    let out = bench.saved(Ok(()));
     assert!(out.contains(&Effect::Ask), "{out:?}");
     assert!(matches!(bench.send(&document(2, "new", "newer"))[..], [Effect::Judge { .. }]));
 }
@@ -254,17 +267,17 @@ fn one_change_at_a_time_and_the_office_is_asked_again_after_it() {
 fn a_card_that_keeps_nothing_allows_what_needs_no_restart() {
     let mut bench = Bench::new();
     bench.send(&document(1, FILE, "new"));
-    bench.tell(Input::Judged(Ok(Box::new(zones()))));
-    bench.tell(Input::Saved(Err("read-only".into())));
-    let out = bench.tell(Input::Saved(Err("read-only".into())));
+    bench.judged(Ok(Box::new(zones())));
+    bench.saved(Err("read-only".into()));
+    let out = bench.saved(Err("read-only".into()));
     assert!(out.iter().any(|effect| matches!(effect, Effect::Apply(_))));
     assert_eq!((bench.report()["stored"].clone(), bench.report()["not_stored"].clone()), (json!(false), json!("read-only")));
     let mut bench = Bench::new();
     let mut restart = good();
     restart.storage.segment = 2 << 20;
     bench.send(&document(1, FILE, "new"));
-    bench.tell(Input::Judged(Ok(Box::new(restart))));
-    bench.tell(Input::Saved(Err("read-only".into())));
+    bench.judged(Ok(Box::new(restart)));
+    bench.saved(Err("read-only".into()));
     assert_eq!(bench.report()["last"]["refusal"]["why"], "not_stored");
     assert!(bench.out.iter().all(|effect| !matches!(effect, Effect::Apply(_) | Effect::Restart)));
 }
@@ -276,11 +289,11 @@ fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
         |text: &str, settings: Settings| Input::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }));
     assert!(bench.tell(found(FILE, good())).is_empty(), "the same file");
     bench.tell(found("edited", zones()));
-    bench.tell(Input::Saved(Ok(())));
-    bench.tell(Input::Saved(Ok(())));
+    bench.saved(Ok(()));
+    bench.saved(Ok(()));
     bench.tell(Input::Footage(Mono(bench.now + 1)));
     bench.pass(2_000_000);
-    bench.tell(Input::Saved(Ok(())));
+    bench.saved(Ok(()));
     let report = bench.report();
     assert_eq!(
         (&report["phase"], &report["origin"], &report["file"]),
@@ -289,8 +302,8 @@ fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
     let mut moved = zones();
     moved.uplink.host = "elsewhere".into();
     bench.tell(found("moved", moved));
-    bench.tell(Input::Saved(Ok(())));
-    bench.tell(Input::Saved(Ok(())));
+    bench.saved(Ok(()));
+    bench.saved(Ok(()));
     bench.tell(Input::Footage(Mono(bench.now + 1)));
     bench.pass(2_000_000);
     assert_eq!(bench.report()["phase"], "trial", "it must prove the new broker");
@@ -325,7 +338,7 @@ fn a_signed_command_waits_for_its_number_to_be_kept_and_is_taken_once() {
     assert_eq!(bench.machine.command(stamp(bench.now), asked, &mut out), Ok(true));
     let kept = matches!(&out[..], [Effect::Save(record, None)] if record.commands.values().copied().eq([9]));
     assert!(kept, "{out:?}");
-    assert_eq!(bench.tell(Input::Saved(Ok(()))), [Effect::Carry]);
+    assert_eq!(bench.saved(Ok(())), [Effect::Carry]);
     assert_eq!(bench.machine.command(stamp(bench.now), asked, &mut out).unwrap_err().why, Why::Replayed);
     let unsigned = Asked { args: &plain, ..asked };
     assert_eq!(bench.machine.command(stamp(bench.now), unsigned, &mut out).unwrap_err().why, Why::Unsigned);
@@ -347,4 +360,38 @@ fn refusals_without_end_do_not_fill_the_outbox() {
         .rev()
         .find_map(|effect| if let Effect::Event(data) = effect { Some(data["unsaid"].clone()) } else { None });
     assert_eq!(unsaid, Some(json!(80)));
+}
+
+#[test]
+fn a_card_that_hangs_keeps_no_roll_back_waiting_and_its_late_answers_change_nothing() {
+    let mut bench = Bench::new();
+    let next = good();
+    bench.try_out(&document(1, FILE, "next"), next);
+    let limit = good().remote.trial * 1_000_000;
+    bench.pass(limit);
+    let hung = bench.machine.record().generation;
+    assert_eq!(bench.machine.word(), "rolled_back");
+    assert!(bench.machine.deadline() <= Mono(bench.now + SAVE_WITHIN), "somebody must look then");
+    let applied = |out: &[Effect]| out.iter().any(|effect| matches!(effect, Effect::Apply(_)));
+    assert!(!applied(&bench.pass(SAVE_WITHIN - 2_000_000)));
+    assert!(applied(&bench.pass(2_000_000)), "the last known good configuration waits for the card");
+    let report = bench.report();
+    assert_eq!(report["stored"], false, "{report}");
+    bench.tell(Input::Saved(hung - 1, Err("an older one".into())));
+    let out = bench.tell(Input::Saved(hung, Ok(())));
+    assert!(!applied(&out), "twice");
+    assert_eq!(bench.report()["stored"], true, "it is on the card after all");
+}
+
+#[test]
+fn a_text_that_nobody_judges_does_not_keep_others_out() {
+    let mut bench = Bench::new();
+    bench.send(&document(1, FILE, "next"));
+    bench.pass(JUDGE_WITHIN);
+    assert_eq!(bench.refused(), Why::Unreadable);
+    bench.saved(Ok(()));
+    assert!(!bench.machine.is_busy());
+    // The answer comes after all: nobody asked.
+    bench.judged(Ok(Box::new(good())));
+    assert!(!bench.machine.is_busy());
 }

@@ -212,12 +212,12 @@ impl Machine {
     /// When [`super::machine::Input::Tick`] is due at the latest.
     pub fn deadline(&self) -> Mono {
         let (Phase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
-            return Mono(u64::MAX);
+            return self.patience_ends();
         };
         let end = self.at.plus_micros(trial.limit.saturating_sub(trial.ran));
         let settled = progress.applied.plus_micros(SETTLE);
         let times = [end, progress.applied.plus_micros(PICTURE_WITHIN), progress.keep_at, settled];
-        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end)
+        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end).min(self.patience_ends())
     }
 
     /// Whether a trial has proven itself, or its time is over.

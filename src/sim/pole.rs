@@ -59,6 +59,8 @@ pub struct World {
     alive: BTreeSet<&'static str>,
     picture: bool,
     inputs: Vec<Input>,
+    /// What the keeper was asked while the card hangs.
+    held: Vec<Effect>,
     /// On its way from the office: one step later.
     late: Vec<Input>,
     report: Value,
@@ -100,6 +102,7 @@ impl World {
             alive: BTreeSet::from([OLD, NEW, FAR]),
             picture: false,
             inputs: Vec::new(),
+            held: Vec::new(),
             late: Vec::new(),
             report: Value::Null,
             texts: BTreeMap::new(),
@@ -162,6 +165,8 @@ impl World {
         (self.machine, self.session, self.picture, self.turn, self.epoch) = (None, None, false, 0, 0);
         self.inputs.clear();
         self.late.clear();
+        self.held.clear();
+        self.files.state().hangs = false;
         let uptime = (self.now - self.started.1) / 1_000_000;
         let found = Found {
             files: &self.files,
@@ -299,9 +304,9 @@ impl World {
             return;
         };
         machine.handle(now, input, &mut out);
-        let (record, on_trial) = (machine.record(), machine.deadline() != Mono(u64::MAX));
+        let record = machine.record();
         let state = format!(
-            "{} {:?} {} {} {on_trial} {}",
+            "{} {:?} {} {} {}",
             machine.word(),
             record.rest,
             record.older.len(),
@@ -315,16 +320,37 @@ impl World {
     }
 
     fn carry_out(&mut self, effect: Effect) {
+        if !matches!(effect, Effect::Judge { .. } | Effect::Save(..)) {
+            return self.perform(effect);
+        }
+        let before = self.inputs.len();
+        if !self.files.state().hangs {
+            self.perform(effect.clone());
+        }
+        if self.files.state().hangs {
+            // The keeper does not come back from it: nothing is answered, and what follows waits behind it.
+            self.inputs.truncate(before);
+            self.held.push(effect);
+        }
+    }
+
+    /// The card answers again, late.
+    fn release(&mut self) {
+        self.files.state().hangs = false;
+        std::mem::take(&mut self.held).into_iter().for_each(|effect| self.carry_out(effect));
+    }
+
+    fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Judge { text, sha256, .. } => {
                 let text = text.or_else(|| store::text(&self.files, &sha256));
                 let judged = text.ok_or_else(|| Refusal::of(Why::Unreadable, "gone")).and_then(|text| self.judge(&text));
-                self.inputs.push(Input::Judged(judged));
+                self.inputs.push(Input::Judged(sha256, judged));
             }
             Effect::Save(record, text) => {
                 store::save_exits(&self.volatile, &record);
                 let saved = store::save(&self.files, &record, text.as_deref()).map(|_| ());
-                self.inputs.push(Input::Saved(saved));
+                self.inputs.push(Input::Saved(record.generation, saved));
             }
             Effect::Apply(applied) => {
                 if applied.fresh {
@@ -439,9 +465,15 @@ impl World {
         committed.and_then(|sha256| self.texts.get(&sha256)).is_some_and(|text| text.contains(host))
     }
 
+    /// True while the card hangs and no broker was reached, though all of them live: the box waits for an answer that never comes.
+    pub fn waits_for_its_card(&self) -> bool {
+        self.files.state().hangs && self.machine.is_some() && self.session.is_none()
+    }
+
     /// From now on only one broker answers, and nothing else goes wrong: the box must take another change from its office.
     pub fn is_under_control(&mut self, alive: &'static str) -> bool {
         self.files.state().faults.clear();
+        self.release();
         self.cut_at_step = None;
         self.alive = BTreeSet::from([alive]);
         self.desired = None;

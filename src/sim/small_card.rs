@@ -23,11 +23,13 @@ pub enum Fault {
     Refused,
     /// The card refuses it, and every later write until the end.
     ReadOnly,
+    /// The card answers neither this nor anything after it.
+    Hangs,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 5] = [Fault::Before, Fault::After, Fault::Damage, Fault::Refused, Fault::ReadOnly];
+    pub const ALL: [Fault; 6] = [Fault::Before, Fault::After, Fault::Damage, Fault::Refused, Fault::ReadOnly, Fault::Hangs];
 
     /// The power goes with it.
     pub fn cuts(self) -> bool {
@@ -46,6 +48,8 @@ pub struct State {
     pub faults: Vec<(u64, Fault)>,
     /// It takes nothing any more.
     pub read_only: bool,
+    /// It answers nothing, until the board starts anew or all is well again.
+    pub hangs: bool,
     /// The power is gone: nothing more is done in this life.
     pub dead: bool,
     /// Power cuts so far.
@@ -103,10 +107,11 @@ impl SmallCard {
             state.refusals += u64::from(!fault.cuts());
             state.dead = fault.cuts();
             state.read_only |= fault == Fault::ReadOnly;
+            state.hangs |= fault == Fault::Hangs;
         }
         match fault {
             Some(Fault::Before) => Err("no power".into()),
-            Some(Fault::Refused | Fault::ReadOnly) => Err("refused".into()),
+            Some(Fault::Refused | Fault::ReadOnly | Fault::Hangs) => Err("refused".into()),
             other => Ok(other),
         }
     }

@@ -90,8 +90,9 @@ fn one(
     summary.worlds += 1;
     summary.cuts += world.cuts - cuts_before;
     summary.faults += world.files.state().refusals;
+    let waits = world.waits_for_its_card();
     let alive = if alive == FAR && !world.knows(FAR) { NEW } else { alive };
-    if !world.is_under_control(alive) {
+    if waits || !world.is_under_control(alive) {
         let record = world.machine.as_ref().map(|machine| (machine.word(), machine.record().rest == Rest::Safe));
         summary.stranded.push(format!("{scenario:?}, then only {alive} lives, {faults:?}, cut at step {step:?}: {record:?}"));
     }

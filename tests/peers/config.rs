@@ -1,6 +1,7 @@
 //! Configurations from afar, end to end: real agent, Mosquitto with certificates, the office's own commands.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use taimat::config::document::Document;
 use taimat::office::archive::Archive;
 use taimat::settings::key_id;
 use taimat::sim::camera::{Options, SimCamera};
+use taimat::sim::proxy::Proxy;
 use taimat::units::{Digest, SiteId, Wall, hex};
 
 use crate::rig::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
@@ -160,6 +162,7 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
         remote.rig.received().0.iter().any(|event| event.data["zones"] == json!(["road"]))
     });
     assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
+    called_back(&remote, &first);
     let through = wall_of(begun);
     assert_eq!(agent.terminate(), Some(0));
     every_picture_is_there(&remote.rig, &camera, through);
@@ -296,6 +299,20 @@ fn a_retained_document_too_large_for_the_box_does_not_keep_it_from_its_broker() 
 }
 
 /// The wall time of a moment of this process.
+/// Somebody at the box goes back to the configuration before; the office hears of it.
+fn called_back(remote: &Remote, first: &str) {
+    let on_the_box = |words: &[&str]| taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
+    let none = on_the_box(&["config", "rollback", "7"]);
+    assert!(none.status.code() == Some(1) && said(&none).contains("there is no older configuration 7"), "{}", said(&none));
+    let out = on_the_box(&["config", "rollback"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let back = json!(Digest::of(first.as_bytes()));
+    wait_for("nobody called it back", 20, || {
+        let reported = remote.reported();
+        reported["committed"]["sha256"] == back && reported["phase"] == "committed" && reported["origin"] == "rollback"
+    });
+}
+
 fn wall_of(moment: Instant) -> Wall {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Wall((now - moment.elapsed()).as_micros() as i64)
@@ -591,6 +608,40 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
     let out = remote.push(&zoned(&first, "afterwards"));
     assert!(out.status.success(), "{}", said(&out));
     println!("{} starts of the process", service.starts());
+}
+
+#[test]
+#[ignore = "a minute: a camera that never shows anything"]
+fn a_camera_that_answers_once_and_then_never_again_is_taken_back_and_the_old_one_recorded_again() {
+    if !has("mosquitto") {
+        return;
+    }
+    let (camera, other) = (small_camera(), small_camera());
+    let remote = Remote::new(&camera);
+    let first = remote.text();
+    let running = remote.start();
+    let address = other.main_url();
+    let port: u16 = address.rsplit(':').next().and_then(|tail| tail.split('/').next()?.parse().ok()).unwrap();
+    let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    let text = first.replace(&camera.main_url(), &address.replace(&port.to_string(), &way.port.to_string()));
+    assert_ne!(text, first);
+    std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
+    let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while !remote.rig.log().contains("configuration staged") {
+        assert!(Instant::now() < until, "{}", remote.rig.log());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    way.way.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+    way.cut();
+    let out = pushing.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}\n{}", said(&out), remote.rig.log());
+    println!("{}", said(&out).lines().last().unwrap_or_default());
+    wait_for("no roll-back was told", 20, || remote.told("rolled_back").len() == 1);
+    wait_for("the old camera's hole was not named", 40, || longest_hole(&remote.rig) > 0);
+    println!("longest hole {} ms", longest_hole(&remote.rig));
+    assert!(longest_hole(&remote.rig) < 75_000, "recording stood still for longer than a new camera may take");
+    drop(running);
 }
 
 #[test]
