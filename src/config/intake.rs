@@ -46,7 +46,6 @@ impl Machine {
         };
         let version = version_of(&document, now);
         tracing::info!(id = version.id, "a configuration has come");
-        let sha256 = version.sha256;
         self.judge(version, Some(document.config), out);
     }
 
@@ -190,7 +189,6 @@ impl Machine {
             return self.refuse("rollback", Refusal::of(Why::Busy, what), out);
         };
         let version = old.called_back(now.wall.rfc3339());
-        let sha256 = version.sha256;
         self.judge(version, None, out);
     }
 }
