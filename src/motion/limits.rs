@@ -9,7 +9,7 @@ pub const SIDE: usize = 320;
 /// Samples kept per cell (ViBe, Barnich and Van Droogenbroeck 2011, uses 20).
 pub const SAMPLES: usize = 20;
 /// Samples that must agree for a cell to be background.
-pub const AGREE: usize = 2;
+pub const AGREE: u8 = 2;
 /// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
 pub const RADIUS: f32 = 13.0;
 /// Share of the radius that is left in the dark, where everything is told apart by few steps, and the brightness from which on it
@@ -31,7 +31,7 @@ pub const BLINK_DOWN: f32 = 0.6;
 /// Most steps that blinking adds.
 pub const BLINK_MAX: f32 = 30.0;
 /// Steps of difference that each of the eight texture bits weighs.
-pub const TEXTURE_WEIGHT: u32 = 2;
+pub const TEXTURE_WEIGHT: u8 = 2;
 /// A neighbour differs in the texture when it is this far from the cell, as a share of the cell (1 / 8), beside [`TEXTURE_NOISE`].
 pub const TEXTURE_SHIFT: u32 = 3;
 /// See [`TEXTURE_SHIFT`]; steps of 255.

@@ -11,17 +11,15 @@ use super::limits::{
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 
-/// What a cell remembers.
-#[derive(Clone, Copy)]
-struct Memory {
-    cells: [u8; SAMPLES],
-    textures: [u8; SAMPLES],
-}
+/// Cells that are judged together: vectors of bytes, and few enough that most are done after a few samples.
+const TOGETHER: usize = 32;
 
 /// The background of one camera.
 pub struct Model {
     grid: Grid,
-    memory: Vec<Memory>,
+    /// What the cells remember, sample after sample: one picture of brightness, and one of textures, for each.
+    cells: Vec<u8>,
+    textures: Vec<u8>,
     /// Mean brightness of each cell.
     mean: Vec<f32>,
     /// Mean distance to the nearest samples.
@@ -48,7 +46,8 @@ impl Model {
         let count = grid.cells();
         let mut model = Model {
             grid,
-            memory: vec![Memory { cells: [0; SAMPLES], textures: [0; SAMPLES] }; count],
+            cells: vec![0; count * SAMPLES],
+            textures: vec![0; count * SAMPLES],
             mean: cells.iter().map(|cell| f32::from(*cell)).collect(),
             restless: vec![RADIUS / RESTLESS_SCALE; count],
             blink: vec![0.0; count],
@@ -62,8 +61,7 @@ impl Model {
             for n in 0..SAMPLES {
                 let bits = model.next();
                 let from = model.neighbour(at, bits);
-                model.memory[at].cells[n] = cells[from];
-                model.memory[at].textures[n] = textures[from];
+                model.remember(at, n, cells[from], textures[from]);
             }
         }
         model
@@ -93,31 +91,46 @@ impl Model {
         y.clamp(0, height as i64 - 1) as usize * width + x.clamp(0, width as i64 - 1) as usize
     }
 
-    fn reach(&self, at: usize) -> u32 {
-        let bright = (self.mean[at] / RADIUS_BRIGHT).min(1.0);
-        let least = RADIUS * (RADIUS_DARK + (1.0 - RADIUS_DARK) * bright);
-        let goal = (self.restless[at] * RESTLESS_SCALE).clamp(least, RADIUS_MAX) + self.blink[at];
-        (goal * self.coarse) as u32
+    /// How far a sample may be from each cell and agree with it.
+    fn reaches(&self) -> Vec<u8> {
+        let reach = |((mean, restless), blink): ((&f32, &f32), &f32)| {
+            let bright = (mean / RADIUS_BRIGHT).min(1.0);
+            let least = RADIUS * (RADIUS_DARK + (1.0 - RADIUS_DARK) * bright);
+            (((restless * RESTLESS_SCALE).clamp(least, RADIUS_MAX) + blink) * self.coarse) as u8
+        };
+        self.mean.iter().zip(&self.restless).zip(&self.blink).map(reach).collect()
     }
 
-    /// Marks what differs; learns nothing.
+    /// Marks what differs; learns nothing. A cell looks at its samples until enough of them agree.
     pub fn look(&mut self, cells: &[u8], textures: &[u8]) -> Vec<bool> {
         let weight = if self.stages.has(Stage::Texture) { TEXTURE_WEIGHT } else { 0 };
-        let mut front = vec![false; self.grid.cells()];
-        for at in 0..front.len() {
-            let (cell, texture, reach) = (cells[at], textures[at], self.reach(at));
-            let memory = &self.memory[at];
-            let (mut agree, mut nearest) = (0, u32::MAX);
-            for (sample, bits) in memory.cells.iter().zip(&memory.textures) {
-                let apart = u32::from(sample.abs_diff(cell)) + weight * (bits ^ texture).count_ones();
-                nearest = nearest.min(apart);
-                agree += usize::from(apart < reach);
-                if agree >= AGREE {
+        let (count, reaches) = (self.grid.cells(), self.reaches());
+        let mut front = vec![false; count];
+        for start in (0..count).step_by(TOGETHER) {
+            let end = count.min(start + TOGETHER);
+            let (mut agree, mut nearest) = ([0_u8; TOGETHER], [u8::MAX; TOGETHER]);
+            for sample in 0..SAMPLES {
+                let (from, to) = (sample * count + start, sample * count + end);
+                let seen = cells[start..end].iter().zip(&textures[start..end]);
+                let known = self.cells[from..to].iter().zip(&self.textures[from..to]);
+                let states = agree.iter_mut().zip(&mut nearest);
+                // Without branches, so that a vector of cells is one instruction.
+                for ((((cell, texture), (known, bits)), reach), (agree, nearest)) in
+                    seen.zip(known).zip(&reaches[start..end]).zip(states)
+                {
+                    let apart = known.abs_diff(*cell).saturating_add(weight * (bits ^ texture).count_ones() as u8);
+                    let looks = *agree < AGREE;
+                    *nearest = if looks { (*nearest).min(apart) } else { *nearest };
+                    *agree += u8::from(looks & (apart < *reach));
+                }
+                if agree[..end - start].iter().all(|agree| *agree >= AGREE) {
                     break;
                 }
             }
-            front[at] = agree < AGREE;
-            self.near[at] = nearest.min(255) as u8;
+            for (front, agree) in front[start..end].iter_mut().zip(agree) {
+                *front = agree < AGREE;
+            }
+            self.near[start..end].copy_from_slice(&nearest[..end - start]);
         }
         front
     }
@@ -128,39 +141,46 @@ impl Model {
         let absorb = odds(seconds / ABSORB);
         let follow = (seconds / RESTLESS_SECONDS).min(1.0);
         let mean_follow = (seconds / MEAN_SECONDS).min(1.0);
-        let feedback = self.stages.has(Stage::Feedback);
-        for at in 0..kinds.len() {
-            if kinds[at] == THING {
+        self.settle(kinds, seconds, follow);
+        for (at, kind) in kinds.iter().enumerate() {
+            if *kind == THING {
                 continue;
             }
             let bits = self.next();
-            let differs = kinds[at] == DIFFERS;
-            if feedback {
-                self.restless[at] += (f32::from(self.near[at]) - self.restless[at]) * follow;
-                let blinked = differs != self.differed[at];
-                let change = if blinked { BLINK_UP } else { -BLINK_DOWN * seconds };
-                self.blink[at] = (self.blink[at] + change).clamp(0.0, BLINK_MAX);
-            }
-            self.differed[at] = differs;
+            let differs = *kind == DIFFERS;
             if bits as u16 <= if differs { absorb } else { renew } {
                 self.remember(at, (bits >> 16) as usize % SAMPLES, cells[at], textures[at]);
             }
-            if differs {
-                continue;
-            }
-            self.mean[at] += (f32::from(cells[at]) - self.mean[at]) * mean_follow;
-            if (bits >> 32) as u16 <= renew {
+            if !differs && (bits >> 32) as u16 <= renew {
                 let other = self.neighbour(at, bits >> 48);
                 if kinds[other] != THING {
                     self.remember(other, (bits >> 24) as usize % SAMPLES, cells[at], textures[at]);
                 }
             }
         }
+        for ((mean, cell), kind) in self.mean.iter_mut().zip(cells).zip(kinds) {
+            let part = if *kind == THING || *kind == DIFFERS { 0.0 } else { mean_follow };
+            *mean += (f32::from(*cell) - *mean) * part;
+        }
+    }
+
+    /// How restless each cell is, and how often it blinks; without branches, as in [`Model::look`].
+    fn settle(&mut self, kinds: &[u8], seconds: f32, follow: f32) {
+        let feedback = self.stages.has(Stage::Feedback);
+        let states = self.restless.iter_mut().zip(&mut self.blink).zip(&mut self.differed);
+        for ((kind, near), ((restless, blink), differed)) in kinds.iter().zip(&self.near).zip(states) {
+            let (learns, differs) = (*kind != THING, *kind == DIFFERS);
+            let part = if learns & feedback { follow } else { 0.0 };
+            *restless += (f32::from(*near) - *restless) * part;
+            let change = if differs == *differed { -BLINK_DOWN * seconds } else { BLINK_UP };
+            *blink = (*blink + if learns & feedback { change } else { 0.0 }).clamp(0.0, BLINK_MAX);
+            *differed = if learns { differs } else { *differed };
+        }
     }
 
     fn remember(&mut self, at: usize, n: usize, cell: u8, texture: u8) {
-        self.memory[at].cells[n] = cell;
-        self.memory[at].textures[n] = texture;
+        let at = n * self.grid.cells() + at;
+        (self.cells[at], self.textures[at]) = (cell, texture);
     }
 
     /// Warm-up: what is seen is taken as background, sample by sample.
@@ -175,16 +195,16 @@ impl Model {
 
     /// Takes a cell over into the background at once: a ghost, or a thing that was left.
     pub fn absorb(&mut self, at: usize, cell: u8, texture: u8) {
-        self.memory[at] = Memory { cells: [cell; SAMPLES], textures: [texture; SAMPLES] };
+        for n in 0..SAMPLES {
+            self.remember(at, n, cell, texture);
+        }
         self.mean[at] = f32::from(cell);
     }
 
     /// Scales all brightness: the light has drifted further than is compensated.
     pub fn relight(&mut self, gain: f32) {
         let scale = |cell: u8| (f32::from(cell) * gain).min(255.0) as u8;
-        for memory in &mut self.memory {
-            memory.cells = memory.cells.map(scale);
-        }
+        self.cells.iter_mut().for_each(|cell| *cell = scale(*cell));
         self.mean.iter_mut().for_each(|mean| *mean = (*mean * gain).min(255.0));
     }
 }

@@ -228,7 +228,9 @@ impl Rig {
 
     /// The reasons of all gap events the office has.
     pub fn gap_reasons(&self) -> Vec<String> {
-        self.received().0.iter().filter_map(|event| Some(event.data["reason"].as_str()?.to_owned())).collect()
+        let events = self.received().0;
+        let gaps = events.iter().filter(|event| event.kind == "vn.taimat.gap.v1");
+        gaps.filter_map(|event| Some(event.data["reason"].as_str()?.to_owned())).collect()
     }
 
     /// Every segment file plays in ffmpeg, and the ring's own check finds nothing.
