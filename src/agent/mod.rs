@@ -113,6 +113,11 @@ pub enum Effect {
         /// Bytes of all lines at most.
         bytes: usize,
     },
+    /// Take a picture; answered by [`SightNews::Glance`].
+    Glance {
+        /// The command that asks.
+        req_id: String,
+    },
     /// To the keeper.
     Keep(KeeperOrder),
     /// Other settings are in force: tell the rooms they touch.

@@ -158,6 +158,7 @@ impl Bench {
             }
             Effect::Uplink(UplinkOrder::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
             Effect::Uplink(UplinkOrder::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
+            Effect::Glance { req_id } => self.say(&format!("glance {req_id}")),
             Effect::Tail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
                 Some(Input::Tail { req_id, lines })
@@ -814,4 +815,31 @@ fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
         })
         .collect();
     assert_eq!(actions, ["staged", "committed"]);
+}
+
+#[test]
+fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.command("snapshot", "r1", json!({}));
+    bench.command("snapshot", "r1", json!({}));
+    assert_eq!(bench.log.iter().filter(|line| *line == "glance r1").count(), 1);
+    assert!(bench.replies.is_empty(), "nothing is promised before there is a picture");
+    bench.command("snapshot", "r2", json!({}));
+    bench.command("snapshot", "r3", json!({}));
+    assert!(bench.replies.pop().unwrap().detail.starts_with("busy"));
+    bench.give(Input::Sight(SightNews::Glance { req_id: "r1".into(), outcome: Ok((bench.now, vec![1, 2, 3])) }));
+    let reply = bench.replies.pop().unwrap();
+    assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
+    bench.command("snapshot", "r1", json!({}));
+    assert_eq!(bench.replies.pop().unwrap(), reply, "the same answer again, and no second picture");
+    let letters = bench.sent.iter().filter_map(|(_, letter)| match letter {
+        Letter::File { manifest, .. } => Some((manifest.purpose, manifest.event.clone())),
+        Letter::Event { .. } => None,
+    });
+    assert_eq!(letters.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
+    bench.give(Input::Sight(SightNews::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
+    assert_eq!(bench.replies.pop().unwrap().status, "error");
+    bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "the past is clip-get's");
 }

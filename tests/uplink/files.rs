@@ -45,6 +45,39 @@ fn counter(rig: &Rig, name: &str) -> u64 {
     health["counters"][name].as_u64().unwrap()
 }
 
+#[test]
+fn a_snapshot_comes_while_nobody_looks_for_motion_and_once_for_each_command() {
+    let Some(broker) = Mosquitto::start("") else { return };
+    let camera = camera();
+    let rig = Rig::new(&camera, broker.port, broker.port, "");
+    let _office = rig.office();
+    let mut agent = recording(&rig, 1);
+    wait_for("the office is not there", 20, || rig.site().is_some());
+    let reply = rig.command("snapshot", &[]);
+    assert_eq!((&reply["status"], &reply["cmd"]), (&"accepted".into(), &"snapshot".into()), "{reply}");
+    wait_for("the picture did not come", 20, || !rig.received().1.is_empty());
+    let again = format!(r#"{{"req_id":{}}}"#, reply["req_id"]);
+    let late = r#"{"req_id":"late","expires":"2026-01-01T00:00:00Z"}"#;
+    let (port, topic) = (broker.port.to_string(), format!("taimat/v1/{}/dn/cmd/snapshot", rig.site));
+    for payload in [again.as_str(), late] {
+        let mut publish = std::process::Command::new("mosquitto_pub");
+        assert!(publish.args(["-p", &port, "-q", "1", "-t", &topic, "-m", payload]).status().unwrap().success());
+    }
+    let second = rig.command("snapshot", &[]);
+    wait_for("the second picture did not come", 20, || rig.received().1.len() >= 2);
+    let files = rig.received().1;
+    let asked: Vec<&str> = files.iter().map(|file| file.event.as_str()).collect();
+    let expected = [&reply, &second].map(|reply| reply["req_id"].as_str().unwrap());
+    assert!(asked.len() == 2 && expected.iter().all(|req_id| asked.contains(req_id)), "{asked:?}");
+    for file in &files {
+        let jpeg = std::fs::read(&file.path).unwrap();
+        assert!(jpeg.starts_with(&[0xff, 0xd8]) && file.purpose == "snapshot", "{}", file.path.display());
+    }
+    println!("{} snapshots of {} bytes", files.len(), files[0].size);
+    rig.files_are_whole();
+    assert_eq!(agent.terminate(), Some(0));
+}
+
 fn interrupted(seconds: u64, times: u64) {
     let Some(broker) = Mosquitto::start("") else { return };
     let proxy = Proxy::start(local(broker.port)).unwrap();
