@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::desk::TooLarge;
-use super::entry::{Body, OWED_MAX, Owed, Range};
+use super::desk::{TooLarge, What};
+use super::entry::{OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::evidence::manifest::{Manifest, Purpose};
@@ -213,7 +213,7 @@ impl Agent {
 
     /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
     pub(super) fn answer_with_file(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
-        let Some(Body::File(manifest)) = self.desk.held(ticket).map(|held| &held.body) else {
+        let Some(What::File(manifest)) = self.desk.held(ticket).map(|held| &held.what) else {
             return;
         };
         let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::commands::text_arg;
-use super::entry::Body;
+use super::desk::{Held, What};
 use super::{Agent, Effect};
 use crate::units::{Stamp, Ticket};
 use crate::uplink::UplinkOrder;
@@ -118,19 +118,16 @@ impl Agent {
 impl super::desk::Desk {
     /// Numbers of events in `first..=last` that are here, and their tickets once they have one.
     fn numbers(&self, first: u64, last: u64) -> Vec<(u64, Option<Ticket>)> {
-        let seq = |body: &Body| match body {
-            Body::Event { seq, .. } if (first..=last).contains(seq) => Some(*seq),
-            _ => None,
-        };
-        let mut numbers: Vec<_> = self.stored_bodies().filter_map(|(ticket, body)| Some((seq(body)?, Some(ticket)))).collect();
-        numbers.extend(self.unstored_bodies().filter_map(|body| Some((seq(body)?, None))));
+        let asked = |(seq, _): &(u64, Option<Ticket>)| (first..=last).contains(seq);
+        let stored = self.stored_numbers().map(|(seq, ticket)| (seq, Some(ticket)));
+        let mut numbers: Vec<_> = stored.chain(self.unstored_numbers().map(|seq| (seq, None))).filter(asked).collect();
         numbers.sort_unstable();
         numbers
     }
 
     /// The ticket of the file with this id.
     fn file_of(&self, fid: &str) -> Option<Ticket> {
-        let is_it = |body: &Body| matches!(body, Body::File(manifest) if manifest.fid() == fid);
-        self.stored_bodies().find(|(_, body)| is_it(body)).map(|(ticket, _)| ticket)
+        let is_it = |held: &Held| matches!(&held.what, What::File(manifest) if manifest.fid() == fid);
+        self.stored().find(|(_, held)| is_it(held)).map(|(ticket, _)| ticket)
     }
 }

@@ -131,8 +131,8 @@ impl Script {
         } else {
             self.entries.remove(&ticket.0)
         };
-        if !stored && self.ticket == ticket.0 {
-            self.ticket -= 1;
+        if !stored {
+            self.ticket = self.ticket.min(ticket.0 - 1);
         }
     }
 
@@ -197,10 +197,21 @@ impl Script {
     }
 
     fn enqueue(&mut self) -> Action {
+        if self.rng.one_in(3) {
+            return self.enqueue_all();
+        }
         self.ticket += 1;
         let ticket = Ticket(self.ticket);
         let (entry, still) = entry(self.ticket);
         Action::Order(StorageOrder::Enqueue { ticket, entry, still })
+    }
+
+    /// What came while a batch was being written goes together.
+    fn enqueue_all(&mut self) -> Action {
+        let first = self.ticket + 1;
+        self.ticket += 2 + self.rng.below(3);
+        let entries = (first..=self.ticket).map(|ticket| (Ticket(ticket), entry(ticket).0)).collect();
+        Action::Order(StorageOrder::EnqueueAll { entries })
     }
 
     fn release(&mut self) -> Action {
@@ -210,7 +221,7 @@ impl Script {
             return Action::Idle;
         };
         self.entries.remove(&ticket);
-        Action::Order(StorageOrder::Release { ticket: Ticket(ticket) })
+        Action::Order(StorageOrder::Release { tickets: vec![Ticket(ticket)] })
     }
 
     fn pin(&mut self) -> Action {
