@@ -124,16 +124,13 @@ impl Script {
         self.pins.clear();
     }
 
-    /// Entries that are stored as far as the agent knows; the same ticket is asked for again when it was refused.
+    /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
     pub fn stored(&mut self, ticket: Ticket, stored: bool) {
         if stored {
             self.entries.insert(ticket.0, true)
         } else {
             self.entries.remove(&ticket.0)
         };
-        if !stored {
-            self.ticket = self.ticket.min(ticket.0 - 1);
-        }
     }
 
     /// What the agent finds on the card after a start.
