@@ -8,6 +8,7 @@ use taimat::sim::rng::Rng;
 use taimat::units::Wall;
 
 use crate::rig::{Mosquitto, Rig, Running, Show, camera, local, pause, wait_for};
+use crate::tap::{self, Tap};
 
 /// A quiet box whose ring fills with `seconds` of a camera.
 fn recording(rig: &Rig, seconds: u64) -> Running {
@@ -153,7 +154,8 @@ fn delays(rig: &Rig) -> (usize, u64) {
 #[ignore = "a minute and a half on a slow way: tests/run --full"]
 fn an_alarm_overtakes_a_clip_on_256_kbit_a_second() {
     let Some(broker) = Mosquitto::start("") else { return };
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let tap = Tap::start(local(broker.port));
+    let proxy = Proxy::start(local(tap.port)).unwrap();
     proxy.way.rate_up.store(256_000 / 8, Ordering::Relaxed);
     proxy.way.rate_down.store(256_000 / 8, Ordering::Relaxed);
     proxy.way.latency_ms.store(40, Ordering::Relaxed);
@@ -171,6 +173,10 @@ fn an_alarm_overtakes_a_clip_on_256_kbit_a_second() {
     let (events, p95) = delays(&rig);
     let kbit = size as f64 * 8.0 / took.as_secs_f64() / 1000.0;
     println!("256 kbit/s with a clip of {size} bytes uploading ({kbit:.0} kbit/s): {events} alarms, p95 {p95} ms");
+    pause(1_000);
+    let [connects, asked, answered] = [tap::CONNECT, tap::PINGREQ, tap::PINGRESP].map(|kind| tap.count(kind));
+    println!("keep-alive of 10 s: {asked} PINGREQ, {answered} PINGRESP, {connects} connection");
+    assert!(connects == 1 && asked >= 3 && asked - answered <= 1, "{connects} connections, {asked} asked, {answered} answered");
     assert!(p95 <= 2500 && !rig.log().contains("no broker"), "p95 {p95} ms\n{}", rig.log());
     assert_eq!(agent.terminate(), Some(0));
 }

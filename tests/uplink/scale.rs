@@ -51,6 +51,58 @@ fn two_hundred_boxes_on_one_broker_and_one_office() {
     fleet("events and files", 200, 50, 2, 256);
 }
 
+/// An office of some sites, with a directory of its own.
+fn shard(rig: &Rig, host: &str, sites: &[&str]) -> Running {
+    let mut office = taimat();
+    office.args(["office", "run", "--port", &rig.office_port.to_string(), "--host", host, "--dir", &rig.at(host)]);
+    sites.iter().for_each(|site| _ = office.args(["--site", site]));
+    Running::start(office.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()))
+}
+
+/// Sites an office has, with their events and files.
+fn archived(rig: &Rig, host: &str) -> Vec<(String, u64, u64)> {
+    let archive = taimat::office::archive::Archive::look(std::path::Path::new(&rig.at(host)));
+    let rows = archive.ok().and_then(|archive| archive.sites().ok()).unwrap_or_default();
+    rows.into_iter().map(|row| (row.site, row.events, row.files)).collect()
+}
+
+#[test]
+fn offices_that_share_the_sites_archive_each_event_once_and_each_its_own() {
+    let Some(broker) = Mosquitto::start("") else { return };
+    let camera = camera();
+    let rig = Rig::new(&camera, broker.port, broker.port, "");
+    let mut a = shard(&rig, "a", &["load-0", "load-2"]);
+    let _b = shard(&rig, "b", &["load-1", "load-3"]);
+    pause(1_000);
+    let mut load = taimat();
+    load.args([
+        "sim",
+        "--fleet",
+        "4",
+        "--port",
+        &broker.port.to_string(),
+        "--events",
+        "2000",
+        "--files",
+        "2",
+        "--file-kib",
+        "64",
+    ]);
+    let mut boxes = Running::start(load.stdout(std::process::Stdio::null()));
+    wait_for("nothing is archived", 20, || archived(&rig, "a").iter().any(|(_, events, _)| *events > 100));
+    // One is away for a while: the other goes on, and its sites wait for it.
+    a.kill();
+    pause(2_000);
+    let away: Vec<(String, u64, u64)> = archived(&rig, "a");
+    let _a = shard(&rig, "a", &["load-0", "load-2"]);
+    let status = boxes.0.wait().unwrap();
+    println!("office a had {away:?} when it was killed; then a {:?}, b {:?}", archived(&rig, "a"), archived(&rig, "b"));
+    assert!(status.success(), "not everything was receipted");
+    for (host, sites) in [("a", ["load-0", "load-2"]), ("b", ["load-1", "load-3"])] {
+        assert_eq!(archived(&rig, host), sites.map(|site| (site.to_owned(), 2000, 2)), "office {host}");
+    }
+}
+
 /// Events in the backlog, and places for them in the journal.
 const BACKLOG: u64 = 100_000;
 const SLOTS: u64 = 131_072;
