@@ -766,8 +766,10 @@ fn the_ring_and_the_log_can_be_looked_at() {
     bench.command("ring-status", "r1", json!({}));
     let data = bench.replies.pop().unwrap().data;
     assert_eq!((&data["ring"], &data["boot"], &data["dead_letters"]), (&json!("0000000000000007"), &json!(1), &json!(0)));
-    bench.command("log-tail", "r2", json!({"lines": 9}));
-    assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
+    for (req_id, lines) in [("r2", json!(9)), ("r4", json!("9"))] {
+        bench.command("log-tail", req_id, json!({"lines": lines}));
+        assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
+    }
     bench.command("log-tail", "r3", json!({"lines": "many"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }

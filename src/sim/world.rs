@@ -389,9 +389,7 @@ impl World {
         // A start whose own flush fails exits with the reason, and the service manager starts it again.
         let (mut engine, news) =
             open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
-        let pieces: Vec<StorageNews> = std::iter::from_fn(|| engine.found().transpose())
-            .collect::<Result<_, _>>()
-            .map_err(|fault| format!("the outbox cannot be read: {fault}"))?;
+        let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
         self.link = Link::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
@@ -399,7 +397,7 @@ impl World {
         self.camera_up = false;
         self.moving = None;
         self.run += 1;
-        self.hear(pieces);
+        self.hear(pieces.map_err(|fault| fault.to_string())?);
         self.hear(news);
         self.check_footage();
         self.drain();
