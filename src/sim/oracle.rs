@@ -249,7 +249,11 @@ impl Oracle {
                     let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
                     self.durable = self.durable.max(at.unwrap_or(0));
                 }
-                StorageNews::NotEnqueued { .. } => self.batch = None,
+                StorageNews::NotEnqueued { ticket, .. } => {
+                    self.batch = None;
+                    // It is offered again under another ticket, and its snapshot with it.
+                    self.entries.entry(*ticket).and_modify(|entry| entry.shown = false);
+                }
                 StorageNews::Enqueued { ticket } => {
                     self.batch = None;
                     self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
@@ -366,11 +370,10 @@ impl Oracle {
             return Err(Broken::Lost(format!("entry {} was stored and is gone", ticket.0)));
         }
         if let Some((first, last)) = self.batch {
-            let there = (first..=last).map(|ticket| has(&Ticket(ticket)));
-            let missing = there.clone().position(|there| !there).unwrap_or(usize::MAX);
-            if let Some(at) = there.enumerate().position(|(at, there)| there && at > missing) {
+            let after_a_hole = (first..last).find(|ticket| !has(&Ticket(*ticket)) && has(&Ticket(ticket + 1)));
+            if let Some(missing) = after_a_hole {
                 return Err(Broken::Order(format!(
-                    "of the batch {first} to {last} the entry {at} is there and {missing} is not"
+                    "of the batch {first} to {last} entry {missing} is missing, the next is there"
                 )));
             }
         }
