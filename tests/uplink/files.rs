@@ -106,6 +106,8 @@ fn interrupted(seconds: u64, times: u64) {
     while rig.received().1.iter().filter(|file| file.purpose == "requested").count() < 2 {
         if cuts < times && proxy.way.cut_after.load(Ordering::Relaxed) == 0 {
             cuts += u64::from(proxy.way.cuts.load(Ordering::Relaxed) > cuts);
+        }
+        if cuts < times && proxy.way.cut_after.load(Ordering::Relaxed) == 0 {
             // So that the last cut, too, comes before the end.
             proxy.way.cut_after.store(1 + random.below(size * 9 / (10 * times)), Ordering::Relaxed);
         }

@@ -1,5 +1,6 @@
 //! Many boxes, one broker, one office; and one box with as much as its outbox holds.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,9 +10,43 @@ use crate::rig::{Mosquitto, Rig, Running, Show, camera, local, pause, taimat, wa
 
 /// Seconds of CPU a process has used.
 fn cpu(running: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{running}/stat")).unwrap();
+    cpu_of(&format!("/proc/{running}/stat"))
+}
+
+fn cpu_of(stat: &str) -> f64 {
+    let stat = std::fs::read_to_string(stat).unwrap_or_default();
+    if stat.is_empty() {
+        return 0.0;
+    }
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// Seconds of CPU of each thread of a process, by name.
+fn threads(running: u32) -> BTreeMap<String, f64> {
+    let mut used = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{running}/task")).unwrap().flatten() {
+        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default().trim().to_owned();
+        let id = thread.file_name().to_string_lossy().into_owned();
+        *used.entry(name).or_insert(0.0) += cpu_of(&format!("/proc/{running}/task/{id}/stat"));
+    }
+    used
+}
+
+/// Seconds for which the busiest disk had something to do, since the kernel's start.
+fn disk_busy() -> f64 {
+    let busy = |disk: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(disk.path().join("stat")).ok()?;
+        stat.split_whitespace().nth(9)?.parse::<f64>().ok()
+    };
+    std::fs::read_dir("/sys/block").unwrap().flatten().filter_map(busy).fold(0.0, f64::max) / 1000.0
+}
+
+/// Seconds for which the cores had nothing to do, waiting for a disk included.
+fn machine_idle() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<f64> = stat.lines().next().unwrap().split_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
+    (fields[3] + fields[4]) / 100.0
 }
 
 /// A line of /proc/PID/status in MiB.
@@ -28,26 +63,44 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
     let office = rig.office();
     pause(1_000);
     let (broker_cpu, office_cpu, begun) = (cpu(broker.id()), cpu(office.0.id()), Instant::now());
+    let (disk, idle, threads) = (disk_busy(), machine_idle(), threads(office.0.id()));
     let words = [sites, events, files, file_kib].map(|number| number.to_string());
     let mut load = taimat();
     load.args(["sim", "--fleet", &words[0], "--port", &broker.port.to_string(), "--events", &words[1]]);
-    let out = load.args(["--files", &words[2], "--file-kib", &words[3]]).output().unwrap();
+    load.args(["--files", &words[2], "--file-kib", &words[3]]).stdout(std::process::Stdio::piped());
+    let mut boxes = Running::start(&mut load);
+    let mut boxes_cpu = 0.0;
+    while boxes.0.try_wait().unwrap().is_none() {
+        boxes_cpu = cpu(boxes.0.id()).max(boxes_cpu);
+        pause(100);
+    }
     let took = begun.elapsed().as_secs_f64();
     let share = |used: f64| 100.0 * used / took;
-    print!("{what}: {}", String::from_utf8_lossy(&out.stdout));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut boxes.0.stdout.take().unwrap(), &mut said).unwrap();
+    print!("{what}: {said}");
+    println!(
+        "  boxes {:.0} % of a core; disk busy {:.0} %, machine idle {:.0} % of two cores",
+        share(boxes_cpu),
+        share(disk_busy() - disk),
+        share(machine_idle() - idle) / 2.0
+    );
+    for (name, used) in self::threads(office.0.id()) {
+        println!("  office thread {name}: {:.0} % of a core", share(used - threads.get(&name).copied().unwrap_or(0.0)));
+    }
     println!(
         "  CPU of a core: broker {:.0} %, office {:.0} %; office memory {} MiB",
         share(cpu(broker.id()) - broker_cpu),
         share(cpu(office.0.id()) - office_cpu),
         memory(&office, "VmHWM")
     );
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(boxes.0.wait().unwrap().success(), "not everything was receipted");
 }
 
 #[test]
 #[ignore = "200 boxes at once: tests/run --full"]
 fn two_hundred_boxes_on_one_broker_and_one_office() {
-    fleet("events", 200, 200, 0, 0);
+    fleet("events", 200, 1_000, 0, 0);
     fleet("events and files", 200, 50, 2, 256);
 }
 
