@@ -76,12 +76,13 @@ pub struct Gauges {
 const RUN_BEGINS: Mono = Mono(1_000_000);
 
 /// What this version can do, as the birth message says it.
-const CAPABILITIES: [&str; 12] = [
+const CAPABILITIES: [&str; 13] = [
     "ring",
     "motion",
     "clips",
     "clip-get",
     "clip-cancel",
+    "snapshot",
     "event-get",
     "lock",
     "ring-status",

@@ -1,14 +1,15 @@
 //! What the office asks. Every command gets an answer; a repeated `req_id` gets the same answer again and nothing is carried out
 //! twice. Where keys are enrolled, only signed commands are carried out.
 //!
-//! What belongs here: which commands there are, `clip-get` and locks. What does not: the other commands ([`super::queries`]), topics
+//! What belongs here: which commands there are, `clip-get`, `snapshot` and locks. What does not: the other commands ([`super::queries`]), topics
 //! and transport (the uplink).
 
 use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::entry::{Body, OWED_MAX, Owed, Range};
+use super::desk::{TooLarge, What};
+use super::entry::{OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::evidence::manifest::{Manifest, Purpose};
@@ -22,8 +23,10 @@ use crate::uplink::wire::{Command, Reply};
 const REMEMBERED_MAX: usize = 64;
 /// Requested clips in the making at most, so that curiosity leaves room for events.
 const REQUESTS_MAX: usize = OWED_MAX / 2;
+/// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
+const GLANCES_MAX: usize = 2;
 /// Every command there is.
-const KNOWN: &str = "clip-get, clip-cancel, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
+const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                      config-check and config-show";
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
@@ -34,6 +37,8 @@ pub struct Commands {
     seen: VecDeque<(String, Option<Reply>)>,
     /// (lock, `req_id`) of commands that storage has not answered yet.
     about_locks: VecDeque<(String, String)>,
+    /// Commands that wait for a picture, or for its entry.
+    glances: Vec<String>,
 }
 
 impl Commands {
@@ -87,6 +92,7 @@ impl Agent {
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
             "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
             "clip-get" => self.clip_get(now, &command, out).map(|()| None),
+            "snapshot" => self.snapshot(&command, out).map(|()| None),
             "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
@@ -130,6 +136,34 @@ impl Agent {
         let range = Range::Wall(from, to);
         self.begin_job(Owed { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 }, None, out);
         Ok(())
+    }
+
+    /// Asks the sight thread for a picture.
+    fn snapshot(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+        if command.args.contains_key("t") {
+            return Err("a snapshot shows what is now: ask for the past with clip-get".into());
+        }
+        if self.commands.glances.len() >= GLANCES_MAX {
+            return Err("busy: too many pictures asked for, ask again in a minute".into());
+        }
+        self.commands.glances.push(command.req_id.clone());
+        out.push(Effect::Glance { req_id: command.req_id.clone() });
+        Ok(())
+    }
+
+    /// The picture somebody asked for becomes an entry, as the still of an event does; it is answered when that is durable.
+    pub(super) fn glanced(&mut self, req_id: &str, outcome: Result<(Stamp, Vec<u8>), String>, out: &mut Vec<Effect>) {
+        let drafted = outcome.and_then(|(at, jpeg)| {
+            if !self.desk.has_room() {
+                return Err("the card stands still: ask again later".to_owned());
+            }
+            let drafted = self.draft_still(req_id, at, jpeg);
+            drafted.map_err(|TooLarge(bytes)| format!("its manifest of {bytes} bytes is larger than a journal slot"))
+        });
+        if let Err(detail) = drafted {
+            self.commands.glances.retain(|asked| asked != req_id);
+            self.reply(req_id, "snapshot", "error", &detail, Value::Null, out);
+        }
     }
 
     /// Hands a command about locks to storage; its answer becomes the command's.
@@ -177,19 +211,25 @@ impl Agent {
         }
     }
 
-    /// Answers a `clip-get` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
+    /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
     pub(super) fn answer_with_file(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
-        let Some(Body::File(manifest)) = self.desk.held(ticket).map(|held| &held.body) else {
+        let Some(What::File(manifest)) = self.desk.held(ticket).map(|held| &held.what) else {
             return;
         };
         let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
-        if *purpose != Purpose::Requested {
-            return;
-        }
+        let asked = self.commands.glances.iter().position(|req_id| req_id == event);
+        let cmd = match (purpose, asked) {
+            (Purpose::Requested, _) => "clip-get",
+            (Purpose::Snapshot, Some(at)) => {
+                self.commands.glances.remove(at);
+                "snapshot"
+            }
+            _ => return,
+        };
         let data = json!({"fid": manifest.fid(), "name": name, "size": size, "part": part, "last": last, "from": from, "to": to,
             "clock": clock, "gaps": gaps});
         let req_id = event.clone();
-        self.reply(&req_id, "clip-get", "accepted", "the file follows", data, out);
+        self.reply(&req_id, cmd, "accepted", "the file follows", data, out);
     }
 
     /// Answers a `clip-get` of which a part is not there.

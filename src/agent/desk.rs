@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::entry::{After, Body, Entry};
+use super::events::kind;
 use crate::clip::SharedFile;
 use crate::clip::assemble::StillFile;
-use crate::evidence::manifest::Purpose;
+use crate::evidence::manifest::{Manifest, Purpose};
 use crate::outbox::{Kind, Meta};
 use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
 use crate::storage::{FootageReader, PinId, StorageOrder};
@@ -24,6 +25,9 @@ pub struct TooLarge(pub usize);
 /// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
 /// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
 pub const WAITING_MAX: usize = 256;
+/// Bytes of events' words kept in memory after they are stored, newest first: thousands of events. What lies further back in the
+/// backlog is read from the card when its turn comes.
+const WORDS_MAX: usize = 2 << 20;
 /// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
 const RETRY_AFTER: u64 = 5_000_000;
 
@@ -48,10 +52,65 @@ impl Draft {
     }
 }
 
+/// What a stored entry is, as far as that must be known before it is sent.
+pub enum What {
+    /// An event.
+    Event {
+        /// Its number.
+        seq: u64,
+        /// Of its payload.
+        bytes: u32,
+        /// What it tells of the outbox.
+        note: Note,
+    },
+    /// A file.
+    File(Box<Manifest>),
+}
+
+/// Events about the outbox itself, which are not treated like others when they are refused or given up.
+pub enum Note {
+    /// It tells of something else.
+    None,
+    /// Something was refused.
+    Refusal,
+    /// Something was given up: its payload.
+    Shed(Box<str>),
+}
+
+/// The words of an event: id and payload.
+type Words = (String, String);
+
+impl What {
+    /// Of an entry, and its words where it is an event.
+    pub fn of(body: Body) -> (What, Option<Words>) {
+        let (id, seq, payload) = match body {
+            Body::Event { id, seq, payload } => (id, seq, payload),
+            Body::File(manifest) => return (What::File(manifest), None),
+        };
+        let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
+        let note = match () {
+            () if tells(kind::SHED) => Note::Shed(payload.as_str().into()),
+            () if tells(kind::REFUSED) => Note::Refusal,
+            () => Note::None,
+        };
+        (What::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
+    }
+}
+
+/// What there is to send of an entry.
+pub enum Next {
+    /// All of it.
+    Letter(Letter),
+    /// An event whose words lie on the card.
+    OnCard,
+    /// A file whose bytes have not been found again after a restart.
+    Nowhere,
+}
+
 /// A stored entry, until the office has it.
 pub struct Held {
     /// What it is.
-    pub body: Body,
+    pub what: What,
     /// Which lane.
     pub kind: Kind,
     /// Its bytes, for files.
@@ -69,22 +128,30 @@ pub struct Desk {
     writing: VecDeque<(Ticket, Draft)>,
     retry_at: Option<Mono>,
     held: BTreeMap<Ticket, Held>,
+    /// Words of the newest events among them, and their bytes.
+    words: (BTreeMap<Ticket, Words>, usize),
     /// Where snapshots are read from when they are sent.
     reader: Arc<dyn FootageReader>,
 }
 
 impl Desk {
-    /// A desk that goes on after the newest ticket and number ever stored.
-    pub fn new(newest: Ticket, next_seq: u64, reader: Arc<dyn FootageReader>) -> Desk {
+    /// A desk with nothing on it.
+    pub fn new(reader: Arc<dyn FootageReader>) -> Desk {
         Desk {
-            next_ticket: newest.0 + 1,
-            next_seq: next_seq.max(1),
+            next_ticket: 1,
+            next_seq: 1,
             waiting: VecDeque::new(),
             writing: VecDeque::new(),
             retry_at: None,
             held: BTreeMap::new(),
+            words: (BTreeMap::new(), 0),
             reader,
         }
+    }
+
+    /// Goes on after the newest ticket and number ever stored.
+    pub fn begin(&mut self, newest: Ticket, next_seq: u64) {
+        (self.next_ticket, self.next_seq) = (newest.0 + 1, next_seq.max(1));
     }
 
     /// The number the next event gets; does not take it.
@@ -148,12 +215,15 @@ impl Desk {
     }
 
     /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
-    pub fn stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
+    pub fn take_stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
         let (writing, draft) = if self.writing.front()?.0 == ticket { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
-        let held = Held { file: file.or_else(|| self.still(writing, &draft.body)), body: draft.body, kind: draft.kind, pin };
+        let file = file.or_else(|| self.still(writing, &draft.body));
+        let (what, words) = What::of(draft.body);
+        let held = Held { file, what, kind: draft.kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
+        self.keep_words(writing, words);
         Some((writing, meta))
     }
 
@@ -181,9 +251,40 @@ impl Desk {
     }
 
     /// Takes up an entry found at start.
-    pub fn restore(&mut self, ticket: Ticket, mut held: Held) {
-        held.file = self.still(ticket, &held.body);
-        self.held.insert(ticket, held);
+    pub fn restore(&mut self, ticket: Ticket, kind: Kind, body: Body) {
+        let file = self.still(ticket, &body);
+        let (what, words) = What::of(body);
+        self.held.insert(ticket, Held { what, kind, file, pin: None });
+        self.keep_words(ticket, words);
+    }
+
+    /// Keeps an event's words, and lets the oldest go that are too many.
+    fn keep_words(&mut self, ticket: Ticket, words: Option<Words>) {
+        let (kept, bytes) = &mut self.words;
+        if let Some((id, payload)) = words {
+            *bytes += id.len() + payload.len();
+            kept.insert(ticket, (id, payload));
+        }
+        while *bytes > WORDS_MAX
+            && let Some((_, (id, payload))) = kept.pop_first()
+        {
+            *bytes -= id.len() + payload.len();
+        }
+    }
+
+    /// What there is to send of an entry.
+    pub fn next_letter(&self, ticket: Ticket) -> Next {
+        let Some(Held { what, file, .. }) = self.held.get(&ticket) else {
+            return Next::Nowhere;
+        };
+        match (what, self.words.0.get(&ticket), file) {
+            (What::Event { .. }, Some((id, payload)), _) => Next::Letter(letter(id.clone(), payload.clone())),
+            (What::Event { .. }, None, _) => Next::OnCard,
+            (What::File(manifest), _, Some(source)) => {
+                Next::Letter(Letter::File { manifest: manifest.clone(), source: source.clone() })
+            }
+            (What::File(_), _, None) => Next::Nowhere,
+        }
     }
 
     /// What a ticket stands for.
@@ -198,27 +299,38 @@ impl Desk {
 
     /// Lets an entry go.
     pub fn release(&mut self, ticket: Ticket) -> Option<Held> {
+        if let Some((id, payload)) = self.words.0.remove(&ticket) {
+            self.words.1 -= id.len() + payload.len();
+        }
         self.held.remove(&ticket)
     }
 
     /// What is stored and not let go.
-    pub fn stored_bodies(&self) -> impl Iterator<Item = (Ticket, &Body)> {
-        self.held.iter().map(|(ticket, held)| (*ticket, &held.body))
+    pub fn stored(&self) -> impl Iterator<Item = (Ticket, &Held)> {
+        self.held.iter().map(|(ticket, held)| (*ticket, held))
     }
 
-    /// What is on its way to the card.
-    pub fn unstored_bodies(&self) -> impl Iterator<Item = &Body> {
-        self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body))
+    /// Numbers of events that are stored and not let go, with their tickets.
+    pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, Ticket)> {
+        self.held.iter().filter_map(|(ticket, held)| match held.what {
+            What::Event { seq, .. } => Some((seq, *ticket)),
+            What::File(_) => None,
+        })
+    }
+
+    /// Numbers of events on their way to the card.
+    pub fn unstored_numbers(&self) -> impl Iterator<Item = u64> {
+        let bodies = self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body));
+        bodies.filter_map(|body| match body {
+            Body::Event { seq, .. } => Some(*seq),
+            Body::File(_) => None,
+        })
     }
 
     /// Highest number such that the office has confirmed it and every one before.
     pub fn confirmed(&self) -> u64 {
-        let seq = |body: &Body| match body {
-            Body::Event { seq, .. } => Some(*seq),
-            Body::File(_) => None,
-        };
-        let stored = self.stored_bodies().map(|(_, body)| body);
-        stored.chain(self.unstored_bodies()).filter_map(seq).min().unwrap_or(self.next_seq) - 1
+        let stored = self.stored_numbers().map(|(seq, _)| seq);
+        stored.chain(self.unstored_numbers()).min().unwrap_or(self.next_seq) - 1
     }
 
     /// True when nothing waits for the card.
@@ -235,18 +347,15 @@ impl Desk {
 impl Held {
     /// What the outbox must know of it.
     pub fn meta(&self) -> Meta {
-        let bytes = match &self.body {
-            Body::Event { payload, .. } => payload.len() as u64,
-            Body::File(manifest) => manifest.size,
+        let bytes = match &self.what {
+            What::Event { bytes, .. } => u64::from(*bytes),
+            What::File(manifest) => manifest.size,
         };
         Meta { kind: self.kind, bytes }
     }
+}
 
-    /// The letter to send; `None` while a file's bytes have not been found again after a restart.
-    pub fn letter(&self) -> Option<Letter> {
-        match &self.body {
-            Body::Event { id, payload, .. } => Some(Letter::Event { id: id.clone(), payload: payload.clone().into_bytes() }),
-            Body::File(manifest) => Some(Letter::File { manifest: manifest.clone(), source: self.file.clone()? }),
-        }
-    }
+/// The letter of an event.
+pub fn letter(id: String, payload: String) -> Letter {
+    Letter::Event { id, payload: payload.into_bytes() }
 }

@@ -4,7 +4,8 @@
 
 use serde_json::json;
 
-use super::entry::Body;
+use super::desk::{Note, What, letter};
+use super::entry::{Body, Entry};
 use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::config::machine;
@@ -50,6 +51,20 @@ impl Agent {
         }
     }
 
+    /// The words of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
+    pub(super) fn fetched(&mut self, now: Stamp, ticket: Ticket, outcome: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
+        if self.desk.held(ticket).is_none() {
+            return;
+        }
+        match outcome.and_then(|bytes| Entry::decode(&bytes)).map(|entry| entry.body) {
+            Ok(Body::Event { id, payload, .. }) => {
+                out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter: letter(id, payload) }));
+            }
+            Ok(Body::File(_)) => self.refused(now, ticket, "not the event it was"),
+            Err(reason) => self.refused(now, ticket, &reason),
+        }
+    }
+
     /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
     fn alarm(&mut self, now: Stamp, what: Alarm, detail: &str) {
         tracing::error!(what = what.word(), "{detail}");
@@ -63,11 +78,11 @@ impl Agent {
     /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
     fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
         self.outbox.refused(ticket);
-        let what = match self.desk.held(ticket).map(|held| &held.body) {
+        let what = match self.desk.held(ticket).map(|held| &held.what) {
             // Telling of a refusal that is refused would never end.
-            Some(Body::Event { payload, .. }) if payload.contains(&format!("vn.taimat.{}.v1", kind::REFUSED)) => return,
-            Some(Body::Event { seq, .. }) => json!({"seq": seq}),
-            Some(Body::File(manifest)) => json!({"file": manifest.name}),
+            Some(What::Event { note: Note::Refusal, .. }) => return,
+            Some(What::Event { seq, .. }) => json!({"seq": seq}),
+            Some(What::File(manifest)) => json!({"file": manifest.name}),
             None => return,
         };
         tracing::error!(%reason, "refused for good: kept as a dead letter");

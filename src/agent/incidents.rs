@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 
-use super::desk::Draft;
+use super::desk::{Draft, TooLarge};
 use super::entry::After;
 use super::entry::{Body, OPEN_MAX, Open, Owed, Range};
 use super::events::{self, kind};
@@ -83,6 +83,7 @@ impl Agent {
                 super::heard::tell_mirrors(mirror::snapshot(self.settings.uplink.mirrors, &self.site, &jpeg), out);
                 self.still(motion, at, jpeg);
             }
+            SightNews::Glance { req_id, outcome } => self.glanced(&req_id, outcome, out),
             SightNews::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.word()})),
             SightNews::Blind { since, reason } => {
                 self.gauges.blind = true;
@@ -178,12 +179,17 @@ impl Agent {
         if !self.desk.has_room() {
             return self.untold.file(Why::CardStoodStill, event, jpeg.len() as u64);
         }
-        let manifest = manifest::of_still(&self.site, &event, at, &jpeg);
-        let after = self.after(self.desk.next_seq());
-        let (bytes, body) = (manifest.size, Body::File(Box::new(manifest)));
-        if self.desk.put(Draft { after, body, kind: Kind::Snapshot, still: Some(jpeg), footage: None }).is_err() {
+        let bytes = jpeg.len() as u64;
+        if self.draft_still(&event, at, jpeg).is_err() {
             self.untold.file(Why::TooLarge, event, bytes);
         }
+    }
+
+    /// A picture becomes an entry; there is room for it.
+    pub(super) fn draft_still(&mut self, event: &str, at: Stamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
+        let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
+        let after = self.after(self.desk.next_seq());
+        self.desk.put(Draft { after, body, kind: Kind::Snapshot, still: Some(jpeg), footage: None })
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.

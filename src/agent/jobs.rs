@@ -2,11 +2,12 @@
 //!
 //! What belongs here: that life, and what happens when footage is gone. What does not: reading footage (the clip room).
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::desk::Draft;
+use super::desk::{Draft, Held, What};
 use super::entry::{Body, OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
@@ -17,6 +18,9 @@ use crate::evidence::manifest::{self, Manifest, Purpose};
 use crate::outbox::Kind;
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageOrder};
 use crate::units::{Stamp, Ticket};
+
+/// Clips found at start whose footage is looked for at once: each is an order, and the lane to storage has its bound.
+const LOOKED_FOR_MAX: usize = 16;
 
 /// One clip in the making.
 struct Job {
@@ -38,8 +42,10 @@ enum Step {
 pub struct Jobs {
     making: Vec<Job>,
     pins: u64,
-    /// Orders to storage that let go of what is done.
-    pub(super) releases: Vec<StorageOrder>,
+    /// What is done and can be let go: entries and pins.
+    pub(super) done: (Vec<Ticket>, Vec<PinId>),
+    /// Clips found at start whose footage is to be found and pinned again, and those being looked for.
+    pub(super) lost_sight: (VecDeque<Ticket>, BTreeSet<Ticket>),
 }
 
 impl Jobs {
@@ -162,13 +168,29 @@ impl Agent {
         self.event(now, kind::FILE_LOST, None, data);
     }
 
+    /// Looks for the footage of clips found at start, a few at a time: a backlog may have thousands.
+    pub(super) fn look_for_footage(&mut self, out: &mut Vec<Effect>) {
+        while self.jobs.lost_sight.1.len() < LOOKED_FOR_MAX
+            && let Some(ticket) = self.jobs.lost_sight.0.pop_front()
+        {
+            let Some(Held { what: What::File(manifest), pin, .. }) = self.desk.held(ticket) else {
+                continue;
+            };
+            let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
+            let found = *pin.insert(self.jobs.new_pin());
+            out.push(Effect::Storage(StorageOrder::Locate { pin: found, class, query: SpanQuery::Seq { first, last } }));
+            self.jobs.lost_sight.1.insert(ticket);
+        }
+    }
+
     /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
     fn found_again(&mut self, now: Stamp, ticket: Ticket, span: Option<&Span>) {
         let reader = self.reader.clone();
+        self.jobs.lost_sight.1.remove(&ticket);
         let Some(held) = self.desk.held(ticket) else {
             return;
         };
-        let Body::File(manifest) = &held.body else {
+        let What::File(manifest) = &held.what else {
             return;
         };
         let clip = span.map(|span| Clip::assemble(span, &manifest::about(manifest), reader));
@@ -184,7 +206,7 @@ impl Agent {
 
     /// An entry whose bytes are gone is let go and told.
     pub(super) fn file_lost(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
-        if let Some(Body::File(manifest)) = self.let_go(ticket) {
+        if let Some(What::File(manifest)) = self.let_go(ticket) {
             tracing::error!(file = manifest.name, %reason, "a file owed to the office is gone");
             let data = json!({"event": manifest.event, "file": manifest.name, "reason": events::text(reason)});
             self.event(now, kind::FILE_LOST, None, data);

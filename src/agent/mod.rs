@@ -35,13 +35,14 @@ use serde_json::{Value, json};
 
 use self::commands::Commands;
 use self::config::Configuration;
-use self::desk::{Desk, Draft, TooLarge};
+use self::desk::{Desk, Draft, Next, TooLarge, What};
 use self::entry::{After, Body};
 use self::events::{Envelope, kind};
 use self::incidents::Incidents;
 use self::jobs::Jobs;
 use self::keeper::{KeeperNews, KeeperOrder};
 use self::shed::{Untold, Why};
+use self::start::Left;
 use self::stop::Stopping;
 use self::ulid::Ulids;
 use crate::camera::{CameraNews, Role};
@@ -60,6 +61,9 @@ use crate::uplink::{Alarm, UplinkNews, UplinkOrder};
 
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
+
+/// Pins let go with one input: thousands of clips may be given up at once, and the lane to storage has its bound.
+const UNPINNED_MAX: usize = 16;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -113,6 +117,11 @@ pub enum Effect {
         /// Bytes of all lines at most.
         bytes: usize,
     },
+    /// Take a picture; answered by [`SightNews::Glance`].
+    Glance {
+        /// The command that asks.
+        req_id: String,
+    },
     /// To the keeper.
     Keep(KeeperOrder),
     /// Other settings are in force: tell the rooms they touch.
@@ -155,6 +164,8 @@ pub struct Agent {
     ring: RingId,
     boot: Boot,
     desk: Desk,
+    /// What of the last start's entries is known until all of them are.
+    left: Left,
     outbox: Outbox,
     /// What was given up and is not an event yet.
     untold: Untold,
@@ -184,7 +195,8 @@ impl Agent {
             site: settings.site.clone(),
             // How much the journal holds is known once it is open.
             outbox: Outbox::new(settings.uplink.outbox_bytes, 0),
-            desk: Desk::new(Ticket(0), 1, reader.clone()),
+            desk: Desk::new(reader.clone()),
+            left: Left::default(),
             reader,
             ulids: Ulids::new(seed),
             phase: Phase::Starting,
@@ -210,6 +222,7 @@ impl Agent {
     pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Tick => {}
+            Input::Storage(StorageNews::Found { entries }) => self.found(entries),
             Input::Storage(news) => self.storage_news(now, news, out),
             Input::Camera(news) => self.camera_news(now, news, out),
             Input::CameraStopped => self.camera_stopped(now, out),
@@ -255,13 +268,16 @@ impl Agent {
         }
         self.note_shed();
         self.tell_untold(now);
-        out.extend(self.jobs.releases.drain(..).map(Effect::Storage));
+        self.let_go_on_card(out);
+        self.look_for_footage(out);
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         while self.connected
             && let Some(ticket) = self.outbox.pick()
         {
-            if let Some(letter) = self.desk.held(ticket).and_then(|held| held.letter()) {
-                out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter }));
+            match self.desk.next_letter(ticket) {
+                Next::Letter(letter) => out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter })),
+                Next::OnCard => out.push(Effect::Storage(StorageOrder::Fetch { ticket })),
+                Next::Nowhere => {}
             }
         }
         if now.mono >= self.next_health {
@@ -306,12 +322,22 @@ impl Agent {
         Ok(())
     }
 
-    /// Forgets an entry here; its slot and pin are let go with the effects queued in `jobs`.
-    fn let_go(&mut self, ticket: Ticket) -> Option<Body> {
+    /// Forgets an entry here; its slot and pin are let go with the next effects.
+    fn let_go(&mut self, ticket: Ticket) -> Option<What> {
         let held = self.desk.release(ticket)?;
-        self.jobs.releases.push(StorageOrder::Release { ticket });
-        self.jobs.releases.extend(held.pin.map(|pin| StorageOrder::Unpin { pin }));
-        Some(held.body)
+        self.jobs.done.0.push(ticket);
+        self.jobs.done.1.extend(held.pin);
+        Some(held.what)
+    }
+
+    /// Lets go on the card what is done.
+    fn let_go_on_card(&mut self, out: &mut Vec<Effect>) {
+        let (tickets, pins) = &mut self.jobs.done;
+        if !tickets.is_empty() {
+            out.push(Effect::Storage(StorageOrder::Release { tickets: std::mem::take(tickets) }));
+        }
+        let some = pins.drain(..pins.len().min(UNPINNED_MAX));
+        out.extend(some.map(|pin| Effect::Storage(StorageOrder::Unpin { pin })));
     }
 
     fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
@@ -323,7 +349,7 @@ impl Agent {
                 self.configure(now, machine::Input::Footage(until.mono), out);
             }
             StorageNews::Enqueued { ticket } => {
-                if let Some((ticket, meta)) = self.desk.stored(ticket) {
+                if let Some((ticket, meta)) = self.desk.take_stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
                     self.answer_with_file(ticket, out);
                 }
@@ -333,7 +359,8 @@ impl Agent {
                     tracing::error!(%reason, "the journal refused an entry: trying again");
                 }
             }
-            StorageNews::CellSaved { .. } => {}
+            StorageNews::Fetched { ticket, outcome } => self.fetched(now, ticket, outcome, out),
+            StorageNews::CellSaved { .. } | StorageNews::Found { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
             StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,

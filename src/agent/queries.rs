@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::commands::text_arg;
-use super::entry::Body;
+use super::desk::{Held, What};
 use super::{Agent, Effect};
 use crate::units::{Stamp, Ticket};
 use crate::uplink::UplinkOrder;
@@ -20,6 +20,11 @@ const TAIL_LINES_MAX: u64 = 500;
 const TAIL_BYTES: u64 = 3_000;
 const TAIL_BYTES_MAX: u64 = 32_768;
 
+/// A whole number, or one written as text: in a signed command every argument is a text.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
 impl Agent {
     /// The office lacks numbers: those that are still here go next, those that are not are named.
     pub(super) fn event_get(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
@@ -27,7 +32,10 @@ impl Agent {
         let ranges: Vec<(u64, u64)> = command
             .args
             .get("seq")
-            .and_then(|value| serde_json::from_value(value.clone()).ok())
+            .and_then(|value| match value.as_str() {
+                Some(text) => serde_json::from_str(text).ok(),
+                None => serde_json::from_value(value.clone()).ok(),
+            })
             .ok_or("seq is missing: ranges [[first,last],…]")?;
         if ranges.len() > RANGES_MAX {
             return Err(format!("at most {RANGES_MAX} ranges at once"));
@@ -84,12 +92,12 @@ impl Agent {
     }
 
     pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
-        let number = |key: &str, default: u64, most: u64| match command.args.get(key) {
+        let argument = |key: &str, default: u64, most: u64| match command.args.get(key) {
             None => Ok(default),
-            Some(value) => value.as_u64().map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
+            Some(value) => number(value).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
         };
-        let lines = number("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
-        let bytes = number("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
+        let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
+        let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
         out.push(Effect::Tail { req_id: command.req_id.clone(), lines, bytes });
         Ok(())
     }
@@ -101,11 +109,8 @@ impl Agent {
     /// Stops in order; the service manager starts the box again. It must name the start it means: a command that a broker delivers
     /// twice would otherwise restart the box twice.
     pub(super) fn restart(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
-        let boot = command
-            .args
-            .get("boot")
-            .and_then(Value::as_u64)
-            .ok_or("boot is missing: the start that is meant, as ping tells it")?;
+        let boot =
+            command.args.get("boot").and_then(number).ok_or("boot is missing: the start that is meant, as ping tells it")?;
         if boot != u64::from(self.boot.0) {
             return Err(format!("this is start {}, not {boot}", self.boot.0));
         }
@@ -118,19 +123,16 @@ impl Agent {
 impl super::desk::Desk {
     /// Numbers of events in `first..=last` that are here, and their tickets once they have one.
     fn numbers(&self, first: u64, last: u64) -> Vec<(u64, Option<Ticket>)> {
-        let seq = |body: &Body| match body {
-            Body::Event { seq, .. } if (first..=last).contains(seq) => Some(*seq),
-            _ => None,
-        };
-        let mut numbers: Vec<_> = self.stored_bodies().filter_map(|(ticket, body)| Some((seq(body)?, Some(ticket)))).collect();
-        numbers.extend(self.unstored_bodies().filter_map(|body| Some((seq(body)?, None))));
+        let asked = |(seq, _): &(u64, Option<Ticket>)| (first..=last).contains(seq);
+        let stored = self.stored_numbers().map(|(seq, ticket)| (seq, Some(ticket)));
+        let mut numbers: Vec<_> = stored.chain(self.unstored_numbers().map(|seq| (seq, None))).filter(asked).collect();
         numbers.sort_unstable();
         numbers
     }
 
     /// The ticket of the file with this id.
     fn file_of(&self, fid: &str) -> Option<Ticket> {
-        let is_it = |body: &Body| matches!(body, Body::File(manifest) if manifest.fid() == fid);
-        self.stored_bodies().find(|(_, body)| is_it(body)).map(|(ticket, _)| ticket)
+        let is_it = |held: &Held| matches!(&held.what, What::File(manifest) if manifest.fid() == fid);
+        self.stored().find(|(_, held)| is_it(held)).map(|(ticket, _)| ticket)
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Agent;
-use super::entry::Body;
+use super::desk::{Note, What};
 use super::events::kind;
 use crate::outbox::Shed;
 use crate::units::Stamp;
@@ -179,13 +179,13 @@ impl Agent {
         for (ticket, shed) in self.outbox.take_shed() {
             let why = if shed == Shed::Expired { Why::Expired } else { Why::OutboxFull };
             match self.let_go(ticket) {
-                Some(Body::Event { seq, payload, .. }) => {
+                Some(What::Event { seq, note, .. }) => {
                     self.untold.numbered(why, seq);
-                    if payload.contains(&format!("vn.taimat.{}.v1", kind::SHED)) {
+                    if let Note::Shed(payload) = note {
                         self.untold.again(&payload);
                     }
                 }
-                Some(Body::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
+                Some(What::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
                 None => {}
             }
         }

@@ -4,13 +4,13 @@
 
 use serde_json::json;
 
-use super::desk::{Desk, Held};
+use super::desk::What;
 use super::entry::{After, Body, Entry};
 use super::events::{self, kind};
 use super::{Agent, Effect, Phase, jobs};
 use crate::evidence::manifest::Purpose;
 use crate::outbox::{Kind, Outbox};
-use crate::storage::{Recovered, SpanQuery, StorageOrder};
+use crate::storage::Recovered;
 use crate::units::{RingId, Stamp, Ticket};
 use crate::uplink::UplinkOrder;
 
@@ -23,6 +23,7 @@ impl Agent {
         if !matches!(self.phase, Phase::Starting) {
             return;
         }
+        self.found(found.entries);
         self.phase = Phase::Running;
         (self.ring, self.boot) = (found.ring, found.boot);
         self.outbox = Outbox::new(self.settings.uplink.outbox_bytes, found.slots);
@@ -31,19 +32,19 @@ impl Agent {
         self.gauges.clean_start = found.clean;
         self.next_health = now.mono;
         self.locks = found.locks;
-        let read = |(ticket, bytes): &(Ticket, Vec<u8>)| (*ticket, Entry::decode(bytes).ok());
-        let entries: Vec<_> = found.entries.iter().map(read).collect();
-        let newest = found.newest.as_ref().map(read);
-        let after = taken_up(found.ring, newest.as_ref(), &entries);
+        let Left { entries, best } = std::mem::take(&mut self.left);
+        let read = |(ticket, bytes): (Ticket, Vec<u8>)| (ticket, Entry::decode(&bytes).ok().map(|entry| entry.after));
+        let newest = found.newest.map(read);
+        let after = taken_up(found.ring, newest.as_ref(), best);
         let newest = newest.map_or(Ticket(0), |(ticket, _)| ticket);
-        self.desk = Desk::new(newest, after.next_seq, self.reader.clone());
+        self.desk.begin(newest, after.next_seq);
         for (count, seq) in unreadable(newest, after.next_seq, &entries) {
             self.untold.unreadable(count, seq);
         }
         self.gauges.uplink.spent = after.spent;
         out.push(Effect::Uplink(UplinkOrder::Spent(after.spent)));
         self.take_over(after, out);
-        let unreadable = self.restore(now, entries, out);
+        let unreadable = self.restore(now, &entries);
         out.push(Effect::Open { boot: found.boot });
         out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
         let particulars = json!({
@@ -61,60 +62,73 @@ impl Agent {
         self.end_leftover(now, out);
     }
 
-    /// Takes up the entries still owed to the office; gives the number of those written by a version that cannot be read.
-    fn restore(&mut self, now: Stamp, entries: Vec<(Ticket, Option<Entry>)>, out: &mut Vec<Effect>) -> usize {
-        let mut unreadable = 0;
-        for (ticket, entry) in entries {
-            let Some(entry) = entry else {
-                tracing::error!(ticket = ticket.0, "an outbox entry cannot be read: dropped");
-                unreadable += 1;
-                out.push(Effect::Storage(StorageOrder::Release { ticket }));
+    /// Takes down entries found at start, until all are found.
+    pub(super) fn found(&mut self, entries: Vec<(Ticket, Vec<u8>)>) {
+        if !matches!(self.phase, Phase::Starting) {
+            return;
+        }
+        for (ticket, bytes) in entries {
+            let Ok(Entry { after, body }) = Entry::decode(&bytes) else {
+                self.left.entries.push((ticket, None));
                 continue;
             };
-            let kind = lane_of(&entry.body);
-            let pin = match &entry.body {
-                Body::File(manifest) if manifest.purpose != Purpose::Snapshot => {
-                    let pin = self.jobs.new_pin();
-                    let (first, last) = manifest.records;
-                    let class = jobs::pin_class(manifest.purpose);
-                    out.push(Effect::Storage(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
-                    Some(pin)
-                }
-                _ => None,
+            let seq = match &body {
+                Body::Event { seq, .. } => *seq,
+                Body::File(_) => after.next_seq,
             };
-            let held = Held { body: entry.body, kind, file: None, pin };
-            let meta = held.meta();
-            self.desk.restore(ticket, held);
-            // A clip enters the outbox once its footage is found and pinned again.
-            if pin.is_none() {
-                self.outbox.push(now.mono, ticket, meta);
+            self.left.entries.push((ticket, Some((seq, after.next_seq))));
+            self.left.best = Some((ticket, after));
+            self.desk.restore(ticket, lane_of(&body), body);
+        }
+    }
+
+    /// Takes up the entries still owed to the office; gives the number of those written by a version that cannot be read.
+    fn restore(&mut self, now: Stamp, entries: &[(Ticket, Option<Numbers>)]) -> usize {
+        let unreadable: Vec<Ticket> =
+            entries.iter().filter(|(_, numbers)| numbers.is_none()).map(|(ticket, _)| *ticket).collect();
+        for ticket in &unreadable {
+            tracing::error!(ticket = ticket.0, "an outbox entry cannot be read: dropped");
+        }
+        self.jobs.done.0.extend(&unreadable);
+        for (ticket, held) in self.desk.stored() {
+            match &held.what {
+                // A clip enters the outbox once its footage is found and pinned again.
+                What::File(manifest) if manifest.purpose != Purpose::Snapshot => self.jobs.lost_sight.0.push_back(ticket),
+                _ => self.outbox.push(now.mono, ticket, held.meta()),
             }
         }
-        unreadable
+        unreadable.len()
     }
+}
+
+/// Where an entry lies in the sequence: the number of its event, or the next one where it is a file, and the next one after it.
+type Numbers = (u64, u64);
+
+/// What of the last start's entries must be known until all of them are.
+#[derive(Default)]
+pub struct Left {
+    /// In the order of their tickets; nothing is known of those that cannot be read.
+    entries: Vec<(Ticket, Option<Numbers>)>,
+    /// The state after the newest that can be read.
+    best: Option<(Ticket, After)>,
 }
 
 /// The state to go on from. Where the newest entry cannot be read, that of the newest that can, with a number that no event can
 /// have had: an entry is one event at most, so numbers never ran ahead of tickets. In a ring that was named anew numbers begin at 1.
-fn taken_up(ring: RingId, newest: Option<&(Ticket, Option<Entry>)>, entries: &[(Ticket, Option<Entry>)]) -> After {
-    let Some((newest, entry)) = newest else {
+fn taken_up(ring: RingId, newest: Option<&(Ticket, Option<After>)>, best: Option<(Ticket, After)>) -> After {
+    let Some((newest, after)) = newest else {
         return After::default();
     };
-    let known = entry.as_ref().map(|entry| (*newest, entry)).or_else(|| {
-        let readable = |(ticket, entry): &'_ (Ticket, Option<Entry>)| entry.is_some().then_some(*ticket);
-        let best = entries.iter().filter_map(readable).max()?;
-        entries.iter().find(|(ticket, _)| *ticket == best).and_then(|(ticket, entry)| Some((*ticket, entry.as_ref()?)))
-    });
-    let Some((ticket, entry)) = known else {
+    let Some((ticket, after)) = after.clone().map(|after| (*newest, after)).or(best) else {
         return After { next_seq: newest.0 + 1, ..After::default() };
     };
-    let base = if entry.after.ring == ring { entry.after.next_seq } else { 1 };
-    After { next_seq: base + (newest.0 - ticket.0), ..entry.after.clone() }
+    let base = if after.ring == ring { after.next_seq } else { 1 };
+    After { next_seq: base + (newest.0 - ticket.0), ..after }
 }
 
 /// Entries that cannot be read, by run: how many, and the numbers their events had, as far as their neighbours tell. Numbers in it
 /// may also belong to entries that were delivered long ago.
-fn unreadable(newest: Ticket, next_seq: u64, entries: &[(Ticket, Option<Entry>)]) -> Vec<(u64, Option<(u64, u64)>)> {
+fn unreadable(newest: Ticket, next_seq: u64, entries: &[(Ticket, Option<Numbers>)]) -> Vec<(u64, Option<(u64, u64)>)> {
     let (mut runs, mut low) = (Vec::new(), 1);
     // The run being walked: its first ticket and its length.
     let mut run: Option<(Ticket, u64)> = None;
@@ -125,17 +139,13 @@ fn unreadable(newest: Ticket, next_seq: u64, entries: &[(Ticket, Option<Entry>)]
             runs.push((count, (low < seq).then(|| (low, seq - 1))));
         }
     };
-    for (ticket, entry) in entries {
-        let Some(entry) = entry else {
+    for (ticket, numbers) in entries {
+        let Some((seq, next_seq)) = numbers else {
             run = Some(run.map_or((*ticket, 1), |(first, count)| (first, count + 1)));
             continue;
         };
-        let seq = match &entry.body {
-            Body::Event { seq, .. } => *seq,
-            Body::File(_) => entry.after.next_seq,
-        };
-        close(&mut run, low, (ticket.0, seq));
-        low = entry.after.next_seq;
+        close(&mut run, low, (ticket.0, *seq));
+        low = *next_seq;
     }
     close(&mut run, low, end);
     runs

@@ -86,7 +86,13 @@ impl Bench {
         self.boot += 1;
         self.agent = Agent::new(settings(), Arc::new(NoFootage), [self.boot as u8; 32]);
         (self.asked, self.hashing, self.sent) = (Vec::new(), Vec::new(), Vec::new());
-        let (entries, newest) = (self.card.clone(), self.newest.clone());
+        let (mut entries, newest) = (self.card.clone(), self.newest.clone());
+        // The last piece comes with the start.
+        while entries.len() > 3 {
+            let rest = entries.split_off(3);
+            self.give(Input::Storage(StorageNews::Found { entries }));
+            entries = rest;
+        }
         let (boot, slots, clean) = (Boot(self.boot), self.slots, self.boot == 1);
         let found = Recovered { ring: RingId(7), boot, slots, entries, newest, clean, ..Recovered::default() };
         self.give(Input::Storage(StorageNews::Started(Box::new(found))));
@@ -122,9 +128,15 @@ impl Bench {
                 self.newest = Some((ticket, entry));
                 Some(Input::Storage(StorageNews::Enqueued { ticket }))
             }
-            Effect::Storage(StorageOrder::Release { ticket }) => {
-                self.card.retain(|(kept, _)| *kept != ticket);
+            Effect::Storage(StorageOrder::Release { tickets }) => {
+                self.card.retain(|(kept, _)| !tickets.contains(kept));
                 None
+            }
+            Effect::Storage(StorageOrder::Fetch { ticket }) => {
+                self.log.push("fetch".into());
+                let entry = self.card.iter().find(|(kept, _)| *kept == ticket).map(|(_, entry)| entry.clone());
+                let outcome = entry.ok_or_else(|| "damaged".to_owned());
+                Some(Input::Storage(StorageNews::Fetched { ticket, outcome }))
             }
             Effect::Storage(StorageOrder::Locate { pin, query, .. }) => {
                 self.log.push(format!("locate {query:?}"));
@@ -158,6 +170,7 @@ impl Bench {
             }
             Effect::Uplink(UplinkOrder::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
             Effect::Uplink(UplinkOrder::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
+            Effect::Glance { req_id } => self.say(&format!("glance {req_id}")),
             Effect::Tail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
                 Some(Input::Tail { req_id, lines })
@@ -753,8 +766,10 @@ fn the_ring_and_the_log_can_be_looked_at() {
     bench.command("ring-status", "r1", json!({}));
     let data = bench.replies.pop().unwrap().data;
     assert_eq!((&data["ring"], &data["boot"], &data["dead_letters"]), (&json!("0000000000000007"), &json!(1), &json!(0)));
-    bench.command("log-tail", "r2", json!({"lines": 9}));
-    assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
+    for (req_id, lines) in [("r2", json!(9)), ("r4", json!("9"))] {
+        bench.command("log-tail", req_id, json!({"lines": lines}));
+        assert_eq!(bench.replies.pop().unwrap().data, json!({"lines": ["line 0", "line 1"]}));
+    }
     bench.command("log-tail", "r3", json!({"lines": "many"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }
@@ -814,4 +829,103 @@ fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
         })
         .collect();
     assert_eq!(actions, ["staged", "committed"]);
+}
+
+#[test]
+fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.command("snapshot", "r1", json!({}));
+    bench.command("snapshot", "r1", json!({}));
+    assert_eq!(bench.log.iter().filter(|line| *line == "glance r1").count(), 1);
+    assert!(bench.replies.is_empty(), "nothing is promised before there is a picture");
+    bench.command("snapshot", "r2", json!({}));
+    bench.command("snapshot", "r3", json!({}));
+    assert!(bench.replies.pop().unwrap().detail.starts_with("busy"));
+    bench.give(Input::Sight(SightNews::Glance { req_id: "r1".into(), outcome: Ok((bench.now, vec![1, 2, 3])) }));
+    let reply = bench.replies.pop().unwrap();
+    assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
+    bench.command("snapshot", "r1", json!({}));
+    assert_eq!(bench.replies.pop().unwrap(), reply, "the same answer again, and no second picture");
+    let letters = bench.sent.iter().filter_map(|(_, letter)| match letter {
+        Letter::File { manifest, .. } => Some((manifest.purpose, manifest.event.clone())),
+        Letter::Event { .. } => None,
+    });
+    assert_eq!(letters.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
+    bench.give(Input::Sight(SightNews::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
+    assert_eq!(bench.replies.pop().unwrap().status, "error");
+    bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "the past is clip-get's");
+}
+
+#[test]
+fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its_order() {
+    let mut bench = Bench::new();
+    bench.slots = 100_000;
+    bench.boot_up();
+    // Half of them before a restart.
+    for half in 0..2 {
+        for n in 0..4_000 {
+            bench.at(10 + half * 4_000 + n);
+            bench.hole();
+        }
+        bench.boot_up();
+    }
+    let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
+    assert!(numbers.len() > 5_000 && numbers.is_sorted());
+    bench.connect();
+    let mut sent = Vec::new();
+    while let Some((ticket, letter)) = bench.sent.pop() {
+        let Letter::Event { payload, .. } = letter else { panic!("{letter:?}") };
+        sent.push(serde_json::from_slice::<wire::Event>(&payload).unwrap().seq);
+        bench.give(Input::Uplink(UplinkNews::Receipted { ticket }));
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, numbers);
+    let fetched = bench.log.iter().filter(|line| *line == "fetch").count();
+    assert!(fetched > 0 && fetched < numbers.len(), "{fetched} of {} were read from the card", numbers.len());
+    assert!(bench.card.is_empty());
+}
+
+#[test]
+fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
+    let mut bench = Bench::new();
+    bench.slots = 100_000;
+    bench.boot_up();
+    for n in 0..8_000 {
+        bench.at(10 + n);
+        bench.hole();
+    }
+    let (ticket, bytes) = bench.card.remove(1);
+    bench.connect();
+    while let Some((ticket, _)) = bench.sent.pop() {
+        bench.give(Input::Uplink(UplinkNews::Receipted { ticket }));
+    }
+    assert_eq!(bench.agent.outbox.dead_letters(), 1);
+    assert!(bench.log.iter().any(|line| line.contains("delivery.refused")));
+    bench.card.push((ticket, bytes));
+    bench.boot_up();
+    bench.connect();
+    assert!(bench.sent.iter().any(|(sent, _)| *sent == ticket), "the next start tries it again");
+}
+
+#[test]
+fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
+    let mut bench = Bench::new();
+    bench.slots = 100_000;
+    let manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
+    for n in 0..3_000 {
+        let body = Body::File(Box::new(manifest.clone()));
+        let after = After { ring: RingId(7), next_seq: 2, ..After::default() };
+        bench.card.push((Ticket(100 + n), Entry { after, body }.encode()));
+    }
+    bench.newest = bench.card.last().cloned();
+    bench.boot_up();
+    let mut found = 0;
+    while !bench.asked.is_empty() {
+        assert!(bench.asked.len() <= 16, "{} orders at once", bench.asked.len());
+        found += bench.asked.len();
+        bench.find_footage(false);
+    }
+    assert_eq!(found, 3_000);
 }

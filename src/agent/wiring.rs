@@ -26,6 +26,7 @@ use crate::config::begin::Configured;
 use crate::config::machine;
 use crate::config::refusal::{Refusal, Why};
 use crate::lane::{LaneSender, lane};
+use crate::motion::SightNews;
 use crate::motion::limits::LANE_BYTES;
 use crate::motion::sight::{self, SightOrder};
 use crate::pulse::{Finding, Pulses, limits};
@@ -262,6 +263,12 @@ impl Wiring {
             Effect::Tail { req_id, lines, bytes } => {
                 let (inbox, lines) = (self.inbox.clone(), Tail::ours().last(lines, bytes));
                 tokio::spawn(async move { inbox.send(Input::Tail { req_id, lines }).await });
+            }
+            Effect::Glance { req_id } => {
+                if self.sight.order(SightOrder::Glance { req_id: req_id.clone() }).is_err() {
+                    let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
+                    tokio::spawn(async move { inbox.send(Input::Sight(SightNews::Glance { req_id, outcome })).await });
+                }
             }
             Effect::Keep(order) => self.keep(order),
             Effect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::command::{Asked, add_signature};
+use crate::config::command::{Asked, EVERY, add_signature};
 use crate::office::archive::Archive;
 use crate::office::host::{self, Office};
 use crate::office::keep::Retention;
@@ -161,7 +161,7 @@ enum What {
     Cmd {
         /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
-        /// The command: clip-get (from, to), clip-cancel (fid), event-get (ring, seq), lock (from, to, reason), unlock (id), locks,
+        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id), locks,
         /// ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
         /// Arguments, key=value; key=@FILE takes the value from a file.
@@ -322,6 +322,8 @@ fn command(
         let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
         let value = match value.strip_prefix('@') {
             Some(path) => json!(std::fs::read_to_string(path).with_context(|| path.to_owned())?),
+            // What is signed is text.
+            None if sign.is_some() => json!(value),
             // Numbers and lists are written as JSON, everything else is text.
             None => serde_json::from_str(value).ok().filter(|read: &Value| !read.is_string()).unwrap_or_else(|| json!(value)),
         };
@@ -331,7 +333,7 @@ fn command(
     if let Some(path) = sign {
         let (key, _) = super::office_config::signing_key(path)?;
         let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args: &body };
-        let whom = whom.as_ref().context("a signed command is for one box: its signature names it")?;
+        let whom = whom.as_ref().map_or(EVERY, SiteId::as_str);
         body = add_signature(whom, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
     }
     body.insert("req_id".into(), json!(req_id));

@@ -14,6 +14,8 @@
 //! arg to <64 hex digits>
 //! ```
 //!
+//! For all boxes the second line is `site *`, which no site can be called: one signature, and each box judges `n` for itself.
+//!
 //! `n` is higher than every number the key has used with this box; the office takes its clock in microseconds. The box keeps the
 //! highest before it carries the command out, so that nobody can repeat one after a restart.
 //!
@@ -40,6 +42,9 @@ pub struct Asked<'a> {
     pub args: &'a Map<String, Value>,
 }
 
+/// What stands in place of a site in a command to all boxes.
+pub const EVERY: &str = "*";
+
 /// Who signed a command, and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
@@ -49,11 +54,11 @@ pub struct Signed {
     pub n: u64,
 }
 
-/// The bytes that are signed.
+/// The bytes that are signed, for a site or [`EVERY`].
 ///
 /// # Errors
 /// When an argument is no text.
-pub fn signed_bytes(site: &SiteId, asked: Asked<'_>, n: u64) -> Result<Vec<u8>, Refusal> {
+pub fn signed_bytes(site: &str, asked: Asked<'_>, n: u64) -> Result<Vec<u8>, Refusal> {
     let Asked { name, req_id, expires, args } = asked;
     let expires = expires.unwrap_or("-");
     let mut text = format!("taimat command 1\nsite {site}\nname {name}\nn {n}\nreq_id {req_id}\nexpires {expires}\n");
@@ -76,7 +81,7 @@ fn short(text: &str) -> String {
 ///
 /// # Errors
 /// When an argument is no text.
-pub fn add_signature(site: &SiteId, asked: Asked<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Refusal> {
+pub fn add_signature(site: &str, asked: Asked<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Refusal> {
     let signature = sign(key, &signed_bytes(site, asked, n)?);
     let mut args = asked.args.clone();
     args.insert("n".into(), json!(n));
@@ -102,7 +107,11 @@ pub fn check(
         serde_json::from_value(signature.clone()).map_err(|error| Refusal::of(Why::Unreadable, format!("sig: {error}")))?;
     let n = asked.args.get("n").and_then(Value::as_u64);
     let n = n.ok_or_else(|| Refusal::of(Why::Unreadable, "n is missing: a whole number higher than every one before"))?;
-    let key = verify(keys, &signature, &signed_bytes(site, asked, n)?)?;
+    let signed_for = |whom: &str| verify(keys, &signature, &signed_bytes(whom, asked, n)?);
+    let key = match signed_for(site.as_str()) {
+        Err(refusal) if refusal.why == Why::BadSignature => signed_for(EVERY)?,
+        judged => judged?,
+    };
     let until = asked.expires.ok_or_else(|| Refusal::of(Why::Unreadable, "a signed command must expire"))?;
     let until = Wall::parse(until).map_err(|reason| Refusal::of(Why::Unreadable, format!("expires: {reason}")))?;
     if is_late(until, now) {
@@ -133,11 +142,11 @@ mod tests {
     fn the_signed_bytes_of_a_command_are_what_the_document_says() {
         let site = SiteId::parse("km-17").unwrap();
         let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T04:00:00.000Z"), args: &args() };
-        let bytes = String::from_utf8(signed_bytes(&site, asked, 12).unwrap()).unwrap();
+        let bytes = String::from_utf8(signed_bytes(site.as_str(), asked, 12).unwrap()).unwrap();
         let lines = "taimat command 1\nsite km-17\nname clip-get\nn 12\nreq_id r1\nexpires 2026-11-25T04:00:00.000Z\n\
                      arg from ce1f11fcd6f30edfcde8fa3da2dcb776a87779c87e78e3c2a990b3be30d06880\narg to 8451d74d9895b79f3dcffc7f2d11cc28bd71de41436f6736ee31bd6052e11e3b\n";
         assert_eq!(bytes, lines);
-        let signed = add_signature(&site, asked, 12, &key(RFC)).unwrap();
+        let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
         assert_eq!(
             signed["sig"]["ed25519"],
             "282a0e1d2681e810781ea77e5a85fa8efd1faab4d2f4f8db9a9d4ededee0b2b35f3027818a1d6842e240b60025c9f61c54e882bd7ad3634c4d44d63af4f24d01"
@@ -151,7 +160,7 @@ mod tests {
         let plain = args();
         let expires = Some("2026-11-25T03:30:00Z");
         let asked = Asked { name: "clip-get", req_id: "r1", expires, args: &plain };
-        let signed = add_signature(&site, asked, 12, &key(RFC)).unwrap();
+        let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
         let judged = |asked: Asked<'_>, site: &SiteId, highest: u64, now: Stamp| check(site, &keys, asked, now, |_| highest);
         let asked = Asked { args: &signed, ..asked };
         assert_eq!(judged(asked, &site, 11, now()), Ok(Signed { key: keys[0].id(), n: 12 }));
@@ -165,7 +174,7 @@ mod tests {
         let late = Stamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
         assert_eq!(why(asked, &site, 0, late), Why::Expired);
         assert!(judged(asked, &site, 0, Stamp { quality: WallQuality::Rtc, ..late }).is_ok(), "a clock that may be a day off");
-        let foreign = add_signature(&site, Asked { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
+        let foreign = add_signature(site.as_str(), Asked { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
         assert_eq!(why(Asked { args: &foreign, ..asked }, &site, 0, now()), Why::UnknownKey);
         let mut more = signed.clone();
         more.insert("reason".into(), json!("added"));
@@ -173,5 +182,21 @@ mod tests {
         let mut number = signed.clone();
         number.insert("reason".into(), json!(7));
         assert_eq!(why(Asked { args: &number, ..asked }, &site, 0, now()), Why::Unreadable);
+    }
+
+    #[test]
+    fn a_command_signed_for_all_boxes_is_taken_by_each_of_them_once() {
+        let keys = [trusted("office", RFC)];
+        let plain = args();
+        let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let signed = add_signature(EVERY, asked, 12, &key(RFC)).unwrap();
+        let asked = Asked { args: &signed, ..asked };
+        for site in ["km-17", "km-18"] {
+            let judged = |asked: Asked<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
+            assert_eq!(judged(asked, 11), Ok(Signed { key: keys[0].id(), n: 12 }));
+            assert_eq!(judged(asked, 12).unwrap_err().why, Why::Replayed);
+            assert_eq!(judged(Asked { name: "unlock", ..asked }, 0).unwrap_err().why, Why::BadSignature);
+        }
+        assert!(SiteId::parse(EVERY).is_err(), "no box may be called so");
     }
 }

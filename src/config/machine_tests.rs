@@ -332,7 +332,7 @@ fn a_signed_command_waits_for_its_number_to_be_kept_and_is_taken_once() {
     let site = SiteId::parse("km-17").unwrap();
     let plain = serde_json::Map::new();
     let asked = Asked { name: "ping", req_id: "r1", expires: Some("2026-11-25T01:00:00Z"), args: &plain };
-    let signed = add_signature(&site, asked, 9, &key(RFC)).unwrap();
+    let signed = add_signature(site.as_str(), asked, 9, &key(RFC)).unwrap();
     let asked = Asked { args: &signed, ..asked };
     let mut out = Vec::new();
     assert_eq!(bench.machine.command(stamp(bench.now), asked, &mut out), Ok(true));

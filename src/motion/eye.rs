@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::decode::{Decoded, Decoder};
 use super::detector::Detector;
+use super::glance::Glances;
 use super::limits::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
 use super::luma::Picture;
 use super::sizes::Sizes;
@@ -16,7 +17,7 @@ use super::strain::{Mode, Strain};
 use super::{SightCounts, SightNews};
 use crate::camera::{Frame, TrackKind};
 use crate::settings::MotionSettings;
-use crate::units::{Digest, Stamp};
+use crate::units::{Digest, Mono, Stamp};
 
 /// Pictures in the order they were taken: streams with B-frames are decoded in another.
 #[derive(Default)]
@@ -58,6 +59,9 @@ pub struct Eye {
     order: Order,
     sizes: Sizes,
     strain: Strain,
+    glances: Glances,
+    /// Bytes of a picture somebody asked for, at most.
+    still_max: usize,
     counts: SightCounts,
     /// When the last look was due.
     last_due: u64,
@@ -78,6 +82,8 @@ impl Eye {
             detector: Detector::new(settings.clone(), still_max, stages),
             strain: Strain::new(settings.cpu, settings.max_temperature),
             settings,
+            glances: Glances::default(),
+            still_max,
             stages,
             decoder: None,
             order: Order::default(),
@@ -132,8 +138,11 @@ impl Eye {
 
     /// Takes the next access unit.
     pub fn frame(&mut self, frame: &Arc<Frame>, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
-        if frame.kind() != TrackKind::Video || !self.settings.enabled {
+        if frame.kind() != TrackKind::Video {
             return;
+        }
+        if !self.settings.enabled {
+            return self.glance(frame);
         }
         let known = self.decoder.as_ref().map(|(digest, run, _)| (*digest, *run));
         if known != Some((frame.params.digest, frame.run)) {
@@ -166,6 +175,29 @@ impl Eye {
             }
             self.show(picture, frame.at, look, out);
         }
+    }
+
+    /// Nobody looks for motion: a picture is decoded only when it is asked for, from the next key frame on.
+    fn glance(&mut self, frame: &Frame) {
+        let known = self.decoder.as_ref().map(|(digest, run, _)| (*digest, *run));
+        if !self.glances.is_asked() {
+            self.decoder = None;
+        } else if known == Some((frame.params.digest, frame.run)) || frame.key {
+            if known != Some((frame.params.digest, frame.run)) {
+                self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
+            }
+            self.picture(frame);
+        }
+    }
+
+    /// Somebody wants a picture: the next one that is decoded.
+    pub fn ask(&mut self, req_id: String, now: Mono) {
+        self.glances.ask(req_id, now);
+    }
+
+    /// Pictures that were asked for, and to whom none came.
+    pub fn take_glances(&mut self, now: Mono, out: &mut Vec<SightNews>) {
+        self.glances.take(now, out);
     }
 
     /// Sleeps when nothing has been in view for a while and the sizes have a baseline that would wake it.
@@ -218,6 +250,7 @@ impl Eye {
             Decoded::Picture(picture) => {
                 self.counts.decoded += 1;
                 self.last_picture = Some(frame.at);
+                self.glances.show(&picture, frame.at, &self.settings.zones, self.still_max);
                 return Some(picture);
             }
             Decoded::Nothing => {}

@@ -173,3 +173,52 @@ fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
     let (news, counts) = watch(MotionSettings::default(), &frames);
     assert!(starts(&news).is_empty() && counts.analysed > 50, "{counts:?}");
 }
+
+/// Who asked, and the picture or why there is none.
+type Glance = (String, Result<(Stamp, Vec<u8>), String>);
+
+/// Asks for a picture before the frame `at`, and gives what came of it.
+fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> {
+    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for (number, frame) in frames.iter().enumerate() {
+        if number == at {
+            eye.ask("r1".into(), frame.at.mono);
+        }
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        eye.take_glances(frame.at.mono, &mut out);
+    }
+    let glances = out.into_iter().filter_map(|news| match news {
+        SightNews::Glance { req_id, outcome } => Some((req_id, outcome)),
+        _ => None,
+    });
+    glances.collect()
+}
+
+#[test]
+fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_looking() {
+    let frames = &empty()[0];
+    let off = MotionSettings { enabled: false, ..MotionSettings::default() };
+    let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
+    let key_after = |at: usize| *keys.iter().find(|key| **key >= at).unwrap();
+    for (settings, at, shown) in
+        [(awake(), 155, 155), (MotionSettings::default(), 261, key_after(261)), (off, 151, key_after(151))]
+    {
+        let glances = glance(settings, frames, at);
+        let [(req_id, Ok((taken, jpeg)))] = &glances[..] else { panic!("{glances:?}") };
+        assert_eq!((req_id.as_str(), taken.mono), ("r1", frames[shown].at.mono));
+        assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
+    }
+}
+
+#[test]
+fn who_asks_for_a_picture_of_a_camera_that_is_gone_is_told_so() {
+    let frames = &empty()[0][..100];
+    let mut eye = Eye::new(awake(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    eye.ask("r1".into(), frames[0].at.mono);
+    eye.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
+    assert!(out.is_empty());
+    eye.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
+    assert!(matches!(&out[..], [SightNews::Glance { outcome: Err(_), .. }]), "{out:?}");
+}

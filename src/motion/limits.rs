@@ -168,6 +168,9 @@ pub const UPDATE_EVERY: u64 = 1_000_000;
 pub const TURN: f32 = 45.0;
 /// Microseconds without a picture until the detector calls itself blind.
 pub const BLIND_AFTER: u64 = 10_000_000;
+/// Microseconds somebody who asks for a picture waits for it: asleep, the eye decodes key frames only, and the longest GOP cameras are
+/// set to in practice is 10 s.
+pub const GLANCE_WITHIN: u64 = 15_000_000;
 /// Microseconds after its start at which an event's still is sent, if the event lasts that long.
 pub const STILL_AFTER: u64 = 3_000_000;
 /// Bytes of access units the sight lane holds: about one GOP of a 2 Mbit/s stream, twice over.

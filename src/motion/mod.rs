@@ -7,7 +7,8 @@
 //! * [`rules`]: zones, lines and what must happen there. [`story`]: an event's life. [`detector`]: all of it, from picture to news;
 //!   [`stages`] are its parts by name.
 //! * [`decode`]: access units → pictures, as far as their [`numbers`] follow. [`eye`]: which are decoded and looked at, by their
-//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`sight`] ⇄: the thread.
+//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`glance`]: pictures somebody asked for.
+//!   [`sight`] ⇄: the thread.
 //!
 //! What belongs here: decoding for analysis, the background model, blobs, tracks, rules. What does not: event numbers,
 //! clips, publishing (the agent's).
@@ -18,6 +19,7 @@ pub mod decode;
 pub mod detector;
 pub mod eye;
 pub mod gate;
+pub mod glance;
 pub mod limits;
 pub mod luma;
 pub mod model;
@@ -53,6 +55,13 @@ pub enum SightNews {
         at: Stamp,
         /// JPEG file bytes.
         jpeg: Vec<u8>,
+    },
+    /// A picture somebody asked for, or why there is none.
+    Glance {
+        /// The command that asked.
+        req_id: String,
+        /// When it was taken, and JPEG file bytes.
+        outcome: Result<(Stamp, Vec<u8>), String>,
     },
     /// The scene as a whole changed; open events are kept alive, none begins.
     Scene {

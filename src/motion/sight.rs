@@ -33,6 +33,11 @@ const ZONES_MAX: usize = 16;
 pub enum SightOrder {
     /// Go on with other settings.
     Settings(MotionSettings),
+    /// A picture, answered by [`SightNews::Glance`].
+    Glance {
+        /// The command that asks.
+        req_id: String,
+    },
     /// End after closing what is open.
     Stop,
 }
@@ -94,6 +99,10 @@ pub fn start(
                     sight.settle(settings, clock.now(), &mut out);
                     false
                 }
+                Item::Order(SightOrder::Glance { req_id }) => {
+                    sight.eye.ask(req_id, clock.now().mono);
+                    false
+                }
                 Item::Order(SightOrder::Stop) | Item::Closed => true,
             };
             let now = clock.now();
@@ -129,6 +138,7 @@ impl Sight {
     }
 
     fn idle(&mut self, now: Stamp, out: &mut Vec<SightNews>) {
+        self.eye.take_glances(now.mono, out);
         let (last, refusal) = self.eye.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
         let seen = last.is_some_and(|last| now.mono.since(last.mono) < BLIND_AFTER);

@@ -34,14 +34,19 @@ impl Best {
     /// The JPEG and when its picture was taken; `None` when there is no picture or it cannot be made small enough.
     pub fn jpeg(&self, zones: &[Zone], most: usize) -> Option<(Stamp, Vec<u8>)> {
         let (_, at, picture) = self.kept.as_ref()?;
-        let pixels = ycbcr(picture, zones);
-        QUALITIES.iter().find_map(|quality| {
-            let mut jpeg = Vec::new();
-            let encoder = Encoder::new(&mut jpeg, *quality);
-            encoder.encode(&pixels, picture.width as u16, picture.height as u16, ColorType::Ycbcr).ok()?;
-            (jpeg.len() <= most).then_some((*at, jpeg))
-        })
+        Some((*at, jpeg(picture, zones, most)?))
     }
+}
+
+/// A picture as a JPEG of at most `most` bytes; `None` when it cannot be made small enough.
+pub fn jpeg(picture: &Picture, zones: &[Zone], most: usize) -> Option<Vec<u8>> {
+    let pixels = ycbcr(picture, zones);
+    QUALITIES.iter().find_map(|quality| {
+        let mut jpeg = Vec::new();
+        let encoder = Encoder::new(&mut jpeg, *quality);
+        encoder.encode(&pixels, picture.width as u16, picture.height as u16, ColorType::Ycbcr).ok()?;
+        (jpeg.len() <= most).then_some(jpeg)
+    })
 }
 
 /// Interleaved YCbCr (ITU-T T.871), black where nobody may look.

@@ -323,7 +323,7 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
     if budget < segment * 4 {
         section.bad("budget", "must hold at least 4 segments");
     }
-    let journal_slots = section.number("journal_slots", 64..=65_536, 2048) as u32;
+    let journal_slots = section.number("journal_slots", 64..=131_072, 2048) as u32;
     let still_slots = section.number("still_slots", 1..=4096, 64) as u32;
     let still_bytes = section.size("still_size", 16 << 10, 4 << 20, 256 << 10) as u32;
     let pin_quota = section.number("pin_quota", 10..=90, 50) as u8;

@@ -292,7 +292,8 @@ impl Life {
     fn start(&mut self) {
         self.engine = None;
         // A start whose own write or flush fails ends with the reason, and the service manager starts it again.
-        for _ in 0..3 {
+        // A read, a write and a flush may each be about to fail once.
+        for _ in 0..4 {
             let opened = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now));
             let points = self.disk.take_points();
             let last = points.last().cloned();
@@ -318,7 +319,7 @@ impl Life {
             self.heard(&news);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
-        self.note(None, "start", Err(Broken::Service("the ring does not open in three tries".into())));
+        self.note(None, "start", Err(Broken::Service("the ring does not open in four tries".into())));
     }
 
     /// Tries the images of a moment.

@@ -479,9 +479,7 @@ mod tests {
             let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
             let kept: Vec<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
             assert!(stored.iter().all(|ticket| kept.contains(ticket)), "seed {seed}: stored {stored:?}, kept {kept:?}");
-            for ticket in kept {
-                engine.order(Stamp::default(), StorageOrder::Release { ticket }, &mut Vec::new());
-            }
+            engine.order(Stamp::default(), StorageOrder::Release { tickets: kept }, &mut Vec::new());
             engine.order(Stamp::default(), StorageOrder::Stop, &mut Vec::new());
             let (_, news) = open(&disk);
             let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };

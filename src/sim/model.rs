@@ -16,6 +16,9 @@ use crate::storage::format::{Record, SegmentHead, layout_of};
 use crate::storage::{PinClass, PinId, SpanQuery, StorageNews, StorageOrder};
 use crate::units::{Digest, Mono, Ticket};
 
+/// Entries stored together at most: the journal of the script has eight places.
+const BATCH_MAX: u64 = 3;
+
 /// What is done to both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -27,8 +30,8 @@ pub enum Action {
     Pin(u64, PinClass, u64, u64),
     /// Let a pin go.
     Unpin(u64),
-    /// Store the next entry.
-    Enqueue,
+    /// Store the next so many entries together.
+    Enqueue(u64),
     /// Forget the oldest entry.
     Release,
     /// Half a minute passes: counters come.
@@ -50,10 +53,10 @@ impl Action {
             55..=59 => Action::PinOpen(pin, class, rng.below(4_000_000)),
             60..=69 => Action::Pin(pin, class, first.max(newest.saturating_sub(20)), first + rng.below(12)),
             70..=75 => Action::Unpin(pin),
-            76..=83 => Action::Enqueue,
+            76..=83 => Action::Enqueue(1 + rng.below(BATCH_MAX)),
             84..=89 => Action::Release,
             90..=92 => Action::Count,
-            93..=94 => Action::FailFlush(1 + rng.below(3)),
+            93..=94 => Action::FailFlush(1 + rng.below(BATCH_MAX)),
             95..=96 => Action::Restart,
             _ => Action::PowerCut,
         }
@@ -149,11 +152,11 @@ impl Pair {
                 self.pins.retain(|kept| kept.id != PinId(pin));
                 self.order(StorageOrder::Unpin { pin: PinId(pin) }).map(|_| ())
             }
-            Action::Enqueue => self.enqueue(),
+            Action::Enqueue(count) => self.enqueue(count),
             Action::Release => match self.entries.iter().find(|(_, released)| !**released).map(|(ticket, _)| *ticket) {
                 Some(ticket) => {
                     self.entries.insert(ticket, true);
-                    self.order(StorageOrder::Release { ticket: Ticket(ticket) }).map(|_| ())
+                    self.order(StorageOrder::Release { tickets: vec![Ticket(ticket)] }).map(|_| ())
                 }
                 None => Ok(()),
             },
@@ -221,19 +224,24 @@ impl Pair {
         if found == expected { Ok(()) } else { Err(format!("records {first} to {last} are {expected:?}, found {found:?}")) }
     }
 
-    fn enqueue(&mut self) -> Result<(), String> {
+    fn enqueue(&mut self, count: u64) -> Result<(), String> {
         let room = u64::from(settings().journal_slots) - 4;
-        let ticket = self.ticket + 1;
-        let (entry, _) = script::entry(ticket);
-        let out = self.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry, still: None })?;
-        let stored = out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) });
+        let tickets = self.ticket + 1..=self.ticket + count;
+        let out = self.order(match count {
+            1 => StorageOrder::Enqueue { ticket: Ticket(self.ticket + 1), entry: script::entry(self.ticket + 1).0, still: None },
+            _ => {
+                let entries = tickets.clone().map(|ticket| (Ticket(ticket), script::entry(ticket).0)).collect();
+                StorageOrder::EnqueueAll { entries }
+            }
+        })?;
+        let stored = tickets.clone().all(|ticket| out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }));
         let refused = out.iter().any(|news| matches!(news, StorageNews::NotEnqueued { reason, .. } if reason.contains("flush")));
         let kept = self.entries.values().filter(|released| !**released).count() as u64;
         if stored {
-            self.entries.insert(ticket, false);
-            self.ticket = ticket;
+            self.entries.extend(tickets.map(|ticket| (ticket, false)));
+            self.ticket += count;
         }
-        match stored || refused || kept >= room - 1 {
+        match stored || refused || kept + count > room - 1 {
             true => Ok(()),
             false => Err(format!("an entry is refused with {kept} of {room} slots taken: {out:?}")),
         }
@@ -379,7 +387,9 @@ impl Pair {
         let wanted: BTreeSet<u64> = self.entries.iter().filter(|(_, released)| !**released).map(|(ticket, _)| *ticket).collect();
         let more: Vec<&u64> = found.difference(&wanted).collect();
         // A power cut brings released entries back, and one that was refused may have arrived.
-        let excused = |ticket: &&u64| !clean && self.entries.contains_key(ticket) || **ticket == self.ticket + 1;
+        let excused = |ticket: &&u64| {
+            !clean && self.entries.contains_key(ticket) || (1..=BATCH_MAX).contains(&ticket.saturating_sub(self.ticket))
+        };
         if !wanted.is_subset(found) || !more.iter().all(excused) {
             return Err(format!("entries {wanted:?} were stored, {found:?} are there"));
         }

@@ -71,6 +71,8 @@ struct Entry {
 #[derive(Debug, Clone, Default)]
 pub struct Oracle {
     written: BTreeMap<u64, Written>,
+    /// Tickets of a batch that is on its way: of it the first so many may be there.
+    batch: Option<(u64, u64)>,
     /// Records that were refused after they had been written in part, and then written elsewhere: until one is durable, either counts.
     earlier: Vec<(u64, Written)>,
     /// Everything up to this number survives.
@@ -146,12 +148,19 @@ impl Oracle {
         self.stopped = false;
         match order {
             StorageOrder::Enqueue { ticket, entry, still } => {
+                self.batch = None;
                 let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
                 self.entries.insert(*ticket, entry);
             }
-            StorageOrder::Release { ticket } => {
-                if let Some(entry) = self.entries.get_mut(ticket) {
-                    entry.released = true;
+            StorageOrder::EnqueueAll { entries } => {
+                self.batch = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (first.0, last.0));
+                let entry =
+                    |bytes: &Vec<u8>| Entry { bytes: bytes.clone(), still: None, shown: false, stored: false, released: false };
+                self.entries.extend(entries.iter().map(|(ticket, bytes)| (*ticket, entry(bytes))));
+            }
+            StorageOrder::Release { tickets } => {
+                for ticket in tickets {
+                    self.entries.entry(*ticket).and_modify(|entry| entry.released = true);
                 }
             }
             StorageOrder::SaveCell { bytes, .. } => self.cell.push(Some(bytes.clone())),
@@ -240,7 +249,13 @@ impl Oracle {
                     let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
                     self.durable = self.durable.max(at.unwrap_or(0));
                 }
+                StorageNews::NotEnqueued { ticket, .. } => {
+                    self.batch = None;
+                    // It is offered again under another ticket, and its snapshot with it.
+                    self.entries.entry(*ticket).and_modify(|entry| entry.shown = false);
+                }
                 StorageNews::Enqueued { ticket } => {
+                    self.batch = None;
                     self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
                 }
                 StorageNews::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
@@ -270,6 +285,7 @@ impl Oracle {
         self.written.split_off(&(found.last_seq + 1));
         self.boot = found.boot.0;
         self.stopped = false;
+        self.batch = None;
         let kept: BTreeSet<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
         self.entries.retain(|ticket, _| kept.contains(ticket));
         self.entries.values_mut().for_each(|entry| (entry.stored, entry.released) = (true, false));
@@ -352,6 +368,14 @@ impl Oracle {
         let has = |ticket: &Ticket| found.entries.iter().any(|(kept, _)| kept == ticket);
         if let Some((ticket, _)) = self.entries.iter().find(|(ticket, e)| e.stored && !e.released && !has(ticket)) {
             return Err(Broken::Lost(format!("entry {} was stored and is gone", ticket.0)));
+        }
+        if let Some((first, last)) = self.batch {
+            let after_a_hole = (first..last).find(|ticket| !has(&Ticket(*ticket)) && has(&Ticket(ticket + 1)));
+            if let Some(missing) = after_a_hole {
+                return Err(Broken::Order(format!(
+                    "of the batch {first} to {last} entry {missing} is missing, the next is there"
+                )));
+            }
         }
         let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(ticket, _)| *ticket);
         if newest > found.newest.as_ref().map(|(ticket, _)| *ticket) {

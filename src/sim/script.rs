@@ -124,16 +124,13 @@ impl Script {
         self.pins.clear();
     }
 
-    /// Entries that are stored as far as the agent knows; the same ticket is asked for again when it was refused.
+    /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
     pub fn stored(&mut self, ticket: Ticket, stored: bool) {
         if stored {
             self.entries.insert(ticket.0, true)
         } else {
             self.entries.remove(&ticket.0)
         };
-        if !stored && self.ticket == ticket.0 {
-            self.ticket -= 1;
-        }
     }
 
     /// What the agent finds on the card after a start.
@@ -197,10 +194,21 @@ impl Script {
     }
 
     fn enqueue(&mut self) -> Action {
+        if self.rng.one_in(3) {
+            return self.enqueue_all();
+        }
         self.ticket += 1;
         let ticket = Ticket(self.ticket);
         let (entry, still) = entry(self.ticket);
         Action::Order(StorageOrder::Enqueue { ticket, entry, still })
+    }
+
+    /// What came while a batch was being written goes together.
+    fn enqueue_all(&mut self) -> Action {
+        let first = self.ticket + 1;
+        self.ticket += 2 + self.rng.below(3);
+        let entries = (first..=self.ticket).map(|ticket| (Ticket(ticket), entry(ticket).0)).collect();
+        Action::Order(StorageOrder::EnqueueAll { entries })
     }
 
     fn release(&mut self) -> Action {
@@ -210,7 +218,7 @@ impl Script {
             return Action::Idle;
         };
         self.entries.remove(&ticket);
-        Action::Order(StorageOrder::Release { ticket: Ticket(ticket) })
+        Action::Order(StorageOrder::Release { tickets: vec![Ticket(ticket)] })
     }
 
     fn pin(&mut self) -> Action {

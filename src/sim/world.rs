@@ -387,8 +387,9 @@ impl World {
         self.now = self.now.at(self.now.mono.plus_secs(5));
         let open = || Engine::open(Arc::new(self.disk.clone()), &self.settings.storage, self.now);
         // A start whose own flush fails exits with the reason, and the service manager starts it again.
-        let (engine, news) =
+        let (mut engine, news) =
             open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
+        let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
         self.link = Link::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
@@ -396,6 +397,7 @@ impl World {
         self.camera_up = false;
         self.moving = None;
         self.run += 1;
+        self.hear(pieces.map_err(|fault| fault.to_string())?);
         self.hear(news);
         self.check_footage();
         self.drain();

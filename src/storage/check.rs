@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::recovery::heads;
 use super::stills;
 use super::walk::{Depth, End, Found, walk};
-use crate::units::{Digest, Mono, Ticket};
+use crate::units::{Digest, Mono};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
 const SILENT_MAX: u64 = 1_000_000;
@@ -225,8 +225,7 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, checked: &mut Checked) -> Re
         Err(reason) => wrong(FileId::Journal, reason),
     }
     if let Some(len) = files.get(&FileId::Stills) {
-        let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
-        let damaged = stills::damaged(disk.as_ref(), *len, &live)?;
+        let damaged = stills::damaged(disk.as_ref(), *len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
     }
     Ok(())

@@ -61,7 +61,8 @@
 //! ```
 //! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id), slots 1 to 3 the cells, the rest
 //! entries. Entries stored together have consecutive tickets and tell their place in the batch, from 0; where the newest batch has a
-//! hole and nothing of it is in copy B, it was cut: it ends before the hole. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
+//! hole and nothing of it is in copy B, it was cut: it ends before the hole. An entry that was let go is no hole: its slot is free, with
+//! key 0 and its ticket (`u64`) as bytes. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
 //! the highest ticket is never reused, so the counters in it outlive its release.
 //!
 //! ## `stills.taimat`: slots for snapshots

@@ -85,6 +85,8 @@ pub struct Engine {
     /// How often in a row the journal was refused.
     pub(super) refusals: u32,
     pub(super) told_worn: bool,
+    /// Entries found at the start that are not told yet, oldest last.
+    pub(super) untold: Vec<Ticket>,
 }
 
 impl Engine {
@@ -195,9 +197,16 @@ impl Engine {
             }
             StorageOrder::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
             StorageOrder::EnqueueAll { entries } => self.enqueue_all(entries, out),
-            StorageOrder::Release { ticket } => {
-                self.journal.release(ticket);
-                self.stills.free(ticket);
+            StorageOrder::Release { tickets } => {
+                for ticket in tickets {
+                    self.journal.release(ticket);
+                    self.stills.free(ticket);
+                }
+            }
+            StorageOrder::Fetch { ticket } => {
+                let read = self.journal.entry(ticket).map_err(|fault| fault.to_string());
+                let outcome = read.and_then(|entry| entry.ok_or_else(|| "damaged on the card".to_owned()));
+                out.push(StorageNews::Fetched { ticket, outcome });
             }
             StorageOrder::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
                 Ok(()) => StorageNews::CellSaved { cell },
@@ -452,7 +461,7 @@ impl Engine {
 
     fn stop(&mut self, out: &mut Vec<StorageNews>) {
         self.flush_all(out);
-        if let Err(fault) = self.journal.tidy().and_then(|()| self.journal.end()) {
+        if let Err(fault) = self.journal.end() {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }
         out.push(StorageNews::Stopped);

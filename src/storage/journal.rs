@@ -10,6 +10,7 @@ use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
 use super::locks::Locks;
+use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer};
 use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.
@@ -24,11 +25,9 @@ const RESERVED: usize = 4;
 
 /// Entries stored together at most: one flush of each copy is for all of them.
 pub const BATCH_MAX: usize = 64;
-
-const FREE: u8 = 0;
-const ENTRY: u8 = 1;
-const CELL: u8 = 2;
-const START: u8 = 3;
+/// Tombstones in one commit at most: of thousands of entries that are given up at once the storage thread must not write all at
+/// once, while frames wait.
+const TOMBSTONES_MAX: usize = 256;
 
 /// Where copy B begins in a journal of `slots` slots.
 pub fn copy_b(slots: u64) -> u64 {
@@ -59,52 +58,6 @@ pub enum JournalFault {
     Disk(#[from] DiskFault),
 }
 
-/// What a slot holds.
-#[derive(Debug, Clone, PartialEq)]
-struct Slot {
-    kind: u8,
-    /// Which entry of its batch it is, from 0.
-    place: u8,
-    generation: u64,
-    key: u64,
-    bytes: Vec<u8>,
-}
-
-impl Slot {
-    fn encode(&self) -> Vec<u8> {
-        let mut block = Vec::with_capacity(BLOCK as usize);
-        block.extend(b"TMJ1");
-        block.extend([self.kind, self.place]);
-        block.extend((self.bytes.len() as u16).to_be_bytes());
-        block.extend(self.generation.to_be_bytes());
-        block.extend(self.key.to_be_bytes());
-        block.extend(&self.bytes);
-        block.resize(BLOCK as usize - 4, 0);
-        let crc = crc32c::crc32c(&block);
-        block.extend(crc.to_be_bytes());
-        block
-    }
-
-    fn decode(block: &[u8]) -> Option<Slot> {
-        let (covered, stored) = block.split_at_checked(BLOCK as usize - 4)?;
-        if covered[..4] != *b"TMJ1" || crc32c::crc32c(covered).to_be_bytes() != stored {
-            return None;
-        }
-        let len = u16::from_be_bytes([covered[6], covered[7]]) as usize;
-        let generation = u64::from_be_bytes(covered[8..16].try_into().ok()?);
-        let key = u64::from_be_bytes(covered[16..24].try_into().ok()?);
-        Some(Slot { kind: covered[4], place: covered[5], generation, key, bytes: covered.get(24..24 + len)?.to_vec() })
-    }
-}
-
-/// Slots to be written, without the padding that makes a block of each: thousands may wait. `None` is a block of zeros.
-type Blocks = BTreeMap<usize, Option<Slot>>;
-
-/// The block of a slot.
-fn encoded(slot: Option<&Slot>) -> Vec<u8> {
-    slot.map_or_else(|| vec![0; BLOCK as usize], Slot::encode)
-}
-
 /// A slot to be written: where, its kind, its place in the batch, its key and bytes.
 type Write = (usize, u8, u8, u64, Vec<u8>);
 
@@ -117,8 +70,8 @@ pub struct Kept {
     pub ring: Option<RingId>,
     /// It ended in order.
     pub clean: bool,
-    /// Entries not released, by ticket.
-    pub entries: Vec<(Ticket, Vec<u8>)>,
+    /// Entries not released, in order. Their bytes are read when they are wanted ([`Journal::entry`]).
+    pub entries: Vec<Ticket>,
     /// The entry of the highest ticket ever.
     pub newest: Option<(Ticket, Vec<u8>)>,
     /// The cells.
@@ -159,8 +112,10 @@ pub struct Journal {
     newest: Option<(Ticket, usize)>,
     /// Where the search for a free slot goes on: all slots wear alike.
     next: usize,
-    /// Slots without an entry whose tombstone is not yet written: released, or left behind by a commit that failed.
-    released: BTreeSet<usize>,
+    /// Slots whose entry was let go and whose tombstone is not yet written, and that entry.
+    released: BTreeMap<usize, Ticket>,
+    /// The same, left behind by a commit that failed: the next one must write them, or their entries may be found twice.
+    left_behind: BTreeSet<usize>,
     /// Blocks of copies A and B that may not be on the card as they should: cut, damaged, or a write or flush of them failed. They are
     /// written again, A before B, before anything else is, so that no slot ever hangs on a single copy.
     unsure: [Blocks; 2],
@@ -192,7 +147,8 @@ impl Journal {
             free: (RESERVED..slots).collect(),
             newest: None,
             next: RESERVED,
-            released: BTreeSet::new(),
+            released: BTreeMap::new(),
+            left_behind: BTreeSet::new(),
             unsure: [BTreeMap::new(), BTreeMap::new()],
             written: (0, 0),
         };
@@ -223,14 +179,21 @@ impl Journal {
 
     fn read(&mut self) -> Result<Kept, DiskFault> {
         let mut kept = Kept::default();
-        let (mut slots, mut in_b) = (Vec::new(), BTreeSet::new());
+        let (mut slots, mut in_b, mut let_go) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for first in (0..self.slots).step_by(PIECE) {
             let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
             let a = self.disk.read(FileId::Journal, at, len)?;
             let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
             for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
-                let slot = self.compare(first + at, a, b, &mut in_b, &mut kept);
-                slots.extend(slot.map(|slot| (first + at, slot)));
+                let slot = self.compare(first + at, a, b, &mut in_b, &mut kept).map(|mut slot| {
+                    let_go.extend(slot.let_go());
+                    // What an entry says is read again when it is wanted: a full journal is larger than the memory of a board.
+                    if matches!(slot.kind, ENTRY | FREE) {
+                        slot.bytes = Vec::new();
+                    }
+                    (first + at, slot)
+                });
+                slots.extend(slot);
             }
         }
         // In the order they were written: the last word on a ticket counts.
@@ -239,37 +202,42 @@ impl Journal {
             self.generation = slot.generation;
             self.keep(*at, slot.clone(), &mut kept);
         }
-        self.drop_torn(&slots, &in_b, &mut kept);
+        self.drop_torn(&slots, &in_b, &let_go);
         (self.boot, self.ring) = (kept.boot, kept.ring);
-        kept.entries.sort_by_key(|(ticket, _)| *ticket);
+        kept.entries = self.by_ticket.keys().copied().collect();
+        if let Some((ticket, at)) = self.newest {
+            kept.newest = self.slot(at)?.map(|slot| (ticket, slot.bytes));
+        }
         Ok(kept)
     }
 
     /// Holds the two copies of a slot against each other: gives the one that counts, and notes what is to be written again.
     fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, kept: &mut Kept) -> Option<Slot> {
-        let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
-        let newer = [&slot_a, &slot_b].into_iter().flatten().max_by_key(|slot| slot.generation).cloned();
-        if slot_b.is_some_and(|b| newer.as_ref().is_some_and(|newer| newer.generation == b.generation)) {
-            in_b.insert(at);
-        }
+        let newer = newer(a, b).map(|(slot, is_in_b)| {
+            if is_in_b {
+                in_b.insert(at);
+            }
+            slot
+        });
         let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
         // The very first write of a slot may have been cut: then its other copy was never written.
         kept.damaged += u32::from(newer.is_none() && written(a) && written(b));
         let right = encoded(newer.as_ref());
         if a != right || b != right {
-            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, newer.clone()));
+            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Again));
         } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
             // Nobody knows whether the last start was refused a flush of copy B: the kernel shows it all the same. What counts is
             // written again, 4 KiB for each entry that waits.
-            self.unsure[1].insert(at, newer.clone());
+            self.unsure[1].insert(at, Block::Again);
         }
         newer
     }
 
     /// A batch that the power cut left with a hole ends before the hole: what lies behind was never reported, and an event must not be
     /// there whose predecessor is not. Only the newest batch can be so, and only while nothing of it is in copy B: that is written
-    /// after all of copy A is on the card. Of a batch that was whole an entry may be missing because it was delivered.
-    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, kept: &mut Kept) {
+    /// after all of copy A is on the card. Of a batch that was whole an entry may be missing because it was delivered: its tombstone
+    /// says so, for copy B may be damaged as a whole.
+    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, let_go: &BTreeSet<u64>) {
         let Some((newest, newest_at)) = self.newest else {
             return;
         };
@@ -278,21 +246,20 @@ impl Journal {
         };
         let first = newest.0.saturating_sub(place);
         let there: BTreeMap<u64, usize> = self.by_ticket.range(Ticket(first)..).map(|(ticket, at)| (ticket.0, *at)).collect();
-        let hole = (first..=newest.0).find(|ticket| !there.contains_key(ticket) && *ticket != newest.0);
+        let hole =
+            (first..=newest.0).find(|ticket| !there.contains_key(ticket) && !let_go.contains(ticket) && *ticket != newest.0);
         let Some(hole) = hole.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
             return;
         };
         for (ticket, at) in there.range(hole..).map(|(ticket, at)| (Ticket(*ticket), *at)) {
             self.release(ticket);
-            kept.entries.retain(|(other, _)| *other != ticket);
             self.generation += 1;
             let free = Slot { kind: FREE, place: 0, generation: self.generation, key: 0, bytes: Vec::new() };
-            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Some(free.clone())));
+            self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
         }
         let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..hole).contains(&slot.key));
         let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
         self.newest = last.map(|(at, slot)| (Ticket(slot.key), *at));
-        kept.newest = last.map(|(_, slot)| (Ticket(slot.key), slot.bytes.clone()));
     }
 
     fn keep(&mut self, at: usize, slot: Slot, kept: &mut Kept) {
@@ -306,19 +273,34 @@ impl Journal {
             ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
                 // An entry that was refused and offered again may have left a slot behind.
                 self.release(ticket);
-                kept.entries.retain(|(other, _)| *other != ticket);
-                if kept.newest.as_ref().is_none_or(|(newest, _)| *newest <= ticket) {
-                    kept.newest = Some((ticket, slot.bytes.clone()));
+                if self.newest.is_none_or(|(newest, _)| newest <= ticket) {
                     self.newest = Some((ticket, at));
                 }
                 if slot.kind == ENTRY {
                     self.free.remove(&at);
                     self.by_ticket.insert(ticket, at);
-                    kept.entries.push((ticket, slot.bytes));
                 }
             }
             _ => {}
         }
+    }
+
+    /// What counts in a slot.
+    fn slot(&self, at: usize) -> Result<Option<Slot>, DiskFault> {
+        let copy = |base| self.disk.read(FileId::Journal, base + at as u64 * BLOCK, BLOCK as usize);
+        Ok(newer(&copy(0)?, &copy(copy_b(self.slots as u64))?).map(|(slot, _)| slot))
+    }
+
+    /// The bytes of an entry; `None` when there is none, or it is damaged by now.
+    ///
+    /// # Errors
+    /// When the card refuses.
+    pub fn entry(&self, ticket: Ticket) -> Result<Option<Vec<u8>>, DiskFault> {
+        let Some(at) = self.by_ticket.get(&ticket) else {
+            return Ok(None);
+        };
+        let slot = self.slot(*at)?.filter(|slot| slot.kind == ENTRY && slot.key == ticket.0);
+        Ok(slot.map(|slot| slot.bytes))
     }
 
     /// Entries it can hold.
@@ -344,11 +326,14 @@ impl Journal {
         (0, START, 0, u64::from(self.boot.0), bytes)
     }
 
-    /// Records an ordered stop.
+    /// Records an ordered stop, with every tombstone that waits.
     ///
     /// # Errors
     /// When the card refuses.
     pub fn end(&mut self) -> Result<(), DiskFault> {
+        while !self.is_tidy() {
+            self.tidy()?;
+        }
         self.commit(vec![self.start(1)])
     }
 
@@ -384,12 +369,13 @@ impl Journal {
         self.next = chosen.last().map_or(self.next, |slot| slot + 1);
         if let Err(fault) = self.commit(writes) {
             // They may be there all the same: offered again, an entry must not be found twice.
-            self.released.extend(chosen);
+            self.left_behind.extend(chosen);
             return Err(fault.into());
         }
         for (slot, ticket) in chosen.into_iter().zip(tickets) {
             self.free.remove(&slot);
             self.released.remove(&slot);
+            self.left_behind.remove(&slot);
             self.by_ticket.insert(ticket, slot);
             self.newest = Some((ticket, slot));
         }
@@ -400,7 +386,7 @@ impl Journal {
     pub fn release(&mut self, ticket: Ticket) {
         if let Some(slot) = self.by_ticket.remove(&ticket) {
             self.free.insert(slot);
-            self.released.insert(slot);
+            self.released.insert(slot, ticket);
         }
     }
 
@@ -420,13 +406,19 @@ impl Journal {
     /// # Errors
     /// When the card refuses.
     pub fn tidy(&mut self) -> Result<(), DiskFault> {
-        if self.released.is_empty() { Ok(()) } else { self.commit(Vec::new()) }
+        if self.is_tidy() { Ok(()) } else { self.commit(Vec::new()) }
+    }
+
+    /// True when no tombstone waits.
+    fn is_tidy(&self) -> bool {
+        self.released.is_empty() && self.left_behind.is_empty()
     }
 
     /// Writes slots and waiting tombstones: all of copy A, a flush, all of copy B, a flush.
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), DiskFault> {
         let mut blocks = BTreeMap::new();
-        for slot in self.released.iter().filter(|slot| writes.iter().all(|(at, ..)| at != *slot)) {
+        let tombstones: Vec<usize> = self.left_behind.iter().chain(self.released.keys().take(TOMBSTONES_MAX)).copied().collect();
+        for slot in tombstones.iter().filter(|slot| writes.iter().all(|(at, ..)| at != *slot)) {
             blocks.insert(*slot, self.tombstone(*slot)?);
         }
         for (slot, kind, place, key, bytes) in writes {
@@ -436,7 +428,7 @@ impl Journal {
             self.generation += 1;
             slot.generation = self.generation;
         }
-        let blocks: Blocks = blocks.into_iter().map(|(at, slot)| (at, Some(slot))).collect();
+        let blocks: Blocks = blocks.into_iter().map(|(at, slot)| (at, Block::Slot(slot))).collect();
         for copy in 0..2 {
             let again = std::mem::take(&mut self.unsure[copy]);
             self.write(copy, again)?;
@@ -446,7 +438,8 @@ impl Journal {
             return Err(fault);
         }
         self.write(1, blocks)?;
-        self.released.clear();
+        self.left_behind.clear();
+        tombstones.iter().for_each(|slot| _ = self.released.remove(slot));
         Ok(())
     }
 
@@ -457,9 +450,13 @@ impl Journal {
         }
         let base = if copy == 0 { 0 } else { copy_b(self.slots as u64) };
         let mut written = Ok(());
-        for (at, slot) in &blocks {
-            let block = encoded(slot.as_ref());
-            written = written.and_then(|()| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &block));
+        for (at, block) in &blocks {
+            let block = match block {
+                Block::Slot(slot) => Ok(slot.encode()),
+                Block::Again => self.slot(*at).map(|slot| encoded(slot.as_ref())),
+            };
+            let write = |block: Vec<u8>| self.disk.write(FileId::Journal, base + *at as u64 * BLOCK, &block);
+            written = written.and_then(|()| block.and_then(write));
             self.written.0 += BLOCK;
         }
         self.written.1 += 1;
@@ -474,12 +471,13 @@ impl Journal {
     fn tombstone(&self, slot: usize) -> Result<Slot, DiskFault> {
         match self.newest {
             Some((ticket, newest)) if newest == slot => {
-                let copy = |base| self.disk.read(FileId::Journal, base + slot as u64 * BLOCK, BLOCK as usize);
-                let (a, b) = (copy(0)?, copy(copy_b(self.slots as u64))?);
-                let bytes = Slot::decode(&a).or_else(|| Slot::decode(&b)).map(|kept| kept.bytes).unwrap_or_default();
+                let bytes = self.slot(slot)?.map(|kept| kept.bytes).unwrap_or_default();
                 Ok(Slot { kind: FREE, place: 0, generation: 0, key: ticket.0, bytes })
             }
-            _ => Ok(Slot { kind: FREE, place: 0, generation: 0, key: 0, bytes: Vec::new() }),
+            _ => {
+                let bytes = self.released.get(&slot).map_or(Vec::new(), |ticket| ticket.0.to_be_bytes().to_vec());
+                Ok(Slot { kind: FREE, place: 0, generation: 0, key: 0, bytes })
+            }
         }
     }
 }
@@ -491,18 +489,6 @@ fn cell_of(key: u64) -> Option<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bytes_of_a_slot_are_pinned() {
-        let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, bytes: b"hi".to_vec() };
-        let block = slot.encode();
-        assert_eq!(&block[..26], b"TMJ1\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03hi");
-        assert_eq!(block.len(), 4096);
-        assert_eq!(Slot::decode(&block), Some(slot));
-        let mut damaged = block;
-        damaged[3000] = 1;
-        assert_eq!(Slot::decode(&damaged), None);
-    }
 
     #[test]
     fn the_number_of_slots_is_read_back_from_the_length() {

@@ -6,7 +6,7 @@
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
 //! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
@@ -37,6 +37,7 @@ pub mod recovery;
 #[cfg(all(test, feature = "sim"))]
 mod recovery_tests;
 pub mod ring;
+mod slot;
 pub mod start;
 pub mod stills;
 pub mod talk;

@@ -160,7 +160,7 @@ fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is
         assert!(!ring.enqueue(2) && ring.enqueue(2));
         ring.start();
         assert_eq!(ring.tickets(), [1, 2], "flush {flush}");
-        (1..=2).for_each(|ticket| ring.order(StorageOrder::Release { ticket: Ticket(ticket) }));
+        ring.order(StorageOrder::Release { tickets: vec![Ticket(1), Ticket(2)] });
         ring.order(StorageOrder::Stop);
         ring.cut();
         assert_eq!(ring.tickets(), [0; 0], "flush {flush}");
@@ -368,7 +368,7 @@ fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_
                 let found = [0, 1].map(|_| {
                     let (mut journal, kept) = Journal::open(Arc::new(after.clone()), 40, Some(file_len(40))).unwrap();
                     journal.begin().unwrap();
-                    let tickets: Vec<u64> = kept.entries.iter().map(|(ticket, _)| ticket.0).collect();
+                    let tickets: Vec<u64> = kept.entries.iter().map(|ticket| ticket.0).collect();
                     (tickets, kept.newest.map(|(ticket, _)| ticket.0))
                 });
                 assert_eq!(found[0], found[1]);

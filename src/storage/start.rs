@@ -18,6 +18,9 @@ use super::{GapReason, Recovered, StorageNews};
 use crate::settings::StorageSettings;
 use crate::units::{Mono, RingId, Stamp, Ticket};
 
+/// Entries told at once: some hundred pieces may wait for the agent.
+const FOUND_MAX: usize = 32;
+
 /// Why the ring cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageFault {
@@ -40,7 +43,8 @@ pub fn still_geometry(settings: &StorageSettings) -> stills::Geometry {
 }
 
 impl Engine {
-    /// Opens or makes everything in `disk` and recovers what a power cut left. The first news is [`StorageNews::Started`].
+    /// Opens or makes everything in `disk` and recovers what a power cut left. The first news is [`StorageNews::Started`], but
+    /// entries that do not fit it come before ([`Engine::found`]).
     ///
     /// # Errors
     /// Only when recording is impossible; damage is never an error.
@@ -51,8 +55,7 @@ impl Engine {
         check_room(disk.as_ref(), settings, &files)?;
         let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
         let (ring_id, boot) = journal.begin()?;
-        let live: Vec<Ticket> = kept.entries.iter().map(|(ticket, _)| *ticket).collect();
-        let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &live)?;
+        let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &kept.entries)?;
         let segments = segments(&files);
         let mut found = recover(disk.as_ref(), &segments, kept.dates());
         let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
@@ -83,11 +86,30 @@ impl Engine {
             refused_since: None,
             refusals: 0,
             told_worn: false,
+            untold: kept.entries.clone(),
         };
         let lock_trouble = engine.take_over_locks(&kept);
-        let mut news = engine.tell_start(ring_id, found, kept);
+        let mut news = engine.tell_start(ring_id, found, kept)?;
         news.extend(lock_trouble);
         Ok((engine, news))
+    }
+
+    /// Entries found at the start, a piece at a time and oldest first, to be told before [`StorageNews::Started`]: all at once they
+    /// can be larger than the memory of a board. `None` when the rest is in `Started`.
+    ///
+    /// # Errors
+    /// When the card refuses: a new start is needed.
+    pub fn found(&mut self) -> Result<Option<StorageNews>, DiskFault> {
+        if self.untold.is_empty() {
+            return Ok(None);
+        }
+        let piece = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
+        Ok(Some(StorageNews::Found { entries: self.read_entries(piece.into_iter().rev())? }))
+    }
+
+    /// An entry that is damaged by now comes empty: the agent tells that it cannot be read.
+    fn read_entries(&self, tickets: impl Iterator<Item = Ticket>) -> Result<Vec<(Ticket, Vec<u8>)>, DiskFault> {
+        tickets.map(|ticket| Ok((ticket, self.journal.entry(ticket)?.unwrap_or_default()))).collect()
     }
 
     /// Pins what is locked; trouble when the list cannot be read.
@@ -100,15 +122,17 @@ impl Engine {
         None
     }
 
-    fn tell_start(&mut self, ring: RingId, found: Recovery, kept: Kept) -> Vec<StorageNews> {
+    fn tell_start(&mut self, ring: RingId, found: Recovery, kept: Kept) -> Result<Vec<StorageNews>, DiskFault> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
+        let newest = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
+        self.untold.reverse();
         let recovered = Recovered {
             ring,
             boot: self.boot,
             slots: self.journal.slots(),
             last_seq: self.ring.newest(),
             extent,
-            entries: kept.entries,
+            entries: self.read_entries(newest.into_iter())?,
             newest: kept.newest,
             cells: kept.cells,
             gaps: found.gaps,
@@ -119,7 +143,7 @@ impl Engine {
             took: 0,
         };
         let troubles = found.troubles.into_iter().map(|detail| StorageNews::Trouble { detail, lost: true });
-        std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect()
+        Ok(std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect())
     }
 }
 

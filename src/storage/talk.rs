@@ -47,9 +47,14 @@ pub enum StorageOrder {
         /// Tickets and entries.
         entries: Vec<(Ticket, Vec<u8>)>,
     },
-    /// Forget an outbox entry (lazily: a power cut may bring it back).
+    /// Forget outbox entries (lazily: a power cut may bring them back).
     Release {
-        /// The ticket.
+        /// Their tickets.
+        tickets: Vec<Ticket>,
+    },
+    /// Read an outbox entry; answered by [`StorageNews::Fetched`].
+    Fetch {
+        /// Its ticket.
         ticket: Ticket,
     },
     /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
@@ -105,6 +110,11 @@ pub enum Cell {
 /// What storage tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StorageNews {
+    /// Before the first news: outbox entries older than those in it, a piece at a time and oldest first.
+    Found {
+        /// Tickets and entries, as in [`Recovered`].
+        entries: Vec<(Ticket, Vec<u8>)>,
+    },
     /// First news after start: what was found.
     Started(Box<Recovered>),
     /// Everything up to and including this record survives a power cut.
@@ -125,6 +135,13 @@ pub enum StorageNews {
         ticket: Ticket,
         /// Why, for people.
         reason: String,
+    },
+    /// Answer to [`StorageOrder::Fetch`].
+    Fetched {
+        /// Its ticket.
+        ticket: Ticket,
+        /// The entry, or why it cannot be read.
+        outcome: Result<Vec<u8>, String>,
     },
     /// The cell survives a power cut.
     CellSaved {
@@ -197,7 +214,8 @@ pub struct Recovered {
     pub last_seq: u64,
     /// Times of the oldest and newest footage.
     pub extent: Option<(Stamp, Stamp)>,
-    /// Outbox entries not released, by ticket.
+    /// Outbox entries not released, by ticket, unless they were told before ([`StorageNews::Found`]). Empty is one that cannot be
+    /// read.
     pub entries: Vec<(Ticket, Vec<u8>)>,
     /// The highest ticket ever stored and its entry, released or not: it carries the counters on.
     pub newest: Option<(Ticket, Vec<u8>)>,

@@ -81,6 +81,15 @@ pub fn start(
     // Recovery may have taken long; from here on silence counts.
     pulse.beat();
     let work = move || {
+        loop {
+            match engine.found() {
+                Ok(Some(piece)) => news(piece),
+                Ok(None) => break,
+                // The thread's end ends the process: a new start is the cure, as where the ring cannot be opened.
+                Err(fault) => return tracing::error!("the outbox cannot be read: {fault}"),
+            }
+            pulse.beat();
+        }
         first.into_iter().for_each(&news);
         let mut busy = 0;
         let mut out = Vec::new();

@@ -188,6 +188,15 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
     assert!(out.status.code() == Some(1) && said(&out).contains("unsigned"), "{}", said(&out));
     let out = cmd(&["ping", "--sign", &sign]);
     assert!(out.status.success(), "{}", said(&out));
+    let all = |words: &[&str]| {
+        let words =
+            taimat().args(["office", "cmd", "fleet", "ping", "within=1"]).args(words).args(remote.rig.office_login()).output();
+        words.unwrap()
+    };
+    let out = all(&[]);
+    assert!(out.status.code() == Some(1) && said(&out).contains("unsigned"), "{}", said(&out));
+    let out = all(&["--sign", &sign]);
+    assert!(out.status.success(), "{}", said(&out));
     let out = cmd(&["config-show", "--sign", &sign]);
     assert!(said(&out).contains(&Digest::of(remote.text().as_bytes()).hex()), "{}", said(&out));
     let next = remote
@@ -208,12 +217,11 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
     let out = cmd(&["config-check", &config, "--sign", &sign]);
     assert!(out.status.code() == Some(1) && said(&out).contains("motion.fps"), "{}", said(&out));
     // The same bytes again, before and after a restart.
-    let site = SiteId::parse("km-17").unwrap();
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
     let asked = taimat::config::command::Asked { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
-    let mut body = taimat::config::command::add_signature(&site, asked, n, &remote.key).unwrap();
+    let mut body = taimat::config::command::add_signature("km-17", asked, n, &remote.key).unwrap();
     body.insert("req_id".into(), json!("again"));
     body.insert("expires".into(), json!(expires));
     let payload = serde_json::to_vec(&body).unwrap();

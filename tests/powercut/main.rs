@@ -9,11 +9,13 @@ mod agent;
 mod card;
 mod drive;
 mod mounts;
+mod office;
 mod survey;
 mod world;
 
 use taimat::sim::camera::{Options, SimCamera};
 
+use office::Office;
 use world::{World, obstacle};
 
 /// A simulated camera small enough for a busy test machine.
@@ -62,4 +64,53 @@ fn a_card_that_lies_about_flushes_is_found_out() {
     let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
     let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
     println!("seed {seed}: found out at cut {cut}: {error:#}");
+}
+
+/// Why this machine cannot run the office's rig, when it cannot.
+fn office_obstacle() -> Option<String> {
+    let found =
+        std::process::Command::new("sh").args(["-c", "command -v mosquitto mosquitto_sub mosquitto_pub >/dev/null"]).status();
+    obstacle().or_else(|| (!found.is_ok_and(|status| status.success())).then(|| "mosquitto is not installed".to_owned()))
+}
+
+/// Cuts the power of the office `cuts` times and panics at the first receipt that is not kept.
+fn office_survives(cuts: u64) {
+    if let Some(reason) = office_obstacle() {
+        return println!("SKIPPED: {reason}");
+    }
+    let seed = seed();
+    let mut office = Office::new(seed, true).unwrap();
+    for cut in 1..=cuts {
+        if let Err(error) = office.cut() {
+            panic!("seed {seed}, cut {cut} of the office: {error:#}");
+        }
+    }
+    let ((events, files), [in_flush, pending, kept]) = (office.promised(), office.tally);
+    println!(
+        "{cuts} power cuts of the office ({in_flush} within a flush; {pending} sectors pending, {kept} kept): {events} events and {files} \
+         files receipted before a cut, 0 lost"
+    );
+    assert!(events > 0 && files > 0);
+}
+
+#[test]
+fn what_the_office_receipted_survives_three_power_cuts() {
+    office_survives(3);
+}
+
+#[test]
+#[ignore = "ten minutes: tests/run --full"]
+fn what_the_office_receipted_survives_fifty_power_cuts() {
+    office_survives(50);
+}
+
+#[test]
+fn an_office_on_a_disk_that_lies_about_flushes_is_found_out() {
+    if let Some(reason) = office_obstacle() {
+        return println!("SKIPPED: {reason}");
+    }
+    let mut office = Office::new(seed(), false).unwrap();
+    let broken = (1..=10).find_map(|cut| Some((cut, office.cut().err()?)));
+    let (cut, error) = broken.expect("ten cuts of a disk that flushes nothing broke no promise");
+    println!("found out at cut {cut}: {error:#}");
 }

@@ -5,6 +5,8 @@
 mod brokers;
 mod files;
 mod ledger;
+mod pace;
 mod rig;
 mod scale;
 mod stranger;
+mod tap;

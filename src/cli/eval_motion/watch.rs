@@ -162,7 +162,11 @@ impl Ours {
                     }
                 },
                 SightNews::Scene { change, at } => log.scenes.push((second(at), change.word().into())),
-                SightNews::Still { .. } | SightNews::Blind { .. } | SightNews::Seeing { .. } | SightNews::Counts(_) => {}
+                SightNews::Still { .. }
+                | SightNews::Glance { .. }
+                | SightNews::Blind { .. }
+                | SightNews::Seeing { .. }
+                | SightNews::Counts(_) => {}
             }
         }
     }

@@ -1,0 +1,106 @@
+//! How much of the way the box takes: after an outage, under a cap, a budget, and in quiet hours.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use taimat::sim::proxy::Proxy;
+use taimat::units::Wall;
+
+use crate::rig::{Mosquitto, Rig, Show, camera, local, pause, wait_for};
+
+/// Bytes a second of a bad SIM.
+const RATE: u64 = 256_000 / 8;
+
+fn clips(rig: &Rig) -> usize {
+    rig.received().1.iter().filter(|file| file.purpose == "clip").count()
+}
+
+/// Waits until so many motions have been told to the box.
+fn wait_for_motions(rig: &Rig, motions: usize) {
+    wait_for("nothing moves", 60, || rig.log().matches("kind=\"motion.end\"").count() >= motions);
+}
+
+#[test]
+#[ignore = "two minutes on a slow way: tests/run --full"]
+fn what_piled_up_in_an_outage_takes_most_of_the_way() {
+    let Some(broker) = Mosquitto::start("") else { return };
+    let proxy = Proxy::start(local(broker.port)).unwrap();
+    proxy.way.rate_up.store(RATE, Ordering::Relaxed);
+    proxy.way.rate_down.store(RATE, Ordering::Relaxed);
+    proxy.way.latency_ms.store(40, Ordering::Relaxed);
+    let camera = camera();
+    let rig = Rig::new(&camera, proxy.port, broker.port, "");
+    let _office = rig.office();
+    let mut agent = rig.agent_with(Show { motions: 2, updates: 3, rate: 2 });
+    wait_for("the office is not there", 30, || rig.site().is_some());
+    proxy.way.closed.store(true, Ordering::Relaxed);
+    proxy.cut();
+    wait_for_motions(&rig, 2);
+    pause(4_000);
+    proxy.way.closed.store(false, Ordering::Relaxed);
+    let (begun, before) = (Instant::now(), proxy.way.up.load(Ordering::Relaxed));
+    // Each second: how much has passed, until all of it has.
+    let mut passed = vec![0];
+    while clips(&rig) < 2 {
+        pause(1_000);
+        passed.push(proxy.way.up.load(Ordering::Relaxed) - before);
+        assert!(begun.elapsed().as_secs() < 300, "the backlog does not drain");
+    }
+    let first = passed.iter().position(|bytes| *bytes > RATE / 4).unwrap();
+    let seconds = (passed.len() - 1 - first) as f64;
+    let bytes = passed.last().unwrap() - passed[first];
+    let share = bytes as f64 / seconds / RATE as f64;
+    println!(
+        "after an outage: {first} s until files began, then {bytes} bytes in {seconds:.0} s: {:.0} % of {RATE} bytes a second",
+        share * 100.0
+    );
+    assert!(share >= 0.8, "{passed:?}");
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+#[test]
+fn a_cap_holds_a_budget_stops_clips_and_no_event_and_quiet_hours_are_quiet() {
+    let Some(broker) = Mosquitto::start("") else { return };
+    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let camera = camera();
+    let rig = Rig::new(&camera, proxy.port, broker.port, "rate_cap = \"160 KiB\"");
+    let _office = rig.office();
+    let up = || proxy.way.up.load(Ordering::Relaxed);
+    // The cap: no second takes more than it, but for one chunk.
+    let mut agent = rig.agent_with(Show { motions: 1, updates: 0, rate: 1 });
+    wait_for("the clip does not begin", 60, || up() > 60_000);
+    let (begun, before) = (Instant::now(), up());
+    wait_for("the clip did not come", 60, || clips(&rig) == 1);
+    let (bytes, seconds) = (up() - before, begun.elapsed().as_secs_f64());
+    println!("capped at 160 KiB/s: {bytes} bytes in {seconds:.1} s");
+    assert!((bytes as f64) < (seconds + 1.0) * 160.0 * 1024.0 * 1.05, "{bytes} bytes in {seconds:.1} s");
+    assert_eq!(agent.terminate(), Some(0));
+    // A budget that is used up: the day's bytes are known over the restart, files wait, events come.
+    rig.configure("rate_cap = \"160 KiB\"", "day_budget = \"20 KiB\"");
+    hold_back(&rig, up, "a budget");
+    // Quiet hours: the same for clips nobody asked for.
+    let hour = Wall(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64).rfc3339();
+    let hour: u64 = hour[11..13].parse().unwrap();
+    let quiet = format!("quiet_hours = \"{:02}:00-{:02}:59+00:00\"", (hour + 23) % 24, (hour + 1) % 24);
+    rig.configure("day_budget = \"20 KiB\"", &quiet);
+    hold_back(&rig, up, "quiet hours");
+    // Nothing was lost by waiting.
+    rig.configure(&quiet, "");
+    let mut agent = rig.agent();
+    wait_for("what had to wait did not come", 90, || clips(&rig) == 3);
+    rig.files_are_whole();
+    assert_eq!(agent.terminate(), Some(0));
+}
+
+/// A motion: its events come, its clip does not.
+fn hold_back(rig: &Rig, up: impl Fn() -> u64, by: &str) {
+    let (had, ends) = (clips(rig), || rig.received().0.iter().filter(|event| event.kind.contains("motion.end")).count());
+    let (before, bytes) = (ends(), up());
+    let mut agent = rig.agent_with(Show { motions: 1, updates: 0, rate: 1 });
+    wait_for("the events did not come", 60, || ends() > before);
+    pause(5_000);
+    println!("{by}: {} bytes, events came and no clip", up() - bytes);
+    assert_eq!(clips(rig), had, "{by} was not obeyed");
+    assert!(up() - bytes < 64_000, "{} bytes", up() - bytes);
+    assert_eq!(agent.terminate(), Some(0));
+}
