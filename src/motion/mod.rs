@@ -17,6 +17,7 @@ pub mod churn;
 pub mod decode;
 pub mod detector;
 pub mod eye;
+pub mod faint;
 pub mod gate;
 pub mod limits;
 pub mod luma;
