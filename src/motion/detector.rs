@@ -4,6 +4,7 @@
 
 use super::blobs::{self, Blob, Scene};
 use super::churn::Churn;
+use super::faint::Faint;
 use super::limits::{
     BLOB_MIN, GHOST_AFTER, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP,
 };
@@ -21,6 +22,7 @@ use crate::units::Stamp;
 struct View {
     model: Model,
     churn: Churn,
+    faint: Faint,
     /// Cells that may be looked at.
     open: Vec<bool>,
     /// Pictures of the warm-up so far.
@@ -180,7 +182,7 @@ impl Detector {
     fn seed(&mut self, now: &Small, at: Stamp) {
         let model = Model::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
         let open = self.story.rules().open_cells(now.grid);
-        self.view = Some(View { model, churn: Churn::new(now.grid), open, warmed: 0, last: at });
+        self.view = Some(View { model, churn: Churn::new(now.grid), faint: Faint::new(now.grid), open, warmed: 0, last: at });
         self.tracker = Tracker::default();
     }
 
@@ -212,6 +214,10 @@ impl Detector {
         let texture = textures(&cells, now.grid);
         let mut raw = view.model.look(&cells, &texture);
         let global = is_global(&raw, now.grid);
+        if self.stages.has(Stage::Faint) {
+            view.faint.look(view.model.mean(), &cells);
+            view.faint.mark(&mut raw);
+        }
         raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
         Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
@@ -227,6 +233,7 @@ impl Detector {
             return self.scene(SceneChange::Exposure, now, at, out);
         }
         if at.mono.0 < self.hold_until {
+            view.faint.learn(|_| false, seconds);
             view.model.warm(&front.cells, &front.texture, view.warmed);
             view.churn.learn((0..front.clean.len()).filter(|at| front.clean[*at] != 0), seconds);
             view.warmed += 1;
@@ -246,6 +253,7 @@ impl Detector {
             self.tracker.tracks.retain(|track| Some(track.id) != *owner);
             blob.cells.iter().for_each(|cell| view.model.absorb(*cell, front.cells[*cell], front.texture[*cell]));
         }
+        view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         view.churn.learn((0..kinds.len()).filter(|at| kinds[*at] == DIFFERS), seconds);
         for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {

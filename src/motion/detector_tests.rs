@@ -132,3 +132,33 @@ fn a_reconnect_begins_no_event() {
     }
     assert!(motions(&out, MotionPhase::Start).is_empty(), "{out:?}");
 }
+
+#[cfg(feature = "sim")]
+#[test]
+fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_none() {
+    use crate::sim::scene::{Disturbance, Scene, TAMPERED};
+    const LOOKS: u64 = 4;
+    for kind in Disturbance::TAMPER.into_iter().chain([Disturbance::IrSwitch]) {
+        // Nobody crosses: whatever begins is false.
+        let scene = Scene::new(3, kind, 0.0);
+        let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+        let mut out = Vec::new();
+        for look in 12 * LOOKS..42 * LOOKS {
+            let shown = scene.draw(look as f64 / LOOKS as f64, 320, 180);
+            let picture = Picture { width: 320, height: 180, y: shown.y, u: shown.u, v: shown.v };
+            let at = Stamp { mono: Mono(1_000_000 + look * 1_000_000 / LOOKS), ..Stamp::default() };
+            detector.look(&picture, at, &mut out);
+        }
+        assert!(motions(&out, MotionPhase::Start).is_empty(), "{kind:?}: {out:?}");
+        let scenes = out.iter().filter_map(|news| match news {
+            SightNews::Scene { change, at } => Some((change.word(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
+            _ => None,
+        });
+        let told: Vec<_> = scenes.filter(|(word, _)| !["exposure", "ir_on"].contains(word)).collect();
+        match (kind.tampering(), told.as_slice()) {
+            (Some(word), [(said, late)]) if word == *said && (0.0..10.0).contains(late) => {}
+            (None, []) => {}
+            _ => panic!("{kind:?}: {told:?}"),
+        }
+    }
+}

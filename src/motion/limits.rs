@@ -45,6 +45,28 @@ pub const MEAN_SECONDS: f32 = 4.0;
 /// Microseconds of warm-up without events after a start, a reconnect or a change of the whole scene.
 pub const WARM_UP: u64 = 4_000_000;
 
+/// Mean brightness below which a cell is dark; when half of them are it is night, and what is faint counts. Steps of 255.
+pub const FAINT_DARK: f32 = 80.0;
+/// Cells from the middle of a window to its sides, and up and down: a person far away fills it.
+pub const FAINT_REACH: [usize; 2] = [3, 4];
+/// Times its noise, in the mean of the squares, that a window must hold to show something faint. The highest of an
+/// empty picture's windows holds 3.4 in the median and 5.9 at most: some noise passes, and is not followed.
+pub const FAINT: f32 = 4.0;
+/// The same for the nine cells around each cell of it: the window reaches beyond the thing.
+pub const FAINT_NEAR: f32 = 3.0;
+/// Times its noise that one cell counts for at most: a bright drop is not a window full of them.
+pub const FAINT_CLIP: f32 = 25.0;
+/// Cells from the middle to the sides of the surroundings that a cell is seen beside: light lies over all of them.
+pub const FAINT_WIDE: [usize; 2] = [12, 12];
+/// Times the root of its noise that a cell adds to its surroundings at most: a thing must not darken them.
+pub const FAINT_AROUND: f32 = 3.0;
+/// Pictures until the noise is known.
+pub const FAINT_LOOKS: u32 = 12;
+/// Times its noise up to which a cell's distance makes its noise grow: 97 % of noise lies within.
+pub const FAINT_OUT: f32 = 9.0;
+/// Square of the least noise that is believed, steps of 255: rounding alone is a third of a step.
+pub const FAINT_FLOOR: f32 = 1.0;
+
 /// Share of all cells that must differ at once for the scene itself to have changed.
 pub const GLOBAL_SHARE: f32 = 0.45;
 /// Share of the tiles in which [`GLOBAL_TILE`] of the cells must differ besides: a lorry near by fills half of the picture, the
@@ -147,6 +169,9 @@ pub const TRAVEL: f32 = 4.0;
 pub const RESTLESS_TRAVEL: f32 = 3.0;
 /// Straightness: net displacement over path length; leaves and insects zigzag.
 pub const STRAIGHT: f32 = 0.45;
+/// Cells by which a thing may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
+/// insects and leaves dart.
+pub const ASTRAY: f32 = 0.3;
 /// Microseconds a thing may be unseen and still be itself.
 pub const COAST: u64 = 700_000;
 /// Cells within which a blob continues a track, beside the track's own size.

@@ -18,6 +18,7 @@ pub mod churn;
 pub mod decode;
 pub mod detector;
 pub mod eye;
+pub mod faint;
 pub mod gate;
 pub mod glance;
 pub mod limits;

@@ -13,6 +13,8 @@ pub enum Stage {
     Texture,
     /// A radius per cell that learns.
     Feedback,
+    /// Windows of cells measured against their noise, at night.
+    Faint,
     /// Shadow is background.
     Shadow,
     /// Changes of the whole scene.
@@ -29,6 +31,8 @@ pub enum Stage {
     Stand,
     /// A thing goes straight rather than to and fro.
     Straight,
+    /// A thing goes on as it went.
+    Steady,
     /// Holes in things are filled.
     Fill,
     /// A closer look while something undecided is in view.

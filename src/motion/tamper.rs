@@ -100,9 +100,10 @@ impl Tamper {
         *self = Tamper { told: self.told, ..Tamper::default() };
     }
 
-    /// True while what is seen is not the scene.
+    /// True while what is seen is not the scene. What seems blurred is not judged even before it is told: edges that smear look
+    /// like things, and nothing that passes takes the edges of the whole picture.
     pub fn is_blinded(&self) -> bool {
-        self.told.is_some()
+        self.told.is_some() || matches!(self.suspect, Some((SceneChange::Blurred, _)))
     }
 
     /// Looks at a picture; gives what has lasted long enough to be told, and [`SceneChange::Clear`] when it is over.

@@ -4,7 +4,7 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{COAST, DENSE, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{ASTRAY, COAST, DENSE, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -43,6 +43,8 @@ pub struct Track {
     rest: [f32; 2],
     velocity: [f32; 2],
     path: f32,
+    /// Cells by which it was elsewhere than its velocity said, beyond what outlines wobble by.
+    astray: f32,
     hits: u32,
     /// Pictures since it was first seen, with it or without.
     looks: u32,
@@ -65,7 +67,7 @@ fn seconds(micros: u64) -> f32 {
 impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, path, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
+        let (state, velocity, path, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
         Track {
             id,
             place,
@@ -79,6 +81,7 @@ impl Track {
             rest,
             velocity,
             path,
+            astray,
             hits,
             looks: 1,
             restless,
@@ -164,6 +167,10 @@ impl Track {
     fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
         self.restless = self.restless.max(restless.min(1.0));
         let (was, is) = (centre(self.place), blob.centre());
+        let size = (blob.place[2] - blob.place[0]).max(blob.place[3] - blob.place[1]);
+        if self.hits > 1 {
+            self.astray += (distance(self.expected(at), is) - STEP - size / 10.0).max(0.0);
+        }
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
         let share = if self.hits == 1 { 1.0 } else { 0.5 };
@@ -171,15 +178,15 @@ impl Track {
         self.path += distance(was, is);
         (self.place, self.area, self.last) = (blob.place, blob.area, at);
         self.hits += 1;
-        let size = (self.place[2] - self.place[0]).max(self.place[3] - self.place[1]);
         if distance(is, self.rest) > STEP + size / 10.0 {
             (self.rest, self.moved) = (is, at);
         }
         let net = distance(is, centre(self.start));
         let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
+        let steady = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
         let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
-        let believed =
-            self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && straight;
+        let believed = self.is_believed()
+            || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && straight && steady;
         self.state = match believed {
             false => State::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
@@ -283,11 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn what_sways_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
+    fn what_sways_or_darts_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
         let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
         assert!(!shown(0.0, sways).0);
         let blinks = (0..60).map(|look: usize| look.is_multiple_of(3).then_some(20.0 + look as f32 * 3.0));
         assert!(!shown(0.0, blinks).0);
+        let darts = [20.0, 20.0, 32.0, 32.0, 47.0, 47.0, 58.0, 58.0].into_iter().map(Some);
+        assert!(!shown(0.0, darts).0, "it goes one way, but by jumps");
         let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
         assert!(shown(0.0, (0..10).map(little)).0);
         assert!(!shown(1.0, (0..10).map(little)).0);

@@ -92,6 +92,18 @@ impl Disturbance {
     pub const TAMPER: [Disturbance; 5] =
         [Disturbance::Covered, Disturbance::Blurred, Disturbance::Moved, Disturbance::Frozen, Disturbance::Black];
 
+    /// The word with which it is told that somebody did this to the camera.
+    pub fn tampering(self) -> Option<&'static str> {
+        match self {
+            Disturbance::Covered => Some("covered"),
+            Disturbance::Blurred => Some("blurred"),
+            Disturbance::Moved => Some("moved"),
+            Disturbance::Frozen => Some("frozen"),
+            Disturbance::Black => Some("black"),
+            _ => None,
+        }
+    }
+
     /// Somebody has done something to the camera at `time`.
     fn tampers(self, time: f64) -> bool {
         time >= TAMPERED && Disturbance::TAMPER.contains(&self)

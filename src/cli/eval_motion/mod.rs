@@ -93,8 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     #[cfg(feature = "sim")]
     for (seed, disturbance) in scenes(&args) {
-        let (source, spans) = source::scene(seed, disturbance)?;
-        let mut truth = Truth { spans: Some(spans), masks: None };
+        let (source, mut truth) = source::scene(seed, disturbance)?;
         let mut ours = Ours::new(settings.clone(), stages);
         let row = measure(source, &mut ours, &mut truth, None)?;
         shown(&args, &row);
@@ -140,6 +139,8 @@ pub struct Truth {
     pub spans: Option<Vec<(f64, f64)>>,
     /// True masks.
     pub masks: Option<masks::Masks>,
+    /// What somebody does to the camera: from which second, and the word it is told with.
+    pub tampered: Option<(f64, &'static str)>,
 }
 
 impl Truth {
@@ -158,7 +159,7 @@ impl Truth {
             None => None,
         };
         let masks = masks.map(Path::to_owned).or_else(|| near("groundtruth")).map(|dir| masks::Masks::read(&dir)).transpose()?;
-        Ok(Truth { spans, masks })
+        Ok(Truth { spans, masks, tampered: None })
     }
 }
 
@@ -179,5 +180,44 @@ pub fn measure(source: Source, watcher: &mut dyn Watcher, truth: &mut Truth, ove
     }
     watcher.finish(&mut log);
     let seconds = log.now;
-    Ok(Row::new(name, seconds, spent, log, truth.spans.as_deref(), watcher.notes()))
+    Ok(Row::new(name, seconds, spent, log, truth, watcher.notes()))
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use super::*;
+
+    /// Every drawn scene of these seeds, and what the agent's eye makes of it.
+    fn drawn(seeds: &[u64], kinds: &[Disturbance], gating: bool) -> Total {
+        let mut total = Total::default();
+        for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {
+            let (source, mut truth) = source::scene(seed, kind).unwrap();
+            let mut ours = Ours::new(MotionSettings { gating, ..MotionSettings::default() }, Stages::ALL);
+            let row = measure(source, &mut ours, &mut truth, None).unwrap();
+            println!("{}", row.line());
+            total.add(&row);
+        }
+        println!("{}", total.line());
+        total
+    }
+
+    #[test]
+    #[ignore = "twenty minutes of coded scenes, awake and asleep"]
+    fn proof_of_twenty_scenes_awake_and_asleep() {
+        for gating in [false, true] {
+            let total = drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating);
+            let score = total.score();
+            assert!(score.true_events == 60 && score.found >= 58 && score.wrong <= 2, "{}", total.line());
+            assert_eq!(total.tampering().wrong, 0);
+        }
+    }
+
+    #[test]
+    #[ignore = "fifteen minutes of coded scenes"]
+    fn proof_of_tampering_told_within_ten_seconds() {
+        let total = drawn(&[9011, 9012, 9013], &Disturbance::TAMPER, true);
+        let tampering = total.tampering();
+        assert_eq!((tampering.late.len(), tampering.wrong, total.score().wrong), (15, 0, 0));
+        assert!(tampering.latest() <= Some(10.0), "{:?}", tampering.late);
+    }
 }

@@ -4,8 +4,9 @@
 
 use serde_json::{Value, json};
 
+use super::Truth;
 use super::masks::Cells;
-use super::score::Score;
+use super::score::{Score, Tampering};
 use super::watch::{Log, Told};
 
 /// What came of a video.
@@ -17,6 +18,7 @@ pub struct Row {
     events: Vec<Told>,
     scenes: Vec<(f64, String)>,
     score: Option<Score>,
+    tampering: Tampering,
     notes: Value,
 }
 
@@ -27,20 +29,27 @@ pub struct Total {
     spent_ms: f64,
     cells: Cells,
     score: Score,
+    tampering: Tampering,
 }
 
 impl Row {
     /// Gathers.
-    pub fn new(name: String, seconds: f64, spent: u64, log: Log, spans: Option<&[(f64, f64)]>, notes: Value) -> Row {
+    pub fn new(name: String, seconds: f64, spent: u64, log: Log, truth: &Truth, notes: Value) -> Row {
         let Log { mut events, scenes, cells, .. } = log;
         events.iter_mut().for_each(|event| event.end = event.end.min(seconds));
-        let score = spans.map(|spans| Score::new(&events, spans));
-        Row { name, seconds, spent_ms: spent as f64 / 1000.0, cells, events, scenes, score, notes }
+        let score = truth.spans.as_deref().map(|spans| Score::new(&events, spans));
+        let tampering = Tampering::new(&scenes, truth.tampered);
+        Row { name, seconds, spent_ms: spent as f64 / 1000.0, cells, events, scenes, score, tampering, notes }
     }
 
     /// How its events went, when the truth is known.
     pub fn score(&self) -> Option<&Score> {
         self.score.as_ref()
+    }
+
+    /// How tampering went.
+    pub fn tampering(&self) -> &Tampering {
+        &self.tampering
     }
 
     /// How its cells went.
@@ -67,8 +76,9 @@ impl Row {
     pub fn line(&self) -> String {
         let events = self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), words);
         format!(
-            "{}: {events}{}, {:.1} CPU ms/s, {} scene changes",
+            "{}: {events}{}{}, {:.1} CPU ms/s, {} scene changes",
             short(&self.name),
+            tampered(&self.tampering),
             block(self.cells),
             self.cost(),
             self.scenes.len()
@@ -89,7 +99,7 @@ impl Row {
         let events: Vec<Value> = self.events.iter().map(event).collect();
         let mut row = json!({"file": self.name, "seconds": self.seconds, "cpu_ms_per_s": rounded(self.cost()), "events": events,
             "scenes": self.scenes, "notes": self.notes});
-        numbers(&mut row, self.cells, self.score.as_ref());
+        numbers(&mut row, self.cells, self.score.as_ref(), &self.tampering);
         row
     }
 }
@@ -101,6 +111,7 @@ impl Total {
         self.spent_ms += row.spent_ms;
         self.cells.add(row.cells);
         self.score.add(&row.score.clone().unwrap_or_default());
+        self.tampering.add(&row.tampering);
     }
 
     /// How all events went.
@@ -108,16 +119,22 @@ impl Total {
         &self.score
     }
 
+    /// How tampering went.
+    pub fn tampering(&self) -> &Tampering {
+        &self.tampering
+    }
+
     /// The line for people.
     pub fn line(&self) -> String {
         let cost = self.spent_ms / self.seconds.max(0.001);
-        format!("TOTAL of {:.0} s: {}{}, {cost:.1} CPU ms/s", self.seconds, words(&self.score), block(self.cells))
+        let (events, tampering) = (words(&self.score), tampered(&self.tampering));
+        format!("TOTAL of {:.0} s: {events}{tampering}{}, {cost:.1} CPU ms/s", self.seconds, block(self.cells))
     }
 
     /// The object for programs.
     pub fn json(&self) -> Value {
         let mut row = json!({"seconds": self.seconds, "cpu_ms_per_s": rounded(self.spent_ms / self.seconds.max(0.001))});
-        numbers(&mut row, self.cells, Some(&self.score));
+        numbers(&mut row, self.cells, Some(&self.score), &self.tampering);
         row
     }
 }
@@ -142,11 +159,23 @@ fn words(score: &Score) -> String {
     )
 }
 
+/// Nothing while nobody tampers and nothing is told of it.
+fn tampered(tampering: &Tampering) -> String {
+    let Tampering { true_ones, late, wrong } = tampering;
+    let latest = tampering.latest().map_or("-".into(), |late| format!("{late:.2}"));
+    match true_ones + wrong {
+        0 => String::new(),
+        _ => format!(", tampering {}/{true_ones} told within {latest} s, {wrong} false", late.len()),
+    }
+}
+
 fn block(cells: Cells) -> String {
     cells.prf().map_or(String::new(), |[p, r, f]| format!(", P {p:.3} R {r:.3} F {f:.3}"))
 }
 
-fn numbers(row: &mut Value, cells: Cells, score: Option<&Score>) {
+fn numbers(row: &mut Value, cells: Cells, score: Option<&Score>, tampering: &Tampering) {
+    (row["tampered"], row["tampering_late_s"]) = (json!(tampering.true_ones), json!(tampering.late));
+    row["tampering_false"] = json!(tampering.wrong);
     if let Some([p, r, f]) = cells.prf() {
         (row["p"], row["r"], row["f"]) = (json!(p), json!(r), json!(f));
     }

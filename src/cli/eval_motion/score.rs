@@ -85,6 +85,48 @@ impl Score {
     }
 }
 
+/// What is told when somebody does something to a camera.
+const TAMPERINGS: [&str; 5] = ["covered", "blurred", "moved", "frozen", "black"];
+
+/// Tampering against the truth.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tampering {
+    /// Cameras that somebody tampered with.
+    pub true_ones: usize,
+    /// Seconds until it was told, for each that was.
+    pub late: Vec<f64>,
+    /// Whatever else was told of tampering: another kind, too early, twice, or of a camera that nobody touched.
+    pub wrong: usize,
+}
+
+impl Tampering {
+    /// Compares the changes of a scene, second and word, with what was done and when.
+    pub fn new(scenes: &[(f64, String)], done: Option<(f64, &str)>) -> Tampering {
+        let mut tampering = Tampering { true_ones: usize::from(done.is_some()), ..Tampering::default() };
+        for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.contains(&word.as_str())) {
+            match done {
+                Some((begin, kind)) if word == kind && *second >= begin && tampering.late.is_empty() => {
+                    tampering.late.push(second - begin)
+                }
+                _ => tampering.wrong += 1,
+            }
+        }
+        tampering
+    }
+
+    /// Adds another video's.
+    pub fn add(&mut self, other: &Tampering) {
+        self.true_ones += other.true_ones;
+        self.late.extend(&other.late);
+        self.wrong += other.wrong;
+    }
+
+    /// The longest it took.
+    pub fn latest(&self) -> Option<f64> {
+        self.late.iter().copied().max_by(f64::total_cmp)
+    }
+}
+
 /// The true events of a video: an entry by its name, or one for all files; within it the list itself or the first list in it whose
 /// key ends in `_s` or is `events`.
 pub fn spans(labels: &Value, video: &Path) -> Option<Vec<(f64, f64)>> {
@@ -128,5 +170,16 @@ mod tests {
         assert_eq!(spans(&by_name, Path::new("x/a.mp4")), Some(vec![(1.0, 2.5)]));
         assert_eq!(spans(&for_all, Path::new("x/b.mp4")), Some(vec![(15.0, 19.0), (33.0, 37.0)]));
         assert_eq!(spans(&json!({"c": [{"begin": 1, "end": 2}]}), Path::new("c.mkv")), Some(vec![(1.0, 2.0)]));
+    }
+
+    #[test]
+    fn tampering_is_told_once_with_its_own_word_and_of_nobody_else() {
+        let scenes = |told: &[(f64, &str)]| told.iter().map(|(at, word)| (*at, (*word).to_owned())).collect::<Vec<_>>();
+        let told = Tampering::new(&scenes(&[(10.0, "exposure"), (35.5, "black"), (50.0, "clear")]), Some((30.0, "black")));
+        assert_eq!((told.true_ones, told.late, told.wrong), (1, vec![5.5], 0));
+        let wrong = scenes(&[(20.0, "black"), (36.0, "covered"), (37.0, "black"), (48.0, "black")]);
+        let told = Tampering::new(&wrong, Some((30.0, "black")));
+        assert_eq!((told.late, told.wrong), (vec![7.0], 3));
+        assert_eq!(Tampering::new(&wrong, None).wrong, 4);
     }
 }

@@ -227,14 +227,19 @@ fn line(pipe: &mut impl BufRead) -> anyhow::Result<String> {
 
 /// A drawn scene of a minute, coded and to be decoded again, and its crossings.
 #[cfg(feature = "sim")]
-pub fn scene(seed: u64, disturbance: Disturbance) -> anyhow::Result<(Source, Vec<(f64, f64)>)> {
-    use crate::sim::{encode::Camera264, scene::Scene};
+pub fn scene(seed: u64, disturbance: Disturbance) -> anyhow::Result<(Source, super::Truth)> {
+    use crate::sim::{
+        encode::Camera264,
+        scene::{Scene, TAMPERED},
+    };
     const SIZE: (usize, usize) = (640, 360);
     const FPS: u32 = 15;
     const SECONDS: u32 = 60;
     // Whoever comes later than this is not gone before the end.
     let scene = Scene::new(seed, disturbance, f64::from(SECONDS) - 10.0);
-    let spans = scene.crossings().iter().map(|crossing| (crossing.begin, crossing.begin + crossing.seconds)).collect();
+    let tampered = disturbance.tampering().map(|word| (TAMPERED, word));
+    let seen = scene.crossings().iter().filter(|crossing| tampered.is_none() || crossing.begin < TAMPERED);
+    let spans = seen.map(|crossing| (crossing.begin, crossing.begin + crossing.seconds)).collect();
     let bitrate = if disturbance == Disturbance::LowBitrate { 80_000 } else { 800_000 };
     let mut encoder = Camera264::new(SIZE.0, SIZE.1, FPS, bitrate)?;
     let mut params: Option<Arc<TrackParams>> = None;
@@ -255,7 +260,8 @@ pub fn scene(seed: u64, disturbance: Disturbance) -> anyhow::Result<(Source, Vec
         Ok(Unit::Coded(Arc::new(frame(params, data, unit.key, number as usize, FPS.into()))))
     });
     let name = format!("seed {seed}, {disturbance:?}");
-    Ok((Source { name, times: Vec::new(), units: Box::new(coded) }, spans))
+    let truth = super::Truth { spans: Some(spans), masks: None, tampered };
+    Ok((Source { name, times: Vec::new(), units: Box::new(coded) }, truth))
 }
 
 #[cfg(test)]
