@@ -148,7 +148,7 @@ mod tests {
     fn painted(at: usize, mean: f32, steps: f32) -> f32 {
         mean + if !is_thing(at) {
             0.0
-        } else if at % 3 == 0 {
+        } else if at.is_multiple_of(3) {
             -steps
         } else {
             steps

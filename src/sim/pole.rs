@@ -1,19 +1,22 @@
 //! A box on a pole as its configuration sees it: a card that fails where it is told to, a process that may end, a board that may start
 //! anew, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
 //!
-//! What belongs here: that world. What does not: trying everything in it ([`super::stranding`]).
+//! What belongs here: how the box fares in that world. What does not: what its office and a hand do to it (`office`), trying
+//! everything ([`super::stranding`]).
+
+mod office;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ring::signature::Ed25519KeyPair;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::small_card::SmallCard;
-use super::texts::{CRASHES, FAR, LATER, NEW, OLD, RESETS, Scenario, Text, read, secret};
+use super::texts::{CRASHES, FAR, LATER, NEW, OLD, RESETS, Text, read, secret};
 use crate::config::boot::Start;
 use crate::config::document::Document;
 use crate::config::guarantee::Guarantee;
-use crate::config::machine::{Effect, FileFound, Input, Machine};
+use crate::config::machine::{Effect, Input, Machine};
 use crate::config::prepare::{Found, prepare};
 use crate::config::refusal::{Refusal, Why};
 use crate::config::store;
@@ -380,29 +383,6 @@ impl World {
         Ok(Box::new(settings))
     }
 
-    /// The office keeps what is reported, and confirms what is on trial, whatever the nonce: it is the box that must know better.
-    fn office_hears(&mut self, report: Value) {
-        if report["phase"] == "trial" {
-            let confirm = json!({"id": report["trial"]["id"], "sha256": report["trial"]["sha256"],
-                "nonce": report["nonce"].as_str().unwrap_or_default()});
-            self.late.push(Input::Confirm(confirm.to_string().into_bytes()));
-        }
-        self.report = report;
-    }
-
-    /// The office signs a text for the box, as it reported last.
-    fn send(&mut self, text: &str) {
-        let prev = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
-        let prev = prev.unwrap_or_else(|| Digest::of(self.file.as_bytes()));
-        self.version += 1;
-        self.texts.insert(Digest::of(text.as_bytes()), text.to_owned());
-        let not_after = "2099-01-01T00:00:00.000Z".to_owned();
-        let (site, version, config) = ("km-17".to_owned(), self.version, text.to_owned());
-        let document = Document { v: 1, site, version, prev_sha256: prev, not_after, config, sig: None };
-        self.desired = Some(document.signed(&self.office));
-        self.ask();
-    }
-
     fn run(&mut self, micros: u64) {
         let until = self.now + micros;
         let mut calm = 0;
@@ -416,94 +396,5 @@ impl World {
     /// The last step brought nothing but pictures.
     fn only_footage(&self) -> bool {
         self.inputs.is_empty() && self.session.is_some()
-    }
-
-    /// Does it to the box, and lets the world go on for a while.
-    pub fn play(&mut self, scenario: Scenario) {
-        let text = Text::default();
-        match scenario {
-            Scenario::Good => self.send(&Text { sensitivity: 6, ..text }.toml()),
-            Scenario::Move => {
-                for hosts in [vec![NEW, FAR], vec![FAR]] {
-                    self.send(&Text { hosts, ..text.clone() }.toml());
-                    self.run(60_000_000);
-                }
-            }
-            Scenario::Restart => self.send(&Text { segment: "2 MiB", ..text }.toml()),
-            Scenario::WrongLogin => self.send(&Text { login: "/wrong", ..text }.toml()),
-            Scenario::WrongCamera => self.send(&Text { camera: "wrong", ..text }.toml()),
-            Scenario::DeadBroker => self.send(&Text { hosts: vec![NEW, "dead.example"], ..text }.toml()),
-            Scenario::Crashes => self.send(&Text { sensitivity: CRASHES, ..text }.toml()),
-            Scenario::Resets => self.send(&Text { sensitivity: RESETS, ..text }.toml()),
-            Scenario::Later => {
-                self.bomb = self.now + 300_000_000;
-                self.send(&Text { sensitivity: LATER, ..text }.toml());
-            }
-            Scenario::NoKeys => self.send(&Text { keys: false, ..text }.toml()),
-            Scenario::Endless => {
-                self.send(&Text { trial: "90000 h", ..text.clone() }.toml());
-                self.run(30_000_000);
-                self.send(&Text { login: "/wrong", ..text }.toml());
-            }
-            Scenario::GoodHand => self.hand(Text { sensitivity: 6, ..text }.toml()),
-            Scenario::WrongHand => self.hand(Text { login: "/wrong", ..text }.toml()),
-            Scenario::CallBack => self.inputs.push(Input::CallBack(0)),
-        }
-        self.run(STORMY);
-    }
-
-    fn hand(&mut self, text: String) {
-        self.texts.insert(Digest::of(text.as_bytes()), text.clone());
-        self.file.clone_from(&text);
-        let outcome = self.judge(&text);
-        self.inputs.push(Input::File(Box::new(FileFound { text, outcome })));
-    }
-
-    /// True when the box has told its office that it is set up with this broker: only then does anybody switch the others off.
-    pub fn knows(&self, host: &str) -> bool {
-        let committed = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
-        committed.and_then(|sha256| self.texts.get(&sha256)).is_some_and(|text| text.contains(host))
-    }
-
-    /// True while the card hangs and no broker was reached, though all of them live: the box waits for an answer that never comes.
-    pub fn waits_for_its_card(&self) -> bool {
-        self.files.state().hangs && self.machine.is_some() && self.session.is_none()
-    }
-
-    /// From now on only one broker answers, and nothing else goes wrong: the box must take another change from its office.
-    pub fn is_under_control(&mut self, alive: &'static str) -> bool {
-        self.files.state().faults.clear();
-        self.release();
-        self.cut_at_step = None;
-        self.alive = BTreeSet::from([alive]);
-        self.desired = None;
-        let until = self.now + FAIR;
-        let mut asked = String::new();
-        while self.now < until {
-            self.run(20_000_000);
-            let busy = matches!(self.report["phase"].as_str(), Some("staged" | "trial"));
-            let committed = self.report["committed"]["sha256"].as_str().unwrap_or_default().to_owned();
-            if self.session.is_none() || busy {
-                continue;
-            }
-            if !asked.is_empty() && committed == asked {
-                return true;
-            }
-            let Some(text) = Digest::from_hex(&committed).and_then(|sha256| self.texts.get(&sha256)) else {
-                continue;
-            };
-            // The least that can be asked: the same, but over the broker that lives, and with a sensitivity that does no harm.
-            let host = format!("host = \"{alive}\"");
-            let lines = text.lines().map(|line| match line.split(' ').next() {
-                Some("sensitivity") => "sensitivity = 4",
-                Some("host") => &host,
-                Some("also") => "also = []",
-                _ => line,
-            });
-            let text = lines.collect::<Vec<_>>().join("\n") + &"\n# asked again".repeat(self.version as usize) + "\n";
-            asked = Digest::of(text.as_bytes()).hex();
-            self.send(&text);
-        }
-        false
     }
 }

@@ -183,7 +183,8 @@ pub fn measure(source: Source, watcher: &mut dyn Watcher, truth: &mut Truth, ove
     Ok(Row::new(name, seconds, spent, log, truth, watcher.notes()))
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests {
     use super::*;
 
