@@ -52,15 +52,23 @@ pub struct Kept {
     pub troubles: Vec<String>,
 }
 
+/// How often a copy is read before it counts as lost: one refused read beside a copy that a power cut has torn must not send the box
+/// back to what it was set up with.
+const READS: usize = 3;
+
+fn read(files: &dyn Files, name: &str) -> Option<Vec<u8>> {
+    (0..READS).find_map(|_| files.read(name).ok()).flatten()
+}
+
 /// The best record there is.
 pub fn load(files: &dyn Files) -> Option<Record> {
-    let copies = COPIES.iter().filter_map(|copy| files.read(&format!("record.{copy}")).ok()?);
+    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("record.{copy}")));
     copies.filter_map(|bytes| Record::decode(&bytes)).max_by_key(|record| record.generation)
 }
 
 /// A text by its name.
 pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
-    let copies = COPIES.iter().filter_map(|copy| files.read(&format!("{}.{copy}", sha256.hex())).ok()?);
+    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("{}.{copy}", sha256.hex())));
     copies.filter(|bytes| Digest::of(bytes) == *sha256).find_map(|bytes| String::from_utf8(bytes).ok())
 }
 

@@ -113,6 +113,13 @@ mod tests {
     }
 
     #[test]
+    fn two_faults_behind_each_other_strand_no_box() {
+        // A stride beyond the end: only the very next operation fails too.
+        let summary = enumerate(Effort { stride: 29, second: 1000, first_only: false }, None);
+        assert!(summary.stranded.is_empty() && summary.worlds > 200, "{} {:#?}", summary.worlds, summary.stranded);
+    }
+
+    #[test]
     #[ignore = "a minute: taimat sim --config-states does the same, whole"]
     fn without_each_promise_a_box_is_stranded() {
         for without in Guarantee::ALL {

@@ -9,7 +9,8 @@ use super::format::{RECORD_BOX, padded, ticks};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::units::Stamp;
 
-/// Microseconds of video in one fragment at most: what a power cut may cost (promise P1).
+/// Microseconds of video after which a fragment ends: what a power cut may cost (promise P1). A picture more comes along where it fits
+/// into the padding.
 pub const FRAGMENT_MAX: i64 = 1_000_000;
 /// Microseconds of sound behind the first picture at most, so that pictures that stop coming do not keep the sound, and themselves,
 /// from the card: a little more than a fragment, because pictures lag behind sound.
