@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::disk::FileId;
 use super::engine::Engine;
 use super::journal::{Journal, file_len};
+use super::walk::{Depth, End, walk};
 use super::*;
 use crate::sim::card::{Choices, erase_block};
 use crate::sim::disk::SimDisk;
@@ -285,6 +286,29 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
         let Ok((engine, news)) = opened else { continue };
         (ring.engine, ring.news) = (engine, news);
         assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
+    }
+}
+
+#[test]
+fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() {
+    let mut ring = opened();
+    ring.pictures(80);
+    let newest = |disk: &SimDisk| recovery::heads(disk).unwrap().0.live().last().unwrap().clone();
+    let ends = |disk: &SimDisk| walk(disk, &newest(disk), Depth::Content).unwrap();
+    let mut card = ring.disk.durable();
+    let file = FileId::Segment(newest(&ring.disk).head.segment);
+    card.write(file, ends(&ring.disk).at as usize, &[0x55; 4096]);
+    for read in 1..60 {
+        let disk = SimDisk::new(None);
+        disk.power_on_with(card.clone());
+        assert_eq!(ends(&disk).end, End::Torn);
+        disk.fail_read_after(read);
+        let open = || Engine::open(Arc::new(disk.clone()), &settings(), stamp(ring.script.now));
+        let opened = open();
+        disk.fail_read_after(u64::MAX);
+        // A start that gave up is followed by another.
+        let _running = opened.or_else(|_| open()).unwrap();
+        assert_eq!(ends(&disk).end, End::Free, "read {read}");
     }
 }
 

@@ -219,8 +219,9 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
 /// When the card refuses.
 pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
-    let bytes = disk.read(file, at, RECORD_BOX.min((segment.head.size - at) as usize))?;
-    let torn = Record::decode(&bytes).filter(|record| record.lap == segment.head.lap);
+    // What was given up is only told: where it cannot be read, the file is mended all the same.
+    let bytes = disk.read(file, at, RECORD_BOX.min((segment.head.size - at) as usize)).ok();
+    let torn = bytes.and_then(|bytes| Record::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
     disk.write(file, at, &free_block(segment.head.size - at))?;
     disk.sync(file)?;
