@@ -4,20 +4,16 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use taimat::sim::camera::{Options, SimCamera};
 
-/// A child process that does not outlive the bench.
-pub struct Running(pub Child);
+#[path = "../../tests/common/process.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod common;
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+pub use common::{Running, free_port, taimat};
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,7 +70,7 @@ impl Camera {
 
     /// GStreamer's server with two H.264 files; `None` where there is no GStreamer.
     pub fn serve(main: &Path, sub: &Path) -> Option<Camera> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp.py");
         let mut command = Command::new("/usr/bin/python3");
@@ -107,11 +103,6 @@ pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
     let mut command = taimat();
     command.args(["run", "--config"]).arg(dir.join("taimat.toml")).stderr(std::fs::File::create(dir.join("log")).unwrap());
     Running(command.spawn().unwrap())
-}
-
-/// The binary that is measured.
-pub fn taimat() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_taimat"))
 }
 
 /// ffmpeg, copying `camera` into fragmented MP4 segments in `dir`; `None` where there is no ffmpeg.

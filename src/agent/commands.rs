@@ -1,8 +1,8 @@
 //! What the office asks. Every command gets an answer; a repeated `req_id` gets the same answer again and nothing is carried out
 //! twice. Where keys are enrolled, only signed commands are carried out.
 //!
-//! What belongs here: which commands there are, `clip-get`, `snapshot` and locks. What does not: the other commands ([`super::queries`]), topics
-//! and transport (the uplink).
+//! What belongs here: which commands there are, `clip-get`, `snapshot` and locks. What does not: the other commands
+//! ([`super::queries`]), topics and transport (the uplink).
 
 use std::collections::VecDeque;
 

@@ -222,7 +222,6 @@ impl Agent {
     pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Tick => {}
-            Input::Storage(StorageNews::Found { entries }) => self.found(entries),
             Input::Storage(news) => self.storage_news(now, news, out),
             Input::Camera(news) => self.camera_news(now, news, out),
             Input::CameraStopped => self.camera_stopped(now, out),
@@ -342,6 +341,7 @@ impl Agent {
 
     fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
         match news {
+            StorageNews::Found { entries } => self.found(entries),
             StorageNews::Started(found) => self.started(now, *found, out),
             StorageNews::Durable { seq, until } => {
                 tracing::debug!(seq, "durable");
@@ -360,7 +360,7 @@ impl Agent {
                 }
             }
             StorageNews::Fetched { ticket, outcome } => self.fetched(now, ticket, outcome, out),
-            StorageNews::CellSaved { .. } | StorageNews::Found { .. } => {}
+            StorageNews::CellSaved { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
             StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,

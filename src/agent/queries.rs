@@ -20,11 +20,6 @@ const TAIL_LINES_MAX: u64 = 500;
 const TAIL_BYTES: u64 = 3_000;
 const TAIL_BYTES_MAX: u64 = 32_768;
 
-/// A whole number, or one written as text: in a signed command every argument is a text.
-fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
-}
-
 impl Agent {
     /// The office lacks numbers: those that are still here go next, those that are not are named.
     pub(super) fn event_get(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
@@ -94,7 +89,7 @@ impl Agent {
     pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
         let argument = |key: &str, default: u64, most: u64| match command.args.get(key) {
             None => Ok(default),
-            Some(value) => number(value).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
+            Some(_) => command.number(key).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
         };
         let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
         let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
@@ -109,8 +104,7 @@ impl Agent {
     /// Stops in order; the service manager starts the box again. It must name the start it means: a command that a broker delivers
     /// twice would otherwise restart the box twice.
     pub(super) fn restart(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
-        let boot =
-            command.args.get("boot").and_then(number).ok_or("boot is missing: the start that is meant, as ping tells it")?;
+        let boot = command.number("boot").ok_or("boot is missing: the start that is meant, as ping tells it")?;
         if boot != u64::from(self.boot.0) {
             return Err(format!("this is start {}, not {boot}", self.boot.0));
         }

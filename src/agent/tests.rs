@@ -61,6 +61,14 @@ fn stamp(seconds: u64) -> Stamp {
 }
 
 impl Bench {
+    /// A box whose journal holds so many entries.
+    fn of_slots(slots: u32) -> Bench {
+        let mut bench = Bench::new();
+        bench.slots = slots;
+        bench.boot_up();
+        bench
+    }
+
     fn new() -> Bench {
         let agent = Agent::new(settings(), Arc::new(NoFootage), [7; 32]);
         let mut bench = Bench {
@@ -471,9 +479,7 @@ fn named(told: &[Value]) -> Vec<u64> {
 
 #[test]
 fn a_journal_smaller_than_the_settings_say_is_shed_into_and_never_jams() {
-    let mut bench = Bench::new();
-    bench.slots = 40;
-    bench.boot_up();
+    let mut bench = Bench::of_slots(40);
     for _ in 0..200 {
         bench.hole();
     }
@@ -489,9 +495,7 @@ fn a_journal_smaller_than_the_settings_say_is_shed_into_and_never_jams() {
 
 #[test]
 fn what_was_shed_while_the_desk_is_full_is_told_later() {
-    let mut bench = Bench::new();
-    bench.slots = 40;
-    bench.boot_up();
+    let mut bench = Bench::of_slots(40);
     for _ in 0..22 {
         bench.hole();
     }
@@ -860,9 +864,7 @@ fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
 
 #[test]
 fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its_order() {
-    let mut bench = Bench::new();
-    bench.slots = 100_000;
-    bench.boot_up();
+    let mut bench = Bench::of_slots(100_000);
     // Half of them before a restart.
     for half in 0..2 {
         for n in 0..4_000 {
@@ -889,9 +891,7 @@ fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its
 
 #[test]
 fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
-    let mut bench = Bench::new();
-    bench.slots = 100_000;
-    bench.boot_up();
+    let mut bench = Bench::of_slots(100_000);
     for n in 0..8_000 {
         bench.at(10 + n);
         bench.hole();

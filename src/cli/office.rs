@@ -161,8 +161,8 @@ enum What {
     Cmd {
         /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
-        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id), locks,
-        /// ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
+        /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
+        /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).
         name: String,
         /// Arguments, key=value; key=@FILE takes the value from a file.
         args: Vec<String>,

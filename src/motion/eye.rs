@@ -144,9 +144,8 @@ impl Eye {
         if !self.settings.enabled {
             return self.glance(frame);
         }
-        let known = self.decoder.as_ref().map(|(digest, run, _)| (*digest, *run));
-        if known != Some((frame.params.digest, frame.run)) {
-            self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
+        if !self.knows(frame) {
+            self.begin_decoding(frame);
             self.detector.interrupted();
             self.release();
             (self.order, self.sizes, self.last_due) = (Order::default(), Sizes::default(), 0);
@@ -179,15 +178,25 @@ impl Eye {
 
     /// Nobody looks for motion: a picture is decoded only when it is asked for, from the next key frame on.
     fn glance(&mut self, frame: &Frame) {
-        let known = self.decoder.as_ref().map(|(digest, run, _)| (*digest, *run));
         if !self.glances.is_asked() {
             self.decoder = None;
-        } else if known == Some((frame.params.digest, frame.run)) || frame.key {
-            if known != Some((frame.params.digest, frame.run)) {
-                self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
-            }
+            return;
+        }
+        if frame.key && !self.knows(frame) {
+            self.begin_decoding(frame);
+        }
+        if self.knows(frame) {
             self.picture(frame);
         }
+    }
+
+    /// True while the decoder is one of the stream this access unit is of.
+    fn knows(&self, frame: &Frame) -> bool {
+        self.decoder.as_ref().is_some_and(|(digest, run, _)| (*digest, *run) == (frame.params.digest, frame.run))
+    }
+
+    fn begin_decoding(&mut self, frame: &Frame) {
+        self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
     }
 
     /// Somebody wants a picture: the next one that is decoded.

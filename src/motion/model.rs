@@ -139,9 +139,7 @@ impl Model {
     pub fn learn(&mut self, cells: &[u8], textures: &[u8], kinds: &[u8], seconds: f32) {
         let renew = odds(seconds / RENEW);
         let absorb = odds(seconds / ABSORB);
-        let follow = (seconds / RESTLESS_SECONDS).min(1.0);
-        let mean_follow = (seconds / MEAN_SECONDS).min(1.0);
-        self.settle(kinds, seconds, follow);
+        self.follow(cells, kinds, seconds);
         for (at, kind) in kinds.iter().enumerate() {
             if *kind == THING {
                 continue;
@@ -158,19 +156,21 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// How bright each cell is, how restless, and how often it blinks; without branches, as in [`Model::look`].
+    fn follow(&mut self, cells: &[u8], kinds: &[u8], seconds: f32) {
+        let mean_follow = (seconds / MEAN_SECONDS).min(1.0);
         for ((mean, cell), kind) in self.mean.iter_mut().zip(cells).zip(kinds) {
             let part = if *kind == THING || *kind == DIFFERS { 0.0 } else { mean_follow };
             *mean += (f32::from(*cell) - *mean) * part;
         }
-    }
-
-    /// How restless each cell is, and how often it blinks; without branches, as in [`Model::look`].
-    fn settle(&mut self, kinds: &[u8], seconds: f32, follow: f32) {
+        let restless_follow = (seconds / RESTLESS_SECONDS).min(1.0);
         let feedback = self.stages.has(Stage::Feedback);
         let states = self.restless.iter_mut().zip(&mut self.blink).zip(&mut self.differed);
         for ((kind, near), ((restless, blink), differed)) in kinds.iter().zip(&self.near).zip(states) {
             let (learns, differs) = (*kind != THING, *kind == DIFFERS);
-            let part = if learns & feedback { follow } else { 0.0 };
+            let part = if learns & feedback { restless_follow } else { 0.0 };
             *restless += (f32::from(*near) - *restless) * part;
             let change = if differs == *differed { -BLINK_DOWN * seconds } else { BLINK_UP };
             *blink = (*blink + if learns & feedback { change } else { 0.0 }).clamp(0.0, BLINK_MAX);

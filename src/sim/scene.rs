@@ -4,6 +4,7 @@
 //! What belongs here: the world and how it is drawn. What does not: encoding, RTP.
 
 use super::rng::{Rng, mix};
+use crate::motion::SceneChange;
 
 /// What crosses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +95,15 @@ impl Disturbance {
 
     /// The word with which it is told that somebody did this to the camera.
     pub fn tampering(self) -> Option<&'static str> {
-        match self {
-            Disturbance::Covered => Some("covered"),
-            Disturbance::Blurred => Some("blurred"),
-            Disturbance::Moved => Some("moved"),
-            Disturbance::Frozen => Some("frozen"),
-            Disturbance::Black => Some("black"),
-            _ => None,
-        }
+        let change = match self {
+            Disturbance::Covered => SceneChange::Covered,
+            Disturbance::Blurred => SceneChange::Blurred,
+            Disturbance::Moved => SceneChange::Moved,
+            Disturbance::Frozen => SceneChange::Frozen,
+            Disturbance::Black => SceneChange::Black,
+            _ => return None,
+        };
+        Some(change.word())
     }
 
     /// Somebody has done something to the camera at `time`.

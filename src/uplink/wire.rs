@@ -130,6 +130,14 @@ pub struct Command {
     pub args: serde_json::Map<String, serde_json::Value>,
 }
 
+impl Command {
+    /// A whole number among the arguments; in a signed command every argument is a text.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        let value = self.args.get(key)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    }
+}
+
 /// `up/rsp`: the answer to a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {

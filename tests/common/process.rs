@@ -1,6 +1,6 @@
-//! Processes of a test, and waiting for them.
+//! Processes of a test or a bench, and waiting for them.
 //!
-//! What belongs here: what the rigs of several test binaries need. What does not: cameras, brokers, configurations.
+//! What belongs here: what the rigs of several binaries need. What does not: cameras, brokers, configurations.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -34,7 +34,7 @@ pub fn taimat() -> Command {
     Command::new(env!("CARGO_BIN_EXE_taimat"))
 }
 
-/// A child process that does not outlive the test.
+/// A child process that does not outlive the test or bench.
 pub struct Running(pub Child);
 
 impl Drop for Running {

@@ -307,7 +307,6 @@ fn a_retained_document_too_large_for_the_box_does_not_keep_it_from_its_broker() 
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// The wall time of a moment of this process.
 /// Somebody at the box goes back to the configuration before; the office hears of it.
 fn called_back(remote: &Remote, first: &str) {
     let on_the_box = |words: &[&str]| taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
@@ -322,6 +321,7 @@ fn called_back(remote: &Remote, first: &str) {
     });
 }
 
+/// The wall time of a moment of this process.
 fn wall_of(moment: Instant) -> Wall {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Wall((now - moment.elapsed()).as_micros() as i64)
@@ -629,10 +629,10 @@ fn a_camera_that_answers_once_and_then_never_again_is_taken_back_and_the_old_one
     let remote = Remote::new(&camera);
     let first = remote.text();
     let running = remote.start();
-    let address = other.main_url();
-    let port: u16 = address.rsplit(':').next().and_then(|tail| tail.split('/').next()?.parse().ok()).unwrap();
-    let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
-    let text = first.replace(&camera.main_url(), &address.replace(&port.to_string(), &way.port.to_string()));
+    let mut address = url::Url::parse(&other.main_url()).unwrap();
+    let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], address.port().unwrap()))).unwrap();
+    address.set_port(Some(way.port)).unwrap();
+    let text = first.replace(&camera.main_url(), address.as_str());
     assert_ne!(text, first);
     std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
     let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();

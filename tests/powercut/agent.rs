@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use super::process::taimat;
+
 /// How long an ordered stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// The binary under test.
-pub fn taimat() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_taimat"))
-}
 
 /// Writes a configuration that records `main_url` into `ring`; no broker is there, and nothing is analysed.
 ///

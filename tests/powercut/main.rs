@@ -10,13 +10,16 @@ mod card;
 mod drive;
 mod mounts;
 mod office;
+#[path = "../common/process.rs"]
+#[expect(dead_code, reason = "the rigs of whole chains use more of it")]
+mod process;
 mod survey;
 mod world;
 
 use taimat::sim::camera::{Options, SimCamera};
 
 use office::Office;
-use world::{World, obstacle};
+use world::{World, missing, obstacle};
 
 /// A simulated camera small enough for a busy test machine.
 fn camera() -> SimCamera {
@@ -68,9 +71,7 @@ fn a_card_that_lies_about_flushes_is_found_out() {
 
 /// Why this machine cannot run the office's rig, when it cannot.
 fn office_obstacle() -> Option<String> {
-    let found =
-        std::process::Command::new("sh").args(["-c", "command -v mosquitto mosquitto_sub mosquitto_pub >/dev/null"]).status();
-    obstacle().or_else(|| (!found.is_ok_and(|status| status.success())).then(|| "mosquitto is not installed".to_owned()))
+    missing(&["mosquitto", "mosquitto_sub", "mosquitto_pub", "stdbuf"]).or_else(obstacle)
 }
 
 /// Cuts the power of the office `cuts` times and panics at the first receipt that is not kept.

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use taimat::sim::rng::Rng;
 use taimat::units::Digest;
 
-use super::agent::taimat;
 use super::card::Card;
 use super::drive::{Delays, Drive};
 use super::mounts::{Mounted, run};
+use super::process::{Running, free_port, taimat};
+use super::world::wait_until;
 
 /// Bytes of the disk: some hundred files of [`FILE_KIB`], the database, ext4's own.
 const DISK: u64 = 96 << 20;
@@ -29,23 +30,6 @@ const HEARD_MIN: usize = 2;
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// Milliseconds between two events: a disk that takes a tenth of a second to flush gives room for files between them.
 const EVENT_EVERY: u64 = 25;
-
-/// A process that does not outlive the test.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> anyhow::Result<Running> {
-        let spawned = command.stderr(Stdio::null()).spawn();
-        Ok(Running(spawned.with_context(|| format!("{command:?}"))?))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// What a receipt promises, by site and name: the digest.
 type Promises = BTreeMap<(String, String), String>;
@@ -75,13 +59,11 @@ impl Office {
         for name in ["drive", "mnt"] {
             std::fs::create_dir(dir.path().join(name))?;
         }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port();
         std::fs::write(dir.path().join("broker.conf"), format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n"))?;
-        let broker = Running::start(Command::new("mosquitto").arg("-c").arg(dir.path().join("broker.conf")))?;
-        let until = Instant::now() + HEARD_WITHIN;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let broker =
+            Running::start(Command::new("mosquitto").arg("-c").arg(dir.path().join("broker.conf")).stderr(Stdio::null()));
+        wait_until(HEARD_WITHIN, || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let (random, events, files) = (Rng::new(seed), Promises::new(), Promises::new());
         let (tally, delays) = ([0; 3], Arc::default());
         let office = Office { dir, random, honest, port, _broker: broker, round: 0, events, files, tally, delays };
@@ -117,22 +99,18 @@ impl Office {
         let (heard, port) = (self.at(&format!("heard-{}", self.round)), self.port.to_string());
         let mut listen = Command::new("stdbuf");
         listen.args(["-oL", "mosquitto_sub", "-p", &port, "-t", "taimat/v1/+/dn/ack", "-F", "%t %p"]);
-        let _listener = Running::start(listen.stdout(File::create(&heard)?))?;
+        let _listener = Running::start(listen.stdout(File::create(&heard)?).stderr(Stdio::null()));
         let mut words = taimat();
-        words.args(["office", "run", "--port", &port, "--dir"]).arg(self.at("mnt/archive")).stdout(Stdio::null());
-        let mut office = Running::start(&mut words)?;
+        words.args(["office", "run", "--port", &port, "--dir"]).arg(self.at("mnt/archive"));
+        let mut office = Running::start(words.stdout(Stdio::null()).stderr(Stdio::null()));
         let mut fleet = taimat();
         fleet.args(["sim", "--fleet", "3", "--port", &port, "--events", "0", "--files", "100000", "--file-kib", FILE_KIB]);
-        let _boxes = Running::start(fleet.stdout(Stdio::null()))?;
+        let _boxes = Running::start(fleet.stdout(Stdio::null()).stderr(Stdio::null()));
         let _events = self.publish()?;
-        let until = Instant::now() + HEARD_WITHIN;
-        while read(&heard).1.len() < HEARD_MIN && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until(HEARD_WITHIN, || read(&heard).1.len() >= HEARD_MIN);
         std::thread::sleep(Duration::from_millis(self.random.below(3_000)));
         if self.random.one_in(2) {
-            let until = Instant::now() + Duration::from_secs(2);
-            while !drive.is_flushing() && Instant::now() < until {}
+            wait_until(Duration::from_secs(2), || drive.is_flushing());
             std::thread::sleep(Duration::from_millis(self.random.below(100)));
         }
         ensure!(office.0.try_wait()?.is_none(), "the office ended by itself");
@@ -152,7 +130,7 @@ impl Office {
     fn publish(&self) -> anyhow::Result<Running> {
         let mut publish = Command::new("mosquitto_pub");
         publish.args(["-p", &self.port.to_string(), "-q", "1", "-l", "-t", "taimat/v1/km-17/up/event"]);
-        let mut running = Running::start(publish.stdin(Stdio::piped()))?;
+        let mut running = Running(publish.stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?);
         let (mut lines, round) = (running.0.stdin.take().context("no pipe")?, self.round);
         std::thread::spawn(move || {
             for number in 1.. {

@@ -11,8 +11,8 @@ use taimat::storage::recovery::heads;
 use taimat::storage::walk::{Depth, End, Found, walk};
 use taimat::units::Digest;
 
-use super::agent::taimat;
 use super::mounts::run;
+use super::process::taimat;
 
 /// A segment with footage.
 struct Segment {

@@ -249,23 +249,26 @@ impl World {
 }
 
 /// Waits until `ready`, at most `within`.
-fn wait_until(within: Duration, ready: impl Fn() -> bool) {
+pub fn wait_until(within: Duration, ready: impl Fn() -> bool) {
     let until = Instant::now() + within;
     while !ready() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
+/// Which of these tools this machine lacks.
+pub fn missing(tools: &[&str]) -> Option<String> {
+    let lacks = |tool: &&&str| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status();
+        found.is_ok_and(|status| !status.success())
+    };
+    tools.iter().find(lacks).map(|tool| format!("{tool} is not installed"))
+}
+
 /// Why this machine cannot run the rig, when it cannot.
 pub fn obstacle() -> Option<String> {
-    for tool in ["losetup", "mkfs.ext4", "mount", "mountpoint", "ffmpeg", "ffprobe"] {
-        if Command::new("sh")
-            .args(["-c", &format!("command -v {tool} >/dev/null")])
-            .status()
-            .is_ok_and(|status| !status.success())
-        {
-            return Some(format!("{tool} is not installed"));
-        }
+    if let Some(reason) = missing(&["losetup", "mkfs.ext4", "mount", "mountpoint", "ffmpeg", "ffprobe"]) {
+        return Some(reason);
     }
     if !Path::new("/dev/fuse").exists() {
         return Some("there is no /dev/fuse".into());

@@ -102,12 +102,9 @@ fn interrupted(seconds: u64, times: u64) {
     let before = proxy.way.up.load(Ordering::Relaxed);
     let mut random = Rng::new(5);
     let size = ask(&rig, seconds as i64 - 1);
-    let mut cuts = 0;
+    let cuts = || proxy.way.cuts.load(Ordering::Relaxed);
     while rig.received().1.iter().filter(|file| file.purpose == "requested").count() < 2 {
-        if cuts < times && proxy.way.cut_after.load(Ordering::Relaxed) == 0 {
-            cuts += u64::from(proxy.way.cuts.load(Ordering::Relaxed) > cuts);
-        }
-        if cuts < times && proxy.way.cut_after.load(Ordering::Relaxed) == 0 {
+        if proxy.way.cut_after.load(Ordering::Relaxed) == 0 && cuts() < times {
             // So that the last cut, too, comes before the end.
             proxy.way.cut_after.store(1 + random.below(size * 9 / (10 * times)), Ordering::Relaxed);
         }
@@ -116,7 +113,7 @@ fn interrupted(seconds: u64, times: u64) {
     }
     proxy.way.cut_after.store(0, Ordering::Relaxed);
     pause(6_000);
-    let cuts = proxy.way.cuts.load(Ordering::Relaxed);
+    let cuts = cuts();
     let (sent, resent) = (proxy.way.up.load(Ordering::Relaxed) - before, counter(&rig, "uplink.resent") - resent);
     println!("{size} bytes cut {cuts} times: {sent} bytes over the way, {resent} of them again; allowed {}", cuts * (1 << 20));
     assert!(cuts == times && resent <= cuts * (1 << 20), "{cuts} cuts, {resent} bytes again");

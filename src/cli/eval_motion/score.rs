@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::watch::Told;
+use crate::motion::SceneChange;
 
 /// Seconds by which labels made by eye may be off.
 const SLACK: f64 = 1.0;
@@ -86,7 +87,8 @@ impl Score {
 }
 
 /// What is told when somebody does something to a camera.
-const TAMPERINGS: [&str; 5] = ["covered", "blurred", "moved", "frozen", "black"];
+const TAMPERINGS: [SceneChange; 5] =
+    [SceneChange::Covered, SceneChange::Blurred, SceneChange::Moved, SceneChange::Frozen, SceneChange::Black];
 
 /// Tampering against the truth.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,7 +105,7 @@ impl Tampering {
     /// Compares the changes of a scene, second and word, with what was done and when.
     pub fn new(scenes: &[(f64, String)], done: Option<(f64, &str)>) -> Tampering {
         let mut tampering = Tampering { true_ones: usize::from(done.is_some()), ..Tampering::default() };
-        for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.contains(&word.as_str())) {
+        for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.iter().any(|change| change.word() == word)) {
             match done {
                 Some((begin, kind)) if word == kind && *second >= begin && tampering.late.is_empty() => {
                     tampering.late.push(second - begin)

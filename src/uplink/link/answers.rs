@@ -67,9 +67,7 @@ impl Link {
         let Some(command) = read_command(name, payload).filter(|_| self.later.len() < LATER_MAX) else {
             return;
         };
-        // In a signed command every argument is a text.
-        let seconds = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        let spread = command.args.get("within").and_then(seconds).unwrap_or(SPREAD).min(SPREAD_MAX) * 1_000_000;
+        let spread = command.number("within").unwrap_or(SPREAD).min(SPREAD_MAX) * 1_000_000;
         let own = Digest::of(format!("{} {}", self.site, command.req_id).as_bytes());
         let part = u64::from(u32::from_be_bytes([own.0[0], own.0[1], own.0[2], own.0[3]]));
         self.later.push((now.plus_micros((spread * part) >> 32), command));
