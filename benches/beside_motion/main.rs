@@ -52,7 +52,8 @@ fn main() {
 }
 
 /// A minute of the empty road: one picture of the footage with fresh noise in every frame. Cameras send as many bits as a quality
-/// takes, up to a cap (`-crf 23`), or as many as the cap allows (`-b:v CAP`), which noise then uses up.
+/// takes, up to a cap (`-crf 23`), or as many as the cap allows (`-b:v CAP`), which noise then uses up. Their key frames come at a
+/// fixed pace: noise is no change of the scene (`-sc_threshold 0`).
 fn quiet(dir: &Path, busy: &[PathBuf; 2], name: &str, control: &str) -> [PathBuf; 2] {
     let make = |from: &PathBuf, stream: &str, rate: &str| {
         let file = dir.join(format!("{name}-{stream}.mp4"));
@@ -61,7 +62,8 @@ fn quiet(dir: &Path, busy: &[PathBuf; 2], name: &str, control: &str) -> [PathBuf
         let made = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-i"])
             .arg(from)
-            .args(["-vf", still, "-t", "60", "-r", "25", "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "50"])
+            .args(["-vf", still, "-t", "60", "-r", "25"])
+            .args("-c:v libx264 -preset veryfast -bf 0 -g 50 -sc_threshold 0".split(' '))
             .args(control.split(' '))
             .args(["-maxrate", rate, "-bufsize", rate, "-an"])
             .arg(&file)

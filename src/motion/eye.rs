@@ -158,7 +158,7 @@ impl Eye {
         }
         if !self.asleep {
             self.decode(frame, look, out);
-            return self.consider_sleep(frame.at);
+            return self.consider_sleep(frame);
         }
         self.hold(frame);
         let too_long = self.held_bytes > HELD_BYTES || self.held.len() > HELD_FRAMES || frame.lost > 0;
@@ -209,14 +209,20 @@ impl Eye {
         self.glances.take(now, out);
     }
 
-    /// Sleeps when nothing has been in view for a while and the sizes have a baseline that would wake it.
-    fn consider_sleep(&mut self, at: Stamp) {
+    /// Sleeps when nothing has been in view for a while and the sizes have a baseline that would wake it: from a key frame on, so that
+    /// there is one to go on from when it wakes.
+    fn consider_sleep(&mut self, frame: &Arc<Frame>) {
+        let at = frame.at;
         if !self.settings.gating || !self.stages.has(Stage::Sleep) || !self.detector.is_quiet(at) {
             self.quiet_since = None;
             return;
         }
         let since = *self.quiet_since.get_or_insert(at.mono.0);
-        self.asleep = at.mono.0.saturating_sub(since) >= SLEEP_AFTER && self.sizes.is_known() && self.order.depth == 0;
+        let long = at.mono.0.saturating_sub(since) >= SLEEP_AFTER;
+        if long && frame.key && self.sizes.is_known() && self.order.depth == 0 {
+            self.asleep = true;
+            self.hold(frame);
+        }
     }
 
     fn hold(&mut self, frame: &Arc<Frame>) {
@@ -232,12 +238,13 @@ impl Eye {
         self.held.push_back(frame.clone());
     }
 
-    /// Wakes: what is held is decoded from its key frame on, and looked at as if it came now.
+    /// Wakes: what is held is decoded from the key frame on that was last looked at, and looked at as if it came now.
     fn wake(&mut self, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
         let held = std::mem::take(&mut self.held);
         self.release();
         self.counts.wakes += 1;
-        for frame in held.iter().skip_while(|frame| !frame.key) {
+        let from = held.iter().rposition(|frame| frame.key && frame.at.mono.0 <= self.order.shown).unwrap_or(0);
+        for frame in held.iter().skip(from) {
             self.decode(frame, look, out);
         }
     }

@@ -150,6 +150,27 @@ fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
 }
 
 #[test]
+fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
+    let mut frames = empty()[0].clone();
+    // Filler data (H.264 7.3.2.7) is larger than usual, and nothing to see.
+    let filler = [&201_u32.to_be_bytes()[..], &[12], &[255; 199], &[0x80]].concat();
+    for frame in &mut frames[150..156] {
+        frame.data = [&frame.data[..], &filler.repeat(20)].concat().into();
+    }
+    let mut eye = Eye::new(MotionSettings::default(), 1 << 20, Stages::ALL);
+    let (mut out, mut asleep) = (Vec::new(), Vec::new());
+    for frame in &frames {
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        asleep.push(eye.is_asleep());
+    }
+    let counts = eye.counts();
+    assert!(asleep[149] && !asleep[156] && asleep[299], "{asleep:?}");
+    assert_eq!((counts.wakes, counts.failed), (1, 0), "{counts:?}");
+    let fell = |at: &usize| asleep[*at] && !asleep[at - 1];
+    assert!((1..300).filter(fell).all(|at| frames[at].key), "it falls asleep with a key frame to go on from");
+}
+
+#[test]
 fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken() {
     let mut order = Order::default();
     let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });

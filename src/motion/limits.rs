@@ -139,6 +139,14 @@ pub const BLOB_MAX_SHARE: f32 = 0.5;
 pub const LIGHT_GRADIENT: f32 = 0.05;
 /// Cells inside a blob, away from its edge, that must be there to say anything about its light.
 pub const GLOW_CELLS: usize = 12;
+/// Cells from which on a region may be light with something in it.
+pub const LIT_MIN: f32 = 600.0;
+/// Cells to each side of one whose shade says whether it is merely lit.
+pub const LIT_REACH: usize = 3;
+/// Share of those cells that must have an edge of shade in what stands in the light.
+pub const LIT_ROUGH: f32 = 0.25;
+/// Share of a region that may stand in its light: else it is no light.
+pub const LIT_SHARE: f32 = 0.35;
 /// Correlation of a blob's fine structure with the background's above which it is the background, lit otherwise.
 pub const RELIT: f32 = 0.80;
 /// Steps of fine structure a background must have before [`RELIT`] says anything: more than noise.
@@ -174,6 +182,9 @@ pub const STRAIGHT: f32 = 0.45;
 pub const ASTRAY: f32 = 0.3;
 /// Microseconds a thing may be unseen and still be itself.
 pub const COAST: u64 = 700_000;
+/// Times its size by which an undecided thing may grow or shrink between two pictures and still be itself: beyond it has joined
+/// another or come apart.
+pub const LIKE: f32 = 3.0;
 /// Cells within which a blob continues a track, beside the track's own size.
 pub const REACH: f32 = 14.0;
 /// Tracks at once at most: beyond it is a crowd or rain, and both are one event.
@@ -225,6 +236,8 @@ pub const SIZES_SECONDS: u64 = 60_000_000;
 pub const SIZES_MAX: usize = 1800;
 /// Sizes whose mean is compared with the baseline.
 pub const SIZES_MEAN: usize = 3;
+/// Access units after a key frame that say nothing: they mend what it left coarse, and it is itself looked at.
+pub const SIZES_SETTLE: usize = 2;
 /// Median deviations above the median at which the baseline is left.
 pub const SIZES_MAD: f32 = 3.5;
 /// Median deviation, as a share of the median, above which sizes say nothing (noise, a struggling rate control): then there is no

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::limits::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_WILD};
+use super::limits::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_SETTLE, SIZES_WILD};
 use crate::units::Stamp;
 
 /// Microseconds between two looks at the baseline: sorting a minute of sizes costs as much as a small picture.
@@ -17,6 +17,8 @@ pub struct Sizes {
     /// (monotonic microseconds, bytes) of access units that are no key frames, while nothing is in view.
     usual: VecDeque<(u64, u32)>,
     last: VecDeque<u32>,
+    /// Access units since the last key frame.
+    since_key: usize,
     /// Bytes above which the mean of the last few is no longer usual.
     limit: Option<f32>,
     next: u64,
@@ -31,6 +33,13 @@ impl Sizes {
     /// Notes an access unit; true when the sizes have left their baseline. Sizes are only usual while it is `quiet`.
     pub fn note(&mut self, bytes: usize, key: bool, quiet: bool, at: Stamp) -> bool {
         if key {
+            // What comes right after it is larger than usual because it mends what the key frame left coarse.
+            self.since_key = 0;
+            self.last.clear();
+            return false;
+        }
+        self.since_key += 1;
+        if self.since_key <= SIZES_SETTLE {
             return false;
         }
         let bytes = bytes.min(u32::MAX as usize) as u32;
@@ -48,6 +57,9 @@ impl Sizes {
         if at.mono.0 >= self.next {
             self.next = at.mono.0 + RENEW_EVERY;
             self.limit = self.usual_limit();
+        }
+        if self.last.len() < SIZES_MEAN {
+            return false;
         }
         let mean = self.last.iter().map(|bytes| *bytes as f32).sum::<f32>() / self.last.len() as f32;
         self.limit.is_some_and(|limit| mean > limit)
@@ -80,14 +92,19 @@ mod tests {
         let mut stirred = Vec::new();
         for number in 0..750_u64 {
             let noise = (number * 7919 % 100) as usize;
-            let bytes = if (600..610).contains(&number) { 1600 } else { 1000 + noise };
+            let bytes = match number {
+                615..625 => 1600,
+                // What mends a key frame is as usual as the key frame is.
+                _ if (1..3).contains(&(number % 50)) => 2000,
+                _ => 1000 + noise,
+            };
             let key = number % 50 == 0;
             let at = Stamp { mono: Mono(number * 40_000), ..Stamp::default() };
             if sizes.note(if key { 20_000 } else { bytes }, key, true, at) {
                 stirred.push(number);
             }
         }
-        assert!(stirred.first().is_some_and(|first| (601..604).contains(first)), "{stirred:?}");
-        assert!(stirred.last().is_some_and(|last| *last < 614), "{stirred:?}");
+        assert!(stirred.first().is_some_and(|first| (615..618).contains(first)), "{stirred:?}");
+        assert!(stirred.last().is_some_and(|last| *last < 629), "{stirred:?}");
     }
 }
