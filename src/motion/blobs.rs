@@ -2,8 +2,10 @@
 //!
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
+use super::holes;
 use super::limits::{
-    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, HOLE_MAX, LIGHT_GRADIENT, RELIT, RELIT_ROUGH,
+    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
+    LIT_SHARE, RELIT, RELIT_ROUGH,
 };
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
@@ -81,6 +83,8 @@ pub struct Scene<'a> {
 
 /// Steps of shade in a doubling of brightness.
 const OCTAVE: f32 = 64.0;
+/// [`LIGHT_GRADIENT`] in them.
+const GLOW_STEP: f32 = LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2;
 
 impl<'a> Scene<'a> {
     /// Looks at both.
@@ -135,25 +139,54 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// True for light on an unchanged surface: its shade has no edges inside.
-    pub fn is_glow(&self, blob: &Blob) -> bool {
+    /// How much the shade changes from each cell well inside a blob to its neighbours.
+    fn steps(&self, blob: &Blob) -> Vec<(usize, f32)> {
         let width = self.grid.width;
         // The edge of the light itself says nothing.
         let inside = blob.inside(self.grid);
-        let mut steps: Vec<f32> = self
-            .inner(blob)
+        self.inner(blob)
             .filter(|at| inside[*at] && inside[at + 1] && inside[at + width])
             .map(|at| {
                 let here = self.soft_shade(at);
-                (self.soft_shade(at + 1) - here).abs().max((self.soft_shade(at + width) - here).abs())
+                (at, (self.soft_shade(at + 1) - here).abs().max((self.soft_shade(at + width) - here).abs()))
             })
-            .collect();
+            .collect()
+    }
+
+    /// True for light on an unchanged surface: its shade has no edges inside.
+    pub fn is_glow(&self, blob: &Blob) -> bool {
+        let mut steps: Vec<f32> = self.steps(blob).into_iter().map(|(_, step)| step).collect();
         if steps.len() < GLOW_CELLS {
             return false;
         }
         let index = steps.len() * 8 / 10;
         let (_, percentile, _) = steps.select_nth_unstable_by(index, f32::total_cmp);
-        *percentile < LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2
+        *percentile < GLOW_STEP
+    }
+
+    /// What stands in the light: of a large region that is mostly lit surface the parts that are not, none if there is no such part.
+    pub fn in_light(&self, blob: &Blob, least: f32) -> Vec<Blob> {
+        if blob.area < LIT_MIN {
+            return Vec::new();
+        }
+        let width = self.grid.width;
+        let mut rough = vec![0_u8; self.grid.cells()];
+        for (at, step) in self.steps(blob) {
+            rough[at] = u8::from(step >= GLOW_STEP);
+        }
+        let window = LIT_REACH;
+        let is_thing = |at: &usize| {
+            let (x, y) = (at % width, at / width);
+            let rows = y.saturating_sub(window)..(y + window + 1).min(self.grid.height);
+            let columns = x.saturating_sub(window)..(x + window + 1).min(width);
+            let count: u32 = rows.flat_map(|row| &rough[row * width..][columns.clone()]).map(|rough| u32::from(*rough)).sum();
+            count as f32 >= LIT_ROUGH * ((2 * window + 1) * (2 * window + 1)) as f32
+        };
+        let mut clean = vec![0; self.grid.cells()];
+        blob.cells.iter().filter(|at| is_thing(at)).for_each(|at| clean[*at] = 1);
+        let things = find(&clean, self.grid, least);
+        let area: f32 = things.iter().map(|thing| thing.area).sum();
+        if area < LIT_SHARE * blob.area { things } else { Vec::new() }
     }
 
     /// True when the fine structure is the background's own, in another light.
@@ -203,48 +236,20 @@ impl<'a> Scene<'a> {
 
 /// A cell stays, or comes, when at least `least` of the nine around it differ.
 fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
+    let width = grid.width;
     let mut out = vec![0; front.len()];
+    let mut sums = vec![0_u8; width];
     for y in 1..grid.height - 1 {
-        let rows = [y - 1, y, y + 1].map(|row| &front[row * grid.width..(row + 1) * grid.width]);
-        let sums: Vec<u8> = (0..grid.width).map(|x| rows[0][x] + rows[1][x] + rows[2][x]).collect();
-        for (into, three) in out[y * grid.width + 1..].iter_mut().zip(sums.windows(3)) {
-            *into = u8::from(three[0] + three[1] + three[2] >= least);
+        let [above, here, below] = [y - 1, y, y + 1].map(|row| &front[row * width..(row + 1) * width]);
+        for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below)) {
+            *sum = above + here + below;
+        }
+        let three = sums.iter().zip(&sums[1..]).zip(&sums[2..]);
+        for (into, ((left, middle), right)) in out[y * width + 1..(y + 1) * width - 1].iter_mut().zip(three) {
+            *into = u8::from(left + middle + right >= least);
         }
     }
     out
-}
-
-/// Fills what is enclosed: a window of a car, a coat of the colour of the wall.
-fn fill_holes(front: &mut [u8], grid: Grid) {
-    let mut seen = vec![false; front.len()];
-    let mut hole = Vec::new();
-    for start in 0..front.len() {
-        if front[start] != 0 || seen[start] {
-            continue;
-        }
-        hole.clear();
-        hole.push(start);
-        seen[start] = true;
-        let (mut next, mut open) = (0, false);
-        while next < hole.len() {
-            let at = hole[next];
-            next += 1;
-            let (x, y) = (at % grid.width, at / grid.width);
-            if x == 0 || y == 0 || x + 1 == grid.width || y + 1 == grid.height {
-                open = true;
-                continue;
-            }
-            for near in [at - 1, at + 1, at - grid.width, at + grid.width] {
-                if front[near] == 0 && !seen[near] {
-                    seen[near] = true;
-                    hole.push(near);
-                }
-            }
-        }
-        if !open && hole.len() <= HOLE_MAX {
-            hole.iter().for_each(|at| front[*at] = 1);
-        }
-    }
 }
 
 /// The front without single cells and small holes.
@@ -252,7 +257,7 @@ pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     let raw: Vec<u8> = front.iter().map(|front| u8::from(*front)).collect();
     let mut clean = vote(&vote(&raw, grid, 5), grid, 3);
     if stages.has(Stage::Fill) {
-        fill_holes(&mut clean, grid);
+        holes::fill(&mut clean, grid);
     }
     clean
 }
@@ -337,6 +342,25 @@ mod tests {
         let scene = |cells| Scene::new(GRID, cells, &mean);
         assert!(scene(&lit).is_glow(&blob) && scene(&lit).is_relit(&blob));
         assert!(!scene(&boxed).is_glow(&blob) && !scene(&boxed).is_relit(&blob));
+    }
+
+    #[test]
+    fn what_stands_in_the_light_is_told_apart_from_it_and_a_thing_without_light_stays_whole() {
+        let (mean, blob) = (vec![60.0; GRID.cells()], square(10, 10, 40));
+        let checked = |at: usize| (at / 3 + at / GRID.width / 3).is_multiple_of(2);
+        let box_at = |at: usize| (26..38).contains(&(at % GRID.width)) && (20..40).contains(&(at / GRID.width));
+        let with_box =
+            painted(&mean, &blob, |at, mean| if box_at(at) { if checked(at) { 200.0 } else { 30.0 } } else { mean * 1.5 });
+        let parts = Scene::new(GRID, &with_box, &mean).in_light(&blob, 36.0);
+        let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
+        assert!(
+            part.place[0] >= 22.0 && part.place[1] >= 16.0 && part.place[2] <= 42.0 && part.place[3] <= 44.0,
+            "{:?}",
+            part.place
+        );
+        let none = |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
+        assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "mere light");
+        assert!(none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })), "mere thing");
     }
 
     #[test]

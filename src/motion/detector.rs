@@ -58,6 +58,14 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
+/// Cells that are merely lit: light explains itself, and makes no region restless.
+fn lit(others: &[(Why, Blob)], grid: Grid) -> Vec<bool> {
+    let mut lit = vec![false; grid.cells()];
+    let light = others.iter().filter(|(why, _)| *why == Why::Glow);
+    light.flat_map(|(_, blob)| &blob.cells).for_each(|at| lit[*at] = true);
+    lit
+}
+
 /// The detector of one camera.
 pub struct Detector {
     coarse: f32,
@@ -235,7 +243,9 @@ impl Detector {
         if at.mono.0 < self.hold_until {
             view.faint.learn(|_| false, seconds);
             view.model.warm(&front.cells, &front.texture, view.warmed);
-            view.churn.learn((0..front.clean.len()).filter(|at| front.clean[*at] != 0), seconds);
+            let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+            let lit = lit(&self.sort(&scene, &view.churn, &front.clean).1, now.grid);
+            view.churn.learn((0..lit.len()).filter(|at| front.clean[*at] != 0 && !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
             return;
@@ -255,7 +265,8 @@ impl Detector {
         }
         view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
-        view.churn.learn((0..kinds.len()).filter(|at| kinds[*at] == DIFFERS), seconds);
+        let lit = lit(&others, now.grid);
+        view.churn.learn((0..lit.len()).filter(|at| kinds[*at] == DIFFERS && !lit[*at]), seconds);
         for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
             view.churn.learn_lost(track.place, track.area, followed);
@@ -287,7 +298,18 @@ impl Detector {
     fn sort(&self, scene: &Scene<'_>, churn: &Churn, clean: &[u8]) -> (Vec<Blob>, Vec<(Why, Blob)>) {
         let (mut things, mut others) = (Vec::new(), Vec::new());
         let stages = self.stages;
-        for blob in blobs::find(clean, scene.grid, BLOB_MIN * self.coarse) {
+        let least = BLOB_MIN * self.coarse;
+        let mut found = Vec::new();
+        for blob in blobs::find(clean, scene.grid, least) {
+            let parts = if stages.has(Stage::Lit) { scene.in_light(&blob, least) } else { Vec::new() };
+            if parts.is_empty() {
+                found.push(blob);
+            } else {
+                found.extend(parts);
+                others.push((Why::Glow, blob));
+            }
+        }
+        for blob in found {
             let known = self.tracker.tracks.iter().any(|track| track.is_believed() && overlap(track.place, blob.place));
             let why = match () {
                 () if scene.is_weather(&blob) => Some(Why::Weather),

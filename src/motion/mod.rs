@@ -21,6 +21,7 @@ pub mod eye;
 pub mod faint;
 pub mod gate;
 pub mod glance;
+pub mod holes;
 pub mod limits;
 pub mod luma;
 pub mod model;

@@ -21,6 +21,8 @@ pub enum Stage {
     Gate,
     /// Light on an unchanged surface is no thing.
     Glow,
+    /// What stands in the light is told apart from it.
+    Lit,
     /// A relit surface is no thing.
     Relit,
     /// Places that something has left are no things.
@@ -33,6 +35,8 @@ pub enum Stage {
     Straight,
     /// A thing goes on as it went.
     Steady,
+    /// What joins another or comes apart begins anew.
+    Like,
     /// Holes in things are filled.
     Fill,
     /// A closer look while something undecided is in view.

@@ -4,7 +4,9 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{ASTRAY, COAST, DENSE, EDGE, HITS, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{
+    ASTRAY, COAST, DENSE, EDGE, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL,
+};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -165,6 +167,13 @@ impl Track {
     }
 
     fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
+        if !self.is_believed() && !(1.0 / LIKE..=LIKE).contains(&(blob.area / self.area.max(1.0))) && stages.has(Stage::Like) {
+            // It joined another or came apart: what it did before says nothing of what it is now.
+            (self.start, self.rest, self.path, self.astray) = (blob.place, blob.centre(), 0.0, 0.0);
+            (self.place, self.area, self.last, self.moved) = (blob.place, blob.area, at, at);
+            (self.velocity, self.hits, self.looks, self.restless) = ([0.0; 2], 1, 1, 0.0);
+            return;
+        }
         self.restless = self.restless.max(restless.min(1.0));
         let (was, is) = (centre(self.place), blob.centre());
         let size = (blob.place[2] - blob.place[0]).max(blob.place[3] - blob.place[1]);
@@ -300,5 +309,21 @@ mod tests {
         let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
         assert!(shown(0.0, (0..10).map(little)).0);
         assert!(!shown(1.0, (0..10).map(little)).0);
+    }
+
+    #[test]
+    fn what_joins_another_begins_anew_and_is_believed_as_soon_as_any_other() {
+        let mut tracker = Tracker::default();
+        let mut believed = None;
+        for look in 0..20_u64 {
+            // An insect darts about; then a car comes through the same place.
+            let (left, side) =
+                if look < 8 { (100.0 + [0.0, 9.0, -4.0, 6.0][look as usize % 4], 8.0) } else { (60.0 + look as f32 * 5.0, 30.0) };
+            let at = Stamp { mono: Mono(1_000_000 + look * 100_000), ..Stamp::default() };
+            let blob = Blob { place: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
+            tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
+            believed = believed.or(tracker.tracks.iter().any(Track::is_believed).then_some(look));
+        }
+        assert_eq!(believed, Some(11));
     }
 }
