@@ -56,7 +56,7 @@ fn main() {
     table(stages, &|make| {
         let all = SEEDS.iter().flat_map(|seed| Disturbance::value_variants().iter().map(move |kind| (*seed, *kind)));
         all.fold(Total::default(), |mut total, (seed, kind)| {
-            let (source, mut truth) = source::scene(seed, kind).unwrap();
+            let (source, mut truth) = source::scene(seed, kind, None).unwrap();
             total.add(&measure(source, make().as_mut(), &mut truth, None).unwrap());
             total
         })

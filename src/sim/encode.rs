@@ -31,10 +31,22 @@ impl Camera264 {
     /// # Errors
     /// When the encoder cannot do this size.
     pub fn new(width: usize, height: usize, fps: u32, bitrate: u32) -> anyhow::Result<Camera264> {
+        Camera264::with(width, height, fps, |config| config.bitrate = bitrate)
+    }
+
+    /// An encoder that spends what a quality takes: `quantiser` is the QP of every picture, 0 to 51.
+    ///
+    /// # Errors
+    /// When the encoder cannot do this size.
+    pub fn of_quality(width: usize, height: usize, fps: u32, quantiser: u8) -> anyhow::Result<Camera264> {
+        Camera264::with(width, height, fps, |config| (config.bitrate, config.qp) = (0, quantiser.min(51)))
+    }
+
+    fn with(width: usize, height: usize, fps: u32, rate: impl FnOnce(&mut EncoderConfig)) -> anyhow::Result<Camera264> {
         let mut config = EncoderConfig::baseline(width, height);
         config.gop_size = fps * GOP_SECONDS;
         config.framerate = fps as f32;
-        config.bitrate = bitrate;
+        rate(&mut config);
         let encoder = Encoder::new(config).map_err(|error| anyhow::anyhow!("H.264 encoder: {error:?}"))?;
         Ok(Camera264 { encoder })
     }

@@ -62,6 +62,11 @@ pub struct Args {
     #[cfg(feature = "sim")]
     #[arg(long, value_enum, value_delimiter = ',')]
     disturbance: Vec<Disturbance>,
+    /// Drawn scenes are coded with this quantiser (0 to 51) instead of at a rate: their sizes say when nothing happens, and
+    /// `--gating` sleeps.
+    #[cfg(feature = "sim")]
+    #[arg(long, value_name = "QP", requires = "seeds", value_parser = clap::value_parser!(u8).range(0..=51))]
+    quantiser: Option<u8>,
     /// One JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -93,7 +98,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     #[cfg(feature = "sim")]
     for (seed, disturbance) in scenes(&args) {
-        let (source, mut truth) = source::scene(seed, disturbance)?;
+        let (source, mut truth) = source::scene(seed, disturbance, args.quantiser)?;
         let mut ours = Ours::new(settings.clone(), stages);
         let row = measure(source, &mut ours, &mut truth, None)?;
         shown(&args, &row);
@@ -189,10 +194,10 @@ mod tests {
     use super::*;
 
     /// Every drawn scene of these seeds, and what the agent's eye makes of it.
-    fn drawn(seeds: &[u64], kinds: &[Disturbance], gating: bool) -> Total {
+    fn drawn(seeds: &[u64], kinds: &[Disturbance], quantiser: Option<u8>, gating: bool) -> Total {
         let mut total = Total::default();
         for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {
-            let (source, mut truth) = source::scene(seed, kind).unwrap();
+            let (source, mut truth) = source::scene(seed, kind, quantiser).unwrap();
             let mut ours = Ours::new(MotionSettings { gating, ..MotionSettings::default() }, Stages::ALL);
             let row = measure(source, &mut ours, &mut truth, None).unwrap();
             println!("{}", row.line());
@@ -206,7 +211,7 @@ mod tests {
     #[ignore = "twenty minutes of coded scenes, awake and asleep"]
     fn proof_of_twenty_scenes_awake_and_asleep() {
         for gating in [false, true] {
-            let total = drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating);
+            let total = drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating.then_some(30), gating);
             let score = total.score();
             assert!(score.true_events == 60 && score.found >= 58 && score.wrong <= 2, "{}", total.line());
             assert_eq!(total.tampering().wrong, 0);
@@ -216,7 +221,7 @@ mod tests {
     #[test]
     #[ignore = "fifteen minutes of coded scenes"]
     fn proof_of_tampering_told_within_ten_seconds() {
-        let total = drawn(&[9011, 9012, 9013], &Disturbance::TAMPER, true);
+        let total = drawn(&[9011, 9012, 9013], &Disturbance::TAMPER, None, true);
         let tampering = total.tampering();
         assert_eq!((tampering.late.len(), tampering.wrong, total.score().wrong), (15, 0, 0));
         assert!(tampering.latest() <= Some(10.0), "{:?}", tampering.late);

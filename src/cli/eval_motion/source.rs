@@ -225,9 +225,10 @@ fn line(pipe: &mut impl BufRead) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 
-/// A drawn scene of a minute, coded and to be decoded again, and its crossings.
+/// A drawn scene of a minute, coded and to be decoded again, and its crossings. With a quantiser the encoder spends what that takes,
+/// as most cameras do, so that the sizes of quiet pictures are alike and the eye may sleep; without one it keeps to a rate.
 #[cfg(feature = "sim")]
-pub fn scene(seed: u64, disturbance: Disturbance) -> anyhow::Result<(Source, super::Truth)> {
+pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyhow::Result<(Source, super::Truth)> {
     use crate::sim::{
         encode::Camera264,
         scene::{Scene, TAMPERED},
@@ -240,8 +241,11 @@ pub fn scene(seed: u64, disturbance: Disturbance) -> anyhow::Result<(Source, sup
     let tampered = disturbance.tampering().map(|word| (TAMPERED, word));
     let seen = scene.crossings().iter().filter(|crossing| tampered.is_none() || crossing.begin < TAMPERED);
     let spans = seen.map(|crossing| (crossing.begin, crossing.begin + crossing.seconds)).collect();
-    let bitrate = if disturbance == Disturbance::LowBitrate { 80_000 } else { 800_000 };
-    let mut encoder = Camera264::new(SIZE.0, SIZE.1, FPS, bitrate)?;
+    let mut encoder = match (disturbance, quantiser) {
+        (Disturbance::LowBitrate, _) => Camera264::new(SIZE.0, SIZE.1, FPS, 80_000)?,
+        (_, None) => Camera264::new(SIZE.0, SIZE.1, FPS, 800_000)?,
+        (_, Some(quantiser)) => Camera264::of_quality(SIZE.0, SIZE.1, FPS, quantiser)?,
+    };
     let mut params: Option<Arc<TrackParams>> = None;
     let coded = (0..SECONDS * FPS).map(move |number| {
         let picture = scene.draw(f64::from(number) / f64::from(FPS), SIZE.0, SIZE.1);
