@@ -169,9 +169,7 @@ impl Track {
     fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
         if !self.is_believed() && !(1.0 / LIKE..=LIKE).contains(&(blob.area / self.area.max(1.0))) && stages.has(Stage::Like) {
             // It joined another or came apart: what it did before says nothing of what it is now.
-            (self.start, self.rest, self.path, self.astray) = (blob.place, blob.centre(), 0.0, 0.0);
-            (self.place, self.area, self.last, self.moved) = (blob.place, blob.area, at, at);
-            (self.velocity, self.hits, self.looks, self.restless) = ([0.0; 2], 1, 1, 0.0);
+            *self = Track { first: self.first, ..Track::new(self.id, blob, at, self.grid) };
             return;
         }
         self.restless = self.restless.max(restless.min(1.0));
