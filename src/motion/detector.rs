@@ -160,6 +160,11 @@ impl Detector {
         at.mono.0 < self.hold_until
     }
 
+    /// The next picture begins a GOP.
+    pub fn key_frame(&mut self) {
+        self.gate.key_frame();
+    }
+
     /// Looks at the next picture.
     pub fn look(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
         let now = small(picture);
@@ -167,7 +172,7 @@ impl Detector {
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.look(&now, at);
         out.extend(tampered.map(|change| SightNews::Scene { change, at }));
-        let change = self.gate.look(&now, at).filter(|_| self.stages.has(Stage::Gate));
+        let change = self.gate.look(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }

@@ -172,6 +172,7 @@ impl Eye {
             if self.detector.peek(&picture, frame.at) {
                 return self.wake(look, out);
             }
+            self.detector.key_frame();
             self.show(picture, frame.at, look, out);
         }
     }
@@ -256,6 +257,9 @@ impl Eye {
 
     fn decode(&mut self, frame: &Frame, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
         if let Some(picture) = self.picture(frame) {
+            if frame.key {
+                self.detector.key_frame();
+            }
             self.show(picture, frame.at, look, out);
         }
     }

@@ -86,20 +86,21 @@ pub const GREY_BELOW: f32 = 1.5;
 pub const COLOUR_ABOVE: f32 = 3.5;
 /// Microseconds nothing is judged after a change of the whole scene.
 pub const HOLD: u64 = 1_200_000;
-/// Microseconds in which hardly any picture differs from the one before until the picture counts as frozen: noise never repeats.
-pub const FROZEN_AFTER: u64 = 7_000_000;
-/// Mean distance of the cells below which a picture is the one before, steps of 255: an encoder's rounding of the same picture stays
-/// below 0.03, a live scene at a tenth of the bits it needs above 0.09.
+/// Microseconds for which GOPs must have ended alike until the picture counts as frozen, and differently until it is over: two GOPs
+/// of 2 s, one of those that are longer. Noise never repeats.
+pub const FROZEN_AFTER: u64 = 3_500_000;
+/// Mean distance of the cells below which two GOPs end alike, steps of 255. Measured: 0.00 for a frozen picture at a quality or a
+/// steady rate; 0.19 and more for live scenes with noise of two steps, 1080p and 360p.
 pub const SAME_WITHIN: f32 = 0.04;
+/// The same as a share of what is usual, which lies within a tenth of itself: an encoder with bits to spare polishes a frozen picture
+/// for seconds, and every GOP ends a little better.
+pub const SAME_SHARE: f32 = 0.25;
+/// Share by which what is usual follows each GOP.
+pub const USUAL_FOLLOWS: f32 = 0.10;
+/// Steps that a cell counts for at most in both.
+pub const NOISE_MOST: u8 = 4;
 /// And no cell further than this: what moves, however little of it, is no rounding.
-pub const SAME_CELL: u8 = 4;
-/// Share of those pictures that may differ: a frozen picture is coded anew at each key frame and polished for a while. Measured: 0.50
-/// with our simulated encoder, which polishes long; 0.75 for a live scene at a tenth of the bits it needs.
-pub const FROZEN_FRESH: f32 = 0.55;
-/// Share of them that differ once it is over.
-pub const FROZEN_OVER: f32 = 0.90;
-/// Pictures that must have been looked at in that time.
-pub const FROZEN_LOOKS: usize = 12;
+pub const SAME_CELL: u8 = 2;
 /// Cells of shake that are followed; beyond it the camera has moved.
 pub const SHAKE_MAX: f32 = 3.0;
 /// Cells of shake that are left alone: resampling costs more sharpness than so little shake.

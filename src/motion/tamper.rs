@@ -106,6 +106,11 @@ impl Tamper {
         self.told.is_some() || matches!(self.suspect, Some((SceneChange::Blurred, _)))
     }
 
+    /// True while what is seen may not be the scene.
+    pub fn doubts(&self) -> bool {
+        self.told.is_some() || self.suspect.is_some()
+    }
+
     /// Looks at a picture; gives what has lasted long enough to be told, and [`SceneChange::Clear`] when it is over.
     pub fn look(&mut self, small: &Small, at: Stamp) -> Option<SceneChange> {
         if at.mono.0 < self.next {
