@@ -2,6 +2,8 @@
 //!
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
+use std::cell::OnceCell;
+
 use super::holes;
 use super::limits::{
     BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
@@ -79,6 +81,9 @@ pub struct Scene<'a> {
     pub mean: &'a [f32],
     /// How much brighter each cell is than its background: [`OCTAVE`] steps for each doubling.
     shade: Vec<i16>,
+    /// Mean shade of the nine cells around each: noise in the dark is no structure. Made when it is first asked for, because most
+    /// pictures show nothing.
+    soft: OnceCell<Vec<f32>>,
 }
 
 /// Steps of shade in a doubling of brightness.
@@ -92,7 +97,7 @@ impl<'a> Scene<'a> {
         // Four steps of brightness are added, so that noise in the dark is no doubling.
         let table: Vec<i16> = (0..=255).map(|cell| (OCTAVE * (cell as f32 + 4.0).log2()) as i16).collect();
         let shade = |(cell, mean): (&u8, &f32)| table[usize::from(*cell)] - table[*mean as usize & 255];
-        Scene { grid, cells, mean, shade: cells.iter().zip(mean).map(shade).collect() }
+        Scene { grid, cells, mean, shade: cells.iter().zip(mean).map(shade).collect(), soft: OnceCell::new() }
     }
 
     /// The blob without the shadow under it: from below upwards each column grows darker until the body begins. Only the lowest
@@ -123,11 +128,22 @@ impl<'a> Scene<'a> {
         Blob::of(blob.cells.iter().copied().filter(above).collect(), self.grid)
     }
 
-    /// Mean shade of the nine cells around one: noise in the dark is no structure.
-    fn soft_shade(&self, at: usize) -> f32 {
+    /// See [`Scene::soft`]; 0 at the edge of the picture.
+    fn softened(&self) -> Vec<f32> {
         let width = self.grid.width;
-        let rows = [at - width, at, at + width];
-        rows.iter().map(|row| self.shade[row - 1..=row + 1].iter().map(|shade| f32::from(*shade)).sum::<f32>()).sum::<f32>() / 9.0
+        let mut soft = vec![0.0; self.shade.len()];
+        let mut sums = vec![0_i32; width];
+        for y in 1..self.grid.height - 1 {
+            let [above, here, below] = [y - 1, y, y + 1].map(|row| &self.shade[row * width..(row + 1) * width]);
+            for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below)) {
+                *sum = i32::from(*above) + i32::from(*here) + i32::from(*below);
+            }
+            let three = sums.iter().zip(&sums[1..]).zip(&sums[2..]);
+            for (soft, ((left, middle), right)) in soft[y * width + 1..(y + 1) * width - 1].iter_mut().zip(three) {
+                *soft = (left + middle + right) as f32 / 9.0;
+            }
+        }
+        soft
     }
 
     /// The blob's cells that have two neighbours on every side.
@@ -142,14 +158,12 @@ impl<'a> Scene<'a> {
     /// How much the shade changes from each cell well inside a blob to its neighbours.
     fn steps(&self, blob: &Blob) -> Vec<(usize, f32)> {
         let width = self.grid.width;
+        let soft = self.soft.get_or_init(|| self.softened());
         // The edge of the light itself says nothing.
         let inside = blob.inside(self.grid);
         self.inner(blob)
             .filter(|at| inside[*at] && inside[at + 1] && inside[at + width])
-            .map(|at| {
-                let here = self.soft_shade(at);
-                (at, (self.soft_shade(at + 1) - here).abs().max((self.soft_shade(at + width) - here).abs()))
-            })
+            .map(|at| (at, (soft[at + 1] - soft[at]).abs().max((soft[at + width] - soft[at]).abs())))
             .collect()
     }
 
@@ -201,26 +215,6 @@ impl<'a> Scene<'a> {
         }
         // A background without structure correlates with nothing but by chance.
         theirs > RELIT_ROUGH * RELIT_ROUGH * count && both > RELIT * (own * theirs).sqrt()
-    }
-
-    /// True when the edges around the blob are stronger in the background than now: a place that something has left.
-    pub fn is_ghost(&self, blob: &Blob) -> bool {
-        let Grid { width, height } = self.grid;
-        let inside = |at: usize| blob.cells.binary_search(&at).is_ok();
-        let (mut now, mut then) = (0.0_f32, 0.0_f32);
-        for at in blob.cells.iter().copied() {
-            let (x, y) = (at % width, at / width);
-            if x < 2 || y < 2 || x + 2 >= width || y + 2 >= height {
-                continue;
-            }
-            for (near, far) in [(at - 1, at - 2), (at + 1, at + 2), (at - width, at - 2 * width), (at + width, at + 2 * width)] {
-                if !inside(near) {
-                    now += f32::from(self.cells[at].abs_diff(self.cells[far]));
-                    then += (self.mean[at] - self.mean[far]).abs();
-                }
-            }
-        }
-        then > now * 1.8 && then > 150.0
     }
 
     /// True for a blob as large as weather.
@@ -386,16 +380,5 @@ mod tests {
         let with_window = Blob::of(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
         assert_eq!(with_window.filled(GRID).area, blob.area);
         assert_eq!(open_below.clone().filled(GRID).area, open_below.area, "legs stay apart");
-    }
-
-    #[test]
-    fn a_place_that_something_left_is_a_ghost_and_a_thing_that_came_is_not() {
-        let flat = vec![100.0; GRID.cells()];
-        let blob = square(30, 20, 12);
-        let there = painted(&flat, &blob, |_, _| 200.0);
-        assert!(!Scene::new(GRID, &there, &flat).is_ghost(&blob));
-        let with: Vec<f32> = there.iter().map(|cell| f32::from(*cell)).collect();
-        let gone = vec![100; GRID.cells()];
-        assert!(Scene::new(GRID, &gone, &with).is_ghost(&blob));
     }
 }

@@ -5,9 +5,7 @@
 use super::blobs::{self, Blob, Scene};
 use super::churn::Churn;
 use super::faint::Faint;
-use super::limits::{
-    BLOB_MIN, GHOST_AFTER, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP,
-};
+use super::limits::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
 use super::luma::{Grid, Picture, Small, small, textures};
 use super::model::{DIFFERS, Model, THING};
 use super::stages::{Stage, Stages};
@@ -75,6 +73,8 @@ pub struct Detector {
     view: Option<View>,
     tracker: Tracker,
     story: Story,
+    /// What the picture shows that was just peeked at: most are looked at next.
+    peeked: Option<(Stamp, Front)>,
     /// Nothing is judged before.
     hold_until: u64,
     suppressed: Suppressed,
@@ -98,6 +98,7 @@ impl Detector {
             view: None,
             tracker: Tracker::default(),
             story: Story::new(settings, still_max),
+            peeked: None,
             hold_until: 0,
             suppressed: Suppressed::default(),
             mask: Vec::new(),
@@ -119,7 +120,7 @@ impl Detector {
 
     /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
-        self.view = None;
+        (self.view, self.peeked) = (None, None);
         self.gate = gate::Gate::default();
         self.tracker = Tracker::default();
     }
@@ -214,15 +215,19 @@ impl Detector {
     pub fn peek(&mut self, picture: &Picture, at: Stamp) -> bool {
         let now = small(picture);
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
-        let front = self.front(&mut view, &now);
+        let front = self.front(&mut view, &now, at);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
         let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
         self.view = Some(view);
+        self.peeked = Some((at, front));
         shows
     }
 
     /// What differs in a picture, held still and in the background's light.
-    fn front(&self, view: &mut View, now: &Small) -> Front {
+    fn front(&mut self, view: &mut View, now: &Small, at: Stamp) -> Front {
+        if let Some((_, front)) = self.peeked.take().filter(|(peeked, _)| *peeked == at) {
+            return front;
+        }
         let cells = self.steadied(view, &now.cells);
         let texture = textures(&cells, now.grid);
         let mut raw = view.model.look(&cells, &texture);
@@ -240,7 +245,7 @@ impl Detector {
         let Some(mut view) = self.view.take() else { return };
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;
-        let front = self.front(&mut view, now);
+        let front = self.front(&mut view, now, at);
         if front.global && self.stages.has(Stage::Gate) {
             self.view = Some(view);
             return self.scene(SceneChange::Exposure, now, at, out);
@@ -261,13 +266,7 @@ impl Detector {
         let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.churn.usual(blob) / blob.area } else { 0.0 };
         let restless: Vec<f32> = things.iter().map(restless).collect();
         let (owners, lost) = self.tracker.step(&things, &restless, at, now.grid, self.stages);
-        let ghosts: Vec<bool> = things.iter().zip(&owners).map(|(blob, owner)| self.is_ghost(&scene, blob, *owner, at)).collect();
         let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
-        for (blob, owner) in things.iter().zip(&owners).zip(ghosts).filter(|(_, ghost)| *ghost).map(|(pair, _)| pair) {
-            self.suppressed.count(Why::Ghost);
-            self.tracker.tracks.retain(|track| Some(track.id) != *owner);
-            blob.cells.iter().for_each(|cell| view.model.absorb(*cell, front.cells[*cell], front.texture[*cell]));
-        }
         view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         let lit = lit(&others, now.grid);
@@ -332,13 +331,6 @@ impl Detector {
             }
         }
         (things, others)
-    }
-
-    /// True for a place that something has left: what moves is none, whatever its edges are like.
-    fn is_ghost(&self, scene: &Scene<'_>, blob: &Blob, owner: Option<u64>, at: Stamp) -> bool {
-        let track = self.tracker.tracks.iter().find(|track| Some(track.id) == owner);
-        let rests = track.is_some_and(|track| at.mono.since(track.moved.mono) >= GHOST_AFTER);
-        self.stages.has(Stage::Ghost) && rests && scene.is_ghost(blob)
     }
 
     /// What each cell is to the background: nothing is learned from things, except from those that stand for too long.

@@ -176,8 +176,6 @@ pub const DENSE: f32 = 0.7;
 pub const TRAVEL: f32 = 4.0;
 /// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.
 pub const RESTLESS_TRAVEL: f32 = 3.0;
-/// Straightness: net displacement over path length; leaves and insects zigzag.
-pub const STRAIGHT: f32 = 0.45;
 /// Cells by which a thing may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
 /// insects and leaves dart.
 pub const ASTRAY: f32 = 0.3;
@@ -192,8 +190,6 @@ pub const REACH: f32 = 14.0;
 pub const TRACKS_MAX: usize = 64;
 /// Microseconds after its last movement in which a believed thing is kept out of the background: people wait at a kerb so long.
 pub const STAND_MAX: u64 = 30_000_000;
-/// Microseconds at rest after which a blob can be a ghost: what moves is none.
-pub const GHOST_AFTER: u64 = 1_000_000;
 /// Cells a thing must go within a second to be moving and not standing.
 pub const STEP: f32 = 2.0;
 /// Microseconds after the last thing of an event has gone in which another still belongs to the event.

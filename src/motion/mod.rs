@@ -225,8 +225,6 @@ pub enum Why {
     Glow,
     /// A surface in another light.
     Relit,
-    /// A place that something had left.
-    Ghost,
     /// No more than its region does all day.
     Churn,
     /// As large as weather.
@@ -246,10 +244,9 @@ pub enum Why {
 }
 
 /// Words of [`Why`], in its order.
-pub const WHYS: [&str; 11] =
-    ["glow", "relit", "ghost", "churn", "weather", "hold", "size", "speed", "heading", "hours", "cooldown"];
+pub const WHYS: [&str; 10] = ["glow", "relit", "churn", "weather", "hold", "size", "speed", "heading", "hours", "cooldown"];
 
-/// How often each [`Why`] was the reason: the first six count regions in pictures, the others things.
+/// How often each [`Why`] was the reason: the first five count regions in pictures, the others things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Suppressed(pub [u64; WHYS.len()]);
 

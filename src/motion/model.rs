@@ -193,14 +193,6 @@ impl Model {
         }
     }
 
-    /// Takes a cell over into the background at once: a ghost, or a thing that was left.
-    pub fn absorb(&mut self, at: usize, cell: u8, texture: u8) {
-        for n in 0..SAMPLES {
-            self.remember(at, n, cell, texture);
-        }
-        self.mean[at] = f32::from(cell);
-    }
-
     /// Scales all brightness: the light has drifted further than is compensated.
     pub fn relight(&mut self, gain: f32) {
         let scale = |cell: u8| (f32::from(cell) * gain).min(255.0) as u8;

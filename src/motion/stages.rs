@@ -25,14 +25,10 @@ pub enum Stage {
     Lit,
     /// A relit surface is no thing.
     Relit,
-    /// Places that something has left are no things.
-    Ghost,
     /// A region must exceed what it always does.
     Churn,
     /// Things that stand still are kept out of the background.
     Stand,
-    /// A thing goes straight rather than to and fro.
-    Straight,
     /// A thing goes on as it went.
     Steady,
     /// What joins another or comes apart begins anew.

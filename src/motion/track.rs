@@ -4,9 +4,7 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{
-    ASTRAY, COAST, DENSE, EDGE, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STRAIGHT, STUBBORN, TRACKS_MAX, TRAVEL,
-};
+use super::limits::{ASTRAY, COAST, DENSE, EDGE, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -44,7 +42,6 @@ pub struct Track {
     /// Where it was when it last moved.
     rest: [f32; 2],
     velocity: [f32; 2],
-    path: f32,
     /// Cells by which it was elsewhere than its velocity said, beyond what outlines wobble by.
     astray: f32,
     hits: u32,
@@ -69,7 +66,7 @@ fn seconds(micros: u64) -> f32 {
 impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, path, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
+        let (state, velocity, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
         Track {
             id,
             place,
@@ -82,7 +79,6 @@ impl Track {
             start: place,
             rest,
             velocity,
-            path,
             astray,
             hits,
             looks: 1,
@@ -182,18 +178,16 @@ impl Track {
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
         let share = if self.hits == 1 { 1.0 } else { 0.5 };
         self.velocity = [0, 1].map(|i| self.velocity[i] * (1.0 - share) + step[i] * share);
-        self.path += distance(was, is);
         (self.place, self.area, self.last) = (blob.place, blob.area, at);
         self.hits += 1;
         if distance(is, self.rest) > STEP + size / 10.0 {
             (self.rest, self.moved) = (is, at);
         }
         let net = distance(is, centre(self.start));
-        let straight = net / self.path.max(0.1) > STRAIGHT || !stages.has(Stage::Straight);
         let steady = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
         let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
-        let believed = self.is_believed()
-            || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && straight && steady;
+        let believed =
+            self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && steady;
         self.state = match believed {
             false => State::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
