@@ -223,7 +223,7 @@ impl Detector {
         shows
     }
 
-    /// What differs in a picture, held still and in the background's light.
+    /// What differs in a picture, held still and in the background's light; as it was found where somebody has peeked at it.
     fn front(&mut self, view: &mut View, now: &Small, at: Stamp) -> Front {
         if let Some((_, front)) = self.peeked.take().filter(|(peeked, _)| *peeked == at) {
             return front;

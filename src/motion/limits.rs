@@ -97,9 +97,9 @@ pub const SAME_WITHIN: f32 = 0.04;
 pub const SAME_SHARE: f32 = 0.25;
 /// Share by which what is usual follows each GOP.
 pub const USUAL_FOLLOWS: f32 = 0.10;
-/// Steps that a cell counts for at most in both.
+/// Steps that a cell counts for at most in either.
 pub const NOISE_MOST: u8 = 4;
-/// And no cell further than this: what moves, however little of it, is no rounding.
+/// Steps that no cell may be further apart where two GOPs end alike: what moves, however little of it, is no rounding.
 pub const SAME_CELL: u8 = 2;
 /// Cells of shake that are followed; beyond it the camera has moved.
 pub const SHAKE_MAX: f32 = 3.0;
