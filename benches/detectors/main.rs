@@ -3,7 +3,8 @@
 //! nothing was tuned on, then ours without each of its stages: what a stage is worth.
 //!
 //! A peer has an event while it calls pictures motion: it begins with 0.4 s of them and ends after 5 s without, for all alike.
-//! Run: `cargo bench --bench detectors` (half an hour; `-- --stages` for the last table, another hour).
+//! Run: `cargo bench --bench detectors` (three quarters of an hour on two slow cores; `-- --stages` for the last table, another hour
+//! and a half). `-- WORD` runs the lines only that have it in their names.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 mod peers;
@@ -35,7 +36,9 @@ const BEGIN: f64 = 0.4;
 const END: f64 = 5.0;
 
 fn main() {
-    let stages = std::env::args().any(|arg| arg == "--stages");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let stages = args.iter().any(|arg| arg == "--stages");
+    let word = args.iter().find(|arg| !arg.starts_with("--")).map_or("", String::as_str);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/motion");
     for folder in FOLDERS {
         let videos = source::videos(&[data.join(folder)]).unwrap_or_default();
@@ -44,7 +47,7 @@ fn main() {
             continue;
         }
         println!("\n{folder}");
-        table(stages, &|make| {
+        table(stages, word, &|make| {
             let files = videos.iter().map(|video| of_file(video, make));
             files.fold(Total::default(), |mut total, row| {
                 total.add(&row);
@@ -53,7 +56,7 @@ fn main() {
         });
     }
     println!("\ndrawn scenes, seeds {SEEDS:?}, each with every disturbance");
-    table(stages, &|make| {
+    table(stages, word, &|make| {
         let all = SEEDS.iter().flat_map(|seed| Disturbance::value_variants().iter().map(move |kind| (*seed, *kind)));
         all.fold(Total::default(), |mut total, (seed, kind)| {
             let (source, mut truth) = source::scene(seed, kind, None).unwrap();
@@ -66,20 +69,24 @@ fn main() {
 /// Makes a fresh watcher.
 type Make<'a> = &'a dyn Fn() -> Box<dyn Watcher>;
 
-/// A line for each way of seeing.
-fn table(stages: bool, run: &dyn Fn(Make) -> Total) {
+/// A line for each way of seeing whose name has the word.
+fn table(stages: bool, word: &str, run: &dyn Fn(Make) -> Total) {
+    let line = |name: &str, make: Make| {
+        if name.contains(word) {
+            println!("{name:24} {}", run(make).line());
+        }
+    };
     let ours = |stages: Stages, gating: bool| {
         move || Box::new(Ours::new(MotionSettings { gating, ..MotionSettings::default() }, stages)) as Box<dyn Watcher>
     };
-    println!("{:24} {}", "taimat, every picture", run(&ours(Stages::ALL, false)).line());
-    println!("{:24} {}", "taimat, quiet gating", run(&ours(Stages::ALL, true)).line());
+    line("taimat, every picture", &ours(Stages::ALL, false));
+    line("taimat, quiet gating", &ours(Stages::ALL, true));
     for (at, (name, _)) in peers::all(FPS).into_iter().enumerate() {
-        let peer = || Box::new(Beside::new(peers::all(FPS).remove(at).1)) as Box<dyn Watcher>;
-        println!("{name:24} {}", run(&peer).line());
+        line(name, &|| Box::new(Beside::new(peers::all(FPS).remove(at).1)));
     }
     for stage in Stage::value_variants().iter().filter(|_| stages) {
         let name = format!("taimat without {}", stage.to_possible_value().unwrap().get_name());
-        println!("{name:24} {}", run(&ours(Stages::without(&[*stage]), false)).line());
+        line(&name, &ours(Stages::without(&[*stage]), false));
     }
 }
 

@@ -133,6 +133,30 @@ fn a_reconnect_begins_no_event() {
     assert!(motions(&out, MotionPhase::Start).is_empty(), "{out:?}");
 }
 
+#[test]
+fn light_that_comes_and_goes_makes_no_region_restless_and_leaves_do() {
+    // Two pictures a second with, and three without, 80 x 60 cells that are lit or full of leaves.
+    let restless = |change: fn(usize, u8) -> u8| {
+        let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+        for number in 0..100_u64 {
+            let mut shown = picture(number, 1.0, None);
+            for row in (60..120).filter(|_| number > 25 && number % 5 < 2) {
+                for column in 100..180 {
+                    let cell = &mut shown.y[row * 320 + column];
+                    *cell = change(row * 83 + column * 47 + number as usize * 31, *cell);
+                }
+            }
+            let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+            detector.look(&shown, at, &mut Vec::new());
+        }
+        let view = detector.view.unwrap();
+        let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
+        view.churn.usual(&Blob { place: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+    };
+    let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
+    assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
+}
+
 #[cfg(feature = "sim")]
 #[test]
 fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_none() {

@@ -172,8 +172,7 @@ impl Eye {
             if self.detector.peek(&picture, frame.at) {
                 return self.wake(look, out);
             }
-            self.detector.key_frame();
-            self.show(picture, frame.at, look, out);
+            self.decoded(frame, picture, look, out);
         }
     }
 
@@ -257,11 +256,22 @@ impl Eye {
 
     fn decode(&mut self, frame: &Frame, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
         if let Some(picture) = self.picture(frame) {
-            if frame.key {
-                self.detector.key_frame();
-            }
-            self.show(picture, frame.at, look, out);
+            self.decoded(frame, picture, look, out);
         }
+    }
+
+    fn decoded(
+        &mut self,
+        frame: &Frame,
+        picture: Box<Picture>,
+        look: &mut dyn FnMut(&Detector, &Picture, Stamp),
+        out: &mut Vec<SightNews>,
+    ) {
+        // The key frame that a wakening goes on from was shown already: its GOP must not begin twice.
+        if frame.key && frame.at.mono.0 > self.order.shown {
+            self.detector.key_frame();
+        }
+        self.show(picture, frame.at, look, out);
     }
 
     fn picture(&mut self, frame: &Frame) -> Option<Box<Picture>> {

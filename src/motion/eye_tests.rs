@@ -13,12 +13,22 @@ const FPS: u64 = 10;
 
 /// A scene of some seconds, coded; crossings begin before `until`.
 fn coded(size: (usize, usize), seconds: u64, until: f64) -> Vec<Frame> {
+    coded_by(Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap(), size, seconds, until, |number| number)
+}
+
+/// The same by another encoder, each picture showing the scene as it was at the picture of another number.
+fn coded_by(
+    mut encoder: Camera264,
+    size: (usize, usize),
+    seconds: u64,
+    until: f64,
+    number_of: impl Fn(u64) -> u64,
+) -> Vec<Frame> {
     let scene = Scene::new(7, Disturbance::None, until);
-    let mut encoder = Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap();
     let mut params = None;
     (0..seconds * FPS)
         .map(|number| {
-            let picture = scene.draw(number as f64 / FPS as f64, size.0, size.1);
+            let picture = scene.draw(number_of(number) as f64 / FPS as f64, size.0, size.1);
             let unit = encoder.encode(&picture, number).unwrap();
             let params = params.get_or_insert_with(|| {
                 let sets = unit.nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8));
@@ -149,14 +159,33 @@ fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
     assert!(quiet.decoded < 200, "{quiet:?}");
 }
 
+/// Filler data (H.264 7.3.2.7) makes access units larger than usual, and is nothing to see.
+fn fill(frames: &mut [Frame]) {
+    let filler = [&201_u32.to_be_bytes()[..], &[12], &[255; 199], &[0x80]].concat();
+    for frame in frames {
+        frame.data = [&frame.data[..], &filler.repeat(20)].concat().into();
+    }
+}
+
+#[test]
+fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye() {
+    // GOPs of 20 pictures that repeat their first, as of an encoder that leaves all noise out between key frames, of ten seconds each.
+    let encoder = Camera264::of_quality(320, 176, FPS as u32, 18).unwrap();
+    let mut frames = coded_by(encoder, (320, 176), 30, 0.0, |number| number / 20 * 20);
+    for (number, frame) in frames.iter_mut().enumerate() {
+        assert_eq!(frame.key, number % 20 == 0);
+        frame.at.mono = Mono(1_000_000 + number as u64 * 500_000);
+    }
+    fill(&mut frames[153..156]);
+    let (news, counts) = watch(MotionSettings::default(), &frames);
+    assert!(counts.wakes > 0, "{counts:?}");
+    assert!(!news.iter().any(|news| matches!(news, SightNews::Scene { .. })), "{news:?}");
+}
+
 #[test]
 fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
     let mut frames = empty()[0].clone();
-    // Filler data (H.264 7.3.2.7) is larger than usual, and nothing to see.
-    let filler = [&201_u32.to_be_bytes()[..], &[12], &[255; 199], &[0x80]].concat();
-    for frame in &mut frames[150..156] {
-        frame.data = [&frame.data[..], &filler.repeat(20)].concat().into();
-    }
+    fill(&mut frames[150..156]);
     let mut eye = Eye::new(MotionSettings::default(), 1 << 20, Stages::ALL);
     let (mut out, mut asleep) = (Vec::new(), Vec::new());
     for frame in &frames {

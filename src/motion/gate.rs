@@ -150,6 +150,10 @@ mod tests {
         let again =
             told(400, |_| 9.0, |look, at| if (50..150).contains(&look) || look > 250 { street(at) } else { live(look, at) });
         assert_eq!(again.len(), 2, "{again:?}");
+        // With nothing to compare with, the first pictures count as the encoder's rounding only when they are as near as that.
+        let first = told(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 60 == 0));
+        assert!(matches!(first[..], [(look, SceneChange::Frozen)] if look < 60), "{first:?}");
+        assert_eq!(told(200, |_| 9.0, |look, at| street(at) + u64::from((look / 20 + at) % 20 == 0)), []);
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn same_names<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = 
 fn name(section: &mut Section<'_>) -> Option<String> {
     let want = "1 to 32 characters of a-z 0-9 '-' '_'";
     let name = section.text("name").or_else(|| section.missing("name", want))?;
-    let good = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let good = (1..=32).contains(&name.len()) && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
     if !good {
         section.bad("name", format!("must be {want}"));
     }
@@ -289,6 +289,7 @@ mod tests {
     fn every_mistake_in_a_rule_is_named_with_its_key() {
         let bad = [
             ("{ on = \"enter\" }", "motion.rules[0].name"),
+            ("{ name = \"Gate\" }", "motion.rules[0].name"),
             ("{ name = \"a\", on = \"cross\" }", "motion.rules[0].line"),
             ("{ name = \"a\", on = \"cross\", line = [[0.1, 0.1], [0.1, 0.1]] }", "motion.rules[0].line"),
             ("{ name = \"a\", way = \"left\" }", "motion.rules[0].way"),

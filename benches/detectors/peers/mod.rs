@@ -79,24 +79,18 @@ pub fn blurred(grey: &Grey) -> Vec<u8> {
 
 /// Every cell with a set cell among the nine around it.
 pub fn dilated(cells: &[bool], width: usize) -> Vec<bool> {
-    around(cells, width, |around| around.contains(&true))
+    let along = |row: &[bool]| -> Vec<bool> {
+        (0..width).map(|x| row[x.saturating_sub(1)..(x + 2).min(width)].contains(&true)).collect()
+    };
+    let rows: Vec<Vec<bool>> = cells.chunks(width).map(along).collect();
+    let near = |y: usize| &rows[y.saturating_sub(1)..(y + 2).min(rows.len())];
+    (0..cells.len()).map(|at| near(at / width).iter().any(|row| row[at % width])).collect()
 }
 
 /// Every cell with none unset among the nine around it; beyond the border nothing speaks against one.
 pub fn eroded(cells: &[bool], width: usize) -> Vec<bool> {
-    around(cells, width, |around| !around.contains(&false))
-}
-
-fn around(cells: &[bool], width: usize, of: impl Fn(&[bool]) -> bool) -> Vec<bool> {
-    let height = cells.len() / width;
-    let cell = |at: usize| {
-        let (x, y) = (at % width, at / width);
-        let rows = y.saturating_sub(1)..(y + 2).min(height);
-        let near: Vec<bool> =
-            rows.flat_map(|row| cells[row * width..][x.saturating_sub(1)..(x + 2).min(width)].to_vec()).collect();
-        of(&near)
-    };
-    (0..cells.len()).map(cell).collect()
+    let unset: Vec<bool> = cells.iter().map(|cell| !cell).collect();
+    dilated(&unset, width).into_iter().map(|cell| !cell).collect()
 }
 
 /// Cells of each blob of touching cells (eight neighbours).
