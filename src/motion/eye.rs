@@ -65,6 +65,8 @@ pub struct Eye {
     counts: SightCounts,
     /// When the last look was due.
     last_due: u64,
+    /// When the picture before was taken.
+    before: u64,
     /// Since when nothing has been in view.
     quiet_since: Option<u64>,
     /// Only key frames are decoded; what came since the key frame before the last is held for the wakening.
@@ -90,6 +92,7 @@ impl Eye {
             sizes: Sizes::default(),
             counts: SightCounts::default(),
             last_due: 0,
+            before: 0,
             quiet_since: None,
             asleep: false,
             held: VecDeque::new(),
@@ -310,8 +313,10 @@ impl Eye {
         };
         let step = (1e6 / rate) as u64;
         let due = self.last_due + step;
-        // A little early is on time: camera clocks do not divide evenly.
-        if at.mono.0 + step / 20 < due {
+        // The picture nearest to it, not the next one: pictures come at a pace of their own, and waiting for the next costs time. Of
+        // two that are as near, the first; timestamps are rounded.
+        let pace = at.mono.0 - std::mem::replace(&mut self.before, at.mono.0);
+        if at.mono.0 + (pace / 2 + 1_000).min(step / 2) < due {
             self.counts.passed += u64::from(self.strain.mode() == Mode::Less);
             return;
         }

@@ -42,6 +42,8 @@ pub struct Track {
     /// Where it was when it last moved.
     rest: [f32; 2],
     velocity: [f32; 2],
+    /// Seconds that it was measured over last; 0 before.
+    pace: f32,
     /// Cells by which it was elsewhere than its velocity said, beyond what outlines wobble by.
     astray: f32,
     hits: u32,
@@ -66,7 +68,7 @@ fn seconds(micros: u64) -> f32 {
 impl Track {
     fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
         let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 1, 0.0);
+        let (state, velocity, pace, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
         Track {
             id,
             place,
@@ -79,6 +81,7 @@ impl Track {
             start: place,
             rest,
             velocity,
+            pace,
             astray,
             hits,
             looks: 1,
@@ -171,10 +174,13 @@ impl Track {
         self.restless = self.restless.max(restless.min(1.0));
         let (was, is) = (centre(self.place), blob.centre());
         let size = (blob.place[2] - blob.place[0]).max(blob.place[3] - blob.place[1]);
-        if self.hits > 1 {
-            self.astray += (distance(self.expected(at), is) - STEP - size / 10.0).max(0.0);
-        }
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
+        if self.hits > 1 {
+            // The wobble of an outline that became its first velocity within a short time is carried further by a longer one.
+            let wobble = size / 10.0 * if self.hits == 2 { (ahead / self.pace).max(1.0) } else { 1.0 };
+            self.astray += (distance(self.expected(at), is) - STEP - wobble).max(0.0);
+        }
+        self.pace = ahead;
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
         let share = if self.hits == 1 { 1.0 } else { 0.5 };
         self.velocity = [0, 1].map(|i| self.velocity[i] * (1.0 - share) + step[i] * share);
