@@ -65,8 +65,6 @@ pub struct Eye {
     counts: SightCounts,
     /// When the last look was due.
     last_due: u64,
-    /// When the picture before was taken.
-    before: u64,
     /// Since when nothing has been in view.
     quiet_since: Option<u64>,
     /// Only key frames are decoded; what came since the key frame before the last is held for the wakening.
@@ -92,7 +90,6 @@ impl Eye {
             sizes: Sizes::default(),
             counts: SightCounts::default(),
             last_due: 0,
-            before: 0,
             quiet_since: None,
             asleep: false,
             held: VecDeque::new(),
@@ -303,6 +300,7 @@ impl Eye {
         look: &mut dyn FnMut(&Detector, &Picture, Stamp),
         out: &mut Vec<SightNews>,
     ) {
+        let before = self.order.shown;
         let Some((at, picture)) = self.order.next(at, picture) else {
             return;
         };
@@ -315,7 +313,7 @@ impl Eye {
         let due = self.last_due + step;
         // The picture nearest to it, not the next one: pictures come at a pace of their own, and waiting for the next costs time. Of
         // two that are as near, the first; timestamps are rounded.
-        let pace = at.mono.0 - std::mem::replace(&mut self.before, at.mono.0);
+        let pace = at.mono.0.saturating_sub(before);
         if at.mono.0 + (pace / 2 + 1_000).min(step / 2) < due {
             self.counts.passed += u64::from(self.strain.mode() == Mode::Less);
             return;
