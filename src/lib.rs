@@ -15,6 +15,7 @@ pub mod config;
 pub mod chain;
 pub mod camera;
 pub mod lane;
+pub mod lull;
 pub mod storage;
 pub mod motion;
 pub mod evidence;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::camera::{CameraNews, Role, rtsp};
 use crate::clock::Clock;
+use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::{Broker, CameraSettings, Protocol};
 use crate::units::SiteId;
@@ -31,7 +32,8 @@ const BROKER_WITHIN: Duration = Duration::from_secs(15);
 pub async fn camera(settings: CameraSettings, role: Role, clock: Arc<dyn Clock>) -> Result<String, String> {
     let (news, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let stream = rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Pulse::default(), run: 0 };
+    let stream =
+        rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Pulse::default(), run: 0, lull: Lull::default() };
     let playing = tokio::spawn(rtsp::run(stream, |_| (), news, stopped));
     // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
     let answer = timeout(CAMERA_WITHIN, async {

@@ -26,6 +26,7 @@ use crate::config::begin::Configured;
 use crate::config::machine;
 use crate::config::refusal::{Refusal, Why};
 use crate::lane::{LaneSender, lane};
+use crate::lull::{self, Lull};
 use crate::motion::SightNews;
 use crate::motion::limits::LANE_BYTES;
 use crate::motion::sight::{self, SightOrder};
@@ -64,6 +65,7 @@ struct Wiring {
     settings: Settings,
     clock: Arc<dyn Clock>,
     inbox: mpsc::Sender<Input>,
+    lull: Lull,
     pulses: Pulses,
     stopping: bool,
     storage: LaneSender<StorageOrder>,
@@ -97,10 +99,11 @@ pub enum Ended {
 /// # Errors
 /// As [`run_configured`].
 pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    run_configured(settings, None, clock, stop).await.map(|_| ())
+    run_configured(settings, None, clock, Lull::default(), stop).await.map(|_| ())
 }
 
-/// Runs a box until `stop` becomes true, or a configuration needs a new start, and everything is put away.
+/// Runs a box until `stop` becomes true, or a configuration needs a new start, and everything is put away. `lull` is that of the
+/// runtime this runs on; one in which nobody rests does nothing.
 ///
 /// # Errors
 /// When the ring cannot be used, a thread cannot be started, or a part of the agent ends although nobody asked: what is recorded
@@ -109,9 +112,10 @@ pub async fn run_configured(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
+    lull: Lull,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<Ended> {
-    run_beside(settings, configured, clock, stop, |_| {}).await
+    run_beside(settings, configured, clock, lull, stop, |_| {}).await
 }
 
 /// The same, with somebody beside the rooms who tells the agent things: a test's show before the camera.
@@ -122,24 +126,25 @@ pub async fn run_beside(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
+    lull: Lull,
     mut stop: watch::Receiver<bool>,
     beside: impl FnOnce(mpsc::Sender<Input>),
 ) -> anyhow::Result<Ended> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
-    let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone()).await;
+    let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
     let (mut wiring, reader) = match (started, configured.as_ref().and_then(Configured::last_resort)) {
         (Err(error), Some(ring)) => {
             // The process has ended with this again and again: without a card, but in the office's hands.
             tracing::error!("the ring is kept in memory only: {error:#}");
-            Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox).await?
+            Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?
         }
         (started, _) => started?,
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let news = wiring.inbox.clone();
-        let tell = move |news_item| drop(news.blocking_send(Input::Keeper(news_item)));
+        let tell = lull::teller(wiring.inbox.clone(), wiring.lull.clone());
+        let tell = move |news| tell(Input::Keeper(news));
         wiring.keeper = Some(Keeper::start(Place { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
     }
@@ -191,28 +196,36 @@ fn ensure_taken(part: &str, waiting: usize) -> anyhow::Result<()> {
 
 impl Wiring {
     /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
-    async fn start(settings: Settings, clock: Arc<dyn Clock>, inbox: mpsc::Sender<Input>) -> anyhow::Result<(Wiring, Reader)> {
+    async fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        inbox: mpsc::Sender<Input>,
+        lull: Lull,
+    ) -> anyhow::Result<(Wiring, Reader)> {
         let mut pulses = Pulses::default();
         let (storage, orders) = lane(STORAGE_BYTES, STORAGE_ORDERS);
-        let (news, ring, time) = (inbox.clone(), settings.storage.clone(), clock.clone());
-        let tell = move |news_item: StorageNews| drop(news.blocking_send(Input::Storage(news_item)));
+        let (ring, time) = (settings.storage.clone(), clock.clone());
+        let teller = || lull::teller(inbox.clone(), lull.clone());
+        let tell = teller();
+        let tell = move |news: StorageNews| tell(Input::Storage(news));
         let pulse = pulses.part(clock.now().mono, "storage", limits::STORAGE);
         let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, pulse, tell));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
         let (sight, frames) = lane(LANE_BYTES, 4);
-        let news = inbox.clone();
         let still_max = settings.storage.still_bytes as usize - 4096;
-        let tell = move |item| drop(news.blocking_send(Input::Sight(item)));
+        let tell = teller();
+        let tell = move |news| tell(Input::Sight(news));
         let pulse = pulses.part(now, "sight", limits::SIGHT);
         let sight_thread = sight::start(settings.motion.clone(), still_max, clock.clone(), frames, pulse, tell)?;
-        let news = inbox.clone();
         let pulse = pulses.part(now, "clip", limits::CLIP);
-        let worker = Worker::start(pulse, move |hashed| drop(news.blocking_send(Input::Hashed(hashed))))?;
+        let tell = teller();
+        let worker = Worker::start(pulse, move |hashed| tell(Input::Hashed(hashed)))?;
         let wiring = Wiring {
             settings,
             clock,
             inbox,
+            lull,
             pulses,
             stopping: false,
             storage,
@@ -307,7 +320,14 @@ impl Wiring {
         let (news, mut heard) = mpsc::channel::<UplinkNews>(UPLINK_ORDERS);
         let settings = &self.settings;
         let pulse = self.pulses.part(self.clock.now().mono, "uplink", limits::UPLINK);
-        tokio::spawn(mqtt::run(settings.uplink.clone(), settings.site.clone(), boot, self.clock.clone(), waiting, news, pulse));
+        let start = mqtt::Start {
+            settings: settings.uplink.clone(),
+            site: settings.site.clone(),
+            boot,
+            clock: self.clock.clone(),
+            lull: self.lull.clone(),
+        };
+        tokio::spawn(mqtt::run(start, waiting, news, pulse));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Some(news) = heard.recv().await {
@@ -358,7 +378,8 @@ impl Wiring {
         let name = if role == Role::Main { CAMERA_MAIN } else { CAMERA_SUB };
         let pulse = self.pulses.part(self.clock.now().mono, name, limits::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let stream = Stream { role, settings, clock, logins, pulse, run: self.camera_begun << RUNS_BITS };
+        let (lull, run) = (self.lull.clone(), self.camera_begun << RUNS_BITS);
+        let stream = Stream { role, settings, clock, logins, pulse, run, lull };
         let stop = self.camera_stop.subscribe();
         self.cameras.spawn(async move {
             if let Some(mut gone) = before {
@@ -434,56 +455,5 @@ impl Wiring {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::settings::raw;
-    use crate::units::Stamp;
-
-    /// A clock that panics once on the thread of that name, when it is armed.
-    struct Trap {
-        clock: SystemClock,
-        thread: &'static str,
-    }
-
-    impl Clock for Trap {
-        fn now(&self) -> Stamp {
-            let now = self.clock.now();
-            let here = std::thread::current().name() == Some(self.thread);
-            assert!(!here || now.mono.0 < 2_000_000, "a test's panic");
-            now
-        }
-    }
-
-    /// How a box without camera and broker ends when `thread` panics after a second.
-    fn ends_when_it_panics(thread: &'static str) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        let text = format!(
-            "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nuplink.host = \"127.0.0.1\"\nuplink.port = 9\n[storage]\n\
-             dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nstill_slots = 1\n",
-            dir = dir.path()
-        );
-        let settings = raw::parse(&text, &|_| Err("none".into())).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ended = runtime.block_on(async {
-            let (_stop, stopped) = watch::channel(false);
-            timeout(Duration::from_secs(20), run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped)).await
-        });
-        runtime.shutdown_background();
-        ended.expect("it went on as if nothing had happened").unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_part_that_panics_ends_the_process_and_is_named() {
-        for part in ["storage", "sight"] {
-            let error = ends_when_it_panics(part);
-            assert!(error.starts_with(part), "{error}");
-        }
-    }
-
-    #[test]
-    fn orders_that_nobody_takes_end_the_process_instead_of_growing() {
-        assert!(ensure_taken("storage", WAITING_MAX).is_ok());
-        assert!(ensure_taken("storage", WAITING_MAX + 1).unwrap_err().to_string().starts_with("storage takes no orders"));
-    }
-}
+#[path = "wiring_tests.rs"]
+mod tests;

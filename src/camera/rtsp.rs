@@ -23,6 +23,7 @@ use super::session::{Session, Watch};
 use super::timeline::Timeline;
 use super::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
 use crate::clock::Clock;
+use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::{CameraSettings, Transport};
 use crate::units::Digest;
@@ -51,6 +52,8 @@ pub struct Stream {
     pub pulse: Pulse,
     /// Runs count from here: higher than every one a task before this has used.
     pub run: u32,
+    /// Whom it keeps from resting while it opens a session: until then nothing is recorded.
+    pub lull: Lull,
 }
 
 /// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `news`.
@@ -134,12 +137,17 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         if let Err(closed_for) = self.knock().await {
             return ((CameraFault::LockedOut, "this user and password were refused too often".into()), closed_for);
         }
+        let hurry = self.stream.lull.hurry();
         let opened = self.open(group).await;
         let refused = matches!(opened, Err((CameraFault::Unauthorized, _)));
         let taken = if refused { Some(false) } else { opened.as_ref().ok().map(|_| true) };
         let closed_for = self.logins().answered(self.stream.clock.now().mono, taken, random());
         match opened {
-            Ok(demuxed) => (self.listen(demuxed).await, 0),
+            Ok(demuxed) => {
+                // TCP keeps what comes meanwhile. What UDP has no room for is lost.
+                let _hurry = Some(hurry).filter(|_| self.stream.settings.transport == Transport::Udp);
+                (self.listen(demuxed).await, 0)
+            }
             Err(failure) => (failure, if refused { closed_for } else { 0 }),
         }
     }

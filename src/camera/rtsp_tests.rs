@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::rtsp::{self, Stream};
 use super::{CameraNews, Role};
 use crate::clock::SystemClock;
+use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::raw;
 use crate::sim::camera::{Options, SimCamera, Sound};
@@ -27,7 +28,12 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -
         let (news, mut told) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
         let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-        tokio::spawn(rtsp::run(Stream { role: Role::Main, settings, clock, logins, pulse, run: 0 }, |_| {}, news, stopped));
+        tokio::spawn(rtsp::run(
+            Stream { role: Role::Main, settings, clock, logins, pulse, run: 0, lull: Lull::default() },
+            |_| {},
+            news,
+            stopped,
+        ));
         let seen = async {
             loop {
                 if let Some(found) = until(told.recv().await.unwrap()) {

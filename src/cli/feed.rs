@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::run::on_signal;
 use crate::agent::{Input, wiring};
 use crate::clock::{Clock, SystemClock};
+use crate::lull::Lull;
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::load;
 use crate::settings::rules::Priority;
@@ -50,7 +51,8 @@ pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        wiring::run_beside(settings, None, clock, stop, move |inbox| _ = tokio::spawn(play(show, time, inbox))).await
+        wiring::run_beside(settings, None, clock, Lull::default(), stop, move |inbox| _ = tokio::spawn(play(show, time, inbox)))
+            .await
     });
     runtime.shutdown_background();
     outcome.map(|_| ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::camera::{CameraFault, CameraNews, Frame, Role, TrackKind, rtsp};
 use crate::clock::SystemClock;
+use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::{CameraSettings, load, raw};
 
@@ -84,7 +85,7 @@ async fn listen(
     let (news, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse, run: 0 };
+    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse, run: 0, lull: Lull::default() };
     let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::agent::wiring::{self, Ended};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::begin;
+use crate::lull::{LULL, Lull};
 
 /// Arguments of `taimat run`.
 #[derive(Debug, clap::Args)]
@@ -38,10 +39,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let lull = Lull::default();
+    let resting = lull.clone();
+    let rest = move || resting.rest(LULL);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
-        wiring::run_configured(begun.settings, begun.configured, clock, stop).await
+        wiring::run_configured(begun.settings, begun.configured, clock, lull, stop).await
     });
     // A card or a camera that hangs must not keep the process from ending.
     runtime.shutdown_background();

@@ -16,6 +16,7 @@ use super::link::{Effect, Link, connection_number};
 use super::session::{Attempt, Fault, Session};
 use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
+use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::{Broker, Dialect, UplinkSettings};
 use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
@@ -39,16 +40,23 @@ const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 /// A piece of a file that was read.
 type Piece = (Ticket, u64, Result<Vec<u8>, String>);
 
+/// What the uplink begins with.
+pub struct Start {
+    /// The office's brokers.
+    pub settings: UplinkSettings,
+    /// Who this is.
+    pub site: SiteId,
+    /// Which start of it.
+    pub boot: Boot,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// That of the runtime this runs on: nobody rests while a piece of a file is read.
+    pub lull: Lull,
+}
+
 /// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
-pub async fn run(
-    settings: UplinkSettings,
-    site: SiteId,
-    boot: Boot,
-    clock: Arc<dyn Clock>,
-    orders: mpsc::Receiver<UplinkOrder>,
-    news: mpsc::Sender<UplinkNews>,
-    pulse: Pulse,
-) {
+pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::Sender<UplinkNews>, pulse: Pulse) {
+    let Start { settings, site, boot, clock, lull } = start;
     let link = Link::new(site.clone(), boot.0, &settings);
     let session = Session::new(1 + settings.also.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
@@ -62,6 +70,7 @@ pub async fn run(
         site,
         boot,
         clock,
+        lull,
         orders,
         news,
         link,
@@ -127,6 +136,7 @@ struct Uplink {
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
+    lull: Lull,
     orders: mpsc::Receiver<UplinkOrder>,
     news: mpsc::Sender<UplinkNews>,
     link: Link,
@@ -325,8 +335,9 @@ impl Uplink {
                 }
                 Effect::Read { ticket, offset, len } => {
                     let Some(source) = self.link.source(ticket) else { continue };
-                    let read = self.read.clone();
+                    let (read, hurry) = (self.read.clone(), self.lull.hurry());
                     tokio::task::spawn_blocking(move || {
+                        let _hurry = hurry;
                         let _ = read.blocking_send((ticket, offset, source.read(offset, len)));
                     });
                 }

@@ -1,0 +1,53 @@
+//! How the process ends when a part does.
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::settings::raw;
+use crate::units::Stamp;
+
+/// A clock that panics once on the thread of that name, when it is armed.
+struct Trap {
+    clock: SystemClock,
+    thread: &'static str,
+}
+
+impl Clock for Trap {
+    fn now(&self) -> Stamp {
+        let now = self.clock.now();
+        let here = std::thread::current().name() == Some(self.thread);
+        assert!(!here || now.mono.0 < 2_000_000, "a test's panic");
+        now
+    }
+}
+
+/// How a box without camera and broker ends when `thread` panics after a second.
+fn ends_when_it_panics(thread: &'static str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nuplink.host = \"127.0.0.1\"\nuplink.port = 9\n[storage]\n\
+         dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nstill_slots = 1\n",
+        dir = dir.path()
+    );
+    let settings = raw::parse(&text, &|_| Err("none".into())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(async {
+        let (_stop, stopped) = watch::channel(false);
+        timeout(Duration::from_secs(20), run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped)).await
+    });
+    runtime.shutdown_background();
+    ended.expect("it went on as if nothing had happened").unwrap_err().to_string()
+}
+
+#[test]
+fn a_part_that_panics_ends_the_process_and_is_named() {
+    for part in ["storage", "sight"] {
+        let error = ends_when_it_panics(part);
+        assert!(error.starts_with(part), "{error}");
+    }
+}
+
+#[test]
+fn orders_that_nobody_takes_end_the_process_instead_of_growing() {
+    assert!(ensure_taken("storage", WAITING_MAX).is_ok());
+    assert!(ensure_taken("storage", WAITING_MAX + 1).unwrap_err().to_string().starts_with("storage takes no orders"));
+}
