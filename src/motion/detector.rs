@@ -56,12 +56,13 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
-/// Cells that are merely lit: light explains itself, and makes no region restless.
-fn lit(others: &[(Why, Blob)], grid: Grid) -> Vec<bool> {
-    let mut lit = vec![false; grid.cells()];
-    let light = others.iter().filter(|(why, _)| *why == Why::Glow);
-    light.flat_map(|(_, blob)| &blob.cells).for_each(|at| lit[*at] = true);
-    lit
+/// Cells of the regions that are no things for such a reason. What light or its region explains makes no region restless: a lane whose
+/// cars were explained once would go on to explain all that follow.
+fn cells_of(others: &[(Why, Blob)], grid: Grid, is_meant: impl Fn(Why) -> bool) -> Vec<bool> {
+    let mut cells = vec![false; grid.cells()];
+    let meant = others.iter().filter(|(why, _)| is_meant(*why));
+    meant.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
+    cells
 }
 
 /// The detector of one camera.
@@ -254,7 +255,8 @@ impl Detector {
             view.faint.learn(|_| false, seconds);
             view.model.warm(&front.cells, &front.texture, view.warmed);
             let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-            let lit = lit(&self.sort(&scene, &view.churn, &front.clean).1, now.grid);
+            let others = self.sort(&scene, &view.churn, &front.clean).1;
+            let lit = cells_of(&others, now.grid, |why| why == Why::Glow);
             view.churn.learn((0..lit.len()).filter(|at| front.clean[*at] != 0 && !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
@@ -269,8 +271,8 @@ impl Detector {
         let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
         view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
-        let lit = lit(&others, now.grid);
-        view.churn.learn((0..lit.len()).filter(|at| kinds[*at] == DIFFERS && !lit[*at]), seconds);
+        let explained = cells_of(&others, now.grid, |why| matches!(why, Why::Glow | Why::Churn));
+        view.churn.learn((0..explained.len()).filter(|at| kinds[*at] == DIFFERS && !explained[*at]), seconds);
         for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
             view.churn.learn_lost(track.place, track.area, followed);

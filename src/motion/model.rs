@@ -4,6 +4,8 @@
 //!
 //! What belongs here: foreground or not, cell by cell. What does not: what the foreground is.
 
+use std::ops::Range;
+
 use super::limits::{
     ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT, RADIUS_DARK, RADIUS_MAX, RENEW,
     RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
@@ -29,10 +31,18 @@ pub struct Model {
     /// How far the cell was from its samples in the last look, and whether it differed then.
     near: Vec<u8>,
     differed: Vec<bool>,
-    /// A cheap stream of numbers; only statistics depend on it.
+    /// Cheap streams of numbers; only statistics depend on them.
     random: u64,
+    dice: [u32; TOGETHER],
     coarse: f32,
     stages: Stages,
+}
+
+/// A picture to learn, and what each of its cells is.
+struct Seen<'a> {
+    cells: &'a [u8],
+    textures: &'a [u8],
+    kinds: &'a [u8],
 }
 
 /// A believed thing covers the cell: nothing is learned from it.
@@ -54,6 +64,7 @@ impl Model {
             near: vec![0; count],
             differed: vec![false; count],
             random: 0x5eed,
+            dice: std::array::from_fn(|lane| 0x9e37_79b9_u32.wrapping_mul(lane as u32 + 1)),
             coarse,
             stages,
         };
@@ -136,24 +147,60 @@ impl Model {
     }
 
     /// Learns the picture that was last looked at. `kinds` says of each cell 0: background, [`DIFFERS`] or [`THING`].
+    ///
+    /// Each cell has a chance of its own, but 32 side by side replace the same sample, and give to neighbours on the same side: what one
+    /// cell remembers is as random as if it chose alone, and a vector of them is written at once.
     pub fn learn(&mut self, cells: &[u8], textures: &[u8], kinds: &[u8], seconds: f32) {
-        let renew = odds(seconds / RENEW);
-        let absorb = odds(seconds / ABSORB);
+        let chances = [odds(seconds / RENEW), odds(seconds / ABSORB)];
+        let seen = Seen { cells, textures, kinds };
         self.follow(cells, kinds, seconds);
-        for (at, kind) in kinds.iter().enumerate() {
-            if *kind == THING {
-                continue;
+        let Grid { width, height } = self.grid;
+        for row in 0..height {
+            let first = row * width;
+            for left in (0..width).step_by(TOGETHER) {
+                let (end, bits) = (width.min(left + TOGETHER), self.next());
+                self.dice.iter_mut().for_each(|dice| *dice = xorshift(*dice));
+                self.renew(&seen, first + left..first + end, (bits >> 16) as usize % SAMPLES, chances);
+                // The neighbours on one of nine sides; at the edge of the picture nobody is beside the last column.
+                let (right, down) = ((bits >> 48) as usize % 3, (bits >> 48) as usize / 3 % 3);
+                let beside = (row + down).clamp(1, height) - 1;
+                let (from, to) = ((left + right).max(1) - 1, (end + right - 1).min(width));
+                let source = first + from + 1 - right..first + to + 1 - right;
+                self.give(&seen, source, beside * width + from, (bits >> 24) as usize % SAMPLES, chances[0]);
             }
-            let bits = self.next();
-            let differs = *kind == DIFFERS;
-            if bits as u16 <= if differs { absorb } else { renew } {
-                self.remember(at, (bits >> 16) as usize % SAMPLES, cells[at], textures[at]);
-            }
-            if !differs && (bits >> 32) as u16 <= renew {
-                let other = self.neighbour(at, bits >> 48);
-                if kinds[other] != THING {
-                    self.remember(other, (bits >> 24) as usize % SAMPLES, cells[at], textures[at]);
-                }
+        }
+    }
+
+    /// Some of these cells replace one of their own samples.
+    fn renew(&mut self, seen: &Seen<'_>, range: Range<usize>, sample: usize, [renew, absorb]: [u32; 2]) {
+        let mut takes = [0; TOGETHER];
+        for ((takes, kind), dice) in takes.iter_mut().zip(&seen.kinds[range.clone()]).zip(&self.dice) {
+            let chance = if *kind == DIFFERS { absorb } else { renew };
+            *takes = u8::from((*kind != THING) & (*dice & 0xffff <= chance));
+        }
+        self.replace(seen, range.clone(), range.start, sample, &takes);
+    }
+
+    /// Some of these cells, where they are background, replace a sample of the neighbours that begin at `into`.
+    fn give(&mut self, seen: &Seen<'_>, range: Range<usize>, into: usize, sample: usize, renew: u32) {
+        let mut takes = [0; TOGETHER];
+        let kinds = seen.kinds[range.clone()].iter().zip(&seen.kinds[into..]);
+        for ((takes, (kind, other)), dice) in takes.iter_mut().zip(kinds).zip(&self.dice) {
+            *takes = u8::from((*kind == 0) & (*other != THING) & (*dice >> 16 <= renew));
+        }
+        self.replace(seen, range, into, sample, &takes);
+    }
+
+    /// Those of the cells from `into` on that take it get what is seen in `range` for one of their samples.
+    fn replace(&mut self, seen: &Seen<'_>, range: Range<usize>, into: usize, sample: usize, takes: &[u8; TOGETHER]) {
+        let into = sample * self.grid.cells() + into;
+        let theirs = into..into + range.len();
+        let sides = [(&mut self.cells, seen.cells), (&mut self.textures, seen.textures)];
+        for (known, now) in sides {
+            // Without branches, as in [`Model::look`].
+            for ((known, now), takes) in known[theirs.clone()].iter_mut().zip(&now[range.clone()]).zip(takes) {
+                let mask = takes.wrapping_neg();
+                *known = *known & !mask | now & mask;
             }
         }
     }
@@ -202,6 +249,65 @@ impl Model {
 }
 
 /// A chance from 0 to 1 as a threshold for 16 random bits.
-fn odds(chance: f32) -> u16 {
-    (chance.clamp(0.0, 1.0) * 65_535.0) as u16
+fn odds(chance: f32) -> u32 {
+    (chance.clamp(0.0, 1.0) * 65_535.0) as u32
+}
+
+/// The next of 32 random bits that are not all zero (Marsaglia 2003).
+fn xorshift(mut bits: u32) -> u32 {
+    bits ^= bits << 13;
+    bits ^= bits >> 17;
+    bits ^ bits << 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two blocks and a bit wide.
+    const GRID: Grid = Grid { width: 70, height: 24 };
+    const OLD: u8 = 10;
+    const NEW: u8 = 200;
+
+    /// How many samples of each cell are of the new picture, after `times` whole renewals.
+    fn renewed(kind: impl Fn(usize) -> u8, times: usize) -> Vec<usize> {
+        let count = GRID.cells();
+        let (old, new) = (vec![OLD; count], vec![NEW; count]);
+        let kinds: Vec<u8> = (0..count).map(kind).collect();
+        let mut model = Model::new(&old, &old, GRID, 1.0, Stages::ALL);
+        (0..times).for_each(|_| model.learn(&new, &new, &kinds, RENEW));
+        let planes = || model.cells.chunks_exact(count).zip(model.textures.chunks_exact(count));
+        assert!(planes().all(|(cells, textures)| cells == textures), "brightness and texture are of one picture");
+        (0..count).map(|at| planes().filter(|(cells, _)| cells[at] == NEW).count()).collect()
+    }
+
+    #[test]
+    fn every_cell_renews_one_sample_and_gets_one_of_a_neighbours_each_time() {
+        let once = renewed(|_| 0, 1);
+        assert!(once.iter().all(|samples| (1..=10).contains(samples)), "{once:?}");
+        // Two replaced of twenty, less those that are hit twice and the gifts that the edge has nobody to give to.
+        let mean = |samples: &[usize]| samples.iter().sum::<usize>() as f32 / samples.len() as f32;
+        assert!((1.85..2.0).contains(&mean(&once)), "{}", mean(&once));
+        let often = renewed(|_| 0, 14);
+        assert!((14.5..15.6).contains(&mean(&often)), "{} of 20 (1 - 0.95^28 = 0.76)", mean(&often));
+    }
+
+    #[test]
+    fn a_thing_is_not_learned_and_what_merely_differs_is_learned_by_itself_alone() {
+        let kinds = |at: usize| match at % GRID.width {
+            20..40 => THING,
+            50..66 => DIFFERS,
+            _ => 0,
+        };
+        let samples = renewed(kinds, 14);
+        let of = |columns: Range<usize>| {
+            let cells = samples.iter().enumerate().filter(move |(at, _)| columns.contains(&(at % GRID.width)));
+            cells.map(|(_, samples)| *samples).collect::<Vec<_>>()
+        };
+        assert!(of(20..40).iter().all(|samples| *samples == 0), "a thing was learned");
+        // 14 x RENEW / ABSORB = 7.5 samples hit, at the sides some more by neighbours that are background.
+        let inside = of(51..65);
+        let mean = inside.iter().sum::<usize>() as f32 / inside.len() as f32;
+        assert!((5.5..7.0).contains(&mean), "{mean} of 20 (1 - 0.95^7.5 = 0.32)");
+    }
 }
