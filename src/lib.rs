@@ -9,13 +9,13 @@
 pub mod units;
 pub mod clock;
 pub mod pulse;
+pub mod lull;
 pub mod tail;
 pub mod settings;
 pub mod config;
 pub mod chain;
 pub mod camera;
 pub mod lane;
-pub mod lull;
 pub mod storage;
 pub mod motion;
 pub mod evidence;
