@@ -57,10 +57,11 @@ impl Lull {
     }
 }
 
-/// How another thread tells the listening one something: it is heard at once. Waits while the inbox is full.
-pub fn teller<T>(inbox: mpsc::Sender<T>, lull: Lull) -> impl Fn(T) {
-    move |told| {
-        let _ = inbox.blocking_send(told);
+/// How another thread tells the listening one its `news`: they are heard at once, as one kind of what the inbox takes. Waits while it
+/// is full.
+pub fn teller<N, T>(inbox: mpsc::Sender<T>, lull: Lull, kind: impl Fn(N) -> T) -> impl Fn(N) {
+    move |news| {
+        let _ = inbox.blocking_send(kind(news));
         lull.call();
     }
 }

@@ -33,8 +33,8 @@ use crate::motion::sight::{self, SightOrder};
 use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
 use crate::settings::change::Change;
+use crate::storage::StorageOrder;
 use crate::storage::thread::{self as storage, Reader};
-use crate::storage::{StorageNews, StorageOrder};
 use crate::tail::Tail;
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
@@ -143,8 +143,7 @@ pub async fn run_beside(
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let tell = lull::teller(wiring.inbox.clone(), wiring.lull.clone());
-        let tell = move |news| tell(Input::Keeper(news));
+        let tell = lull::teller(wiring.inbox.clone(), wiring.lull.clone(), Input::Keeper);
         wiring.keeper = Some(Keeper::start(Place { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
     }
@@ -205,22 +204,18 @@ impl Wiring {
         let mut pulses = Pulses::default();
         let (storage, orders) = lane(STORAGE_BYTES, STORAGE_ORDERS);
         let (ring, time) = (settings.storage.clone(), clock.clone());
-        let teller = || lull::teller(inbox.clone(), lull.clone());
-        let tell = teller();
-        let tell = move |news: StorageNews| tell(Input::Storage(news));
+        let tell = lull::teller(inbox.clone(), lull.clone(), Input::Storage);
         let pulse = pulses.part(clock.now().mono, "storage", limits::STORAGE);
         let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, pulse, tell));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
         let (sight, frames) = lane(LANE_BYTES, 4);
         let still_max = settings.storage.still_bytes as usize - 4096;
-        let tell = teller();
-        let tell = move |news| tell(Input::Sight(news));
+        let tell = lull::teller(inbox.clone(), lull.clone(), Input::Sight);
         let pulse = pulses.part(now, "sight", limits::SIGHT);
         let sight_thread = sight::start(settings.motion.clone(), still_max, clock.clone(), frames, pulse, tell)?;
         let pulse = pulses.part(now, "clip", limits::CLIP);
-        let tell = teller();
-        let worker = Worker::start(pulse, move |hashed| tell(Input::Hashed(hashed)))?;
+        let worker = Worker::start(pulse, lull::teller(inbox.clone(), lull.clone(), Input::Hashed))?;
         let wiring = Wiring {
             settings,
             clock,
