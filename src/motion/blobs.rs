@@ -2,8 +2,6 @@
 //!
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
-use std::cell::OnceCell;
-
 use super::holes;
 use super::limits::{
     BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
@@ -79,11 +77,8 @@ pub struct Scene<'a> {
     pub cells: &'a [u8],
     /// The background's mean.
     pub mean: &'a [f32],
-    /// How much brighter each cell is than its background: [`OCTAVE`] steps for each doubling.
-    shade: Vec<i16>,
-    /// Mean shade of the nine cells around each: noise in the dark is no structure. Made when it is first asked for, because most
-    /// pictures show nothing.
-    soft: OnceCell<Vec<f32>>,
+    /// The shade of each brightness: [`OCTAVE`] steps for each doubling.
+    table: [i16; 256],
 }
 
 /// Steps of shade in a doubling of brightness.
@@ -95,9 +90,13 @@ impl<'a> Scene<'a> {
     /// Looks at both.
     pub fn new(grid: Grid, cells: &'a [u8], mean: &'a [f32]) -> Scene<'a> {
         // Four steps of brightness are added, so that noise in the dark is no doubling.
-        let table: Vec<i16> = (0..=255).map(|cell| (OCTAVE * (cell as f32 + 4.0).log2()) as i16).collect();
-        let shade = |(cell, mean): (&u8, &f32)| table[usize::from(*cell)] - table[*mean as usize & 255];
-        Scene { grid, cells, mean, shade: cells.iter().zip(mean).map(shade).collect(), soft: OnceCell::new() }
+        let table = std::array::from_fn(|cell| (OCTAVE * (cell as f32 + 4.0).log2()) as i16);
+        Scene { grid, cells, mean, table }
+    }
+
+    /// How much brighter a cell is than its background, in shades.
+    fn shade(&self, at: usize) -> i16 {
+        self.table[usize::from(self.cells[at])] - self.table[usize::from(self.mean[at] as u8)]
     }
 
     /// The blob without the shadow under it: from below upwards each column grows darker until the body begins. Only the lowest
@@ -111,7 +110,7 @@ impl<'a> Scene<'a> {
         let mut floor = vec![bottom; right - left];
         for (column, floor) in floor.iter_mut().enumerate() {
             let has = |row: usize| own[(row - top) * (right - left) + column];
-            let shade = |row: usize| self.shade[row * width + left + column];
+            let shade = |row: usize| self.shade(row * width + left + column);
             let Some(lowest) = (highest..bottom).rev().find(|row| has(*row)) else { continue };
             let mut darkest = 0;
             let mut row = lowest;
@@ -128,20 +127,20 @@ impl<'a> Scene<'a> {
         Blob::of(blob.cells.iter().copied().filter(above).collect(), self.grid)
     }
 
-    /// See [`Scene::soft`]; 0 at the edge of the picture.
-    fn softened(&self) -> Vec<f32> {
-        let width = self.grid.width;
-        let mut soft = vec![0.0; self.shade.len()];
-        let mut sums = vec![0_i32; width];
-        for y in 1..self.grid.height - 1 {
-            let [above, here, below] = [y - 1, y, y + 1].map(|row| &self.shade[row * width..(row + 1) * width]);
-            for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below)) {
-                *sum = i32::from(*above) + i32::from(*here) + i32::from(*below);
-            }
-            let three = sums.iter().zip(&sums[1..]).zip(&sums[2..]);
-            for (soft, ((left, middle), right)) in soft[y * width + 1..(y + 1) * width - 1].iter_mut().zip(three) {
-                *soft = (left + middle + right) as f32 / 9.0;
-            }
+    /// Mean shade of the nine cells around each cell of a box, row by row: noise in the dark is no structure. Beside the edge of the
+    /// picture is the edge.
+    fn softened(&self, [left, top, right, bottom]: [usize; 4]) -> Vec<f32> {
+        let Grid { width, height } = self.grid;
+        let mut rows = (top..bottom + 2).map(|y| {
+            let row = y.clamp(1, height) - 1;
+            (left..right + 2).map(|x| self.shade(row * width + x.clamp(1, width) - 1)).collect::<Vec<_>>()
+        });
+        let mut soft = Vec::with_capacity((right - left) * (bottom - top));
+        let (mut above, mut here) = (rows.next().unwrap_or_default(), rows.next().unwrap_or_default());
+        for below in rows {
+            let sums: Vec<i16> = above.iter().zip(&here).zip(&below).map(|((above, here), below)| above + here + below).collect();
+            soft.extend(sums.windows(3).map(|three| f32::from(three[0] + three[1] + three[2]) / 9.0));
+            (above, here) = (here, below);
         }
         soft
     }
@@ -158,13 +157,15 @@ impl<'a> Scene<'a> {
     /// How much the shade changes from each cell well inside a blob to its neighbours.
     fn steps(&self, blob: &Blob) -> Vec<(usize, f32)> {
         let width = self.grid.width;
-        let soft = self.soft.get_or_init(|| self.softened());
+        let place @ [left, top, right, _] = blob.place.map(|v| v as usize);
+        let soft = self.softened(place);
         // The edge of the light itself says nothing.
         let inside = blob.inside(self.grid);
-        self.inner(blob)
-            .filter(|at| inside[*at] && inside[at + 1] && inside[at + width])
-            .map(|at| (at, (soft[at + 1] - soft[at]).abs().max((soft[at + width] - soft[at]).abs())))
-            .collect()
+        let step = |at: usize| {
+            let of = (at / width - top) * (right - left) + at % width - left;
+            (at, (soft[of + 1] - soft[of]).abs().max((soft[of + right - left] - soft[of]).abs()))
+        };
+        self.inner(blob).filter(|at| inside[*at] && inside[at + 1] && inside[at + width]).map(step).collect()
     }
 
     /// True for light on an unchanged surface: its shade has no edges inside.
@@ -256,13 +257,20 @@ pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     clean
 }
 
+/// Cells that are not 0, rising. Most are, and are passed over many at a time.
+pub fn differing(cells: &[u8]) -> impl Iterator<Item = usize> {
+    const TOGETHER: usize = 64;
+    let parts = cells.chunks(TOGETHER).enumerate().filter(|(_, part)| part.iter().fold(0, |any, cell| any | cell) != 0);
+    parts.flat_map(|(n, part)| (n * TOGETHER..).zip(part)).filter(|(_, cell)| **cell != 0).map(|(at, _)| at)
+}
+
 /// The regions of at least `least` cells.
 pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
     let Grid { width, height } = grid;
     let mut rest = clean.to_vec();
     let mut blobs = Vec::new();
     let mut stack = Vec::new();
-    for start in 0..rest.len() {
+    for start in differing(clean) {
         if rest[start] == 0 {
             continue;
         }
@@ -274,10 +282,9 @@ pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
             let (x, y) = (at % width, at / width);
             // Two cells of reach: a person's head and body are often apart by one.
             for row in y.saturating_sub(2)..(y + 3).min(height) {
-                for column in x.saturating_sub(2)..(x + 3).min(width) {
-                    let near = row * width + column;
-                    if rest[near] != 0 {
-                        rest[near] = 0;
+                let (left, right) = (row * width + x.saturating_sub(2), row * width + (x + 3).min(width));
+                for (near, rest) in (left..).zip(&mut rest[left..right]) {
+                    if std::mem::take(rest) != 0 {
                         stack.push(near);
                     }
                 }

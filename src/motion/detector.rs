@@ -40,6 +40,13 @@ struct Front {
     global: bool,
 }
 
+/// A picture somebody has peeked at, and what it shows.
+struct Peeked {
+    at: Stamp,
+    now: Small,
+    front: Front,
+}
+
 /// True when most cells differ, and everywhere.
 fn is_global(raw: &[bool], grid: Grid) -> bool {
     if raw.iter().filter(|cell| **cell).count() as f32 <= GLOBAL_SHARE * raw.len() as f32 {
@@ -74,8 +81,8 @@ pub struct Detector {
     view: Option<View>,
     tracker: Tracker,
     story: Story,
-    /// What the picture shows that was just peeked at: most are looked at next.
-    peeked: Option<(Stamp, Front)>,
+    /// The picture that was just peeked at: most are looked at next.
+    peeked: Option<Peeked>,
     /// Nothing is judged before.
     hold_until: u64,
     suppressed: Suppressed,
@@ -169,7 +176,8 @@ impl Detector {
 
     /// Looks at the next picture.
     pub fn look(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
-        let now = small(picture);
+        let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
+        let (now, found) = peeked.map_or_else(|| (small(picture), None), |peeked| (peeked.now, Some(peeked.front)));
         self.mask.clear();
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.look(&now, at);
@@ -189,7 +197,7 @@ impl Detector {
         if let Some(change) = change {
             self.scene(change, &now, at, out);
         } else {
-            self.compare(picture, &now, at, out);
+            self.compare(picture, &now, found, at, out);
         }
         self.story.end_quiet(at, &self.tracker.tracks, out);
     }
@@ -216,19 +224,16 @@ impl Detector {
     pub fn peek(&mut self, picture: &Picture, at: Stamp) -> bool {
         let now = small(picture);
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
-        let front = self.front(&mut view, &now, at);
+        let front = self.front(&mut view, &now);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
         let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
         self.view = Some(view);
-        self.peeked = Some((at, front));
+        self.peeked = Some(Peeked { at, now, front });
         shows
     }
 
-    /// What differs in a picture, held still and in the background's light; as it was found where somebody has peeked at it.
-    fn front(&mut self, view: &mut View, now: &Small, at: Stamp) -> Front {
-        if let Some((_, front)) = self.peeked.take().filter(|(peeked, _)| *peeked == at) {
-            return front;
-        }
+    /// What differs in a picture, held still and in the background's light.
+    fn front(&self, view: &mut View, now: &Small) -> Front {
         let cells = self.steadied(view, &now.cells);
         let texture = textures(&cells, now.grid);
         let mut raw = view.model.look(&cells, &texture);
@@ -241,12 +246,13 @@ impl Detector {
         Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
-    /// Compares a picture with the background: what differs, what of it is a thing, and what the background learns.
-    fn compare(&mut self, picture: &Picture, now: &Small, at: Stamp, out: &mut Vec<SightNews>) {
+    /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is a thing, and what the
+    /// background learns.
+    fn compare(&mut self, picture: &Picture, now: &Small, found: Option<Front>, at: Stamp, out: &mut Vec<SightNews>) {
         let Some(mut view) = self.view.take() else { return };
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;
-        let front = self.front(&mut view, now, at);
+        let front = found.unwrap_or_else(|| self.front(&mut view, now));
         if front.global && self.stages.has(Stage::Gate) {
             self.view = Some(view);
             return self.scene(SceneChange::Exposure, now, at, out);
@@ -257,7 +263,7 @@ impl Detector {
             let scene = Scene::new(now.grid, &front.cells, view.model.mean());
             let others = self.sort(&scene, &view.churn, &front.clean).1;
             let lit = cells_of(&others, now.grid, |why| why == Why::Glow);
-            view.churn.learn((0..lit.len()).filter(|at| front.clean[*at] != 0 && !lit[*at]), seconds);
+            view.churn.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
             return;
@@ -272,7 +278,8 @@ impl Detector {
         view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         let explained = cells_of(&others, now.grid, |why| matches!(why, Why::Glow | Why::Churn));
-        view.churn.learn((0..explained.len()).filter(|at| kinds[*at] == DIFFERS && !explained[*at]), seconds);
+        let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
+        view.churn.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
             view.churn.learn_lost(track.place, track.area, followed);

@@ -4,8 +4,6 @@
 //!
 //! What belongs here: foreground or not, cell by cell. What does not: what the foreground is.
 
-use std::ops::Range;
-
 use super::limits::{
     ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT, RADIUS_DARK, RADIUS_MAX, RENEW,
     RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
@@ -13,15 +11,25 @@ use super::limits::{
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 
-/// Cells that are judged together: vectors of bytes, and few enough that most are done after a few samples.
+/// Cells of a row that are judged together: vectors of bytes, and few enough that most are done after a few samples.
 const TOGETHER: usize = 32;
+/// Something of each of them.
+type Lanes = [u8; TOGETHER];
+
+/// One sample of cells side by side, a line of the processor's cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Sample {
+    cells: Lanes,
+    textures: Lanes,
+}
 
 /// The background of one camera.
 pub struct Model {
     grid: Grid,
-    /// What the cells remember, sample after sample: one picture of brightness, and one of textures, for each.
-    cells: Vec<u8>,
-    textures: Vec<u8>,
+    /// What the cells remember: one sample of the first row's cells, then another, and after all of them the next row's. A row's last
+    /// cells may be fewer than fit; what is remembered beside them is the last cell's, and means nothing.
+    known: Vec<Sample>,
     /// Mean brightness of each cell.
     mean: Vec<f32>,
     /// Mean distance to the nearest samples.
@@ -38,11 +46,45 @@ pub struct Model {
     stages: Stages,
 }
 
-/// A picture to learn, and what each of its cells is.
-struct Seen<'a> {
-    cells: &'a [u8],
-    textures: &'a [u8],
-    kinds: &'a [u8],
+/// A row of a picture, or what each of its cells is.
+#[derive(Clone, Copy)]
+struct Row<'a>(&'a [u8]);
+
+impl<'a> Row<'a> {
+    fn of(cells: &'a [u8], row: usize, grid: Grid) -> Row<'a> {
+        Row(&cells[row * grid.width..][..grid.width])
+    }
+
+    /// The cells from one on, or from one to the left of it or to the right; beside the edge of the picture is the edge.
+    fn lanes(self, from: usize, aside: Aside) -> Lanes {
+        let first = match aside {
+            Aside::Left => from.checked_sub(1),
+            Aside::Here => Some(from),
+            Aside::Right => Some(from + 1),
+        };
+        match first.and_then(|first| self.0.get(first..)?.first_chunk()) {
+            Some(inner) => *inner,
+            None => std::array::from_fn(|lane| {
+                let at = (from + lane + aside as usize).saturating_sub(1);
+                self.0[at.min(self.0.len() - 1)]
+            }),
+        }
+    }
+}
+
+/// Which neighbours in a row.
+#[derive(Clone, Copy)]
+enum Aside {
+    Left = 0,
+    Here = 1,
+    Right = 2,
+}
+
+impl Aside {
+    /// Any of the three, from a random number.
+    fn any(bits: u64) -> Aside {
+        [Aside::Left, Aside::Here, Aside::Right][(bits % 3) as usize]
+    }
 }
 
 /// A believed thing covers the cell: nothing is learned from it.
@@ -54,10 +96,10 @@ impl Model {
     /// A background learned from one picture; every sample a neighbour's. `coarse` scales the radius: above 1 sees less.
     pub fn new(cells: &[u8], textures: &[u8], grid: Grid, coarse: f32, stages: Stages) -> Model {
         let count = grid.cells();
+        let nothing = Sample { cells: [0; TOGETHER], textures: [0; TOGETHER] };
         let mut model = Model {
             grid,
-            cells: vec![0; count * SAMPLES],
-            textures: vec![0; count * SAMPLES],
+            known: vec![nothing; grid.width.div_ceil(TOGETHER) * SAMPLES * grid.height],
             mean: cells.iter().map(|cell| f32::from(*cell)).collect(),
             restless: vec![RADIUS / RESTLESS_SCALE; count],
             blink: vec![0.0; count],
@@ -68,11 +110,14 @@ impl Model {
             coarse,
             stages,
         };
-        for at in 0..count {
-            for n in 0..SAMPLES {
+        for row in 0..grid.height {
+            for sample in 0..SAMPLES {
                 let bits = model.next();
-                let from = model.neighbour(at, bits);
-                model.remember(at, n, cells[from], textures[from]);
+                let (from, aside) = (model.beside(row, bits / 3), Aside::any(bits));
+                let of = |picture, left| Row::of(picture, from, grid).lanes(left, aside);
+                for (known, left) in model.known(row, sample) {
+                    *known = Sample { cells: of(cells, left), textures: of(textures, left) };
+                }
             }
         }
         model
@@ -96,111 +141,94 @@ impl Model {
         self.random
     }
 
-    fn neighbour(&self, at: usize, bits: u64) -> usize {
-        let Grid { width, height } = self.grid;
-        let (x, y) = ((at % width) as i64 + (bits % 3) as i64 - 1, (at / width) as i64 + (bits / 3 % 3) as i64 - 1);
-        y.clamp(0, height as i64 - 1) as usize * width + x.clamp(0, width as i64 - 1) as usize
+    /// One sample of a row's cells, and the first column of each.
+    fn known(&mut self, row: usize, sample: usize) -> impl Iterator<Item = (&mut Sample, usize)> {
+        let across = self.grid.width.div_ceil(TOGETHER);
+        let samples = &mut self.known[(row * SAMPLES + sample) * across..][..across];
+        samples.iter_mut().zip((0..).step_by(TOGETHER))
+    }
+
+    /// The row above, the row itself or the row below, from a random number; beside the edge of the picture is the edge.
+    fn beside(&self, row: usize, bits: u64) -> usize {
+        (row + (bits % 3) as usize).clamp(1, self.grid.height) - 1
     }
 
     /// How far a sample may be from each cell and agree with it.
     fn reaches(&self) -> Vec<u8> {
         let reach = |((mean, restless), blink): ((&f32, &f32), &f32)| {
-            let bright = (mean / RADIUS_BRIGHT).min(1.0);
+            let bright = (mean * (1.0 / RADIUS_BRIGHT)).min(1.0);
             let least = RADIUS * (RADIUS_DARK + (1.0 - RADIUS_DARK) * bright);
-            (((restless * RESTLESS_SCALE).clamp(least, RADIUS_MAX) + blink) * self.coarse) as u8
+            let reach = (restless * RESTLESS_SCALE).max(least).min(RADIUS_MAX) + blink;
+            // By way of 32 bits, and without `clamp`, which may panic: so that a vector of cells is one instruction.
+            (reach * self.coarse) as i32 as u8
         };
         self.mean.iter().zip(&self.restless).zip(&self.blink).map(reach).collect()
     }
 
     /// Marks what differs; learns nothing. A cell looks at its samples until enough of them agree.
     pub fn look(&mut self, cells: &[u8], textures: &[u8]) -> Vec<bool> {
-        let weight = if self.stages.has(Stage::Texture) { TEXTURE_WEIGHT } else { 0 };
-        let (count, reaches) = (self.grid.cells(), self.reaches());
-        let mut front = vec![false; count];
-        for start in (0..count).step_by(TOGETHER) {
-            let end = count.min(start + TOGETHER);
+        let counted = if self.stages.has(Stage::Texture) { u8::MAX } else { 0 };
+        let reaches = self.reaches();
+        let mut front = vec![false; self.grid.cells()];
+        let across = self.grid.width.div_ceil(TOGETHER);
+        let blocks = (0..self.grid.height).flat_map(|row| (0..across).map(move |block| (row, block)));
+        for (row, block) in blocks {
+            let left = block * TOGETHER;
+            let of = |picture| Row::of(picture, row, self.grid).lanes(left, Aside::Here);
+            let (cell, texture, reach) = (of(cells), of(textures), of(&reaches));
             let (mut agree, mut nearest) = ([0_u8; TOGETHER], [u8::MAX; TOGETHER]);
-            for sample in 0..SAMPLES {
-                let (from, to) = (sample * count + start, sample * count + end);
-                let seen = cells[start..end].iter().zip(&textures[start..end]);
-                let known = self.cells[from..to].iter().zip(&self.textures[from..to]);
-                let states = agree.iter_mut().zip(&mut nearest);
+            for known in self.known[row * SAMPLES * across + block..].iter().step_by(across).take(SAMPLES) {
                 // Without branches, so that a vector of cells is one instruction.
-                for ((((cell, texture), (known, bits)), reach), (agree, nearest)) in
-                    seen.zip(known).zip(&reaches[start..end]).zip(states)
-                {
-                    let apart = known.abs_diff(*cell).saturating_add(weight * (bits ^ texture).count_ones() as u8);
-                    let looks = *agree < AGREE;
-                    *nearest = if looks { (*nearest).min(apart) } else { *nearest };
-                    *agree += u8::from(looks & (apart < *reach));
+                for lane in 0..TOGETHER {
+                    let bits = (known.textures[lane] ^ texture[lane]) & counted;
+                    let apart = known.cells[lane].abs_diff(cell[lane]).saturating_add(TEXTURE_WEIGHT * bits.count_ones() as u8);
+                    let looks = agree[lane] < AGREE;
+                    nearest[lane] = if looks { nearest[lane].min(apart) } else { nearest[lane] };
+                    agree[lane] += u8::from(looks & (apart < reach[lane]));
                 }
-                if agree[..end - start].iter().all(|agree| *agree >= AGREE) {
+                if agree.iter().fold(AGREE, |least, agree| least.min(*agree)) == AGREE {
                     break;
                 }
             }
-            for (front, agree) in front[start..end].iter_mut().zip(agree) {
-                *front = agree < AGREE;
+            let first = row * self.grid.width + left;
+            let end = (first + TOGETHER).min((row + 1) * self.grid.width);
+            for (front, agree) in front[first..end].iter_mut().zip(&agree) {
+                *front = *agree < AGREE;
             }
-            self.near[start..end].copy_from_slice(&nearest[..end - start]);
+            self.near[first..end].copy_from_slice(&nearest[..end - first]);
         }
         front
     }
 
     /// Learns the picture that was last looked at. `kinds` says of each cell 0: background, [`DIFFERS`] or [`THING`].
     ///
-    /// Each cell has a chance of its own, but 32 side by side replace the same sample, and give to neighbours on the same side: what one
-    /// cell remembers is as random as if it chose alone, and a vector of them is written at once.
+    /// Each cell has a chance of its own, but those of a row replace the same sample, and get one of the neighbours on the same side: what
+    /// one cell remembers is as random as if it chose alone, and the processor knows which memory comes next.
     pub fn learn(&mut self, cells: &[u8], textures: &[u8], kinds: &[u8], seconds: f32) {
-        let chances = [odds(seconds / RENEW), odds(seconds / ABSORB)];
-        let seen = Seen { cells, textures, kinds };
+        let [renew, absorb] = [odds(seconds / RENEW), odds(seconds / ABSORB)];
+        let (grid, across) = (self.grid, self.grid.width.div_ceil(TOGETHER));
         self.follow(cells, kinds, seconds);
-        let Grid { width, height } = self.grid;
-        for row in 0..height {
-            let first = row * width;
-            for left in (0..width).step_by(TOGETHER) {
-                let (end, bits) = (width.min(left + TOGETHER), self.next());
+        for row in 0..grid.height {
+            let bits = self.next();
+            // Some replace one of their own samples, some get another of a neighbour that is background.
+            let (own, gift) = ((bits >> 16) as usize % SAMPLES, (bits >> 24) as usize % SAMPLES);
+            let (from, aside) = (self.beside(row, bits >> 50), Aside::any(bits >> 40));
+            for left in (0..grid.width).step_by(TOGETHER) {
+                let of = |picture, row, aside| Row::of(picture, row, grid).lanes(left, aside);
                 self.dice.iter_mut().for_each(|dice| *dice = xorshift(*dice));
-                self.renew(&seen, first + left..first + end, (bits >> 16) as usize % SAMPLES, chances);
-                // The neighbours on one of nine sides; at the edge of the picture nobody is beside the last column.
-                let (right, down) = ((bits >> 48) as usize % 3, (bits >> 48) as usize / 3 % 3);
-                let beside = (row + down).clamp(1, height) - 1;
-                let (from, to) = ((left + right).max(1) - 1, (end + right - 1).min(width));
-                let source = first + from + 1 - right..first + to + 1 - right;
-                self.give(&seen, source, beside * width + from, (bits >> 24) as usize % SAMPLES, chances[0]);
-            }
-        }
-    }
-
-    /// Some of these cells replace one of their own samples.
-    fn renew(&mut self, seen: &Seen<'_>, range: Range<usize>, sample: usize, [renew, absorb]: [u32; 2]) {
-        let mut takes = [0; TOGETHER];
-        for ((takes, kind), dice) in takes.iter_mut().zip(&seen.kinds[range.clone()]).zip(&self.dice) {
-            let chance = if *kind == DIFFERS { absorb } else { renew };
-            *takes = u8::from((*kind != THING) & (*dice & 0xffff <= chance));
-        }
-        self.replace(seen, range.clone(), range.start, sample, &takes);
-    }
-
-    /// Some of these cells, where they are background, replace a sample of the neighbours that begin at `into`.
-    fn give(&mut self, seen: &Seen<'_>, range: Range<usize>, into: usize, sample: usize, renew: u32) {
-        let mut takes = [0; TOGETHER];
-        let kinds = seen.kinds[range.clone()].iter().zip(&seen.kinds[into..]);
-        for ((takes, (kind, other)), dice) in takes.iter_mut().zip(kinds).zip(&self.dice) {
-            *takes = u8::from((*kind == 0) & (*other != THING) & (*dice >> 16 <= renew));
-        }
-        self.replace(seen, range, into, sample, &takes);
-    }
-
-    /// Those of the cells from `into` on that take it get what is seen in `range` for one of their samples.
-    fn replace(&mut self, seen: &Seen<'_>, range: Range<usize>, into: usize, sample: usize, takes: &[u8; TOGETHER]) {
-        let into = sample * self.grid.cells() + into;
-        let theirs = into..into + range.len();
-        let sides = [(&mut self.cells, seen.cells), (&mut self.textures, seen.textures)];
-        for (known, now) in sides {
-            // Without branches, as in [`Model::look`].
-            for ((known, now), takes) in known[theirs.clone()].iter_mut().zip(&now[range.clone()]).zip(takes) {
-                let mask = takes.wrapping_neg();
-                *known = *known & !mask | now & mask;
+                let (kind, theirs) = (of(kinds, row, Aside::Here), of(kinds, from, aside));
+                let (mut renews, mut gets) = ([0; TOGETHER], [0; TOGETHER]);
+                for lane in 0..TOGETHER {
+                    let (dice, learns) = (self.dice[lane], kind[lane] != THING);
+                    let chance = if kind[lane] == DIFFERS { absorb } else { renew };
+                    renews[lane] = u8::from(learns & (dice & 0xffff <= chance));
+                    gets[lane] = u8::from(learns & (theirs[lane] == 0) & (dice >> 16 <= renew));
+                }
+                let block = left / TOGETHER;
+                for (sample, from, aside, takes) in [(own, row, Aside::Here, renews), (gift, from, aside, gets)] {
+                    let seen = Sample { cells: of(cells, from, aside), textures: of(textures, from, aside) };
+                    self.known[(row * SAMPLES + sample) * across + block].replace(&seen, &takes);
+                }
             }
         }
     }
@@ -225,26 +253,43 @@ impl Model {
         }
     }
 
-    fn remember(&mut self, at: usize, n: usize, cell: u8, texture: u8) {
-        let at = n * self.grid.cells() + at;
-        (self.cells[at], self.textures[at]) = (cell, texture);
-    }
-
     /// Warm-up: what is seen is taken as background, sample by sample.
     pub fn warm(&mut self, cells: &[u8], textures: &[u8], number: usize) {
-        let follow = 1.0 / (number + 2) as f32;
-        for at in 0..cells.len() {
-            self.remember(at, number % SAMPLES, cells[at], textures[at]);
-            self.mean[at] += (f32::from(cells[at]) - self.mean[at]) * follow.max(0.05);
-            self.restless[at] += (f32::from(self.near[at]) - self.restless[at]) * 0.1;
+        let grid = self.grid;
+        for row in 0..grid.height {
+            let of = |picture, left| Row::of(picture, row, grid).lanes(left, Aside::Here);
+            for (known, left) in self.known(row, number % SAMPLES) {
+                *known = Sample { cells: of(cells, left), textures: of(textures, left) };
+            }
+        }
+        let follow = (1.0 / (number + 2) as f32).max(0.05);
+        for (mean, cell) in self.mean.iter_mut().zip(cells) {
+            *mean += (f32::from(*cell) - *mean) * follow;
+        }
+        for (restless, near) in self.restless.iter_mut().zip(&self.near) {
+            *restless += (f32::from(*near) - *restless) * 0.1;
         }
     }
 
     /// Scales all brightness: the light has drifted further than is compensated.
     pub fn relight(&mut self, gain: f32) {
-        let scale = |cell: u8| (f32::from(cell) * gain).min(255.0) as u8;
-        self.cells.iter_mut().for_each(|cell| *cell = scale(*cell));
+        let table: Vec<u8> = (0..=255).map(|cell| (cell as f32 * gain).min(255.0) as u8).collect();
+        let cells = self.known.iter_mut().flat_map(|known| &mut known.cells);
+        cells.for_each(|cell| *cell = table[usize::from(*cell)]);
         self.mean.iter_mut().for_each(|mean| *mean = (*mean * gain).min(255.0));
+    }
+}
+
+impl Sample {
+    /// Those of the cells that take it get what is seen.
+    fn replace(&mut self, seen: &Sample, takes: &Lanes) {
+        // Without branches, as in [`Model::look`].
+        for (known, now) in [(&mut self.cells, &seen.cells), (&mut self.textures, &seen.textures)] {
+            for lane in 0..TOGETHER {
+                let mask = takes[lane].wrapping_neg();
+                known[lane] = known[lane] & !mask | now[lane] & mask;
+            }
+        }
     }
 }
 
@@ -262,6 +307,8 @@ fn xorshift(mut bits: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     /// Two blocks and a bit wide.
@@ -269,27 +316,66 @@ mod tests {
     const OLD: u8 = 10;
     const NEW: u8 = 200;
 
-    /// How many samples of each cell are of the new picture, after `times` whole renewals.
-    fn renewed(kind: impl Fn(usize) -> u8, times: usize) -> Vec<usize> {
+    /// What a cell remembers: brightness and texture of each sample.
+    fn remembered(model: &Model, row: usize, column: usize) -> impl Iterator<Item = (u8, u8)> {
+        let samples = model.known[row * SAMPLES * 3..][..SAMPLES * 3].iter().skip(column / TOGETHER).step_by(3);
+        samples.map(move |known| (known.cells[column % TOGETHER], known.textures[column % TOGETHER]))
+    }
+
+    /// How many samples of each cell are of the new picture, after so many looks that renew such a share of the cells.
+    fn renewed(kind: impl Fn(usize) -> u8, looks: usize, share: f32) -> Vec<usize> {
         let count = GRID.cells();
         let (old, new) = (vec![OLD; count], vec![NEW; count]);
         let kinds: Vec<u8> = (0..count).map(kind).collect();
         let mut model = Model::new(&old, &old, GRID, 1.0, Stages::ALL);
-        (0..times).for_each(|_| model.learn(&new, &new, &kinds, RENEW));
-        let planes = || model.cells.chunks_exact(count).zip(model.textures.chunks_exact(count));
-        assert!(planes().all(|(cells, textures)| cells == textures), "brightness and texture are of one picture");
-        (0..count).map(|at| planes().filter(|(cells, _)| cells[at] == NEW).count()).collect()
+        (0..looks).for_each(|_| model.learn(&new, &new, &kinds, RENEW * share));
+        let new = |at: usize| remembered(&model, at / GRID.width, at % GRID.width).filter(|known| *known == (NEW, NEW)).count();
+        (0..count).map(new).collect()
+    }
+
+    fn mean(samples: &[usize]) -> f32 {
+        samples.iter().sum::<usize>() as f32 / samples.len() as f32
     }
 
     #[test]
     fn every_cell_renews_one_sample_and_gets_one_of_a_neighbours_each_time() {
-        let once = renewed(|_| 0, 1);
-        assert!(once.iter().all(|samples| (1..=10).contains(samples)), "{once:?}");
-        // Two replaced of twenty, less those that are hit twice and the gifts that the edge has nobody to give to.
-        let mean = |samples: &[usize]| samples.iter().sum::<usize>() as f32 / samples.len() as f32;
-        assert!((1.85..2.0).contains(&mean(&once)), "{}", mean(&once));
-        let often = renewed(|_| 0, 14);
+        let once = renewed(|_| 0, 1, 1.0);
+        assert!(once.iter().all(|samples| (1..=2).contains(samples)), "{once:?}");
+        let often = renewed(|_| 0, 14, 1.0);
         assert!((14.5..15.6).contains(&mean(&often)), "{} of 20 (1 - 0.95^28 = 0.76)", mean(&often));
+    }
+
+    #[test]
+    fn cells_of_a_row_have_their_chances_each_for_itself() {
+        let quarter = renewed(|_| 0, 1, 0.25);
+        assert!((0.45..0.55).contains(&mean(&quarter)), "{} of two quarters", mean(&quarter));
+        for row in quarter.chunks_exact(GRID.width) {
+            let none = row.iter().filter(|samples| **samples == 0).count();
+            assert!((22..58).contains(&none), "{none} of 70 took nothing (0.75 x 0.75 = 39)");
+        }
+    }
+
+    #[test]
+    fn what_a_cell_remembers_was_its_own_or_that_of_one_of_the_eight_around_it() {
+        let cells: Vec<u8> = (0..GRID.cells()).map(|at| (at % GRID.width * 3) as u8).collect();
+        let textures: Vec<u8> = (0..GRID.cells()).map(|at| (at / GRID.width * 10) as u8).collect();
+        let mut model = Model::new(&cells, &textures, GRID, 1.0, Stages::ALL);
+        let brighter: Vec<u8> = cells.iter().map(|cell| cell + 1).collect();
+        (0..8).for_each(|_| model.learn(&brighter, &textures, &vec![0; GRID.cells()], RENEW));
+        let (mut given, mut own) = (std::collections::BTreeSet::new(), 0);
+        for (row, column) in (0..GRID.height).flat_map(|row| (0..GRID.width).map(move |column| (row, column))) {
+            for (cell, texture) in remembered(&model, row, column) {
+                let (right, down) = (i32::from(cell / 3) - column as i32, i32::from(texture / 10) - row as i32);
+                assert!(right.abs() <= 1 && down.abs() <= 1, "{right} right and {down} down of {column}, {row}");
+                if cell % 3 == 1 {
+                    given.insert((right, down));
+                    own += usize::from((right, down) == (0, 0));
+                }
+            }
+        }
+        assert_eq!(given.len(), 9, "{given:?}");
+        let own = own as f32 / GRID.cells() as f32;
+        assert!((6.0..8.5).contains(&own), "{own} of 8 renewals, less what was replaced again, and a ninth of 8 gifts");
     }
 
     #[test]
@@ -299,7 +385,7 @@ mod tests {
             50..66 => DIFFERS,
             _ => 0,
         };
-        let samples = renewed(kinds, 14);
+        let samples = renewed(kinds, 14, 1.0);
         let of = |columns: Range<usize>| {
             let cells = samples.iter().enumerate().filter(move |(at, _)| columns.contains(&(at % GRID.width)));
             cells.map(|(_, samples)| *samples).collect::<Vec<_>>()
@@ -307,7 +393,6 @@ mod tests {
         assert!(of(20..40).iter().all(|samples| *samples == 0), "a thing was learned");
         // 14 x RENEW / ABSORB = 7.5 samples hit, at the sides some more by neighbours that are background.
         let inside = of(51..65);
-        let mean = inside.iter().sum::<usize>() as f32 / inside.len() as f32;
-        assert!((5.5..7.0).contains(&mean), "{mean} of 20 (1 - 0.95^7.5 = 0.32)");
+        assert!((5.5..7.0).contains(&mean(&inside)), "{} of 20 (1 - 0.95^7.5 = 0.32)", mean(&inside));
     }
 }
