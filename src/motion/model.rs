@@ -57,11 +57,7 @@ impl<'a> Row<'a> {
 
     /// The cells from one on, or from one to the left of it or to the right; beside the edge of the picture is the edge.
     fn lanes(self, from: usize, aside: Aside) -> Lanes {
-        let first = match aside {
-            Aside::Left => from.checked_sub(1),
-            Aside::Here => Some(from),
-            Aside::Right => Some(from + 1),
-        };
+        let first = (from + aside as usize).checked_sub(1);
         match first.and_then(|first| self.0.get(first..)?.first_chunk()) {
             Some(inner) => *inner,
             None => std::array::from_fn(|lane| {
@@ -87,6 +83,11 @@ impl Aside {
     }
 }
 
+/// Samples that lie side by side for a row.
+fn across(grid: Grid) -> usize {
+    grid.width.div_ceil(TOGETHER)
+}
+
 /// A believed thing covers the cell: nothing is learned from it.
 pub const THING: u8 = 2;
 /// The cell differs, and nothing explains it.
@@ -99,7 +100,7 @@ impl Model {
         let nothing = Sample { cells: [0; TOGETHER], textures: [0; TOGETHER] };
         let mut model = Model {
             grid,
-            known: vec![nothing; grid.width.div_ceil(TOGETHER) * SAMPLES * grid.height],
+            known: vec![nothing; across(grid) * SAMPLES * grid.height],
             mean: cells.iter().map(|cell| f32::from(*cell)).collect(),
             restless: vec![RADIUS / RESTLESS_SCALE; count],
             blink: vec![0.0; count],
@@ -143,7 +144,7 @@ impl Model {
 
     /// One sample of a row's cells, and the first column of each.
     fn known(&mut self, row: usize, sample: usize) -> impl Iterator<Item = (&mut Sample, usize)> {
-        let across = self.grid.width.div_ceil(TOGETHER);
+        let across = across(self.grid);
         let samples = &mut self.known[(row * SAMPLES + sample) * across..][..across];
         samples.iter_mut().zip((0..).step_by(TOGETHER))
     }
@@ -170,7 +171,7 @@ impl Model {
         let counted = if self.stages.has(Stage::Texture) { u8::MAX } else { 0 };
         let reaches = self.reaches();
         let mut front = vec![false; self.grid.cells()];
-        let across = self.grid.width.div_ceil(TOGETHER);
+        let across = across(self.grid);
         let blocks = (0..self.grid.height).flat_map(|row| (0..across).map(move |block| (row, block)));
         for (row, block) in blocks {
             let left = block * TOGETHER;
@@ -206,7 +207,7 @@ impl Model {
     /// one cell remembers is as random as if it chose alone, and the processor knows which memory comes next.
     pub fn learn(&mut self, cells: &[u8], textures: &[u8], kinds: &[u8], seconds: f32) {
         let [renew, absorb] = [odds(seconds / RENEW), odds(seconds / ABSORB)];
-        let (grid, across) = (self.grid, self.grid.width.div_ceil(TOGETHER));
+        let (grid, across) = (self.grid, across(self.grid));
         self.follow(cells, kinds, seconds);
         for row in 0..grid.height {
             let bits = self.next();
