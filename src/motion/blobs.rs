@@ -257,7 +257,7 @@ pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     clean
 }
 
-/// Cells that are not 0, rising. Most are, and are passed over many at a time.
+/// Cells that are not 0, rising: those that are, the most, are passed over many at a time.
 pub fn differing(cells: &[u8]) -> impl Iterator<Item = usize> {
     const TOGETHER: usize = 64;
     let parts = cells.chunks(TOGETHER).enumerate().filter(|(_, part)| part.iter().fold(0, |any, cell| any | cell) != 0);
