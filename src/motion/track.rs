@@ -4,7 +4,9 @@
 
 use super::PictureBox;
 use super::blobs::Blob;
-use super::limits::{ASTRAY, COAST, DENSE, EDGE, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL};
+use super::limits::{
+    ASTRAY, COAST, DENSE, EDGE, GUST, GUSTY, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL,
+};
 use super::luma::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Stamp;
@@ -191,7 +193,8 @@ impl Track {
         }
         let net = distance(is, centre(self.start));
         let steady = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
-        let far = TRAVEL + RESTLESS_TRAVEL * self.restless * size;
+        let gust = GUST * (self.restless / GUSTY).min(1.0);
+        let far = TRAVEL + gust.max(RESTLESS_TRAVEL * self.restless * size);
         let believed =
             self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && steady;
         self.state = match believed {
@@ -307,6 +310,14 @@ mod tests {
         let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
         assert!(shown(0.0, (0..10).map(little)).0);
         assert!(!shown(1.0, (0..10).map(little)).0);
+    }
+
+    #[test]
+    fn where_a_gust_may_throw_leaves_a_thing_must_go_further_to_be_believed() {
+        let way = |cells: f32| (0..10).map(move |look: usize| Some(100.0 + (look as f32 * 2.0).min(cells)));
+        assert!(shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0, "nothing moves there");
+        assert!(!shown(GUSTY, way(12.0)).0, "it differs a thirtieth of the time, and this is as far as leaves go");
+        assert!(shown(GUSTY, (0..14).map(|look: usize| Some(100.0 + look as f32 * 2.0))).0, "nothing goes on and on but things");
     }
 
     #[test]
