@@ -176,11 +176,11 @@ pub const DENSE: f32 = 0.7;
 pub const TRAVEL: f32 = 4.0;
 /// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.
 pub const RESTLESS_TRAVEL: f32 = 3.0;
-/// Cells a thing must travel more where its region is restless now and then: a gust throws leaves so far, in a place that hardly moves
-/// on average. The region does a thirtieth of it by itself then ([`GUSTY`]); where nothing moves it is no cell more.
+/// Cells a thing must travel more where its region is restless now and then: a gust throws leaves so far where hardly anything moves on
+/// average.
 pub const GUST: f32 = 16.0;
-/// How much of a thing its region must do anyway for all of [`GUST`]: people in the ten clips of disturbances
-/// have 0.003 at most.
+/// Share of a thing that its region must do anyway for all of [`GUST`], and for less as much less: people in the ten clips of
+/// disturbances have 0.003 at most.
 pub const GUSTY: f32 = 0.032;
 /// Cells by which a thing may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
 /// insects and leaves dart.
