@@ -52,7 +52,8 @@ pub async fn camera(settings: CameraSettings, role: Role, clock: Arc<dyn Clock>)
     answer
 }
 
-/// One connection to a broker, under a name of its own, so that the box's session is not ended.
+/// One connection to a broker, under a client id of its own. A broker that binds client ids to certificates ends the box's session
+/// all the same, if it has one there.
 ///
 /// # Errors
 /// Why there is none.

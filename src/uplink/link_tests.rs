@@ -526,7 +526,7 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
                     link.acked(stamp(2), token, Acked::Taken, &mut out);
                     if topic.starts_with("$file-async/") {
                         let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
-                        link.message(stamp(2), "$file-response/taimat-km-17", answer.as_bytes(), &mut out);
+                        link.message(stamp(2), "$file-response/km-17", answer.as_bytes(), &mut out);
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }

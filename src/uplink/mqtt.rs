@@ -315,7 +315,8 @@ impl Uplink {
         let name = address.is_some().then_some(broker.host.as_str());
         let state = self.link.state("lost", conn, self.clock.now());
         Ok(Options {
-            client_id: format!("taimat-{}", self.site),
+            // A broker that binds the client id to the certificate's common name, the site, then binds it to what was asked for.
+            client_id: self.site.to_string(),
             host: address.unwrap_or_else(|| broker.host.clone()),
             port: broker.port,
             tls: broker.tls.as_ref().map(|tls| tls::config(tls, name)).transpose()?,

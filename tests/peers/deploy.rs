@@ -17,7 +17,8 @@ fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/deploy.sh");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(work.path());
-    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url(), &free_port().to_string()]).output().unwrap();
+    let ports = [free_port().to_string(), free_port().to_string()];
+    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url()]).args(ports).output().unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     // 1 with these words is unshare's own refusal, 77 that of the script.
     if out.status.code() == Some(77) || words.starts_with("unshare:") {
@@ -48,13 +49,13 @@ fn an_office_may_be_called_by_its_address() {
     }
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
-    for name in ["ca.pem", "broker.pem", "broker.key", "km-17.pem", "km-17.key"] {
+    for name in ["ca.pem", "office-ca.pem", "broker.pem", "broker.key", "km-17.pem", "km-17.key"] {
         std::fs::remove_file(rig.at(name)).unwrap();
     }
     let made = make_certs(rig.dir.path(), "127.0.0.1");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
-    for name in ["broker.key", "broker.pem", "ca.pem"] {
+    for name in ["broker.key", "broker.pem", "ca.pem", "office-ca.pem"] {
         std::fs::set_permissions(rig.at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
     }
     let config = std::fs::read_to_string(rig.config()).unwrap();
@@ -79,4 +80,32 @@ fn a_box_cannot_ask_for_the_name_of_the_office() {
     let words = String::from_utf8_lossy(&made.stderr);
     assert!(!made.status.success() && words.contains("asks for another name than CN=km-17"), "{words}");
     assert!(!dir.path().join("km-17.pem").exists());
+}
+
+/// Everything under `dir` whose mode gives anything to group or others.
+fn open_to_others(dir: &Path) -> Vec<String> {
+    let mut open = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let about = std::fs::symlink_metadata(&path).unwrap();
+        if about.permissions().mode() & 0o077 != 0 {
+            open.push(format!("{} {:o}", path.display(), about.permissions().mode() & 0o7777));
+        }
+        if about.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    open
+}
+
+#[test]
+fn ring_and_archive_are_for_their_owner_only() {
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let (_agent, _office) = (rig.agent(), rig.office());
+    wait_for("no segment", 20, || rig.at_ring("seg-00000.mp4").exists());
+    wait_for("no archive", 20, || rig.archive().is_some());
+    for dir in ["ring", "archive"] {
+        assert_eq!(open_to_others(&rig.dir.path().join(dir)), [""; 0]);
+    }
 }

@@ -1,0 +1,257 @@
+//! Mosquitto with `deploy/mosquitto` as shipped, against a device whose certificate is right and whose program is not.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use taimat::settings::TlsSettings;
+
+use crate::rig::{Rig, deploy, has, seconds};
+
+/// The largest publish that the shipped broker takes, less than its own header.
+const LARGEST: usize = 294_800;
+/// What one hostile device may make of the broker's resident memory.
+const BROKER_MIB: u64 = 400;
+
+/// A rig whose certificates come from `make-certs.sh`, with two sites.
+fn rig() -> Rig {
+    let rig = Rig::new("rtsp://127.0.0.1:9/none", None, "");
+    for entry in std::fs::read_dir(rig.dir.path()).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "pem" || extension == "key") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let out = Command::new(deploy("mosquitto/make-certs.sh")).arg(rig.dir.path()).args(["localhost", "km-17", "km-18"]).output();
+    let out = out.unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
+    for name in ["broker.key", "broker.pem", "ca.pem", "office-ca.pem"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(rig.at(name), mode).unwrap();
+    }
+    rig
+}
+
+/// An MQTT 5 client in a few lines: it claims what it likes.
+struct Client(StreamOwned<ClientConnection, TcpStream>);
+
+/// A length-prefixed text of MQTT.
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A packet: its first byte, its length as MQTT writes it, its body.
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut left = body.len();
+    loop {
+        let byte = (left % 128) as u8;
+        left /= 128;
+        packet.push(if left > 0 { byte | 0x80 } else { byte });
+        if left == 0 {
+            break;
+        }
+    }
+    packet.extend_from_slice(body);
+    packet
+}
+
+impl Client {
+    /// Connects with the certificate of `whose`, claiming the client id `id`. An error when TLS or CONNACK refuses it.
+    fn connect(rig: &Rig, port: u16, whose: &str, id: &str) -> Result<Client, String> {
+        let identity = Some((rig.at(&format!("{whose}.pem")).into(), rig.at(&format!("{whose}.key")).into()));
+        let config = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = Client(StreamOwned::new(ClientConnection::new(Arc::clone(&config), name).unwrap(), tcp));
+        let connect = [&text("MQTT")[..], &[5, 2, 0, 60, 0], &text(id)].concat();
+        client.write(&packet(0x10, &connect)).map_err(|error| error.to_string())?;
+        let (first, body) = client.read().map_err(|error| error.to_string())?;
+        if first == 0x20 && body.get(1) == Some(&0) { Ok(client) } else { Err(format!("CONNACK {body:?}")) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(bytes)?;
+        self.0.flush()
+    }
+
+    /// The next packet.
+    fn read(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte)?;
+        let first = byte[0];
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            self.0.read_exact(&mut byte)?;
+            length |= usize::from(byte[0] & 0x7f) << shift;
+            shift += 7;
+            if byte[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        Ok((first, body))
+    }
+
+    fn subscribe(&mut self, filter: &str) {
+        let body = [&[0, 1, 0][..], &text(filter), &[1]].concat();
+        self.write(&packet(0x82, &body)).unwrap();
+        assert_eq!(self.read().unwrap().0, 0x90, "no SUBACK");
+    }
+
+    /// True while the broker still answers this session.
+    fn lives(&mut self) -> bool {
+        self.write(&[0xc0, 0]).is_ok() && self.read().is_ok_and(|(first, _)| first == 0xd0)
+    }
+}
+
+fn publish(topic: &str, id: u16, qos: u8, retain: bool, payload: &[u8]) -> Vec<u8> {
+    let mut body = text(topic);
+    if qos > 0 {
+        body.extend_from_slice(&id.to_be_bytes());
+    }
+    body.push(0);
+    body.extend_from_slice(payload);
+    packet(0x30 | qos << 1 | u8::from(retain), &body)
+}
+
+/// Whose sessions the certificate of km-18 ends at this broker.
+fn taken(rig: &Rig) -> Vec<&'static str> {
+    let mut office = Client::connect(rig, rig.office_port, "office", "taimat-office-office").expect("no office");
+    let mut neighbour = Client::connect(rig, rig.port, "km-17", "km-17").expect("no neighbour");
+    for port in [rig.port, rig.office_port] {
+        for id in ["taimat-office-office", "km-17", "office"] {
+            // A door that is shut is as good as a session of one's own.
+            let _thief = Client::connect(rig, port, "km-18", id);
+        }
+    }
+    let mut taken = Vec::new();
+    for (who, session) in [("office", &mut office), ("neighbour", &mut neighbour)] {
+        if !session.lives() {
+            taken.push(who);
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_certificate_takes_no_session_but_its_own() {
+    if !has("mosquitto") || !has("openssl") {
+        return;
+    }
+    let rig = rig();
+    {
+        let _broker = rig.broker();
+        assert_eq!(taken(&rig), [""; 0]);
+        let mut own = Client::connect(&rig, rig.port, "km-18", "km-18").unwrap();
+        let mut other = Client::connect(&rig, rig.port, "km-18", "any-other-id").unwrap();
+        assert!(!own.lives() && other.lives(), "the client id is not the certificate's common name");
+        assert!(Client::connect(&rig, rig.office_port, "km-18", "x").is_err(), "a device came in by the office's door");
+        assert!(Client::connect(&rig, rig.port, "office", "x").is_err(), "the office came in by the devices' door");
+    }
+    // Each of the two rules is needed: a check that does not notice is no check.
+    let shipped = std::fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
+    let office_ca = rig.at("office-ca.pem");
+    for (rule, instead) in [("use_username_as_clientid true", String::new()), (&office_ca, rig.at("both-ca.pem"))] {
+        assert!(shipped.contains(rule), "the shipped configuration has no {rule}");
+        let both = ["ca.pem", "office-ca.pem"].map(|name| std::fs::read_to_string(rig.at(name)).unwrap()).concat();
+        std::fs::write(rig.at("both-ca.pem"), both).unwrap();
+        std::fs::write(rig.at("mosquitto.conf"), shipped.replace(rule, &instead)).unwrap();
+        let _broker = rig.broker();
+        assert_eq!(taken(&rig), ["office", "neighbour"], "without {rule}");
+    }
+}
+
+/// A line of /proc/PID/status in MiB.
+fn memory(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    kib.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// One hostile way.
+struct Way {
+    what: &'static str,
+    /// In turn.
+    qos: [u8; 2],
+    bytes: usize,
+    retain: bool,
+    /// The office has stopped reading.
+    deaf: bool,
+}
+
+/// Publishes as fast as the broker takes it; the broker's peak memory and what was sent.
+fn flood(rig: &Rig, way: &Way, for_seconds: u64) -> (u64, u64) {
+    let broker = rig.broker();
+    let mut office = Client::connect(rig, rig.office_port, "office", "taimat-office-office").unwrap();
+    office.subscribe("taimat/v1/+/up/#");
+    let deaf = way.deaf;
+    // Ended by the broker's end.
+    let reading = std::thread::spawn(move || {
+        while !deaf && let Ok((first, body)) = office.read() {
+            if first & 0x06 == 0x02 {
+                let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                if office.write(&[0x40, 2, body[at], body[at + 1]]).is_err() {
+                    return None;
+                }
+            }
+        }
+        Some(office)
+    });
+    let device = Client::connect(rig, rig.port, "km-18", "km-18").unwrap();
+    let mut device = device;
+    // What the broker answers is thrown away: the socket's buffer must not fill.
+    device.0.sock.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let payload = vec![b'x'; way.bytes];
+    let (begun, mut sent) = (Instant::now(), 0_u64);
+    while begun.elapsed() < Duration::from_secs(for_seconds) {
+        let topic = format!("taimat/v1/km-18/up/file/f{sent}/0");
+        let qos = way.qos[(sent % 2) as usize];
+        let packet = publish(&topic, (sent % 65_535) as u16 + 1, qos, way.retain, &payload);
+        if device.write(&packet).is_err() {
+            break;
+        }
+        sent += 1;
+        if sent.is_multiple_of(16) {
+            let mut bytes = [0; 4096];
+            let _ = device.0.read(&mut bytes);
+        }
+    }
+    seconds(1);
+    let peak = memory(broker.0.id(), "VmHWM");
+    drop(broker);
+    drop(reading.join());
+    (peak, sent)
+}
+
+#[test]
+fn a_flooding_device_keeps_the_broker_small() {
+    if !has("mosquitto") || !has("openssl") {
+        return;
+    }
+    let rig = rig();
+    let way = |what, qos, bytes, deaf| Way { what, qos, bytes, retain: false, deaf };
+    let ways = [
+        way("QoS 1, largest packets, office reads", [1, 1], LARGEST, false),
+        way("QoS 1, 60 kB, office reads", [1, 1], 60_000, false),
+        way("QoS 0, largest packets, office stands still", [0, 0], LARGEST, true),
+        way("QoS 1, largest packets, office stands still", [1, 1], LARGEST, true),
+        way("QoS 0 and 1, largest packets, office stands still", [0, 1], LARGEST, true),
+        way("QoS 1, 100 bytes, office stands still", [1, 1], 100, true),
+    ];
+    let mut over = Vec::new();
+    for way in ways {
+        let (peak, sent) = flood(&rig, &way, 6);
+        println!("{}: {sent} publishes, {peak} MiB at most", way.what);
+        if peak > BROKER_MIB {
+            over.push(format!("{}: {peak} MiB", way.what));
+        }
+    }
+    assert!(over.is_empty(), "{over:#?}");
+}
