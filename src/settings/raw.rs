@@ -455,7 +455,8 @@ fn trusted_key(value: &Value) -> Option<TrustedKey> {
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.
-fn is_local(host: &str) -> bool {
+/// True for a broker on this machine: what goes there without TLS crosses no network.
+pub fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

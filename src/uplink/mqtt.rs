@@ -18,7 +18,7 @@ use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
 use crate::lull::Lull;
 use crate::pulse::Pulse;
-use crate::settings::{Broker, Dialect, UplinkSettings};
+use crate::settings::{Broker, Dialect, UplinkSettings, raw};
 use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
 
 /// How often the link hears that time passes.
@@ -171,6 +171,9 @@ impl Uplink {
         let attempt = self.session.attempt();
         let brokers = self.settings.brokers();
         let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
+        if broker.tls.is_none() && broker.login.is_some() && !raw::is_local(&broker.host) {
+            tracing::warn!(broker = %broker.host, "the password goes unencrypted to the broker (uplink.allow_plain): set uplink.ca_file");
+        }
         self.look_at_certificates(&broker).await;
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::rig::{Rig, deploy, free_port, has, small_camera, wait_for};
+use crate::rig::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
 
 #[test]
 fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
@@ -108,4 +108,52 @@ fn ring_and_archive_are_for_their_owner_only() {
     for dir in ["ring", "archive"] {
         assert_eq!(open_to_others(&rig.dir.path().join(dir)), [""; 0]);
     }
+}
+
+/// Runs an office command for at most five seconds; its words, and what reached the broker.
+fn said_to_a_far_broker(words: &[&str]) -> (Output, Vec<u8>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("login"), "office:S3cret-Office\n").unwrap();
+    let config =
+        "site = \"km-17\"\ncamera.main_url = \"rtsp://127.0.0.1:9/none\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n";
+    std::fs::write(at("box.toml"), config).unwrap();
+    assert!(taimat().args(["keygen", "--office", "office", "--dir", &at("")]).output().unwrap().status.success());
+    let port = listener.local_addr().unwrap().port().to_string();
+    let words = words.iter().map(|word| match *word {
+        "DIR" => at("archive"),
+        "FILE" => at("box.toml"),
+        "KEY" => at("office.sign.key"),
+        word => word.to_owned(),
+    });
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "5", env!("CARGO_BIN_EXE_taimat"), "office"]).args(words);
+    // All of 0/8 is this host, and no loopback address.
+    command.args(["--broker", "0.0.0.0", "--port", &port, "--login", &at("login")]);
+    let out = command.output().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut heard = Vec::new();
+    while let Ok((mut peer, _)) = listener.accept() {
+        let _ = std::io::Read::read_to_end(&mut peer, &mut heard);
+    }
+    (out, heard)
+}
+
+#[test]
+fn no_office_command_sends_a_password_in_the_clear_unasked() {
+    for words in [
+        &["run", "--dir", "DIR"][..],
+        &["cmd", "km-17", "ping", "--wait", "2"],
+        &["config", "push", "km-17", "FILE", "--dir", "DIR", "--key", "KEY", "--wait", "2", "--yes"],
+    ] {
+        let (out, heard) = said_to_a_far_broker(words);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(heard.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&heard));
+        assert!(out.status.code() == Some(1) && said.contains("--allow-plain"), "{words:?}: {said}");
+    }
+    let (out, heard) = said_to_a_far_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(heard.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
+    assert!(said.contains("the password goes unencrypted"), "{said}");
 }
