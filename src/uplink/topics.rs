@@ -103,4 +103,11 @@ mod tests {
         assert_eq!(read_down(&site, "taimat/v1/km-17/dn/ack"), None);
         assert_eq!(read_up("taimat/v1/KM/up/event"), None);
     }
+
+    #[test]
+    fn messages_of_reserved_sites_are_not_read() {
+        for site in ["host", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
+            assert_eq!(read_up(&format!("taimat/v1/{site}/up/event")), None);
+        }
+    }
 }

@@ -157,3 +157,29 @@ fn no_office_command_sends_a_password_in_the_clear_unasked() {
     assert!(heard.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
     assert!(said.contains("the password goes unencrypted"), "{said}");
 }
+
+#[test]
+fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
+    if !has("openssl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    for site in ["host", "fleet", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
+        let config = format!(
+            "site = \"{site}\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n"
+        );
+        std::fs::write(at("box.toml"), config).unwrap();
+        let refusals = [
+            taimat().args(["check-config", &at("box.toml")]).output(),
+            taimat().args(["keygen", "--site", site, "--dir", &at("")]).output(),
+            taimat().args(["office", "run", "--dir", &at("archive"), "--site", site]).output(),
+            Command::new(deploy("mosquitto/make-certs.sh")).args([&at("ca"), "localhost", site]).output(),
+        ];
+        for out in refusals.map(Result::unwrap) {
+            let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            assert!(!out.status.success() && words.contains(site) && words.contains("reserved"), "{site}: {words}");
+        }
+        assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: something was made");
+    }
+}
