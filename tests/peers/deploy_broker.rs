@@ -255,3 +255,25 @@ fn a_flooding_device_keeps_the_broker_small() {
     }
     assert!(over.is_empty(), "{over:#?}");
 }
+
+#[test]
+fn an_office_far_away_is_sent_two_thousand_messages_ahead() {
+    if !has("mosquitto") || !has("openssl") {
+        return;
+    }
+    let rig = rig();
+    let _broker = rig.broker();
+    let mut office = Client::connect(&rig, rig.office_port, "office", "taimat-office-office").unwrap();
+    office.subscribe("taimat/v1/+/up/#");
+    let mut device = Client::connect(&rig, rig.port, "km-18", "km-18").unwrap();
+    for n in 1..=2_500 {
+        device.write(&publish("taimat/v1/km-18/up/event", n, 1, false, b"{}")).unwrap();
+    }
+    // Nothing is acknowledged: what comes is what may be on its way. Mosquitto's own default is 20.
+    office.0.sock.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut ahead = 0;
+    while office.read().is_ok_and(|(first, _)| first & 0xf0 == 0x30) {
+        ahead += 1;
+    }
+    assert_eq!(ahead, 2_000);
+}
