@@ -4,13 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use taimat::settings::TlsSettings;
 
-use crate::rig::{Rig, deploy, has, seconds};
+use crate::rig::{Rig, deploy, has, seconds, wait_for};
 
 /// The largest publish that the shipped broker takes, less than its own header.
 const LARGEST: usize = 294_800;
@@ -166,6 +167,86 @@ fn a_certificate_takes_no_session_but_its_own() {
         let _broker = rig.broker();
         assert_eq!(taken(&rig), ["office", "neighbour"], "without {rule}");
     }
+}
+
+/// Of 20 events that km-17 sends the real office, those receipted within a second each, while km-18 claims every client id it can.
+fn receipts(rig: &Rig) -> u32 {
+    let _office = rig.office();
+    wait_for("no office", 20, || rig.archive().is_some());
+    seconds(1);
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            while stopped.recv_timeout(Duration::from_millis(300)).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+                for (port, id) in
+                    [(rig.office_port, "taimat-office-office"), (rig.port, "taimat-office-office"), (rig.port, "km-17")]
+                {
+                    drop(Client::connect(rig, port, "km-18", id));
+                }
+            }
+        });
+        let mut session = None;
+        let mut receipted = 0;
+        for n in 1..=20 {
+            let receipt = event_receipted(rig, &mut session, n);
+            receipted += u32::from(receipt.is_some());
+            if receipt.is_none() {
+                session = None;
+            }
+        }
+        drop(stop);
+        receipted
+    })
+}
+
+/// Sends the event of number `n` as km-17; nothing when no receipt comes within a second.
+fn event_receipted(rig: &Rig, session: &mut Option<Client>, n: u32) -> Option<()> {
+    if session.is_none() {
+        let mut client = Client::connect(rig, rig.port, "km-17", "km-17").ok()?;
+        client.write(&packet(0x82, &[&[0, 1, 0][..], &text("taimat/v1/km-17/dn/#"), &[1]].concat())).ok()?;
+        client.0.sock.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        *session = Some(client);
+    }
+    let client = session.as_mut()?;
+    let id = format!("01JX{n:022}");
+    let event = serde_json::json!({"specversion": "1.0", "id": id, "source": "taimat/km-17", "type": "vn.taimat.scene.v1",
+        "time": "2026-11-24T02:10:00.000Z", "datacontenttype": "application/json", "seq": n, "ring": "9f0c3a5512de7b40",
+        "clock": "ntp", "boot": 1, "mono": n, "data": {"change": "exposure"}});
+    client.write(&publish("taimat/v1/km-17/up/event", 1, 1, false, event.to_string().as_bytes())).ok()?;
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let (first, body) = client.read().ok()?;
+        if first & 0xf0 == 0x30 && String::from_utf8_lossy(&body).contains(&id) {
+            std::thread::sleep(Duration::from_millis(200));
+            return Some(());
+        }
+    }
+    None
+}
+
+#[test]
+fn a_certificate_that_claims_other_ids_costs_no_receipt() {
+    if !has("mosquitto") || !has("openssl") {
+        return;
+    }
+    let rig = rig();
+    {
+        let _broker = rig.broker();
+        let bound = receipts(&rig);
+        println!("client ids bound: {bound} of 20 events receipted within a second");
+        assert_eq!(bound, 20);
+    }
+    // As it was: one authority for both listeners, and client ids for the asking.
+    let shipped = std::fs::read_to_string(rig.at("mosquitto.conf")).unwrap();
+    let both = ["ca.pem", "office-ca.pem"].map(|name| std::fs::read_to_string(rig.at(name)).unwrap()).concat();
+    std::fs::write(rig.at("both-ca.pem"), both).unwrap();
+    let loose = shipped.replace("use_username_as_clientid true", "").replace(&rig.at("office-ca.pem"), &rig.at("both-ca.pem"));
+    std::fs::write(rig.at("mosquitto.conf"), loose).unwrap();
+    std::fs::remove_dir_all(rig.at("archive")).unwrap();
+    let _broker = rig.broker();
+    let free = receipts(&rig);
+    println!("client ids free: {free} of 20");
+    assert!(free < 15, "nobody lost a session");
 }
 
 /// A line of /proc/PID/status in MiB.
