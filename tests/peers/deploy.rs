@@ -183,3 +183,20 @@ fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
         assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: something was made");
     }
 }
+
+#[test]
+fn a_device_says_when_its_password_goes_unencrypted() {
+    if !has("mosquitto") || !has("mosquitto_passwd") {
+        return;
+    }
+    let camera = small_camera();
+    let mut rig = Rig::simulated(&camera, 48);
+    rig.use_passwords();
+    // All of 0/8 is this host, and no loopback address.
+    let config = std::fs::read_to_string(rig.config()).unwrap().replace("host = \"localhost\"", "host = \"0.0.0.0\"");
+    std::fs::write(rig.config(), config).unwrap();
+    rig.configure_uplink("allow_plain = true");
+    let (_broker, _agent) = (rig.broker(), rig.agent());
+    wait_for("it did not connect", 20, || rig.log().contains("connected to the office's broker"));
+    assert!(rig.log().contains("the password goes unencrypted"), "{}", rig.log());
+}
