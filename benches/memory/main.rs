@@ -30,7 +30,7 @@ const BUDGET: f64 = 0.5;
 /// Seconds between two samples.
 const SAMPLE: u64 = 10;
 /// MiB of the ring: it is full within the minutes that do not count, and its index with it.
-const RING: u32 = 64;
+const RING: u32 = 16;
 /// Sites of the office, and KiB of each of their files; every tenth letter is a file.
 const SITES: u64 = 17;
 const FILE_KIB: u64 = 64;
