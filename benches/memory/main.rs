@@ -4,6 +4,7 @@
 //! * `agent`: the agent beside a simulated camera that ends its sessions every minute; the real detector sees the crossings.
 //! * `show`: the same agent, told of a motion every few seconds that nobody saw: start, updates, end, clip, now and then a snapshot.
 //! * `office`: the office, sent events and files by 17 sites at a steady pace.
+//! * `sessions`: the camera's side of the agent, some hundred sessions a minute, ended by us or by the camera; without a budget.
 //! * `demo`: everything in one process, as `taimat demo` has it; printed, without a budget.
 //!
 //! Run: `cargo bench --bench memory -- agent show office --minutes 120 --out DIR` (two hours; the dev profile says the same). Shorter:
@@ -15,6 +16,7 @@
 #[expect(dead_code, reason = "tests use more of it")]
 mod rig;
 mod series;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +38,9 @@ const SITES: u64 = 17;
 const FILE_KIB: u64 = 64;
 /// Seconds for which the camera answers nobody when it ends its sessions.
 const AWAY: u64 = 1;
+
+/// Makes this program the process that opens sessions.
+const SESSIONS: &str = "--sessions-of";
 
 /// What is measured, and how.
 struct Plan {
@@ -86,6 +91,11 @@ struct Measured {
 }
 
 fn main() {
+    if let [_, word, url, login] = &std::env::args().collect::<Vec<_>>()[..]
+        && word == SESSIONS
+    {
+        return sessions::run(url, login);
+    }
     let plan = Plan::of_words();
     if plan.read {
         std::process::exit(i32::from(!series::report(&plan.out, plan.settle, BUDGET)));
@@ -133,6 +143,14 @@ fn start(part: &str, plan: &Plan) -> Measured {
             let peers = vec![fleet(&port, plan), broker];
             Measured { name, process, camera: None, rig: Some(rig), _peers: peers }
         }
+        "sessions" => {
+            let camera = small_camera();
+            let rig = Rig::simulated(&camera, RING);
+            let told = std::fs::File::create(plan.out.join("sessions.log")).unwrap();
+            let mut opener = Command::new(std::env::current_exe().unwrap());
+            opener.arg(SESSIONS).args([camera.main_url(), rig.at("login")]).stdout(told);
+            Measured { name, process: Running::start(&mut opener), camera: Some(camera), rig: Some(rig), _peers: Vec::new() }
+        }
         "demo" => {
             let dir = plan.out.join("demo");
             let _ = std::fs::remove_dir_all(&dir);
@@ -141,7 +159,7 @@ fn start(part: &str, plan: &Plan) -> Measured {
             demo.args(["demo", "--for", &length, "--out"]).arg(&dir).stdout(Stdio::null()).stderr(Stdio::null());
             Measured { name, process: Running::start(&mut demo), camera: None, rig: None, _peers: Vec::new() }
         }
-        other => panic!("{other:?} is none of agent, show, office, demo"),
+        other => panic!("{other:?} is none of agent, show, office, sessions, demo"),
     }
 }
 
