@@ -15,10 +15,10 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::begin;
 use crate::lull::{LULL, Lull};
 
-/// Threads at most that wait for the card or for names beside the runtime's own: two reads of pieces of files, two look-ups. The
+/// Threads at most that wait for the card or for names beside the runtime's own: two reads of pieces of files, one look-up. The
 /// allocator keeps an arena for each that ever ran beside the others, and what is free in it stays resident: with the runtime's own
 /// limit of 512 it took hours until no new one came.
-const BLOCKING_THREADS: usize = 4;
+const BLOCKING_THREADS: usize = 3;
 
 /// Arguments of `taimat run`.
 #[derive(Debug, clap::Args)]
