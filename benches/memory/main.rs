@@ -19,7 +19,7 @@ mod series;
 mod sessions;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -90,21 +90,26 @@ struct Measured {
     _peers: Vec<Running>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     if let [_, word, url, login] = &std::env::args().collect::<Vec<_>>()[..]
         && word == SESSIONS
     {
-        return sessions::run(url, login);
+        sessions::run(url, login);
     }
     let plan = Plan::of_words();
-    if plan.read {
-        std::process::exit(i32::from(!series::report(&plan.out, plan.settle, BUDGET)));
+    if !plan.read {
+        if !has("mosquitto") {
+            return ExitCode::SUCCESS;
+        }
+        measure(&plan);
     }
-    if !has("mosquitto") {
-        return;
-    }
+    ExitCode::from(u8::from(!series::report(&plan.out, plan.settle, BUDGET)))
+}
+
+/// Runs all parts for the plan's minutes, with a file of samples for each.
+fn measure(plan: &Plan) {
     std::fs::create_dir_all(&plan.out).unwrap();
-    let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, &plan)).collect();
+    let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, plan)).collect();
     let mut series: Vec<Series> = all.iter().map(|one| Series::begin(&plan.out, &one.name)).collect();
     let begun = Instant::now();
     for second in 1..=plan.minutes * 60 {
@@ -121,7 +126,6 @@ fn main() {
         let (events, files): (u64, u64) = (sites.iter().map(|row| row.events).sum(), sites.iter().map(|row| row.files).sum());
         println!("{}: the office has {events} events and {files} files; exit code {:?}", one.name, one.process.terminate());
     }
-    std::process::exit(i32::from(!series::report(&plan.out, plan.settle, BUDGET)));
 }
 
 fn start(part: &str, plan: &Plan) -> Measured {
