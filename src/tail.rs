@@ -18,10 +18,15 @@ const SECRETS: [&str; 5] = ["password", "passwd", "secret", "token", "authorizat
 /// The lines of this process.
 static TAIL: OnceLock<Tail> = OnceLock::new();
 
-#[derive(Debug, Default)]
-struct Lines {
-    lines: VecDeque<String>,
-    bytes: usize,
+/// Lines, oldest first, each with its end, in one place that is never moved: a string for each would lie between everything that
+/// comes and goes, and keep it from being given back.
+#[derive(Debug)]
+struct Lines(VecDeque<u8>);
+
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines(VecDeque::with_capacity(KEPT))
+    }
 }
 
 /// Where log lines go beside standard error.
@@ -39,28 +44,32 @@ impl Tail {
     }
 
     fn push(&self, text: &str) {
-        let mut kept = self.lock();
+        let kept = &mut self.lock().0;
         for line in text.lines() {
             let line = masked(line);
-            kept.bytes += line.len();
-            kept.lines.push_back(line);
-        }
-        while kept.bytes > KEPT
-            && let Some(oldest) = kept.lines.pop_front()
-        {
-            kept.bytes -= oldest.len();
+            while kept.len() + line.len() + 1 > KEPT {
+                let end = kept.iter().position(|byte| *byte == b'\n').unwrap_or(kept.len() - 1);
+                kept.drain(..=end);
+            }
+            kept.extend(line.bytes());
+            kept.push_back(b'\n');
         }
     }
 
     /// The newest lines, oldest first: at most so many, and so many bytes together.
     pub fn last(&self, lines: usize, bytes: usize) -> Vec<String> {
         let mut left = bytes;
-        let fits = |line: &&String| {
+        let fits = |line: &&[u8]| {
             let fits = line.len() < left;
             left = left.saturating_sub(line.len() + 1);
             fits
         };
-        let mut last: Vec<String> = self.lock().lines.iter().rev().take(lines).take_while(fits).cloned().collect();
+        let mut kept = self.lock();
+        let Some(text) = kept.0.make_contiguous().strip_suffix(b"\n") else {
+            return Vec::new();
+        };
+        let newest = text.rsplit(|byte| *byte == b'\n').take(lines).take_while(fits);
+        let mut last: Vec<String> = newest.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         last.reverse();
         last
     }
@@ -142,11 +151,21 @@ mod tests {
     fn the_tail_is_bounded_in_lines_and_bytes_and_keeps_the_newest() {
         let tail = Tail::default();
         (0..5_000).for_each(|n| tail.push(&format!("line {n} {}\n", "x".repeat(50))));
-        assert!(tail.lock().bytes <= KEPT);
+        assert!(tail.lock().0.len() <= KEPT);
         let last = tail.last(3, 10_000);
         assert_eq!((last.len(), last[2].starts_with("line 4999 ")), (3, true));
         assert_eq!(tail.last(100, 130).len(), 2);
         tail.push(&"y".repeat(100_000));
         assert_eq!(tail.last(1, 100_000)[0].len(), LINE);
+    }
+
+    #[test]
+    fn short_and_empty_lines_count_towards_the_bound_too() {
+        let tail = Tail::default();
+        (0..2 * KEPT).for_each(|_| tail.push("\n"));
+        assert!(tail.last(usize::MAX, usize::MAX).len() <= KEPT);
+        (0..KEPT).for_each(|_| tail.push("x\n"));
+        assert_eq!(tail.last(usize::MAX, usize::MAX).len(), KEPT / 2);
+        assert!(tail.lock().0.capacity() <= KEPT, "it was moved to a larger place");
     }
 }

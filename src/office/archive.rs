@@ -32,7 +32,10 @@ const HAVE_EVERY: u32 = 4;
 /// Holes named in one `have` at most: a packet to a box has its bound.
 const HOLES_MAX: usize = 64;
 
+/// The index keeps 1 MiB of its pages in memory (`cache_size`, in KiB when negative): that is full within minutes, and what is read
+/// again lies in the system's own cache. More would grow for hours in a quiet commune.
 const SCHEMA: &str = "
+    PRAGMA cache_size = -1024;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     CREATE TABLE IF NOT EXISTS sites (
@@ -753,6 +756,14 @@ mod tests {
         assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1);
         let retention = super::super::keep::Retention { days: 0, bytes: 500 };
         assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1, "too many bytes");
+    }
+
+    #[test]
+    fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path()).unwrap();
+        let kept: i64 = archive.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
     }
 
     #[test]
