@@ -3,12 +3,11 @@
 //!
 //! What belongs here: starting, passing on, ending. What does not: any decision (the agent's).
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::keeper::{self, Keeper, KeeperNews, KeeperOrder, Place};
+use super::waiting::Waiting;
 use super::{Agent, Effect, Input};
 use crate::camera::logins::Logins;
 use crate::camera::rtsp::{self, Stream};
@@ -47,9 +47,6 @@ const STORAGE_ORDERS: usize = 256;
 const INBOX: usize = 256;
 /// Orders on their way to the uplink; what does not fit waits here.
 const UPLINK_ORDERS: usize = 64;
-/// Orders that wait because their lane is full, at most, for storage and for the uplink each. The agent has a few hundred on their
-/// way when everything is full; more means that a part takes nothing, and the process ends rather than grow.
-const WAITING_MAX: usize = 1024;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
 const BREATH: Duration = Duration::from_millis(100);
 /// The parts of the camera, by their names among the pulses.
@@ -81,8 +78,8 @@ struct Wiring {
     uplink: Option<mpsc::Sender<UplinkOrder>>,
     worker: Worker,
     /// Orders their lanes had no room for, in order.
-    storage_waiting: VecDeque<StorageOrder>,
-    uplink_waiting: VecDeque<UplinkOrder>,
+    storage_waiting: Waiting<StorageOrder>,
+    uplink_waiting: Waiting<UplinkOrder>,
 }
 
 /// Why a run ended.
@@ -186,13 +183,6 @@ pub fn seed() -> anyhow::Result<[u8; 32]> {
     Ok(seed)
 }
 
-/// # Errors
-/// When more orders wait than a part that works can leave behind.
-fn ensure_taken(part: &str, waiting: usize) -> anyhow::Result<()> {
-    ensure!(waiting <= WAITING_MAX, "{part} takes no orders: {waiting} wait, a new start is needed");
-    Ok(())
-}
-
 impl Wiring {
     /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
     async fn start(
@@ -234,8 +224,8 @@ impl Wiring {
             keeper: None,
             uplink: None,
             worker,
-            storage_waiting: VecDeque::new(),
-            uplink_waiting: VecDeque::new(),
+            storage_waiting: Waiting::new("storage", now),
+            uplink_waiting: Waiting::new("uplink", now),
         };
         Ok((wiring, reader))
     }
@@ -261,8 +251,8 @@ impl Wiring {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Open { boot } => self.open(boot),
-            Effect::Storage(order) => self.storage_waiting.push_back(order),
-            Effect::Uplink(order) => self.uplink_waiting.push_back(order),
+            Effect::Storage(order) => self.storage_waiting.push(order),
+            Effect::Uplink(order) => self.uplink_waiting.push_in_lane(order),
             Effect::Hash(order) => {
                 // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
                 // pulse: the clip stays owed.
@@ -291,20 +281,20 @@ impl Wiring {
 
     /// Offers what waits; what finds no room, or nobody to take it, waits on, in order.
     fn offer_waiting(&mut self) -> anyhow::Result<()> {
-        while let Some(order) = self.storage_waiting.pop_front() {
-            if let Err(order) = self.storage.order(order) {
-                self.storage_waiting.push_front(order);
-                break;
-            }
+        let now = self.clock.now().mono;
+        let Wiring { storage, storage_waiting, uplink, uplink_waiting, .. } = self;
+        storage_waiting.offer(now, |order| storage.order(order));
+        if let Some(uplink) = uplink {
+            uplink_waiting.offer(now, |order| match uplink.try_send(order) {
+                Err(TrySendError::Full(order) | TrySendError::Closed(order)) => Err(order),
+                Ok(()) => Ok(()),
+            });
+            uplink_waiting.ensure_taken(now)?;
+        } else {
+            // It begins when recovery is done.
+            uplink_waiting.offer_nobody(now);
         }
-        while let (Some(uplink), Some(order)) = (&self.uplink, self.uplink_waiting.pop_front()) {
-            if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = uplink.try_send(order) {
-                self.uplink_waiting.push_front(order);
-                break;
-            }
-        }
-        ensure_taken("storage", self.storage_waiting.len())?;
-        ensure_taken("uplink", self.uplink_waiting.len())
+        storage_waiting.ensure_taken(now)
     }
 
     /// Recovery is done: connects to the camera and the office.
@@ -429,7 +419,7 @@ impl Wiring {
             self.change_cameras();
         }
         if change.uplink || fresh {
-            self.uplink_waiting.push_back(UplinkOrder::Settings { settings: uplink, epoch, fresh });
+            self.uplink_waiting.push_in_lane(UplinkOrder::Settings { settings: uplink, epoch, fresh });
         }
     }
 

@@ -45,9 +45,3 @@ fn a_part_that_panics_ends_the_process_and_is_named() {
         assert!(error.starts_with(part), "{error}");
     }
 }
-
-#[test]
-fn orders_that_nobody_takes_end_the_process_instead_of_growing() {
-    assert!(ensure_taken("storage", WAITING_MAX).is_ok());
-    assert!(ensure_taken("storage", WAITING_MAX + 1).unwrap_err().to_string().starts_with("storage takes no orders"));
-}

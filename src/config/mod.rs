@@ -1,6 +1,7 @@
 //! The configuration room: how settings come to a box and prove themselves, so that no change can strand it.
 //!
 //! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
+//! * [`token_bucket`]: how much strangers may ask for.
 //! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
 //! * [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
 //! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
@@ -15,6 +16,7 @@
 //! agent and its wiring), publishing (the uplink).
 
 pub mod refusal;
+pub mod token_bucket;
 pub mod document;
 pub mod command;
 pub mod record;

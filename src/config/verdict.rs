@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::record::Origin;
 use super::refusal::{Refusal, Why};
 use crate::settings::raw::{self, Problem, Problems, ReadFile};
-use crate::settings::{Settings, pem};
+use crate::settings::{Scope, Settings, pem};
 
 /// Parses a text and judges the files it names.
 ///
@@ -60,10 +60,10 @@ pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result
             format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
         );
     }
-    if !next.remote.keys.iter().any(|key| key.id() == *signer) {
+    if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == Scope::All) {
         bad(
             "remote.keys",
-            "does not hold the key that signed this: remove a key only with a document signed by one that stays".into(),
+            "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
         );
     }
     if problems.is_empty() { Ok(()) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }

@@ -12,8 +12,8 @@ use toml::{Table, Value};
 
 use super::raw_motion::motion;
 use super::{
-    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Settings,
-    StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Scope,
+    Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
 use crate::units::{Digest, Secret, SiteId};
 
@@ -433,7 +433,9 @@ fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool,
 
 fn remote(mut section: Section<'_>) -> RemoteSettings {
     let trial = section.duration("trial", 60, 3600, 600) / 1_000_000;
-    let want = format!("a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\", as taimat keygen --office prints them");
+    let want = format!(
+        "a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\" or \"NAME:commands:PUBLIC\", as taimat keygen --office prints them"
+    );
     let keys = section.take("keys", &want, |value| value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>());
     let keys = keys.unwrap_or_default();
     let twice =
@@ -445,13 +447,18 @@ fn remote(mut section: Section<'_>) -> RemoteSettings {
     RemoteSettings { keys, trial }
 }
 
-/// `NAME:64 hex digits`.
+/// `NAME:64 hex digits`, or `NAME:commands:64 hex digits`.
 fn trusted_key(value: &Value) -> Option<TrustedKey> {
-    let (name, public) = value.as_str()?.split_once(':')?;
+    let (name, rest) = value.as_str()?.split_once(':')?;
+    let (scope, public) = match rest.split_once(':') {
+        None => (Scope::All, rest),
+        Some((Scope::WORD, public)) => (Scope::Commands, public),
+        Some(_) => return None,
+    };
     let word =
         (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
     let public = Digest::from_hex(public)?.0;
-    word.then(|| TrustedKey { name: name.to_owned(), public })
+    word.then(|| TrustedKey { name: name.to_owned(), public, scope })
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.
@@ -558,6 +565,20 @@ mod tests {
         let settings = parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
         assert_eq!(settings.camera.login.as_ref().unwrap().password.reveal(), "pa:ss");
         assert!(!format!("{settings:?}").contains("pa:ss"));
+    }
+
+    #[test]
+    fn a_key_has_the_scope_that_stands_before_it_or_none() {
+        let key = "ab".repeat(32);
+        let scope = |text: &str| {
+            let text = format!("{SMALLEST}\n[remote]\nkeys = [{text:?}]");
+            parse(&text, &files).map(|settings| settings.remote.keys[0].scope)
+        };
+        assert_eq!(scope(&format!("office:{key}")), Ok(Scope::All));
+        assert_eq!(scope(&format!("desk:commands:{key}")), Ok(Scope::Commands));
+        for wrong in [format!("desk:all:{key}"), format!("desk::{key}"), format!("desk:commands:commands:{key}")] {
+            assert!(scope(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,14 +10,16 @@
 //! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is asked for here, what goes out in `sending`, what is heard in `answers`. What does not: sockets and packet ids
+//! is asked for here, what goes out in `sending`, what is heard in `answers`, how much of it in `gate`. What does not: sockets and packet ids
 //! ([`super::mqtt`]), the way's speed ([`super::pace`]).
 
 mod answers;
+mod gate;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::gate::Gate;
 use super::pace::{CHUNK_MIN, Pace};
 use super::transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
@@ -173,6 +175,8 @@ pub struct Link {
     forbidden: BTreeMap<Class, Mono>,
     /// Commands to all boxes, and when their turn is here.
     later: Vec<(Mono, Box<Command>)>,
+    /// How much of what comes is looked at.
+    gate: Gate,
     counts: UplinkCounts,
     /// Why there is no connection, as it was told last.
     told: Option<String>,
@@ -202,6 +206,7 @@ impl Link {
             busy: (Mono(0), 0),
             forbidden: BTreeMap::new(),
             later: Vec::new(),
+            gate: Gate::default(),
             counts: UplinkCounts::default(),
             told: None,
         }
@@ -278,7 +283,7 @@ impl Link {
             }
             UplinkOrder::Cancel { ticket } => self.cancel(ticket),
             UplinkOrder::Again { ticket } => {
-                if let Some(event) = self.events.get_mut(&ticket) {
+                if let Some(event) = self.events.get_mut(&ticket).filter(|_| self.gate.resend(now)) {
                     event.due = now.mono;
                 }
             }
@@ -287,6 +292,7 @@ impl Link {
                 self.send_birth();
             }
             UplinkOrder::Spent(spent) => self.pace.restore(spent),
+            UplinkOrder::Signers(signers) => self.gate.set_signers(signers),
             UplinkOrder::Health(health) if self.connected.is_some() => {
                 let payload = serde_json::to_vec(&health).unwrap_or_default();
                 self.keep((topics::up(&self.site, "health"), payload, false));
@@ -312,7 +318,16 @@ impl Link {
     fn tell_counts(&mut self, out: &mut Vec<Effect>) {
         let retries: u64 = self.files.values().map(|file| file.retries).sum();
         let file_retries = self.counts.file_retries + retries;
-        let counts = UplinkCounts { file_retries, rate: self.pace.rate(), spent: self.pace.spent(), ..self.counts };
+        let (unsigned_dropped, unverified_dropped, other_dropped) = self.gate.dropped();
+        let counts = UplinkCounts {
+            file_retries,
+            unsigned_dropped,
+            unverified_dropped,
+            other_dropped,
+            rate: self.pace.rate(),
+            spent: self.pace.spent(),
+            ..self.counts
+        };
         out.push(Effect::News(UplinkNews::Counts(counts)));
     }
 
@@ -338,6 +353,7 @@ impl Link {
     fn keep(&mut self, message: (String, Vec<u8>, bool)) {
         if self.unsent.len() >= UNSENT_MAX {
             self.unsent.pop_front();
+            self.counts.answers_dropped += 1;
         }
         self.unsent.push_back(message);
     }

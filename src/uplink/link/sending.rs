@@ -44,8 +44,12 @@ impl Link {
     pub fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
         let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
         out.extend(due.map(|(_, command)| Effect::News(UplinkNews::Command(command))));
+        self.gate.tell(now);
         if self.connected.is_none() {
             return;
+        }
+        if self.gate.asks_again(now) {
+            self.ask_for_config();
         }
         while self.has_room()
             && let Some((topic, payload, retain)) = self.unsent.pop_front()
