@@ -158,6 +158,8 @@ pub struct Link {
     limits: Limits,
     window: u64,
     hosts: BTreeSet<String>,
+    /// Archives cannot be heard: they are taken to be there.
+    deaf: bool,
     events: BTreeMap<Ticket, EventLetter>,
     files: BTreeMap<Ticket, Transfer>,
     /// Files wait until then after an outage, so that a commune's boxes do not all begin at once.
@@ -195,6 +197,7 @@ impl Link {
             limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
             hosts: BTreeSet::new(),
+            deaf: false,
             events: BTreeMap::new(),
             files: BTreeMap::new(),
             files_from: Mono(0),
@@ -220,6 +223,11 @@ impl Link {
     /// True between CONNACK and the end of the connection.
     pub fn is_connected(&self) -> bool {
         self.connected.is_some()
+    }
+
+    /// Whether archives can be heard at all.
+    pub fn set_deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
     }
 
     /// True when the broker keeps retained messages.

@@ -70,7 +70,7 @@ impl Link {
         {
             self.send_event(now, ticket, out);
         }
-        let heard = self.dialect == Dialect::Emqx || !self.hosts.is_empty();
+        let heard = self.dialect == Dialect::Emqx || self.deaf || !self.hosts.is_empty();
         if heard && now.mono >= self.files_from && allowed(&self.forbidden, Class::File) {
             for ticket in self.files.keys().copied().collect::<Vec<_>>() {
                 self.advance_file(now, ticket, out);
