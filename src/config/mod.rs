@@ -3,7 +3,7 @@
 //! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
 //! * [`token_bucket`]: how much strangers may ask for.
 //! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
-//! * [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
+//! * [`logins`]: to whom a login may be shown. [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
 //! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
 //!   in; [`trial`]: proof and time. [`report`]: what the office is told.
 //! * [`guarantee`]: each promise by name, so that a check can take one away.
@@ -23,6 +23,7 @@ pub mod record;
 pub mod store;
 pub mod files;
 pub mod guarantee;
+pub mod logins;
 pub mod verdict;
 pub mod boot;
 pub mod prepare;

@@ -79,6 +79,8 @@ pub const KEYS: &[&str] = &[
 const ALSO_MAX: usize = 3;
 /// Keys that may sign at most.
 const KEYS_MAX: usize = 8;
+/// Bytes of a login at most: a file that holds more is something else.
+const LOGIN_MAX: usize = 512;
 
 /// One bad key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,7 +292,8 @@ fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
     let path = section.path("login_file")?;
     let verdict = read(&path).and_then(|text| {
         let line = text.trim_end_matches(['\n', '\r']);
-        let (user, password) = line.split_once(':').ok_or("must hold one line user:password")?;
+        let one_line = line.len() <= LOGIN_MAX && !line.contains(char::is_control);
+        let (user, password) = line.split_once(':').filter(|_| one_line).ok_or("must hold one line user:password")?;
         Ok(Login { user: user.to_owned(), password: Secret::new(password) })
     });
     verdict.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
