@@ -118,7 +118,8 @@ impl Agent {
     }
 
     pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
-        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail: detail.into(), data };
+        let detail = crate::mask::masked(detail);
+        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
         self.commands.answer(&reply);
         out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));
     }

@@ -115,5 +115,5 @@ impl Refusal {
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(DETAIL_MAX).collect()
+    crate::mask::masked(text).chars().take(DETAIL_MAX).collect()
 }

@@ -247,6 +247,11 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// True when its login goes over the network in the clear.
+    pub fn shows_login(&self) -> bool {
+        self.tls.is_none() && self.login.is_some() && !raw::is_local(&self.host)
+    }
+
     /// What makes it the same broker, whatever certificates are used with it.
     pub fn address(&self) -> (String, u16) {
         (self.host.clone(), self.port)

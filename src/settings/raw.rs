@@ -15,6 +15,7 @@ use super::{
     Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Scope,
     Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
+use crate::mask;
 use crate::units::{Digest, Secret, SiteId};
 
 /// Every key there is, as `docs/config.md` documents them.
@@ -253,7 +254,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// A value as it may be shown: passwords only ever stand in files, but a URL with one may be here by mistake.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) if text.contains('@') => "(hidden: it may hold a password)".into(),
+        Value::String(text) if text.contains('@') || mask::masked(text) != *text => "(hidden: it may hold a password)".into(),
         Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
         other => other.to_string().chars().take(60).collect(),
     }
@@ -276,12 +277,13 @@ fn distance(one: &str, other: &str) -> usize {
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let text = section.text(key)?;
     let verdict = match url::Url::parse(&text) {
+        // Whatever a parser makes of it: a password may begin with digits and hold a slash.
+        _ if text.contains('@') => {
+            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
+        }
         Err(error) => Err(format!("is not a URL: {error}")),
         Ok(url) if url.scheme() != "rtsp" => Err(format!("must begin with rtsp://, not {}://", url.scheme())),
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
-        }
         Ok(url) => Ok(url),
     };
     verdict.map_err(|reason| section.bad(key, reason)).ok()
@@ -465,7 +467,7 @@ fn trusted_key(value: &Value) -> Option<TrustedKey> {
 }
 
 /// This machine itself: a name that only begins like an address may lie anywhere.
-fn is_local(host: &str) -> bool {
+pub(super) fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -561,6 +563,16 @@ mod tests {
         let text = problems.to_string();
         assert!(text.contains("did you mean camera.stall_after") && text.contains("/nowhere"), "{text}");
         assert!(!text.contains("hunter2"), "a password was printed: {text}");
+    }
+
+    #[test]
+    fn a_login_in_a_url_is_refused_and_not_shown() {
+        for url in ["admin:12/345@10.0.0.2/s", "admin:2024#abc@10.0.0.2/s", "admin:1?x@10.0.0.2/s", "a@10.0.0.2/s"] {
+            let text = SMALLEST.replace("10.0.0.2/main", url);
+            let problems = parse(&text, &files).unwrap_err();
+            assert_eq!(problems.0[0].key, "camera.main_url");
+            assert!(!["345", "abc", "1?x"].iter().any(|secret| problems.to_string().contains(secret)), "{problems}");
+        }
     }
 
     #[test]

@@ -180,6 +180,12 @@ impl Uplink {
         let brokers = self.settings.brokers();
         let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
         self.look_at_certificates(&broker).await;
+        if broker.shows_login() {
+            tracing::warn!(
+                host = broker.host,
+                "the login goes to this broker in the clear (uplink.allow_plain): anybody on the way can read it"
+            );
+        }
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
