@@ -33,8 +33,9 @@ use crate::motion::sight::{self, SightOrder};
 use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
 use crate::settings::change::Change;
-use crate::storage::StorageOrder;
+use crate::storage::start::StorageFault;
 use crate::storage::thread::{self as storage, Reader};
+use crate::storage::{StorageNews, StorageOrder};
 use crate::tail::Tail;
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
@@ -75,6 +76,8 @@ struct Wiring {
     camera_begun: u32,
     camera_news: Option<mpsc::Sender<CameraNews>>,
     keeper: Option<Keeper>,
+    /// Why the ring lies in memory since the start, until it is told.
+    without_card: Option<String>,
     uplink: Option<mpsc::Sender<UplinkOrder>>,
     worker: Worker,
     /// Orders their lanes had no room for, in order.
@@ -130,13 +133,20 @@ pub async fn run_beside(
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
     let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
-    let (mut wiring, reader) = match (started, configured.as_ref().and_then(Configured::last_resort)) {
-        (Err(error), Some(ring)) => {
-            // The process has ended with this again and again: without a card, but in the office's hands.
-            tracing::error!("the ring is kept in memory only: {error:#}");
-            Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?
+    let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
+        // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
+        // office's hands.
+        let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. }));
+        let detail = format!("the ring is kept in memory only until the next start: {error:#}");
+        configured.last_resort().or_else(|| configured.in_memory().filter(|_| full)).map(|ring| (ring, detail))
+    });
+    let (mut wiring, reader) = match instead {
+        Some((ring, detail)) => {
+            tracing::error!("{detail}");
+            let (wiring, reader) = Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?;
+            (Wiring { without_card: Some(detail), ..wiring }, reader)
         }
-        (started, _) => started?,
+        None => started?,
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
@@ -222,6 +232,7 @@ impl Wiring {
             camera_begun: 0,
             camera_news: None,
             keeper: None,
+            without_card: None,
             uplink: None,
             worker,
             storage_waiting: Waiting::new("storage", now),
@@ -327,6 +338,10 @@ impl Wiring {
             }
         });
         self.camera_news = Some(news);
+        if let Some(detail) = self.without_card.take() {
+            let inbox = self.inbox.clone();
+            tokio::spawn(async move { inbox.send(Input::Storage(StorageNews::CardLost { detail })).await });
+        }
         self.begin_cameras(None);
     }
 
