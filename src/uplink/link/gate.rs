@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a command without a signature that can be good: none, of an unknown key, of a number that was used, late | 10, then 2 a second |
 //! | a command whose signature must be verified | 50, then 50 a second |
-//! | a configuration document | 4, then one in 2 s; asked for again when the flood is over |
+//! | a configuration document | 16, then one a second; asked for again when the flood is over |
 //! | a confirmation; an archive's state | 20, then 5 a second each |
 //!
 //! Validly signed commands have a share of their own, behind the verification ([`crate::config::machine`]).
@@ -49,7 +49,7 @@ impl Default for Gate {
         Gate {
             unsigned: TokenBucket::new(10, 500_000),
             unverified: TokenBucket::new(50, 20_000),
-            documents: TokenBucket::new(4, 2_000_000),
+            documents: TokenBucket::new(16, 1_000_000),
             confirms: TokenBucket::new(20, 200_000),
             hosts: TokenBucket::new(20, 200_000),
             resends: TokenBucket::new(64, 250_000),
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn a_document_that_was_dropped_is_asked_for_when_it_is_quiet() {
         let mut gate = gate();
-        assert_eq!((0..100).filter(|n| gate.document(at(*n))).count(), 4);
+        assert_eq!((0..100).filter(|n| gate.document(at(*n))).count(), 16);
         assert!(!gate.asks_again(at(1_000_000)));
-        assert!(gate.asks_again(at(9_000_000)) && !gate.asks_again(at(9_000_001)), "once");
+        assert!(gate.asks_again(at(17_000_000)) && !gate.asks_again(at(17_000_001)), "once");
     }
 }
