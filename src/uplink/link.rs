@@ -360,7 +360,9 @@ impl Link {
 
     fn keep(&mut self, message: (String, Vec<u8>, bool)) {
         if self.unsent.len() >= UNSENT_MAX {
-            self.unsent.pop_front();
+            // What is retained tells who this is and how it is: no number of answers may push it out.
+            let oldest = self.unsent.iter().position(|(_, _, retain)| !retain).unwrap_or(0);
+            self.unsent.remove(oldest);
             self.counts.answers_dropped += 1;
         }
         self.unsent.push_back(message);
