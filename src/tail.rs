@@ -1,6 +1,6 @@
 //! ⇄ The tail of the log: the last lines, kept in memory so that the office may look at them without a way into the box.
 //!
-//! What belongs here: keeping and masking lines. What does not: who may ask for them (the agent's commands).
+//! What belongs here: keeping lines. What does not: what is masked ([`crate::mask`]), who may ask for them (the agent's commands).
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::mask;
+
 /// Bytes kept at most.
 const KEPT: usize = 64 << 10;
 /// Bytes of one line at most; the rest of it is cut.
 const LINE: usize = 1 << 10;
-/// Words after which a value stands that nobody may see.
-const SECRETS: [&str; 5] = ["password", "passwd", "secret", "token", "authorization"];
 
 /// The lines of this process.
 static TAIL: OnceLock<Tail> = OnceLock::new();
@@ -104,31 +104,7 @@ fn masked(line: &str) -> String {
         rest = code.find('m').map_or("", |end| &code[end + 1..]);
     }
     text.push_str(rest);
-    let mut words: Vec<String> = Vec::new();
-    let mut hide = false;
-    for word in text.split(' ') {
-        let lower = word.to_lowercase();
-        let names = SECRETS.iter().any(|secret| lower.contains(secret));
-        let value = word.find(['=', ':']).filter(|at| *at + 1 < word.len());
-        words.push(match (names, value) {
-            (true, Some(at)) => format!("{}***", &word[..=at]),
-            (false, _) if hide && !word.is_empty() => "***".to_owned(),
-            _ => without_login(word),
-        });
-        hide = names && value.is_none();
-    }
-    words.join(" ").chars().take(LINE).collect()
-}
-
-/// `rtsp://user:password@host` → `rtsp://***@host`.
-fn without_login(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else {
-        return word.to_owned();
-    };
-    match rest.split('/').next().and_then(|host| host.rfind('@')) {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => word.to_owned(),
-    }
+    mask::masked(&text).chars().take(LINE).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ const CALM_MAX: u64 = 60_000_000;
 /// Microseconds between two warnings about the same certificate.
 const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 
+/// Microseconds after which a box that hears no commands for wariness listens to them again.
+const WARY_FOR: u64 = 3600 * 1_000_000;
+/// Messages after which everybody else on this thread has a turn: a flood must not keep the camera waiting.
+const TURN_AFTER: u32 = 16;
+
 /// A piece of a file that was read.
 type Piece = (Ticket, u64, Result<Vec<u8>, String>);
 
@@ -66,7 +71,8 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         settings,
         epoch: 0,
         fresh: false,
-        wary: false,
+        wary: (0, Mono(0)),
+        messages: 0,
         site,
         boot,
         clock,
@@ -92,8 +98,8 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         uplink.down_since = now.mono;
         let pause = uplink.session.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
-        if ended.fault == Fault::TooLarge && !std::mem::replace(&mut uplink.wary, true) {
-            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        if ended.fault == Fault::TooLarge {
+            uplink.grow_wary(now.mono, &mut out);
         }
         uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
         uplink.carry_out(out, None).await;
@@ -129,8 +135,10 @@ struct Uplink {
     settings: UplinkSettings,
     /// Names `settings` in what is told of sessions.
     epoch: u64,
-    /// A message was too large, and ended the connection: it may be a retained one, which would end every other too.
-    wary: bool,
+    /// How often a message was too large, and ended the connection, and when last: it may be a retained one, which would end every other.
+    wary: (u8, Mono),
+    /// Since the last turn of others.
+    messages: u32,
     /// This connection ended because other settings are to be tried at once.
     fresh: bool,
     site: SiteId,
@@ -175,6 +183,12 @@ impl Uplink {
             tracing::warn!(broker = %broker.host, "the password goes unencrypted to the broker (uplink.allow_plain): set uplink.ca_file");
         }
         self.look_at_certificates(&broker).await;
+        if broker.shows_login() {
+            tracing::warn!(
+                host = broker.host,
+                "the login goes to this broker in the clear (uplink.allow_plain): anybody on the way can read it"
+            );
+        }
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
@@ -184,6 +198,10 @@ impl Uplink {
         self.waiting.clear();
         let mut closing = None;
         loop {
+            if self.messages >= TURN_AFTER {
+                self.messages = 0;
+                tokio::task::yield_now().await;
+            }
             match self.turn(&sender, &mut connection, conn, &mut closing).await {
                 Turn::Closed => return None,
                 Turn::GiveUp(ended) => return Some(ended),
@@ -211,12 +229,35 @@ impl Uplink {
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
         let _ = self.news.send(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < topics::of_box(&self.site, self.wary).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
+        (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
+    }
+
+    /// Listens to less, and says so once.
+    fn grow_wary(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        if self.wary.0 == 0 {
+            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        }
+        self.wary = ((self.wary.0 + 1).min(topics::WARY_MAX), now);
+        self.link.set_deaf(self.wary.0 == topics::WARY_MAX);
+        tracing::error!(
+            level = self.wary.0,
+            "a message too large to be taken ended the session: less is subscribed to from now on"
+        );
+    }
+
+    /// True when it is time to listen to commands again.
+    fn is_calm(&mut self, now: Mono) -> bool {
+        let calm = self.wary.0 > 1 && now.since(self.wary.1) >= WARY_FOR;
+        if calm {
+            self.wary = (1, now);
+            self.link.set_deaf(false);
+        }
+        calm
     }
 
     fn filters(&self, client_id: &str) -> Vec<String> {
-        let mut filters = topics::of_box(&self.site, self.wary);
-        filters.push(topics::FLEET.to_owned());
+        let mut filters = topics::of_box(&self.site, self.wary.0);
+        filters.extend((self.wary.0 < 2).then(|| topics::FLEET.to_owned()));
         if self.settings.files == Dialect::Emqx {
             filters.push(emqx::answers(client_id));
         }
@@ -258,6 +299,9 @@ impl Uplink {
             if self.link.is_overdue(now.mono) {
                 return Turn::GiveUp(Ended { reason: "no PubAck in time".into(), fault: Fault::Lost });
             }
+            if self.is_calm(now.mono) && closing.is_none() {
+                return Turn::GiveUp(Ended { reason: "listening to commands again".into(), fault: Fault::Lost });
+            }
             if self.session.is_astray(now.mono) && closing.is_none() {
                 return Turn::GiveUp(Ended { reason: "going back to the preferred broker".into(), fault: Fault::Lost });
             }
@@ -277,7 +321,10 @@ impl Uplink {
                 self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
             }
             Seen::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
-            Seen::Message(topic, payload) => self.link.message(now, &topic, &payload, &mut out),
+            Seen::Message(topic, payload) => {
+                self.messages += 1;
+                self.link.message(now, &topic, &payload, &mut out);
+            }
             Seen::Subscribed(_) | Seen::Other => {}
         }
         self.carry_out(out, Some(sender)).await;

@@ -433,7 +433,7 @@ impl Fleet {
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
-        let trusted = [TrustedKey { name: "office".into(), public }];
+        let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::Scope::All }];
         let key = remote.key_id();
         let rig = &remote.rig;
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
