@@ -455,7 +455,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameter_sets_over_four_kibibytes_are_a_fault_of_the_picture() {
+    fn parameter_sets_over_4_kib_are_a_fault_of_the_picture() {
         assert_eq!(fits(4096), Ok(()));
         assert!(matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes")));
     }

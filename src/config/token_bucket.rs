@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate_and_counts_the_rest() {
+    fn a_bucket_gives_its_burst_then_its_rate_and_counts_the_rest() {
         let mut bucket = TokenBucket::new(10, 500_000);
         let taken = (0..10_000).filter(|n| bucket.take(Mono(n * 1000))).count();
         assert_eq!((taken, bucket.dropped()), (10 + 2 * 10 - 1, 10_000 - 29));
