@@ -1,8 +1,10 @@
 //! Whether memory stays as it is: each part alone as a process, with its peers as other processes, for as long as one likes; resident
 //! memory every ten seconds into a CSV file, and the growth an hour by least squares behind the first quarter of an hour.
 //!
-//! * `agent`: the agent beside a simulated camera that ends its sessions every minute; the real detector sees the crossings.
-//! * `show`: the same agent, told of a motion every few seconds that nobody saw: start, updates, end, clip, now and then a snapshot.
+//! * `show`: the agent beside a simulated camera that ends its sessions every minute, told of a motion every few seconds that nobody saw:
+//!   start, updates, end, clip, now and then a snapshot. This is the agent the budget is for: its events come whatever the machine does.
+//! * `agent`: the same, with only what the real detector sees. On a busy machine that is little, and what is used first by the tenth clip
+//!   is used late: it is judged only where events came from the begin.
 //! * `office`: the office, sent events and files by 17 sites at a steady pace.
 //! * `sessions`: the camera's side of the agent, some hundred sessions a minute, ended by us or by the camera; without a budget.
 //! * `demo`: everything in one process, as `taimat demo` has it; printed, without a budget.

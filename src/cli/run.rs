@@ -15,9 +15,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::begin;
 use crate::lull::{LULL, Lull};
 
-/// Threads at most that wait for the card or for names beside the runtime's own: two reads of pieces of files, one look-up. The
-/// allocator keeps an arena for each that ever ran beside the others, and what is free in it stays resident: with the runtime's own
-/// limit of 512 it took hours until no new one came.
+/// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
+/// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
+/// so too, it took hours until no new one came.
 const BLOCKING_THREADS: usize = 3;
 
 /// Arguments of `taimat run`.
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_reads_at_once_get_few_threads() {
+    fn many_waits_at_once_get_few_threads() {
         static READING: AtomicUsize = AtomicUsize::new(0);
         static MOST: AtomicUsize = AtomicUsize::new(0);
         let read = || {

@@ -18,6 +18,7 @@ pub mod link;
 pub mod mirror;
 pub mod mqtt;
 pub mod pace;
+mod reader;
 pub mod session;
 pub mod tls;
 pub mod topics;

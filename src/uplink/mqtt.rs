@@ -1,7 +1,7 @@
 //! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
 //!
-//! What belongs here: waiting, DNS, reading file pieces off the runtime. What does not: what is owed ([`super::link`]), where to
-//! connect next and when ([`super::session`]).
+//! What belongs here: waiting, DNS. What does not: what is owed ([`super::link`]), where to connect next and when ([`super::session`]),
+//! reading ([`super::reader`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -13,13 +13,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{self, Connection, Ended, Options, Seen, Sender};
 use super::link::{Effect, Link, connection_number};
+use super::reader::{Piece, Reader, Wanted};
 use super::session::{Attempt, Fault, Session};
 use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
 use crate::lull::Lull;
 use crate::pulse::Pulse;
 use crate::settings::{Broker, Dialect, UplinkSettings, raw};
-use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
+use crate::units::{Boot, Mono, SiteId, Stamp};
 
 /// How often the link hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,9 +42,6 @@ const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 const WARY_FOR: u64 = 3600 * 1_000_000;
 /// Messages after which everybody else on this thread has a turn: a flood must not keep the camera waiting.
 const TURN_AFTER: u32 = 16;
-
-/// A piece of a file that was read.
-type Piece = (Ticket, u64, Result<Vec<u8>, String>);
 
 /// What the uplink begins with.
 pub struct Start {
@@ -81,7 +79,7 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         news,
         link,
         session,
-        read,
+        reader: Reader::new(read),
         pieces,
         tries: 0,
         waiting,
@@ -149,7 +147,7 @@ struct Uplink {
     news: mpsc::Sender<UplinkNews>,
     link: Link,
     session: Session,
-    read: mpsc::Sender<Piece>,
+    reader: Reader,
     pieces: mpsc::Receiver<Piece>,
     /// To connect, in this start.
     tries: u32,
@@ -386,11 +384,10 @@ impl Uplink {
                 }
                 Effect::Read { ticket, offset, len } => {
                     let Some(source) = self.link.source(ticket) else { continue };
-                    let (read, hurry) = (self.read.clone(), self.lull.hurry());
-                    tokio::task::spawn_blocking(move || {
-                        let _hurry = hurry;
-                        let _ = read.blocking_send((ticket, offset, source.read(offset, len)));
-                    });
+                    let wanted = Wanted { ticket, offset, len, source, hurry: self.lull.hurry() };
+                    if let Err(error) = self.reader.read(wanted) {
+                        tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
+                    }
                 }
                 Effect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
             }
