@@ -18,8 +18,8 @@ use crate::settings::{Settings, raw};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
+use crate::storage::heads::{Heads, heads};
 use crate::storage::locate::locate;
-use crate::storage::recovery::heads;
 use crate::storage::start::still_geometry;
 use crate::storage::thread::Reader;
 use crate::storage::walk::{Depth, Found, walk};
@@ -283,7 +283,7 @@ impl World {
 
     /// Digest of a record as it reads back now.
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
-        let (index, _) = heads(&self.disk).map_err(|fault| fault.to_string())?;
+        let index = heads(&self.disk).map_err(|fault| fault.to_string())?.index;
         let query = SpanQuery::Seq { first: seq, last: seq };
         let span = locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
         let fragment = span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
@@ -325,7 +325,9 @@ impl World {
                 self.link_effects(out);
             }
             Effect::Hash(order) => {
-                let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
+                let (job, outcome) = (order.job, digest(order.file.as_ref()));
+                let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
+                let hashed = Hashed { job, outcome, unreadable };
                 self.inputs.push_back(Input::Hashed(hashed));
             }
             // Only what reaches the card, the office and the hashes is simulated.
@@ -424,7 +426,7 @@ impl World {
     }
 
     fn check_chain(&mut self) {
-        let Ok((index, _)) = heads(&self.disk) else {
+        let Ok(Heads { index, .. }) = heads(&self.disk) else {
             return;
         };
         let mut next: Option<(u64, Digest)> = None;

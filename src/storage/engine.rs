@@ -342,7 +342,7 @@ impl Engine {
             Err(fault) => {
                 out.push(StorageNews::Trouble { detail: fault.to_string(), lost: true });
                 self.need_key = true;
-                let too_large = matches!(fault, AppendFault::TooLarge { .. });
+                let too_large = matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
                 self.leave_open(first.at, reason, bytes);
             }
@@ -461,6 +461,9 @@ impl Engine {
 
     fn stop(&mut self, out: &mut Vec<StorageNews>) {
         self.flush_all(out);
+        if !self.ring.is_in_memory() {
+            self.journal.note_record(self.ring.newest());
+        }
         if let Err(fault) = self.journal.end() {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }

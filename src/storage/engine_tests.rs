@@ -26,7 +26,7 @@ pub(super) struct Bench {
     run: u32,
     /// Frames of the run so far.
     frames: i64,
-    news: Vec<StorageNews>,
+    pub(super) news: Vec<StorageNews>,
 }
 
 pub(super) fn small() -> StorageSettings {
@@ -93,7 +93,7 @@ impl Bench {
         }
     }
 
-    fn order(&mut self, order: StorageOrder) {
+    pub(super) fn order(&mut self, order: StorageOrder) {
         self.engine.order(self.now, order, &mut self.news);
     }
 

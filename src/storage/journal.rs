@@ -78,6 +78,19 @@ pub struct Kept {
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Slots of which both copies are damaged, not merely empty.
     pub damaged: u32,
+    /// Copies of slots that are not what they should be while the other is: they are written again at a start.
+    pub copies: Vec<SpoiledCopy>,
+    /// The highest record number of the ring that this journal was told of.
+    pub record: u64,
+}
+
+/// One copy of a slot that is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoiledCopy {
+    /// Where it begins.
+    pub offset: u64,
+    /// A power cut in the last commit may have left it so.
+    pub cut: bool,
 }
 
 impl Kept {
@@ -107,6 +120,8 @@ pub struct Journal {
     generation: u64,
     boot: Boot,
     ring: Option<RingId>,
+    /// The highest record number of the ring it was told of.
+    record: u64,
     by_ticket: BTreeMap<Ticket, usize>,
     free: BTreeSet<usize>,
     newest: Option<(Ticket, usize)>,
@@ -143,6 +158,7 @@ impl Journal {
             generation: 0,
             boot: Boot(0),
             ring: None,
+            record: 0,
             by_ticket: BTreeMap::new(),
             free: (RESERVED..slots).collect(),
             newest: None,
@@ -180,11 +196,13 @@ impl Journal {
     fn read(&mut self) -> Result<Kept, DiskFault> {
         let mut kept = Kept::default();
         let (mut slots, mut in_b, mut let_go) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut spoiled = Vec::new();
         for first in (0..self.slots).step_by(PIECE) {
             let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
             let a = self.disk.read(FileId::Journal, at, len)?;
             let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
             for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
                 let slot = self.compare(first + at, a, b, &mut in_b, &mut kept).map(|mut slot| {
                     let_go.extend(slot.let_go());
                     // What an entry says is read again when it is wanted: a full journal is larger than the memory of a board.
@@ -203,7 +221,8 @@ impl Journal {
             self.keep(*at, slot.clone(), &mut kept);
         }
         self.drop_torn(&slots, &in_b, &let_go);
-        (self.boot, self.ring) = (kept.boot, kept.ring);
+        (self.boot, self.ring, self.record) = (kept.boot, kept.ring, kept.record);
+        judge_copies(&mut kept, self.generation, &spoiled);
         kept.entries = self.by_ticket.keys().copied().collect();
         if let Some((ticket, at)) = self.newest {
             kept.newest = self.slot(at)?.map(|slot| (ticket, slot.bytes));
@@ -267,7 +286,8 @@ impl Journal {
         match slot.kind {
             START => {
                 (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
-                kept.ring = slot.bytes.get(1..9).and_then(|id| id.try_into().ok()).map(|id| RingId(u64::from_be_bytes(id)));
+                let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+                (kept.ring, kept.record) = (number(1).map(RingId), number(9).unwrap_or(0));
             }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
@@ -319,10 +339,16 @@ impl Journal {
         Ok((ring, self.boot))
     }
 
-    /// The start record: byte 0, then the ring's name.
+    /// The ring holds records up to this one: said with the next start or ordered stop.
+    pub fn note_record(&mut self, newest: u64) {
+        self.record = self.record.max(newest);
+    }
+
+    /// The start record: byte 0, then the ring's name and its newest record.
     fn start(&self, ended: u8) -> Write {
         let mut bytes = vec![ended];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
+        bytes.extend(self.record.to_be_bytes());
         (0, START, 0, u64::from(self.boot.0), bytes)
     }
 
@@ -480,6 +506,27 @@ impl Journal {
             }
         }
     }
+}
+
+/// What of the two copies of a slot is not what it should be, as far as they tell by themselves: where it
+/// lies, and the generation of the other.
+fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Option<(u64, u64)> {
+    let at = at as u64 * BLOCK;
+    let empty = |copy: &[u8]| copy.iter().all(|byte| *byte == 0);
+    match (Slot::decode(a), Slot::decode(b)) {
+        (Some(slot), None) => Some((copy_b(slots as u64) + at, slot.generation)),
+        (None, Some(slot)) => Some((at, slot.generation)),
+        (None, None) if empty(a) != empty(b) => Some((if empty(a) { copy_b(slots as u64) + at } else { at }, u64::MAX)),
+        _ => None,
+    }
+}
+
+/// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
+fn judge_copies(kept: &mut Kept, newest: u64, spoiled: &[(u64, u64)]) {
+    let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
+    let judge =
+        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
+    kept.copies = spoiled.iter().map(judge).collect();
 }
 
 fn cell_of(key: u64) -> Option<Cell> {

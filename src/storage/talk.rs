@@ -257,8 +257,12 @@ pub enum RepairKind {
     Torn,
     /// Records amid others cannot be read; they are left alone and passed over.
     Damaged,
-    /// The head of a file cannot be read; the file is free to use.
+    /// The head of a file cannot be read, neither copy of it.
     Head,
+    /// One of two copies was damaged and was written again from the other: nothing is lost.
+    Copy,
+    /// Records that should be there are in no file.
+    Missing,
 }
 
 impl RepairKind {
@@ -268,6 +272,8 @@ impl RepairKind {
             RepairKind::Torn => "torn",
             RepairKind::Damaged => "damaged",
             RepairKind::Head => "head",
+            RepairKind::Copy => "copy",
+            RepairKind::Missing => "missing",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{bail, ensure};
 use taimat::storage::GapReason;
 use taimat::storage::disk::{FileId, RealDisk};
-use taimat::storage::recovery::heads;
+use taimat::storage::heads::{Fault, Heads, heads};
 use taimat::storage::walk::{Depth, End, Found, walk};
 use taimat::units::Digest;
 
@@ -50,8 +50,8 @@ impl Survey {
             return Ok(survey);
         }
         let disk = RealDisk::look(dir)?;
-        let (index, troubles) = heads(&disk)?;
-        survey.unreadable = troubles.len();
+        let Heads { index, troubles, .. } = heads(&disk)?;
+        survey.unreadable = troubles.iter().filter(|trouble| trouble.fault == Fault::Unreadable).count();
         let mut before: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
             let (head, name) = (&segment.head, FileId::Segment(segment.head.segment).name());
