@@ -38,6 +38,16 @@ pub struct Hashed {
     pub unreadable: Vec<(u64, GapReason)>,
 }
 
+impl Hashed {
+    /// Carries out an order, with a sign of life before each piece.
+    pub fn of(order: &HashOrder, alive: impl Fn()) -> Hashed {
+        let outcome = digest_while(order.file.as_ref(), &alive);
+        alive();
+        let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
+        Hashed { job: order.job, outcome, unreadable }
+    }
+}
+
 /// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
 /// files, and a clip that is not hashed is owed still and cut again at the next start.
 pub struct Worker(mpsc::SyncSender<HashOrder>);
@@ -54,9 +64,7 @@ impl Worker {
                 pulse.beat();
                 match receiver.recv_timeout(IDLE) {
                     Ok(order) => {
-                        let outcome = digest_while(order.file.as_ref(), || pulse.beat());
-                        let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
-                        answer(Hashed { job: order.job, outcome, unreadable });
+                        answer(Hashed::of(&order, || pulse.beat()));
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -73,15 +81,7 @@ impl Worker {
     }
 }
 
-/// SHA-256 of a whole file, read piece by piece.
-///
-/// # Errors
-/// The reader's words when a piece cannot be read.
-pub fn digest(file: &dyn FileSource) -> Result<Digest, String> {
-    digest_while(file, || {})
-}
-
-/// The same, with a sign of life before each piece.
+/// SHA-256 of a whole file, read piece by piece, with a sign of life before each.
 fn digest_while(file: &dyn FileSource, alive: impl Fn()) -> Result<Digest, String> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut offset = 0;

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::card::{Card, Pages};
+pub use super::broken::Broken;
+use super::card::Card;
 use super::disk::Operation;
-use super::strict::{Lies, Reading, read};
+pub use super::known::{Known, Seen};
+use super::strict::Lies;
 use crate::storage::disk::FileId;
 use crate::storage::format::{Record, padded};
 use crate::storage::head::SegmentHead;
@@ -18,37 +20,6 @@ use crate::units::Ticket;
 /// Microseconds between two pieces of footage that are no hole: a picture, the two that are shown before it and come after it, and
 /// rounding. Outages of the script are longer.
 const NO_HOLE: i64 = 140_000;
-
-/// A promise that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Broken {
-    /// P1: something durable is gone or differs.
-    Lost(String),
-    /// P3: a hole without a name.
-    Unnamed(String),
-    /// P4: the service did not come back as it must.
-    Service(String),
-    /// P7: a file that does not play.
-    Unplayable(String),
-    /// Numbers or the chain do not follow on.
-    Order(String),
-    /// Something that happened to the card and `ring check` does not tell.
-    Untold(String),
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (word, detail) = match self {
-            Broken::Lost(detail) => ("lost (P1)", detail),
-            Broken::Unnamed(detail) => ("unnamed gap (P3)", detail),
-            Broken::Service(detail) => ("service (P4)", detail),
-            Broken::Unplayable(detail) => ("unplayable (P7)", detail),
-            Broken::Order(detail) => ("numbers or chain", detail),
-            Broken::Untold(detail) => ("untold", detail),
-        };
-        write!(f, "{word}: {detail}")
-    }
-}
 
 /// A record as it was written.
 #[derive(Debug, Clone)]
@@ -97,52 +68,6 @@ pub struct Oracle {
     stopped: bool,
     /// Changes with every promise.
     pub version: u64,
-}
-
-/// What is known of a card's files, kept while their pages are the same.
-#[derive(Default)]
-pub struct Known(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
-
-/// A file's bytes and what they mean.
-pub struct Seen {
-    bytes: Vec<u8>,
-    reading: Reading,
-}
-
-impl Known {
-    /// Remembers a card.
-    pub fn learn(&mut self, card: &Card) {
-        for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
-            let seen = self.see(file, pages);
-            self.0.insert(file, (pages.clone(), seen));
-        }
-    }
-
-    fn see(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
-        match self.0.get(&file) {
-            Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
-            _ => {
-                let bytes = pages.bytes();
-                let reading = read(&bytes);
-                Arc::new(Seen { bytes, reading })
-            }
-        }
-    }
-
-    /// The segments that hold footage, oldest first.
-    fn with_footage(&self, card: &Card) -> Vec<(u32, Arc<Seen>)> {
-        let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
-        segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
-        segments
-    }
-
-    fn segments(&self, card: &Card) -> BTreeMap<u32, Arc<Seen>> {
-        let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
-            FileId::Segment(n) => Some((n, self.see(file, pages))),
-            _ => None,
-        };
-        card.files().filter_map(segment).collect()
-    }
 }
 
 impl Oracle {

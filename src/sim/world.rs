@@ -12,7 +12,7 @@ use super::disk::SimDisk;
 use super::rng::Rng;
 use crate::agent::{Agent, Effect, Input};
 use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
-use crate::clip::worker::{Hashed, digest};
+use crate::clip::worker::Hashed;
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::{Settings, raw};
 use crate::storage::check;
@@ -325,9 +325,7 @@ impl World {
                 self.link_effects(out);
             }
             Effect::Hash(order) => {
-                let (job, outcome) = (order.job, digest(order.file.as_ref()));
-                let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
-                let hashed = Hashed { job, outcome, unreadable };
+                let hashed = Hashed::of(&order, || {});
                 self.inputs.push_back(Input::Hashed(hashed));
             }
             // Only what reaches the card, the office and the hashes is simulated.

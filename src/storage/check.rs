@@ -12,9 +12,9 @@ use super::format::{RECORD_BOX, Record, box_at};
 use super::head::{Cause, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
 use super::index::{Index, Segment};
-use super::journal::Journal;
+use super::journal::{Journal, Kept};
 use super::ranges::Ranges;
-use super::recovery::expected;
+use super::recovery::{COPIES_MAX, expected};
 use super::stills;
 use super::walk::{Depth, End, Found, walk};
 use crate::units::{Digest, Mono};
@@ -99,22 +99,29 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
             "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
         checked.problems.push(Problem { file, offset: 0, what });
     }
+    let kept = match disk.files()?.get(&FileId::Journal) {
+        Some(len) => Some(Journal::look(disk.clone(), *len)?),
+        None => None,
+    };
     let mut before = None;
     for (at, segment) in index.live().iter().enumerate() {
         checked.bytes += segment.head.size;
         check_segment(disk.as_ref(), &index, at, &mut before, &mut checked);
         progress(at + 1, index.live().len());
     }
-    check_heads(disk.as_ref(), &index, &troubles, &mut checked);
+    let clean = kept.as_ref().is_some_and(|kept| kept.clean);
+    check_heads(disk.as_ref(), &index, &troubles, clean, &mut checked);
     let first = index.live().first().map(|segment| segment.head.first_seq);
     checked.numbers = first.zip(before.as_ref().map(|before| before.next_seq - 1));
     let there = before.map(|before| before.there).unwrap_or_default();
-    check_sides(disk, &index, &there, &mut checked)?;
+    check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
+    check_sides(disk, &index, kept.as_ref(), &mut checked)?;
     Ok(checked)
 }
 
 /// Both copies of every head. One that is wrong in a segment with nothing in it yet was cut while the segment was begun.
-fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], checked: &mut Checked) {
+/// Without an ordered stop so may have been a second copy in one of the oldest files, whose turn it was.
+fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: bool, checked: &mut Checked) {
     let newest = index.live().last().map(|segment| segment.head.segment);
     let fresh = newest.filter(|_| checked.newest <= 1);
     for HeadTrouble { file, fault, what } in troubles {
@@ -124,7 +131,7 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], checked
             false => checked.problems.push(problem),
         }
     }
-    for segment in index.live() {
+    for (at, segment) in index.live().iter().enumerate() {
         let file = segment.head.segment;
         let name = FileId::Segment(file).name();
         let what = match read_copy(disk, file, segment.head.size) {
@@ -138,7 +145,8 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], checked
             Err(fault) => fault.reason,
         };
         let problem = Problem { file: name, offset: segment.end, what };
-        if fresh == Some(file) { checked.torn.push(problem) } else { checked.problems.push(problem) }
+        let cut = fresh == Some(file) || !clean && at < COPIES_MAX;
+        if cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
 }
 
@@ -286,26 +294,20 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked
 }
 
 /// Journal, locks and snapshots.
-fn check_sides(disk: &Arc<dyn Disk>, index: &Index, there: &Ranges, checked: &mut Checked) -> Result<(), DiskFault> {
-    let files = disk.files()?;
-    let told = match files.get(&FileId::Journal) {
-        Some(len) => Journal::look(disk.clone(), *len)?.record,
-        None => 0,
-    };
-    check_missing(index, there, told, checked);
-    let (mut cut, mut damaged) = (Vec::new(), Vec::new());
-    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
-    let Some(len) = files.get(&FileId::Journal) else {
-        wrong(FileId::Journal, "is missing".into());
+fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked: &mut Checked) -> Result<(), DiskFault> {
+    let Some(kept) = kept else {
+        let problem = Problem { file: FileId::Journal.name(), offset: 0, what: "is missing".into() };
+        checked.problems.push(problem);
         return Ok(());
     };
-    let kept = Journal::look(disk.clone(), *len)?;
+    let files = disk.files()?;
     checked.entries = kept.entries.len() as u64;
     for copy in &kept.copies {
         let what = "one of the two copies of this slot is damaged: the next start writes it again".into();
         let problem = Problem { file: FileId::Journal.name(), offset: copy.offset, what };
-        if copy.cut { cut.push(problem) } else { damaged.push(problem) }
+        if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
+    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
     if kept.damaged > 0 {
         wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
     }
@@ -319,9 +321,6 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, there: &Ranges, checked: &mu
         }
         Err(reason) => wrong(FileId::Journal, reason),
     }
-    checked.torn.append(&mut cut);
-    checked.problems.append(&mut damaged);
-    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
     if let Some(len) = files.get(&FileId::Stills) {
         let damaged = stills::damaged(disk.as_ref(), *len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));

@@ -13,6 +13,7 @@ use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::ring::{AppendFault, Draft, Ring};
+use super::scrub::Scrub;
 use super::stills::Stills;
 use super::wear::{ALARM, Load};
 use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
@@ -85,6 +86,7 @@ pub struct Engine {
     /// How often in a row the journal was refused.
     pub(super) refusals: u32,
     pub(super) told_worn: bool,
+    pub(super) scrub: Scrub,
     /// Entries found at the start that are not told yet, oldest last.
     pub(super) untold: Vec<Ticket>,
 }
@@ -282,6 +284,7 @@ impl Engine {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }
         self.learn_clock(now, out);
+        self.scrub(now.mono, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus_micros(COUNTS_EVERY);
             self.count(now.mono, out);

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Cell;
-use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
-use super::locks::Locks;
+pub use super::kept::{Kept, SpoiledCopy};
+use super::kept::{judge_copies, spoiled_copy};
 use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer};
 use crate::units::{Boot, RingId, Ticket};
 
@@ -27,7 +27,7 @@ const RESERVED: usize = 4;
 pub const BATCH_MAX: usize = 64;
 /// Tombstones in one commit at most: of thousands of entries that are given up at once the storage thread must not write all at
 /// once, while frames wait.
-const TOMBSTONES_MAX: usize = 256;
+pub(super) const TOMBSTONES_MAX: usize = 256;
 
 /// Where copy B begins in a journal of `slots` slots.
 pub fn copy_b(slots: u64) -> u64 {
@@ -60,58 +60,6 @@ pub enum JournalFault {
 
 /// A slot to be written: where, its kind, its place in the batch, its key and bytes.
 type Write = (usize, u8, u8, u64, Vec<u8>);
-
-/// What a journal held at start.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// The last start, 0 before the first.
-    pub boot: Boot,
-    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
-    pub ring: Option<RingId>,
-    /// It ended in order.
-    pub clean: bool,
-    /// Entries not released, in order. Their bytes are read when they are wanted ([`Journal::entry`]).
-    pub entries: Vec<Ticket>,
-    /// The entry of the highest ticket ever.
-    pub newest: Option<(Ticket, Vec<u8>)>,
-    /// The cells.
-    pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Slots of which both copies are damaged, not merely empty.
-    pub damaged: u32,
-    /// Copies of slots that are not what they should be while the other is: they are written again at a start.
-    pub copies: Vec<SpoiledCopy>,
-    /// The highest record number of the ring that this journal was told of.
-    pub record: u64,
-}
-
-/// One copy of a slot that is not what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpoiledCopy {
-    /// Where it begins.
-    pub offset: u64,
-    /// A power cut in the last commit may have left it so.
-    pub cut: bool,
-}
-
-impl Kept {
-    /// What a cell holds, if it was ever written.
-    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
-        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// What is known of the clocks of past starts.
-    pub fn dates(&self) -> Dates {
-        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
-    }
-
-    /// The evidence locks.
-    ///
-    /// # Errors
-    /// Says what is wrong with the list.
-    pub fn locks(&self) -> Result<Locks, String> {
-        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
-    }
-}
 
 /// The journal.
 pub struct Journal {
@@ -506,27 +454,6 @@ impl Journal {
             }
         }
     }
-}
-
-/// What of the two copies of a slot is not what it should be, as far as they tell by themselves: where it
-/// lies, and the generation of the other.
-fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Option<(u64, u64)> {
-    let at = at as u64 * BLOCK;
-    let empty = |copy: &[u8]| copy.iter().all(|byte| *byte == 0);
-    match (Slot::decode(a), Slot::decode(b)) {
-        (Some(slot), None) => Some((copy_b(slots as u64) + at, slot.generation)),
-        (None, Some(slot)) => Some((at, slot.generation)),
-        (None, None) if empty(a) != empty(b) => Some((if empty(a) { copy_b(slots as u64) + at } else { at }, u64::MAX)),
-        _ => None,
-    }
-}
-
-/// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
-fn judge_copies(kept: &mut Kept, newest: u64, spoiled: &[(u64, u64)]) {
-    let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
-    let judge =
-        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
-    kept.copies = spoiled.iter().map(judge).collect();
 }
 
 fn cell_of(key: u64) -> Option<Cell> {

@@ -6,9 +6,10 @@
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage. `leave_out`: without
 //!   what cannot be read.
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
+//!   [`scrub`]: the same a segment an hour.
 //! * [`ring`]: append, recycle. `choose`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them. `kept`: all at a start.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
@@ -36,6 +37,7 @@ pub mod heads;
 mod leave_out;
 pub mod index;
 pub mod journal;
+mod kept;
 pub mod locate;
 pub mod locks;
 pub mod pins;
@@ -46,6 +48,7 @@ mod recovery_tests;
 pub mod ring;
 #[cfg(all(test, feature = "sim"))]
 mod rot_tests;
+pub mod scrub;
 mod slot;
 pub mod start;
 pub mod stills;

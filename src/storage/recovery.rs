@@ -92,7 +92,7 @@ pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, d
 
 /// Second copies that are looked at when a ring is opened: of the newest segment, and of the oldest ones, of which a cut may have hit
 /// the one that was about to be begun anew. The others have their turn in the scrub.
-const COPIES_MAX: usize = 16;
+pub const COPIES_MAX: usize = 16;
 
 /// Writes second copies again that are not what they should be.
 fn mend_copies(disk: &dyn Disk, found: &mut Recovery) {

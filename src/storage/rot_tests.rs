@@ -155,6 +155,61 @@ fn a_bit_in_any_place_costs_a_start_at_most_one_record() {
 }
 
 #[test]
+fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
+    let mut bench = Bench::new(small());
+    bench.record(60);
+    let (file, end, at) = {
+        let live = bench.engine.ring.index().live();
+        (FileId::Segment(live[0].head.segment), live[0].end, live[0].head_len)
+    };
+    for at in [at + 3000, end + 40] {
+        let byte = bench.disk.read(file, at, 1).unwrap()[0];
+        bench.disk.write(file, at, &[byte ^ 4]).unwrap();
+        bench.disk.sync(file).unwrap();
+    }
+    bench.news.clear();
+    for _ in 0..20 {
+        bench.wait(3_600_000_000);
+        (0..100).for_each(|_| bench.wait(1_000_000));
+    }
+    let repair =
+        |news: &StorageNews| if let StorageNews::Repaired(repair) = news { Some((repair.kind, repair.offset)) } else { None };
+    let told: Vec<_> = bench.news.iter().filter_map(repair).collect();
+    assert_eq!(told, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
+    let counts =
+        bench.news.iter().rev().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+    assert!(counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1), "{counts:?}");
+}
+
+#[test]
+fn a_card_of_the_first_format_is_refused_with_the_way_out() {
+    let bench = stopped();
+    let mut card = bench.disk.durable();
+    let file = FileId::Segment(0);
+    let head = card.read(file, 0, 4096).unwrap();
+    let at = head.windows(14).position(|bytes| bytes == b"taimat-segm-v2").unwrap();
+    card.write(file, at + 13, b"1");
+    let disk = SimDisk::with(card.clone(), None);
+    let refused = super::engine::Engine::open(Arc::new(disk.clone()), &small(), Stamp::default()).err().unwrap().to_string();
+    assert!(refused.contains("seg-00000.mp4") && refused.contains("ring export"), "{refused}");
+    assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
+    assert!(told(&disk).iter().any(|line| line.contains("older taimat")));
+}
+
+#[test]
+fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
+    let mut bench = Bench::new(small());
+    bench.record(30);
+    let mut track = crate::camera::TrackParams::clone(&super::format::tests::video(2));
+    track.annex_b = vec![7; 70_000];
+    bench.stream(&Arc::new(track), 20);
+    bench.record(10);
+    let tells = |news: &StorageNews| matches!(news, StorageNews::Hole(gap) if gap.reason == GapReason::TooLarge);
+    assert_eq!(bench.news.iter().filter(|news| tells(news)).count(), 1);
+    bench.is_whole();
+}
+
+#[test]
 fn a_segment_file_that_is_gone_is_named() {
     let bench = stopped();
     let files: Vec<FileId> = bench.disk.files().unwrap().into_keys().filter(|file| matches!(file, FileId::Segment(_))).collect();

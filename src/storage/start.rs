@@ -14,6 +14,7 @@ use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
 use super::recovery::{Recovery, recover_from};
 use super::ring::{Geometry, Ring, SEGMENTS_MIN};
+use super::scrub::Scrub;
 use super::stills::{self, Stills};
 use super::{GapReason, Recovered, Repair, RepairKind, StorageNews};
 use crate::settings::StorageSettings;
@@ -104,6 +105,7 @@ impl Engine {
             refused_since: None,
             refusals: 0,
             told_worn: false,
+            scrub: Scrub::default(),
             untold: kept.entries.clone(),
         };
         let lock_trouble = engine.take_over_locks(&kept);

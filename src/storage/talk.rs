@@ -195,6 +195,8 @@ pub enum StorageNews {
         /// Whether footage or entries were lost by it.
         lost: bool,
     },
+    /// Something was found damaged or put right while recording.
+    Repaired(Repair),
     /// Counters, about once a minute.
     Counts(StorageCounts),
     /// Answer to [`StorageOrder::Stop`].
@@ -235,7 +237,7 @@ pub struct Recovered {
     pub took: u64,
 }
 
-/// Something recovery met and dealt with.
+/// Something recovery or the scrub met and dealt with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// File name.
@@ -311,4 +313,8 @@ pub struct StorageCounts {
     pub days_left: u32,
     /// Nothing reaches the card: recording is in memory only.
     pub in_memory: bool,
+    /// Old segments read by the scrub.
+    pub scrubbed: u64,
+    /// Records that it found damaged.
+    pub damaged: u64,
 }

@@ -8,6 +8,7 @@ use super::index::Segment;
 use crate::units::Digest;
 
 /// What was found where a record should be.
+#[expect(clippy::large_enum_variant, reason = "nearly all are records: a box for each would cost more than it saves")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// A record at this offset.

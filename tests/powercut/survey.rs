@@ -63,6 +63,11 @@ impl Survey {
             let is_newest = at + 1 == index.live().len();
             ensure!(walked.end == End::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
+            // Wiped to be begun anew, and not begun yet: no player is asked to open that.
+            let only_copy = troubles.iter().any(|trouble| trouble.fault == Fault::First && trouble.file == head.segment);
+            if only_copy && walked.found.is_empty() {
+                continue;
+            }
             let mut fragments = 0;
             for found in &walked.found {
                 let Found::Record(_, record) = found else { bail!("{name}: {found:?}") };
