@@ -188,6 +188,8 @@ impl Gauges {
             ("storage.worn_percent", s.worn.into()),
             ("storage.days_left", s.days_left.into()),
             ("storage.memory_only", s.in_memory.into()),
+            ("storage.scrubbed", s.scrubbed),
+            ("storage.damaged", s.damaged),
             ("storage.troubles", self.storage_troubles),
             ("storage.pins_lost", self.pins_lost),
             ("motion.decoded", m.decoded),

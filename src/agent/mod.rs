@@ -382,6 +382,11 @@ impl Agent {
             StorageNews::CellSaved { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
             StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageNews::Repaired(repair) => {
+                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
+                tracing::warn!(file, offset, bytes, what = repair.kind.word(), "the scrub found damage on the card");
+                self.event(now, kind::REPAIR, None, events::repair(&repair));
+            }
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
             StorageNews::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
             StorageNews::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),

@@ -212,7 +212,7 @@ impl Bench {
             self.give(Input::Storage(StorageNews::Located { pin, span }));
         }
         for job in std::mem::take(&mut self.hashing) {
-            self.give(Input::Hashed(Hashed { job, outcome: Ok(Digest::of(b"clip")) }));
+            self.give(Input::Hashed(Hashed { job, outcome: Ok(Digest::of(b"clip")), unreadable: Vec::new() }));
         }
     }
 
@@ -286,7 +286,7 @@ fn span(more: bool) -> Span {
         payload: 900,
         layout: Digest::default(),
     };
-    Span { fragments: vec![fragment], tracks: Vec::new(), gaps: Vec::new(), more }
+    Span { fragments: vec![fragment], tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more }
 }
 
 #[test]

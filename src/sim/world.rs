@@ -16,14 +16,14 @@ use super::disk::SimDisk;
 use super::rng::Rng;
 use crate::agent::{Agent, Effect, Input};
 use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
-use crate::clip::worker::{Hashed, digest};
+use crate::clip::worker::Hashed;
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::{Settings, raw};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
+use crate::storage::heads::heads;
 use crate::storage::locate::locate;
-use crate::storage::recovery::heads;
 use crate::storage::start::still_geometry;
 use crate::storage::thread::Reader;
 use crate::storage::{FootageReader as _, SpanQuery, StorageNews};
@@ -289,7 +289,7 @@ impl World {
 
     /// Digest of a record as it reads back now.
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
-        let (index, _) = heads(&self.disk).map_err(|fault| fault.to_string())?;
+        let index = heads(&self.disk).map_err(|fault| fault.to_string())?.index;
         let query = SpanQuery::Seq { first: seq, last: seq };
         let span = locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
         let fragment = span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
@@ -332,7 +332,7 @@ impl World {
                 self.link_effects(out);
             }
             Effect::Hash(order) => {
-                let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
+                let hashed = Hashed::of(&order, || {});
                 self.inputs.push_back(Input::Hashed(hashed));
             }
             // Only what reaches the card, the office and the hashes is simulated.

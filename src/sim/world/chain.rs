@@ -3,14 +3,14 @@
 //! What belongs here: that one promise. What does not: the others ([`super::World`]).
 
 use super::World;
-use crate::storage::recovery::heads;
+use crate::storage::heads::{Heads, heads};
 use crate::storage::walk::{Depth, Found, walk};
 use crate::units::Digest;
 
 impl World {
     /// Walks the ring.
     pub(super) fn check_chain(&mut self) {
-        let Ok((index, _)) = heads(&self.disk) else {
+        let Ok(Heads { index, .. }) = heads(&self.disk) else {
             return;
         };
         let mut next: Option<(u64, Digest)> = None;
