@@ -86,7 +86,8 @@ impl Archive {
             self.give_up(site, &ring, &event.data["seq"], reason)?;
         }
         let line = (kept > 0).then(|| format!("{site}  event {:>4}  {}  {}", event.seq, event.time, event.kind));
-        let complaint = (kept > 0 && same == Some(false)).then(|| ("events with a known id and other bytes, kept beside it", id));
+        let complaint =
+            (kept > 0 && same == Some(false)).then_some(("events with a known id and other bytes, kept beside it", id));
         Ok(Outcome { ack: Some(Ack::Event { id: event.id, sha256 }), line, complaint, ..Outcome::default() })
     }
 

@@ -19,7 +19,7 @@ const ASK_EVERY: i64 = 600;
 const LOOK_EVERY: i64 = 4;
 /// Rings of one site at most: cards it had. Ranges given up in one ring at most.
 const RINGS_MAX: u64 = 64;
-const GIVEN_UP_MAX: u64 = 4096;
+const GIVEN_UP_MAX: usize = 4096;
 /// Bytes of a reason at most.
 const REASON_MAX: usize = 80;
 
@@ -28,13 +28,9 @@ impl Archive {
     pub(super) fn give_up(&self, site: &SiteId, ring: &str, ranges: &Value, reason: &str) -> anyhow::Result<()> {
         let number = |value: &Value| value.as_u64().and_then(|number| i64::try_from(number).ok());
         let many = "SELECT count(*) FROM given_up WHERE site = ?1 AND ring = ?2";
-        let mut many: u64 = self.index.db.prepare_cached(many)?.query_row(params![site.as_str(), ring], |row| row.get(0))?;
+        let many: usize = self.index.db.prepare_cached(many)?.query_row(params![site.as_str(), ring], |row| row.get(0))?;
         let end = (0..=reason.len().min(REASON_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
-        for range in ranges.as_array().into_iter().flatten() {
-            if many >= GIVEN_UP_MAX {
-                return Ok(());
-            }
-            many += 1;
+        for range in ranges.as_array().into_iter().flatten().take(GIVEN_UP_MAX.saturating_sub(many)) {
             if let (Some(first), Some(last)) = (number(&range[0]), number(&range[1])) {
                 self.index.change(
                     "INSERT OR IGNORE INTO given_up (site, ring, first, last, reason) VALUES (?1, ?2, ?3, ?4, ?5)",

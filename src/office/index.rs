@@ -70,6 +70,9 @@ const LATER: &str = "
         UPDATE kept SET files = files - 1, bytes = bytes - old.size WHERE site = old.site; END;
 ";
 
+/// Statements kept prepared: all of a batch's.
+const STATEMENTS: usize = 64;
+
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -102,6 +105,7 @@ pub struct Index {
 impl Index {
     /// Takes an open database as it is.
     pub fn over(db: Connection, guard: Option<Arc<dyn Guard>>) -> Index {
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
         Index { db, guard, owed: Cell::new(false) }
     }
 

@@ -57,6 +57,14 @@ enum Done {
     Flushed(Flush, std::io::Result<()>),
 }
 
+/// What there is to do at once.
+#[derive(Default)]
+struct Round {
+    messages: Vec<Message>,
+    done: VecDeque<Done>,
+    dropped: HashMap<SiteId, u64>,
+}
+
 #[derive(Default)]
 struct Waiting {
     queue: Queue,
@@ -207,7 +215,7 @@ impl Keeper {
             Ok(checks) => checks.into_iter().for_each(|check| self.give(Job::Check(check))),
             Err(error) => self.trouble("office", "starts that cannot see to moves cut short", 1, &format!("{error:#}")),
         }
-        while let Some((messages, done, dropped)) = self.wait() {
+        while let Some(Round { messages, done, dropped }) = self.wait() {
             let now = self.desk.clock.now();
             dropped.into_iter().for_each(|(site, many)| self.trouble(site.as_str(), OVER_BUDGET, many, ""));
             self.take(&messages, now);
@@ -218,7 +226,7 @@ impl Keeper {
     }
 
     /// Waits for something to do, a few seconds at most; `None` at the end.
-    fn wait(&self) -> Option<(Vec<Message>, VecDeque<Done>, HashMap<SiteId, u64>)> {
+    fn wait(&self) -> Option<Round> {
         let until = Instant::now() + LOOK_EVERY;
         let desk = self.desk.clone();
         let mut waiting = desk.lock();
@@ -226,7 +234,8 @@ impl Keeper {
             let now = desk.clock.now().mono;
             let messages = waiting.queue.take(BATCH, BATCH_BYTES, now);
             if !messages.is_empty() || !waiting.done.is_empty() {
-                return Some((messages, std::mem::take(&mut waiting.done), std::mem::take(&mut waiting.dropped)));
+                let (done, dropped) = (std::mem::take(&mut waiting.done), std::mem::take(&mut waiting.dropped));
+                return Some(Round { messages, done, dropped });
             }
             if waiting.closed {
                 return None;
@@ -234,7 +243,7 @@ impl Keeper {
             let budget = waiting.queue.wait(now).map_or(LOOK_EVERY, |micros| Duration::from_micros(micros.max(10_000)));
             let left = until.saturating_duration_since(Instant::now()).min(budget);
             if Instant::now() >= until || self.going.is_some() {
-                return Some((Vec::new(), VecDeque::new(), std::mem::take(&mut waiting.dropped)));
+                return Some(Round { dropped: std::mem::take(&mut waiting.dropped), ..Round::default() });
             }
             waiting = desk.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod files;
+mod flood;
 mod ledger;
 mod pace;
 mod rig;
