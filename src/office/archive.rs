@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::index::{Guard, Index};
+use super::index::{self, Guard, Index};
 use super::parts::{Check, Flush, Key, Part};
 use super::rules::Rule;
 use super::store::{Disk, Files};
@@ -79,9 +79,12 @@ impl Archive {
     /// When the directory or the database cannot be used.
     pub fn open(dir: &Path) -> anyhow::Result<Archive> {
         std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+        index::ensure_room(dir)?;
         let path = dir.join("taimat.sqlite");
         let db = Connection::open(&path).with_context(|| format!("{}", path.display()))?;
-        Archive::open_over(dir, Index::over(db, None), Arc::new(Disk::new(dir)))
+        let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(Disk::new(dir)))?;
+        index::reserve(dir)?;
+        Ok(archive)
     }
 
     /// Opens or makes an archive over any index and any files: `dir` is what they are called by.

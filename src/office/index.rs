@@ -73,6 +73,10 @@ const LATER: &str = "
 /// Statements kept prepared: all of a batch's.
 const STATEMENTS: usize = 64;
 
+/// Bytes that must be free before the index is opened, and those reserved for its shared memory: a map of 32 pages of 4,096 frames.
+const ROOM: u64 = 1 << 20;
+const SHARED: u64 = 256 << 10;
+
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -100,6 +104,33 @@ pub struct Index {
     guard: Option<Arc<dyn Guard>>,
     /// A COMMIT that a simulation puts off.
     owed: Cell<bool>,
+}
+
+/// SQLite writes its shared memory through a map, and on a full disk that is a signal that ends the process, not an error: with too
+/// little room the archive is not opened.
+///
+/// # Errors
+/// Says so.
+pub(super) fn ensure_room(dir: &Path) -> anyhow::Result<()> {
+    let free = rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?;
+    ensure!(free >= ROOM, "{}: {free} bytes are free, the index needs {ROOM}: make room and start again", dir.display());
+    Ok(())
+}
+
+/// Blocks for all of the shared memory, so that no write through the map needs one later.
+///
+/// # Errors
+/// When the disk has none, for the reason above.
+pub(super) fn reserve(dir: &Path) -> anyhow::Result<()> {
+    let path = dir.join("taimat.sqlite-shm");
+    let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) else {
+        return Ok(());
+    };
+    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED) {
+        // Some file systems cannot reserve.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{}: no room to reserve", path.display())),
+    }
 }
 
 impl Index {
