@@ -2,8 +2,6 @@
 //!
 //! What belongs here: finding and naming differences, beside an office that runs. What does not: mending them.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 
@@ -23,6 +21,18 @@ pub struct Difference {
     pub path: String,
     /// What was found, and what should be.
     pub detail: String,
+}
+
+/// Rows looked at between two looks at the index.
+const PAGE: u64 = 500;
+
+/// A listed file.
+struct Listed {
+    site: String,
+    path: String,
+    size: u64,
+    sha256: String,
+    fid: String,
 }
 
 /// What was compared, and found.
@@ -93,36 +103,41 @@ impl Archive {
         Ok(())
     }
 
+    /// Page by page: a query that stays open for the hours of a deep check would keep the index from tidying its log.
     fn check_listed(&self, deep: bool, checked: &mut Checked) -> anyhow::Result<()> {
-        let mut query = self
-            .index
-            .db
-            .prepare("SELECT site, path, size, sha256, manifest, fid FROM files WHERE gone IS NULL ORDER BY site, path")?;
-        let mut rows = query.query([])?;
-        let mut paths: BTreeMap<String, String> = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            let (site, path, size, sha256): (String, String, u64, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            let (manifest, fid): (Vec<u8>, String) = (row.get(4)?, row.get(5)?);
-            (checked.files, checked.bytes) = (checked.files + 1, checked.bytes + size);
-            let told = serde_json::from_slice::<Manifest>(&manifest).ok();
-            if told.is_none_or(|told| told.size != size || told.sha256.hex() != sha256) {
-                checked.add("manifest", &site, &path, "its manifest names another size or digest than the index".into());
-            }
-            if let Some(other) = paths.insert(path.clone(), fid.clone()) {
-                checked.add("index", &site, &path, format!("listed twice: {other} and {fid}"));
-            }
-            self.check_bytes((&site, &path, &fid), (size, &sha256), deep, checked)?;
+        let twice = "SELECT site, path, count(*) FROM files WHERE gone IS NULL GROUP BY path HAVING count(*) > 1";
+        let mut query = self.index.db.prepare(twice)?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        for (site, path, times) in rows.collect::<Result<Vec<(String, String, u64)>, _>>()? {
+            checked.add("index", &site, &path, format!("listed {times} times"));
         }
-        Ok(())
+        let mut query = self.index.db.prepare(
+            "SELECT rowid, site, path, size, sha256, manifest, fid FROM files WHERE gone IS NULL AND rowid > ?1 ORDER BY rowid LIMIT ?2",
+        )?;
+        let mut last = i64::MIN;
+        loop {
+            let rows = query.query_map(params![last, PAGE], |row| {
+                let listed =
+                    Listed { site: row.get(1)?, path: row.get(2)?, size: row.get(3)?, sha256: row.get(4)?, fid: row.get(6)? };
+                Ok((row.get(0)?, listed, row.get(5)?))
+            })?;
+            let rows: Vec<(i64, Listed, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+            let Some((newest, ..)) = rows.last() else { return Ok(()) };
+            last = *newest;
+            for (_, listed, manifest) in rows {
+                (checked.files, checked.bytes) = (checked.files + 1, checked.bytes + listed.size);
+                let told = serde_json::from_slice::<Manifest>(&manifest).ok();
+                if told.is_none_or(|told| told.size != listed.size || told.sha256.hex() != listed.sha256) {
+                    let what = "its manifest names another size or digest than the index";
+                    checked.add("manifest", &listed.site, &listed.path, what.into());
+                }
+                self.check_bytes(&listed, deep, checked)?;
+            }
+        }
     }
 
-    fn check_bytes(
-        &self,
-        (site, path, fid): (&str, &str, &str),
-        (size, sha256): (u64, &str),
-        deep: bool,
-        checked: &mut Checked,
-    ) -> anyhow::Result<()> {
+    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut Checked) -> anyhow::Result<()> {
+        let Listed { site, path, size, sha256, fid } = listed;
         let found = match self.files.size(path) {
             Ok(found) => found,
             Err(error) => {
@@ -130,7 +145,7 @@ impl Archive {
                 return Ok(());
             }
         };
-        if found != Some(size) {
+        if found != Some(*size) {
             // It may have been let go since its row was read.
             let query = "SELECT gone FROM files WHERE site = ?1 AND fid = ?2";
             let gone: Option<Option<String>> = self.index.db.query_row(query, params![site, fid], |row| row.get(0)).optional()?;
@@ -144,7 +159,7 @@ impl Archive {
         if deep {
             checked.hashed += 1;
             match hash(&*self.files, path) {
-                Ok(digest) if digest.hex() == sha256 => {}
+                Ok(digest) if digest.hex() == *sha256 => {}
                 Ok(digest) => checked.add("digest", site, path, format!("{} instead of {sha256}", digest.hex())),
                 Err(error) => checked.add("unreadable", site, path, error.to_string()),
             }

@@ -73,9 +73,10 @@ const LATER: &str = "
 /// Statements kept prepared: all of a batch's.
 const STATEMENTS: usize = 64;
 
-/// Bytes that must be free before the index is opened, and those reserved for its shared memory: a map of 32 pages of 4,096 frames.
-const ROOM: u64 = 1 << 20;
-const SHARED: u64 = 256 << 10;
+/// Bytes that must be free before the index is opened, and those reserved for its shared memory: two pages of 4,096 frames each, and it
+/// is written back every 1,000.
+const ROOM: u64 = 256 << 10;
+const SHARED: u64 = 64 << 10;
 
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

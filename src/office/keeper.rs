@@ -96,8 +96,8 @@ impl Intake {
             return;
         };
         let mut waiting = self.0.lock();
-        if !waiting.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
-            *waiting.dropped.entry(site).or_default() += 1;
+        if let Some(lost) = waiting.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
+            *waiting.dropped.entry(lost).or_default() += 1;
         }
         self.0.news.notify_one();
     }

@@ -86,21 +86,21 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Takes a message; false when it, or another of the longest lane, had to be dropped.
-    pub fn push(&mut self, site: &SiteId, message: Message, now: Mono) -> bool {
+    /// Takes a message. Gives the site of which one had to be dropped: its own, or that of the longest lane.
+    pub fn push(&mut self, site: &SiteId, message: Message, now: Mono) -> Option<SiteId> {
         if self.lanes.len() >= LANES && !self.lanes.contains_key(site) {
             self.lanes.retain(|_, lane| {
                 lane.rest(now);
                 !lane.waiting.is_empty() || lane.spent != [0; 3]
             });
             if self.lanes.len() >= LANES {
-                return false;
+                return Some(site.clone());
             }
         }
         let lane = self.lanes.entry(site.clone()).or_insert_with(|| Lane { at: now, ..Lane::default() });
         let len = weight(&message);
         if lane.waiting.len() >= LANE || lane.bytes + len > LANE_BYTES {
-            return false;
+            return Some(site.clone());
         }
         if lane.waiting.is_empty() {
             self.turn.push_back(site.clone());
@@ -108,23 +108,19 @@ impl Queue {
         lane.waiting.push_back(message);
         lane.bytes += len;
         self.bytes += len;
-        self.bytes <= ALL_BYTES || self.drop_one()
+        if self.bytes > ALL_BYTES { self.drop_one() } else { None }
     }
 
-    /// Drops the newest message of the longest lane; always false.
-    fn drop_one(&mut self) -> bool {
-        let longest = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.bytes);
-        if let Some((site, lane)) = longest
-            && let Some(message) = lane.waiting.pop_back()
-        {
-            lane.bytes -= weight(&message);
-            self.bytes -= weight(&message);
-            if lane.waiting.is_empty() {
-                let site = site.clone();
-                self.turn.retain(|other| *other != site);
-            }
+    /// Drops the newest message of the longest lane.
+    fn drop_one(&mut self) -> Option<SiteId> {
+        let (site, lane) = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.bytes)?;
+        let (site, message) = (site.clone(), lane.waiting.pop_back()?);
+        lane.bytes -= weight(&message);
+        self.bytes -= weight(&message);
+        if lane.waiting.is_empty() {
+            self.turn.retain(|other| *other != site);
         }
-        false
+        Some(site)
     }
 
     /// The next messages, one of each site in turn, up to so many or so many bytes; those whose budget is spent wait.
@@ -177,9 +173,9 @@ mod tests {
     fn one_that_floods_is_served_in_turn_and_its_excess_dropped() {
         let (mut queue, now) = (Queue::default(), Mono(1));
         let (loud, calm) = (site("loud"), site("calm"));
-        let taken = (0..5_000).filter(|_| queue.push(&loud, event(&loud), now)).count();
+        let taken = (0..5_000).filter(|_| queue.push(&loud, event(&loud), now).is_none()).count();
         assert_eq!(taken, LANE);
-        assert!(queue.push(&calm, event(&calm), now));
+        assert_eq!(queue.push(&calm, event(&calm), now), None);
         let first = queue.take(2, usize::MAX, now);
         assert!(first.iter().any(|(topic, _)| topic.contains("/calm/")), "it waits behind the flood");
     }

@@ -51,7 +51,8 @@ pub struct Tally {
 }
 
 /// Fills the disk to the last bytes, gives a little back, fills it again, until told to stop; then it gives back everything.
-fn neighbour(path: &Path, seed: u64, stop: &AtomicBool) {
+/// When it is asked to, it gives back so much that an office can start.
+fn neighbour(path: &Path, seed: u64, stop: &AtomicBool, give: &AtomicBool) {
     let mut random = Rng::new(seed);
     while !stop.load(Ordering::Relaxed) {
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -64,6 +65,11 @@ fn neighbour(path: &Path, seed: u64, stop: &AtomicBool) {
             }
             let len = file.metadata().map_or(0, |about| about.len());
             std::thread::sleep(Duration::from_millis(random.below(150)));
+            if give.swap(false, Ordering::Relaxed) {
+                let _ = file.set_len(len.saturating_sub(2 << 20));
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            let len = file.metadata().map_or(0, |about| about.len());
             let _ = file.set_len(len.saturating_sub(random.below(400) << 10));
         }
         std::thread::sleep(Duration::from_millis(random.below(150)));
@@ -150,9 +156,10 @@ pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     let mut sender = Sender { clips, tally };
     drop(Archive::open(&archive)?);
     let (stop, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
-    let (told, path) = (stop.clone(), mounted.dir.join("neighbour"));
-    let filling = std::thread::spawn(move || neighbour(&path, seed, &told));
-    let ended = office(&archive, &mut sender, &mut random, &stop, begun);
+    let give = Arc::new(AtomicBool::new(false));
+    let (told, asked, path) = (stop.clone(), give.clone(), mounted.dir.join("neighbour"));
+    let filling = std::thread::spawn(move || neighbour(&path, seed, &told, &asked));
+    let ended = office(&archive, &mut sender, &mut random, (&stop, &give), begun);
     stop.store(true, Ordering::Relaxed);
     filling.join().ok().context("the neighbour ended by itself")?;
     ended?;
@@ -161,11 +168,18 @@ pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
 }
 
 /// Office after office, until every clip is receipted.
-fn office(archive: &Path, sender: &mut Sender, random: &mut Rng, stop: &AtomicBool, begun: Instant) -> anyhow::Result<()> {
+fn office(
+    archive: &Path,
+    sender: &mut Sender,
+    random: &mut Rng,
+    (stop, give): (&AtomicBool, &AtomicBool),
+    begun: Instant,
+) -> anyhow::Result<()> {
     while sender.clips.iter().any(|clip| !clip.stored) {
         ensure!(begun.elapsed() < LIMIT, "{} clips are stuck", sender.clips.iter().filter(|clip| !clip.stored).count());
-        // A full disk may not even let it start.
+        // A full disk does not even let it start.
         let Ok(open) = Archive::open(archive) else {
+            give.store(true, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(50));
             stop.fetch_or(begun.elapsed() > FULL, Ordering::Relaxed);
             continue;
