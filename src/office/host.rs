@@ -31,7 +31,7 @@ const CLOSING: &str = "closing";
 /// Commands waiting to be published at most.
 pub const COMMANDS: usize = 16;
 /// Answers waiting for the client at most; the others stay with the keeper, which waits.
-const WAITING: usize = 256;
+const WAITING: usize = 64;
 /// How often the presence is said again, and how long after a box has come: boxes come together, and one word is for all.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);

@@ -24,8 +24,8 @@ use crate::uplink::topics;
 const BATCH: usize = 256;
 /// Bytes of messages taken in one transaction: chunks are large.
 const BATCH_BYTES: usize = 8 << 20;
-/// Answers on their way to the broker.
-const ANSWERS: usize = 1024;
+/// Answers on their way to the broker: a receipt waits behind as many of somebody else's.
+const ANSWERS: usize = 128;
 /// Files waiting to be flushed or hashed; two of a site at most travel at a time.
 const JOBS: usize = 1024;
 /// How often what is too old or too much goes; then slice by slice until nothing is left to go.

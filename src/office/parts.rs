@@ -73,6 +73,8 @@ pub(super) struct Part {
     /// Since when it is being checked, seconds.
     checking: Option<i64>,
     flushing: bool,
+    /// It was just read from the index, or the disk refused some of it since the last `init`: what is missing is nobody's fault but ours.
+    doubtful: bool,
     pub(super) turn: u64,
     used: u64,
 }
@@ -162,7 +164,18 @@ impl Archive {
         }
         self.turns += 1;
         let (turn, used) = (self.turns, self.turns);
-        let part = Part { manifest, ranges, target, unflushed: (0, 0), chunks: 0, checking: None, flushing: false, turn, used };
+        let part = Part {
+            manifest,
+            ranges,
+            target,
+            unflushed: (0, 0),
+            chunks: 0,
+            checking: None,
+            flushing: false,
+            doubtful: true,
+            turn,
+            used,
+        };
         self.parts.insert(key, part);
     }
 
@@ -192,6 +205,7 @@ impl Archive {
             self.index
                 .change("UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid, now.1])?;
         }
+        self.parts.get_mut(key).into_iter().for_each(|part| part.doubtful = false);
         let moved = self.parts.get(key).is_some_and(|part| part.target.is_some());
         Ok(if moved {
             self.fin(key, now)
@@ -229,6 +243,7 @@ impl Archive {
         }
         // What a refused write left behind is in no range, and is sent again.
         if let Err(error) = self.files.write_at(&path, offset, payload) {
+            part.doubtful = true;
             return complain("bytes the disk refuses", error.to_string());
         }
         part.ranges.add(offset, end);
@@ -253,7 +268,8 @@ impl Archive {
             return Outcome::default();
         };
         if !part.ranges.is_whole(part.manifest.size) {
-            return Outcome::ack(part.have(&key.1));
+            // A device gives a file up for good when all of it is asked for five times. It begins again when it hears nothing.
+            return if part.doubtful { Outcome::default() } else { Outcome::ack(part.have(&key.1)) };
         }
         part.checking = early.then_some(now.1);
         Outcome { check: Some(check_of(key, part)), ..Outcome::default() }

@@ -16,9 +16,9 @@ const ALL_BYTES: usize = 32 << 20;
 /// Lanes at most; those that are empty and rested are forgotten.
 const LANES: usize = 10_000;
 /// What a site may spend: so many in a burst, so many a second behind it.
-const MESSAGES: Rate = Rate { burst: 20_000, per_second: 1_000 };
+const MESSAGES: Rate = Rate { burst: 5_000, per_second: 1_000 };
 const BYTES: Rate = Rate { burst: 96 << 20, per_second: 20 << 20 };
-const ROWS: Rate = Rate { burst: 40_000, per_second: 1_000 };
+const ROWS: Rate = Rate { burst: 15_000, per_second: 1_000 };
 
 struct Rate {
     burst: u64,
