@@ -20,6 +20,8 @@ pub mod mp4;
 pub mod office;
 #[cfg(feature = "office")]
 pub mod office_config;
+#[cfg(feature = "office")]
+mod office_print;
 pub mod probe;
 pub mod ring;
 pub mod run;

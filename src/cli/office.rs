@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::command::{Asked, EVERY, add_signature};
@@ -16,6 +16,7 @@ use crate::office::archive::Archive;
 use crate::office::host::{self, Office};
 use crate::office::keep::Retention;
 use crate::office::look::Filter;
+use crate::office::shown::shown_json;
 use crate::settings::{Login, Protocol, TlsSettings, raw};
 use crate::units::{Digest, Secret, SiteId, Wall};
 use crate::uplink::client::{self, Ended, Options, Seen};
@@ -63,7 +64,7 @@ pub(super) struct Broker {
 
 /// Which lines to show.
 #[derive(Debug, clap::Args)]
-struct Lines {
+struct Wanted {
     /// The archive's directory.
     #[arg(long)]
     dir: PathBuf,
@@ -100,10 +101,10 @@ enum What {
         /// Only this site; may be given several times. Several offices may share the sites among them.
         #[arg(long)]
         site: Vec<String>,
-        /// Let files and events go after so many days; 0 keeps them.
+        /// Let files and events go so many days after they were received; 0 keeps them.
         #[arg(long, default_value_t = 0)]
         keep_days: u32,
-        /// Let the oldest files go beyond so many GiB; 0 keeps them.
+        /// Beyond so many GiB let the oldest files go of the site that holds most, down to 1 GiB or its newest day; 0 keeps them.
         #[arg(long, default_value_t = 0)]
         keep_gib: u64,
         #[command(flatten)]
@@ -119,11 +120,23 @@ enum What {
         json: bool,
     },
     /// Show events.
-    Events(Lines),
+    Events(Wanted),
     /// Show clips, snapshots and requested ranges.
-    Clips(Lines),
+    Clips(Wanted),
     /// Show numbers that are not here: missing, on their way, or given up and why.
-    Gaps(Lines),
+    Gaps(Wanted),
+    /// Compare the index with the files and name every difference; exit code 1 when there is one. The office may run meanwhile.
+    Check {
+        /// The archive's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Read and hash every stored file too.
+        #[arg(long)]
+        deep: bool,
+        /// JSON instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Keep everything of a site between two moments, whatever the retention says; or show and end such locks.
     Lock {
         /// The archive's directory.
@@ -189,7 +202,7 @@ enum What {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Run { dir, host, site, keep_days, keep_gib, broker } => {
-            let retention = Retention { days: keep_days, bytes: keep_gib << 30 };
+            let retention = Retention::new(keep_days, keep_gib << 30);
             let sites = site.iter().map(|site| SiteId::parse(site)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
             receive(&dir, host, sites, retention, &broker)
         }
@@ -221,6 +234,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
             })
         }
+        What::Check { dir, deep, json } => show_check(&Archive::look(&dir)?.check(deep)?, json),
         What::Lock { dir, site, from, to, reason, end } => {
             let mut archive = Archive::look(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
@@ -247,17 +261,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn show<T: Serialize>(as_json: bool, rows: &[T], head: &str, line: impl Fn(&T) -> String) -> anyhow::Result<ExitCode> {
-    if as_json {
-        println!("{}", serde_json::to_string_pretty(rows)?);
-    } else {
-        println!("{head}");
-        rows.iter().for_each(|row| println!("{}", line(row)));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn filter(lines: &Lines) -> anyhow::Result<Filter> {
+fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     let time = |name: &str, text: &Option<String>| match text {
         Some(text) => Wall::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
         None => Ok(None),
@@ -309,7 +313,8 @@ fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, b
     runtime.block_on(async {
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
-        host::run(archive, office, commands, stop, |line| println!("{line}")).await?;
+        let mut lines = Lines::start()?;
+        host::run(archive, office, commands, stop, |line| lines.say(line)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }
@@ -367,7 +372,7 @@ fn command(
         Ok(None) => bail!("{site} did not answer within {wait} s: is it online? (taimat office sites)"),
         Err(ended) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
     };
-    println!("{}", serde_json::to_string_pretty(&reply)?);
+    println!("{}", shown_json(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -20,6 +20,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::document::Document;
 use crate::office::archive::Archive;
 use crate::office::rollout::{Rollout, Send, State};
+use crate::office::shown::{shown, shown_json, shown_lines};
 use crate::office::template;
 use crate::settings::{key_id, raw};
 use crate::units::{Digest, Mono, SiteId};
@@ -255,7 +256,7 @@ fn summary(rollout: &Rollout) {
     println!("{committed} committed, {already} had it already, {failed} failed, {untouched} not begun");
     for (site, state) in rollout.states() {
         if let State::Failed(reason) = state {
-            println!("{site} FAILED: {reason}");
+            println!("{site} FAILED: {}", shown(reason));
         }
     }
     if failed > 0 && untouched > 0 {
@@ -332,9 +333,9 @@ impl Office<'_> {
         let (before, now) = (word(rollout.report(site)), word(Some(&report)));
         let sent = rollout.states().any(|(other, state)| other == site && matches!(state, State::Sent(..)));
         if let Some(state) = rollout.reported(site, report) {
-            println!("{site}: {}", said(&state));
+            println!("{site}: {}", shown(&said(&state)));
         } else if sent && before != now {
-            println!("{site}: {now}");
+            println!("{site}: {}", shown(&now));
         }
     }
 
@@ -343,7 +344,7 @@ impl Office<'_> {
         let now = Mono(begun.elapsed().as_micros() as u64);
         let sends = rollout.next(now, |site, state| {
             if !matches!(state, State::Sent(..)) {
-                println!("{site}: {}", said(state));
+                println!("{site}: {}", shown(&said(state)));
             }
         });
         if sends.is_empty() {
@@ -373,7 +374,7 @@ impl Office<'_> {
     fn wanted(&self, sends: &[Send]) -> anyhow::Result<bool> {
         for Send { site, prev, text, .. } in sends {
             match self.archive.config_text(site, prev)? {
-                Some(old) => println!("--- {site} now\n+++ {site} then\n{}", diff(&old, text)),
+                Some(old) => println!("--- {site} now\n+++ {site} then\n{}", shown_lines(&diff(&old, text))),
                 None => println!("{site}: what runs there ({}) was not sent from here: the whole text is new", &prev.hex()[..12]),
             }
         }
@@ -412,7 +413,7 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     let archive = Archive::open(dir)?;
     let report = archive.reported(&site)?.with_context(|| format!("{site} has never said what it runs"))?;
     if !text {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", shown_json(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
     let sha256 = report["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
@@ -428,12 +429,12 @@ fn history(site: &str, dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
     let rows = Archive::open(dir)?.configs(&site)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", shown_json(&rows)?);
         return Ok(ExitCode::SUCCESS);
     }
     println!("made                      version  sha256        outcome");
     for row in rows {
-        println!("{:24}  {:>7}  {}  {}", row.made, row.version, &row.sha256[..12], row.outcome);
+        println!("{:24}  {:>7}  {}  {}", row.made, row.version, &row.sha256[..12], shown(&row.outcome));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::{feed, fleet};
 use crate::config::guarantee::Guarantee;
+use crate::office::rules::Rule;
 use crate::sim::barrier::Barrier;
 use crate::sim::crash::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
-use crate::sim::{stranding, world};
+use crate::sim::{office, stranding, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,12 @@ pub struct Args {
     /// Take every barrier away in turn, N crash images each at most (--crash-images, 1000000 unless given), and print what broke.
     #[arg(long)]
     barriers: bool,
+    /// Instead, so many worlds of an office whose disk is full, gives errors, whose index is locked or refuses, and whose power goes.
+    #[arg(long, value_name = "N")]
+    office_worlds: Option<u64>,
+    /// With --office-worlds: take each rule of the archive's way in away in turn, in so many worlds at most, and print what was lost.
+    #[arg(long, requires = "office_worlds")]
+    office_rules: bool,
     /// Instead, change a box's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
     #[arg(long)]
     config_states: bool,
@@ -89,11 +96,42 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),
+        _ if args.office_worlds.is_some() => office_worlds(&args),
         (true, images) => barriers(args.seed, images.unwrap_or(1_000_000)),
         (false, Some(images)) => crash_images(&args, images),
         (false, None) => worlds(&args),
     };
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// True when every receipt of the office was true; with rules taken away, when each is missed.
+fn office_worlds(args: &Args) -> bool {
+    let (begun, worlds) = (Instant::now(), args.office_worlds.unwrap_or_default());
+    let seeds = || args.seed..args.seed.saturating_add(worlds);
+    if args.office_rules {
+        let mut good = true;
+        for rule in Rule::ALL {
+            let lost = seeds().find_map(|seed| office::world::run(seed, Some(rule)).err());
+            println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
+            good &= lost.is_some();
+        }
+        return good;
+    }
+    let (mut cuts, mut refusals, mut receipts, mut failed) = (0, 0, 0, 0_u64);
+    for seed in seeds() {
+        match office::world::run(seed, None) {
+            Ok(lived) => (cuts, refusals, receipts) = (cuts + lived.cuts, refusals + lived.refusals, receipts + lived.receipts),
+            Err(what) => {
+                println!("FAILED {what}\n  replay: taimat sim --office-worlds 1 --seed {seed}");
+                failed += 1;
+            }
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{worlds} office worlds, {failed} failed: {cuts} power cuts, {refusals} refusals, {receipts} receipts; {seconds:.0} s"
+    );
+    failed == 0
 }
 
 fn worlds(args: &Args) -> bool {

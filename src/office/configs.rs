@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::archive::Archive;
+use super::archive::{Archive, Outcome};
 use crate::config::document::Document;
 use crate::units::{Digest, SiteId};
 use crate::uplink::topics;
@@ -23,11 +23,11 @@ const REPORT_MAX: usize = 64 << 10;
 
 /// What a message about a configuration leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
+struct Answer {
     /// Topic and payload.
-    pub publish: Option<(String, Vec<u8>)>,
+    publish: Option<(String, Vec<u8>)>,
     /// For people who watch.
-    pub line: Option<String>,
+    line: Option<String>,
 }
 
 /// One line of `office config history`.
@@ -53,30 +53,27 @@ impl Archive {
     pub fn keep_config(&self, document: &Document, now: &str) -> anyhow::Result<()> {
         let Document { site, version, sig, .. } = document;
         let key = sig.as_ref().map(|sig| sig.key.clone()).unwrap_or_default();
-        self.db.execute(
+        self.index.db.execute(
             "INSERT OR REPLACE INTO configs (site, id, version, sha256, document, made) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![site, format!("{key}-{version}"), version, document.sha256().hex(), document.encode(), now],
         )?;
         Ok(())
     }
 
-    /// Takes one message from `taimat/v1/{site}/up/config/…`.
-    ///
-    /// # Errors
-    /// When the database refuses: the box asks again with its next connection.
-    pub fn take_config(&self, topic: &str, payload: &[u8], now: &str) -> anyhow::Result<Answer> {
-        match topics::read_up(topic) {
-            Some((site, "config/get")) => self.config_asked(&site),
-            Some((site, "config/reported")) => self.config_reported(&site, payload, now),
-            _ => Ok(Answer::default()),
-        }
+    /// Takes one message from `taimat/v1/{site}/up/config/…`, within its batch's transaction.
+    pub(super) fn take_config(&self, site: &SiteId, tail: &str, payload: &[u8], now: &str) -> anyhow::Result<Outcome> {
+        let answer = match tail {
+            "config/get" => self.config_asked(site),
+            _ => self.config_reported(site, payload, now),
+        }?;
+        Ok(Outcome { publish: answer.publish, line: answer.line, ..Outcome::default() })
     }
 
     /// A box asks what it should run.
     fn config_asked(&self, site: &SiteId) -> anyhow::Result<Answer> {
         // One that was refused need not be sent again: its number is used up.
         let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
-        let document: Option<Vec<u8>> = self.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let document: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         let publish = document.map(|document| (topics::dn(site, "config/answer"), document));
         Ok(Answer { publish, line: None })
     }
@@ -89,17 +86,15 @@ impl Archive {
             return Ok(Answer { line: Some(format!("{site}: a report that cannot be read")), publish: None });
         };
         let before = self.reported(site)?;
-        self.db.execute(
+        self.index.change(
             "INSERT OR REPLACE INTO reported (site, payload, received) VALUES (?1, ?2, ?3)",
             params![site.as_str(), payload, now],
         )?;
         for (part, last) in [("last", &report["last"]), ("refused", &report["refused"])] {
             if let Some(id) = last["id"].as_str() {
                 let outcome = outcome(part, last);
-                self.db.execute(
-                    "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2",
-                    params![site.as_str(), id, outcome],
-                )?;
+                self.index
+                    .change("UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2", params![site.as_str(), id, outcome])?;
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
@@ -115,7 +110,7 @@ impl Archive {
         };
         let (id, sha256) = (text(&report["id"]), text(&report["sha256"]));
         let query = "SELECT count(*) FROM configs WHERE site = ?1 AND id = ?2 AND sha256 = ?3";
-        let ours: u64 = self.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
+        let ours: u64 = self.index.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
         let by_hand = report["origin"] == "file" || report["origin"] == "rollback";
         let confirm = json!({"id": id, "sha256": sha256, "nonce": nonce});
         Ok((ours > 0 || by_hand).then(|| confirm.to_string().into_bytes()))
@@ -127,7 +122,7 @@ impl Archive {
     /// When the database cannot be read.
     pub fn reported(&self, site: &SiteId) -> anyhow::Result<Option<Value>> {
         let query = "SELECT payload FROM reported WHERE site = ?1";
-        let payload: Option<Vec<u8>> = self.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
+        let payload: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         Ok(payload.and_then(|payload| serde_json::from_slice(&payload).ok()))
     }
 
@@ -138,7 +133,7 @@ impl Archive {
     pub fn config_text(&self, site: &SiteId, sha256: &Digest) -> anyhow::Result<Option<String>> {
         let query = "SELECT document FROM configs WHERE site = ?1 AND sha256 = ?2 LIMIT 1";
         let document: Option<Vec<u8>> =
-            self.db.query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0)).optional()?;
+            self.index.db.query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0)).optional()?;
         Ok(document.and_then(|bytes| Document::decode(&bytes, bytes.len()).ok()).map(|document| document.config))
     }
 
@@ -147,7 +142,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn documents(&self, site: &SiteId) -> anyhow::Result<Vec<Document>> {
-        let mut query = self.db.prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
+        let mut query = self.index.db.prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
         let rows = query.query_map(params![site.as_str()], |row| row.get::<_, Vec<u8>>(0))?;
         let documents = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
@@ -159,7 +154,7 @@ impl Archive {
     /// When the database cannot be read.
     pub fn configs(&self, site: &SiteId) -> anyhow::Result<Vec<ConfigRow>> {
         let query = "SELECT id, version, sha256, made, outcome FROM configs WHERE site = ?1 ORDER BY made, version";
-        let mut query = self.db.prepare(query)?;
+        let mut query = self.index.db.prepare(query)?;
         let rows = query.query_map(params![site.as_str()], |row| {
             Ok(ConfigRow { id: row.get(0)?, version: row.get(1)?, sha256: row.get(2)?, made: row.get(3)?, outcome: row.get(4)? })
         })?;
@@ -198,7 +193,7 @@ mod tests {
         let archive = Archive::open(dir.path()).unwrap();
         let site = SiteId::parse("km-17").unwrap();
         let take = |tail: &str, payload: &Value| {
-            let answer = archive.take_config(&format!("taimat/v1/km-17/up/{tail}"), payload.to_string().as_bytes(), "t").unwrap();
+            let answer = archive.take_config(&site, tail, payload.to_string().as_bytes(), "t").unwrap();
             answer.publish.map(|(topic, payload)| (topic.replace("taimat/v1/km-17/dn/", ""), payload))
         };
         assert_eq!(take("config/get", &json!({})), None);

@@ -2,6 +2,7 @@
 //!
 //! What belongs here: copying out. What does not: choosing what is evidence.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,45 +11,80 @@ use anyhow::{Context as _, ensure};
 use rusqlite::params;
 
 use super::archive::Archive;
-use super::keeper::flush_and_hash;
+use super::store::{Disk, Files as _, hash};
 use crate::units::Digest;
 
+/// A file to be written out: name, path, digest, manifest.
+type Exported = (String, String, String, Vec<u8>);
+
 impl Archive {
-    /// Writes everything about `event` of `site` into the new directory `out`: `events.jsonl` (payloads as they were received),
-    /// each file with its manifest beside it, and `SHA256SUMS`, which `sha256sum -c` reads. Gives how many files and events.
+    /// Writes everything about `event` of `site` into the new directory `out`: `EVENTS.jsonl` (payloads as they were received), each
+    /// file with its `….MANIFEST.json` beside it, and `SHA256SUMS`, which `sha256sum -c` reads. Our own names have capitals, which
+    /// no device's name may have. Gives how many files and events. On any failure nothing is left.
     ///
     /// # Errors
     /// When there is no such event, a file has changed since it was stored, or the disk refuses.
     pub fn export(&self, site: &str, event: &str, out: &Path) -> anyhow::Result<(usize, usize)> {
-        let mut query = self.db.prepare(
-            "SELECT payload FROM events WHERE site = ?1 AND (id = ?2 OR json_extract(payload, '$.data.event') = ?2) ORDER BY seq",
+        let mut query = self.index.db.prepare(
+            "SELECT payload FROM events WHERE site = ?1 AND (id = ?2 OR substr(id, 1, length(?2) + 1) = ?2 || '~' OR
+             CASE WHEN json_valid(CAST(payload AS TEXT)) THEN json_extract(CAST(payload AS TEXT), '$.data.event') = ?2 END)
+             ORDER BY seq",
         )?;
         let events: Vec<Vec<u8>> = query.query_map(params![site, event], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut query = self.db.prepare(
-            "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start",
+        let mut query = self.index.db.prepare(
+            "SELECT name, path, sha256, manifest FROM files WHERE site = ?1 AND event = ?2 AND gone IS NULL ORDER BY start, fid",
         )?;
-        let files: Vec<(String, String, String, Vec<u8>)> = query
+        let files: Vec<Exported> = query
             .query_map(params![site, event], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
             .collect::<Result<_, _>>()?;
         ensure!(!events.is_empty() || !files.is_empty(), "{site} has no event or request {event}");
-        std::fs::create_dir(out).with_context(|| format!("{}", out.display()))?;
+        ensure!(!out.exists(), "{} exists already", out.display());
+        let mut name = out.file_name().with_context(|| format!("{} is no name", out.display()))?.to_owned();
+        name.push(format!(".unfinished-{}", std::process::id()));
+        let unfinished = out.with_file_name(name);
+        std::fs::create_dir(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
+        let written = self.write_out(&unfinished, &events, &files).and_then(|()| Ok(std::fs::rename(&unfinished, out)?));
+        if let Err(error) = written {
+            std::fs::remove_dir_all(&unfinished).with_context(|| format!("{} is left half", unfinished.display()))?;
+            return Err(error);
+        }
+        Ok((files.len(), events.len()))
+    }
+
+    fn write_out(&self, out: &Path, events: &[Vec<u8>], files: &[Exported]) -> anyhow::Result<()> {
         let write = |name: &str, bytes: &[u8]| -> anyhow::Result<String> {
             let mut file = File::create_new(out.join(name)).with_context(|| format!("{}", out.join(name).display()))?;
             file.write_all(bytes)?;
             file.sync_all()?;
             Ok(format!("{}  {name}\n", Digest::of(bytes).hex()))
         };
-        let mut sums =
-            write("events.jsonl", &events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat())?;
-        for (name, path, sha256, manifest) in &files {
-            sums += &write(&format!("{name}.manifest.json"), manifest)?;
-            let target = out.join(name);
-            std::fs::copy(self.dir.join(path), &target).with_context(|| path.clone())?;
-            let digest = flush_and_hash(&target)?.hex();
+        let lines = events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat();
+        let mut sums = write("EVENTS.jsonl", &lines)?;
+        let mut used = BTreeSet::new();
+        for (name, path, sha256, manifest) in files {
+            let name = free_name(name, &mut used);
+            sums += &write(&format!("{name}.MANIFEST.json"), manifest)?;
+            std::fs::copy(self.dir.join(path), out.join(&name)).with_context(|| path.clone())?;
+            let disk = Disk::new(out);
+            disk.flush(&name)?;
+            let digest = hash(&disk, &name)?.hex();
             ensure!(digest == *sha256, "{path} is no longer what was stored: {digest} instead of {sha256}");
             sums += &format!("{sha256}  {name}\n");
         }
-        std::fs::write(out.join("SHA256SUMS"), sums)?;
-        Ok((files.len(), events.len()))
+        write("SHA256SUMS", sums.as_bytes())?;
+        Ok(())
     }
+}
+
+/// A name nobody has yet: the second of one name gets `-2` before its last dot.
+fn free_name(name: &str, used: &mut BTreeSet<String>) -> String {
+    let (stem, end) = name.rsplit_once('.').map_or((name, String::new()), |(stem, end)| (stem, format!(".{end}")));
+    let mut free = name.to_owned();
+    for number in 2.. {
+        if used.insert(free.clone()) {
+            break;
+        }
+        free = format!("{stem}-{number}{end}");
+    }
+    free
 }

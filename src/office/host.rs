@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archive::Archive;
 use super::keep::Retention;
-use super::keeper::{self, Answer, Work};
+use super::keeper::{self, Answer, Intake};
+use super::shown::shown;
 use crate::clock::SystemClock;
 use crate::settings::Protocol;
 use crate::units::SiteId;
@@ -30,7 +31,7 @@ const CLOSING: &str = "closing";
 /// Commands waiting to be published at most.
 pub const COMMANDS: usize = 16;
 /// Answers waiting for the client at most; the others stay with the keeper, which waits.
-const WAITING: usize = 256;
+const WAITING: usize = 64;
 /// How often the presence is said again, and how long after a box has come: boxes come together, and one word is for all.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
@@ -87,7 +88,7 @@ pub async fn run(
             while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
             return Ok(());
         }
-        line(format!("no broker at {}:{}: {}", office.options.host, office.options.port, ended.reason));
+        line(shown(&format!("no broker at {}:{}: {}", office.options.host, office.options.port, ended.reason)));
         if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == Fault::Retain) {
             *retain = false;
         }
@@ -105,7 +106,7 @@ pub async fn run(
 
 struct Desk {
     presence: String,
-    work: mpsc::Sender<Work>,
+    work: Intake,
     answers: mpsc::Receiver<Answer>,
     waiting: VecDeque<(String, Vec<u8>)>,
     /// The broker keeps our presence.
@@ -139,7 +140,7 @@ impl Desk {
                     () = sleep_until(announce.unwrap_or_else(Instant::now)), if announce.is_some() => self.say_online(sender),
                     Some(answer) = self.answers.recv(), if self.waiting.len() < WAITING => match answer {
                         Answer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
-                        Answer::Line(text) => line(text),
+                        Answer::Line(text) => line(shown(&text)),
                     },
                     Some((site, name, payload)) = commands.recv() => {
                         self.waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload));
@@ -160,7 +161,7 @@ impl Desk {
                 Ok(Seen::Subscribed(granted)) if granted.iter().any(Result::is_err) => {
                     line("the broker refuses the office's subscription: look at its access list".into());
                 }
-                Ok(Seen::Message(topic, payload)) => self.take(topic, payload, line).await,
+                Ok(Seen::Message(topic, payload)) => self.take(topic, payload),
                 Ok(_) => {}
                 Err(ended) => return ended,
             }
@@ -173,21 +174,12 @@ impl Desk {
         self.announce = Some(Instant::now() + ANNOUNCE_EVERY);
     }
 
-    /// Hands a message to the keeper. While it has no room its answers are taken, or the two would wait for each other.
-    async fn take(&mut self, topic: String, payload: Vec<u8>, line: &mut impl FnMut(String)) {
+    /// Hands a message to the keeper, which never makes us wait.
+    fn take(&mut self, topic: String, payload: Vec<u8>) {
         if topic.ends_with("/up/state") {
             // A box has come: where nothing is retained it does not know of us.
             self.announce = self.announce.map(|at| at.min(Instant::now() + ANNOUNCE_AFTER));
         }
-        let mut send = pin!(self.work.send(Work::Message(topic, payload)));
-        loop {
-            tokio::select! {
-                _ = &mut send => return,
-                Some(answer) = self.answers.recv() => match answer {
-                    Answer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
-                    Answer::Line(text) => line(text),
-                },
-            }
-        }
+        self.work.hand(topic, payload);
     }
 }

@@ -3,6 +3,7 @@
 //! What belongs here: queries. What does not: storing ([`super::archive`]).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -10,6 +11,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::index::Index;
+use super::store::Disk;
 use crate::uplink::wire::Event;
 
 /// How long one who looks waits for one who writes.
@@ -114,7 +117,7 @@ impl Archive {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags).with_context(|| format!("no archive at {}", path.display()))?;
         db.busy_timeout(BUSY)?;
-        Ok(Archive::over(dir.to_owned(), db))
+        Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(Disk::new(dir))))
     }
 
     /// The sites, by name.
@@ -122,9 +125,9 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn sites(&self) -> anyhow::Result<Vec<SiteRow>> {
-        let mut query = self.db.prepare(
+        let mut query = self.index.db.prepare(
             "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
-             coalesce(sum(r.highest - r.numbers), 0), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
+             total(CAST(r.highest AS REAL) - r.numbers), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
              FROM sites s LEFT JOIN (SELECT site, ring, count(*) AS events, max(seq) AS highest, count(DISTINCT seq) AS numbers
              FROM events GROUP BY site, ring) r ON r.site = s.site GROUP BY s.site ORDER BY s.site",
         )?;
@@ -135,7 +138,8 @@ impl Archive {
                 seen: row.get(2)?,
                 events: row.get(3)?,
                 highest_seq: row.get(4)?,
-                missing_seq: row.get(5)?,
+                // A device chooses its numbers: their sum may be over any whole number.
+                missing_seq: row.get::<_, f64>(5)? as u64,
                 files: row.get(6)?,
                 rings: row.get(7)?,
             })
@@ -148,7 +152,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn events(&self, filter: &Filter) -> anyhow::Result<Vec<EventRow>> {
-        let mut query = self.db.prepare(
+        let mut query = self.index.db.prepare(
             "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
              AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
              ORDER BY received DESC, seq DESC LIMIT ?4",
@@ -168,7 +172,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn files(&self, filter: &Filter) -> anyhow::Result<Vec<FileRow>> {
-        let mut query = self.db.prepare(
+        let mut query = self.index.db.prepare(
             "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
              ORDER BY start DESC LIMIT ?4",
@@ -196,7 +200,7 @@ impl Archive {
     /// # Errors
     /// When the database cannot be read.
     pub fn gaps(&self, filter: &Filter) -> anyhow::Result<Vec<GapRow>> {
-        let mut rings = self.db.prepare(
+        let mut rings = self.index.db.prepare(
             "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
              LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
              GROUP BY e.site, e.ring ORDER BY e.site, e.ring",
@@ -210,7 +214,8 @@ impl Archive {
                 let why = if first <= confirmed { "missing" } else { "on its way" }.to_owned();
                 rows.push(GapRow { site: site.clone(), ring: ring.clone(), first, last, why });
             }
-            let mut query = self.db.prepare_cached("SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2")?;
+            let mut query =
+                self.index.db.prepare_cached("SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2")?;
             let given_up = query.query_map(params![site, ring], |row| {
                 Ok(GapRow { site: site.clone(), ring: ring.clone(), first: row.get(0)?, last: row.get(1)?, why: row.get(2)? })
             })?;
@@ -227,7 +232,7 @@ impl Archive {
     pub fn reply_to(&self, site: &str, req_id: &str) -> anyhow::Result<Option<serde_json::Value>> {
         ensure!(req_id.len() <= 64, "a req_id has at most 64 characters");
         let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
-        let bytes: Option<Vec<u8>> = self.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 }

@@ -1,7 +1,11 @@
 //! The office room: the reference archive of the commune office. Everything it does is possible for any other MQTT subscriber.
 //!
 //! * [`host`] ⇄: its MQTT client. [`keeper`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
+//! * [`store`] ⇄: single operations on files. [`index`] ⇄: its transactions. [`door`] ⇄: messages that are no files. [`parts`] ⇄: files on
+//!   their way. [`placing`] ⇄: their last steps. [`rules`]: what the way in owes its safety to.
 //! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
+//! * [`check`] ⇄: index against files. [`queue`]: messages before the archive, in turn.
+//!   [`shown`]: device text as it may be shown.
 //! * [`gaps`] ⇄: numbers that are missing. [`ranges`]: which bytes, or numbers, are there.
 //! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
 //!   [`template`]: one text for many boxes.
@@ -10,6 +14,14 @@
 //! feature the edge build leaves out).
 
 pub mod archive;
+pub mod door;
+pub mod index;
+pub mod parts;
+pub mod placing;
+pub mod rules;
+pub mod shown;
+pub mod store;
+pub mod check;
 pub mod configs;
 pub mod export;
 pub mod gaps;
@@ -17,6 +29,7 @@ pub mod host;
 pub mod keep;
 pub mod keeper;
 pub mod look;
+pub mod queue;
 pub mod ranges;
 pub mod rollout;
 pub mod template;

@@ -21,6 +21,22 @@ impl Ranges {
         self.0.splice(begin..after.max(begin), [joined]);
     }
 
+    /// End of the last one.
+    pub fn end(&self) -> u64 {
+        self.0.last().map_or(0, |(_, end)| *end)
+    }
+
+    /// How many there are.
+    pub fn pieces(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when `[from, to)` touches one that is there: adding it makes no further one.
+    pub fn touches(&self, from: u64, to: u64) -> bool {
+        let begin = self.0.partition_point(|(_, end)| *end < from);
+        self.0.get(begin).is_some_and(|(start, _)| *start <= to)
+    }
+
     /// Takes away everything from `end` on.
     pub fn cut(&mut self, end: u64) {
         self.0.retain(|(from, _)| *from < end);

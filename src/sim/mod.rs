@@ -6,6 +6,7 @@
 //! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
 //!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised ([`broken`], [`known`]). [`image`]: one card
 //!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
+//! * [`office`]: the office's disk and index, full, refusing, locked and cut.
 //! * [`pole`]: a box as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
@@ -23,6 +24,7 @@ pub mod hostile;
 pub mod image;
 pub mod known;
 pub mod model;
+pub mod office;
 pub mod oracle;
 pub mod proxy;
 pub mod rng;

@@ -8,6 +8,7 @@
 mod agent;
 mod card;
 mod drive;
+mod full;
 mod mounts;
 mod office;
 #[path = "../common/process.rs"]
@@ -115,4 +116,24 @@ fn an_office_on_a_disk_that_lies_about_flushes_is_found_out() {
     let broken = (1..=10).find_map(|cut| Some((cut, office.cut().err()?)));
     let (cut, error) = broken.expect("ten cuts of a disk that flushes nothing broke no promise");
     println!("found out at cut {cut}: {error:#}");
+}
+
+#[test]
+fn an_office_whose_disk_a_neighbour_fills_keeps_its_receipts() {
+    if let Some(reason) = missing(&["losetup", "mount", "mkfs.ext4"]).or_else(obstacle) {
+        return println!("SKIPPED: {reason}");
+    }
+    let (dir, seed) = (tempfile::tempdir().unwrap(), seed());
+    let tally = full::survive(dir.path(), seed);
+    mounts::until_let_go(dir.path());
+    let tally = tally.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    println!(
+        "{} of {} clips have their SHA-256 ({} receipted while the disk was full), {} restarts, {} refusals told; check --deep: clean",
+        tally.files,
+        full::CLIPS,
+        tally.receipts_while_full,
+        tally.restarts,
+        tally.complaints
+    );
+    assert_eq!(tally.files, full::CLIPS);
 }

@@ -1,0 +1,89 @@
+//! ⇄ What `taimat office` shows: tables and JSON of what devices said, and the lines of a running office.
+//!
+//! What belongs here: printing. What does not: choosing ([`super::office`]).
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::office::check::Checked;
+use crate::office::shown::{shown, shown_json};
+
+/// Lines on their way to the terminal at most; when it is stopped the others are counted.
+const LINES: usize = 1024;
+/// For the last lines to go out at the end.
+const LAST: Duration = Duration::from_millis(500);
+
+pub(super) fn show<T: Serialize>(as_json: bool, rows: &[T], head: &str, line: impl Fn(&T) -> String) -> anyhow::Result<ExitCode> {
+    if as_json {
+        println!("{}", shown_json(&rows)?);
+    } else {
+        println!("{head}");
+        rows.iter().for_each(|row| println!("{}", shown(&line(row))));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every difference, and a sum; exit code 1 when there is one.
+pub(super) fn show_check(checked: &Checked, as_json: bool) -> anyhow::Result<ExitCode> {
+    if as_json {
+        println!("{}", shown_json(checked)?);
+    } else {
+        for difference in &checked.differences {
+            let (kind, path, detail) = (difference.kind, &difference.path, &difference.detail);
+            println!("{kind:10} {}", shown(&format!("{path}: {detail}")));
+        }
+        println!(
+            "{} files of {} bytes looked for, {} of them hashed, {} unfinished: {} difference(s)",
+            checked.files,
+            checked.bytes,
+            checked.hashed,
+            checked.parts,
+            checked.differences.len()
+        );
+    }
+    Ok(if checked.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The lines of a running office, written by a thread of their own: a terminal that is stopped or gone stops nothing else.
+pub(super) struct Lines {
+    lines: Option<SyncSender<String>>,
+    lost: u64,
+    ended: Receiver<()>,
+}
+
+impl Lines {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub(super) fn start() -> std::io::Result<Lines> {
+        let (lines, waiting) = sync_channel::<String>(LINES);
+        let (end, ended) = sync_channel(1);
+        std::thread::Builder::new().name("lines".into()).spawn(move || {
+            for line in waiting {
+                // A reader that is gone is no reason to stop archiving.
+                let _ = writeln!(std::io::stdout(), "{line}");
+            }
+            let _ = end.send(());
+        })?;
+        Ok(Lines { lines: Some(lines), lost: 0, ended })
+    }
+
+    /// Says a line, or counts it.
+    pub(super) fn say(&mut self, line: String) {
+        let Some(lines) = &self.lines else { return };
+        let told = if self.lost > 0 { format!("({} lines not shown) {line}", self.lost) } else { line };
+        if lines.try_send(told).is_ok() { self.lost = 0 } else { self.lost += 1 }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.lines = None;
+        let _ = self.ended.recv_timeout(LAST);
+    }
+}

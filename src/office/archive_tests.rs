@@ -1,0 +1,583 @@
+//! The archive as devices use it, message by message.
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::super::keep::Retention;
+use super::super::look::Filter;
+use super::super::store::flush_and_hash;
+use super::*;
+use crate::evidence::manifest::{Manifest, of_still};
+use crate::units::{Digest, Stamp, Wall};
+use crate::uplink::wire::Health;
+
+fn site() -> SiteId {
+    SiteId::parse("km-17").unwrap()
+}
+
+/// Takes one message, and checks what is to be checked at once.
+fn take(archive: &mut Archive, topic: &str, payload: &[u8]) -> Outcome {
+    take_at(archive, topic, payload, Wall(1_795_000_000_000_000))
+}
+
+fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: Wall) -> Outcome {
+    let text = now.rfc3339();
+    let now = (text.as_str(), now.0 / 1_000_000);
+    let taken = archive.take_all(&[(topic.to_owned(), payload.to_vec())], now).unwrap();
+    let outcome = taken.into_iter().next().map(|(_, outcome)| outcome).unwrap_or_default();
+    let files = archive.files_below();
+    if let Some(flush) = &outcome.flush {
+        archive.flushed(flush, &files.flush(&flush.file.path), now.1).unwrap();
+    }
+    match &outcome.check {
+        Some(check) => archive.checked(check, &flush_and_hash(&*files, &check.path), now).unwrap(),
+        None => outcome,
+    }
+}
+
+/// Sends a whole file; the last answer.
+fn send(archive: &mut Archive, manifest: &Manifest, bytes: &[u8], now: Wall) -> Option<Ack> {
+    let topic = |verb: &str| topics::up(&SiteId::parse(&manifest.site).unwrap(), &format!("file/{}/{verb}", manifest.fid()));
+    take_at(archive, &topic("init"), &manifest.bytes(), now);
+    take_at(archive, &topic("0"), bytes, now);
+    take_at(archive, &topic("fin"), b"{}", now).ack
+}
+
+fn up(tail: &str) -> String {
+    topics::up(&site(), tail)
+}
+
+fn event(seq: u64) -> Vec<u8> {
+    event_of(1, seq)
+}
+
+fn event_of(ring: u64, seq: u64) -> Vec<u8> {
+    format!(
+        r#"{{"specversion":"1.0","id":"E{ring}-{seq}","ring":"{ring:016x}","source":"taimat/km-17","type":"t","time":"2026-11-24T02:10:00.000Z","datacontenttype":"application/json","seq":{seq},"clock":"ntp","boot":1,"mono":1,"data":{{}}}}"#
+    )
+    .into_bytes()
+}
+
+#[test]
+fn an_event_that_comes_twice_is_receipted_twice_and_kept_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for _ in 0..2 {
+        let ack = take(&mut archive, &up("event"), &event(1)).ack;
+        assert_eq!(ack, Some(Ack::Event { id: "E1-1".into(), sha256: Digest::of(&event(1)) }));
+    }
+    take(&mut archive, &up("event"), &event(4));
+    let row = &archive.sites().unwrap()[0];
+    assert_eq!((row.events, row.highest_seq, row.missing_seq), (2, 4, 2));
+}
+
+#[test]
+fn a_file_is_stored_only_when_its_digest_is_right_and_resumes_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = vec![7_u8; 1000];
+    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let fid = manifest.fid();
+    let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    // As many chunks as are flushed and written down.
+    for at in 0..400 {
+        take(&mut archive, &topic(&at.to_string()), &bytes[at..=at]);
+    }
+    drop(archive);
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let ack = take(&mut archive, &topic("init"), &manifest.bytes()).ack;
+    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 256, missing: Vec::new() }));
+    take(&mut archive, &topic("256"), &[8; 744]);
+    let ack = take(&mut archive, &topic("fin"), b"{}").ack;
+    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "wrong bytes were stored");
+    take(&mut archive, &topic("0"), &bytes);
+    let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
+    assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
+    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "it was sent again");
+    let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
+    assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
+}
+
+#[test]
+fn a_box_cannot_write_outside_the_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for name in ["../../etc/passwd", ".hidden", "a/b", ""] {
+        let mut manifest = of_still(&site(), "e", Stamp::default(), b"x");
+        manifest.name = name.into();
+        let fid = manifest.fid();
+        let ack = take(&mut archive, &up(&format!("file/{fid}/init")), &manifest.bytes()).ack;
+        assert!(matches!(ack, Some(Ack::Refused { .. })), "{name:?} was taken");
+    }
+}
+
+#[test]
+fn a_late_lost_of_an_older_connection_is_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let state = |word: &str, conn: u64| format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes();
+    for (word, conn) in [("online", 8), ("lost", 7), ("going", 7)] {
+        take(&mut archive, &up("state"), &state(word, conn));
+        assert_eq!(archive.sites().unwrap()[0].state, "online");
+    }
+}
+
+#[test]
+fn a_replaced_card_begins_its_numbers_and_connections_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let state = |word: &str, ring: u64, conn: u64| {
+        format!(r#"{{"v":1,"state":"{word}","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#).into_bytes()
+    };
+    let mut hear = |message: Vec<u8>, tail: &str| {
+        take(&mut archive, &up(tail), &message);
+        archive.sites().unwrap().remove(0)
+    };
+    hear(state("online", 5, 900), "state");
+    for seq in 1..=9 {
+        hear(event_of(5, seq), "event");
+    }
+    assert_eq!(hear(state("lost", 6, 1), "state").state, "online", "a ring nobody has heard of is not what is online");
+    hear(state("online", 6, 1), "state");
+    assert_eq!(hear(state("lost", 5, 900), "state").state, "online", "the old card's will came late");
+    hear(event_of(6, 1), "event");
+    let row = hear(event_of(6, 3), "event");
+    assert_eq!((row.rings, row.events, row.highest_seq, row.missing_seq), (2, 11, 9, 1));
+    assert_eq!(hear(state("lost", 6, 1), "state").state, "lost");
+}
+
+#[test]
+fn an_archive_made_before_rings_had_names_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Connection::open(dir.path().join("taimat.sqlite")).unwrap();
+    old.execute_batch(
+        "CREATE TABLE sites (site TEXT PRIMARY KEY, state TEXT, conn INTEGER NOT NULL DEFAULT 0, seen TEXT, birth TEXT, health TEXT);
+         CREATE TABLE events (site TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, time TEXT NOT NULL,
+         payload BLOB NOT NULL, received TEXT NOT NULL, PRIMARY KEY (site, id));
+         INSERT INTO sites (site) VALUES ('km-17'); INSERT INTO events VALUES ('km-17', 'E', 1, 't', 't', x'', 'now');",
+    )
+    .unwrap();
+    drop(old);
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &up("event"), &event(1));
+    let row = &archive.sites().unwrap()[0];
+    assert_eq!((row.events, row.rings, row.missing_seq), (2, 2, 0));
+}
+
+/// A box's `shed` event with these numbers.
+fn shed(seq: u64, ranges: &str) -> Vec<u8> {
+    String::from_utf8(event(seq))
+        .unwrap()
+        .replace(r#""type":"t""#, r#""type":"vn.taimat.shed.v1""#)
+        .replace(r#""data":{}"#, &format!(r#""data":{{"reason":"outbox_full","seq":{ranges}}}"#))
+        .into_bytes()
+}
+
+fn health(confirmed: u64) -> Vec<u8> {
+    let health = Health {
+        ring: crate::units::RingId(1),
+        watermarks: crate::uplink::wire::Watermarks { durable: 0, event: 20, confirmed },
+        ..Health::default()
+    };
+    serde_json::to_vec(&health).unwrap()
+}
+
+#[test]
+fn numbers_that_are_missing_are_shown_and_asked_for_and_those_given_up_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for seq in [1, 2, 5, 6, 9] {
+        take(&mut archive, &up("event"), &event(seq));
+    }
+    take(&mut archive, &up("event"), &shed(10, "[[3,3]]"));
+    let all = Filter { limit: 99, ..Filter::default() };
+    let shown = |archive: &Archive| -> Vec<(u64, u64, String)> {
+        archive.gaps(&all).unwrap().into_iter().map(|row| (row.first, row.last, row.why)).collect()
+    };
+    let row = |first, last, why: &str| (first, last, why.to_owned());
+    assert_eq!(shown(&archive), [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]);
+    let ask = take(&mut archive, &up("health"), &health(7)).ask;
+    let (name, body) = ask.expect("nobody asked");
+    assert_eq!((name, &body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
+    assert!(take(&mut archive, &up("health"), &health(7)).ask.is_none(), "it was asked just now");
+    assert_eq!(shown(&archive)[0], row(4, 4, "missing"));
+    let answer = json!({"req_id": "gaps-1", "cmd": "event-get", "status": "ok",
+        "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
+    take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
+    assert!(shown(&archive).contains(&row(4, 4, "the box no longer has it")));
+}
+
+#[test]
+fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let fid = manifest.fid();
+    let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    for at in [60_000, 20_000, 20_000, 80_000, 0] {
+        take(&mut archive, &topic(&at.to_string()), &bytes[at..at + 10_000]);
+    }
+    let have = |upto, missing: &[(u64, u64)]| Some(Ack::Have { fid: fid.clone(), upto, missing: missing.to_vec() });
+    let wanted = [(10_000, 20_000), (30_000, 60_000), (70_000, 80_000), (90_000, 100_000)];
+    assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, have(10_000, &wanted));
+    for (from, to) in wanted {
+        take(&mut archive, &topic(&from.to_string()), &bytes[from as usize..to as usize]);
+    }
+    let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
+    assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
+}
+
+#[test]
+fn an_office_killed_while_it_moves_a_file_lists_it_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = vec![7_u8; 1000];
+    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let fid = manifest.fid();
+    let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    take(&mut archive, &topic("0"), &bytes);
+    // As `checked` leaves it between the move and the list.
+    let target = "files/km-17/1970-01-01/moved.jpg";
+    std::fs::create_dir_all(dir.path().join("files/km-17/1970-01-01")).unwrap();
+    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
+    std::fs::rename(dir.path().join(format!("partial/km-17-{fid}.part")), dir.path().join(target)).unwrap();
+    drop(archive);
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
+    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "all of it was asked for again");
+    let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
+    assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
+}
+
+fn day(n: i64) -> Wall {
+    Wall(n * 86_400_000_000)
+}
+
+/// A picture of a site, from a moment the device names.
+fn still(site: &str, n: u64, at: Wall, size: usize) -> (Manifest, Vec<u8>) {
+    let bytes = vec![n as u8; size];
+    let at = Stamp { wall: at, ..Stamp::default() };
+    (of_still(&SiteId::parse(site).unwrap(), &format!("e{n}"), at, &bytes), bytes)
+}
+
+fn kept(archive: &Archive) -> Vec<String> {
+    archive.files(&Filter { limit: 999, ..Filter::default() }).unwrap().into_iter().map(|row| row.event).collect()
+}
+
+#[test]
+fn what_is_too_old_goes_unless_it_is_locked_and_does_not_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let mut sent = Vec::new();
+    for (n, at) in [(1, 1), (2, 3), (3, 5)] {
+        let (manifest, bytes) = still("km-17", n, day(at), 1000);
+        send(&mut archive, &manifest, &bytes, day(at));
+        sent.push(manifest);
+    }
+    archive.lock("km-17", (&day(3).rfc3339(), &day(4).rfc3339()), "case 7", "now").unwrap();
+    let retention = Retention::new(2, 0);
+    let gone = archive.let_go(&retention, day(6)).unwrap();
+    assert_eq!((gone.files, gone.bytes), (1, 1000), "the first; the second is locked, the third is new");
+    assert_eq!(kept(&archive), ["e2", "e3"]);
+    assert_eq!(Archive::open(dir.path()).unwrap().files_below().list("files").unwrap().len(), 2, "its bytes are still there");
+    let ack = take(&mut archive, &up(&format!("file/{}/init", sent[0].fid())), &sent[0].bytes()).ack;
+    assert!(matches!(ack, Some(Ack::Stored { .. })), "it would come again: {ack:?}");
+    assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
+    assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1);
+}
+
+#[test]
+fn one_site_that_fills_the_archive_pays_for_it_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for n in 0..5 {
+        let (manifest, bytes) = still("km-17", n, day(100), 1000);
+        send(&mut archive, &manifest, &bytes, day(100));
+    }
+    // A hostile device: newest of all by its own word.
+    for n in 10..60 {
+        let (manifest, bytes) = still("km-18", n, Wall::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
+        send(&mut archive, &manifest, &bytes, day(101));
+    }
+    let retention = Retention { days: 0, bytes: 10_000, floor: 5_000 };
+    let gone = archive.let_go(&retention, day(101)).unwrap();
+    assert_eq!((gone.sites.len(), gone.sites["km-18"].files, gone.over), (1, 45, 0), "{gone:?}");
+    assert_eq!(archive.sites().unwrap().iter().map(|row| row.files).collect::<Vec<_>>(), [5, 5]);
+    let claimed: String =
+        archive.index.db.query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0)).unwrap();
+    assert!(claimed.starts_with("9999"), "what the device claimed is not flagged");
+    // Nobody may be brought below its share or its newest day: it stays too much, and that is said.
+    let gone = archive.let_go(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101)).unwrap();
+    assert_eq!((gone.files, gone.over), (0, 9_000));
+}
+
+#[test]
+fn a_busy_commune_with_one_day_of_retention_stops_growing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(crate::sim::office::files::SimFiles::default());
+    let index = Index::over(Connection::open_in_memory().unwrap(), None);
+    let mut archive = Archive::open_over(dir.path(), index, files.clone()).unwrap();
+    let (start, minute) = (day(100), 60_000_000);
+    let (mut after_a_day, mut most) = (0, 0);
+    // 17 devices, each with an event a minute: a clip and a snapshot. Whole hours are one transaction for the listing's sake.
+    for hour in 0..60 {
+        let now = start.plus_micros(hour * 60 * minute);
+        archive
+            .transaction(|archive| {
+                let mut insert = archive.index.db.prepare_cached(
+                    "INSERT INTO files (site, fid, name, path, purpose, event, size, sha256, start, end, manifest, received)
+                     VALUES (?1, ?2, '', ?3, 'clip', '', 1000, '', ?4, ?4, x'', ?4)",
+                )?;
+                for n in 0..17 * 60 * 2 {
+                    let fid = format!("{hour}-{n}");
+                    insert.execute(params![format!("km-{}", n % 17), fid, format!("files/{fid}"), now.rfc3339()])?;
+                    files.write_at(&format!("files/{fid}"), 0, b"x")?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        // Every ten minutes, slice by slice.
+        while archive.let_go(&Retention::new(1, 0), now).unwrap().more {}
+        while archive.sweep().unwrap() > 0 {}
+        let there = files.list("files").unwrap().len();
+        if hour == 25 {
+            after_a_day = there;
+        }
+        most = most.max(there);
+    }
+    println!("files after 25 hours {after_a_day}, at most {most} in 60 hours");
+    assert!(most <= after_a_day + 17 * 60 * 2, "the archive grows: {after_a_day}, then {most}");
+}
+
+#[test]
+fn unfinished_files_are_counted_in_the_index_and_go_after_a_week() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let mut archive = Archive::open(dir.path()).unwrap();
+        for n in 0..50 {
+            let (manifest, _) = still("km-17", round * 100 + n, day(100), 1000);
+            let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+            take_at(&mut archive, &topic("init"), &manifest.bytes(), day(100).plus_micros(round as i64 * 1_000_000));
+            take_at(&mut archive, &topic("0"), b"x", day(100));
+        }
+        archive.sweep().unwrap();
+    }
+    let mut archive = Archive::open(dir.path()).unwrap();
+    assert_eq!(archive.files_below().list("partial").unwrap().len(), 64, "a restart begins the bound anew");
+    assert_eq!(archive.let_go(&Retention::default(), day(106)).unwrap().parts, 0);
+    assert_eq!(archive.let_go(&Retention::default(), day(108)).unwrap().parts, 64);
+    assert!(archive.files_below().list("partial").unwrap().is_empty());
+}
+
+#[test]
+fn a_file_in_too_many_pieces_is_taken_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let (manifest, bytes) = still("km-17", 1, day(100), 10_000);
+    let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    let refused = (0..2_000).filter(|n| take(&mut archive, &topic(&(n * 2).to_string()), b"x").complaint.is_some()).count();
+    assert_eq!(refused, 2_000 - 1_024);
+    take(&mut archive, &topic("0"), &bytes);
+    assert!(matches!(take(&mut archive, &topic("fin"), b"{}").ack, Some(Ack::Stored { .. })));
+}
+
+#[test]
+fn an_event_that_comes_again_with_other_bytes_is_kept_beside_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let other = String::from_utf8(event(1)).unwrap().replace(r#""data":{}"#, r#""data":{"a":1}"#).into_bytes();
+    for payload in [&event(1), &other, &event(1), &other] {
+        let ack = take(&mut archive, &up("event"), payload).ack;
+        assert_eq!(ack, Some(Ack::Event { id: "E1-1".into(), sha256: Digest::of(payload) }));
+    }
+    let query = "SELECT payload FROM events ORDER BY id";
+    let mut query = archive.index.db.prepare(query).unwrap();
+    let there: Vec<Vec<u8>> = query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(there, [event(1), other]);
+}
+
+#[test]
+fn an_event_is_exported_with_its_files_manifests_and_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &up("event"), &event(1));
+    let bytes = vec![9_u8; 500];
+    let manifest = of_still(&site(), "E1-1", Stamp::default(), &bytes);
+    let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+    for (verb, payload) in [("init", manifest.bytes()), ("0", bytes.clone()), ("fin", b"{}".to_vec())] {
+        take(&mut archive, &topic(verb), &payload);
+    }
+    let out = dir.path().join("out");
+    assert_eq!(archive.export("km-17", "E1-1", &out).unwrap(), (1, 1));
+    assert_eq!(std::fs::read(out.join(&manifest.name)).unwrap(), bytes);
+    let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+    for line in sums.lines() {
+        let (digest, name) = line.split_once("  ").unwrap();
+        assert_eq!(Digest::of(&std::fs::read(out.join(name)).unwrap()).hex(), digest, "{name}");
+    }
+    assert_eq!(sums.lines().count(), 3);
+    assert!(!dir.path().read_dir().unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("unfinished")));
+    assert!(archive.export("km-17", "nothing", &dir.path().join("other")).is_err());
+}
+
+/// A file as an honest device sends it: manifest, topic of a verb, bytes.
+fn honest(n: u8) -> (Manifest, Vec<u8>) {
+    let bytes = vec![n; 1000];
+    (of_still(&site(), &format!("e{n}"), Stamp::default(), &bytes), bytes)
+}
+
+#[test]
+fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let (manifest, bytes) = honest(7);
+    let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    take(&mut archive, &topic("0"), &bytes);
+    archive
+        .index
+        .db
+        .execute_batch("CREATE TRIGGER full BEFORE INSERT ON files BEGIN SELECT raise(ABORT, 'disk full'); END")
+        .unwrap();
+    let fin = |archive: &mut Archive| {
+        let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], ("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+        taken.into_iter().filter_map(|(_, o)| o.check).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        for check in fin(&mut archive) {
+            let digest = flush_and_hash(&*archive.files_below(), &check.path);
+            assert!(archive.checked(&check, &digest, ("2026-11-24T02:10:00.000Z", 1_000)).is_err());
+        }
+    }
+    archive.index.db.execute_batch("DROP TRIGGER full").unwrap();
+    drop(archive);
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let ack = take(&mut archive, &topic("init"), &manifest.bytes()).ack;
+    assert!(matches!(ack, Some(Ack::Stored { .. })), "{ack:?}");
+    let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
+    assert_eq!(std::fs::read(&row.path).unwrap(), bytes, "receipted, and its bytes are gone");
+}
+
+#[test]
+fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let (manifest, bytes) = honest(7);
+    let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    take(&mut archive, &topic("0"), &bytes);
+    let bad = (up("event"), event(u64::MAX));
+    let now = ("2026-11-24T02:10:00.000Z", 1_000);
+    let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec()), bad], now).unwrap();
+    let check = taken[0].1.check.clone().expect("nobody checks it");
+    assert!(taken[1].1.ack.is_none() && taken[1].1.complaint.is_some());
+    // Its answer is lost: it is asked for again, and the next one counts.
+    assert!(archive.overdue(1_030).is_empty());
+    assert_eq!(archive.overdue(1_060).first(), Some(&check));
+    let digest = flush_and_hash(&*archive.files_below(), &check.path);
+    let ack = archive.checked(&check, &digest, now).unwrap().ack;
+    assert!(matches!(ack, Some(Ack::Stored { .. })), "stuck: {ack:?}");
+}
+
+#[test]
+fn two_files_of_one_name_are_exported_and_no_name_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for (n, name) in [(1, "events.jsonl"), (2, "a.jpg"), (3, "a.jpg"), (4, "a-2.jpg"), (5, "a.jpg.manifest.json")] {
+        let (mut manifest, bytes) = still("km-17", n, day(100), 100);
+        (manifest.name, manifest.event) = (name.into(), "E1-1".into());
+        assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
+    }
+    take(&mut archive, &up("event"), &event(1));
+    let out = dir.path().join("out");
+    assert_eq!(archive.export("km-17", "E1-1", &out).unwrap(), (5, 1));
+    let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 11, "{sums}");
+    for line in sums.lines() {
+        let (digest, name) = line.split_once("  ").unwrap();
+        assert_eq!(Digest::of(&std::fs::read(out.join(name)).unwrap()).hex(), digest, "{name}");
+    }
+    // A stored file that lost a byte: no half directory.
+    let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
+    std::fs::write(&row.path, b"x").unwrap();
+    let half = dir.path().join("half");
+    assert!(archive.export("km-17", "E1-1", &half).is_err() && !half.exists());
+    let checked = archive.check(true).unwrap();
+    assert_eq!(checked.differences.iter().map(|difference| difference.kind).collect::<Vec<_>>(), ["size"]);
+}
+
+#[test]
+fn check_names_every_difference_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for n in 1..=3 {
+        let (manifest, bytes) = still("km-17", n, day(100), 1000);
+        send(&mut archive, &manifest, &bytes, day(100));
+    }
+    let (open, _) = still("km-17", 9, day(100), 1000);
+    take(&mut archive, &up(&format!("file/{}/init", open.fid())), &open.bytes());
+    assert_eq!(archive.check(true).unwrap().differences, []);
+    let rows = archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap();
+    std::fs::remove_file(&rows[0].path).unwrap();
+    std::fs::write(&rows[1].path, vec![0; 1000]).unwrap();
+    std::fs::write(rows[2].path.with_file_name("stranger"), b"x").unwrap();
+    std::fs::write(dir.path().join("partial/left.part"), b"x").unwrap();
+    let kinds = |deep| archive.check(deep).unwrap().differences.into_iter().map(|d| d.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(false), ["missing", "unlisted", "left part"]);
+    assert_eq!(kinds(true), ["missing", "digest", "unlisted", "left part"]);
+}
+
+#[test]
+fn numbers_near_the_end_of_all_numbers_break_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for ring in 1..=3 {
+        let ack = take(&mut archive, &up("event"), &event_of(ring, i64::MAX as u64)).ack;
+        assert!(ack.is_some());
+        take(&mut archive, &up("event"), &event_of(ring, 1));
+    }
+    assert_eq!(archive.sites().unwrap()[0].events, 6);
+    assert_eq!(archive.gaps(&Filter { limit: 9, ..Filter::default() }).unwrap().len(), 3);
+}
+
+#[test]
+fn a_move_that_an_older_office_emptied_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (manifest, bytes) = still("km-17", 1, day(100), 1000);
+    let fid = manifest.fid();
+    let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
+    let target = "files/km-17/1970-04-11/moved.jpg";
+    let mut archive = Archive::open(dir.path()).unwrap();
+    take(&mut archive, &topic("init"), &manifest.bytes());
+    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
+    std::fs::create_dir_all(dir.path().join("files/km-17/1970-04-11")).unwrap();
+    std::fs::write(dir.path().join(target), b"").unwrap();
+    // As an archive of before: no sums, no version.
+    archive
+        .index
+        .db
+        .execute_batch("DROP TRIGGER file_comes; DROP TRIGGER file_goes; DROP TABLE kept; PRAGMA user_version = 0")
+        .unwrap();
+    drop(archive);
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let checks = archive.moves(("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+    let digest = flush_and_hash(&*archive.files_below(), &checks[0].path);
+    let ack = archive.checked(&checks[0], &digest, ("2026-11-24T02:10:00.000Z", 1_000)).unwrap().ack;
+    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "it was listed unread");
+    assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
+    archive.sweep().unwrap();
+    assert_eq!(archive.check(true).unwrap().differences, []);
+}
+
+#[test]
+fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::open(dir.path()).unwrap();
+    let kept: i64 = archive.index.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
+}

@@ -1,0 +1,192 @@
+//! ⇄ What comes through the door and is no file: events, states, births, health, answers, reports. A device's word is not trusted:
+//! sizes, numbers, words and lengths are those of docs/mqtt.md, or it is not taken and there is no receipt.
+//!
+//! What belongs here: bounds and rows of single messages. What does not: batches ([`super::archive`]), files ([`super::parts`]).
+
+use rusqlite::{OptionalExtension as _, params};
+use serde_json::Value;
+
+use super::archive::{Archive, Now, Outcome};
+use crate::units::{Digest, SiteId};
+use crate::uplink::wire::{Ack, Event, State};
+
+/// Bytes of one event at most: a journal slot of a device holds 3,840.
+pub const EVENT_MAX: usize = 4 << 10;
+/// Bytes of a state, a birth, a health message, an answer (it may hold a whole configuration) at most.
+const STATE_MAX: usize = 1 << 10;
+const BIRTH_MAX: usize = 16 << 10;
+const HEALTH_MAX: usize = 16 << 10;
+const REPLY_MAX: usize = 160 << 10;
+/// Answers of one site kept at most, the newest: who asked looks within the minute.
+const REPLIES_MAX: u64 = 64;
+/// Ranges of numbers in one event or answer at most: a device names 10, or 32.
+pub const RANGES_MAX: usize = 64;
+/// Bytes of an id, of a type, of a time at most.
+const ID_MAX: usize = 64;
+const KIND_MAX: usize = 80;
+const TIME_MAX: usize = 40;
+
+/// Why something was not taken, for [`Outcome::complaint`].
+const UNREADABLE: &str = "messages over the bounds of docs/mqtt.md, not kept";
+
+fn unreadable(what: &str) -> Outcome {
+    Outcome { complaint: Some((UNREADABLE, what.to_owned())), ..Outcome::default() }
+}
+
+/// True for `[A-Za-z0-9._-]`, at least one and at most `most`.
+fn is_plain(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// True for what may stand for a time; whether it is one is judged where it matters.
+fn may_be_time(text: &str) -> bool {
+    text.len() <= TIME_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'+' | b'-'))
+}
+
+fn is_number(number: u64) -> bool {
+    i64::try_from(number).is_ok()
+}
+
+/// The event in a payload, when it keeps the bounds.
+fn event_in(payload: &[u8]) -> Option<Event> {
+    let event = Some(payload).filter(|payload| payload.len() <= EVENT_MAX);
+    let event: Event = serde_json::from_slice(event?).ok()?;
+    let good = is_plain(&event.id, ID_MAX)
+        && is_plain(&event.kind, KIND_MAX)
+        && may_be_time(&event.time)
+        && is_number(event.seq)
+        && is_number(event.mono)
+        && event.data["seq"].as_array().is_none_or(|ranges| ranges.len() <= RANGES_MAX);
+    good.then_some(event)
+}
+
+impl Archive {
+    /// Takes one event. One whose id is known with other bytes is kept beside it, under its id, `~` and the begin of its digest: a receipt
+    /// is for bytes, and neither of the two may be lost.
+    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+        let Some(event) = event_in(payload) else {
+            return Ok(unreadable("an event"));
+        };
+        let (ring, sha256) = (event.ring.to_string(), Digest::of(payload));
+        let query = "SELECT payload = ?3 FROM events WHERE site = ?1 AND id = ?2";
+        let mut query = self.index.db.prepare_cached(query)?;
+        let same: Option<bool> = query.query_row(params![site.as_str(), event.id, payload], |row| row.get(0)).optional()?;
+        drop(query);
+        let id = if same == Some(false) { format!("{}~{}", event.id, &sha256.hex()[..16]) } else { event.id.clone() };
+        let mut kept = 0;
+        if same != Some(true) {
+            kept = self.index.change(
+                "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received, ring)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![site.as_str(), id, event.seq, event.kind, event.time, payload, now.0, ring],
+            )?;
+        }
+        if event.kind == "vn.taimat.shed.v1" && kept > 0 {
+            let reason = event.data["reason"].as_str().unwrap_or("shed");
+            self.give_up(site, &ring, &event.data["seq"], reason)?;
+        }
+        let line = (kept > 0).then(|| format!("{site}  event {:>4}  {}  {}", event.seq, event.time, event.kind));
+        let complaint =
+            (kept > 0 && same == Some(false)).then_some(("events with a known id and other bytes, kept beside it", id));
+        Ok(Outcome { ack: Some(Ack::Event { id: event.id, sha256 }), line, complaint, ..Outcome::default() })
+    }
+
+    /// A state of an older connection than the one we know is a broker's late word and is ignored. Connections count within a ring:
+    /// a device with another ring becomes the known one when it says itself that it is online.
+    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<Outcome> {
+        let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
+        let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
+            return Ok(unreadable("a state"));
+        };
+        if !matches!(state.state.as_str(), "online" | "going" | "lost") || !is_number(state.conn) {
+            return Ok(unreadable("a state"));
+        }
+        let changed = self.index.change(
+            "UPDATE sites SET state = ?2, conn = ?3, ring = ?4
+             WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
+            params![site.as_str(), state.state, state.conn, state.ring.to_string()],
+        )?;
+        Ok(Outcome { line: (changed > 0).then(|| format!("{site}  {}", state.state)), ..Outcome::default() })
+    }
+
+    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<Outcome> {
+        if payload.len() > BIRTH_MAX {
+            return Ok(unreadable("a birth"));
+        }
+        let text = String::from_utf8_lossy(payload);
+        self.index.change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
+        Ok(Outcome::default())
+    }
+
+    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+        if payload.len() > HEALTH_MAX {
+            return Ok(unreadable("a health message"));
+        }
+        let text = String::from_utf8_lossy(payload);
+        self.index.change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
+        self.look_for_gaps(site, payload, now.1)
+    }
+
+    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+        if payload.len() > REPLY_MAX {
+            return Ok(unreadable("an answer"));
+        }
+        let value: Value = serde_json::from_slice(payload).unwrap_or_default();
+        if let Some(req_id) = value["req_id"].as_str().filter(|req_id| is_plain(req_id, ID_MAX)) {
+            self.index.change(
+                "INSERT OR REPLACE INTO replies (site, req_id, payload, received) VALUES (?1, ?2, ?3, ?4)",
+                params![site.as_str(), req_id, payload, now.0],
+            )?;
+            // A row that is replaced comes last again.
+            self.index.change(
+                "DELETE FROM replies WHERE site = ?1 AND rowid <=
+                 (SELECT rowid FROM replies WHERE site = ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2)",
+                params![site.as_str(), REPLIES_MAX],
+            )?;
+        }
+        let ring = value["data"]["ring"].as_str().filter(|ring| ring.len() == 16 && ring.bytes().all(|b| b.is_ascii_hexdigit()));
+        if let Some(ring) = ring.filter(|_| value["cmd"] == "event-get") {
+            let gone = &value["data"]["gone"];
+            if gone.as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
+                return Ok(unreadable("an answer to event-get"));
+            }
+            self.give_up(site, ring, gone, "the box no longer has it")?;
+        }
+        Ok(Outcome::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(change: &str) -> Vec<u8> {
+        let event = r#"{"specversion":"1.0","id":"E1","ring":"0000000000000001","source":"taimat/km-17","type":"t","time":"2026-11-24T02:10:00.000Z","datacontenttype":"application/json","seq":1,"clock":"ntp","boot":1,"mono":1,"data":{}}"#;
+        let (from, to) = change.split_once('>').unwrap_or(("", ""));
+        event.replacen(from, to, 1).into_bytes()
+    }
+
+    #[test]
+    fn an_event_over_a_bound_of_the_documents_is_no_event() {
+        assert!(event_in(&event("")).is_some());
+        let ranges = |n| format!("\"data\":{{}}>\"data\":{{\"seq\":[{}[1,1]]}}", "[1,1],".repeat(n - 1));
+        assert!(event_in(&event(&ranges(RANGES_MAX))).is_some());
+        let long = format!("\"data\":{{}}>\"data\":{{\"a\":\"{}\"}}", "x".repeat(EVENT_MAX));
+        let kind = format!("\"type\":\"t\">\"type\":\"{}\"", "t".repeat(KIND_MAX + 1));
+        let changes = [
+            "\"seq\":1>\"seq\":9223372036854775808",
+            "\"seq\":1>\"seq\":-1",
+            "\"mono\":1>\"mono\":18446744073709551615",
+            "\"type\":\"t\">\"type\":\"t\\u001b[2J\"",
+            "\"id\":\"E1\">\"id\":\"\"",
+            "\"id\":\"E1\">\"id\":\"E1~a\"",
+            "2026-11-24T02>2026\\n11",
+            &long,
+            &kind,
+            &ranges(RANGES_MAX + 1),
+        ];
+        for change in changes {
+            assert!(event_in(&event(change)).is_none(), "{change}");
+        }
+    }
+}
