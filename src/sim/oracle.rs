@@ -252,6 +252,10 @@ impl Oracle {
         let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
         let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
         let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
+        // What a refused flush left in a file was written again in another.
+        if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
+            return false;
+        }
         let newest = heads.last().map(|(_, head)| &head.statement.present);
         let present = |first: u64, list: &Vec<(u64, u64)>| list.iter().any(|(from, to)| (*from..=*to).contains(&first));
         first.zip(newest).is_some_and(|(first, list)| present(first, list))
