@@ -328,15 +328,18 @@ impl Files for SimFiles {
     fn flush_dir(&self, dir: &str) -> Result<()> {
         let mut state = self.lock();
         state.before(Kind::Flush)?;
-        let (mine, others): (Vec<Change>, Vec<Change>) =
-            std::mem::take(&mut state.pending).into_iter().partition(|change| change.is_in(dir));
-        // What a change needs that came before it goes with it: a file's creation with its move.
+        let pending = std::mem::take(&mut state.pending);
+        let moved: BTreeSet<String> = pending
+            .iter()
+            .filter(|change| change.is_in(dir))
+            .filter_map(|change| if let Change::Rename(from, _) = change { Some(from.clone()) } else { None })
+            .collect();
         let mut left = Vec::new();
-        for change in others {
-            let needed = matches!(&change, Change::Create(path, _) if mine.iter().any(|m| matches!(m, Change::Rename(from, _) if from == path)));
-            if needed { state.durable.apply(&change) } else { left.push(change) }
+        for change in pending {
+            // What a change needs that came before it goes with it, in its order: a file's creation with its move.
+            let needed = matches!(&change, Change::Create(path, _) if moved.contains(path));
+            if needed || change.is_in(dir) { state.durable.apply(&change) } else { left.push(change) }
         }
-        mine.iter().for_each(|change| state.durable.apply(change));
         state.pending = left;
         Ok(())
     }

@@ -454,7 +454,9 @@ mod tests {
     #[test]
     fn without_each_rule_of_the_way_in_something_is_lost() {
         for rule in Rule::ALL {
-            let lost = (1..=120).find_map(|seed| run(seed, Some(rule)).err());
+            // Only a long row of errors on one file tells that an error was taken for a digest: there are few such worlds.
+            let first = if rule == Rule::ErrorIsNoDigest { 260 } else { 1 };
+            let lost = (first..first + 120).find_map(|seed| run(seed, Some(rule)).err());
             println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
             assert!(lost.is_some(), "{} is not noticed", rule.name());
         }
