@@ -581,3 +581,21 @@ fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
     let kept: i64 = archive.index.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
 }
+
+/// The numbers of the files on which this process holds a POSIX lock.
+fn locked_inodes() -> Vec<u64> {
+    let own = std::process::id().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let mine = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|words| words[4] == own);
+    mine.filter_map(|words| words[5].rsplit(':').next()?.parse().ok()).collect()
+}
+
+#[test]
+fn an_open_archive_keeps_sqlites_lock_on_its_memory() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let _archive = Archive::open(dir.path()).unwrap();
+    let shared = std::fs::metadata(dir.path().join("taimat.sqlite-shm")).unwrap().ino();
+    assert!(locked_inodes().contains(&shared), "another program would cut it off");
+}

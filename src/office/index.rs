@@ -130,7 +130,11 @@ pub(super) fn reserve(dir: &Path) -> anyhow::Result<()> {
     let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) else {
         return Ok(());
     };
-    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED) {
+    let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED);
+    // POSIX: closing any descriptor of a file releases all locks the process has on it. Without SQLite's own locks the next program that
+    // opens the index takes it for unused and cuts the shared memory off under us. So this descriptor is never closed.
+    std::mem::forget(file);
+    match reserved {
         // Some file systems cannot reserve.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{}: no room to reserve", path.display())),
