@@ -599,3 +599,25 @@ fn an_open_archive_keeps_sqlites_lock_on_its_memory() {
     let shared = std::fs::metadata(dir.path().join("taimat.sqlite-shm")).unwrap().ino();
     assert!(locked_inodes().contains(&shared), "another program would cut it off");
 }
+
+#[test]
+fn what_a_device_only_announces_costs_no_other_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for n in 0..5 {
+        let (manifest, bytes) = still("km-17", n, day(100), 1000);
+        send(&mut archive, &manifest, &bytes, day(100));
+    }
+    for n in 0..8 {
+        let (manifest, _) = still("km-18", n, day(101), 1);
+        let manifest = Manifest { size: 2 << 30, ..manifest };
+        let topic = topics::up(&SiteId::parse("km-18").unwrap(), &format!("file/{}/init", manifest.fid()));
+        take_at(&mut archive, &topic, &manifest.bytes(), day(101));
+    }
+    let announced: u64 = archive.index.db.query_row("SELECT sum(size) FROM parts", [], |row| row.get(0)).unwrap();
+    assert_eq!(announced, 8 << 30, "four of the largest at most");
+    let retention = Retention { floor: 0, ..Retention::new(0, 6 << 30) };
+    let gone = archive.let_go(&retention, day(102)).unwrap();
+    assert_eq!((gone.files, gone.parts, gone.over), (0, 2, 0), "who announces pays");
+    assert_eq!(kept(&archive).len(), 5);
+}

@@ -188,30 +188,44 @@ impl Archive {
         Ok(())
     }
 
-    /// While there are too many bytes, the oldest file of the site that holds most goes. Unfinished files count with the size they
-    /// will have.
+    /// While there are too many bytes, the site that holds most gives: its oldest file, or, where it has none above its share, its oldest
+    /// unfinished one. Unfinished files count for their own site, with the size they will have: what a device only announces costs no
+    /// other device a file.
     fn share(&mut self, retention: &Retention, now: Wall, gone: &mut Gone) -> anyhow::Result<()> {
-        let sum = "SELECT (SELECT coalesce(sum(bytes), 0) FROM kept) + (SELECT coalesce(sum(size), 0) FROM parts)";
-        let held: u64 = self.index.db.query_row(sum, [], |row| row.get(0))?;
-        let mut over = if retention.bytes > 0 { held.saturating_sub(retention.bytes) } else { 0 };
-        let mut query = self.index.db.prepare("SELECT site, bytes FROM kept WHERE bytes > 0")?;
-        let rows = query.query_map([], |row| Ok((row.get(1)?, row.get(0)?)))?;
-        let mut sites: BinaryHeap<(u64, String)> = rows.collect::<Result<_, _>>()?;
+        let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
+            UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
+        let mut query = self.index.db.prepare(held)?;
+        let rows = query.query_map([], |row| Ok((row.get(1)?, row.get(2)?, row.get(0)?)))?;
+        let mut sites: BinaryHeap<(u64, u64, String)> = rows.collect::<Result<_, _>>()?;
         drop(query);
-        while over > 0 && (gone.files as usize) < SLICE {
-            let Some((bytes, site)) = sites.pop() else { break };
-            let Some(file) = self.leaving(Some(&site), "9999", 1)?.pop() else { continue };
-            let left = bytes.saturating_sub(file.3);
-            if left < retention.floor && left < self.newest_day(&site)? {
-                continue;
+        let sum: u64 = sites.iter().map(|(bytes, ..)| bytes).sum();
+        let mut over = if retention.bytes > 0 { sum.saturating_sub(retention.bytes) } else { 0 };
+        while over > 0 && ((gone.files + gone.parts) as usize) < SLICE {
+            let Some((bytes, finished, site)) = sites.pop() else { break };
+            let file = self.leaving(Some(&site), "9999", 1)?.pop();
+            let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.3));
+            let may_go = left >= retention.floor || left >= self.newest_day(&site)?;
+            if let Some(file) = file.filter(|_| may_go) {
+                let size = file.3;
+                over = over.saturating_sub(size);
+                self.let_file_go(file, now, gone)?;
+                sites.push((bytes.saturating_sub(size), left, site));
+            } else if let Some(size) = self.let_oldest_part_go(&site)? {
+                (over, gone.parts) = (over.saturating_sub(size), gone.parts + 1);
+                sites.push((bytes.saturating_sub(size), finished, site));
             }
-            over = over.saturating_sub(file.3);
-            self.let_file_go(file, now, gone)?;
-            sites.push((left, site));
         }
         gone.over = over;
-        gone.more |= over > 0 && gone.files as usize >= SLICE;
+        gone.more |= over > 0 && (gone.files + gone.parts) as usize >= SLICE;
         Ok(())
+    }
+
+    /// Gives up the oldest unfinished file of a site that is not being checked; its size. The device begins it again.
+    fn let_oldest_part_go(&mut self, site: &str) -> anyhow::Result<Option<u64>> {
+        let Ok(site) = SiteId::parse(site) else { return Ok(None) };
+        let Some((fid, size)) = self.idle_parts(&site)?.into_iter().next() else { return Ok(None) };
+        self.drop_part(&(site, fid))?;
+        Ok(Some(size))
     }
 
     /// Bytes of the newest day of a site, by receipt.

@@ -20,6 +20,9 @@ const FILE_MAX: u64 = 2 << 30;
 const MANIFEST_MAX: usize = 4 << 10;
 /// Unfinished files of one site at most, counted in the index; the oldest goes.
 pub const PARTS_MAX: usize = 64;
+/// Bytes of the unfinished files of one site at most, with the sizes they will have: four of the largest, of which a device sends two at a
+/// time. What is only announced must not fill the disk.
+const PARTS_BYTES: u64 = 4 * FILE_MAX;
 /// Unfinished files in memory at most; the index knows them all.
 const PARTS_IN_MEMORY: usize = 4096;
 /// Pieces one unfinished file may lie in: a device sends from one end to the other, with what was lost between.
@@ -190,7 +193,7 @@ impl Archive {
             }
         };
         if !self.parts.contains_key(key) {
-            if !self.make_room(key)? {
+            if !self.make_room(key, manifest.size)? {
                 let complaint = Some(("files beyond the bound", format!("{fid}: {PARTS_MAX} files are being checked")));
                 return Ok(Outcome { complaint, ..Outcome::default() });
             }
@@ -214,18 +217,34 @@ impl Archive {
         })
     }
 
-    /// Gives up the oldest unfinished file of a site that has too many; false when none can go.
-    fn make_room(&mut self, (site, _): &Key) -> anyhow::Result<bool> {
-        let query = "SELECT fid FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
-        let mut query = self.index.db.prepare_cached(query)?;
-        let fids: Vec<String> = query.query_map([site.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        drop(query);
-        if fids.len() < PARTS_MAX {
+    /// Gives up the oldest unfinished files of a site that has too many, or too many bytes of them; false when none can go.
+    fn make_room(&mut self, (site, _): &Key, size: u64) -> anyhow::Result<bool> {
+        let sum = "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
+        let (mut files, mut bytes): (usize, u64) =
+            self.index.db.query_row(sum, [site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let full = |files: usize, bytes: u64| files >= PARTS_MAX || bytes.saturating_add(size) > PARTS_BYTES;
+        if !full(files, bytes) {
             return Ok(true);
         }
-        let idle = |key: &Key| self.parts.get(key).is_none_or(|part| part.checking.is_none());
-        let oldest = fids.into_iter().map(|fid| (site.clone(), fid)).find(idle);
-        oldest.map_or(Ok(false), |oldest| self.drop_part(&oldest).map(|()| true))
+        for (fid, part) in self.idle_parts(site)? {
+            self.drop_part(&(site.clone(), fid))?;
+            (files, bytes) = (files - 1, bytes - part);
+            if !full(files, bytes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The unfinished files of a site that are not being checked, and their sizes, oldest first.
+    pub(super) fn idle_parts(&self, site: &SiteId) -> anyhow::Result<Vec<(String, u64)>> {
+        let query = "SELECT fid, size FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
+        let mut query = self.index.db.prepare_cached(query)?;
+        let parts: Vec<(String, u64)> =
+            query.query_map([site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        let idle =
+            |(fid, _): &(String, u64)| self.parts.get(&(site.clone(), fid.clone())).is_none_or(|part| part.checking.is_none());
+        Ok(parts.into_iter().filter(idle).collect())
     }
 
     fn chunk(&mut self, key: &Key, offset: &str, payload: &[u8]) -> Outcome {
@@ -426,7 +445,7 @@ fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, &'st
     if Digest::of(payload).hex()[..32] != *fid || manifest.site != site.as_str() {
         return Err("the manifest does not match its id or site");
     }
-    if manifest.size > FILE_MAX || !is_safe(&manifest.name) {
+    if !(1..=FILE_MAX).contains(&manifest.size) || !is_safe(&manifest.name) {
         return Err("the size or the name is not acceptable");
     }
     if manifest.event.len() > 64 || [&manifest.from, &manifest.to].iter().any(|time| time.len() > 40) {
@@ -441,5 +460,5 @@ fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, &'st
 /// A file name that stays in its directory.
 fn is_safe(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    (1..=120).contains(&name.len()) && name.bytes().all(good) && !name.starts_with('.')
+    (1..=120).contains(&name.len()) && name.bytes().all(good) && !name.starts_with(['.', '-'])
 }
