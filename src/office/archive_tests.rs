@@ -354,7 +354,7 @@ fn a_busy_commune_with_one_day_of_retention_stops_growing() {
 }
 
 #[test]
-fn unfinished_files_are_counted_in_the_index_and_go_after_a_week() {
+fn unfinished_files_are_counted_and_go_after_a_week() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let mut archive = Archive::open(dir.path()).unwrap();
