@@ -68,6 +68,8 @@ pub struct Gauges {
     pub storage_troubles: u64,
     /// Pins that lost footage to the quota.
     pub pins_lost: u64,
+    /// Commands refused for want of a good signature; validly signed ones over their share.
+    pub commands: (u64, u64),
     /// Entries refused for good and kept.
     pub dead_letters: u64,
 }
@@ -186,6 +188,8 @@ impl Gauges {
             ("storage.worn_percent", s.worn.into()),
             ("storage.days_left", s.days_left.into()),
             ("storage.memory_only", s.in_memory.into()),
+            ("storage.scrubbed", s.scrubbed),
+            ("storage.damaged", s.damaged),
             ("storage.troubles", self.storage_troubles),
             ("storage.pins_lost", self.pins_lost),
             ("motion.decoded", m.decoded),
@@ -197,6 +201,12 @@ impl Gauges {
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),
             ("clip.made", self.clips),
+            ("commands.refused", self.commands.0),
+            ("commands.signed_dropped", self.commands.1),
+            ("commands.unsigned_dropped", u.unsigned_dropped),
+            ("commands.unverified_dropped", u.unverified_dropped),
+            ("uplink.answers_dropped", u.answers_dropped),
+            ("uplink.other_dropped", u.other_dropped),
             ("uplink.connects", u.connects),
             ("uplink.acked", u.acked),
             ("uplink.receipts", self.receipted),

@@ -10,6 +10,7 @@ pub mod units;
 pub mod clock;
 pub mod pulse;
 pub mod lull;
+pub mod mask;
 pub mod tail;
 pub mod settings;
 pub mod config;

@@ -12,6 +12,8 @@ use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 const READER_GONE: i32 = 141;
 
 fn main() -> ExitCode {
+    // Footage, archives and keys are for the user who runs this, also where no unit sets UMask=.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // `println!` panics when `head` has seen enough; that is an end, not a fault.

@@ -2,11 +2,12 @@
 //!
 //! | lane, highest first | what | given up after | shed, first to go |
 //! |---|---|---|---|
-//! | `Event` | somebody must hear of it | never | 5th |
-//! | `Snapshot` | the still of an event | 7 days | 4th |
-//! | `Update` | news of an event that goes on | 6 h | 1st |
-//! | `Clip` | the clip of an event | never: the ring's own end is its end | 3rd |
-//! | `Requested` | a range somebody asked for | 7 days | 2nd |
+//! | `Event` | somebody must hear of it | never | 6th |
+//! | `Snapshot` | the still of an event | 7 days | 5th |
+//! | `Access` | who commanded, and who was refused | never | 1st |
+//! | `Update` | news of an event that goes on | 6 h | 2nd |
+//! | `Clip` | the clip of an event | never: the ring's own end is its end | 4th |
+//! | `Requested` | a range somebody asked for | 7 days | 3rd |
 //!
 //! Within a lane oldest first; after an outage the newest events go before the backlog, because somebody may be waiting for them.
 //! Every tenth pick goes to the oldest file, so that a stream of events cannot starve it, nor one lane of files another. Ages count
@@ -45,6 +46,8 @@ pub enum Kind {
     Event,
     /// The still of an event.
     Snapshot,
+    /// Who commanded, and who was refused: whatever strangers send, it never costs anything else.
+    Access,
     /// News of an event that goes on.
     Update,
     /// The clip of an event.
@@ -54,9 +57,9 @@ pub enum Kind {
 }
 
 /// The lanes, highest first.
-const LANES: [Kind; 5] = [Kind::Event, Kind::Snapshot, Kind::Update, Kind::Clip, Kind::Requested];
+const LANES: [Kind; 6] = [Kind::Event, Kind::Snapshot, Kind::Access, Kind::Update, Kind::Clip, Kind::Requested];
 /// The order in which entries are given up when the outbox is full.
-const SHED_ORDER: [Kind; 5] = [Kind::Update, Kind::Requested, Kind::Clip, Kind::Snapshot, Kind::Event];
+const SHED_ORDER: [Kind; 6] = [Kind::Access, Kind::Update, Kind::Requested, Kind::Clip, Kind::Snapshot, Kind::Event];
 
 impl Kind {
     fn is_file(self) -> bool {
@@ -68,7 +71,7 @@ impl Kind {
         match self {
             Kind::Update => Some(6 * HOUR),
             Kind::Snapshot | Kind::Requested => Some(7 * 24 * HOUR),
-            Kind::Event | Kind::Clip => None,
+            Kind::Event | Kind::Access | Kind::Clip => None,
         }
     }
 }
@@ -234,11 +237,23 @@ impl Outbox {
         }
     }
 
-    /// The office asks for an entry that waits: it goes next.
-    pub fn hurry(&mut self, ticket: Ticket) {
+    /// The office asks for an entry: one that waits goes next. True when it is in flight, where only the uplink can hurry it.
+    pub fn hurry(&mut self, ticket: Ticket) -> bool {
         if self.lanes.values().any(|lane| lane.contains(&ticket)) {
             self.urgent.insert(ticket);
         }
+        self.in_flight.contains(&ticket)
+    }
+
+    /// How full it is, of its bound that is nearer.
+    pub fn percent(&self) -> u64 {
+        let entries = self.entries.len() as u64 * 100 / self.max_entries as u64;
+        entries.max(self.bytes.saturating_mul(100) / self.max_bytes.max(1))
+    }
+
+    /// Entries that go before everything else: at the office's wish, or after an outage.
+    pub fn hurried(&self) -> usize {
+        self.urgent.len()
     }
 
     /// Entries that were refused for good and are kept.

@@ -1,6 +1,6 @@
 //! ⇄ The tail of the log: the last lines, kept in memory so that the office may look at them without a way into the box.
 //!
-//! What belongs here: keeping and masking lines. What does not: who may ask for them (the agent's commands).
+//! What belongs here: keeping lines. What does not: what is masked ([`crate::mask`]), who may ask for them (the agent's commands).
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,20 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::mask;
+
 /// Bytes kept at most.
 const KEPT: usize = 64 << 10;
 /// Bytes of one line at most; the rest of it is cut.
 const LINE: usize = 1 << 10;
-/// Words after which a value stands that nobody may see.
-const SECRETS: [&str; 5] = ["password", "passwd", "secret", "token", "authorization"];
 
 /// The lines of this process.
 static TAIL: OnceLock<Tail> = OnceLock::new();
 
-#[derive(Debug, Default)]
-struct Lines {
-    lines: VecDeque<String>,
-    bytes: usize,
+/// Lines, oldest first, each with its end, in one place that is never moved: a string for each would lie between everything that
+/// comes and goes, and keep it from being given back.
+#[derive(Debug)]
+struct Lines(VecDeque<u8>);
+
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines(VecDeque::with_capacity(KEPT))
+    }
 }
 
 /// Where log lines go beside standard error.
@@ -39,28 +44,32 @@ impl Tail {
     }
 
     fn push(&self, text: &str) {
-        let mut kept = self.lock();
+        let kept = &mut self.lock().0;
         for line in text.lines() {
             let line = masked(line);
-            kept.bytes += line.len();
-            kept.lines.push_back(line);
-        }
-        while kept.bytes > KEPT
-            && let Some(oldest) = kept.lines.pop_front()
-        {
-            kept.bytes -= oldest.len();
+            while kept.len() + line.len() + 1 > KEPT {
+                let end = kept.iter().position(|byte| *byte == b'\n').unwrap_or(kept.len() - 1);
+                kept.drain(..=end);
+            }
+            kept.extend(line.bytes());
+            kept.push_back(b'\n');
         }
     }
 
     /// The newest lines, oldest first: at most so many, and so many bytes together.
     pub fn last(&self, lines: usize, bytes: usize) -> Vec<String> {
         let mut left = bytes;
-        let fits = |line: &&String| {
+        let fits = |line: &&[u8]| {
             let fits = line.len() < left;
             left = left.saturating_sub(line.len() + 1);
             fits
         };
-        let mut last: Vec<String> = self.lock().lines.iter().rev().take(lines).take_while(fits).cloned().collect();
+        let mut kept = self.lock();
+        let Some(text) = kept.0.make_contiguous().strip_suffix(b"\n") else {
+            return Vec::new();
+        };
+        let newest = text.rsplit(|byte| *byte == b'\n').take(lines).take_while(fits);
+        let mut last: Vec<String> = newest.map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         last.reverse();
         last
     }
@@ -95,31 +104,7 @@ fn masked(line: &str) -> String {
         rest = code.find('m').map_or("", |end| &code[end + 1..]);
     }
     text.push_str(rest);
-    let mut words: Vec<String> = Vec::new();
-    let mut hide = false;
-    for word in text.split(' ') {
-        let lower = word.to_lowercase();
-        let names = SECRETS.iter().any(|secret| lower.contains(secret));
-        let value = word.find(['=', ':']).filter(|at| *at + 1 < word.len());
-        words.push(match (names, value) {
-            (true, Some(at)) => format!("{}***", &word[..=at]),
-            (false, _) if hide && !word.is_empty() => "***".to_owned(),
-            _ => without_login(word),
-        });
-        hide = names && value.is_none();
-    }
-    words.join(" ").chars().take(LINE).collect()
-}
-
-/// `rtsp://user:password@host` → `rtsp://***@host`.
-fn without_login(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else {
-        return word.to_owned();
-    };
-    match rest.split('/').next().and_then(|host| host.rfind('@')) {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => word.to_owned(),
-    }
+    mask::masked(&text).chars().take(LINE).collect()
 }
 
 #[cfg(test)]
@@ -142,11 +127,21 @@ mod tests {
     fn the_tail_is_bounded_in_lines_and_bytes_and_keeps_the_newest() {
         let tail = Tail::default();
         (0..5_000).for_each(|n| tail.push(&format!("line {n} {}\n", "x".repeat(50))));
-        assert!(tail.lock().bytes <= KEPT);
+        assert!(tail.lock().0.len() <= KEPT);
         let last = tail.last(3, 10_000);
         assert_eq!((last.len(), last[2].starts_with("line 4999 ")), (3, true));
         assert_eq!(tail.last(100, 130).len(), 2);
         tail.push(&"y".repeat(100_000));
         assert_eq!(tail.last(1, 100_000)[0].len(), LINE);
+    }
+
+    #[test]
+    fn short_and_empty_lines_count_towards_the_bound_too() {
+        let tail = Tail::default();
+        (0..2 * KEPT).for_each(|_| tail.push("\n"));
+        assert!(tail.last(usize::MAX, usize::MAX).len() <= KEPT);
+        (0..KEPT).for_each(|_| tail.push("x\n"));
+        assert_eq!(tail.last(usize::MAX, usize::MAX).len(), KEPT / 2);
+        assert!(tail.lock().0.capacity() <= KEPT, "it was moved to a larger place");
     }
 }

@@ -161,6 +161,12 @@ impl<'de> Deserialize<'de> for RingId {
     }
 }
 
+/// Names that no site may have: levels of topics in the place of a site, and the office's own user name at the broker.
+pub const RESERVED_SITES: [&str; 5] = ["host", "fleet", "enrol", "witness", "office"];
+/// Beginnings that no site may have: `claim-` is for devices that are not enrolled yet, `taimat-` for the client ids of offices
+/// and probes, since the client id of a device is its site.
+pub const RESERVED_SITE_PREFIXES: [&str; 2] = ["claim-", "taimat-"];
+
 /// The name of one camera's place, `[a-z0-9-]{1,32}`: a topic level, so a broker rule is two lines a site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -170,12 +176,16 @@ impl SiteId {
     /// Parses a site id.
     ///
     /// # Errors
-    /// Says what is wrong when `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`.
+    /// Says what is wrong when `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`, or is reserved.
     pub fn parse(text: &str) -> Result<SiteId, String> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let reserved = RESERVED_SITES.contains(&text) || RESERVED_SITE_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
         match text.len() {
-            // Topic levels that mean something else in the place of a site.
-            _ if matches!(text, "host" | "fleet") => Err(format!("{text:?} is no site id: it means something else in topics")),
+            _ if reserved => {
+                let names = RESERVED_SITES.join(", ");
+                let prefixes = RESERVED_SITE_PREFIXES.map(|prefix| format!("{prefix}*")).join(" and ");
+                Err(format!("{text:?} is no site id: {names}, {prefixes} are reserved"))
+            }
             1..=32 if text.chars().all(good) => Ok(SiteId(text.to_owned())),
             _ => Err(format!("{text:?} is not a site id: 1 to 32 characters of a-z, 0-9 and '-'")),
         }
@@ -291,8 +301,19 @@ mod tests {
     #[test]
     fn site_ids_that_would_break_a_topic_are_refused() {
         assert!(SiteId::parse("km-17").is_ok());
-        for bad in ["", "Km17", "a/b", "a+b", "a.b", "host", "fleet", &"x".repeat(33)] {
+        for bad in ["", "Km17", "a/b", "a+b", "a.b", &"x".repeat(33)] {
             assert!(SiteId::parse(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn reserved_site_ids_are_refused_by_name() {
+        for bad in ["host", "fleet", "enrol", "witness", "office", "claim-", "claim-0a1b", "taimat-office-office"] {
+            let reason = SiteId::parse(bad).expect_err(bad);
+            assert!(reason.contains(bad) && reason.contains("reserved"), "{reason}");
+        }
+        for good in ["hosts", "witness-1", "claim", "office-2", "xclaim-1"] {
+            assert!(SiteId::parse(good).is_ok(), "{good:?} was refused");
         }
     }
 

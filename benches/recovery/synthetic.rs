@@ -11,8 +11,9 @@ use std::sync::Arc;
 use taimat::settings::{StorageSettings, raw};
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
-use taimat::storage::format::{RECORD_BOX, Record, SegmentHead, free_block, padded};
-use taimat::storage::recovery::read_head;
+use taimat::storage::format::{MARK, RECORD_BOX, Record, free_block, padded};
+use taimat::storage::head::{SegmentHead, Statement, head_digest};
+use taimat::storage::heads::read_head;
 use taimat::storage::walk::{Depth, Found, walk};
 use taimat::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
 
@@ -59,19 +60,22 @@ impl Synthetic {
             }
             let (size, lap, boot, tracks) = (SIZE, segment + 1, Boot(1), tracks.clone());
             let (first_seq, start, media) = (seq, stamp(seq), seq * 1_000_000);
-            let head = SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks }.encode();
-            file.write_all_at(&head, 0).unwrap();
-            let mut at = head.len() as u64;
-            while at + padded(RECORD as u64) <= SIZE {
+            let (layout, statement) = (head_digest(&tracks), Statement::default());
+            let head = SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks, statement };
+            let (bytes, end) = (head.encode(), head.end());
+            file.write_all_at(&bytes, 0).unwrap();
+            file.write_all_at(&head.encode_copy(), end).unwrap();
+            let mut at = bytes.len() as u64;
+            while at + padded(RECORD as u64) <= end {
                 // Only the newest file is ever read with its samples: that it ends well matters for the last of these.
                 let content: &[u8] = if segment == FILES - 2 { &zeros } else { &[] };
-                let record = record(seq, lap, previous);
+                let record = Record { head: layout, ..record(seq, lap, previous) };
                 file.write_all_at(&record.encode(content), at).unwrap();
                 previous = record.link();
                 seq += 1;
                 at += padded(RECORD as u64);
             }
-            file.write_all_at(&free_block(SIZE - at), at).unwrap();
+            file.write_all_at(&free_block(end - at), at).unwrap();
         }
         Synthetic { dir: dir.to_owned(), torn: None }
     }
@@ -160,7 +164,9 @@ fn record(seq: u64, lap: u32, previous: Digest) -> Record {
         duration: 1_000_000,
         lead: 0,
         gap: None,
+        mark: [0; MARK],
         previous,
         content: Digest::default(),
+        head: Digest::default(),
     }
 }

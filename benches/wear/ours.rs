@@ -11,7 +11,7 @@ use taimat::storage::StorageNews;
 use taimat::storage::disk::RealDisk;
 use taimat::storage::engine::Engine;
 use taimat::storage::format::padded;
-use taimat::storage::recovery::heads;
+use taimat::storage::heads::heads;
 use taimat::storage::walk::{Depth, Found, walk};
 use taimat::units::Stamp;
 
@@ -96,10 +96,10 @@ impl Ours {
     /// Where the bytes beside the payload are, from what lies in the ring.
     pub fn shares(&self) -> Shares {
         let disk = RealDisk::look(&self.dir).unwrap();
-        let (index, _) = heads(&disk).unwrap();
+        let index = heads(&disk).unwrap().index;
         let (mut payload, mut boxes, mut padding, mut free, mut heads) = (0, 0, 0, 0, 0);
         for segment in index.live() {
-            heads += segment.head_len + 4096;
+            heads += segment.head_len + 4096 + (segment.head.size - segment.end);
             for found in walk(&disk, segment, Depth::Records).unwrap().found {
                 let Found::Record(_, record) = found else { continue };
                 let len = u64::from(record.len);

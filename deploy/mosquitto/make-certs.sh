@@ -1,27 +1,43 @@
 #!/bin/bash
-# A private authority, and certificates for the broker, the office and sites: make-certs.sh DIR BROKER_HOST SITE...
-# A site's real key should be made on its box (taimat keygen) and only its request signed here: put SITE.csr into DIR first.
+# Two private authorities, and certificates for the broker, the office and sites: make-certs.sh DIR BROKER_HOST SITE...
+# ca.pem vouches for the broker and for devices, office-ca.pem for the office alone: the broker has a listener for each.
+# A site's real key should be made on its device (taimat keygen) and only its request signed here: put SITE.csr into DIR first.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: make-certs.sh DIR BROKER_HOST [SITE...]" >&2; exit 2; }
 dir=$1 host=$2
 shift 2
+# The rules of the program (src/units.rs), and the names of this script's own files.
+for site in "$@"; do
+    case "$site" in
+        host | fleet | enrol | witness | office | claim-* | taimat-*) echo "$site: no site may be called so, the name is reserved" >&2; exit 1 ;;
+        broker | ca | office-ca) echo "$site: no site may be called so, files of that name are made here" >&2; exit 1 ;;
+        "" | *[!a-z0-9-]*) echo "$site: a site is called by 1 to 32 characters of a-z, 0-9 and '-'" >&2; exit 1 ;;
+    esac
+    [ ${#site} -le 32 ] || { echo "$site: a site is called by 1 to 32 characters of a-z, 0-9 and '-'" >&2; exit 1; }
+done
 umask 077
 mkdir -p "$dir"
 cd "$dir"
-[ -f ca.key ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -keyout ca.key -out ca.pem -subj /CN=taimat-ca
-sign() { # name, common name, subject alternative name
-    [ -f "$1.csr" ] || openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$2"
-    # The common name is the user in the broker's access list: a box must not get the office's by asking for it.
-    [ "$(openssl req -in "$1.csr" -noout -subject -nameopt RFC2253)" = "subject=CN=$2" ] ||
-        { echo "$1.csr asks for another name than CN=$2" >&2; exit 1; }
-    [ -f "$1.pem" ] || openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -out "$1.pem" -extfile <(echo "subjectAltName=$3")
+authority() { # name
+    [ -f "$1.key" ] ||
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -keyout "$1.key" -out "$1.pem" -subj "/CN=taimat-$1"
 }
+sign() { # authority, name of the files, common name, subject alternative name, server or client
+    [ -f "$2.csr" ] || openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$2.key" -out "$2.csr" -subj "/CN=$3"
+    # The common name is the user in the broker's access list, and a device's client id: it must be the name that was asked for.
+    [ "$(openssl req -in "$2.csr" -noout -subject -nameopt RFC2253)" = "subject=CN=$3" ] ||
+        { echo "$2.csr asks for another name than CN=$3" >&2; exit 1; }
+    [ -f "$2.pem" ] || openssl x509 -req -in "$2.csr" -CA "$1.pem" -CAkey "$1.key" -CAcreateserial -days 825 -out "$2.pem" \
+        -extfile <(printf '%s\n' "subjectAltName=$4" basicConstraints=critical,CA:FALSE "extendedKeyUsage=${5}Auth")
+}
+authority ca
+authority office-ca
 # A host that is called by its address is looked for among the addresses (RFC 6125 1.7.2).
 case "$host" in
     *[!0-9.]*) kind=DNS ;;
     *) kind=IP ;;
 esac
 case "$host" in *:*) kind=IP ;; esac
-sign broker "$host" "$kind:$host"
-sign office office DNS:office
-for site in "$@"; do sign "$site" "$site" "DNS:$site"; done
+sign ca broker "$host" "$kind:$host" server
+sign office-ca office office DNS:office client
+for site in "$@"; do sign ca "$site" "$site" "DNS:$site" client; done

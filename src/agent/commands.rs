@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use super::access::May;
 use super::desk::{TooLarge, What};
 use super::entry::{OWED_MAX, Owed, Range};
 use super::events::{self, kind};
@@ -48,16 +49,16 @@ impl Commands {
         }
     }
 
-    /// True when the command is new and now remembered.
-    fn is_new(&mut self, req_id: &str) -> bool {
-        if self.seen.iter().any(|(seen, _)| seen == req_id) {
-            return false;
-        }
+    /// The answer to a command that was carried out, when it is known by now; `None` for a new one.
+    fn known(&self, req_id: &str) -> Option<Option<Reply>> {
+        self.seen.iter().find(|(seen, _)| seen == req_id).map(|(_, reply)| reply.clone())
+    }
+
+    fn remember(&mut self, req_id: &str) {
         self.seen.push_back((req_id.to_owned(), None));
         if self.seen.len() > REMEMBERED_MAX {
             self.seen.pop_front();
         }
-        true
     }
 }
 
@@ -68,19 +69,22 @@ impl Agent {
             tracing::warn!(command = command.name, "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored");
             return;
         }
-        if !self.commands.is_new(&command.req_id) {
-            let again = self.commands.seen.iter().find(|(seen, _)| *seen == command.req_id).and_then(|(_, reply)| reply.clone());
+        if let Some(again) = self.commands.known(&command.req_id) {
             out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
             return;
         }
+        // Whoever may not command must neither take a name from somebody who may, nor push one out.
         match self.may_command(now, &command, out) {
-            Ok(true) => self.carry_command(now, command, out),
+            May::Now => {
+                self.commands.remember(&command.req_id);
+                self.carry_command(now, command, out);
+            }
             // It is carried out when its number is on the card.
-            Ok(false) => {}
-            Err(detail) => {
-                self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
-                // Whoever may not command must not be able to take a name from somebody who may.
-                self.commands.seen.retain(|(seen, _)| *seen != command.req_id);
+            May::Later => self.commands.remember(&command.req_id),
+            May::No(detail) => {
+                if let Some(detail) = detail {
+                    self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
+                }
             }
         }
     }
@@ -96,7 +100,7 @@ impl Agent {
             "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
             "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
-            "event-get" => self.event_get(&command, out).map(Some),
+            "event-get" => self.event_get(&command).map(Some),
             "ring-status" => Ok(Some(self.ring_status(now))),
             "log-tail" => self.log_tail(&command, out).map(|()| None),
             "restart" => self.restart(now, &command, out).map(Some),
@@ -114,7 +118,8 @@ impl Agent {
     }
 
     pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
-        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail: detail.into(), data };
+        let detail = crate::mask::masked(detail);
+        let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
         self.commands.answer(&reply);
         out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));
     }

@@ -1,5 +1,4 @@
-//! The configuration as the agent sees it: what it tells the machine, what it does when the machine wants something, and the access
-//! trail of signed commands.
+//! The configuration as the agent sees it: what it tells the machine, and what it does when the machine wants something.
 //!
 //! What belongs here: passing on, and applying settings to the agent's own state. What does not: any decision about a change
 //! ([`crate::config::machine`]).
@@ -28,7 +27,36 @@ pub struct Configuration {
     refused: Option<Refusal>,
 }
 
+impl Configuration {
+    /// Whether a command may be carried out: `Some(true)` when its number is kept; `None` where it needs no signature.
+    pub(super) fn command(
+        &mut self,
+        now: Stamp,
+        asked: Asked<'_>,
+        command: &Command,
+        out: &mut Vec<machine::Effect>,
+    ) -> Result<Option<bool>, Refusal> {
+        let waits = self.machine.command(now, asked, out)?;
+        if waits {
+            self.guarded.push_back(command.clone());
+        }
+        Ok(waits.then_some(true))
+    }
+}
+
 impl Agent {
+    /// Tells the uplink who may sign, and above which number, when that is news: what cannot be good is not even verified.
+    pub(super) fn tell_signers(&mut self, out: &mut Vec<Effect>) {
+        let signers = match &self.configuration {
+            Some(configuration) => configuration.machine.signers(),
+            None => self.settings.remote.keys.iter().map(|key| (key.id(), 0)).collect(),
+        };
+        if self.signers.as_ref() != Some(&signers) {
+            self.signers = Some(signers.clone());
+            out.push(Effect::Uplink(UplinkOrder::Signers(signers)));
+        }
+    }
+
     /// The same agent with a configuration that can be changed while it runs. `refused`: what was wrong with the file at this start.
     #[must_use]
     pub fn with_configuration(mut self, machine: Machine, refused: Option<Refusal>) -> Agent {
@@ -44,9 +72,10 @@ impl Agent {
         let mut wanted = Vec::new();
         configuration.machine.handle(now, input, &mut wanted);
         self.configured(now, wanted, out);
+        self.tell_signers(out);
     }
 
-    fn configured(&mut self, now: Stamp, wanted: Vec<machine::Effect>, out: &mut Vec<Effect>) {
+    pub(super) fn configured(&mut self, now: Stamp, wanted: Vec<machine::Effect>, out: &mut Vec<Effect>) {
         for effect in wanted {
             match effect {
                 machine::Effect::Judge { text, sha256, probe } => {
@@ -152,36 +181,6 @@ impl Agent {
         let sha256 = configuration.machine.record().committed.sha256;
         out.push(Effect::Keep(KeeperOrder::Show { req_id: command.req_id.clone(), sha256 }));
         Ok(())
-    }
-
-    /// Whether a command may be carried out now. A signed one waits until its number is on the card; each acceptance and refusal is
-    /// told.
-    pub(super) fn may_command(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<bool, String> {
-        let Some(configuration) = &mut self.configuration else {
-            return Ok(true);
-        };
-        let asked =
-            Asked { name: &command.name, req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
-        let mut wanted = Vec::new();
-        let verdict = configuration.machine.command(now, asked, &mut wanted);
-        if let Ok(true) = verdict {
-            configuration.guarded.push_back(command.clone());
-        }
-        let verdict = match verdict {
-            Ok(false) => return Ok(true),
-            Ok(true) => Ok(false),
-            Err(refusal) => Err(refusal),
-        };
-        let key = command.args.get("sig").and_then(|sig| sig["key"].as_str()).unwrap_or_default();
-        let (key, name): (String, String) = (key.chars().take(16).collect(), command.name.chars().take(32).collect());
-        let mut data = json!({"command": name, "req_id": command.req_id, "key": key, "verdict": "accepted"});
-        if let Err(refusal) = &verdict {
-            data["verdict"] = json!(refusal.why);
-            data["detail"] = json!(refusal.detail);
-        }
-        self.event(now, kind::ACCESS, None, data);
-        self.configured(now, wanted, out);
-        verdict.map_err(|refusal| refusal.line())
     }
 }
 

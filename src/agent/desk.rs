@@ -5,6 +5,7 @@
 //! What belongs here: drafts, tickets, what each ticket stands for. What does not: order of delivery (the outbox), contents.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::{After, Body, Entry};
@@ -308,6 +309,11 @@ impl Desk {
     /// What is stored and not let go.
     pub fn stored(&self) -> impl Iterator<Item = (Ticket, &Held)> {
         self.held.iter().map(|(ticket, held)| (*ticket, held))
+    }
+
+    /// The same behind a ticket, in order.
+    pub fn stored_after(&self, after: Ticket) -> impl Iterator<Item = (Ticket, &Held)> {
+        self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(ticket, held)| (*ticket, held))
     }
 
     /// Numbers of events that are stored and not let go, with their tickets.

@@ -146,8 +146,9 @@ pub fn lock(lock: &Lock) -> Value {
     json!({"id": id, "from": from.rfc3339(), "to": to.rfc3339(), "records": [first, last], "reason": reason})
 }
 
-/// Free text cut to its bound.
+/// Free text without credentials, cut to its bound.
 pub fn text(text: &str) -> String {
+    let text = crate::mask::masked(text);
     let mut left = TEXT_MAX;
     let fits = |c: &char| {
         let taken = stored_len(*c);

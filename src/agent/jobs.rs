@@ -34,7 +34,7 @@ enum Step {
     /// Storage's answer.
     Located,
     /// The worker's answer; then the rest of a range that does not fit one file is begun.
-    Hashed { manifest: Box<Manifest>, file: SharedFile, rest: Option<Box<Owed>> },
+    Hashed { manifest: Box<Manifest>, file: SharedFile, span: Box<Span>, rest: Option<Box<Owed>> },
 }
 
 /// All clips in the making.
@@ -115,20 +115,20 @@ impl Agent {
             return;
         };
         match span {
-            Some(span) => self.hash(job, &span, out),
+            Some(span) => self.hash(job, span, out),
             None => self.no_footage(now, &job, "not in the ring", out),
         }
     }
 
     /// Puts the clip together and sends it to be hashed. What cannot be in the same file becomes another part.
-    fn hash(&mut self, job: Job, span: &Span, out: &mut Vec<Effect>) {
-        let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, span);
-        let file: SharedFile = Arc::new(Clip::assemble(span, &manifest::about(&draft), self.reader.clone()));
+    fn hash(&mut self, job: Job, span: Span, out: &mut Vec<Effect>) {
+        let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
+        let file: SharedFile = Arc::new(Clip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = span.more.then(|| Box::new(Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
-        let step = Step::Hashed { manifest: Box::new(draft), file, rest };
+        let step = Step::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
         self.jobs.making.push(Job { step, ..job });
     }
 
@@ -136,9 +136,18 @@ impl Agent {
     /// so that there is always room for it, and is in the same entry.
     pub(super) fn hashed(&mut self, now: Stamp, hashed: Hashed, out: &mut Vec<Effect>) {
         let pin = PinId(hashed.job);
-        let Some(Job { owed, step: Step::Hashed { mut manifest, file, rest }, .. }) = self.jobs.take(pin) else {
+        let Some(Job { owed, step: Step::Hashed { mut manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
             return;
         };
+        // Damage costs the records it hits: the rest goes, with the hole named. Every round has fewer records than the one before.
+        let whole = span.fragments.len();
+        let rest_of = |span: Span| span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole);
+        if !hashed.unreadable.is_empty()
+            && let Some(left) = rest_of(*span)
+        {
+            tracing::warn!(event = owed.event, records = ?hashed.unreadable, "a clip has records that cannot be read: made without");
+            return self.hash(Job { pin, owed, step: Step::Located }, left, out);
+        }
         if let Some(rest) = rest {
             self.begin_job(*rest, None, out);
         }
@@ -193,7 +202,10 @@ impl Agent {
         let What::File(manifest) = &held.what else {
             return;
         };
-        let clip = span.map(|span| Clip::assemble(span, &manifest::about(manifest), reader));
+        // What it was made without is left out again: only so it is the same file.
+        let exact = manifest.missing.len() < manifest::MISSING_MAX;
+        let left_out = if exact { manifest.missing.as_slice() } else { &[] };
+        let clip = span.map(|span| Clip::assemble(&span.clone().as_before(left_out), &manifest::about(manifest), reader));
         match clip.filter(|clip| clip.len() == manifest.size) {
             Some(clip) => {
                 held.file = Some(Arc::new(clip));

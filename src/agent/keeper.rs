@@ -12,16 +12,18 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::probe;
-use crate::camera::Role;
+use crate::camera::{CameraFault, Role};
 use crate::clock::Clock;
+use crate::config::logins::{self, WITHHELD};
 use crate::config::machine::{FileFound, Input};
 use crate::config::record::Record;
 use crate::config::refusal::{Refusal, Why};
 use crate::config::store::{self, Files};
 use crate::config::verdict;
 use crate::settings::change::Change;
-use crate::settings::{CameraSettings, Settings, load};
+use crate::settings::{Broker, CameraSettings, Settings, load};
 use crate::units::Digest;
+use crate::uplink::session::Fault;
 
 /// Orders that wait at most: one record and one text at a time, and a few dry runs.
 const ORDERS: usize = 16;
@@ -164,7 +166,7 @@ fn save(place: &Place, record: &Record, text: Option<&str>) -> Result<(), String
 
 fn judge(place: &Place, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Refusal> {
     let text = text.ok_or_else(|| Refusal::of(Why::Unreadable, "its text is not on the card any more"))?;
-    let settings = verdict::judge(&text, &load::read)?;
+    let settings = verdict::judge_afar(&text, &load::read)?;
     if let Some(now) = probe {
         ask_camera(place, now, &settings)?;
     }
@@ -175,12 +177,26 @@ fn judge(place: &Place, text: Option<String>, probe: Option<&Settings>) -> Resul
 fn ask_camera(place: &Place, now: &Settings, next: &Settings) -> Result<(), Refusal> {
     for (role, key) in [(Role::Main, "camera.main_url"), (Role::Sub, "camera.sub_url")] {
         let other = way(&now.camera, role) != way(&next.camera, role);
-        if other && way(&next.camera, role).0.is_some() {
-            let asked = wait(probe::camera(next.camera.clone(), role, place.clock.clone()));
+        if let Some(url) = way(&next.camera, role).0.filter(|_| other) {
+            let known = logins::is_known_camera(&now.camera, &url);
+            let asked = ask(place, &next.camera, role, known || next.camera.login.is_none());
+            let asked = match asked {
+                // Whether its login is right is shown on trial.
+                Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => wait(probe::offers_digest(&url))
+                    .map_err(|reason| format!("{reason}: at a new address a hand on the box must set this camera up")),
+                asked => asked.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.word())),
+            };
             asked.map_err(|reason| Refusal::bad_key(Why::Probe, key, reason))?;
         }
     }
     Ok(())
+}
+
+/// One stream of a camera, with its login or without.
+fn ask(place: &Place, camera: &CameraSettings, role: Role, shows: bool) -> Result<String, (CameraFault, String)> {
+    let login = camera.login.clone().filter(|_| shows);
+    let asked = probe::camera(CameraSettings { login, ..camera.clone() }, role, place.clock.clone());
+    wait_or(asked, |error| (CameraFault::Protocol, error))
 }
 
 /// What decides whether a stream of the camera can be had.
@@ -195,34 +211,68 @@ fn show(place: &Place, sha256: &Digest) -> Result<Value, Refusal> {
     Ok(json!({"sha256": sha256, "config": text}))
 }
 
-/// A dry run: everything that can be known without applying it.
+/// A dry run: everything that can be known without applying it. A host that is not in force gets no login, and of it is told only
+/// whether it would do: a box is no way to look around in its network.
 fn check(place: &Place, text: &str, now: &Settings, probe: bool) -> Result<Value, Refusal> {
-    let settings = verdict::judge(text, &load::read)?;
+    let settings = verdict::judge_afar(text, &load::read)?;
     let change = Change::between(now, &settings);
     let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.words(), "restart": change.restart});
     if probe {
-        let said = |outcome: Result<String, String>| match outcome {
-            Ok(words) => json!({"ok": true, "detail": words}),
-            Err(reason) => json!({"ok": false, "detail": reason}),
-        };
-        found["camera"] = said(wait(probe::camera(settings.camera.clone(), Role::Main, place.clock.clone())));
+        found["camera"] = check_camera(place, now, &settings.camera, Role::Main);
         if settings.camera.sub_url.is_some() {
-            found["camera_sub"] = said(wait(probe::camera(settings.camera.clone(), Role::Sub, place.clock.clone())));
+            found["camera_sub"] = check_camera(place, now, &settings.camera, Role::Sub);
         }
-        let brokers = settings.uplink.brokers();
-        let asked = brokers.iter().map(|broker| {
-            let mut answer = said(wait(probe::broker(&settings.site, broker, settings.uplink.protocol)).map(|()| String::new()));
-            answer["broker"] = json!(format!("{}:{}", broker.host, broker.port));
-            answer
-        });
-        found["brokers"] = json!(asked.collect::<Vec<_>>());
+        found["brokers"] = settings.uplink.brokers().into_iter().map(|broker| check_broker(now, &settings, broker)).collect();
     }
     Ok(found)
 }
 
+fn check_camera(place: &Place, now: &Settings, next: &CameraSettings, role: Role) -> Value {
+    let url = if role == Role::Main { Some(&next.main_url) } else { next.sub_url.as_ref() };
+    let known = url.is_some_and(|url| logins::is_known_camera(&now.camera, url));
+    let shows = url.is_some_and(|url| logins::may_show_camera(&now.camera, next, url));
+    let (ok, mut detail) = match ask(place, next, role, shows) {
+        Ok(tracks) => (true, tracks),
+        Err((CameraFault::Unauthorized, _)) if !shows => (false, "a camera answers and asks for a login".into()),
+        Err((fault, detail)) if known => (false, format!("{}: {detail}", fault.word())),
+        Err(_) => (false, "no camera plays there".into()),
+    };
+    if !shows {
+        detail = format!("{detail} ({WITHHELD})");
+    }
+    json!({"ok": ok, "detail": detail})
+}
+
+fn check_broker(now: &Settings, next: &Settings, broker: Broker) -> Value {
+    let address = format!("{}:{}", broker.host, broker.port);
+    if now.uplink.brokers().contains(&broker) {
+        // Where the client id is bound to the certificate, a probe would end our own session, and lose this answer.
+        return json!({"ok": true, "detail": "unchanged: not asked", "broker": address});
+    }
+    let known = now.uplink.brokers().iter().any(|other| other.address() == broker.address());
+    let shows = logins::may_show_broker(now, &broker);
+    let asked = Broker { login: broker.login.clone().filter(|_| shows), ..broker.clone() };
+    let answer = wait_or(probe::broker(&next.site, &asked, next.uplink.protocol), |error| (error, Fault::Lost));
+    let (ok, mut detail) = match answer {
+        Ok(()) => (true, String::new()),
+        Err((reason, _)) if known => (false, reason),
+        Err((_, Fault::Refused)) => (false, "a broker answers and refuses this box".into()),
+        Err(_) => (false, "no broker takes this box there".into()),
+    };
+    if !shows {
+        detail = format!("{detail} ({WITHHELD})").trim_start().to_owned();
+    }
+    json!({"ok": ok, "detail": detail, "broker": address})
+}
+
 /// Waits here for something that is asked beside the agent's runtime.
 fn wait<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    wait_or(asked, |error| error)
+}
+
+fn wait_or<T, E>(asked: impl Future<Output = Result<T, E>>, failed: impl Fn(String) -> E) -> Result<T, E> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed(error.to_string()))?;
     let answer = runtime.block_on(asked);
     runtime.shutdown_background();
     answer
@@ -254,3 +304,7 @@ fn request(place: &Place) -> Option<usize> {
     std::fs::remove_file(&path).ok()?;
     text.trim().parse().ok()
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

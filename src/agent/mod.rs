@@ -4,11 +4,13 @@
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
 //! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
 //! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
+//! * [`access`]: who may command, and the trail of it. [`waiting`]: orders a part has no room for.
 //! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
 //! * [`heard`]: what the uplink tells. [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
 
+pub mod access;
 pub mod commands;
 pub mod config;
 pub mod desk;
@@ -24,6 +26,7 @@ pub mod shed;
 pub mod start;
 pub mod stop;
 pub mod ulid;
+pub mod waiting;
 #[cfg(test)]
 mod tests;
 pub mod wiring;
@@ -33,6 +36,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use self::access::Access;
 use self::commands::Commands;
 use self::config::Configuration;
 use self::desk::{Desk, Draft, Next, TooLarge, What};
@@ -41,6 +45,7 @@ use self::events::{Envelope, kind};
 use self::incidents::Incidents;
 use self::jobs::Jobs;
 use self::keeper::{KeeperNews, KeeperOrder};
+use self::queries::Wanted;
 use self::shed::{Untold, Why};
 use self::start::Left;
 use self::stop::Stopping;
@@ -172,6 +177,12 @@ pub struct Agent {
     incidents: Incidents,
     jobs: Jobs,
     commands: Commands,
+    /// The trail of who commanded.
+    access: Access,
+    /// Numbers the office asked for that were not sent again yet.
+    wanted: Wanted,
+    /// Who may sign, as the uplink was told.
+    signers: Option<Vec<(String, u64)>>,
     /// None where configurations cannot be kept.
     configuration: Option<Configuration>,
     /// The stop is for a new start under other settings.
@@ -206,6 +217,9 @@ impl Agent {
             incidents: Incidents::default(),
             jobs: Jobs::default(),
             commands: Commands::default(),
+            access: Access::default(),
+            wanted: Wanted::default(),
+            signers: None,
             configuration: None,
             restart: false,
             locks: Vec::new(),
@@ -270,6 +284,7 @@ impl Agent {
         self.let_go_on_card(out);
         self.look_for_footage(out);
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
+        self.hurry_wanted(out);
         while self.connected
             && let Some(ticket) = self.outbox.pick()
         {
@@ -315,7 +330,11 @@ impl Agent {
         let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
         let body = Body::Event { id: id.to_owned(), seq, payload };
-        let lane = if kind == kind::MOTION_UPDATE { Kind::Update } else { Kind::Event };
+        let lane = match kind {
+            kind::MOTION_UPDATE => Kind::Update,
+            kind::ACCESS => Kind::Access,
+            _ => Kind::Event,
+        };
         self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
         tracing::info!(kind, seq, "event");
         Ok(())
@@ -363,6 +382,11 @@ impl Agent {
             StorageNews::CellSaved { .. } => {}
             StorageNews::Located { pin, span } => self.located(now, pin, span, out),
             StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageNews::Repaired(repair) => {
+                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
+                tracing::warn!(file, offset, bytes, what = repair.kind.word(), "the scrub found damage on the card");
+                self.event(now, kind::REPAIR, None, events::repair(&repair));
+            }
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
             StorageNews::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
             StorageNews::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
@@ -447,6 +471,7 @@ impl Agent {
 
     fn health(&mut self, now: Stamp) -> crate::uplink::wire::Health {
         self.gauges.dead_letters = self.outbox.dead_letters();
+        self.gauges.commands = self.access.counts;
         let watermarks = crate::uplink::wire::Watermarks {
             durable: self.gauges.durable,
             event: self.desk.next_seq() - 1,

@@ -13,6 +13,8 @@ use crate::uplink::wire::Command;
 
 /// Ranges in one `event-get` at most, and in its answer: a box is no search engine, and a packet has its bound.
 const RANGES_MAX: usize = 32;
+/// Events hurried at once at most: four windows of the outbox.
+const RESENDS_MAX: usize = 64;
 /// Lines of the log in one answer, unless the command says less, and at most.
 const TAIL_LINES: u64 = 50;
 const TAIL_LINES_MAX: u64 = 500;
@@ -20,9 +22,30 @@ const TAIL_LINES_MAX: u64 = 500;
 const TAIL_BYTES: u64 = 3_000;
 const TAIL_BYTES_MAX: u64 = 32_768;
 
+/// Numbers the office asked for, and the ticket up to which they were sent again.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    ranges: Vec<(u64, u64)>,
+    after: Ticket,
+}
+
+/// The same numbers in ranges that are in order and apart.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.retain(|(first, last)| first <= last);
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
 impl Agent {
     /// The office lacks numbers: those that are still here go next, those that are not are named.
-    pub(super) fn event_get(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
+    pub(super) fn event_get(&mut self, command: &Command) -> Result<Value, String> {
         let ring = text_arg(command, "ring", "the ring whose numbers are meant")?;
         let ranges: Vec<(u64, u64)> = command
             .args
@@ -35,32 +58,28 @@ impl Agent {
         if ranges.len() > RANGES_MAX {
             return Err(format!("at most {RANGES_MAX} ranges at once"));
         }
-        let (mut found, mut gone) = (0_u64, Vec::new());
-        for (first, last) in ranges {
-            // Numbers of a card that is not here any more are gone; those not given out yet are no loss.
-            let last = if ring == self.ring.to_string() { last.min(self.desk.next_seq() - 1) } else { last };
-            let held = if ring == self.ring.to_string() { self.desk.numbers(first, last) } else { Vec::new() };
-            let mut next = first;
-            for (seq, ticket) in held {
-                if seq > next {
-                    gone.push((next, seq - 1));
-                }
-                next = seq + 1;
-                found += 1;
-                self.hurry(ticket, out);
-            }
-            if next <= last {
-                gone.push((next, last));
-            }
+        let ranges = merged(ranges);
+        if ring != self.ring.to_string() {
+            // Numbers of a card that is not here any more are gone.
+            return Ok(json!({"ring": ring, "found": 0, "gone": ranges}));
         }
+        let (found, mut gone) = self.desk.look_up(&ranges);
         gone.truncate(RANGES_MAX);
+        self.wanted = Wanted { ranges, after: Ticket(0) };
         Ok(json!({"ring": ring, "found": found, "gone": gone}))
     }
 
-    fn hurry(&mut self, ticket: Option<Ticket>, out: &mut Vec<Effect>) {
-        if let Some(ticket) = ticket {
-            self.outbox.hurry(ticket);
-            out.push(Effect::Uplink(UplinkOrder::Again { ticket }));
+    /// Sends on what the office asked for: a few at a time, so that nothing fills.
+    pub(super) fn hurry_wanted(&mut self, out: &mut Vec<Effect>) {
+        while !self.wanted.ranges.is_empty() && self.outbox.hurried() < RESENDS_MAX {
+            let Some(ticket) = self.desk.next_wanted(&self.wanted) else {
+                self.wanted = Wanted::default();
+                return;
+            };
+            self.wanted.after = ticket;
+            if self.outbox.hurry(ticket) {
+                out.push(Effect::Uplink(UplinkOrder::Again { ticket }));
+            }
         }
     }
 
@@ -115,13 +134,36 @@ impl Agent {
 }
 
 impl super::desk::Desk {
-    /// Numbers of events in `first..=last` that are here, and their tickets once they have one.
-    fn numbers(&self, first: u64, last: u64) -> Vec<(u64, Option<Ticket>)> {
-        let asked = |(seq, _): &(u64, Option<Ticket>)| (first..=last).contains(seq);
-        let stored = self.stored_numbers().map(|(seq, ticket)| (seq, Some(ticket)));
-        let mut numbers: Vec<_> = stored.chain(self.unstored_numbers().map(|seq| (seq, None))).filter(asked).collect();
-        numbers.sort_unstable();
-        numbers
+    /// How many of the numbers in these ranges, merged and in order, are here, and which ranges of them are not. Those that were not
+    /// given out yet are no loss.
+    fn look_up(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
+        let mut here: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
+        here.sort_unstable();
+        here.dedup();
+        let (mut found, mut gone) = (0, Vec::new());
+        for (first, last) in ranges {
+            let last = (*last).min(self.next_seq() - 1);
+            let mut next = *first;
+            for seq in here[here.partition_point(|seq| seq < first)..].iter().take_while(|seq| **seq <= last) {
+                if *seq > next {
+                    gone.push((next, seq - 1));
+                }
+                next = seq + 1;
+                found += 1;
+            }
+            if next <= last {
+                gone.push((next, last));
+            }
+        }
+        (found, gone)
+    }
+
+    /// The next stored event among the wanted ones.
+    fn next_wanted(&self, wanted: &Wanted) -> Option<Ticket> {
+        let asked = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        self.stored_after(wanted.after)
+            .find(|(_, held)| matches!(held.what, What::Event { seq, .. } if asked(seq)))
+            .map(|(ticket, _)| ticket)
     }
 
     /// The ticket of the file with this id.

@@ -16,6 +16,8 @@ use crate::uplink::UplinkOrder;
 
 /// Holes, and repairs, told one by one after a start; the start event has their number.
 const START_GAPS_MAX: usize = 32;
+/// [`kind::ACCESS`] as it stands in a payload.
+const ACCESS: &str = "vn.taimat.access.v1";
 
 impl Agent {
     /// Takes up where the last start ended: counters, what is owed, events that were open when the power went.
@@ -47,6 +49,7 @@ impl Agent {
         let unreadable = self.restore(now, &entries);
         out.push(Effect::Open { boot: found.boot });
         out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
+        self.tell_signers(out);
         let particulars = json!({
             "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repairs.len(), "holes": found.gaps.len(),
             "recovery_ms": found.took / 1000, "unreadable_entries": unreadable, "damaged_slots": found.damaged_slots,
@@ -155,6 +158,7 @@ fn unreadable(newest: Ticket, next_seq: u64, entries: &[(Ticket, Option<Numbers>
 fn lane_of(body: &Body) -> Kind {
     match body {
         Body::Event { payload, .. } if payload.contains(kind::MOTION_UPDATE) => Kind::Update,
+        Body::Event { payload, .. } if payload.contains(ACCESS) => Kind::Access,
         Body::Event { .. } => Kind::Event,
         Body::File(manifest) => jobs::lane_of(manifest.purpose),
     }

@@ -3,12 +3,11 @@
 //!
 //! What belongs here: starting, passing on, ending. What does not: any decision (the agent's).
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::keeper::{self, Keeper, KeeperNews, KeeperOrder, Place};
+use super::waiting::Waiting;
 use super::{Agent, Effect, Input};
 use crate::camera::logins::Logins;
 use crate::camera::rtsp::{self, Stream};
@@ -33,8 +33,9 @@ use crate::motion::sight::{self, SightOrder};
 use crate::pulse::{Finding, Pulses, limits};
 use crate::settings::Settings;
 use crate::settings::change::Change;
-use crate::storage::StorageOrder;
+use crate::storage::start::StorageFault;
 use crate::storage::thread::{self as storage, Reader};
+use crate::storage::{StorageNews, StorageOrder};
 use crate::tail::Tail;
 use crate::units::Boot;
 use crate::uplink::{UplinkNews, UplinkOrder, mqtt};
@@ -47,9 +48,6 @@ const STORAGE_ORDERS: usize = 256;
 const INBOX: usize = 256;
 /// Orders on their way to the uplink; what does not fit waits here.
 const UPLINK_ORDERS: usize = 64;
-/// Orders that wait because their lane is full, at most, for storage and for the uplink each. The agent has a few hundred on their
-/// way when everything is full; more means that a part takes nothing, and the process ends rather than grow.
-const WAITING_MAX: usize = 1024;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
 const BREATH: Duration = Duration::from_millis(100);
 /// The parts of the camera, by their names among the pulses.
@@ -78,11 +76,13 @@ struct Wiring {
     camera_begun: u32,
     camera_news: Option<mpsc::Sender<CameraNews>>,
     keeper: Option<Keeper>,
+    /// Why the ring lies in memory since the start, until it is told.
+    without_card: Option<String>,
     uplink: Option<mpsc::Sender<UplinkOrder>>,
     worker: Worker,
     /// Orders their lanes had no room for, in order.
-    storage_waiting: VecDeque<StorageOrder>,
-    uplink_waiting: VecDeque<UplinkOrder>,
+    storage_waiting: Waiting<StorageOrder>,
+    uplink_waiting: Waiting<UplinkOrder>,
 }
 
 /// Why a run ended.
@@ -133,13 +133,20 @@ pub async fn run_beside(
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
     let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
-    let (mut wiring, reader) = match (started, configured.as_ref().and_then(Configured::last_resort)) {
-        (Err(error), Some(ring)) => {
-            // The process has ended with this again and again: without a card, but in the office's hands.
-            tracing::error!("the ring is kept in memory only: {error:#}");
-            Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?
+    let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
+        // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
+        // office's hands.
+        let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. }));
+        let detail = format!("the ring is kept in memory only until the next start: {error:#}");
+        configured.last_resort().or_else(|| configured.in_memory().filter(|_| full)).map(|ring| (ring, detail))
+    });
+    let (mut wiring, reader) = match instead {
+        Some((ring, detail)) => {
+            tracing::error!("{detail}");
+            let (wiring, reader) = Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?;
+            (Wiring { without_card: Some(detail), ..wiring }, reader)
         }
-        (started, _) => started?,
+        None => started?,
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
@@ -186,13 +193,6 @@ pub fn seed() -> anyhow::Result<[u8; 32]> {
     Ok(seed)
 }
 
-/// # Errors
-/// When more orders wait than a part that works can leave behind.
-fn ensure_taken(part: &str, waiting: usize) -> anyhow::Result<()> {
-    ensure!(waiting <= WAITING_MAX, "{part} takes no orders: {waiting} wait, a new start is needed");
-    Ok(())
-}
-
 impl Wiring {
     /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
     async fn start(
@@ -232,10 +232,11 @@ impl Wiring {
             camera_begun: 0,
             camera_news: None,
             keeper: None,
+            without_card: None,
             uplink: None,
             worker,
-            storage_waiting: VecDeque::new(),
-            uplink_waiting: VecDeque::new(),
+            storage_waiting: Waiting::new("storage", now),
+            uplink_waiting: Waiting::new("uplink", now),
         };
         Ok((wiring, reader))
     }
@@ -261,8 +262,8 @@ impl Wiring {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Open { boot } => self.open(boot),
-            Effect::Storage(order) => self.storage_waiting.push_back(order),
-            Effect::Uplink(order) => self.uplink_waiting.push_back(order),
+            Effect::Storage(order) => self.storage_waiting.push(order),
+            Effect::Uplink(order) => self.uplink_waiting.push_in_lane(order),
             Effect::Hash(order) => {
                 // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
                 // pulse: the clip stays owed.
@@ -291,20 +292,20 @@ impl Wiring {
 
     /// Offers what waits; what finds no room, or nobody to take it, waits on, in order.
     fn offer_waiting(&mut self) -> anyhow::Result<()> {
-        while let Some(order) = self.storage_waiting.pop_front() {
-            if let Err(order) = self.storage.order(order) {
-                self.storage_waiting.push_front(order);
-                break;
-            }
+        let now = self.clock.now().mono;
+        let Wiring { storage, storage_waiting, uplink, uplink_waiting, .. } = self;
+        storage_waiting.offer(now, |order| storage.order(order));
+        if let Some(uplink) = uplink {
+            uplink_waiting.offer(now, |order| match uplink.try_send(order) {
+                Err(TrySendError::Full(order) | TrySendError::Closed(order)) => Err(order),
+                Ok(()) => Ok(()),
+            });
+            uplink_waiting.ensure_taken(now)?;
+        } else {
+            // It begins when recovery is done.
+            uplink_waiting.offer_nobody(now);
         }
-        while let (Some(uplink), Some(order)) = (&self.uplink, self.uplink_waiting.pop_front()) {
-            if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = uplink.try_send(order) {
-                self.uplink_waiting.push_front(order);
-                break;
-            }
-        }
-        ensure_taken("storage", self.storage_waiting.len())?;
-        ensure_taken("uplink", self.uplink_waiting.len())
+        storage_waiting.ensure_taken(now)
     }
 
     /// Recovery is done: connects to the camera and the office.
@@ -337,6 +338,10 @@ impl Wiring {
             }
         });
         self.camera_news = Some(news);
+        if let Some(detail) = self.without_card.take() {
+            let inbox = self.inbox.clone();
+            tokio::spawn(async move { inbox.send(Input::Storage(StorageNews::CardLost { detail })).await });
+        }
         self.begin_cameras(None);
     }
 
@@ -429,7 +434,7 @@ impl Wiring {
             self.change_cameras();
         }
         if change.uplink || fresh {
-            self.uplink_waiting.push_back(UplinkOrder::Settings { settings: uplink, epoch, fresh });
+            self.uplink_waiting.push_in_lane(UplinkOrder::Settings { settings: uplink, epoch, fresh });
         }
     }
 

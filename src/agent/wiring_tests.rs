@@ -47,7 +47,32 @@ fn a_part_that_panics_ends_the_process_and_is_named() {
 }
 
 #[test]
-fn orders_that_nobody_takes_end_the_process_instead_of_growing() {
-    assert!(ensure_taken("storage", WAITING_MAX).is_ok());
-    assert!(ensure_taken("storage", WAITING_MAX + 1).unwrap_err().to_string().starts_with("storage takes no orders"));
+fn a_card_without_room_leads_to_a_ring_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("taimat.toml");
+    let text = format!(
+        "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nuplink.host = \"127.0.0.1\"\nuplink.port = 9\n[storage]\n\
+         dir = {dir:?}\nrequire_mount = false\nbudget = \"8 TiB\"\n",
+        dir = dir.path().join("card")
+    );
+    std::fs::write(&file, text).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let begun = crate::config::begin::begin(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
+    let mut configured = begun.configured.unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = |configured: Configured| {
+        let (settings, clock) = (begun.settings.clone(), clock.clone());
+        runtime.block_on(async {
+            let (stop, stopped) = watch::channel(false);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                stop.send(true)
+            });
+            timeout(Duration::from_secs(30), run_configured(settings, Some(configured), clock, Lull::default(), stopped)).await
+        })
+    };
+    configured.runtime = Some(dir.path().to_owned());
+    assert_eq!(run(configured).unwrap().unwrap(), Ended::Stopped);
+    assert!(dir.path().join("ring").is_dir(), "no ring in memory");
+    runtime.shutdown_background();
 }

@@ -35,6 +35,10 @@ const TEARDOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the watchdog looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
+/// Bytes of a track's parameter sets together at most: those of cameras have some dozens.
+const SETS_MAX: usize = 4096;
+/// Bytes of a sample entry beside them.
+const ENTRY_MORE: usize = 512;
 /// How often a long pause shows that the task lives.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 
@@ -222,7 +226,8 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             let Some(ParametersRef::Video(params)) = stream.parameters() else {
                 return Ok(());
             };
-            self.tracks[0] = Some(Arc::new(video_params(params)?));
+            let params = video_params(params).inspect_err(|(_, detail)| _ = self.session.error(detail))?;
+            self.tracks[0] = Some(Arc::new(params));
         }
         let Some(params) = self.tracks[0].clone() else {
             return Ok(());
@@ -295,7 +300,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             .initial_timestamp(InitialTimestampPolicy::Permissive)
             .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::ProcessPackets);
         let playing = step("PLAY", session.play(options)).await?;
-        playing.demuxed().map_err(|error| (CameraFault::Protocol, error.to_string()))
+        playing.demuxed().map_err(|error| (CameraFault::Protocol, one_line("PLAY", &error)))
     }
 }
 
@@ -372,7 +377,17 @@ async fn step<T>(name: &str, step: impl Future<Output = Result<T, retina::Error>
 
 /// A retina error without the connection's particulars, which it puts on lines of their own.
 fn one_line(what: &str, error: &retina::Error) -> String {
-    format!("{what}: {}", error.to_string().lines().next().unwrap_or_default())
+    crate::mask::masked(&format!("{what}: {}", error.to_string().lines().next().unwrap_or_default()))
+}
+
+/// Parameter sets this large are no honest camera's; a segment's head has its bound, and one that is over it would never be read again.
+///
+/// # Errors
+/// When there are too many bytes of them.
+fn fits(bytes: usize) -> Result<(), Failure> {
+    let why =
+        || (CameraFault::NoKeyFrame, format!("parameter sets of {bytes} bytes; at most {SETS_MAX}: nobody could decode this"));
+    if bytes <= SETS_MAX { Ok(()) } else { Err(why()) }
 }
 
 /// The parameters of a video track.
@@ -385,9 +400,12 @@ pub fn video_params(params: &retina::codec::VideoParameters) -> Result<TrackPara
         VideoParametersCodec::H265 { vps, sps, pps } => (Codec::H265, vec![vps, sps, pps]),
         _ => return Err((CameraFault::NoVideo, "a video codec taimat does not record".into())),
     };
+    let bytes = sets.iter().map(|set| set.len()).sum();
+    fits(bytes)?;
     let annex_b = sets.iter().flat_map(|set| [0, 0, 0, 1].into_iter().chain(set.iter().copied())).collect();
     let built = params.mp4_sample_entry().build();
     let sample_entry = built.map_err(|error| (CameraFault::Protocol, format!("parameter sets: {error}")))?;
+    fits(sample_entry.len().saturating_sub(ENTRY_MORE))?;
     let (width, height) = params.pixel_dimensions();
     let size = (u16::try_from(width).unwrap_or(u16::MAX), u16::try_from(height).unwrap_or(u16::MAX));
     let digest = Digest::of(&sample_entry);
@@ -401,6 +419,9 @@ fn audio_params(encoding: &str, params: &retina::codec::AudioParameters) -> Opti
         "pcmu" => (Codec::PcmMulaw, g711_entry(b"ulaw", params.clock_rate(), params.channels().get())),
         _ => return None,
     };
+    if sample_entry.len() > SETS_MAX {
+        return None;
+    }
     let digest = Digest::of(&sample_entry);
     let (kind, timescale) = (TrackKind::Audio, params.clock_rate());
     Some(TrackParams { kind, codec, timescale, sample_entry, annex_b: Vec::new(), size: (0, 0), digest })
@@ -426,5 +447,16 @@ fn words(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
     match sound {
         Sound::None(why) => format!("{carried}, without sound: {why}"),
         Sound::Wanted | Sound::Silenced(_) => carried,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameter_sets_over_4_kib_are_a_fault_of_the_picture() {
+        assert_eq!(fits(4096), Ok(()));
+        assert!(matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes")));
     }
 }

@@ -127,6 +127,8 @@ impl Session {
         }
         let keyless = now.mono.since(self.last_key);
         if keyless >= self.key_within {
+            // Its GOP may be longer than all we have seen: the next session waits longer, instead of ending before its key frame.
+            self.key_within = (self.key_within * 2).min(NO_KEY_MAX);
             return Watch::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", keyless / 1_000_000));
         }
         if quiet >= self.stall_after && self.playing && self.told.is_none() {
@@ -144,10 +146,6 @@ impl Session {
     /// uniform in 0..1. `closed_for` is how long the password may not be shown.
     pub fn failed(&mut self, fault: CameraFault, detail: String, closed_for: u64, random: f64) -> (Vec<CameraNews>, u64) {
         (self.playing, self.good_since) = (false, None);
-        if fault == CameraFault::NoKeyFrame {
-            // Its GOP may be longer than all we have seen: the next session waits longer, instead of ending before its key frame.
-            self.key_within = (self.key_within * 2).min(NO_KEY_MAX);
-        }
         let locked = closed_for > 0;
         let fault = if locked { CameraFault::LockedOut } else { fault };
         let ceiling = PAUSES[(self.tries as usize).min(PAUSES.len() - 1)];

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::mask::masked;
 use crate::settings::raw::{Problem, Problems};
 use crate::settings::{Settings, load, pem};
 
@@ -54,13 +55,19 @@ fn summary(args: &Args, settings: &Settings) {
     println!(
         "site {}, camera {}, analysed {}",
         settings.site,
-        camera.main_url,
-        camera.sub_url.as_ref().unwrap_or(&camera.main_url)
+        masked(camera.main_url.as_str()),
+        masked(camera.sub_url.as_ref().unwrap_or(&camera.main_url).as_str())
     );
     println!("ring {} in {} segments of {} MiB", storage.dir.display(), storage.budget / storage.segment, storage.segment >> 20);
     for broker in settings.uplink.brokers() {
         let tls = if broker.tls.is_some() { "TLS" } else { "no TLS" };
         println!("office {}:{} ({tls})", broker.host, broker.port);
+        if broker.shows_login() {
+            println!(
+                "  the login of {}:{} is sent in the clear: anybody on the way can read it (uplink.allow_plain)",
+                broker.host, broker.port
+            );
+        }
     }
     let keys: Vec<&str> = settings.remote.keys.iter().map(|key| key.name.as_str()).collect();
     println!("configured from afar by: {}", if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") });

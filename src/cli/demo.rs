@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use super::run::on_signal;
+use super::run::{on_signal, runtime};
 use crate::agent::wiring;
 use crate::clock::SystemClock;
 use crate::office::archive::Archive;
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id())));
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     anyhow::ensure!(!out.join("ring").exists(), "{} already holds a demo: choose another --out", out.display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime().build()?;
     let outcome = runtime.block_on(play(&args, &out));
     runtime.shutdown_background();
     outcome?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::run::on_signal;
+use super::run::{on_signal, runtime};
 use crate::agent::{Input, wiring};
 use crate::clock::{Clock, SystemClock};
 use crate::lull::Lull;
@@ -47,7 +47,7 @@ pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime().build()?;
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();

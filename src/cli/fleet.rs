@@ -35,10 +35,19 @@ pub struct Load {
     pub port: u16,
     /// Events of each site.
     pub events: u64,
-    /// Files of each site, after its events, and their bytes.
+    /// Files of each site, evenly among its events.
     pub files: u64,
     /// Bytes of each file.
     pub file_bytes: usize,
+    /// From one letter of a site to its next; zero when they follow as fast as they can.
+    pub every: Duration,
+}
+
+impl Load {
+    /// How many of a site's first `number` letters are files.
+    fn files_upto(&self, number: u64) -> u64 {
+        number * self.files / (self.events + self.files).max(1)
+    }
 }
 
 /// Runs them all until everything is receipted; exit code 1 when something is not.
@@ -87,16 +96,21 @@ async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
     orders.send(UplinkOrder::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
     let (mut sent, mut receipts) = (0, 0);
     let wanted = load.events + load.files;
+    let mut due = tokio::time::Instant::now();
     while receipts < wanted {
-        while sent < wanted && sent - receipts < WINDOW {
-            sent += 1;
-            let letter = letter(&settings.site, sent, ring, load, clock.as_ref());
-            orders.send(UplinkOrder::Send { ticket: Ticket(sent), letter }).await.ok().context("the uplink ended")?;
-        }
-        match tokio::time::timeout(PATIENCE, heard.recv()).await {
-            Ok(Some(UplinkNews::Receipted { .. })) => receipts += 1,
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due), if sent < wanted && sent - receipts < WINDOW => {
+                sent += 1;
+                due += load.every;
+                let letter = letter(&settings.site, sent, ring, load, clock.as_ref());
+                orders.send(UplinkOrder::Send { ticket: Ticket(sent), letter }).await.ok().context("the uplink ended")?;
+            }
+            news = tokio::time::timeout(PATIENCE, heard.recv()) => match news {
+                Ok(Some(UplinkNews::Receipted { .. })) => receipts += 1,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            },
         }
     }
     let _ = orders.send(UplinkOrder::Close).await.is_ok();
@@ -107,7 +121,8 @@ async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
 
 fn letter(site: &SiteId, number: u64, ring: RingId, load: Load, clock: &SystemClock) -> Letter {
     let now = clock.now();
-    if number > load.events {
+    let files = load.files_upto(number);
+    if files > load.files_upto(number - 1) {
         let bytes: Vec<u8> = (0..load.file_bytes).map(|at| (at as u64 * number % 251) as u8).collect();
         let manifest = Box::new(of_still(site, &format!("{site}-{number}"), now, &bytes));
         let source: SharedFile = Arc::new(bytes);
@@ -121,7 +136,7 @@ fn letter(site: &SiteId, number: u64, ring: RingId, load: Load, clock: &SystemCl
         kind: "vn.taimat.motion.update.v1".into(),
         time: now.wall.rfc3339(),
         datacontenttype: "application/json".into(),
-        seq: number,
+        seq: number - files,
         ring,
         clock: now.quality,
         boot: 1,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
+use crate::settings::Scope;
 use crate::units::{Digest, SiteId, hex};
 
 /// Arguments of `taimat keygen`.
@@ -20,6 +21,10 @@ pub struct Args {
     /// Instead: a key for signing configurations and commands, under this name.
     #[arg(long, conflicts_with = "site")]
     office: Option<String>,
+    /// With --office: what boxes let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
+    /// ring-status and log-tail; `all`: configurations, restarts and keys too.
+    #[arg(long, default_value = "all", value_parser = ["all", Scope::WORD], requires = "office")]
+    scope: String,
     /// Directory for the key; an existing key is never overwritten.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -46,7 +51,8 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let path = args.dir.join(format!("{name}.sign.key"));
     put(&path, document.as_ref())?;
     println!("key: {} (keep it where configurations are signed, and a copy in a safe place)", path.display());
-    println!("for the boxes, in [remote]: keys = [\"{name}:{}\"]", hex(pair.public_key().as_ref()));
+    let scope = if args.scope == Scope::WORD { format!("{}:", Scope::WORD) } else { String::new() };
+    println!("for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]", hex(pair.public_key().as_ref()));
     Ok(ExitCode::SUCCESS)
 }
 

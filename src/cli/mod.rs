@@ -1,6 +1,6 @@
 //! ⇄ The command line: one file a subcommand. Parses arguments, calls rooms, prints tables or JSON, gives exit codes.
 //!
-//! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake). What does not: deciding or
+//! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake; `verify` has a 3). What does not: deciding or
 //! storing anything.
 
 pub mod check_config;

@@ -17,7 +17,7 @@ use crate::office::host::{self, Office};
 use crate::office::keep::Retention;
 use crate::office::look::Filter;
 use crate::office::shown::shown_json;
-use crate::settings::{Login, Protocol, TlsSettings};
+use crate::settings::{Login, Protocol, TlsSettings, raw};
 use crate::units::{Digest, Secret, SiteId, Wall};
 use crate::uplink::client::{self, Ended, Options, Seen};
 use crate::uplink::session::Fault;
@@ -54,6 +54,9 @@ pub(super) struct Broker {
     /// A file with one line user:password.
     #[arg(long)]
     pub(super) login: Option<PathBuf>,
+    /// Allow a broker on another machine without TLS: everything, the password too, is readable on the way.
+    #[arg(long)]
+    pub(super) allow_plain: bool,
     /// MQTT version; auto is 5, and 3.1.1 where that fails.
     #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
     pub(super) protocol: String,
@@ -273,6 +276,13 @@ fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
 }
 
 pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
+    let (host, plain) = (&broker.broker, broker.ca.is_none() && !raw::is_local(&broker.broker));
+    if plain && !broker.allow_plain {
+        bail!("{host} is another machine: give --ca, or --allow-plain to send everything, a password too, readable on the way");
+    }
+    if plain && broker.login.is_some() {
+        tracing::warn!(broker = %host, "the password goes unencrypted to the broker (--allow-plain): use --ca");
+    }
     let tls = broker.ca.as_ref().map(|ca| TlsSettings { ca: ca.clone(), identity: broker.cert.clone().zip(broker.key.clone()) });
     let login = match &broker.login {
         None => None,

@@ -60,6 +60,9 @@ struct Way {
     /// A file with one line user:password.
     #[arg(long)]
     login: Option<PathBuf>,
+    /// Allow a broker on another machine without TLS: everything, the password too, is readable on the way.
+    #[arg(long)]
+    allow_plain: bool,
     /// MQTT version.
     #[arg(long, default_value = "5", value_parser = ["5", "3.1.1"])]
     protocol: String,
@@ -67,9 +70,10 @@ struct Way {
 
 impl Way {
     fn broker(&self) -> Broker {
-        let Way { broker, port, ca, cert, cert_key, login, protocol } = self;
+        let Way { broker, port, ca, cert, cert_key, login, allow_plain, protocol } = self;
         let (broker, port, ca, cert) = (broker.clone(), *port, ca.clone(), cert.clone());
-        Broker { broker, port, ca, cert, key: cert_key.clone(), login: login.clone(), protocol: protocol.clone() }
+        let (key, login, protocol) = (cert_key.clone(), login.clone(), protocol.clone());
+        Broker { broker, port, ca, cert, key, login, allow_plain: *allow_plain, protocol }
     }
 }
 

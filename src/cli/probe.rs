@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::camera::{CameraFault, CameraNews, Frame, Role, TrackKind, rtsp};
 use crate::clock::SystemClock;
 use crate::lull::Lull;
+use crate::mask::masked;
 use crate::pulse::Pulse;
 use crate::settings::{CameraSettings, load, raw};
 
@@ -63,12 +64,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let failure = runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
     if let Some((fault, detail)) = failure {
-        eprintln!("{}: {}: {detail}", args.url, fault.word());
+        eprintln!("{}: {}: {detail}", masked(&args.url), fault.word());
         return Ok(ExitCode::FAILURE);
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if heard.get("video").is_none_or(|video| video.keys == 0) {
-        eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", args.url, args.seconds);
+        eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", masked(&args.url), args.seconds);
         return Ok(ExitCode::FAILURE);
     }
     tell(&heard, args.json);

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -13,6 +14,11 @@ use crate::agent::wiring::{self, Ended};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::begin;
 use crate::lull::{LULL, Lull};
+
+/// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
+/// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
+/// so too, it took hours until no new one came.
+const BLOCKING_THREADS: usize = 3;
 
 /// Arguments of `taimat run`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lull = Lull::default();
     let resting = lull.clone();
     let rest = move || resting.rest(LULL);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(rest).build()?;
+    let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
         wiring::run_configured(begun.settings, begun.configured, clock, lull, stop).await
@@ -61,6 +67,13 @@ fn start_anew() -> anyhow::Result<ExitCode> {
     let name = words.next().unwrap_or_default();
     let error = Command::new("/proc/self/exe").arg0(name).args(words).exec();
     Err(error).context("starting anew under another configuration")
+}
+
+/// A runtime of one thread, and of few beside it.
+pub fn runtime() -> Builder {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(BLOCKING_THREADS);
+    builder
 }
 
 /// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with 128 + its number, as a shell would say.
@@ -84,4 +97,30 @@ pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
         }
     });
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn many_waits_at_once_get_few_threads() {
+        static READING: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let read = || {
+            MOST.fetch_max(READING.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+            READING.fetch_sub(1, Ordering::Relaxed);
+        };
+        runtime().build().unwrap().block_on(async {
+            let reads: Vec<_> = (0..24).map(|_| tokio::task::spawn_blocking(read)).collect();
+            for read in reads {
+                read.await.unwrap();
+            }
+        });
+        assert_eq!(MOST.load(Ordering::Relaxed), BLOCKING_THREADS);
+    }
 }

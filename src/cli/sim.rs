@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{feed, fleet};
 use crate::config::guarantee::Guarantee;
@@ -67,6 +67,9 @@ pub struct Args {
     /// KiB of each of these files.
     #[arg(long, default_value_t = 256, requires = "fleet")]
     file_kib: usize,
+    /// Seconds from one letter of a box of the fleet to its next; 0 for as fast as they can.
+    #[arg(long, default_value_t = 0, requires = "fleet")]
+    every: u64,
     /// News of motion a second in the show.
     #[arg(long, default_value_t = 20, requires = "feed")]
     rate: u64,
@@ -88,7 +91,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if let (Some(sites), Some(port)) = (args.fleet, args.port) {
         let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
-        return fleet::run(fleet::Load { sites, port, events, files, file_bytes });
+        let every = Duration::from_secs(args.every);
+        return fleet::run(fleet::Load { sites, port, events, files, file_bytes, every });
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),

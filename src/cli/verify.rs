@@ -17,8 +17,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks that a clip holds the records its about box names, whole and in the chain's order. Exit code 0 consistent, 1 not, 2 no
-/// clip.
+/// Exit code of a clip that fits in itself and that nobody has signed. 0 is kept for signed ones, which come later: a script that
+/// takes 0 for proof must not take this for it.
+const UNSIGNED: u8 = 3;
+
+/// Checks that a clip holds the records its about box names, whole and in the chain's order, behind the head they name. Exit code 3
+/// consistent and unsigned, 1 damaged or altered, 2 no clip; 0 is kept for signed clips.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -36,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         show(&report);
     }
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.problems.is_empty() { ExitCode::from(UNSIGNED) } else { ExitCode::FAILURE })
 }
 
 fn show(report: &Report) {
@@ -52,13 +56,13 @@ fn show(report: &Report) {
     report.problems.iter().for_each(|problem| println!("{problem}"));
     match report.problems.is_empty() {
         true => println!(
-            "CONSISTENT: {} records, {first} to {last} as the about box says, each whole and following from the one before.",
+            "CONSISTENT, UNSIGNED: {} records, {first} to {last} as the about box says, each whole and following from the one before.",
             report.records
         ),
         false => println!("NOT CONSISTENT: {} records, {} problems.", report.records, report.problems.len()),
     }
     println!(
-        "Nothing is signed in this version: this finds damage and clumsy changes, not a forger who writes records and about box\n\
-         anew, and it does not cover the file's head. Compare the sha256 with the one the office's archive keeps."
+        "Nothing is signed in this version (exit code 3, not 0): this finds damage in any bit and clumsy changes, not a forger who\n\
+         writes head, records and about box anew. Compare the sha256 with the one the office's archive keeps."
     );
 }

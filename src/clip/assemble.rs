@@ -11,13 +11,13 @@ use super::FileSource;
 use crate::evidence::manifest::ABOUT_BOX;
 use crate::storage::boxes::{head_boxes, move_times};
 use crate::storage::format::{RECORD_BOX, seal};
-use crate::storage::{FootageReader, FragmentRef, Span};
+use crate::storage::{FootageReader, GapReason, Span};
 use crate::units::Ticket;
 
 /// A clip that can be read without being copied.
 pub struct Clip {
     head: Vec<u8>,
-    fragments: Vec<FragmentRef>,
+    span: Span,
     /// Where its decode times count from, microseconds on the media clock.
     base: u64,
     /// Ticks a second of its tracks.
@@ -44,7 +44,7 @@ impl Clip {
             starts.push(starts[starts.len() - 1] + u64::from(fragment.len));
         }
         let scales = span.tracks.iter().map(|track| track.timescale).collect();
-        Clip { head, fragments: span.fragments.clone(), base, scales, starts, reader, last: Mutex::new(None) }
+        Clip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
     }
 
     /// The bytes of fragment `index`, from memory when it was the last one read.
@@ -53,7 +53,7 @@ impl Clip {
         if let Some((_, bytes)) = last.as_ref().filter(|(cached, _)| *cached == index) {
             return Ok(bytes.clone());
         }
-        let fragment = &self.fragments[index];
+        let fragment = &self.span.fragments[index];
         let mut bytes = self.reader.fragment(fragment).map_err(|fault| fault.to_string())?;
         if bytes.len() as u64 != self.starts[index + 1] - self.starts[index] {
             return Err(format!("record {} changed its length", fragment.seq));
@@ -95,6 +95,10 @@ impl FileSource for Clip {
         }
         Ok(out)
     }
+
+    fn unreadable(&self) -> Vec<(u64, GapReason)> {
+        self.span.unreadable(self.reader.as_ref())
+    }
 }
 
 /// A snapshot that waits in its still slot.
@@ -125,7 +129,7 @@ impl FileSource for StillFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::ReadFault;
+    use crate::storage::{FragmentRef, ReadFault};
     use crate::units::{Boot, Digest, Stamp};
 
     struct Footage;
@@ -163,7 +167,7 @@ mod tests {
     }
 
     fn clip(fragments: Vec<FragmentRef>) -> Clip {
-        let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), more: false };
+        let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
         Clip::assemble(&span, b"{}", Arc::new(Footage))
     }
 

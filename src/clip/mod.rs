@@ -11,6 +11,8 @@ pub mod worker;
 
 use std::sync::Arc;
 
+use crate::storage::GapReason;
+
 /// A file that is owed to the office, readable piece by piece any number of times: its bytes never change.
 pub trait FileSource: Send + Sync {
     /// Its length in bytes.
@@ -26,6 +28,11 @@ pub trait FileSource: Send + Sync {
     /// # Errors
     /// Says why for people; the file is then lost and must be aborted.
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String>;
+
+    /// The records in it that cannot be read, and what each hole is called: without them it can be made anew. Reads all of it.
+    fn unreadable(&self) -> Vec<(u64, GapReason)> {
+        Vec::new()
+    }
 }
 
 /// A small file held in memory.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{FileSource, SharedFile};
 use crate::pulse::Pulse;
+use crate::storage::GapReason;
 use crate::units::Digest;
 
 /// Bytes read at a time: a fragment's order of size, so that memory stays small.
@@ -33,6 +34,18 @@ pub struct Hashed {
     pub job: u64,
     /// SHA-256 of the whole file, or why it cannot be read.
     pub outcome: Result<Digest, String>,
+    /// Where it cannot be read: the records that are to blame, and what the hole of each is called.
+    pub unreadable: Vec<(u64, GapReason)>,
+}
+
+impl Hashed {
+    /// Carries out an order, with a sign of life before each piece.
+    pub fn of(order: &HashOrder, alive: impl Fn()) -> Hashed {
+        let outcome = digest_while(order.file.as_ref(), &alive);
+        alive();
+        let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
+        Hashed { job: order.job, outcome, unreadable }
+    }
 }
 
 /// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
@@ -51,8 +64,7 @@ impl Worker {
                 pulse.beat();
                 match receiver.recv_timeout(IDLE) {
                     Ok(order) => {
-                        let outcome = digest_while(order.file.as_ref(), || pulse.beat());
-                        answer(Hashed { job: order.job, outcome });
+                        answer(Hashed::of(&order, || pulse.beat()));
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -69,15 +81,7 @@ impl Worker {
     }
 }
 
-/// SHA-256 of a whole file, read piece by piece.
-///
-/// # Errors
-/// The reader's words when a piece cannot be read.
-pub fn digest(file: &dyn FileSource) -> Result<Digest, String> {
-    digest_while(file, || {})
-}
-
-/// The same, with a sign of life before each piece.
+/// SHA-256 of a whole file, read piece by piece, with a sign of life before each.
 fn digest_while(file: &dyn FileSource, alive: impl Fn()) -> Result<Digest, String> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut offset = 0;
@@ -103,7 +107,7 @@ mod tests {
         let (sender, answers) = mpsc::channel();
         let worker = Worker::start(Pulse::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
         worker.hash(HashOrder { job: 3, file: Arc::new(bytes.clone()) }).ok().unwrap();
-        assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)) });
+        assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)), unreadable: Vec::new() });
     }
 
     /// A file on a card that hangs.

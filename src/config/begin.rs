@@ -39,14 +39,19 @@ pub struct Configured {
     /// What was wrong with the file at this start.
     pub refused: Option<Refusal>,
     /// The directory that is gone with the power.
-    runtime: Option<PathBuf>,
+    pub runtime: Option<PathBuf>,
 }
 
 impl Configured {
     /// Where the ring may lie when its card cannot be used at all, and that has become a crash loop: in memory, small.
     pub fn last_resort(&self) -> Option<StorageSettings> {
         let safe = self.machine.record().rest == Rest::Safe && self.machine.record().trial().is_none();
-        let dir = self.runtime.as_ref().filter(|_| safe)?.join("ring");
+        self.in_memory().filter(|_| safe)
+    }
+
+    /// The same at once, for a card that has no room for a ring: five more starts make none.
+    pub fn in_memory(&self) -> Option<StorageSettings> {
+        let dir = self.runtime.as_ref()?.join("ring");
         Some(StorageSettings {
             dir,
             require_mount: false,

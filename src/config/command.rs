@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Signature, is_late, sign, verify};
 use super::refusal::{Refusal, Why};
-use crate::settings::TrustedKey;
+use crate::settings::{Scope, TrustedKey};
 use crate::units::{Digest, SiteId, Stamp, Wall};
 
 /// A command as it came.
@@ -103,6 +103,9 @@ pub fn check(
     let Some(signature) = asked.args.get("sig") else {
         return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
     };
+    if keys.is_empty() {
+        return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
+    }
     let signature: Signature =
         serde_json::from_value(signature.clone()).map_err(|error| Refusal::of(Why::Unreadable, format!("sig: {error}")))?;
     let n = asked.args.get("n").and_then(Value::as_u64);
@@ -112,6 +115,11 @@ pub fn check(
         Err(refusal) if refusal.why == Why::BadSignature => signed_for(EVERY)?,
         judged => judged?,
     };
+    if !key.scope.allows(asked.name) {
+        let detail = format!("key {} may sign only {}", key.name, Scope::COMMANDS.join(", "));
+        return Err(Refusal::of(Why::Scope, detail));
+    }
+    let key = key.id();
     let until = asked.expires.ok_or_else(|| Refusal::of(Why::Unreadable, "a signed command must expire"))?;
     let until = Wall::parse(until).map_err(|reason| Refusal::of(Why::Unreadable, format!("expires: {reason}")))?;
     if is_late(until, now) {
@@ -121,6 +129,21 @@ pub fn check(
         return Err(Refusal::of(Why::Replayed, format!("n {n} is not higher than {}", highest(&key))));
     }
     Ok(Signed { key, n })
+}
+
+/// Whether a command may be carried out although nobody signed it: where no key is enrolled, what reads or sends footage.
+///
+/// # Errors
+/// When it must be signed.
+pub fn unsigned(keys: &[TrustedKey], asked: Asked<'_>) -> Result<(), Refusal> {
+    if !keys.is_empty() {
+        return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
+    }
+    if Scope::Commands.allows(asked.name) {
+        return Ok(());
+    }
+    let detail = format!("{:?} must be signed: enrol a key by hand (remote.keys)", short(asked.name));
+    Err(Refusal::of(Why::Unsigned, detail))
 }
 
 #[cfg(test)]
@@ -182,6 +205,31 @@ mod tests {
         let mut number = signed.clone();
         number.insert("reason".into(), json!(7));
         assert_eq!(why(Asked { args: &number, ..asked }, &site, 0, now()), Why::Unreadable);
+    }
+
+    #[test]
+    fn a_key_for_commands_signs_what_reads_or_sends_footage_only() {
+        let site = SiteId::parse("km-17").unwrap();
+        let keys = [TrustedKey { scope: Scope::Commands, ..trusted("desk", RFC) }];
+        let plain = Map::new();
+        let expires = Some("2026-11-25T03:30:00Z");
+        let verdict = |name: &str, keys: &[TrustedKey]| {
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
+            check(&site, keys, Asked { args: &signed, ..asked }, now(), |_| 0).map(|_| ()).map_err(|refusal| refusal.why)
+        };
+        for name in ["config-check", "config-show", "probe", "restart", "update", "whatever-comes"] {
+            assert_eq!(verdict(name, &keys), Err(Why::Scope), "{name}");
+            assert_eq!(verdict(name, &[trusted("office", RFC)]), Ok(()), "{name}");
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            assert_eq!(unsigned(&[], asked).unwrap_err().why, Why::Unsigned, "{name} without a key");
+        }
+        for name in Scope::COMMANDS {
+            assert_eq!(verdict(name, &keys), Ok(()), "{name}");
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            assert_eq!(unsigned(&[], asked), Ok(()));
+            assert_eq!(unsigned(&keys, asked).unwrap_err().why, Why::Unsigned);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Refusal, Why};
-use crate::settings::{TrustedKey, key_id};
+use crate::settings::{Scope, TrustedKey, key_id};
 use crate::units::{Digest, SiteId, Stamp, Wall, WallQuality, hex};
 
 /// Bytes of a document at most: JSON may double the text by escapes.
@@ -128,10 +128,14 @@ impl Document {
             return Err(Refusal::of(Why::Unsigned, "sig is missing"));
         };
         let key = verify(keys, signature, &self.signed_bytes())?;
+        if key.scope != Scope::All {
+            let detail = format!("key {} may sign commands only, no configuration", key.name);
+            return Err(Refusal::of(Why::Scope, detail));
+        }
         if self.site != site.as_str() {
             return Err(Refusal::of(Why::Foreign, format!("it is for {:?}, this is {site}", self.site)));
         }
-        Ok(key)
+        Ok(key.id())
     }
 
     /// Whether it may be taken now.
@@ -164,18 +168,18 @@ pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
     Signature { key: key_id(&public), ed25519: hex(key.sign(bytes).as_ref()) }
 }
 
-/// The id of the key among `keys` that signed `bytes`.
+/// The key among `keys` that signed `bytes`.
 ///
 /// # Errors
 /// When none of them did.
-pub fn verify(keys: &[TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<String, Refusal> {
+pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Refusal> {
     let Some(key) = keys.iter().find(|key| key.id() == signature.key) else {
         let shown: String = signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
         return Err(Refusal::of(Why::UnknownKey, format!("key {shown} is not among remote.keys")));
     };
     let signed =
         from_hex(&signature.ed25519).is_some_and(|raw| UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok());
-    if signed { Ok(key.id()) } else { Err(Refusal::of(Why::BadSignature, format!("what {} signed is not this", key.name))) }
+    if signed { Ok(key) } else { Err(Refusal::of(Why::BadSignature, format!("what {} signed is not this", key.name))) }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -200,7 +204,7 @@ pub(crate) mod tests {
     pub fn trusted(name: &str, seed: &str) -> TrustedKey {
         let mut public = [0; 32];
         public.copy_from_slice(key(seed).public_key().as_ref());
-        TrustedKey { name: name.into(), public }
+        TrustedKey { name: name.into(), public, scope: Scope::All }
     }
 
     fn document() -> Document {
@@ -253,6 +257,7 @@ pub(crate) mod tests {
             assert_eq!(why(&altered, &keys), Why::BadSignature, "{altered:?}");
         }
         assert_eq!(why(&document(), &keys), Why::Unsigned);
+        assert_eq!(why(&good, &[TrustedKey { scope: Scope::Commands, ..keys[0].clone() }]), Why::Scope);
         assert_eq!(why(&document().signed(&key(OTHER)), &keys), Why::UnknownKey);
         assert_eq!(why(&good, &[]), Why::NoKeys);
         let foreign = Document { site: "km-18".into(), ..document() }.signed(&key(RFC));

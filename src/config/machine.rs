@@ -22,6 +22,7 @@ use super::intake::Candidate;
 use super::record::{Phase, Record};
 use super::refusal::{Refusal, Why};
 use super::report;
+use super::token_bucket::TokenBucket;
 use super::trial::Progress;
 use super::verdict;
 use crate::settings::change::Change;
@@ -30,6 +31,9 @@ use crate::units::{Digest, Mono, SiteId, Stamp};
 
 /// Commands whose number is being written down at most.
 pub const COMMANDS_MAX: usize = 16;
+/// Validly signed commands: so many at once, and then one in so many microseconds (20 a second). One office watching a box needs a
+/// few a minute.
+const SIGNED: TokenBucket = TokenBucket::new(50, 50_000);
 /// Microseconds a record may be on its way to the card: a card that hangs keeps no roll-back waiting for longer. Dry runs before it in
 /// the keeper's queue take their time too.
 pub const SAVE_WITHIN: u64 = 120_000_000;
@@ -176,6 +180,8 @@ pub struct Machine {
     /// Since when refusals are counted, how many were told, and how many were not.
     pub(super) refusals: (Mono, u32, u32),
     commands: usize,
+    /// The share of validly signed commands; what is forged never takes of it.
+    signed: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
     pub(super) without: Option<Guarantee>,
@@ -205,6 +211,7 @@ impl Machine {
             told: Vec::new(),
             refusals: (now.mono, 0, 0),
             commands: 0,
+            signed: SIGNED,
             seed,
             drawn: 0,
             without: None,
@@ -368,23 +375,29 @@ impl Machine {
     }
 
     /// Whether a command may be carried out. `Ok(true)`: when [`Effect::Carry`] says that its number is kept. `Ok(false)`: now, no key
-    /// is enrolled.
+    /// is enrolled, and this command needs none.
     ///
     /// # Errors
     /// Why not.
     pub fn command(&mut self, now: Stamp, asked: Asked<'_>, out: &mut Vec<Effect>) -> Result<bool, Refusal> {
-        if self.good.remote.keys.is_empty() {
-            return Ok(false);
+        if self.good.remote.keys.is_empty() || !asked.args.contains_key("sig") {
+            return command::unsigned(&self.good.remote.keys, asked).map(|()| false);
         }
         let highest = |key: &str| self.record.commands.get(key).copied().unwrap_or(0);
         let signed = command::check(&self.site, &self.good.remote.keys, asked, now, highest)?;
-        if self.commands >= COMMANDS_MAX {
+        if self.commands >= COMMANDS_MAX || !self.signed.take(now.mono) {
             return Err(Refusal::of(Why::Busy, "too many commands at once"));
         }
         self.commands += 1;
         self.record.commands.insert(signed.key, signed.n);
         self.save(Then::Carry, None, out);
         Ok(true)
+    }
+
+    /// Each enrolled key, and the highest number it has used: what is not above it need not be verified.
+    pub fn signers(&self) -> Vec<(String, u64)> {
+        let highest = |id: &String| self.record.commands.get(id).copied().unwrap_or(0);
+        self.good.remote.keys.iter().map(|key| key.id()).map(|id| (id.clone(), highest(&id))).collect()
     }
 
     /// Everything that can be looked at in a stop: it was asked for, so it is no crash.
@@ -416,6 +429,13 @@ impl Machine {
 
     /// What `taimat config show` prints beside the record, and every report carries.
     pub(super) fn keys(&self) -> Value {
-        json!(self.good.remote.keys.iter().map(|key| json!({"name": key.name, "key": key.id()})).collect::<Vec<_>>())
+        json!(
+            self.good
+                .remote
+                .keys
+                .iter()
+                .map(|key| json!({"name": key.name, "key": key.id(), "scope": key.scope.word()}))
+                .collect::<Vec<_>>()
+        )
     }
 }

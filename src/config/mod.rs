@@ -1,8 +1,9 @@
 //! The configuration room: how settings come to a box and prove themselves, so that no change can strand it.
 //!
 //! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
+//! * [`token_bucket`]: how much strangers may ask for.
 //! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
-//! * [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
+//! * [`logins`]: to whom a login may be shown. [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
 //! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
 //!   in; [`trial`]: proof and time. [`report`]: what the office is told.
 //! * [`guarantee`]: each promise by name, so that a check can take one away.
@@ -15,12 +16,14 @@
 //! agent and its wiring), publishing (the uplink).
 
 pub mod refusal;
+pub mod token_bucket;
 pub mod document;
 pub mod command;
 pub mod record;
 pub mod store;
 pub mod files;
 pub mod guarantee;
+pub mod logins;
 pub mod verdict;
 pub mod boot;
 pub mod prepare;

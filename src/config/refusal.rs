@@ -25,6 +25,8 @@ pub enum Why {
     UnknownKey,
     /// Altered behind its signature.
     BadSignature,
+    /// The key may not sign this.
+    Scope,
     /// No key is enrolled: nothing can come from afar.
     NoKeys,
     /// For another site.
@@ -58,6 +60,7 @@ impl Why {
             Why::Unsigned => "unsigned",
             Why::UnknownKey => "unknown_key",
             Why::BadSignature => "bad_signature",
+            Why::Scope => "scope",
             Why::NoKeys => "no_keys",
             Why::Foreign => "foreign",
             Why::Replayed => "replayed",
@@ -112,5 +115,5 @@ impl Refusal {
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(DETAIL_MAX).collect()
+    crate::mask::masked(text).chars().take(DETAIL_MAX).collect()
 }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use super::logins;
 use super::record::Origin;
 use super::refusal::{Refusal, Why};
 use crate::settings::raw::{self, Problem, Problems, ReadFile};
-use crate::settings::{Settings, pem};
+use crate::settings::{Scope, Settings, pem};
 
 /// Parses a text and judges the files it names.
 ///
@@ -20,6 +21,26 @@ pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
         problems if problems.is_empty() => Ok(settings),
         problems => Err(Refusal::bad_keys(Why::Invalid, Problems(problems))),
     }
+}
+
+/// The one answer from afar for every file that cannot be used: who asks must not learn which files there are, or what is in them.
+pub const UNUSABLE: &str = "is no file this box can use here (check-config on the box says why)";
+
+/// The same for somebody from afar.
+///
+/// # Errors
+/// Every bad key; of files only [`UNUSABLE`].
+pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
+    judge(text, read).map_err(|mut refusal| {
+        for Problem { key, reason } in &mut refusal.errors {
+            // These speak of the text alone.
+            let of_text = reason.starts_with("is missing") || reason.starts_with("must be text");
+            if key.ends_with("_file") && !of_text {
+                *reason = UNUSABLE.into();
+            }
+        }
+        refusal
+    })
 }
 
 /// What the box knows when it judges a change.
@@ -60,13 +81,13 @@ pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result
             format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
         );
     }
-    if !next.remote.keys.iter().any(|key| key.id() == *signer) {
+    if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == Scope::All) {
         bad(
             "remote.keys",
-            "does not hold the key that signed this: remove a key only with a document signed by one that stays".into(),
+            "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
         );
     }
-    if problems.is_empty() { Ok(()) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
+    if problems.is_empty() { logins::judge(next, against.good) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
 }
 
 /// The brokers of these settings over which nothing was ever confirmed.
@@ -122,6 +143,31 @@ mod tests {
         next.remote.keys.clear();
         next.site = crate::units::SiteId::parse("elsewhere").unwrap();
         assert_eq!(keys_of(&next, &good, &["127.0.0.1"]), ["site", "remote.keys"]);
+    }
+
+    #[test]
+    fn from_afar_every_unusable_file_gets_one_answer() {
+        let read = |path: &std::path::Path| match path.to_str() {
+            Some("/etc/passwd") => Ok("root:x:0:0\nbin:x:1:1\n".to_owned()),
+            Some("/empty") => Ok(String::new()),
+            Some("/no-login") => Ok("nothing of the kind".to_owned()),
+            Some("/secret") => Err("Permission denied (os error 13)".to_owned()),
+            Some("/dir") => Err("Is a directory (os error 21)".to_owned()),
+            _ => Err("No such file or directory (os error 2)".to_owned()),
+        };
+        let mut answers = BTreeSet::new();
+        for key in ["camera.login_file", "uplink.login_file", "uplink.ca_file"] {
+            for path in ["/etc/passwd", "/empty", "/no-login", "/secret", "/dir", "/gone", "credential:none"] {
+                let text = format!(
+                    "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\n{key} = \"{path}\"\n"
+                );
+                let refusal = judge_afar(&text, &read).unwrap_err();
+                assert_eq!(refusal.errors.len(), 1, "{key} {path}: {refusal:?}");
+                answers.insert(refusal.line().replace(key, "KEY"));
+            }
+        }
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert!(answers.first().unwrap().contains(UNUSABLE));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::units::{Digest, SiteId, Stamp, WallQuality};
 pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
 /// Holes listed in one manifest at most: an outbox entry is one 4 KiB journal slot. Further holes are merged into the last.
 pub const GAPS_MAX: usize = 8;
+/// Stretches of missing record numbers in one manifest at most: 24 bytes each, in what is left of the same slot.
+pub const MISSING_MAX: usize = 24;
 
 /// What a file is: sent in `init`, its SHA-256 names the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,12 +95,31 @@ struct About<'a> {
     last: bool,
 }
 
-/// JSON of the about box. A function of the manifest alone, so that the same bytes come out after a restart.
+/// JSON of the about box. A function of the manifest alone, so that the same bytes come out after a restart. Its last member,
+/// `digest`, is SHA-256 of the document without it: what no record can vouch for must not change unseen either.
 pub fn about(manifest: &Manifest) -> Vec<u8> {
     let Manifest { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last, .. } = manifest;
     let (v, purpose, clock, records, part, last) = (*v, *purpose, *clock, *records, *part, *last);
     let about = About { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last };
-    serde_json::to_vec(&about).unwrap_or_default()
+    let mut bytes = serde_json::to_vec(&about).unwrap_or_default();
+    let digest = Digest::of(&bytes);
+    bytes.pop();
+    bytes.extend(DIGEST_MEMBER);
+    bytes.extend(digest.hex().as_bytes());
+    bytes.extend(b"\"}");
+    bytes
+}
+
+/// What leads to the digest at the end of an about box.
+const DIGEST_MEMBER: &[u8] = b",\"digest\":\"";
+
+/// True when an about box ends with the digest of the rest of it.
+pub fn is_whole(about: &[u8]) -> bool {
+    let Some(at) = about.len().checked_sub(DIGEST_MEMBER.len() + 64 + 2) else {
+        return false;
+    };
+    let without = [&about[..at], b"}"].concat();
+    about[at..] == [DIGEST_MEMBER, Digest::of(&without).hex().as_bytes(), b"\"}"].concat()
 }
 
 /// The manifest of a clip before its size and digest are known.
@@ -174,15 +195,18 @@ fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
     list
 }
 
-/// The numbers between fragments that are not among them. Beyond the bound the last range takes in all that follow, so that it
-/// then holds numbers that are there.
+/// The numbers between fragments that are not among them.
 fn missing(fragments: &[FragmentRef]) -> Vec<(u64, u64)> {
     let skipped =
         fragments.windows(2).filter(|pair| pair[0].seq + 1 < pair[1].seq).map(|pair| (pair[0].seq + 1, pair[1].seq - 1));
-    let mut list: Vec<(u64, u64)> = skipped.collect();
-    if let Some((_, end)) = list.last().copied().filter(|_| list.len() > GAPS_MAX) {
-        list.truncate(GAPS_MAX);
-        list[GAPS_MAX - 1].1 = end;
+    bounded(skipped.collect())
+}
+
+/// Beyond the bound the last range takes in all that follow, so that it then holds numbers that are there.
+pub fn bounded(mut list: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    if let Some((_, end)) = list.last().copied().filter(|_| list.len() > MISSING_MAX) {
+        list.truncate(MISSING_MAX);
+        list[MISSING_MAX - 1].1 = end;
     }
     list
 }

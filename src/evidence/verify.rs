@@ -1,12 +1,14 @@
 //! Checking a clip that left a box: that it holds the records its about box names, each whole by its digest and checksum, each
 //! following from the one before.
 //!
-//! What belongs here: that check, pure. What does not: signatures. Nothing is signed in this version: the check finds damage, and
-//! changes by somebody who does not know the format. Whoever does can write records and an about box that fit each other.
+//! What belongs here: that check, pure. What does not: its head ([`super::head`]), signatures. Nothing is signed in this version: the
+//! check finds damage, in every bit of the file, and changes by somebody who does not know the format. Whoever does can write head,
+//! records and about box that fit each other.
 
 use serde::Deserialize;
 
-use super::manifest::ABOUT_BOX;
+use super::head;
+use super::manifest::{ABOUT_BOX, bounded, is_whole};
 use crate::storage::boxes::{move_times, timescales};
 use crate::storage::format::{RECORD_BOX, RECORD_TYPE, Record, box_at};
 use crate::units::{Digest, WallQuality};
@@ -42,6 +44,7 @@ pub struct Report {
 struct About {
     from: String,
     to: String,
+    clock: WallQuality,
     records: (u64, u64),
     #[serde(default)]
     missing: Vec<(u64, u64)>,
@@ -53,6 +56,10 @@ struct File {
     /// Boxes of the head that have been seen.
     head: usize,
     about: Option<About>,
+    /// `ftyp` and `moov`.
+    head_bytes: Vec<u8>,
+    /// Worst clock of its records.
+    clock: Option<WallQuality>,
     /// Ticks a second of its tracks.
     scales: Vec<u32>,
     /// Where its decode times count from, microseconds on the media clock.
@@ -107,9 +114,16 @@ impl File {
         }
         self.head += 1;
         match &name {
-            b"moov" => self.scales = timescales(&clip[at + 8..at + len]),
+            b"ftyp" => self.head_bytes.extend(&clip[at..at + len]),
+            b"moov" => {
+                self.head_bytes.extend(&clip[at..at + len]);
+                self.scales = timescales(&clip[at + 8..at + len]);
+            }
             b"uuid" => {
                 let json = &clip[at + 24..at + len];
+                if !is_whole(json) {
+                    self.problem(format!("offset {at}: the about box was altered or damaged"));
+                }
                 self.report.about = serde_json::from_slice(json).unwrap_or_default();
                 self.about = serde_json::from_slice(json).ok();
             }
@@ -136,6 +150,10 @@ impl File {
         if Digest::of(&content) != record.content || !record.intact(bytes) {
             self.problem(format!("offset {at}: record {seq} was altered or damaged"));
         }
+        if self.last.as_ref().is_some_and(|last| last.head != record.head) {
+            self.problem(format!("offset {at}: record {seq} belongs to another head"));
+        }
+        self.clock = Some(self.clock.map_or(record.start.quality, |worst| worst.min(record.start.quality)));
         self.follows(at, &record);
         self.report.records += 1;
         self.last = Some(record);
@@ -180,13 +198,28 @@ impl File {
             }
             None => self.problem(format!("holds no record, and the about box says {first} to {last}")),
         }
-        for (from, to) in std::mem::take(&mut self.skipped) {
-            match about.missing.iter().any(|(first, last)| *first <= from && to <= *last) {
+        let skipped = std::mem::take(&mut self.skipped);
+        if bounded(skipped.clone()) != about.missing && skipped.iter().all(|range| is_in(range, &about.missing)) {
+            self.problem(format!("the about box says that {:?} are missing, and {skipped:?} are", about.missing));
+        }
+        for (from, to) in skipped {
+            match is_in(&(from, to), &about.missing) {
                 true => self.report.missing.push((from, to)),
                 false => self.problem(format!("records {from} to {to} are missing, and the about box does not say so")),
             }
         }
         self.compare_times(&about);
+        self.compare_head();
+    }
+
+    /// The head is built anew and must be the same.
+    fn compare_head(&mut self) {
+        let (Some(first), Some(last)) = (&self.first, &self.last) else {
+            return;
+        };
+        let duration = (last.media + last.duration).saturating_sub(self.base);
+        let problem = head::problem(&self.head_bytes, &first.head, duration);
+        self.report.problems.extend(problem);
     }
 
     /// Times of a clock that NTP disciplined are never dated anew: then both must say the same.
@@ -200,7 +233,15 @@ impl File {
         let told: Vec<String> =
             differing.map(|(stamp, told)| format!("the about box says {told} where the records say {}", stamp.wall)).collect();
         self.report.problems.extend(told);
+        // A clock that was better known later is told better than it was recorded, never worse.
+        if let Some(clock) = self.clock.filter(|clock| about.clock < *clock) {
+            self.problem(format!("the about box says clock {}, and the records say {}", about.clock.word(), clock.word()));
+        }
     }
+}
+
+fn is_in(range: &(u64, u64), ranges: &[(u64, u64)]) -> bool {
+    ranges.iter().any(|(first, last)| *first <= range.0 && range.1 <= *last)
 }
 
 #[cfg(test)]
@@ -214,7 +255,8 @@ mod tests {
     use crate::evidence::manifest::{Purpose, about, of_span};
     use crate::storage::boxes::{Run, Sample, moof};
     use crate::storage::format::tests::video;
-    use crate::storage::format::{layout_of, seal};
+    use crate::storage::format::{MARK, seal};
+    use crate::storage::head::head_digest;
     use crate::storage::{FootageReader, FragmentRef, ReadFault, Span};
     use crate::units::{Boot, Mono, SiteId, Stamp, Ticket, Wall};
 
@@ -249,8 +291,10 @@ mod tests {
             duration: 1_000_000,
             lead: 0,
             gap: None,
+            mark: [0; MARK],
             previous,
             content: Digest::of(&content),
+            head: head_digest(&[video(1)]),
         };
         move_times(&mut content, &[90_000], media, 0);
         let mut bytes = record.encode(&content);
@@ -265,7 +309,7 @@ mod tests {
             let (written, record) = record(*seq, previous);
             previous = record.link();
             let Record { lap, boot, len, start, key, payload, media, duration, lead, .. } = record;
-            let (segment, offset, base, layout) = (0, bytes.len() as u64, 0, layout_of(&[video(1)]));
+            let (segment, offset, base, layout) = (0, bytes.len() as u64, 0, head_digest(&[video(1)]));
             let seq = *seq;
             fragments.push(FragmentRef {
                 seq,
@@ -285,7 +329,7 @@ mod tests {
             });
             bytes.push(written);
         }
-        let span = Span { fragments, tracks: vec![video(1)], gaps: Vec::new(), more: false };
+        let span = Span { fragments, tracks: vec![video(1)], gaps: Vec::new(), damaged: Vec::new(), more: false };
         let manifest = of_span(&SiteId::parse("km-17").unwrap(), Purpose::Clip, "e", 1, &span);
         let clip = Clip::assemble(&span, &about(&manifest), Arc::new(Footage(bytes)));
         clip.read(0, clip.len() as u32).unwrap()
@@ -349,6 +393,26 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x40;
             assert!(!check(&flipped).unwrap().problems.is_empty(), "byte {at} was flipped unnoticed");
+        }
+    }
+
+    #[test]
+    fn a_thousand_bits_over_a_whole_clip_are_all_found() {
+        let whole = clip(&[4, 5, 7]);
+        let head = places(&whole)[0].start;
+        let found = |at: usize, bit: usize| {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            check(&flipped).map_or(true, |report| !report.problems.is_empty())
+        };
+        let unseen: Vec<(usize, usize)> =
+            (0..head).flat_map(|at| (0..8).map(move |bit| (at, bit))).filter(|(at, bit)| !found(*at, *bit)).collect();
+        assert_eq!(unseen, [], "bits of the head, all of them");
+        let mut rng = 18_u64;
+        for _ in 0..1000 {
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (at, bit) = ((rng >> 33) as usize % whole.len(), (rng >> 20) as usize % 8);
+            assert!(found(at, bit), "bit {bit} of byte {at}");
         }
     }
 

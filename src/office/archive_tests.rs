@@ -573,3 +573,11 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
     archive.sweep().unwrap();
     assert_eq!(archive.check(true).unwrap().differences, []);
 }
+
+#[test]
+fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::open(dir.path()).unwrap();
+    let kept: i64 = archive.index.db.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
+}

@@ -247,6 +247,11 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// True when its login goes over the network in the clear.
+    pub fn shows_login(&self) -> bool {
+        self.tls.is_none() && self.login.is_some() && !raw::is_local(&self.host)
+    }
+
     /// What makes it the same broker, whatever certificates are used with it.
     pub fn address(&self) -> (String, u16) {
         (self.host.clone(), self.port)
@@ -256,7 +261,7 @@ impl Broker {
 /// Who may change the configuration from afar, and how long a change may be on trial.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteSettings {
-    /// Keys that may sign documents and commands; none: neither can come from afar, and commands need no signature.
+    /// Keys that may sign documents and commands; none: no document can come from afar, and only commands that read or send footage.
     pub keys: Vec<TrustedKey>,
     /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
     pub trial: u64,
@@ -269,6 +274,38 @@ pub struct TrustedKey {
     pub name: String,
     /// The public key.
     pub public: [u8; 32],
+    /// What it may sign.
+    pub scope: Scope,
+}
+
+/// What a key may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Commands that read, or that keep and send footage: [`Scope::COMMANDS`].
+    Commands,
+}
+
+impl Scope {
+    /// The word for [`Scope::Commands`] in `remote.keys`.
+    pub const WORD: &str = "commands";
+    /// What a key of scope `commands` may sign; where no key is enrolled these need no signature.
+    pub const COMMANDS: [&str; 10] =
+        ["ping", "snapshot", "clip-get", "clip-cancel", "event-get", "lock", "unlock", "locks", "ring-status", "log-tail"];
+
+    /// Whether a command of this name may be signed.
+    pub fn allows(self, command: &str) -> bool {
+        self == Scope::All || Scope::COMMANDS.contains(&command)
+    }
+
+    /// The word for people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::All => "all",
+            Scope::Commands => Scope::WORD,
+        }
+    }
 }
 
 impl TrustedKey {

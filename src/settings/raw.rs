@@ -12,9 +12,10 @@ use toml::{Table, Value};
 
 use super::raw_motion::motion;
 use super::{
-    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Settings,
-    StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
+    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Scope,
+    Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
+use crate::mask;
 use crate::units::{Digest, Secret, SiteId};
 
 /// Every key there is, as `docs/config.md` documents them.
@@ -79,6 +80,8 @@ pub const KEYS: &[&str] = &[
 const ALSO_MAX: usize = 3;
 /// Keys that may sign at most.
 const KEYS_MAX: usize = 8;
+/// Bytes of a login at most: a file that holds more is something else.
+const LOGIN_MAX: usize = 512;
 
 /// One bad key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,7 +254,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// A value as it may be shown: passwords only ever stand in files, but a URL with one may be here by mistake.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) if text.contains('@') => "(hidden: it may hold a password)".into(),
+        Value::String(text) if text.contains('@') || mask::masked(text) != *text => "(hidden: it may hold a password)".into(),
         Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
         other => other.to_string().chars().take(60).collect(),
     }
@@ -274,12 +277,13 @@ fn distance(one: &str, other: &str) -> usize {
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let text = section.text(key)?;
     let verdict = match url::Url::parse(&text) {
+        // Whatever a parser makes of it: a password may begin with digits and hold a slash.
+        _ if text.contains('@') => {
+            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
+        }
         Err(error) => Err(format!("is not a URL: {error}")),
         Ok(url) if url.scheme() != "rtsp" => Err(format!("must begin with rtsp://, not {}://", url.scheme())),
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
-        }
         Ok(url) => Ok(url),
     };
     verdict.map_err(|reason| section.bad(key, reason)).ok()
@@ -290,7 +294,8 @@ fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
     let path = section.path("login_file")?;
     let verdict = read(&path).and_then(|text| {
         let line = text.trim_end_matches(['\n', '\r']);
-        let (user, password) = line.split_once(':').ok_or("must hold one line user:password")?;
+        let one_line = line.len() <= LOGIN_MAX && !line.contains(char::is_control);
+        let (user, password) = line.split_once(':').filter(|_| one_line).ok_or("must hold one line user:password")?;
         Ok(Login { user: user.to_owned(), password: Secret::new(password) })
     });
     verdict.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
@@ -433,7 +438,9 @@ fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool,
 
 fn remote(mut section: Section<'_>) -> RemoteSettings {
     let trial = section.duration("trial", 60, 3600, 600) / 1_000_000;
-    let want = format!("a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\", as taimat keygen --office prints them");
+    let want = format!(
+        "a list of at most {KEYS_MAX} texts \"NAME:PUBLIC\" or \"NAME:commands:PUBLIC\", as taimat keygen --office prints them"
+    );
     let keys = section.take("keys", &want, |value| value.as_array()?.iter().map(trusted_key).collect::<Option<Vec<_>>>());
     let keys = keys.unwrap_or_default();
     let twice =
@@ -445,17 +452,22 @@ fn remote(mut section: Section<'_>) -> RemoteSettings {
     RemoteSettings { keys, trial }
 }
 
-/// `NAME:64 hex digits`.
+/// `NAME:64 hex digits`, or `NAME:commands:64 hex digits`.
 fn trusted_key(value: &Value) -> Option<TrustedKey> {
-    let (name, public) = value.as_str()?.split_once(':')?;
+    let (name, rest) = value.as_str()?.split_once(':')?;
+    let (scope, public) = match rest.split_once(':') {
+        None => (Scope::All, rest),
+        Some((Scope::WORD, public)) => (Scope::Commands, public),
+        Some(_) => return None,
+    };
     let word =
         (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.');
     let public = Digest::from_hex(public)?.0;
-    word.then(|| TrustedKey { name: name.to_owned(), public })
+    word.then(|| TrustedKey { name: name.to_owned(), public, scope })
 }
 
-/// This machine itself: a name that only begins like an address may lie anywhere.
-fn is_local(host: &str) -> bool {
+/// True for a host that is this machine. A name that only begins like an address may lie anywhere.
+pub fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -554,10 +566,34 @@ mod tests {
     }
 
     #[test]
+    fn a_login_in_a_url_is_refused_and_not_shown() {
+        for url in ["admin:12/345@10.0.0.2/s", "admin:2024#abc@10.0.0.2/s", "admin:1?x@10.0.0.2/s", "a@10.0.0.2/s"] {
+            let text = SMALLEST.replace("10.0.0.2/main", url);
+            let problems = parse(&text, &files).unwrap_err();
+            assert_eq!(problems.0[0].key, "camera.main_url");
+            assert!(!["345", "abc", "1?x"].iter().any(|secret| problems.to_string().contains(secret)), "{problems}");
+        }
+    }
+
+    #[test]
     fn a_password_may_hold_a_colon_and_never_shows() {
         let settings = parse(&format!("{SMALLEST}\ncamera.login_file = \"/login\""), &files).unwrap();
         assert_eq!(settings.camera.login.as_ref().unwrap().password.reveal(), "pa:ss");
         assert!(!format!("{settings:?}").contains("pa:ss"));
+    }
+
+    #[test]
+    fn a_key_has_the_scope_that_stands_before_it_or_none() {
+        let key = "ab".repeat(32);
+        let scope = |text: &str| {
+            let text = format!("{SMALLEST}\n[remote]\nkeys = [{text:?}]");
+            parse(&text, &files).map(|settings| settings.remote.keys[0].scope)
+        };
+        assert_eq!(scope(&format!("office:{key}")), Ok(Scope::All));
+        assert_eq!(scope(&format!("desk:commands:{key}")), Ok(Scope::Commands));
+        for wrong in [format!("desk:all:{key}"), format!("desk::{key}"), format!("desk:commands:commands:{key}")] {
+            assert!(scope(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

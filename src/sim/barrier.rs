@@ -6,6 +6,7 @@
 
 use super::card::{PAGE, Pending};
 use crate::storage::disk::FileId;
+use crate::storage::head::COPY_TYPE;
 
 /// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Barrier {
     Heal,
     /// A snapshot is durable before the entry that names it.
     StillFirst,
-    /// A segment head is durable no later than its first record.
+    /// A segment head, one copy of it at least, is durable no later than its first record.
     HeadFirst,
     /// A record and the next `free` header are one write.
     FreeWithRecord,
@@ -112,7 +113,7 @@ impl Barrier {
             PutBack => "no `free` header put back at a tear",
             Heal => "slots that lost a copy do not get it back",
             StillFirst => "snapshot written behind the entry that names it",
-            HeadFirst => "segment head written behind its first record",
+            HeadFirst => "segment head, both copies of it, written behind its first record",
             FreeWithRecord => "next `free` header written behind the record's flush",
             Aligned => "records begin inside a page that holds durable data",
             CopyA => "copy A of the journal never written",
@@ -161,10 +162,11 @@ impl Barrier {
     /// How many of the last bytes of a write are held back until the file has been flushed; the whole of it for a head.
     pub fn holds_back(self, file: FileId, offset: usize, bytes: &[u8], len: usize) -> usize {
         let at = bytes.len().saturating_sub(PAGE);
-        let tail = if is_free(&bytes[at..], len - offset - at) { PAGE } else { 0 };
+        // Free space ends before the second copy of the head, a page in the simulated rings.
+        let tail = if is_free(&bytes[at..], len.saturating_sub(PAGE + offset + at)) { PAGE } else { 0 };
         match (self, file) {
             (StillFirst, FileId::Stills) => bytes.len(),
-            (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) => bytes.len(),
+            (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) || is_copy(bytes) => bytes.len(),
             (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > PAGE => tail,
             _ => 0,
         }
@@ -174,6 +176,11 @@ impl Barrier {
 /// True for a segment head, false for the zeros that wipe one.
 fn is_head(bytes: &[u8]) -> bool {
     bytes.get(4..8) == Some(b"ftyp")
+}
+
+/// True for the second copy of a head.
+fn is_copy(bytes: &[u8]) -> bool {
+    bytes.get(8..24) == Some(&COPY_TYPE)
 }
 
 /// True for `free` headers over `rest` bytes.

@@ -13,6 +13,11 @@ use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 /// Until the broker listens.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
+/// Bytes and number of the pieces of its log: it keeps this much of everything that was ever sent, for each filter. What is on its way
+/// at once is a window of 1 MiB a box, in packets of 512 KiB at most.
+const SEGMENT_BYTES: usize = 1 << 20;
+const SEGMENTS: usize = 3;
+
 /// Starts a broker on 127.0.0.1 and gives its port (MQTT 3.1.1). It lives as long as the process.
 ///
 /// # Errors
@@ -37,8 +42,8 @@ pub fn start() -> anyhow::Result<u16> {
     let router = RouterConfig {
         max_connections: 32,
         max_outgoing_packet_count: 200,
-        max_segment_size: 8 << 20,
-        max_segment_count: 4,
+        max_segment_size: SEGMENT_BYTES,
+        max_segment_count: SEGMENTS,
         ..RouterConfig::default()
     };
     let servers = HashMap::from([("demo".to_owned(), server)]);

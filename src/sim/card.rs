@@ -104,6 +104,18 @@ impl Card {
         }
     }
 
+    /// Two files have each other's names from now on, as after a bad repair of the file system.
+    pub fn exchange(&mut self, one: FileId, other: FileId) {
+        let (first, second) = (self.files.get(&one).cloned(), self.files.get(&other).cloned());
+        for (file, pages) in [(one, second), (other, first)] {
+            self.remove(file);
+            if let Some(pages) = pages {
+                self.hash ^= file_hash(file, &pages);
+                self.files.insert(file, pages);
+            }
+        }
+    }
+
     /// Makes a file what it is on another card.
     pub fn take_from(&mut self, other: &Card, file: FileId) {
         match (self.files.get(&file), other.files.get(&file)) {

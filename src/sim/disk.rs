@@ -11,6 +11,8 @@ use super::barrier::Barrier;
 use super::card::{Card, Choices, Pending, SECTOR};
 use super::rng::Rng;
 use crate::storage::disk::{Disk, DiskFault, FileId};
+use crate::storage::format::RECORD_TYPE;
+use crate::storage::head::{COPY_TYPE, SegmentHead};
 
 /// An operation the card has carried out, whole or in part.
 #[derive(Debug, Clone)]
@@ -251,13 +253,22 @@ impl State {
         }
     }
 
+    /// True for a write that ends what a file held: zeros over its head, or the second copy of another head than lies in front.
+    fn begins(&self, file: FileId, offset: usize, bytes: &[u8]) -> bool {
+        let front = || self.live.read(file, 0, (64 << 10).min(self.live.len(file))).and_then(|bytes| SegmentHead::decode(&bytes));
+        match SegmentHead::decode_copy(bytes).filter(|_| bytes.get(8..24) == Some(&COPY_TYPE)) {
+            Some(copy) => front().is_none_or(|(head, _)| head.lap != copy.lap),
+            None => offset == 0 && bytes.iter().all(|byte| *byte == 0),
+        }
+    }
+
     /// Takes a write as far as the missing barrier lets it come.
     fn take(&mut self, mut write: Pending) {
         let Pending { file, offset, bytes } = &write;
         let (file, offset) = (*file, *offset);
         if let FileId::Segment(segment) = file {
-            self.begun.extend((offset == 0).then_some(segment));
-            self.starting &= bytes.get(4..8) == Some(b"free");
+            self.begun.extend(self.begins(file, offset, bytes).then_some(segment));
+            self.starting &= bytes.get(8..24) != Some(&RECORD_TYPE);
         }
         // A commit writes to copy A what neither copy has.
         let has = |at: usize| self.live.read(file, at, bytes.len()).as_deref() == Some(&bytes[..]);

@@ -11,7 +11,9 @@ use super::disk::{Point, SimDisk};
 use super::oracle::{Broken, Known, Oracle};
 use super::rng::Rng;
 use super::script::{SEGMENT, SEGMENTS, Script, settings};
-use crate::storage::disk::FileId;
+use super::strict;
+use crate::storage::check::check;
+use crate::storage::disk::{Disk, FileId};
 use crate::storage::engine::Engine;
 use crate::storage::start::still_geometry;
 use crate::storage::{Recovered, RepairKind, StorageNews, stills};
@@ -20,6 +22,8 @@ use crate::storage::{Recovered, RepairKind, StorageNews, stills};
 const TORN: u64 = 2;
 const HIT: u64 = 2;
 const ROT: u64 = 1;
+/// Images in which a segment file is gone, or two have each other's names.
+const NAMES: u64 = 2;
 /// Reads one start may take: each page of the ring once as a head, once as a record and once as content, and the slots.
 const READS: u64 = 3 * SEGMENTS * SEGMENT / PAGE as u64 + 16;
 /// Microseconds the power stays away.
@@ -32,7 +36,7 @@ pub struct Images {
     /// All subsets are there, not a random choice.
     pub exhaustive: bool,
     unsure: u64,
-    rot: u64,
+    unseen: u64,
 }
 
 /// One of them.
@@ -47,6 +51,8 @@ pub struct Image {
     gaps: bool,
     /// How it was made, for people.
     pub kind: &'static str,
+    /// The card before something happened to it that `ring check` must tell.
+    before: Option<Card>,
 }
 
 impl Images {
@@ -55,24 +61,24 @@ impl Images {
         let choices = Choices::of(&point.durable, &point.pending);
         let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
         let subsets = if all { choices.outcomes() } else { random };
-        Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, rot: ROT, choices }
+        Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, unseen: ROT + NAMES, choices }
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
-        self.subsets + hits + self.unsure + self.rot
+        self.subsets + hits + self.unsure + self.unseen
     }
 
     /// Those of them that a power cut makes: the first ones. Bits rot without one, unseen until somebody reads them.
     pub fn of_cuts(&self) -> u64 {
-        self.count() - self.rot
+        self.count() - self.unseen
     }
 
     /// Image `number`; `rng` is the same for the same number.
     pub fn get(&self, number: u64, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
-        let whole = |kind, card| Image { card, oracle: None, damaged: false, gaps: true, kind };
+        let whole = |kind, card| Image { card, oracle: None, damaged: false, gaps: true, kind, before: None };
         match number.checked_sub(self.subsets) {
             None if self.exhaustive => whole("subset", self.choices.outcome(&point.durable, number)),
             None => whole("random subset", self.random(number, point, rng)),
@@ -83,7 +89,9 @@ impl Images {
                 point.unsure.iter().nth((n - hits) as usize).into_iter().for_each(|file| card.remove(*file));
                 whole("lost name", card)
             }
-            Some(_) => self.rotten(point, oracle, rng),
+            Some(n) if n < hits + self.unsure + ROT => self.rotten(point, oracle, rng),
+            Some(n) if n == hits + self.unsure + ROT => exchanged(point, oracle, rng),
+            Some(_) => gone(point, oracle, rng),
         }
     }
 
@@ -120,7 +128,7 @@ impl Images {
         // Recovery reads the newest segment. In one that was left after a refused write damage is found when it is read.
         let gaps = !matches!(file, FileId::Segment(segment) if oracle.is_given_up(segment));
         excuse(&mut oracle, file, &range);
-        Image { card, oracle: Some(oracle), damaged: true, gaps, kind: "erase block" }
+        Image { card, oracle: Some(oracle), damaged: true, gaps, kind: "erase block", before: None }
     }
 
     /// One bit of what is durable is not what it was.
@@ -136,10 +144,76 @@ impl Images {
         };
         let byte = card.read(file, at, 1).map_or(0, |bytes| bytes[0]);
         card.write(file, at, &[byte ^ (1 << rng.below(8))]);
-        let hit = if at < PAGE { 0..PAGE } else { at..at + 1 };
-        excuse(&mut oracle, file, &hit);
-        Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "bit rot" }
+        // It costs the record it hits: a head has a second copy, and padding holds nothing.
+        excuse(&mut oracle, file, &(at..at + 1));
+        let before = is_covered(&point.durable, file, at).then(|| point.durable.clone());
+        Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "bit rot", before }
     }
+}
+
+/// True where a bit of a segment or of the journal means something.
+fn is_covered(card: &Card, file: FileId, at: usize) -> bool {
+    let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
+    match file {
+        FileId::Journal => page.iter().any(|byte| *byte != 0),
+        FileId::Stills => false,
+        FileId::Segment(_) => {
+            let reading = strict::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
+            let records = reading.records.iter().any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
+            let used = reading.head.as_ref().map_or(0, |head| head.encode().iter().rposition(|byte| *byte != 0).unwrap_or(0));
+            records || at <= used
+        }
+    }
+}
+
+/// The segments of a card that hold records, oldest first.
+fn with_records(card: &Card) -> Vec<u32> {
+    let mut found: Vec<(u64, u32)> = Vec::new();
+    for (file, pages) in card.files() {
+        let FileId::Segment(number) = file else { continue };
+        let reading = strict::read(&pages.bytes());
+        found.extend(reading.head.filter(|_| !reading.records.is_empty()).map(|head| (head.first_seq, number)));
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, number)| number).collect()
+}
+
+/// Two segments have each other's names.
+fn exchanged(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+    let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
+    let files = with_records(&card);
+    if files.len() < 2 {
+        return Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before: None };
+    }
+    let one = rng.below(files.len() as u64) as usize;
+    let (one, other) = (files[one], files[(one + 1 + rng.below(files.len() as u64 - 1) as usize) % files.len()]);
+    card.exchange(FileId::Segment(one), FileId::Segment(other));
+    oracle.exchange(one, other);
+    let before = Some(point.durable.clone());
+    Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before }
+}
+
+/// A segment file is gone; not the newest, which only an ordered stop has on record.
+fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+    let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
+    let files = with_records(&card);
+    let mut before = None;
+    if files.len() > 1 {
+        let file = files[rng.below(files.len() as u64 - 1) as usize];
+        card.remove(FileId::Segment(file));
+        oracle.excuse(file, &(0..usize::MAX));
+        oracle.excuse_end();
+        // What was about to be begun anew is on record as gone already.
+        before = (oracle.is_expected(&point.durable, file)).then(|| point.durable.clone());
+    }
+    Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "a file gone", before }
+}
+
+/// Every line of `ring check`.
+fn told(card: &Card) -> Vec<String> {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::with(card.clone(), None));
+    let checked = check(&disk, |_, _| {});
+    checked.map(|it| it.torn.iter().chain(&it.problems).map(ToString::to_string).collect()).unwrap_or_default()
 }
 
 fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
@@ -176,6 +250,9 @@ impl Image {
     /// The first promise that is broken.
     pub fn check(&self, oracle: &Oracle, known: &Known, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Broken> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
+        if self.before.as_ref().is_some_and(|before| told(before) == told(&self.card)) {
+            return Err(Broken::Untold(format!("{}: ring check says what it said before", self.kind)));
+        }
         if !self.damaged {
             oracle.check_pulled(&self.card, known, idle)?;
         }

@@ -4,7 +4,7 @@
 //! * [`hostile`] ⇄: a broker with a temper ([`wire`] ⇄: its packets). [`proxy`] ⇄: a bad way to any broker.
 //! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
 //! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
-//!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised. [`image`]: one card
+//!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised ([`broken`], [`known`]). [`image`]: one card
 //!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
 //! * [`office`]: the office's disk and index, full, refusing, locked and cut.
 //! * [`pole`]: a box as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
@@ -13,6 +13,7 @@
 
 pub mod archive;
 pub mod barrier;
+pub mod broken;
 pub mod broker;
 pub mod camera;
 pub mod card;
@@ -21,6 +22,7 @@ pub mod disk;
 pub mod encode;
 pub mod hostile;
 pub mod image;
+pub mod known;
 pub mod model;
 pub mod office;
 pub mod oracle;

@@ -12,7 +12,8 @@ use super::script::{self, SEGMENT, SEGMENTS, Script, settings, stamp};
 use super::strict;
 use crate::storage::disk::{Disk as _, FileId};
 use crate::storage::engine::Engine;
-use crate::storage::format::{Record, SegmentHead, layout_of};
+use crate::storage::format::Record;
+use crate::storage::head::{SegmentHead, head_digest};
 use crate::storage::{PinClass, PinId, SpanQuery, StorageNews, StorageOrder};
 use crate::units::{Digest, Mono, Ticket};
 
@@ -321,7 +322,7 @@ impl Pair {
             self.blank.remove(&file);
             self.left.retain(|(left, _)| *left != file);
             self.held.retain(|held| held.file != file);
-            self.held.push(Held { file, first: head.first_seq, layout: layout_of(&head.tracks), records: Vec::new() });
+            self.held.push(Held { file, first: head.first_seq, layout: head_digest(&head.tracks), records: Vec::new() });
         } else if let Some(record) = Record::decode(bytes) {
             let whole = bytes.get(..record.len as usize).ok_or("half a record")?;
             let held = self.held.last_mut().filter(|held| held.file == file).ok_or("a record outside the newest segment")?;
@@ -417,7 +418,7 @@ impl Pair {
             let whole = |lies: &strict::Lies| bytes[lies.offset..lies.offset + lies.len].into();
             let counts = records.iter().filter(|lies| lies.seq < next);
             let records = counts.map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none())).collect();
-            self.held.push(Held { file: *file, first: head.first_seq, layout: layout_of(&head.tracks), records });
+            self.held.push(Held { file: *file, first: head.first_seq, layout: head_digest(&head.tracks), records });
         }
     }
 

@@ -6,45 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::card::{Card, Pages};
+pub use super::broken::Broken;
+use super::card::Card;
 use super::disk::Operation;
-use super::strict::{Lies, Reading, read};
+pub use super::known::{Known, Seen};
+use super::strict::Lies;
 use crate::storage::disk::FileId;
 use crate::storage::format::{Record, padded};
+use crate::storage::head::SegmentHead;
 use crate::storage::{Cell, Recovered, StorageNews, StorageOrder};
 use crate::units::Ticket;
 
 /// Microseconds between two pieces of footage that are no hole: a picture, the two that are shown before it and come after it, and
 /// rounding. Outages of the script are longer.
 const NO_HOLE: i64 = 140_000;
-
-/// A promise that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Broken {
-    /// P1: something durable is gone or differs.
-    Lost(String),
-    /// P3: a hole without a name.
-    Unnamed(String),
-    /// P4: the service did not come back as it must.
-    Service(String),
-    /// P7: a file that does not play.
-    Unplayable(String),
-    /// Numbers or the chain do not follow on.
-    Order(String),
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (word, detail) = match self {
-            Broken::Lost(detail) => ("lost (P1)", detail),
-            Broken::Unnamed(detail) => ("unnamed gap (P3)", detail),
-            Broken::Service(detail) => ("service (P4)", detail),
-            Broken::Unplayable(detail) => ("unplayable (P7)", detail),
-            Broken::Order(detail) => ("numbers or chain", detail),
-        };
-        write!(f, "{word}: {detail}")
-    }
-}
 
 /// A record as it was written.
 #[derive(Debug, Clone)]
@@ -93,52 +68,6 @@ pub struct Oracle {
     stopped: bool,
     /// Changes with every promise.
     pub version: u64,
-}
-
-/// What is known of a card's files, kept while their pages are the same.
-#[derive(Default)]
-pub struct Known(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
-
-/// A file's bytes and what they mean.
-pub struct Seen {
-    bytes: Vec<u8>,
-    reading: Reading,
-}
-
-impl Known {
-    /// Remembers a card.
-    pub fn learn(&mut self, card: &Card) {
-        for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
-            let seen = self.see(file, pages);
-            self.0.insert(file, (pages.clone(), seen));
-        }
-    }
-
-    fn see(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
-        match self.0.get(&file) {
-            Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
-            _ => {
-                let bytes = pages.bytes();
-                let reading = read(&bytes);
-                Arc::new(Seen { bytes, reading })
-            }
-        }
-    }
-
-    /// The segments that hold footage, oldest first.
-    fn with_footage(&self, card: &Card) -> Vec<(u32, Arc<Seen>)> {
-        let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
-        segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
-        segments
-    }
-
-    fn segments(&self, card: &Card) -> BTreeMap<u32, Arc<Seen>> {
-        let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
-            FileId::Segment(n) => Some((n, self.see(file, pages))),
-            _ => None,
-        };
-        card.files().filter_map(segment).collect()
-    }
 }
 
 impl Oracle {
@@ -194,8 +123,18 @@ impl Oracle {
     }
 
     fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>) {
-        if offset == 0 {
-            return self.evict(file);
+        if offset == 0 && bytes.iter().all(|byte| *byte == 0) {
+            self.begun.insert(file);
+            return self.evict(file, u64::MAX);
+        }
+        // A head that is written again at a start has records behind it.
+        let head = SegmentHead::decode(bytes).map(|(head, _)| head).or_else(|| SegmentHead::decode_copy(bytes));
+        if let Some(head) = head {
+            let holds = |w: &Written, seq: u64| w.file == file && seq >= head.first_seq;
+            if offset == 0 && !self.written.iter().any(|(seq, w)| holds(w, *seq)) {
+                self.begun.insert(file);
+            }
+            return self.evict(file, head.first_seq);
         }
         let Some(record) = Record::decode(bytes) else {
             return;
@@ -210,11 +149,10 @@ impl Oracle {
         self.earlier.extend(earlier.map(|earlier| (record.seq, earlier)));
     }
 
-    /// A file is begun anew: what it held is given up on purpose.
-    fn evict(&mut self, file: u32) {
-        self.begun.insert(file);
-        self.earlier.retain(|(_, w)| w.file != file);
-        let out: Vec<u64> = self.written.iter().filter(|(_, w)| w.file == file).map(|(seq, _)| *seq).collect();
+    /// A file is begun anew with record `first`: what it held before is given up on purpose.
+    fn evict(&mut self, file: u32, first: u64) {
+        self.earlier.retain(|(seq, w)| w.file != file || *seq >= first);
+        let out: Vec<u64> = self.written.iter().filter(|(seq, w)| w.file == file && **seq < first).map(|(seq, _)| *seq).collect();
         for written in out.into_iter().filter_map(|seq| self.written.remove(&seq)) {
             join(&mut self.evicted, written.span);
         }
@@ -225,7 +163,7 @@ impl Oracle {
         let mut after = self.clone();
         after.written.split_off(&(last + 1));
         for file in begun {
-            after.evict(*file);
+            after.evict(*file, u64::MAX);
             after.given_up.remove(file);
             after.damaged.remove(file);
         }
@@ -301,10 +239,43 @@ impl Oracle {
     /// finds stays promised.
     pub fn excuse(&mut self, file: u32, range: &std::ops::Range<usize>) {
         let end = |w: &Written| padded(w.bytes.len() as u64) as usize + w.offset;
-        let hit = |w: &Written| w.file == file && (range.start == 0 || w.offset < range.end && end(w) > range.start);
+        let hit = |w: &Written| w.file == file && w.offset < range.end && end(w) > range.start;
         self.written.retain(|_, w| !hit(w));
         self.given_up.insert(file);
         self.damaged.insert(file);
+        self.version += 1;
+    }
+
+    /// True for a file whose records the newest head on `card` says are in the ring.
+    pub fn is_expected(&self, card: &Card, file: u32) -> bool {
+        let segments = Known::default().with_footage(card);
+        let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
+        let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
+        let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
+        // What a refused flush left in a file was written again in another.
+        if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
+            return false;
+        }
+        let newest = heads.last().map(|(_, head)| &head.statement.present);
+        let present = |first: u64, list: &Vec<(u64, u64)>| list.iter().any(|(from, to)| (*from..=*to).contains(&first));
+        first.zip(newest).is_some_and(|(first, list)| present(first, list))
+    }
+
+    /// Two files have each other's names now.
+    pub fn exchange(&mut self, one: u32, other: u32) {
+        let named = |file: u32| {
+            if file == one {
+                other
+            } else if file == other {
+                one
+            } else {
+                file
+            }
+        };
+        self.written.values_mut().chain(self.earlier.iter_mut().map(|(_, w)| w)).for_each(|w| w.file = named(w.file));
+        for files in [&mut self.given_up, &mut self.begun, &mut self.damaged] {
+            *files = files.iter().map(|file| named(*file)).collect();
+        }
         self.version += 1;
     }
 

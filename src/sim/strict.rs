@@ -6,7 +6,8 @@
 
 use crate::storage::Gap;
 use crate::storage::boxes::{all, path};
-use crate::storage::format::{BLOCK, RECORD_BOX, Record, SegmentHead, box_at};
+use crate::storage::format::{BLOCK, RECORD_BOX, Record, box_at};
+use crate::storage::head::{SegmentHead, head_digest};
 use crate::units::{Digest, Stamp};
 
 /// One record as it lies in a file.
@@ -45,11 +46,11 @@ pub fn read(bytes: &[u8]) -> Reading {
         return Reading::default();
     };
     let mut reading = Reading { tear: head_fault(bytes, &head).map(|why| (0, why)), ..Reading::default() };
-    let mut at_end = false;
     let mut next = (head.first_seq, head.previous);
-    while reading.tear.is_none() && (at as usize) < bytes.len() {
+    let end = head.end() as usize;
+    while reading.tear.is_none() && (at as usize) < end {
         match step(bytes, at as usize, &head, next) {
-            Ok(Step::Free) => at = bytes.len() as u64,
+            Ok(Step::Free) => at = end as u64,
             Ok(Step::Record(record, padded)) => {
                 next = (record.seq + 1, record.links.1);
                 reading.records.push(*record);
@@ -57,10 +58,11 @@ pub fn read(bytes: &[u8]) -> Reading {
             }
             Err(why) => reading.tear = Some((at as usize, why)),
         }
-        at_end = at as usize == bytes.len();
     }
+    let copy = bytes.get(end..).and_then(|copy| box_at(copy, 0));
+    let at_end = at as usize == end && copy == Some((*b"uuid", bytes.len() - end));
     if reading.tear.is_none() && !at_end {
-        reading.tear = Some((at as usize, "the file ends inside a box"));
+        reading.tear = Some((at as usize, "the file does not end with the second copy of its head"));
     }
     if let Some((tear, _)) = reading.tear {
         reading.behind = behind(bytes, tear, &head, next.0);
@@ -72,7 +74,7 @@ pub fn read(bytes: &[u8]) -> Reading {
 /// Whole records of this lap behind a tear, wherever a page begins.
 fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<Lies> {
     let mut found = Vec::new();
-    for at in (tear + BLOCK as usize..bytes.len()).step_by(BLOCK as usize) {
+    for at in (tear + BLOCK as usize..head.end() as usize).step_by(BLOCK as usize) {
         let record = Record::decode(&bytes[at..]).filter(|record| record.lap == head.lap && record.seq >= seq);
         if let Some(Ok(Step::Record(lies, _))) = record.map(|record| step(bytes, at, head, (record.seq, record.previous))) {
             seq = lies.seq + 1;
@@ -105,15 +107,22 @@ fn head_fault(bytes: &[u8], head: &SegmentHead) -> Option<&'static str> {
 fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Digest)) -> Result<Step, &'static str> {
     let (name, len) = box_at(bytes, at).ok_or("no box")?;
     if name == *b"free" {
-        return if at + len == bytes.len() { Ok(Step::Free) } else { Err("a `free` box that does not end with the file") };
+        return if at + len == head.end() as usize {
+            Ok(Step::Free)
+        } else {
+            Err("a `free` box that does not end before the second head")
+        };
     }
     let record = Record::decode(&bytes[at..]).ok_or("neither a record nor `free`")?;
-    let whole = bytes.get(at..at + record.len as usize).ok_or("a record longer than its file")?;
+    let whole = bytes[..head.end() as usize].get(at..at + record.len as usize).ok_or("a record longer than its file")?;
     if !record.intact(whole) {
         return Err("a record with a wrong checksum");
     }
     if (record.lap, record.seq, record.previous) != (head.lap, seq, previous) {
         return Err("a record that does not follow on");
+    }
+    if record.gap.is_none() && record.head != head_digest(&head.tracks) {
+        return Err("a record of another head");
     }
     fragment(&whole[RECORD_BOX..], &record, head.tracks.len())?;
     let end = at + whole.len();

@@ -3,26 +3,29 @@
 //!
 //! What belongs here: the world's loop and its checks. What does not: any part of the agent.
 
+mod chain;
+mod flood;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use self::flood::Flood;
 use super::archive::SimArchive;
 use super::barrier::Barrier;
 use super::disk::SimDisk;
 use super::rng::Rng;
 use crate::agent::{Agent, Effect, Input};
 use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
-use crate::clip::worker::{Hashed, digest};
+use crate::clip::worker::Hashed;
 use crate::motion::{Motion, MotionPhase, SightNews};
 use crate::settings::{Settings, raw};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
+use crate::storage::heads::heads;
 use crate::storage::locate::locate;
-use crate::storage::recovery::heads;
 use crate::storage::start::still_geometry;
 use crate::storage::thread::Reader;
-use crate::storage::walk::{Depth, Found, walk};
 use crate::storage::{FootageReader as _, SpanQuery, StorageNews};
 use crate::units::{Digest, Mono, Stamp, Wall, WallQuality};
 use crate::uplink::link::{self, Link};
@@ -51,6 +54,7 @@ pub struct Summary {
 
 struct World {
     rng: Rng,
+    flood: Flood,
     disk: SimDisk,
     settings: Settings,
     office: SimArchive,
@@ -112,6 +116,7 @@ impl World {
         let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings.storage, now).map_err(|error| error.to_string())?;
         let mut world = World {
             rng: Rng::new(seed),
+            flood: Flood::new(seed),
             reader: reader(&disk, &settings),
             agent: agent(&disk, &settings, seed),
             link: Link::new(settings.site.clone(), 1, &settings.uplink),
@@ -150,6 +155,7 @@ impl World {
         let mut effects = Vec::new();
         self.link.advance(self.now, &mut effects);
         self.link_effects(effects);
+        self.flood();
         self.drain();
         if self.disk.is_off() { self.reboot() } else { Ok(()) }
     }
@@ -283,7 +289,7 @@ impl World {
 
     /// Digest of a record as it reads back now.
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
-        let (index, _) = heads(&self.disk).map_err(|fault| fault.to_string())?;
+        let index = heads(&self.disk).map_err(|fault| fault.to_string())?.index;
         let query = SpanQuery::Seq { first: seq, last: seq };
         let span = locate(&self.disk, &index, u64::MAX, &query).map_err(|fault| fault.to_string())?;
         let fragment = span.and_then(|span| span.fragments.into_iter().next()).ok_or("not in the ring")?;
@@ -320,12 +326,13 @@ impl World {
                 }
             }
             Effect::Uplink(order) => {
+                self.flood.order(&order);
                 let mut out = Vec::new();
                 self.link.order(self.now, order, &mut out);
                 self.link_effects(out);
             }
             Effect::Hash(order) => {
-                let hashed = Hashed { job: order.job, outcome: digest(order.file.as_ref()) };
+                let hashed = Hashed::of(&order, || {});
                 self.inputs.push_back(Input::Hashed(hashed));
             }
             // Only what reaches the card, the office and the hashes is simulated.
@@ -339,7 +346,9 @@ impl World {
             let mut more = Vec::new();
             match effect {
                 link::Effect::News(news) => {
+                    self.flood.news(&news);
                     if let UplinkNews::Up { .. }
+                    | UplinkNews::Command(_)
                     | UplinkNews::Down { .. }
                     | UplinkNews::Receipted { .. }
                     | UplinkNews::Returned { .. } = news
@@ -393,6 +402,7 @@ impl World {
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
         self.link = Link::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
+        self.flood.restart(self.now.mono.0);
         self.connected = false;
         self.camera_up = false;
         self.moving = None;
@@ -420,30 +430,6 @@ impl World {
                 Ok(_) => self.wrongs.push(format!("record {seq} was durable and now reads differently")),
                 Err(reason) => self.wrongs.push(format!("record {seq} was durable and is lost: {reason}")),
             }
-        }
-    }
-
-    fn check_chain(&mut self) {
-        let Ok((index, _)) = heads(&self.disk) else {
-            return;
-        };
-        let mut next: Option<(u64, Digest)> = None;
-        for (at, segment) in index.live().iter().enumerate() {
-            // Higher numbers mean that what lay between was evicted while older footage was pinned.
-            let follows =
-                |(seq, chain)| segment.head.first_seq > seq || (segment.head.first_seq, segment.head.previous) == (seq, chain);
-            if next.is_some_and(|expected| !follows(expected)) {
-                self.wrongs.push(format!("segment {} does not follow on in numbers and chain", segment.head.segment));
-            }
-            let Ok(walked) = walk(&self.disk, segment, Depth::Content) else {
-                continue;
-            };
-            let last = index.last_seq(at, u64::MAX);
-            let mut kept = walked.found.iter().filter_map(|found| match found {
-                Found::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
-                _ => None,
-            });
-            next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));
         }
     }
 

@@ -9,9 +9,12 @@ use serde::Serialize;
 use super::boxes::move_times;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::{RECORD_BOX, Record, box_at};
+use super::head::{Cause, Evicted};
+use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
 use super::index::{Index, Segment};
-use super::journal::Journal;
-use super::recovery::heads;
+use super::journal::{Journal, Kept};
+use super::ranges::Ranges;
+use super::recovery::{COPIES_MAX, expected};
 use super::stills;
 use super::walk::{Depth, End, Found, walk};
 use crate::units::{Digest, Mono};
@@ -59,15 +62,22 @@ pub struct Checked {
     pub entries: u64,
     /// Evidence locks.
     pub locks: u64,
-    /// A write at the very end was cut: the next start puts it right.
-    pub torn: Option<Problem>,
+    /// Records that went, as heads of the ring say: how many of each cause.
+    pub gone: std::collections::BTreeMap<&'static str, u64>,
+    /// What a cut write explains: the next start puts it right.
+    pub torn: Vec<Problem>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
+    /// Records of the newest segment.
+    #[serde(skip)]
+    newest: usize,
 }
 
 /// What was seen of the records so far.
 #[derive(Default)]
 struct Before {
+    /// Numbers that files hold, damaged ones among them.
+    there: Ranges,
     next_seq: u64,
     chain: Digest,
     /// Start and end of the footage or hole before, on the monotonic clock of its start.
@@ -81,22 +91,63 @@ struct Before {
 /// # Errors
 /// When the directory cannot be read at all.
 pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<Checked, DiskFault> {
-    let (index, troubles) = heads(disk.as_ref())?;
-    let mut checked = Checked { segments: index.live().len() as u64, blank: index.blank().len() as u64, ..Checked::default() };
-    for trouble in troubles {
-        let (file, what) = trouble.split_once(": ").unwrap_or(("ring", &trouble));
-        checked.problems.push(Problem { file: file.into(), offset: 0, what: what.into() });
+    let Heads { index, troubles, older } = heads(disk.as_ref())?;
+    let blank = (index.blank().len() + index.aside().len()) as u64;
+    let mut checked = Checked { segments: index.live().len() as u64, blank, ..Checked::default() };
+    if let Some(file) = older {
+        let what =
+            "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
+        checked.problems.push(Problem { file, offset: 0, what });
     }
+    let kept = match disk.files()?.get(&FileId::Journal) {
+        Some(len) => Some(Journal::look(disk.clone(), *len)?),
+        None => None,
+    };
     let mut before = None;
     for (at, segment) in index.live().iter().enumerate() {
         checked.bytes += segment.head.size;
         check_segment(disk.as_ref(), &index, at, &mut before, &mut checked);
         progress(at + 1, index.live().len());
     }
+    let clean = kept.as_ref().is_some_and(|kept| kept.clean);
+    check_heads(disk.as_ref(), &index, &troubles, clean, &mut checked);
     let first = index.live().first().map(|segment| segment.head.first_seq);
-    checked.numbers = first.zip(before.map(|before| before.next_seq - 1));
-    check_sides(disk, &index, &mut checked)?;
+    checked.numbers = first.zip(before.as_ref().map(|before| before.next_seq - 1));
+    let there = before.map(|before| before.there).unwrap_or_default();
+    check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
+    check_sides(disk, &index, kept.as_ref(), &mut checked)?;
     Ok(checked)
+}
+
+/// Both copies of every head. One that is wrong in a segment with nothing in it yet was cut while the segment was begun.
+/// Without an ordered stop so may have been a second copy in one of the oldest files, whose turn it was.
+fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: bool, checked: &mut Checked) {
+    let newest = index.live().last().map(|segment| segment.head.segment);
+    let fresh = newest.filter(|_| checked.newest <= 1);
+    for HeadTrouble { file, fault, what } in troubles {
+        let problem = Problem { file: FileId::Segment(*file).name(), offset: 0, what: what.clone() };
+        match *fault == Fault::First && fresh == Some(*file) {
+            true => checked.torn.push(problem),
+            false => checked.problems.push(problem),
+        }
+    }
+    for (at, segment) in index.live().iter().enumerate() {
+        let file = segment.head.segment;
+        let name = FileId::Segment(file).name();
+        let what = match read_copy(disk, file, segment.head.size) {
+            Ok(Some(copy)) if copy == segment.written() => continue,
+            Ok(Some(copy)) if copy.lap > segment.head.lap => {
+                let what = "it was about to be begun anew when the power went: its records are on record as gone".into();
+                checked.torn.push(Problem { file: name, offset: segment.end, what });
+                continue;
+            }
+            Ok(_) => "the second copy of its head is damaged".into(),
+            Err(fault) => fault.reason,
+        };
+        let problem = Problem { file: name, offset: segment.end, what };
+        let cut = fresh == Some(file) || !clean && at < COPIES_MAX;
+        if cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
+    }
 }
 
 fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<Before>, checked: &mut Checked) {
@@ -128,13 +179,17 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
     };
     // A file given up after a failed flush may hold a record that was written again elsewhere.
     let last = index.last_seq(at, u64::MAX);
+    let (mark, mut begun) = (segment.written().mark(), false);
     for found in &walked.found {
         match found {
             Found::Record(offset, record) if record.seq <= last => {
                 checked.records += 1;
                 checked.payload += u64::from(record.payload);
                 checked.holes += u64::from(record.gap.is_some());
-                if let Some(what) = now.judge(record).or_else(|| content(disk, segment, *offset, record)) {
+                let marked = begun || record.gap.is_some() || record.mark == mark;
+                begun |= record.gap.is_none();
+                let marked = (!marked).then(|| format!("record {} does not name the head it lies behind", record.seq));
+                if let Some(what) = now.judge(record).or(marked).or_else(|| content(disk, segment, *offset, record)) {
                     wrong(*offset, what);
                 }
                 (now.next_seq, now.chain) = (record.seq + 1, record.link());
@@ -143,7 +198,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             Found::Damaged { offset, first, last } => {
                 wrong(*offset, format!("records {first} to {last} are damaged"));
                 // That is what is missing before the next.
-                now.end = None;
+                (now.end, begun) = (None, true);
             }
         }
     }
@@ -151,11 +206,19 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
         match newest {
             true => {
                 let what = "the last write was cut: the next start puts this right".into();
-                checked.torn = Some(Problem { file: name, offset: walked.at, what });
+                checked.torn.push(Problem { file: name, offset: walked.at, what });
+            }
+            // Damage up to the end of the file: which records it hit the next file says.
+            false if walked.next_seq <= last => {
+                wrong(walked.at, format!("records {} to {last} are damaged, or were never in it", walked.next_seq));
+                now.end = None;
             }
             false => wrong(walked.at, "neither a record nor free space".into()),
         }
     }
+    let end = if walked.end == End::Torn && !newest { last } else { now.next_seq.saturating_sub(1).min(last) };
+    now.there.add(segment.head.first_seq, end);
+    checked.newest = walked.found.len();
     *before = Some(now);
 }
 
@@ -196,21 +259,55 @@ fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &Record) -> 
             return Some(format!("record {} holds something else than one moof and its mdat", record.seq));
         }
     }
+    if record.gap.is_none() && record.head != segment.layout {
+        return Some(format!("record {} belongs to another head", record.seq));
+    }
     let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
     move_times(&mut content, &scales, segment.head.media, record.media);
     (Digest::of(&content) != record.content).then(|| format!("record {} is not what its content digest says", record.seq))
 }
 
+/// What should be in the ring by its newest head and by the journal, and is in no file. What went is on record, and why.
+fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked) {
+    let newest = checked.numbers.map_or(0, |(_, last)| last);
+    let mut expected = expected(index, newest);
+    if told > newest {
+        expected.add(newest + 1, told);
+    }
+    let mut wrong = |what: String| checked.problems.push(Problem { file: "ring".into(), offset: 0, what });
+    let mut seen = Ranges::default();
+    for Evicted { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
+        expected.remove(*first, *last);
+        // A head that never became durable may have said the same before.
+        let new = Ranges::from_iter([(*first, *last)]).without(&seen);
+        seen.add(*first, *last);
+        for (first, last) in new.list() {
+            *checked.gone.entry(cause.word()).or_default() += last - first + 1;
+            if *cause == Cause::Missing {
+                wrong(format!("records {first} to {last} were missing at a start, and nothing says that they were evicted"));
+            }
+        }
+    }
+    for (first, last) in expected.without(there).list() {
+        wrong(format!("records {first} to {last} are missing: no head says that they were evicted"));
+    }
+}
+
 /// Journal, locks and snapshots.
-fn check_sides(disk: &Arc<dyn Disk>, index: &Index, checked: &mut Checked) -> Result<(), DiskFault> {
-    let files = disk.files()?;
-    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
-    let Some(len) = files.get(&FileId::Journal) else {
-        wrong(FileId::Journal, "is missing".into());
+fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked: &mut Checked) -> Result<(), DiskFault> {
+    let Some(kept) = kept else {
+        let problem = Problem { file: FileId::Journal.name(), offset: 0, what: "is missing".into() };
+        checked.problems.push(problem);
         return Ok(());
     };
-    let kept = Journal::look(disk.clone(), *len)?;
+    let files = disk.files()?;
     checked.entries = kept.entries.len() as u64;
+    for copy in &kept.copies {
+        let what = "one of the two copies of this slot is damaged: the next start writes it again".into();
+        let problem = Problem { file: FileId::Journal.name(), offset: copy.offset, what };
+        if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
+    }
+    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
     if kept.damaged > 0 {
         wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
     }

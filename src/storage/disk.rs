@@ -285,7 +285,14 @@ impl Disk for RealDisk {
 
     fn sync(&self, file: FileId) -> Result<(), DiskFault> {
         let begun = Instant::now();
-        let synced = self.file(file).and_then(|handle| handle.sync_data());
+        let synced = self.file(file).and_then(|handle| {
+            handle.sync_data()?;
+            // Bytes in a file without a name are gone with the power: a directory that was removed under us must not be called durable.
+            match handle.metadata()?.nlink() {
+                0 => Err(io::Error::new(io::ErrorKind::NotFound, "the file has no name any more: was the directory removed?")),
+                _ => Ok(()),
+            }
+        });
         self.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
     }
@@ -357,6 +364,18 @@ mod tests {
         disk.create(FileId::Journal, 8192).unwrap();
         assert_eq!(disk.read(FileId::Journal, 0, 3).unwrap(), [0; 3], "the file before, which had another size");
         assert_eq!(std::fs::read_dir(dir.path().join("ring")).unwrap().count(), 2, "the lock and the journal");
+    }
+
+    #[test]
+    fn a_file_whose_directory_was_removed_is_not_called_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(&dir.path().join("ring"), false).unwrap();
+        disk.create(FileId::Segment(0), 8192).unwrap();
+        disk.write(FileId::Segment(0), 0, b"footage").unwrap();
+        disk.sync(FileId::Segment(0)).unwrap();
+        std::fs::remove_dir_all(dir.path().join("ring")).unwrap();
+        disk.write(FileId::Segment(0), 0, b"more of it").unwrap();
+        assert!(disk.sync(FileId::Segment(0)).unwrap_err().reason.contains("directory removed"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::ring::{AppendFault, Draft, Ring};
+use super::scrub::Scrub;
 use super::stills::Stills;
 use super::wear::{ALARM, Load};
 use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
@@ -85,6 +86,7 @@ pub struct Engine {
     /// How often in a row the journal was refused.
     pub(super) refusals: u32,
     pub(super) told_worn: bool,
+    pub(super) scrub: Scrub,
     /// Entries found at the start that are not told yet, oldest last.
     pub(super) untold: Vec<Ticket>,
 }
@@ -282,6 +284,7 @@ impl Engine {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }
         self.learn_clock(now, out);
+        self.scrub(now.mono, out);
         if now.mono >= self.next_counts {
             self.next_counts = now.mono.plus_micros(COUNTS_EVERY);
             self.count(now.mono, out);
@@ -342,7 +345,7 @@ impl Engine {
             Err(fault) => {
                 out.push(StorageNews::Trouble { detail: fault.to_string(), lost: true });
                 self.need_key = true;
-                let too_large = matches!(fault, AppendFault::TooLarge { .. });
+                let too_large = matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
                 self.leave_open(first.at, reason, bytes);
             }
@@ -461,6 +464,9 @@ impl Engine {
 
     fn stop(&mut self, out: &mut Vec<StorageNews>) {
         self.flush_all(out);
+        if !self.ring.is_in_memory() {
+            self.journal.note_record(self.ring.newest());
+        }
         if let Err(fault) = self.journal.end() {
             out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
         }

@@ -26,7 +26,7 @@ pub(super) struct Bench {
     run: u32,
     /// Frames of the run so far.
     frames: i64,
-    news: Vec<StorageNews>,
+    pub(super) news: Vec<StorageNews>,
 }
 
 pub(super) fn small() -> StorageSettings {
@@ -68,9 +68,19 @@ impl Bench {
         }
     }
 
-    fn wait(&mut self, micros: u64) {
+    pub(super) fn wait(&mut self, micros: u64) {
         self.now = self.now.after(micros);
         self.engine.idle(self.now, &mut self.news);
+    }
+
+    /// So many key frames of another track, a run of its own, 100 ms apart.
+    pub(super) fn stream(&mut self, params: &Arc<TrackParams>, frames: i64) {
+        self.run += 1;
+        for n in 0..frames {
+            self.wait(100_000);
+            self.frame(params, n * 9000, true, 500);
+        }
+        (self.run, self.frames) = (self.run + 1, 0);
     }
 
     fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
@@ -93,7 +103,7 @@ impl Bench {
         }
     }
 
-    fn order(&mut self, order: StorageOrder) {
+    pub(super) fn order(&mut self, order: StorageOrder) {
         self.engine.order(self.now, order, &mut self.news);
     }
 

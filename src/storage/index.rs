@@ -6,18 +6,40 @@
 use std::sync::Arc;
 
 use super::dates::Dates;
-use super::format::SegmentHead;
+use super::head::SegmentHead;
 use crate::units::{Digest, Stamp};
 
 /// One segment that holds footage.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// What it says of itself.
+    /// What it says of itself, but for its file: that is where it lies.
     pub head: Arc<SegmentHead>,
     /// Bytes of its padded head: where its first record lies.
     pub head_len: u64,
-    /// Digest of its tracks.
+    /// Where records and free space end, before the second copy of the head.
+    pub end: u64,
+    /// Digest of its head ([`super::head::head_digest`]).
     pub layout: Digest,
+    /// The number of the file it was begun in; another than `head.segment`, the file it lies in, where names were changed.
+    pub named: u32,
+}
+
+impl Segment {
+    /// Its head as it was written, with the number of the file it was begun in.
+    pub fn written(&self) -> SegmentHead {
+        SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }
+    }
+}
+
+/// A file with whole records of which no head can be read. It is not written over before its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aside {
+    /// The file.
+    pub file: u32,
+    /// Lap of its records.
+    pub lap: u32,
+    /// Its length.
+    pub size: u64,
 }
 
 /// All segments.
@@ -27,6 +49,8 @@ pub struct Index {
     live: Vec<Segment>,
     /// Files without footage, free to use.
     blank: Vec<u32>,
+    /// Files that cannot be read, oldest first.
+    aside: Vec<Aside>,
     /// How the clocks of each start are read.
     pub dates: Dates,
 }
@@ -45,6 +69,17 @@ impl Index {
         self.blank.push(file);
     }
 
+    /// Adds a file that cannot be read and is kept until its turn comes.
+    pub fn put_aside(&mut self, aside: Aside) {
+        self.aside.push(aside);
+        self.aside.sort_by_key(|aside| aside.lap);
+    }
+
+    /// Files that cannot be read, oldest first.
+    pub fn aside(&self) -> &[Aside] {
+        &self.aside
+    }
+
     /// Files without footage.
     pub fn blank(&self) -> &[u32] {
         &self.blank
@@ -53,6 +88,7 @@ impl Index {
     /// Forgets a file, with or without footage.
     pub fn forget(&mut self, file: u32) {
         self.blank.retain(|blank| *blank != file);
+        self.aside.retain(|aside| aside.file != file);
         self.live.retain(|segment| segment.head.segment != file);
     }
 

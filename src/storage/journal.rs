@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Cell;
-use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
-use super::locks::Locks;
+pub use super::kept::{Kept, SpoiledCopy};
+use super::kept::{judge_copies, spoiled_copy};
 use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer};
 use crate::units::{Boot, RingId, Ticket};
 
@@ -27,7 +27,7 @@ const RESERVED: usize = 4;
 pub const BATCH_MAX: usize = 64;
 /// Tombstones in one commit at most: of thousands of entries that are given up at once the storage thread must not write all at
 /// once, while frames wait.
-const TOMBSTONES_MAX: usize = 256;
+pub(super) const TOMBSTONES_MAX: usize = 256;
 
 /// Where copy B begins in a journal of `slots` slots.
 pub fn copy_b(slots: u64) -> u64 {
@@ -61,45 +61,6 @@ pub enum JournalFault {
 /// A slot to be written: where, its kind, its place in the batch, its key and bytes.
 type Write = (usize, u8, u8, u64, Vec<u8>);
 
-/// What a journal held at start.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// The last start, 0 before the first.
-    pub boot: Boot,
-    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
-    pub ring: Option<RingId>,
-    /// It ended in order.
-    pub clean: bool,
-    /// Entries not released, in order. Their bytes are read when they are wanted ([`Journal::entry`]).
-    pub entries: Vec<Ticket>,
-    /// The entry of the highest ticket ever.
-    pub newest: Option<(Ticket, Vec<u8>)>,
-    /// The cells.
-    pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Slots of which both copies are damaged, not merely empty.
-    pub damaged: u32,
-}
-
-impl Kept {
-    /// What a cell holds, if it was ever written.
-    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
-        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// What is known of the clocks of past starts.
-    pub fn dates(&self) -> Dates {
-        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
-    }
-
-    /// The evidence locks.
-    ///
-    /// # Errors
-    /// Says what is wrong with the list.
-    pub fn locks(&self) -> Result<Locks, String> {
-        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
-    }
-}
-
 /// The journal.
 pub struct Journal {
     disk: Arc<dyn Disk>,
@@ -107,6 +68,8 @@ pub struct Journal {
     generation: u64,
     boot: Boot,
     ring: Option<RingId>,
+    /// The highest record number of the ring it was told of.
+    record: u64,
     by_ticket: BTreeMap<Ticket, usize>,
     free: BTreeSet<usize>,
     newest: Option<(Ticket, usize)>,
@@ -143,6 +106,7 @@ impl Journal {
             generation: 0,
             boot: Boot(0),
             ring: None,
+            record: 0,
             by_ticket: BTreeMap::new(),
             free: (RESERVED..slots).collect(),
             newest: None,
@@ -180,11 +144,13 @@ impl Journal {
     fn read(&mut self) -> Result<Kept, DiskFault> {
         let mut kept = Kept::default();
         let (mut slots, mut in_b, mut let_go) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut spoiled = Vec::new();
         for first in (0..self.slots).step_by(PIECE) {
             let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
             let a = self.disk.read(FileId::Journal, at, len)?;
             let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
             for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
                 let slot = self.compare(first + at, a, b, &mut in_b, &mut kept).map(|mut slot| {
                     let_go.extend(slot.let_go());
                     // What an entry says is read again when it is wanted: a full journal is larger than the memory of a board.
@@ -203,7 +169,8 @@ impl Journal {
             self.keep(*at, slot.clone(), &mut kept);
         }
         self.drop_torn(&slots, &in_b, &let_go);
-        (self.boot, self.ring) = (kept.boot, kept.ring);
+        (self.boot, self.ring, self.record) = (kept.boot, kept.ring, kept.record);
+        judge_copies(&mut kept, self.generation, &spoiled);
         kept.entries = self.by_ticket.keys().copied().collect();
         if let Some((ticket, at)) = self.newest {
             kept.newest = self.slot(at)?.map(|slot| (ticket, slot.bytes));
@@ -267,7 +234,8 @@ impl Journal {
         match slot.kind {
             START => {
                 (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
-                kept.ring = slot.bytes.get(1..9).and_then(|id| id.try_into().ok()).map(|id| RingId(u64::from_be_bytes(id)));
+                let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+                (kept.ring, kept.record) = (number(1).map(RingId), number(9).unwrap_or(0));
             }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
             ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
@@ -319,10 +287,16 @@ impl Journal {
         Ok((ring, self.boot))
     }
 
-    /// The start record: byte 0, then the ring's name.
+    /// The ring holds records up to this one: said with the next start or ordered stop.
+    pub fn note_record(&mut self, newest: u64) {
+        self.record = self.record.max(newest);
+    }
+
+    /// The start record: byte 0, then the ring's name and its newest record.
     fn start(&self, ended: u8) -> Write {
         let mut bytes = vec![ended];
         bytes.extend(self.ring.unwrap_or_default().0.to_be_bytes());
+        bytes.extend(self.record.to_be_bytes());
         (0, START, 0, u64::from(self.boot.0), bytes)
     }
 

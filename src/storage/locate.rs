@@ -4,39 +4,47 @@
 
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault};
-use super::format::{Record, SegmentHead};
+use super::format::Record;
+use super::head::SegmentHead;
 use super::index::{Index, Segment};
-use super::walk::{Depth, Found, walk};
-use super::{FragmentRef, Gap, Span, SpanQuery};
-use crate::units::{Boot, Wall};
+use super::walk::{Depth, Found, walk_past};
+use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
+use crate::units::{Boot, Stamp, Wall};
 
 /// Footage and holes in the order of their numbers.
 enum Piece {
     Fragment(Box<FragmentRef>),
     Hole(u64, Gap),
+    /// Records that cannot be read: first and last.
+    Damage(u64, u64, Gap),
 }
 
 impl Piece {
+    fn damage(first: u64, last: u64, from: Stamp, to: Stamp) -> Piece {
+        Piece::Damage(first, last, Gap { from, to, reason: GapReason::Damaged, bytes: 0 })
+    }
+
     /// The start that footage was recorded in.
     fn boot(&self) -> Option<Boot> {
         match self {
             Piece::Fragment(fragment) => Some(fragment.boot),
-            Piece::Hole(..) => None,
+            Piece::Hole(..) | Piece::Damage(..) => None,
         }
     }
 
     fn seq(&self) -> u64 {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
-            Piece::Hole(seq, _) => *seq,
+            Piece::Hole(seq, _) | Piece::Damage(seq, ..) => *seq,
         }
     }
 }
 
 /// The footage a query means: one file's worth, starting on a key frame.
+/// What the card refuses to read is damage.
 ///
 /// # Errors
-/// When the card refuses to read.
+/// None today: a card that cannot be read at all gives holes.
 pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Result<Option<Span>, DiskFault> {
     let wanted = candidates(index, newest, query);
     let mut pieces: Vec<Piece> = Vec::new();
@@ -45,13 +53,27 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
         let segment = &index.live()[at];
         // A segment given up after a failed flush may hold a record that was written again elsewhere.
         let last = index.last_seq(at, newest);
-        for found in walk(disk, segment, Depth::Records)?.found {
-            if let Found::Record(offset, record) = found
-                && record.seq <= last
-            {
-                let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
-                pieces.extend(piece(&index.dates, segment, offset, &record, before));
+        let mut end = index.dates.date(segment.head.boot, segment.head.start);
+        let mut hole: Option<(u64, u64)> = None;
+        let walked = walk_past(disk, segment, Depth::Records);
+        for found in &walked.found {
+            match found {
+                Found::Record(offset, record) if record.seq <= last => {
+                    let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
+                    let begin = index.dates.date(record.boot, record.start);
+                    pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin)));
+                    pieces.extend(piece(&index.dates, segment, *offset, record, before));
+                    end = index.dates.date(record.boot, record.end());
+                }
+                Found::Record(..) => {}
+                Found::Damaged { first, last, .. } => hole = Some((*first, *last)),
             }
+        }
+        // Damage up to the end of a file: the next one, begun right behind it, says how far its numbers went.
+        let next = index.live().get(at + 1).filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
+        if let Some(next) = next {
+            let begin = index.dates.date(next.head.boot, next.head.start);
+            pieces.push(Piece::damage(walked.next_seq, last, end, begin));
         }
         tracks.push((segment.layout, segment.head.tracks.clone()));
     }
@@ -66,12 +88,16 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     let fits = |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
     let end = (first..=last).take_while(|at| fits(&pieces[*at])).last().unwrap_or(first);
     let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
-    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), more };
+    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
     span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
     for piece in pieces.drain(first..=end) {
         match piece {
             Piece::Fragment(fragment) => span.fragments.push(*fragment),
             Piece::Hole(_, gap) => span.gaps.push(gap),
+            Piece::Damage(first, last, gap) => {
+                span.gaps.push(gap);
+                span.damaged.push((first, last));
+            }
         }
     }
     Ok(Some(span))
@@ -115,7 +141,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
         match piece {
             Piece::Fragment(_) if matches(&at) => last = at,
             Piece::Fragment(_) => break,
-            Piece::Hole(..) => {}
+            Piece::Hole(..) | Piece::Damage(..) => {}
         }
     }
     if matches!(query, SpanQuery::Seq { .. }) {
@@ -123,8 +149,11 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     }
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
     let before = (0..=hit).rev().find(key);
+    // Behind damage what is left is left, whether it can be decoded or not.
+    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage(..)));
+    let begin = before.or_else(|| behind_damage.then_some(hit));
     // Without a key frame before it the pictures cannot be decoded: begin at the first one inside.
-    Some((before.or_else(|| (hit..=last).find(key))?, last))
+    Some((begin.or_else(|| (hit..=last).find(key))?, last))
 }
 
 /// The segments a query may touch, with one neighbour before for the key frame. Wall clocks may have jumped between two

@@ -1,12 +1,15 @@
 //! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
 //!
 //! * [`document`]: the on-disk format, byte by byte; the other files implement it.
-//! * [`mod@format`]: encode and decode records and heads. [`boxes`]: the MP4 boxes. [`fragment`]: frames → `moof` and `mdat`.
-//! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage.
+//! * [`mod@format`]: encode and decode records. [`head`]: heads of segments, and [`heads`]: which of their copies counts. [`boxes`]: the
+//!   MP4 boxes. [`fragment`]: frames → `moof` and `mdat`. [`ranges`]: sets of record numbers.
+//! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage. `leave_out`: without
+//!   what cannot be read.
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
-//! * [`ring`]: append, recycle, evict. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
+//!   [`scrub`]: the same a segment an hour.
+//! * [`ring`]: append, recycle. `choose`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them. `kept`: all at a start.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
@@ -18,6 +21,7 @@ pub mod answers;
 pub mod boxes;
 pub mod card;
 pub mod check;
+mod choose;
 pub mod dates;
 pub mod disk;
 pub mod document;
@@ -28,15 +32,23 @@ mod engine_tests;
 mod power_tests;
 pub mod format;
 pub mod fragment;
+pub mod head;
+pub mod heads;
+mod leave_out;
 pub mod index;
 pub mod journal;
+mod kept;
 pub mod locate;
 pub mod locks;
 pub mod pins;
+pub mod ranges;
 pub mod recovery;
 #[cfg(all(test, feature = "sim"))]
 mod recovery_tests;
 pub mod ring;
+#[cfg(all(test, feature = "sim"))]
+mod rot_tests;
+pub mod scrub;
 mod slot;
 pub mod start;
 pub mod stills;
@@ -199,6 +211,8 @@ pub struct Span {
     pub tracks: Vec<Arc<TrackParams>>,
     /// Holes inside.
     pub gaps: Vec<Gap>,
+    /// Records inside that cannot be read, `[first, last]`: each is a hole too.
+    pub damaged: Vec<(u64, u64)>,
     /// True when the query reached further but a file cannot go on here: the track layout changed, or the clock was set back
     /// and the same wall time comes again. Ask again with `after` = the last record of this span.
     pub more: bool,

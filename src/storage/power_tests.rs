@@ -69,7 +69,7 @@ impl Rig {
 
     /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
     fn silent(&self) -> Vec<i64> {
-        let (index, _) = recovery::heads(&self.disk).unwrap();
+        let index = heads::heads(&self.disk).unwrap().index;
         let mut spans = Vec::new();
         for segment in index.live() {
             for found in walk::walk(&self.disk, segment, walk::Depth::Content).unwrap().found {
@@ -200,7 +200,7 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
         ring.disk.fail_sync_after(flush, &mut Rng::new(1));
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
         ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
-        let (index, _) = recovery::heads(&ring.disk).unwrap();
+        let index = heads::heads(&ring.disk).unwrap().index;
         assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
     }
 }
@@ -293,8 +293,11 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
 fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() {
     let mut ring = opened();
     ring.pictures(80);
-    let newest = |disk: &SimDisk| recovery::heads(disk).unwrap().0.live().last().unwrap().clone();
+    let newest = |disk: &SimDisk| heads::heads(disk).unwrap().index.live().last().unwrap().clone();
     let ends = |disk: &SimDisk| walk(disk, &newest(disk), Depth::Content).unwrap();
+    while ends(&ring.disk).at + 8192 > newest(&ring.disk).end {
+        ring.pictures(1);
+    }
     let mut card = ring.disk.durable();
     let file = FileId::Segment(newest(&ring.disk).head.segment);
     card.write(file, ends(&ring.disk).at as usize, &[0x55; 4096]);
@@ -318,7 +321,7 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
     ring.pictures(80);
     ring.cut();
     let last = ring.found().last_seq;
-    let (index, _) = recovery::heads(&ring.disk).unwrap();
+    let index = heads::heads(&ring.disk).unwrap().index;
     let newest = FileId::Segment(index.live().last().unwrap().head.segment);
     ring.disk.fail_reads_of(newest, 4096..4608);
     ring.start();

@@ -3,14 +3,19 @@
 //! | head of the file | newest by number | walk ends | done |
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
-//! | unreadable, twice | – | – | blank: free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
+//! | read from its second copy ([`super::heads`]) | – | – | the first copy is written again, then as below |
+//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
 //! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
 //! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
 //! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
-//! | whole, wrong file number or size | – | – | blank: a file copied or resized by somebody |
+//! | whole, wrong file number | – | – | what it holds counts, and the changed name is told |
+//! | whole, lap of another file | – | – | blank: a file copied by somebody |
+//!
+//! Record numbers that should be there by what the newest head says ([`super::head::Statement`]), and are in no file, are told as
+//! missing, and the next head puts that on record. So are those that the journal has seen and no file has.
 //!
 //! What belongs here: this table and carrying it out. What does not: writing new footage.
 
@@ -18,12 +23,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::dates::Dates;
-use super::disk::{Disk, DiskFault, FileId, segments};
-use super::format::{BLOCK, HEAD_MAX, RECORD_BOX, Record, SegmentHead, free_block, layout_of};
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::{BLOCK, RECORD_BOX, Record, free_block};
+use super::head::{Cause, Evicted};
+use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::index::{Index, Segment};
 use super::journal::Journal;
 use super::locks::Locks;
-use super::walk::{Depth, End, Found, Walk, walk};
+use super::ranges::Ranges;
+use super::walk::{Depth, End, Found, Walk, walk, walk_past};
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::units::{Boot, Digest, Stamp};
 
@@ -34,6 +42,8 @@ pub struct Recovery {
     pub index: Index,
     /// Where recording may go on in the newest segment.
     pub open_at: Option<u64>,
+    /// Its first fragment is there.
+    pub marked: bool,
     /// Number of the next record, from 1.
     pub next_seq: u64,
     /// Chain digest of the last record.
@@ -48,30 +58,137 @@ pub struct Recovery {
     pub gaps: Vec<Gap>,
     /// What was put right or given up.
     pub repairs: Vec<Repair>,
-    /// Troubles met on the way, for people.
-    pub troubles: Vec<String>,
+    /// Troubles met on the way, for people, and whether footage was lost by them.
+    pub troubles: Vec<(String, bool)>,
+    /// Record numbers that are in the ring as far as its heads say.
+    pub present: Ranges,
+    /// Record numbers that were found missing: the next head puts them on record.
+    pub missing: Vec<Evicted>,
 }
 
-/// Looks at every segment file (number and length).
-pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates) -> Recovery {
-    let mut found = Recovery { next_seq: 1, ..Recovery::default() };
-    let unreadable;
-    (found.index, unreadable) = read_heads(disk, files);
+/// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
+pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
+    recover_from(disk, read_heads(disk, files), files, dates, newest)
+}
+
+/// The same once the heads are read.
+pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
+    let mut found = Recovery { next_seq: 1, index: heads.index, ..Recovery::default() };
     found.index.dates = dates;
-    for (file, reason) in unreadable {
-        let name = FileId::Segment(file).name();
-        found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes: files[&file], micros: 0 });
-        found.troubles.push(reason);
-        found.index.add_blank(file);
+    for trouble in &heads.troubles {
+        take_head_trouble(disk, trouble, files, &mut found);
     }
     found.oldest = found.index.oldest();
-    if !found.repairs.is_empty() {
+    if heads.troubles.iter().any(|trouble| trouble.fault == Fault::Unreadable) {
         missing_numbers(disk, &mut found);
     }
-    if let Some(newest) = found.index.live().last().cloned() {
-        take_newest(disk, &newest, &mut found);
+    if let Some(segment) = found.index.live().last().cloned() {
+        take_newest(disk, &segment, &mut found);
     }
+    name_missing(disk, newest, &mut found);
+    mend_copies(disk, &mut found);
     found
+}
+
+/// Second copies that are looked at when a ring is opened: of the newest segment, and of the oldest ones, of which a cut may have hit
+/// the one that was about to be begun anew. The others have their turn in the scrub.
+pub const COPIES_MAX: usize = 16;
+
+/// Writes second copies again that are not what they should be.
+fn mend_copies(disk: &dyn Disk, found: &mut Recovery) {
+    let live = found.index.live();
+    let newest = live.len().saturating_sub(1).max(COPIES_MAX.min(live.len()));
+    let looked_at: Vec<Segment> = live.iter().take(COPIES_MAX).chain(live.get(newest..).unwrap_or_default()).cloned().collect();
+    for segment in looked_at {
+        match mend_copy(disk, &segment) {
+            Ok(repair) => found.repairs.extend(repair),
+            Err(fault) => found.troubles.push((fault.to_string(), false)),
+        }
+    }
+}
+
+/// Writes the second copy of a head again when it is not what it should be, and tells that.
+///
+/// # Errors
+/// When the card refuses.
+pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, DiskFault> {
+    let (file, head) = (FileId::Segment(segment.head.segment), segment.written());
+    if read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head) {
+        return Ok(None);
+    }
+    disk.write(file, segment.end, &head.encode_copy())?;
+    disk.sync(file)?;
+    Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0 }))
+}
+
+/// What is wrong with a head is told, and put right where there is a second copy.
+fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
+    let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
+    let lost = trouble.fault == Fault::Unreadable;
+    found.troubles.push((trouble.to_string(), lost));
+    match trouble.fault {
+        Fault::Unreadable => {
+            let bytes = files.get(&file).copied().unwrap_or_default();
+            found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes, micros: 0 });
+        }
+        Fault::First => {
+            let segment = found.index.live().iter().find(|segment| segment.head.segment == file);
+            let id = FileId::Segment(file);
+            let written = segment.map(|segment| disk.write(id, 0, &segment.written().encode()).and_then(|()| disk.sync(id)));
+            match written {
+                Some(Err(fault)) => found.troubles.push((fault.to_string(), false)),
+                _ => found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Copy, bytes: 0, micros: 0 }),
+            }
+        }
+        Fault::Name | Fault::Twin => {}
+    }
+}
+
+/// Record numbers that should be in the ring, by what its newest head says and by what the journal has seen, and are in no file.
+/// Numbers the journal has seen are not given again.
+fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
+    let walked = found.next_seq - 1;
+    found.present = expected(&found.index, walked);
+    let there = there(disk, &found.index, walked, &found.present);
+    let mut missing = std::mem::take(&mut found.present).without(&there);
+    found.present = expected(&found.index, walked).without(&missing);
+    if newest > walked {
+        missing.add(walked + 1, newest);
+        (found.next_seq, found.open_at) = (newest + 1, None);
+    }
+    for (first, last) in missing.list() {
+        found.missing.push(Evicted { cause: Cause::Missing, first: *first, last: *last });
+        found.repairs.push(Repair { file: "ring".into(), offset: 0, kind: RepairKind::Missing, bytes: 0, micros: 0 });
+        found.troubles.push((format!("records {first} to {last} are missing, and nothing says that they were evicted"), true));
+    }
+}
+
+/// The record numbers a ring should hold, by what its newest head says; `newest` is the last of them.
+pub fn expected(index: &Index, newest: u64) -> Ranges {
+    let Some(head) = index.live().last().map(|segment| &segment.head) else {
+        return Ranges::default();
+    };
+    let mut ranges: Ranges = head.statement.present.iter().copied().collect();
+    ranges.add(head.first_seq, newest);
+    ranges
+}
+
+/// The record numbers that files hold. A file ends where the next begins, or with its stretch of `expected`; only where files may be
+/// missing in between, because laps are, it is walked.
+fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
+    let mut there = Ranges::default();
+    for (at, segment) in index.live().iter().enumerate() {
+        let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
+        let next = index.live().get(at + 1);
+        let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
+        let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
+        let last = match follows || !unbroken {
+            true => last,
+            false => walk_past(disk, segment, Depth::Records).next_seq.saturating_sub(1).min(last),
+        };
+        there.add(first, last);
+    }
+    there
 }
 
 /// A ring that somebody else may be writing.
@@ -81,8 +198,10 @@ pub struct Look {
     pub index: Index,
     /// Evidence locks.
     pub locks: Locks,
-    /// What is wrong with files that hold nothing.
+    /// What is wrong with the heads of files.
     pub troubles: Vec<String>,
+    /// A file of a format that only an older version reads.
+    pub older: Option<String>,
 }
 
 /// Looks at a ring that somebody else may be writing.
@@ -90,9 +209,10 @@ pub struct Look {
 /// # Errors
 /// When the directory cannot be read.
 pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
-    let (mut index, mut troubles) = heads(disk.as_ref())?;
+    let Heads { mut index, troubles, older } = heads(disk.as_ref())?;
+    let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let Some(len) = disk.files()?.get(&FileId::Journal).copied() else {
-        return Ok(Look { index, troubles, ..Look::default() });
+        return Ok(Look { index, troubles, older, ..Look::default() });
     };
     let kept = Journal::look(disk.clone(), len)?;
     index.dates = kept.dates();
@@ -100,55 +220,7 @@ pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
         troubles.push(reason);
         Locks::default()
     });
-    Ok(Look { index, locks, troubles })
-}
-
-/// The segments of a ring that somebody else may be writing, from their heads alone (times are as they were recorded), and what is
-/// wrong with files that hold none.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn heads(disk: &dyn Disk) -> Result<(Index, Vec<String>), DiskFault> {
-    let (index, unreadable) = read_heads(disk, &segments(&disk.files()?));
-    Ok((index, unreadable.into_iter().map(|(_, reason)| reason).collect()))
-}
-
-/// The segments in some files (number and length), and the files whose head is unreadable.
-fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>) -> (Index, Vec<(u32, String)>) {
-    let (mut index, mut unreadable) = (Index::default(), Vec::new());
-    for (file, size) in files {
-        // A bus that was reset refuses one read and takes the next; footage must not go for that.
-        match read_head(disk, *file, *size).or_else(|_| read_head(disk, *file, *size)) {
-            Ok(Some(segment)) => index.add(segment),
-            Ok(None) => index.add_blank(*file),
-            Err(reason) => unreadable.push((*file, reason)),
-        }
-    }
-    (index, unreadable)
-}
-
-/// The segment in a file; `None` for one that was never used.
-///
-/// # Errors
-/// Says that the head is damaged.
-pub fn read_head(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment>, String> {
-    let id = FileId::Segment(file);
-    let read = |len: usize| disk.read(id, 0, len.min(size as usize)).map_err(|fault| fault.to_string());
-    // A head is one block but for the largest parameter sets, and a ring of 128 GB has 8192 of them.
-    let bytes = read(BLOCK as usize)?;
-    if bytes.iter().take(8).all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    let decoded = match SegmentHead::decode(&bytes) {
-        Some(decoded) => Some(decoded),
-        None => SegmentHead::decode(&read(HEAD_MAX)?),
-    };
-    let (head, head_len) = decoded.ok_or_else(|| format!("{}: damaged segment head", id.name()))?;
-    if head.segment != file || head.size != size {
-        return Err(format!("{}: head of segment {} with {} bytes", id.name(), head.segment, head.size));
-    }
-    let layout = layout_of(&head.tracks);
-    Ok(Some(Segment { head: Arc::new(head), head_len, layout }))
+    Ok(Look { index, locks, troubles, older })
 }
 
 /// Tells holes between neighbours when a file that held footage cannot be read any more. Only neighbours whose laps do not follow
@@ -182,14 +254,17 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         Ok(walked) => walked,
         Err(fault) => {
             // Nobody knows how many records it holds. Their numbers are not given twice: what can be read of them stays.
+            let first = found.next_seq;
             found.next_seq += newest.head.size / BLOCK;
-            return found.troubles.push(fault.to_string());
+            found.missing.push(Evicted { cause: Cause::Skipped, first, last: found.next_seq - 1 });
+            return found.troubles.push((fault.to_string(), true));
         }
     };
     found.next_seq = walked.next_seq;
     found.chain = walked.chain;
     for record in walked.found.iter().filter_map(record_of) {
         found.media = found.media.max(record.media + record.duration);
+        found.marked |= record.gap.is_none();
         found.end = Some((record.boot, record.end()));
     }
     if let Some((boot, end)) = &mut found.end {
@@ -208,7 +283,7 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         Ok(repair) => found.repairs.extend(repair),
         Err(fault) => {
             found.open_at = None;
-            found.troubles.push(fault.to_string());
+            found.troubles.push((fault.to_string(), true));
         }
     }
 }
@@ -220,10 +295,10 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
 pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
     // What was given up is only told: where it cannot be read, the file is mended all the same.
-    let bytes = disk.read(file, at, RECORD_BOX.min((segment.head.size - at) as usize)).ok();
+    let bytes = disk.read(file, at, RECORD_BOX.min((segment.end - at) as usize)).ok();
     let torn = bytes.and_then(|bytes| Record::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
-    disk.write(file, at, &free_block(segment.head.size - at))?;
+    disk.write(file, at, &free_block(segment.end - at))?;
     disk.sync(file)?;
     Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros })
 }

@@ -1,20 +1,23 @@
-//! Appending to the ring: which file is written, when the next is begun, what is evicted for it.
+//! Appending to the ring: when the next file is begun, and what is put on record of the ones that go for it.
 //!
-//! What belongs here: one append from record to flush, recycling, quarantine, sizes. What does not: what is appended and why.
+//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken ([`super::choose`]),
+//! what is appended and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::boxes::move_times;
-use super::card::{MEMORY_FIRST, MEMORY_MAX, is_in_memory};
+use super::card::MEMORY_MAX;
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::{RECORD_BOX, Record, SegmentHead, free_block, layout_of, pad, padded};
+use super::format::{BLOCK, MARK, RECORD_BOX, Record, free_block, pad, padded};
+use super::head::{Cause, EVICTED_MAX, Evicted, PRESENT_MAX, SegmentHead, Statement, head_digest};
 use super::index::{Index, Segment};
 use super::locks::Lock;
 use super::pins::Pins;
+use super::ranges::Ranges;
 use super::recovery::Recovery;
-use super::{Gap, GapReason, StorageCounts, StorageNews};
+use super::{GapReason, StorageCounts, StorageNews};
 use crate::camera::TrackParams;
 use crate::units::{Boot, Digest, Stamp};
 
@@ -55,6 +58,12 @@ pub enum AppendFault {
         /// Bytes of a segment.
         size: u64,
     },
+    /// Its tracks make a head that nobody could read again: parameter sets beyond all reason.
+    #[error("a segment's head of {len} bytes could not be read again: the camera's parameter sets are too large")]
+    Head {
+        /// Bytes the head would take.
+        len: u64,
+    },
     /// Every file that was tried refused it.
     #[error("{0}")]
     Refused(String),
@@ -75,30 +84,36 @@ pub struct Geometry {
 struct Current {
     segment: Segment,
     at: u64,
+    /// Its first fragment is there, and with it the mark of its head.
+    marked: bool,
 }
 
 /// The ring.
 pub struct Ring {
-    disk: Arc<dyn Disk>,
-    geometry: Geometry,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) geometry: Geometry,
     /// Segment files there are, and their length: those of an older `storage.segment` are kept until their turn comes.
-    files: BTreeMap<u32, u64>,
+    pub(super) files: BTreeMap<u32, u64>,
     boot: Boot,
-    index: Index,
+    pub(super) index: Index,
     current: Option<Current>,
     next_seq: u64,
     next_lap: u32,
     chain: Digest,
+    /// Records on the card, as far as is known.
+    present: Ranges,
+    /// What went since the last head that is durable: the next one says so.
+    gone: Vec<Evicted>,
     /// Files given up for this run: a flush failed on them, or they refused twice what another file then took.
-    quarantined: BTreeSet<u32>,
+    pub(super) quarantined: BTreeSet<u32>,
     /// Files that refused the write in hand: passed over for it. Only when another takes it was it the file, and not the card.
-    refused: BTreeSet<u32>,
+    pub(super) refused: BTreeSet<u32>,
     /// Files that were to blame once.
     blamed: BTreeSet<u32>,
     /// What the card said last.
-    last_fault: String,
+    pub(super) last_fault: String,
     /// The card takes nothing any more: only files in memory are written ([`super::card`]).
-    in_memory: bool,
+    pub(super) in_memory: bool,
     /// Who wants what kept.
     pub pins: Pins,
     /// Counters.
@@ -109,9 +124,11 @@ impl Ring {
     /// Takes over what recovery found in `files` (number and length of each).
     pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: Geometry, files: BTreeMap<u32, u64>) -> Ring {
         let index = std::mem::take(&mut found.index);
-        let next_lap = index.live().iter().map(|segment| segment.head.lap).max().unwrap_or(0) + 1;
+        let aside = index.aside().iter().map(|aside| aside.lap).filter(|lap| *lap < u32::MAX);
+        let next_lap = index.live().iter().map(|segment| segment.head.lap).chain(aside).max().unwrap_or(0) + 1;
         let newest = index.live().last().cloned();
-        let current = newest.zip(found.open_at).map(|(segment, at)| Current { segment, at });
+        let marked = found.marked;
+        let current = newest.zip(found.open_at).map(|(segment, at)| Current { segment, at, marked });
         Ring {
             disk,
             geometry,
@@ -122,6 +139,8 @@ impl Ring {
             next_seq: found.next_seq,
             next_lap,
             chain: found.chain,
+            present: std::mem::take(&mut found.present),
+            gone: std::mem::take(&mut found.missing),
             quarantined: BTreeSet::new(),
             refused: BTreeSet::new(),
             blamed: BTreeSet::new(),
@@ -255,20 +274,24 @@ impl Ring {
             return Ok(None);
         }
         let (head, head_len) = self.next_head(draft, tracks);
-        let (need, size) = (head_len + padded_len(draft), self.geometry.segment);
+        if !head.is_readable() {
+            return Err(AppendFault::Head { len: head_len });
+        }
+        let (need, size) = (head_len + padded_len(draft), head.end());
         if need > size { Err(AppendFault::TooLarge { need, size }) } else { Ok(Some(head)) }
     }
 
     /// True when the current segment has room and the right tracks.
     fn has_place(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> bool {
         let need = padded_len(draft);
-        self.current.as_ref().is_some_and(|Current { segment: Segment { head, .. }, at }| {
+        self.current.as_ref().is_some_and(|Current { segment: Segment { head, end, .. }, at, .. }| {
             // Pictures that come late, behind their sound, may lie before the begin of a file that began with the sound.
-            covers(&head.tracks, tracks) && at + need <= head.size && begin_of(draft) >= head.media
+            covers(&head.tracks, tracks) && at + need <= *end && begin_of(draft) >= head.media
         })
     }
 
-    /// The head of the segment that would begin with `draft`, its file still to be chosen, and its length.
+    /// The head of the segment that would begin with `draft`, its file and what goes for it still to be chosen, and the length it
+    /// has at most.
     fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
         let head = SegmentHead {
             segment: 0,
@@ -280,6 +303,7 @@ impl Ring {
             media: begin_of(draft),
             size: self.geometry.segment,
             tracks: tracks.to_vec(),
+            statement: self.largest_statement(),
         };
         let len = head.encode().len() as u64;
         (head, len)
@@ -288,22 +312,33 @@ impl Ring {
     /// Begins a segment with `head` over a file that may be overwritten.
     fn begin(&mut self, head: SegmentHead, out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
         self.current = None;
-        let file = self.next_file(out)?;
-        let head = SegmentHead { segment: file, ..head };
+        let (file, cause) = self.next_file(out)?;
+        let old = self.index.live().iter().position(|old| old.head.segment == file);
+        let (went, old_len) = match old {
+            Some(at) => (Some(self.numbers_of(at)), self.index.live()[at].head_len),
+            None => (None, 0),
+        };
+        let statement = self.statement(went.map(|(first, last)| Evicted { cause, first, last }));
+        let head = SegmentHead { segment: file, statement, ..head };
         self.next_lap += 1;
-        let mut bytes = head.encode();
+        let (mut bytes, copy, end) = (head.encode(), head.encode_copy(), head.end());
         let head_len = bytes.len() as u64;
-        bytes.extend(free_block(head.size - head_len));
-        let layout = layout_of(&head.tracks);
-        let segment = Segment { head: Arc::new(head), head_len, layout };
-        self.current = Some(Current { segment: segment.clone(), at: head_len });
-        if let Some(old) = self.index.live().iter().find(|old| old.head.segment == file) {
-            // The old head goes first, all of it: a tear of the write below would leave it in front of records that are half
-            // overwritten, and nobody could tell them from damaged ones.
-            let zeros = vec![0; old.head_len as usize];
-            self.write_bytes(file, 0, &zeros)?;
+        bytes.extend(free_block(end - head_len));
+        let layout = head_digest(&head.tracks);
+        let segment = Segment { head: Arc::new(head), head_len, end, layout, named: file };
+        self.current = Some(Current { segment: segment.clone(), at: head_len, marked: false });
+        self.write_bytes(file, end, &copy)?;
+        if old.is_some() || self.is_used(file) {
+            // What goes is on record before anything of it does.
+            self.flush(file)?;
+            if let Some((first, last)) = went {
+                self.go(Evicted { cause, first, last });
+            }
             self.index.forget(file);
             self.index.add_blank(file);
+            // The old head goes first, all of it: a tear of the write below would leave it in front of records that are half
+            // overwritten, and nobody could tell them from damaged ones.
+            self.write_bytes(file, 0, &free_of(old_len))?;
             self.flush(file)?;
         }
         // The flush of its first record makes it durable too: before that it holds nothing anybody was told of.
@@ -313,16 +348,66 @@ impl Ring {
         Ok(())
     }
 
+    /// True when something lies at the begin of a file without footage: a copy somebody made, a head that nobody can read.
+    fn is_used(&self, file: u32) -> bool {
+        self.disk.read(FileId::Segment(file), 0, 8).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    }
+
+    /// Records of a segment: from its first to the one before the next.
+    pub(super) fn numbers_of(&self, at: usize) -> (u64, u64) {
+        let (first, last) = (self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()));
+        // What lies behind a pinned one may have been evicted long ago.
+        let stretch = self.present.list().iter().find(|(from, to)| *from <= first && first <= *to);
+        (first, stretch.map_or(last, |(_, to)| last.min(*to)))
+    }
+
+    /// Records went; the next head says so.
+    pub(super) fn go(&mut self, evicted: Evicted) {
+        if self.in_memory || evicted.last < evicted.first {
+            return;
+        }
+        self.present.remove(evicted.first, evicted.last);
+        let full = self.gone.len() >= EVICTED_MAX;
+        match self.gone.last_mut() {
+            Some(last) if full || last.cause == evicted.cause && last.last + 1 == evicted.first => last.last = evicted.last,
+            _ => self.gone.push(evicted),
+        }
+    }
+
+    /// What the next head says of the ring, when `going` goes for it.
+    fn statement(&self, going: Option<Evicted>) -> Statement {
+        if self.in_memory {
+            return Statement::default();
+        }
+        let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
+        if let Some(going) = going.filter(|going| going.first <= going.last) {
+            present.remove(going.first, going.last);
+            evicted.truncate(EVICTED_MAX - 1);
+            evicted.push(going);
+        }
+        let older = present.list().len().saturating_sub(PRESENT_MAX);
+        Statement { evicted, present: present.list()[older..].to_vec() }
+    }
+
+    /// One that is as long as any [`Ring::statement`] of now: what goes may split a stretch.
+    fn largest_statement(&self) -> Statement {
+        let mut largest = self.statement(Some(Evicted { cause: Cause::Oldest, first: u64::MAX, last: u64::MAX }));
+        largest.present.resize((largest.present.len() + 1).min(PRESENT_MAX), (0, 0));
+        largest
+    }
+
     /// Writes the record at the end of the current segment.
     fn write(&mut self, draft: &Draft<'_>, content: Digest) -> Result<u64, DiskFault> {
-        let Some(Current { segment, at }) = &self.current else {
+        let Some(Current { segment, at, marked }) = &self.current else {
             return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason: "no segment is open".into() });
         };
-        let (file, at) = (segment.head.segment, *at);
+        let (file, at, begins) = (segment.head.segment, *at, draft.gap.is_none() && !marked);
         let Draft { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
         let len = (RECORD_BOX + draft.content.len()) as u32;
         let (seq, lap, boot, previous) = (self.next_seq, segment.head.lap, self.boot, self.chain);
-        let record = Record { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, previous, content };
+        let (head, mark) = (segment.layout, if begins { segment.written().mark() } else { [0; MARK] });
+        let record =
+            Record { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, mark, previous, content, head };
         let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
         let mut placed = draft.content.to_vec();
         move_times(&mut placed, &scales, media, segment.head.media);
@@ -330,13 +415,17 @@ impl Ring {
         bytes.append(&mut placed);
         pad(&mut bytes);
         let end = at + bytes.len() as u64;
-        bytes.extend(free_block(segment.head.size - end));
+        bytes.extend(free_block(segment.end - end));
         self.write_bytes(file, at, &bytes)?;
         self.flush(file)?;
+        if !self.in_memory {
+            self.present.add(seq, seq);
+            self.gone.clear();
+        }
         (self.next_seq, self.chain) = (self.next_seq + 1, record.link());
         self.counts.payload += u64::from(payload);
         if let Some(current) = &mut self.current {
-            current.at = end;
+            (current.at, current.marked) = (end, current.marked || begins);
         }
         Ok(seq)
     }
@@ -377,111 +466,11 @@ impl Ring {
             }
         }
     }
+}
 
-    /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of
-    /// another length are taken away on the way. What the file holds stays in the index until it is written over.
-    fn next_file(&mut self, out: &mut Vec<StorageNews>) -> Result<u32, DiskFault> {
-        loop {
-            let file = match self.index.blank().iter().find(|file| self.is_usable(**file)) {
-                Some(file) => *file,
-                None => match self.make(out)? {
-                    Some(file) => file,
-                    None => self.victim(out)?,
-                },
-            };
-            if self.files.get(&file) == Some(&self.geometry.segment) && self.taken() <= self.geometry.budget {
-                return Ok(file);
-            }
-            if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
-                self.refused.insert(file);
-                return Err(fault);
-            }
-            self.index.forget(file);
-            self.files.remove(&file);
-        }
-    }
-
-    /// Bytes of all segment files that are ours to write.
-    fn taken(&self) -> u64 {
-        self.files.iter().filter(|(file, _)| is_in_memory(**file) == self.in_memory).map(|(_, len)| len).sum()
-    }
-
-    /// Makes another file where the budget and the card allow one.
-    fn make(&mut self, out: &mut Vec<StorageNews>) -> Result<Option<u32>, DiskFault> {
-        if self.taken() + self.geometry.segment > self.geometry.budget {
-            return Ok(None);
-        }
-        let first = if self.in_memory { MEMORY_FIRST } else { 0 };
-        let Some(file) = (first..).find(|file| !self.files.contains_key(file)) else {
-            return Ok(None);
-        };
-        match self.disk.create(FileId::Segment(file), self.geometry.segment) {
-            Ok(()) => {
-                self.files.insert(file, self.geometry.segment);
-                self.index.add_blank(file);
-                Ok(Some(file))
-            }
-            Err(fault) if self.files.len() < SEGMENTS_MIN => Err(fault),
-            Err(fault) => {
-                self.geometry.budget = self.taken();
-                self.counts.budget = self.geometry.budget;
-                let detail = format!("{fault}: the ring stays at {} bytes", self.geometry.budget);
-                out.push(StorageNews::Trouble { detail, lost: false });
-                Ok(None)
-            }
-        }
-    }
-
-    /// The file of the oldest segment nobody wants; gives pins up, weakest first, when there is none or when pins hold more than
-    /// their quota.
-    fn victim(&mut self, out: &mut Vec<StorageNews>) -> Result<u32, DiskFault> {
-        loop {
-            let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
-            let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
-            let held: u64 = pinned.iter().map(|at| self.index.live()[*at].head.size).sum();
-            let over = held * 100 > u64::from(self.geometry.quota) * self.geometry.budget;
-            if let Some(at) = free.first().filter(|_| !over) {
-                return Ok(self.file_at(*at));
-            }
-            let Some((pin, first, last)) = self.pins.weakest() else {
-                let reason = format!("every file of the ring has been refused; the last fault was: {}", self.last_fault);
-                return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
-            };
-            self.pins.remove(pin);
-            out.push(StorageNews::PinLost { pin });
-            out.extend(self.span_of(first, last).map(StorageNews::Hole));
-        }
-    }
-
-    fn file_at(&self, at: usize) -> u32 {
-        self.index.live()[at].head.segment
-    }
-
-    /// A file that may be written in this run.
-    fn is_usable(&self, file: u32) -> bool {
-        !self.refused.contains(&file) && !self.quarantined.contains(&file) && is_in_memory(file) == self.in_memory
-    }
-
-    fn is_pinned(&self, at: usize) -> bool {
-        self.pins.hold(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
-    }
-
-    /// The time a given-up pin covered, as a hole that names why.
-    fn span_of(&self, first: u64, last: u64) -> Option<Gap> {
-        let live = self.index.live();
-        let holds = |at: &usize| live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first;
-        let from = (0..live.len()).find(holds)?;
-        let to = (0..live.len()).rev().find(holds)?;
-        let end = live.get(to + 1).map_or(live[to].head.start, |next| next.head.start);
-        Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedWanted, bytes: 0 })
-    }
-
-    /// Bytes of segments with footage, and of those that are pinned.
-    pub fn usage(&self) -> (u64, u64) {
-        let sizes = |at: usize| self.index.live()[at].head.size;
-        let live = 0..self.index.live().len();
-        (live.clone().map(sizes).sum(), live.filter(|at| self.is_pinned(*at)).map(sizes).sum())
-    }
+/// Zeros over a head of so many bytes, a block at least.
+fn free_of(head_len: u64) -> Vec<u8> {
+    vec![0; head_len.max(BLOCK) as usize]
 }
 
 /// Where a draft begins on the media clock, sound or picture.

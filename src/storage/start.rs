@@ -9,12 +9,14 @@ use super::card::Card;
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::{Engine, OpenHole};
 use super::fragment::Gathering;
+use super::heads::read_heads;
 use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
-use super::recovery::{Recovery, recover};
+use super::recovery::{Recovery, recover_from};
 use super::ring::{Geometry, Ring, SEGMENTS_MIN};
+use super::scrub::Scrub;
 use super::stills::{self, Stills};
-use super::{GapReason, Recovered, StorageNews};
+use super::{GapReason, Recovered, Repair, RepairKind, StorageNews};
 use crate::settings::StorageSettings;
 use crate::units::{Mono, RingId, Stamp, Ticket};
 
@@ -27,6 +29,12 @@ pub enum StorageFault {
     /// The card refuses.
     #[error(transparent)]
     Disk(#[from] DiskFault),
+    /// It was recorded by an older version, and this one would write over it.
+    #[error(
+        "{0} was recorded in a format that only an older taimat reads: export what is wanted with that version's `taimat ring export`, \
+         then empty the ring's directory"
+    )]
+    Older(String),
     /// There is no room for it.
     #[error("the ring needs {wanted} bytes more and the file system has {available}: lower storage.budget or free some space")]
     NoRoom {
@@ -53,11 +61,22 @@ impl Engine {
         let disk: Arc<dyn Disk> = card.clone();
         let files = disk.files()?;
         check_room(disk.as_ref(), settings, &files)?;
+        let segments = segments(&files);
+        let mut heads = read_heads(disk.as_ref(), &segments);
+        if let Some(file) = heads.older.take() {
+            return Err(StorageFault::Older(file));
+        }
         let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
         let (ring_id, boot) = journal.begin()?;
         let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &kept.entries)?;
-        let segments = segments(&files);
-        let mut found = recover(disk.as_ref(), &segments, kept.dates());
+        let mut found = recover_from(disk.as_ref(), heads, &segments, kept.dates(), kept.record);
+        found.repairs.extend(kept.copies.iter().map(|copy| Repair {
+            file: FileId::Journal.name(),
+            offset: copy.offset,
+            kind: RepairKind::Copy,
+            bytes: 0,
+            micros: 0,
+        }));
         let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
         let reason = if kept.clean { GapReason::Stopped } else { GapReason::PowerCut };
@@ -86,6 +105,7 @@ impl Engine {
             refused_since: None,
             refusals: 0,
             told_worn: false,
+            scrub: Scrub::default(),
             untold: kept.entries.clone(),
         };
         let lock_trouble = engine.take_over_locks(&kept);
@@ -142,7 +162,7 @@ impl Engine {
             clean: kept.clean,
             took: 0,
         };
-        let troubles = found.troubles.into_iter().map(|detail| StorageNews::Trouble { detail, lost: true });
+        let troubles = found.troubles.into_iter().map(|(detail, lost)| StorageNews::Trouble { detail, lost });
         Ok(std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect())
     }
 }

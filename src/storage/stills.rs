@@ -19,25 +19,39 @@ pub struct Geometry {
     pub bytes: u64,
 }
 
-/// The header of a slot: ticket, length, checksum of the data.
+/// Where the second copy of a header lies in its block, and bytes of one.
+const SECOND: usize = 2048;
+const HEADER: usize = 24;
+
+/// The header of a slot, twice: ticket, length, checksum of the data.
 fn header(ticket: Ticket, data: &[u8]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(BLOCK as usize);
-    block.extend(b"TMS1");
-    block.extend((data.len() as u32).to_be_bytes());
-    block.extend(ticket.0.to_be_bytes());
-    block.extend(crc32c::crc32c(data).to_be_bytes());
-    let crc = crc32c::crc32c(&block);
-    block.extend(crc.to_be_bytes());
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend(b"TMS2");
+    header.extend((data.len() as u32).to_be_bytes());
+    header.extend(ticket.0.to_be_bytes());
+    header.extend(crc32c::crc32c(data).to_be_bytes());
+    let crc = crc32c::crc32c(&header);
+    header.extend(crc.to_be_bytes());
+    let mut block = header.clone();
+    block.resize(SECOND, 0);
+    block.extend(header);
     block.resize(BLOCK as usize, 0);
     block
 }
 
-/// Ticket, length and checksum of the data from a header block.
-fn parse(block: &[u8]) -> Option<(Ticket, usize, u32)> {
-    let field = |at: usize| Some(u32::from_be_bytes(block.get(at..at + 4)?.try_into().ok()?));
-    let whole = block.get(..4)? == b"TMS1" && crc32c::crc32c(block.get(..20)?) == field(20)?;
-    let ticket = Ticket(u64::from_be_bytes(block.get(8..16)?.try_into().ok()?));
+/// Ticket, length and checksum of the data from one copy of a header.
+fn parse_one(header: &[u8]) -> Option<(Ticket, usize, u32)> {
+    let field = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    let whole = header.get(..4)? == b"TMS2" && crc32c::crc32c(header.get(..20)?) == field(20)?;
+    let ticket = Ticket(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
     whole.then_some((ticket, field(4)? as usize, field(16)?))
+}
+
+/// The same from a header block, by whichever copy is whole, and whether both are.
+fn parse(block: &[u8]) -> Option<((Ticket, usize, u32), bool)> {
+    let (first, second) = (parse_one(block), block.get(SECOND..).and_then(parse_one));
+    let both = first.is_some() && first == second;
+    Some((first.or(second)?, both))
 }
 
 /// The snapshot slots.
@@ -61,8 +75,8 @@ impl Stills {
             return Ok(stills);
         }
         for slot in 0..geometry.slots {
-            let block = stills.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, 24)?;
-            if let Some((ticket, ..)) = parse(&block).filter(|(ticket, ..)| live.contains(ticket)) {
+            let block = stills.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
+            if let Some(((ticket, ..), _)) = parse(&block).filter(|((ticket, ..), _)| live.contains(ticket)) {
                 stills.used.insert(slot, ticket);
             }
         }
@@ -108,11 +122,12 @@ impl Stills {
 pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
-        let header = parse(&disk.read(FileId::Stills, at, 24)?);
-        let Some((_, size, crc)) = header.filter(|(ticket, ..)| live.contains(ticket)) else {
+        let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
+        let Some(((_, size, crc), both)) = header.filter(|((ticket, ..), _)| live.contains(ticket)) else {
             continue;
         };
-        let whole = at + BLOCK + size as u64 <= len && crc32c::crc32c(&disk.read(FileId::Stills, at + BLOCK, size)?) == crc;
+        let fits = at + BLOCK + size as u64 <= len;
+        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Stills, at + BLOCK, size)?) == crc;
         found.extend((!whole).then_some(at));
     }
     Ok(found)
@@ -127,7 +142,7 @@ pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u
     let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
-        let found = parse(&disk.read(FileId::Stills, at, 24).map_err(io)?);
+        let found = parse(&disk.read(FileId::Stills, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
         let Some((_, len, crc)) = found.filter(|(of, len, _)| *of == ticket && *len as u64 + BLOCK <= geometry.bytes) else {
             continue;
         };

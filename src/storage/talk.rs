@@ -195,6 +195,8 @@ pub enum StorageNews {
         /// Whether footage or entries were lost by it.
         lost: bool,
     },
+    /// Something was found damaged or put right while recording.
+    Repaired(Repair),
     /// Counters, about once a minute.
     Counts(StorageCounts),
     /// Answer to [`StorageOrder::Stop`].
@@ -235,7 +237,7 @@ pub struct Recovered {
     pub took: u64,
 }
 
-/// Something recovery met and dealt with.
+/// Something recovery or the scrub met and dealt with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// File name.
@@ -257,8 +259,12 @@ pub enum RepairKind {
     Torn,
     /// Records amid others cannot be read; they are left alone and passed over.
     Damaged,
-    /// The head of a file cannot be read; the file is free to use.
+    /// The head of a file cannot be read, neither copy of it.
     Head,
+    /// One of two copies was damaged and was written again from the other: nothing is lost.
+    Copy,
+    /// Records that should be there are in no file.
+    Missing,
 }
 
 impl RepairKind {
@@ -268,6 +274,8 @@ impl RepairKind {
             RepairKind::Torn => "torn",
             RepairKind::Damaged => "damaged",
             RepairKind::Head => "head",
+            RepairKind::Copy => "copy",
+            RepairKind::Missing => "missing",
         }
     }
 }
@@ -305,4 +313,8 @@ pub struct StorageCounts {
     pub days_left: u32,
     /// Nothing reaches the card: recording is in memory only.
     pub in_memory: bool,
+    /// Old segments read by the scrub.
+    pub scrubbed: u64,
+    /// Records that it found damaged.
+    pub damaged: u64,
 }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use super::disk::{Disk, FileId, RealDisk};
 use super::engine::Engine;
-use super::format::Record;
+use super::format::{RECORD_TYPE, Record};
 use super::start::still_geometry;
 use super::stills::{self, Geometry};
 use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
@@ -46,7 +46,8 @@ impl FootageReader for Reader {
         let bytes =
             self.disk.read(file, fragment.offset, fragment.len as usize).map_err(|fault| ReadFault::Io(fault.to_string()))?;
         let Some(record) = Record::decode(&bytes) else {
-            return Err(ReadFault::Gone(place()));
+            let is_ours = bytes.get(8..24) == Some(&RECORD_TYPE);
+            return Err(if is_ours { ReadFault::Damaged(place()) } else { ReadFault::Gone(place()) });
         };
         if (record.seq, record.lap, record.len) != (fragment.seq, fragment.lap, fragment.len) {
             return Err(ReadFault::Gone(place()));

@@ -78,7 +78,7 @@ mod tests {
             json!({"vsn": "0.1", "topic": topic, "packet_id": 1, "reason_code": code, "reason_description": "success"})
                 .to_string()
         };
-        let read = |topic: &str, code| answer("$file-response/taimat-km-17", payload(topic, code).as_bytes());
+        let read = |topic: &str, code| answer("$file-response/km-17", payload(topic, code).as_bytes());
         assert_eq!(read("$file-async/ab/init", 0).map(|a| (a.part, a.good)), Some((Part::Init, true)));
         assert_eq!(read("$file-async/ab/4096", 0).map(|a| a.part), Some(Part::Chunk));
         assert_eq!(read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)), Some(("ab".into(), Part::Fin, false)));

@@ -10,14 +10,16 @@
 //! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is asked for here, what goes out in `sending`, what is heard in `answers`. What does not: sockets and packet ids
+//! is asked for here, what goes out in `sending`, what is heard in `answers`, how much of it in `gate`. What does not: sockets and packet ids
 //! ([`super::mqtt`]), the way's speed ([`super::pace`]).
 
 mod answers;
+mod gate;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::gate::Gate;
 use super::pace::{CHUNK_MIN, Pace};
 use super::transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
@@ -156,6 +158,8 @@ pub struct Link {
     limits: Limits,
     window: u64,
     hosts: BTreeSet<String>,
+    /// Archives cannot be heard: they are taken to be there.
+    deaf: bool,
     events: BTreeMap<Ticket, EventLetter>,
     files: BTreeMap<Ticket, Transfer>,
     /// Files wait until then after an outage, so that a commune's boxes do not all begin at once.
@@ -173,6 +177,8 @@ pub struct Link {
     forbidden: BTreeMap<Class, Mono>,
     /// Commands to all boxes, and when their turn is here.
     later: Vec<(Mono, Box<Command>)>,
+    /// How much of what comes is looked at.
+    gate: Gate,
     counts: UplinkCounts,
     /// Why there is no connection, as it was told last.
     told: Option<String>,
@@ -191,6 +197,7 @@ impl Link {
             limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
             hosts: BTreeSet::new(),
+            deaf: false,
             events: BTreeMap::new(),
             files: BTreeMap::new(),
             files_from: Mono(0),
@@ -202,6 +209,7 @@ impl Link {
             busy: (Mono(0), 0),
             forbidden: BTreeMap::new(),
             later: Vec::new(),
+            gate: Gate::default(),
             counts: UplinkCounts::default(),
             told: None,
         }
@@ -215,6 +223,11 @@ impl Link {
     /// True between CONNACK and the end of the connection.
     pub fn is_connected(&self) -> bool {
         self.connected.is_some()
+    }
+
+    /// Whether archives can be heard at all.
+    pub fn set_deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
     }
 
     /// True when the broker keeps retained messages.
@@ -278,7 +291,7 @@ impl Link {
             }
             UplinkOrder::Cancel { ticket } => self.cancel(ticket),
             UplinkOrder::Again { ticket } => {
-                if let Some(event) = self.events.get_mut(&ticket) {
+                if let Some(event) = self.events.get_mut(&ticket).filter(|_| self.gate.resend(now)) {
                     event.due = now.mono;
                 }
             }
@@ -287,6 +300,7 @@ impl Link {
                 self.send_birth();
             }
             UplinkOrder::Spent(spent) => self.pace.restore(spent),
+            UplinkOrder::Signers(signers) => self.gate.set_signers(signers),
             UplinkOrder::Health(health) if self.connected.is_some() => {
                 let payload = serde_json::to_vec(&health).unwrap_or_default();
                 self.keep((topics::up(&self.site, "health"), payload, false));
@@ -312,7 +326,16 @@ impl Link {
     fn tell_counts(&mut self, out: &mut Vec<Effect>) {
         let retries: u64 = self.files.values().map(|file| file.retries).sum();
         let file_retries = self.counts.file_retries + retries;
-        let counts = UplinkCounts { file_retries, rate: self.pace.rate(), spent: self.pace.spent(), ..self.counts };
+        let (unsigned_dropped, unverified_dropped, other_dropped) = self.gate.dropped();
+        let counts = UplinkCounts {
+            file_retries,
+            unsigned_dropped,
+            unverified_dropped,
+            other_dropped,
+            rate: self.pace.rate(),
+            spent: self.pace.spent(),
+            ..self.counts
+        };
         out.push(Effect::News(UplinkNews::Counts(counts)));
     }
 
@@ -337,7 +360,10 @@ impl Link {
 
     fn keep(&mut self, message: (String, Vec<u8>, bool)) {
         if self.unsent.len() >= UNSENT_MAX {
-            self.unsent.pop_front();
+            // What is retained tells who this is and how it is: no number of answers may push it out.
+            let oldest = self.unsent.iter().position(|(_, _, retain)| !retain).unwrap_or(0);
+            self.unsent.remove(oldest);
+            self.counts.answers_dropped += 1;
         }
         self.unsent.push_back(message);
     }

@@ -210,6 +210,26 @@ fn letters(world: &mut World, events: u64, file_len: usize) {
 }
 
 #[test]
+fn no_number_of_answers_pushes_out_what_the_box_is() {
+    let mut link = new();
+    let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
+    let mut out = Vec::new();
+    link.order(stamp(1), UplinkOrder::Birth(Box::new(birth)), &mut out);
+    link.connected(stamp(1), 1, Limits { receive_max: 1, ..limits() }, 0, &mut out);
+    for n in 0..1000 {
+        let reply = Reply { req_id: n.to_string(), cmd: "ping".into(), status: "ok".into(), ..ping() };
+        link.order(stamp(1), UplinkOrder::Reply(Box::new(reply)), &mut out);
+    }
+    let kept: Vec<&str> = link.unsent.iter().map(|(topic, _, _)| topic.as_str()).collect();
+    assert!(kept.len() <= UNSENT_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")), "{kept:?}");
+    assert!(link.counts.answers_dropped > 900);
+}
+
+fn ping() -> Reply {
+    Reply { req_id: String::new(), cmd: String::new(), status: String::new(), detail: String::new(), data: Default::default() }
+}
+
+#[test]
 fn bytes_that_are_published_again_are_counted() {
     let mut world = World::new(vec![0]);
     world.connect();
@@ -526,7 +546,7 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
                     link.acked(stamp(2), token, Acked::Taken, &mut out);
                     if topic.starts_with("$file-async/") {
                         let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
-                        link.message(stamp(2), "$file-response/taimat-km-17", answer.as_bytes(), &mut out);
+                        link.message(stamp(2), "$file-response/km-17", answer.as_bytes(), &mut out);
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }

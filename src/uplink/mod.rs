@@ -18,6 +18,7 @@ pub mod link;
 pub mod mirror;
 pub mod mqtt;
 pub mod pace;
+mod reader;
 pub mod session;
 pub mod tls;
 pub mod topics;
@@ -69,6 +70,8 @@ pub enum UplinkOrder {
     Reply(Box<wire::Reply>),
     /// Publish `up/config/reported`, retained.
     Reported(Vec<u8>),
+    /// Who may sign commands, each with the highest number it has used.
+    Signers(Vec<(String, u64)>),
     /// Publish `up/config/get`.
     AskForConfig,
     /// Other settings count for the next connection; when `fresh`, this one ends now and the next begins at once.
@@ -215,6 +218,14 @@ pub struct UplinkCounts {
     pub refused: u64,
     /// Times a file's exchange began again because nobody answered.
     pub file_retries: u64,
+    /// Commands without a signature that can be good, over their share.
+    pub unsigned_dropped: u64,
+    /// Commands that were still to be verified, over their share.
+    pub unverified_dropped: u64,
+    /// Answers and the like that found no room, or no connection.
+    pub answers_dropped: u64,
+    /// Documents, confirmations, states and receipts that were too many or could not be read.
+    pub other_dropped: u64,
     /// Bytes a second to the broker, as measured.
     pub rate: u64,
     /// Bytes published today and this month.

@@ -1,7 +1,7 @@
 //! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
 //!
-//! What belongs here: waiting, DNS, reading file pieces off the runtime. What does not: what is owed ([`super::link`]), where to
-//! connect next and when ([`super::session`]).
+//! What belongs here: waiting, DNS. What does not: what is owed ([`super::link`]), where to connect next and when ([`super::session`]),
+//! reading ([`super::reader`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -13,13 +13,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::{self, Connection, Ended, Options, Seen, Sender};
 use super::link::{Effect, Link, connection_number};
+use super::reader::{Piece, Reader, Wanted};
 use super::session::{Attempt, Fault, Session};
 use super::{Alarm, UplinkNews, UplinkOrder, emqx, expiry, tls, topics};
 use crate::clock::Clock;
 use crate::lull::Lull;
 use crate::pulse::Pulse;
-use crate::settings::{Broker, Dialect, UplinkSettings};
-use crate::units::{Boot, Mono, SiteId, Stamp, Ticket};
+use crate::settings::{Broker, Dialect, UplinkSettings, raw};
+use crate::units::{Boot, Mono, SiteId, Stamp};
 
 /// How often the link hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,8 +38,10 @@ const CALM_MAX: u64 = 60_000_000;
 /// Microseconds between two warnings about the same certificate.
 const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 
-/// A piece of a file that was read.
-type Piece = (Ticket, u64, Result<Vec<u8>, String>);
+/// Microseconds after which a box that hears no commands for wariness listens to them again.
+const WARY_FOR: u64 = 3600 * 1_000_000;
+/// Messages after which everybody else on this thread has a turn: a flood must not keep the camera waiting.
+const TURN_AFTER: u32 = 16;
 
 /// What the uplink begins with.
 pub struct Start {
@@ -66,7 +69,8 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         settings,
         epoch: 0,
         fresh: false,
-        wary: false,
+        wary: (0, Mono(0)),
+        messages: 0,
         site,
         boot,
         clock,
@@ -75,7 +79,7 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         news,
         link,
         session,
-        read,
+        reader: Reader::new(read),
         pieces,
         tries: 0,
         waiting,
@@ -92,8 +96,8 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         uplink.down_since = now.mono;
         let pause = uplink.session.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
-        if ended.fault == Fault::TooLarge && !std::mem::replace(&mut uplink.wary, true) {
-            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        if ended.fault == Fault::TooLarge {
+            uplink.grow_wary(now.mono, &mut out);
         }
         uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
         uplink.carry_out(out, None).await;
@@ -129,8 +133,10 @@ struct Uplink {
     settings: UplinkSettings,
     /// Names `settings` in what is told of sessions.
     epoch: u64,
-    /// A message was too large, and ended the connection: it may be a retained one, which would end every other too.
-    wary: bool,
+    /// How often a message was too large, and ended the connection, and when last: it may be a retained one, which would end every other.
+    wary: (u8, Mono),
+    /// Since the last turn of others.
+    messages: u32,
     /// This connection ended because other settings are to be tried at once.
     fresh: bool,
     site: SiteId,
@@ -141,7 +147,7 @@ struct Uplink {
     news: mpsc::Sender<UplinkNews>,
     link: Link,
     session: Session,
-    read: mpsc::Sender<Piece>,
+    reader: Reader,
     pieces: mpsc::Receiver<Piece>,
     /// To connect, in this start.
     tries: u32,
@@ -171,7 +177,16 @@ impl Uplink {
         let attempt = self.session.attempt();
         let brokers = self.settings.brokers();
         let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
+        if broker.tls.is_none() && broker.login.is_some() && !raw::is_local(&broker.host) {
+            tracing::warn!(broker = %broker.host, "the password goes unencrypted to the broker (uplink.allow_plain): set uplink.ca_file");
+        }
         self.look_at_certificates(&broker).await;
+        if broker.shows_login() {
+            tracing::warn!(
+                host = broker.host,
+                "the login goes to this broker in the clear (uplink.allow_plain): anybody on the way can read it"
+            );
+        }
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
@@ -181,6 +196,10 @@ impl Uplink {
         self.waiting.clear();
         let mut closing = None;
         loop {
+            if self.messages >= TURN_AFTER {
+                self.messages = 0;
+                tokio::task::yield_now().await;
+            }
             match self.turn(&sender, &mut connection, conn, &mut closing).await {
                 Turn::Closed => return None,
                 Turn::GiveUp(ended) => return Some(ended),
@@ -208,12 +227,35 @@ impl Uplink {
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
         let _ = self.news.send(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < topics::of_box(&self.site, self.wary).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
+        (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
+    }
+
+    /// Listens to less, and says so once.
+    fn grow_wary(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        if self.wary.0 == 0 {
+            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+        }
+        self.wary = ((self.wary.0 + 1).min(topics::WARY_MAX), now);
+        self.link.set_deaf(self.wary.0 == topics::WARY_MAX);
+        tracing::error!(
+            level = self.wary.0,
+            "a message too large to be taken ended the session: less is subscribed to from now on"
+        );
+    }
+
+    /// True when it is time to listen to commands again.
+    fn is_calm(&mut self, now: Mono) -> bool {
+        let calm = self.wary.0 > 1 && now.since(self.wary.1) >= WARY_FOR;
+        if calm {
+            self.wary = (1, now);
+            self.link.set_deaf(false);
+        }
+        calm
     }
 
     fn filters(&self, client_id: &str) -> Vec<String> {
-        let mut filters = topics::of_box(&self.site, self.wary);
-        filters.push(topics::FLEET.to_owned());
+        let mut filters = topics::of_box(&self.site, self.wary.0);
+        filters.extend((self.wary.0 < 2).then(|| topics::FLEET.to_owned()));
         if self.settings.files == Dialect::Emqx {
             filters.push(emqx::answers(client_id));
         }
@@ -255,6 +297,9 @@ impl Uplink {
             if self.link.is_overdue(now.mono) {
                 return Turn::GiveUp(Ended { reason: "no PubAck in time".into(), fault: Fault::Lost });
             }
+            if self.is_calm(now.mono) && closing.is_none() {
+                return Turn::GiveUp(Ended { reason: "listening to commands again".into(), fault: Fault::Lost });
+            }
             if self.session.is_astray(now.mono) && closing.is_none() {
                 return Turn::GiveUp(Ended { reason: "going back to the preferred broker".into(), fault: Fault::Lost });
             }
@@ -274,7 +319,10 @@ impl Uplink {
                 self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
             }
             Seen::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
-            Seen::Message(topic, payload) => self.link.message(now, &topic, &payload, &mut out),
+            Seen::Message(topic, payload) => {
+                self.messages += 1;
+                self.link.message(now, &topic, &payload, &mut out);
+            }
             Seen::Subscribed(_) | Seen::Other => {}
         }
         self.carry_out(out, Some(sender)).await;
@@ -315,7 +363,8 @@ impl Uplink {
         let name = address.is_some().then_some(broker.host.as_str());
         let state = self.link.state("lost", conn, self.clock.now());
         Ok(Options {
-            client_id: format!("taimat-{}", self.site),
+            // A broker that binds the client id to the certificate's common name, the site, then binds it to what was asked for.
+            client_id: self.site.to_string(),
             host: address.unwrap_or_else(|| broker.host.clone()),
             port: broker.port,
             tls: broker.tls.as_ref().map(|tls| tls::config(tls, name)).transpose()?,
@@ -335,11 +384,10 @@ impl Uplink {
                 }
                 Effect::Read { ticket, offset, len } => {
                     let Some(source) = self.link.source(ticket) else { continue };
-                    let (read, hurry) = (self.read.clone(), self.lull.hurry());
-                    tokio::task::spawn_blocking(move || {
-                        let _hurry = hurry;
-                        let _ = read.blocking_send((ticket, offset, source.read(offset, len)));
-                    });
+                    let wanted = Wanted { ticket, offset, len, source, hurry: self.lull.hurry() };
+                    if let Err(error) = self.reader.read(wanted) {
+                        tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
+                    }
                 }
                 Effect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
             }

@@ -37,10 +37,19 @@ pub fn host_state(host: &str) -> String {
     format!("{ROOT}/host/{host}/state")
 }
 
-/// What a box subscribes to; `wary`: without the one topic where something too large may be retained.
-pub fn of_box(site: &SiteId, wary: bool) -> Vec<String> {
-    let down: &[&str] = if wary { &["ack", "cmd/#", "config/answer", "config/confirm"] } else { &["#"] };
-    down.iter().map(|tail| dn(site, tail)).chain([ALL_HOSTS.to_owned()]).collect()
+/// How wary a box may become of messages too large to be taken.
+pub const WARY_MAX: u8 = 3;
+
+/// What a box subscribes to. `wary`: how often in a row a message too large ended the session; what is retained would end every further one.
+/// 1: without the one topic where documents are retained. 2: without commands and configurations. 3: receipts only.
+pub fn of_box(site: &SiteId, wary: u8) -> Vec<String> {
+    let down: &[&str] = match wary {
+        0 => &["#"],
+        1 => &["ack", "cmd/#", "config/answer", "config/confirm"],
+        _ => &["ack"],
+    };
+    let hosts = (wary < WARY_MAX).then(|| ALL_HOSTS.to_owned());
+    down.iter().map(|tail| dn(site, tail)).chain(hosts).collect()
 }
 
 /// What a topic is, seen from a box.
@@ -98,9 +107,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wary_box_hears_less_and_receipts_always() {
+        let site = SiteId::parse("km-17").unwrap();
+        for wary in 0..=WARY_MAX {
+            let heard = of_box(&site, wary);
+            assert!(heard.contains(&dn(&site, if wary == 0 { "#" } else { "ack" })), "{heard:?}");
+            assert_eq!(heard.contains(&dn(&site, "cmd/#")), wary == 1);
+        }
+        assert_eq!(of_box(&site, WARY_MAX), [dn(&site, "ack")]);
+    }
+
+    #[test]
     fn another_sites_topics_are_not_ours() {
         let site = SiteId::parse("km-1").unwrap();
         assert_eq!(read_down(&site, "taimat/v1/km-17/dn/ack"), None);
         assert_eq!(read_up("taimat/v1/KM/up/event"), None);
+    }
+
+    #[test]
+    fn messages_of_reserved_sites_are_not_read() {
+        for site in ["host", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
+            assert_eq!(read_up(&format!("taimat/v1/{site}/up/event")), None);
+        }
     }
 }

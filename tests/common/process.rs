@@ -29,9 +29,9 @@ pub fn wait_for(what: &str, within: u64, mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// The binary under test.
+/// The binary under test; `TAIMAT_BINARY` names another one.
 pub fn taimat() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_taimat"))
+    Command::new(std::env::var_os("TAIMAT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_taimat").into()))
 }
 
 /// A child process that does not outlive the test or bench.

@@ -69,7 +69,7 @@ impl Remote {
     /// Publishes bytes as a document, as somebody would who can reach the broker.
     fn publish(&self, topic: &str, bytes: &[u8]) {
         std::fs::write(self.rig.at("bytes"), bytes).unwrap();
-        let port = self.rig.port.to_string();
+        let port = self.rig.office_port.to_string();
         let (ca, cert, key) = (self.rig.at("ca.pem"), self.rig.at("office.pem"), self.rig.at("office.key"));
         let words =
             ["-h", "localhost", "-p", &port, "--cafile", &ca, "--cert", &cert, "--key", &key, "-q", "1", "-t", topic, "-f"];
@@ -368,7 +368,7 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
         ("stale", signed(Document { prev_sha256: Digest::of(b"else"), ..good.clone() })),
         ("expired", signed(Document { not_after: "2020-01-01T00:00:00Z".into(), ..good.clone() })),
         ("unreadable", whole[..whole.len() / 2].to_vec()),
-        ("too_large", vec![b'x'; 400 << 10]),
+        ("too_large", vec![b'x'; 240 << 10]),
     ];
     for (reason, bytes) in cases {
         remote.publish("taimat/v1/km-17/dn/config/answer", &bytes);
@@ -433,7 +433,7 @@ impl Fleet {
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
-        let trusted = [TrustedKey { name: "office".into(), public }];
+        let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::Scope::All }];
         let key = remote.key_id();
         let rig = &remote.rig;
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
@@ -441,7 +441,7 @@ impl Fleet {
         let options = Options {
             client_id: "boxes".into(),
             host: "localhost".into(),
-            port: rig.port,
+            port: rig.office_port,
             tls: Some(tls),
             login: None,
             keep_alive: 30,
@@ -664,15 +664,16 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     let first = remote.text();
     let (old, _office, mut agent) = remote.start();
     // The new office: the same certificates, another broker and another archive.
-    let port = free_port();
+    let (port, office_port) = (free_port(), free_port());
     let text = std::fs::read_to_string(remote.rig.at("mosquitto.conf")).unwrap();
     let text = text.replace(&format!("listener {}", remote.rig.port), &format!("listener {port}"));
+    let text = text.replace(&format!("listener {}", remote.rig.office_port), &format!("listener {office_port}"));
     std::fs::write(remote.rig.at("new.conf"), text).unwrap();
     let _new = Running::start(Command::new("mosquitto").args(["-c", &remote.rig.at("new.conf")]).stderr(Stdio::null()));
     let login = |words: &[&str]| -> Command {
         let mut command = taimat();
-        let old = remote.rig.port.to_string();
-        let login = remote.rig.office_login().into_iter().map(|word| if word == old { port.to_string() } else { word });
+        let old = remote.rig.office_port.to_string();
+        let login = remote.rig.office_login().into_iter().map(|word| if word == old { office_port.to_string() } else { word });
         let login = login.map(|word| if word == "--key" && words.contains(&"config") { "--cert-key".into() } else { word });
         command.args(words).args(login);
         command

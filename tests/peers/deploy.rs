@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::rig::{Rig, deploy, free_port, has, small_camera, wait_for};
+use crate::rig::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
 
 #[test]
 fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
@@ -17,7 +17,8 @@ fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/deploy.sh");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child"]).arg(script).arg(work.path());
-    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url(), &free_port().to_string()]).output().unwrap();
+    let ports = [free_port().to_string(), free_port().to_string()];
+    let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url()]).args(ports).output().unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     // 1 with these words is unshare's own refusal, 77 that of the script.
     if out.status.code() == Some(77) || words.starts_with("unshare:") {
@@ -48,13 +49,13 @@ fn an_office_may_be_called_by_its_address() {
     }
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
-    for name in ["ca.pem", "broker.pem", "broker.key", "km-17.pem", "km-17.key"] {
+    for name in ["ca.pem", "office-ca.pem", "broker.pem", "broker.key", "km-17.pem", "km-17.key"] {
         std::fs::remove_file(rig.at(name)).unwrap();
     }
     let made = make_certs(rig.dir.path(), "127.0.0.1");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
-    for name in ["broker.key", "broker.pem", "ca.pem"] {
+    for name in ["broker.key", "broker.pem", "ca.pem", "office-ca.pem"] {
         std::fs::set_permissions(rig.at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
     }
     let config = std::fs::read_to_string(rig.config()).unwrap();
@@ -79,4 +80,123 @@ fn a_box_cannot_ask_for_the_name_of_the_office() {
     let words = String::from_utf8_lossy(&made.stderr);
     assert!(!made.status.success() && words.contains("asks for another name than CN=km-17"), "{words}");
     assert!(!dir.path().join("km-17.pem").exists());
+}
+
+/// Everything under `dir` whose mode gives anything to group or others.
+fn open_to_others(dir: &Path) -> Vec<String> {
+    let mut open = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let about = std::fs::symlink_metadata(&path).unwrap();
+        if about.permissions().mode() & 0o077 != 0 {
+            open.push(format!("{} {:o}", path.display(), about.permissions().mode() & 0o7777));
+        }
+        if about.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    open
+}
+
+#[test]
+fn ring_and_archive_are_for_their_owner_only() {
+    let camera = small_camera();
+    let rig = Rig::simulated(&camera, 48);
+    let (_agent, _office) = (rig.agent(), rig.office());
+    wait_for("no segment", 20, || rig.at_ring("seg-00000.mp4").exists());
+    wait_for("no archive", 20, || rig.archive().is_some());
+    for dir in ["ring", "archive"] {
+        assert_eq!(open_to_others(&rig.dir.path().join(dir)), [""; 0]);
+    }
+}
+
+/// Runs an office command for at most five seconds; its words, and what reached the broker.
+fn said_to_a_far_broker(words: &[&str]) -> (Output, Vec<u8>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("login"), "office:S3cret-Office\n").unwrap();
+    let config =
+        "site = \"km-17\"\ncamera.main_url = \"rtsp://127.0.0.1:9/none\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n";
+    std::fs::write(at("box.toml"), config).unwrap();
+    assert!(taimat().args(["keygen", "--office", "office", "--dir", &at("")]).output().unwrap().status.success());
+    let port = listener.local_addr().unwrap().port().to_string();
+    let words = words.iter().map(|word| match *word {
+        "DIR" => at("archive"),
+        "FILE" => at("box.toml"),
+        "KEY" => at("office.sign.key"),
+        word => word.to_owned(),
+    });
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "5", env!("CARGO_BIN_EXE_taimat"), "office"]).args(words);
+    // All of 0/8 is this host, and no loopback address.
+    command.args(["--broker", "0.0.0.0", "--port", &port, "--login", &at("login")]);
+    let out = command.output().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut heard = Vec::new();
+    while let Ok((mut peer, _)) = listener.accept() {
+        let _ = std::io::Read::read_to_end(&mut peer, &mut heard);
+    }
+    (out, heard)
+}
+
+#[test]
+fn no_office_command_sends_a_password_in_the_clear_unasked() {
+    for words in [
+        &["run", "--dir", "DIR"][..],
+        &["cmd", "km-17", "ping", "--wait", "2"],
+        &["config", "push", "km-17", "FILE", "--dir", "DIR", "--key", "KEY", "--wait", "2", "--yes"],
+    ] {
+        let (out, heard) = said_to_a_far_broker(words);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(heard.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&heard));
+        assert!(out.status.code() == Some(1) && said.contains("--allow-plain"), "{words:?}: {said}");
+    }
+    let (out, heard) = said_to_a_far_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(heard.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
+    assert!(said.contains("the password goes unencrypted"), "{said}");
+}
+
+#[test]
+fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
+    if !has("openssl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    for site in ["host", "fleet", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
+        let config = format!(
+            "site = \"{site}\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n"
+        );
+        std::fs::write(at("box.toml"), config).unwrap();
+        let refusals = [
+            taimat().args(["check-config", &at("box.toml")]).output(),
+            taimat().args(["keygen", "--site", site, "--dir", &at("")]).output(),
+            taimat().args(["office", "run", "--dir", &at("archive"), "--site", site]).output(),
+            Command::new(deploy("mosquitto/make-certs.sh")).args([&at("ca"), "localhost", site]).output(),
+        ];
+        for out in refusals.map(Result::unwrap) {
+            let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            assert!(!out.status.success() && words.contains(site) && words.contains("reserved"), "{site}: {words}");
+        }
+        assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: something was made");
+    }
+}
+
+#[test]
+fn a_device_says_when_its_password_goes_unencrypted() {
+    if !has("mosquitto") || !has("mosquitto_passwd") {
+        return;
+    }
+    let camera = small_camera();
+    let mut rig = Rig::simulated(&camera, 48);
+    rig.use_passwords();
+    // All of 0/8 is this host, and no loopback address.
+    let config = std::fs::read_to_string(rig.config()).unwrap().replace("host = \"localhost\"", "host = \"0.0.0.0\"");
+    std::fs::write(rig.config(), config).unwrap();
+    rig.configure_uplink("allow_plain = true");
+    let (_broker, _agent) = (rig.broker(), rig.agent());
+    wait_for("it did not connect", 20, || rig.log().contains("connected to the office's broker"));
+    assert!(rig.log().contains("the password goes unencrypted"), "{}", rig.log());
 }

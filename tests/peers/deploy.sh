@@ -1,9 +1,9 @@
 #!/bin/bash
-# Carries out the commands of deploy/README.md word by word, box and office on this machine: deploy.sh WORK BINARY CAMERA_URL PORT
+# Carries out the commands of deploy/README.md word by word, box and office on this machine: deploy.sh WORK BINARY CAMERA_URL PORT OFFICE_PORT
 # To be run as root in mount and pid namespaces of its own (unshare -mpf): the system directories are overlays, nothing of this
 # machine is changed. Exit code 77: overlays are not allowed here.
 set -euo pipefail
-work=$1 binary=$2 camera=$3 port=$4
+work=$1 binary=$2 camera=$3 port=$4 office_port=$5
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 
 # The upper directory of an overlay cannot lie on an overlay: a tmpfs it is.
@@ -18,9 +18,19 @@ block() {
     awk -v n="$1" '/^```sh/ { on = (++at == n); next } /^```/ { on = 0 } on' "$repository/deploy/README.md"
 }
 
-# unit KEY: a line of the installed unit.
+# unit NAME KEY: a line of an installed unit.
 unit() {
-    sed -n "s/^$1=//p" /etc/systemd/system/taimat.service
+    sed -n "s/^$2=//p" "/etc/systemd/system/$1.service"
+}
+
+# start NAME: as User=, StateDirectory=, RuntimeDirectory=, UMask=, LimitNOFILE= and LimitCORE= would.
+start() {
+    local user
+    user=$(unit "$1" User)
+    install -d -o "$user" -g "$(unit "$1" Group)" -m "$(unit "$1" StateDirectoryMode)" "/var/lib/$(unit "$1" StateDirectory)" "/run/$1"
+    # shellcheck disable=SC2046 # The unit's lines are words without quotes.
+    (umask "$(unit "$1" UMask)" && ulimit -c "$(unit "$1" LimitCORE)" && ulimit -n "$(unit "$1" LimitNOFILE | grep . || ulimit -n)" &&
+        RUNTIME_DIRECTORY=/run/$1 exec runuser -u "$user" -- $(unit "$1" ExecStart)) &
 }
 
 # What systemd and Debian's unit of Mosquitto would do.
@@ -33,11 +43,11 @@ systemctl() {
             ;;
         "enable --now taimat")
             # shellcheck disable=SC2046 # The unit's lines are words without quotes.
-            runuser -u "$(unit User)" -- $(unit ExecStartPre | sed 's/^-//')
-            # As StateDirectory= and RuntimeDirectory= would.
-            install -d -o "$(unit User)" -m "$(unit StateDirectoryMode)" "/var/lib/$(unit StateDirectory)" "/run/$(unit RuntimeDirectory)"
-            # shellcheck disable=SC2046
-            (umask "$(unit UMask)" && RUNTIME_DIRECTORY=/run/$(unit RuntimeDirectory) exec runuser -u "$(unit User)" -- $(unit ExecStart)) &
+            runuser -u "$(unit taimat User)" -- $(unit taimat ExecStartPre | sed 's/^-//')
+            start taimat
+            ;;
+        "enable --now taimat-office")
+            start taimat-office
             ;;
     esac
 }
@@ -52,15 +62,17 @@ wait_for() {
     done
 }
 
+# The commands the README gives for looking, up to their first line.
 sites() {
-    taimat office sites --dir /var/lib/taimat-office 2>/dev/null | grep "^$1"
+    eval "$(block 5 | head -1)" 2>/dev/null | grep "^$1"
 }
 
 # What the machines have before the first command.
 mkdir -p "$work"/box "$work"/office/target/release /var/lib/taimat-ca
 for machine in box office; do
     cp -r "$repository/deploy" "$work/$machine/"
-    sed -i "s/^listener 8883$/listener $port 127.0.0.1/" "$work/$machine/deploy/mosquitto/taimat.conf"
+    sed -i -e "s/^listener 8883$/listener $port 127.0.0.1/" -e "s/^listener 8884$/listener $office_port 127.0.0.1/" "$work/$machine/deploy/mosquitto/taimat.conf"
+    sed -i "s/--port 8884/--port $office_port/" "$work/$machine/deploy/taimat-office.service"
 done
 ln -s "$binary" "$work/box/taimat"
 ln -s "$binary" "$work/office/target/release/taimat"
@@ -83,8 +95,12 @@ eval "$(block 3)"
 # Both machines are this one: the office must not replace a binary that is just being started.
 wait_for 20 test -e /var/lib/taimat/ring/seg-00000.mp4
 cd "$work/office"
-(eval "$(block 4) --port $port") &
+eval "$(block 4)"
 wait_for 20 sites km-17
-cd /var/lib/taimat-ca
-taimat office cmd km-17 ping --broker office.example --port "$port" --ca ca.pem --cert office.pem --key office.key
-sites "km-17 *online"
+wait_for 20 sites "km-17 *online"
+eval "$(block 5 | sed "s/--port 8884/--port $office_port/")"
+# The archive is its user's alone, and the office has neither read the authorities' keys nor been given them.
+[ "$(stat -c '%U %a' /var/lib/taimat-office)" = "taimat-office 700" ]
+[ -z "$(find /var/lib/taimat-office /etc/taimat-office \( -not -user taimat-office -o -perm /077 \) -print)" ]
+[ -z "$(find /etc/taimat-office -name '*ca.key')" ]
+runuser -u taimat-office -- test ! -r /var/lib/taimat-ca

@@ -10,6 +10,7 @@ mod config;
 mod decode;
 mod demo;
 mod deploy;
+mod deploy_broker;
 mod edge;
 mod outages;
 mod rig;

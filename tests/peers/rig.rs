@@ -40,17 +40,22 @@ pub fn deploy(name: &str) -> PathBuf {
 /// Everything one chain needs, in one directory.
 pub struct Rig {
     pub dir: tempfile::TempDir,
+    /// The broker's listener for devices.
     pub port: u16,
+    /// The broker's listener for the office.
+    pub office_port: u16,
     passwords: bool,
 }
 
 impl Rig {
     /// A rig for the camera at `main` (and `sub`), with `storage` lines for the ring.
     pub fn new(main: &str, sub: Option<&str>, storage: &str) -> Rig {
-        let rig = Rig { dir: tempfile::tempdir().unwrap(), port: free_port(), passwords: false };
+        let (port, office_port) = (free_port(), free_port());
+        let rig = Rig { dir: tempfile::tempdir().unwrap(), port, office_port, passwords: false };
         certificates(rig.dir.path(), "");
         std::fs::write(rig.at("login"), "admin:taimat\n").unwrap();
         std::fs::copy(deploy("mosquitto/taimat.acl"), rig.at("acl")).unwrap();
+        std::fs::copy(deploy("mosquitto/taimat-office.acl"), rig.at("office-acl")).unwrap();
         rig.configure_broker("ca.pem");
         let sub = sub.map_or(String::new(), |url| format!("sub_url = \"{url}\"\n"));
         let text = format!(
@@ -73,15 +78,18 @@ impl Rig {
         Rig::new(&camera.main_url(), Some(&camera.sub_url()), &storage)
     }
 
-    /// The broker of `deploy/`, on this rig's port with its files, believing certificates of the authority in the file `ca`.
+    /// The broker of `deploy/`, on this rig's ports with its files, believing devices of the authority in the file `ca`.
     pub fn configure_broker(&self, ca: &str) {
         let mut text = std::fs::read_to_string(deploy("mosquitto/taimat.conf")).unwrap();
         for (theirs, ours) in [
             ("listener 8883", format!("listener {} 127.0.0.1", self.port)),
+            ("listener 8884", format!("listener {} 127.0.0.1", self.office_port)),
             ("/etc/mosquitto/certs/ca.pem", self.at(ca)),
+            ("/etc/mosquitto/certs/office-ca.pem", self.at("office-ca.pem")),
             ("/etc/mosquitto/certs/broker.pem", self.at("broker.pem")),
             ("/etc/mosquitto/certs/broker.key", self.at("broker.key")),
             ("/etc/mosquitto/taimat.acl", self.at("acl")),
+            ("/etc/mosquitto/taimat-office.acl", self.at("office-acl")),
         ] {
             assert!(text.contains(theirs), "deploy/mosquitto/taimat.conf has no {theirs}");
             text = text.replace(theirs, &ours);
@@ -92,6 +100,10 @@ impl Rig {
     /// From now on broker, agent and office of this rig know each other by passwords instead of certificates.
     pub fn use_passwords(&mut self) {
         self.passwords = true;
+        // One listener for both.
+        self.office_port = self.port;
+        let rules = ["acl", "office-acl"].map(|name| std::fs::read_to_string(self.at(name)).unwrap()).concat();
+        std::fs::write(self.at("both-acl"), rules).unwrap();
         std::fs::write(self.at("passwords"), "").unwrap();
         for user in ["km-17", "office"] {
             let words = ["-b", &self.at("passwords"), user, "right"].map(String::from);
@@ -102,7 +114,7 @@ impl Rig {
             "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {}\nacl_file {}\n",
             self.port,
             self.at("passwords"),
-            self.at("acl")
+            self.at("both-acl")
         );
         std::fs::write(self.at("mosquitto.conf"), broker).unwrap();
         let text = std::fs::read_to_string(self.config()).unwrap();
@@ -139,7 +151,7 @@ impl Rig {
 
     /// The words that let an office command reach the broker.
     pub fn office_login(&self) -> Vec<String> {
-        let (port, login) = (self.port.to_string(), self.at("office.login"));
+        let (port, login) = (self.office_port.to_string(), self.at("office.login"));
         if self.passwords {
             return ["--broker", "localhost", "--port", &port, "--login", &login].map(String::from).to_vec();
         }
@@ -259,17 +271,23 @@ impl Rig {
     }
 }
 
-/// A private authority, and certificates for broker, office and one site, each file name beginning with `prefix`.
+/// Two private authorities, one for broker and devices and one for the office, and their certificates, each file name beginning
+/// with `prefix`.
 pub fn certificates(dir: &Path, prefix: &str) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(dir.join(format!("{prefix}ca.pem")), ca.pem()).unwrap();
-    for (name, host) in [("broker", "localhost"), ("office", "office"), ("km-17", "km-17")] {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, format!("taimat-{name}"));
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(dir.join(format!("{prefix}{name}.pem")), ca.pem()).unwrap();
+        ca
+    };
+    let (ca, office_ca) = (authority("ca"), authority("office-ca"));
+    for (name, host, ca) in [("broker", "localhost", &ca), ("office", "office", &office_ca), ("km-17", "km-17", &ca)] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &ca).unwrap();
+        let certificate = params.signed_by(&key, ca).unwrap();
         std::fs::write(dir.join(format!("{prefix}{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(dir.join(format!("{prefix}{name}.key")), key.serialize_pem()).unwrap();
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{bail, ensure};
 use taimat::storage::GapReason;
 use taimat::storage::disk::{FileId, RealDisk};
-use taimat::storage::recovery::heads;
+use taimat::storage::heads::{Fault, Heads, heads};
 use taimat::storage::walk::{Depth, End, Found, walk};
 use taimat::units::Digest;
 
@@ -50,8 +50,8 @@ impl Survey {
             return Ok(survey);
         }
         let disk = RealDisk::look(dir)?;
-        let (index, troubles) = heads(&disk)?;
-        survey.unreadable = troubles.len();
+        let Heads { index, troubles, .. } = heads(&disk)?;
+        survey.unreadable = troubles.iter().filter(|trouble| trouble.fault == Fault::Unreadable).count();
         let mut before: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
             let (head, name) = (&segment.head, FileId::Segment(segment.head.segment).name());
@@ -63,6 +63,11 @@ impl Survey {
             let is_newest = at + 1 == index.live().len();
             ensure!(walked.end == End::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
+            // Wiped to be begun anew, and not begun yet: no player is asked to open that.
+            let only_copy = troubles.iter().any(|trouble| trouble.fault == Fault::First && trouble.file == head.segment);
+            if only_copy && walked.found.is_empty() {
+                continue;
+            }
             let mut fragments = 0;
             for found in &walked.found {
                 let Found::Record(_, record) = found else { bail!("{name}: {found:?}") };

@@ -5,6 +5,7 @@
 mod brokers;
 mod files;
 mod flood;
+mod hostile_device;
 mod ledger;
 mod pace;
 mod rig;

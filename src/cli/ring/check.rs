@@ -27,12 +27,12 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let disk: Arc<dyn Disk> = match args.repair {
         // Opened for recording: refused while an agent runs.
-        true => Arc::new(RealDisk::open(&args.dir.dir, false)?),
+        true => Arc::new(RealDisk::open(&args.dir.dir, false)?) as Arc<dyn Disk>,
         false => Arc::new(RealDisk::look(&args.dir.dir)?),
     };
     let mut repairs = Vec::new();
     if args.repair {
-        repairs = recover(disk.as_ref(), &segments(&disk.files()?), Dates::default()).repairs;
+        repairs = recover(disk.as_ref(), &segments(&disk.files()?), Dates::default(), 0).repairs;
     }
     let mut progress = Progress::new("checking");
     let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;

@@ -49,8 +49,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
     let (disk, index, _) = open(&args.dir.dir)?;
     let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
-    let (mut after, mut made) = (0, Vec::new());
-    while let Some(span) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
+    let (mut after, mut made, mut damaged) = (0, Vec::new(), 0);
+    while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
+        let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
+        after = last;
+        // Damage costs the records it hits: the rest is exported, and the holes are named.
+        let unreadable = found.unreadable(reader.as_ref());
+        let Some(span) = found.without(&unreadable) else {
+            eprintln!("records up to {last}: not one of them can be read");
+            damaged += 1;
+            if more { continue } else { break }
+        };
+        damaged += span.damaged.len();
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
         let clip = Clip::assemble(&span, &about(&manifest), reader.clone());
@@ -60,16 +70,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         write(&path, &clip, args.force)?;
         made.push(tell(args, &path, &span, clip.len()));
-        if !span.more {
+        if !more {
             break;
         }
-        after = span.fragments.last().map_or(u64::MAX, |last| last.seq);
     }
     ensure!(!made.is_empty(), "nothing is recorded between these times; see taimat ring list --dir {}", args.dir.dir.display());
     if args.json {
         println!("{}", serde_json::to_string_pretty(&made)?);
     }
-    Ok(ExitCode::SUCCESS)
+    match damaged {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => {
+            eprintln!("damaged records are left out: each is a hole in the files, named in them and above");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// What was made, said at once unless a document is wanted.
@@ -94,7 +109,10 @@ fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
             println!("  missing {} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), gap.reason.word());
         }
     }
-    json!({"file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
+    for (first, last) in span.damaged.iter().filter(|_| !args.json) {
+        println!("  left out: records {first} to {last} are damaged");
+    }
+    json!({"damaged": span.damaged, "file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
 }
 
 fn write(path: &Path, clip: &Clip, force: bool) -> anyhow::Result<()> {

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use super::{Dir, Range, open};
 use crate::cli::zone::Zone;
 use crate::storage::Gap;
+use crate::storage::head::{Cause, Evicted};
 use crate::storage::index::Index;
 use crate::storage::locks::Lock;
-use crate::storage::walk::{Depth, Found, walk};
+use crate::storage::ranges::Ranges;
+use crate::storage::recovery::expected;
+use crate::storage::walk::{Depth, Found, walk_past};
 use crate::storage::{disk::Disk, format::Record};
 use crate::units::{Boot, Stamp, Wall};
 
@@ -43,6 +46,8 @@ enum Line {
     Hole(Gap),
     /// Numbers of records that were evicted between others.
     Evicted(u64, u64),
+    /// Numbers of records that should be there and are in no file.
+    Missing(u64, u64),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -53,22 +58,28 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
         Line::Hole(gap) => gap.from.wall <= to && gap.to.wall >= from,
-        Line::Evicted(..) => true,
+        Line::Evicted(..) | Line::Missing(..) => true,
     });
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&lines.iter().map(|line| row(line, &locks)).collect::<Vec<_>>())?),
         false => table(&lines, &locks, &args.range.zone),
     }
-    Ok(ExitCode::SUCCESS)
+    let missing = lines.iter().any(|line| matches!(line, Line::Missing(..)));
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
     let (mut lines, mut next, mut before) = (Vec::new(), None, Boot(0));
-    for segment in index.live() {
+    let mut there = Ranges::default();
+    for (at, segment) in index.live().iter().enumerate() {
         if let Some(next) = next.filter(|next| *next < segment.head.first_seq) {
             lines.push(Line::Evicted(next, segment.head.first_seq - 1));
         }
-        let walked = walk(disk, segment, Depth::Records)?;
+        let walked = walk_past(disk, segment, Depth::Records);
+        // Damage up to the end of a file is in it: the next one begins right behind.
+        let follows = index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
+        let last = if follows { index.last_seq(at, u64::MAX) } else { walked.next_seq - 1 };
+        there.add(segment.head.first_seq, last);
         for found in &walked.found {
             let Found::Record(_, record) = found else { continue };
             match record.hole() {
@@ -81,6 +92,14 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
         }
         next = Some(walked.next_seq);
     }
+    // What the newest head says is in the ring, and no head says went, must be in a file.
+    let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
+    let (lost, went): (Vec<&Evicted>, Vec<&Evicted>) = stated.partition(|evicted| evicted.cause == Cause::Missing);
+    let range = |evicted: &&Evicted| (evicted.first, evicted.last);
+    let mut missing = expected(index, next.map_or(0, |next| next - 1)).without(&there);
+    missing = missing.without(&went.iter().map(range).collect());
+    lost.iter().for_each(|evicted| missing.add(evicted.first, evicted.last));
+    lines.extend(missing.list().iter().map(|(first, last)| Line::Missing(*first, *last)));
     Ok(lines)
 }
 
@@ -119,6 +138,7 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
             json!({"gap": gap.reason.word(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
+        Line::Missing(first, last) => json!({"missing": [first, last]}),
     }
 }
 
@@ -139,6 +159,9 @@ fn table(lines: &[Line], locks: &[Lock], zone: &Zone) {
             ),
             Line::Hole(gap) => {
                 println!("{:29}  {:29}  -- missing: {}", show(gap.from.wall), show(gap.to.wall), gap.reason.word());
+            }
+            Line::Missing(first, last) => {
+                println!("{:29}  {:29}  -- MISSING: records {first} to {last}, and no head says that they were evicted", "", "");
             }
             Line::Evicted(first, last) => println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", ""),
         }

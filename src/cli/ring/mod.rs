@@ -20,6 +20,7 @@ use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::index::Index;
 use crate::storage::locks::Locks;
 use crate::storage::recovery::{Look, look};
+use crate::storage::start::StorageFault;
 
 /// Arguments of `taimat ring`.
 #[derive(Debug, clap::Args)]
@@ -82,7 +83,10 @@ impl Range {
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
-    let Look { index, locks, troubles } = look(&disk)?;
+    let Look { index, locks, troubles, older } = look(&disk)?;
+    if let Some(file) = older {
+        anyhow::bail!("{}", StorageFault::Older(file));
+    }
     troubles.iter().for_each(|trouble| eprintln!("{trouble}"));
     ensure!(!index.live().is_empty(), "{}: nothing is recorded here", dir.display());
     Ok((disk, index, locks))

@@ -4,7 +4,7 @@
 
 use super::super::topics::Down;
 use super::super::transfer::Transfer;
-use super::super::wire::{Ack, Command};
+use super::super::wire::Ack;
 use super::super::{Alarm, ReturnReason, UplinkNews, emqx, topics};
 use super::{About, Acked, Class, Effect, Link, Token};
 use crate::config::document::DOCUMENT_MAX;
@@ -23,33 +23,29 @@ const SPREAD: u64 = 30;
 const SPREAD_MAX: u64 = 3600;
 /// Commands to all boxes that wait at most; more are not for one box to hold.
 const LATER_MAX: usize = 16;
-
-fn read_command(name: &str, payload: &[u8]) -> Option<Box<Command>> {
-    match serde_json::from_slice::<Command>(payload) {
-        Ok(command) => Some(Box::new(Command { name: name.to_owned(), ..command })),
-        Err(error) => {
-            tracing::warn!(name, "a command that cannot be read: {error}");
-            None
-        }
-    }
-}
+/// Archives known to be online at most: an office has one or two, and names come from the broker.
+const HOSTS_MAX: usize = 16;
 
 impl Link {
     /// A message came.
     pub fn message(&mut self, now: Stamp, topic: &str, payload: &[u8], out: &mut Vec<Effect>) {
         match topics::read_down(&self.site, topic) {
-            Some(Down::Host(host)) => self.host(now.mono, host, payload),
+            Some(Down::Host(host)) if self.gate.host(now) => self.host(now.mono, host, payload),
+            Some(Down::Host(_)) => {}
             Some(Down::Ack) => match serde_json::from_slice::<Ack>(payload) {
                 Ok(ack) => self.ack(now.mono, ack, out),
-                Err(error) => tracing::warn!("a receipt that cannot be read: {error}"),
+                Err(error) => _ = self.gate.unread::<()>(now, "dn/ack", &error.to_string()),
             },
-            Some(Down::Command(name)) => out.extend(read_command(name, payload).map(UplinkNews::Command).map(Effect::News)),
-            Some(Down::Fleet(name)) => self.fleet_command(now.mono, name, payload),
+            Some(Down::Command(name)) => {
+                out.extend(self.gate.command(now, name, payload).map(UplinkNews::Command).map(Effect::News));
+            }
+            Some(Down::Fleet(name)) => self.fleet_command(now, name, payload),
+            Some(Down::Document) if !self.gate.document(now) => {}
             Some(Down::Document) => {
                 let bytes = if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
                 out.push(Effect::News(UplinkNews::Document { bytes, len: payload.len() }));
             }
-            Some(Down::Confirm) if payload.len() <= CONFIRM_MAX => {
+            Some(Down::Confirm) if payload.len() <= CONFIRM_MAX && self.gate.confirm(now) => {
                 out.push(Effect::News(UplinkNews::Confirm(payload.to_vec())));
             }
             Some(Down::Confirm) => {}
@@ -63,19 +59,20 @@ impl Link {
     }
 
     /// A command to all boxes waits its own part of the spread, so that they do not all answer at once.
-    fn fleet_command(&mut self, now: Mono, name: &str, payload: &[u8]) {
-        let Some(command) = read_command(name, payload).filter(|_| self.later.len() < LATER_MAX) else {
+    fn fleet_command(&mut self, now: Stamp, name: &str, payload: &[u8]) {
+        let Some(command) = self.gate.command(now, name, payload).filter(|_| self.later.len() < LATER_MAX) else {
             return;
         };
         let spread = command.number("within").unwrap_or(SPREAD).min(SPREAD_MAX) * 1_000_000;
         let own = Digest::of(format!("{} {}", self.site, command.req_id).as_bytes());
         let part = u64::from(u32::from_be_bytes([own.0[0], own.0[1], own.0[2], own.0[3]]));
-        self.later.push((now.plus_micros((spread * part) >> 32), command));
+        self.later.push((now.mono.plus_micros((spread * part) >> 32), command));
     }
 
     fn host(&mut self, now: Mono, host: &str, payload: &[u8]) {
         let online = serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|state| state["state"] == "online");
-        let known = if online { !self.hosts.insert(host.to_owned()) } else { !self.hosts.remove(host) };
+        let full = self.hosts.len() >= HOSTS_MAX && !self.hosts.contains(host);
+        let known = if online { full || !self.hosts.insert(host.to_owned()) } else { !self.hosts.remove(host) };
         // An archive that has just come may lack what its predecessor was sent.
         if online && !known {
             self.events.values_mut().for_each(|event| event.due = event.due.min(now));

@@ -44,8 +44,12 @@ impl Link {
     pub fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
         let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
         out.extend(due.map(|(_, command)| Effect::News(UplinkNews::Command(command))));
+        self.gate.tell(now);
         if self.connected.is_none() {
             return;
+        }
+        if self.gate.asks_again(now) {
+            self.ask_for_config();
         }
         while self.has_room()
             && let Some((topic, payload, retain)) = self.unsent.pop_front()
@@ -66,7 +70,7 @@ impl Link {
         {
             self.send_event(now, ticket, out);
         }
-        let heard = self.dialect == Dialect::Emqx || !self.hosts.is_empty();
+        let heard = self.dialect == Dialect::Emqx || self.deaf || !self.hosts.is_empty();
         if heard && now.mono >= self.files_from && allowed(&self.forbidden, Class::File) {
             for ticket in self.files.keys().copied().collect::<Vec<_>>() {
                 self.advance_file(now, ticket, out);

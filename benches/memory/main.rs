@@ -1,0 +1,199 @@
+//! Whether memory stays as it is: each part alone as a process, with its peers as other processes, for as long as one likes; resident
+//! memory every ten seconds into a CSV file, and the growth an hour by least squares behind the first quarter of an hour.
+//!
+//! * `show`: the agent beside a simulated camera that ends its sessions every minute, told of a motion every few seconds that nobody saw:
+//!   start, updates, end, clip, now and then a snapshot. This is the agent the budget is for: its events come whatever the machine does.
+//! * `agent`: the same, with only what the real detector sees. On a busy machine that is little, and what is used first by the tenth clip
+//!   is used late: it is judged only where events came from the begin.
+//! * `office`: the office, sent events and files by 17 sites at a steady pace.
+//! * `sessions`: the camera's side of the agent, some hundred sessions a minute, ended by us or by the camera; without a budget.
+//! * `demo`: everything in one process, as `taimat demo` has it; printed, without a budget.
+//!
+//! Run: `cargo bench --bench memory -- agent show office --minutes 120 --out DIR` (two hours; the dev profile says the same). Shorter:
+//! `--minutes 20 --settle 5 --reconnect 5 --every 1`. Reading, also while it runs: `cargo bench --bench memory -- --read DIR`.
+//! `TAIMAT_BINARY` names another binary or a wrapper that becomes it, such as a heap profiler.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
+
+#[path = "../../tests/peers/rig.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod rig;
+mod series;
+mod sessions;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rig::{Rig, Running, free_port, has, small_camera, taimat, wait_for};
+use series::{Sample, Series};
+use taimat::sim::camera::SimCamera;
+
+/// MiB an hour behind the first minutes, for agent and office.
+const BUDGET: f64 = 0.5;
+/// Seconds between two samples.
+const SAMPLE: u64 = 10;
+/// MiB of the ring: it is full within the minutes that do not count, and its index with it.
+const RING: u32 = 16;
+/// Sites of the office, and KiB of each of their files; every tenth letter is a file.
+const SITES: u64 = 17;
+const FILE_KIB: u64 = 64;
+/// Seconds for which the camera answers nobody when it ends its sessions.
+const AWAY: u64 = 1;
+
+/// Makes this program the process that opens sessions.
+const SESSIONS: &str = "--sessions-of";
+
+/// What is measured, and how.
+struct Plan {
+    parts: Vec<String>,
+    minutes: u64,
+    /// Minutes at the begin that do not count.
+    settle: u64,
+    /// Seconds between two ends of the camera's sessions; 0 for none.
+    reconnect: u64,
+    /// Seconds between two news of motion, and between two letters of each site.
+    every: u64,
+    out: PathBuf,
+    read: bool,
+}
+
+impl Plan {
+    fn of_words() -> Plan {
+        let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/memory");
+        let mut plan = Plan { parts: Vec::new(), minutes: 120, settle: 15, reconnect: 60, every: 4, out, read: false };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut number = || words.next().unwrap().parse().unwrap();
+            match word.as_str() {
+                "--minutes" => plan.minutes = number(),
+                "--settle" => plan.settle = number(),
+                "--reconnect" => plan.reconnect = number(),
+                "--every" => plan.every = number(),
+                "--out" => plan.out = words.next().unwrap().into(),
+                "--read" => (plan.read, plan.out) = (true, words.next().unwrap().into()),
+                "--bench" => {}
+                part => plan.parts.push(part.to_owned()),
+            }
+        }
+        if plan.parts.is_empty() {
+            plan.parts = ["agent", "show", "office"].map(String::from).to_vec();
+        }
+        plan
+    }
+}
+
+/// A process that is measured, and what it needs to live.
+struct Measured {
+    name: String,
+    process: Running,
+    camera: Option<SimCamera>,
+    rig: Option<Rig>,
+    _peers: Vec<Running>,
+}
+
+fn main() -> ExitCode {
+    if let [_, word, url, login] = &std::env::args().collect::<Vec<_>>()[..]
+        && word == SESSIONS
+    {
+        sessions::run(url, login);
+    }
+    let plan = Plan::of_words();
+    if !plan.read {
+        if !has("mosquitto") {
+            return ExitCode::SUCCESS;
+        }
+        measure(&plan);
+    }
+    ExitCode::from(u8::from(!series::report(&plan.out, plan.settle, BUDGET)))
+}
+
+/// Runs all parts for the plan's minutes, with a file of samples for each.
+fn measure(plan: &Plan) {
+    std::fs::create_dir_all(&plan.out).unwrap();
+    let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, plan)).collect();
+    let mut series: Vec<Series> = all.iter().map(|one| Series::begin(&plan.out, &one.name)).collect();
+    let begun = Instant::now();
+    for second in 1..=plan.minutes * 60 {
+        std::thread::sleep((begun + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+        let away = plan.reconnect > 0 && second % plan.reconnect < AWAY;
+        all.iter().flat_map(|one| &one.camera).for_each(|camera| camera.faults().down.store(away, Ordering::Relaxed));
+        for (one, series) in all.iter_mut().zip(&mut series).filter(|_| second % SAMPLE == 0) {
+            assert!(one.process.0.try_wait().unwrap().is_none(), "{} has ended", one.name);
+            series.add(Sample::of(second, one.process.0.id()));
+        }
+    }
+    for one in &mut all {
+        let sites = one.rig.as_ref().and_then(|rig| rig.archive()?.sites().ok()).unwrap_or_default();
+        let (events, files): (u64, u64) = (sites.iter().map(|row| row.events).sum(), sites.iter().map(|row| row.files).sum());
+        println!("{}: the office has {events} events and {files} files; exit code {:?}", one.name, one.process.terminate());
+    }
+}
+
+fn start(part: &str, plan: &Plan) -> Measured {
+    let name = part.to_owned();
+    match part {
+        "agent" | "show" => {
+            let camera = small_camera();
+            let rig = Rig::simulated(&camera, RING);
+            let peers = vec![rig.broker(), rig.office_with(&["--keep-gib", "1"])];
+            let process = if part == "agent" { rig.agent() } else { show(&rig, plan.every) };
+            Measured { name, process, camera: Some(camera), rig: Some(rig), _peers: peers }
+        }
+        "office" => {
+            let rig = Rig::new("rtsp://127.0.0.1:9/", None, "");
+            let (broker, port) = open_broker(&rig);
+            let (port, dir) = (port.to_string(), rig.at("archive"));
+            let words = ["office", "run", "--keep-gib", "1", "--dir", &dir, "--port", &port].map(String::from);
+            let process = Running::start(taimat().args(words).stdout(Stdio::null()).stderr(Stdio::null()));
+            let peers = vec![fleet(&port, plan), broker];
+            Measured { name, process, camera: None, rig: Some(rig), _peers: peers }
+        }
+        "sessions" => {
+            let camera = small_camera();
+            let rig = Rig::simulated(&camera, RING);
+            let told = std::fs::File::create(plan.out.join("sessions.log")).unwrap();
+            let mut opener = Command::new(std::env::current_exe().unwrap());
+            opener.arg(SESSIONS).args([camera.main_url(), rig.at("login")]).stdout(told);
+            Measured { name, process: Running::start(&mut opener), camera: Some(camera), rig: Some(rig), _peers: Vec::new() }
+        }
+        "demo" => {
+            let dir = plan.out.join("demo");
+            let _ = std::fs::remove_dir_all(&dir);
+            let length = format!("{}s", plan.minutes * 60 + 60);
+            let mut demo = taimat();
+            demo.args(["demo", "--for", &length, "--out"]).arg(&dir).stdout(Stdio::null()).stderr(Stdio::null());
+            Measured { name, process: Running::start(&mut demo), camera: None, rig: None, _peers: Vec::new() }
+        }
+        other => panic!("{other:?} is none of agent, show, office, sessions, demo"),
+    }
+}
+
+/// The rig's agent with a show before its camera.
+fn show(rig: &Rig, every: u64) -> Running {
+    let log = std::fs::File::create(rig.at("agent.log")).unwrap();
+    // A motion is a begin, an update and an end, one news a second; pauses are further updates, which the agent mostly swallows.
+    let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
+    let words = ["sim", "--rate", "1", "--updates", &updates, "--feed"];
+    Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))
+}
+
+/// A broker that knows nobody, for sites made up.
+fn open_broker(rig: &Rig) -> (Running, u16) {
+    let (port, path) = (free_port(), rig.at("open.conf"));
+    let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n");
+    std::fs::write(&path, text).unwrap();
+    let broker = Running::start(Command::new("mosquitto").args(["-c", &path]).stderr(Stdio::null()));
+    wait_for("mosquitto did not come up", 10, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    (broker, port)
+}
+
+/// Sites with more letters than the plan has time for.
+fn fleet(port: &str, plan: &Plan) -> Running {
+    let letters = plan.minutes * 60 / plan.every + 600;
+    let (events, files) = ((letters * 9 / 10).to_string(), (letters / 10).to_string());
+    let mut fleet = Command::new(env!("CARGO_BIN_EXE_taimat"));
+    fleet.args(["sim", "--fleet", &SITES.to_string(), "--port", port, "--events", &events, "--files", &files]);
+    fleet.args(["--file-kib", &FILE_KIB.to_string(), "--every", &plan.every.to_string()]);
+    Running::start(fleet.stdout(Stdio::null()).stderr(Stdio::null()))
+}

@@ -1,0 +1,74 @@
+//! The camera's side of the agent alone, a thousand sessions in minutes: several tasks that open a session, take its first picture, and
+//! end it, or see the camera end it.
+//!
+//! What belongs here: opening and counting sessions. What does not: the camera, the samples.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use taimat::camera::{CameraNews, Role, rtsp};
+use taimat::clock::SystemClock;
+use taimat::lull::Lull;
+use taimat::pulse::Pulse;
+use taimat::settings::{CameraSettings, load, raw};
+use tokio::sync::{mpsc, watch};
+
+/// Sessions at a time.
+const AT_ONCE: u64 = 8;
+/// How long one is waited for.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// After a try for nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Opens sessions of `url` until the process is ended; says every ten seconds how many there were.
+pub fn run(url: &str, login: &str) {
+    let text = format!(
+        "site = \"bench\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {url:?}\nlogin_file = {login:?}\n"
+    );
+    let settings = raw::parse(&text, &load::read).unwrap().camera;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let opened = Arc::new(AtomicU64::new(0));
+    runtime.block_on(async {
+        for number in 0..AT_ONCE {
+            let (settings, opened) = (settings.clone(), opened.clone());
+            tokio::spawn(async move {
+                loop {
+                    match one(&settings, number % 2 == 0).await {
+                        true => _ = opened.fetch_add(1, Ordering::Relaxed),
+                        false => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+            });
+        }
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            println!("{} sessions", opened.load(Ordering::Relaxed));
+        }
+    });
+}
+
+/// One session, ended by us, or by the camera when `patient`; whether it came to a picture.
+async fn one(settings: &CameraSettings, patient: bool) -> bool {
+    let (news, mut heard) = mpsc::channel(16);
+    let (stop, stopped) = watch::channel(false);
+    let clock = Arc::new(SystemClock::new());
+    let (pulse, lull, logins) = (Pulse::default(), Lull::default(), Arc::default());
+    let stream = rtsp::Stream { role: Role::Main, settings: settings.clone(), clock, logins, pulse, run: 0, lull };
+    let task = tokio::spawn(rtsp::run(stream, |_| {}, news, stopped));
+    let mut up = false;
+    let ended = async {
+        while let Some(news) = heard.recv().await {
+            up |= matches!(news, CameraNews::Up { .. });
+            if up && !patient || matches!(news, CameraNews::Down { .. } | CameraNews::Retry { .. }) {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(WITHIN, ended).await.is_ok();
+    let _ = stop.send(true);
+    heard.close();
+    let _ = task.await.is_ok();
+    up
+}

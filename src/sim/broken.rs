@@ -1,0 +1,34 @@
+//! How a promise of storage can be broken.
+//!
+//! What belongs here: the kinds, and their words. What does not: finding out ([`super::oracle`]).
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// P1: something durable is gone or differs.
+    Lost(String),
+    /// P3: a hole without a name.
+    Unnamed(String),
+    /// P4: the service did not come back as it must.
+    Service(String),
+    /// P7: a file that does not play.
+    Unplayable(String),
+    /// Numbers or the chain do not follow on.
+    Order(String),
+    /// Something that happened to the card and `ring check` does not tell.
+    Untold(String),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (word, detail) = match self {
+            Broken::Lost(detail) => ("lost (P1)", detail),
+            Broken::Unnamed(detail) => ("unnamed gap (P3)", detail),
+            Broken::Service(detail) => ("service (P4)", detail),
+            Broken::Unplayable(detail) => ("unplayable (P7)", detail),
+            Broken::Order(detail) => ("numbers or chain", detail),
+            Broken::Untold(detail) => ("untold", detail),
+        };
+        write!(f, "{word}: {detail}")
+    }
+}

@@ -1,0 +1,35 @@
+//! The chain of what is left in a world's ring: segments follow each other in numbers and digests.
+//!
+//! What belongs here: that one promise. What does not: the others ([`super::World`]).
+
+use super::World;
+use crate::storage::heads::{Heads, heads};
+use crate::storage::walk::{Depth, Found, walk};
+use crate::units::Digest;
+
+impl World {
+    /// Walks the ring.
+    pub(super) fn check_chain(&mut self) {
+        let Ok(Heads { index, .. }) = heads(&self.disk) else {
+            return;
+        };
+        let mut next: Option<(u64, Digest)> = None;
+        for (at, segment) in index.live().iter().enumerate() {
+            // Higher numbers mean that what lay between was evicted while older footage was pinned.
+            let follows =
+                |(seq, chain)| segment.head.first_seq > seq || (segment.head.first_seq, segment.head.previous) == (seq, chain);
+            if next.is_some_and(|expected| !follows(expected)) {
+                self.wrongs.push(format!("segment {} does not follow on in numbers and chain", segment.head.segment));
+            }
+            let Ok(walked) = walk(&self.disk, segment, Depth::Content) else {
+                continue;
+            };
+            let last = index.last_seq(at, u64::MAX);
+            let mut kept = walked.found.iter().filter_map(|found| match found {
+                Found::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
+                _ => None,
+            });
+            next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));
+        }
+    }
+}

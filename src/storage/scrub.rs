@@ -1,0 +1,145 @@
+//! The scrub: a slow reading of old segments, so that rot is told before somebody needs the footage.
+//!
+//! What belongs here: which segment is read when, and telling what is found, once. What does not: reading past damage
+//! ([`super::walk`]), a whole ring at once ([`super::check`]).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::disk::{Disk as _, FileId};
+use super::engine::Engine;
+use super::format::Record;
+use super::index::Segment;
+use super::recovery::mend_copy;
+use super::walk::{Depth, Found, walk_past};
+use super::{Repair, RepairKind, StorageNews};
+use crate::units::Mono;
+
+/// Microseconds from the begin of one segment to the next: 24 segments a day are 400 MB of reading, nothing beside what a card bears.
+const SEGMENT_EVERY: u64 = 3_600_000_000;
+/// Microseconds between two records of a segment: one is read in a few milliseconds, and recording waits no longer than that.
+const RECORD_EVERY: u64 = 1_000_000;
+
+/// Where the scrub is.
+#[derive(Default)]
+pub struct Scrub {
+    /// When the next segment is begun; `None` before the first idle moment.
+    next_segment: Option<Mono>,
+    next_record: Mono,
+    /// Lap of the segment read last.
+    last: Option<u32>,
+    reading: Option<Reading>,
+    /// Damaged records told of each segment, by lap: told again only when there are more. Only of segments that are there.
+    told: BTreeMap<u32, u64>,
+}
+
+/// A segment that is being read.
+struct Reading {
+    segment: Segment,
+    /// Offsets and records still to be read.
+    left: VecDeque<(u64, Record)>,
+    found: Rot,
+}
+
+/// What is damaged of it.
+#[derive(Default)]
+struct Rot {
+    offset: Option<u64>,
+    records: u64,
+    bytes: u64,
+    micros: u64,
+}
+
+impl Rot {
+    fn add(&mut self, offset: u64, records: u64, bytes: u64, micros: u64) {
+        self.offset.get_or_insert(offset);
+        (self.records, self.bytes, self.micros) = (self.records + records, self.bytes + bytes, self.micros + micros);
+    }
+}
+
+impl Engine {
+    /// Goes on with the scrub where it is time: a record at most.
+    pub(super) fn scrub(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+        let next = *self.scrub.next_segment.get_or_insert(now.plus_micros(SEGMENT_EVERY));
+        if self.ring.is_in_memory() || now < self.scrub.next_record {
+            return;
+        }
+        match self.scrub.reading.take() {
+            Some(reading) => {
+                self.scrub.next_record = now.plus_micros(RECORD_EVERY);
+                self.scrub_record(reading, out);
+            }
+            None if now >= next => {
+                self.scrub.next_segment = Some(now.plus_micros(SEGMENT_EVERY));
+                self.begin_scrub();
+            }
+            None => {}
+        }
+    }
+
+    /// The next segment by lap, from anywhere after a start: a box that starts every day must not read its oldest hours only. The one
+    /// that is being written is not read: recovery has read it, and it has not had the time to rot.
+    fn begin_scrub(&mut self) {
+        let live = self.ring.index().live();
+        let Some(old) = live.len().checked_sub(1).filter(|old| *old > 0) else {
+            return;
+        };
+        let last = self.scrub.last.unwrap_or_else(|| live[(self.card.draw() % old as u64) as usize].head.lap);
+        let after = live[..old].iter().filter(|segment| segment.head.lap > last).min_by_key(|segment| segment.head.lap);
+        let Some(segment) = after.or_else(|| live[..old].iter().min_by_key(|segment| segment.head.lap)).cloned() else {
+            return;
+        };
+        let laps: Vec<u32> = live.iter().map(|segment| segment.head.lap).collect();
+        self.scrub.told.retain(|lap, _| laps.contains(lap));
+        self.scrub.last = Some(segment.head.lap);
+        // What the kernel remembers of it is not what the card holds.
+        self.card.forget(FileId::Segment(segment.head.segment));
+        let (mut left, mut found) = (VecDeque::new(), Rot::default());
+        let walked = walk_past(self.card.as_ref(), &segment, Depth::Records);
+        for (at, piece) in walked.found.iter().enumerate() {
+            match piece {
+                Found::Record(offset, record) => left.push_back((*offset, record.clone())),
+                Found::Damaged { offset, first, last } => {
+                    let next =
+                        walked.found.get(at + 1).map(|next| if let Found::Record(next, _) = next { *next } else { *offset });
+                    found.add(*offset, last - first + 1, next.map_or(0, |next| next - offset), 0);
+                }
+            }
+        }
+        self.scrub.reading = Some(Reading { segment, left, found });
+    }
+
+    fn scrub_record(&mut self, mut reading: Reading, out: &mut Vec<StorageNews>) {
+        let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
+        if !self.ring.index().live().iter().any(|segment| segment.head.lap == lap && segment.head.segment == file) {
+            // It was begun anew meanwhile.
+            return;
+        }
+        let Some((offset, record)) = reading.left.pop_front() else {
+            return self.end_scrub(&reading, out);
+        };
+        let bytes = self.card.read(FileId::Segment(file), offset, record.len as usize);
+        if !bytes.is_ok_and(|bytes| record.intact(&bytes)) {
+            reading.found.add(offset, 1, record.len.into(), record.duration);
+        }
+        self.scrub.reading = Some(reading);
+    }
+
+    /// Both heads last; then what was found is told, once.
+    fn end_scrub(&mut self, reading: &Reading, out: &mut Vec<StorageNews>) {
+        let Reading { segment, found, .. } = reading;
+        self.ring.counts.scrubbed += 1;
+        match mend_copy(self.card.as_ref(), segment) {
+            Ok(repair) => out.extend(repair.map(StorageNews::Repaired)),
+            Err(fault) => out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false }),
+        }
+        let told = self.scrub.told.entry(segment.head.lap).or_default();
+        let Some(offset) = found.offset.filter(|_| found.records > *told) else {
+            return;
+        };
+        self.ring.counts.damaged += found.records - *told;
+        *told = found.records;
+        let file = FileId::Segment(segment.head.segment).name();
+        let (bytes, micros) = (found.bytes, found.micros);
+        out.push(StorageNews::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros }));
+    }
+}
