@@ -279,12 +279,7 @@ fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -
     let (files, events, bad) = if skip_bad {
         archive.export_good(site, event, out)?
     } else {
-        let (files, events) = archive.export(site, event, out).with_context(|| {
-            format!(
-                "nothing was exported (--skip-bad leaves out what is bad; taimat office check --dir {} --deep names all of it)",
-                dir.display()
-            )
-        })?;
+        let (files, events) = archive.export(site, event, out)?;
         (files, events, Vec::new())
     };
     bad.iter().for_each(|bad| eprintln!("left out: {}", shown(bad)));

@@ -14,6 +14,9 @@ use super::archive::Archive;
 use super::store::{Disk, Files as _, hash};
 use crate::units::Digest;
 
+/// What is said of an export that one bad file ended.
+const NOTHING: &str = "Nothing was exported: --skip-bad leaves out what is bad, and taimat office check --deep names all of it";
+
 /// A file to be written out: name, path, digest, manifest.
 type Exported = (String, String, String, Vec<u8>);
 
@@ -88,7 +91,7 @@ impl Archive {
                 (judged, bad) => {
                     let reason = judged.map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
                     let line = format!("{}: {reason}", self.dir.join(path).display());
-                    bad.with_context(|| line.clone())?.push(line);
+                    bad.with_context(|| format!("{line}. {NOTHING}"))?.push(line);
                     continue;
                 }
             }
