@@ -26,7 +26,7 @@ sign() { # authority, name of the files, common name, subject alternative name, 
     [ -f "$2.csr" ] || openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$2.key" -out "$2.csr" -subj "/CN=$3"
     # The common name is the user in the broker's access list, and a device's client id: it must be the name that was asked for.
     [ "$(openssl req -in "$2.csr" -noout -subject -nameopt RFC2253)" = "subject=CN=$3" ] ||
-        { echo "$2.csr asks for another name than CN=$3" >&2; exit 1; }
+        { echo "$2.csr asks for another name than CN=$3: for a new name remove $2.csr and $2.pem in $dir first" >&2; exit 1; }
     [ -f "$2.pem" ] || openssl x509 -req -in "$2.csr" -CA "$1.pem" -CAkey "$1.key" -CAcreateserial -days 825 -out "$2.pem" \
         -extfile <(printf '%s\n' "subjectAltName=$4" basicConstraints=critical,CA:FALSE "extendedKeyUsage=${5}Auth")
 }

@@ -13,6 +13,7 @@ use super::desk::{TooLarge, What};
 use super::entry::{OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
+use crate::config::command::KNOWN;
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::storage::StorageOrder;
 use crate::storage::locks::Lock;
@@ -26,9 +27,6 @@ const REMEMBERED_MAX: usize = 64;
 const REQUESTS_MAX: usize = OWED_MAX / 2;
 /// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
 const GLANCES_MAX: usize = 2;
-/// Every command there is.
-const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
-                     config-check and config-show";
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
 

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use crate::mask::masked;
-use crate::settings::raw::{Problem, Problems};
+use crate::settings::raw::{Problem, Problems, ReadFile};
 use crate::settings::{Settings, load, pem};
+use crate::uplink::expiry;
 
 /// Arguments of `taimat check-config`.
 #[derive(Debug, clap::Args)]
@@ -24,9 +27,9 @@ pub struct Args {
 /// # Errors
 /// Never: a bad file is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = load::load(&args.file).and_then(|settings| match pem::check(&settings, &load::read) {
-        problems if problems.is_empty() => Ok(settings),
-        problems => Err(Problems(problems)),
+    let checked = load::load(&args.file).and_then(|settings| {
+        let problems = [pem::check(&settings, &load::read), others_certificates(&settings, &load::read)].concat();
+        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     });
     if args.json {
         println!("{}", as_json(&checked));
@@ -37,6 +40,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// Certificates of another box: a broker that knows boxes by them lets this one send nothing, and ends the other's session.
+fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> {
+    let brokers = settings.uplink.brokers();
+    let others = brokers.iter().enumerate().filter_map(|(number, broker)| {
+        let (path, _) = broker.tls.as_ref()?.identity.as_ref()?;
+        let der = CertificateDer::from_pem_slice(read(path).ok()?.as_bytes()).ok()?;
+        let name = expiry::common_name(&der)?;
+        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.also[{}]", number - 1) };
+        (name != settings.site.as_str()).then(|| Problem {
+            key: format!("{section}.cert_file"),
+            reason: format!(
+                "{}: is the certificate of {name:?}, and site is {}: the broker knows a box by it",
+                path.display(),
+                settings.site
+            ),
+        })
+    });
+    others.collect()
 }
 
 fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
@@ -71,4 +94,31 @@ fn summary(args: &Args, settings: &Settings) {
     }
     let keys: Vec<&str> = settings.remote.keys.iter().map(|key| key.name.as_str()).collect();
     println!("configured from afar by: {}", if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") });
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+    use crate::settings::{TlsSettings, test_settings};
+    use crate::units::SiteId;
+
+    #[test]
+    fn the_certificate_of_another_box_is_named() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "km-17");
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        let read = |_: &std::path::Path| Ok(pem.clone());
+        let wrong = |site: &str| {
+            let mut settings = test_settings();
+            settings.site = SiteId::parse(site).unwrap();
+            settings.uplink.tls = Some(TlsSettings { ca: "/ca".into(), identity: Some(("/cert".into(), "/key".into())) });
+            others_certificates(&settings, &read)
+        };
+        assert!(wrong("km-17").is_empty());
+        let told = wrong("km-18");
+        assert_eq!(told[0].key, "uplink.cert_file");
+        assert!(told[0].reason.contains("km-17") && told[0].reason.contains("km-18"), "{}", told[0].reason);
+    }
 }

@@ -14,21 +14,25 @@ use crate::units::{Digest, SiteId, hex};
 
 /// Arguments of `taimat keygen`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["site", "office"])))]
 pub struct Args {
     /// The site this box is for.
-    #[arg(long, required_unless_present = "office")]
+    #[arg(long)]
     site: Option<String>,
     /// Instead: a key for signing configurations and commands, under this name.
-    #[arg(long, conflicts_with = "site")]
+    #[arg(long)]
     office: Option<String>,
     /// With --office: what boxes let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
-    /// ring-status and log-tail; `all`: configurations, restarts and keys too.
-    #[arg(long, default_value = "all", value_parser = ["all", Scope::WORD], requires = "office")]
-    scope: String,
+    /// ring-status and log-tail; `all`, unless said otherwise: configurations, restarts and keys too.
+    #[arg(long, value_parser = ["all", Scope::WORD], conflicts_with = "site")]
+    scope: Option<String>,
     /// Directory for the key; an existing key is never overwritten.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
 }
+
+/// Names of `deploy/mosquitto/make-certs.sh` for its own files.
+const FILES_OF_CERTS: [&str; 3] = ["broker", "ca", "office-ca"];
 
 /// Makes the box's own ECDSA P-256 key, or an office's Ed25519 key (PKCS#8 PEM, readable by its owner only); neither leaves its place.
 ///
@@ -51,7 +55,7 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let path = args.dir.join(format!("{name}.sign.key"));
     put(&path, document.as_ref())?;
     println!("key: {} (keep it where configurations are signed, and a copy in a safe place)", path.display());
-    let scope = if args.scope == Scope::WORD { format!("{}:", Scope::WORD) } else { String::new() };
+    let scope = if args.scope.as_deref() == Some(Scope::WORD) { format!("{}:", Scope::WORD) } else { String::new() };
     println!("for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]", hex(pair.public_key().as_ref()));
     Ok(ExitCode::SUCCESS)
 }
@@ -59,7 +63,13 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
 /// A file that was not there before, for its owner only.
 fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| path.display().to_string())?;
+    let mut file = file.with_context(|| match path.exists() {
+        true => format!(
+            "{} exists and is never overwritten: whoever trusts it goes on doing so. Move it away for a new one",
+            path.display()
+        ),
+        false => path.display().to_string(),
+    })?;
     file.write_all(pem(der).as_bytes())?;
     file.sync_all()?;
     Ok(())
@@ -67,6 +77,8 @@ fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
 
 fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let site = SiteId::parse(site).map_err(anyhow::Error::msg)?;
+    let taken = FILES_OF_CERTS.contains(&site.as_str());
+    anyhow::ensure!(!taken, "{site}: no site may be called so, make-certs.sh makes files of that name");
     let random = SystemRandom::new();
     let document =
         EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| anyhow::anyhow!("no randomness"))?;
@@ -76,7 +88,12 @@ fn site_key(site: &str, args: &Args) -> anyhow::Result<ExitCode> {
     put(&path, document.as_ref())?;
     println!("key: {} (keep it here; nobody else needs it)", path.display());
     println!("public key sha256: {}", Digest::of(pair.public_key().as_ref()).hex());
-    println!("certificate request for the office: openssl req -new -key {} -subj /CN={site} -out {site}.csr", path.display());
+    let request = args.dir.join(format!("{site}.csr"));
+    println!(
+        "make the certificate request for the office: openssl req -new -key {} -subj /CN={site} -out {}",
+        path.display(),
+        request.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -59,7 +59,7 @@ enum Command {
     EvalMotion(eval_motion::Args),
     /// Check a clip that left a box.
     Verify(verify::Args),
-    /// Make this box's own key and certificate request, or an office's signing key.
+    /// Make this box's own key (and say how a certificate is asked for with it), or an office's signing key.
     Keygen(keygen::Args),
     /// The commune office: receive, list, command.
     #[cfg(feature = "office")]

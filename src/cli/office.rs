@@ -13,10 +13,12 @@ use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::command::{Asked, EVERY, add_signature};
 use crate::office::archive::Archive;
+use crate::office::claim::claim;
 use crate::office::host::{self, Office};
+use crate::office::index;
 use crate::office::keep::Retention;
 use crate::office::look::Filter;
-use crate::office::shown::shown_json;
+use crate::office::shown::{shown, shown_json};
 use crate::settings::{Login, Protocol, TlsSettings, raw};
 use crate::units::{Digest, Secret, SiteId, Wall};
 use crate::uplink::client::{self, Ended, Options, Seen};
@@ -25,6 +27,8 @@ use crate::uplink::{tls, topics};
 
 /// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
 const COMMAND_VALID: i64 = 3600;
+/// Free bytes below which who looks at an archive is warned: a few files of one site.
+const ALMOST_FULL: u64 = 64 << 20;
 
 /// Arguments of `taimat office`.
 #[derive(Debug, clap::Args)]
@@ -172,6 +176,9 @@ enum What {
         /// Where to; must not exist.
         #[arg(long)]
         out: PathBuf,
+        /// Leave out files that are missing or have changed, and name them; exit code 1 when there are any.
+        #[arg(long)]
+        skip_bad: bool,
     },
     /// Send a command to a box and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
@@ -207,6 +214,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             receive(&dir, host, sites, retention, &broker)
         }
         What::Sites { dir, json } => {
+            warn_of_full(&dir);
             let rows = Archive::look(&dir)?.sites()?;
             show(json, &rows, "site            state   last message              events  highest  missing  files", |row| {
                 let (state, seen) = (&row.state, &row.seen);
@@ -218,15 +226,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         What::Events(lines) => {
             let rows = Archive::look(&lines.dir)?.events(&filter(&lines)?)?;
-            show(lines.json, &rows, "site            number  time                      kind", |row| {
-                format!("{:15} {:>6}  {:24}  {}", row.site, row.seq, row.time, row.kind)
+            show(lines.json, &rows, "site            number  time                      id                          kind", |row| {
+                format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
             })
         }
         What::Clips(lines) => {
             let rows = Archive::look(&lines.dir)?.files(&filter(&lines)?)?;
-            show(lines.json, &rows, "site            what       from                      bytes      file", |row| {
-                format!("{:15} {:9}  {:24}  {:>9}  {}", row.site, row.purpose, row.start, row.size, row.path.display())
-            })
+            show(
+                lines.json,
+                &rows,
+                "site            what       from                          bytes  event                       file",
+                |row| {
+                    let (path, event) = (row.path.display(), &row.event);
+                    format!("{:15} {:9}  {:24}  {:>9}  {event:26}  {path}", row.site, row.purpose, row.start, row.size)
+                },
+            )
         }
         What::Gaps(lines) => {
             let rows = Archive::look(&lines.dir)?.gaps(&filter(&lines)?)?;
@@ -234,7 +248,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
             })
         }
-        What::Check { dir, deep, json } => show_check(&Archive::look(&dir)?.check(deep)?, json),
+        What::Check { dir, deep, json } => {
+            warn_of_full(&dir);
+            show_check(&Archive::look(&dir)?.check(deep)?, json)
+        }
         What::Lock { dir, site, from, to, reason, end } => {
             let mut archive = Archive::look(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
@@ -251,13 +268,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 |row| format!("{:>4}  {:15} {:24}  {:24}  {}", row.id, row.site, row.start, row.end, row.reason),
             )
         }
-        What::Export { dir, site, event, out } => {
-            let (files, events) = Archive::look(&dir)?.export(&site, &event, &out)?;
-            println!("{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS", out.display());
-            Ok(ExitCode::SUCCESS)
-        }
+        What::Export { dir, site, event, out, skip_bad } => export(&dir, (&site, &event), &out, skip_bad),
         What::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
         What::Config(args) => super::office_config::run(args),
+    }
+}
+
+fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -> anyhow::Result<ExitCode> {
+    let archive = Archive::look(dir)?;
+    let (files, events, bad) = if skip_bad {
+        archive.export_good(site, event, out)?
+    } else {
+        let (files, events) = archive.export(site, event, out)?;
+        (files, events, Vec::new())
+    };
+    bad.iter().for_each(|bad| eprintln!("left out: {}", shown(bad)));
+    println!("{files} files and {events} events in {}; check them with sha256sum -c SHA256SUMS", out.display());
+    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// An archive whose disk is all but full refuses messages, or soon will: who looks at it is told.
+fn warn_of_full(dir: &Path) {
+    if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
+        let dir = dir.display();
+        eprintln!(
+            "WARNING: {dir}: {free} bytes are free on the archive's disk. Without room nothing is kept or receipted, the devices keep \
+             it and send it again: make room"
+        );
     }
 }
 
@@ -306,6 +343,7 @@ pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Opti
 }
 
 fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, broker: &Broker) -> anyhow::Result<ExitCode> {
+    let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
     let options = options(broker, format!("taimat-office-{host}"))?;
     let office = Office { options, any_version: broker.protocol == "auto", host, sites, retention };
@@ -369,11 +407,19 @@ fn command(
     runtime.shutdown_background();
     let reply = match asked {
         Ok(Some(reply)) => reply,
-        Ok(None) => bail!("{site} did not answer within {wait} s: is it online? (taimat office sites)"),
-        Err(ended) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
+        Ok(None) => bail!("{}", unanswered(site, wait)),
+        Err(ended) => bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason)),
     };
     println!("{}", shown_json(&reply)?);
     Ok(if reply["status"] == "error" { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What silence may mean.
+fn unanswered(site: &str, wait: u64) -> String {
+    format!(
+        "{site} did not answer within {wait} s. Is it online (taimat office sites)? Were these many commands at once? A box takes 10 \
+         unsigned ones and then 2 a second, 50 signed ones and then 20 a second, and drops the others without an answer: ask again"
+    )
 }
 
 /// Publishes a command and waits for its answer; `None` when none comes in time.

@@ -317,7 +317,7 @@ impl Office<'_> {
                     }
                 }
                 Ok(_) => {}
-                Err(ended) => bail!("{}:{}: {}", options.host, options.port, ended.reason),
+                Err(ended) => bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason)),
             }
             if !self.step(rollout, &sender, begun)? {
                 return Ok(false);

@@ -53,7 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
         args.url
     );
-    let settings = raw::parse(&text, &load::read)?;
+    let settings = raw::parse(&text, &load::read).map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
     let heard: Arc<Mutex<BTreeMap<&'static str, Heard>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
@@ -64,6 +64,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let failure = runtime.block_on(listen(settings.camera, Duration::from_secs(args.seconds), take));
     runtime.shutdown_background();
     if let Some((fault, detail)) = failure {
+        let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
+        let detail =
+            if no_login { "the camera asks for user and password: --login FILE, one line user:password" } else { &detail };
         eprintln!("{}: {}: {detail}", masked(&args.url), fault.word());
         return Ok(ExitCode::FAILURE);
     }
@@ -74,6 +77,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     tell(&heard, args.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Words about a configuration, for who has a URL and flags.
+fn in_flags(problems: &str) -> String {
+    [("camera.main_url", "the URL"), ("camera.login_file", "--login")]
+        .iter()
+        .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
 }
 
 /// Listens for so long, or until the first failure, which is the answer: a second try with a wrong password brings the account

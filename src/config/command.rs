@@ -42,6 +42,10 @@ pub struct Asked<'a> {
     pub args: &'a Map<String, Value>,
 }
 
+/// Every command there is, as people are told.
+pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
+                         config-check and config-show";
+
 /// What stands in place of a site in a command to all boxes.
 pub const EVERY: &str = "*";
 
@@ -142,7 +146,12 @@ pub fn unsigned(keys: &[TrustedKey], asked: Asked<'_>) -> Result<(), Refusal> {
     if Scope::Commands.allows(asked.name) {
         return Ok(());
     }
-    let detail = format!("{:?} must be signed: enrol a key by hand (remote.keys)", short(asked.name));
+    let name = short(asked.name);
+    let is_known = KNOWN.split([',', ' ']).any(|known| known == name);
+    let detail = match is_known {
+        true => format!("{name:?} must be signed: enrol a key by hand (remote.keys)"),
+        false => format!("no command {name:?}: this version knows {KNOWN}"),
+    };
     Err(Refusal::of(Why::Unsigned, detail))
 }
 
@@ -230,6 +239,19 @@ mod tests {
             assert_eq!(unsigned(&[], asked), Ok(()));
             assert_eq!(unsigned(&keys, asked).unwrap_err().why, Why::Unsigned);
         }
+    }
+
+    #[test]
+    fn an_unknown_command_is_called_unknown_before_unsigned() {
+        let plain = Map::new();
+        let detail = |name: &str| {
+            let asked = Asked { name, req_id: "r1", expires: None, args: &plain };
+            unsigned(&[], asked).unwrap_err().detail
+        };
+        assert!(detail("pong").contains("no command \"pong\"") && detail("pong").contains("config-show"), "{}", detail("pong"));
+        assert!(detail("restart").contains("must be signed"), "{}", detail("restart"));
+        let listed: Vec<&str> = KNOWN.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
+        assert!(Scope::COMMANDS.iter().all(|name| listed.contains(name)));
     }
 
     #[test]

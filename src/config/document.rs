@@ -119,7 +119,7 @@ impl Document {
     /// Whether one of `keys` signed it for `site`: everything that cannot change by waiting.
     ///
     /// # Errors
-    /// Unsigned, of an unknown key, altered, or for another box.
+    /// Unsigned, of an unknown key, altered, for another box, or of a key that may not sign it: in this order.
     pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Refusal> {
         if keys.is_empty() {
             return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
@@ -128,12 +128,12 @@ impl Document {
             return Err(Refusal::of(Why::Unsigned, "sig is missing"));
         };
         let key = verify(keys, signature, &self.signed_bytes())?;
+        if self.site != site.as_str() {
+            return Err(Refusal::of(Why::Foreign, format!("it is for {:?}, this is {site}", self.site)));
+        }
         if key.scope != Scope::All {
             let detail = format!("key {} may sign commands only, no configuration", key.name);
             return Err(Refusal::of(Why::Scope, detail));
-        }
-        if self.site != site.as_str() {
-            return Err(Refusal::of(Why::Foreign, format!("it is for {:?}, this is {site}", self.site)));
         }
         Ok(key.id())
     }

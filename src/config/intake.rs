@@ -52,8 +52,12 @@ impl Machine {
     /// A document that may be judged; `None` when it has been before.
     fn acceptable(&self, now: Stamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Refusal)> {
         let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
-        let unnamed = format!("?-{}", document.version);
-        let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| (unnamed, refusal))?;
+        let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
+            // A key that may not sign this has signed it all the same, for this box: its sender knows it by this id. Of everything else
+            // the signer is not proven, and it must not pass for a document of somebody's.
+            let signature = document.sig.as_ref().filter(|_| refusal.why == Why::Scope);
+            (id_of(signature.map_or("?", |signature| &signature.key), document.version), refusal)
+        })?;
         let id = id_of(&key, document.version);
         let judged = self.judging.as_ref().map(|candidate| &candidate.version);
         let last = self.record.last.as_ref().map(|last| &last.next);

@@ -10,7 +10,7 @@ use super::document::tests::{OTHER, RFC, key, trusted};
 use super::machine::{Applied, Effect, FileFound, Input, JUDGE_WITHIN, Known, Machine, SAVE_WITHIN};
 use super::record::{Phase, Record};
 use super::refusal::{Refusal, Why};
-use crate::settings::{Settings, test_settings};
+use crate::settings::{Scope, Settings, TrustedKey, test_settings};
 use crate::units::{Digest, Mono, SiteId, Stamp, Wall, WallQuality};
 
 const FILE: &str = "the file";
@@ -231,6 +231,25 @@ fn every_refusal_of_a_document_is_told_once_by_name_and_nothing_changes() {
     assert_eq!(bench.refused(), Why::Unreadable);
     assert_eq!(bench.machine.record().committed, before);
     assert!(bench.out.iter().all(|effect| !matches!(effect, Effect::Save(..) | Effect::Apply(_))));
+}
+
+#[test]
+fn a_key_for_commands_is_refused_with_the_documents_id() {
+    let mut bench = Bench::new();
+    let mut settings = good();
+    settings.remote.keys.push(TrustedKey { scope: Scope::Commands, ..trusted("desk", OTHER) });
+    let applied = bench.try_out(&document(1, FILE, "with the desk's key"), settings);
+    bench.prove(&applied, "127.0.0.1");
+    let desk = trusted("desk", OTHER).id();
+    bench.send(&document(7, "with the desk's key", "new").signed(&key(OTHER)));
+    let told = |bench: &Bench| (bench.report()["refused"]["id"].clone(), bench.refused());
+    assert_eq!(told(&bench), (json!(format!("{desk}-7")), Why::Scope));
+    // Who signed it is not proven, or it was another box's: it must not pass for a document of that number.
+    bench.send(&Document { version: 8, ..document(7, FILE, "new").signed(&key(OTHER)) });
+    assert_eq!(told(&bench), (json!("?-8"), Why::BadSignature));
+    let foreign = Document { site: "km-18".into(), sig: None, ..document(9, FILE, "new") };
+    bench.send(&foreign.signed(&key(OTHER)));
+    assert_eq!(told(&bench), (json!("?-9"), Why::Foreign));
 }
 
 #[test]

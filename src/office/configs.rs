@@ -92,9 +92,9 @@ impl Archive {
         )?;
         for (part, last) in [("last", &report["last"]), ("refused", &report["refused"])] {
             if let Some(id) = last["id"].as_str() {
-                let outcome = outcome(part, last);
-                self.index
-                    .change("UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2", params![site.as_str(), id, outcome])?;
+                // A refused repeat of what runs does not undo it.
+                let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome != 'committed')";
+                self.index.change(change, params![site.as_str(), id, outcome(part, last), part == "last"])?;
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
@@ -212,6 +212,10 @@ mod tests {
         let done = json!({"phase": "committed", "id": id, "last": {"id": id, "refusal": null}});
         assert_eq!(take("config/reported", &done), None);
         assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed");
+        let again =
+            json!({"phase": "committed", "id": id, "refused": {"id": id, "refusal": {"why": "replayed", "detail": "again"}}});
+        assert_eq!(take("config/reported", &again), None);
+        assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed", "a repeat does not undo it");
         assert_eq!(archive.config_text(&site, &document(1).sha256()).unwrap().unwrap(), "version 1");
     }
 }

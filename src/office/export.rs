@@ -14,6 +14,9 @@ use super::archive::Archive;
 use super::store::{Disk, Files as _, hash};
 use crate::units::Digest;
 
+/// What is said of an export that one bad file ended.
+const NOTHING: &str = "Nothing was exported: --skip-bad leaves out what is bad, and taimat office check --deep names all of it";
+
 /// A file to be written out: name, path, digest, manifest.
 type Exported = (String, String, String, Vec<u8>);
 
@@ -25,6 +28,20 @@ impl Archive {
     /// # Errors
     /// When there is no such event, a file has changed since it was stored, or the disk refuses.
     pub fn export(&self, site: &str, event: &str, out: &Path) -> anyhow::Result<(usize, usize)> {
+        self.export_out(site, event, out, None)
+    }
+
+    /// The same without files that are missing or have changed since they were stored: which those are and why comes last.
+    ///
+    /// # Errors
+    /// When there is no such event, or the disk refuses.
+    pub fn export_good(&self, site: &str, event: &str, out: &Path) -> anyhow::Result<(usize, usize, Vec<String>)> {
+        let mut bad = Vec::new();
+        let (files, events) = self.export_out(site, event, out, Some(&mut bad))?;
+        Ok((files - bad.len(), events, bad))
+    }
+
+    fn export_out(&self, site: &str, event: &str, out: &Path, bad: Option<&mut Vec<String>>) -> anyhow::Result<(usize, usize)> {
         let mut query = self.index.db.prepare(
             "SELECT payload FROM events WHERE site = ?1 AND (id = ?2 OR substr(id, 1, length(?2) + 1) = ?2 || '~' OR
              CASE WHEN json_valid(CAST(payload AS TEXT)) THEN json_extract(CAST(payload AS TEXT), '$.data.event') = ?2 END)
@@ -43,7 +60,7 @@ impl Archive {
         name.push(format!(".unfinished-{}", std::process::id()));
         let unfinished = out.with_file_name(name);
         std::fs::create_dir(&unfinished).with_context(|| format!("{}", unfinished.display()))?;
-        let written = self.write_out(&unfinished, &events, &files).and_then(|()| Ok(std::fs::rename(&unfinished, out)?));
+        let written = self.write_out(&unfinished, &events, &files, bad).and_then(|()| Ok(std::fs::rename(&unfinished, out)?));
         if let Err(error) = written {
             std::fs::remove_dir_all(&unfinished).with_context(|| format!("{} is left half", unfinished.display()))?;
             return Err(error);
@@ -51,7 +68,13 @@ impl Archive {
         Ok((files.len(), events.len()))
     }
 
-    fn write_out(&self, out: &Path, events: &[Vec<u8>], files: &[Exported]) -> anyhow::Result<()> {
+    fn write_out(
+        &self,
+        out: &Path,
+        events: &[Vec<u8>],
+        files: &[Exported],
+        mut bad: Option<&mut Vec<String>>,
+    ) -> anyhow::Result<()> {
         let write = |name: &str, bytes: &[u8]| -> anyhow::Result<String> {
             let mut file = File::create_new(out.join(name)).with_context(|| format!("{}", out.join(name).display()))?;
             file.write_all(bytes)?;
@@ -62,18 +85,32 @@ impl Archive {
         let mut sums = write("EVENTS.jsonl", &lines)?;
         let mut used = BTreeSet::new();
         for (name, path, sha256, manifest) in files {
+            // Before the copy, so that only a bad source is left out, and a disk that refuses ends it all.
+            match (hash(&Disk::new(&self.dir), path), bad.as_deref_mut()) {
+                (Ok(digest), _) if digest.hex() == *sha256 => {}
+                (judged, bad) => {
+                    let reason = judged.map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
+                    let line = format!("{}: {reason}", self.dir.join(path).display());
+                    bad.with_context(|| format!("{line}. {NOTHING}"))?.push(line);
+                    continue;
+                }
+            }
             let name = free_name(name, &mut used);
             sums += &write(&format!("{name}.MANIFEST.json"), manifest)?;
             std::fs::copy(self.dir.join(path), out.join(&name)).with_context(|| path.clone())?;
             let disk = Disk::new(out);
             disk.flush(&name)?;
-            let digest = hash(&disk, &name)?.hex();
-            ensure!(digest == *sha256, "{path} is no longer what was stored: {digest} instead of {sha256}");
+            let digest = hash(&disk, &name)?;
+            ensure!(digest.hex() == *sha256, "{path}: {}", changed(&digest, sha256));
             sums += &format!("{sha256}  {name}\n");
         }
         write("SHA256SUMS", sums.as_bytes())?;
         Ok(())
     }
+}
+
+fn changed(digest: &Digest, stored: &str) -> String {
+    format!("is no longer what was stored: {} instead of {stored}", digest.hex())
 }
 
 /// A name nobody has yet: the second of one name gets `-2` before its last dot.

@@ -26,6 +26,9 @@ use crate::uplink::topics;
 const PAUSE: Duration = Duration::from_secs(2);
 /// For `going` to leave at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// A session that the broker closes so soon may be another's: brokers end the older of two with one client id.
+const STOLEN_WITHIN: Duration = Duration::from_secs(15);
+const STOLEN: &str = ". Does another office run with the same --host? The broker ends one session for the other";
 /// What is said of a connection we close ourselves.
 const CLOSING: &str = "closing";
 /// Commands waiting to be published at most.
@@ -78,6 +81,7 @@ pub async fn run(
     let (work, answers) = keeper::start(archive, office.retention, Arc::new(SystemClock::new()))?;
     let mut desk = Desk { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
     while !*stop.borrow() {
+        let begun = Instant::now();
         let (sender, mut connection) = client::connect(&office.options);
         sender.subscribe(&office.filters());
         desk.waiting.clear();
@@ -88,7 +92,9 @@ pub async fn run(
             while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
             return Ok(());
         }
-        line(shown(&format!("no broker at {}:{}: {}", office.options.host, office.options.port, ended.reason)));
+        let stolen = if begun.elapsed() < STOLEN_WITHIN && ended.reason.contains("closed by peer") { STOLEN } else { "" };
+        let reason = client::in_flags(&ended.reason);
+        line(shown(&format!("no broker at {}:{}: {reason}{stolen}", office.options.host, office.options.port)));
         if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == Fault::Retain) {
             *retain = false;
         }

@@ -110,13 +110,21 @@ pub struct Index {
     owed: Cell<bool>,
 }
 
+/// Bytes that are free on the disk of `dir`.
+///
+/// # Errors
+/// When there is no such directory.
+pub fn free(dir: &Path) -> std::io::Result<u64> {
+    Ok(rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?)
+}
+
 /// SQLite writes its shared memory through a map, and on a full disk that is a signal that ends the process, not an error: with too
 /// little room the archive is not opened.
 ///
 /// # Errors
 /// Says so.
 pub(super) fn ensure_room(dir: &Path) -> anyhow::Result<()> {
-    let free = rustix::fs::statvfs(dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize))?;
+    let free = free(dir)?;
     ensure!(free >= ROOM, "{}: {free} bytes are free, the index needs {ROOM}: make room and start again", dir.display());
     Ok(())
 }

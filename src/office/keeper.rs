@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::archive::{Archive, Outcome};
 use super::keep::{Gone, Retention};
-use super::parts::{Check, Flush};
+use super::parts::{BYTES_REFUSED, Check, Flush};
 use super::queue::{Message, Queue};
 use super::store::{Files, NoDigest, flush_and_hash};
 use crate::clock::Clock;
@@ -37,6 +37,11 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 const KINDS: usize = 256;
 /// What is told of messages that found no room.
 const OVER_BUDGET: &str = "messages over the site's budget, without a receipt: it sends them again";
+/// What is told of messages that the index refuses, and of files it does not take in.
+const NOT_KEPT: &str = "messages NOT KEPT: the index refuses. None has a receipt, so the devices keep them and send them again";
+const FILES_NOT_KEPT: &str = "files NOT KEPT: no receipt, the devices keep them and send them again";
+/// How long nothing must be refused until all is said to be well: a device may send one bad message every few seconds.
+const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// What it gives.
 pub enum Answer {
@@ -127,9 +132,9 @@ pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> s
         }
     })?;
     let now = Instant::now();
-    let troubles = Troubles::default();
+    let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), desk.clone());
     let keeper =
-        Keeper { archive, retention, desk: desk.clone(), answers, jobs, troubles, tidied: None, looked: now, going: None };
+        Keeper { archive, retention, desk: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
     std::thread::Builder::new().name("archive".into()).spawn(move || keeper.run())?;
     Ok((Intake(desk), answered))
 }
@@ -178,7 +183,10 @@ impl Troubles {
             }
         };
         let since = if told.is_some() { " since the last word" } else { "" };
-        let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+        // What SQLite and the system say of a full disk.
+        let is_full = detail.contains("is full") || detail.contains("No space left") || detail.contains("os error 28");
+        let room = if is_full { ": make room on the archive's disk" } else { "" };
+        let detail = if detail.is_empty() { String::new() } else { format!(" ({detail}{room})") };
         Some(format!("{site}  {unsaid} {kind}{since}{detail}"))
     }
 
@@ -195,6 +203,34 @@ impl Troubles {
     }
 }
 
+/// What index and disk refused, until they take everything again.
+#[derive(Default)]
+struct Refusing {
+    many: u64,
+    last: Option<Instant>,
+    /// Bytes of files were refused, and none were written since.
+    bytes: bool,
+}
+
+impl Refusing {
+    fn refused(&mut self, bytes: bool, now: Instant) {
+        (self.many, self.last) = (self.many + 1, Some(now));
+        self.bytes |= bytes;
+    }
+
+    /// The line, once, when a batch was taken whole and nothing has been refused for a while.
+    fn well(&mut self, now: Instant) -> Option<String> {
+        let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) >= WELL_AFTER);
+        if !quiet || self.bytes {
+            return None;
+        }
+        let Refusing { many, .. } = std::mem::take(self);
+        Some(format!(
+            "office  all is well again: index and disk take everything; {many} messages had been refused, and are sent again"
+        ))
+    }
+}
+
 struct Keeper {
     archive: Archive,
     retention: Retention,
@@ -202,6 +238,7 @@ struct Keeper {
     answers: mpsc::Sender<Answer>,
     jobs: SyncSender<Job>,
     troubles: Troubles,
+    refusing: Refusing,
     tidied: Option<Instant>,
     looked: Instant,
     /// What the slices of this tidying have let go so far.
@@ -263,13 +300,17 @@ impl Keeper {
         for (site, outcome) in outcomes {
             self.tell(&site, outcome, now);
         }
+        if let Some(line) = self.refusing.well(Instant::now()) {
+            self.say(Answer::Line(line));
+        }
     }
 
     fn take_alone(&mut self, message: &Message, now: (&str, i64)) -> Vec<(SiteId, Outcome)> {
         self.archive.take_all(std::slice::from_ref(message), now).unwrap_or_else(|error| {
             // No receipt: the device keeps it and sends it again.
             let site = topics::read_up(&message.0).map_or_else(String::new, |(site, _)| site.to_string());
-            self.trouble(&site, "messages NOT KEPT: the index refuses", 1, &format!("{error:#}"));
+            self.refusing.refused(false, Instant::now());
+            self.trouble(&site, NOT_KEPT, 1, &format!("{error:#}"));
             Vec::new()
         })
     }
@@ -279,7 +320,7 @@ impl Keeper {
         match done {
             Done::Checked(check, digest) => match self.archive.checked(&check, &digest, (&text, seconds(now))) {
                 Ok(outcome) => self.tell(&check.site, outcome, now),
-                Err(error) => self.trouble(check.site.as_str(), "files NOT KEPT", 1, &format!("{error:#}")),
+                Err(error) => self.trouble(check.site.as_str(), FILES_NOT_KEPT, 1, &format!("{error:#}")),
             },
             Done::Flushed(flush, flushed) => {
                 if let Err(error) = self.archive.flushed(&flush, &flushed, seconds(now)) {
@@ -300,9 +341,13 @@ impl Keeper {
             body["expires"] = serde_json::json!(now.wall.plus_micros(3_600_000_000).rfc3339());
             self.say(Answer::Publish(topics::dn(site, &format!("cmd/{name}")), body.to_string().into_bytes()));
         }
+        self.refusing.bytes &= outcome.flush.is_none() && outcome.check.is_none();
         outcome.flush.into_iter().for_each(|flush| self.give(Job::Flush(flush)));
         outcome.check.into_iter().for_each(|check| self.give(Job::Check(check)));
         if let Some((kind, detail)) = outcome.complaint {
+            if kind == BYTES_REFUSED {
+                self.refusing.refused(true, Instant::now());
+            }
             self.trouble(site.as_str(), kind, 1, &detail);
         }
         if let Some(line) = outcome.line {
@@ -378,4 +423,37 @@ impl Keeper {
 
 fn seconds(now: Stamp) -> i64 {
     now.wall.0.div_euclid(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_becomes_of_the_messages_and_what_to_do() {
+        let line = Troubles::default().count("km-17", NOT_KEPT, 1, "database or disk is full").unwrap();
+        assert!(line.contains("keep them and send them again") && line.contains("make room"), "{line}");
+        let line = Troubles::default().count("km-17", BYTES_REFUSED, 1, "No space left on device (os error 28)").unwrap();
+        assert!(line.contains("send them again") && line.contains("make room"), "{line}");
+        let locked = Troubles::default().count("km-17", NOT_KEPT, 1, "database is locked").unwrap();
+        assert!(!locked.contains("make room"), "{locked}");
+    }
+
+    #[test]
+    fn that_all_is_well_again_is_said_once_after_a_quiet_minute() {
+        let begin = Instant::now();
+        let after = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut refusing = Refusing::default();
+        assert_eq!(refusing.well(after(1000)), None, "nothing was ever refused");
+        refusing.refused(false, after(0));
+        refusing.refused(false, after(30));
+        assert_eq!(refusing.well(after(89)), None);
+        let line = refusing.well(after(90)).unwrap();
+        assert!(line.contains("well again") && line.contains("2 messages"), "{line}");
+        assert_eq!(refusing.well(after(500)), None, "it was said");
+        refusing.refused(true, after(600));
+        assert_eq!(refusing.well(after(900)), None, "no bytes were written since");
+        refusing.bytes = false;
+        assert!(refusing.well(after(901)).is_some());
+    }
 }

@@ -14,6 +14,8 @@ use super::store::NoDigest;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
+/// What is told of chunks that the disk refuses.
+pub(super) const BYTES_REFUSED: &str = "chunks the disk refuses: none is receipted, so the devices keep them and send them again";
 /// Bytes of one file at most: an hour at 4 Mbit/s.
 const FILE_MAX: u64 = 2 << 30;
 /// Bytes of a manifest at most: an outbox entry is one journal slot.
@@ -263,7 +265,7 @@ impl Archive {
         // What a refused write left behind is in no range, and is sent again.
         if let Err(error) = self.files.write_at(&path, offset, payload) {
             part.doubtful = true;
-            return complain("bytes the disk refuses", error.to_string());
+            return complain(BYTES_REFUSED, error.to_string());
         }
         part.ranges.add(offset, end);
         part.unflushed = (part.unflushed.0 + payload.len() as u64, part.unflushed.1 + 1);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::settings::Scope;
 use crate::units::{Digest, Mono, SiteId};
 
 /// Microseconds a box may take to say what it runs: reports are retained, so one that ever spoke is known at once.
@@ -147,8 +148,11 @@ fn first_step(site: &SiteId, key: &str, target: &Target, report: &Value, used: u
     if running == Digest::of(target.text.as_bytes()) {
         return State::Already;
     }
-    if !report["keys"].as_array().is_some_and(|keys| keys.iter().any(|known| known["key"] == key)) {
+    let Some(known) = report["keys"].as_array().and_then(|keys| keys.iter().find(|known| known["key"] == key)) else {
         return State::Failed(format!("unknown_key: key {key} is not among its remote.keys"));
+    };
+    if known["scope"] == Scope::WORD {
+        return State::Failed(format!("scope: key {key} may sign commands only there: sign with a key without a scope"));
     }
     let version = report["seen"][key].as_u64().unwrap_or(0).max(used) + 1;
     sends.push(Send { site: site.clone(), version, prev: running, text: target.text.clone() });
@@ -277,6 +281,17 @@ mod tests {
         let said: Vec<String> = rollout.states().map(|(_, state)| format!("{state:?}")).collect();
         assert!(said[0].contains("unknown_key") && said[1].contains("never said"), "{said:?}");
         assert!(rollout.is_over());
+    }
+
+    #[test]
+    fn nothing_is_sent_with_a_key_for_commands() {
+        let site = SiteId::parse("km-17").unwrap();
+        let mut rollout = Rollout::new(KEY, [(site.clone(), "text".to_owned())].into(), BTreeMap::new(), 1, 60_000_000);
+        let keys = json!([{"name": "desk", "key": KEY, "scope": "commands"}]);
+        rollout.reported(&site, json!({"phase": "idle", "keys": keys, "committed": {"sha256": Digest::of(b"x")}}));
+        assert!(rollout.next(Mono(0), |_, _| ()).is_empty(), "it would be refused");
+        let (_, state) = rollout.states().next().unwrap();
+        assert!(matches!(state, State::Failed(reason) if reason.starts_with("scope: ")), "{state:?}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub enum Disturbance {
     Insects,
     /// The encoder has a tenth of the bits it needs.
     LowBitrate,
-    /// Something covers the lens from second [`TAMPERED`] on, as in all that follow.
+    /// Something covers the lens from second 30 on (`TAMPERED`), as in all that follow.
     Covered,
     /// The lens is out of focus.
     Blurred,

@@ -404,9 +404,33 @@ fn ended(reason: String, fault: Fault) -> Ended {
     Ended { reason: format!("{about} ({reason})"), fault: if fault == Fault::Name { fault } else { Fault::Refused } }
 }
 
+/// The same words for who has flags instead of settings: the office's commands.
+pub fn in_flags(reason: &str) -> String {
+    let words = [
+        ("this box's certificate", "this office's certificate"),
+        ("this box's DNS", "this machine's DNS"),
+        ("this box", "this office"),
+        ("uplink.login_file", "--login"),
+        ("uplink.cert_file", "--cert"),
+        ("uplink.ca_file", "--ca"),
+        ("uplink.host", "--broker"),
+    ];
+    words.iter().fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_office_is_told_of_its_flags_and_not_of_a_box() {
+        let reasons = ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
+            .map(|reason| ended(reason.into(), Fault::Lost));
+        for reason in reasons.into_iter().chain([Fault::Refused, Fault::Name].map(|fault| ended("no".into(), fault))) {
+            let told = in_flags(&reason.reason);
+            assert!(told.contains("--") && !told.contains("uplink.") && !told.contains("box"), "{told}");
+        }
+    }
 
     #[test]
     fn every_reason_of_a_puback_has_its_own_meaning() {

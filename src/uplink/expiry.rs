@@ -1,6 +1,6 @@
-//! When a certificate ends: read from its DER (RFC 5280, 4.1.2.5), as little of it as that takes.
+//! When a certificate ends, and whose it is: read from its DER (RFC 5280, 4.1.2.5), as little of it as that takes.
 //!
-//! What belongs here: that date, and how near it is. What does not: judging a certificate (rustls).
+//! What belongs here: that date, how near it is, and the name. What does not: judging a certificate (rustls).
 
 use crate::units::{Stamp, Wall, WallQuality};
 
@@ -24,18 +24,26 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
+/// The common name of whom the certificate in `der` is for (RFC 5280, 4.1.2.6): by it a broker may know a box.
+pub fn common_name(der: &[u8]) -> Option<&str> {
+    // The object identifier 2.5.4.3.
+    const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+    let (_, subject, _) = element(element(validity(der)?)?.2)?;
+    let mut sets = subject;
+    while let Some((_, set, rest)) = element(sets) {
+        sets = rest;
+        let (_, pair, _) = element(set)?;
+        let (_, kind, value) = element(pair)?;
+        if kind == COMMON_NAME {
+            return std::str::from_utf8(element(value)?.1).ok();
+        }
+    }
+    None
+}
+
 /// When the certificate in `der` ends.
 pub fn not_after(der: &[u8]) -> Option<Wall> {
-    let (_, certificate, _) = element(der)?;
-    let (_, mut body, _) = element(certificate)?;
-    // The version is optional; then come number, algorithm, issuer.
-    if let Some((0xa0, _, rest)) = element(body) {
-        body = rest;
-    }
-    for _ in 0..3 {
-        body = element(body)?.2;
-    }
-    let (_, validity, _) = element(body)?;
+    let (_, validity, _) = element(validity(der)?)?;
     let (tag, text, _) = element(element(validity)?.2)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = text.split_at_checked(if tag == 0x17 { 2 } else { 4 })?;
@@ -47,6 +55,20 @@ pub fn not_after(der: &[u8]) -> Option<Wall> {
     };
     let at = |from: usize| rest.get(from..from + 2);
     Wall::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
+}
+
+/// The certificate from its validity on.
+fn validity(der: &[u8]) -> Option<&[u8]> {
+    let (_, certificate, _) = element(der)?;
+    let (_, mut body, _) = element(certificate)?;
+    // The version is optional; then come number, algorithm, issuer.
+    if let Some((0xa0, _, rest)) = element(body) {
+        body = rest;
+    }
+    for _ in 0..3 {
+        body = element(body)?.2;
+    }
+    Some(body)
 }
 
 /// Whole days until `end`, when it is near enough to be told; negative when it is over. A clock nobody has set says nothing.
@@ -76,8 +98,22 @@ mod tests {
     #[test]
     fn bytes_that_are_no_certificate_have_no_end() {
         for bytes in [&b""[..], b"0", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1], &[0x30; 40]] {
-            assert_eq!(not_after(bytes), None);
+            assert_eq!((not_after(bytes), common_name(bytes)), (None, None));
         }
+    }
+
+    #[test]
+    fn the_common_name_is_read_wherever_it_stands_in_the_subject() {
+        let mut params = CertificateParams::new(vec!["other".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "a commune");
+        let name = |params: &CertificateParams| {
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            common_name(made.der()).map(str::to_owned)
+        };
+        assert_eq!(name(&params), None);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "km-17");
+        assert_eq!(name(&params).as_deref(), Some("km-17"));
     }
 
     #[test]
