@@ -16,6 +16,7 @@ use super::{Agent, Effect};
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::storage::StorageOrder;
 use crate::storage::locks::Lock;
+use crate::storage::lost::Lost;
 use crate::units::{Stamp, Ticket, Wall, WallQuality};
 use crate::uplink::UplinkOrder;
 use crate::uplink::wire::{Command, Reply};
@@ -26,6 +27,8 @@ const REMEMBERED_MAX: usize = 64;
 const REQUESTS_MAX: usize = OWED_MAX / 2;
 /// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
 const GLANCES_MAX: usize = 2;
+/// Holes of a lock told with their times: each is some 120 bytes of an event that must fit a journal slot.
+const LOST_TOLD_MAX: usize = 8;
 /// Every command there is.
 const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                      config-check and config-show";
@@ -182,6 +185,18 @@ impl Agent {
         }
         out.push(Effect::Storage(order));
         None
+    }
+
+    /// Locked evidence is lost: a person must know, and the office too.
+    pub(super) fn lock_broken(&mut self, now: Stamp, lock: &Lock, lost: &[Lost]) {
+        for hole in lost {
+            tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
+        }
+        let mut data = events::lock(lock);
+        data["action"] = json!("broken");
+        data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
+        data["holes"] = json!(lost.iter().map(|lost| lost.holes).sum::<usize>());
+        self.event(now, kind::LOCK, None, data);
     }
 
     /// Storage locked footage, let it go, or would not. Who asked is answered, and what was done is an event: part of the trail of
