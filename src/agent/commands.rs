@@ -28,7 +28,7 @@ const REQUESTS_MAX: usize = OWED_MAX / 2;
 /// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
 const GLANCES_MAX: usize = 2;
 /// Holes of a lock told with their times: each is some 120 bytes of an event that must fit a journal slot.
-const LOST_TOLD_MAX: usize = 8;
+const LOST_TOLD_MAX: usize = 2;
 /// Every command there is.
 const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                      config-check and config-show";
@@ -192,7 +192,8 @@ impl Agent {
         for hole in lost {
             tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
         }
-        let mut data = events::lock(lock);
+        // `locks` says why it is kept and what is missing in all; the event tells the new holes, as many as fit.
+        let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
         data["action"] = json!("broken");
         data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
         data["holes"] = json!(lost.iter().map(|lost| lost.holes).sum::<usize>());

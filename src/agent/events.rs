@@ -237,15 +237,8 @@ mod tests {
         let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
         let (from, to) = (Wall(i64::MAX >> 10), Wall(i64::MAX >> 10));
         let (first, last, name) = (1 << 50, 1 << 51, "n".repeat(96));
-        let held = Lock {
-            id: "i".repeat(36),
-            from,
-            to,
-            first,
-            last,
-            reason: "\u{1}".repeat(80),
-            missing: vec![(u64::MAX, u64::MAX); 4],
-        };
+        let held =
+            Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };
         let mut locked = lock(&held);
         (locked["action"], locked["req_id"]) = (json!("unlock"), json!("r".repeat(64)));
         let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedWanted, bytes: u64::MAX };

@@ -17,8 +17,8 @@ use crate::units::Wall;
 pub const LOCKS_MAX: usize = 16;
 /// Bytes of a reason at most.
 pub const REASON_MAX: usize = 80;
-/// Stretches of lost records that a lock names: all locks share one slot of the journal.
-pub const LOST_MAX: usize = 4;
+/// Stretches of lost records that a lock names, from the first lost to the last: all locks share one slot of the journal.
+pub const LOST_MAX: usize = 1;
 /// Bytes of an id at most.
 pub const ID_MAX: usize = 36;
 /// Pins of locks count from here; the agent's own count from 1.
