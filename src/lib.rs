@@ -11,6 +11,7 @@ pub mod clock;
 pub mod pulse;
 pub mod lull;
 pub mod mask;
+pub mod shown;
 pub mod tail;
 pub mod settings;
 pub mod config;

@@ -17,6 +17,7 @@ use crate::config::command::KNOWN;
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::storage::StorageOrder;
 use crate::storage::locks::Lock;
+use crate::storage::lost::Lost;
 use crate::units::{Stamp, Ticket, Wall, WallQuality};
 use crate::uplink::UplinkOrder;
 use crate::uplink::wire::{Command, Reply};
@@ -27,6 +28,8 @@ const REMEMBERED_MAX: usize = 64;
 const REQUESTS_MAX: usize = OWED_MAX / 2;
 /// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
 const GLANCES_MAX: usize = 2;
+/// Holes of a lock told with their times: each is some 120 bytes of an event that must fit a journal slot.
+const LOST_TOLD_MAX: usize = 2;
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
 
@@ -180,6 +183,19 @@ impl Agent {
         }
         out.push(Effect::Storage(order));
         None
+    }
+
+    /// Locked evidence is lost: a person must know, and the office too.
+    pub(super) fn lock_broken(&mut self, now: Stamp, lock: &Lock, lost: &[Lost]) {
+        for hole in lost {
+            tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
+        }
+        // `locks` says why it is kept and what is missing in all; the event tells the new holes, as many as fit.
+        let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
+        data["action"] = json!("broken");
+        data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
+        data["holes"] = json!(lost.iter().map(|lost| lost.holes).sum::<usize>());
+        self.event(now, kind::LOCK, None, data);
     }
 
     /// Storage locked footage, let it go, or would not. Who asked is answered, and what was done is an event: part of the trail of

@@ -8,6 +8,7 @@ use super::entry::ZONES_MAX;
 use crate::motion::Motion;
 use crate::settings::rules::Priority;
 use crate::storage::locks::Lock;
+use crate::storage::lost::Lost;
 use crate::storage::{Gap, Repair};
 use crate::units::{Boot, RingId, SiteId, Stamp};
 use crate::uplink::wire;
@@ -135,15 +136,33 @@ pub fn gap(gap: &Gap) -> Value {
 
 /// Particulars of something recovery dealt with.
 pub fn repair(repair: &Repair) -> Value {
-    let Repair { file, offset, kind, bytes, micros } = repair;
-    json!({"file": file, "offset": offset, "what": kind.word(), "bytes": bytes, "ms": micros / 1000})
+    let Repair { file, offset, kind, bytes, micros, lost } = repair;
+    let mut data = json!({"file": file, "offset": offset, "what": kind.word(), "bytes": bytes, "ms": micros / 1000});
+    if let (Some(hole), Some(data)) = (lost.as_ref().map(self::lost), data.as_object_mut()) {
+        data.extend(hole.as_object().cloned().unwrap_or_default());
+    }
+    data
+}
+
+/// Records that are lost; the times of the footage around them, null where none is.
+pub fn lost(lost: &Lost) -> Value {
+    let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall.rfc3339());
+    let mut data = json!({"first": lost.first, "last": lost.last, "from": time(lost.from), "to": time(lost.to)});
+    if lost.holes > 1 {
+        data["holes"] = json!(lost.holes);
+    }
+    data
 }
 
 /// A lock as people and programs are shown it.
 pub fn lock(lock: &Lock) -> Value {
-    let Lock { id, from, to, first, last, reason } = lock;
+    let Lock { id, from, to, first, last, reason, missing } = lock;
     let last = (*last != u64::MAX).then_some(*last);
-    json!({"id": id, "from": from.rfc3339(), "to": to.rfc3339(), "records": [first, last], "reason": reason})
+    let mut data = json!({"id": id, "from": from.rfc3339(), "to": to.rfc3339(), "records": [first, last], "reason": reason});
+    if !missing.is_empty() {
+        data["missing"] = json!(missing);
+    }
+    data
 }
 
 /// Free text without credentials, cut to its bound.
@@ -218,7 +237,8 @@ mod tests {
         let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
         let (from, to) = (Wall(i64::MAX >> 10), Wall(i64::MAX >> 10));
         let (first, last, name) = (1 << 50, 1 << 51, "n".repeat(96));
-        let held = Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80) };
+        let held =
+            Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };
         let mut locked = lock(&held);
         (locked["action"], locked["req_id"]) = (json!("unlock"), json!("r".repeat(64)));
         let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedWanted, bytes: u64::MAX };

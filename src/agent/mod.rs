@@ -390,6 +390,7 @@ impl Agent {
             StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
             StorageNews::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
             StorageNews::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
+            StorageNews::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
             StorageNews::ClockSet(set) => self.clock_set(&set),
             StorageNews::CardLost { detail } => self.card_lost(now, &detail),
             StorageNews::CardWorn { percent } => {
@@ -418,7 +419,10 @@ impl Agent {
     }
 
     fn trouble(&mut self, now: Stamp, detail: &str, lost: bool) {
-        tracing::warn!(lost, "storage: {detail}");
+        match lost {
+            true => tracing::error!(lost, "storage: {detail}"),
+            false => tracing::warn!(lost, "storage: {detail}"),
+        }
         self.gauges.storage_troubles += 1;
         let (quiet_until, unsaid) = self.trouble_quiet;
         if now.mono < quiet_until {

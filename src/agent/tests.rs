@@ -684,7 +684,15 @@ fn the_zones_of_an_event_are_bounded() {
 #[test]
 fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
     let mut bench = Bench::new();
-    let lock = Lock { id: "r1".into(), from: stamp(5).wall, to: stamp(9).wall, first: 3, last: 8, reason: "case 7".into() };
+    let lock = Lock {
+        id: "r1".into(),
+        from: stamp(5).wall,
+        to: stamp(9).wall,
+        first: 3,
+        last: 8,
+        reason: "case 7".into(),
+        missing: Vec::new(),
+    };
     let args = json!({"from": lock.from.rfc3339(), "to": lock.to.rfc3339(), "reason": "case 7"});
     bench.command("lock", "r1", args);
     assert!(bench.replies.is_empty(), "the answer waits for the journal");

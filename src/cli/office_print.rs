@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::office::check::Checked;
-use crate::office::shown::{shown, shown_json};
+use crate::shown::{shown, shown_json};
 
 /// Lines on their way to the terminal at most; when it is stopped the others are counted.
 const LINES: usize = 1024;

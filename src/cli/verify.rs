@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use crate::evidence::verify::{Report, check};
+use crate::shown::{shown, shown_json};
+use crate::storage::lost::numbers;
 
 /// Arguments of `taimat verify`.
 #[derive(Debug, clap::Args)]
@@ -22,13 +22,13 @@ pub struct Args {
 const UNSIGNED: u8 = 3;
 
 /// Checks that a clip holds the records its about box names, whole and in the chain's order, behind the head they name. Exit code 3
-/// consistent and unsigned, 1 damaged or altered, 2 no clip; 0 is kept for signed clips.
+/// consistent and unsigned, 1 damaged or altered, 2 no clip, or nothing that can be read; 0 is kept for signed clips.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let bytes = std::fs::read(&args.file).with_context(|| args.file.display().to_string())?;
-    let report = match check(&bytes) {
+    let read = std::fs::read(&args.file).map_err(|error| format!("cannot be read: {error}"));
+    let report = match read.and_then(|bytes| check(&bytes)) {
         Ok(report) => report,
         Err(reason) => {
             eprintln!("{}: {reason}", args.file.display());
@@ -36,7 +36,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", shown_json(&report)?);
     } else {
         show(&report);
     }
@@ -44,16 +44,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn show(report: &Report) {
-    let word = |key: &str| report.about[key].as_str().unwrap_or("?").to_owned();
+    let word = |key: &str| shown(report.about[key].as_str().unwrap_or("?"));
     println!("site {}, {} to {} (clock: {})", word("site"), word("from"), word("to"), word("clock"));
     println!("sha256 {}", report.sha256.hex());
     for gap in report.about["gaps"].as_array().into_iter().flatten() {
-        let part = |at: usize| gap[at].as_str().unwrap_or("?");
+        let part = |at: usize| shown(gap[at].as_str().unwrap_or("?"));
         println!("hole {} to {}: {}", part(0), part(1), part(2));
     }
     let (first, last) = report.numbers.unwrap_or_default();
-    report.missing.iter().for_each(|(from, to)| println!("numbers {from} to {to} are not in it, as its about box says"));
-    report.problems.iter().for_each(|problem| println!("{problem}"));
+    for ((from, to), (begin, end)) in report.missing.iter().zip(&report.missing_times) {
+        println!("{} not in it, {} to {}, as its about box says", numbers(*from, *to), shown(begin), shown(end));
+    }
+    report.problems.iter().for_each(|problem| println!("{}", shown(&problem.to_string())));
     match report.problems.is_empty() {
         true => println!(
             "CONSISTENT, UNSIGNED: {} records, {first} to {last} as the about box says, each whole and following from the one before.",
@@ -62,7 +64,8 @@ fn show(report: &Report) {
         false => println!("NOT CONSISTENT: {} records, {} problems.", report.records, report.problems.len()),
     }
     println!(
-        "Nothing is signed in this version (exit code 3, not 0): this finds damage in any bit and clumsy changes, not a forger who\n\
-         writes head, records and about box anew. Compare the sha256 with the one the office's archive keeps."
+        "Nothing is signed in this version{}: this finds damage in any bit and clumsy changes, not a forger who\n\
+         writes head, records and about box anew. Compare the sha256 with the one the office's archive keeps.",
+        if report.problems.is_empty() { " (exit code 3, not 0)" } else { "" }
     );
 }

@@ -11,6 +11,7 @@ use super::head;
 use super::manifest::{ABOUT_BOX, bounded, is_whole};
 use crate::storage::boxes::{move_times, timescales};
 use crate::storage::format::{RECORD_BOX, RECORD_TYPE, Record, box_at};
+use crate::storage::head::SEGMENT_TYPE;
 use crate::units::{Digest, WallQuality};
 
 /// The boxes before the first record, in this order.
@@ -27,6 +28,8 @@ pub struct Report {
     pub numbers: Option<(u64, u64)>,
     /// Numbers between them that are not in it, `[first, last]`, as far as the about box names them.
     pub missing: Vec<(u64, u64)>,
+    /// End of the record before each of them and start of the one behind, as they were recorded.
+    pub missing_times: Vec<(String, String)>,
     /// The first record starts with a key frame.
     pub begins_with_key: bool,
     /// Bytes of the clip.
@@ -67,8 +70,9 @@ struct File {
     first: Option<Record>,
     /// The record before.
     last: Option<Record>,
-    /// Numbers skipped between records.
+    /// Numbers skipped between records, and the times around them.
     skipped: Vec<(u64, u64)>,
+    skipped_times: Vec<(String, String)>,
     report: Report,
 }
 
@@ -77,6 +81,9 @@ struct File {
 /// # Errors
 /// When it is no clip of taimat at all.
 pub fn check(clip: &[u8]) -> Result<Report, String> {
+    if is_segment(clip) {
+        return Err("a segment of a ring, and no clip: taimat ring check --dir DIR reads the ring it lies in".into());
+    }
     let report = Report { size: clip.len() as u64, sha256: Digest::of(clip), ..Report::default() };
     let mut file = File { report, ..File::default() };
     let mut at = 0;
@@ -98,6 +105,18 @@ pub fn check(clip: &[u8]) -> Result<Report, String> {
     }
     file.compare();
     Ok(file.report)
+}
+
+/// True for a file of a ring, which begins with the head of a segment.
+fn is_segment(file: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some((name, len)) = box_at(file, at).filter(|(_, len)| *len >= 8) {
+        if name == *b"uuid" {
+            return file.get(at + 8..at + 24) == Some(&SEGMENT_TYPE);
+        }
+        at += len;
+    }
+    false
 }
 
 impl File {
@@ -176,7 +195,11 @@ impl File {
                 self.problem(format!("offset {at}: record {seq} does not follow from record {before}"));
             }
             // Holes in time have records of their own, which a clip does not carry.
-            Some((before, _)) if before + 1 < seq => self.skipped.push((before + 1, seq - 1)),
+            Some((before, _)) if before + 1 < seq => {
+                self.skipped.push((before + 1, seq - 1));
+                let end = self.last.as_ref().map(|before| before.end().wall.rfc3339()).unwrap_or_default();
+                self.skipped_times.push((end, record.start.wall.rfc3339()));
+            }
             Some(_) => {}
         }
         if let Some((_, last)) = &mut self.report.numbers {
@@ -202,9 +225,12 @@ impl File {
         if bounded(skipped.clone()) != about.missing && skipped.iter().all(|range| is_in(range, &about.missing)) {
             self.problem(format!("the about box says that {:?} are missing, and {skipped:?} are", about.missing));
         }
-        for (from, to) in skipped {
+        for ((from, to), times) in skipped.into_iter().zip(std::mem::take(&mut self.skipped_times)) {
             match is_in(&(from, to), &about.missing) {
-                true => self.report.missing.push((from, to)),
+                true => {
+                    self.report.missing.push((from, to));
+                    self.report.missing_times.push(times);
+                }
                 false => self.problem(format!("records {from} to {to} are missing, and the about box does not say so")),
             }
         }

@@ -5,7 +5,6 @@
 //!   their way. [`placing`] ⇄: their last steps. [`rules`]: what the way in owes its safety to.
 //! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
 //! * [`check`] ⇄: index against files. [`claim`] ⇄: one receiving office for each archive. [`queue`]: messages before the archive, in turn.
-//!   [`shown`]: device text as it may be shown.
 //! * [`gaps`] ⇄: numbers that are missing. [`ranges`]: which bytes, or numbers, are there.
 //! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
 //!   [`template`]: one text for many boxes.
@@ -19,7 +18,6 @@ pub mod index;
 pub mod parts;
 pub mod placing;
 pub mod rules;
-pub mod shown;
 pub mod store;
 pub mod check;
 pub mod claim;

@@ -103,7 +103,8 @@ impl Engine {
             Some(found) => found,
             None => return Err("nothing of it is in the ring".into()),
         };
-        let lock = Lock { id: id.to_owned(), from, to, first, last, reason };
+        let mut lock = Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
+        lock.miss(&lock.of(&self.ring.index().lost));
         self.ring.afford(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
         self.change_locks(|locks| locks.add(lock.clone()))?;
         Ok(lock)

@@ -13,6 +13,7 @@ use super::head::{Cause, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
 use super::index::{Index, Segment};
 use super::journal::{Journal, Kept};
+use super::lost::numbers;
 use super::ranges::Ranges;
 use super::recovery::{COPIES_MAX, expected};
 use super::stills;
@@ -196,7 +197,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             }
             Found::Record(..) => {}
             Found::Damaged { offset, first, last } => {
-                wrong(*offset, format!("records {first} to {last} are damaged"));
+                wrong(*offset, format!("{} damaged", numbers(*first, *last)));
                 // That is what is missing before the next.
                 (now.end, begun) = (None, true);
             }
@@ -210,7 +211,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             }
             // Damage up to the end of the file: which records it hit the next file says.
             false if walked.next_seq <= last => {
-                wrong(walked.at, format!("records {} to {last} are damaged, or were never in it", walked.next_seq));
+                wrong(walked.at, format!("{} damaged, or never in it", numbers(walked.next_seq, last)));
                 now.end = None;
             }
             false => wrong(walked.at, "neither a record nor free space".into()),
@@ -284,19 +285,23 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked
         for (first, last) in new.list() {
             *checked.gone.entry(cause.word()).or_default() += last - first + 1;
             if *cause == Cause::Missing {
-                wrong(format!("records {first} to {last} were missing at a start, and nothing says that they were evicted"));
+                wrong(format!("{} missing since a start, and nothing says that they were evicted", numbers(*first, *last)));
             }
         }
     }
     for (first, last) in expected.without(there).list() {
-        wrong(format!("records {first} to {last} are missing: no head says that they were evicted"));
+        wrong(format!("{} missing: no head says that they were evicted", numbers(*first, *last)));
     }
 }
 
 /// Journal, locks and snapshots.
 fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked: &mut Checked) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
-        let problem = Problem { file: FileId::Journal.name(), offset: 0, what: "is missing".into() };
+        let problem = Problem {
+            file: FileId::Journal.name(),
+            offset: 0,
+            what: "is missing: which footage is locked as evidence, and what waits for the office, cannot be known".into(),
+        };
         checked.problems.push(problem);
         return Ok(());
     };

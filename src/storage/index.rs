@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::dates::Dates;
 use super::head::SegmentHead;
+use super::ranges::Ranges;
 use crate::units::{Digest, Stamp};
 
 /// One segment that holds footage.
@@ -53,6 +54,8 @@ pub struct Index {
     aside: Vec<Aside>,
     /// How the clocks of each start are read.
     pub dates: Dates,
+    /// Numbers that should be there and are in no file ([`super::lost`]).
+    pub lost: Ranges,
 }
 
 impl Index {

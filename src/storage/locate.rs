@@ -20,8 +20,8 @@ enum Piece {
 }
 
 impl Piece {
-    fn damage(first: u64, last: u64, from: Stamp, to: Stamp) -> Piece {
-        Piece::Damage(first, last, Gap { from, to, reason: GapReason::Damaged, bytes: 0 })
+    fn damage(first: u64, last: u64, from: Stamp, to: Stamp, reason: GapReason) -> Piece {
+        Piece::Damage(first, last, Gap { from, to, reason, bytes: 0 })
     }
 
     /// The start that footage was recorded in.
@@ -61,7 +61,7 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
                 Found::Record(offset, record) if record.seq <= last => {
                     let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
                     let begin = index.dates.date(record.boot, record.start);
-                    pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin)));
+                    pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
                     pieces.extend(piece(&index.dates, segment, *offset, record, before));
                     end = index.dates.date(record.boot, record.end());
                 }
@@ -73,7 +73,9 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
         let next = index.live().get(at + 1).filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
         if let Some(next) = next {
             let begin = index.dates.date(next.head.boot, next.head.start);
-            pieces.push(Piece::damage(walked.next_seq, last, end, begin));
+            pieces.push(Piece::damage(walked.next_seq, last, end, begin, GapReason::Damaged));
+        } else {
+            pieces.extend(lost_behind(index, at, walked.next_seq, end));
         }
         tracks.push((segment.layout, segment.head.tracks.clone()));
     }
@@ -90,6 +92,7 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
     let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
     span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
+    let (first, end) = beside(&pieces, (first, end), query, more);
     for piece in pieces.drain(first..=end) {
         match piece {
             Piece::Fragment(fragment) => span.fragments.push(*fragment),
@@ -101,6 +104,33 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
         }
     }
     Ok(Some(span))
+}
+
+/// What is in no file between a segment and the next: from the end of its footage to the head of the next.
+fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Stamp) -> Vec<Piece> {
+    let next = index.live().get(at + 1);
+    let to_seq = next.map_or(u64::MAX, |next| next.head.first_seq.saturating_sub(1));
+    let begin = next.map_or(end, |next| index.dates.date(next.head.boot, next.head.start));
+    let between = |(first, last): &(u64, u64)| (from_seq.max(*first), to_seq.min(*last));
+    let lost = index.lost.list().iter().map(between).filter(|(first, last)| first <= last);
+    lost.map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Missing)).collect()
+}
+
+/// Damage right beside a stretch that takes some of what was asked for: before it and behind it.
+fn beside(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, more: bool) -> (usize, usize) {
+    let (mut begin, mut end) = (first, last);
+    let wanted = |piece: &Piece| match (piece, query) {
+        (Piece::Damage(.., gap), SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
+        (Piece::Damage(.., gap), SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
+        _ => false,
+    };
+    while begin > 0 && wanted(&pieces[begin - 1]) {
+        begin -= 1;
+    }
+    while !more && pieces.get(end + 1).is_some_and(wanted) {
+        end += 1;
+    }
+    (begin, end)
 }
 
 /// A record as its times are understood now; `before` is the start of the footage in front of it.

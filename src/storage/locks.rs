@@ -9,6 +9,7 @@ use super::disk::{Disk, DiskFault};
 use super::index::Index;
 use super::journal::ENTRY_MAX;
 use super::locate::locate;
+use super::ranges::Ranges;
 use super::{PinId, SpanQuery};
 use crate::units::Wall;
 
@@ -16,6 +17,8 @@ use crate::units::Wall;
 pub const LOCKS_MAX: usize = 16;
 /// Bytes of a reason at most.
 pub const REASON_MAX: usize = 80;
+/// Stretches of lost records that a lock names, from the first lost to the last: all locks share one slot of the journal.
+pub const LOST_MAX: usize = 1;
 /// Bytes of an id at most.
 pub const ID_MAX: usize = 36;
 /// Pins of locks count from here; the agent's own count from 1.
@@ -36,6 +39,27 @@ pub struct Lock {
     pub last: u64,
     /// Why, in the words of whoever asked.
     pub reason: String,
+    /// Records of it that are lost, as far as a start has found; beyond [`LOST_MAX`] stretches the last takes in the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<(u64, u64)>,
+}
+
+impl Lock {
+    /// What of some numbers it holds.
+    pub fn of(&self, numbers: &Ranges) -> Ranges {
+        numbers.list().iter().map(|(first, last)| (self.first.max(*first), self.last.min(*last))).collect()
+    }
+
+    /// Takes down what is lost of it.
+    pub fn miss(&mut self, lost: &Ranges) {
+        let mut all: Ranges = self.missing.iter().copied().collect();
+        lost.list().iter().for_each(|(first, last)| all.add(*first, *last));
+        let end = all.list().last().map(|(_, last)| *last);
+        self.missing = all.list().iter().copied().take(LOST_MAX).collect();
+        if let Some((end, last)) = end.zip(self.missing.last_mut()) {
+            last.1 = end;
+        }
+    }
 }
 
 /// All locks. Each has a number of its own in this run, for its pin.
@@ -114,6 +138,19 @@ impl Locks {
         }
     }
 
+    /// Takes down what is lost of the footage they hold. Each that lost more than it says, with the numbers.
+    pub fn miss(&mut self, lost: &Ranges) -> Vec<(Lock, Ranges)> {
+        let mut broken = Vec::new();
+        for (_, lock) in &mut self.locks {
+            let more = lock.of(lost).without(&lock.missing.iter().copied().collect());
+            if !more.list().is_empty() {
+                lock.miss(&more);
+                broken.push((lock.clone(), more));
+            }
+        }
+        broken
+    }
+
     /// Lets a lock go; gives its pin.
     pub fn remove(&mut self, id: &str) -> Option<(PinId, Lock)> {
         let at = self.locks.iter().position(|(_, lock)| lock.id == id)?;
@@ -148,7 +185,7 @@ mod tests {
     use super::*;
 
     fn lock(id: &str, reason: &str) -> Lock {
-        Lock { id: id.into(), from: Wall(1), to: Wall(2), first: 3, last: u64::MAX, reason: reason.into() }
+        Lock { id: id.into(), from: Wall(1), to: Wall(2), first: 3, last: u64::MAX, reason: reason.into(), missing: Vec::new() }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! * [`mod@format`]: encode and decode records. [`head`]: heads of segments, and [`heads`]: which of their copies counts. [`boxes`]: the
 //!   MP4 boxes. [`fragment`]: frames → `moof` and `mdat`. [`ranges`]: sets of record numbers.
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage. `leave_out`: without
-//!   what cannot be read.
+//!   what cannot be read. [`lost`]: what is in no file.
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
 //!   [`scrub`]: the same a segment an hour.
 //! * [`ring`]: append, recycle. `choose`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
@@ -35,11 +35,14 @@ pub mod fragment;
 pub mod head;
 pub mod heads;
 mod leave_out;
+#[cfg(all(test, feature = "sim"))]
+mod loss_tests;
 pub mod index;
 pub mod journal;
 mod kept;
 pub mod locate;
 pub mod locks;
+pub mod lost;
 pub mod pins;
 pub mod ranges;
 pub mod recovery;
@@ -139,13 +142,15 @@ pub enum GapReason {
     TooLarge = 8,
     /// Pictures came that nobody can decode, because no key frame came before them.
     NoKeyFrame = 9,
+    /// Its records are in no file, and nothing says that they were evicted.
+    Missing = 10,
 }
 
 impl GapReason {
     /// The reason a stored byte stands for.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame];
+        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
@@ -166,6 +171,7 @@ impl GapReason {
             GapReason::Stopped => "stopped",
             GapReason::TooLarge => "too_large",
             GapReason::NoKeyFrame => "no_key_frame",
+            GapReason::Missing => "missing",
         }
     }
 }

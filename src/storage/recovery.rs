@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
 //! | read from its second copy ([`super::heads`]) | – | – | the first copy is written again, then as below |
-//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `damaged` hole is told |
+//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `missing` hole is told |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
@@ -15,7 +15,8 @@
 //! | whole, lap of another file | – | – | blank: a file copied by somebody |
 //!
 //! Record numbers that should be there by what the newest head says ([`super::head::Statement`]), and are in no file, are told as
-//! missing, and the next head puts that on record. So are those that the journal has seen and no file has.
+//! missing, with the times around them, and the next head puts that on record: recording goes on in another file, so that the next
+//! start does not tell it again. So are those that the journal has seen and no file has.
 //!
 //! What belongs here: this table and carrying it out. What does not: writing new footage.
 
@@ -25,11 +26,12 @@ use std::sync::Arc;
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::{BLOCK, RECORD_BOX, Record, free_block};
-use super::head::{Cause, Evicted};
+use super::head::{Cause, EVICTED_MAX, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::index::{Index, Segment};
-use super::journal::Journal;
+use super::journal::{Journal, Kept};
 use super::locks::Locks;
+use super::lost::{self, Lost, holes};
 use super::ranges::Ranges;
 use super::walk::{Depth, End, Found, Walk, walk, walk_past};
 use super::{Gap, GapReason, Repair, RepairKind};
@@ -75,17 +77,14 @@ pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates, newest
 pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
     let mut found = Recovery { next_seq: 1, index: heads.index, ..Recovery::default() };
     found.index.dates = dates;
-    for trouble in &heads.troubles {
-        take_head_trouble(disk, trouble, files, &mut found);
-    }
     found.oldest = found.index.oldest();
-    if heads.troubles.iter().any(|trouble| trouble.fault == Fault::Unreadable) {
-        missing_numbers(disk, &mut found);
-    }
     if let Some(segment) = found.index.live().last().cloned() {
         take_newest(disk, &segment, &mut found);
     }
     name_missing(disk, newest, &mut found);
+    for trouble in &heads.troubles {
+        take_head_trouble(disk, trouble, files, &mut found);
+    }
     mend_copies(disk, &mut found);
     found
 }
@@ -118,18 +117,20 @@ pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, D
     }
     disk.write(file, segment.end, &head.encode_copy())?;
     disk.sync(file)?;
-    Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0 }))
+    Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None }))
 }
 
 /// What is wrong with a head is told, and put right where there is a second copy.
 fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
-    let lost = trouble.fault == Fault::Unreadable;
+    // What an earlier start told as missing is not lost again.
+    let lost = trouble.fault == Fault::Unreadable && (!found.missing.is_empty() || found.index.live().is_empty());
     found.troubles.push((trouble.to_string(), lost));
     match trouble.fault {
+        Fault::Unreadable if !lost => {}
         Fault::Unreadable => {
             let bytes = files.get(&file).copied().unwrap_or_default();
-            found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes, micros: 0 });
+            found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes, micros: 0, lost: None });
         }
         Fault::First => {
             let segment = found.index.live().iter().find(|segment| segment.head.segment == file);
@@ -137,7 +138,9 @@ fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u3
             let written = segment.map(|segment| disk.write(id, 0, &segment.written().encode()).and_then(|()| disk.sync(id)));
             match written {
                 Some(Err(fault)) => found.troubles.push((fault.to_string(), false)),
-                _ => found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Copy, bytes: 0, micros: 0 }),
+                _ => {
+                    found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None })
+                }
             }
         }
         Fault::Name | Fault::Twin => {}
@@ -156,11 +159,35 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
         missing.add(walked + 1, newest);
         (found.next_seq, found.open_at) = (newest + 1, None);
     }
-    for (first, last) in missing.list() {
-        found.missing.push(Evicted { cause: Cause::Missing, first: *first, last: *last });
-        found.repairs.push(Repair { file: "ring".into(), offset: 0, kind: RepairKind::Missing, bytes: 0, micros: 0 });
-        found.troubles.push((format!("records {first} to {last} are missing, and nothing says that they were evicted"), true));
+    found.index.lost = lost::stated(&found.index);
+    missing.list().iter().for_each(|(first, last)| found.index.lost.add(*first, *last));
+    if missing.list().is_empty() {
+        return;
     }
+    // The next head is where the next start learns that this is told.
+    found.open_at = None;
+    let record = |(first, last): &(u64, u64)| Evicted { cause: Cause::Missing, first: *first, last: *last };
+    found.missing.extend(missing.list().iter().take(EVICTED_MAX - 1).map(record));
+    if let (Some((_, end)), Some(last)) = (missing.list().get(EVICTED_MAX - 1..).and_then(<[_]>::last), found.missing.last_mut())
+    {
+        last.last = *end;
+    }
+    let holes = holes(disk, &found.index, &missing);
+    for hole in &holes {
+        found.troubles.push((format!("{hole}, and nothing says why: taimat ring check tells more"), true));
+        let gap = |(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 };
+        found.gaps.extend(hole.from.zip(hole.to).map(gap));
+    }
+    let repairs = holes.into_iter().map(|hole| Repair {
+        file: "ring".into(),
+        offset: 0,
+        kind: RepairKind::Missing,
+        bytes: 0,
+        micros: hole.micros(),
+        lost: Some(hole),
+    });
+    // A start tells so many repairs and no more: first what is lost.
+    found.repairs.splice(0..0, repairs);
 }
 
 /// The record numbers a ring should hold, by what its newest head says; `newest` is the last of them.
@@ -175,7 +202,7 @@ pub fn expected(index: &Index, newest: u64) -> Ranges {
 
 /// The record numbers that files hold. A file ends where the next begins, or with its stretch of `expected`; only where files may be
 /// missing in between, because laps are, it is walked.
-fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
+pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
     let mut there = Ranges::default();
     for (at, segment) in index.live().iter().enumerate() {
         let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
@@ -209,34 +236,20 @@ pub struct Look {
 /// # Errors
 /// When the directory cannot be read.
 pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
+    // The journal first: what it has seen is in a file by the time the files are read.
+    let journal = disk.files()?.get(&FileId::Journal).copied();
+    let kept = journal.map(|len| Journal::look(disk.clone(), len)).transpose()?;
     let Heads { mut index, troubles, older } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
-    let Some(len) = disk.files()?.get(&FileId::Journal).copied() else {
-        return Ok(Look { index, troubles, older, ..Look::default() });
-    };
-    let kept = Journal::look(disk.clone(), len)?;
-    index.dates = kept.dates();
-    let locks = kept.locks().unwrap_or_else(|reason| {
+    let told = kept.as_ref().map_or(0, |kept| kept.record);
+    index.dates = kept.as_ref().map(Kept::dates).unwrap_or_default();
+    index.lost = lost::lost(disk.as_ref(), &index, told);
+    let unknown = "its journal is missing: which footage is locked as evidence cannot be known";
+    let locks = kept.map_or(Err(unknown.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
         troubles.push(reason);
         Locks::default()
     });
     Ok(Look { index, locks, troubles, older })
-}
-
-/// Tells holes between neighbours when a file that held footage cannot be read any more. Only neighbours whose laps do not follow
-/// on each other are walked: every begun segment has a lap of its own, so nothing can lie between the others.
-fn missing_numbers(disk: &dyn Disk, found: &mut Recovery) {
-    let dates = &found.index.dates;
-    for pair in found.index.live().windows(2).filter(|pair| pair[0].head.lap + 1 != pair[1].head.lap) {
-        let Ok(before) = walk(disk, &pair[0], Depth::Records) else {
-            continue;
-        };
-        if before.next_seq < pair[1].head.first_seq {
-            let from = dates.date(pair[0].head.boot, last_end(&before).unwrap_or(pair[0].head.start));
-            let to = dates.date(pair[1].head.boot, pair[1].head.start);
-            found.gaps.push(Gap { from, to, reason: GapReason::Damaged, bytes: pair[0].head.size });
-        }
-    }
 }
 
 /// Walks the newest segment to its end and puts a tear right.
@@ -300,7 +313,7 @@ pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskF
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
     disk.write(file, at, &free_block(segment.end - at))?;
     disk.sync(file)?;
-    Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros })
+    Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros, lost: None })
 }
 
 /// The damaged stretches of a walked segment, as what was given up and as holes between the records around them.
@@ -310,11 +323,12 @@ pub fn damages(segment: &Segment, walked: &Walk) -> Vec<(Repair, Gap)> {
     for pair in walked.found.iter().zip(walked.found.iter().skip(1).map(Some).chain([None])) {
         match pair {
             (Found::Record(_, record), _) => before = record.end(),
-            (Found::Damaged { offset, .. }, Some(Found::Record(next, record))) => {
+            (Found::Damaged { offset, first, last }, Some(Found::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
+                let lost = Some(Lost { first: *first, last: *last, from: Some(before), to: Some(to), holes: 1 });
                 out.push((
-                    Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros },
+                    Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros, lost },
                     Gap { from: before, to, reason: GapReason::Damaged, bytes },
                 ));
             }
@@ -329,8 +343,4 @@ fn record_of(found: &Found) -> Option<&Record> {
         Found::Record(_, record) => Some(record),
         Found::Damaged { .. } => None,
     }
-}
-
-fn last_end(walk: &Walk) -> Option<Stamp> {
-    walk.found.iter().rev().find_map(record_of).map(Record::end)
 }

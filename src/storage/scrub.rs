@@ -140,6 +140,6 @@ impl Engine {
         *told = found.records;
         let file = FileId::Segment(segment.head.segment).name();
         let (bytes, micros) = (found.bytes, found.micros);
-        out.push(StorageNews::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros }));
+        out.push(StorageNews::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros, lost: None }));
     }
 }

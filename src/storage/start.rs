@@ -12,11 +12,12 @@ use super::fragment::Gathering;
 use super::heads::read_heads;
 use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
+use super::lost::holes;
 use super::recovery::{Recovery, recover_from};
 use super::ring::{Geometry, Ring, SEGMENTS_MIN};
 use super::scrub::Scrub;
 use super::stills::{self, Stills};
-use super::{GapReason, Recovered, Repair, RepairKind, StorageNews};
+use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageNews};
 use crate::settings::StorageSettings;
 use crate::units::{Mono, RingId, Stamp, Ticket};
 
@@ -76,6 +77,7 @@ impl Engine {
             kind: RepairKind::Copy,
             bytes: 0,
             micros: 0,
+            lost: None,
         }));
         let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
@@ -96,7 +98,8 @@ impl Engine {
             need_key: true,
             media_end: found.media,
             open_hole,
-            holes: found.gaps.clone(),
+            // What is missing is on record in the next head.
+            holes: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
             named_until: Mono(0),
             until: Stamp::default(),
             waiting: Vec::new(),
@@ -108,9 +111,9 @@ impl Engine {
             scrub: Scrub::default(),
             untold: kept.entries.clone(),
         };
-        let lock_trouble = engine.take_over_locks(&kept);
+        let locks = engine.take_over_locks(&kept);
         let mut news = engine.tell_start(ring_id, found, kept)?;
-        news.extend(lock_trouble);
+        news.extend(locks);
         Ok((engine, news))
     }
 
@@ -132,14 +135,25 @@ impl Engine {
         tickets.map(|ticket| Ok((ticket, self.journal.entry(ticket)?.unwrap_or_default()))).collect()
     }
 
-    /// Pins what is locked; trouble when the list cannot be read.
-    fn take_over_locks(&mut self, kept: &Kept) -> Option<StorageNews> {
+    /// Pins what is locked; trouble when the list cannot be read. What is lost of it is told once: the list itself remembers.
+    fn take_over_locks(&mut self, kept: &Kept) -> Vec<StorageNews> {
         match kept.locks() {
             Ok(locks) => self.locks = locks,
-            Err(detail) => return Some(StorageNews::Trouble { detail, lost: true }),
+            Err(detail) => return vec![StorageNews::Trouble { detail, lost: true }],
         }
         self.pin_locks();
-        None
+        let broken = self.locks.miss(&self.ring.index().lost);
+        if broken.is_empty() {
+            return Vec::new();
+        }
+        // Where the journal refuses, or the list would be too long for its slot, the next start tells it again.
+        let saved = self.journal.save(Cell::Locks, self.locks.encode());
+        let trouble = saved.err().map(|fault| StorageNews::Trouble { detail: fault.to_string(), lost: false });
+        let told = broken.into_iter().map(|(lock, lost)| {
+            let lost = holes(self.card.as_ref(), self.ring.index(), &lost);
+            StorageNews::LockBroken { lock, lost }
+        });
+        told.chain(trouble).collect()
     }
 
     fn tell_start(&mut self, ring: RingId, found: Recovery, kept: Kept) -> Result<Vec<StorageNews>, DiskFault> {

@@ -157,6 +157,13 @@ pub enum StorageNews {
     },
     /// A hole was recorded.
     Hole(Gap),
+    /// Footage that is locked as evidence is lost; the lock says now what is missing.
+    LockBroken {
+        /// The lock.
+        lock: locks::Lock,
+        /// What was lost of it since the last start.
+        lost: Vec<super::lost::Lost>,
+    },
     /// A pin lost footage to the quota.
     PinLost {
         /// The pin.
@@ -250,6 +257,8 @@ pub struct Repair {
     pub bytes: u64,
     /// Microseconds of footage given up, 0 where nobody can know.
     pub micros: u64,
+    /// Which records were given up, where that is known.
+    pub lost: Option<super::lost::Lost>,
 }
 
 /// What recovery meets.

@@ -10,6 +10,7 @@ use crate::storage::check::check;
 use crate::storage::dates::Dates;
 use crate::storage::disk::{Disk, RealDisk, segments};
 use crate::storage::recovery::recover;
+use crate::storage::{Repair, RepairKind};
 
 /// Arguments of `taimat ring check`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,24 @@ pub(super) struct Args {
     /// One JSON document instead of lines.
     #[arg(long)]
     json: bool,
+}
+
+/// What to do about problems.
+const NEXT: &str = "What to do: stop writing to this card. Copy what is left with taimat ring export (it leaves holes out and names them), send it \
+     with this list to the office, then replace the card where there are more than a few.";
+
+/// What `--repair` did, or could not do.
+fn sentence(repair: &Repair) -> String {
+    let Repair { file, offset, kind, bytes, lost, .. } = repair;
+    match (kind, lost) {
+        (RepairKind::Torn, _) => format!("repaired: {file} offset {offset}: a cut write of {bytes} bytes is free space again"),
+        (RepairKind::Copy, _) => format!("repaired: {file} offset {offset}: a damaged copy is written again from the other"),
+        (RepairKind::Head, _) => format!("not repaired: {file}: neither copy of its head can be read"),
+        (RepairKind::Missing | RepairKind::Damaged, Some(lost)) => format!("not repaired: {lost}: nothing brings them back"),
+        (RepairKind::Missing | RepairKind::Damaged, None) => {
+            format!("not repaired: {file} offset {offset}: {bytes} bytes are damaged")
+        }
+    }
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -45,7 +64,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         document["repairs"] = json!(told);
         println!("{document}");
     } else {
-        told.iter().for_each(|repair| println!("repaired: {repair}"));
+        repairs.iter().for_each(|repair| println!("{}", sentence(repair)));
         checked.torn.iter().chain(&checked.problems).for_each(|problem| println!("{problem}"));
         println!(
             "{} segments ({} blank), {} records, {:.1} MiB of samples, {} named hole(s), {} entries for the office, {} lock(s): {} problem(s)",
@@ -58,6 +77,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             checked.locks,
             checked.problems.len()
         );
+        if !checked.problems.is_empty() {
+            println!("{NEXT}");
+        }
     }
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -13,11 +13,14 @@ use super::{Dir, Progress, Range, open};
 use crate::clip::FileSource as _;
 use crate::clip::assemble::Clip;
 use crate::evidence::manifest::{Purpose, about, of_span};
+use crate::storage::disk::Disk;
+use crate::storage::index::Index;
 use crate::storage::locate::locate;
+use crate::storage::lost::{Lost, holes, numbers};
 use crate::storage::stills::Geometry;
 use crate::storage::thread::Reader;
 use crate::storage::{Span, SpanQuery};
-use crate::units::SiteId;
+use crate::units::{SiteId, Wall};
 
 /// Bytes copied at a time.
 const PIECE: u64 = 1 << 20;
@@ -50,6 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (disk, index, _) = open(&args.dir.dir)?;
     let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
     let (mut after, mut made, mut damaged) = (0, Vec::new(), 0);
+    let mut extent: Option<(Wall, Wall)> = None;
     while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
         after = last;
@@ -61,6 +65,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if more { continue } else { break }
         };
         damaged += span.damaged.len();
+        extent = Some(extent_with(extent, &span));
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
         let clip = Clip::assemble(&span, &about(&manifest), reader.clone());
@@ -74,16 +79,49 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    ensure!(!made.is_empty(), "nothing is recorded between these times; see taimat ring list --dir {}", args.dir.dir.display());
+    let missing = lost_between(disk.as_ref(), &index, (from, to));
+    ensure!(
+        !made.is_empty(),
+        "nothing is left between these times{}; see taimat ring list --dir {}",
+        missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
+        args.dir.dir.display()
+    );
     if args.json {
         println!("{}", serde_json::to_string_pretty(&made)?);
     }
+    tell_edges(args, extent);
     match damaged {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("damaged records are left out: each is a hole in the files, named in them and above");
+            eprintln!("records that are damaged or missing are left out: each is a hole in the files, named in them and above");
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+/// What is in no file of the asked range.
+fn lost_between(disk: &dyn Disk, index: &Index, (from, to): (Wall, Wall)) -> Vec<Lost> {
+    let touches = |lost: &Lost| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
+    holes(disk, index, &index.lost).into_iter().filter(touches).collect()
+}
+
+/// From the first picture of the files so far to the last.
+fn extent_with(extent: Option<(Wall, Wall)>, span: &Span) -> (Wall, Wall) {
+    let (first, last) = (span.fragments[0].start.wall, span.fragments[span.fragments.len() - 1].end().wall);
+    extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
+}
+
+/// Says where the files begin later or end earlier than was asked.
+fn tell_edges(args: &Args, extent: Option<(Wall, Wall)>) {
+    let (Some((begin, end)), Ok((from, to))) = (extent, args.range.moments()) else {
+        return;
+    };
+    let show = |wall: Wall| args.range.zone.show(wall);
+    if args.range.from.is_some() && begin > from {
+        eprintln!("asked from {}, and the footage begins at {}: what lies before is not in the ring", show(from), show(begin));
+    }
+    if args.range.to.is_some() && end < to {
+        eprintln!("asked to {}, and the footage ends at {}: what lies behind is not in the ring", show(to), show(end));
     }
 }
 
@@ -110,7 +148,7 @@ fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
         }
     }
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
-        println!("  left out: records {first} to {last} are damaged");
+        println!("  left out: {} damaged or missing", numbers(*first, *last));
     }
     json!({"damaged": span.damaged, "file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
 }

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::{Dir, Range, open};
 use crate::cli::zone::Zone;
+use crate::shown::{shown, shown_json};
 use crate::storage::Gap;
-use crate::storage::head::{Cause, Evicted};
-use crate::storage::index::Index;
+use crate::storage::index::{Index, Segment};
 use crate::storage::locks::Lock;
+use crate::storage::lost::{Lost, hole, numbers};
 use crate::storage::ranges::Ranges;
-use crate::storage::recovery::expected;
-use crate::storage::walk::{Depth, Found, walk_past};
+use crate::storage::walk::{Depth, End, Found, walk_past};
 use crate::storage::{disk::Disk, format::Record};
 use crate::units::{Boot, Stamp, Wall};
 
@@ -46,8 +46,10 @@ enum Line {
     Hole(Gap),
     /// Numbers of records that were evicted between others.
     Evicted(u64, u64),
-    /// Numbers of records that should be there and are in no file.
-    Missing(u64, u64),
+    /// Records that should be there and are in no file.
+    Missing(Lost),
+    /// Records whose place in a file cannot be read.
+    Damaged(Lost),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -58,30 +60,40 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     lines.retain(|line| match line {
         Line::Footage(Stretch { begin, end, .. }) => begin.wall <= to && end.wall >= from,
         Line::Hole(gap) => gap.from.wall <= to && gap.to.wall >= from,
-        Line::Evicted(..) | Line::Missing(..) => true,
+        Line::Evicted(..) => true,
+        Line::Missing(lost) | Line::Damaged(lost) => {
+            lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from)
+        }
     });
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&lines.iter().map(|line| row(line, &locks)).collect::<Vec<_>>())?),
-        false => table(&lines, &locks, &args.range.zone),
+        true => println!("{}", shown_json(&lines.iter().map(|line| row(line, &locks)).collect::<Vec<_>>())?),
+        false => table(&lines, &locks, &index.lost, &args.range.zone),
     }
-    let missing = lines.iter().any(|line| matches!(line, Line::Missing(..)));
+    let missing = lines.iter().any(|line| matches!(line, Line::Missing(..) | Line::Damaged(..)));
+    if !args.json {
+        println!("(only the records themselves are read here: taimat ring check reads the pictures too)");
+    }
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
     let (mut lines, mut next, mut before) = (Vec::new(), None, Boot(0));
-    let mut there = Ranges::default();
     for (at, segment) in index.live().iter().enumerate() {
         if let Some(next) = next.filter(|next| *next < segment.head.first_seq) {
-            lines.push(Line::Evicted(next, segment.head.first_seq - 1));
+            between(disk, index, (next, segment.head.first_seq - 1), &mut lines);
         }
         let walked = walk_past(disk, segment, Depth::Records);
-        // Damage up to the end of a file is in it: the next one begins right behind.
-        let follows = index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
-        let last = if follows { index.last_seq(at, u64::MAX) } else { walked.next_seq - 1 };
-        there.add(segment.head.first_seq, last);
+        if at == 0 {
+            between(disk, index, (0, segment.head.first_seq - 1), &mut lines);
+        }
         for found in &walked.found {
-            let Found::Record(_, record) = found else { continue };
+            let record = match found {
+                Found::Record(_, record) => record,
+                Found::Damaged { first, last, .. } => {
+                    lines.push(Line::Damaged(damage(disk, index, segment, &walked.found, (*first, *last))));
+                    continue;
+                }
+            };
             match record.hole() {
                 Some(gap) => lines.push(Line::Hole(index.dates.date_gap(&gap, before, record.boot))),
                 None => {
@@ -90,17 +102,41 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
                 }
             }
         }
-        next = Some(walked.next_seq);
+        // Damage up to the end of a file is in it: the next one begins right behind.
+        let follows = index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
+        let last = index.last_seq(at, u64::MAX);
+        let torn = walked.end == End::Torn && follows && walked.next_seq <= last;
+        if torn {
+            lines.push(Line::Damaged(hole(disk, index, (walked.next_seq, last))));
+        }
+        next = Some(if torn { last + 1 } else { walked.next_seq });
     }
-    // What the newest head says is in the ring, and no head says went, must be in a file.
-    let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
-    let (lost, went): (Vec<&Evicted>, Vec<&Evicted>) = stated.partition(|evicted| evicted.cause == Cause::Missing);
-    let range = |evicted: &&Evicted| (evicted.first, evicted.last);
-    let mut missing = expected(index, next.map_or(0, |next| next - 1)).without(&there);
-    missing = missing.without(&went.iter().map(range).collect());
-    lost.iter().for_each(|evicted| missing.add(evicted.first, evicted.last));
-    lines.extend(missing.list().iter().map(|(first, last)| Line::Missing(*first, *last)));
+    between(disk, index, (next.unwrap_or(0), u64::MAX), &mut lines);
     Ok(lines)
+}
+
+/// What lies between two files, or before the first and behind the last: lost, or else evicted.
+fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mut Vec<Line>) {
+    let here: Ranges = index.lost.list().iter().map(|(from, to)| (first.max(*from), last.min(*to))).collect();
+    let evicted = match first == 0 || last == u64::MAX {
+        // What went before the first file went in its turn.
+        true => Ranges::default(),
+        false => Ranges::from_iter([(first, last)]).without(&here),
+    };
+    let lost = here.list().iter().map(|range| (range.0, Line::Missing(hole(disk, index, *range))));
+    let mut all: Vec<_> = evicted.list().iter().map(|(first, last)| (*first, Line::Evicted(*first, *last))).chain(lost).collect();
+    all.sort_by_key(|(first, _)| *first);
+    lines.extend(all.into_iter().map(|(_, line)| line));
+}
+
+/// A damaged stretch amid the records of a file, with the times of those beside it.
+fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[Found], (first, last): (u64, u64)) -> Lost {
+    let around = hole(disk, index, (first, last));
+    let behind = found.iter().find_map(|found| match found {
+        Found::Record(_, record) if record.seq > last => Some(index.dates.date(segment.head.boot, record.start)),
+        _ => None,
+    });
+    Lost { to: behind.or(around.to), ..around }
 }
 
 /// Makes the last stretch longer, or begins another.
@@ -130,6 +166,17 @@ fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
     locks.iter().filter(|lock| lock.first <= last && first <= lock.last).map(|lock| lock.id.as_str()).collect()
 }
 
+/// What is lost of a lock, told at a start or not yet.
+fn missing_of(lock: &Lock, lost: &Ranges) -> Vec<(u64, u64)> {
+    let mut all: Ranges = lock.missing.iter().copied().collect();
+    lock.of(lost).list().iter().for_each(|(first, last)| all.add(*first, *last));
+    all.list().to_vec()
+}
+
+fn time(stamp: Option<Stamp>) -> Option<String> {
+    stamp.map(|stamp| stamp.wall.rfc3339())
+}
+
 fn row(line: &Line, locks: &[Lock]) -> Value {
     match line {
         Line::Footage(s) => json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
@@ -138,13 +185,15 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
             json!({"gap": gap.reason.word(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
-        Line::Missing(first, last) => json!({"missing": [first, last]}),
+        Line::Missing(lost) => json!({"missing": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)}),
+        Line::Damaged(lost) => json!({"damaged": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)}),
     }
 }
 
-fn table(lines: &[Line], locks: &[Lock], zone: &Zone) {
+fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &Zone) {
     println!("{:29}  {:29}  {:6}  {:>4}  {:>15}  {:>9}  locks", "from", "to", "clock", "boot", "records", "MiB");
     let show = |wall: Wall| zone.show(wall);
+    let moment = |stamp: Option<Stamp>| stamp.map_or("?".into(), |stamp| show(stamp.wall));
     for line in lines {
         match line {
             Line::Footage(s) => println!(
@@ -160,13 +209,20 @@ fn table(lines: &[Line], locks: &[Lock], zone: &Zone) {
             Line::Hole(gap) => {
                 println!("{:29}  {:29}  -- missing: {}", show(gap.from.wall), show(gap.to.wall), gap.reason.word());
             }
-            Line::Missing(first, last) => {
-                println!("{:29}  {:29}  -- MISSING: records {first} to {last}, and no head says that they were evicted", "", "");
+            Line::Missing(Lost { first, last, from, to, .. }) => {
+                let what = numbers(*first, *last);
+                println!("{:29}  {:29}  -- MISSING: {what} in no file, and no head says evicted", moment(*from), moment(*to));
+            }
+            Line::Damaged(Lost { first, last, from, to, .. }) => {
+                println!("{:29}  {:29}  -- DAMAGED: {} not readable", moment(*from), moment(*to), numbers(*first, *last));
             }
             Line::Evicted(first, last) => println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", ""),
         }
     }
     for lock in locks {
-        println!("locked {}: {} to {}: {}", lock.id, show(lock.from), show(lock.to), lock.reason);
+        println!("locked {}: {} to {}: {}", shown(&lock.id), show(lock.from), show(lock.to), shown(&lock.reason));
+        for (first, last) in missing_of(lock, lost) {
+            println!("  MISSING of it: {} in no file", numbers(first, last));
+        }
     }
 }

@@ -7,11 +7,15 @@ use anyhow::{Context as _, anyhow};
 
 use super::{Dir, Range};
 use crate::clock::{Clock as _, SystemClock};
-use crate::storage::Cell;
 use crate::storage::disk::{DirFault, Disk, FileId, RealDisk};
+use crate::storage::index::Index;
 use crate::storage::journal::Journal;
+use crate::storage::locate::locate;
 use crate::storage::locks::{Lock, records};
+use crate::storage::lost::numbers;
 use crate::storage::recovery::look;
+use crate::storage::{Cell, SpanQuery};
+use crate::units::Wall;
 
 /// Arguments of `taimat ring lock`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +30,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (from, to) = args.range.moments()?;
+    let ((from, to), zone) = (args.range.moments()?, &args.range.zone);
     let disk: Arc<dyn Disk> = match RealDisk::open(&args.dir.dir, false) {
         Err(DirFault::InUse(dir)) => {
             return Err(anyhow!("an agent records into {}: send it `office cmd SITE lock` instead", dir.display()));
@@ -39,9 +43,22 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut journal, kept) = Journal::open(disk.clone(), 0, Some(len.context("the ring has no journal")?))?;
     let mut locks = kept.locks().map_err(anyhow::Error::msg)?;
     let id = format!("here-{}", SystemClock::new().now().wall.0 / 1_000_000);
-    let lock = Lock { id, from, to, first, last, reason: args.reason };
+    // Without --from or --to it is from the first record to the last.
+    let mut lock = Lock { id, from, to, first, last, reason: args.reason, missing: Vec::new() };
+    lock.miss(&lock.of(&index.lost));
+    (lock.from, lock.to) = moments(disk.as_ref(), &index, &lock)?;
     locks.add(lock.clone()).map_err(anyhow::Error::msg)?;
     journal.save(Cell::Locks, locks.encode())?;
-    println!("locked {}: records {first} to {last}", lock.id);
+    println!("locked {}: records {first} to {last}, {} to {}", lock.id, zone.show(lock.from), zone.show(lock.to));
+    lock.missing.iter().for_each(|(first, last)| println!("  {} lost already", numbers(*first, *last)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The times of a lock, those that nobody gave from its records.
+fn moments(disk: &dyn Disk, index: &Index, lock: &Lock) -> anyhow::Result<(Wall, Wall)> {
+    let of = |seq: u64| locate(disk, index, u64::MAX, &SpanQuery::Seq { first: seq, last: seq });
+    let first = of(lock.first)?.and_then(|span| span.fragments.first().map(|fragment| fragment.start.wall));
+    let last = of(lock.last)?.and_then(|span| span.fragments.last().map(|fragment| fragment.end().wall));
+    let from = first.filter(|_| lock.from == Wall(i64::MIN)).unwrap_or(lock.from);
+    Ok((from, last.filter(|_| lock.to == Wall(i64::MAX)).unwrap_or(lock.to)))
 }

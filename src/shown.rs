@@ -1,7 +1,7 @@
 //! Text of a device as it may be shown: on a terminal, in a log, in JSON. Nothing in it moves a cursor, begins a line, turns the direction
 //! of writing or reaches a clipboard.
 //!
-//! What belongs here: escaping. What does not: what is shown ([`super::look`], the command line).
+//! What belongs here: escaping. What does not: what is shown (the command line, the office's log).
 
 /// Characters that do something instead of being seen: C0, DEL, C1, line and paragraph separators, bidirectional controls.
 fn acts(c: char) -> bool {

@@ -1,0 +1,87 @@
+//! What is in no file any more and was not evicted: told with numbers and times, once, in exports, clips, starts and locks.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use super::disk::{Disk, FileId};
+use super::engine_tests::{Bench, small};
+use super::locate::locate;
+use super::recovery::look;
+use super::*;
+use crate::sim::card::Card;
+use crate::sim::disk::SimDisk;
+
+/// A stopped ring without the file of the segment at `at`, oldest first, and the numbers that went with it.
+fn without(bench: &Bench, at: usize) -> (Card, (u64, u64)) {
+    let live = bench.engine.ring.index().live();
+    let numbers = (live[at].head.first_seq, live[at + 1].head.first_seq - 1);
+    let mut card = bench.disk.durable();
+    card.remove(FileId::Segment(live[at].head.segment));
+    (card, numbers)
+}
+
+fn all(disk: &SimDisk) -> Span {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let index = look(&shared).unwrap().index;
+    let query = SpanQuery::Wall { from: Wall(i64::MIN), to: Wall(i64::MAX), after: 0 };
+    locate(disk, &index, u64::MAX, &query).unwrap().unwrap()
+}
+
+#[test]
+fn a_lost_segment_is_a_named_hole_in_an_export() {
+    let bench = super::rot_tests::stopped();
+    let (card, lost) = without(&bench, 3);
+    let span = all(&SimDisk::with(card, None));
+    assert_eq!(span.damaged, [lost]);
+    let gap = span.gaps.iter().find(|gap| gap.reason.word() == "missing").unwrap();
+    let edge = |seq: u64| span.fragments.iter().find(|fragment| fragment.seq == seq).unwrap();
+    assert_eq!((gap.from, gap.to), (edge(lost.0 - 1).end(), edge(lost.1 + 1).start));
+}
+
+#[test]
+fn a_hole_is_told_at_one_start_and_not_at_the_next() {
+    let (mut bench, bench_of_before) = (super::rot_tests::stopped(), super::rot_tests::stopped());
+    let (card, _) = without(&bench, 3);
+    bench.disk = SimDisk::with(card, None);
+    let missing = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Missing).count();
+    let (_, lost) = without(&bench_of_before, 3);
+    let found = bench.restart(small());
+    assert_eq!(missing(&found), 1);
+    let hole = found.repairs[0].lost.unwrap();
+    assert_eq!((hole.first, hole.last), lost);
+    assert!(hole.from.unwrap().wall < hole.to.unwrap().wall, "{hole}");
+    bench.record(2);
+    bench.order(StorageOrder::Stop);
+    assert_eq!(missing(&bench.restart(small())), 0);
+}
+
+#[test]
+fn a_lock_that_lost_footage_says_so_once_and_remembers() {
+    let mut bench = super::rot_tests::stopped();
+    let (mut card, lost) = without(&bench, 3);
+    let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(bench.disk.durable(), None));
+    let len = shared.files().unwrap()[&FileId::Journal];
+    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), 0, Some(len)).unwrap();
+    let mut locks = kept.locks().unwrap();
+    let (from, to, first, last) = (Wall(1), Wall(2), lost.0 + 1, u64::MAX);
+    locks.add(super::locks::Lock { id: "a".into(), from, to, first, last, reason: "b".into(), missing: Vec::new() }).unwrap();
+    journal.save(Cell::Locks, locks.encode()).unwrap();
+    let bytes = shared.read(FileId::Journal, 0, len as usize).unwrap();
+    card.write(FileId::Journal, 0, &bytes);
+    bench.disk = SimDisk::with(card, None);
+    let found = bench.restart(small());
+    assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
+    let told = |news: &StorageNews| matches!(news, StorageNews::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
+    assert_eq!(bench.news.iter().filter(|news| told(news)).count(), 1, "{:?}", bench.news);
+    let again = bench.restart(small());
+    assert!(!bench.news.iter().any(told) && again.locks == found.locks);
+}
+
+#[test]
+fn a_ring_without_its_journal_says_that_locks_are_unknown() {
+    let bench = super::rot_tests::stopped();
+    let mut card = bench.disk.durable();
+    card.remove(FileId::Journal);
+    let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(card, None));
+    assert!(look(&shared).unwrap().troubles.iter().any(|trouble| trouble.contains("locked as evidence cannot be known")));
+}
