@@ -12,7 +12,7 @@ use super::format::{RECORD_BOX, Record, box_at};
 use super::head::{Cause, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
 use super::index::{Index, Segment};
-use super::journal::{Journal, Kept};
+use super::journal::{self, Journal, Kept};
 use super::lost::numbers;
 use super::ranges::Ranges;
 use super::recovery::{COPIES_MAX, expected};
@@ -297,11 +297,7 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked
 /// Journal, locks and snapshots.
 fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked: &mut Checked) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
-        let problem = Problem {
-            file: FileId::Journal.name(),
-            offset: 0,
-            what: "is missing: which footage is locked as evidence, and what waits for the office, cannot be known".into(),
-        };
+        let problem = Problem { file: FileId::Journal.name(), offset: 0, what: journal::LOST.into() };
         checked.problems.push(problem);
         return Ok(());
     };
@@ -313,6 +309,9 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked
         if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
     let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
+    if kept.ring.is_none() && !index.live().is_empty() {
+        wrong(FileId::Journal, journal::LOST.into());
+    }
     if kept.damaged > 0 {
         wrong(FileId::Journal, format!("{} slots are damaged in both copies", kept.damaged));
     }

@@ -39,6 +39,9 @@ pub fn file_len(slots: u64) -> u64 {
     copy_b(slots) + slots * BLOCK
 }
 
+/// What is said of a ring with footage whose journal is missing or holds no start.
+pub const LOST: &str = "journal.taimat is missing or holds nothing: which footage is locked as evidence, and what waits for the office, cannot be known";
+
 /// The number of slots in a journal file of `len` bytes.
 fn slots_of(len: u64) -> u64 {
     if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }

@@ -78,10 +78,32 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
 }
 
 #[test]
-fn a_ring_without_its_journal_says_that_locks_are_unknown() {
-    let bench = super::rot_tests::stopped();
-    let mut card = bench.disk.durable();
-    card.remove(FileId::Journal);
-    let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(card, None));
-    assert!(look(&shared).unwrap().troubles.iter().any(|trouble| trouble.contains("locked as evidence cannot be known")));
+fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
+    let spoilt: [fn(&mut Card); 3] = [
+        |card| card.remove(FileId::Journal),
+        |card| {
+            card.remove(FileId::Journal);
+            card.create(FileId::Journal, 65_536);
+        },
+        |card| {
+            let len = card.len(FileId::Journal);
+            card.write(FileId::Journal, 0, &vec![0; len]);
+        },
+    ];
+    for spoil in spoilt {
+        let mut bench = super::rot_tests::stopped();
+        let mut card = bench.disk.durable();
+        spoil(&mut card);
+        bench.disk = SimDisk::with(card, None);
+        let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+        assert!(look(&shared).unwrap().troubles.iter().any(|trouble| trouble == super::journal::LOST));
+        let checked = super::check::check(&shared, |_, _| {}).unwrap();
+        assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
+        bench.restart(small());
+        let told =
+            |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == super::journal::LOST);
+        assert!(bench.news.iter().any(told), "a start tells nothing");
+        bench.restart(small());
+        assert!(!bench.news.iter().any(told), "the next start tells it again");
+    }
 }

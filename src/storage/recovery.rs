@@ -29,7 +29,7 @@ use super::format::{BLOCK, RECORD_BOX, Record, free_block};
 use super::head::{Cause, EVICTED_MAX, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::index::{Index, Segment};
-use super::journal::{Journal, Kept};
+use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
 use super::lost::{self, Lost, holes};
 use super::ranges::Ranges;
@@ -244,8 +244,8 @@ pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
     let told = kept.as_ref().map_or(0, |kept| kept.record);
     index.dates = kept.as_ref().map(Kept::dates).unwrap_or_default();
     index.lost = lost::lost(disk.as_ref(), &index, told);
-    let unknown = "its journal is missing: which footage is locked as evidence cannot be known";
-    let locks = kept.map_or(Err(unknown.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
+    let known = kept.filter(|kept| kept.ring.is_some() || index.live().is_empty());
+    let locks = known.map_or(Err(journal::LOST.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
         troubles.push(reason);
         Locks::default()
     });

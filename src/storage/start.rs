@@ -112,8 +112,11 @@ impl Engine {
             untold: kept.entries.clone(),
         };
         let locks = engine.take_over_locks(&kept);
+        // A journal is begun before any footage: footage without one means that it was lost, cut short or wiped.
+        let lost = kept.ring.is_none() && found.oldest.is_some();
         let mut news = engine.tell_start(ring_id, found, kept)?;
         news.extend(locks);
+        news.extend(lost.then(|| StorageNews::Trouble { detail: journal::LOST.into(), lost: true }));
         Ok((engine, news))
     }
 
