@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,7 +199,9 @@ impl RealDisk {
             return Ok(handle.clone());
         }
         let path = self.dir.join(file.name());
-        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).open(path)?);
+        // A pipe of this name must not hold up whoever reads a stranger's card; a file knows no difference.
+        let wait_not = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).custom_flags(wait_not).open(path)?);
         if self.writable {
             // A start reads one block of each of thousands of files: what the kernel would read ahead is thirty times as much.
             let _ = rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::Random);
@@ -338,6 +340,17 @@ mod tests {
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);
         assert_eq!(FileId::parse("seg-00001.mp4~"), None);
+    }
+
+    #[test]
+    fn a_pipe_with_the_name_of_a_segment_is_an_error_not_a_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seg-00001.mp4");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (answer, answered) = std::sync::mpsc::channel();
+        let dir = dir.path().to_owned();
+        std::thread::spawn(move || answer.send(RealDisk::look(&dir).unwrap().read(FileId::Segment(1), 0, 8).is_err()));
+        assert_eq!(answered.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
     }
 
     #[test]
