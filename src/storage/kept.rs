@@ -19,7 +19,7 @@ pub struct Kept {
     pub ring: Option<RingId>,
     /// It ended in order.
     pub clean: bool,
-    /// Entries not released, in order. Their bytes are read when they are wanted ([`Journal::entry`]).
+    /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
     pub entries: Vec<Ticket>,
     /// The entry of the highest ticket ever.
     pub newest: Option<(Ticket, Vec<u8>)>,

@@ -1,6 +1,6 @@
 //! Appending to the ring: when the next file is begun, and what is put on record of the ones that go for it.
 //!
-//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken ([`super::choose`]),
+//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken (`super::choose`),
 //! what is appended and why.
 
 use std::collections::{BTreeMap, BTreeSet};

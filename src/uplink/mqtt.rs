@@ -1,7 +1,7 @@
 //! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
 //!
 //! What belongs here: waiting, DNS. What does not: what is owed ([`super::link`]), where to connect next and when ([`super::session`]),
-//! reading ([`super::reader`]).
+//! reading (`super::reader`).
 
 use std::collections::VecDeque;
 use std::pin::pin;
