@@ -192,6 +192,9 @@ impl Archive {
     /// unfinished one. Unfinished files count for their own site, with the size they will have: what a device only announces costs no
     /// other device a file.
     fn share(&mut self, retention: &Retention, now: Wall, gone: &mut Gone) -> anyhow::Result<()> {
+        if retention.bytes == 0 {
+            return Ok(());
+        }
         let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
             UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
         let mut query = self.index.db.prepare(held)?;
@@ -199,7 +202,7 @@ impl Archive {
         let mut sites: BinaryHeap<(u64, u64, String)> = rows.collect::<Result<_, _>>()?;
         drop(query);
         let sum: u64 = sites.iter().map(|(bytes, ..)| bytes).sum();
-        let mut over = if retention.bytes > 0 { sum.saturating_sub(retention.bytes) } else { 0 };
+        let mut over = sum.saturating_sub(retention.bytes);
         while over > 0 && ((gone.files + gone.parts) as usize) < SLICE {
             let Some((bytes, finished, site)) = sites.pop() else { break };
             let file = self.leaving(Some(&site), "9999", 1)?.pop();
