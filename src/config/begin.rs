@@ -62,6 +62,7 @@ impl Configured {
             still_bytes: 256 << 10,
             pin_quota: 50,
             endurance: 0,
+            site: None,
         })
     }
 }

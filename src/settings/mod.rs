@@ -95,6 +95,8 @@ pub struct StorageSettings {
     pub pin_quota: u8,
     /// Bytes the card may be written with over its life by its data sheet; 0 (the default) when nobody has said.
     pub endurance: u64,
+    /// The site whose card it must be; `None` takes any.
+    pub site: Option<SiteId>,
 }
 
 /// What counts as motion.
@@ -430,6 +432,7 @@ pub(crate) fn test_settings() -> Settings {
             still_bytes: 64 << 10,
             pin_quota: 50,
             endurance: 0,
+            site: None,
         },
         motion: MotionSettings::default(),
         clip: ClipSettings {

@@ -122,7 +122,7 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let named = root.text("site").and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
     let site = named.or_else(|| root.missing("site", "the name of this place, a-z 0-9 and '-', e.g. \"km-17\""));
     let camera = camera(root.section("camera"), read);
-    let storage = storage(root.section("storage"));
+    let storage = storage(root.section("storage"), site.clone());
     let motion = motion(root.section("motion"));
     let clip = clip(root.section("clip"));
     let uplink = uplink(root.section("uplink"), read);
@@ -317,7 +317,7 @@ fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings
     Some(CameraSettings { main_url: main_url?, sub_url, login, audio, transport, stall_after, reconnect_after })
 }
 
-fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
+fn storage(mut section: Section<'_>, site: Option<SiteId>) -> Option<StorageSettings> {
     let dir = section.path("dir").or_else(|| section.missing("dir", "where the recording goes, e.g. \"/var/lib/taimat/ring\""));
     let require_mount = section.flag("require_mount", true);
     let segment = section.size("segment", 256 << 10, 1 << 30, 16 << 20);
@@ -335,7 +335,18 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
     let endurance = section.size("endurance", 0, 1 << 53, 0);
     section.finish();
     let (dir, still_bytes) = (dir?, still_bytes & !4095);
-    Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota, endurance })
+    Some(StorageSettings {
+        dir,
+        require_mount,
+        budget,
+        segment,
+        journal_slots,
+        still_slots,
+        still_bytes,
+        pin_quota,
+        endurance,
+        site,
+    })
 }
 
 fn clip(mut section: Section<'_>) -> ClipSettings {

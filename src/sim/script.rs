@@ -34,6 +34,7 @@ pub fn settings() -> StorageSettings {
         still_bytes: 8192,
         pin_quota: 50,
         endurance: 0,
+        site: None,
     }
 }
 

@@ -48,7 +48,7 @@ impl Ring {
             return Ok(None);
         }
         let first = if self.in_memory { MEMORY_FIRST } else { 0 };
-        let Some(file) = (first..).find(|file| !self.files.contains_key(file)) else {
+        let Some(file) = (first..).find(|file| !self.files.contains_key(file) && !self.foreign.contains(file)) else {
             return Ok(None);
         };
         match self.disk.create(FileId::Segment(file), self.geometry.segment) {

@@ -68,6 +68,17 @@ impl Bench {
         }
     }
 
+    pub(super) fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The next start of the same settings on another card.
+    pub(super) fn go_on(&self, disk: SimDisk) -> Bench {
+        let now = Stamp { mono: Mono(1_000_000), ..self.now };
+        let (engine, news) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
+        Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, news }
+    }
+
     pub(super) fn wait(&mut self, micros: u64) {
         self.now = self.now.after(micros);
         self.engine.idle(self.now, &mut self.news);

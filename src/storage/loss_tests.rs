@@ -61,7 +61,7 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     let (mut card, lost) = without(&bench, 3);
     let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(bench.disk.durable(), None));
     let len = shared.files().unwrap()[&FileId::Journal];
-    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), 0, Some(len)).unwrap();
+    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), look(&shared).unwrap().card, 0, Some(len)).unwrap();
     let mut locks = kept.locks().unwrap();
     let (from, to, first, last) = (Wall(1), Wall(2), lost.0 + 1, u64::MAX);
     locks.add(super::locks::Lock { id: "a".into(), from, to, first, last, reason: "b".into(), missing: Vec::new() }).unwrap();
