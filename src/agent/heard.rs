@@ -41,7 +41,7 @@ impl Agent {
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
                 self.outbox.receipted(ticket);
-                self.file_lost(now, ticket, &reason);
+                self.spoiled(now, ticket, &reason);
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
             UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),

@@ -283,6 +283,7 @@ impl Agent {
         self.tell_untold(now);
         self.let_go_on_card(out);
         self.look_for_footage(out);
+        self.make_again(out);
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         self.hurry_wanted(out);
         while self.connected
@@ -371,6 +372,7 @@ impl Agent {
                 if let Some((ticket, meta)) = self.desk.take_stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
                     self.answer_with_file(ticket, out);
+                    self.let_replaced_go(ticket);
                 }
             }
             StorageNews::NotEnqueued { ticket, reason } => {

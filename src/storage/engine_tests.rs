@@ -14,7 +14,7 @@ use crate::sim::rng::Rng;
 use crate::units::WallQuality;
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
-const NOON: i64 = 1_790_000_000_000_000;
+pub(super) const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
 /// A box without a camera: frames are made here.
