@@ -23,7 +23,7 @@ impl Agent {
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.incidents.is_moving());
-                let greeting = mirror::greeting(self.settings.uplink.mirrors, &self.site, &birth, moving, now.wall);
+                let greeting = mirror::greeting(self.settings.uplink.integrations, &self.site, &birth, moving, now.wall);
                 tell_mirrors(greeting, out);
             }
             UplinkNews::Down { reason, refused } => {
@@ -91,7 +91,7 @@ impl Agent {
 
     /// Tells those who listen in other dialects whether anything moves.
     pub(super) fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
-        tell_mirrors(mirror::motion(self.settings.uplink.mirrors, &self.site, self.incidents.is_moving(), at.wall), out);
+        tell_mirrors(mirror::motion(self.settings.uplink.integrations, &self.site, self.incidents.is_moving(), at.wall), out);
     }
 }
 

@@ -371,7 +371,7 @@ fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
     let numbers: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     // The refused draft waits with the others.
-    assert_eq!(bench.data("shed"), [json!({"reason": "card_stood_still", "events": 50, "files": 0})]);
+    assert_eq!(bench.data("shed"), [json!({"reason": "storage_stalled", "events": 50, "files": 0})]);
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn a_power_cut_while_a_clip_is_made_again_loses_nothing() {
 fn a_clip_get_of_lost_footage_says_what_became_of_it() {
     for (reason, words) in [
         (GapReason::Damaged, "recorded and damaged since"),
-        (GapReason::EvictedWanted, "evicted since"),
+        (GapReason::EvictedPinned, "evicted since"),
         (GapReason::CameraDown, "never recorded (camera_down)"),
     ] {
         let mut bench = Bench::new();
@@ -669,7 +669,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
         bench.at(seconds);
     }
     let event = bench.data("motion.start")[0]["event"].clone();
-    let told = json!({"reason": "card_stood_still", "events": 0, "files": 1, "bytes": 10, "files_of": [event]});
+    let told = json!({"reason": "storage_stalled", "events": 0, "files": 1, "bytes": 10, "file_events": [event]});
     assert_eq!(bench.data("shed"), [told]);
 }
 
@@ -679,8 +679,8 @@ fn an_event_larger_than_a_slot_arrives_without_its_particulars_and_nothing_waits
     let data = json!({"event": "e1", "detail": "x".repeat(5_000)});
     bench.agent.event(stamp(2), kind::STORAGE, None, data);
     bench.hole();
-    assert_eq!(bench.data("storage.trouble")[0]["event"], "e1");
-    assert!(bench.data("storage.trouble")[0]["too_large"].as_u64().unwrap() > 5_000);
+    assert_eq!(bench.data("storage.fault")[0]["event"], "e1");
+    assert!(bench.data("storage.fault")[0]["too_large"].as_u64().unwrap() > 5_000);
     assert!(bench.has("gap") && bench.agent.desk.is_idle());
 }
 

@@ -52,7 +52,7 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
         let (path, _) = broker.tls.as_ref()?.identity.as_ref()?;
         let der = CertificateDer::from_pem_slice(read(path).ok()?.as_bytes()).ok()?;
         let name = expiry::common_name(&der)?;
-        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.also[{}]", number - 1) };
+        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
         (name != settings.site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),
             reason: format!(

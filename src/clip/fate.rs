@@ -24,7 +24,7 @@ fn one(gap: &Gap) -> String {
         GapReason::Damaged => "recorded and damaged since".to_owned(),
         GapReason::DiskError => "recorded, and the card does not give it back".to_owned(),
         GapReason::Missing => "recorded, and in no file of the card any more".to_owned(),
-        GapReason::EvictedWanted => "evicted since to make room".to_owned(),
+        GapReason::EvictedPinned => "evicted since to make room".to_owned(),
         GapReason::CameraDown
         | GapReason::FellBehind
         | GapReason::PowerCut

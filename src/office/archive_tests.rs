@@ -117,7 +117,7 @@ fn a_late_lost_of_an_older_connection_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let state = |word: &str, conn: u64| format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes();
-    for (word, conn) in [("online", 8), ("lost", 7), ("going", 7)] {
+    for (word, conn) in [("online", 8), ("lost", 7), ("stopping", 7)] {
         take(&mut archive, &up("state"), &state(word, conn));
         assert_eq!(archive.sites().unwrap()[0].state, "online");
     }

@@ -141,7 +141,7 @@ impl Archive {
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
             return Ok(unreadable("a state"));
         };
-        if !matches!(state.state.as_str(), "online" | "going" | "lost") || !is_number(state.conn) {
+        if !matches!(state.state.as_str(), "online" | "stopping" | "lost") || !is_number(state.conn) {
             return Ok(unreadable("a state"));
         }
         let changed = self.index.change(

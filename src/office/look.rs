@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct SiteRow {
     /// Site id.
     pub site: String,
-    /// `online`, `going`, `lost`, or empty.
+    /// `online`, `stopping`, `lost`, or empty.
     pub state: String,
     /// RFC 3339 time of the last message.
     pub seen: String,

@@ -31,7 +31,7 @@ impl FileId {
         match self {
             FileId::Segment(index) => format!("seg-{index:05}.mp4"),
             FileId::Journal => "journal.taimat".into(),
-            FileId::Stills => "stills.taimat".into(),
+            FileId::Stills => "snapshots.taimat".into(),
             FileId::Foreign(index) => format!("foreign-{index:05}.taimat"),
         }
     }
@@ -40,7 +40,7 @@ impl FileId {
     pub fn parse(name: &str) -> Option<FileId> {
         match name {
             "journal.taimat" => Some(FileId::Journal),
-            "stills.taimat" => Some(FileId::Stills),
+            "snapshots.taimat" => Some(FileId::Stills),
             _ => {
                 let number = |begin, end| name.strip_prefix(begin)?.strip_suffix(end)?.parse().ok();
                 let segment = number("seg-", ".mp4").map(FileId::Segment);

@@ -84,7 +84,7 @@
 //! key 0 and its ticket (`u64`) as bytes. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
 //! the highest ticket is never reused, so the counters in it outlive its release.
 //!
-//! ## `stills.taimat`: slots for snapshots
+//! ## `snapshots.taimat`: slots for snapshots
 //! ```text
 //! "TMS3"   u32 length   u64 ticket   [16] card   u32 CRC-32C of the bytes   u32 CRC-32C of the 36 bytes before   0… to 2048
 //! the same again

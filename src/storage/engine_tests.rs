@@ -35,7 +35,7 @@ pub(super) fn small() -> StorageSettings {
         segment,
         budget: 8 * segment,
         journal_slots: 64,
-        still_slots: 2,
+        snapshot_slots: 2,
         still_bytes: 16 << 10,
         ..test_settings().storage
     }
@@ -200,7 +200,7 @@ fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     let told: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
-    assert_eq!(told, [(file.name().as_str(), offset), ("stills.taimat", 0)], "{problems:?}");
+    assert_eq!(told, [(file.name().as_str(), offset), ("snapshots.taimat", 0)], "{problems:?}");
     flip(file, 700);
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")), "{problems:?}");

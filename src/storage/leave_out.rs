@@ -8,7 +8,7 @@ impl ReadFault {
     /// What a hole is called that was left by this.
     pub fn reason(&self) -> GapReason {
         match self {
-            ReadFault::Gone(_) => GapReason::EvictedWanted,
+            ReadFault::Gone(_) => GapReason::EvictedPinned,
             ReadFault::Damaged(_) => GapReason::Damaged,
             ReadFault::Io(_) => GapReason::DiskError,
         }

@@ -118,7 +118,7 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
         SpanQuery::Seq { first, .. } if first < head.first_seq => (oldest, oldest),
         _ => return None,
     };
-    Some(Gap { from, to, reason: GapReason::EvictedWanted, bytes: 0 })
+    Some(Gap { from, to, reason: GapReason::EvictedPinned, bytes: 0 })
 }
 
 /// Tracks by their layout.

@@ -59,7 +59,7 @@ fn a_query_before_the_ring_says_that_it_is_evicted() {
     let oldest = bench.engine.ring.index().live()[0].head.start;
     let oldest = (oldest.wall.0 - super::engine_tests::NOON) / 1_000_000;
     assert!(oldest > 20, "nothing was evicted");
-    assert_eq!(answer(&mut bench, 1, 10), [("evicted_wanted", 1, 10)]);
+    assert_eq!(answer(&mut bench, 1, 10), [("evicted_pinned", 1, 10)]);
 }
 
 #[test]

@@ -136,7 +136,7 @@ pub enum GapReason {
     /// The power was cut or the agent was killed.
     PowerCut = 3,
     /// Evicted although somebody still wanted it.
-    EvictedWanted = 4,
+    EvictedPinned = 4,
     /// A record was damaged on the card.
     Damaged = 5,
     /// The card refused a write or a flush.
@@ -155,7 +155,7 @@ impl GapReason {
     /// The reason a stored byte stands for.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
+        let all = [CameraDown, FellBehind, PowerCut, EvictedPinned, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
@@ -170,7 +170,7 @@ impl GapReason {
             GapReason::CameraDown => "camera_down",
             GapReason::FellBehind => "fell_behind",
             GapReason::PowerCut => "power_cut",
-            GapReason::EvictedWanted => "evicted_wanted",
+            GapReason::EvictedPinned => "evicted_pinned",
             GapReason::Damaged => "damaged",
             GapReason::DiskError => "disk_error",
             GapReason::Stopped => "stopped",

@@ -383,7 +383,7 @@ impl Ring {
         }
     }
 
-    /// What the next head says of the ring, when `going` goes for it.
+    /// What the next head says of the ring, when `stopping` goes for it.
     fn statement(&self, going: Option<Evicted>) -> Statement {
         if self.in_memory {
             return Statement::default();

@@ -56,7 +56,7 @@ pub enum StorageFault {
 
 /// The geometry of the snapshot slots for some settings.
 pub fn still_geometry(settings: &StorageSettings) -> stills::Geometry {
-    stills::Geometry { slots: settings.still_slots, bytes: u64::from(settings.still_bytes) }
+    stills::Geometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
 }
 
 impl Engine {

@@ -28,7 +28,7 @@ impl Geometry {
 }
 
 /// What is said of a journal with entries and no snapshots beside it.
-pub const LOST: &str = "stills.taimat is missing: snapshots of events that wait for the office are lost";
+pub const LOST: &str = "snapshots.taimat is missing: snapshots of events that wait for the office are lost";
 /// Where the second copy of a header lies in its block.
 const SECOND: usize = 2048;
 

@@ -160,7 +160,7 @@ pub struct Reply {
 pub struct State {
     /// 1.
     pub v: u32,
-    /// `online`, `going` (stopped in order) or `lost` (the will).
+    /// `online`, `stopping` (stopped in order) or `lost` (the will).
     pub state: String,
     /// Name of the ring on the card.
     #[serde(default)]
