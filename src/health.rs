@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::camera::{CameraCounts, CameraFault, Role};
-use crate::motion::{SightCounts, WHYS};
+use crate::analytics::{SightCounts, WHYS};
 use crate::storage::StorageCounts;
 use crate::units::{Boot, Mono, RingId, Stamp, Wall};
 use crate::uplink::UplinkCounts;

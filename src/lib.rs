@@ -8,18 +8,18 @@
 
 pub mod units;
 pub mod clock;
-pub mod pulse;
-pub mod lull;
-pub mod mask;
-pub mod shown;
-pub mod tail;
+pub mod watchdog;
+pub mod wakeup;
+pub mod redact;
+pub mod escape;
+pub mod log_tail;
 pub mod settings;
-pub mod config;
+pub mod remote_config;
 pub mod chain;
 pub mod camera;
-pub mod lane;
+pub mod frame_queue;
 pub mod storage;
-pub mod motion;
+pub mod analytics;
 pub mod evidence;
 pub mod clip;
 pub mod uplink;

@@ -102,7 +102,7 @@ fn no_todo_is_left_without_an_issue() {
 fn every_key_is_documented_and_in_the_example() {
     let docs = std::fs::read_to_string(root().join("docs/config.md")).unwrap();
     let example = std::fs::read_to_string(root().join("deploy/taimat.toml")).unwrap();
-    for key in taimat::settings::raw::KEYS {
+    for key in taimat::settings::parse::KEYS {
         assert!(docs.contains(&format!("| `{key}` |")), "{key} is not in docs/config.md");
         let last = key.rsplit('.').next().unwrap();
         let found = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{last} =")));
@@ -110,7 +110,7 @@ fn every_key_is_documented_and_in_the_example() {
     }
     for line in docs.lines().filter_map(|line| line.strip_prefix("| `")) {
         let key = line.split('`').next().unwrap();
-        assert!(taimat::settings::raw::KEYS.contains(&key), "docs/config.md documents {key}, which does not exist");
+        assert!(taimat::settings::parse::KEYS.contains(&key), "docs/config.md documents {key}, which does not exist");
     }
 }
 
@@ -123,6 +123,6 @@ fn the_example_configuration_is_valid_with_and_without_its_comments() {
         .collect();
     let files = |path: &Path| Ok(if path.extension().is_some_and(|e| e == "login") { "user:password" } else { "PEM" }.to_owned());
     for text in [example, whole] {
-        taimat::settings::raw::parse(&text, &files).unwrap();
+        taimat::settings::parse::parse(&text, &files).unwrap();
     }
 }

@@ -14,9 +14,9 @@
 //! `TAIMAT_BINARY` names another binary or a wrapper that becomes it, such as a heap profiler.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
-#[path = "../../tests/peers/rig.rs"]
+#[path = "../../tests/peers/harness.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
-mod rig;
+mod harness;
 mod series;
 mod sessions;
 
@@ -25,7 +25,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rig::{Rig, Running, free_port, has, small_camera, taimat, wait_for};
+use harness::{Rig, Running, free_port, has, small_camera, taimat, wait_for};
 use series::{Sample, Series};
 use taimat::sim::camera::SimCamera;
 

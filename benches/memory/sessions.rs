@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use taimat::camera::{CameraNews, Role, rtsp};
 use taimat::clock::SystemClock;
-use taimat::lull::Lull;
-use taimat::pulse::Pulse;
-use taimat::settings::{CameraSettings, load, raw};
+use taimat::wakeup::Lull;
+use taimat::watchdog::Pulse;
+use taimat::settings::{CameraSettings, load, parse};
 use tokio::sync::{mpsc, watch};
 
 /// Sessions at a time.
@@ -27,7 +27,7 @@ pub fn run(url: &str, login: &str) {
     let text = format!(
         "site = \"bench\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {url:?}\nlogin_file = {login:?}\n"
     );
-    let settings = raw::parse(&text, &load::read).unwrap().camera;
+    let settings = parse::parse(&text, &load::read).unwrap().camera;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let opened = Arc::new(AtomicU64::new(0));
     runtime.block_on(async {

@@ -8,14 +8,14 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use taimat::settings::{StorageSettings, raw};
+use taimat::settings::{StorageSettings, parse};
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
-use taimat::storage::format::{MARK, RECORD_BOX, Record, free_block, padded};
-use taimat::storage::head::{SegmentHead, Statement, head_digest};
-use taimat::storage::heads::read_head;
+use taimat::storage::record::{MARK, RECORD_BOX, Record, free_block, padded};
+use taimat::storage::segment_head::{SegmentHead, Statement, head_digest};
+use taimat::storage::head_selection::read_head;
 use taimat::storage::identity::CardId;
-use taimat::storage::walk::{Depth, Found, walk};
+use taimat::storage::scan::{Depth, Found, walk};
 use taimat::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
 
 use crate::footage::{FPS, Footage};
@@ -44,7 +44,7 @@ pub fn settings(dir: &Path) -> StorageSettings {
         "site = \"bench\"\ncamera.main_url = \"rtsp://x/\"\nuplink.host = \"localhost\"\n[storage]\ndir = {dir:?}\nbudget = \"{} GiB\"\n",
         (u64::from(FILES) * SIZE) >> 30
     );
-    raw::parse(&text, &|_| Err("none".into())).unwrap().storage
+    parse::parse(&text, &|_| Err("none".into())).unwrap().storage
 }
 
 impl Synthetic {

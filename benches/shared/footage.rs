@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use taimat::camera::{Codec, Frame, Role, TrackKind, TrackParams};
-use taimat::cli::mp4;
+use taimat::cli::mp4_samples;
 use taimat::sim::encode::Camera264;
 use taimat::sim::scene::{Disturbance, Scene};
-use taimat::storage::boxes::Boxes;
+use taimat::storage::mp4::Boxes;
 use taimat::units::{Digest, Mono, Stamp, Wall, WallQuality};
 
 /// Pictures a second.
@@ -37,7 +37,7 @@ impl Footage {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera/road-1080p25-h264-2m.mp4");
         let bytes = bits as f64 / 8.0 / FPS as f64;
         let (pictures, source) = match std::fs::read(&file) {
-            Ok(whole) => (mp4::frames(&whole).unwrap(), "road-1080p25-h264-2m.mp4"),
+            Ok(whole) => (mp4_samples::frames(&whole).unwrap(), "road-1080p25-h264-2m.mp4"),
             Err(_) => (generated(), "generated 640x360 (no footage here)"),
         };
         let mean = pictures.iter().map(|frame| frame.data.len()).sum::<usize>() as f64 / pictures.len() as f64;

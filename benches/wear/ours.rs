@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use taimat::settings::raw;
+use taimat::settings::parse;
 use taimat::storage::StorageNews;
 use taimat::storage::disk::RealDisk;
 use taimat::storage::engine::Engine;
-use taimat::storage::format::padded;
-use taimat::storage::heads::heads;
-use taimat::storage::walk::{Depth, Found, walk};
+use taimat::storage::record::padded;
+use taimat::storage::head_selection::heads;
+use taimat::storage::scan::{Depth, Found, walk};
 use taimat::units::Stamp;
 
 use crate::card::Card;
@@ -63,7 +63,7 @@ impl Ours {
              budget = \"{} MiB\"\n",
             bytes >> 20
         );
-        let settings = raw::parse(&text, &|_| Err("none".into())).unwrap().storage;
+        let settings = parse::parse(&text, &|_| Err("none".into())).unwrap().storage;
         let disk = Arc::new(RealDisk::open(&dir, false).unwrap());
         let (engine, _) = Engine::open(disk, &settings, Stamp::default()).unwrap();
         Some(Ours { engine, footage, dir, now: Stamp::default(), card })

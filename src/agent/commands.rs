@@ -8,16 +8,16 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::access::May;
-use super::desk::{TooLarge, What};
-use super::entry::{OWED_MAX, Owed, Range};
+use super::access_trail::May;
+use super::spool::{TooLarge, What};
+use super::outbox_entry::{OWED_MAX, Owed, Range};
 use super::events::{self, kind};
 use super::{Agent, Effect};
-use crate::config::command::KNOWN;
+use crate::remote_config::signed_command::KNOWN;
 use crate::evidence::manifest::{Manifest, Purpose};
 use crate::storage::StorageOrder;
 use crate::storage::locks::Lock;
-use crate::storage::lost::Lost;
+use crate::storage::missing_records::Lost;
 use crate::units::{Stamp, Ticket, Wall, WallQuality};
 use crate::uplink::UplinkOrder;
 use crate::uplink::wire::{Command, Reply};
@@ -119,7 +119,7 @@ impl Agent {
     }
 
     pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
-        let detail = crate::mask::masked(detail);
+        let detail = crate::redact::masked(detail);
         let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
         self.commands.answer(&reply);
         out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));

@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::entry::ZONES_MAX;
-use crate::motion::Motion;
+use super::outbox_entry::ZONES_MAX;
+use crate::analytics::Motion;
 use crate::settings::rules::Priority;
 use crate::storage::locks::Lock;
-use crate::storage::lost::Lost;
+use crate::storage::missing_records::Lost;
 use crate::storage::{Gap, Repair};
 use crate::units::{Boot, RingId, SiteId, Stamp};
 use crate::uplink::wire;
@@ -167,7 +167,7 @@ pub fn lock(lock: &Lock) -> Value {
 
 /// Free text without credentials, cut to its bound.
 pub fn text(text: &str) -> String {
-    let text = crate::mask::masked(text);
+    let text = crate::redact::masked(text);
     let mut left = TEXT_MAX;
     let fits = |c: &char| {
         let taken = stored_len(*c);
@@ -195,7 +195,7 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::motion::MotionPhase;
+    use crate::analytics::MotionPhase;
     use crate::storage::GapReason;
     use crate::storage::journal::ENTRY_MAX;
     use crate::units::{Mono, Wall, WallQuality};
@@ -249,7 +249,7 @@ mod tests {
             (kind::FILE_LOST, json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst})),
             (kind::REFUSED, json!({"what": {"file": name}, "reason": worst})),
             (kind::UPLINK, json!({"what": "not_authorized", "detail": worst})),
-            (kind::SHED, super::super::shed::tests::longest()),
+            (kind::SHED, super::super::loss_report::tests::longest()),
             (kind::LOCK, locked),
             (kind::GAP, gap(&hole)),
         ]
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_largest_event_of_every_kind_fits_its_journal_slot_beside_the_fullest_state() {
-        use super::super::entry::{Body, Entry, tests::full_after};
+        use super::super::outbox_entry::{Body, Entry, tests::full_after};
         let site = SiteId::parse(&"s".repeat(32)).unwrap();
         let id = "Z".repeat(26);
         for (kind, data) in largest() {

@@ -1,8 +1,8 @@
 //! Commands in floods: what strangers send must cost no event, no clip, no card and not the process.
 
 use super::*;
-use crate::config::command::{Asked, add_signature};
-use crate::config::document::tests::{OTHER, RFC, key, trusted};
+use crate::remote_config::signed_command::{Asked, add_signature};
+use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
 
 /// Bytes of the card that one entry of the journal takes: a slot in each of two copies.
 const ENTRY: u64 = 2 * 4096;
@@ -15,9 +15,9 @@ impl Bench {
             remote: crate::settings::RemoteSettings { keys: vec![trusted("office", RFC)], ..settings().remote },
             ..settings()
         };
-        let record = crate::config::record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
-        let known = machine::Known { good: good.clone(), bootstrap: good, trying: None };
-        let machine = machine::Machine::new(record, known, [1; 32], bench.now);
+        let record = crate::remote_config::state_record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
+        let known = state_machine::Known { good: good.clone(), bootstrap: good, trying: None };
+        let machine = state_machine::Machine::new(record, known, [1; 32], bench.now);
         let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
         bench.agent = agent.with_configuration(machine, None);
         bench.connect();

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::files::RealFiles;
+use crate::remote_config::durable_files::RealFiles;
 use crate::settings::{Login, test_settings};
 use crate::units::Secret;
 

@@ -10,55 +10,55 @@
 //!
 //! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
 
-pub mod access;
+pub mod access_trail;
 pub mod commands;
-pub mod config;
-pub mod desk;
-pub mod entry;
+pub mod config_client;
+pub mod spool;
+pub mod outbox_entry;
 pub mod events;
-pub mod incidents;
-pub mod jobs;
-pub mod heard;
-pub mod keeper;
-pub mod probe;
-pub mod queries;
-pub mod shed;
-pub mod start;
-pub mod stop;
+pub mod motion_events;
+pub mod clip_jobs;
+pub mod uplink_updates;
+pub mod config_thread;
+pub mod connection_probe;
+pub mod maintenance_commands;
+pub mod loss_report;
+pub mod recovery;
+pub mod shutdown;
 pub mod ulid;
-pub mod waiting;
+pub mod request_backlog;
 #[cfg(test)]
 mod tests;
-pub mod wiring;
+pub mod runtime;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::access::Access;
+use self::access_trail::Access;
 use self::commands::Commands;
-use self::config::Configuration;
-use self::desk::{Desk, Draft, Next, TooLarge, What};
-use self::entry::{After, Body};
+use self::config_client::Configuration;
+use self::spool::{Desk, Draft, Next, TooLarge, What};
+use self::outbox_entry::{After, Body};
 use self::events::{Envelope, kind};
-use self::incidents::Incidents;
-use self::jobs::Jobs;
-use self::keeper::{KeeperNews, KeeperOrder};
-use self::queries::Wanted;
-use self::shed::{Untold, Why};
-use self::start::Left;
-use self::stop::Stopping;
+use self::motion_events::Incidents;
+use self::clip_jobs::Jobs;
+use self::config_thread::{KeeperNews, KeeperOrder};
+use self::maintenance_commands::Wanted;
+use self::loss_report::{Untold, Why};
+use self::recovery::Left;
+use self::shutdown::Stopping;
 use self::ulid::Ulids;
 use crate::camera::{CameraNews, Role};
-use crate::clip::worker::{HashOrder, Hashed};
-use crate::config::machine;
+use crate::clip::hasher::{HashOrder, Hashed};
+use crate::remote_config::state_machine;
 use crate::health::{CameraState, Gauges};
-use crate::motion::SightNews;
+use crate::analytics::SightNews;
 use crate::outbox::{Kind, Outbox};
 use crate::settings::Settings;
-use crate::settings::change::Change;
-use crate::storage::dates::ClockSet;
+use crate::settings::diff::Change;
+use crate::storage::clock_history::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
 use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
@@ -247,7 +247,7 @@ impl Agent {
             Input::Stop => self.begin_stop(now, out),
         }
         if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
-            self.configure(now, machine::Input::Tick, out);
+            self.configure(now, state_machine::Input::Tick, out);
         }
         self.advance(now, out);
     }
@@ -366,7 +366,7 @@ impl Agent {
             StorageNews::Durable { seq, until } => {
                 tracing::debug!(seq, "durable");
                 self.gauges.durable = seq;
-                self.configure(now, machine::Input::Footage(until.mono), out);
+                self.configure(now, state_machine::Input::Footage(until.mono), out);
             }
             StorageNews::Enqueued { ticket } => {
                 if let Some((ticket, meta)) = self.desk.take_stored(ticket) {
@@ -439,7 +439,7 @@ impl Agent {
         match news {
             CameraNews::Up { role, tracks, at } => {
                 if role == Role::Main {
-                    self.configure(now, machine::Input::Picture, out);
+                    self.configure(now, state_machine::Input::Picture, out);
                 }
                 let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
                 if let CameraState::Down { since, .. } = was {
@@ -455,7 +455,7 @@ impl Agent {
             CameraNews::Down { role, fault, detail, since } => {
                 *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
                 if role == Role::Main {
-                    self.configure(now, machine::Input::NoPicture(format!("{}: {detail}", fault.word())), out);
+                    self.configure(now, state_machine::Input::NoPicture(format!("{}: {detail}", fault.word())), out);
                 }
                 let data = json!({"stream": role.word(), "fault": fault.word(), "detail": events::text(&detail)});
                 if self.is_running() {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
+use super::outbox_entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
-use crate::motion::{Motion, MotionPhase};
+use crate::analytics::{Motion, MotionPhase};
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{Digest, Wall, WallQuality};
 use crate::uplink::Letter;
@@ -165,7 +165,7 @@ impl Bench {
             Effect::Storage(StorageOrder::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
             Effect::Keep(KeeperOrder::Save(record, _)) => {
                 self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
-                Some(Input::Keeper(KeeperNews::Machine(machine::Input::Saved(record.generation, Ok(())))))
+                Some(Input::Keeper(KeeperNews::Machine(state_machine::Input::Saved(record.generation, Ok(())))))
             }
             Effect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.words())),
             Effect::Uplink(UplinkOrder::Reply(reply)) => {
@@ -360,7 +360,7 @@ fn a_refused_journal_entry_is_tried_again_and_no_number_is_skipped() {
 fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
     let mut bench = Bench::new();
     bench.card_full = true;
-    for _ in 0..desk::WAITING_MAX + 50 {
+    for _ in 0..spool::WAITING_MAX + 50 {
         bench.hole();
     }
     bench.card_full = false;
@@ -623,7 +623,7 @@ fn what_was_shed_while_the_desk_is_full_is_told_later() {
         bench.hole();
     }
     bench.card_full = true;
-    for _ in 0..desk::WAITING_MAX {
+    for _ in 0..spool::WAITING_MAX {
         bench.hole();
     }
     bench.card_full = false;
@@ -659,7 +659,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
     let mut bench = Bench::new();
     bench.motion(MotionPhase::Start);
     bench.card_full = true;
-    for _ in 0..desk::WAITING_MAX {
+    for _ in 0..spool::WAITING_MAX {
         bench.hole();
     }
     let jpeg = vec![1; 10];
@@ -781,7 +781,7 @@ fn every_message_names_the_ring_its_numbers_count_in() {
 #[cfg(feature = "sim")]
 #[test]
 fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
-    use crate::sim::disk::SimDisk;
+    use crate::sim::faulty_disk::SimDisk;
     use crate::storage::engine::Engine;
     let open = |disk: &SimDisk, slots: u32| {
         let settings = crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
@@ -924,17 +924,17 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
 #[test]
 fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
     let mut bench = Bench::new();
-    let record = crate::config::record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
-    let known = machine::Known { good: settings(), bootstrap: settings(), trying: None };
-    let machine = machine::Machine::new(record, known, [1; 32], bench.now);
+    let record = crate::remote_config::state_record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
+    let known = state_machine::Known { good: settings(), bootstrap: settings(), trying: None };
+    let machine = state_machine::Machine::new(record, known, [1; 32], bench.now);
     let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
     bench.agent = agent.with_configuration(machine, None);
     bench.connect();
     bench.log.clear();
     let mut next = settings();
     (next.storage.budget, next.storage.pin_quota, next.motion.sensitivity) = (32 << 20, 30, 7);
-    let found = machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
-    bench.give(Input::Keeper(KeeperNews::Machine(machine::Input::File(Box::new(found)))));
+    let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
+    bench.give(Input::Keeper(KeeperNews::Machine(state_machine::Input::File(Box::new(found)))));
     let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
     assert_eq!(log, ["keep a change", "keep a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
     bench.log.clear();
@@ -1035,7 +1035,7 @@ fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
     let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
     let about = crate::evidence::manifest::about(&manifest);
     manifest.size =
-        crate::clip::FileSource::len(&crate::clip::assemble::Clip::assemble(&span(false), &about, Arc::new(NoFootage)));
+        crate::clip::FileSource::len(&crate::clip::virtual_file::Clip::assemble(&span(false), &about, Arc::new(NoFootage)));
     for n in 0..3_000 {
         let body = Body::File(Box::new(manifest.clone()));
         let after = After { ring: RingId(7), next_seq: 2, ..After::default() };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::settings::raw;
+use crate::settings::parse;
 use crate::units::Stamp;
 
 /// A clock that panics once on the thread of that name, when it is armed.
@@ -28,7 +28,7 @@ fn ends_when_it_panics(thread: &'static str) -> String {
          dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nsnapshot_slots = 1\n",
         dir = dir.path()
     );
-    let settings = raw::parse(&text, &|_| Err("none".into())).unwrap();
+    let settings = parse::parse(&text, &|_| Err("none".into())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended = runtime.block_on(async {
         let (_stop, stopped) = watch::channel(false);
@@ -57,7 +57,7 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
     );
     std::fs::write(&file, text).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let begun = crate::config::begin::begin(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
+    let begun = crate::remote_config::startup::begin(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
     let mut configured = begun.configured.unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = |configured: Configured| {

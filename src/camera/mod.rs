@@ -6,11 +6,11 @@
 //!
 //! What belongs here: everything between the camera's socket and a [`Frame`]. What does not: writing, decoding, judging.
 
-pub mod logins;
+pub mod auth_limiter;
 pub mod rtsp;
 #[cfg(all(test, feature = "sim"))]
 mod rtsp_tests;
-pub mod session;
+pub mod supervisor;
 pub mod timeline;
 
 use std::sync::Arc;

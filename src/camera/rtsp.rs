@@ -18,13 +18,13 @@ use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFram
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::logins::{Door, Logins};
-use super::session::{Session, Watch};
+use super::auth_limiter::{Door, Logins};
+use super::supervisor::{Session, Watch};
 use super::timeline::Timeline;
 use super::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
 use crate::clock::Clock;
-use crate::lull::Lull;
-use crate::pulse::Pulse;
+use crate::wakeup::Lull;
+use crate::watchdog::Pulse;
 use crate::settings::{CameraSettings, Transport};
 use crate::units::Digest;
 
@@ -377,7 +377,7 @@ async fn step<T>(name: &str, step: impl Future<Output = Result<T, retina::Error>
 
 /// A retina error without the connection's particulars, which it puts on lines of their own.
 fn one_line(what: &str, error: &retina::Error) -> String {
-    crate::mask::masked(&format!("{what}: {}", error.to_string().lines().next().unwrap_or_default()))
+    crate::redact::masked(&format!("{what}: {}", error.to_string().lines().next().unwrap_or_default()))
 }
 
 /// Parameter sets this large are no honest camera's; a segment's head has its bound, and one that is over it would never be read again.

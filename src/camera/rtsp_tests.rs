@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::rtsp::{self, Stream};
 use super::{CameraNews, Role};
 use crate::clock::SystemClock;
-use crate::lull::Lull;
-use crate::pulse::Pulse;
-use crate::settings::raw;
+use crate::wakeup::Lull;
+use crate::watchdog::Pulse;
+use crate::settings::parse;
 use crate::sim::camera::{Options, SimCamera, Sound};
 
 /// Plays the main stream of a camera; `until` looks at the news and gives what the test wants to know.
@@ -22,7 +22,7 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -
         "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
         camera.main_url()
     );
-    let settings = raw::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
+    let settings = parse::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let found = runtime.block_on(async {
         let (news, mut told) = mpsc::channel(16);

@@ -7,12 +7,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use crate::mask::masked;
-use crate::settings::raw::{Problem, Problems, ReadFile};
+use crate::redact::masked;
+use crate::settings::parse::{Problem, Problems, ReadFile};
 use crate::settings::{Settings, load, pem};
 use crate::storage::disk::RealDisk;
-use crate::storage::start::room;
-use crate::uplink::expiry;
+use crate::storage::open::room;
+use crate::uplink::cert_expiry;
 
 /// Arguments of `taimat check-config`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
     let others = brokers.iter().enumerate().filter_map(|(number, broker)| {
         let (path, _) = broker.tls.as_ref()?.identity.as_ref()?;
         let der = CertificateDer::from_pem_slice(read(path).ok()?.as_bytes()).ok()?;
-        let name = expiry::common_name(&der)?;
+        let name = cert_expiry::common_name(&der)?;
         let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
         (name != settings.site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),

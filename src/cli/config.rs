@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use crate::agent::keeper::REQUEST;
-use crate::config::begin::state_dir;
-use crate::config::files::RealFiles;
-use crate::config::record::{Phase, Record, Version};
-use crate::config::store::{self, Files as _};
+use crate::agent::config_thread::REQUEST;
+use crate::remote_config::startup::state_dir;
+use crate::remote_config::durable_files::RealFiles;
+use crate::remote_config::state_record::{Phase, Record, Version};
+use crate::remote_config::state_store::{self, Files as _};
 
 /// Arguments of `taimat config`.
 #[derive(Debug, clap::Args)]
@@ -57,11 +57,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("{}: nothing is kept there; was the agent started with --state?", dir.display());
     }
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
-    let record = store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
+    let record = state_store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
     match args.what {
         What::Show { json: true, .. } => println!("{}", serde_json::to_string_pretty(&record)?),
         What::Show { text: true, .. } => {
-            let text = store::text(&files, &record.committed.sha256);
+            let text = state_store::text(&files, &record.committed.sha256);
             print!("{}", text.context("its text cannot be read any more")?);
         }
         What::Show { .. } => show(&record),
@@ -89,11 +89,11 @@ fn show(record: &Record) {
     };
     println!("{phase}");
     println!("last known good: {}", line(&record.committed));
-    if record.rest == crate::config::record::Rest::Safe {
+    if record.rest == crate::remote_config::state_record::Rest::Safe {
         println!("SAFE MODE: it brought the process down again and again");
     }
     if let Some(last) = &record.last {
-        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::config::refusal::Refusal::line);
+        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::remote_config::rejection::Refusal::line);
         println!("last change: {} at {}: {how}", last.next.id, last.at);
     }
 }

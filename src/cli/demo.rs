@@ -9,13 +9,13 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use super::run::{on_signal, runtime};
-use crate::agent::wiring;
+use crate::agent::runtime;
 use crate::clock::SystemClock;
 use crate::office::archive::Archive;
-use crate::office::host::{self, Office};
-use crate::office::keep::Retention;
-use crate::office::look::{EventRow, FileRow, Filter};
-use crate::settings::{Protocol, load, raw};
+use crate::office::service::{self, Office};
+use crate::office::retention::Retention;
+use crate::office::queries::{EventRow, FileRow, Filter};
+use crate::settings::{Protocol, load, parse};
 use crate::sim::scene::Disturbance;
 use crate::sim::{broker, camera};
 use crate::units::Digest;
@@ -84,7 +84,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         login,
         out.join("ring")
     );
-    let settings = raw::parse(&text, &load::read)?;
+    let settings = parse::parse(&text, &load::read)?;
     let archive = Archive::open(out)?;
     let options = Options {
         client_id: "taimat-office".into(),
@@ -104,9 +104,9 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     let line = move |text: String| println!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
     let (_commands, commands) = mpsc::channel(1);
     let (office_stop, office_stopped) = watch::channel(false);
-    let office = tokio::spawn(async move { host::run(archive, office, commands, office_stopped, line).await });
+    let office = tokio::spawn(async move { service::run(archive, office, commands, office_stopped, line).await });
     let (agent_stop, agent_stopped) = watch::channel(false);
-    let agent = tokio::spawn(wiring::run(settings, Arc::new(SystemClock::new()), agent_stopped));
+    let agent = tokio::spawn(runtime::run(settings, Arc::new(SystemClock::new()), agent_stopped));
     let mut signal = on_signal()?;
     tokio::select! {
         () = tokio::time::sleep(args.length) => {}

@@ -8,14 +8,14 @@ pub mod config;
 #[cfg(feature = "sim")]
 pub mod demo;
 #[cfg(feature = "office")]
-mod diff;
+mod text_diff;
 pub mod eval_motion;
 #[cfg(feature = "sim")]
-pub mod feed;
+pub mod load_test;
 #[cfg(feature = "sim")]
-pub mod fleet;
+pub mod fleet_sim;
 pub mod keygen;
-pub mod mp4;
+pub mod mp4_samples;
 #[cfg(feature = "office")]
 pub mod office;
 #[cfg(feature = "office")]
@@ -28,7 +28,7 @@ pub mod run;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod verify;
-mod zone;
+mod time_zone;
 
 use std::process::ExitCode;
 

@@ -11,18 +11,18 @@ use tokio::sync::mpsc;
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::command::{Asked, EVERY, add_signature};
+use crate::remote_config::signed_command::{Asked, EVERY, add_signature};
 use crate::office::archive::Archive;
-use crate::office::claim::claim;
-use crate::office::host::{self, Office};
+use crate::office::archive_lock::claim;
+use crate::office::service::{self, Office};
 use crate::office::index;
-use crate::office::keep::Retention;
-use crate::office::look::Filter;
-use crate::settings::{Login, Protocol, TlsSettings, raw};
-use crate::shown::{shown, shown_json};
+use crate::office::retention::Retention;
+use crate::office::queries::Filter;
+use crate::settings::{Login, Protocol, TlsSettings, parse};
+use crate::escape::{shown, shown_json};
 use crate::units::{Digest, Secret, SiteId, Wall};
 use crate::uplink::client::{self, Ended, Options, Seen};
-use crate::uplink::session::Fault;
+use crate::uplink::failover::Fault;
 use crate::uplink::{tls, topics};
 
 /// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
@@ -313,7 +313,7 @@ fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
 }
 
 pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {
-    let (host, plain) = (&broker.broker, broker.ca.is_none() && !raw::is_local(&broker.broker));
+    let (host, plain) = (&broker.broker, broker.ca.is_none() && !parse::is_local(&broker.broker));
     if plain && !broker.allow_plain {
         bail!("{host} is another machine: give --ca, or --allow-plain to send everything, a password too, readable on the way");
     }
@@ -352,7 +352,7 @@ fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, b
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
-        host::run(archive, office, commands, stop, |line| lines.say(line)).await?;
+        service::run(archive, office, commands, stop, |line| lines.say(line)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }

@@ -14,15 +14,15 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::diff::diff;
+use super::text_diff::diff;
 use super::office::{Broker, options};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::document::Document;
+use crate::remote_config::signed_document::Document;
 use crate::office::archive::Archive;
 use crate::office::rollout::{Rollout, Send, State};
-use crate::office::template;
-use crate::settings::{key_id, raw};
-use crate::shown::{shown, shown_json, shown_lines};
+use crate::office::config_template;
+use crate::settings::{key_id, parse};
+use crate::escape::{shown, shown_json, shown_lines};
 use crate::units::{Digest, Mono, SiteId};
 use crate::uplink::client::{self, Seen, Sender};
 use crate::uplink::topics;
@@ -161,7 +161,7 @@ fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
     for (site, values) in plan.sites {
         let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), String::from);
         let values = values.into_iter().map(|(name, value)| (name, plain(value))).collect();
-        let filled = template::fill(&template, &site, &values).map_err(|reason| anyhow::anyhow!("{site}: {reason}"))?;
+        let filled = config_template::fill(&template, &site, &values).map_err(|reason| anyhow::anyhow!("{site}: {reason}"))?;
         texts.insert(SiteId::parse(&site).map_err(anyhow::Error::msg)?, filled);
     }
     Ok((texts, plan.wave))
@@ -170,7 +170,7 @@ fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
 /// What can be judged here: schema and ranges. Files that the text names lie on the box.
 fn judged(texts: &BTreeMap<SiteId, String>) -> Result<(), String> {
     let there = |_: &Path| Ok("user:password".to_owned());
-    let wrong = texts.iter().filter_map(|(site, text)| match raw::parse(text, &there) {
+    let wrong = texts.iter().filter_map(|(site, text)| match parse::parse(text, &there) {
         Ok(settings) if settings.site == *site => None,
         Ok(settings) => Some(format!("{site}: site is {:?}", settings.site.as_str())),
         Err(problems) => Some(format!("{site}:\n{problems}")),

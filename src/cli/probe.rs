@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::camera::{CameraFault, CameraNews, Frame, Role, TrackKind, rtsp};
 use crate::clock::SystemClock;
-use crate::lull::Lull;
-use crate::mask::masked;
-use crate::pulse::Pulse;
-use crate::settings::{CameraSettings, load, raw};
+use crate::wakeup::Lull;
+use crate::redact::masked;
+use crate::watchdog::Pulse;
+use crate::settings::{CameraSettings, load, parse};
 
 /// Arguments of `taimat probe`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "site = \"probe\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\n{login}",
         args.url
     );
-    let settings = raw::parse(&text, &load::read).map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
+    let settings = parse::parse(&text, &load::read).map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
     let heard: Arc<Mutex<BTreeMap<&'static str, Heard>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {

@@ -10,10 +10,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::agent::wiring::{self, Ended};
+use crate::agent::runtime::{self, Ended};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::begin;
-use crate::lull::{LULL, Lull};
+use crate::remote_config::startup;
+use crate::wakeup::{LULL, Lull};
 
 /// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
 /// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
@@ -37,8 +37,8 @@ pub struct Args {
 /// When the ring cannot be used. A bad configuration gives exit code 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock::new());
-    let state = args.state.unwrap_or_else(|| begin::state_dir(&args.config));
-    let begun = match begin::begin(&args.config, &state, wiring::seed()?, clock.now()) {
+    let state = args.state.unwrap_or_else(|| startup::state_dir(&args.config));
+    let begun = match startup::begin(&args.config, &state, runtime::seed()?, clock.now()) {
         Ok(begun) => begun,
         Err(problems) => {
             eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
@@ -51,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
-        wiring::run_configured(begun.settings, begun.configured, clock, lull, stop).await
+        runtime::run_configured(begun.settings, begun.configured, clock, lull, stop).await
     });
     // A card or a camera that hangs must not keep the process from ending.
     runtime.shutdown_background();

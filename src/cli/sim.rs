@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{feed, fleet};
-use crate::config::guarantee::Guarantee;
-use crate::office::rules::Rule;
+use super::{load_test, fleet_sim};
+use crate::remote_config::mutation::Guarantee;
+use crate::office::safeguards::Rule;
 use crate::sim::barrier::Barrier;
-use crate::sim::crash::{self, Effort, Failure, Place, Summary};
+use crate::sim::crash_explorer::{self, Effort, Failure, Place, Summary};
 use crate::sim::oracle::Broken;
-use crate::sim::{office, stranding, world};
+use crate::sim::{office, config_faults, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
@@ -87,12 +87,12 @@ pub struct Args {
 /// When the box of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.load_test {
-        return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
+        return load_test::run(config, load_test::Show { rate: args.rate, updates: args.updates, motions: args.motions });
     }
     if let (Some(sites), Some(port)) = (args.fleet, args.port) {
         let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
         let every = Duration::from_secs(args.every);
-        return fleet::run(fleet::Load { sites, port, events, files, file_bytes, every });
+        return fleet_sim::run(fleet_sim::Load { sites, port, events, files, file_bytes, every });
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),
@@ -166,8 +166,8 @@ fn crash_images(args: &Args, images: u64) -> bool {
     let begun = Instant::now();
     let effort = Effort::full(images);
     let summary = match args.point {
-        Some(point) => crash::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
-        None => crash::run(args.seed, effort, args.without),
+        Some(point) => crash_explorer::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
+        None => crash_explorer::run(args.seed, effort, args.without),
     };
     // The last two dozen operations tell how the card came to this.
     summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
@@ -205,7 +205,7 @@ fn tell(summary: &Summary) {
 /// Everything at once, then every promise taken away: true when nothing strands a box, and without each promise something does.
 fn config_states(second: u64) -> bool {
     let begun = Instant::now();
-    let summary = stranding::enumerate(stranding::Effort { stride: 1, second, first_only: false }, None);
+    let summary = config_faults::enumerate(config_faults::Effort { stride: 1, second, first_only: false }, None);
     println!(
         "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
         summary.worlds,
@@ -218,7 +218,7 @@ fn config_states(second: u64) -> bool {
     summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
     let mut good = summary.stranded.is_empty();
     for without in Guarantee::ALL {
-        let summary = stranding::enumerate(stranding::Effort { stride: 1, second: 0, first_only: true }, Some(without));
+        let summary = config_faults::enumerate(config_faults::Effort { stride: 1, second: 0, first_only: true }, Some(without));
         let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
         println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
         good &= !summary.stranded.is_empty();
@@ -230,7 +230,7 @@ fn config_states(second: u64) -> bool {
 fn barriers(seed: u64, images: u64) -> bool {
     let mut good = true;
     for without in std::iter::once(None).chain(Barrier::ALL.map(Some)) {
-        let summary = crash::run(seed, Effort::full(images), without);
+        let summary = crash_explorer::run(seed, Effort::full(images), without);
         let (name, what) = without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
         let verdict = match summary.broken.first() {
             Some(Failure { place, kind, broken }) => {

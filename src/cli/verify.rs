@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::evidence::verify::{Report, check};
-use crate::shown::{shown, shown_json};
-use crate::storage::lost::numbers;
+use crate::escape::{shown, shown_json};
+use crate::storage::missing_records::numbers;
 
 /// Arguments of `taimat verify`.
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,9 @@
 //! What belongs here: a clip's MP4 head, reading its bytes piece by piece. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).
 
-pub mod assemble;
+pub mod virtual_file;
 pub mod fate;
-pub mod worker;
+pub mod hasher;
 
 use std::sync::Arc;
 

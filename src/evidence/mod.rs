@@ -4,6 +4,6 @@
 //!
 //! What belongs here: manifests and their checking. What does not: the chain of records (`chain`), keeping footage (storage).
 
-pub mod head;
+pub mod head_check;
 pub mod manifest;
 pub mod verify;

@@ -7,11 +7,11 @@
 
 use serde::Deserialize;
 
-use super::head;
+use super::head_check;
 use super::manifest::{ABOUT_BOX, bounded, is_whole};
-use crate::storage::boxes::{move_times, timescales};
-use crate::storage::format::{RECORD_BOX, RECORD_TYPE, Record, box_at};
-use crate::storage::head::SEGMENT_TYPE;
+use crate::storage::mp4::{move_times, timescales};
+use crate::storage::record::{RECORD_BOX, RECORD_TYPE, Record, box_at};
+use crate::storage::segment_head::SEGMENT_TYPE;
 use crate::units::{Digest, WallQuality};
 
 /// The boxes before the first record, in this order.
@@ -244,7 +244,7 @@ impl File {
             return;
         };
         let duration = (last.media + last.duration).saturating_sub(self.base);
-        let problem = head::problem(&self.head_bytes, &first.head, duration);
+        let problem = head_check::problem(&self.head_bytes, &first.head, duration);
         self.report.problems.extend(problem);
     }
 
@@ -277,12 +277,12 @@ mod tests {
 
     use super::*;
     use crate::clip::FileSource as _;
-    use crate::clip::assemble::Clip;
+    use crate::clip::virtual_file::Clip;
     use crate::evidence::manifest::{Purpose, about, of_span};
-    use crate::storage::boxes::{Run, Sample, moof};
-    use crate::storage::format::tests::video;
-    use crate::storage::format::{MARK, seal};
-    use crate::storage::head::head_digest;
+    use crate::storage::mp4::{Run, Sample, moof};
+    use crate::storage::record::tests::video;
+    use crate::storage::record::{MARK, seal};
+    use crate::storage::segment_head::head_digest;
     use crate::storage::{FootageReader, FragmentRef, ReadFault, Span};
     use crate::units::{Boot, Mono, SiteId, Stamp, Ticket, Wall};
 

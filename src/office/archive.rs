@@ -16,9 +16,9 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::index::{self, Guard, Index};
-use super::parts::{Check, Flush, Key, Part};
-use super::rules::Rule;
-use super::store::{Disk, Files};
+use super::partial_files::{Check, Flush, Key, Part};
+use super::safeguards::Rule;
+use super::file_store::{Disk, Files};
 use crate::units::SiteId;
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use rusqlite::params;
 
 use super::archive::Archive;
-use super::store::{Disk, Files as _, hash};
+use super::file_store::{Disk, Files as _, hash};
 use crate::units::Digest;
 
 /// What is said of an export that one bad file ended.

@@ -174,7 +174,7 @@ impl Index {
                 db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind}"))?;
             }
         }
-        db.execute_batch(super::configs::SCHEMA)?;
+        db.execute_batch(super::config_store::SCHEMA)?;
         if self.version()? < VERSION {
             db.execute_batch(&format!("BEGIN IMMEDIATE; {LATER} PRAGMA user_version = {VERSION}; COMMIT"))?;
         }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Settings;
-use super::raw::{self, Problem, Problems};
+use super::parse::{self, Problem, Problems};
 
 /// Bytes of a configuration or of a file it names at most.
 const FILE_MAX: u64 = 1 << 20;
@@ -16,7 +16,7 @@ const FILE_MAX: u64 = 1 << 20;
 /// Every bad key, or why the file cannot be read.
 pub fn load(path: &Path) -> Result<Settings, Problems> {
     let text = read(path).map_err(|reason| Problems(vec![Problem { key: path.display().to_string(), reason }]))?;
-    raw::parse(&text, &read)
+    parse::parse(&text, &read)
 }
 
 /// Reads a file that settings name, which may be a credential.

@@ -6,11 +6,11 @@
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the room it touches.
 //! What does not: reading files (that is the caller's, through [`load`]), how settings come to a box (`config`).
 
-pub mod change;
+pub mod diff;
 pub mod load;
 pub mod pem;
-pub mod raw;
-mod raw_motion;
+pub mod parse;
+mod parse_motion;
 pub mod rules;
 
 use std::path::PathBuf;
@@ -251,7 +251,7 @@ pub struct Broker {
 impl Broker {
     /// True when its login goes over the network in the clear.
     pub fn shows_login(&self) -> bool {
-        self.tls.is_none() && self.login.is_some() && !raw::is_local(&self.host)
+        self.tls.is_none() && self.login.is_some() && !parse::is_local(&self.host)
     }
 
     /// What makes it the same broker, whatever certificates are used with it.

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::raw::{Problem, ReadFile};
+use super::parse::{Problem, ReadFile};
 use super::{Settings, TlsSettings};
 
 /// Every PEM file that cannot be used, by key.

@@ -4,9 +4,9 @@
 //! What belongs here: the names and how to recognise the operation each stands for. What does not: carrying operations out
 //! ([`super::disk`]).
 
-use super::card::{PAGE, Pending};
+use super::cow_image::{PAGE, Pending};
 use crate::storage::disk::FileId;
-use crate::storage::head::COPY_TYPE;
+use crate::storage::segment_head::COPY_TYPE;
 
 /// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,29 +11,29 @@
 //!
 //! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
 
-pub mod archive;
+pub mod office_stub;
 pub mod barrier;
-pub mod broken;
+pub mod violation;
 pub mod broker;
 pub mod camera;
-pub mod card;
-pub mod crash;
-pub mod disk;
+pub mod cow_image;
+pub mod crash_explorer;
+pub mod faulty_disk;
 pub mod encode;
-pub mod hostile;
-pub mod image;
-pub mod known;
-pub mod model;
+pub mod faulty_broker;
+pub mod crash_image;
+pub mod image_cache;
+pub mod reference_model;
 pub mod office;
 pub mod oracle;
-pub mod proxy;
+pub mod faulty_proxy;
 pub mod rng;
-pub mod pole;
+pub mod config_world;
 pub mod scene;
-pub mod small_card;
-pub mod stranding;
-pub mod script;
-pub mod strict;
-pub mod texts;
-pub mod wire;
+pub mod faulty_files;
+pub mod config_faults;
+pub mod workload;
+pub mod strict_reader;
+pub mod config_scenarios;
+pub mod mqtt_codec;
 pub mod world;

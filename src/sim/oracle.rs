@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use super::broken::Broken;
-use super::card::Card;
-use super::disk::Operation;
-pub use super::known::{Known, Seen};
-use super::strict::Lies;
+pub use super::violation::Broken;
+use super::cow_image::Card;
+use super::faulty_disk::Operation;
+pub use super::image_cache::{Known, Seen};
+use super::strict_reader::Lies;
 use crate::storage::disk::FileId;
-use crate::storage::format::{Record, padded};
-use crate::storage::head::SegmentHead;
+use crate::storage::record::{Record, padded};
+use crate::storage::segment_head::SegmentHead;
 use crate::storage::{Cell, Recovered, StorageNews, StorageOrder};
 use crate::units::Ticket;
 

@@ -4,7 +4,7 @@
 //! What belongs here: the world and how it is drawn. What does not: encoding, RTP.
 
 use super::rng::{Rng, mix};
-use crate::motion::SceneChange;
+use crate::analytics::SceneChange;
 
 /// What crosses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

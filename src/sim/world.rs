@@ -10,25 +10,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::flood::Flood;
-use super::archive::SimArchive;
+use super::office_stub::SimArchive;
 use super::barrier::Barrier;
-use super::disk::SimDisk;
+use super::faulty_disk::SimDisk;
 use super::rng::Rng;
 use crate::agent::{Agent, Effect, Input};
 use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
-use crate::clip::worker::Hashed;
-use crate::motion::{Motion, MotionPhase, SightNews};
-use crate::settings::{Settings, raw};
+use crate::clip::hasher::Hashed;
+use crate::analytics::{Motion, MotionPhase, SightNews};
+use crate::settings::{Settings, parse};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
-use crate::storage::heads::heads;
-use crate::storage::locate::locate;
-use crate::storage::start::still_geometry;
+use crate::storage::head_selection::heads;
+use crate::storage::footage_query::locate;
+use crate::storage::open::still_geometry;
 use crate::storage::thread::Reader;
 use crate::storage::{FootageReader as _, SpanQuery, StorageNews};
 use crate::units::{Digest, Mono, Stamp, Wall, WallQuality};
-use crate::uplink::link::{self, Link};
+use crate::uplink::delivery::{self, Link};
 use crate::uplink::{UplinkNews, topics};
 
 /// Microseconds of one step.
@@ -95,7 +95,7 @@ pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
 fn settings() -> Result<Settings, String> {
     let text = "site = \"sim\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nuplink.host = \"127.0.0.1\"\n[storage]\ndir = \"/sim\"\n\
                 segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nsnapshot_slots = 8\nsnapshot_size = \"16 KiB\"\n";
-    raw::parse(text, &|path| Err(format!("{}: none here", path.display()))).map_err(|problems| problems.to_string())
+    parse::parse(text, &|path| Err(format!("{}: none here", path.display()))).map_err(|problems| problems.to_string())
 }
 
 impl World {
@@ -255,7 +255,7 @@ impl World {
     fn connect(&mut self) {
         (self.connected, self.conn) = (true, self.conn + 1);
         let mut out = Vec::new();
-        let limits = link::Limits { receive_max: 20, max_packet: 1 << 20, retain: true };
+        let limits = delivery::Limits { receive_max: 20, max_packet: 1 << 20, retain: true };
         self.link.connected(self.now, self.conn, limits, 0, &mut out);
         self.link.message(self.now, &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
         self.link_effects(out);
@@ -340,12 +340,12 @@ impl World {
         }
     }
 
-    fn link_effects(&mut self, effects: Vec<link::Effect>) {
-        let mut queue: VecDeque<link::Effect> = effects.into();
+    fn link_effects(&mut self, effects: Vec<delivery::Effect>) {
+        let mut queue: VecDeque<delivery::Effect> = effects.into();
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                link::Effect::News(news) => {
+                delivery::Effect::News(news) => {
                     self.flood.news(&news);
                     if let UplinkNews::Up { .. }
                     | UplinkNews::Command(_)
@@ -356,19 +356,19 @@ impl World {
                         self.inputs.push_back(Input::Uplink(news));
                     }
                 }
-                link::Effect::Read { ticket, offset, len } => {
+                delivery::Effect::Read { ticket, offset, len } => {
                     if let Some(source) = self.link.source(ticket) {
                         self.link.chunk(self.now, ticket, offset, source.read(offset, len), &mut more);
                     }
                 }
-                link::Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
+                delivery::Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
             queue.extend(more);
         }
     }
 
     /// A broker that sometimes drops what it acknowledged, doubles, or dies after delivering.
-    fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<link::Effect>) {
+    fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<delivery::Effect>) {
         let mood = if self.stormy { self.rng.below(100) } else { 0 };
         let times = match mood {
             0..=93 => 1,
@@ -381,7 +381,7 @@ impl World {
             self.summary.lost += 1;
             return self.link.lost("cut".into(), false, more);
         }
-        self.link.acked(self.now, token, link::Acked::Taken, more);
+        self.link.acked(self.now, token, delivery::Acked::Taken, more);
         for ack in acks {
             let bytes = serde_json::to_vec(&ack).unwrap_or_default();
             self.link.message(self.now, &topics::dn(&self.settings.site, "ack"), &bytes, more);

@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::boxes::move_times;
+use super::mp4::move_times;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::format::{RECORD_BOX, Record, box_at};
-use super::head::{Cause, Evicted};
-use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
-use super::index::{Index, Segment};
+use super::record::{RECORD_BOX, Record, box_at};
+use super::segment_head::{Cause, Evicted};
+use super::head_selection::{Fault, HeadTrouble, Heads, heads, read_copy};
+use super::segment_index::{Index, Segment};
 use super::journal::{self, Journal, Kept};
-use super::lost::numbers;
-use super::ranges::Ranges;
+use super::missing_records::numbers;
+use super::range_set::Ranges;
 use super::recovery::{COPIES_MAX, expected};
-use super::stills;
-use super::walk::{Depth, End, Found, walk};
+use super::snapshots;
+use super::scan::{Depth, End, Found, walk};
 use crate::units::{Digest, Mono};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
@@ -333,10 +333,10 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked
     let stills = files.get(&FileId::Stills);
     // They are made with the journal, before any footage.
     if stills.is_none() && !(index.live().is_empty() && kept.entries.is_empty()) {
-        wrong(FileId::Stills, stills::LOST.into());
+        wrong(FileId::Stills, snapshots::LOST.into());
     }
     if let Some(len) = stills {
-        let damaged = stills::damaged(disk.as_ref(), *len, &kept.entries)?;
+        let damaged = snapshots::damaged(disk.as_ref(), *len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
     }
     Ok(())

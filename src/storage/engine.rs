@@ -6,19 +6,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::answers::Waiting;
-use super::card::Card;
+use super::pending_queries::Waiting;
+use super::fallback::Card;
 use super::disk::{Disk as _, FileId};
 use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::ring::{AppendFault, Draft, Ring};
 use super::scrub::Scrub;
-use super::stills::Stills;
+use super::snapshots::Stills;
 use super::wear::{ALARM, Load};
 use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
 use crate::camera::{Frame, TrackKind, TrackParams};
-use crate::lane::Skip;
+use crate::frame_queue::Skip;
 use crate::units::{Boot, Mono, Stamp, Ticket};
 
 /// Microseconds of silence after which gathered frames are written without waiting for the next.

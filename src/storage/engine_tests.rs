@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::format::tests::video;
+use super::record::tests::video;
 use super::locks::Lock;
 use super::*;
 use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
 use crate::settings::{StorageSettings, test_settings};
-use crate::sim::disk::SimDisk;
+use crate::sim::faulty_disk::SimDisk;
 use crate::sim::rng::Rng;
 use crate::units::WallQuality;
 
@@ -366,8 +366,8 @@ fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
     assert!(bench.news.iter().any(|news| matches!(news, StorageNews::CardLost { .. })));
     bench.order(entry(2));
     assert!(bench.news.contains(&StorageNews::Enqueued { ticket: Ticket(2) }));
-    let geometry = super::start::still_geometry(&bench.settings);
-    assert_eq!(super::stills::read(bench.engine.card().as_ref(), geometry, Ticket(2)), Ok(vec![1; 999]));
+    let geometry = super::open::still_geometry(&bench.settings);
+    assert_eq!(super::snapshots::read(bench.engine.card().as_ref(), geometry, Ticket(2)), Ok(vec![1; 999]));
 }
 
 #[test]

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::StorageNews;
-use super::card::Card;
+use super::fallback::Card;
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::BLOCK;
+use super::record::BLOCK;
 use super::identity::{CardId, NEXT, keep};
 use super::journal::{Journal, Kept};
-use super::stills::{self, Geometry, Stills};
+use super::snapshots::{self, Geometry, Stills};
 use crate::units::Ticket;
 
 /// A part that is not ours, for people.
@@ -33,7 +33,7 @@ pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&Kept>) -> Result<Vec<
         match file {
             FileId::Segment(_) => {}
             FileId::Journal => tell(file, kept.map_or(0, |kept| kept.foreign.len())),
-            FileId::Stills => tell(file, stills::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Stills => tell(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
             FileId::Foreign(_) => tell(file, 1),
         }
     }
@@ -72,7 +72,7 @@ pub fn open_stills(
     out: &mut Vec<StorageNews>,
 ) -> Result<Stills, DiskFault> {
     let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
-    let foreign = existing.map_or(Ok(Vec::new()), |len| stills::foreign(card.as_ref(), len, step, id))?;
+    let foreign = existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
         set_aside(card, FileId::Stills, &foreign, out)?;
     }

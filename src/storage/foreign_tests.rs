@@ -13,11 +13,11 @@ use super::identity::CardId;
 use super::journal::copy_b;
 use super::recovery::look;
 use super::rot_tests::{exported, told};
-use super::start::{StorageFault, still_geometry};
+use super::open::{StorageFault, still_geometry};
 use super::*;
 use crate::settings::StorageSettings;
-use crate::sim::card::Card;
-use crate::sim::disk::SimDisk;
+use crate::sim::cow_image::Card;
+use crate::sim::faulty_disk::SimDisk;
 use crate::sim::rng::Rng;
 use crate::units::SiteId;
 
@@ -144,7 +144,7 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
             |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
         assert!(news.iter().any(names), "{name}: a start does not name {}: {news:?}", file.name());
     }
-    let still = stills::read(&disk, still_geometry(&small()), Ticket(1));
+    let still = snapshots::read(&disk, still_geometry(&small()), Ticket(1));
     assert!(
         still.is_err() == (part == Part::Stills) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Stills),
         "{name}"
@@ -205,19 +205,19 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     let mut card = bench.disk.durable();
     card.remove(FileId::Stills);
     bench.disk = SimDisk::with(card, None);
-    assert!(told(&bench.disk).iter().any(|line| line.contains(stills::LOST)), "{:?}", told(&bench.disk));
+    assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
     bench.restart(of_site("km-17"));
-    let names = |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == stills::LOST);
+    let names = |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == snapshots::LOST);
     assert!(bench.news.iter().any(names), "{:?}", bench.news);
 }
 
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
 fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let segment = &bench.engine.ring.index().live()[at];
-    let found = super::walk::walk(&bench.disk, segment, super::walk::Depth::Content).unwrap().found;
+    let found = super::scan::walk(&bench.disk, segment, super::scan::Depth::Content).unwrap().found;
     let (mut before, mut all) = (BTreeSet::new(), BTreeSet::new());
     for found in found {
-        let super::walk::Found::Record(offset, record) = found else { panic!("damaged") };
+        let super::scan::Found::Record(offset, record) = found else { panic!("damaged") };
         if offset + u64::from(record.len) <= end {
             before.insert(record.seq);
         }
@@ -258,15 +258,15 @@ fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
 #[test]
 fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let records = |bench: &Bench| {
-        let index = super::heads::heads(&bench.disk).unwrap().index;
-        super::walk::walk(&bench.disk, index.live().last().unwrap(), super::walk::Depth::Records).unwrap().found.len()
+        let index = super::head_selection::heads(&bench.disk).unwrap().index;
+        super::scan::walk(&bench.disk, index.live().last().unwrap(), super::scan::Depth::Records).unwrap().found.len()
     };
     let mut bench = (120..).map(|seconds| ring("km-17", 1, seconds)).find(|bench| records(bench) > 2).unwrap();
     let (file, at) = {
         let live = bench.engine.ring.index().live();
         let newest = live.last().unwrap();
-        let found = super::walk::walk(&bench.disk, newest, super::walk::Depth::Records).unwrap().found;
-        let super::walk::Found::Record(offset, _) = found[0] else { panic!() };
+        let found = super::scan::walk(&bench.disk, newest, super::scan::Depth::Records).unwrap().found;
+        let super::scan::Found::Record(offset, _) = found[0] else { panic!() };
         (FileId::Segment(newest.head.segment), offset + 300)
     };
     let byte = bench.disk.read(file, at, 1).unwrap()[0];

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::boxes::{Run, Sample, moof};
-use super::format::{RECORD_BOX, padded, ticks};
+use super::mp4::{Run, Sample, moof};
+use super::record::{RECORD_BOX, padded, ticks};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::units::Stamp;
 
@@ -239,7 +239,7 @@ fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor,
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::tests::video;
+    use super::super::record::tests::video;
     use super::*;
     use crate::camera::Role;
     use crate::units::{Mono, Stamp};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::BLOCK;
+use super::record::BLOCK;
 use super::identity::CardId;
-pub use super::kept::{Kept, SpoiledCopy};
-use super::kept::{judge_copies, spoiled_copy};
-use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
+pub use super::journal_load::{Kept, SpoiledCopy};
+use super::journal_load::{judge_copies, spoiled_copy};
+use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
 use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.

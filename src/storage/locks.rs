@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskFault};
-use super::index::Index;
+use super::segment_index::Index;
 use super::journal::ENTRY_MAX;
-use super::locate::locate;
-use super::ranges::Ranges;
+use super::footage_query::locate;
+use super::range_set::Ranges;
 use super::{PinId, SpanQuery};
 use crate::units::Wall;
 

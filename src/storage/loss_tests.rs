@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
-use super::locate::locate;
+use super::footage_query::locate;
 use super::recovery::look;
 use super::*;
-use crate::sim::card::Card;
-use crate::sim::disk::SimDisk;
+use crate::sim::cow_image::Card;
+use crate::sim::faulty_disk::SimDisk;
 
 /// A stopped ring without the file of the segment at `at`, oldest first, and the numbers that went with it.
 fn without(bench: &Bench, at: usize) -> (Card, (u64, u64)) {

@@ -18,36 +18,36 @@
 //!
 //! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
 
-pub mod answers;
-pub mod boxes;
-pub mod card;
+pub mod pending_queries;
+pub mod mp4;
+pub mod fallback;
 pub mod check;
-mod choose;
-pub mod dates;
+mod reuse_policy;
+pub mod clock_history;
 pub mod disk;
-pub mod document;
+pub mod on_disk;
 pub mod engine;
 #[cfg(all(test, feature = "sim"))]
 mod engine_tests;
 #[cfg(all(test, feature = "sim"))]
 mod power_tests;
-pub mod format;
+pub mod record;
 pub mod fragment;
-pub mod head;
-pub mod heads;
-mod leave_out;
+pub mod segment_head;
+pub mod head_selection;
+mod damage_exclusion;
 #[cfg(all(test, feature = "sim"))]
 mod loss_tests;
-pub mod index;
+pub mod segment_index;
 pub mod journal;
 pub mod foreign;
 pub mod identity;
-mod kept;
-pub mod locate;
+mod journal_load;
+pub mod footage_query;
 pub mod locks;
-pub mod lost;
+pub mod missing_records;
 pub mod pins;
-pub mod ranges;
+pub mod range_set;
 pub mod recovery;
 #[cfg(all(test, feature = "sim"))]
 mod recovery_tests;
@@ -57,17 +57,17 @@ mod rot_tests;
 #[cfg(all(test, feature = "sim"))]
 mod foreign_tests;
 pub mod scrub;
-mod slot;
-pub mod start;
-pub mod stills;
-pub mod talk;
+mod journal_slot;
+pub mod open;
+pub mod snapshots;
+pub mod messages;
 pub mod thread;
-pub mod walk;
+pub mod scan;
 pub mod wear;
 
 use std::sync::Arc;
 
-pub use talk::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageNews, StorageOrder};
+pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageNews, StorageOrder};
 
 use crate::camera::TrackParams;
 use crate::units::{Boot, Digest, Mono, Stamp, Ticket, Wall};

@@ -7,13 +7,13 @@ use super::disk::FileId;
 use super::engine::Engine;
 use super::identity::CardId;
 use super::journal::{Journal, file_len};
-use super::walk::{Depth, End, walk};
+use super::scan::{Depth, End, walk};
 use super::*;
-use crate::sim::card::{Choices, erase_block};
-use crate::sim::disk::SimDisk;
+use crate::sim::cow_image::{Choices, erase_block};
+use crate::sim::faulty_disk::SimDisk;
 use crate::sim::rng::Rng;
-use crate::sim::script::{Script, settings, stamp};
-use crate::sim::strict;
+use crate::sim::workload::{Script, settings, stamp};
+use crate::sim::strict_reader;
 use crate::units::Ticket;
 
 /// A ring, and a camera that never stops.
@@ -70,11 +70,11 @@ impl Rig {
 
     /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
     fn silent(&self) -> Vec<i64> {
-        let index = heads::heads(&self.disk).unwrap().index;
+        let index = head_selection::heads(&self.disk).unwrap().index;
         let mut spans = Vec::new();
         for segment in index.live() {
-            for found in walk::walk(&self.disk, segment, walk::Depth::Content).unwrap().found {
-                let walk::Found::Record(_, record) = found else { panic!("damaged") };
+            for found in scan::walk(&self.disk, segment, scan::Depth::Content).unwrap().found {
+                let scan::Found::Record(_, record) = found else { panic!("damaged") };
                 let end = record.gap.map_or(record.start.wall.plus_micros(record.duration as i64), |(to, ..)| to.wall);
                 spans.push((record.start.wall.0, end.0));
             }
@@ -105,7 +105,7 @@ fn whatever_arrived_of_a_write_every_file_plays_to_its_end_after_a_start() {
                 let disk = SimDisk::with(choices.outcome(&point.durable, number), None);
                 Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
                 for (file, pages) in disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
-                    let tear = strict::read(&pages.bytes()).tear;
+                    let tear = strict_reader::read(&pages.bytes()).tear;
                     assert_eq!(tear, None, "seed {seed}, {file:?}, outcome {number} of {}", choices.outcomes());
                 }
             }
@@ -201,7 +201,7 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
         ring.disk.fail_sync_after(flush, &mut Rng::new(1));
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
         ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
-        let index = heads::heads(&ring.disk).unwrap().index;
+        let index = head_selection::heads(&ring.disk).unwrap().index;
         assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
     }
 }
@@ -294,7 +294,7 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
 fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() {
     let mut ring = opened();
     ring.pictures(80);
-    let newest = |disk: &SimDisk| heads::heads(disk).unwrap().index.live().last().unwrap().clone();
+    let newest = |disk: &SimDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
     let ends = |disk: &SimDisk| walk(disk, &newest(disk), Depth::Content).unwrap();
     while ends(&ring.disk).at + 8192 > newest(&ring.disk).end {
         ring.pictures(1);
@@ -322,7 +322,7 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
     ring.pictures(80);
     ring.cut();
     let last = ring.found().last_seq;
-    let index = heads::heads(&ring.disk).unwrap().index;
+    let index = head_selection::heads(&ring.disk).unwrap().index;
     let newest = FileId::Segment(index.live().last().unwrap().head.segment);
     ring.disk.fail_reads_of(newest, 4096..4608);
     ring.start();
@@ -339,10 +339,10 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
 
 #[test]
 fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
-    let geometry = start::still_geometry(&settings());
+    let geometry = open::still_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
+        let mut stills = snapshots::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
         for _ in 0..2 {
             stills.store(Ticket(7), &[7; 3000]).unwrap();
         }
@@ -351,10 +351,10 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
         let mut stills =
-            stills::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[Ticket(7)]).unwrap();
-        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+            snapshots::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[Ticket(7)]).unwrap();
+        assert_eq!(snapshots::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
         stills.store(Ticket(8), &[8; 3000]).unwrap();
-        assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        assert_eq!(snapshots::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
     }
 }
 

@@ -24,19 +24,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::dates::Dates;
+use super::clock_history::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::format::{BLOCK, RECORD_BOX, Record, free_block};
-use super::head::{Cause, EVICTED_MAX, Evicted};
-use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
+use super::record::{BLOCK, RECORD_BOX, Record, free_block};
+use super::segment_head::{Cause, EVICTED_MAX, Evicted};
+use super::head_selection::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::identity::CardId;
-use super::index::{Index, Segment};
+use super::segment_index::{Index, Segment};
 use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
-use super::lost::{self, Lost, holes};
-use super::ranges::Ranges;
-use super::walk::{Depth, End, Found, Walk, walk, walk_past};
+use super::missing_records::{self, Lost, holes};
+use super::range_set::Ranges;
+use super::scan::{Depth, End, Found, Walk, walk, walk_past};
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::units::{Boot, Digest, Stamp};
 
@@ -175,7 +175,7 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
         missing.add(walked + 1, newest);
         (found.next_seq, found.open_at) = (newest + 1, None);
     }
-    found.index.lost = lost::stated(&found.index);
+    found.index.lost = missing_records::stated(&found.index);
     missing.list().iter().for_each(|(first, last)| found.index.lost.add(*first, *last));
     if missing.list().is_empty() {
         return;
@@ -264,7 +264,7 @@ pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
     troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     let told = kept.as_ref().map_or(0, |kept| kept.record);
     index.dates = kept.as_ref().map(Kept::dates).unwrap_or_default();
-    index.lost = lost::lost(disk.as_ref(), &index, told);
+    index.lost = missing_records::lost(disk.as_ref(), &index, told);
     let known = kept.filter(|kept| kept.ring.is_some() || index.live().is_empty());
     let locks = known.map_or(Err(journal::LOST.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
         troubles.push(reason);

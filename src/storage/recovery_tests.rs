@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
-use super::format::{BLOCK, RECORD_BOX, padded};
-use super::heads::heads;
-use super::index::Segment;
-use super::walk::{Depth, Found, walk};
+use super::record::{BLOCK, RECORD_BOX, padded};
+use super::head_selection::heads;
+use super::segment_index::Segment;
+use super::scan::{Depth, Found, walk};
 use super::{GapReason, Recovered, RepairKind};
 
 /// What is done to the head of the newest file.
@@ -187,7 +187,7 @@ fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
         spoil(&bench, Head::Whole, tail);
         bench.disk.read_only(true);
         let files = super::disk::segments(&bench.disk.files().unwrap());
-        let found = super::recovery::recover(&bench.disk, &files, super::dates::Dates::default(), 0);
+        let found = super::recovery::recover(&bench.disk, &files, super::clock_history::Dates::default(), 0);
         assert_eq!(found.open_at, None, "{tail:?}: {} is sealed", segment.head.segment);
         assert!(found.troubles.iter().any(|(trouble, _)| trouble.contains("read-only")), "{:?}", found.troubles);
     }

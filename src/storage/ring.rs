@@ -6,17 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::boxes::move_times;
-use super::card::MEMORY_MAX;
-use super::dates::Dates;
+use super::mp4::move_times;
+use super::fallback::MEMORY_MAX;
+use super::clock_history::Dates;
 use super::disk::{Disk, DiskFault, FileId};
-use super::format::{BLOCK, MARK, RECORD_BOX, Record, free_block, pad, padded};
-use super::head::{Cause, EVICTED_MAX, Evicted, PRESENT_MAX, SegmentHead, Statement, head_digest};
+use super::record::{BLOCK, MARK, RECORD_BOX, Record, free_block, pad, padded};
+use super::segment_head::{Cause, EVICTED_MAX, Evicted, PRESENT_MAX, SegmentHead, Statement, head_digest};
 use super::identity::CardId;
-use super::index::{Index, Segment};
+use super::segment_index::{Index, Segment};
 use super::locks::Lock;
 use super::pins::Pins;
-use super::ranges::Ranges;
+use super::range_set::Ranges;
 use super::recovery::Recovery;
 use super::{GapReason, StorageCounts, StorageNews};
 use crate::camera::TrackParams;

@@ -9,17 +9,17 @@ use std::sync::Arc;
 use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
-use super::format::{BLOCK, padded};
-use super::locate::locate;
+use super::record::{BLOCK, padded};
+use super::footage_query::locate;
 use super::recovery::look;
-use super::start::still_geometry;
+use super::open::still_geometry;
 use super::thread::Reader;
-use super::walk::{Depth, Found, walk};
+use super::scan::{Depth, Found, walk};
 use super::*;
 use crate::clip::FileSource as _;
-use crate::clip::assemble::Clip;
-use crate::sim::card::Card;
-use crate::sim::disk::SimDisk;
+use crate::clip::virtual_file::Clip;
+use crate::sim::cow_image::Card;
+use crate::sim::faulty_disk::SimDisk;
 use crate::sim::rng::Rng;
 
 /// Places that are tried.
@@ -200,7 +200,7 @@ fn a_card_of_the_first_format_is_refused_with_the_way_out() {
 fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
     let mut bench = Bench::new(small());
     bench.record(30);
-    let mut track = crate::camera::TrackParams::clone(&super::format::tests::video(2));
+    let mut track = crate::camera::TrackParams::clone(&super::record::tests::video(2));
     track.annex_b = vec![7; 70_000];
     bench.stream(&Arc::new(track), 20);
     bench.record(10);

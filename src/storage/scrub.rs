@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::disk::{Disk as _, FileId};
 use super::engine::Engine;
-use super::format::Record;
-use super::index::Segment;
+use super::record::Record;
+use super::segment_index::Segment;
 use super::recovery::mend_copy;
-use super::walk::{Depth, Found, walk_past};
+use super::scan::{Depth, Found, walk_past};
 use super::{Repair, RepairKind, StorageNews};
 use crate::units::Mono;
 

@@ -11,13 +11,13 @@ use anyhow::Context as _;
 
 use super::disk::{Disk, FileId, RealDisk};
 use super::engine::Engine;
-use super::format::{RECORD_TYPE, Record};
-use super::start::still_geometry;
-use super::stills::{self, Geometry};
+use super::record::{RECORD_TYPE, Record};
+use super::open::still_geometry;
+use super::snapshots::{self, Geometry};
 use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
 use crate::clock::Clock;
-use crate::lane::{Item, LaneReceiver};
-use crate::pulse::Pulse;
+use crate::frame_queue::{Item, LaneReceiver};
+use crate::watchdog::Pulse;
 use crate::settings::StorageSettings;
 use crate::units::Ticket;
 
@@ -56,7 +56,7 @@ impl FootageReader for Reader {
     }
 
     fn still(&self, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
-        stills::read(self.disk.as_ref(), self.stills, ticket)
+        snapshots::read(self.disk.as_ref(), self.stills, ticket)
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as p5;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
-use super::link::{Acked, Limits};
-use super::session::Fault;
+use super::delivery::{Acked, Limits};
+use super::failover::Fault;
 use crate::settings::{Login, Protocol};
 
 /// Requests queued in the client at most; the link's window is smaller.
@@ -386,7 +386,7 @@ fn io_fault(error: &std::io::Error, up: bool) -> Fault {
 
 /// Says which setting a refusal is about. TLS alerts (RFC 8446 6.2) arrive as words inside an I/O error.
 fn ended(reason: String, fault: Fault) -> Ended {
-    let reason = crate::mask::masked(&reason);
+    let reason = crate::redact::masked(&reason);
     let about = if reason.contains("fatal alert") {
         "the broker does not accept this box's certificate: look at uplink.cert_file and at the broker's authority"
     } else if reason.contains("invalid peer certificate") {

@@ -12,17 +12,17 @@
 //! (the outbox) or keeping it (storage).
 
 pub mod client;
-pub mod emqx;
-pub mod expiry;
-pub mod link;
-pub mod mirror;
-pub mod mqtt;
-pub mod pace;
-mod reader;
-pub mod session;
+pub mod emqx_file_transfer;
+pub mod cert_expiry;
+pub mod delivery;
+pub mod integrations;
+pub mod task;
+pub mod bandwidth;
+mod file_reader;
+pub mod failover;
 pub mod tls;
 pub mod topics;
-pub mod transfer;
+pub mod file_transfer;
 pub mod wire;
 
 use std::fmt;
@@ -52,7 +52,7 @@ pub enum UplinkOrder {
         ticket: Ticket,
     },
     /// What earlier starts have used of the data budget.
-    Spent(pace::Spent),
+    Spent(bandwidth::Spent),
     /// A message in another dialect: published if connected, never queued.
     Mirror {
         /// Where to.
@@ -229,5 +229,5 @@ pub struct UplinkCounts {
     /// Bytes a second to the broker, as measured.
     pub rate: u64,
     /// Bytes published today and this month.
-    pub spent: pace::Spent,
+    pub spent: bandwidth::Spent,
 }

@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::expiry;
+use super::cert_expiry;
 use crate::settings::{TlsSettings, load};
 use crate::units::Wall;
 
@@ -53,7 +53,7 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
 pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, Wall)> {
     let shown = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
     let files = [Some(("ca_file", &settings.ca)), shown].into_iter().flatten();
-    let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| expiry::not_after(der)).min();
+    let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| cert_expiry::not_after(der)).min();
     files.filter_map(|(key, path)| Some((key, earliest(path)?))).collect()
 }
 

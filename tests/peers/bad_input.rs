@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use taimat::sim::camera::{Options, SimCamera};
 
-use crate::rig::{Rig, certificates, has, seconds, small_camera, taimat, wait_for};
+use crate::harness::{Rig, certificates, has, seconds, small_camera, taimat, wait_for};
 
 #[test]
 fn bad_configurations_are_refused_with_every_key_named() {

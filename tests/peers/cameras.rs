@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use taimat::units::Wall;
 
-use crate::rig::{Rig, Running, free_port, has, seconds, taimat};
+use crate::harness::{Rig, Running, free_port, has, seconds, taimat};
 
 /// Frames of the source that must come out again: ten seconds at 25 fps.
 const FRAMES: usize = 250;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::rig::{Rig, Running, seconds, small_camera, taimat, wait_for};
+use crate::harness::{Rig, Running, seconds, small_camera, taimat, wait_for};
 
 fn signal(running: &Running, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &running.0.id().to_string()]).status().unwrap();

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use taimat::units::Wall;
 
-use crate::rig::{Rig, has, seconds, small_camera, taimat, wait_for};
+use crate::harness::{Rig, has, seconds, small_camera, taimat, wait_for};
 
 #[test]
 fn a_past_range_can_be_asked_for_and_verifies() {

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
-use taimat::config::document::Document;
+use taimat::remote_config::signed_document::Document;
 use taimat::office::archive::Archive;
 use taimat::settings::key_id;
 use taimat::sim::camera::{Options, SimCamera};
-use taimat::sim::proxy::Proxy;
+use taimat::sim::faulty_proxy::Proxy;
 use taimat::units::{Digest, SiteId, Wall, hex};
 
-use crate::rig::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
+use crate::harness::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
 
 /// A rig whose box can be configured from afar.
 struct Remote {
@@ -220,8 +220,8 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
-    let asked = taimat::config::command::Asked { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
-    let mut body = taimat::config::command::add_signature("km-17", asked, n, &remote.key).unwrap();
+    let asked = taimat::remote_config::signed_command::Asked { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
+    let mut body = taimat::remote_config::signed_command::add_signature("km-17", asked, n, &remote.key).unwrap();
     body.insert("req_id".into(), json!("again"));
     body.insert("expires".into(), json!(expires));
     let payload = serde_json::to_vec(&body).unwrap();

@@ -5,14 +5,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use taimat::camera::Frame;
-use taimat::cli::mp4;
-use taimat::motion::SightNews;
-use taimat::motion::decode::{Decoded, Decoder};
-use taimat::motion::eye::Eye;
-use taimat::motion::stages::Stages;
+use taimat::cli::mp4_samples;
+use taimat::analytics::SightNews;
+use taimat::analytics::decoder::{Decoded, Decoder};
+use taimat::analytics::scheduler::Eye;
+use taimat::analytics::stages::Stages;
 use taimat::settings::MotionSettings;
 
-use crate::rig::has;
+use crate::harness::has;
 
 /// Frames of each stream: three GOPs.
 const FRAMES: usize = 36;
@@ -55,7 +55,7 @@ fn against_ffmpeg(name: &str, path: &Path) -> (usize, usize, Vec<String>) {
         "-",
     ]);
     let bytes = std::fs::read(path).unwrap();
-    let frames = mp4::frames(&bytes).unwrap();
+    let frames = mp4_samples::frames(&bytes).unwrap();
     let mut decoder = Decoder::new(frames[0].params.codec).unwrap();
     let (width, height) = frames[0].params.size;
     let area = usize::from(width) * usize::from(height);
@@ -131,7 +131,7 @@ fn stream(size: &str, options: &[&str]) -> Vec<Frame> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
     encode(&path, size, options);
-    mp4::frames(&std::fs::read(path).unwrap()).unwrap()
+    mp4_samples::frames(&std::fs::read(path).unwrap()).unwrap()
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn still(options: &[&str]) -> Vec<Frame> {
     let path = dir.path().join("a.mp4");
     let scene = "smptehdbars=size=640x360:rate=10,noise=alls=8:allf=t,trim=end_frame=200";
     ffmpeg(&[&["-f", "lavfi", "-i", scene, "-pix_fmt", "yuv420p", "-g", "20"], options, &[path.to_str().unwrap()]].concat());
-    mp4::frames(&std::fs::read(&path).unwrap()).unwrap()
+    mp4_samples::frames(&std::fs::read(&path).unwrap()).unwrap()
 }
 
 /// An access unit without its slice of that number.

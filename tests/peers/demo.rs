@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 use taimat::office::archive::Archive;
-use taimat::office::look::Filter;
+use taimat::office::queries::Filter;
 use taimat::sim::camera::Options;
 use taimat::sim::encode::counters;
 use taimat::sim::scene::{Crossing, Scene};
 use taimat::units::Wall;
 
-use crate::rig::{has, plays, taimat};
+use crate::harness::{has, plays, taimat};
 
 /// Seconds of empty road that a clip shows before its crossing, at least.
 const BEFORE: f64 = 4.0;
@@ -84,7 +84,7 @@ fn the_demo_delivers_clips_that_play_and_hold_the_crossings_their_events_name() 
     for clip in files.iter().filter(|file| file.purpose == "clip") {
         plays(&clip.path);
         assert!(first_packet(&clip.path).starts_with('K'), "{} does not begin with a key frame", clip.path.display());
-        let starts = |event: &&taimat::office::look::EventRow| {
+        let starts = |event: &&taimat::office::queries::EventRow| {
             event.kind == "vn.taimat.motion.start.v1" && event.data["event"] == clip.event.as_str()
         };
         let event = events.iter().find(starts).unwrap();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::rig::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
+use crate::harness::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
 
 #[test]
 fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {

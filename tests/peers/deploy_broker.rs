@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use taimat::settings::TlsSettings;
 
-use crate::rig::{Rig, deploy, has, seconds, wait_for};
+use crate::harness::{Rig, deploy, has, seconds, wait_for};
 
 /// The largest publish that the shipped broker takes, less than its own header.
 const LARGEST: usize = 294_800;

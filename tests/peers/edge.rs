@@ -6,7 +6,7 @@ use std::process::Command;
 
 use taimat::units::Digest;
 
-use crate::rig::{Rig, Running, has, plays, small_camera, wait_for};
+use crate::harness::{Rig, Running, has, plays, small_camera, wait_for};
 
 #[test]
 #[ignore = "needs a cross-built binary: tests/run cross"]

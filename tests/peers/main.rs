@@ -13,5 +13,5 @@ mod deploy;
 mod deploy_broker;
 mod edge;
 mod outages;
-mod rig;
+mod harness;
 mod third_party;

@@ -10,10 +10,10 @@ use taimat::sim::encode::counters;
 use taimat::sim::rng::Rng;
 use taimat::storage::disk::{Disk, FileId, RealDisk};
 use taimat::storage::recovery::look;
-use taimat::storage::walk::{Depth, Found, walk};
+use taimat::storage::scan::{Depth, Found, walk};
 use taimat::units::Wall;
 
-use crate::rig::{Rig, Running, has, seconds, small_camera, wait_for};
+use crate::harness::{Rig, Running, has, seconds, small_camera, wait_for};
 
 /// What a kill may cost: one fragment of at most a second, and what the machine needs to write it.
 const LOSS_MAX: f64 = 1.3;

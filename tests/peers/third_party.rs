@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::rig::{Rig, Running, has, plays, small_camera, taimat, wait_for};
+use crate::harness::{Rig, Running, has, plays, small_camera, taimat, wait_for};
 
 #[test]
 #[ignore = "the everyday run hears a stranger who only listens: tests/run --full"]

@@ -14,9 +14,9 @@ use anyhow::{Context as _, ensure};
 use taimat::clock::SystemClock;
 use taimat::evidence::manifest::{Manifest, of_still};
 use taimat::office::archive::Archive;
-use taimat::office::keep::Retention;
-use taimat::office::keeper::{self, Answer, Intake};
-use taimat::office::look::Filter;
+use taimat::office::retention::Retention;
+use taimat::office::archive_thread::{self, Answer, Intake};
+use taimat::office::queries::Filter;
 use taimat::sim::rng::Rng;
 use taimat::units::{Digest, SiteId, Stamp, Wall};
 use taimat::uplink::topics;
@@ -184,7 +184,7 @@ fn office(
             stop.fetch_or(begun.elapsed() > FULL, Ordering::Relaxed);
             continue;
         };
-        let (intake, mut answers) = keeper::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
+        let (intake, mut answers) = archive_thread::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
         let until = Instant::now() + Duration::from_millis(2_000 + random.below(6_000));
         while Instant::now() < until && sender.clips.iter().any(|clip| !clip.stored) {
             sender.begin(&intake);

@@ -7,14 +7,14 @@
 
 mod agent;
 mod card;
-mod drive;
+mod fuse_disk;
 mod full;
 mod mounts;
 mod office;
 #[path = "../common/process.rs"]
 #[expect(dead_code, reason = "the rigs of whole chains use more of it")]
 mod process;
-mod survey;
+mod ring_audit;
 mod world;
 
 use taimat::sim::camera::{Options, SimCamera};

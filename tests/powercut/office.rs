@@ -17,7 +17,7 @@ use taimat::sim::rng::Rng;
 use taimat::units::Digest;
 
 use super::card::Card;
-use super::drive::{Delays, Drive};
+use super::fuse_disk::{Delays, Drive};
 use super::mounts::{Mounted, run};
 use super::process::{Running, free_port, taimat};
 use super::world::wait_until;

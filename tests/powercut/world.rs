@@ -17,9 +17,9 @@ use taimat::units::Digest;
 
 use super::agent::{Agent, configure};
 use super::card::Card;
-use super::drive::{Delays, Drive};
+use super::fuse_disk::{Delays, Drive};
 use super::mounts::{Mounted, run};
-use super::survey::{Survey, tools_agree};
+use super::ring_audit::{Survey, tools_agree};
 
 /// Bytes of the card: the ring, the agent's journal, ext4's own.
 const CARD: u64 = 64 << 20;

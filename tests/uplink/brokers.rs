@@ -1,10 +1,10 @@
 //! The same box, configuration aside, on every kind of broker, good and bad.
 
 use std::sync::atomic::Ordering;
-use taimat::sim::hostile::{HostileBroker, Temper};
-use taimat::sim::proxy::Proxy;
+use taimat::sim::faulty_broker::{HostileBroker, Temper};
+use taimat::sim::faulty_proxy::Proxy;
 
-use crate::rig::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
+use crate::harness::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
 
 /// A short show: 12 motions of 6 news, at 20 news a second.
 const SHOW: Show = Show { motions: 12, updates: 4, rate: 20 };
@@ -121,8 +121,8 @@ fn a_refusal_is_an_alarm_and_never_a_hot_loop() {
 }
 
 /// Not authorised (0x87).
-fn rumqttc_reason() -> taimat::sim::wire::Reason {
-    taimat::sim::wire::Reason::NotAuthorized
+fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
+    taimat::sim::mqtt_codec::Reason::NotAuthorized
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Map, Value, json};
-use taimat::config::command::{Asked, add_signature};
+use taimat::remote_config::signed_command::{Asked, add_signature};
 use taimat::units::{Digest, Wall, hex};
 
-use crate::rig::{Mosquitto, Rig, Show, camera, local, pause, taimat};
+use crate::harness::{Mosquitto, Rig, Show, camera, local, pause, taimat};
 
 /// A client of MQTT 3.1.1 with QoS 0: as many messages as the socket takes.
 struct Raw(TcpStream, Vec<u8>);

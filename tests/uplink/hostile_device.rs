@@ -12,7 +12,7 @@ use serde_json::json;
 use taimat::evidence::manifest::of_still;
 use taimat::units::{SiteId, Stamp};
 
-use crate::rig::{Mosquitto, Rig, camera, local, pause, taimat};
+use crate::harness::{Mosquitto, Rig, camera, local, pause, taimat};
 
 /// Seconds of flood, and of peace behind it.
 const FLOOD: u64 = 10;

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::proxy::Proxy;
+use taimat::sim::faulty_proxy::Proxy;
 use taimat::units::Wall;
 
-use crate::rig::{Mosquitto, Rig, Show, camera, local, pause, wait_for};
+use crate::harness::{Mosquitto, Rig, Show, camera, local, pause, wait_for};
 
 /// Bytes a second of a bad SIM.
 const RATE: u64 = 256_000 / 8;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::proxy::Proxy;
+use taimat::sim::faulty_proxy::Proxy;
 
-use crate::rig::{Mosquitto, Rig, Running, Show, camera, local, pause, taimat, wait_for};
+use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, taimat, wait_for};
 
 /// Seconds of CPU a process has used.
 fn cpu(running: u32) -> f64 {

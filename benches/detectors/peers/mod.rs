@@ -8,7 +8,7 @@ mod mog2;
 mod motion;
 mod zoneminder;
 
-use taimat::motion::luma::Picture;
+use taimat::analytics::picture::Picture;
 
 /// A grey picture.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ pub mod overlay;
 pub mod report;
 pub mod score;
 pub mod source;
-pub mod watch;
+pub mod adapter;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,8 +21,8 @@ use serde_json::Value;
 use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
-use self::watch::{Log, Ours, Watcher};
-use crate::motion::stages::{Stage, Stages};
+use self::adapter::{Log, Ours, Watcher};
+use crate::analytics::stages::{Stage, Stages};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
@@ -179,9 +179,9 @@ pub fn measure(source: Source, watcher: &mut dyn Watcher, truth: &mut Truth, ove
     for unit in units {
         let unit = unit?;
         log.now = unit.seconds();
-        let (begun, beside) = (watch::cpu_micros(), log.beside);
+        let (begun, beside) = (adapter::cpu_micros(), log.beside);
         watcher.take(&unit, &mut log);
-        spent += watch::cpu_micros().saturating_sub(begun).saturating_sub(log.beside - beside);
+        spent += adapter::cpu_micros().saturating_sub(begun).saturating_sub(log.beside - beside);
     }
     watcher.finish(&mut log);
     let seconds = log.now;

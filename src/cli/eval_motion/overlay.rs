@@ -11,9 +11,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
-use crate::motion::detector::Detector;
-use crate::motion::luma::Picture;
-use crate::motion::track::State;
+use crate::analytics::detector::Detector;
+use crate::analytics::picture::Picture;
+use crate::analytics::tracker::State;
 use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};
 use crate::units::Stamp;

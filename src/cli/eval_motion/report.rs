@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Truth;
 use super::masks::Cells;
 use super::score::{Score, Tampering};
-use super::watch::{Log, Told};
+use super::adapter::{Log, Told};
 
 /// What came of a video.
 pub struct Row {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::watch::Told;
-use crate::motion::SceneChange;
+use super::adapter::Told;
+use crate::analytics::SceneChange;
 
 /// Seconds by which labels made by eye may be off.
 const SLACK: f64 = 1.0;

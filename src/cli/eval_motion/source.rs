@@ -11,11 +11,11 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use rusty_h264_decoder::Sps;
 
-use super::watch::Unit;
+use super::adapter::Unit;
 use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
-use crate::cli::mp4;
-use crate::motion::limits::PIXELS_MAX;
-use crate::motion::luma::Picture;
+use crate::cli::mp4_samples;
+use crate::analytics::params::PIXELS_MAX;
+use crate::analytics::picture::Picture;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
 use crate::units::{Digest, Mono, Stamp};
@@ -73,7 +73,7 @@ impl Source {
             return Ok(coded(name, units(&std::fs::read(path)?, codec, fps)?));
         }
         if matches!(extension.as_str(), "mp4" | "mov")
-            && let Ok(frames) = mp4::frames(&std::fs::read(path)?)
+            && let Ok(frames) = mp4_samples::frames(&std::fs::read(path)?)
         {
             return Ok(coded(name, frames));
         }
@@ -149,7 +149,7 @@ fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
         Codec::H265 => (0, 0),
         _ => {
             let sps = nals(annex_b).into_iter().find(|nal| nal[0] & 0x1f == 7).context("no sequence parameter set")?;
-            let Ok(sps) = Sps::parse(&crate::motion::numbers::plain(&sps[1..])) else { bail!("damaged sequence parameter set") };
+            let Ok(sps) = Sps::parse(&crate::analytics::frame_num::plain(&sps[1..])) else { bail!("damaged sequence parameter set") };
             (sps.display_width() as u16, sps.display_height() as u16)
         }
     };

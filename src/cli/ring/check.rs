@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Dir, Progress};
 use crate::storage::check::check;
-use crate::storage::dates::Dates;
+use crate::storage::clock_history::Dates;
 use crate::storage::disk::{Disk, RealDisk, segments};
 use crate::storage::recovery::recover;
 use crate::storage::{Repair, RepairKind};

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::{Dir, Progress, Range, open};
 use crate::clip::FileSource as _;
-use crate::clip::assemble::Clip;
+use crate::clip::virtual_file::Clip;
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::storage::disk::Disk;
-use crate::storage::index::Index;
-use crate::storage::locate::locate;
-use crate::storage::lost::{Lost, holes, numbers};
-use crate::storage::stills::Geometry;
+use crate::storage::segment_index::Index;
+use crate::storage::footage_query::locate;
+use crate::storage::missing_records::{Lost, holes, numbers};
+use crate::storage::snapshots::Geometry;
 use crate::storage::thread::Reader;
 use crate::storage::{Span, SpanQuery};
 use crate::units::{SiteId, Wall};

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Dir, Range, open};
-use crate::cli::zone::Zone;
-use crate::shown::{shown, shown_json};
+use crate::cli::time_zone::Zone;
+use crate::escape::{shown, shown_json};
 use crate::storage::Gap;
-use crate::storage::index::{Index, Segment};
+use crate::storage::segment_index::{Index, Segment};
 use crate::storage::locks::Lock;
-use crate::storage::lost::{Lost, hole, numbers};
-use crate::storage::ranges::Ranges;
-use crate::storage::walk::{Depth, End, Found, walk_past};
-use crate::storage::{disk::Disk, format::Record};
+use crate::storage::missing_records::{Lost, hole, numbers};
+use crate::storage::range_set::Ranges;
+use crate::storage::scan::{Depth, End, Found, walk_past};
+use crate::storage::{disk::Disk, record::Record};
 use crate::units::{Boot, Stamp, Wall};
 
 /// Two stretches closer than this are one in the list, microseconds.

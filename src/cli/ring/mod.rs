@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use super::zone::Zone;
+use super::time_zone::Zone;
 use crate::storage::disk::{Disk, RealDisk};
-use crate::storage::index::Index;
+use crate::storage::segment_index::Index;
 use crate::storage::locks::Locks;
 use crate::storage::recovery::{Look, look};
-use crate::storage::start::StorageFault;
+use crate::storage::open::StorageFault;
 
 /// Arguments of `taimat ring`.
 #[derive(Debug, clap::Args)]

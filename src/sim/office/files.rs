@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::rng::Rng;
 use crate::office::index::{Guard, Step};
-use crate::office::store::Files;
+use crate::office::file_store::Files;
 
 /// What refuses at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,8 +3,8 @@
 //! What belongs here: that one promise. What does not: the others ([`super::World`]).
 
 use super::World;
-use crate::storage::heads::{Heads, heads};
-use crate::storage::walk::{Depth, Found, walk};
+use crate::storage::head_selection::{Heads, heads};
+use crate::storage::scan::{Depth, Found, walk};
 use crate::units::Digest;
 
 impl World {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::World;
 use crate::sim::rng::Rng;
-use crate::uplink::link::Effect;
+use crate::uplink::delivery::Effect;
 use crate::uplink::{UplinkNews, UplinkOrder, topics};
 
 /// Messages of one flood.

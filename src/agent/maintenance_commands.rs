@@ -1,0 +1,174 @@
+//! What the office asks besides footage: numbers it lacks, files it no longer wants, how the ring is, what the log says, a restart.
+//!
+//! What belongs here: those commands. What does not: remembering and answering them ([`super::commands`]).
+
+use serde_json::{Value, json};
+
+use super::commands::text_arg;
+use super::spool::{Held, What};
+use super::{Agent, Effect};
+use crate::units::{Stamp, Ticket};
+use crate::uplink::UplinkOrder;
+use crate::uplink::wire::Command;
+
+/// Ranges in one `event-get` at most, and in its answer: a box is no search engine, and a packet has its bound.
+const RANGES_MAX: usize = 32;
+/// Events hurried at once at most: four windows of the outbox.
+const RESENDS_MAX: usize = 64;
+/// Lines of the log in one answer, unless the command says less, and at most.
+const TAIL_LINES: u64 = 50;
+const TAIL_LINES_MAX: u64 = 500;
+/// Bytes of them: what the smallest brokers' packets of 4 KiB hold, and at most.
+const TAIL_BYTES: u64 = 3_000;
+const TAIL_BYTES_MAX: u64 = 32_768;
+
+/// Numbers the office asked for, and the ticket up to which they were sent again.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    ranges: Vec<(u64, u64)>,
+    after: Ticket,
+}
+
+/// The same numbers in ranges that are in order and apart.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.retain(|(first, last)| first <= last);
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+impl Agent {
+    /// The office lacks numbers: those that are still here go next, those that are not are named.
+    pub(super) fn event_get(&mut self, command: &Command) -> Result<Value, String> {
+        let ring = text_arg(command, "ring", "the ring whose numbers are meant")?;
+        let ranges: Vec<(u64, u64)> = command
+            .args
+            .get("seq")
+            .and_then(|value| match value.as_str() {
+                Some(text) => serde_json::from_str(text).ok(),
+                None => serde_json::from_value(value.clone()).ok(),
+            })
+            .ok_or("seq is missing: ranges [[first,last],…]")?;
+        if ranges.len() > RANGES_MAX {
+            return Err(format!("at most {RANGES_MAX} ranges at once"));
+        }
+        let ranges = merged(ranges);
+        if ring != self.ring.to_string() {
+            // Numbers of a card that is not here any more are gone.
+            return Ok(json!({"ring": ring, "found": 0, "gone": ranges}));
+        }
+        let (found, mut gone) = self.desk.look_up(&ranges);
+        gone.truncate(RANGES_MAX);
+        self.wanted = Wanted { ranges, after: Ticket(0) };
+        Ok(json!({"ring": ring, "found": found, "gone": gone}))
+    }
+
+    /// Sends on what the office asked for: a few at a time, so that nothing fills.
+    pub(super) fn hurry_wanted(&mut self, out: &mut Vec<Effect>) {
+        while !self.wanted.ranges.is_empty() && self.outbox.hurried() < RESENDS_MAX {
+            let Some(ticket) = self.desk.next_wanted(&self.wanted) else {
+                self.wanted = Wanted::default();
+                return;
+            };
+            self.wanted.after = ticket;
+            if self.outbox.hurry(ticket) {
+                out.push(Effect::Uplink(UplinkOrder::Again { ticket }));
+            }
+        }
+    }
+
+    /// The office does not want a file any more.
+    pub(super) fn clip_cancel(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
+        let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
+        let ticket = self.desk.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
+        self.outbox.receipted(ticket);
+        out.push(Effect::Uplink(UplinkOrder::Cancel { ticket }));
+        self.file_lost(now, ticket, &format!("cancelled by {}", command.req_id));
+        Ok(json!({"fid": fid}))
+    }
+
+    pub(super) fn ring_status(&mut self, now: Stamp) -> Value {
+        let storage = self.gauges.storage;
+        let oldest = self.gauges.oldest.map(|wall| wall.rfc3339());
+        let backlog = self.outbox.backlog(now.mono);
+        json!({
+            "ring": self.ring, "boot": self.boot.0, "budget": storage.budget, "used": storage.used, "pinned": storage.pinned,
+            "available": storage.available, "oldest": oldest, "durable": self.gauges.durable, "worn_percent": storage.worn,
+            "days_left": storage.days_left, "memory_only": storage.in_memory, "locks": self.locks.len(),
+            "backlog": backlog, "dead_letters": self.outbox.dead_letters(), "confirmed": self.desk.confirmed(),
+        })
+    }
+
+    pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+        let argument = |key: &str, default: u64, most: u64| match command.args.get(key) {
+            None => Ok(default),
+            Some(_) => command.number(key).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
+        };
+        let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
+        let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
+        out.push(Effect::Tail { req_id: command.req_id.clone(), lines, bytes });
+        Ok(())
+    }
+
+    pub(super) fn answer_log_tail(&mut self, req_id: &str, lines: &[String], out: &mut Vec<Effect>) {
+        self.reply(req_id, "log-tail", "ok", "", json!({"lines": lines}), out);
+    }
+
+    /// Stops in order; the service manager starts the box again. It must name the start it means: a command that a broker delivers
+    /// twice would otherwise restart the box twice.
+    pub(super) fn restart(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
+        let boot = command.number("boot").ok_or("boot is missing: the start that is meant, as ping tells it")?;
+        if boot != u64::from(self.boot.0) {
+            return Err(format!("this is start {}, not {boot}", self.boot.0));
+        }
+        tracing::warn!(req_id = command.req_id, "restart: the office asks for it");
+        self.begin_stop(now, out);
+        Ok(json!({"boot": boot}))
+    }
+}
+
+impl super::spool::Desk {
+    /// How many of the numbers in these ranges, merged and in order, are here, and which ranges of them are not. Those that were not
+    /// given out yet are no loss.
+    fn look_up(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
+        let mut here: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
+        here.sort_unstable();
+        here.dedup();
+        let (mut found, mut gone) = (0, Vec::new());
+        for (first, last) in ranges {
+            let last = (*last).min(self.next_seq() - 1);
+            let mut next = *first;
+            for seq in here[here.partition_point(|seq| seq < first)..].iter().take_while(|seq| **seq <= last) {
+                if *seq > next {
+                    gone.push((next, seq - 1));
+                }
+                next = seq + 1;
+                found += 1;
+            }
+            if next <= last {
+                gone.push((next, last));
+            }
+        }
+        (found, gone)
+    }
+
+    /// The next stored event among the wanted ones.
+    fn next_wanted(&self, wanted: &Wanted) -> Option<Ticket> {
+        let asked = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        self.stored_after(wanted.after)
+            .find(|(_, held)| matches!(held.what, What::Event { seq, .. } if asked(seq)))
+            .map(|(ticket, _)| ticket)
+    }
+
+    /// The ticket of the file with this id.
+    fn file_of(&self, fid: &str) -> Option<Ticket> {
+        let is_it = |held: &Held| matches!(&held.what, What::File(manifest) if manifest.fid() == fid);
+        self.stored().find(|(_, held)| is_it(held)).map(|(ticket, _)| ticket)
+    }
+}

@@ -1,0 +1,367 @@
+//! The desk: what is owed to the office on its way through the journal. Drafts wait in order and go to storage in batches, one
+//! batch at a time; only what storage calls durable enters the outbox. Of a batch a power cut leaves the first so many, which keeps
+//! `seq` gap-free: it can lose the newest drafts, never one before a stored one.
+//!
+//! What belongs here: drafts, tickets, what each ticket stands for. What does not: order of delivery (the outbox), contents.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::outbox_entry::{After, Body, Entry};
+use super::events::kind;
+use crate::clip::SharedFile;
+use crate::clip::virtual_file::StillFile;
+use crate::evidence::manifest::{Manifest, Purpose};
+use crate::outbox::{Kind, Meta};
+use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
+use crate::storage::{FootageReader, PinId, StorageOrder};
+use crate::units::{Mono, Ticket};
+use crate::uplink::Letter;
+
+/// An entry of so many bytes has no slot in the journal: nothing was put down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge(pub usize);
+
+/// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
+/// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
+pub const WAITING_MAX: usize = 256;
+/// Bytes of events' words kept in memory after they are stored, newest first: thousands of events. What lies further back in the
+/// backlog is read from the card when its turn comes.
+const WORDS_MAX: usize = 2 << 20;
+/// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
+const RETRY_AFTER: u64 = 5_000_000;
+
+/// Something to be stored and delivered.
+pub struct Draft {
+    /// The agent's state after it.
+    pub after: After,
+    /// What it is.
+    pub body: Body,
+    /// Which lane it travels in.
+    pub kind: Kind,
+    /// The snapshot's bytes, for the still slot.
+    pub still: Option<Vec<u8>>,
+    /// The clip's bytes where they lie, and the pin that keeps them there.
+    pub footage: Option<(SharedFile, PinId)>,
+}
+
+impl Draft {
+    /// The bytes for the journal.
+    fn entry(&self) -> Vec<u8> {
+        Entry { after: self.after.clone(), body: self.body.clone() }.encode()
+    }
+}
+
+/// What a stored entry is, as far as that must be known before it is sent.
+pub enum What {
+    /// An event.
+    Event {
+        /// Its number.
+        seq: u64,
+        /// Of its payload.
+        bytes: u32,
+        /// What it tells of the outbox.
+        note: Note,
+    },
+    /// A file.
+    File(Box<Manifest>),
+}
+
+/// Events about the outbox itself, which are not treated like others when they are refused or given up.
+pub enum Note {
+    /// It tells of something else.
+    None,
+    /// Something was refused.
+    Refusal,
+    /// Something was given up: its payload.
+    Shed(Box<str>),
+}
+
+/// The words of an event: id and payload.
+type Words = (String, String);
+
+impl What {
+    /// Of an entry, and its words where it is an event.
+    pub fn of(body: Body) -> (What, Option<Words>) {
+        let (id, seq, payload) = match body {
+            Body::Event { id, seq, payload } => (id, seq, payload),
+            Body::File(manifest) => return (What::File(manifest), None),
+        };
+        let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
+        let note = match () {
+            () if tells(kind::SHED) => Note::Shed(payload.as_str().into()),
+            () if tells(kind::REFUSED) => Note::Refusal,
+            () => Note::None,
+        };
+        (What::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
+    }
+}
+
+/// What there is to send of an entry.
+pub enum Next {
+    /// All of it.
+    Letter(Letter),
+    /// An event whose words lie on the card.
+    OnCard,
+    /// A file whose bytes have not been found again after a restart.
+    Nowhere,
+}
+
+/// A stored entry, until the office has it.
+pub struct Held {
+    /// What it is.
+    pub what: What,
+    /// Which lane.
+    pub kind: Kind,
+    /// Its bytes, for files.
+    pub file: Option<SharedFile>,
+    /// The pin to let go with it.
+    pub pin: Option<PinId>,
+}
+
+/// The desk.
+pub struct Desk {
+    next_ticket: u64,
+    next_seq: u64,
+    waiting: VecDeque<Draft>,
+    /// The tickets at storage, and what they stand for.
+    writing: VecDeque<(Ticket, Draft)>,
+    retry_at: Option<Mono>,
+    held: BTreeMap<Ticket, Held>,
+    /// Words of the newest events among them, and their bytes.
+    words: (BTreeMap<Ticket, Words>, usize),
+    /// Where snapshots are read from when they are sent.
+    reader: Arc<dyn FootageReader>,
+}
+
+impl Desk {
+    /// A desk with nothing on it.
+    pub fn new(reader: Arc<dyn FootageReader>) -> Desk {
+        Desk {
+            next_ticket: 1,
+            next_seq: 1,
+            waiting: VecDeque::new(),
+            writing: VecDeque::new(),
+            retry_at: None,
+            held: BTreeMap::new(),
+            words: (BTreeMap::new(), 0),
+            reader,
+        }
+    }
+
+    /// Goes on after the newest ticket and number ever stored.
+    pub fn begin(&mut self, newest: Ticket, next_seq: u64) {
+        (self.next_ticket, self.next_seq) = (newest.0 + 1, next_seq.max(1));
+    }
+
+    /// The number the next event gets; does not take it.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// True when another draft may be put down.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX
+    }
+
+    /// True when no draft waits: the card keeps up.
+    pub fn is_clear(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Puts a draft down. The caller has seen that there is room.
+    ///
+    /// # Errors
+    /// When it would not fit a slot: it would be refused again and again, and everything behind it would wait.
+    pub fn put(&mut self, draft: Draft) -> Result<(), TooLarge> {
+        let bytes = draft.entry().len();
+        if bytes > ENTRY_MAX {
+            return Err(TooLarge(bytes));
+        }
+        if matches!(draft.body, Body::Event { .. }) {
+            self.next_seq += 1;
+        }
+        self.waiting.push_back(draft);
+        Ok(())
+    }
+
+    /// The next order to storage, when none is out and the pause after a refusal is over.
+    pub fn next_order(&mut self, now: Mono) -> Option<StorageOrder> {
+        if !self.writing.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        // After a refusal one at a time: where there is room for one there need not be for many.
+        let most = if self.retry_at.take().is_some() { 1 } else { BATCH_MAX };
+        while self.writing.len() < most
+            && self.waiting.front().is_some_and(|draft| self.writing.is_empty() || draft.still.is_none())
+            && let Some(draft) = self.waiting.pop_front()
+        {
+            let alone = draft.still.is_some();
+            self.writing.push_back((Ticket(self.next_ticket), draft));
+            self.next_ticket += 1;
+            if alone {
+                break;
+            }
+        }
+        let entries: Vec<(Ticket, Vec<u8>)> = self.writing.iter().map(|(ticket, draft)| (*ticket, draft.entry())).collect();
+        match entries.len() {
+            0 | 1 => {
+                let (ticket, entry) = entries.into_iter().next()?;
+                let still = self.writing.front().and_then(|(_, draft)| draft.still.clone());
+                Some(StorageOrder::Enqueue { ticket, entry, still })
+            }
+            _ => Some(StorageOrder::EnqueueAll { entries }),
+        }
+    }
+
+    /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
+    pub fn take_stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
+        let (writing, draft) = if self.writing.front()?.0 == ticket { self.writing.pop_front()? } else { return None };
+        let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
+        let file = file.or_else(|| self.still(writing, &draft.body));
+        let (what, words) = What::of(draft.body);
+        let held = Held { file, what, kind: draft.kind, pin };
+        let meta = held.meta();
+        self.held.insert(writing, held);
+        self.keep_words(writing, words);
+        Some((writing, meta))
+    }
+
+    /// The file of a snapshot entry.
+    fn still(&self, ticket: Ticket, body: &Body) -> Option<SharedFile> {
+        match body {
+            Body::File(manifest) if manifest.purpose == Purpose::Snapshot => {
+                Some(Arc::new(StillFile::new(ticket, manifest.size, self.reader.clone())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Storage could not take the entry: it and those behind it go back to the front and are tried again after a pause. True when it
+    /// is news: of a batch each entry is refused.
+    pub fn not_stored(&mut self, ticket: Ticket, now: Mono) -> bool {
+        let is_news = self.writing.iter().any(|(writing, _)| *writing == ticket);
+        if is_news {
+            while let Some((_, draft)) = self.writing.pop_back() {
+                self.waiting.push_front(draft);
+            }
+            self.retry_at = Some(now.plus_micros(RETRY_AFTER));
+        }
+        is_news
+    }
+
+    /// Takes up an entry found at start.
+    pub fn restore(&mut self, ticket: Ticket, kind: Kind, body: Body) {
+        let file = self.still(ticket, &body);
+        let (what, words) = What::of(body);
+        self.held.insert(ticket, Held { what, kind, file, pin: None });
+        self.keep_words(ticket, words);
+    }
+
+    /// Keeps an event's words, and lets the oldest go that are too many.
+    fn keep_words(&mut self, ticket: Ticket, words: Option<Words>) {
+        let (kept, bytes) = &mut self.words;
+        if let Some((id, payload)) = words {
+            *bytes += id.len() + payload.len();
+            kept.insert(ticket, (id, payload));
+        }
+        while *bytes > WORDS_MAX
+            && let Some((_, (id, payload))) = kept.pop_first()
+        {
+            *bytes -= id.len() + payload.len();
+        }
+    }
+
+    /// What there is to send of an entry.
+    pub fn next_letter(&self, ticket: Ticket) -> Next {
+        let Some(Held { what, file, .. }) = self.held.get(&ticket) else {
+            return Next::Nowhere;
+        };
+        match (what, self.words.0.get(&ticket), file) {
+            (What::Event { .. }, Some((id, payload)), _) => Next::Letter(letter(id.clone(), payload.clone())),
+            (What::Event { .. }, None, _) => Next::OnCard,
+            (What::File(manifest), _, Some(source)) => {
+                Next::Letter(Letter::File { manifest: manifest.clone(), source: source.clone() })
+            }
+            (What::File(_), _, None) => Next::Nowhere,
+        }
+    }
+
+    /// What a ticket stands for.
+    pub fn held(&mut self, ticket: Ticket) -> Option<&mut Held> {
+        self.held.get_mut(&ticket)
+    }
+
+    /// The ticket whose footage `pin` keeps.
+    pub fn pinned_by(&self, pin: PinId) -> Option<Ticket> {
+        self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(ticket, _)| *ticket)
+    }
+
+    /// Lets an entry go.
+    pub fn release(&mut self, ticket: Ticket) -> Option<Held> {
+        if let Some((id, payload)) = self.words.0.remove(&ticket) {
+            self.words.1 -= id.len() + payload.len();
+        }
+        self.held.remove(&ticket)
+    }
+
+    /// What is stored and not let go.
+    pub fn stored(&self) -> impl Iterator<Item = (Ticket, &Held)> {
+        self.held.iter().map(|(ticket, held)| (*ticket, held))
+    }
+
+    /// The same behind a ticket, in order.
+    pub fn stored_after(&self, after: Ticket) -> impl Iterator<Item = (Ticket, &Held)> {
+        self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(ticket, held)| (*ticket, held))
+    }
+
+    /// Numbers of events that are stored and not let go, with their tickets.
+    pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, Ticket)> {
+        self.held.iter().filter_map(|(ticket, held)| match held.what {
+            What::Event { seq, .. } => Some((seq, *ticket)),
+            What::File(_) => None,
+        })
+    }
+
+    /// Numbers of events on their way to the card.
+    pub fn unstored_numbers(&self) -> impl Iterator<Item = u64> {
+        let bodies = self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body));
+        bodies.filter_map(|body| match body {
+            Body::Event { seq, .. } => Some(*seq),
+            Body::File(_) => None,
+        })
+    }
+
+    /// Highest number such that the office has confirmed it and every one before.
+    pub fn confirmed(&self) -> u64 {
+        let stored = self.stored_numbers().map(|(seq, _)| seq);
+        stored.chain(self.unstored_numbers()).min().unwrap_or(self.next_seq) - 1
+    }
+
+    /// True when nothing waits for the card.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.writing.is_empty()
+    }
+
+    /// When [`Desk::next_order`] may have something again after a refusal.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.retry_at
+    }
+}
+
+impl Held {
+    /// What the outbox must know of it.
+    pub fn meta(&self) -> Meta {
+        let bytes = match &self.what {
+            What::Event { bytes, .. } => u64::from(*bytes),
+            What::File(manifest) => manifest.size,
+        };
+        Meta { kind: self.kind, bytes }
+    }
+}
+
+/// The letter of an event.
+pub fn letter(id: String, payload: String) -> Letter {
+    Letter::Event { id, payload: payload.into_bytes() }
+}

@@ -1,0 +1,100 @@
+//! How restless each region is: a tree is in motion all day, and only what exceeds it is news.
+//!
+//! What belongs here: the memory of regions. What does not: single cells (the model's feedback).
+
+use super::blobs::Blob;
+use super::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
+use super::picture::Grid;
+
+/// Share of the cells of each tile that differ without being a believed thing.
+pub struct Churn {
+    grid: Grid,
+    columns: usize,
+    tiles: Vec<f32>,
+    /// Seconds it has learned for: the first count for more.
+    elapsed: f32,
+}
+
+impl Churn {
+    /// Nothing known.
+    pub fn new(grid: Grid) -> Churn {
+        let columns = grid.width.div_ceil(TILE);
+        Churn { grid, columns, tiles: vec![0.0; columns * grid.height.div_ceil(TILE)], elapsed: 0.0 }
+    }
+
+    fn tile(&self, at: usize) -> usize {
+        at / self.grid.width / TILE * self.columns + at % self.grid.width / TILE
+    }
+
+    /// Learns a picture: the cells that differ and belong to nothing that is followed.
+    pub fn learn(&mut self, restless: impl Iterator<Item = usize>, seconds: f32) {
+        let mut now = vec![0.0; self.tiles.len()];
+        for at in restless {
+            now[self.tile(at)] += 1.0 / (TILE * TILE) as f32;
+        }
+        self.elapsed += seconds;
+        let follow = self.follow(seconds);
+        for (tile, now) in self.tiles.iter_mut().zip(now) {
+            *tile += (now - *tile) * follow;
+        }
+    }
+
+    /// Something was followed for so long and never became believable: it was the region's own.
+    pub fn learn_lost(&mut self, place: [f32; 4], area: f32, seconds: f32) {
+        let [left, top, right, bottom] = place.map(|v| v as usize);
+        let dense = area / ((right - left) * (bottom - top)).max(1) as f32;
+        let follow = self.follow(seconds);
+        let tiles = (top / TILE..bottom.div_ceil(TILE)).flat_map(|y| (left / TILE..right.div_ceil(TILE)).map(move |x| (x, y)));
+        for (x, y) in tiles {
+            let shared = |from: usize, to: usize, tile: usize| to.min((tile + 1) * TILE) - from.max(tile * TILE);
+            let share = (shared(left, right, x) * shared(top, bottom, y)) as f32 / (TILE * TILE) as f32;
+            if let Some(tile) = self.tiles.get_mut(y * self.columns + x) {
+                *tile = (*tile + dense * share * follow).min(1.0);
+            }
+        }
+    }
+
+    fn follow(&self, seconds: f32) -> f32 {
+        (seconds / CHURN_SECONDS.min(self.elapsed.max(1.0))).min(1.0)
+    }
+
+    /// Cells that usually differ where a blob is.
+    pub fn usual(&self, blob: &Blob) -> f32 {
+        let mut touched: Vec<usize> = blob.cells.iter().map(|at| self.tile(*at)).collect();
+        touched.dedup();
+        touched.sort_unstable();
+        touched.dedup();
+        touched.iter().map(|tile| self.tiles[*tile]).sum::<f32>() * (TILE * TILE) as f32
+    }
+
+    /// True when a blob is no more than its region does anyway.
+    pub fn explains(&self, blob: &Blob) -> bool {
+        blob.area < self.usual(blob) * CHURN_TIMES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: Grid = Grid { width: 80, height: 40 };
+
+    fn blob(left: usize, width: usize) -> Blob {
+        let cells: Vec<usize> = (10..22).flat_map(|row| (left..left + width).map(move |x| row * 80 + x)).collect();
+        Blob { place: [left as f32, 10.0, (left + width) as f32, 22.0], area: cells.len() as f32, cells }
+    }
+
+    #[test]
+    fn a_tree_explains_itself_and_not_who_stands_before_it_nor_who_is_elsewhere() {
+        let mut churn = Churn::new(GRID);
+        let tree = blob(8, 8);
+        for n in 0..100 {
+            let half = tree.cells.iter().copied().filter(|at| (at + n) % 5 == 0);
+            churn.learn(half, 0.2);
+        }
+        let leaves = Blob { area: 40.0, ..tree.clone() };
+        assert!(churn.explains(&leaves));
+        assert!(!churn.explains(&tree), "everything at once is more than the tree does");
+        assert!(!churn.explains(&blob(50, 8)));
+    }
+}

@@ -1,0 +1,392 @@
+//! From picture to news: the same detector in the agent and in `eval-motion`.
+//!
+//! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
+
+use super::blobs::{self, Blob, Scene};
+use super::activity_map::Churn;
+use super::low_light::Faint;
+use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
+use super::picture::{Grid, Picture, Small, small, textures};
+use super::background::{DIFFERS, Model, THING};
+use super::stages::{Stage, Stages};
+use super::event_lifecycle::{Seen, Story};
+use super::tamper::Tamper;
+use super::tracker::{Track, Tracker};
+use super::{SceneChange, SightNews, Suppressed, Why, scene_change, stabilize};
+use crate::settings::MotionSettings;
+use crate::units::Stamp;
+
+/// What belongs to one scene and is learned anew with another.
+struct View {
+    model: Model,
+    churn: Churn,
+    faint: Faint,
+    /// Cells that may be looked at.
+    open: Vec<bool>,
+    /// Pictures of the warm-up so far.
+    warmed: usize,
+    /// When the last picture was looked at.
+    last: Stamp,
+}
+
+/// What differs in a picture.
+struct Front {
+    /// The picture, held still and in the background's light.
+    cells: Vec<u8>,
+    texture: Vec<u8>,
+    /// 1 for every cell that differs, without specks.
+    clean: Vec<u8>,
+    /// The scene itself has changed.
+    global: bool,
+}
+
+/// A picture somebody has peeked at, and what it shows.
+struct Peeked {
+    at: Stamp,
+    now: Small,
+    front: Front,
+}
+
+/// True when most cells differ, and everywhere.
+fn is_global(raw: &[bool], grid: Grid) -> bool {
+    if raw.iter().filter(|cell| **cell).count() as f32 <= GLOBAL_SHARE * raw.len() as f32 {
+        return false;
+    }
+    let side = TILE * 4;
+    let columns = grid.width.div_ceil(side);
+    let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
+    for (at, differs) in raw.iter().enumerate() {
+        let tile = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
+        *tile = (tile.0 + u32::from(*differs), tile.1 + 1);
+    }
+    let full = tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
+    full as f32 >= GLOBAL_TILES * tiles.len() as f32
+}
+
+/// Cells of the regions that are no things for such a reason. What light or its region explains makes no region restless: a lane whose
+/// cars were explained once would go on to explain all that follow.
+fn cells_of(others: &[(Why, Blob)], grid: Grid, is_meant: impl Fn(Why) -> bool) -> Vec<bool> {
+    let mut cells = vec![false; grid.cells()];
+    let meant = others.iter().filter(|(why, _)| is_meant(*why));
+    meant.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
+    cells
+}
+
+/// The detector of one camera.
+pub struct Detector {
+    coarse: f32,
+    stages: Stages,
+    gate: scene_change::Gate,
+    tamper: Tamper,
+    view: Option<View>,
+    tracker: Tracker,
+    story: Story,
+    /// The picture that was just peeked at: most are looked at next.
+    peeked: Option<Peeked>,
+    /// Nothing is judged before.
+    hold_until: u64,
+    suppressed: Suppressed,
+    /// Cells of things in the last picture, for whoever draws or measures.
+    mask: Vec<bool>,
+}
+
+/// Scale of the size and difference thresholds: 1 at sensitivity 5, about 3 at 1, about 0.3 at 10.
+fn coarseness(sensitivity: u8) -> f32 {
+    1.3_f32.powi(5 - i32::from(sensitivity))
+}
+
+impl Detector {
+    /// A detector that has seen nothing; stills have at most `still_max` bytes.
+    pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Detector {
+        Detector {
+            coarse: coarseness(settings.sensitivity),
+            stages,
+            gate: scene_change::Gate::default(),
+            tamper: Tamper::default(),
+            view: None,
+            tracker: Tracker::default(),
+            story: Story::new(settings, still_max),
+            peeked: None,
+            hold_until: 0,
+            suppressed: Suppressed::default(),
+            mask: Vec::new(),
+        }
+    }
+
+    /// Goes on with other settings: what is known of the scene stays, unless it was learned for another sensitivity.
+    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+        let coarse = coarseness(settings.sensitivity);
+        if coarse != self.coarse {
+            self.coarse = coarse;
+            self.interrupted();
+        }
+        self.story.settle(settings, at, out);
+        if let Some(view) = &mut self.view {
+            view.open = self.story.rules().open_cells(view.model.grid());
+        }
+    }
+
+    /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
+    pub fn interrupted(&mut self) {
+        (self.view, self.peeked) = (None, None);
+        self.gate = scene_change::Gate::default();
+        self.tracker = Tracker::default();
+    }
+
+    /// Something is in view that is not decided: a closer look is worth its cost.
+    pub fn is_unsure(&self) -> bool {
+        self.stages.has(Stage::Closer) && self.tracker.is_unsure()
+    }
+
+    /// Nothing is in view, nothing is learned in a hurry, nothing is open.
+    pub fn is_quiet(&self, at: Stamp) -> bool {
+        self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.story.is_open()
+    }
+
+    /// What was seen and made no event.
+    pub fn suppressed(&self) -> Suppressed {
+        self.suppressed
+    }
+
+    /// The events, their rules and lines.
+    pub fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// All things in view.
+    pub fn tracks(&self) -> &[Track] {
+        &self.tracker.tracks
+    }
+
+    /// Cells of things in the last picture, in rows of the grid; `None` before the first.
+    pub fn mask(&self) -> Option<(Grid, &[bool])> {
+        let view = self.view.as_ref()?;
+        Some((view.model.grid(), &self.mask))
+    }
+
+    /// True while nothing is judged.
+    pub fn is_holding(&self, at: Stamp) -> bool {
+        at.mono.0 < self.hold_until
+    }
+
+    /// The next picture begins a GOP.
+    pub fn key_frame(&mut self) {
+        self.gate.key_frame();
+    }
+
+    /// Looks at the next picture.
+    pub fn look(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
+        let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
+        let (now, found) = peeked.map_or_else(|| (small(picture), None), |peeked| (peeked.now, Some(peeked.front)));
+        self.mask.clear();
+        self.mask.resize(now.grid.cells(), false);
+        let tampered = self.tamper.look(&now, at);
+        out.extend(tampered.map(|change| SightNews::Scene { change, at }));
+        let change = self.gate.look(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
+        if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
+            self.tamper.forget();
+        }
+        match &self.view {
+            Some(view) if view.model.grid() == now.grid => {}
+            _ => {
+                self.seed(&now, at);
+                self.hold_until = at.mono.0 + WARM_UP;
+                return;
+            }
+        }
+        if let Some(change) = change {
+            self.scene(change, &now, at, out);
+        } else {
+            self.compare(picture, &now, found, at, out);
+        }
+        self.story.end_quiet(at, &self.tracker.tracks, out);
+    }
+
+    fn seed(&mut self, now: &Small, at: Stamp) {
+        let model = Model::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+        let open = self.story.rules().open_cells(now.grid);
+        self.view = Some(View { model, churn: Churn::new(now.grid), faint: Faint::new(now.grid), open, warmed: 0, last: at });
+        self.tracker = Tracker::default();
+    }
+
+    /// The whole scene changed: told once per hold, learned anew; open events live on.
+    fn scene(&mut self, change: SceneChange, now: &Small, at: Stamp, out: &mut Vec<SightNews>) {
+        if at.mono.0 >= self.hold_until {
+            out.push(SightNews::Scene { change, at });
+        }
+        if change != SceneChange::Frozen {
+            self.hold_until = self.hold_until.max(at.mono.0 + HOLD);
+            self.seed(now, at);
+        }
+    }
+
+    /// True when a picture shows something to look at more closely; nothing is learned or told.
+    pub fn peek(&mut self, picture: &Picture, at: Stamp) -> bool {
+        let now = small(picture);
+        let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
+        let front = self.front(&mut view, &now);
+        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+        let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
+        self.view = Some(view);
+        self.peeked = Some(Peeked { at, now, front });
+        shows
+    }
+
+    /// What differs in a picture, held still and in the background's light.
+    fn front(&self, view: &mut View, now: &Small) -> Front {
+        let cells = self.steadied(view, &now.cells);
+        let texture = textures(&cells, now.grid);
+        let mut raw = view.model.look(&cells, &texture);
+        let global = is_global(&raw, now.grid);
+        if self.stages.has(Stage::Faint) {
+            view.faint.look(view.model.mean(), &cells);
+            view.faint.mark(&mut raw);
+        }
+        raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
+        Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
+    }
+
+    /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is a thing, and what the
+    /// background learns.
+    fn compare(&mut self, picture: &Picture, now: &Small, found: Option<Front>, at: Stamp, out: &mut Vec<SightNews>) {
+        let Some(mut view) = self.view.take() else { return };
+        let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
+        view.last = at;
+        let front = found.unwrap_or_else(|| self.front(&mut view, now));
+        if front.global && self.stages.has(Stage::Gate) {
+            self.view = Some(view);
+            return self.scene(SceneChange::Exposure, now, at, out);
+        }
+        if at.mono.0 < self.hold_until {
+            view.faint.learn(|_| false, seconds);
+            view.model.warm(&front.cells, &front.texture, view.warmed);
+            let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+            let others = self.sort(&scene, &view.churn, &front.clean).1;
+            let lit = cells_of(&others, now.grid, |why| why == Why::Glow);
+            view.churn.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
+            view.warmed += 1;
+            self.view = Some(view);
+            return;
+        }
+        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
+        let (things, others) = self.sort(&scene, &view.churn, &front.clean);
+        others.iter().for_each(|(why, _)| self.suppressed.count(*why));
+        let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.churn.usual(blob) / blob.area } else { 0.0 };
+        let restless: Vec<f32> = things.iter().map(restless).collect();
+        let (owners, lost) = self.tracker.step(&things, &restless, at, now.grid, self.stages);
+        let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
+        view.faint.learn(|at| kinds[at] == THING, seconds);
+        view.model.learn(&front.cells, &front.texture, &kinds, seconds);
+        let explained = cells_of(&others, now.grid, |why| matches!(why, Why::Glow | Why::Churn));
+        let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
+        view.churn.learn(unexplained, seconds);
+        for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
+            let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
+            view.churn.learn_lost(track.place, track.area, followed);
+        }
+        self.view = Some(view);
+        self.tell(picture, at, &lost, out);
+    }
+
+    /// Shake and slow light taken out.
+    fn steadied(&self, view: &mut View, cells: &[u8]) -> Vec<u8> {
+        let mut cells = cells.to_vec();
+        if self.stages.has(Stage::Light) {
+            let gain = stabilize::gain(view.model.mean(), &cells);
+            if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
+                view.model.relight(gain);
+            } else if (gain - 1.0).abs() > 0.01 {
+                cells = stabilize::relit(&cells, gain);
+            }
+        }
+        if self.stages.has(Stage::Shake)
+            && let Some(steady) = stabilize::steadied(view.model.mean(), &cells, view.model.grid())
+        {
+            cells = steady;
+        }
+        cells
+    }
+
+    /// Regions that are things, and the others with the reason.
+    fn sort(&self, scene: &Scene<'_>, churn: &Churn, clean: &[u8]) -> (Vec<Blob>, Vec<(Why, Blob)>) {
+        let (mut things, mut others) = (Vec::new(), Vec::new());
+        let stages = self.stages;
+        let least = BLOB_MIN * self.coarse;
+        let mut found = Vec::new();
+        for blob in blobs::find(clean, scene.grid, least) {
+            let parts = if stages.has(Stage::Lit) { scene.in_light(&blob, least) } else { Vec::new() };
+            if parts.is_empty() {
+                found.push(blob);
+            } else {
+                found.extend(parts);
+                others.push((Why::Glow, blob));
+            }
+        }
+        for blob in found {
+            let known = self.tracker.tracks.iter().any(|track| track.is_believed() && overlap(track.place, blob.place));
+            let why = match () {
+                () if scene.is_weather(&blob) => Some(Why::Weather),
+                () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(Why::Glow),
+                () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(Why::Relit),
+                () if stages.has(Stage::Churn) && !known && churn.explains(&blob) => Some(Why::Churn),
+                () => None,
+            };
+            match why {
+                None => {
+                    let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
+                    things.push(if stages.has(Stage::Fill) { blob.filled(scene.grid) } else { blob });
+                }
+                Some(why) => others.push((why, blob)),
+            }
+        }
+        (things, others)
+    }
+
+    /// What each cell is to the background: nothing is learned from things, except from those that stand for too long.
+    fn kinds(&mut self, grid: Grid, clean: &[u8], things: &[Blob], owners: &[Option<u64>], at: Stamp) -> Vec<u8> {
+        let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * DIFFERS).collect();
+        let stand = self.stages.has(Stage::Stand);
+        for (blob, owner) in things.iter().zip(owners) {
+            let track = self.tracker.tracks.iter().find(|track| Some(track.id) == *owner);
+            let stands = track.is_some_and(|track| at.mono.since(track.moved.mono) > if stand { STAND_MAX } else { 0 });
+            let stays_out = track.is_some_and(|track| !track.is_stubborn() && !stands);
+            for cell in &blob.cells {
+                self.mask[*cell] = true;
+                if stays_out {
+                    let (x, y) = (cell % grid.width, cell / grid.width);
+                    for row in y.saturating_sub(1)..(y + 2).min(grid.height) {
+                        kinds[row * grid.width + x.saturating_sub(1)..row * grid.width + (x + 2).min(grid.width)].fill(THING);
+                    }
+                }
+            }
+        }
+        kinds
+    }
+
+    /// Events of what was seen.
+    fn tell(&mut self, picture: &Picture, at: Stamp, lost: &[Track], out: &mut Vec<SightNews>) {
+        if self.tamper.is_blinded() {
+            self.suppressed.count(Why::Hold);
+            return;
+        }
+        let believed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_believed()).cloned().collect::<Vec<_>>();
+        let lost = believed(lost);
+        let things = believed(&self.tracker.tracks);
+        let seen = Seen { picture, at, things: &things, lost: &lost };
+        self.story.see(&seen, &mut self.suppressed, out);
+    }
+
+    /// Ends whatever is open: no more pictures will come.
+    pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
+        self.story.finish(at, out);
+    }
+}
+
+/// True when two boxes share cells.
+fn overlap(one: [f32; 4], other: [f32; 4]) -> bool {
+    one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3]
+}
+
+#[cfg(test)]
+#[path = "detector_tests.rs"]
+mod tests;

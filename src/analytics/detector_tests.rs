@@ -1,0 +1,221 @@
+//! The detector on drawn scenes: what it must find and what it must leave alone.
+
+use super::*;
+use crate::analytics::{Motion, MotionPhase};
+use crate::settings::{Zone, ZoneKind};
+use crate::units::Mono;
+
+const FPS: u64 = 5;
+
+fn settings() -> MotionSettings {
+    crate::settings::test_settings().motion
+}
+
+/// A textured scene with noise; a box of another brightness where `thing` says.
+fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
+    let (width, height) = (320, 180);
+    let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
+    let mut y: Vec<u8> = (0..width * height)
+        .map(|i| {
+            let texture = 90 + (hash(i as u64) % 50) as i32;
+            let noise = (hash(i as u64 ^ number << 32) % 5) as i32 - 2;
+            ((texture as f32 * light) as i32 + noise).clamp(0, 255) as u8
+        })
+        .collect();
+    if let Some((left, top)) = thing {
+        for row in top..(top + 30).min(height) {
+            for column in left..(left + 20).min(width) {
+                y[row * width + column] = 200 + (hash((row - top) as u64 * 20 + (column - left) as u64) % 40) as u8;
+            }
+        }
+    }
+    let chroma = (width / 2) * (height / 2);
+    Picture { width, height, y, u: vec![135; chroma], v: vec![122; chroma] }
+}
+
+/// What a detector says about `seconds` of pictures drawn by `draw(second)`.
+fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<SightNews> {
+    let mut detector = Detector::new(settings, 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for number in 0..(seconds * FPS as f64) as u64 {
+        let second = number as f64 / FPS as f64;
+        let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
+        detector.look(&draw(number, second), at, &mut out);
+    }
+    out
+}
+
+fn walker(second: f64, begin: f64) -> Option<(usize, usize)> {
+    let way = (second - begin) / 6.0;
+    (0.0..1.0).contains(&way).then_some((10 + (way * 280.0) as usize, 100))
+}
+
+fn motions(news: &[SightNews], phase: MotionPhase) -> Vec<&Motion> {
+    news.iter()
+        .filter_map(|news| match news {
+            SightNews::Motion(motion) if motion.phase == phase => Some(motion),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_crossing_is_one_event_with_its_direction_a_still_and_an_end() {
+    let news = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+    let (starts, ends) = (motions(&news, MotionPhase::Start), motions(&news, MotionPhase::End));
+    assert_eq!((starts.len(), ends.len()), (1, 1), "{news:?}");
+    let late = starts[0].at.mono.since(Mono(11_000_000));
+    assert!(late < 1_200_000, "it began {late} us late");
+    let direction = ends[0].direction.unwrap();
+    assert!((80.0..100.0).contains(&direction), "it went right, not {direction}");
+    assert_eq!(news.iter().filter(|news| matches!(news, SightNews::Still { .. })).count(), 1);
+    assert_eq!(ends[0].zones, ["all"]);
+}
+
+#[test]
+fn an_empty_noisy_scene_is_silent() {
+    let news = watch(settings(), 40.0, |n, _| picture(n, 1.0, None));
+    assert!(news.is_empty(), "{news:?}");
+}
+
+#[test]
+fn a_step_of_the_light_is_exposure_and_no_motion() {
+    let news = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
+    assert!(motions(&news, MotionPhase::Start).is_empty(), "{news:?}");
+    assert!(news.iter().any(|news| matches!(news, SightNews::Scene { change: SceneChange::Exposure, .. })));
+}
+
+#[test]
+fn motion_in_an_excluded_or_private_zone_is_nothing() {
+    for kind in [ZoneKind::Exclude, ZoneKind::Privacy] {
+        let polygon = vec![[0.0, 0.4], [1.0, 0.4], [1.0, 1.0], [0.0, 1.0]];
+        let zones = vec![Zone { name: "road".into(), kind, polygon }];
+        let news = watch(MotionSettings { zones, ..settings() }, 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+        assert!(motions(&news, MotionPhase::Start).is_empty(), "{kind:?}: {news:?}");
+    }
+}
+
+#[test]
+fn the_cooldown_counts_what_it_suppresses() {
+    let settings = MotionSettings { cooldown: 30_000_000, ..settings() };
+    let begins = [10.0, 25.0, 70.0];
+    let news = watch(settings, 90.0, |n, s| picture(n, 1.0, begins.iter().find_map(|begin| walker(s, *begin))));
+    let starts = motions(&news, MotionPhase::Start);
+    assert_eq!(starts.len(), 2, "{news:?}");
+    assert!(starts[1].suppressed >= 1);
+}
+
+#[test]
+fn an_endless_event_is_cut_and_continued() {
+    let settings = MotionSettings { max_event: 10_000_000, ..settings() };
+    let back_and_forth = |s: f64| {
+        let way = ((s - 6.0) / 8.0).fract();
+        Some((10 + ((if way < 0.5 { way } else { 1.0 - way }) * 500.0) as usize, 100)).filter(|_| s > 6.0)
+    };
+    let news = watch(settings, 40.0, |n, s| picture(n, 1.0, back_and_forth(s)));
+    let starts = motions(&news, MotionPhase::Start);
+    assert!(starts.iter().any(|start| start.continued_from == Some(start.motion - 1)), "{news:?}");
+}
+
+#[test]
+fn a_reconnect_begins_no_event() {
+    let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for number in 0..100_u64 {
+        if number == 50 {
+            detector.interrupted();
+        }
+        let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+        let grey = Picture { y: vec![128; 320 * 180], ..picture(0, 1.0, None) };
+        let shown = if (50..52).contains(&number) { grey } else { picture(number, 1.0, None) };
+        detector.look(&shown, at, &mut out);
+    }
+    assert!(motions(&out, MotionPhase::Start).is_empty(), "{out:?}");
+}
+
+#[test]
+fn light_that_comes_and_goes_makes_no_region_restless_and_leaves_do() {
+    // Two pictures a second with, and three without, 80 x 60 cells that are lit or full of leaves.
+    let restless = |change: fn(usize, u8) -> u8| {
+        let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+        for number in 0..100_u64 {
+            let mut shown = picture(number, 1.0, None);
+            for row in (60..120).filter(|_| number > 25 && number % 5 < 2) {
+                for column in 100..180 {
+                    let cell = &mut shown.y[row * 320 + column];
+                    *cell = change(row * 83 + column * 47 + number as usize * 31, *cell);
+                }
+            }
+            let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+            detector.look(&shown, at, &mut Vec::new());
+        }
+        let view = detector.view.unwrap();
+        let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
+        view.churn.usual(&Blob { place: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+    };
+    let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
+    assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
+}
+
+#[test]
+fn what_a_region_explains_does_not_keep_it_restless() {
+    // 80 x 60 cells that are full of something in one picture of three, where everything has long been restless.
+    let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
+    let area = cells.len() as f32;
+    let region = Blob { place: [100.0, 60.0, 180.0, 120.0], area, cells: cells.clone() };
+    let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+    let mut least = area;
+    for number in 0..250_u64 {
+        if number == 50 {
+            let churn = &mut detector.view.as_mut().unwrap().churn;
+            (0..60).for_each(|_| churn.learn(cells.iter().copied(), 1.0));
+        }
+        let mut shown = picture(number, 1.0, None);
+        for at in cells.iter().filter(|_| number > 50 && number % 3 == 0) {
+            shown.y[*at] ^= ((at / 320 * 83 + at * 47 + number as usize * 31) % 7 * 30) as u8;
+        }
+        let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+        detector.look(&shown, at, &mut Vec::new());
+        if number >= 50 {
+            least = least.min(detector.view.as_ref().unwrap().churn.usual(&region));
+        }
+    }
+    // 780 where it counts among what makes the region restless, 410 where only what nothing explains does.
+    assert!(least < 600.0, "{least} of {area} cells");
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_none() {
+    use crate::sim::scene::{Disturbance, Scene, TAMPERED};
+    const LOOKS: u64 = 4;
+    // A coarse encoder leaves out the little noise of a lens that sees nothing: it seems frozen, too.
+    let still = [Disturbance::Covered, Disturbance::Blurred, Disturbance::Black].map(|kind| (kind, TAMPERED + 0.5));
+    let kinds = Disturbance::TAMPER.into_iter().chain([Disturbance::IrSwitch]).map(|kind| (kind, f64::INFINITY));
+    for (kind, stands) in kinds.chain(still) {
+        // Nobody crosses: whatever begins is false.
+        let scene = Scene::new(3, kind, 0.0);
+        let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
+        let mut out = Vec::new();
+        for look in 12 * LOOKS..42 * LOOKS {
+            let shown = scene.draw((look as f64 / LOOKS as f64).min(stands), 320, 180);
+            let picture = Picture { width: 320, height: 180, y: shown.y, u: shown.u, v: shown.v };
+            let at = Stamp { mono: Mono(1_000_000 + look * 1_000_000 / LOOKS), ..Stamp::default() };
+            if look.is_multiple_of(2 * LOOKS) {
+                detector.key_frame();
+            }
+            detector.look(&picture, at, &mut out);
+        }
+        assert!(motions(&out, MotionPhase::Start).is_empty(), "{kind:?}: {out:?}");
+        let scenes = out.iter().filter_map(|news| match news {
+            SightNews::Scene { change, at } => Some((change.word(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
+            _ => None,
+        });
+        let told: Vec<_> = scenes.filter(|(word, _)| !["exposure", "ir_on"].contains(word)).collect();
+        match (kind.tampering(), told.as_slice()) {
+            (Some(word), [(said, late)]) if word == *said && (0.0..10.0).contains(late) => {}
+            (None, []) => {}
+            _ => panic!("{kind:?}: {told:?}"),
+        }
+    }
+}

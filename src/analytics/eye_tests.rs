@@ -1,0 +1,274 @@
+//! The eye on coded streams: what faults of the stream must not do, and that sleep loses nothing.
+
+use std::sync::OnceLock;
+
+use super::*;
+use crate::camera::{Codec, Role, TrackParams};
+use crate::analytics::{Motion, MotionPhase};
+use crate::sim::encode::Camera264;
+use crate::sim::scene::{Disturbance, Scene};
+use crate::units::Mono;
+
+const FPS: u64 = 10;
+
+/// A scene of some seconds, coded; crossings begin before `until`.
+fn coded(size: (usize, usize), seconds: u64, until: f64) -> Vec<Frame> {
+    coded_by(Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap(), size, seconds, until, |number| number)
+}
+
+/// The same by another encoder, each picture showing the scene as it was at the picture of another number.
+fn coded_by(
+    mut encoder: Camera264,
+    size: (usize, usize),
+    seconds: u64,
+    until: f64,
+    number_of: impl Fn(u64) -> u64,
+) -> Vec<Frame> {
+    let scene = Scene::new(7, Disturbance::None, until);
+    let mut params = None;
+    (0..seconds * FPS)
+        .map(|number| {
+            let picture = scene.draw(number_of(number) as f64 / FPS as f64, size.0, size.1);
+            let unit = encoder.encode(&picture, number).unwrap();
+            let params = params.get_or_insert_with(|| {
+                let sets = unit.nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8));
+                let annex_b: Vec<u8> = sets.flat_map(|nal| [&[0, 0, 0, 1], &nal[..]].concat()).collect();
+                Arc::new(TrackParams {
+                    kind: TrackKind::Video,
+                    codec: Codec::H264,
+                    timescale: 90_000,
+                    sample_entry: Vec::new(),
+                    digest: Digest::of(&annex_b),
+                    annex_b,
+                    size: (size.0 as u16, size.1 as u16),
+                })
+            });
+            let data: Vec<u8> =
+                unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+            let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
+            Frame { role: Role::Sub, params: params.clone(), data: data.into(), key: unit.key, pts: 0, run: 1, at, lost: 0 }
+        })
+        .collect()
+}
+
+/// Half a minute of an empty road, at two sizes.
+fn empty() -> &'static [Vec<Frame>; 2] {
+    static EMPTY: OnceLock<[Vec<Frame>; 2]> = OnceLock::new();
+    EMPTY.get_or_init(|| [coded((320, 176), 30, 0.0), coded((480, 272), 30, 0.0)])
+}
+
+fn watch(settings: MotionSettings, frames: &[Frame]) -> (Vec<SightNews>, SightCounts) {
+    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for frame in frames {
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+    }
+    (out, eye.counts())
+}
+
+fn awake() -> MotionSettings {
+    MotionSettings { gating: false, ..MotionSettings::default() }
+}
+
+fn starts(news: &[SightNews]) -> Vec<&Motion> {
+    let motion = |news: &'_ SightNews| matches!(news, SightNews::Motion(motion) if motion.phase == MotionPhase::Start);
+    let starts = news.iter().filter(|news| motion(news));
+    starts.filter_map(|news| if let SightNews::Motion(motion) = news { Some(motion) } else { None }).collect()
+}
+
+#[track_caller]
+fn assert_silent(frames: &[Frame]) -> SightCounts {
+    let (news, counts) = watch(awake(), frames);
+    assert!(starts(&news).is_empty(), "{:?}", starts(&news));
+    assert!(counts.decoded > 50, "nothing was seen: {counts:?}");
+    counts
+}
+
+#[test]
+fn pictures_that_vanish_unnoticed_make_no_event_and_are_counted() {
+    let frames: Vec<Frame> =
+        empty()[0].iter().enumerate().filter(|(n, frame)| frame.key || n % 13 != 5).map(|(_, frame)| frame.clone()).collect();
+    let counts = assert_silent(&frames);
+    assert!(counts.failed > 5, "{counts:?}");
+}
+
+#[test]
+fn after_a_noticed_loss_nothing_is_shown_before_the_next_key_frame() {
+    let mut frames = empty()[0].clone();
+    frames[103].lost = 4;
+    let (_, all) = watch(awake(), &empty()[0]);
+    let counts = assert_silent(&frames);
+    assert_eq!(all.decoded - counts.decoded, 17, "from picture 103 to the key frame at 120");
+}
+
+#[test]
+fn the_end_of_a_picture_that_is_missing_makes_no_event() {
+    let mut frames = empty()[0].clone();
+    for frame in frames.iter_mut().filter(|frame| !frame.key).step_by(9) {
+        // The slice is the last unit: its length must say how much of it there is.
+        let cut = frame.data.len() / 3;
+        let mut data = frame.data[..frame.data.len() - cut].to_vec();
+        let sei = u32::from_be_bytes(data[..4].try_into().unwrap()) as usize + 4;
+        let slice = (data.len() - sei - 4) as u32;
+        data[sei..sei + 4].copy_from_slice(&slice.to_be_bytes());
+        frame.data = data.into();
+    }
+    assert_silent(&frames);
+}
+
+#[test]
+fn another_resolution_begins_no_event() {
+    let [small, large] = empty();
+    let mut frames = small[..150].to_vec();
+    frames.extend(large[160..].iter().cloned());
+    assert_silent(&frames);
+}
+
+#[test]
+fn a_reconnect_that_begins_in_the_middle_or_grey_begins_no_event() {
+    let mut frames = empty()[0].clone();
+    frames.iter_mut().skip(107).for_each(|frame| frame.run = 2);
+    assert_silent(&frames);
+    // A camera that wakes up sends a grey key frame first.
+    let grey = crate::sim::scene::Picture {
+        width: 320,
+        height: 176,
+        y: vec![128; 320 * 176],
+        u: vec![128; 160 * 88],
+        v: vec![128; 160 * 88],
+    };
+    let mut encoder = Camera264::new(320, 176, FPS as u32, 400_000).unwrap();
+    let unit = encoder.encode(&grey, 0).unwrap();
+    let data: Vec<u8> = unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
+    frames[120].data = data.into();
+    assert_silent(&frames);
+}
+
+#[test]
+fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
+    let frames = coded((320, 176), 45, 30.0);
+    let (awake, all) = watch(awake(), &frames);
+    let (asleep, few) = watch(MotionSettings::default(), &frames);
+    assert_eq!(starts(&awake).len(), 2, "{:?}", starts(&awake));
+    assert_eq!(starts(&asleep).len(), 2, "{:?}", starts(&asleep));
+    for (one, other) in starts(&awake).iter().zip(starts(&asleep)) {
+        assert!(one.began.mono.0.abs_diff(other.began.mono.0) < 700_000, "{one:?} and {other:?}");
+    }
+    assert!(few.wakes >= 1 && all.wakes == 0);
+    let (_, quiet) = watch(MotionSettings::default(), &empty()[0]);
+    assert!(quiet.decoded < 200, "{quiet:?}");
+}
+
+/// Filler data (H.264 7.3.2.7) makes access units larger than usual, and is nothing to see.
+fn fill(frames: &mut [Frame]) {
+    let filler = [&201_u32.to_be_bytes()[..], &[12], &[255; 199], &[0x80]].concat();
+    for frame in frames {
+        frame.data = [&frame.data[..], &filler.repeat(20)].concat().into();
+    }
+}
+
+#[test]
+fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye() {
+    // GOPs of 20 pictures that repeat their first, as of an encoder that leaves all noise out between key frames, of ten seconds each.
+    let encoder = Camera264::of_quality(320, 176, FPS as u32, 18).unwrap();
+    let mut frames = coded_by(encoder, (320, 176), 30, 0.0, |number| number / 20 * 20);
+    for (number, frame) in frames.iter_mut().enumerate() {
+        assert_eq!(frame.key, number % 20 == 0);
+        frame.at.mono = Mono(1_000_000 + number as u64 * 500_000);
+    }
+    fill(&mut frames[153..156]);
+    let (news, counts) = watch(MotionSettings::default(), &frames);
+    assert!(counts.wakes > 0, "{counts:?}");
+    assert!(!news.iter().any(|news| matches!(news, SightNews::Scene { .. })), "{news:?}");
+}
+
+#[test]
+fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
+    let mut frames = empty()[0].clone();
+    fill(&mut frames[150..156]);
+    let mut eye = Eye::new(MotionSettings::default(), 1 << 20, Stages::ALL);
+    let (mut out, mut asleep) = (Vec::new(), Vec::new());
+    for frame in &frames {
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        asleep.push(eye.is_asleep());
+    }
+    let counts = eye.counts();
+    assert!(asleep[149] && !asleep[156] && asleep[299], "{asleep:?}");
+    assert_eq!((counts.wakes, counts.failed), (1, 0), "{counts:?}");
+    let fell = |at: &usize| asleep[*at] && !asleep[at - 1];
+    assert!((1..300).filter(fell).all(|at| frames[at].key), "it falls asleep with a key frame to go on from");
+}
+
+#[test]
+fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken() {
+    let mut order = Order::default();
+    let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
+    let mut shown = Vec::new();
+    // Decoded as I P B B P B B P B B, 100 ms apart.
+    for at in [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11] {
+        let at = Stamp { mono: Mono(1_000_000 + at * 100_000), ..Stamp::default() };
+        shown.extend(order.next(at, picture()).map(|(at, _)| (at.mono.0 - 1_000_000) / 100_000));
+    }
+    assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the stream's habit is known");
+}
+
+#[test]
+fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
+    let mut frames = empty()[0].clone();
+    for pair in frames.chunks_exact_mut(2) {
+        let at = pair[0].at;
+        pair[0].at = pair[1].at;
+        pair[1].at = at;
+    }
+    let (news, counts) = watch(MotionSettings::default(), &frames);
+    assert!(starts(&news).is_empty() && counts.analysed > 50, "{counts:?}");
+}
+
+/// Who asked, and the picture or why there is none.
+type Glance = (String, Result<(Stamp, Vec<u8>), String>);
+
+/// Asks for a picture before the frame `at`, and gives what came of it.
+fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> {
+    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    for (number, frame) in frames.iter().enumerate() {
+        if number == at {
+            eye.ask("r1".into(), frame.at.mono);
+        }
+        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        eye.take_glances(frame.at.mono, &mut out);
+    }
+    let glances = out.into_iter().filter_map(|news| match news {
+        SightNews::Glance { req_id, outcome } => Some((req_id, outcome)),
+        _ => None,
+    });
+    glances.collect()
+}
+
+#[test]
+fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_looking() {
+    let frames = &empty()[0];
+    let off = MotionSettings { enabled: false, ..MotionSettings::default() };
+    let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();
+    let key_after = |at: usize| *keys.iter().find(|key| **key >= at).unwrap();
+    for (settings, at, shown) in
+        [(awake(), 155, 155), (MotionSettings::default(), 261, key_after(261)), (off, 151, key_after(151))]
+    {
+        let glances = glance(settings, frames, at);
+        let [(req_id, Ok((taken, jpeg)))] = &glances[..] else { panic!("{glances:?}") };
+        assert_eq!((req_id.as_str(), taken.mono), ("r1", frames[shown].at.mono));
+        assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
+    }
+}
+
+#[test]
+fn who_asks_for_a_picture_of_a_camera_that_is_gone_is_told_so() {
+    let frames = &empty()[0][..100];
+    let mut eye = Eye::new(awake(), 1 << 20, Stages::ALL);
+    let mut out = Vec::new();
+    eye.ask("r1".into(), frames[0].at.mono);
+    eye.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
+    assert!(out.is_empty());
+    eye.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
+    assert!(matches!(&out[..], [SightNews::Glance { outcome: Err(_), .. }]), "{out:?}");
+}

@@ -1,0 +1,114 @@
+//! Holes in things: what differs all around is the thing's, too.
+//!
+//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), things ([`super::blobs`]).
+
+use super::params::HOLE_MAX;
+use super::picture::Grid;
+
+/// Cells of a row, one beside the other, in which nothing differs.
+struct Run {
+    row: usize,
+    /// The first column, and the one behind the last.
+    from: usize,
+    to: usize,
+    /// An earlier run of the same region; itself for the first.
+    region: usize,
+}
+
+/// The first run of the region of a run.
+fn region_of(runs: &[Run], mut run: usize) -> usize {
+    while runs[run].region != run {
+        run = runs[run].region;
+    }
+    run
+}
+
+/// Fills what is enclosed: a window of a car, a coat of the colour of the wall. What reaches the edge of the picture is not enclosed.
+/// Regions are labelled by runs, row after row (Rosenfeld and Pfaltz 1966): most rows are one run.
+pub fn fill(front: &mut [u8], grid: Grid) {
+    // The first run stands for all that lies outside of the picture.
+    let mut runs = vec![Run { row: 0, from: 0, to: 0, region: 0 }];
+    let mut above = 0;
+    for (row, cells) in front.chunks_exact(grid.width).enumerate() {
+        let first = runs.len();
+        let mut from = 0;
+        for part in cells.split(|cell| *cell != 0) {
+            let (start, to) = (from, from + part.len());
+            from = to + 1;
+            if start == to {
+                continue;
+            }
+            let own = runs.len();
+            let at_edge = row == 0 || row + 1 == grid.height || start == 0 || to == grid.width;
+            runs.push(Run { row, from: start, to, region: if at_edge { 0 } else { own } });
+            while above < first && runs[above].from < to {
+                if runs[above].to > start {
+                    let (one, other) = (region_of(&runs, above), region_of(&runs, own));
+                    runs[one.max(other)].region = one.min(other);
+                }
+                // It may reach below the next run, too.
+                if runs[above].to > to {
+                    break;
+                }
+                above += 1;
+            }
+        }
+        above = first;
+    }
+    let regions: Vec<usize> = (0..runs.len()).map(|run| region_of(&runs, run)).collect();
+    let mut sizes = vec![0; runs.len()];
+    runs.iter().zip(&regions).for_each(|(run, region)| sizes[*region] += run.to - run.from);
+    for (run, region) in runs.iter().zip(regions).filter(|(_, region)| *region != 0) {
+        if sizes[region] <= HOLE_MAX {
+            front[run.row * grid.width + run.from..run.row * grid.width + run.to].fill(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_between_a_thing_and_the_edge_of_the_picture_is_no_hole_and_what_a_ring_encloses_is() {
+        let filled = |drawn: &[&str]| {
+            let grid = Grid { width: drawn[0].len(), height: drawn.len() };
+            let mut front: Vec<u8> = drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();
+            fill(&mut front, grid);
+            let text: Vec<String> =
+                front.chunks(grid.width).map(|row| row.iter().map(|cell| if *cell == 0 { '.' } else { '#' }).collect()).collect();
+            text
+        };
+        let open = ["............", ".#########..", ".#.......#..", ".#.......#..", "............"];
+        assert_eq!(filled(&open), open);
+        let beside = ["............", "..##########", "..#.........", "..#.........", "..##########", "............"];
+        assert_eq!(filled(&beside), beside);
+        let spiral = [
+            "..........",
+            ".########.",
+            ".#......#.",
+            ".#.####.#.",
+            ".#.#..#.#.",
+            ".#.####.#.",
+            ".#......#.",
+            ".########.",
+            "..........",
+        ];
+        let full = [
+            "..........",
+            ".########.",
+            ".########.",
+            ".########.",
+            ".########.",
+            ".########.",
+            ".########.",
+            ".########.",
+            "..........",
+        ];
+        assert_eq!(filled(&spiral), full);
+        let cup = ["..........", ".#..##..#.", ".#..##..#.", ".########.", ".........."];
+        assert_eq!(filled(&cup), cup);
+        let closed = ["..........", ".########.", ".#..##..#.", ".#......#.", ".########.", ".........."];
+        assert_eq!(filled(&closed)[2..4], [".########.", ".########."]);
+    }
+}

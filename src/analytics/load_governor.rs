@@ -1,0 +1,104 @@
+//! How much looking the board can afford: a share of one core, and a temperature. Motion gives way, recording never does.
+//!
+//! What belongs here: the choice of a mode. What does not: measuring (the sight thread), what a mode means ([`super::eye`]).
+
+use super::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
+
+/// How pictures are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As the settings say.
+    Full,
+    /// Half as often.
+    Less,
+    /// Key frames only, told as degraded.
+    KeyFrames,
+}
+
+/// The strain of one eye.
+pub struct Strain {
+    budget: f32,
+    max_temperature: u8,
+    load: Mode,
+    hot: bool,
+    began: u64,
+    spent: u64,
+    /// Windows in a row that were well within the budget.
+    easy: u32,
+}
+
+impl Strain {
+    /// May take `percent` of a core, and heat the board to `max_temperature` degrees.
+    pub fn new(percent: u8, max_temperature: u8) -> Strain {
+        let budget = f32::from(percent) / 100.0;
+        Strain { budget, max_temperature, load: Mode::Full, hot: false, began: 0, spent: 0, easy: 0 }
+    }
+
+    /// How to look.
+    pub fn mode(&self) -> Mode {
+        if self.hot { Mode::KeyFrames } else { self.load }
+    }
+
+    /// Notes work of so many microseconds until `now`, and the temperature when it is known.
+    pub fn charge(&mut self, micros: u64, temperature: Option<u8>, now: u64) {
+        if let Some(degrees) = temperature {
+            let limit = if self.hot { self.max_temperature.saturating_sub(COOLER) } else { self.max_temperature };
+            self.hot = degrees >= limit;
+        }
+        self.spent += micros;
+        let elapsed = now.saturating_sub(self.began);
+        if elapsed < STRAIN_WINDOW {
+            return;
+        }
+        let load = self.spent as f32 / elapsed as f32;
+        (self.began, self.spent) = (now, 0);
+        self.easy = if load < self.budget / 3.0 { self.easy + 1 } else { 0 };
+        self.load = match self.load {
+            Mode::Full if load > self.budget => Mode::Less,
+            Mode::Less if load > self.budget => Mode::KeyFrames,
+            Mode::Less if self.easy >= STRAIN_EASY => Mode::Full,
+            Mode::KeyFrames if self.easy >= STRAIN_EASY => Mode::Less,
+            same => same,
+        };
+        if self.easy >= STRAIN_EASY {
+            self.easy = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Modes after each five seconds of such a load in percent.
+    fn modes(strain: &mut Strain, from: u64, windows: u64, percent: u64) -> Vec<Mode> {
+        (1..=windows)
+            .map(|n| {
+                strain.charge(percent * 50_000, None, (from + n) * 5_000_000);
+                strain.mode()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn too_much_work_is_halved_and_then_cut_to_key_frames_and_comes_back_after_ease() {
+        let mut strain = Strain::new(50, 80);
+        assert_eq!(modes(&mut strain, 0, 3, 70), [Mode::Less, Mode::KeyFrames, Mode::KeyFrames]);
+        let back = modes(&mut strain, 3, 13, 10);
+        assert_eq!((back[4], back[5], back[12]), (Mode::KeyFrames, Mode::Less, Mode::Full));
+        assert!(modes(&mut strain, 16, 20, 40).iter().all(|mode| *mode == Mode::Full), "within the budget");
+    }
+
+    #[test]
+    fn a_hot_board_sees_key_frames_only_until_it_has_cooled_down() {
+        let mut strain = Strain::new(50, 80);
+        let mut mode = |degrees| {
+            strain.charge(0, Some(degrees), 1);
+            strain.mode()
+        };
+        assert_eq!(
+            [79, 80, 77, 75, 74].map(&mut mode),
+            [Mode::Full, Mode::KeyFrames, Mode::KeyFrames, Mode::KeyFrames, Mode::Full]
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! What is faint in the dark: no cell of it leaves the noise, but all of them together do. The noise of each cell is measured, and
+//! a whole window of cells must hold more than theirs.
+//!
+//! What belongs here: that measure. What does not: single cells that differ (the model).
+
+use super::params::{
+    FAINT, FAINT_AROUND, FAINT_CLIP, FAINT_DARK, FAINT_FLOOR, FAINT_LOOKS, FAINT_NEAR, FAINT_OUT, FAINT_REACH, FAINT_WIDE,
+    RESTLESS_SECONDS,
+};
+use super::picture::Grid;
+
+/// The noise of each cell.
+pub struct Faint {
+    grid: Grid,
+    /// Mean square of the distance from the background.
+    noise: Vec<f32>,
+    /// Pictures it was learned from.
+    looks: u32,
+    /// How far each cell of the last picture was from its background, in its own noise and beside its surroundings: what is left of
+    /// a headlight lies over all of them.
+    apart: Vec<f32>,
+}
+
+impl Faint {
+    /// Nothing measured: everything may be noise.
+    pub fn new(grid: Grid) -> Faint {
+        Faint { grid, noise: vec![FAINT_FLOOR; grid.cells()], looks: 0, apart: Vec::new() }
+    }
+
+    /// Looks at a picture; by day there is nothing to measure.
+    pub fn look(&mut self, mean: &[f32], cells: &[u8]) {
+        self.apart.clear();
+        if !is_dark(mean) {
+            return;
+        }
+        let noise = |noise: &f32| noise.max(FAINT_FLOOR).sqrt();
+        let pairs = self.noise.iter().zip(mean.iter().zip(cells));
+        self.apart.extend(pairs.map(|(own, (mean, cell))| (f32::from(*cell) - mean) / noise(own)));
+        let clipped: Vec<f32> = self.apart.iter().map(|apart| apart.clamp(-FAINT_AROUND, FAINT_AROUND)).collect();
+        let around = window_means(&clipped, self.grid, FAINT_WIDE);
+        self.apart.iter_mut().zip(around).for_each(|(apart, around)| *apart -= around);
+    }
+
+    /// Marks the cells of what is faint in the picture last looked at.
+    pub fn mark(&self, front: &mut [bool]) {
+        if self.apart.is_empty() || self.looks < FAINT_LOOKS {
+            return;
+        }
+        let excess: Vec<f32> = self.apart.iter().map(|apart| (apart * apart).min(FAINT_CLIP)).collect();
+        let wide = window_means(&excess, self.grid, FAINT_REACH);
+        let near = window_means(&excess, self.grid, [1, 1]);
+        for ((front, wide), near) in front.iter_mut().zip(wide).zip(near) {
+            *front |= wide > FAINT && near > FAINT_NEAR;
+        }
+    }
+
+    /// Learns the noise of all cells that no thing covers. What is far out of it counts for little: a headlight that swept by is
+    /// no noise.
+    pub fn learn(&mut self, covered: impl Fn(usize) -> bool, seconds: f32) {
+        if self.apart.is_empty() {
+            return;
+        }
+        self.looks += 1;
+        let (follow, out) = match self.looks {
+            // The first pictures say how much noise there is at all.
+            looks if looks < FAINT_LOOKS => (1.0 / looks as f32, f32::INFINITY),
+            _ => ((seconds / RESTLESS_SECONDS).min(1.0), FAINT_OUT),
+        };
+        for (at, (noise, apart)) in self.noise.iter_mut().zip(&self.apart).enumerate() {
+            if !covered(at) {
+                let own = noise.max(FAINT_FLOOR);
+                *noise += ((apart * apart).min(out) * own - *noise) * follow;
+            }
+        }
+    }
+}
+
+/// True at night: half of the scene is dark.
+fn is_dark(mean: &[f32]) -> bool {
+    let dark = mean.iter().step_by(7).filter(|mean| **mean < FAINT_DARK).count();
+    dark * 2 > mean.len().div_ceil(7)
+}
+
+/// Mean of the window around each cell, so many cells to each side; 0 where the window leaves the picture.
+fn window_means(cells: &[f32], grid: Grid, [across, down]: [usize; 2]) -> Vec<f32> {
+    let Grid { width, height } = grid;
+    let mut out = vec![0.0; cells.len()];
+    let mut columns = vec![0.0_f32; width];
+    let share = 1.0 / ((2 * across + 1) * (2 * down + 1)) as f32;
+    for y in 0..height {
+        for (x, column) in columns.iter_mut().enumerate() {
+            *column += cells[y * width + x];
+            if y > 2 * down {
+                *column -= cells[(y - 2 * down - 1) * width + x];
+            }
+        }
+        if y < 2 * down {
+            continue;
+        }
+        let mut sum: f32 = columns[..2 * across].iter().sum();
+        for x in across..width - across {
+            sum += columns[x + across];
+            out[(y - down) * width + x] = sum * share;
+            sum -= columns[x - across];
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: Grid = Grid { width: 80, height: 60 };
+
+    /// Noise of about so many steps to each side of a mean.
+    fn noisy(look: u64, steps: u64, cell: impl Fn(usize) -> f32) -> Vec<u8> {
+        let noise = |at: usize| {
+            let bits =
+                (look << 32 ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            ((bits >> 33) % (2 * steps + 1)) as f32 - steps as f32
+        };
+        (0..GRID.cells()).map(|at| (cell(at) + noise(at)).clamp(0.0, 255.0) as u8).collect()
+    }
+
+    /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `shown` after forty looks at the empty scene.
+    fn marked(mean: f32, steps: u64, shown: impl Fn(usize) -> f32) -> (usize, usize) {
+        let background = vec![mean; GRID.cells()];
+        let mut faint = Faint::new(GRID);
+        for look in 0..40 {
+            faint.look(&background, &noisy(look, steps, |_| mean));
+            faint.learn(|_| false, 0.2);
+        }
+        faint.look(&background, &noisy(99, steps, shown));
+        let mut front = vec![false; GRID.cells()];
+        faint.mark(&mut front);
+        // At the border there are no surroundings.
+        let all = (12..GRID.height - 12).flat_map(|y| (12..GRID.width - 12).map(move |x| y * GRID.width + x));
+        let (inside, outside): (Vec<usize>, Vec<usize>) = all.filter(|at| front[*at]).partition(|at| is_thing(*at));
+        (inside.len(), outside.len())
+    }
+
+    fn is_thing(at: usize) -> bool {
+        (36..43).contains(&(at % GRID.width)) && (20..38).contains(&(at / GRID.width))
+    }
+
+    /// Painted: up and down by so many steps, cell by cell.
+    fn painted(at: usize, mean: f32, steps: f32) -> f32 {
+        mean + if !is_thing(at) {
+            0.0
+        } else if at.is_multiple_of(3) {
+            -steps
+        } else {
+            steps
+        }
+    }
+
+    #[test]
+    fn somebody_no_further_from_the_night_than_its_noise_is_seen_and_noise_is_not() {
+        let (inside, outside) = marked(35.0, 6, |at| painted(at, 35.0, 10.0));
+        assert!(inside > 80 && outside < 20, "{inside} inside and {outside} outside");
+        assert_eq!(marked(35.0, 6, |_| 35.0), (0, 0));
+        assert_eq!(marked(120.0, 6, |at| painted(at, 120.0, 10.0)), (0, 0), "by day cells speak for themselves");
+    }
+
+    #[test]
+    fn light_that_lies_over_everything_and_a_bright_drop_are_not_faint_things() {
+        let (inside, outside) = marked(35.0, 6, |_| 44.0);
+        assert!(inside + outside < 36, "{inside} and {outside} cells are a thing");
+        assert_eq!(marked(35.0, 6, |at| if at % 80 == 40 && at / 80 == 30 { 220.0 } else { 35.0 }), (0, 0));
+    }
+
+    #[test]
+    fn a_window_is_the_mean_of_its_cells() {
+        let cells: Vec<f32> = (0..GRID.cells()).map(|at| (at * 7919 % 97) as f32).collect();
+        let means = window_means(&cells, GRID, [3, 4]);
+        let plain = |x: usize, y: usize| {
+            let rows = (y - 4..=y + 4).flat_map(|row| (x - 3..=x + 3).map(move |column| row * GRID.width + column));
+            rows.map(|at| cells[at]).sum::<f32>() / 63.0
+        };
+        for (x, y) in [(3, 4), (40, 30), (76, 55)] {
+            assert!((means[y * GRID.width + x] - plain(x, y)).abs() < 0.01, "{x}, {y}");
+        }
+        assert_eq!((means[0], means[4 * GRID.width + 2]), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,154 @@
+//! Pictures in the size they are judged in: box-averaged luma, and how colourful the whole is.
+//!
+//! What belongs here: scaling. What does not: decoding.
+
+use super::params::{SIDE, TEXTURE_NOISE, TEXTURE_SHIFT};
+
+/// A decoded picture, planar 4:2:0, 8 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Luma, `width * height`.
+    pub y: Vec<u8>,
+    /// Chroma, `(width / 2) * (height / 2)`.
+    pub u: Vec<u8>,
+    /// Chroma, likewise.
+    pub v: Vec<u8>,
+}
+
+/// How many cells a judged picture has. Cells are square as the pixels are, so that speed and size mean the same in both
+/// directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grid {
+    /// Cells in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Grid {
+    /// The grid of pictures of a size in pixels.
+    pub fn of(width: usize, height: usize) -> Grid {
+        let longest = width.max(height).max(1);
+        let scale = |pixels: usize| ((pixels * SIDE + longest / 2) / longest).max(8);
+        Grid { width: scale(width), height: scale(height) }
+    }
+
+    /// Cells of it.
+    pub fn cells(self) -> usize {
+        self.width * self.height
+    }
+}
+
+/// A picture as the detector sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Small {
+    /// Its cells are in rows of this.
+    pub grid: Grid,
+    /// Mean luma of each cell.
+    pub cells: Vec<u8>,
+    /// Median distance of the chroma from grey, steps of 255.
+    pub colour: f32,
+}
+
+/// Scales a picture down; pictures smaller than the cells are repeated.
+pub fn small(picture: &Picture) -> Small {
+    let grid = Grid::of(picture.width, picture.height);
+    let edges = |n: usize, size: usize| -> Vec<(usize, usize)> {
+        (0..n).map(|i| (i * size / n, ((i + 1) * size / n).max(i * size / n + 1).min(size))).collect()
+    };
+    let (columns, rows) = (edges(grid.width, picture.width), edges(grid.height, picture.height));
+    let is_halved = picture.width == 2 * grid.width;
+    let mut cells = Vec::with_capacity(grid.cells());
+    // Rows are added to each other before columns are: many pixels with one instruction.
+    let mut sums = vec![0_u32; picture.width];
+    for (top, bottom) in rows {
+        sums.fill(0);
+        for line in picture.y[top * picture.width..bottom * picture.width].chunks_exact(picture.width) {
+            sums.iter_mut().zip(line).for_each(|(sum, pixel)| *sum += u32::from(*pixel));
+        }
+        let high = bottom - top;
+        if is_halved {
+            // The usual sub-stream: a division for every cell would take longer than all the rest.
+            let share = (1_u32 << 16).div_ceil(2 * high as u32);
+            cells.extend(sums.chunks_exact(2).map(|pair| (((pair[0] + pair[1]) * share) >> 16) as u8));
+        } else {
+            let mean = |(left, right): &(usize, usize)| sums[*left..*right].iter().sum::<u32>() / (high * (right - left)) as u32;
+            cells.extend(columns.iter().map(|columns| mean(columns) as u8));
+        }
+    }
+    Small { grid, cells, colour: from_grey(&picture.u).max(from_grey(&picture.v)) }
+}
+
+/// Median distance of a chroma plane from grey: one red car makes no day.
+fn from_grey(plane: &[u8]) -> f32 {
+    let mut counts = [0_u32; 129];
+    plane.iter().step_by(7).for_each(|p| counts[usize::from(p.abs_diff(128))] += 1);
+    let half = counts.iter().sum::<u32>() / 2;
+    let mut seen = 0;
+    let median = counts.iter().position(|count| {
+        seen += count;
+        seen > half
+    });
+    median.unwrap_or(0) as f32
+}
+
+/// The texture around each cell: for each of eight neighbours two cells away, whether it differs from the cell (a local binary
+/// similarity pattern; Bilodeau et al. 2013). Light that changes leaves it as it was.
+pub fn textures(cells: &[u8], grid: Grid) -> Vec<u8> {
+    const REACH: usize = 2;
+    let mut out = vec![0; cells.len()];
+    let (width, height) = (grid.width, grid.height);
+    for y in REACH..height - REACH {
+        let row = y * width;
+        let here = &cells[row + REACH..row + width - REACH];
+        let into = &mut out[row + REACH..row + width - REACH];
+        let around = [(0, 0), (0, 2), (0, 4), (2, 0), (2, 4), (4, 0), (4, 2), (4, 4)];
+        for (bit, (down, right)) in around.into_iter().enumerate() {
+            let from = (y + down - REACH) * width + right;
+            let there = &cells[from..from + width - 2 * REACH];
+            for ((into, here), there) in into.iter_mut().zip(here).zip(there) {
+                let apart = here.abs_diff(*there) > (here >> TEXTURE_SHIFT) + TEXTURE_NOISE;
+                *into |= u8::from(apart) << bit;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_square_whatever_the_shape_of_the_picture() {
+        let sizes = [(640, 360), (1920, 1080), (1280, 960), (160, 120), (1080, 1920), (768, 432)];
+        let grids = sizes.map(|(width, height)| Grid::of(width, height)).map(|grid| (grid.width, grid.height));
+        assert_eq!(grids, [(320, 180), (320, 180), (320, 240), (320, 240), (180, 320), (320, 180)]);
+    }
+
+    #[test]
+    fn a_cell_is_the_mean_of_its_pixels_for_whole_broken_and_enlarging_scales() {
+        for (width, height) in [(640, 360), (700, 400), (160, 90)] {
+            let y = (0..width * height).map(|i| ((i % width) * 200 / width) as u8).collect();
+            let chroma = vec![128; (width / 2) * (height / 2)];
+            let small = small(&Picture { width, height, y, u: chroma.clone(), v: chroma });
+            for (column, cell) in small.cells[..320].iter().enumerate() {
+                let expected = (column as f32 + 0.5) * 200.0 / 320.0;
+                assert!((f32::from(*cell) - expected).abs() < 2.0, "{width}: {column} is {cell}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn texture_stays_when_the_light_changes() {
+        let grid = Grid { width: 32, height: 16 };
+        let cells: Vec<u8> = (0..grid.cells()).map(|at| if (at / 3) % 2 == 0 { 60 } else { 150 }).collect();
+        let brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.3) as u8).collect();
+        assert_eq!(textures(&cells, grid), textures(&brighter, grid));
+        assert!(textures(&cells, grid).iter().any(|bits| *bits != 0));
+    }
+}

@@ -1,0 +1,351 @@
+//! Where and how movement matters: zones, and the rules that make an event of it.
+//!
+//! What belongs here: polygons, points, lines, and what each rule remembers of each thing. What does not: tracking, events.
+
+use super::Why;
+use super::picture::Grid;
+use super::tracker::{State, Track};
+use crate::settings::rules::{Rule, Trigger, Way};
+use crate::settings::{Zone, ZoneKind};
+use crate::units::Stamp;
+
+/// The zone there is when none is configured.
+const WHOLE: &str = "all";
+/// The rule there is when none is configured.
+const DEFAULT: &str = "motion";
+
+/// True when a point lies in a polygon (crossing number; Shimrat 1962).
+pub fn inside(polygon: &[[f32; 2]], point: [f32; 2]) -> bool {
+    let previous = polygon.iter().cycle().skip(polygon.len().saturating_sub(1));
+    let crossings = polygon.iter().zip(previous).filter(|(a, b)| {
+        (a[1] > point[1]) != (b[1] > point[1]) && point[0] < (b[0] - a[0]) * (point[1] - a[1]) / (b[1] - a[1]) + a[0]
+    });
+    crossings.count() % 2 == 1
+}
+
+/// Positive to the right of the line from `a` to `b`, in the picture's axes (y downwards).
+fn side(a: [f32; 2], b: [f32; 2], point: [f32; 2]) -> f32 {
+    (b[0] - a[0]) * (point[1] - a[1]) - (b[1] - a[1]) * (point[0] - a[0])
+}
+
+/// In which way the step from `from` to `to` crosses a line, if it does.
+fn crossing([a, b]: [[f32; 2]; 2], from: [f32; 2], to: [f32; 2]) -> Option<Way> {
+    let (before, after) = (side(a, b, from), side(a, b, to));
+    let between = (side(from, to, a) > 0.0) != (side(from, to, b) > 0.0);
+    match between && (before > 0.0) != (after > 0.0) {
+        true if after > 0.0 => Some(Way::Right),
+        true => Some(Way::Left),
+        false => None,
+    }
+}
+
+/// What a rule says about a thing in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It is an event, or still is, in these zones.
+    Fires(Vec<String>),
+    /// It would be one, but for a condition of the rule.
+    Refused(Why),
+    /// It is none.
+    Nothing,
+}
+
+/// What a rule remembers of a thing.
+struct Memo {
+    rule: usize,
+    track: u64,
+    /// Where it stood at the last look.
+    before: [f32; 2],
+    /// Since when it has been inside.
+    inside: Option<Stamp>,
+    /// The rule has made an event of it.
+    fired: bool,
+    /// Why the rule has refused it: told once.
+    refused: Option<Why>,
+}
+
+/// How many things crossed a rule's line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineCount {
+    /// The rule.
+    pub rule: String,
+    /// From right to left of its line.
+    pub left: u64,
+    /// From left to right.
+    pub right: u64,
+}
+
+/// All rules and zones.
+pub struct Rules {
+    rules: Vec<Rule>,
+    zones: Vec<Zone>,
+    utc_offset: i32,
+    memos: Vec<Memo>,
+    lines: Vec<LineCount>,
+}
+
+impl Rules {
+    /// The rules of the settings; without any, everything that moves in a zone is an event.
+    pub fn new(rules: &[Rule], zones: &[Zone], cooldown: u64, utc_offset: i32) -> Rules {
+        let default = || vec![Rule::presence(DEFAULT, cooldown)];
+        let rules = if rules.is_empty() { default() } else { rules.to_vec() };
+        let crosses = rules.iter().filter(|rule| matches!(rule.on, Trigger::Cross { .. }));
+        let lines = crosses.map(|rule| LineCount { rule: rule.name.clone(), ..LineCount::default() }).collect();
+        Rules { rules, zones: zones.to_vec(), utc_offset, memos: Vec::new(), lines }
+    }
+
+    /// Goes on counting where others of the same names stopped.
+    pub fn count_on(&mut self, before: &Rules) {
+        for line in &mut self.lines {
+            line.clone_from(before.lines.iter().find(|old| old.rule == line.rule).unwrap_or(&line.clone()));
+        }
+    }
+
+    /// They.
+    pub fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The zones.
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// What crossed the lines so far.
+    pub fn lines(&self) -> &[LineCount] {
+        &self.lines
+    }
+
+    /// For each cell of a grid whether movement in it may be looked at.
+    pub fn open_cells(&self, grid: Grid) -> Vec<bool> {
+        let shut: Vec<&Zone> = self.zones.iter().filter(|zone| zone.kind != ZoneKind::Include).collect();
+        let point = |at: usize| {
+            let (x, y) = (at % grid.width, at / grid.width);
+            [(x as f32 + 0.5) / grid.width as f32, (y as f32 + 0.5) / grid.height as f32]
+        };
+        (0..grid.cells()).map(|at| !shut.iter().any(|zone| inside(&zone.polygon, point(at)))).collect()
+    }
+
+    /// The zones of a rule that a point is in.
+    fn zones_at(&self, rule: &Rule, point: [f32; 2]) -> Vec<String> {
+        let shut = |zone: &&Zone| zone.kind != ZoneKind::Include;
+        if self.zones.iter().filter(shut).any(|zone| inside(&zone.polygon, point)) {
+            return Vec::new();
+        }
+        let mut include = self.zones.iter().filter(|zone| zone.kind == ZoneKind::Include).peekable();
+        if include.peek().is_none() {
+            return vec![WHOLE.to_owned()];
+        }
+        let named = |zone: &&Zone| rule.zones.is_empty() || rule.zones.contains(&zone.name);
+        include.filter(named).filter(|zone| inside(&zone.polygon, point)).map(|zone| zone.name.clone()).collect()
+    }
+
+    /// Looks at a believed thing with the rule of that number; `gone` says that it has just left the picture.
+    pub fn judge(&mut self, number: usize, track: &Track, gone: bool, at: Stamp) -> Verdict {
+        let Some(rule) = self.rules.get(number).cloned() else {
+            return Verdict::Nothing;
+        };
+        if gone && rule.on != Trigger::Exit {
+            return Verdict::Nothing;
+        }
+        let now = track.anchor();
+        let zones = self.zones_at(&rule, now);
+        let (index, fresh) = self.memo(number, track, &rule);
+        let before = self.memos[index].before;
+        let was_inside = self.memos[index].inside.is_some();
+        self.count_line(&rule, before, now);
+        let memo = &mut self.memos[index];
+        memo.before = now;
+        memo.inside = match zones.is_empty() {
+            true => None,
+            false => memo.inside.or(Some(at)),
+        };
+        let stayed = memo.inside.map_or(0, |since| at.mono.since(since.mono));
+        let happened = match rule.on {
+            Trigger::Presence => !zones.is_empty() && track.state == State::Moving,
+            Trigger::Enter => !zones.is_empty() && (!was_inside || fresh && track.came_in()),
+            Trigger::Exit => was_inside && (zones.is_empty() || gone && track.goes_out()),
+            Trigger::Cross { line, way } => crossing(line, before, now).is_some_and(|crossed| way == Way::Any || way == crossed),
+            Trigger::Dwell(stay) => stayed >= stay,
+        };
+        if memo.fired {
+            // Inside, or on its way after a crossing, the event goes on.
+            let goes_on = !zones.is_empty() || matches!(rule.on, Trigger::Cross { .. });
+            return if goes_on || happened { Verdict::Fires(zones) } else { Verdict::Nothing };
+        }
+        if !happened {
+            return Verdict::Nothing;
+        }
+        let refusal = refusal(&rule, track, at, self.utc_offset);
+        let memo = &mut self.memos[index];
+        match refusal {
+            None => {
+                memo.fired = true;
+                Verdict::Fires(zones)
+            }
+            Some(why) if memo.refused != Some(why) => {
+                memo.refused = Some(why);
+                Verdict::Refused(why)
+            }
+            Some(_) => Verdict::Nothing,
+        }
+    }
+
+    /// The index of the memo, and whether it is new: then it begins where the thing was first seen.
+    fn memo(&mut self, number: usize, track: &Track, rule: &Rule) -> (usize, bool) {
+        if let Some(index) = self.memos.iter().position(|memo| memo.rule == number && memo.track == track.id) {
+            return (index, false);
+        }
+        let before = track.first_anchor();
+        let inside = (!self.zones_at(rule, before).is_empty()).then_some(track.first);
+        self.memos.push(Memo { rule: number, track: track.id, before, inside, fired: false, refused: None });
+        (self.memos.len() - 1, true)
+    }
+
+    fn count_line(&mut self, rule: &Rule, before: [f32; 2], now: [f32; 2]) {
+        let Trigger::Cross { line, .. } = rule.on else { return };
+        let Some(count) = self.lines.iter_mut().find(|count| count.rule == rule.name) else { return };
+        match crossing(line, before, now) {
+            Some(Way::Left) => count.left += 1,
+            Some(Way::Right | Way::Any) => count.right += 1,
+            None => {}
+        }
+    }
+
+    /// True when a rule has made an event of a thing: while it stands there, the event lasts.
+    pub fn has_fired(&self, number: usize, track: u64) -> bool {
+        self.memos.iter().any(|memo| memo.rule == number && memo.track == track && memo.fired)
+    }
+
+    /// Lets a rule forget that it has fired: the start was suppressed.
+    pub fn take_back(&mut self, number: usize, track: u64) {
+        self.memos.iter_mut().filter(|memo| memo.rule == number && memo.track == track).for_each(|memo| memo.fired = false);
+    }
+
+    /// Forgets things that are gone.
+    pub fn forget(&mut self, alive: impl Fn(u64) -> bool) {
+        self.memos.retain(|memo| alive(memo.track));
+    }
+}
+
+/// The first condition of a rule that a thing does not meet.
+fn refusal(rule: &Rule, track: &Track, at: Stamp, utc_offset: i32) -> Option<Why> {
+    let [_, _, _, high] = track.picture_box();
+    let foot = track.anchor()[1];
+    let near = ((foot - rule.horizon) / (1.0 - rule.horizon)).clamp(0.0, 1.0);
+    let speed = track.speed();
+    let turns =
+        |[from, to]: [f32; 2]| track.direction().is_none_or(|way| (way - from).rem_euclid(360.0) > (to - from).rem_euclid(360.0));
+    match rule {
+        _ if high < rule.min_height * near => Some(Why::Size),
+        _ if !(rule.speed[0]..=rule.speed[1]).contains(&speed) => Some(Why::Speed),
+        Rule { heading: Some(heading), .. } if turns(*heading) => Some(Why::Heading),
+        _ if !rule.applies(at, utc_offset) => Some(Why::Hours),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analytics::blobs::Blob;
+    use crate::analytics::stages::Stages;
+    use crate::analytics::tracker::Tracker;
+    use crate::units::Mono;
+
+    const GRID: Grid = Grid { width: 320, height: 180 };
+
+    fn zone(name: &str, kind: ZoneKind, polygon: &[[f32; 2]]) -> Zone {
+        Zone { name: name.into(), kind, polygon: polygon.to_vec() }
+    }
+
+    fn band(name: &str, left: f32, right: f32) -> Zone {
+        zone(name, ZoneKind::Include, &[[left, 0.0], [right, 0.0], [right, 1.0], [left, 1.0]])
+    }
+
+    /// Walks a box of 20 x 40 cells along its way of left edges, ten looks a second, and gives the look at which the rule first
+    /// fired, what it refused, and the rules.
+    fn walk(rule: Rule, zones: &[Zone], way: impl Iterator<Item = f32>) -> (Option<usize>, Option<Why>, Rules) {
+        let mut rules = Rules::new(&[rule], zones, 0, 0);
+        let mut tracker = Tracker::default();
+        let (mut fired, mut refused) = (None, None);
+        for (look, left) in way.enumerate() {
+            let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
+            let blob = Blob { place: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
+            tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
+            let track = tracker.tracks[0].clone();
+            if track.is_believed() {
+                match rules.judge(0, &track, false, at) {
+                    Verdict::Fires(_) => fired = fired.or(Some(look)),
+                    Verdict::Refused(why) => refused = refused.or(Some(why)),
+                    Verdict::Nothing => {}
+                }
+            }
+        }
+        (fired, refused, rules)
+    }
+
+    fn rightwards() -> impl Iterator<Item = f32> {
+        (0..60).map(|look| 4.0 + look as f32 * 5.0)
+    }
+
+    fn rule(on: Trigger) -> Rule {
+        Rule { on, ..Rule::presence("r", 0) }
+    }
+
+    #[test]
+    fn without_zones_the_whole_picture_is_one_and_exclusion_wins() {
+        let left = band("left", 0.0, 0.5);
+        let tree = zone("tree", ZoneKind::Exclude, &[[0.0, 0.0], [0.2, 0.0], [0.2, 1.0], [0.0, 1.0]]);
+        let at = |zones: &[Zone], point| Rules::new(&[], zones, 0, 0).zones_at(&Rule::presence("r", 0), point);
+        assert_eq!(at(&[], [0.9, 0.9]), ["all"]);
+        assert_eq!(at(std::slice::from_ref(&tree), [0.9, 0.9]), ["all"]);
+        let both = [left, tree];
+        assert_eq!(at(&both, [0.3, 0.5]), ["left"]);
+        assert!(at(&both, [0.1, 0.5]).is_empty() && at(&both, [0.8, 0.5]).is_empty());
+        let open = Rules::new(&[], &both, 0, 0).open_cells(GRID);
+        assert!(!open[10] && open[100]);
+    }
+
+    #[test]
+    fn enter_fires_when_the_feet_come_in_and_exit_when_they_go_out() {
+        let zones = [band("middle", 0.4, 0.6)];
+        let (entered, _, _) = walk(rule(Trigger::Enter), &zones, rightwards());
+        let (left, _, _) = walk(rule(Trigger::Exit), &zones, rightwards());
+        // The feet are ten cells right of the left edge: 128 and 192 cells are 0.4 and 0.6.
+        assert_eq!((entered, left), (Some(23), Some(36)));
+        assert_eq!(walk(rule(Trigger::Enter), &[band("far", 0.99, 1.0)], rightwards()).0, None);
+    }
+
+    #[test]
+    fn a_line_is_crossed_in_its_way_only_and_both_ways_are_counted() {
+        let line = [[0.5, 0.2], [0.5, 1.0]];
+        let (any, _, rules) = walk(rule(Trigger::Cross { line, way: Way::Any }), &[], rightwards());
+        assert_eq!(any, Some(30));
+        // From the line's first point (above) to its second, the right of the picture lies to the left.
+        assert_eq!((rules.lines()[0].left, rules.lines()[0].right), (1, 0));
+        let (wrong, _, rules) = walk(rule(Trigger::Cross { line, way: Way::Right }), &[], rightwards());
+        assert_eq!((wrong, rules.lines()[0].left), (None, 1));
+        assert_eq!(walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: Way::Any }), &[], rightwards()).0, None);
+    }
+
+    #[test]
+    fn dwell_fires_after_its_time_and_not_for_who_passes() {
+        let zones = [band("middle", 0.4, 0.6)];
+        let waits = (0..120).map(|look| 4.0 + (look.min(25) as f32) * 5.0);
+        let (fired, _, _) = walk(rule(Trigger::Dwell(5_000_000)), &zones, waits);
+        assert_eq!(fired, Some(73));
+        assert_eq!(walk(rule(Trigger::Dwell(5_000_000)), &zones, rightwards()).0, None);
+    }
+
+    #[test]
+    fn size_speed_and_heading_refuse_and_say_so() {
+        let presence = || rule(Trigger::Presence);
+        let refused = |rule: Rule| walk(rule, &[], rightwards()).1;
+        assert_eq!(refused(Rule { min_height: 0.5, ..presence() }), Some(Why::Size));
+        assert_eq!(refused(Rule { min_height: 0.5, horizon: 0.75, ..presence() }), None, "far away it is large enough");
+        assert_eq!(refused(Rule { speed: [1.0, 9.0], ..presence() }), Some(Why::Speed));
+        assert_eq!(refused(Rule { heading: Some([225.0, 315.0]), ..presence() }), Some(Why::Heading));
+        assert_eq!(refused(Rule { heading: Some([45.0, 135.0]), ..presence() }), None);
+    }
+}

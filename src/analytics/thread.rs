@@ -1,0 +1,171 @@
+//! ⇄ The sight thread: takes access units, hands them to the eye, and measures what that costs.
+//!
+//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`super::eye`]),
+//! judging pictures ([`super::detector`]).
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::SightNews;
+use super::scheduler::Eye;
+use super::params::BLIND_AFTER;
+use super::stages::Stages;
+use super::load_governor::Mode;
+use crate::camera::Role;
+use crate::clock::Clock;
+use crate::frame_queue::{Item, LaneReceiver};
+use crate::watchdog::Pulse;
+use crate::settings::MotionSettings;
+use crate::units::Stamp;
+
+/// How long to wait for a frame before looking at the clock.
+const IDLE: Duration = Duration::from_millis(500);
+/// Microseconds between counters.
+const COUNTS_EVERY: u64 = 30_000_000;
+/// Microseconds between looks at the thermometer: a board warms up in minutes.
+const TEMPERATURE_EVERY: u64 = 10_000_000;
+/// Thermal zones looked at, at most.
+const ZONES_MAX: usize = 16;
+
+/// What may be asked of the thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SightOrder {
+    /// Go on with other settings.
+    Settings(MotionSettings),
+    /// A picture, answered by [`SightNews::Glance`].
+    Glance {
+        /// The command that asks.
+        req_id: String,
+    },
+    /// End after closing what is open.
+    Stop,
+}
+
+struct Sight {
+    enabled: bool,
+    eye: Eye,
+    role: Role,
+    next_counts: u64,
+    next_temperature: u64,
+    /// Since when nothing has been seen, as far as this thread knows.
+    waiting_since: Option<Stamp>,
+    /// When it went blind was told.
+    blind: bool,
+    /// Where its pictures come from, as last told.
+    source: &'static str,
+}
+
+/// Starts the thread. It ends on [`SightOrder::Stop`] or when every sender of the lane is gone.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(
+    settings: MotionSettings,
+    still_max: usize,
+    clock: Arc<dyn Clock>,
+    mut lane: LaneReceiver<SightOrder>,
+    pulse: Pulse,
+    news: impl Fn(SightNews) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let mut sight = Sight {
+        enabled: settings.enabled,
+        eye: Eye::new(settings, still_max, Stages::ALL),
+        role: Role::Main,
+        next_counts: 0,
+        next_temperature: 0,
+        waiting_since: None,
+        blind: false,
+        source: "",
+    };
+    thread::Builder::new().name("sight".into()).spawn(move || {
+        let mut out = Vec::new();
+        loop {
+            pulse.beat();
+            let item = lane.next(IDLE);
+            let began = clock.now();
+            let stop = match item {
+                Item::Frame(frame) => {
+                    sight.role = frame.role;
+                    sight.eye.frame(&frame, &mut |_, _, _| (), &mut out);
+                    false
+                }
+                Item::Skipped(skip) => {
+                    sight.eye.skipped(skip.frames);
+                    false
+                }
+                Item::Quiet => false,
+                Item::Order(SightOrder::Settings(settings)) => {
+                    sight.settle(settings, clock.now(), &mut out);
+                    false
+                }
+                Item::Order(SightOrder::Glance { req_id }) => {
+                    sight.eye.ask(req_id, clock.now().mono);
+                    false
+                }
+                Item::Order(SightOrder::Stop) | Item::Closed => true,
+            };
+            let now = clock.now();
+            sight.measure(now.mono.since(began.mono), now);
+            sight.idle(now, &mut out);
+            if stop {
+                sight.eye.finish(now, &mut out);
+            }
+            out.drain(..).for_each(&news);
+            if stop {
+                return;
+            }
+        }
+    })
+}
+
+impl Sight {
+    /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
+    fn settle(&mut self, settings: MotionSettings, now: Stamp, out: &mut Vec<SightNews>) {
+        if self.enabled != settings.enabled {
+            (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
+        }
+        self.eye.settle(settings, now, out);
+    }
+
+    /// Charges the work of this turn, and tells when the source of its pictures is another.
+    fn measure(&mut self, micros: u64, now: Stamp) {
+        let due = now.mono.0 >= self.next_temperature;
+        if due {
+            self.next_temperature = now.mono.0 + TEMPERATURE_EVERY;
+        }
+        self.eye.charge(micros, if due { temperature() } else { None }, now);
+    }
+
+    fn idle(&mut self, now: Stamp, out: &mut Vec<SightNews>) {
+        self.eye.take_glances(now.mono, out);
+        let (last, refusal) = self.eye.last_picture();
+        let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
+        let seen = last.is_some_and(|last| now.mono.since(last.mono) < BLIND_AFTER);
+        if self.enabled && !self.blind && !seen && now.mono.since(since.mono) >= BLIND_AFTER {
+            self.blind = true;
+            let why = if refusal.is_empty() { "no pictures come" } else { refusal };
+            out.push(SightNews::Blind { since, reason: why.to_owned() });
+        }
+        let source = match (self.eye.mode(), self.role) {
+            (Mode::KeyFrames, _) => "key-frames",
+            (_, Role::Sub) => "sub",
+            (_, Role::Main) => "main",
+        };
+        if let Some(at) = last.filter(|_| seen && (self.blind || self.source != source)) {
+            (self.blind, self.source) = (false, source);
+            out.push(SightNews::Seeing { at, source: source.into() });
+        }
+        if now.mono.0 >= self.next_counts {
+            self.next_counts = now.mono.0 + COUNTS_EVERY;
+            out.push(SightNews::Counts(Box::new(self.eye.counts())));
+        }
+    }
+}
+
+/// The warmest part of the board in degrees Celsius, where it says.
+fn temperature() -> Option<u8> {
+    let read = |zone: usize| std::fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok();
+    let degrees = |text: String| text.trim().parse::<i64>().ok().map(|milli| (milli / 1000).clamp(0, 255) as u8);
+    (0..ZONES_MAX).map_while(read).filter_map(degrees).max()
+}

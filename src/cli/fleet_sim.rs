@@ -1,0 +1,147 @@
+//! ⇄ Many boxes at once, as far as the office sees them: the uplink of each is real, what it sends is made up.
+//!
+//! What belongs here: load for a broker and an office. What does not: cameras, rings, agents.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::clip::SharedFile;
+use crate::clock::{Clock, SystemClock};
+use crate::evidence::manifest::of_still;
+use crate::health::Gauges;
+use crate::wakeup::Lull;
+use crate::watchdog::Pulse;
+use crate::settings::parse;
+use crate::units::{Boot, RingId, SiteId, Ticket};
+use crate::uplink::wire::Event;
+use crate::uplink::{Letter, UplinkNews, UplinkOrder, task};
+
+/// Letters of one site on their way, as the outbox has them.
+const WINDOW: u64 = 16;
+/// After so long without a receipt a site is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What each site does.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Sites.
+    pub sites: u64,
+    /// Port of the broker on 127.0.0.1.
+    pub port: u16,
+    /// Events of each site.
+    pub events: u64,
+    /// Files of each site, evenly among its events.
+    pub files: u64,
+    /// Bytes of each file.
+    pub file_bytes: usize,
+    /// From one letter of a site to its next; zero when they follow as fast as they can.
+    pub every: Duration,
+}
+
+impl Load {
+    /// How many of a site's first `number` letters are files.
+    fn files_upto(&self, number: u64) -> u64 {
+        number * self.files / (self.events + self.files).max(1)
+    }
+}
+
+/// Runs them all until everything is receipted; exit code 1 when something is not.
+///
+/// # Errors
+/// When the system gives no runtime.
+pub fn run(load: Load) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let begun = Instant::now();
+    let receipts = runtime.block_on(async {
+        let sites: Vec<_> = (0..load.sites).map(|number| tokio::spawn(site(number, load))).collect();
+        let mut receipts = 0;
+        for site in sites {
+            receipts += site.await??;
+        }
+        anyhow::Ok(receipts)
+    })?;
+    runtime.shutdown_background();
+    let seconds = begun.elapsed().as_secs_f64();
+    let wanted = load.sites * (load.events + load.files);
+    let bytes = (load.sites * load.files) as f64 * load.file_bytes as f64;
+    println!(
+        "{} sites, {wanted} letters, {receipts} receipted in {seconds:.1} s: {:.0} receipts a second, {:.1} MB of files a second",
+        load.sites,
+        receipts as f64 / seconds,
+        bytes / seconds / 1e6
+    );
+    Ok(if receipts == wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One site to its end; gives its receipts.
+async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
+    let clock = Arc::new(SystemClock::new());
+    let text = format!(
+        "site = \"load-{number}\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nstorage.dir = \"/\"\nuplink.host = \"127.0.0.1\"\nuplink.port = {}\n",
+        load.port
+    );
+    let settings = parse::parse(&text, &|_| Err("no files".into())).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let (orders, waiting) = mpsc::channel(64);
+    let (news, mut heard) = mpsc::channel(64);
+    let ring = RingId(number + 1);
+    let (site, lull) = (settings.site.clone(), Lull::default());
+    let start = task::Start { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), lull };
+    let task = tokio::spawn(task::run(start, waiting, news, Pulse::default()));
+    let birth = Gauges::default().birth(clock.now(), ring, Boot(1), 0);
+    orders.send(UplinkOrder::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
+    let (mut sent, mut receipts) = (0, 0);
+    let wanted = load.events + load.files;
+    let mut due = tokio::time::Instant::now();
+    while receipts < wanted {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(due), if sent < wanted && sent - receipts < WINDOW => {
+                sent += 1;
+                due += load.every;
+                let letter = letter(&settings.site, sent, ring, load, clock.as_ref());
+                orders.send(UplinkOrder::Send { ticket: Ticket(sent), letter }).await.ok().context("the uplink ended")?;
+            }
+            news = tokio::time::timeout(PATIENCE, heard.recv()) => match news {
+                Ok(Some(UplinkNews::Receipted { .. })) => receipts += 1,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            },
+        }
+    }
+    let _ = orders.send(UplinkOrder::Close).await.is_ok();
+    heard.close();
+    let _ = task.await.is_ok();
+    Ok(receipts)
+}
+
+fn letter(site: &SiteId, number: u64, ring: RingId, load: Load, clock: &SystemClock) -> Letter {
+    let now = clock.now();
+    let files = load.files_upto(number);
+    if files > load.files_upto(number - 1) {
+        let bytes: Vec<u8> = (0..load.file_bytes).map(|at| (at as u64 * number % 251) as u8).collect();
+        let manifest = Box::new(of_still(site, &format!("{site}-{number}"), now, &bytes));
+        let source: SharedFile = Arc::new(bytes);
+        return Letter::File { manifest, source };
+    }
+    let id = format!("{site}-{number}");
+    let event = Event {
+        specversion: "1.0".into(),
+        id: id.clone(),
+        source: format!("taimat/{site}"),
+        kind: "vn.taimat.motion.update.v1".into(),
+        time: now.wall.rfc3339(),
+        datacontenttype: "application/json".into(),
+        seq: number - files,
+        ring,
+        clock: now.quality,
+        boot: 1,
+        mono: now.mono.0,
+        data: json!({"event": id, "box": [0.1, 0.2, 0.3, 0.4], "score": 0.5, "tracks": 1, "zones": ["road"]}),
+    };
+    Letter::Event { id, payload: serde_json::to_vec(&event).unwrap_or_default() }
+}

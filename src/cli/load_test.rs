@@ -1,0 +1,90 @@
+//! ⇄ A real box, wired as always, that is told of motion which nobody saw: a hundred events a second, for tests of what follows.
+//!
+//! What belongs here: the show. What does not: any part of the box.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::run::{on_signal, runtime};
+use crate::agent::{Input, runtime};
+use crate::clock::{Clock, SystemClock};
+use crate::wakeup::Lull;
+use crate::analytics::{Motion, MotionPhase, SightNews};
+use crate::settings::load;
+use crate::settings::rules::Priority;
+use crate::units::Stamp;
+
+/// Until the camera plays, so that the first clips have footage.
+const AFTER: Duration = Duration::from_secs(4);
+/// Every so many motions one has a snapshot, of so many bytes.
+const STILL_EVERY: u64 = 4;
+const STILL: usize = 20_000;
+
+/// What is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Show {
+    /// News a second.
+    pub rate: u64,
+    /// News between begin and end of each motion.
+    pub updates: u64,
+    /// Motions, then nothing.
+    pub motions: u64,
+}
+
+/// Runs the box of a configuration with a show until a signal.
+///
+/// # Errors
+/// As the box itself. A bad configuration gives exit code 2.
+pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
+    let settings = match load::load(config) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            eprintln!("{}: {} problem(s)\n{problems}", config.display(), problems.0.len());
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let runtime = runtime().build()?;
+    let outcome = runtime.block_on(async {
+        let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
+        let time = clock.clone();
+        runtime::run_beside(settings, None, clock, Lull::default(), stop, move |inbox| _ = tokio::spawn(play(show, time, inbox)))
+            .await
+    });
+    runtime.shutdown_background();
+    outcome.map(|_| ExitCode::SUCCESS)
+}
+
+async fn play(show: Show, clock: Arc<SystemClock>, inbox: mpsc::Sender<Input>) {
+    tokio::time::sleep(AFTER).await;
+    let step = Duration::from_micros(1_000_000 / show.rate.max(1));
+    for number in 1..=show.motions {
+        let began = clock.now();
+        for news in 0..=show.updates + 1 {
+            let phase = match news {
+                0 => MotionPhase::Start,
+                n if n <= show.updates => MotionPhase::Update,
+                _ => MotionPhase::End,
+            };
+            let told = SightNews::Motion(motion(number, phase, clock.now(), began));
+            if inbox.send(Input::Sight(told)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(step).await;
+        }
+        if number.is_multiple_of(STILL_EVERY) {
+            let still = SightNews::Still { motion: number, at: began, jpeg: vec![number as u8; STILL] };
+            let _ = inbox.send(Input::Sight(still)).await.is_ok();
+        }
+    }
+}
+
+fn motion(motion: u64, phase: MotionPhase, at: Stamp, began: Stamp) -> Motion {
+    let (zones, place) = (vec!["road".to_owned()], [0.1, 0.2, 0.3, 0.4]);
+    let (direction, score, tracks, suppressed, continued_from) = (Some(90.0), 0.5, 1, 0, None);
+    let (rule, clip, priority) = ("motion".to_owned(), true, Priority::Normal);
+    Motion { motion, phase, at, began, rule, clip, priority, zones, direction, place, score, tracks, suppressed, continued_from }
+}

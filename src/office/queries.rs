@@ -1,0 +1,238 @@
+//! ⇄ What the archive shows: sites, events, files, gaps.
+//!
+//! What belongs here: queries. What does not: storing ([`super::archive`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::archive::Archive;
+use super::index::Index;
+use super::file_store::Disk;
+
+/// How long one who looks waits for one who writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// One line of `office sites`.
+#[derive(Debug, Serialize)]
+pub struct SiteRow {
+    /// Site id.
+    pub site: String,
+    /// `online`, `stopping`, `lost`, or empty.
+    pub state: String,
+    /// RFC 3339 time of the last message.
+    pub seen: String,
+    /// Events kept.
+    pub events: u64,
+    /// Highest number, of the ring that is longest.
+    pub highest_seq: u64,
+    /// Rings its numbers count in: one more for every card that was replaced.
+    pub rings: u64,
+    /// Numbers between 1 and the highest of each ring that are not here.
+    pub missing_seq: u64,
+    /// Files kept.
+    pub files: u64,
+}
+
+/// One line of `office events`.
+#[derive(Debug, Serialize)]
+pub struct EventRow {
+    /// Site id.
+    pub site: String,
+    /// Number.
+    pub seq: u64,
+    /// RFC 3339.
+    pub time: String,
+    /// CloudEvents type.
+    pub kind: String,
+    /// ULID.
+    pub id: String,
+    /// Particulars.
+    pub data: Value,
+}
+
+/// One line of `office clips`.
+#[derive(Debug, Serialize)]
+pub struct FileRow {
+    /// Site id.
+    pub site: String,
+    /// `clip`, `snapshot`, `requested`.
+    pub purpose: String,
+    /// First picture.
+    pub start: String,
+    /// Last.
+    pub end: String,
+    /// Bytes.
+    pub size: u64,
+    /// Event or request it belongs to.
+    pub event: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its digest in hex.
+    pub sha256: String,
+}
+
+/// One line of `office gaps`.
+#[derive(Debug, Serialize)]
+pub struct GapRow {
+    /// Site id.
+    pub site: String,
+    /// The ring whose numbers these are.
+    pub ring: String,
+    /// First number.
+    pub first: u64,
+    /// Last number.
+    pub last: u64,
+    /// `missing`, `on its way` (the box has not settled it yet), or why it will never come.
+    pub why: String,
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Default, Clone)]
+pub struct Filter {
+    /// Only this site.
+    pub site: Option<String>,
+    /// Only this kind: of an event the middle of its `type`, of a file its purpose.
+    pub kind: Option<String>,
+    /// RFC 3339 UTC, inclusive.
+    pub from: Option<String>,
+    /// RFC 3339 UTC, inclusive.
+    pub to: Option<String>,
+    /// Lines at most, the newest.
+    pub limit: u32,
+}
+
+impl Archive {
+    /// Opens an archive for looking, beside the office that writes it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn look(dir: &Path) -> anyhow::Result<Archive> {
+        let path = dir.join("taimat.sqlite");
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&path, flags).with_context(|| format!("no archive at {}", path.display()))?;
+        db.busy_timeout(BUSY)?;
+        Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(Disk::new(dir))))
+    }
+
+    /// The sites, by name.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn sites(&self) -> anyhow::Result<Vec<SiteRow>> {
+        let mut query = self.index.db.prepare(
+            "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
+             total(CAST(r.highest AS REAL) - r.numbers), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
+             FROM sites s LEFT JOIN (SELECT site, ring, count(*) AS events, max(seq) AS highest, count(DISTINCT seq) AS numbers
+             FROM events GROUP BY site, ring) r ON r.site = s.site GROUP BY s.site ORDER BY s.site",
+        )?;
+        let rows = query.query_map([], |row| {
+            Ok(SiteRow {
+                site: row.get(0)?,
+                state: row.get(1)?,
+                seen: row.get(2)?,
+                events: row.get(3)?,
+                highest_seq: row.get(4)?,
+                // A device chooses its numbers: their sum may be over any whole number.
+                missing_seq: row.get::<_, f64>(5)? as u64,
+                files: row.get(6)?,
+                rings: row.get(7)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest events that match, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn events(&self, filter: &Filter) -> anyhow::Result<Vec<EventRow>> {
+        let mut query = self.index.db.prepare(
+            "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
+             AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
+             ORDER BY received DESC, seq DESC LIMIT ?4",
+        )?;
+        let rows = query.query_map(params![filter.site, filter.from, filter.to, filter.limit, filter.kind], |row| {
+            let payload: Vec<u8> = row.get(5)?;
+            let data = serde_json::from_slice::<Value>(&payload).map(|mut event| event["data"].take()).unwrap_or_default();
+            Ok(EventRow { site: row.get(0)?, seq: row.get(1)?, time: row.get(2)?, kind: row.get(3)?, id: row.get(4)?, data })
+        })?;
+        let mut rows: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// The newest files that match, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn files(&self, filter: &Filter) -> anyhow::Result<Vec<FileRow>> {
+        let mut query = self.index.db.prepare(
+            "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
+             AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
+             ORDER BY start DESC LIMIT ?4",
+        )?;
+        let rows = query.query_map(params![filter.site, filter.from, filter.to, filter.limit, filter.kind], |row| {
+            let path: String = row.get(6)?;
+            Ok(FileRow {
+                site: row.get(0)?,
+                purpose: row.get(1)?,
+                start: row.get(2)?,
+                end: row.get(3)?,
+                size: row.get(4)?,
+                event: row.get(5)?,
+                path: self.dir.join(path),
+                sha256: row.get(7)?,
+            })
+        })?;
+        let mut rows: Vec<FileRow> = rows.collect::<Result<_, _>>()?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// Numbers that are not here: missing, on their way, or given up by their box and why.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn gaps(&self, filter: &Filter) -> anyhow::Result<Vec<GapRow>> {
+        let mut rings = self.index.db.prepare(
+            "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
+             LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
+             GROUP BY e.site, e.ring ORDER BY e.site, e.ring",
+        )?;
+        let rings: Vec<(String, String, u64, u64)> = rings
+            .query_map(params![filter.site], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut rows = Vec::new();
+        for (site, ring, highest, confirmed) in rings {
+            for (first, last) in self.missing(&site, &ring, 1, highest)? {
+                let why = if first <= confirmed { "missing" } else { "on its way" }.to_owned();
+                rows.push(GapRow { site: site.clone(), ring: ring.clone(), first, last, why });
+            }
+            let mut query =
+                self.index.db.prepare_cached("SELECT first, last, reason FROM given_up WHERE site = ?1 AND ring = ?2")?;
+            let given_up = query.query_map(params![site, ring], |row| {
+                Ok(GapRow { site: site.clone(), ring: ring.clone(), first: row.get(0)?, last: row.get(1)?, why: row.get(2)? })
+            })?;
+            rows.extend(given_up.collect::<Result<Vec<_>, _>>()?);
+        }
+        rows.truncate(filter.limit as usize);
+        Ok(rows)
+    }
+
+    /// The answer to a command, if it has come.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn reply_to(&self, site: &str, req_id: &str) -> anyhow::Result<Option<Value>> {
+        ensure!(req_id.len() <= 64, "a req_id has at most 64 characters");
+        let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
+        let bytes: Option<Vec<u8>> = self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+}

@@ -1,0 +1,97 @@
+//! ⇄ Numbers that are missing: found by what boxes say is settled, asked for, and written down when they will never come.
+//!
+//! What belongs here: completeness of numbers. What does not: showing it ([`super::look`]).
+
+use rusqlite::params;
+use serde_json::{Value, json};
+
+use super::archive::{Archive, Outcome};
+use super::range_set::Ranges;
+use crate::units::SiteId;
+use crate::uplink::wire::Health;
+
+/// Ranges of numbers asked for in one command at most, and how many numbers are looked through for one health message.
+const ASK_MAX: usize = 16;
+const LOOK_AT: u64 = 100_000;
+/// Seconds until a box is asked again for the same numbers.
+const ASK_EVERY: i64 = 600;
+/// Seconds until a site's numbers are looked through again: a device decides how often it tells its health.
+const LOOK_EVERY: i64 = 4;
+/// Rings of one site at most: cards it had. Ranges given up in one ring at most.
+const RINGS_MAX: u64 = 64;
+const GIVEN_UP_MAX: usize = 4096;
+/// Bytes of a reason at most.
+const REASON_MAX: usize = 80;
+
+impl Archive {
+    /// Numbers that will never come, and why: `[[first, last], …]`.
+    pub(super) fn give_up(&self, site: &SiteId, ring: &str, ranges: &Value, reason: &str) -> anyhow::Result<()> {
+        let number = |value: &Value| value.as_u64().and_then(|number| i64::try_from(number).ok());
+        let many = "SELECT count(*) FROM given_up WHERE site = ?1 AND ring = ?2";
+        let many: usize = self.index.db.prepare_cached(many)?.query_row(params![site.as_str(), ring], |row| row.get(0))?;
+        let end = (0..=reason.len().min(REASON_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+        for range in ranges.as_array().into_iter().flatten().take(GIVEN_UP_MAX.saturating_sub(many)) {
+            if let (Some(first), Some(last)) = (number(&range[0]), number(&range[1])) {
+                self.index.change(
+                    "INSERT OR IGNORE INTO given_up (site, ring, first, last, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![site.as_str(), ring, first, last, &reason[..end]],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A health message says up to which number everything is settled: what is missing below was lost on this side, and the box is
+    /// asked for it.
+    pub(super) fn look_for_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> anyhow::Result<Outcome> {
+        let Ok(health) = serde_json::from_slice::<Health>(payload) else {
+            return Ok(Outcome::default());
+        };
+        let (ring, confirmed) = (health.ring.to_string(), health.watermarks.confirmed);
+        let lately = |seen: &i64| now - *seen < LOOK_EVERY && now >= *seen;
+        if i64::try_from(confirmed).is_err() || self.looked_at.get(site).is_some_and(lately) || !self.has_room_for(site, &ring)? {
+            return Ok(Outcome::default());
+        }
+        self.looked_at.insert(site.clone(), now);
+        self.index.change(
+            "INSERT INTO rings (site, ring, confirmed) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET confirmed = max(confirmed, ?3)",
+            params![site.as_str(), ring, confirmed],
+        )?;
+        let query = "SELECT complete, asked FROM rings WHERE site = ?1 AND ring = ?2";
+        let (complete, asked): (u64, i64) =
+            self.index.db.query_row(query, params![site.as_str(), ring], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let until = confirmed.min(complete + LOOK_AT);
+        let missing = self.missing(site.as_str(), &ring, complete + 1, until)?;
+        let complete = missing.first().map_or(until, |(first, _)| first - 1);
+        let ask = !missing.is_empty() && now - asked >= ASK_EVERY;
+        self.index.change(
+            "UPDATE rings SET complete = ?3, asked = ?4 WHERE site = ?1 AND ring = ?2",
+            params![site.as_str(), ring, complete, if ask { now } else { asked }],
+        )?;
+        let ranges: Vec<[u64; 2]> = missing.iter().take(ASK_MAX).map(|(first, last)| [*first, *last]).collect();
+        let body = json!({"req_id": format!("gaps-{now}"), "ring": ring, "seq": ranges});
+        let line = ask.then(|| format!("{site}  numbers are missing, asked for: {ranges:?}"));
+        Ok(Outcome { ask: ask.then_some(("event-get", body)), line, ..Outcome::default() })
+    }
+
+    /// A ring that is known, or one more that may become it.
+    fn has_room_for(&self, site: &SiteId, ring: &str) -> anyhow::Result<bool> {
+        let query = "SELECT count(*) < ?3 OR max(ring = ?2) FROM rings WHERE site = ?1";
+        Ok(self.index.db.prepare_cached(query)?.query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
+    }
+
+    /// The numbers `[first, last]` of `from..=to` that are neither here nor given up.
+    pub(super) fn missing(&self, site: &str, ring: &str, from: u64, to: u64) -> anyhow::Result<Vec<(u64, u64)>> {
+        let mut there = Ranges::default();
+        let mut query = self.index.db.prepare_cached(
+            "SELECT seq, seq FROM events WHERE site = ?1 AND ring = ?2 AND seq BETWEEN ?3 AND ?4
+             UNION ALL SELECT first, last FROM given_up WHERE site = ?1 AND ring = ?2 AND last >= ?3 AND first <= ?4",
+        )?;
+        let mut rows = query.query(params![site, ring, from, to])?;
+        while let Some(row) = rows.next()? {
+            there.add(row.get(0)?, row.get::<_, u64>(1)?.saturating_add(1));
+        }
+        let missing = there.missing(from, to.saturating_add(1), usize::MAX);
+        Ok(missing.into_iter().map(|(first, end)| (first, end - 1)).collect())
+    }
+}

@@ -1,0 +1,208 @@
+//! The way in: from a document, an edited file or a wish to go back, to a change that is staged or refused.
+//!
+//! What belongs here: who may ask for a change, and telling why it is not even tried. What does not: the trial ([`super::trial`]).
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::signed_document::Document;
+use super::mutation::Guarantee;
+use super::state_machine::{Effect, FileFound, Machine, Then};
+use super::state_record::{Origin, Outcome, Phase, Trial, Version};
+use super::rejection::{Refusal, Why};
+use super::status_report;
+use super::validation::{self, Against};
+use crate::settings::Settings;
+use crate::units::{Digest, Mono, Stamp};
+
+/// Refusals told as events in a minute at most; more are only counted in the next one.
+const REFUSALS_MAX: u32 = 20;
+/// Refusals remembered so that a document that comes with every connection is told once.
+const TOLD_MAX: usize = 16;
+
+/// A change that is being judged.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) version: Version,
+    pub(super) text: Option<String>,
+    pub(super) since: Mono,
+}
+
+impl Machine {
+    pub(super) fn document(&mut self, now: Stamp, bytes: &[u8], len: usize, out: &mut Vec<Effect>) {
+        let told = Digest::of(format!("{len} {}", Digest::of(bytes).hex()).as_bytes());
+        let document = match self.acceptable(now, bytes, len) {
+            Ok(Some(document)) => document,
+            Ok(None) => return,
+            Err((id, refusal)) => {
+                if !self.told.contains(&told) {
+                    self.told.push(told);
+                    self.told.drain(..self.told.len().saturating_sub(TOLD_MAX));
+                    self.refuse(&id, refusal, out);
+                }
+                return;
+            }
+        };
+        let version = version_of(&document, now);
+        tracing::info!(id = version.id, "a configuration has come");
+        self.judge(version, Some(document.config), out);
+    }
+
+    /// A document that may be judged; `None` when it has been before.
+    fn acceptable(&self, now: Stamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Refusal)> {
+        let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
+        let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
+            // A key that may not sign this has signed it all the same, for this box: its sender knows it by this id. Of everything else
+            // the signer is not proven, and it must not pass for a document of somebody's.
+            let signature = document.sig.as_ref().filter(|_| refusal.why == Why::Scope);
+            (id_of(signature.map_or("?", |signature| &signature.key), document.version), refusal)
+        })?;
+        let id = id_of(&key, document.version);
+        let judged = self.judging.as_ref().map(|candidate| &candidate.version);
+        let last = self.record.last.as_ref().map(|last| &last.next);
+        let trying = self.record.trial().map(|trial| &trial.next);
+        let known = [judged, last, trying, Some(&self.record.committed)].into_iter().flatten();
+        if known.into_iter().any(|known| known.id == id && known.sha256 == document.sha256()) {
+            // It comes with every connection.
+            return Ok(None);
+        }
+        let highest = self.record.seen.get(&key).copied().unwrap_or(0);
+        let running = self.record.committed.sha256;
+        let refusal = if document.version <= highest {
+            Refusal::of(Why::Replayed, format!("version {} is not higher than {highest}", document.version))
+        } else if let Err(refusal) = document.in_time(now) {
+            refusal
+        } else if self.is_busy() {
+            Refusal::of(Why::Busy, "another change is under way")
+        } else if document.prev_sha256 != running {
+            Refusal::of(Why::Stale, format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()))
+        } else {
+            return Ok(Some(document));
+        };
+        Err((id, refusal))
+    }
+
+    /// Tells why a document was not even tried.
+    pub(super) fn refuse(&mut self, id: &str, refusal: Refusal, out: &mut Vec<Effect>) {
+        tracing::warn!(id, "configuration refused: {}", refusal.line());
+        if let Some(suppressed_count) = self.may_tell() {
+            let mut data = status_report::event("refused", id, None, Some(&refusal));
+            if suppressed_count > 0 {
+                data["suppressed_count"] = json!(suppressed_count);
+            }
+            out.push(Effect::Event(data));
+        }
+        self.refused = Some((id.to_owned(), refusal));
+        out.push(Effect::Report(self.report()));
+    }
+
+    /// Whether another refusal may be an event, and how many were not since the last: whoever can reach the broker must not be able
+    /// to fill the outbox.
+    fn may_tell(&mut self) -> Option<u32> {
+        let (since, told, suppressed_count) = &mut self.refusals;
+        if self.at.since(*since) >= 60_000_000 {
+            (*since, *told) = (self.at, 0);
+        }
+        *told += 1;
+        let may = *told <= REFUSALS_MAX;
+        *suppressed_count += u32::from(!may);
+        may.then(|| std::mem::take(suppressed_count))
+    }
+
+    fn judge(&mut self, version: Version, text: Option<String>, out: &mut Vec<Effect>) {
+        let sha256 = version.sha256;
+        self.judging = Some(Candidate { version, text: text.clone(), since: self.at });
+        let probe = self.streams.then(|| Box::new(self.in_force()));
+        out.push(Effect::Judge { text, sha256, probe });
+    }
+
+    pub(super) fn judged(&mut self, now: Stamp, sha256: Digest, outcome: Result<Box<Settings>, Refusal>, out: &mut Vec<Effect>) {
+        let Some(Candidate { version, text, .. }) = self.judging.take_if(|candidate| candidate.version.sha256 == sha256) else {
+            return;
+        };
+        if let Origin::Key(key) = &version.origin {
+            // It is answered once: nobody can send it again.
+            self.record.seen.insert(key.clone(), version.version);
+        }
+        let against = Against { good: &self.good, proven: &self.record.proven };
+        let overlap = |settings: Box<Settings>| match validation::overlap(&settings, against, &version.origin) {
+            Err(_) if self.without == Some(Guarantee::KeyOverlap) => Ok(settings),
+            verdict => verdict.map(|()| settings),
+        };
+        match outcome.and_then(overlap) {
+            Ok(settings) => self.stage(version, *settings, text, out),
+            Err(refusal) => {
+                self.record.last =
+                    Some(Outcome { next: version.clone(), refusal: Some(refusal.clone()), at: now.wall.rfc3339() });
+                self.refuse(&version.id, refusal, out);
+                self.save(Then::Refused, None, out);
+            }
+        }
+    }
+
+    /// Writes down what will be tried, before it is.
+    fn stage(&mut self, next: Version, settings: Settings, text: Option<String>, out: &mut Vec<Effect>) {
+        let change = self.change_to(&settings);
+        let restart = !change.restart.is_empty() || settings.site != self.site;
+        let trial = Trial {
+            needs: self.needs(&next.origin, &change),
+            starts: 0,
+            ran: 0,
+            limit: self.good.remote.trial.saturating_mul(1_000_000),
+            camera: change.camera,
+            restart,
+            next,
+        };
+        let event = status_report::staged(&trial.next, &change);
+        tracing::info!(id = trial.next.id, groups = ?change.words(), restart = ?change.restart, "configuration staged");
+        self.record.phase = Phase::Staged(Box::new(trial));
+        self.refused = None;
+        self.trying = Some(Arc::new(settings));
+        out.push(Effect::Event(event));
+        if self.without == Some(Guarantee::JournalFirst) {
+            return self.apply_trial(Mono(0), out);
+        }
+        self.save(Then::Try, text, out);
+    }
+
+    pub(super) fn file(&mut self, now: Stamp, found: Box<FileFound>, out: &mut Vec<Effect>) {
+        if self.is_busy() {
+            self.file = Some(found);
+            return;
+        }
+        let sha256 = Digest::of(found.text.as_bytes());
+        if sha256 == self.record.file {
+            return;
+        }
+        self.record.file = sha256;
+        let version = Version::of_file(sha256, now.wall.rfc3339());
+        match found.outcome {
+            Ok(_) if sha256 == self.record.committed.sha256 => self.save(Then::Nothing, None, out),
+            Ok(settings) => self.stage(version, *settings, Some(found.text), out),
+            Err(refusal) => {
+                self.refuse(&version.id, refusal, out);
+                self.save(Then::Nothing, None, out);
+            }
+        }
+    }
+
+    pub(super) fn call_back(&mut self, now: Stamp, nth: usize, out: &mut Vec<Effect>) {
+        let Some(old) = self.record.older.get(nth).filter(|_| !self.is_busy()) else {
+            let what = if self.is_busy() { "another change is under way" } else { "there is none" };
+            return self.refuse("rollback", Refusal::of(Why::Busy, what), out);
+        };
+        let version = old.called_back(now.wall.rfc3339());
+        self.judge(version, None, out);
+    }
+}
+
+fn id_of(key: &str, version: u64) -> String {
+    format!("{key}-{version}")
+}
+
+fn version_of(document: &Document, now: Stamp) -> Version {
+    let key = document.sig.as_ref().map(|signature| signature.key.clone()).unwrap_or_default();
+    let (version, sha256) = (document.version, document.sha256());
+    Version { id: id_of(&key, version), version, sha256, origin: Origin::Key(key), at: now.wall.rfc3339() }
+}

@@ -1,0 +1,36 @@
+//! The configuration room: how settings come to a box and prove themselves, so that no change can strand it.
+//!
+//! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
+//! * [`token_bucket`]: how much strangers may ask for.
+//! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
+//! * [`logins`]: to whom a login may be shown. [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
+//! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
+//!   in; [`trial`]: proof and time. [`report`]: what the office is told.
+//! * [`guarantee`]: each promise by name, so that a check can take one away.
+//! * [`prepare`]: what a start goes by, over any files; [`begin`] ⇄: the start itself. What else needs threads and time is the agent's ([`crate::agent::keeper`]).
+//!
+//! The room lies behind `settings` and in front of everything that only uses them: it decides about settings as a whole and needs no
+//! other room; what it must know of camera, card and broker comes in as [`machine::Input`] from the agent.
+//!
+//! What belongs here: judging, keeping, trying and taking back configurations; who may command. What does not: applying one (the
+//! agent and its wiring), publishing (the uplink).
+
+pub mod rejection;
+pub mod token_bucket;
+pub mod signed_document;
+pub mod signed_command;
+pub mod state_record;
+pub mod state_store;
+pub mod durable_files;
+pub mod mutation;
+pub mod credential_scope;
+pub mod validation;
+pub mod crash_loop;
+pub mod startup_state;
+pub mod status_report;
+pub mod admission;
+pub mod state_machine;
+#[cfg(test)]
+mod machine_tests;
+pub mod trial;
+pub mod startup;

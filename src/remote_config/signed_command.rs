@@ -1,0 +1,272 @@
+//! Signed commands: what is signed, and the guard against repeating them.
+//!
+//! A signed command carries `"n"` and `"sig":{"key","ed25519"}` beside its arguments, which must then all be texts. The signature is over
+//! these lines, each ended by one line feed, the arguments in the order of their names' bytes:
+//!
+//! ```text
+//! taimat command 1
+//! site km-17
+//! name clip-get
+//! n 1795572600000000
+//! req_id r1
+//! expires 2026-11-25T04:00:00.000Z
+//! arg from <64 hex digits: SHA-256 of the text>
+//! arg to <64 hex digits>
+//! ```
+//!
+//! For all boxes the second line is `site *`, which no site can be called: one signature, and each box judges `n` for itself.
+//!
+//! `n` is higher than every number the key has used with this box; the office takes its clock in microseconds. The box keeps the
+//! highest before it carries the command out, so that nobody can repeat one after a restart.
+//!
+//! What belongs here: reading and signing them. What does not: what they mean (the agent), keeping the guard ([`super::machine`]).
+
+use ring::signature::Ed25519KeyPair;
+use serde_json::{Map, Value, json};
+
+use super::signed_document::{Signature, is_late, sign, verify};
+use super::rejection::{Refusal, Why};
+use crate::settings::{Scope, TrustedKey};
+use crate::units::{Digest, SiteId, Stamp, Wall};
+
+/// A command as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its name, from the topic.
+    pub name: &'a str,
+    /// The caller's id.
+    pub req_id: &'a str,
+    /// RFC 3339.
+    pub expires: Option<&'a str>,
+    /// Everything else it carries, `n` and `sig` among it.
+    pub args: &'a Map<String, Value>,
+}
+
+/// Every command there is, as people are told.
+pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
+                         config-check and config-show";
+
+/// What stands in place of a site in a command to all boxes.
+pub const EVERY: &str = "*";
+
+/// Who signed a command, and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The key's id.
+    pub key: String,
+    /// Higher than every number before.
+    pub n: u64,
+}
+
+/// The bytes that are signed, for a site or [`EVERY`].
+///
+/// # Errors
+/// When an argument is no text.
+pub fn signed_bytes(site: &str, asked: Asked<'_>, n: u64) -> Result<Vec<u8>, Refusal> {
+    let Asked { name, req_id, expires, args } = asked;
+    let expires = expires.unwrap_or("-");
+    let mut text = format!("taimat command 1\nsite {site}\nname {name}\nn {n}\nreq_id {req_id}\nexpires {expires}\n");
+    let mut named: Vec<(&String, &Value)> = args.iter().filter(|(key, _)| *key != "n" && *key != "sig").collect();
+    named.sort_by_key(|(key, _)| key.as_bytes());
+    for (key, value) in named {
+        let Some(value) = value.as_str() else {
+            return Err(Refusal::of(Why::Unreadable, format!("argument {:?} of a signed command must be text", short(key))));
+        };
+        text.push_str(&format!("arg {key} {}\n", Digest::of(value.as_bytes()).hex()));
+    }
+    Ok(text.into_bytes())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(32).collect()
+}
+
+/// Puts `n` and `sig` beside the arguments.
+///
+/// # Errors
+/// When an argument is no text.
+pub fn add_signature(site: &str, asked: Asked<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Refusal> {
+    let signature = sign(key, &signed_bytes(site, asked, n)?);
+    let mut args = asked.args.clone();
+    args.insert("n".into(), json!(n));
+    args.insert("sig".into(), serde_json::to_value(signature).unwrap_or_default());
+    Ok(args)
+}
+
+/// Who signed it, when it is of an enrolled key, in time, and its number is new: `highest` gives the highest a key has used.
+///
+/// # Errors
+/// Why it must not be carried out.
+pub fn check(
+    site: &SiteId,
+    keys: &[TrustedKey],
+    asked: Asked<'_>,
+    now: Stamp,
+    highest: impl Fn(&str) -> u64,
+) -> Result<Signed, Refusal> {
+    let Some(signature) = asked.args.get("sig") else {
+        return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
+    };
+    if keys.is_empty() {
+        return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
+    }
+    let signature: Signature =
+        serde_json::from_value(signature.clone()).map_err(|error| Refusal::of(Why::Unreadable, format!("sig: {error}")))?;
+    let n = asked.args.get("n").and_then(Value::as_u64);
+    let n = n.ok_or_else(|| Refusal::of(Why::Unreadable, "n is missing: a whole number higher than every one before"))?;
+    let signed_for = |whom: &str| verify(keys, &signature, &signed_bytes(whom, asked, n)?);
+    let key = match signed_for(site.as_str()) {
+        Err(refusal) if refusal.why == Why::BadSignature => signed_for(EVERY)?,
+        judged => judged?,
+    };
+    if !key.scope.allows(asked.name) {
+        let detail = format!("key {} may sign only {}", key.name, Scope::COMMANDS.join(", "));
+        return Err(Refusal::of(Why::Scope, detail));
+    }
+    let key = key.id();
+    let until = asked.expires.ok_or_else(|| Refusal::of(Why::Unreadable, "a signed command must expire"))?;
+    let until = Wall::parse(until).map_err(|reason| Refusal::of(Why::Unreadable, format!("expires: {reason}")))?;
+    if is_late(until, now) {
+        return Err(Refusal::of(Why::Expired, format!("expired {until}; here it is {}", now.wall)));
+    }
+    if n <= highest(&key) {
+        return Err(Refusal::of(Why::Replayed, format!("n {n} is not higher than {}", highest(&key))));
+    }
+    Ok(Signed { key, n })
+}
+
+/// Whether a command may be carried out although nobody signed it: where no key is enrolled, what reads or sends footage.
+///
+/// # Errors
+/// When it must be signed.
+pub fn unsigned(keys: &[TrustedKey], asked: Asked<'_>) -> Result<(), Refusal> {
+    if !keys.is_empty() {
+        return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
+    }
+    if Scope::Commands.allows(asked.name) {
+        return Ok(());
+    }
+    let name = short(asked.name);
+    let is_known = KNOWN.split([',', ' ']).any(|known| known == name);
+    let detail = match is_known {
+        true => format!("{name:?} must be signed: enrol a key by hand (remote.keys)"),
+        false => format!("no command {name:?}: this version knows {KNOWN}"),
+    };
+    Err(Refusal::of(Why::Unsigned, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
+    use crate::units::{Mono, WallQuality};
+
+    fn now() -> Stamp {
+        Stamp { mono: Mono(1), wall: Wall::parse("2026-11-25T03:00:00Z").unwrap(), quality: WallQuality::Ntp }
+    }
+
+    fn args() -> Map<String, Value> {
+        let Value::Object(args) = json!({"to": "2026-11-25T02:10:00Z", "from": "2026-11-25T02:00:00Z"}) else { unreachable!() };
+        args
+    }
+
+    #[test]
+    fn the_signed_bytes_of_a_command_are_what_the_document_says() {
+        let site = SiteId::parse("km-17").unwrap();
+        let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T04:00:00.000Z"), args: &args() };
+        let bytes = String::from_utf8(signed_bytes(site.as_str(), asked, 12).unwrap()).unwrap();
+        let lines = "taimat command 1\nsite km-17\nname clip-get\nn 12\nreq_id r1\nexpires 2026-11-25T04:00:00.000Z\n\
+                     arg from ce1f11fcd6f30edfcde8fa3da2dcb776a87779c87e78e3c2a990b3be30d06880\narg to 8451d74d9895b79f3dcffc7f2d11cc28bd71de41436f6736ee31bd6052e11e3b\n";
+        assert_eq!(bytes, lines);
+        let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
+        assert_eq!(
+            signed["sig"]["ed25519"],
+            "282a0e1d2681e810781ea77e5a85fa8efd1faab4d2f4f8db9a9d4ededee0b2b35f3027818a1d6842e240b60025c9f61c54e882bd7ad3634c4d44d63af4f24d01"
+        );
+    }
+
+    #[test]
+    fn a_command_is_taken_once_from_an_enrolled_key_in_time_and_unaltered() {
+        let (site, other) = (SiteId::parse("km-17").unwrap(), SiteId::parse("km-18").unwrap());
+        let keys = [trusted("office", RFC)];
+        let plain = args();
+        let expires = Some("2026-11-25T03:30:00Z");
+        let asked = Asked { name: "clip-get", req_id: "r1", expires, args: &plain };
+        let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
+        let judged = |asked: Asked<'_>, site: &SiteId, highest: u64, now: Stamp| check(site, &keys, asked, now, |_| highest);
+        let asked = Asked { args: &signed, ..asked };
+        assert_eq!(judged(asked, &site, 11, now()), Ok(Signed { key: keys[0].id(), n: 12 }));
+        let why = |asked, site: &SiteId, highest, now| judged(asked, site, highest, now).unwrap_err().why;
+        assert_eq!(why(asked, &site, 12, now()), Why::Replayed);
+        assert_eq!(why(asked, &other, 0, now()), Why::BadSignature);
+        assert_eq!(why(Asked { name: "unlock", ..asked }, &site, 0, now()), Why::BadSignature);
+        assert_eq!(why(Asked { req_id: "r2", ..asked }, &site, 0, now()), Why::BadSignature);
+        assert_eq!(why(Asked { expires: None, ..asked }, &site, 0, now()), Why::BadSignature);
+        assert_eq!(why(Asked { args: &plain, ..asked }, &site, 0, now()), Why::Unsigned);
+        let late = Stamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
+        assert_eq!(why(asked, &site, 0, late), Why::Expired);
+        assert!(judged(asked, &site, 0, Stamp { quality: WallQuality::Rtc, ..late }).is_ok(), "a clock that may be a day off");
+        let foreign = add_signature(site.as_str(), Asked { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
+        assert_eq!(why(Asked { args: &foreign, ..asked }, &site, 0, now()), Why::UnknownKey);
+        let mut more = signed.clone();
+        more.insert("reason".into(), json!("added"));
+        assert_eq!(why(Asked { args: &more, ..asked }, &site, 0, now()), Why::BadSignature);
+        let mut number = signed.clone();
+        number.insert("reason".into(), json!(7));
+        assert_eq!(why(Asked { args: &number, ..asked }, &site, 0, now()), Why::Unreadable);
+    }
+
+    #[test]
+    fn a_key_for_commands_signs_what_reads_or_sends_footage_only() {
+        let site = SiteId::parse("km-17").unwrap();
+        let keys = [TrustedKey { scope: Scope::Commands, ..trusted("desk", RFC) }];
+        let plain = Map::new();
+        let expires = Some("2026-11-25T03:30:00Z");
+        let verdict = |name: &str, keys: &[TrustedKey]| {
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
+            check(&site, keys, Asked { args: &signed, ..asked }, now(), |_| 0).map(|_| ()).map_err(|refusal| refusal.why)
+        };
+        for name in ["config-check", "config-show", "probe", "restart", "update", "whatever-comes"] {
+            assert_eq!(verdict(name, &keys), Err(Why::Scope), "{name}");
+            assert_eq!(verdict(name, &[trusted("office", RFC)]), Ok(()), "{name}");
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            assert_eq!(unsigned(&[], asked).unwrap_err().why, Why::Unsigned, "{name} without a key");
+        }
+        for name in Scope::COMMANDS {
+            assert_eq!(verdict(name, &keys), Ok(()), "{name}");
+            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            assert_eq!(unsigned(&[], asked), Ok(()));
+            assert_eq!(unsigned(&keys, asked).unwrap_err().why, Why::Unsigned);
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_called_unknown_before_unsigned() {
+        let plain = Map::new();
+        let detail = |name: &str| {
+            let asked = Asked { name, req_id: "r1", expires: None, args: &plain };
+            unsigned(&[], asked).unwrap_err().detail
+        };
+        assert!(detail("pong").contains("no command \"pong\"") && detail("pong").contains("config-show"), "{}", detail("pong"));
+        assert!(detail("restart").contains("must be signed"), "{}", detail("restart"));
+        let listed: Vec<&str> = KNOWN.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
+        assert!(Scope::COMMANDS.iter().all(|name| listed.contains(name)));
+    }
+
+    #[test]
+    fn a_command_signed_for_all_boxes_is_taken_by_each_of_them_once() {
+        let keys = [trusted("office", RFC)];
+        let plain = args();
+        let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let signed = add_signature(EVERY, asked, 12, &key(RFC)).unwrap();
+        let asked = Asked { args: &signed, ..asked };
+        for site in ["km-17", "km-18"] {
+            let judged = |asked: Asked<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
+            assert_eq!(judged(asked, 11), Ok(Signed { key: keys[0].id(), n: 12 }));
+            assert_eq!(judged(asked, 12).unwrap_err().why, Why::Replayed);
+            assert_eq!(judged(Asked { name: "unlock", ..asked }, 0).unwrap_err().why, Why::BadSignature);
+        }
+        assert!(SiteId::parse(EVERY).is_err(), "no box may be called so");
+    }
+}

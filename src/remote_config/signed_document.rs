@@ -1,0 +1,297 @@
+//! The signed configuration document, and what is signed.
+//!
+//! ```text
+//! {"v":1,"site":"km-17","version":7,"prev_sha256":"…","not_after":"2026-12-01T00:00:00.000Z","config":"site = …\n","sig":{"key":"…","ed25519":"…"}}
+//! ```
+//!
+//! `config` is the whole TOML text, as it would stand in the box's file; its SHA-256 is what names a configuration everywhere.
+//! The signature is Ed25519 (RFC 8032) over these lines, each ended by one line feed:
+//!
+//! ```text
+//! taimat configuration 1
+//! site km-17
+//! version 7
+//! prev_sha256 <64 hex digits: the configuration this one replaces>
+//! not_after 2026-12-01T00:00:00.000Z
+//! config_sha256 <64 hex digits: SHA-256 of the bytes of config>
+//! ```
+//!
+//! So nothing depends on how JSON is written. Whatever is not signed is not allowed: unknown fields refuse the document.
+//!
+//! What belongs here: reading, signing, and every reason to refuse that needs no file. What does not: what the configuration says
+//! ([`super::verdict`]), when it is tried ([`super::machine`]).
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+
+use super::rejection::{Refusal, Why};
+use crate::settings::{Scope, TrustedKey, key_id};
+use crate::units::{Digest, SiteId, Stamp, Wall, WallQuality, hex};
+
+/// Bytes of a document at most: JSON may double the text by escapes.
+pub const DOCUMENT_MAX: usize = 160 << 10;
+/// Bytes of the TOML text at most: 32 zones of 32 corners are 30 KiB.
+pub const CONFIG_MAX: usize = 64 << 10;
+/// Microseconds by which an expiry may lie in the past, by how far the clock can be trusted. A clock that nobody set judges nothing;
+/// one from a battery or from the camera may be a day off.
+const LATE: [(WallQuality, i64); 3] =
+    [(WallQuality::Ntp, 300_000_000), (WallQuality::Camera, 86_400_000_000), (WallQuality::Rtc, 86_400_000_000)];
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// The key's id ([`key_id`]).
+    pub key: String,
+    /// 128 hex digits.
+    pub ed25519: String,
+}
+
+/// A configuration for one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// 1.
+    pub v: u32,
+    /// Which box.
+    pub site: String,
+    /// Higher than every version this key has signed for the box before.
+    pub version: u64,
+    /// The configuration it replaces.
+    pub prev_sha256: Digest,
+    /// RFC 3339: not to be taken later.
+    pub not_after: String,
+    /// The whole configuration, TOML.
+    pub config: String,
+    /// Who says so; `None` while it is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sig: Option<Signature>,
+}
+
+impl Document {
+    /// What names the configuration.
+    pub fn sha256(&self) -> Digest {
+        Digest::of(self.config.as_bytes())
+    }
+
+    /// The bytes that are signed.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let Document { site, version, prev_sha256, not_after, .. } = self;
+        let (prev, config) = (prev_sha256.hex(), self.sha256().hex());
+        format!(
+            "taimat configuration 1\nsite {site}\nversion {version}\nprev_sha256 {prev}\nnot_after {not_after}\nconfig_sha256 {config}\n"
+        )
+        .into_bytes()
+    }
+
+    /// The document signed by a key.
+    #[must_use]
+    pub fn signed(mut self, key: &Ed25519KeyPair) -> Document {
+        self.sig = Some(sign(key, &self.signed_bytes()));
+        self
+    }
+
+    /// The bytes that travel.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a document that came from outside; `len` is how long it was, which may be more than what was kept of it.
+    ///
+    /// # Errors
+    /// Too large, or no document.
+    pub fn decode(bytes: &[u8], len: usize) -> Result<Document, Refusal> {
+        if len > DOCUMENT_MAX {
+            return Err(Refusal::of(Why::TooLarge, format!("{len} bytes; at most {DOCUMENT_MAX}")));
+        }
+        let document: Document =
+            serde_json::from_slice(bytes).map_err(|error| Refusal::of(Why::Unreadable, error.to_string()))?;
+        if document.v != 1 {
+            return Err(Refusal::of(Why::Unreadable, format!("version {} of the format; this box knows 1", document.v)));
+        }
+        if document.config.len() > CONFIG_MAX {
+            let detail = format!("a configuration of {} bytes; at most {CONFIG_MAX}", document.config.len());
+            return Err(Refusal::of(Why::TooLarge, detail));
+        }
+        Ok(document)
+    }
+
+    /// Whether one of `keys` signed it for `site`: everything that cannot change by waiting.
+    ///
+    /// # Errors
+    /// Unsigned, of an unknown key, altered, for another box, or of a key that may not sign it: in this order.
+    pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Refusal> {
+        if keys.is_empty() {
+            return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
+        }
+        let Some(signature) = &self.sig else {
+            return Err(Refusal::of(Why::Unsigned, "sig is missing"));
+        };
+        let key = verify(keys, signature, &self.signed_bytes())?;
+        if self.site != site.as_str() {
+            return Err(Refusal::of(Why::Foreign, format!("it is for {:?}, this is {site}", self.site)));
+        }
+        if key.scope != Scope::All {
+            let detail = format!("key {} may sign commands only, no configuration", key.name);
+            return Err(Refusal::of(Why::Scope, detail));
+        }
+        Ok(key.id())
+    }
+
+    /// Whether it may be taken now.
+    ///
+    /// # Errors
+    /// Expired, or no time is named.
+    pub fn in_time(&self, now: Stamp) -> Result<(), Refusal> {
+        let until =
+            Wall::parse(&self.not_after).map_err(|reason| Refusal::of(Why::Unreadable, format!("not_after: {reason}")))?;
+        if is_late(until, now) {
+            return Err(Refusal::of(
+                Why::Expired,
+                format!("not_after {}; here it is {} ({})", self.not_after, now.wall, now.quality.word()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether an expiry is over, as far as a clock of this quality can say.
+pub fn is_late(until: Wall, now: Stamp) -> bool {
+    let tolerance = LATE.iter().find(|(quality, _)| *quality == now.quality);
+    tolerance.is_some_and(|(_, tolerance)| until.plus_micros(*tolerance) < now.wall)
+}
+
+/// Signs bytes.
+pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
+    let mut public = [0; 32];
+    public.copy_from_slice(key.public_key().as_ref());
+    Signature { key: key_id(&public), ed25519: hex(key.sign(bytes).as_ref()) }
+}
+
+/// The key among `keys` that signed `bytes`.
+///
+/// # Errors
+/// When none of them did.
+pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Refusal> {
+    let Some(key) = keys.iter().find(|key| key.id() == signature.key) else {
+        let shown: String = signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        return Err(Refusal::of(Why::UnknownKey, format!("key {shown} is not among remote.keys")));
+    };
+    let signed =
+        from_hex(&signature.ed25519).is_some_and(|raw| UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok());
+    if signed { Ok(key) } else { Err(Refusal::of(Why::BadSignature, format!("what {} signed is not this", key.name))) }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (digits && text.len() == 128).then(|| text.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>()).flatten()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::units::Mono;
+
+    /// The key of RFC 8032, section 7.1, test 1: everybody can make these signatures again.
+    pub fn key(seed: &str) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&Digest::from_hex(seed).unwrap().0).unwrap()
+    }
+
+    pub const RFC: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    pub const OTHER: &str = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+
+    pub fn trusted(name: &str, seed: &str) -> TrustedKey {
+        let mut public = [0; 32];
+        public.copy_from_slice(key(seed).public_key().as_ref());
+        TrustedKey { name: name.into(), public, scope: Scope::All }
+    }
+
+    fn document() -> Document {
+        Document {
+            v: 1,
+            site: "km-17".into(),
+            version: 7,
+            prev_sha256: Digest::of(b"before"),
+            not_after: "2026-12-01T00:00:00.000Z".into(),
+            config: "site = \"km-17\"\n".into(),
+            sig: None,
+        }
+    }
+
+    fn at(time: &str, quality: WallQuality) -> Stamp {
+        Stamp { mono: Mono(1), wall: Wall::parse(time).unwrap(), quality }
+    }
+
+    #[test]
+    fn the_signed_bytes_and_the_signature_are_what_the_document_says() {
+        let signed = document().signed(&key(RFC));
+        let lines = "taimat configuration 1\nsite km-17\nversion 7\n\
+                     prev_sha256 6db7d803e74f1ffa7d8f5adc0bf95b3e15bf4c8373fffadf546227cc6c6742cb\n\
+                     not_after 2026-12-01T00:00:00.000Z\n\
+                     config_sha256 e2647beff64c26951f4244c03c06b6fed83419f933834cacaa7f9cfa313e6097\n";
+        assert_eq!(String::from_utf8(signed.signed_bytes()).unwrap(), lines);
+        let signature = signed.sig.clone().unwrap();
+        assert_eq!(signature.key, "21fe31dfa154a261");
+        assert_eq!(
+            signature.ed25519,
+            "61a80b6d6214da376bbff11f35ef2d360646a5018889324401df4a3d0186b4cbea6d1e2db917383f2f258a4513ff9214f199b7cffaa23565d12f59aa066e6508"
+        );
+        assert_eq!(Document::decode(&signed.encode(), 1).unwrap(), signed);
+    }
+
+    #[test]
+    fn whatever_is_altered_unsigned_foreign_or_of_another_key_is_refused_by_name() {
+        let site = SiteId::parse("km-17").unwrap();
+        let keys = [trusted("office", RFC)];
+        let good = document().signed(&key(RFC));
+        assert_eq!(good.authentic(&site, &keys), Ok(keys[0].id()));
+        let why = |document: &Document, keys: &[TrustedKey]| document.authentic(&site, keys).unwrap_err().why;
+        for altered in [
+            Document { version: 8, ..good.clone() },
+            Document { config: "site = \"km-18\"\n".into(), ..good.clone() },
+            Document { not_after: "2027-12-01T00:00:00.000Z".into(), ..good.clone() },
+            Document { prev_sha256: Digest::default(), ..good.clone() },
+            Document { site: "km-18".into(), ..good.clone() },
+        ] {
+            assert_eq!(why(&altered, &keys), Why::BadSignature, "{altered:?}");
+        }
+        assert_eq!(why(&document(), &keys), Why::Unsigned);
+        assert_eq!(why(&good, &[TrustedKey { scope: Scope::Commands, ..keys[0].clone() }]), Why::Scope);
+        assert_eq!(why(&document().signed(&key(OTHER)), &keys), Why::UnknownKey);
+        assert_eq!(why(&good, &[]), Why::NoKeys);
+        let foreign = Document { site: "km-18".into(), ..document() }.signed(&key(RFC));
+        assert_eq!(why(&foreign, &keys), Why::Foreign);
+    }
+
+    #[test]
+    fn an_expiry_counts_as_far_as_the_clock_can_be_trusted() {
+        let judged = |time: &str, quality| document().in_time(at(time, quality)).is_ok();
+        assert!(judged("2026-12-01T00:04:00Z", WallQuality::Ntp) && !judged("2026-12-01T00:06:00Z", WallQuality::Ntp));
+        assert!(judged("2026-12-01T20:00:00Z", WallQuality::Rtc) && !judged("2026-12-02T01:00:00Z", WallQuality::Rtc));
+        assert!(judged("2036-12-01T00:00:00Z", WallQuality::Unset), "nobody set this clock");
+        let nonsense = Document { not_after: "soon".into(), ..document() };
+        assert_eq!(nonsense.in_time(at("2026-12-01T00:00:00Z", WallQuality::Ntp)).unwrap_err().why, Why::Unreadable);
+    }
+
+    #[test]
+    fn what_is_too_large_truncated_or_has_more_fields_is_no_document() {
+        let good = document().signed(&key(RFC)).encode();
+        let why = |bytes: &[u8], len| Document::decode(bytes, len).unwrap_err().why;
+        assert_eq!(why(&[], 10 << 20), Why::TooLarge);
+        assert_eq!(why(&good[..good.len() - 1], good.len()), Why::Unreadable);
+        let more = String::from_utf8(good.clone()).unwrap().replacen("{\"v\":1", "{\"v\":1,\"also\":1", 1);
+        assert_eq!(why(more.as_bytes(), more.len()), Why::Unreadable);
+        let large = Document { config: "#".repeat(CONFIG_MAX + 1), ..document() }.signed(&key(RFC)).encode();
+        assert_eq!(why(&large, large.len()), Why::TooLarge);
+        let other = Document { v: 2, ..document() }.encode();
+        assert_eq!(why(&other, other.len()), Why::Unreadable);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = Document::decode(&bytes, bytes.len());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! ⇄ The start: reads the record and the file, notes the start, and says under which settings the box runs.
+//!
+//! What belongs here: the order of it. What does not: the decisions ([`super::boot`], [`super::verdict`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::crash_loop::Start;
+use super::durable_files::RealFiles;
+use super::state_machine::Machine;
+use super::startup_state::{Found, Prepared, prepare};
+use super::state_record::Rest;
+use super::rejection::Refusal;
+use super::state_store::Files;
+use crate::settings::parse::Problems;
+use crate::settings::{Settings, StorageSettings, load};
+use crate::units::Stamp;
+
+/// What a box starts with.
+pub struct Begun {
+    /// The settings in force.
+    pub settings: Settings,
+    /// The machine that looks after them, and where it keeps its records; `None` where they cannot be kept at all.
+    pub configured: Option<Configured>,
+}
+
+/// A machine, its files, and the file a hand may edit.
+pub struct Configured {
+    /// The machine.
+    pub machine: Machine,
+    /// Where records go.
+    pub files: Arc<dyn Files>,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Where exits are counted beside the record.
+    pub volatile: Option<Arc<dyn Files>>,
+    /// The directory of `files`, where `taimat config` leaves its requests.
+    pub state: PathBuf,
+    /// What was wrong with the file at this start.
+    pub refused: Option<Refusal>,
+    /// The directory that is gone with the power.
+    pub runtime: Option<PathBuf>,
+}
+
+impl Configured {
+    /// Where the ring may lie when its card cannot be used at all, and that has become a crash loop: in memory, small.
+    pub fn last_resort(&self) -> Option<StorageSettings> {
+        let safe = self.machine.record().rest == Rest::Safe && self.machine.record().trial().is_none();
+        self.in_memory().filter(|_| safe)
+    }
+
+    /// The same at once, for a card that has no room for a ring: five more starts make none.
+    pub fn in_memory(&self) -> Option<StorageSettings> {
+        let dir = self.runtime.as_ref()?.join("ring");
+        Some(StorageSettings {
+            dir,
+            require_mount: false,
+            budget: 32 << 20,
+            segment: 4 << 20,
+            journal_slots: 256,
+            snapshot_slots: 4,
+            still_bytes: 256 << 10,
+            pin_quota: 50,
+            endurance: 0,
+            site: None,
+        })
+    }
+}
+
+/// Where records go unless somebody says otherwise: beside the file.
+pub fn state_dir(file: &Path) -> PathBuf {
+    file.with_extension("state")
+}
+
+/// Begins.
+///
+/// # Errors
+/// When there is nothing to run: no last known good configuration, and every bad key of the file.
+pub fn begin(file: &Path, state: &Path, seed: [u8; 32], now: Stamp) -> Result<Begun, Problems> {
+    let files: Arc<dyn Files> = match RealFiles::open(state) {
+        Ok(files) => Arc::new(files),
+        Err(reason) => {
+            tracing::error!("no configuration can come from afar: {reason}");
+            return Ok(Begun { settings: load::load(file)?, configured: None });
+        }
+    };
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    let volatile = runtime.as_ref().and_then(|dir| RealFiles::open(dir).ok());
+    let volatile: Option<Arc<dyn Files>> = volatile.map(|files| Arc::new(files) as Arc<dyn Files>);
+    let found = Found {
+        files: files.as_ref(),
+        volatile: volatile.as_deref(),
+        file: load::read(file),
+        name: file.display().to_string(),
+        read: &load::read,
+        start: start(now.wall.rfc3339()),
+        without: None,
+    };
+    let Prepared { record, known, refused, unsaved } = prepare(&found)?;
+    let mut machine = Machine::new(record, known, seed, now);
+    if let Some(reason) = unsaved {
+        machine.set_unsaved(reason);
+    }
+    let settings = machine.in_force();
+    tracing::info!(phase = machine.word(), sha256 = machine.record().committed.sha256.hex(), "configuration");
+    let (file, state) = (file.to_owned(), state.to_owned());
+    Ok(Begun { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
+}
+
+/// Which start this is, as the kernel tells.
+fn start(at: String) -> Start {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let uptime = read("/proc/uptime").split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    Start { kernel: read("/proc/sys/kernel/random/boot_id").trim().to_owned(), uptime, at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_config::crash_loop::STARTS_MAX;
+    use crate::remote_config::rejection::Why;
+
+    struct Box {
+        dir: tempfile::TempDir,
+    }
+
+    impl Box {
+        fn new() -> Box {
+            let made = Box { dir: tempfile::tempdir().unwrap() };
+            made.edit(5);
+            made
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("taimat.toml")
+        }
+
+        fn edit(&self, sensitivity: u8) {
+            let text = format!(
+                "site = \"km-17\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\nmotion.sensitivity = {sensitivity}\n"
+            );
+            std::fs::write(self.path(), text).unwrap();
+        }
+
+        fn start(&self) -> Result<Begun, Problems> {
+            begin(&self.path(), &state_dir(&self.path()), [1; 32], Stamp::default())
+        }
+
+        fn started(&self) -> (u8, &'static str) {
+            let begun = self.start().unwrap();
+            let word = begun.configured.unwrap().machine.word();
+            (begun.settings.motion.sensitivity, word)
+        }
+    }
+
+    #[test]
+    fn an_edited_file_is_on_trial_from_the_start_and_gone_after_three() {
+        let here = Box::new();
+        assert_eq!(here.started(), (5, "idle"));
+        here.edit(7);
+        for _ in 0..STARTS_MAX {
+            assert_eq!(here.started(), (7, "trial"));
+        }
+        assert_eq!(here.started(), (5, "rolled_back"));
+        assert_eq!(here.started(), (5, "rolled_back"), "the same file is not tried again");
+    }
+
+    #[test]
+    fn a_damaged_file_or_none_leads_to_the_last_known_good() {
+        let here = Box::new();
+        here.started();
+        std::fs::write(here.path(), "site = 1").unwrap();
+        let begun = here.start().unwrap();
+        let refused = begun.configured.unwrap().refused.unwrap();
+        assert!(begun.settings.motion.sensitivity == 5 && refused.why == Why::Invalid);
+        std::fs::remove_file(here.path()).unwrap();
+        assert_eq!(here.started().0, 5);
+    }
+
+    #[test]
+    fn without_a_record_the_file_must_be_good() {
+        let here = Box::new();
+        std::fs::write(here.path(), "site = 1").unwrap();
+        assert!(here.start().err().unwrap().0.len() > 1);
+        here.edit(3);
+        std::fs::remove_dir_all(state_dir(&here.path())).unwrap();
+        std::fs::write(state_dir(&here.path()), "a file where the directory should be").unwrap();
+        let begun = here.start().unwrap();
+        assert!(begun.configured.is_none_or(|configured| configured.machine.unsaved.is_some()));
+        assert_eq!(begun.settings.motion.sensitivity, 3, "it records all the same");
+    }
+
+    #[test]
+    fn both_copies_of_the_record_gone_the_box_starts_from_its_file() {
+        let here = Box::new();
+        here.started();
+        here.edit(8);
+        for copy in ["a", "b"] {
+            std::fs::write(state_dir(&here.path()).join(format!("record.{copy}")), "damaged").unwrap();
+        }
+        assert_eq!(here.started(), (8, "idle"));
+    }
+}

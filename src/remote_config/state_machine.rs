@@ -1,0 +1,441 @@
+//! The phase machine: `idle → staged → trial → committed | rolled back`. A plain function of its state, the time and one input.
+//!
+//! 1. A document is read and must be signed, new, for this box, in time, and replace what runs ([`super::intake`]).
+//! 2. Its text is judged, with the files it names ([`Effect::Judge`]).
+//! 3. `staged` is written down with its text.
+//! 4. `trial` is written down.
+//! 5. It is applied: the rooms it touches, and always a fresh session with the broker; or the box starts anew under it.
+//! 6. It proves itself ([`super::trial`]), is written down as committed, or is taken back: written down, then the last known good
+//!    configuration is applied.
+//!
+//! Where the card takes nothing, a change that needs no restart is tried all the same: a power cut then leads back to what was.
+//!
+//! What belongs here: inputs, effects, what is in force, and the order of notes. What does not: any I/O.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::signed_command::{self, Asked};
+use super::mutation::Guarantee;
+use super::admission::Candidate;
+use super::state_record::{Phase, Record};
+use super::rejection::{Refusal, Why};
+use super::status_report;
+use super::token_bucket::TokenBucket;
+use super::trial::Progress;
+use super::validation;
+use crate::settings::diff::Change;
+use crate::settings::{Broker, Settings, UplinkSettings};
+use crate::units::{Digest, Mono, SiteId, Stamp};
+
+/// Commands whose number is being written down at most.
+pub const COMMANDS_MAX: usize = 16;
+/// Validly signed commands: so many at once, and then one in so many microseconds (20 a second). One office watching a box needs a
+/// few a minute.
+const SIGNED: TokenBucket = TokenBucket::new(50, 50_000);
+/// Microseconds a record may be on its way to the card: a card that hangs keeps no roll-back waiting for longer. Dry runs before it in
+/// the keeper's queue take their time too.
+pub const SAVE_WITHIN: u64 = 120_000_000;
+/// Microseconds a text may be judged: files are read, a camera is asked.
+pub const JUDGE_WITHIN: u64 = 300_000_000;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Time passes.
+    Tick,
+    /// A document came from the office; `len` is how long it was.
+    Document {
+        /// Its bytes, none when there were too many.
+        bytes: Vec<u8>,
+        /// How many there were.
+        len: usize,
+    },
+    /// Answer to [`Effect::Judge`] of the text with this digest.
+    Judged(Digest, Result<Box<Settings>, Refusal>),
+    /// Answer to [`Effect::Save`] of the record of this generation: how it failed, if it did.
+    Saved(u64, Result<(), String>),
+    /// The file on the box is another than before.
+    File(Box<FileFound>),
+    /// `taimat config rollback`: the nth of the older ones, from 0.
+    CallBack(usize),
+    /// Connected to a broker, under the settings applied as the `epoch`th.
+    Session {
+        /// As [`Effect::Apply`] named it.
+        epoch: u64,
+        /// Which broker.
+        broker: (String, u16),
+    },
+    /// That connection ended, or none came about.
+    NoSession(String),
+    /// `dn/config/confirm` came.
+    Confirm(Vec<u8>),
+    /// The main stream plays.
+    Picture,
+    /// The main stream does not, and why.
+    NoPicture(String),
+    /// Footage up to this moment is durable.
+    Footage(Mono),
+    /// The box is asked to stop.
+    Stop,
+}
+
+/// What a look at the file found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileFound {
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub outcome: Result<Box<Settings>, Refusal>,
+}
+
+/// One thing to be done, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Judge a text; of `None` the one that is kept under this digest.
+    Judge {
+        /// The text.
+        text: Option<String>,
+        /// Its digest.
+        sha256: Digest,
+        /// The settings in force: another camera than theirs is asked before it is tried; `None` when there is nothing to lose.
+        probe: Option<Box<Settings>>,
+    },
+    /// Keep the record, and first the text.
+    Save(Box<Record>, Option<String>),
+    /// Go on under these settings.
+    Apply(Box<Applied>),
+    /// Stop in order and start anew.
+    Restart,
+    /// Publish `up/config/reported`, retained.
+    Report(Value),
+    /// Tell it as an event.
+    Event(Value),
+    /// Ask the office for the document that should run.
+    Ask,
+    /// The number of the oldest waiting command is kept: carry it out.
+    Carry,
+}
+
+/// Settings to go on under.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The settings; their brokers are those to try, in order.
+    pub settings: Settings,
+    /// Comes back with sessions made under them.
+    pub epoch: u64,
+    /// End the session and begin another; otherwise they only count for the next one.
+    pub fresh: bool,
+}
+
+/// What to do when a record is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Then {
+    Try,
+    Apply,
+    Committed,
+    RolledBack { restart: bool },
+    Refused,
+    Carry,
+    Nothing,
+}
+
+/// The settings a box knows, as they were when it started.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The last known good ones, or what stands in for them.
+    pub good: Settings,
+    /// What the box was set up with.
+    pub bootstrap: Settings,
+    /// What is on trial since before the start.
+    pub trying: Option<Settings>,
+}
+
+/// The machine of one box.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub(super) site: SiteId,
+    pub(super) record: Record,
+    pub(super) good: Arc<Settings>,
+    pub(super) bootstrap: Arc<Settings>,
+    pub(super) trying: Option<Arc<Settings>>,
+    pub(super) progress: Option<Progress>,
+    pub(super) judging: Option<Candidate>,
+    /// A record on its way to the card since when, and what follows; the rest waits for its turn.
+    saving: Option<(Mono, Vec<Then>)>,
+    waiting: Vec<Then>,
+    waiting_text: Option<String>,
+    pub(super) epoch: u64,
+    pub(super) streams: bool,
+    pub(super) footage_at: Option<Mono>,
+    pub(super) at: Mono,
+    /// A change of the file that came while another was under way.
+    pub(super) file: Option<Box<FileFound>>,
+    /// Why the card does not keep records.
+    pub(super) unsaved: Option<String>,
+    /// The newest document that was refused before it was staged.
+    pub(super) refused: Option<(String, Refusal)>,
+    pub(super) told: Vec<Digest>,
+    /// Since when refusals are counted, how many were told, and how many were not.
+    pub(super) refusals: (Mono, u32, u32),
+    commands: usize,
+    /// The share of validly signed commands; what is forged never takes of it.
+    signed: TokenBucket,
+    seed: [u8; 32],
+    drawn: u64,
+    pub(super) without: Option<Guarantee>,
+}
+
+impl Machine {
+    /// The machine after a start that [`super::boot::note`] has noted. `seed` is 32 random bytes.
+    pub fn new(record: Record, known: Known, seed: [u8; 32], now: Stamp) -> Machine {
+        let Known { good, bootstrap, trying } = known;
+        let mut machine = Machine {
+            site: good.site.clone(),
+            good: Arc::new(good),
+            bootstrap: Arc::new(bootstrap),
+            trying: trying.map(Arc::new),
+            progress: None,
+            judging: None,
+            saving: None,
+            waiting: Vec::new(),
+            waiting_text: None,
+            epoch: 0,
+            streams: false,
+            footage_at: None,
+            at: now.mono,
+            file: None,
+            unsaved: None,
+            refused: None,
+            told: Vec::new(),
+            refusals: (now.mono, 0, 0),
+            commands: 0,
+            signed: SIGNED,
+            seed,
+            drawn: 0,
+            without: None,
+            record,
+        };
+        if let Some(trial) = machine.record.trial().filter(|_| machine.trying.is_some()) {
+            // The process is new: everything must be shown again.
+            machine.progress = Some(Progress::new(now.mono, !trial.needs.picture));
+        }
+        machine
+    }
+
+    /// The same machine without one of its promises, for simulated worlds.
+    #[must_use]
+    pub fn without(self, guarantee: Option<Guarantee>) -> Machine {
+        Machine { without: guarantee, ..self }
+    }
+
+    /// What is kept.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The card could not write this start down, and why.
+    pub fn set_unsaved(&mut self, reason: String) {
+        self.unsaved = Some(reason);
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
+        self.pass(now.mono);
+        match input {
+            Input::Tick => {}
+            Input::Document { bytes, len } => self.document(now, &bytes, len, out),
+            Input::Judged(sha256, outcome) => self.judged(now, sha256, outcome, out),
+            Input::Saved(generation, outcome) => self.saved(now, generation, outcome, out),
+            Input::File(found) => self.file(now, found, out),
+            Input::CallBack(nth) => self.call_back(now, nth, out),
+            Input::Session { epoch, broker } => self.session(now, epoch, broker, out),
+            Input::NoSession(reason) => self.no_session(reason),
+            Input::Confirm(bytes) => self.confirm(&bytes),
+            Input::Picture => self.picture(),
+            Input::NoPicture(reason) => self.no_picture(reason),
+            Input::Footage(until) => self.footage(until),
+            Input::Stop => self.stop(out),
+        }
+        self.give_up(now, out);
+        self.advance(now, out);
+    }
+
+    /// A card that does not answer counts as one that refuses: what is on trial must be taken back whatever it does.
+    fn give_up(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        if self.without == Some(Guarantee::CardDeadline) {
+            return;
+        }
+        if self.saving.as_ref().is_some_and(|(since, _)| now.mono.since(*since) >= SAVE_WITHIN) {
+            let reason = format!("it has not answered for {} s", SAVE_WITHIN / 1_000_000);
+            self.saved(now, self.record.generation, Err(reason), out);
+        }
+        if let Some(Candidate { version, since, .. }) = &self.judging
+            && now.mono.since(*since) >= JUDGE_WITHIN
+        {
+            let reason = format!("the card, or what was asked, has not answered for {} s", JUDGE_WITHIN / 1_000_000);
+            self.judged(now, version.sha256, Err(Refusal::of(Why::Unreadable, reason)), out);
+        }
+    }
+
+    /// When an answer of the card is overdue.
+    pub(super) fn patience_ends(&self) -> Mono {
+        let saving = self.saving.as_ref().map(|(since, _)| since.plus_micros(SAVE_WITHIN));
+        let judging = self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
+        saving.into_iter().chain(judging).min().unwrap_or(Mono(u64::MAX))
+    }
+
+    /// The settings in force.
+    pub fn in_force(&self) -> Settings {
+        let rest = match self.record.rest {
+            super::state_record::Rest::Good => self.good.as_ref().clone(),
+            super::state_record::Rest::Safe => super::crash_loop::safe(&self.bootstrap, &self.good),
+        };
+        let settings = self.trying.as_deref().filter(|_| self.progress.is_some()).cloned().unwrap_or(rest);
+        Settings { uplink: self.uplink(&settings), ..settings }
+    }
+
+    /// The uplink's settings with every broker that may be tried: on trial only what is tried, of that first what is new; else also
+    /// those the box was set up with, so that one living broker is enough.
+    fn uplink(&self, settings: &Settings) -> UplinkSettings {
+        let mut brokers = settings.uplink.brokers();
+        if self.progress.is_some() && self.record.trial().is_some_and(|trial| trial.needs.session) {
+            let new = validation::unproven(settings, &self.record.proven);
+            let only: Vec<Broker> = brokers.iter().filter(|broker| new.contains(&broker.address())).cloned().collect();
+            return settings.uplink.with_brokers(if only.is_empty() { &brokers } else { &only });
+        }
+        let safe = self.record.rest == super::state_record::Rest::Safe;
+        let others = if safe { self.good.uplink.brokers() } else { self.bootstrap.uplink.brokers() };
+        if self.without != Some(Guarantee::Bootstrap) {
+            let more: Vec<Broker> = others.into_iter().filter(|other| !brokers.contains(other)).collect();
+            brokers.extend(more);
+        }
+        settings.uplink.with_brokers(&brokers)
+    }
+
+    /// True while a change is under way.
+    pub fn is_busy(&self) -> bool {
+        self.judging.is_some() || self.record.phase != Phase::Idle
+    }
+
+    /// What differs between what is in force and `next`.
+    pub fn change_to(&self, next: &Settings) -> Change {
+        let force = self.in_force();
+        let now = Settings { uplink: self.good.uplink.clone(), ..force };
+        Change::between(&now, next)
+    }
+
+    /// Keeps the record as it is now; `then` follows when it is kept.
+    pub(super) fn save(&mut self, then: Then, text: Option<String>, out: &mut Vec<Effect>) {
+        self.waiting.push(then);
+        self.waiting_text = text.or(self.waiting_text.take());
+        self.save_next(out);
+    }
+
+    fn save_next(&mut self, out: &mut Vec<Effect>) {
+        if self.saving.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        self.record.generation += 1;
+        self.saving = Some((self.at, std::mem::take(&mut self.waiting)));
+        out.push(Effect::Save(Box::new(self.record.clone()), self.waiting_text.take()));
+    }
+
+    fn saved(&mut self, now: Stamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<Effect>) {
+        if generation != self.record.generation {
+            // The answer to one that was given up. The newer record is behind it in the same queue.
+            return;
+        }
+        if let Err(reason) = &outcome
+            && self.unsaved.is_none()
+        {
+            tracing::error!("the card does not keep the configuration: {reason}");
+        }
+        self.unsaved = outcome.err();
+        for then in self.saving.take().map(|(_, then)| then).unwrap_or_default() {
+            self.then(now, then, out);
+        }
+        self.save_next(out);
+    }
+
+    fn then(&mut self, now: Stamp, then: Then, out: &mut Vec<Effect>) {
+        match then {
+            Then::Try => self.begin_trial(now, out),
+            Then::Apply => self.apply_trial(now.mono, out),
+            Then::Committed => self.committed(now, out),
+            Then::RolledBack { restart } => self.rolled_back(now, restart, out),
+            Then::Refused => out.push(Effect::Report(self.report())),
+            Then::Carry => {
+                self.commands = self.commands.saturating_sub(1);
+                out.push(Effect::Carry);
+            }
+            Then::Nothing => {}
+        }
+    }
+
+    /// Whether a command may be carried out. `Ok(true)`: when [`Effect::Carry`] says that its number is kept. `Ok(false)`: now, no key
+    /// is enrolled, and this command needs none.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn command(&mut self, now: Stamp, asked: Asked<'_>, out: &mut Vec<Effect>) -> Result<bool, Refusal> {
+        if self.good.remote.keys.is_empty() || !asked.args.contains_key("sig") {
+            return signed_command::unsigned(&self.good.remote.keys, asked).map(|()| false);
+        }
+        let highest = |key: &str| self.record.commands.get(key).copied().unwrap_or(0);
+        let signed = signed_command::check(&self.site, &self.good.remote.keys, asked, now, highest)?;
+        if self.commands >= COMMANDS_MAX || !self.signed.take(now.mono) {
+            return Err(Refusal::of(Why::Busy, "too many commands at once"));
+        }
+        self.commands += 1;
+        self.record.commands.insert(signed.key, signed.n);
+        self.save(Then::Carry, None, out);
+        Ok(true)
+    }
+
+    /// Each enrolled key, and the highest number it has used: what is not above it need not be verified.
+    pub fn signers(&self) -> Vec<(String, u64)> {
+        let highest = |id: &String| self.record.commands.get(id).copied().unwrap_or(0);
+        self.good.remote.keys.iter().map(|key| key.id()).map(|id| (id.clone(), highest(&id))).collect()
+    }
+
+    /// Everything that can be looked at in a stop: it was asked for, so it is no crash.
+    fn stop(&mut self, out: &mut Vec<Effect>) {
+        self.record.exits.at.clear();
+        self.save(Then::Nothing, None, out);
+    }
+
+    /// A hand's work that waited, and the office's answer to what was busy.
+    pub(super) fn look_for_more(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        out.push(Effect::Ask);
+        if let Some(found) = self.file.take() {
+            self.file(now, found, out);
+        }
+    }
+
+    /// 32 hex digits nobody can guess.
+    pub(super) fn draw(&mut self) -> String {
+        self.drawn += 1;
+        let mut bytes = self.seed.to_vec();
+        bytes.extend(self.drawn.to_be_bytes());
+        Digest::of(&bytes).hex()[..32].to_owned()
+    }
+
+    /// What the office is told: always what is true.
+    pub fn report(&self) -> Value {
+        status_report::reported(self)
+    }
+
+    /// What `taimat config show` prints beside the record, and every report carries.
+    pub(super) fn keys(&self) -> Value {
+        json!(
+            self.good
+                .remote
+                .keys
+                .iter()
+                .map(|key| json!({"name": key.name, "key": key.id(), "scope": key.scope.word()}))
+                .collect::<Vec<_>>()
+        )
+    }
+}

@@ -1,0 +1,221 @@
+//! The store: the record and the texts it names, each in two copies, in files that are replaced whole.
+//!
+//! | file | what |
+//! |---|---|
+//! | `record.a`, `record.b` | [`Record`], the higher generation counts |
+//! | `exits` | in the directory that is gone with the power: [`Exits`] |
+//! | `<sha256>.a`, `<sha256>.b` | a configuration's text; its name is its checksum |
+//!
+//! To keep a change: 1. both copies of its text; 2. `record.a`; 3. `record.b`; 4. texts that no record names go. One copy of each is
+//! enough to go on. The ring's journal is no place for this: where the ring lies is itself a setting, a text does not fit a slot, and
+//! a box whose ring's card is dead must still take a configuration.
+//!
+//! What belongs here: those procedures over any [`Files`]. What does not: what a record means.
+
+use super::state_record::{Exits, Record};
+use crate::units::Digest;
+
+/// Small files in one directory.
+pub trait Files: Send + Sync {
+    /// A file's bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
+
+    /// Puts a file in the place of what had this name; when it returns, that is durable.
+    ///
+    /// # Errors
+    /// When it is not.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
+
+    /// Forgets a file.
+    ///
+    /// # Errors
+    /// When it is still there.
+    fn remove(&self, name: &str) -> Result<(), String>;
+
+    /// The names there are.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn names(&self) -> Result<Vec<String>, String>;
+}
+
+const COPIES: [&str; 2] = ["a", "b"];
+const EXITS: &str = "exits";
+
+/// How a write went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// What went wrong with single copies.
+    pub troubles: Vec<String>,
+}
+
+/// How often a copy is read before it counts as lost: one refused read beside a copy that a power cut has torn must not send the box
+/// back to what it was set up with.
+const READS: usize = 3;
+
+fn read(files: &dyn Files, name: &str) -> Option<Vec<u8>> {
+    (0..READS).find_map(|_| files.read(name).ok()).flatten()
+}
+
+/// The best record there is.
+pub fn load(files: &dyn Files) -> Option<Record> {
+    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("record.{copy}")));
+    copies.filter_map(|bytes| Record::decode(&bytes)).max_by_key(|record| record.generation)
+}
+
+/// A text by its name.
+pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
+    let copies = COPIES.iter().filter_map(|copy| read(files, &format!("{}.{copy}", sha256.hex())));
+    copies.filter(|bytes| Digest::of(bytes) == *sha256).find_map(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// Keeps a record, and first the text it newly names.
+///
+/// # Errors
+/// When not even one copy could be kept: the state before still counts.
+pub fn save(files: &dyn Files, record: &Record, text: Option<&str>) -> Result<Kept, String> {
+    let mut troubles = Vec::new();
+    if let Some(text) = text {
+        let name = Digest::of(text.as_bytes()).hex();
+        troubles.extend(both(files, &name, text.as_bytes())?);
+    }
+    troubles.extend(both(files, "record", &record.encode())?);
+    tidy(files, record);
+    Ok(Kept { troubles })
+}
+
+fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
+    let troubles: Vec<String> = COPIES.iter().filter_map(|copy| files.write(&format!("{name}.{copy}"), bytes).err()).collect();
+    if troubles.len() == COPIES.len() { Err(troubles.join("; ")) } else { Ok(troubles) }
+}
+
+/// Texts nobody needs go; that they stay is no harm.
+fn tidy(files: &dyn Files, record: &Record) {
+    let wanted = record.texts();
+    for name in files.names().unwrap_or_default() {
+        let stem = COPIES.iter().find_map(|copy| name.strip_suffix(&format!(".{copy}")));
+        if stem.and_then(Digest::from_hex).is_some_and(|sha256| !wanted.contains(&sha256)) {
+            let _ = files.remove(&name);
+        }
+    }
+}
+
+/// The exits as they are counted where the card has no say ([`super::prepare::Found::volatile`]).
+pub fn exits(volatile: &dyn Files) -> Option<Exits> {
+    serde_json::from_slice(&volatile.read(EXITS).ok()??).ok()
+}
+
+/// Counts them there; where that fails, the record has them too.
+pub fn save_exits(volatile: &dyn Files, record: &Record) {
+    let _ = volatile.write(EXITS, &serde_json::to_vec(&record.exits).unwrap_or_default());
+}
+
+/// Gives every text that has lost a copy another one.
+pub fn heal(files: &dyn Files, record: &Record) {
+    for sha256 in record.texts() {
+        let Some(text) = text(files, &sha256) else {
+            continue;
+        };
+        for copy in COPIES {
+            let name = format!("{}.{copy}", sha256.hex());
+            if !matches!(files.read(&name), Ok(Some(bytes)) if bytes == text.as_bytes()) {
+                let _ = files.write(&name, text.as_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::remote_config::state_record::{Origin, Version};
+
+    #[derive(Default)]
+    struct Memory {
+        files: Mutex<BTreeMap<String, Vec<u8>>>,
+        refused: Mutex<BTreeSet<String>>,
+    }
+
+    impl Files for Memory {
+        fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+            Ok(self.files.lock().unwrap().get(name).cloned())
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+            if self.refused.lock().unwrap().contains(name) {
+                return Err(format!("{name}: refused"));
+            }
+            self.files.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+            Ok(())
+        }
+
+        fn remove(&self, name: &str) -> Result<(), String> {
+            self.files.lock().unwrap().remove(name);
+            Ok(())
+        }
+
+        fn names(&self) -> Result<Vec<String>, String> {
+            Ok(self.files.lock().unwrap().keys().cloned().collect())
+        }
+    }
+
+    fn record(generation: u64, text: &str) -> Record {
+        let mut record = Record::of_file(Digest::of(text.as_bytes()), String::new(), BTreeSet::new());
+        record.generation = generation;
+        record
+    }
+
+    #[test]
+    fn either_copy_is_enough_and_the_newer_record_counts() {
+        let files = Memory::default();
+        save(&files, &record(1, "one"), Some("one")).unwrap();
+        files.refused.lock().unwrap().insert("record.b".into());
+        assert_eq!(save(&files, &record(2, "two"), Some("two")).unwrap().troubles, ["record.b: refused"]);
+        assert_eq!(load(&files).unwrap().generation, 2);
+        files.files.lock().unwrap().remove("record.a");
+        assert_eq!(load(&files).unwrap().generation, 1);
+        files.refused.lock().unwrap().insert("record.a".into());
+        assert!(save(&files, &record(3, "two"), None).is_err());
+    }
+
+    #[test]
+    fn a_damaged_text_is_read_from_its_other_copy_and_healed() {
+        let files = Memory::default();
+        let record = record(1, "text");
+        save(&files, &record, Some("text")).unwrap();
+        let name = format!("{}.a", Digest::of(b"text").hex());
+        files.files.lock().unwrap().insert(name.clone(), b"tixt".to_vec());
+        assert_eq!(text(&files, &Digest::of(b"text")).unwrap(), "text");
+        heal(&files, &record);
+        assert_eq!(files.read(&name).unwrap().unwrap(), b"text");
+        for copy in ["a", "b"] {
+            files.files.lock().unwrap().insert(format!("{}.{copy}", Digest::of(b"text").hex()), b"tixt".to_vec());
+        }
+        assert_eq!(text(&files, &Digest::of(b"text")), None);
+    }
+
+    #[test]
+    fn texts_that_no_record_names_go() {
+        let files = Memory::default();
+        let mut record = record(1, "zero");
+        save(&files, &record, Some("zero")).unwrap();
+        for (n, name) in ["one", "two", "three", "four"].iter().enumerate() {
+            let sha256 = Digest::of(name.as_bytes());
+            let version = Version { id: (*name).into(), version: 1, sha256, origin: Origin::Rollback, at: String::new() };
+            record.generation = n as u64 + 2;
+            record.commit(version, String::new());
+            save(&files, &record, Some(name)).unwrap();
+        }
+        assert_eq!(text(&files, &Digest::of(b"one")), None);
+        for name in ["zero", "two", "three", "four"] {
+            assert!(text(&files, &Digest::of(name.as_bytes())).is_some(), "{name}");
+        }
+        assert_eq!(files.names().unwrap().len(), 2 + 4 * 2);
+    }
+}

@@ -1,0 +1,84 @@
+//! What the office is told of a configuration: `up/config/reported` and `config` events. Always what is true, never a secret.
+//!
+//! What belongs here: their shape. What does not: when they are sent.
+
+use serde_json::{Value, json};
+
+use super::state_machine::Machine;
+use super::state_record::{Phase, Version};
+use super::rejection::Refusal;
+use super::trial::missing;
+use crate::settings::diff::Change;
+use crate::units::Digest;
+
+/// Bad keys in one event at most: an event is one slot of the journal.
+const EVENT_KEYS: usize = 6;
+/// Characters of each there.
+const EVENT_REASON: usize = 160;
+
+/// `up/config/reported`.
+pub fn reported(machine: &Machine) -> Value {
+    let record = machine.record();
+    let on_trial = machine.progress.as_ref().and(record.trial());
+    let in_force = on_trial.map_or(&record.committed, |trial| &trial.next);
+    let mut value = json!({
+        "v": 1, "id": in_force.id, "version": in_force.version, "sha256": in_force.sha256, "origin": in_force.origin,
+        "phase": machine.word(), "committed": brief(&record.committed), "older": record.older.iter().map(brief).collect::<Vec<_>>(),
+        "bootstrap": record.bootstrap.sha256, "file": record.file, "keys": machine.keys(), "seen": record.seen,
+        "stored": machine.unsaved.is_none(),
+    });
+    if let Some(reason) = &machine.unsaved {
+        value["not_stored"] = json!(reason);
+    }
+    if let Some(trial) = record.trial() {
+        value["trial"] = json!({"id": trial.next.id, "sha256": trial.next.sha256, "version": trial.next.version,
+            "restart": trial.restart, "starts": trial.starts, "left_s": trial.limit.saturating_sub(trial.ran) / 1_000_000});
+        if let (Phase::Trial(_), Some(progress)) = (&record.phase, &machine.progress) {
+            value["trial"]["missing"] = json!(missing(trial.needs, progress));
+            value["nonce"] = json!(progress.session.as_ref().map(|(_, nonce)| nonce));
+        }
+    }
+    if let Some(last) = &record.last {
+        value["last"] = json!({"id": last.next.id, "sha256": last.next.sha256, "version": last.next.version, "at": last.at,
+            "refusal": last.refusal});
+    }
+    if let Some((id, refusal)) = &machine.refused {
+        value["refused"] = json!({"id": id, "refusal": refusal});
+    }
+    value
+}
+
+fn brief(version: &Version) -> Value {
+    json!({"id": version.id, "version": version.version, "sha256": version.sha256, "origin": version.origin, "at": version.at})
+}
+
+/// The particulars of a `config` event.
+pub fn event(action: &str, id: &str, sha256: Option<Digest>, refusal: Option<&Refusal>) -> Value {
+    let mut data = json!({"action": action, "id": id});
+    if let Some(sha256) = sha256 {
+        data["sha256"] = json!(sha256);
+    }
+    if let Some(refusal) = refusal {
+        data["reason"] = json!(refusal.why);
+        data["detail"] = json!(refusal.detail);
+        let keys: Vec<Value> = refusal.errors.iter().take(EVENT_KEYS).map(key).collect();
+        if !keys.is_empty() {
+            data["errors"] = json!(keys);
+        }
+    }
+    data
+}
+
+fn key(problem: &crate::settings::parse::Problem) -> Value {
+    let cut = |text: &str| text.chars().take(EVENT_REASON).collect::<String>();
+    json!({"key": cut(&problem.key), "reason": cut(&problem.reason)})
+}
+
+/// The particulars of a change that is about to be tried.
+pub fn staged(version: &Version, change: &Change) -> Value {
+    let mut data = event("staged", &version.id, Some(version.sha256), None);
+    data["origin"] = json!(version.origin);
+    data["groups"] = json!(change.words());
+    data["restart"] = json!(change.restart);
+    data
+}

@@ -1,0 +1,325 @@
+//! The trial: what a change must show under its own settings, and by when. The time it has counts while the box runs, over restarts.
+//!
+//! | limit | value | why |
+//! |---|---|---|
+//! | `remote.trial` | 600 s, 60 to 3600 | for all of it: an office may be slow, a modem slower |
+//! | [`PICTURE_WITHIN`] | 60 s | for another camera's first key frame: recording stands still until then |
+//! | [`SETTLE`] | 1 s | what brings a thread down does so with the next frames |
+//! | [`KEEP_EVERY`] | 30 s | how often the time that has run is written down: what a power cut may add to a trial |
+//! | [`STREAMED_WITHIN`] | 30 s | footage that young means that the box recorded before |
+//!
+//! What belongs here: evidence, commit and roll-back. What does not: how a change comes to its trial ([`super::machine`]).
+
+use serde::Deserialize;
+
+use super::mutation::Guarantee;
+use super::state_machine::{Applied, Effect, Machine, Then};
+use super::state_record::{Needs, Origin, Phase, Rest, Trial};
+use super::rejection::{Refusal, Why};
+use super::status_report;
+use crate::settings::Settings;
+use crate::settings::diff::Change;
+use crate::units::{Digest, Mono, Stamp};
+
+/// Microseconds another camera has for its first key frame.
+pub const PICTURE_WITHIN: u64 = 60_000_000;
+/// Microseconds a change must be in force before it can be committed.
+pub const SETTLE: u64 = 1_000_000;
+/// Microseconds between two notes of how long a trial has run.
+pub const KEEP_EVERY: u64 = 30_000_000;
+/// Microseconds within which footage must have become durable for the box to count as recording.
+pub const STREAMED_WITHIN: u64 = 30_000_000;
+
+/// How far a trial has come in this run of the process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// When it was applied.
+    pub applied: Mono,
+    /// The session made under it: its broker and what the office must send back.
+    pub session: Option<((String, u16), String)>,
+    /// The broker of the session on which the office confirmed.
+    pub confirmed: Option<(String, u16)>,
+    /// A key frame came.
+    pub picture: bool,
+    /// Footage of it is durable.
+    pub footage: bool,
+    /// Why there is no session, and no picture.
+    pub no_session: Option<String>,
+    /// See above.
+    pub no_picture: Option<String>,
+    keep_at: Mono,
+}
+
+impl Progress {
+    /// Nothing shown yet; `picture` when the camera goes on as before.
+    pub fn new(applied: Mono, picture: bool) -> Progress {
+        Progress {
+            applied,
+            session: None,
+            confirmed: None,
+            picture,
+            footage: false,
+            no_session: None,
+            no_picture: None,
+            keep_at: applied.plus_micros(KEEP_EVERY),
+        }
+    }
+}
+
+/// `dn/config/confirm`.
+#[derive(Debug, Deserialize)]
+struct Confirm {
+    id: String,
+    sha256: Digest,
+    nonce: String,
+}
+
+impl Machine {
+    /// What a change must show: from afar always a session, by hand only when it touches the office; a picture and footage when there
+    /// were some.
+    pub(super) fn needs(&self, origin: &Origin, change: &Change) -> Needs {
+        let afar = matches!(origin, Origin::Key(_));
+        let recorded = self.footage_at.is_some_and(|at| self.at.since(at) < STREAMED_WITHIN);
+        Needs { session: afar || change.uplink, picture: self.streams, footage: self.streams && recorded }
+    }
+
+    /// Counts the time a trial is in force.
+    pub(super) fn pass(&mut self, now: Mono) {
+        let passed = now.since(std::mem::replace(&mut self.at, now));
+        if let (Phase::Trial(trial), Some(_)) = (&mut self.record.phase, &self.progress) {
+            trial.ran = trial.ran.saturating_add(passed);
+        }
+    }
+
+    pub(super) fn begin_trial(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        let Phase::Staged(trial) = &self.record.phase else {
+            return;
+        };
+        let trial = trial.clone();
+        if self.cannot_outlive(&trial, now, out) {
+            return;
+        }
+        self.record.phase = Phase::Trial(trial);
+        out.push(Effect::Report(self.report()));
+        self.save(Then::Apply, None, out);
+    }
+
+    /// What needs a restart and is not on the card cannot be tried.
+    fn cannot_outlive(&mut self, trial: &Trial, now: Stamp, out: &mut Vec<Effect>) -> bool {
+        let Some(reason) = self.unsaved.clone().filter(|_| trial.restart) else {
+            return false;
+        };
+        self.trying = None;
+        let refusal = Refusal::of(Why::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
+        self.record.roll_back(refusal.clone(), now.wall.rfc3339());
+        self.refuse_trial(trial, refusal, out);
+        self.save(Then::Refused, None, out);
+        self.look_for_more(now, out);
+        true
+    }
+
+    fn refuse_trial(&self, trial: &Trial, refusal: Refusal, out: &mut Vec<Effect>) {
+        tracing::error!(id = trial.next.id, "configuration taken back: {}", refusal.line());
+        out.push(Effect::Event(status_report::event("rolled_back", &trial.next.id, Some(trial.next.sha256), Some(&refusal))));
+    }
+
+    /// The trial is written down: it takes effect.
+    pub(super) fn apply_trial(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        let (Some(trial), now) = (self.record.trial().cloned(), now.max(self.at)) else {
+            return;
+        };
+        if trial.restart {
+            // A card that stopped keeping records between the two notes: the start will find `staged`, and try it from there.
+            return out.push(Effect::Restart);
+        }
+        self.record.phase = Phase::Trial(Box::new(trial.clone()));
+        self.progress = Some(Progress::new(now, !trial.camera));
+        if self.without == Some(Guarantee::LastGood)
+            && let Some(trying) = &self.trying
+        {
+            (self.good, self.record.committed) = (trying.clone(), trial.next.clone());
+        }
+        self.apply(true, out);
+        out.push(Effect::Report(self.report()));
+    }
+
+    pub(super) fn apply(&mut self, fresh: bool, out: &mut Vec<Effect>) {
+        self.epoch += u64::from(fresh);
+        let settings: Settings = self.in_force();
+        out.push(Effect::Apply(Box::new(Applied { settings, epoch: self.epoch, fresh })));
+    }
+
+    pub(super) fn session(&mut self, now: Stamp, epoch: u64, broker: (String, u16), out: &mut Vec<Effect>) {
+        if epoch != self.epoch && self.without != Some(Guarantee::FreshSession) {
+            return;
+        }
+        let nonce = self.draw();
+        // Where no key is enrolled, the office knows of no documents: a session is all there can be.
+        let enough = self.good.remote.keys.is_empty();
+        if let Some(progress) = &mut self.progress {
+            progress.confirmed = enough.then(|| broker.clone()).or(progress.confirmed.take());
+            (progress.session, progress.no_session) = (Some((broker, nonce)), None);
+        }
+        tracing::debug!(mono = now.mono.0, "a session under the settings in force");
+        out.push(Effect::Report(self.report()));
+    }
+
+    pub(super) fn no_session(&mut self, reason: String) {
+        if let Some(progress) = &mut self.progress {
+            (progress.session, progress.no_session) = (None, Some(reason));
+        }
+    }
+
+    /// The office confirms what it was told on this very session.
+    pub(super) fn confirm(&mut self, bytes: &[u8]) {
+        let Ok(confirm) = serde_json::from_slice::<Confirm>(bytes) else {
+            tracing::warn!("a confirmation that cannot be read");
+            return;
+        };
+        let stale = self.without == Some(Guarantee::FreshSession);
+        let (Some(trial), Some(progress)) = (self.record.trial(), &mut self.progress) else {
+            return;
+        };
+        let right = confirm.id == trial.next.id && confirm.sha256 == trial.next.sha256;
+        match &progress.session {
+            Some((broker, nonce)) if right && *nonce == confirm.nonce => progress.confirmed = Some(broker.clone()),
+            _ if stale => progress.confirmed = Some((String::new(), 0)),
+            _ => tracing::warn!("a confirmation of something else"),
+        }
+    }
+
+    pub(super) fn picture(&mut self) {
+        self.streams = true;
+        if let Some(progress) = &mut self.progress {
+            (progress.picture, progress.no_picture) = (true, None);
+        }
+    }
+
+    pub(super) fn no_picture(&mut self, reason: String) {
+        self.streams = false;
+        if let Some(progress) = &mut self.progress {
+            progress.no_picture = Some(reason);
+        }
+    }
+
+    pub(super) fn footage(&mut self, until: Mono) {
+        self.footage_at = Some(self.at);
+        if let Some(progress) = &mut self.progress {
+            progress.footage |= progress.picture && until > progress.applied;
+        }
+    }
+
+    /// When [`super::machine::Input::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Mono {
+        let (Phase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
+            return self.patience_ends();
+        };
+        let end = self.at.plus_micros(trial.limit.saturating_sub(trial.ran));
+        let settled = progress.applied.plus_micros(SETTLE);
+        let times = [end, progress.applied.plus_micros(PICTURE_WITHIN), progress.keep_at, settled];
+        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end).min(self.patience_ends())
+    }
+
+    /// Whether a trial has proven itself, or its time is over.
+    pub(super) fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        let (Phase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress) else {
+            return;
+        };
+        let missing = missing(trial.needs, progress);
+        let age = now.mono.since(progress.applied);
+        let proven = missing.is_empty() && age >= SETTLE || self.without == Some(Guarantee::Evidence);
+        let blind = trial.camera && trial.needs.picture && !progress.picture && age >= PICTURE_WITHIN;
+        let over = trial.ran >= trial.limit && self.without != Some(Guarantee::Deadline);
+        if proven {
+            return self.commit(now, out);
+        }
+        if blind || over {
+            let within = if over { trial.limit } else { PICTURE_WITHIN } / 1_000_000;
+            let refusal = Refusal::of(Why::Trial, format!("within {within} s there was {}", missing.join(", ")));
+            return self.roll_back(now, refusal, out);
+        }
+        if now.mono >= progress.keep_at {
+            progress.keep_at = now.mono.plus_micros(KEEP_EVERY);
+            self.save(Then::Nothing, None, out);
+        }
+    }
+
+    fn commit(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        let (Some(trial), Some(progress)) = (self.record.trial().cloned(), self.progress.take()) else {
+            return;
+        };
+        let Some(settings) = self.trying.take() else {
+            return;
+        };
+        self.record.commit(trial.next.clone(), now.wall.rfc3339());
+        if trial.next.origin == Origin::File && progress.confirmed.is_some() {
+            // The file has proven itself: it is what the box is set up with from now on.
+            (self.record.bootstrap, self.bootstrap) = (trial.next, settings.clone());
+        }
+        self.record.proven.extend(progress.confirmed);
+        let known = settings.uplink.brokers().into_iter().chain(self.bootstrap.uplink.brokers());
+        let known: Vec<(String, u16)> = known.map(|broker| broker.address()).collect();
+        self.record.proven.retain(|broker| known.contains(broker));
+        self.good = settings;
+        self.save(Then::Committed, None, out);
+    }
+
+    pub(super) fn committed(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+        let version = &self.record.committed;
+        tracing::info!(id = version.id, "configuration committed");
+        out.push(Effect::Event(status_report::event("committed", &version.id, Some(version.sha256), None)));
+        // The next connection may try the brokers of the bootstrap again.
+        self.apply(false, out);
+        out.push(Effect::Report(self.report()));
+        self.look_for_more(now, out);
+    }
+
+    fn roll_back(&mut self, now: Stamp, refusal: Refusal, out: &mut Vec<Effect>) {
+        let Some(trial) = self.record.trial().cloned() else {
+            return;
+        };
+        self.record.roll_back(refusal.clone(), now.wall.rfc3339());
+        (self.progress, self.trying) = (None, None);
+        self.refuse_trial(&trial, refusal, out);
+        self.save(Then::RolledBack { restart: trial.restart }, None, out);
+    }
+
+    pub(super) fn rolled_back(&mut self, now: Stamp, restart: bool, out: &mut Vec<Effect>) {
+        if restart {
+            return out.push(Effect::Restart);
+        }
+        self.apply(true, out);
+        out.push(Effect::Report(self.report()));
+        self.look_for_more(now, out);
+    }
+
+    /// The phase in one word: `idle` until the first change, then how the last one ended.
+    pub fn word(&self) -> &'static str {
+        match (&self.record.phase, self.record.rest, &self.record.last) {
+            (Phase::Staged(_), ..) => "staged",
+            (Phase::Trial(_), ..) => "trial",
+            (Phase::Idle, Rest::Safe, _) => "safe_mode",
+            (Phase::Idle, Rest::Good, None) => "idle",
+            (Phase::Idle, Rest::Good, Some(last)) if last.refusal.is_none() => "committed",
+            (Phase::Idle, Rest::Good, Some(last)) if last.refusal.as_ref().is_some_and(|refusal| refusal.why == Why::Trial) => {
+                "rolled_back"
+            }
+            (Phase::Idle, Rest::Good, Some(_)) => "refused",
+        }
+    }
+}
+
+/// What a trial has not shown yet, in words that give the reason.
+pub fn missing(needs: Needs, progress: &Progress) -> Vec<String> {
+    let because = |reason: &Option<String>| reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let session = match &progress.session {
+        None => format!("no session with the broker{}", because(&progress.no_session)),
+        Some(((host, port), _)) => format!("no confirmation from the office over {host}:{port}"),
+    };
+    let missing = [
+        (needs.session && progress.confirmed.is_none(), session),
+        (needs.picture && !progress.picture, format!("no key frame{}", because(&progress.no_picture))),
+        (needs.footage && !progress.footage, "no durable footage".to_owned()),
+    ];
+    missing.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+}

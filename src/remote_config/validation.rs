@@ -1,0 +1,185 @@
+//! Whether a text may be tried at all: total, before any effect.
+//!
+//! What belongs here: schema, ranges, meaning, and what may not be changed from afar, pure over the files that settings name. What
+//! does not: probing cameras and brokers (the agent's keeper).
+
+use std::collections::BTreeSet;
+
+use super::credential_scope;
+use super::state_record::Origin;
+use super::rejection::{Refusal, Why};
+use crate::settings::parse::{self, Problem, Problems, ReadFile};
+use crate::settings::{Scope, Settings, pem};
+
+/// Parses a text and judges the files it names.
+///
+/// # Errors
+/// Every bad key.
+pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
+    let settings = parse::parse(text, read).map_err(|problems| Refusal::bad_keys(Why::Invalid, problems))?;
+    match pem::check(&settings, read) {
+        problems if problems.is_empty() => Ok(settings),
+        problems => Err(Refusal::bad_keys(Why::Invalid, Problems(problems))),
+    }
+}
+
+/// The one answer from afar for every file that cannot be used: who asks must not learn which files there are, or what is in them.
+pub const UNUSABLE: &str = "is no file this box can use here (check-config on the box says why)";
+
+/// The same for somebody from afar.
+///
+/// # Errors
+/// Every bad key; of files only [`UNUSABLE`].
+pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
+    judge(text, read).map_err(|mut refusal| {
+        for Problem { key, reason } in &mut refusal.errors {
+            // These speak of the text alone.
+            let of_text = reason.starts_with("is missing") || reason.starts_with("must be text");
+            if key.ends_with("_file") && !of_text {
+                *reason = UNUSABLE.into();
+            }
+        }
+        refusal
+    })
+}
+
+/// What the box knows when it judges a change.
+#[derive(Debug, Clone, Copy)]
+pub struct Against<'a> {
+    /// The last known good settings.
+    pub good: &'a Settings,
+    /// Brokers over which a change was confirmed, or that the box was set up with.
+    pub proven: &'a BTreeSet<(String, u16)>,
+}
+
+/// What a change from afar may not do: move the box to another site, leave no broker that has proven itself, bring more than one new
+/// one at a time, or throw out the key that signs it. A hand on the box may.
+///
+/// # Errors
+/// Every key that would.
+pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result<(), Refusal> {
+    let Origin::Key(signer) = origin else {
+        return Ok(());
+    };
+    let mut problems = Vec::new();
+    let mut bad = |key: &str, reason: String| problems.push(Problem { key: key.into(), reason });
+    if next.site != against.good.site {
+        bad("site", format!("is {} for good: who a box is cannot be changed from afar", against.good.site));
+    }
+    let unproven: Vec<String> = unproven(next, against.proven).iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    if unproven.len() == next.uplink.brokers().len() {
+        bad(
+            "uplink.host",
+            format!(
+                "{} has not proven itself: add it beside a broker that has (uplink.fallbacks), and remove that one only when the change is committed",
+                unproven.join(", ")
+            ),
+        );
+    } else if unproven.len() > 1 {
+        bad(
+            "uplink.fallbacks",
+            format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
+        );
+    }
+    if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == Scope::All) {
+        bad(
+            "remote.keys",
+            "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
+        );
+    }
+    if problems.is_empty() { credential_scope::judge(next, against.good) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
+}
+
+/// The brokers of these settings over which nothing was ever confirmed.
+pub fn unproven(settings: &Settings, proven: &BTreeSet<(String, u16)>) -> Vec<(String, u16)> {
+    settings.uplink.brokers().iter().map(|broker| broker.address()).filter(|address| !proven.contains(address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_config::signed_document::tests::{OTHER, RFC, trusted};
+    use crate::settings::{Broker, test_settings};
+
+    fn broker(host: &str) -> Broker {
+        Broker { host: host.into(), port: 1883, tls: None, login: None }
+    }
+
+    fn keys_of(next: &Settings, good: &Settings, proven: &[&str]) -> Vec<String> {
+        let proven = proven.iter().map(|host| ((*host).to_owned(), 1883)).collect();
+        let origin = Origin::Key(trusted("office", RFC).id());
+        match overlap(next, Against { good, proven: &proven }, &origin) {
+            Ok(()) => Vec::new(),
+            Err(refusal) => {
+                assert_eq!(overlap(next, Against { good, proven: &proven }, &Origin::File), Ok(()), "a hand on the box may");
+                refusal.errors.into_iter().map(|problem| problem.key).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn a_broker_is_added_beside_a_proven_one_and_only_then_is_that_removed() {
+        let mut good = test_settings();
+        good.remote.keys = vec![trusted("office", RFC)];
+        let with = |hosts: &[&str]| {
+            let brokers: Vec<Broker> = hosts.iter().map(|host| broker(host)).collect();
+            Settings { uplink: good.uplink.with_brokers(&brokers), ..good.clone() }
+        };
+        assert!(keys_of(&with(&["old", "new"]), &good, &["old"]).is_empty());
+        assert!(keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(), "it has proven itself");
+        assert_eq!(keys_of(&with(&["new"]), &good, &["old"]), ["uplink.host"], "the reverse order");
+        assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.fallbacks"]);
+    }
+
+    #[test]
+    fn the_key_that_signs_and_the_site_stay() {
+        let mut good = test_settings();
+        good.remote.keys = vec![trusted("office", RFC)];
+        let mut next = good.clone();
+        next.remote.keys.push(trusted("second", OTHER));
+        assert!(keys_of(&next, &good, &["127.0.0.1"]).is_empty(), "enrol beside");
+        next.remote.keys.remove(0);
+        assert_eq!(keys_of(&next, &good, &["127.0.0.1"]), ["remote.keys"]);
+        next.remote.keys.clear();
+        next.site = crate::units::SiteId::parse("elsewhere").unwrap();
+        assert_eq!(keys_of(&next, &good, &["127.0.0.1"]), ["site", "remote.keys"]);
+    }
+
+    #[test]
+    fn from_afar_every_unusable_file_gets_one_answer() {
+        let read = |path: &std::path::Path| match path.to_str() {
+            Some("/etc/passwd") => Ok("root:x:0:0\nbin:x:1:1\n".to_owned()),
+            Some("/empty") => Ok(String::new()),
+            Some("/no-login") => Ok("nothing of the kind".to_owned()),
+            Some("/secret") => Err("Permission denied (os error 13)".to_owned()),
+            Some("/dir") => Err("Is a directory (os error 21)".to_owned()),
+            _ => Err("No such file or directory (os error 2)".to_owned()),
+        };
+        let mut answers = BTreeSet::new();
+        for key in ["camera.login_file", "uplink.login_file", "uplink.ca_file"] {
+            for path in ["/etc/passwd", "/empty", "/no-login", "/secret", "/dir", "/gone", "credential:none"] {
+                let text = format!(
+                    "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\n{key} = \"{path}\"\n"
+                );
+                let refusal = judge_afar(&text, &read).unwrap_err();
+                assert_eq!(refusal.errors.len(), 1, "{key} {path}: {refusal:?}");
+                answers.insert(refusal.line().replace(key, "KEY"));
+            }
+        }
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert!(answers.first().unwrap().contains(UNUSABLE));
+    }
+
+    #[test]
+    fn every_bad_key_is_told_with_the_files_among_them() {
+        let read = |path: &std::path::Path| match path.to_str() {
+            Some("/pem") => Ok("nothing".to_owned()),
+            _ => Err("No such file".to_owned()),
+        };
+        let text = "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"far\"\nuplink.ca_file = \"/pem\"\n";
+        let refusal = judge(text, &read).unwrap_err();
+        assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (Why::Invalid, "uplink.ca_file"));
+        let refusal = judge("site = 1\nfoo = 2\n", &read).unwrap_err();
+        assert!(refusal.errors.len() >= 5, "{refusal:?}");
+    }
+}

@@ -1,0 +1,400 @@
+//! A box on a pole as its configuration sees it: a card that fails where it is told to, a process that may end, a board that may start
+//! anew, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
+//!
+//! What belongs here: how the box fares in that world. What does not: what its office and a hand do to it (`office`), trying
+//! everything ([`super::stranding`]).
+
+mod office;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ring::signature::Ed25519KeyPair;
+use serde_json::Value;
+
+use super::faulty_files::SmallCard;
+use super::config_scenarios::{CRASHES, FAR, LATER, NEW, OLD, RESETS, Text, read, secret};
+use crate::remote_config::crash_loop::Start;
+use crate::remote_config::signed_document::Document;
+use crate::remote_config::mutation::Guarantee;
+use crate::remote_config::state_machine::{Effect, Input, Machine};
+use crate::remote_config::startup_state::{Found, prepare};
+use crate::remote_config::rejection::{Refusal, Why};
+use crate::remote_config::state_store;
+use crate::remote_config::validation;
+use crate::settings::Settings;
+use crate::units::{Digest, Mono, Stamp, Wall, WallQuality};
+
+/// Microseconds of one step while something happens, and while nothing does.
+const STEP: u64 = 500_000;
+const IDLE: u64 = 5_000_000;
+/// Microseconds from the end of the faults in which the box must be under control again: a whole trial, the roll-back, and the proof.
+const FAIR: u64 = 4_000_000_000;
+/// Microseconds of one scenario with its faults.
+const STORMY: u64 = 1_500_000_000;
+
+/// A session with a broker.
+#[derive(Debug, Clone, PartialEq)]
+struct Session {
+    host: String,
+    epoch: u64,
+}
+
+/// The box, its card, its brokers and its office.
+pub struct World {
+    /// The card.
+    pub files: SmallCard,
+    /// Gone with the power.
+    volatile: SmallCard,
+    file: String,
+    /// The process, while it runs.
+    pub machine: Option<Machine>,
+    /// In force, as the wiring was told, and the name of it.
+    settings: Option<Settings>,
+    epoch: u64,
+    now: u64,
+    /// When the process, and when the board, started.
+    started: (u64, u64),
+    boards: u64,
+    /// When this configuration was applied.
+    applied: u64,
+    session: Option<Session>,
+    turn: usize,
+    alive: BTreeSet<&'static str>,
+    picture: bool,
+    inputs: Vec<Input>,
+    /// What the keeper was asked while the card hangs.
+    held: Vec<Effect>,
+    /// On its way from the office: one step later.
+    late: Vec<Input>,
+    report: Value,
+    texts: BTreeMap<Digest, String>,
+    office: Ed25519KeyPair,
+    /// The document the office wants the box to run.
+    desired: Option<Document>,
+    version: u64,
+    bomb: u64,
+    without: Option<Guarantee>,
+    /// States of the machine seen.
+    pub states: BTreeSet<String>,
+    /// The board is switched off and on at this step.
+    pub cut_at_step: Option<u64>,
+    /// Steps so far.
+    pub steps: u64,
+    /// Times the board was switched off and on.
+    pub cuts: u64,
+}
+
+impl World {
+    /// A box that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
+    /// one promise may be missing: taken away before, the box would never have come so far, and nothing would be shown.
+    pub fn new(without: Option<Guarantee>) -> World {
+        let file = Text { hosts: vec![OLD], ..Text::default() }.toml();
+        let mut world = World {
+            files: SmallCard::default(),
+            volatile: SmallCard::default(),
+            file,
+            machine: None,
+            settings: None,
+            epoch: 0,
+            now: 1_000_000,
+            started: (0, 0),
+            boards: 0,
+            applied: 0,
+            session: None,
+            turn: 0,
+            alive: BTreeSet::from([OLD, NEW, FAR]),
+            picture: false,
+            inputs: Vec::new(),
+            held: Vec::new(),
+            late: Vec::new(),
+            report: Value::Null,
+            texts: BTreeMap::new(),
+            office: secret(),
+            desired: None,
+            version: 0,
+            bomb: u64::MAX,
+            without: None,
+            states: BTreeSet::new(),
+            cut_at_step: None,
+            steps: 0,
+            cuts: 0,
+        };
+        let file = world.file.clone();
+        world.texts.insert(Digest::of(file.as_bytes()), file);
+        world.power_up();
+        for hosts in [vec![OLD, NEW], vec![NEW]] {
+            world.run(10_000_000);
+            world.send(&Text { hosts, ..Text::default() }.toml());
+            world.run(60_000_000);
+        }
+        let at_home = world.report["phase"] == "committed" && world.report["committed"]["version"] == world.version;
+        assert!(at_home, "the box was not set up: {}", world.report);
+        world.take_away(without);
+        world.files.state().ops = 0;
+        world.steps = 0;
+        world
+    }
+
+    fn take_away(&mut self, promise: Option<Guarantee>) {
+        self.without = promise;
+        self.files.state().without = promise;
+        self.machine = self.machine.take().map(|machine| machine.without(promise));
+    }
+
+    fn stamp(&self) -> Stamp {
+        let mono = Mono(self.now - self.started.0);
+        Stamp { mono, wall: Wall(1_790_000_000_000_000 + self.now as i64), quality: WallQuality::Ntp }
+    }
+
+    fn power_up(&mut self) {
+        self.boards += 1;
+        self.started.1 = self.now;
+        self.files.state().dead = false;
+        self.start();
+    }
+
+    fn power_off(&mut self) {
+        self.machine = None;
+        self.session = None;
+        self.volatile.state().files.clear();
+        self.cuts += 1;
+        // The office does not notice; a board takes its time.
+        self.now += 2_000_000;
+    }
+
+    fn start(&mut self) {
+        self.now += 1_000_000;
+        self.started.0 = self.now - 1_000_000;
+        (self.machine, self.session, self.picture, self.turn, self.epoch) = (None, None, false, 0, 0);
+        self.inputs.clear();
+        self.late.clear();
+        self.held.clear();
+        self.files.state().hangs = false;
+        let uptime = (self.now - self.started.1) / 1_000_000;
+        let found = Found {
+            files: &self.files,
+            volatile: Some(&self.volatile),
+            file: Ok(self.file.clone()),
+            name: "file".into(),
+            read: &read,
+            start: Start { kernel: format!("kernel {}", self.boards), uptime, at: String::new() },
+            without: self.without,
+        };
+        let prepared = prepare(&found);
+        let Ok(prepared) = prepared else {
+            return;
+        };
+        let mut machine = Machine::new(prepared.record, prepared.known, [3; 32], self.stamp()).without(self.without);
+        if let Some(reason) = prepared.unsaved {
+            machine.set_unsaved(reason);
+        }
+        self.apply(machine.in_force());
+        self.machine = Some(machine);
+    }
+
+    fn apply(&mut self, settings: Settings) {
+        let other = self.settings.as_ref().map(|settings| settings.camera.clone()) != Some(settings.camera.clone());
+        if other {
+            self.picture = false;
+        }
+        self.applied = self.now;
+        self.settings = Some(settings);
+    }
+
+    /// One step of the world; false when nothing but time passes.
+    fn step(&mut self) -> bool {
+        self.steps += 1;
+        let dead = self.files.state().dead;
+        if dead || self.cut_at_step == Some(self.steps) {
+            self.power_off();
+            self.power_up();
+            return true;
+        }
+        if self.machine.is_none() {
+            // The service manager starts it again; what cannot be run is tried again and again.
+            self.start();
+            return true;
+        }
+        if self.fate() {
+            return true;
+        }
+        self.uplink();
+        self.camera();
+        let mut inputs = std::mem::take(&mut self.inputs);
+        inputs.append(&mut self.late);
+        let busy = !inputs.is_empty();
+        for input in inputs {
+            if self.machine.is_some() && !self.files.state().dead {
+                self.handle(input);
+            }
+        }
+        self.handle(Input::Tick);
+        busy
+    }
+
+    /// What the configuration in force does to the box.
+    fn fate(&mut self) -> bool {
+        let Some(settings) = &self.settings else {
+            return false;
+        };
+        let kind = if settings.motion.enabled { settings.motion.sensitivity } else { 0 };
+        let ends = self.now - self.applied >= STEP && (kind == CRASHES || kind == LATER && self.now >= self.bomb);
+        if self.now - self.applied >= STEP && kind == RESETS {
+            self.power_off();
+            self.power_up();
+            return true;
+        }
+        if ends {
+            self.machine = None;
+            self.now += 2_000_000;
+        }
+        ends
+    }
+
+    fn uplink(&mut self) {
+        let Some(settings) = self.settings.as_ref().map(|settings| settings.uplink.clone()) else {
+            return;
+        };
+        if let Some(session) = &self.session {
+            if !self.alive.contains(session.host.as_str()) {
+                self.session = None;
+                self.inputs.push(Input::NoSession("lost".into()));
+            }
+            return;
+        }
+        let brokers = settings.brokers();
+        let broker = &brokers[self.turn % brokers.len()];
+        let right = broker.login.as_ref().is_some_and(|login| login.password.reveal() == "right");
+        if !self.alive.contains(broker.host.as_str()) || !right {
+            self.turn += 1;
+            self.inputs.push(Input::NoSession("refused".into()));
+            return;
+        }
+        self.session = Some(Session { host: broker.host.clone(), epoch: self.epoch });
+        self.inputs.push(Input::Session { epoch: self.epoch, broker: broker.address() });
+        self.ask();
+    }
+
+    /// `up/config/get`, answered by the office.
+    fn ask(&mut self) {
+        if self.session.is_some()
+            && let Some(document) = &self.desired
+        {
+            let bytes = document.encode();
+            self.inputs.push(Input::Document { len: bytes.len(), bytes });
+        }
+    }
+
+    fn camera(&mut self) {
+        let there = self.settings.as_ref().is_some_and(|settings| settings.camera.main_url.path() == "/main");
+        if there && !self.picture {
+            self.picture = true;
+            self.inputs.push(Input::Picture);
+        } else if !there && self.picture {
+            self.picture = false;
+        }
+        if !there {
+            self.inputs.push(Input::NoPicture("unreachable".into()));
+        }
+        if self.picture {
+            self.inputs.push(Input::Footage(self.stamp().mono));
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let (now, mut out) = (self.stamp(), Vec::new());
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        machine.handle(now, input, &mut out);
+        let record = machine.record();
+        let state = format!(
+            "{} {:?} {} {} {}",
+            machine.word(),
+            record.rest,
+            record.older.len(),
+            record.trial().map_or(0, |trial| trial.starts),
+            record.committed.id
+        );
+        self.states.insert(state);
+        for effect in out {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        if !matches!(effect, Effect::Judge { .. } | Effect::Save(..)) {
+            return self.perform(effect);
+        }
+        let before = self.inputs.len();
+        if !self.files.state().hangs {
+            self.perform(effect.clone());
+        }
+        if self.files.state().hangs {
+            // The keeper does not come back from it: nothing is answered, and what follows waits behind it.
+            self.inputs.truncate(before);
+            self.held.push(effect);
+        }
+    }
+
+    /// The card answers again, late.
+    fn release(&mut self) {
+        self.files.state().hangs = false;
+        std::mem::take(&mut self.held).into_iter().for_each(|effect| self.carry_out(effect));
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Judge { text, sha256, .. } => {
+                let text = text.or_else(|| state_store::text(&self.files, &sha256));
+                let judged = text.ok_or_else(|| Refusal::of(Why::Unreadable, "gone")).and_then(|text| self.judge(&text));
+                self.inputs.push(Input::Judged(sha256, judged));
+            }
+            Effect::Save(record, text) => {
+                state_store::save_exits(&self.volatile, &record);
+                let saved = state_store::save(&self.files, &record, text.as_deref()).map(|_| ());
+                self.inputs.push(Input::Saved(record.generation, saved));
+            }
+            Effect::Apply(applied) => {
+                if applied.fresh {
+                    (self.session, self.turn) = (None, 0);
+                }
+                self.epoch = applied.epoch;
+                self.apply(applied.settings);
+            }
+            Effect::Restart => {
+                self.handle(Input::Stop);
+                self.start();
+            }
+            Effect::Report(report) if self.session.is_some() => self.office_hears(report),
+            Effect::Ask => self.ask(),
+            Effect::Report(_) | Effect::Event(_) | Effect::Carry => {}
+        }
+    }
+
+    /// The box's own judgement; a world where trials can be endless reads the key that asks for it.
+    fn judge(&self, text: &str) -> Result<Box<Settings>, Refusal> {
+        let endless = self.without == Some(Guarantee::TrialBounded) && text.contains("trial = \"90000 h\"");
+        let text = if endless { text.replace("90000 h", "3600 s") } else { text.to_owned() };
+        let mut settings = validation::judge(&text, &read)?;
+        if endless {
+            settings.remote.trial = u64::MAX / 1_000_000;
+        }
+        Ok(Box::new(settings))
+    }
+
+    fn run(&mut self, micros: u64) {
+        let until = self.now + micros;
+        let mut calm = 0;
+        while self.now < until {
+            let busy = self.step();
+            calm = if busy && !self.only_footage() { 0 } else { calm + 1 };
+            self.now += if calm > 8 { IDLE } else { STEP };
+        }
+    }
+
+    /// The last step brought nothing but pictures.
+    fn only_footage(&self) -> bool {
+        self.inputs.is_empty() && self.session.is_some()
+    }
+}

@@ -1,0 +1,313 @@
+//! One card as a power cut leaves it: made from what was durable and what was on its way, opened with the real engine, checked.
+//!
+//! What belongs here: which images there are of one moment, and one check from pulled card to new footage. What does not: how
+//! the moment came about ([`super::crash`]).
+
+use std::sync::Arc;
+
+use super::barrier::Barrier;
+use super::cow_image::{Card, Choices, PAGE, erase_block};
+use super::faulty_disk::{Point, SimDisk};
+use super::oracle::{Broken, Known, Oracle};
+use super::rng::Rng;
+use super::workload::{SEGMENT, SEGMENTS, Script, settings};
+use super::strict_reader;
+use crate::storage::check::check;
+use crate::storage::disk::{Disk, FileId};
+use crate::storage::engine::Engine;
+use crate::storage::open::still_geometry;
+use crate::storage::{Recovered, RepairKind, StorageNews, snapshots};
+
+/// Images beyond the subsets: pages torn, an erase block hit, names of new files lost, bits rotten.
+const TORN: u64 = 2;
+const HIT: u64 = 2;
+const ROT: u64 = 1;
+/// Images in which a segment file is gone, or two have each other's names.
+const NAMES: u64 = 2;
+/// Reads one start may take: each page of the ring once as a head, once as a record and once as content, and the slots.
+const READS: u64 = 3 * SEGMENTS * SEGMENT / PAGE as u64 + 16;
+/// Microseconds the power stays away.
+const DARK: u64 = 3_000_000;
+
+/// The images of one moment.
+pub struct Images {
+    choices: Choices,
+    subsets: u64,
+    /// All subsets are there, not a random choice.
+    pub exhaustive: bool,
+    unsure: u64,
+    unseen: u64,
+}
+
+/// One of them.
+pub struct Image {
+    /// What the card holds.
+    pub card: Card,
+    /// What is promised on it.
+    pub oracle: Option<Oracle>,
+    /// Durable bytes were damaged.
+    damaged: bool,
+    /// Holes must have names.
+    gaps: bool,
+    /// How it was made, for people.
+    pub kind: &'static str,
+    /// The card before something happened to it that `ring check` must tell.
+    before: Option<Card>,
+}
+
+impl Images {
+    /// The images of `point`: all subsets where at most `exhaustive` sectors are on their way, else `random` of them.
+    pub fn of(point: &Point, exhaustive: usize, random: u64) -> Images {
+        let choices = Choices::of(&point.durable, &point.pending);
+        let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
+        let subsets = if all { choices.outcomes() } else { random };
+        Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, unseen: ROT + NAMES, choices }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
+        self.subsets + hits + self.unsure + self.unseen
+    }
+
+    /// Those of them that a power cut makes: the first ones. Bits rot without one, unseen until somebody reads them.
+    pub fn of_cuts(&self) -> u64 {
+        self.count() - self.unseen
+    }
+
+    /// Image `number`; `rng` is the same for the same number.
+    pub fn get(&self, number: u64, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+        let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
+        let whole = |kind, card| Image { card, oracle: None, damaged: false, gaps: true, kind, before: None };
+        match number.checked_sub(self.subsets) {
+            None if self.exhaustive => whole("subset", self.choices.outcome(&point.durable, number)),
+            None => whole("random subset", self.random(number, point, rng)),
+            Some(n) if n < hits && n < TORN => whole("torn page", self.torn(point, rng)),
+            Some(n) if n < hits => self.hit(point, oracle, without, rng),
+            Some(n) if n < hits + self.unsure => {
+                let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+                point.unsure.iter().nth((n - hits) as usize).into_iter().for_each(|file| card.remove(*file));
+                whole("lost name", card)
+            }
+            Some(n) if n < hits + self.unsure + ROT => self.rotten(point, oracle, rng),
+            Some(n) if n == hits + self.unsure + ROT => exchanged(point, oracle, rng),
+            Some(_) => gone(point, oracle, rng),
+        }
+    }
+
+    /// None, all, the first so many, all but one, then any.
+    fn random(&self, number: u64, point: &Point, rng: &mut Rng) -> Card {
+        let sectors = self.choices.len() as u64;
+        let at = rng.below(sectors);
+        let keep = [5, 25, 50, 75, 95][rng.below(5) as usize];
+        self.choices.apply(&point.durable, |i, states| match number {
+            0 => 0,
+            1 => states - 1,
+            n if n % 4 == 2 => (states - 1) * u64::from((i as u64) < at),
+            n if n % 4 == 3 => (states - 1) * u64::from(i as u64 != at),
+            _ if rng.below(100) < keep => 1 + rng.below(states - 1),
+            _ => 0,
+        })
+    }
+
+    /// A page under a write comes out as neither old nor new.
+    fn torn(&self, point: &Point, rng: &mut Rng) -> Card {
+        let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+        let (file, at) = target(point, rng);
+        card.spoil(file, at / PAGE * PAGE..(at / PAGE + 1) * PAGE, &junk(rng));
+        card
+    }
+
+    /// The erase block under a write is lost with all that was durable in it.
+    fn hit(&self, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
+        let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
+        let mut oracle = oracle.clone();
+        let (file, at) = target(point, rng);
+        let range = erase_block(file, at, without == Some(Barrier::Apart));
+        card.spoil(file, range.clone(), &junk(rng));
+        // Recovery reads the newest segment. In one that was left after a refused write damage is found when it is read.
+        let gaps = !matches!(file, FileId::Segment(segment) if oracle.is_given_up(segment));
+        excuse(&mut oracle, file, &range);
+        Image { card, oracle: Some(oracle), damaged: true, gaps, kind: "erase block", before: None }
+    }
+
+    /// One bit of what is durable is not what it was.
+    fn rotten(&self, point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+        let mut card = point.durable.clone();
+        let mut oracle = oracle.clone();
+        let files: Vec<FileId> = card.files().map(|(file, _)| file).collect();
+        let file = files[rng.below(files.len() as u64) as usize];
+        let slots = u64::from(settings().journal_slots) * PAGE as u64;
+        let at = match file {
+            FileId::Journal => (rng.below(2) * (4 << 20) + rng.below(slots)) as usize,
+            _ => rng.below(card.len(file) as u64) as usize,
+        };
+        let byte = card.read(file, at, 1).map_or(0, |bytes| bytes[0]);
+        card.write(file, at, &[byte ^ (1 << rng.below(8))]);
+        // It costs the record it hits: a head has a second copy, and padding holds nothing.
+        excuse(&mut oracle, file, &(at..at + 1));
+        let before = is_covered(&point.durable, file, at).then(|| point.durable.clone());
+        Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "bit rot", before }
+    }
+}
+
+/// True where a bit of a segment or of the journal means something.
+fn is_covered(card: &Card, file: FileId, at: usize) -> bool {
+    let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
+    match file {
+        FileId::Journal => page.iter().any(|byte| *byte != 0),
+        FileId::Stills | FileId::Foreign(_) => false,
+        FileId::Segment(_) => {
+            let reading = strict_reader::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
+            let records = reading.records.iter().any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
+            let used = reading.head.as_ref().map_or(0, |head| head.encode().iter().rposition(|byte| *byte != 0).unwrap_or(0));
+            records || at <= used
+        }
+    }
+}
+
+/// The segments of a card that hold records, oldest first.
+fn with_records(card: &Card) -> Vec<u32> {
+    let mut found: Vec<(u64, u32)> = Vec::new();
+    for (file, pages) in card.files() {
+        let FileId::Segment(number) = file else { continue };
+        let reading = strict_reader::read(&pages.bytes());
+        found.extend(reading.head.filter(|_| !reading.records.is_empty()).map(|head| (head.first_seq, number)));
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, number)| number).collect()
+}
+
+/// Two segments have each other's names.
+fn exchanged(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+    let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
+    let files = with_records(&card);
+    if files.len() < 2 {
+        return Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before: None };
+    }
+    let one = rng.below(files.len() as u64) as usize;
+    let (one, other) = (files[one], files[(one + 1 + rng.below(files.len() as u64 - 1) as usize) % files.len()]);
+    card.exchange(FileId::Segment(one), FileId::Segment(other));
+    oracle.exchange(one, other);
+    let before = Some(point.durable.clone());
+    Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before }
+}
+
+/// A segment file is gone; not the newest, which only an ordered stop has on record.
+fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
+    let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
+    let files = with_records(&card);
+    let mut before = None;
+    if files.len() > 1 {
+        let file = files[rng.below(files.len() as u64 - 1) as usize];
+        card.remove(FileId::Segment(file));
+        oracle.excuse(file, &(0..usize::MAX));
+        oracle.excuse_end();
+        // What was about to be begun anew is on record as gone already.
+        before = (oracle.is_expected(&point.durable, file)).then(|| point.durable.clone());
+    }
+    Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "a file gone", before }
+}
+
+/// Every line of `ring check`.
+fn told(card: &Card) -> Vec<String> {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::with(card.clone(), None));
+    let checked = check(&disk, |_, _| {});
+    checked.map(|it| it.torn.iter().chain(&it.problems).map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
+    match file {
+        FileId::Segment(segment) => {
+            oracle.excuse(segment, range);
+            oracle.excuse_end();
+        }
+        FileId::Stills => oracle.excuse_stills(),
+        // Two copies far apart: nothing is excused.
+        FileId::Journal | FileId::Foreign(_) => {}
+    }
+}
+
+/// Somewhere in a write that is on its way.
+fn target(point: &Point, rng: &mut Rng) -> (FileId, usize) {
+    let write = &point.pending[rng.below(point.pending.len() as u64) as usize];
+    (write.file, write.offset + rng.below(write.bytes.len() as u64) as usize)
+}
+
+/// A page of ones, zeros or noise.
+fn junk(rng: &mut Rng) -> Arc<[u8; PAGE]> {
+    let mut page = [[0xff, 0][rng.below(2) as usize]; PAGE];
+    if rng.one_in(2) {
+        page.iter_mut().for_each(|byte| *byte = rng.bits() as u8);
+    }
+    Arc::new(page)
+}
+
+impl Image {
+    /// From the pulled card to new footage.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn check(&self, oracle: &Oracle, known: &Known, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Broken> {
+        let oracle = self.oracle.as_ref().unwrap_or(oracle);
+        if self.before.as_ref().is_some_and(|before| told(before) == told(&self.card)) {
+            return Err(Broken::Untold(format!("{}: ring check says what it said before", self.kind)));
+        }
+        if !self.damaged {
+            oracle.check_pulled(&self.card, known, idle)?;
+        }
+        let disk = SimDisk::with(self.card.clone(), without);
+        let (_, first) = start(&disk, now)?;
+        oracle.check_found(&first)?;
+        let disk = SimDisk::with(disk.durable(), without);
+        let (mut engine, second) = start(&disk, now + DARK)?;
+        same(&first, &second)?;
+        let geometry = still_geometry(&settings());
+        oracle.check_stills(&second, |ticket| snapshots::read(&disk, geometry, ticket).ok())?;
+        let mut script = Script::new(now);
+        script.now = now + 2 * DARK;
+        script.restart();
+        let mut out = Vec::new();
+        while script.now < now + 2 * DARK + 200_000 {
+            engine.frame(&script.picture(), &mut out);
+        }
+        engine.order(super::workload::stamp(script.now), crate::storage::StorageOrder::Stop, &mut out);
+        if !out.iter().any(|news| matches!(news, StorageNews::Durable { .. })) {
+            return Err(Broken::Service(format!("nothing is recorded after recovery: {out:?}")));
+        }
+        match disk.take_begun() {
+            begun if begun.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            begun => oracle.after(&begun, first.last_seq).check_ring(&disk.live(), known, first.last_seq, self.gaps),
+        }
+    }
+}
+
+/// Opens the ring on a card and says what was found.
+fn start(disk: &SimDisk, now: u64) -> Result<(Engine, Recovered), Broken> {
+    let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::workload::stamp(now));
+    let (engine, news) = opened.map_err(|fault| Broken::Service(format!("the ring does not open: {fault}")))?;
+    let reads = disk.reads();
+    if reads > READS {
+        return Err(Broken::Service(format!("a start took {reads} reads, more than {READS}")));
+    }
+    match news.into_iter().next() {
+        Some(StorageNews::Started(found)) => Ok((engine, *found)),
+        other => Err(Broken::Service(format!("the first news is {other:?}"))),
+    }
+}
+
+/// Recovering twice finds what recovering once found, and nothing to repair.
+fn same(first: &Recovered, second: &Recovered) -> Result<(), Broken> {
+    let ring =
+        |found: &Recovered| (found.last_seq, found.extent, found.entries.clone(), found.newest.clone(), found.cells.clone());
+    if ring(first) != ring(second) {
+        let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
+        return Err(Broken::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
+    }
+    // Damage amid records is left alone and told whenever the ring is opened; a tear must be gone.
+    let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
+    match (torn, second.damaged_slots) {
+        (false, 0) => Ok(()),
+        (torn, slots) => Err(Broken::Service(format!("recovering twice finds {slots} slots again, a tear: {torn}"))),
+    }
+}

@@ -1,0 +1,500 @@
+//! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors. It
+//! refuses, tears, forgets and dawdles when told to.
+//!
+//! What belongs here: the [`Disk`] trait with faults. What does not: what is written, which outcomes are tried
+//! ([`super::crash`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::barrier::Barrier;
+use super::cow_image::{Card, Choices, Pending, SECTOR};
+use super::rng::Rng;
+use crate::storage::disk::{Disk, DiskFault, FileId};
+use crate::storage::record::RECORD_TYPE;
+use crate::storage::segment_head::{COPY_TYPE, SegmentHead};
+
+/// An operation the card has carried out, whole or in part.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// A file was made.
+    Create(FileId),
+    /// A file was taken away.
+    Remove(FileId),
+    /// Bytes were written; false when the card said that it failed.
+    Write(Pending, bool),
+    /// A file was flushed; false when the card said that it failed.
+    Sync(FileId, bool),
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let failed = |taken: &bool| if *taken { "" } else { ", refused" };
+        match self {
+            Operation::Create(file) => write!(f, "create {}", file.name()),
+            Operation::Remove(file) => write!(f, "remove {}", file.name()),
+            Operation::Write(Pending { file, offset, bytes }, taken) => {
+                write!(f, "write {} at {offset}, {} bytes{}", file.name(), bytes.len(), failed(taken))
+            }
+            Operation::Sync(file, taken) => write!(f, "flush {}{}", file.name(), failed(taken)),
+        }
+    }
+}
+
+/// A moment at which the power may go: right behind an operation. A write that is in `pending` may be done in part, so this is
+/// also every moment inside it.
+#[derive(Debug, Clone)]
+pub struct Point {
+    /// The operation just done.
+    pub done: Operation,
+    /// What is durable for certain.
+    pub durable: Card,
+    /// What may have become durable, in the order of writing.
+    pub pending: Vec<Pending>,
+    /// Files whose names are not yet durable.
+    pub unsure: BTreeSet<FileId>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    durable: Card,
+    /// What a reader sees while the power is on.
+    live: Card,
+    /// Writes since the last flush, oldest first.
+    pending: Vec<Pending>,
+    unsure: BTreeSet<FileId>,
+    /// Writes a missing barrier holds back.
+    held: Vec<Pending>,
+    operations: u64,
+    reads: u64,
+    /// The power goes before this operation.
+    cut_at: Option<u64>,
+    off: bool,
+    without: Option<Barrier>,
+    /// Nothing has been recorded since the last start; nothing has been noted in the journal since.
+    starting: bool,
+    healing: bool,
+    /// This many from now one fails.
+    failing_sync: Option<u64>,
+    failing_write: Option<u64>,
+    failing_read: Option<u64>,
+    /// Bytes the card cannot read any more.
+    bad: Option<(FileId, std::ops::Range<usize>)>,
+    /// Chooses what reaches the card although it said that it failed.
+    luck: Option<Rng>,
+    /// Segment files whose head was written since somebody asked: what was in them is evicted.
+    begun: Vec<u32>,
+    /// Bytes in use beyond our own files.
+    others: u64,
+    /// The file system was remounted read-only.
+    read_only: bool,
+    /// Microseconds an operation takes, and all of them together.
+    slow: u64,
+    took: u64,
+    /// Kept only while somebody explores.
+    points: Option<Vec<Point>>,
+}
+
+/// Size of the card in bytes.
+const SIZE: u64 = 1 << 40;
+
+/// The card; clones share it.
+#[derive(Debug, Default, Clone)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+impl SimDisk {
+    /// An empty card on which storage works without `without`.
+    pub fn new(without: Option<Barrier>) -> SimDisk {
+        SimDisk::with(Card::default(), without)
+    }
+
+    /// A card that holds `card`, all of it durable.
+    pub fn with(card: Card, without: Option<Barrier>) -> SimDisk {
+        let disk = SimDisk::default();
+        let mut state = disk.lock();
+        (state.durable, state.live, state.without) = (card.clone(), card, without);
+        drop(state);
+        disk
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The power goes after this many more operations.
+    pub fn cut_after(&self, operations: u64) {
+        let mut state = self.lock();
+        state.cut_at = Some(state.operations + operations);
+    }
+
+    /// The flush after this many more fails. The kernel's trap: what it should have made durable is there in part, and the next
+    /// flush succeeds without writing the rest, although every read shows it.
+    pub fn fail_sync_after(&self, syncs: u64, luck: &mut Rng) {
+        let mut state = self.lock();
+        (state.failing_sync, state.luck) = (Some(syncs), Some(Rng::new(luck.bits())));
+    }
+
+    /// The write after this many more fails half way.
+    pub fn fail_write_after(&self, writes: u64) {
+        self.lock().failing_write = Some(writes);
+    }
+
+    /// The read after this many more fails.
+    pub fn fail_read_after(&self, reads: u64) {
+        self.lock().failing_read = Some(reads);
+    }
+
+    /// These bytes cannot be read any more.
+    pub fn fail_reads_of(&self, file: FileId, range: std::ops::Range<usize>) {
+        self.lock().bad = Some((file, range));
+    }
+
+    /// Others fill the card: only so many bytes are left.
+    pub fn leave_only(&self, bytes: u64) {
+        self.lock().others = SIZE - bytes;
+    }
+
+    /// How often something was read.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// The kernel remounts the file system read-only, or writable again.
+    pub fn read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
+    }
+
+    /// Every write and flush takes so many microseconds from now on.
+    pub fn slow(&self, micros: u64) {
+        self.lock().slow = micros;
+    }
+
+    /// Microseconds all operations took since the last call.
+    pub fn take_time(&self) -> u64 {
+        std::mem::take(&mut self.lock().took)
+    }
+
+    /// Segment files begun anew since the last call.
+    pub fn take_begun(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().begun)
+    }
+
+    /// The power is gone.
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
+    /// What a reader sees now.
+    pub fn live(&self) -> Card {
+        self.lock().live.clone()
+    }
+
+    /// What is durable for certain.
+    pub fn durable(&self) -> Card {
+        self.lock().durable.clone()
+    }
+
+    /// Moments since the last call at which the power could have gone; kept from the first call on.
+    pub fn take_points(&self) -> Vec<Point> {
+        self.lock().points.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// Power comes back: of what was not flushed, a random subset of sectors is there.
+    pub fn power_on(&self, rng: &mut Rng) {
+        let mut state = self.lock();
+        // Some cards keep nearly everything, some nearly nothing, some tear anywhere.
+        let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
+        let choices = Choices::of(&state.durable, &state.pending);
+        let card = choices.apply(&state.durable, |_, states| if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 });
+        state.begin_anew(card);
+    }
+
+    /// The process dies at `point`: the kernel keeps what it was told by then.
+    pub fn killed_at(&self, point: &Point) {
+        let mut state = self.lock();
+        state.begin_anew(point.durable.clone());
+        for write in &point.pending {
+            state.live.write(write.file, write.offset, &write.bytes);
+        }
+        (state.pending, state.unsure) = (point.pending.clone(), point.unsure.clone());
+    }
+
+    /// Power comes back and this is what the card holds.
+    pub fn power_on_with(&self, card: Card) {
+        self.lock().begin_anew(card);
+    }
+}
+
+impl State {
+    fn begin_anew(&mut self, card: Card) {
+        (self.durable, self.live) = (card.clone(), card);
+        (self.off, self.cut_at) = (false, None);
+        self.pending.clear();
+        self.held.clear();
+        self.unsure.clear();
+    }
+
+    /// Counts an operation; an error when the power is gone.
+    fn step(&mut self, file: FileId, what: &'static str, offset: u64) -> Result<(), DiskFault> {
+        self.operations += 1;
+        self.took += self.slow;
+        self.off |= self.cut_at.is_some_and(|at| self.operations >= at);
+        match (self.off, self.read_only) {
+            (true, _) => Err(fault(file, what, offset, "the power is off")),
+            (_, true) => Err(fault(file, what, offset, "read-only file system")),
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, done: Operation) {
+        let (durable, pending, unsure) = (self.durable.clone(), self.pending.clone(), self.unsure.clone());
+        if let Some(points) = &mut self.points {
+            points.push(Point { done, durable, pending, unsure });
+        }
+    }
+
+    /// True for a write that ends what a file held: zeros over its head, or the second copy of another head than lies in front.
+    fn begins(&self, file: FileId, offset: usize, bytes: &[u8]) -> bool {
+        let front = || self.live.read(file, 0, (64 << 10).min(self.live.len(file))).and_then(|bytes| SegmentHead::decode(&bytes));
+        match SegmentHead::decode_copy(bytes).filter(|_| bytes.get(8..24) == Some(&COPY_TYPE)) {
+            Some(copy) => front().is_none_or(|(head, _)| head.lap != copy.lap),
+            None => offset == 0 && bytes.iter().all(|byte| *byte == 0),
+        }
+    }
+
+    /// Takes a write as far as the missing barrier lets it come.
+    fn take(&mut self, mut write: Pending) {
+        let Pending { file, offset, bytes } = &write;
+        let (file, offset) = (*file, *offset);
+        if let FileId::Segment(segment) = file {
+            self.begun.extend(self.begins(file, offset, bytes).then_some(segment));
+            self.starting &= bytes.get(8..24) != Some(&RECORD_TYPE);
+        }
+        // A commit writes to copy A what neither copy has.
+        let has = |at: usize| self.live.read(file, at, bytes.len()).as_deref() == Some(&bytes[..]);
+        let mends = || has(offset) || has(offset + (4 << 20)) || bytes.iter().all(|byte| *byte == 0);
+        self.healing &= file != FileId::Journal || offset >= 4 << 20 || mends();
+        let healing = self.healing;
+        let Some(without) = self.without else {
+            self.live.write(file, offset, bytes);
+            return self.pending.push(write);
+        };
+        if without.drops(file, offset, bytes, healing) {
+            return;
+        }
+        self.live.write(file, offset, bytes);
+        let back = without.holds_back(file, offset, bytes, self.live.len(file));
+        let at = bytes.len() - back;
+        if back > 0 {
+            self.held.push(Pending { file, offset: offset + at, bytes: bytes[at..].into() });
+        }
+        if without == Barrier::Aligned && offset > 0 && matches!(file, FileId::Segment(_)) {
+            let before = self.live.read(file, offset - SECTOR, SECTOR).unwrap_or_default();
+            write = Pending { file, offset: offset - SECTOR, bytes: [&before, &write.bytes[..]].concat().into() };
+        } else if back > 0 {
+            write.bytes = write.bytes[..at].into();
+        }
+        if !write.bytes.is_empty() {
+            self.pending.push(write);
+        }
+    }
+
+    /// Makes a file's writes durable.
+    fn flush(&mut self, file: FileId) {
+        let Some(last) = self.pending.iter().rev().find(|write| write.file == file) else {
+            return;
+        };
+        if self.without.is_some_and(|without| without.leaves_out(file, last, self.starting)) {
+            return;
+        }
+        let copy_b = file == FileId::Journal && last.offset >= 4 << 20;
+        let (flushed, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let flushed: Vec<Pending> = flushed;
+        self.pending = rest;
+        for Pending { file, offset, bytes } in flushed {
+            self.durable.write(file, offset, &bytes);
+        }
+        let (released, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|write| write.file == file || copy_b && write.file == FileId::Stills);
+        self.held = held;
+        let released: Vec<Pending> = released;
+        for write in released {
+            match write.file {
+                FileId::Stills => self.durable.write(write.file, write.offset, &write.bytes),
+                _ => self.pending.push(write),
+            }
+        }
+    }
+
+    /// A flush that fails: some sectors arrived, the others are forgotten.
+    fn forget(&mut self, file: FileId) {
+        let (lost, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
+        let lost: Vec<Pending> = lost;
+        self.pending = rest;
+        let mut luck = self.luck.take().unwrap_or_else(|| Rng::new(0));
+        self.durable = Choices::of(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
+    }
+}
+
+/// Counts down to a fault.
+fn due(left: &mut Option<u64>) -> bool {
+    let now = left.is_some_and(|left| left <= 1);
+    *left = left.filter(|_| !now).map(|left| left - 1);
+    now
+}
+
+fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFault {
+    DiskFault { file: file.name(), what, offset, reason: reason.into() }
+}
+
+impl Disk for SimDisk {
+    fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
+        let mut state = self.lock();
+        (state.starting, state.healing) = (true, true);
+        Ok(state.live.lengths())
+    }
+
+    fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "create", 0)?;
+        let used: u64 = state.live.lengths().values().sum();
+        if used + len > SIZE - state.others {
+            return Err(fault(file, "create", 0, "no space left on device"));
+        }
+        state.durable.create(file, len);
+        state.live.create(file, len);
+        if state.without == Some(Barrier::CreateFlush) {
+            state.unsure.insert(file);
+        }
+        state.note(Operation::Create(file));
+        Ok(())
+    }
+
+    fn remove(&self, file: FileId) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "remove", 0)?;
+        state.durable.remove(file);
+        state.live.remove(file);
+        state.pending.retain(|write| write.file != file);
+        state.note(Operation::Remove(file));
+        Ok(())
+    }
+
+    fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        let mut state = self.lock();
+        state.reads += 1;
+        if state.off {
+            return Err(fault(file, "read", offset, "the power is off"));
+        }
+        let at = offset as usize;
+        let bad = state.bad.as_ref().is_some_and(|(of, bad)| *of == file && at < bad.end && bad.start < at + len);
+        if due(&mut state.failing_read) || bad {
+            return Err(fault(file, "read", offset, "input/output error"));
+        }
+        state.live.read(file, at, len).ok_or_else(|| fault(file, "read", offset, "past the end"))
+    }
+
+    fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        if state.off {
+            return Err(fault(file, "write", offset, "the power is off"));
+        }
+        if offset as usize + bytes.len() > state.live.len(file) {
+            return Err(fault(file, "write", offset, "past the end"));
+        }
+        let step = state.step(file, "write", offset);
+        if state.read_only {
+            return step;
+        }
+        let failed = due(&mut state.failing_write);
+        let arrives = if failed { bytes.len() / 2 / SECTOR * SECTOR } else { bytes.len() };
+        // The write during which the power goes may still reach the card in part.
+        let write = Pending { file, offset: offset as usize, bytes: bytes[..arrives].into() };
+        state.take(write.clone());
+        state.note(Operation::Write(write, !failed));
+        step?;
+        if failed { Err(fault(file, "write", offset, "input/output error")) } else { Ok(()) }
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), DiskFault> {
+        let mut state = self.lock();
+        state.step(file, "flush", 0)?;
+        let failed = due(&mut state.failing_sync);
+        if failed {
+            state.forget(file)
+        } else {
+            state.flush(file)
+        }
+        state.note(Operation::Sync(file, !failed));
+        if failed { Err(fault(file, "flush", 0, "input/output error")) } else { Ok(()) }
+    }
+
+    fn forget(&self, file: FileId) {
+        let state = &mut *self.lock();
+        state.live.take_from(&state.durable, file);
+        for write in state.pending.iter().chain(&state.held).filter(|write| write.file == file) {
+            state.live.write(file, write.offset, &write.bytes);
+        }
+    }
+
+    fn draw(&self) -> u64 {
+        // One simulated card: a seed must replay the same bytes.
+        17
+    }
+
+    fn available(&self) -> u64 {
+        let state = self.lock();
+        (SIZE - state.others).saturating_sub(state.live.lengths().values().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::test_settings;
+    use crate::storage::engine::Engine;
+    use crate::storage::{StorageNews, StorageOrder};
+    use crate::units::{Stamp, Ticket};
+
+    fn open(disk: &SimDisk) -> (Engine, Vec<StorageNews>) {
+        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Stamp::default()).unwrap()
+    }
+
+    #[test]
+    fn a_full_card_is_refused_with_what_is_wanted_and_what_there_is() {
+        let disk = SimDisk::new(None);
+        disk.leave_only(5_000_000);
+        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Stamp::default()).err().unwrap().to_string();
+        assert!(refused.contains("5000000") && refused.contains("storage.budget"), "{refused}");
+    }
+
+    #[test]
+    fn a_stored_entry_survives_any_power_cut_and_a_released_one_does_not_come_back_after_an_ordered_stop() {
+        for seed in 0..200 {
+            let (disk, mut rng) = (SimDisk::new(None), Rng::new(seed));
+            let (mut engine, _) = open(&disk);
+            let mut stored = Vec::new();
+            disk.cut_after(rng.below(60));
+            for ticket in 1..20 {
+                let mut out = Vec::new();
+                let entry = format!("entry {ticket}").into_bytes();
+                engine.order(Stamp::default(), StorageOrder::Enqueue { ticket: Ticket(ticket), entry, still: None }, &mut out);
+                // A box without power says nothing, whatever it still decides.
+                if !disk.is_off() && out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }) {
+                    stored.push(Ticket(ticket));
+                }
+            }
+            disk.power_on(&mut rng);
+            let (mut engine, news) = open(&disk);
+            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
+            let kept: Vec<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
+            assert!(stored.iter().all(|ticket| kept.contains(ticket)), "seed {seed}: stored {stored:?}, kept {kept:?}");
+            engine.order(Stamp::default(), StorageOrder::Release { tickets: kept }, &mut Vec::new());
+            engine.order(Stamp::default(), StorageOrder::Stop, &mut Vec::new());
+            let (_, news) = open(&disk);
+            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
+            assert!(found.entries.is_empty() && found.clean, "seed {seed}: {:?}", found.entries);
+        }
+    }
+}

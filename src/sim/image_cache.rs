@@ -1,0 +1,56 @@
+//! What the files of a card mean, read once while their pages are the same.
+//!
+//! What belongs here: that memory. What does not: what should be in them ([`super::oracle`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cow_image::{Card, Pages};
+use super::strict_reader::{Reading, read};
+use crate::storage::disk::FileId;
+
+/// What is known of a card's files, kept while their pages are the same.
+#[derive(Default)]
+pub struct Known(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
+
+/// A file's bytes and what they mean.
+pub struct Seen {
+    pub(super) bytes: Vec<u8>,
+    pub(super) reading: Reading,
+}
+
+impl Known {
+    /// Remembers a card.
+    pub fn learn(&mut self, card: &Card) {
+        for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+            let seen = self.see(file, pages);
+            self.0.insert(file, (pages.clone(), seen));
+        }
+    }
+
+    fn see(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
+        match self.0.get(&file) {
+            Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
+            _ => {
+                let bytes = pages.bytes();
+                let reading = read(&bytes);
+                Arc::new(Seen { bytes, reading })
+            }
+        }
+    }
+
+    /// The segments that hold footage, oldest first.
+    pub(super) fn with_footage(&self, card: &Card) -> Vec<(u32, Arc<Seen>)> {
+        let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
+        segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
+        segments
+    }
+
+    pub(super) fn segments(&self, card: &Card) -> BTreeMap<u32, Arc<Seen>> {
+        let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
+            FileId::Segment(n) => Some((n, self.see(file, pages))),
+            _ => None,
+        };
+        card.files().filter_map(segment).collect()
+    }
+}

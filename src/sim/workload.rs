@@ -1,0 +1,318 @@
+//! A camera and an agent that want everything at once from a tiny ring, from a seed.
+//!
+//! What belongs here: frames and orders. What does not: faults and checks ([`super::crash`], [`super::model`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::rng::Rng;
+use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::frame_queue::Skip;
+use crate::settings::StorageSettings;
+use crate::storage::{Cell, Gap, GapReason, PinClass, PinId, SpanQuery, StorageOrder};
+use crate::units::{Digest, Mono, Stamp, Ticket, Wall, WallQuality};
+
+/// Bytes of a segment: eight pages.
+pub const SEGMENT: u64 = 32 << 10;
+/// Segments of the ring.
+pub const SEGMENTS: u64 = 6;
+/// Microseconds between two pictures.
+pub const PICTURE: u64 = 40_000;
+/// Wall time minus monotonic time.
+const WALL: i64 = 1_790_000_000_000_000;
+
+/// The tiny ring.
+pub fn settings() -> StorageSettings {
+    StorageSettings {
+        dir: PathBuf::from("/sim"),
+        require_mount: false,
+        budget: SEGMENT * SEGMENTS,
+        segment: SEGMENT,
+        journal_slots: 12,
+        snapshot_slots: 3,
+        still_bytes: 8192,
+        pin_quota: 50,
+        endurance: 0,
+        site: None,
+    }
+}
+
+/// A moment of the simulated box.
+pub fn stamp(mono: u64) -> Stamp {
+    Stamp { mono: Mono(mono), wall: Wall(WALL + mono as i64), quality: WallQuality::Ntp }
+}
+
+/// What a camera and an agent do next.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A frame comes.
+    Frame(Arc<Frame>),
+    /// Frames were lost before they came.
+    Skipped(Skip),
+    /// The agent wants something.
+    Order(StorageOrder),
+    /// Time passes.
+    Idle,
+}
+
+/// A stream of actions.
+pub struct Script {
+    /// Its randomness.
+    pub rng: Rng,
+    /// Microseconds on the monotonic clock.
+    pub now: u64,
+    run: u32,
+    /// Where the next group of pictures begins, microseconds.
+    media: u64,
+    /// Where the footage that was sent ends.
+    reached: u64,
+    began: u64,
+    frames: VecDeque<Arc<Frame>>,
+    video: Arc<TrackParams>,
+    sound: Option<Arc<TrackParams>>,
+    reorders: bool,
+    ticket: u64,
+    /// Entries asked for and not released.
+    entries: BTreeMap<u64, bool>,
+    pin: u64,
+    pins: VecDeque<u64>,
+}
+
+impl Script {
+    /// The script of a seed.
+    pub fn new(seed: u64) -> Script {
+        Script {
+            rng: Rng::new(seed),
+            now: 1_000_000,
+            run: 1,
+            media: 1_000_000,
+            reached: 1_000_000,
+            began: 1_000_000,
+            frames: VecDeque::new(),
+            video: video(1, 40),
+            sound: None,
+            reorders: false,
+            ticket: 0,
+            entries: BTreeMap::new(),
+            pin: 0,
+            pins: VecDeque::new(),
+        }
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, micros: u64) {
+        self.now += micros;
+    }
+
+    /// The next frame.
+    pub fn picture(&mut self) -> Arc<Frame> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                self.now = self.now.max(frame.at.mono.0);
+                self.reached = self.reached.max(frame.at.mono.0 + PICTURE);
+                return frame;
+            }
+            self.group();
+        }
+    }
+
+    /// The box was off until now: a new session with the camera begins.
+    pub fn restart(&mut self) {
+        self.frames.clear();
+        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.reached = self.now;
+        self.pins.clear();
+    }
+
+    /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
+    pub fn stored(&mut self, ticket: Ticket, stored: bool) {
+        if stored {
+            self.entries.insert(ticket.0, true)
+        } else {
+            self.entries.remove(&ticket.0)
+        };
+    }
+
+    /// What the agent finds on the card after a start.
+    pub fn found(&mut self, entries: impl Iterator<Item = Ticket>, newest: u64) {
+        self.entries = entries.map(|ticket| (ticket.0, true)).collect();
+        self.ticket = newest;
+    }
+
+    /// A group of pictures with its sound.
+    fn group(&mut self) {
+        let pictures = match self.rng.below(12) {
+            0 => 30,
+            n => 1 + n / 2,
+        };
+        let order = if self.reorders { reordered(pictures) } else { (0..pictures).collect() };
+        for (place, shown) in order.into_iter().enumerate() {
+            let len = if place == 0 { 200 + self.rng.below(3000) } else { 20 + self.rng.below(200) };
+            let at = self.media + shown * PICTURE;
+            let frame = self.frame(self.video.clone(), at, len, place == 0);
+            self.frames.push_back(frame);
+            if let Some(sound) = self.sound.clone() {
+                for half in 0..2 {
+                    let at = self.media + place as u64 * PICTURE + half * PICTURE / 2;
+                    let frame = self.frame(sound.clone(), at, 160, true);
+                    self.frames.push_back(frame);
+                }
+            }
+        }
+        self.media += pictures * PICTURE;
+    }
+
+    fn frame(&mut self, params: Arc<TrackParams>, at: u64, len: u64, key: bool) -> Arc<Frame> {
+        let fill = self.rng.bits().to_le_bytes();
+        let data: Vec<u8> = (0..len as usize).map(|i| fill[i % 8]).collect();
+        let pts = ((at - self.began) * u64::from(params.timescale) / 1_000_000) as i64;
+        Arc::new(Frame { role: Role::Main, params, data: data.into(), key, pts, run: self.run, at: stamp(at), lost: 0 })
+    }
+
+    /// What happens next.
+    pub fn act(&mut self) -> Action {
+        match self.rng.below(100) {
+            0..=64 => Action::Frame(self.picture()),
+            65..=70 => self.enqueue(),
+            71..=75 => self.release(),
+            76..=78 => {
+                let bytes = self.rng.bits().to_le_bytes().repeat(1 + self.rng.below(200) as usize);
+                Action::Order(StorageOrder::SaveCell { cell: Cell::Configuration, bytes })
+            }
+            79..=85 => self.pin(),
+            86..=88 => Action::Order(self.outage()),
+            89..=91 => self.lose(),
+            92..=93 => {
+                self.change();
+                Action::Frame(self.picture())
+            }
+            _ => {
+                self.pass(self.now % 7 * 10_000);
+                Action::Idle
+            }
+        }
+    }
+
+    fn enqueue(&mut self) -> Action {
+        if self.rng.one_in(3) {
+            return self.enqueue_all();
+        }
+        self.ticket += 1;
+        let ticket = Ticket(self.ticket);
+        let (entry, still) = entry(self.ticket);
+        Action::Order(StorageOrder::Enqueue { ticket, entry, still })
+    }
+
+    /// What came while a batch was being written goes together.
+    fn enqueue_all(&mut self) -> Action {
+        let first = self.ticket + 1;
+        self.ticket += 2 + self.rng.below(3);
+        let entries = (first..=self.ticket).map(|ticket| (Ticket(ticket), entry(ticket).0)).collect();
+        Action::Order(StorageOrder::EnqueueAll { entries })
+    }
+
+    fn release(&mut self) -> Action {
+        // The newest carries the counters on; it is let go last.
+        let oldest = self.entries.keys().next().copied();
+        let Some(ticket) = oldest.filter(|_| self.entries.len() > 1 || self.rng.one_in(4)) else {
+            return Action::Idle;
+        };
+        self.entries.remove(&ticket);
+        Action::Order(StorageOrder::Release { tickets: vec![Ticket(ticket)] })
+    }
+
+    fn pin(&mut self) -> Action {
+        let class = [PinClass::Requested, PinClass::Event, PinClass::Lock][self.rng.below(3) as usize];
+        let back = self.rng.below(3_000_000);
+        let from = Mono(self.now.saturating_sub(back));
+        match self.rng.below(3) {
+            0 => {
+                self.pin += 1;
+                self.pins.push_back(self.pin);
+                Action::Order(StorageOrder::PinOpen { pin: PinId(self.pin), class, from })
+            }
+            1 => {
+                let pin = PinId(self.pins.back().copied().unwrap_or(1));
+                let (from, to) = (stamp(from.0).wall, stamp(self.now).wall);
+                Action::Order(StorageOrder::Locate { pin, class, query: SpanQuery::Wall { from, to, after: 0 } })
+            }
+            _ => match self.pins.pop_front() {
+                Some(pin) => Action::Order(StorageOrder::Unpin { pin: PinId(pin) }),
+                None => Action::Idle,
+            },
+        }
+    }
+
+    /// The camera is away for a while.
+    fn outage(&mut self) -> StorageOrder {
+        self.frames.clear();
+        let from = stamp(self.reached);
+        let away = 300_000 + self.rng.below(2_000_000);
+        self.now = self.now.max(self.media) + away;
+        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.reached = self.now;
+        StorageOrder::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
+    }
+
+    /// The lane was full: the rest of a group of pictures and the whole next one are gone.
+    fn lose(&mut self) -> Action {
+        self.group();
+        let lost: Vec<Arc<Frame>> = self.frames.drain(..).collect();
+        let shown = lost.iter().map(|frame| frame.at).filter(|at| at.mono.0 < self.media);
+        let (from, to) = (shown.clone().min_by_key(|at| at.mono), shown.max_by_key(|at| at.mono));
+        let (from, to) = (from.unwrap_or(stamp(self.now)), to.unwrap_or(stamp(self.now)));
+        self.now = self.now.max(self.media);
+        self.reached = self.media;
+        let bytes = lost.iter().map(|frame| frame.data.len() as u64).sum();
+        Action::Skipped(Skip { frames: lost.len() as u32, from, to, bytes })
+    }
+
+    /// The camera sends something else after this group of pictures, without a pause.
+    fn change(&mut self) {
+        match self.rng.below(3) {
+            0 => self.video = video(self.rng.below(3) as u8, 40 + self.rng.below(3) as usize * 200),
+            1 => self.sound = if self.sound.is_none() { Some(sound()) } else { None },
+            _ => self.reorders = !self.reorders,
+        }
+        (self.run, self.began) = (self.run + 1, self.media);
+    }
+}
+
+/// The entry of a ticket and its snapshot: the same whenever it is asked for.
+pub fn entry(ticket: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+    let mut rng = Rng::new(ticket);
+    let entry = (0..1 + rng.below(900)).map(|i| (ticket * 31 + i) as u8).collect();
+    let still = rng.one_in(3).then(|| vec![ticket as u8 | 1; 100 + rng.below(3900) as usize]);
+    (entry, still)
+}
+
+/// Groups of one reference and two pictures shown before it.
+fn reordered(pictures: u64) -> Vec<u64> {
+    let mut order = vec![0];
+    let mut shown = 1;
+    while shown < pictures {
+        let last = (shown + 2).min(pictures - 1);
+        order.push(last);
+        order.extend(shown..last);
+        shown = last + 1;
+    }
+    order
+}
+
+/// A video track; `len` bytes of sample entry, so that heads end anywhere in a sector.
+fn video(mark: u8, len: usize) -> Arc<TrackParams> {
+    let mut sample_entry = (len as u32).to_be_bytes().to_vec();
+    sample_entry.extend(b"avc1");
+    sample_entry.resize(len, mark);
+    let digest = Digest::of(&sample_entry);
+    let (kind, codec, annex_b) = (TrackKind::Video, Codec::H264, vec![0, 0, 0, 1, 0x67, mark]);
+    Arc::new(TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b, size: (64, 36), digest })
+}
+
+fn sound() -> Arc<TrackParams> {
+    let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
+    let digest = Digest::of(&sample_entry);
+    let (kind, codec, annex_b) = (TrackKind::Audio, Codec::PcmAlaw, Vec::new());
+    Arc::new(TrackParams { kind, codec, timescale: 8000, sample_entry, annex_b, size: (0, 0), digest })
+}

@@ -1,0 +1,86 @@
+//! What a journal holds when it is opened, and which copies of its slots are not what they should be.
+//!
+//! What belongs here: that, and telling rot from a cut. What does not: reading slots ([`super::journal`]).
+
+use super::Cell;
+use super::clock_history::Dates;
+use super::record::BLOCK;
+use super::journal::{BATCH_MAX, TOMBSTONES_MAX, copy_b};
+use super::locks::Locks;
+use super::journal_slot::Slot;
+use crate::units::{Boot, RingId, Ticket};
+
+/// What a journal held at start.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The last start, 0 before the first.
+    pub boot: Boot,
+    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
+    pub ring: Option<RingId>,
+    /// It ended in order.
+    pub clean: bool,
+    /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
+    pub entries: Vec<Ticket>,
+    /// The entry of the highest ticket ever.
+    pub newest: Option<(Ticket, Vec<u8>)>,
+    /// The cells.
+    pub cells: Vec<(Cell, Vec<u8>)>,
+    /// Slots of which both copies are damaged, not merely empty.
+    pub damaged: u32,
+    /// Copies of slots that are not what they should be while the other is: they are written again at a start.
+    pub copies: Vec<SpoiledCopy>,
+    /// Where slots of another card lie: they count for nothing.
+    pub foreign: Vec<u64>,
+    /// The highest record number of the ring that this journal was told of.
+    pub record: u64,
+}
+
+/// One copy of a slot that is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoiledCopy {
+    /// Where it begins.
+    pub offset: u64,
+    /// A power cut in the last commit may have left it so.
+    pub cut: bool,
+}
+
+impl Kept {
+    /// What a cell holds, if it was ever written.
+    pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
+        self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// What is known of the clocks of past starts.
+    pub fn dates(&self) -> Dates {
+        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
+    }
+
+    /// The evidence locks.
+    ///
+    /// # Errors
+    /// Says what is wrong with the list.
+    pub fn locks(&self) -> Result<Locks, String> {
+        self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
+    }
+}
+
+/// What of the two copies of a slot is not what it should be, as far as they tell by themselves: where it
+/// lies, and the generation of the other.
+pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Option<(u64, u64)> {
+    let at = at as u64 * BLOCK;
+    let empty = |copy: &[u8]| copy.iter().all(|byte| *byte == 0);
+    match (Slot::decode(a), Slot::decode(b)) {
+        (Some(slot), None) => Some((copy_b(slots as u64) + at, slot.generation)),
+        (None, Some(slot)) => Some((at, slot.generation)),
+        (None, None) if empty(a) != empty(b) => Some((if empty(a) { copy_b(slots as u64) + at } else { at }, u64::MAX)),
+        _ => None,
+    }
+}
+
+/// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
+pub(super) fn judge_copies(kept: &mut Kept, newest: u64, spoiled: &[(u64, u64)]) {
+    let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
+    let judge =
+        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
+    kept.copies = spoiled.iter().map(judge).collect();
+}

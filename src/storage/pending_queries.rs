@@ -1,0 +1,153 @@
+//! Questions about footage: pins for what is to come, and queries that wait until their end is durable.
+//!
+//! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::locate`]).
+
+use super::engine::Engine;
+use super::footage_query::{locate, nothing};
+use super::locks::{Lock, records};
+use super::{Cell, PinClass, PinId, SpanQuery, StorageNews};
+use crate::units::{Boot, Mono, Stamp, Wall};
+
+/// Microseconds past the end of a query until it is answered with what there is: a fragment may be one second and a card may
+/// stall for a few.
+const PATIENCE: u64 = 10_000_000;
+/// Queries that may wait at once; more are answered at once.
+const WAITING_MAX: usize = 64;
+
+/// A query that waits for its end to be durable.
+pub(super) struct Waiting {
+    pub(super) pin: PinId,
+    class: PinClass,
+    query: SpanQuery,
+    /// When it is answered with what there is.
+    until: Mono,
+}
+
+impl Waiting {
+    /// True when everything asked for is durable, or its time is over. What another start recorded is durable or lost.
+    fn is_due(&self, now: Mono, this: Boot, durable: Stamp) -> bool {
+        now >= self.until
+            || match self.query {
+                SpanQuery::Mono { boot, to, .. } => boot != this || to <= durable.mono,
+                SpanQuery::Wall { to, .. } => to <= durable.wall,
+                SpanQuery::Seq { .. } => true,
+            }
+    }
+}
+
+impl Engine {
+    /// Keeps everything from the last key frame at or before `from` on.
+    pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: Mono) {
+        let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
+        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |(seq, ..)| *seq);
+        self.ring.pins.set(pin, class, first, u64::MAX);
+    }
+
+    pub(super) fn ask(&mut self, now: Stamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageNews>) {
+        let until = match query {
+            SpanQuery::Mono { to, .. } => to.plus_micros(PATIENCE),
+            SpanQuery::Wall { .. } => now.mono.plus_micros(PATIENCE),
+            SpanQuery::Seq { .. } => now.mono,
+        };
+        let waiting = Waiting { pin, class, query, until };
+        if waiting.is_due(now.mono, self.boot, self.until) || self.waiting.len() >= WAITING_MAX {
+            self.answer(&waiting, out);
+        } else {
+            self.waiting.push(waiting);
+        }
+    }
+
+    fn answer(&mut self, waiting: &Waiting, out: &mut Vec<StorageNews>) {
+        let Waiting { pin, class, query, .. } = waiting;
+        let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
+            Ok(span) => span.or_else(|| nothing(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
+            Err(fault) => {
+                out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+                None
+            }
+        };
+        match span.as_ref().and_then(|span| Some((span.fragments.first()?.seq, span.fragments.last()?.seq))) {
+            Some((first, last)) => {
+                self.ring.pins.set(*pin, *class, first, last);
+            }
+            None => self.ring.pins.remove(*pin),
+        }
+        out.push(StorageNews::Located { pin: *pin, span });
+    }
+
+    /// Answers the queries whose end is durable or whose time is over.
+    pub(super) fn answer_due(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+        let (boot, durable) = (self.boot, self.until);
+        let due = |waiting: &Waiting| waiting.is_due(now, boot, durable);
+        let (ready, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
+        self.waiting = still;
+        for waiting in ready {
+            self.answer(&waiting, out);
+        }
+    }
+
+    /// Locks footage as evidence, if it is there and pins may hold so much.
+    pub(super) fn lock(&mut self, id: String, span: (Wall, Wall), reason: String, out: &mut Vec<StorageNews>) {
+        let outcome = self.make_lock(&id, span, reason);
+        out.push(StorageNews::Locked { id, outcome });
+    }
+
+    fn make_lock(&mut self, id: &str, (from, to): (Wall, Wall), reason: String) -> Result<Lock, String> {
+        if from >= to {
+            return Err(format!("from ({from}) must lie before to ({to})"));
+        }
+        let found = records(self.card.as_ref(), self.ring.index(), self.ring.newest(), from, to);
+        let (first, last) = match found.map_err(|fault| fault.to_string())? {
+            _ if from > self.until.wall => (self.ring.newest() + 1, u64::MAX),
+            Some((first, _)) if to > self.until.wall => (first, u64::MAX),
+            Some(found) => found,
+            None => return Err("nothing of it is in the ring".into()),
+        };
+        let mut lock = Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
+        lock.miss(&lock.of(&self.ring.index().lost));
+        self.ring.afford(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
+        self.change_locks(|locks| locks.add(lock.clone()))?;
+        Ok(lock)
+    }
+
+    /// Changes the list, writes it and pins what it says; takes the change back when the journal refuses.
+    fn change_locks<T>(&mut self, change: impl FnOnce(&mut super::locks::Locks) -> Result<T, String>) -> Result<T, String> {
+        let before = self.locks.clone();
+        let done = change(&mut self.locks)?;
+        if let Err(fault) = self.journal.save(Cell::Locks, self.locks.encode()) {
+            self.locks = before;
+            return Err(fault.to_string());
+        }
+        self.pin_locks();
+        Ok(done)
+    }
+
+    /// Pins what the list of locks says.
+    pub(super) fn pin_locks(&mut self) {
+        for (pin, lock) in self.locks.pins() {
+            self.ring.pins.set(pin, PinClass::Lock, lock.first, lock.last);
+        }
+    }
+
+    /// Lets a lock go.
+    pub(super) fn unlock(&mut self, id: String, out: &mut Vec<StorageNews>) {
+        let missing = || format!("there is no lock {id:?}");
+        let outcome = self.change_locks(|locks| locks.remove(&id).ok_or_else(missing)).map(|(pin, lock)| {
+            self.ring.pins.remove(pin);
+            lock
+        });
+        out.push(StorageNews::Unlocked { id, outcome });
+    }
+
+    /// Locks whose end lay ahead are narrowed once it is recorded.
+    pub(super) fn narrow_locks(&mut self, out: &mut Vec<StorageNews>) {
+        let (until, newest) = (self.until.wall, self.ring.newest());
+        let open = |lock: &Lock| lock.last == u64::MAX && lock.to <= until;
+        let due: Vec<Lock> = self.locks.list().into_iter().filter(open).collect();
+        for lock in due {
+            if let Err(detail) = self.change_locks(|locks| locks.add(Lock { last: newest, ..lock })) {
+                out.push(StorageNews::Trouble { detail, lost: false });
+            }
+        }
+    }
+}

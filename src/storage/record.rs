@@ -1,0 +1,357 @@
+//! Encodes and decodes what [`super::document`] describes: records, padding and free space.
+//!
+//! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::head`]), where bytes go ([`super::ring`]).
+
+use super::mp4::Boxes;
+use super::segment_index::Segment;
+use super::{FragmentRef, Gap, GapReason};
+use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
+
+/// Everything is aligned to this: cards tear whole pages.
+pub const BLOCK: u64 = 4096;
+/// Bytes of a record's box.
+pub const RECORD_BOX: usize = 24 + 64 + 24 + 96 + 8;
+/// Where the checksums of a record's box begin: its own, then that of the content.
+const CHECKSUMS: usize = RECORD_BOX - 8;
+/// Extended type of a record.
+pub const RECORD_TYPE: [u8; 16] = *b"taimat-recd-v2\0\0";
+/// Format version, of heads too.
+pub(super) const VERSION: u16 = 2;
+const FLAG_KEY: u16 = 1;
+const FLAG_GAP: u16 = 2;
+/// Bytes of a segment header's digest that the first fragment of the segment carries.
+pub const MARK: usize = 24;
+
+/// One record, without its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Number.
+    pub seq: u64,
+    /// Lap of its segment.
+    pub lap: u32,
+    /// Start it was written in.
+    pub boot: Boot,
+    /// Bytes from its box to the end of its `mdat`.
+    pub len: u32,
+    /// Times of its first picture; of the begin of the hole for a gap record.
+    pub start: Stamp,
+    /// Key frame first.
+    pub key: bool,
+    /// Sample bytes.
+    pub payload: u32,
+    /// On the media clock, microseconds.
+    pub media: u64,
+    /// Microseconds covered.
+    pub duration: u64,
+    /// Milliseconds by which its sound begins before its first picture, rounded up.
+    pub lead: u16,
+    /// For a gap record: its end, reason and bytes.
+    pub gap: Option<(Stamp, GapReason, u64)>,
+    /// In the first fragment of a segment the begin of the digest of its header, so that what was evicted for it is in the chain;
+    /// zeros in all others.
+    pub mark: [u8; MARK],
+    /// Chain digest of the record before.
+    pub previous: Digest,
+    /// SHA-256 of `moof` and `mdat` with decode times that count from the fragment's own start.
+    pub content: Digest,
+    /// Digest of the head that its pictures need ([`super::head::head_digest`]).
+    pub head: Digest,
+}
+
+impl Record {
+    /// The record's box in front of `content` (`moof` and `mdat`, empty for a gap record).
+    pub fn encode(&self, content: &[u8]) -> Vec<u8> {
+        let mut out = Boxes::default();
+        out.put_u32(RECORD_BOX as u32);
+        out.put(b"uuid");
+        out.put(&RECORD_TYPE);
+        out.put_u16(VERSION);
+        out.put_u16(if self.key { FLAG_KEY } else { 0 } | if self.gap.is_some() { FLAG_GAP } else { 0 });
+        out.put_u32(self.lap);
+        out.put_u64(self.seq);
+        out.put_u32(self.boot.0);
+        out.put_u32(self.len);
+        out.put_u64(self.start.mono.0);
+        out.put_u64(self.start.wall.0 as u64);
+        out.put(&[self.start.quality as u8, self.gap.map_or(0, |(_, reason, _)| reason as u8)]);
+        out.put_u16(self.gap.map_or(self.lead, |(end, ..)| end.quality as u16));
+        out.put_u32(self.payload);
+        out.put_u64(self.media);
+        out.put_u64(self.duration);
+        match self.gap {
+            Some((end, _, bytes)) => [end.mono.0, end.wall.0 as u64, bytes].iter().for_each(|value| out.put_u64(*value)),
+            None => out.put(&self.mark),
+        }
+        out.put(&self.previous.0);
+        out.put(&self.content.0);
+        out.put(&self.head.0);
+        let crc = crc32c::crc32c(out.bytes());
+        out.put_u32(crc);
+        out.put_u32(crc32c::crc32c(content));
+        out.finish()
+    }
+
+    /// Reads a record's box, `None` where its own checksum is wrong; that of the content is checked with [`Record::intact`].
+    pub fn decode(bytes: &[u8]) -> Option<Record> {
+        let len = (RECORD_BOX as u32).to_be_bytes();
+        if bytes.len() < RECORD_BOX || bytes[..4] != len || bytes[4..8] != *b"uuid" || bytes[8..24] != RECORD_TYPE {
+            return None;
+        }
+        if crc32c::crc32c(&bytes[..CHECKSUMS]).to_be_bytes() != bytes[CHECKSUMS..CHECKSUMS + 4] {
+            return None;
+        }
+        let mut from = Take(&bytes[24..RECORD_BOX]);
+        let (version, flags) = (from.u16()?, from.u16()?);
+        let (lap, seq, boot, len) = (from.u32()?, from.u64()?, Boot(from.u32()?), from.u32()?);
+        let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
+        let marks = from.take(2)?;
+        let lead = from.u16()?;
+        let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
+        let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
+        let mut mark: [u8; MARK] = from.take(MARK)?.try_into().ok()?;
+        let mut of_gap = Take(&mark);
+        let (mono, wall, gap_bytes) = (Mono(of_gap.u64()?), Wall(of_gap.u64()? as i64), of_gap.u64()?);
+        let gap_end = Stamp { mono, wall, quality: WallQuality::from_byte(lead as u8) };
+        let (previous, content, head) = (from.digest()?, from.digest()?, from.digest()?);
+        let gap = match flags & FLAG_GAP {
+            0 => None,
+            _ => Some((gap_end, GapReason::from_byte(marks[1])?, gap_bytes)),
+        };
+        let key = flags & FLAG_KEY != 0;
+        let lead = if gap.is_some() { 0 } else { lead };
+        if gap.is_some() {
+            mark = [0; MARK];
+        }
+        (version == VERSION && len as usize >= RECORD_BOX).then_some(Record {
+            seq,
+            lap,
+            boot,
+            len,
+            start,
+            key,
+            payload,
+            media,
+            duration,
+            lead,
+            gap,
+            mark,
+            previous,
+            content,
+            head,
+        })
+    }
+
+    /// True when this record is what `bytes` (from its box on, at least `len`) begin with, and the checksum of the content is right.
+    pub fn intact(&self, bytes: &[u8]) -> bool {
+        let Some((record, content)) = bytes.get(..self.len as usize).and_then(|whole| whole.split_at_checked(RECORD_BOX)) else {
+            return false;
+        };
+        crc32c::crc32c(content).to_be_bytes() == record[CHECKSUMS + 4..] && Record::decode(record).as_ref() == Some(self)
+    }
+
+    /// The chain digest of this record.
+    pub fn link(&self) -> Digest {
+        let encoded = self.encode(&[]);
+        crate::chain::link(&self.previous, &encoded[24..CHECKSUMS])
+    }
+
+    /// The fragment this record describes, at `offset` of `segment`; `None` for a gap record.
+    pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
+        let Record { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
+            return None;
+        };
+        let (segment, base, layout) = (segment.head.segment, segment.head.media, segment.layout);
+        Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, lead, base, payload, layout })
+    }
+
+    /// The last moment this record covers.
+    pub fn end(&self) -> Stamp {
+        self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
+    }
+
+    /// The hole this record describes.
+    pub fn hole(&self) -> Option<Gap> {
+        self.gap.map(|(to, reason, bytes)| Gap { from: self.start, to, reason, bytes })
+    }
+}
+
+/// Puts the checksums right in a record's box whose content was moved to another file.
+pub fn seal(record: &mut [u8], content: &[u8]) {
+    if let Some((covered, stored)) = record.split_at_mut_checked(CHECKSUMS).filter(|(_, stored)| stored.len() == 8) {
+        stored[..4].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
+        stored[4..].copy_from_slice(&crc32c::crc32c(content).to_be_bytes());
+    }
+}
+
+/// Ticks of a track for a time on the media clock.
+pub fn ticks(micros: u64, timescale: u32) -> u64 {
+    ((u128::from(micros) * u128::from(timescale) + 500_000) / 1_000_000) as u64
+}
+
+/// Fills up to the next block boundary with a `free` box; one more block where the rest is too small for a box header.
+pub fn pad(bytes: &mut Vec<u8>) {
+    let rest = (BLOCK as usize - bytes.len() % BLOCK as usize) % BLOCK as usize;
+    let rest = if rest > 0 && rest < 8 { rest + BLOCK as usize } else { rest };
+    if rest > 0 {
+        bytes.extend((rest as u32).to_be_bytes());
+        bytes.extend(b"free");
+        bytes.resize(bytes.len() + rest - 8, 0);
+    }
+}
+
+/// True when the `free` box that [`pad`] writes leads from `end` to `padded`. It is the one part of a write that no checksum covers.
+pub fn is_padded(bytes: &[u8], end: usize, padded: usize) -> bool {
+    padded == end || box_at(bytes, end) == Some((*b"free", padded - end))
+}
+
+/// One block that begins a `free` box over `rest` bytes; empty when nothing is left.
+pub fn free_block(rest: u64) -> Vec<u8> {
+    if rest == 0 {
+        return Vec::new();
+    }
+    let mut block = Vec::with_capacity(BLOCK as usize);
+    block.extend((rest as u32).to_be_bytes());
+    block.extend(b"free");
+    block.resize(BLOCK as usize, 0);
+    block
+}
+
+/// Bytes a record of `len` bytes takes with its padding.
+pub fn padded(len: u64) -> u64 {
+    let rest = (BLOCK - len % BLOCK) % BLOCK;
+    len + if rest > 0 && rest < 8 { rest + BLOCK } else { rest }
+}
+
+/// Name and length of the box at `at`.
+pub fn box_at(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
+    let head = bytes.get(at..at + 8)?;
+    let len = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
+    (len >= 8).then_some((head[4..].try_into().ok()?, len))
+}
+
+/// Reads integers off the front of a slice.
+pub(super) struct Take<'a>(pub(super) &'a [u8]);
+
+impl<'a> Take<'a> {
+    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    pub(super) fn digest(&mut self) -> Option<Digest> {
+        Some(Digest(self.take(32)?.try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::camera::{Codec, TrackKind, TrackParams};
+    use crate::units::hex;
+
+    /// A video track nobody can decode, for tests that only move bytes.
+    pub(crate) fn video(mark: u8) -> Arc<TrackParams> {
+        let sample_entry = vec![0, 0, 0, 9, b'a', b'v', b'c', b'1', mark];
+        let digest = Digest::of(&sample_entry);
+        let (kind, codec, annex_b) = (TrackKind::Video, Codec::H264, vec![0, 0, 0, 1, 0x67]);
+        Arc::new(TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b, size: (640, 360), digest })
+    }
+
+    fn record() -> Record {
+        Record {
+            seq: 7,
+            lap: 2,
+            boot: Boot(3),
+            len: RECORD_BOX as u32 + 5,
+            start: Stamp { mono: Mono(11), wall: Wall(-12), quality: WallQuality::Ntp },
+            key: true,
+            payload: 5,
+            media: 13,
+            duration: 14,
+            lead: 0,
+            gap: None,
+            mark: [3; MARK],
+            previous: Digest([1; 32]),
+            content: Digest::of(b"hello"),
+            head: Digest([2; 32]),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_record_are_pinned() {
+        let golden = concat!(
+            "000000d875756964",
+            "7461696d61742d726563642d76320000",
+            "00020001",
+            "00000002",
+            "0000000000000007",
+            "00000003",
+            "000000dd",
+            "000000000000000b",
+            "fffffffffffffff4",
+            "03000000",
+            "00000005",
+            "000000000000000d",
+            "000000000000000e",
+            "030303030303030303030303030303030303030303030303",
+            "0101010101010101010101010101010101010101010101010101010101010101",
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+            "0202020202020202020202020202020202020202020202020202020202020202",
+        );
+        let encoded = record().encode(b"hello");
+        assert_eq!(hex(&encoded[..CHECKSUMS]), golden);
+        assert_eq!(encoded[CHECKSUMS + 4..], crc32c::crc32c(b"hello").to_be_bytes());
+        assert_eq!(encoded.len(), RECORD_BOX);
+    }
+
+    #[test]
+    fn a_record_survives_the_card_and_any_flipped_bit_is_seen() {
+        let mut bytes = record().encode(b"hello");
+        bytes.extend(b"hello");
+        let read = Record::decode(&bytes).unwrap();
+        assert_eq!(read, record());
+        assert!(read.intact(&bytes));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let seen = Record::decode(&damaged).is_none_or(|record| !record.intact(&damaged));
+            assert!(seen, "a flipped bit at {at} went unseen");
+        }
+        assert!(!read.intact(&bytes[..bytes.len() - 1]));
+    }
+
+    #[test]
+    fn a_gap_record_keeps_its_reason_and_end() {
+        let to = Stamp { mono: Mono(99), wall: Wall(98), quality: WallQuality::Ntp };
+        let gap = Record { gap: Some((to, GapReason::PowerCut, 77)), key: false, len: RECORD_BOX as u32, ..record() };
+        let read = Record::decode(&gap.encode(&[])).unwrap();
+        assert_eq!(read.hole().unwrap(), Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 });
+    }
+
+    #[test]
+    fn padding_always_leaves_room_for_a_box_header() {
+        for len in [1, 4088, 4089, 4095, 4096, 4097, 8190] {
+            let mut bytes = vec![1; len];
+            pad(&mut bytes);
+            assert_eq!((bytes.len() as u64, bytes.len() % 4096), (padded(len as u64), 0), "{len}");
+            if bytes.len() > len {
+                assert_eq!(box_at(&bytes, len), Some((*b"free", bytes.len() - len)), "{len}");
+            }
+        }
+    }
+}

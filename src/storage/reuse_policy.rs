@@ -1,0 +1,129 @@
+//! Which file of the ring is written next: unused ones, new ones, then the oldest that nobody wants.
+//!
+//! What belongs here: that choice, and giving pins up for it. What does not: writing the file ([`super::ring`]).
+
+use super::fallback::{MEMORY_FIRST, is_in_memory};
+use super::disk::{DiskFault, FileId};
+use super::segment_head::{Cause, Evicted};
+use super::ring::{Ring, SEGMENTS_MIN};
+use super::{Gap, GapReason, StorageNews};
+
+impl Ring {
+    /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of
+    /// another length are taken away on the way. What the file holds stays in the index until it is written over.
+    pub(super) fn next_file(&mut self, out: &mut Vec<StorageNews>) -> Result<(u32, Cause), DiskFault> {
+        loop {
+            let blank = self.index.blank().iter().copied().find(|file| self.is_usable(*file));
+            let (file, cause) = match blank {
+                Some(file) => (file, Cause::Oldest),
+                None => match self.make(out)? {
+                    Some(file) => (file, Cause::Oldest),
+                    None => self.victim(out)?,
+                },
+            };
+            if self.files.get(&file) == Some(&self.geometry.segment) && self.taken() <= self.geometry.budget {
+                return Ok((file, cause));
+            }
+            if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
+                self.refused.insert(file);
+                return Err(fault);
+            }
+            if let Some(at) = self.index.live().iter().position(|segment| segment.head.segment == file) {
+                let (first, last) = self.numbers_of(at);
+                self.go(Evicted { cause: Cause::Resized, first, last });
+            }
+            self.index.forget(file);
+            self.files.remove(&file);
+        }
+    }
+
+    /// Bytes of all segment files that are ours to write.
+    fn taken(&self) -> u64 {
+        self.files.iter().filter(|(file, _)| is_in_memory(**file) == self.in_memory).map(|(_, len)| len).sum()
+    }
+
+    /// Makes another file where the budget and the card allow one.
+    fn make(&mut self, out: &mut Vec<StorageNews>) -> Result<Option<u32>, DiskFault> {
+        if self.taken() + self.geometry.segment > self.geometry.budget {
+            return Ok(None);
+        }
+        let first = if self.in_memory { MEMORY_FIRST } else { 0 };
+        let Some(file) = (first..).find(|file| !self.files.contains_key(file) && !self.foreign.contains(file)) else {
+            return Ok(None);
+        };
+        match self.disk.create(FileId::Segment(file), self.geometry.segment) {
+            Ok(()) => {
+                self.files.insert(file, self.geometry.segment);
+                self.index.add_blank(file);
+                Ok(Some(file))
+            }
+            Err(fault) if self.files.len() < SEGMENTS_MIN => Err(fault),
+            Err(fault) => {
+                self.geometry.budget = self.taken();
+                self.counts.budget = self.geometry.budget;
+                let detail = format!("{fault}: the ring stays at {} bytes", self.geometry.budget);
+                out.push(StorageNews::Trouble { detail, lost: false });
+                Ok(None)
+            }
+        }
+    }
+
+    /// The file of the oldest segment nobody wants; gives pins up, weakest first, when there is none or when pins hold more than
+    /// their quota.
+    fn victim(&mut self, out: &mut Vec<StorageNews>) -> Result<(u32, Cause), DiskFault> {
+        let mut cause = Cause::Oldest;
+        loop {
+            let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
+            let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
+            let held: u64 = pinned.iter().map(|at| self.index.live()[*at].head.size).sum();
+            let over = held * 100 > u64::from(self.geometry.quota) * self.geometry.budget;
+            // One that cannot be read has its turn like the others: whole records lie in it.
+            let aside = self.index.aside().iter().find(|aside| self.is_usable(aside.file));
+            let oldest = free.first().map(|at| self.index.live()[*at].head.lap);
+            if let Some(aside) = aside.filter(|aside| oldest.is_none_or(|lap| aside.lap < lap)) {
+                return Ok((aside.file, Cause::Oldest));
+            }
+            if let Some(at) = free.first().filter(|_| !over) {
+                return Ok((self.file_at(*at), cause));
+            }
+            let Some((pin, first, last)) = self.pins.weakest() else {
+                let reason = format!("every file of the ring has been refused; the last fault was: {}", self.last_fault);
+                return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
+            };
+            self.pins.remove(pin);
+            cause = Cause::Wanted;
+            out.push(StorageNews::PinLost { pin });
+            out.extend(self.span_of(first, last).map(StorageNews::Hole));
+        }
+    }
+
+    fn file_at(&self, at: usize) -> u32 {
+        self.index.live()[at].head.segment
+    }
+
+    /// A file that may be written in this run.
+    fn is_usable(&self, file: u32) -> bool {
+        !self.refused.contains(&file) && !self.quarantined.contains(&file) && is_in_memory(file) == self.in_memory
+    }
+
+    pub(super) fn is_pinned(&self, at: usize) -> bool {
+        self.pins.hold(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
+    }
+
+    /// The time a given-up pin covered, as a hole that names why.
+    pub(super) fn span_of(&self, first: u64, last: u64) -> Option<Gap> {
+        let live = self.index.live();
+        let holds = |at: &usize| live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first;
+        let from = (0..live.len()).find(holds)?;
+        let to = (0..live.len()).rev().find(holds)?;
+        let end = live.get(to + 1).map_or(live[to].head.start, |next| next.head.start);
+        Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedPinned, bytes: 0 })
+    }
+
+    /// Bytes of segments with footage, and of those that are pinned.
+    pub fn usage(&self) -> (u64, u64) {
+        let sizes = |at: usize| self.index.live()[at].head.size;
+        let live = 0..self.index.live().len();
+        (live.clone().map(sizes).sum(), live.filter(|at| self.is_pinned(*at)).map(sizes).sum())
+    }
+}

@@ -1,0 +1,414 @@
+//! The head of a segment and its second copy: what a file holds, which tracks, and what was evicted for it ([`super::document`]).
+//!
+//! What belongs here: bytes ⇄ heads, pure, and the one digest of a head. What does not: records ([`super::format`]), which copy
+//! counts ([`super::heads`]).
+
+use std::sync::Arc;
+
+use super::mp4::{Boxes, head_boxes};
+use super::record::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
+use super::identity::{CARD_ID, CardId};
+use crate::camera::{Codec, TrackKind, TrackParams};
+use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
+
+/// Extended type of a segment header.
+pub const SEGMENT_TYPE: [u8; 16] = *b"taimat-segm-v2\0\0";
+/// Extended type of the copy of a segment header at the end of the file.
+pub const COPY_TYPE: [u8; 16] = *b"taimat-copy-v2\0\0";
+/// Version of what heads say.
+const VERSION: u16 = 3;
+/// The same of the first format, which this version does not read.
+const OLDER_TYPE: [u8; 16] = *b"taimat-segm-v1\0\0";
+/// Bytes of a segment's head at most; sample entries are a few hundred bytes.
+pub const HEAD_MAX: usize = 64 * 1024;
+/// Stretches of records that a head says are in the ring, the newest: an unbroken ring is one, each pinned one amid evicted ones is
+/// another. What lies in older ones is not missed when it goes.
+pub const PRESENT_MAX: usize = 64;
+/// Evictions that a head tells at most: one, but for a ring that was made smaller. Beyond it the last stretch takes in the rest.
+pub const EVICTED_MAX: usize = 16;
+
+/// Why records are no longer in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// The ring is full: they were the oldest that nobody wanted.
+    Oldest = 1,
+    /// Somebody wanted them, and pins held more than they may.
+    Wanted = 2,
+    /// The ring or its segments have another size.
+    Resized = 3,
+    /// Their file was not there at a start, or no longer read as theirs.
+    Missing = 4,
+    /// Nobody could tell at a start how many numbers were given: these were passed over.
+    Skipped = 5,
+}
+
+impl Cause {
+    fn from_byte(byte: u8) -> Option<Cause> {
+        use Cause::{Missing, Oldest, Resized, Skipped, Wanted};
+        [Oldest, Wanted, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
+    }
+
+    /// The word used in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cause::Oldest => "oldest",
+            Cause::Wanted => "wanted",
+            Cause::Resized => "resized",
+            Cause::Missing => "missing",
+            Cause::Skipped => "skipped",
+        }
+    }
+}
+
+/// Records that went, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evicted {
+    /// Why.
+    pub cause: Cause,
+    /// First number.
+    pub first: u64,
+    /// Last number.
+    pub last: u64,
+}
+
+/// What the writer of a segment says of the ring around it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statement {
+    /// What went for this segment, or since the one before it was begun.
+    pub evicted: Vec<Evicted>,
+    /// Stretches of records in the ring before this segment, without those.
+    pub present: Vec<(u64, u64)>,
+}
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SegmentHead {
+    /// The card it was recorded on.
+    pub card: CardId,
+    /// Index of the file.
+    pub segment: u32,
+    /// Which use of a file of this ring it is, counted over all files from 1.
+    pub lap: u32,
+    /// Start that began it.
+    pub boot: Boot,
+    /// Number of its first record.
+    pub first_seq: u64,
+    /// Chain digest of the record before its first.
+    pub previous: Digest,
+    /// When it begins.
+    pub start: Stamp,
+    /// Where its decode times count from, on the media clock, microseconds: its first sample, sound or picture.
+    pub media: u64,
+    /// Length of the file.
+    pub size: u64,
+    /// Its tracks, video first.
+    pub tracks: Vec<Arc<TrackParams>>,
+    /// What went for it, and what is in the ring.
+    pub statement: Statement,
+}
+
+impl SegmentHead {
+    /// The head of a segment, padded to whole blocks, without the `free` box over the rest.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = head_boxes(&self.tracks, None);
+        let body = self.body();
+        let mut header = Boxes::default();
+        header.put_u32(24 + body.len() as u32 + 4);
+        header.put(b"uuid");
+        header.put(&SEGMENT_TYPE);
+        header.put(&body);
+        // Over `ftyp` and `moov` too: a head torn in the middle must not pass, no player would open the file.
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&out), header.bytes());
+        header.put_u32(crc);
+        out.extend(header.finish());
+        pad(&mut out);
+        out
+    }
+
+    /// The second copy, whole blocks at the end of the file: without `ftyp` and `moov`, which follow from the tracks.
+    pub fn encode_copy(&self) -> Vec<u8> {
+        let body = self.body();
+        let len = copy_len(body.len());
+        let mut out = Boxes::default();
+        out.put_u32(len as u32);
+        out.put(b"uuid");
+        out.put(&COPY_TYPE);
+        out.put(&body);
+        out.put(&vec![0; len - 24 - body.len() - 8]);
+        let crc = crc32c::crc32c(out.bytes());
+        out.put_u32(crc);
+        out.put_u32(len as u32);
+        out.finish()
+    }
+
+    /// Where the second copy begins: records and the `free` box over the rest end here.
+    pub fn end(&self) -> u64 {
+        self.size.saturating_sub(copy_len(self.body().len()) as u64)
+    }
+
+    /// What the first fragment of the segment carries of its header.
+    pub fn mark(&self) -> [u8; MARK] {
+        let (mut mark, digest) = ([0; MARK], Digest::of(&self.body()));
+        mark.copy_from_slice(&digest.0[..MARK]);
+        mark
+    }
+
+    /// True when both copies of this head are read as what they were written from. What is not is never written: of all that can
+    /// come from a camera only parameter sets beyond all reason can be so.
+    pub fn is_readable(&self) -> bool {
+        let (head, copy) = (self.encode(), self.encode_copy());
+        let reads = |read: Option<SegmentHead>| read.as_ref() == Some(self);
+        head.len() <= HEAD_MAX
+            && copy.len() <= HEAD_MAX
+            && reads(SegmentHead::decode(&head).map(|(head, _)| head))
+            && reads(SegmentHead::decode_copy(&copy))
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut body = Boxes::default();
+        body.put_u16(VERSION);
+        body.put_u16(0);
+        body.put_u32(self.segment);
+        body.put_u32(self.lap);
+        body.put_u32(self.boot.0);
+        body.put_u64(self.first_seq);
+        body.put(&self.previous.0);
+        body.put_u64(self.start.mono.0);
+        body.put_u64(self.start.wall.0 as u64);
+        let Statement { evicted, present } = &self.statement;
+        body.put(&[self.start.quality as u8, self.tracks.len() as u8, evicted.len() as u8, present.len() as u8]);
+        body.put_u64(self.size);
+        body.put_u64(self.media);
+        body.put(&self.card.bytes());
+        for track in &self.tracks {
+            put_track(&mut body, track);
+        }
+        for Evicted { cause, first, last } in evicted {
+            body.put(&[*cause as u8]);
+            body.put_u64(*first);
+            body.put_u64(*last);
+        }
+        for (first, last) in present {
+            body.put_u64(*first);
+            body.put_u64(*last);
+        }
+        body.finish()
+    }
+
+    fn read_body(from: &mut Take<'_>) -> Option<SegmentHead> {
+        if from.u16()? != VERSION {
+            return None;
+        }
+        from.u16()?;
+        let (segment, lap, boot, first_seq) = (from.u32()?, from.u32()?, Boot(from.u32()?), from.u64()?);
+        let previous = from.digest()?;
+        let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
+        let counts = from.take(4)?;
+        let (size, media) = (from.u64()?, from.u64()?);
+        let card = CardId::read(from.take(CARD_ID)?)?;
+        let tracks = (0..counts[1]).map(|_| take_track(from)).collect::<Option<Vec<_>>>()?;
+        let mut evicted = Vec::new();
+        for _ in 0..counts[2] {
+            let cause = Cause::from_byte(from.take(1)?[0])?;
+            evicted.push(Evicted { cause, first: from.u64()?, last: from.u64()? });
+        }
+        let present = (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
+        let start = Stamp { mono, wall, quality: WallQuality::from_byte(counts[0]) };
+        let statement = Statement { evicted, present };
+        Some(SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
+    }
+
+    /// Reads the head at the start of a segment file; gives it and its padded length. `None` when it is damaged or never written.
+    pub fn decode(bytes: &[u8]) -> Option<(SegmentHead, u64)> {
+        let at = header_at(bytes)?;
+        let (_, len) = box_at(bytes, at).filter(|(name, _)| name == b"uuid")?;
+        let (covered, stored) = bytes.get(..at + len)?.split_at((at + len).checked_sub(4)?);
+        let head_len = padded((at + len) as u64);
+        let kind = covered.get(at + 8..at + 24)?;
+        if kind != SEGMENT_TYPE
+            || crc32c::crc32c(covered).to_be_bytes() != stored
+            || !is_padded(bytes, at + len, head_len as usize)
+        {
+            return None;
+        }
+        Some((SegmentHead::read_body(&mut Take(&covered[at + 24..]))?, head_len))
+    }
+
+    /// Reads the second copy; `bytes` are the end of a segment file, whole blocks. `None` when it is damaged or never written.
+    pub fn decode_copy(bytes: &[u8]) -> Option<SegmentHead> {
+        let len = copy_len_at_end(bytes)?;
+        let copy = bytes.get(bytes.len().checked_sub(len)?..)?;
+        let (covered, stored) = copy.split_at(len - 8);
+        if box_at(copy, 0) != Some((*b"uuid", len)) || copy[8..24] != COPY_TYPE {
+            return None;
+        }
+        if crc32c::crc32c(covered).to_be_bytes() != stored[..4] {
+            return None;
+        }
+        SegmentHead::read_body(&mut Take(&covered[24..]))
+    }
+}
+
+/// True when these first bytes of a segment file were written by a version that knew an older format only.
+pub fn is_older(bytes: &[u8]) -> bool {
+    // Its checksum must hold: one bit of rot must not make an older card of ours.
+    let whole = |at: usize| {
+        let (_, len) = box_at(bytes, at)?;
+        let (covered, stored) = bytes.get(..at + len)?.split_at((at + len).checked_sub(4)?);
+        Some(crc32c::crc32c(covered).to_be_bytes() == stored)
+    };
+    let older = |at: usize| match (bytes.get(at + 8..at + 24), bytes.get(at + 24..at + 26)) {
+        (Some(kind), _) if kind == OLDER_TYPE => true,
+        (Some(kind), Some(version)) => kind == SEGMENT_TYPE && version == 2_u16.to_be_bytes() && whole(at) == Some(true),
+        _ => false,
+    };
+    header_at(bytes).is_some_and(older)
+}
+
+/// Where the segment header begins: behind `ftyp` and `moov`, which come first, exactly once each.
+fn header_at(bytes: &[u8]) -> Option<usize> {
+    [b"ftyp", b"moov"].iter().try_fold(0, |at, name| Some(at + box_at(bytes, at).filter(|(found, _)| found == *name)?.1))
+}
+
+/// Bytes of the second copy of a header with a body of so many.
+fn copy_len(body: usize) -> usize {
+    (24 + body + 8).next_multiple_of(BLOCK as usize)
+}
+
+/// Bytes of the second copy at the end of `bytes`, as it says itself.
+pub fn copy_len_at_end(bytes: &[u8]) -> Option<usize> {
+    let len = u32::from_be_bytes(bytes.get(bytes.len().checked_sub(4)?..)?.try_into().ok()?) as usize;
+    (len >= BLOCK as usize && len <= HEAD_MAX && len.is_multiple_of(BLOCK as usize)).then_some(len)
+}
+
+/// The one digest of a head: SHA-256 of `ftyp` and `moov` as they follow from the tracks, without a duration. It is the same for a
+/// segment and for every clip of it: codec, sizes, time scale, matrix, parameter sets. Each record names it.
+pub fn head_digest(tracks: &[Arc<TrackParams>]) -> Digest {
+    Digest::of(&head_boxes(tracks, None))
+}
+
+fn put_track(out: &mut Boxes, track: &TrackParams) {
+    out.put(&[if track.kind == TrackKind::Video { 1 } else { 2 }, codec_byte(track.codec)]);
+    out.put_u32(track.timescale);
+    out.put_u16(track.size.0);
+    out.put_u16(track.size.1);
+    for bytes in [&track.sample_entry, &track.annex_b] {
+        out.put_u32(bytes.len() as u32);
+        out.put(bytes);
+    }
+}
+
+fn take_track(from: &mut Take<'_>) -> Option<Arc<TrackParams>> {
+    let kind = if from.take(1)?[0] == 1 { TrackKind::Video } else { TrackKind::Audio };
+    let codec = codec_of(from.take(1)?[0])?;
+    let timescale = from.u32()?;
+    let size = (from.u16()?, from.u16()?);
+    let len = from.u32()? as usize;
+    let sample_entry = from.take(len)?.to_vec();
+    let len = from.u32()? as usize;
+    let annex_b = from.take(len)?.to_vec();
+    let digest = Digest::of(&sample_entry);
+    Some(Arc::new(TrackParams { kind, codec, timescale, sample_entry, annex_b, size, digest }))
+}
+
+fn codec_byte(codec: Codec) -> u8 {
+    match codec {
+        Codec::H264 => 1,
+        Codec::H265 => 2,
+        Codec::Aac => 3,
+        Codec::PcmMulaw => 4,
+        Codec::PcmAlaw => 5,
+    }
+}
+
+fn codec_of(byte: u8) -> Option<Codec> {
+    [Codec::H264, Codec::H265, Codec::Aac, Codec::PcmMulaw, Codec::PcmAlaw].into_iter().find(|codec| codec_byte(*codec) == byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::video;
+    use super::*;
+
+    fn statement() -> Statement {
+        let evicted = vec![Evicted { cause: Cause::Oldest, first: 2, last: 40 }];
+        Statement { evicted, present: vec![(41, 60), (80, 999)] }
+    }
+
+    fn start() -> Stamp {
+        Stamp { mono: Mono(11), wall: Wall(-12), quality: WallQuality::Ntp }
+    }
+
+    #[test]
+    fn a_segment_head_survives_the_card_and_damage_makes_it_blank() {
+        let head = SegmentHead {
+            card: CardId::read(b"0123456789abcdef").unwrap(),
+            segment: 4,
+            lap: 9,
+            boot: Boot(2),
+            first_seq: 1000,
+            previous: Digest([5; 32]),
+            start: start(),
+            media: 123_456_789,
+            size: 1 << 24,
+            tracks: vec![video(1)],
+            statement: statement(),
+        };
+        let bytes = head.encode();
+        assert_eq!(bytes.len() % BLOCK as usize, 0);
+        assert_eq!(SegmentHead::decode(&bytes), Some((head, bytes.len() as u64)));
+        let header = bytes.windows(16).position(|w| w == SEGMENT_TYPE).unwrap() - 8;
+        let end = header + box_at(&bytes, header).unwrap().1;
+        for at in 0..end {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(SegmentHead::decode(&damaged), None, "a flipped bit at {at} went unseen");
+        }
+        assert_eq!(SegmentHead::decode(&vec![0; 8192]), None);
+    }
+
+    fn head_with(entry: usize, fill: u8) -> SegmentHead {
+        let mut track = TrackParams::clone(&video(1));
+        track.sample_entry = vec![fill; entry];
+        track.sample_entry[..8].copy_from_slice(&[0, 0, (entry >> 8) as u8, entry as u8, b'a', b'v', b'c', b'1']);
+        track.digest = Digest::of(&track.sample_entry);
+        let (segment, lap, boot, previous) = (4, 9, Boot(2), Digest([5; 32]));
+        let tracks = vec![Arc::new(track)];
+        SegmentHead {
+            card: CardId::default(),
+            segment,
+            lap,
+            boot,
+            first_seq: 1000,
+            previous,
+            start: start(),
+            media: 1,
+            size: 1 << 24,
+            tracks,
+            statement: statement(),
+        }
+    }
+
+    #[test]
+    fn a_head_of_any_length_is_as_long_when_it_is_read() {
+        for entry in 40..2100 {
+            let head = head_with(entry, 0);
+            let bytes = head.encode();
+            assert_eq!(SegmentHead::decode(&bytes), Some((head, bytes.len() as u64)), "a sample entry of {entry} bytes");
+        }
+    }
+
+    #[test]
+    fn a_head_that_arrived_in_part_over_another_is_no_head() {
+        for entry in (40..1500).step_by(61) {
+            let (old, new) = (head_with(entry, 1).encode(), head_with(entry, 2).encode());
+            for arrived in 0..1_u32 << 8 {
+                let sector = |(i, (old, new)): (usize, (&u8, &u8))| if arrived >> (i / 512) & 1 == 1 { *new } else { *old };
+                let torn: Vec<u8> = old.iter().zip(&new).enumerate().map(sector).collect();
+                let whole = torn == old || torn == new;
+                assert!(whole || SegmentHead::decode(&torn).is_none(), "entry of {entry} bytes, sectors {arrived:b}");
+            }
+        }
+    }
+}
