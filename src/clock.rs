@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::units::{Mono, Stamp, Wall, WallQuality};
+use crate::units::{MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// A source of time. Simulated worlds bring their own.
 pub trait Clock: Send + Sync {
     /// Reads all clocks at once.
-    fn now(&self) -> Stamp;
+    fn now(&self) -> Timestamp;
 }
 
 /// The operating system's clocks. Monotonic time starts at 1 s when the clock is made, so that "a moment ago" never underflows.
@@ -35,11 +35,11 @@ const LOOK_EVERY: u64 = 1_000_000;
 #[derive(Debug, Default)]
 struct Remembered {
     answer: bool,
-    ask_at: Mono,
+    ask_at: MonoTime,
 }
 
 impl Remembered {
-    fn answer(&mut self, now: Mono, ask: impl FnOnce() -> bool) -> bool {
+    fn answer(&mut self, now: MonoTime, ask: impl FnOnce() -> bool) -> bool {
         if now >= self.ask_at {
             *self = Remembered { answer: ask(), ask_at: now.plus_micros(LOOK_EVERY) };
         }
@@ -53,15 +53,15 @@ impl SystemClock {
         SystemClock { start: Instant::now(), synchronized: Mutex::default() }
     }
 
-    fn quality_of(&self, mono: Mono, wall: Wall) -> WallQuality {
+    fn quality_of(&self, mono: MonoTime, wall: WallTime) -> ClockQuality {
         // A panic while it is held leaves at worst an old answer.
         let mut synchronized = self.synchronized.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if wall.0 < NEVER_SET_BEFORE {
-            WallQuality::Unset
+            ClockQuality::Unset
         } else if synchronized.answer(mono, || Path::new(SYNCHRONIZED).exists()) {
-            WallQuality::Ntp
+            ClockQuality::Ntp
         } else {
-            WallQuality::Rtc
+            ClockQuality::Rtc
         }
     }
 }
@@ -73,13 +73,13 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    fn now(&self) -> Stamp {
-        let mono = Mono(self.start.elapsed().as_micros() as u64 + 1_000_000);
+    fn now(&self) -> Timestamp {
+        let mono = MonoTime(self.start.elapsed().as_micros() as u64 + 1_000_000);
         let wall = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => Wall(since.as_micros() as i64),
-            Err(before) => Wall(-(before.duration().as_micros() as i64)),
+            Ok(since) => WallTime(since.as_micros() as i64),
+            Err(before) => WallTime(-(before.duration().as_micros() as i64)),
         };
-        Stamp { mono, wall, quality: self.quality_of(mono, wall) }
+        Timestamp { mono, wall, quality: self.quality_of(mono, wall) }
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
         let (mut remembered, mut asked) = (Remembered::default(), 0);
         // Three seconds of 25 pictures each; the clock is synchronized after one.
         for frame in 0..75 {
-            let answer = remembered.answer(Mono(frame * 40_000), || {
+            let answer = remembered.answer(MonoTime(frame * 40_000), || {
                 asked += 1;
                 frame >= 25
             });

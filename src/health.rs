@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::camera::{CameraCounts, CameraFault, Role};
-use crate::analytics::{SightCounts, WHYS};
+use crate::camera::{CameraCounts, CameraFault, StreamRole};
+use crate::analytics::{AnalyticsCounts, WHYS};
 use crate::storage::StorageCounts;
-use crate::units::{Boot, Mono, RingId, Stamp, Wall};
+use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
 
@@ -25,7 +25,7 @@ pub enum CameraState {
     /// It does not.
     Down {
         /// Since when.
-        since: Stamp,
+        since: Timestamp,
         /// Why.
         fault: CameraFault,
     },
@@ -43,7 +43,7 @@ pub struct Gauges {
     /// Highest durable record.
     pub durable: u64,
     /// Oldest footage in the ring.
-    pub oldest: Option<Wall>,
+    pub oldest: Option<WallTime>,
     /// The last stop was in order.
     pub clean_start: bool,
     /// The detector cannot see.
@@ -53,7 +53,7 @@ pub struct Gauges {
     /// Storage's counters.
     pub storage: StorageCounts,
     /// The sight thread's counters.
-    pub sight: SightCounts,
+    pub sight: AnalyticsCounts,
     /// The uplink's counters.
     pub uplink: UplinkCounts,
     /// Motion events begun.
@@ -75,7 +75,7 @@ pub struct Gauges {
 }
 
 /// Microseconds on the monotonic clock when a run begins (see [`crate::clock::SystemClock`]): uptime counts from there.
-const RUN_BEGINS: Mono = Mono(1_000_000);
+const RUN_BEGINS: MonoTime = MonoTime(1_000_000);
 
 /// What this version can do, as the birth message says it.
 const CAPABILITIES: [&str; 13] = [
@@ -101,10 +101,10 @@ impl Gauges {
     }
 
     /// The state of one stream.
-    pub fn camera_mut(&mut self, role: Role) -> &mut CameraState {
+    pub fn camera_mut(&mut self, role: StreamRole) -> &mut CameraState {
         match role {
-            Role::Main => &mut self.main,
-            Role::Sub => &mut self.sub,
+            StreamRole::Main => &mut self.main,
+            StreamRole::Sub => &mut self.sub,
         }
     }
 
@@ -114,21 +114,21 @@ impl Gauges {
     }
 
     /// The counters of one stream.
-    pub fn camera_counts_mut(&mut self, role: Role) -> &mut CameraCounts {
-        &mut self.camera_counts[usize::from(role == Role::Sub)]
+    pub fn camera_counts_mut(&mut self, role: StreamRole) -> &mut CameraCounts {
+        &mut self.camera_counts[usize::from(role == StreamRole::Sub)]
     }
 
     /// A stream in one word; `up` is the word for one that plays.
-    fn word(state: &CameraState, up: &'static str) -> &'static str {
+    fn camera_state_name(state: &CameraState, up: &'static str) -> &'static str {
         match state {
             CameraState::Up { .. } => up,
-            CameraState::Down { fault, .. } => fault.word(),
+            CameraState::Down { fault, .. } => fault.as_str(),
             CameraState::Unknown => "starting",
         }
     }
 
     /// A heartbeat.
-    pub fn report(&self, now: Stamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
+    pub fn report(&self, now: Timestamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
         Health {
             v: 1,
             t: now.wall.rfc3339(),
@@ -136,8 +136,8 @@ impl Gauges {
             ring,
             boot: boot.0,
             uptime: now.mono.since(RUN_BEGINS) / 1_000_000,
-            camera: Gauges::word(&self.main, "recording").into(),
-            sub: self.has_sub.then(|| Gauges::word(&self.sub, "playing").into()),
+            camera: Gauges::camera_state_name(&self.main, "recording").into(),
+            sub: self.has_sub.then(|| Gauges::camera_state_name(&self.sub, "playing").into()),
             watermarks,
             backlog,
             counters: self.counters(),
@@ -145,7 +145,7 @@ impl Gauges {
     }
 
     /// The birth message.
-    pub fn birth(&self, now: Stamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
+    pub fn birth(&self, now: Timestamp, ring: RingId, boot: Boot, ring_bytes: u64) -> Birth {
         let camera = match &self.main {
             CameraState::Up { tracks } => tracks.clone(),
             CameraState::Unknown | CameraState::Down { .. } => String::new(),
@@ -158,7 +158,7 @@ impl Gauges {
             capabilities: CAPABILITIES.map(String::from).to_vec(),
             camera,
             ring_bytes,
-            oldest: self.oldest.map(Wall::rfc3339),
+            oldest: self.oldest.map(WallTime::rfc3339),
             clock: now.quality,
             clean_start: self.clean_start,
         }
@@ -230,13 +230,13 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::WallQuality;
+    use crate::units::ClockQuality;
 
     #[test]
     fn a_camera_that_is_down_names_its_fault_in_every_heartbeat() {
         let mut gauges = Gauges::default();
-        *gauges.camera_mut(Role::Main) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Unauthorized };
-        let now = Stamp { mono: Mono(61_000_000), wall: Wall(0), quality: WallQuality::Unset };
+        *gauges.camera_mut(StreamRole::Main) = CameraState::Down { since: Timestamp::default(), fault: CameraFault::Unauthorized };
+        let now = Timestamp { mono: MonoTime(61_000_000), wall: WallTime(0), quality: ClockQuality::Unset };
         let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
         assert_eq!(health.sub, None, "there is none");
@@ -245,14 +245,14 @@ mod tests {
     #[test]
     fn a_sub_stream_that_is_down_shows_beside_a_main_stream_that_records() {
         let mut gauges = Gauges::new(true);
-        *gauges.camera_mut(Role::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
+        *gauges.camera_mut(StreamRole::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
         let word = |gauges: &Gauges| {
-            let health = gauges.report(Stamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
+            let health = gauges.report(Timestamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
             (health.camera, health.sub.unwrap_or_default())
         };
         assert_eq!(word(&gauges), ("recording".into(), "starting".into()));
-        *gauges.camera_mut(Role::Sub) = CameraState::Down { since: Stamp::default(), fault: CameraFault::Stalled };
-        gauges.camera_counts_mut(Role::Main).lost_packets = 7;
+        *gauges.camera_mut(StreamRole::Sub) = CameraState::Down { since: Timestamp::default(), fault: CameraFault::Stalled };
+        gauges.camera_counts_mut(StreamRole::Main).lost_packets = 7;
         assert_eq!(word(&gauges), ("recording".into(), "stalled".into()));
         assert_eq!(gauges.counters()["camera.lost_packets"], 7);
     }

@@ -16,7 +16,7 @@ const KEPT: usize = 64 << 10;
 const LINE: usize = 1 << 10;
 
 /// The lines of this process.
-static TAIL: OnceLock<Tail> = OnceLock::new();
+static TAIL: OnceLock<LogTail> = OnceLock::new();
 
 /// Lines, oldest first, each with its end, in one place that is never moved: a string for each would lie between everything that
 /// comes and goes, and keep it from being given back.
@@ -31,12 +31,12 @@ impl Default for Lines {
 
 /// Where log lines go beside standard error.
 #[derive(Debug, Clone, Default)]
-pub struct Tail(Arc<Mutex<Lines>>);
+pub struct LogTail(Arc<Mutex<Lines>>);
 
-impl Tail {
+impl LogTail {
     /// The tail of this process.
-    pub fn ours() -> Tail {
-        TAIL.get_or_init(Tail::default).clone()
+    pub fn shared() -> LogTail {
+        TAIL.get_or_init(LogTail::default).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -75,7 +75,7 @@ impl Tail {
     }
 }
 
-impl io::Write for Tail {
+impl io::Write for LogTail {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
@@ -86,10 +86,10 @@ impl io::Write for Tail {
     }
 }
 
-impl<'a> MakeWriter<'a> for Tail {
-    type Writer = Tail;
+impl<'a> MakeWriter<'a> for LogTail {
+    type Writer = LogTail;
 
-    fn make_writer(&'a self) -> Tail {
+    fn make_writer(&'a self) -> LogTail {
         self.clone()
     }
 }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_bounded_in_lines_and_bytes_and_keeps_the_newest() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         (0..5_000).for_each(|n| tail.push(&format!("line {n} {}\n", "x".repeat(50))));
         assert!(tail.lock().0.len() <= KEPT);
         let last = tail.last(3, 10_000);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn short_and_empty_lines_count_towards_the_bound_too() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         (0..2 * KEPT).for_each(|_| tail.push("\n"));
         assert!(tail.last(usize::MAX, usize::MAX).len() <= KEPT);
         (0..KEPT).for_each(|_| tail.push("x\n"));

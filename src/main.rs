@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use taimat::log_tail::Tail;
+use taimat::log_tail::LogTail;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr.and(Tail::ours()))
+        .with_writer(std::io::stderr.and(LogTail::shared()))
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     match taimat::cli::run(cli) {

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::units::{Mono, Ticket};
+use crate::units::{MonoTime, EntryId};
 use crate::uplink::wire::Backlog;
 
 /// Entries in flight at most: the broker's smallest usual Receive Maximum is 20 (Mosquitto's default), and a file needs one place.
@@ -41,7 +41,7 @@ const HOUR: u64 = 3_600_000_000;
 
 /// What an entry is, in the order of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum Priority {
     /// An event somebody must hear of.
     Event,
     /// The still of an event.
@@ -57,37 +57,37 @@ pub enum Kind {
 }
 
 /// The lanes, highest first.
-const LANES: [Kind; 6] = [Kind::Event, Kind::Snapshot, Kind::Access, Kind::Update, Kind::Clip, Kind::Requested];
+const LANES: [Priority; 6] = [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
 /// The order in which entries are given up when the outbox is full.
-const SHED_ORDER: [Kind; 6] = [Kind::Access, Kind::Update, Kind::Requested, Kind::Clip, Kind::Snapshot, Kind::Event];
+const SHED_ORDER: [Priority; 6] = [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
 
-impl Kind {
+impl Priority {
     fn is_file(self) -> bool {
-        matches!(self, Kind::Snapshot | Kind::Clip | Kind::Requested)
+        matches!(self, Priority::Snapshot | Priority::Clip | Priority::Requested)
     }
 
     /// Microseconds after which it is of no use any more.
     fn expires(self) -> Option<u64> {
         match self {
-            Kind::Update => Some(6 * HOUR),
-            Kind::Snapshot | Kind::Requested => Some(7 * 24 * HOUR),
-            Kind::Event | Kind::Access | Kind::Clip => None,
+            Priority::Update => Some(6 * HOUR),
+            Priority::Snapshot | Priority::Requested => Some(7 * 24 * HOUR),
+            Priority::Event | Priority::Access | Priority::Clip => None,
         }
     }
 }
 
 /// What the outbox knows of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meta {
+pub struct EntryMeta {
     /// Its lane.
-    pub kind: Kind,
+    pub kind: Priority,
     /// Bytes to be sent.
     pub bytes: u64,
 }
 
 /// Why an entry was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shed {
+pub enum ShedReason {
     /// The outbox was over its bound.
     Full,
     /// It was too old.
@@ -99,15 +99,15 @@ pub enum Shed {
 pub struct Outbox {
     max_bytes: u64,
     max_entries: usize,
-    entries: BTreeMap<Ticket, (Meta, Mono)>,
+    entries: BTreeMap<EntryId, (EntryMeta, MonoTime)>,
     /// What waits, by lane: neither in flight nor dead.
-    lanes: BTreeMap<Kind, BTreeSet<Ticket>>,
-    in_flight: BTreeSet<Ticket>,
+    lanes: BTreeMap<Priority, BTreeSet<EntryId>>,
+    in_flight: BTreeSet<EntryId>,
     /// Refused for good: kept, never sent again in this run.
-    dead: BTreeSet<Ticket>,
+    dead: BTreeSet<EntryId>,
     /// Events that go first after an outage.
-    urgent: BTreeSet<Ticket>,
-    shed: Vec<(Ticket, Shed)>,
+    urgent: BTreeSet<EntryId>,
+    shed: Vec<(EntryId, ShedReason)>,
     bytes: u64,
     picks: u32,
 }
@@ -135,7 +135,7 @@ impl Outbox {
     }
 
     /// Takes an entry that is stored.
-    pub fn push(&mut self, now: Mono, ticket: Ticket, meta: Meta) {
+    pub fn push(&mut self, now: MonoTime, ticket: EntryId, meta: EntryMeta) {
         self.bytes += meta.bytes;
         self.entries.insert(ticket, (meta, now));
         self.lanes.entry(meta.kind).or_default().insert(ticket);
@@ -150,25 +150,25 @@ impl Outbox {
         while (self.entries.len() > entries || self.bytes > bytes)
             && let Some(victim) = self.victim()
         {
-            self.give_up(victim, Shed::Full);
+            self.drop_entry(victim, ShedReason::Full);
         }
     }
 
-    fn give_up(&mut self, ticket: Ticket, why: Shed) {
+    fn drop_entry(&mut self, ticket: EntryId, why: ShedReason) {
         self.receipted(ticket);
         self.shed.push((ticket, why));
     }
 
     /// The entry to give up: of the least valuable lane, the oldest; dead letters, which nobody will fetch, before what waits.
-    fn victim(&self) -> Option<Ticket> {
-        let first = |kind: Kind| self.lanes.get(&kind)?.first().copied();
+    fn victim(&self) -> Option<EntryId> {
+        let first = |kind: Priority| self.lanes.get(&kind)?.first().copied();
         let dead =
-            |kind: Kind| self.dead.iter().find(|ticket| self.entries.get(ticket).is_some_and(|(meta, _)| meta.kind == kind));
+            |kind: Priority| self.dead.iter().find(|ticket| self.entries.get(ticket).is_some_and(|(meta, _)| meta.kind == kind));
         SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
     }
 
     /// Gives up what is too old.
-    pub fn expire(&mut self, now: Mono) {
+    pub fn expire(&mut self, now: MonoTime) {
         for kind in LANES {
             let Some(longest) = kind.expires() else {
                 continue;
@@ -177,18 +177,18 @@ impl Outbox {
             while let Some(ticket) = self.lanes.get(&kind).and_then(BTreeSet::first).copied()
                 && self.entries.get(&ticket).is_some_and(|(_, since)| now.since(*since) > longest)
             {
-                self.give_up(ticket, Shed::Expired);
+                self.drop_entry(ticket, ShedReason::Expired);
             }
         }
     }
 
     /// Entries given up since the last call: the caller lets them go and tells it.
-    pub fn take_shed(&mut self) -> Vec<(Ticket, Shed)> {
+    pub fn take_shed(&mut self) -> Vec<(EntryId, ShedReason)> {
         std::mem::take(&mut self.shed)
     }
 
     /// The next entry to hand to the uplink; in flight from now on.
-    pub fn pick(&mut self) -> Option<Ticket> {
+    pub fn pick(&mut self) -> Option<EntryId> {
         if self.in_flight.len() >= WINDOW {
             return None;
         }
@@ -199,10 +199,10 @@ impl Outbox {
         Some(ticket)
     }
 
-    fn next(&self) -> Option<Ticket> {
+    fn next(&self) -> Option<EntryId> {
         let files = self.in_flight.iter().filter_map(|ticket| self.entries.get(ticket)).filter(|(meta, _)| meta.kind.is_file());
         let files_allowed = files.count() < FILES;
-        let first = |kind: &Kind| self.lanes.get(kind)?.first().copied();
+        let first = |kind: &Priority| self.lanes.get(kind)?.first().copied();
         if let Some(urgent) = self.urgent.first() {
             return Some(*urgent);
         }
@@ -211,7 +211,7 @@ impl Outbox {
         aged.or_else(|| LANES.iter().filter(|kind| files_allowed || !kind.is_file()).find_map(first))
     }
 
-    fn wait_no_more(&mut self, ticket: Ticket) {
+    fn wait_no_more(&mut self, ticket: EntryId) {
         if let Some((meta, _)) = self.entries.get(&ticket) {
             self.lanes.entry(meta.kind).or_default().remove(&ticket);
         }
@@ -219,7 +219,7 @@ impl Outbox {
     }
 
     /// An entry is settled: the office has it, or it cannot be delivered.
-    pub fn receipted(&mut self, ticket: Ticket) {
+    pub fn receipted(&mut self, ticket: EntryId) {
         self.wait_no_more(ticket);
         if let Some((meta, _)) = self.entries.remove(&ticket) {
             self.bytes -= meta.bytes;
@@ -229,7 +229,7 @@ impl Outbox {
     }
 
     /// An entry is refused for good: it stays, and is not sent again.
-    pub fn refused(&mut self, ticket: Ticket) {
+    pub fn refused(&mut self, ticket: EntryId) {
         self.in_flight.remove(&ticket);
         if self.entries.contains_key(&ticket) {
             self.wait_no_more(ticket);
@@ -238,7 +238,7 @@ impl Outbox {
     }
 
     /// The office asks for an entry: one that waits goes next. True when it is in flight, where only the uplink can hurry it.
-    pub fn hurry(&mut self, ticket: Ticket) -> bool {
+    pub fn prioritize(&mut self, ticket: EntryId) -> bool {
         if self.lanes.values().any(|lane| lane.contains(&ticket)) {
             self.urgent.insert(ticket);
         }
@@ -252,7 +252,7 @@ impl Outbox {
     }
 
     /// Entries that go before everything else: at the office's wish, or after an outage.
-    pub fn hurried(&self) -> usize {
+    pub fn prioritized(&self) -> usize {
         self.urgent.len()
     }
 
@@ -263,12 +263,12 @@ impl Outbox {
 
     /// The link is back: the newest events overtake what piled up.
     pub fn up(&mut self) {
-        let events = self.lanes.get(&Kind::Event).into_iter().flatten().rev();
+        let events = self.lanes.get(&Priority::Event).into_iter().flatten().rev();
         self.urgent = events.take(NEWEST_FIRST).copied().collect();
     }
 
     /// What waits.
-    pub fn backlog(&self, now: Mono) -> Backlog {
+    pub fn backlog(&self, now: MonoTime) -> Backlog {
         let oldest = self.entries.values().map(|(_, since)| now.since(*since) / 1_000_000).max().unwrap_or(0);
         Backlog { n: self.entries.len() as u64, bytes: self.bytes, oldest }
     }
@@ -279,28 +279,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn meta(kind: Kind) -> Meta {
-        Meta { kind, bytes: 100 }
+    fn meta(kind: Priority) -> EntryMeta {
+        EntryMeta { kind, bytes: 100 }
     }
 
-    fn filled(kinds: &[Kind]) -> Outbox {
+    fn filled(kinds: &[Priority]) -> Outbox {
         let mut outbox = Outbox::new(1 << 20, 1000);
         for (i, kind) in kinds.iter().enumerate() {
-            outbox.push(Mono(i as u64), Ticket(i as u64 + 1), meta(*kind));
+            outbox.push(MonoTime(i as u64), EntryId(i as u64 + 1), meta(*kind));
         }
         outbox
     }
 
     #[test]
     fn events_overtake_files_and_files_are_few_at_a_time() {
-        let mut outbox = filled(&[Kind::Clip, Kind::Clip, Kind::Clip, Kind::Event, Kind::Snapshot]);
+        let mut outbox = filled(&[Priority::Clip, Priority::Clip, Priority::Clip, Priority::Event, Priority::Snapshot]);
         let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
         assert_eq!(order, [4, 5, 1], "at most {FILES} files in flight");
     }
 
     #[test]
     fn after_an_outage_the_newest_events_go_first_and_then_the_oldest() {
-        let mut outbox = filled(&[Kind::Event; 30]);
+        let mut outbox = filled(&[Priority::Event; 30]);
         outbox.up();
         let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
         assert_eq!(order[..10], [23, 24, 25, 26, 27, 28, 29, 30, 1, 2]);
@@ -308,90 +308,90 @@ mod tests {
 
     #[test]
     fn a_stream_of_events_cannot_starve_a_clip() {
-        let mut outbox = filled(&[Kind::Clip]);
+        let mut outbox = filled(&[Priority::Clip]);
         let mut sent = Vec::new();
         for i in 0..40 {
-            outbox.push(Mono(i), Ticket(i + 10), meta(Kind::Event));
+            outbox.push(MonoTime(i), EntryId(i + 10), meta(Priority::Event));
             sent.extend(outbox.pick());
             if let Some(ticket) = sent.last() {
                 outbox.receipted(*ticket);
             }
         }
-        assert!(sent.contains(&Ticket(1)));
+        assert!(sent.contains(&EntryId(1)));
     }
 
     #[test]
     fn what_is_shed_is_the_least_valuable_and_is_named() {
         let mut outbox = Outbox::new(350, 1000);
-        for (ticket, kind) in [(1, Kind::Event), (2, Kind::Clip), (3, Kind::Update), (4, Kind::Event), (5, Kind::Event)] {
-            outbox.push(Mono(0), Ticket(ticket), meta(kind));
+        for (ticket, kind) in [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)] {
+            outbox.push(MonoTime(0), EntryId(ticket), meta(kind));
         }
-        assert_eq!(outbox.take_shed(), [(Ticket(3), Shed::Full), (Ticket(2), Shed::Full)]);
-        assert_eq!(outbox.backlog(Mono(0)).n, 3);
+        assert_eq!(outbox.take_shed(), [(EntryId(3), ShedReason::Full), (EntryId(2), ShedReason::Full)]);
+        assert_eq!(outbox.backlog(MonoTime(0)).n, 3);
     }
 
     #[test]
     fn a_lane_of_files_cannot_starve_another() {
-        let mut outbox = filled(&[Kind::Requested]);
+        let mut outbox = filled(&[Priority::Requested]);
         let mut sent = Vec::new();
         for i in 0..40 {
-            outbox.push(Mono(i), Ticket(i + 10), meta(Kind::Snapshot));
+            outbox.push(MonoTime(i), EntryId(i + 10), meta(Priority::Snapshot));
             let ticket = outbox.pick().unwrap();
             outbox.receipted(ticket);
             sent.push(ticket);
         }
-        assert!(sent.contains(&Ticket(1)));
+        assert!(sent.contains(&EntryId(1)));
     }
 
     #[test]
     fn what_is_too_old_to_be_of_use_is_given_up_and_named_but_no_event_and_no_clip() {
-        let mut outbox = filled(&[Kind::Update, Kind::Event, Kind::Snapshot, Kind::Clip]);
-        outbox.expire(Mono(5 * HOUR));
+        let mut outbox = filled(&[Priority::Update, Priority::Event, Priority::Snapshot, Priority::Clip]);
+        outbox.expire(MonoTime(5 * HOUR));
         assert!(outbox.take_shed().is_empty());
-        outbox.expire(Mono(7 * HOUR));
-        assert_eq!(outbox.take_shed(), [(Ticket(1), Shed::Expired)]);
-        outbox.expire(Mono(1000 * HOUR));
-        assert_eq!(outbox.take_shed(), [(Ticket(3), Shed::Expired)]);
-        assert_eq!(outbox.backlog(Mono(0)).n, 2);
+        outbox.expire(MonoTime(7 * HOUR));
+        assert_eq!(outbox.take_shed(), [(EntryId(1), ShedReason::Expired)]);
+        outbox.expire(MonoTime(1000 * HOUR));
+        assert_eq!(outbox.take_shed(), [(EntryId(3), ShedReason::Expired)]);
+        assert_eq!(outbox.backlog(MonoTime(0)).n, 2);
     }
 
     #[test]
     fn a_dead_letter_is_kept_counted_and_never_sent_again_and_goes_first_when_room_is_short() {
         let mut outbox = Outbox::new(350, 1000);
-        outbox.push(Mono(0), Ticket(1), meta(Kind::Event));
+        outbox.push(MonoTime(0), EntryId(1), meta(Priority::Event));
         let ticket = outbox.pick().unwrap();
         outbox.refused(ticket);
-        assert_eq!((outbox.pick(), outbox.dead_letters(), outbox.backlog(Mono(0)).n), (None, 1, 1));
+        assert_eq!((outbox.pick(), outbox.dead_letters(), outbox.backlog(MonoTime(0)).n), (None, 1, 1));
         for ticket in 2..5 {
-            outbox.push(Mono(0), Ticket(ticket), meta(Kind::Event));
+            outbox.push(MonoTime(0), EntryId(ticket), meta(Priority::Event));
         }
-        assert_eq!(outbox.take_shed(), [(Ticket(1), Shed::Full)]);
+        assert_eq!(outbox.take_shed(), [(EntryId(1), ShedReason::Full)]);
     }
 
     #[test]
     fn an_event_the_office_asks_for_goes_next() {
-        let mut outbox = filled(&[Kind::Event; 5]);
-        outbox.hurry(Ticket(4));
-        assert_eq!(outbox.pick(), Some(Ticket(4)));
-        outbox.hurry(Ticket(4));
-        assert_eq!(outbox.pick(), Some(Ticket(1)), "it is on its way already");
+        let mut outbox = filled(&[Priority::Event; 5]);
+        outbox.prioritize(EntryId(4));
+        assert_eq!(outbox.pick(), Some(EntryId(4)));
+        outbox.prioritize(EntryId(4));
+        assert_eq!(outbox.pick(), Some(EntryId(1)), "it is on its way already");
     }
 
     #[test]
     fn a_hundred_thousand_entries_are_sent_in_their_order_and_quickly() {
         let mut outbox = Outbox::new(1 << 30, 200_000);
         for ticket in 1..=100_000 {
-            outbox.push(Mono(0), Ticket(ticket), meta(Kind::Event));
+            outbox.push(MonoTime(0), EntryId(ticket), meta(Priority::Event));
         }
         for ticket in 1..=100_000 {
-            assert_eq!(outbox.pick(), Some(Ticket(ticket)));
-            outbox.receipted(Ticket(ticket));
+            assert_eq!(outbox.pick(), Some(EntryId(ticket)));
+            outbox.receipted(EntryId(ticket));
         }
     }
 
     #[derive(Debug, Clone)]
     enum Action {
-        Push(Kind),
+        Push(Priority),
         Next,
         Receipt(usize),
         Up,
@@ -399,7 +399,7 @@ mod tests {
 
     fn action() -> impl Strategy<Value = Action> {
         let kind =
-            prop_oneof![Just(Kind::Event), Just(Kind::Update), Just(Kind::Snapshot), Just(Kind::Clip), Just(Kind::Requested)];
+            prop_oneof![Just(Priority::Event), Just(Priority::Update), Just(Priority::Snapshot), Just(Priority::Clip), Just(Priority::Requested)];
         prop_oneof![kind.prop_map(Action::Push), Just(Action::Next), any::<usize>().prop_map(Action::Receipt), Just(Action::Up)]
     }
 
@@ -411,8 +411,8 @@ mod tests {
             for action in actions {
                 match action {
                     Action::Push(kind) => {
-                        outbox.push(Mono(0), Ticket(next), meta(kind));
-                        owed.insert(Ticket(next));
+                        outbox.push(MonoTime(0), EntryId(next), meta(kind));
+                        owed.insert(EntryId(next));
                         next += 1;
                         for (shed, _) in outbox.take_shed() {
                             prop_assert!(owed.remove(&shed) && !flying.contains(&shed));
@@ -431,7 +431,7 @@ mod tests {
                     Action::Up => outbox.up(),
                 }
                 prop_assert!(flying.len() <= WINDOW);
-                prop_assert_eq!(outbox.backlog(Mono(0)).n, owed.len() as u64);
+                prop_assert_eq!(outbox.backlog(MonoTime(0)).n, owed.len() as u64);
                 prop_assert!(owed.len() <= 20.max(WINDOW));
             }
         }

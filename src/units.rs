@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds on the monotonic clock of this run of the agent. Comparable only within one [`Boot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Mono(pub u64);
+pub struct MonoTime(pub u64);
 
-impl Mono {
+impl MonoTime {
     /// This instant moved later by `micros`, saturating.
-    pub fn plus_micros(self, micros: u64) -> Mono {
-        Mono(self.0.saturating_add(micros))
+    pub fn plus_micros(self, micros: u64) -> MonoTime {
+        MonoTime(self.0.saturating_add(micros))
     }
 
     /// This instant moved later by whole seconds, saturating.
-    pub fn plus_secs(self, secs: u64) -> Mono {
+    pub fn plus_secs(self, secs: u64) -> MonoTime {
         self.plus_micros(secs.saturating_mul(1_000_000))
     }
 
     /// Microseconds from `earlier` to this instant; 0 when `earlier` is in fact later.
-    pub fn since(self, earlier: Mono) -> u64 {
+    pub fn since(self, earlier: MonoTime) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
@@ -31,25 +31,25 @@ impl Mono {
 /// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC, no leap seconds, as POSIX counts them). May lie: see
 /// [`WallQuality`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Wall(pub i64);
+pub struct WallTime(pub i64);
 
-impl Wall {
+impl WallTime {
     /// This time moved by `micros` (negative is earlier), saturating.
-    pub fn plus_micros(self, micros: i64) -> Wall {
-        Wall(self.0.saturating_add(micros))
+    pub fn plus_micros(self, micros: i64) -> WallTime {
+        WallTime(self.0.saturating_add(micros))
     }
 
     /// Parses RFC 3339 with its offset, e.g. `2026-11-24T09:10:00+07:00`, or without one, which then means UTC.
     ///
     /// # Errors
     /// Says what is wrong with `text`.
-    pub fn parse(text: &str) -> Result<Wall, String> {
+    pub fn parse(text: &str) -> Result<WallTime, String> {
         let with_offset = text.parse::<jiff::Timestamp>();
         let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
         match (with_offset, text.trim().is_empty()) {
-            (Ok(time), _) => Ok(Wall(time.as_microsecond())),
+            (Ok(time), _) => Ok(WallTime(time.as_microsecond())),
             (Err(_), false) => match utc() {
-                Some(time) => Ok(Wall(time.timestamp().as_microsecond())),
+                Some(time) => Ok(WallTime(time.timestamp().as_microsecond())),
                 None => Err(format!("{text:?} is not a time such as 2026-11-24T02:10:00Z or 2026-11-24T09:10:00+07:00")),
             },
             (Err(_), true) => Err("the time is empty".into()),
@@ -63,7 +63,7 @@ impl Wall {
     }
 }
 
-impl fmt::Display for Wall {
+impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Wall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
-pub enum WallQuality {
+pub enum ClockQuality {
     /// Nobody has set the clock since power-on.
     #[default]
     Unset = 0,
@@ -86,48 +86,48 @@ pub enum WallQuality {
     Ntp = 3,
 }
 
-impl WallQuality {
+impl ClockQuality {
     /// The quality a stored byte stands for; unknown bytes are [`WallQuality::Unset`], the careful reading.
-    pub fn from_byte(byte: u8) -> WallQuality {
+    pub fn from_byte(byte: u8) -> ClockQuality {
         match byte {
-            1 => WallQuality::Rtc,
-            2 => WallQuality::Camera,
-            3 => WallQuality::Ntp,
-            _ => WallQuality::Unset,
+            1 => ClockQuality::Rtc,
+            2 => ClockQuality::Camera,
+            3 => ClockQuality::Ntp,
+            _ => ClockQuality::Unset,
         }
     }
 
     /// The word used in payloads and tables.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            WallQuality::Unset => "unset",
-            WallQuality::Rtc => "rtc",
-            WallQuality::Camera => "camera",
-            WallQuality::Ntp => "ntp",
+            ClockQuality::Unset => "unset",
+            ClockQuality::Rtc => "rtc",
+            ClockQuality::Camera => "camera",
+            ClockQuality::Ntp => "ntp",
         }
     }
 }
 
 /// One reading of all clocks at once: what `now` is, handed to every pure decision as an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct Timestamp {
     /// Monotonic time of this run.
-    pub mono: Mono,
+    pub mono: MonoTime,
     /// Wall time, as well as it is known.
-    pub wall: Wall,
+    pub wall: WallTime,
     /// How well it is known.
-    pub quality: WallQuality,
+    pub quality: ClockQuality,
 }
 
-impl Stamp {
+impl Timestamp {
     /// The same clocks read at another monotonic instant: the wall moves by the same distance.
-    pub fn at(self, mono: Mono) -> Stamp {
+    pub fn at(self, mono: MonoTime) -> Timestamp {
         let moved = mono.0 as i64 - self.mono.0 as i64;
-        Stamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
+        Timestamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
     }
 
     /// The same clocks so many microseconds later.
-    pub fn after(self, micros: u64) -> Stamp {
+    pub fn after(self, micros: u64) -> Timestamp {
         self.at(self.mono.plus_micros(micros))
     }
 }
@@ -228,7 +228,7 @@ impl fmt::Debug for Secret {
 /// A ticket: the outbox's own number of one entry, unique on this card for ever, increasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Ticket(pub u64);
+pub struct EntryId(pub u64);
 
 /// A 32-byte SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -334,14 +334,14 @@ mod tests {
 
     #[test]
     fn wall_time_is_read_with_any_offset_and_without_one_as_utc() {
-        let two_ten = Wall::parse("2026-11-24T02:10:00Z").unwrap();
-        assert_eq!(Wall::parse("2026-11-24T09:10:00+07:00"), Ok(two_ten));
-        assert_eq!(Wall::parse("2026-11-24T02:10:00"), Ok(two_ten));
-        assert!(Wall::parse("Tuesday").unwrap_err().contains("Tuesday"));
+        let two_ten = WallTime::parse("2026-11-24T02:10:00Z").unwrap();
+        assert_eq!(WallTime::parse("2026-11-24T09:10:00+07:00"), Ok(two_ten));
+        assert_eq!(WallTime::parse("2026-11-24T02:10:00"), Ok(two_ten));
+        assert!(WallTime::parse("Tuesday").unwrap_err().contains("Tuesday"));
     }
 
     #[test]
     fn wall_time_prints_as_rfc3339_in_utc() {
-        assert_eq!(Wall(1_790_000_000_123_456).rfc3339(), "2026-09-21T14:13:20.123Z");
+        assert_eq!(WallTime(1_790_000_000_123_456).rfc3339(), "2026-09-21T14:13:20.123Z");
     }
 }

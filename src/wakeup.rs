@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 pub const LULL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
-struct State {
+struct CoalescerState {
     /// Parts that wait for answers, or would lose what nobody takes at once.
     hurried: usize,
     /// Another thread has something for this one.
@@ -23,50 +23,50 @@ struct State {
 
 /// What the listening thread and those who may call it share; clones are the same lull.
 #[derive(Debug, Clone, Default)]
-pub struct Lull(Arc<(Mutex<State>, Condvar)>);
+pub struct WakeupCoalescer(Arc<(Mutex<CoalescerState>, Condvar)>);
 
 /// While it lives, nobody rests.
 #[derive(Debug)]
-pub struct Hurry(Lull);
+pub struct LowLatencyGuard(WakeupCoalescer);
 
-impl Lull {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WakeupCoalescer {
+    fn lock(&self) -> MutexGuard<'_, CoalescerState> {
         // A number and a word: a panic of another thread leaves both whole.
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rests for at most `longest`: not while somebody hurries, and not after or beyond a call. For the listening thread, when it has
     /// nothing left to do.
-    pub fn rest(&self, longest: Duration) {
-        let waits = |state: &mut State| state.hurried == 0 && !state.called;
+    pub fn park(&self, longest: Duration) {
+        let waits = |state: &mut CoalescerState| state.hurried == 0 && !state.called;
         let (mut state, _) = self.0.1.wait_timeout_while(self.lock(), longest, waits).unwrap_or_else(PoisonError::into_inner);
         state.called = false;
     }
 
     /// Ends the rest, or the next one before it begins.
-    pub fn call(&self) {
+    pub fn wake(&self) {
         self.lock().called = true;
         self.0.1.notify_one();
     }
 
     /// Nobody rests from now on until the answer is dropped.
-    pub fn hurry(&self) -> Hurry {
+    pub fn low_latency(&self) -> LowLatencyGuard {
         self.lock().hurried += 1;
         self.0.1.notify_one();
-        Hurry(self.clone())
+        LowLatencyGuard(self.clone())
     }
 }
 
 /// How another thread tells the listening one its `news`: they are heard at once, as one kind of what the inbox takes. Waits while it
 /// is full.
-pub fn teller<N, T>(inbox: mpsc::Sender<T>, lull: Lull, kind: impl Fn(N) -> T) -> impl Fn(N) {
+pub fn update_sender<N, T>(inbox: mpsc::Sender<T>, lull: WakeupCoalescer, kind: impl Fn(N) -> T) -> impl Fn(N) {
     move |news| {
         let _ = inbox.blocking_send(kind(news));
-        lull.call();
+        lull.wake();
     }
 }
 
-impl Drop for Hurry {
+impl Drop for LowLatencyGuard {
     fn drop(&mut self) {
         self.0.lock().hurried -= 1;
     }
@@ -79,11 +79,11 @@ mod tests {
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
     /// True when a rest of an hour is over within ten seconds of what `during` does once it has begun.
-    fn ends(lull: &Lull, during: impl FnOnce(&Lull)) -> bool {
+    fn ends(lull: &WakeupCoalescer, during: impl FnOnce(&WakeupCoalescer)) -> bool {
         let (done, waiting) = std::sync::mpsc::channel();
         let resting = lull.clone();
         std::thread::spawn(move || {
-            resting.rest(FOR_EVER);
+            resting.park(FOR_EVER);
             let _ = done.send(());
         });
         during(lull);
@@ -92,30 +92,30 @@ mod tests {
 
     #[test]
     fn a_call_ends_the_rest_and_the_one_that_has_not_begun() {
-        let lull = Lull::default();
-        assert!(ends(&lull, Lull::call));
-        lull.call();
-        lull.call();
+        let lull = WakeupCoalescer::default();
+        assert!(ends(&lull, WakeupCoalescer::wake));
+        lull.wake();
+        lull.wake();
         assert!(ends(&lull, |_| ()));
         assert!(!lull.lock().called, "a call was answered and still ends rests");
     }
 
     #[test]
     fn nobody_rests_while_somebody_hurries() {
-        let lull = Lull::default();
-        let (one, other) = (lull.hurry(), lull.hurry());
+        let lull = WakeupCoalescer::default();
+        let (one, other) = (lull.low_latency(), lull.low_latency());
         drop(one);
         assert!(ends(&lull, |_| ()));
         drop(other);
         assert_eq!(lull.lock().hurried, 0);
         let mut hurry = None;
-        assert!(ends(&lull, |lull| hurry = Some(lull.hurry())));
+        assert!(ends(&lull, |lull| hurry = Some(lull.low_latency())));
     }
 
     #[test]
     fn a_rest_that_nothing_ends_is_over_in_time() {
         let began = std::time::Instant::now();
-        Lull::default().rest(Duration::from_millis(30));
+        WakeupCoalescer::default().park(Duration::from_millis(30));
         assert!(began.elapsed() >= Duration::from_millis(30));
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// The parts and how long, in microseconds, each may show no sign of life. A healthy part shows one every 5 s at the latest; the
 /// limit is for what it may hang in. systemd's `WatchdogSec` (deploy/taimat.service) comes on top.
@@ -32,41 +32,41 @@ pub mod limits {
 }
 
 #[derive(Debug, Default)]
-struct Signs {
+struct Signals {
     beats: AtomicU64,
     ended: AtomicBool,
 }
 
 /// A part's own end: it beats while the part works, and dropping it, by a return as by a panic, means that the part has ended.
 #[derive(Debug, Default)]
-pub struct Pulse(Arc<Signs>);
+pub struct Heartbeat(Arc<Signals>);
 
-impl Pulse {
+impl Heartbeat {
     /// Shows a sign of life.
     pub fn beat(&self) {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Pulse {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Release);
     }
 }
 
 #[derive(Debug)]
-struct Part {
+struct Watched {
     name: &'static str,
     limit: u64,
-    signs: Arc<Signs>,
+    signs: Arc<Signals>,
     /// Beats at the last look, and when they last had moved.
-    seen: (u64, Mono),
+    seen: (u64, MonoTime),
     silent: bool,
 }
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
+pub enum Liveness {
     /// Every part lives.
     Alive,
     /// This part has ended.
@@ -84,13 +84,13 @@ pub enum Finding {
 
 /// Looks after all parts.
 #[derive(Debug, Default)]
-pub struct Pulses(Vec<Part>);
+pub struct Watchdog(Vec<Watched>);
 
-impl Pulses {
+impl Watchdog {
     /// Gives a part its pulse.
-    pub fn part(&mut self, now: Mono, name: &'static str, limit: u64) -> Pulse {
-        let pulse = Pulse::default();
-        self.0.push(Part { name, limit, signs: pulse.0.clone(), seen: (0, now), silent: false });
+    pub fn register(&mut self, now: MonoTime, name: &'static str, limit: u64) -> Heartbeat {
+        let pulse = Heartbeat::default();
+        self.0.push(Watched { name, limit, signs: pulse.0.clone(), seen: (0, now), silent: false });
         pulse
     }
 
@@ -100,19 +100,19 @@ impl Pulses {
     }
 
     /// Looks at all parts. One that has ended is told before one that is silent.
-    pub fn look(&mut self, now: Mono) -> Finding {
+    pub fn check(&mut self, now: MonoTime) -> Liveness {
         if let Some(part) = self.0.iter().find(|part| part.signs.ended.load(Ordering::Acquire)) {
-            return Finding::Ended(part.name);
+            return Liveness::Ended(part.name);
         }
-        let mut finding = Finding::Alive;
+        let mut finding = Liveness::Alive;
         for part in &mut self.0 {
             let beats = part.signs.beats.load(Ordering::Relaxed);
             if beats != part.seen.0 {
                 part.seen = (beats, now);
             }
             let silent = now.since(part.seen.1) >= part.limit;
-            if silent && finding == Finding::Alive {
-                finding = Finding::Silent { part: part.name, limit: part.limit, new: !part.silent };
+            if silent && finding == Liveness::Alive {
+                finding = Liveness::Silent { part: part.name, limit: part.limit, new: !part.silent };
             }
             part.silent = silent;
         }
@@ -124,36 +124,36 @@ impl Pulses {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Mono {
-        Mono(seconds * 1_000_000)
+    fn at(seconds: u64) -> MonoTime {
+        MonoTime(seconds * 1_000_000)
     }
 
     #[test]
     fn a_part_that_panics_has_ended_and_is_named() {
-        let mut pulses = Pulses::default();
-        let (_other, pulse) = (pulses.part(at(0), "sight", limits::SIGHT), pulses.part(at(0), "storage", limits::STORAGE));
-        assert_eq!(pulses.look(at(1)), Finding::Alive);
+        let mut pulses = Watchdog::default();
+        let (_other, pulse) = (pulses.register(at(0), "sight", limits::SIGHT), pulses.register(at(0), "storage", limits::STORAGE));
+        assert_eq!(pulses.check(at(1)), Liveness::Alive);
         let thread = std::thread::spawn(move || {
             pulse.beat();
             panic!("a test's panic");
         });
         assert!(thread.join().is_err());
-        assert_eq!(pulses.look(at(1)), Finding::Ended("storage"));
+        assert_eq!(pulses.check(at(1)), Liveness::Ended("storage"));
     }
 
     #[test]
     fn a_part_that_hangs_is_named_after_its_own_limit_and_once_as_new() {
-        let mut pulses = Pulses::default();
-        let quick = pulses.part(at(0), "sight", limits::SIGHT);
-        let hangs = pulses.part(at(0), "storage", limits::STORAGE);
+        let mut pulses = Watchdog::default();
+        let quick = pulses.register(at(0), "sight", limits::SIGHT);
+        let hangs = pulses.register(at(0), "storage", limits::STORAGE);
         for second in 1..30 {
             quick.beat();
-            assert_eq!(pulses.look(at(second)), Finding::Alive, "at {second} s");
+            assert_eq!(pulses.check(at(second)), Liveness::Alive, "at {second} s");
         }
         quick.beat();
-        let silent = |new| Finding::Silent { part: "storage", limit: limits::STORAGE, new };
-        assert_eq!((pulses.look(at(30)), pulses.look(at(31))), (silent(true), silent(false)));
+        let silent = |new| Liveness::Silent { part: "storage", limit: limits::STORAGE, new };
+        assert_eq!((pulses.check(at(30)), pulses.check(at(31))), (silent(true), silent(false)));
         hangs.beat();
-        assert_eq!(pulses.look(at(32)), Finding::Alive, "a flush that ended after all is no reason to restart");
+        assert_eq!(pulses.check(at(32)), Liveness::Alive, "a flush that ended after all is no reason to restart");
     }
 }

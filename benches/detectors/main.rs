@@ -14,14 +14,14 @@ use std::path::Path;
 use clap::ValueEnum as _;
 use taimat::cli::eval_motion::report::Total;
 use taimat::cli::eval_motion::source::{self, Source};
-use taimat::cli::eval_motion::adapter::{Log, Ours, Unit, Watcher};
+use taimat::cli::eval_motion::adapter::{Log, OwnDetector, Unit, Adapter};
 use taimat::cli::eval_motion::{Truth, measure};
 use taimat::analytics::decoder::{Decoded, Decoder};
 use taimat::analytics::picture::{Grid, Picture};
 use taimat::analytics::stages::{Stage, Stages};
 use taimat::settings::MotionSettings;
 use taimat::sim::scene::Disturbance;
-use taimat::units::Stamp;
+use taimat::units::Timestamp;
 
 use peers::Peer;
 
@@ -67,7 +67,7 @@ fn main() {
 }
 
 /// Makes a fresh watcher.
-type Make<'a> = &'a dyn Fn() -> Box<dyn Watcher>;
+type Make<'a> = &'a dyn Fn() -> Box<dyn Adapter>;
 
 /// A line for each way of seeing whose name has the word.
 fn table(stages: bool, word: &str, run: &dyn Fn(Make) -> Total) {
@@ -77,7 +77,7 @@ fn table(stages: bool, word: &str, run: &dyn Fn(Make) -> Total) {
         }
     };
     let ours = |stages: Stages, gating: bool| {
-        move || Box::new(Ours::new(MotionSettings { gating, ..MotionSettings::default() }, stages)) as Box<dyn Watcher>
+        move || Box::new(OwnDetector::new(MotionSettings { gating, ..MotionSettings::default() }, stages)) as Box<dyn Adapter>
     };
     line("taimat, every picture", &ours(Stages::ALL, false));
     line("taimat, quiet gating", &ours(Stages::ALL, true));
@@ -114,7 +114,7 @@ impl Beside {
         Beside { peer, decoder: None, next: 0.0, since: None, last: 0.0, open: false, events: 0 }
     }
 
-    fn see(&mut self, picture: &Picture, at: Stamp, now: f64, log: &mut Log) {
+    fn see(&mut self, picture: &Picture, at: Timestamp, now: f64, log: &mut Log) {
         if now + 0.001 < self.next {
             return;
         }
@@ -131,7 +131,7 @@ impl Beside {
         }
         if let Some(since) = self.since.filter(|since| !self.open && now - since >= BEGIN) {
             (self.open, self.events) = (true, self.events + 1);
-            log.begin(self.events, since);
+            log.start_event(self.events, since);
         }
     }
 
@@ -143,7 +143,7 @@ impl Beside {
     }
 }
 
-impl Watcher for Beside {
+impl Adapter for Beside {
     fn take(&mut self, unit: &Unit, log: &mut Log) {
         match unit {
             Unit::Plain(picture, at) => self.see(picture, *at, unit.seconds(), log),

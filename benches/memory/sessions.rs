@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use taimat::camera::{CameraNews, Role, rtsp};
+use taimat::camera::{CameraUpdate, StreamRole, rtsp};
 use taimat::clock::SystemClock;
-use taimat::wakeup::Lull;
-use taimat::watchdog::Pulse;
+use taimat::wakeup::WakeupCoalescer;
+use taimat::watchdog::Heartbeat;
 use taimat::settings::{CameraSettings, load, parse};
 use tokio::sync::{mpsc, watch};
 
@@ -54,14 +54,14 @@ async fn one(settings: &CameraSettings, patient: bool) -> bool {
     let (news, mut heard) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new());
-    let (pulse, lull, logins) = (Pulse::default(), Lull::default(), Arc::default());
-    let stream = rtsp::Stream { role: Role::Main, settings: settings.clone(), clock, logins, pulse, run: 0, lull };
+    let (pulse, lull, logins) = (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
+    let stream = rtsp::Stream { role: StreamRole::Main, settings: settings.clone(), clock, logins, pulse, run: 0, lull };
     let task = tokio::spawn(rtsp::run(stream, |_| {}, news, stopped));
     let mut up = false;
     let ended = async {
         while let Some(news) = heard.recv().await {
-            up |= matches!(news, CameraNews::Up { .. });
-            if up && !patient || matches!(news, CameraNews::Down { .. } | CameraNews::Retry { .. }) {
+            up |= matches!(news, CameraUpdate::Up { .. });
+            if up && !patient || matches!(news, CameraUpdate::Down { .. } | CameraUpdate::Retry { .. }) {
                 return;
             }
         }

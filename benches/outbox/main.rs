@@ -10,7 +10,7 @@ use std::time::Instant;
 use taimat::storage::disk::{Disk, RealDisk};
 use taimat::storage::identity::CardId;
 use taimat::storage::journal::{BATCH_MAX, Journal};
-use taimat::units::Ticket;
+use taimat::units::EntryId;
 
 /// Budgets: events a second in a burst, bytes of flash for one event.
 const RATE: f64 = 2_000.0;
@@ -23,14 +23,14 @@ fn measure(batch: usize, events: u64) {
     let dir = tempfile::tempdir_in(parent).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path(), false).unwrap());
     let (mut journal, _) = Journal::open(disk, CardId::default(), 4096, None).unwrap();
-    journal.begin().unwrap();
+    journal.start_boot().unwrap();
     let (begun, before) = (Instant::now(), journal.written);
     let mut next = 1;
     while next <= events {
-        let entries = (next..next + batch as u64).map(|ticket| (Ticket(ticket), vec![7; ENTRY])).collect();
+        let entries = (next..next + batch as u64).map(|ticket| (EntryId(ticket), vec![7; ENTRY])).collect();
         journal.enqueue_all(entries).unwrap();
         // Each is delivered while the next are stored: its tombstone is part of its cost.
-        (next..next + batch as u64).for_each(|ticket| journal.release(Ticket(ticket)));
+        (next..next + batch as u64).for_each(|ticket| journal.release(EntryId(ticket)));
         next += batch as u64;
     }
     journal.tidy().unwrap();

@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use rustix::fs::Advice;
 use synthetic::{FILES, Synthetic};
-use taimat::storage::StorageNews;
+use taimat::storage::StorageUpdate;
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
-use taimat::units::Stamp;
+use taimat::units::Timestamp;
 
 /// Seconds from nothing to recording (promise P4).
 const BUDGET: f64 = 5.0;
@@ -135,16 +135,16 @@ fn tell(dir: &Path, what: &str) {
     let (reads, memory) = (io(), resident());
     let begun = Instant::now();
     let disk = Arc::new(RealDisk::open(dir, false).unwrap());
-    let opened = (what == ENGINE).then(|| Engine::open(disk, &settings, Stamp::default()).unwrap());
+    let opened = (what == ENGINE).then(|| Engine::open(disk, &settings, Timestamp::default()).unwrap());
     if opened.is_none() {
         read_blocks(dir);
     }
     let seconds = begun.elapsed().as_secs_f64();
     let (after, now) = (io(), resident());
     let news = opened.as_ref().map_or(&[][..], |(_, news)| news);
-    let found = news.iter().find_map(|news| if let StorageNews::Started(found) = news { Some(found) } else { None });
+    let found = news.iter().find_map(|news| if let StorageUpdate::Started(found) = news { Some(found) } else { None });
     let (repaired, holes) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
-    let troubles = news.iter().filter(|news| matches!(news, StorageNews::Trouble { .. })).count();
+    let troubles = news.iter().filter(|news| matches!(news, StorageUpdate::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
     println!("{} {} {} {repaired} {holes} {troubles}", memory[0], now[0], now[1]);
 }

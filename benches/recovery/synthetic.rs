@@ -11,12 +11,12 @@ use std::sync::Arc;
 use taimat::settings::{StorageSettings, parse};
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
-use taimat::storage::record::{MARK, RECORD_BOX, Record, free_block, padded};
-use taimat::storage::segment_head::{SegmentHead, Statement, head_digest};
+use taimat::storage::record::{MARK, RECORD_BOX, RingRecord, free_block, padded};
+use taimat::storage::segment_head::{SegmentHead, RingStatement, head_digest};
 use taimat::storage::head_selection::read_head;
 use taimat::storage::identity::CardId;
-use taimat::storage::scan::{Depth, Found, walk};
-use taimat::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
+use taimat::storage::scan::{ScanDepth, ScanItem, walk};
+use taimat::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 
 use crate::footage::{FPS, Footage};
 
@@ -61,7 +61,7 @@ impl Synthetic {
             }
             let (size, lap, boot, tracks) = (SIZE, segment + 1, Boot(1), tracks.clone());
             let (first_seq, start, media) = (seq, stamp(seq), seq * 1_000_000);
-            let (layout, statement) = (head_digest(&tracks), Statement::default());
+            let (layout, statement) = (head_digest(&tracks), RingStatement::default());
             let card = CardId::default();
             let head = SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement };
             let (bytes, end) = (head.encode(), head.end());
@@ -71,7 +71,7 @@ impl Synthetic {
             while at + padded(RECORD as u64) <= end {
                 // Only the newest file is ever read with its samples: that it ends well matters for the last of these.
                 let content: &[u8] = if segment == FILES - 2 { &zeros } else { &[] };
-                let record = Record { head: layout, ..record(seq, lap, previous) };
+                let record = RingRecord { head: layout, ..record(seq, lap, previous) };
                 file.write_all_at(&record.encode(content), at).unwrap();
                 previous = record.link();
                 seq += 1;
@@ -85,7 +85,7 @@ impl Synthetic {
     /// Records with the engine until `segment` is as full as `part` says, then stops as a power cut does; tells how full it is.
     pub fn fill(&mut self, segment: u32, part: f64) -> String {
         let disk = Arc::new(RealDisk::open(&self.dir, false).unwrap());
-        let (mut engine, _) = Engine::open(disk, &settings(&self.dir), Stamp::default()).unwrap();
+        let (mut engine, _) = Engine::open(disk, &settings(&self.dir), Timestamp::default()).unwrap();
         let (mut footage, mut out) = (Footage::new(RATE, Some(2 * FPS as usize)), Vec::new());
         loop {
             footage.by_ref().take(FPS as usize).for_each(|frame| engine.frame(&frame, &mut out));
@@ -98,11 +98,11 @@ impl Synthetic {
     }
 
     /// Where the records of a file that the engine has recorded end, and each of them.
-    fn records(&self, segment: u32) -> Option<(u64, Vec<(u64, Record)>)> {
-        let disk = RealDisk::look(&self.dir).unwrap();
+    fn records(&self, segment: u32) -> Option<(u64, Vec<(u64, RingRecord)>)> {
+        let disk = RealDisk::open_read_only(&self.dir).unwrap();
         let head = read_head(&disk, segment, SIZE).unwrap().filter(|found| found.head.lap >= FILES)?;
-        let walked = walk(&disk, &head, Depth::Records).unwrap();
-        let record = |found| if let Found::Record(at, record) = found { Some((at, record)) } else { None };
+        let walked = walk(&disk, &head, ScanDepth::Records).unwrap();
+        let record = |found| if let ScanItem::Record(at, record) = found { Some((at, record)) } else { None };
         Some((walked.at, walked.found.into_iter().filter_map(record).collect()))
     }
 
@@ -149,12 +149,12 @@ impl Synthetic {
 }
 
 /// When record `seq` begins: before the footage that the engine records.
-fn stamp(seq: u64) -> Stamp {
-    Stamp { mono: Mono(seq * 1_000_000), wall: Wall(1_794_000_000_000_000 + seq as i64 * 1_000_000), quality: WallQuality::Ntp }
+fn stamp(seq: u64) -> Timestamp {
+    Timestamp { mono: MonoTime(seq * 1_000_000), wall: WallTime(1_794_000_000_000_000 + seq as i64 * 1_000_000), quality: ClockQuality::Ntp }
 }
 
-fn record(seq: u64, lap: u32, previous: Digest) -> Record {
-    Record {
+fn record(seq: u64, lap: u32, previous: Digest) -> RingRecord {
+    RingRecord {
         seq,
         lap,
         boot: Boot(1),

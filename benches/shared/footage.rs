@@ -5,19 +5,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use taimat::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use taimat::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use taimat::cli::mp4_samples;
 use taimat::sim::encode::Camera264;
 use taimat::sim::scene::{Disturbance, Scene};
-use taimat::storage::mp4::Boxes;
-use taimat::units::{Digest, Mono, Stamp, Wall, WallQuality};
+use taimat::storage::mp4::BoxWriter;
+use taimat::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// Pictures a second.
 pub const FPS: u64 = 25;
 /// Microseconds of one picture.
 const STEP: u64 = 1_000_000 / FPS;
 /// When the footage begins, on its own clocks: 1 s after a start, on 2026-11-24 at 02:00 UTC.
-const BEGIN: Stamp = Stamp { mono: Mono(1_000_000), wall: Wall(1_795_485_600_000_000), quality: WallQuality::Ntp };
+const BEGIN: Timestamp = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_795_485_600_000_000), quality: ClockQuality::Ntp };
 /// A NAL unit of filler data (ITU-T H.264 7.3.2.7) is its head, as many 0xff as one likes, and the stop bit.
 const FILLER: u8 = 12;
 
@@ -95,7 +95,7 @@ fn generated() -> Vec<Frame> {
         slices.flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat()).collect()
     };
     let frame = |(data, key): (Vec<u8>, bool)| {
-        let (role, params, data) = (Role::Main, params.clone(), data.into());
+        let (role, params, data) = (StreamRole::Main, params.clone(), data.into());
         Frame { role, params, data, key, pts: 0, run: 1, at: BEGIN, lost: 0 }
     };
     units.iter().map(|unit| frame((sample(&unit.nals), unit.key))).collect()
@@ -103,7 +103,7 @@ fn generated() -> Vec<Frame> {
 
 /// The sample entry (ISO/IEC 14496-15 5.4.2.1) of the generated pictures.
 fn parameters(sps: &[u8], pps: &[u8]) -> TrackParams {
-    let mut out = Boxes::default();
+    let mut out = BoxWriter::default();
     out.boxed(b"avc1", |out| {
         out.put(&[0, 0, 0, 0, 0, 0, 0, 1]);
         out.put(&[0; 16]);

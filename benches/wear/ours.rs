@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taimat::settings::parse;
-use taimat::storage::StorageNews;
+use taimat::storage::StorageUpdate;
 use taimat::storage::disk::RealDisk;
 use taimat::storage::engine::Engine;
 use taimat::storage::record::padded;
 use taimat::storage::head_selection::heads;
-use taimat::storage::scan::{Depth, Found, walk};
-use taimat::units::Stamp;
+use taimat::storage::scan::{ScanDepth, ScanItem, walk};
+use taimat::units::Timestamp;
 
 use crate::card::Card;
 use crate::footage::{FPS, Footage};
@@ -23,7 +23,7 @@ pub struct Ours {
     engine: Engine,
     footage: Footage,
     dir: PathBuf,
-    now: Stamp,
+    now: Timestamp,
     /// Last, because it cannot be unmounted before the engine has closed its files.
     card: Card,
 }
@@ -65,8 +65,8 @@ impl Ours {
         );
         let settings = parse::parse(&text, &|_| Err("none".into())).unwrap().storage;
         let disk = Arc::new(RealDisk::open(&dir, false).unwrap());
-        let (engine, _) = Engine::open(disk, &settings, Stamp::default()).unwrap();
-        Some(Ours { engine, footage, dir, now: Stamp::default(), card })
+        let (engine, _) = Engine::open(disk, &settings, Timestamp::default()).unwrap();
+        Some(Ours { engine, footage, dir, now: Timestamp::default(), card })
     }
 
     /// Records `seconds` of footage, as fast as it goes or as a camera sends it; gives the seconds it took.
@@ -88,20 +88,20 @@ impl Ours {
     pub fn cost(&mut self) -> Cost {
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
-        let counts = out.iter().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
         let counts = counts.unwrap();
         Cost { payload: counts.payload, handed: counts.written, device: self.card.written(), flushes: counts.syncs }
     }
 
     /// Where the bytes beside the payload are, from what lies in the ring.
     pub fn shares(&self) -> Shares {
-        let disk = RealDisk::look(&self.dir).unwrap();
+        let disk = RealDisk::open_read_only(&self.dir).unwrap();
         let index = heads(&disk).unwrap().index;
         let (mut payload, mut boxes, mut padding, mut free, mut heads) = (0, 0, 0, 0, 0);
         for segment in index.live() {
             heads += segment.head_len + 4096 + (segment.head.size - segment.end);
-            for found in walk(&disk, segment, Depth::Records).unwrap().found {
-                let Found::Record(_, record) = found else { continue };
+            for found in walk(&disk, segment, ScanDepth::Records).unwrap().found {
+                let ScanItem::Record(_, record) = found else { continue };
                 let len = u64::from(record.len);
                 payload += u64::from(record.payload);
                 boxes += len - u64::from(record.payload);

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::events::kind;
-use super::{Agent, Effect};
-use crate::remote_config::signed_command::{self, Asked};
-use crate::remote_config::rejection::{Refusal, Why};
+use super::{Agent, AgentEffect};
+use crate::remote_config::signed_command::{self, CommandRequest};
+use crate::remote_config::rejection::{Rejection, RejectReason};
 use crate::remote_config::token_bucket::TokenBucket;
-use crate::units::{Mono, Stamp};
+use crate::units::{MonoTime, Timestamp};
 use crate::uplink::wire::Command;
 
 /// Refusals told as events: 20 in a minute, and then one a minute, so that 10,000 refused commands write less than 1 MiB to the card
@@ -32,7 +32,7 @@ const KEY_MAX: usize = 16;
 const NAME_MAX: usize = 32;
 
 /// The trail.
-pub struct Access {
+pub struct AccessTrail {
     refused: TokenBucket,
     accepted: TokenBucket,
     answered: TokenBucket,
@@ -44,15 +44,15 @@ pub struct Access {
     highest: BTreeMap<String, u64>,
 }
 
-impl Default for Access {
-    fn default() -> Access {
+impl Default for AccessTrail {
+    fn default() -> AccessTrail {
         let (refused, accepted, answered) = (REFUSED, ACCEPTED, ANSWERED);
-        Access { refused, accepted, answered, suppressed_count: 0, counts: (0, 0), highest: BTreeMap::new() }
+        AccessTrail { refused, accepted, answered, suppressed_count: 0, counts: (0, 0), highest: BTreeMap::new() }
     }
 }
 
 /// What is to be done with a command.
-pub(super) enum May {
+pub(super) enum Authorization {
     /// Carry it out.
     Now,
     /// When its number is kept.
@@ -61,9 +61,9 @@ pub(super) enum May {
     No(Option<String>),
 }
 
-impl Access {
+impl AccessTrail {
     /// Whether an event may tell of this, by how full the outbox is; what may not is counted.
-    fn may_tell(&mut self, now: Mono, name: &str, refused: bool, full: u64) -> bool {
+    fn may_report(&mut self, now: MonoTime, name: &str, refused: bool, full: u64) -> bool {
         let may = match refused {
             true => full < REFUSED_BELOW && self.refused.take(now),
             false if full >= ACCEPTED_BELOW => false,
@@ -76,9 +76,9 @@ impl Access {
 
 impl Agent {
     /// Whether a command may be carried out now. A signed one waits until its number is on the card; acceptances and refusals are told.
-    pub(super) fn may_command(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> May {
+    pub(super) fn may_command(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Authorization {
         let asked =
-            Asked { name: &command.name, req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
+            CommandRequest { name: &command.name, req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
         let mut wanted = Vec::new();
         let verdict = match &mut self.configuration {
             Some(configuration) => configuration.command(now, asked, command, &mut wanted),
@@ -86,28 +86,28 @@ impl Agent {
         };
         let may = match verdict {
             // Nobody signed it, and nobody had to: there is no trail to keep.
-            Ok(None) => return May::Now,
+            Ok(None) => return Authorization::Now,
             Ok(Some(waits)) => {
-                self.tell_access(now, command, None);
-                if waits { May::Later } else { May::Now }
+                self.report_access(now, command, None);
+                if waits { Authorization::Later } else { Authorization::Now }
             }
             Err(refusal) => {
-                let busy = refusal.why == Why::Busy;
+                let busy = refusal.why == RejectReason::Busy;
                 let (refused, over) = &mut self.access.counts;
                 *(if busy { over } else { refused }) += 1;
                 if !busy {
-                    self.tell_access(now, command, Some(&refusal));
+                    self.report_access(now, command, Some(&refusal));
                 }
-                May::No(self.access.answered.take(now.mono).then(|| refusal.line()))
+                Authorization::No(self.access.answered.take(now.mono).then(|| refusal.line()))
             }
         };
         self.configured(now, wanted, out);
-        self.tell_signers(out);
+        self.publish_signers(out);
         may
     }
 
     /// Where no configuration is kept: `Some(false)` for a good signature, `None` where none is needed.
-    fn guard(&mut self, now: Stamp, asked: Asked<'_>) -> Result<Option<bool>, Refusal> {
+    fn guard(&mut self, now: Timestamp, asked: CommandRequest<'_>) -> Result<Option<bool>, Rejection> {
         let keys = &self.settings.remote.keys;
         if keys.is_empty() || !asked.args.contains_key("sig") {
             return signed_command::unsigned(keys, asked).map(|()| None);
@@ -118,10 +118,10 @@ impl Agent {
         Ok(Some(false))
     }
 
-    fn tell_access(&mut self, now: Stamp, command: &Command, refusal: Option<&Refusal>) {
+    fn report_access(&mut self, now: Timestamp, command: &Command, refusal: Option<&Rejection>) {
         let full = self.outbox.percent();
         let tell = self.desk.is_clear() || refusal.is_none();
-        if !self.access.may_tell(now.mono, &command.name, refusal.is_some(), if tell { full } else { 100 }) {
+        if !self.access.may_report(now.mono, &command.name, refusal.is_some(), if tell { full } else { 100 }) {
             return;
         }
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str()).unwrap_or_default();

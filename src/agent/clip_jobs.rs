@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::spool::{Draft, Held, What};
-use super::outbox_entry::{Body, OWED_MAX, Owed, Range};
+use super::spool::{Draft, SpooledEntry, EntryKind};
+use super::outbox_entry::{Body, OWED_MAX, PendingClip, ClipRange};
 use super::events::{self, kind};
-use super::{Agent, Effect};
-use crate::clip::virtual_file::Clip;
-use crate::clip::hasher::{HashOrder, Hashed};
+use super::{Agent, AgentEffect};
+use crate::clip::virtual_file::VirtualClip;
+use crate::clip::hasher::{HashRequest, Hashed};
 use crate::clip::{FileSource, SharedFile, fate};
 use crate::evidence::manifest::{self, Manifest, Purpose};
-use crate::outbox::Kind;
-use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageOrder};
-use crate::units::{Stamp, Ticket};
+use crate::outbox::Priority;
+use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
+use crate::units::{Timestamp, EntryId};
 
 /// Clips found at start whose footage is looked for at once: each is an order, and the lane to storage has its bound.
 const LOOKED_FOR_MAX: usize = 16;
@@ -25,42 +25,42 @@ const LOOKED_FOR_MAX: usize = 16;
 const MENDED_MAX: u32 = 3;
 
 /// One clip in the making.
-struct Job {
+struct ClipJob {
     pin: PinId,
-    owed: Owed,
+    owed: PendingClip,
     /// The stored entry it takes the place of: its footage rotted after it was hashed.
-    instead_of: Option<Ticket>,
-    step: Step,
+    instead_of: Option<EntryId>,
+    step: ClipStep,
 }
 
 /// What a job waits for.
-enum Step {
+enum ClipStep {
     /// Storage's answer.
     Located,
     /// The worker's answer; then the rest of a range that does not fit one file is begun.
-    Hashed { manifest: Box<Manifest>, file: SharedFile, span: Box<Span>, rest: Option<Box<Owed>> },
+    Hashed { manifest: Box<Manifest>, file: SharedFile, span: Box<Span>, rest: Option<Box<PendingClip>> },
 }
 
 /// All clips in the making.
 #[derive(Default)]
-pub struct Jobs {
-    making: Vec<Job>,
+pub struct ClipJobs {
+    making: Vec<ClipJob>,
     pins: u64,
     /// What is done and can be let go: entries and pins.
-    pub(super) done: (Vec<Ticket>, Vec<PinId>),
+    pub(super) done: (Vec<EntryId>, Vec<PinId>),
     /// Clips found at start whose footage is to be found and pinned again, and those being looked for.
-    pub(super) lost_sight: (VecDeque<Ticket>, BTreeSet<Ticket>),
+    pub(super) lost_sight: (VecDeque<EntryId>, BTreeSet<EntryId>),
     /// Stored clips that could not be read when they were sent: they wait to be made without what is damaged.
-    spoiled: VecDeque<Ticket>,
+    spoiled: VecDeque<EntryId>,
     /// How often each of these was found to be whole again.
-    mended: BTreeMap<Ticket, u32>,
+    mended: BTreeMap<EntryId, u32>,
     /// The file ids of what was made instead, on its way to the card, and the entries that are then let go.
-    replaced: BTreeMap<String, Ticket>,
+    replaced: BTreeMap<String, EntryId>,
 }
 
-impl Jobs {
+impl ClipJobs {
     /// What an entry must remember of them.
-    pub fn owed(&self) -> Vec<Owed> {
+    pub fn pending_clips(&self) -> Vec<PendingClip> {
         // What is made instead of a stored entry is remembered by that entry.
         self.making.iter().filter(|job| job.instead_of.is_none()).map(|job| job.owed.clone()).collect()
     }
@@ -81,7 +81,7 @@ impl Jobs {
         PinId(self.pins)
     }
 
-    fn take(&mut self, pin: PinId) -> Option<Job> {
+    fn take(&mut self, pin: PinId) -> Option<ClipJob> {
         let index = self.making.iter().position(|job| job.pin == pin)?;
         Some(self.making.remove(index))
     }
@@ -96,29 +96,29 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
 }
 
 /// The outbox lane of a file.
-pub fn lane_of(purpose: Purpose) -> Kind {
+pub fn priority_of(purpose: Purpose) -> Priority {
     match purpose {
-        Purpose::Snapshot => Kind::Snapshot,
-        Purpose::Clip => Kind::Clip,
-        Purpose::Requested => Kind::Requested,
+        Purpose::Snapshot => Priority::Snapshot,
+        Purpose::Clip => Priority::Clip,
+        Purpose::Requested => Priority::Requested,
     }
 }
 
 impl Agent {
     /// Asks storage for the footage of a promised clip.
-    pub(super) fn begin_job(&mut self, owed: Owed, pin: Option<PinId>, out: &mut Vec<Effect>) {
+    pub(super) fn start_job(&mut self, owed: PendingClip, pin: Option<PinId>, out: &mut Vec<AgentEffect>) {
         let pin = pin.unwrap_or_else(|| self.jobs.new_pin());
         let query = match owed.range {
-            Range::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to, after: owed.after },
-            Range::Wall(from, to) => SpanQuery::Wall { from, to, after: owed.after },
+            ClipRange::Mono(boot, from, to) => SpanQuery::Mono { boot, from, to, after: owed.after },
+            ClipRange::Wall(from, to) => SpanQuery::Wall { from, to, after: owed.after },
         };
         let class = pin_class(owed.purpose);
-        out.push(Effect::Storage(StorageOrder::Locate { pin, class, query }));
-        self.jobs.making.push(Job { pin, owed, instead_of: None, step: Step::Located });
+        out.push(AgentEffect::Storage(StorageRequest::Locate { pin, class, query }));
+        self.jobs.making.push(ClipJob { pin, owed, instead_of: None, step: ClipStep::Located });
     }
 
     /// Storage answered: the footage of a new clip, or of one that was already owed before a restart.
-    pub(super) fn located(&mut self, now: Stamp, pin: PinId, span: Option<Span>, out: &mut Vec<Effect>) {
+    pub(super) fn located(&mut self, now: Timestamp, pin: PinId, span: Option<Span>, out: &mut Vec<AgentEffect>) {
         if let Some(ticket) = self.desk.pinned_by(pin) {
             return self.found_again(now, ticket, span.as_ref());
         }
@@ -132,27 +132,27 @@ impl Agent {
     }
 
     /// Puts the clip together and sends it to be hashed. What cannot be in the same file becomes another part.
-    fn hash(&mut self, job: Job, span: Span, out: &mut Vec<Effect>) {
+    fn hash(&mut self, job: ClipJob, span: Span, out: &mut Vec<AgentEffect>) {
         let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
-        let file: SharedFile = Arc::new(Clip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
+        let file: SharedFile = Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         // A part that is made again stays the part it was.
-        if let Some(Held { what: What::File(before), .. }) = job.instead_of.and_then(|ticket| self.desk.held(ticket)) {
+        if let Some(SpooledEntry { what: EntryKind::File(before), .. }) = job.instead_of.and_then(|ticket| self.desk.entry_mut(ticket)) {
             draft.last = before.last;
         }
-        out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
+        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = (span.more && job.instead_of.is_none())
-            .then(|| Box::new(Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
-        let step = Step::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
-        self.jobs.making.push(Job { step, ..job });
+            .then(|| Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
+        let step = ClipStep::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
+        self.jobs.making.push(ClipJob { step, ..job });
     }
 
     /// The worker answered: the clip becomes an entry, and with it stops being owed. The rest takes its place among what is owed,
     /// so that there is always room for it, and is in the same entry.
-    pub(super) fn hashed(&mut self, now: Stamp, hashed: Hashed, out: &mut Vec<Effect>) {
+    pub(super) fn hashed(&mut self, now: Timestamp, hashed: Hashed, out: &mut Vec<AgentEffect>) {
         let pin = PinId(hashed.job);
-        let Some(Job { owed, instead_of, step: Step::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
+        let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
             return;
         };
         // Damage costs the records it hits: the rest goes, with the hole named. Every round has fewer records than the one before.
@@ -162,12 +162,12 @@ impl Agent {
             && let Some(left) = rest_of(span.as_ref().clone())
         {
             tracing::warn!(event = owed.event, records = ?hashed.unreadable, "a clip has records that cannot be read: made without");
-            return self.hash(Job { pin, owed, instead_of, step: Step::Located }, left, out);
+            return self.hash(ClipJob { pin, owed, instead_of, step: ClipStep::Located }, left, out);
         }
         if let Some(rest) = rest {
-            self.begin_job(*rest, None, out);
+            self.start_job(*rest, None, out);
         }
-        let job = Job { pin, owed, instead_of, step: Step::Located };
+        let job = ClipJob { pin, owed, instead_of, step: ClipStep::Located };
         match hashed.outcome {
             Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
             // Nothing is left of it, or the card refuses without naming a record.
@@ -179,21 +179,21 @@ impl Agent {
     }
 
     /// A clip is whole: it becomes an entry. What it takes the place of is let go once the card has it.
-    fn made(&mut self, now: Stamp, job: &Job, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<Effect>) {
+    fn made(&mut self, now: Timestamp, job: &ClipJob, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<AgentEffect>) {
         if let Some(ticket) = job.instead_of {
-            let Some(Held { what: What::File(before), .. }) = self.desk.held(ticket) else {
+            let Some(SpooledEntry { what: EntryKind::File(before), .. }) = self.desk.entry_mut(ticket) else {
                 // It was taken back meanwhile.
-                return out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+                return out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
             };
             if *before == manifest {
-                out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+                out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
                 return self.mended(now, ticket);
             }
             self.jobs.replaced.insert(manifest.fid(), ticket);
         }
         self.gauges.clips += 1;
         let (fid, after) = (manifest.fid(), self.after(self.desk.next_seq()));
-        let (kind, footage) = (lane_of(job.owed.purpose), Some((file, job.pin)));
+        let (kind, footage) = (priority_of(job.owed.purpose), Some((file, job.pin)));
         let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage };
         if self.desk.put(draft).is_err() {
             self.jobs.replaced.remove(&fid);
@@ -202,22 +202,22 @@ impl Agent {
     }
 
     /// A stored clip that could not be read can be read now, as it was: it is sent again, but not for ever.
-    fn mended(&mut self, now: Stamp, ticket: Ticket) {
+    fn mended(&mut self, now: Timestamp, ticket: EntryId) {
         let times = self.jobs.mended.entry(ticket).or_default();
         *times += 1;
         if *times > MENDED_MAX {
             return self.file_lost(now, ticket, "the card cannot read it again and again, and then it can: look at the card");
         }
-        if let Some(meta) = self.desk.held(ticket).map(|held| held.meta()) {
+        if let Some(meta) = self.desk.entry_mut(ticket).map(|held| held.meta()) {
             self.outbox.push(now.mono, ticket, meta);
         }
     }
 
     /// A clip could not be read when it was sent: damage costs the records it hits, so it is made without them. Until that is stored the
     /// entry stays. A snapshot is one record: it is lost.
-    pub(super) fn spoiled(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
-        match self.desk.held(ticket).map(|held| &held.what) {
-            Some(What::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
+    pub(super) fn spoiled(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
+        match self.desk.entry_mut(ticket).map(|held| &held.what) {
+            Some(EntryKind::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
                 tracing::warn!(file = manifest.name, reason, "a stored clip cannot be read: made again without what is damaged");
                 self.jobs.spoiled.push_back(ticket);
             }
@@ -226,40 +226,40 @@ impl Agent {
     }
 
     /// Begins to make spoiled clips again, as long as there is room among the clips in the making.
-    pub(super) fn make_again(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn make_again(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.has_room()
             && let Some(ticket) = self.jobs.spoiled.pop_front()
         {
             let pin = self.jobs.new_pin();
-            let Some(Held { what: What::File(manifest), .. }) = self.desk.held(ticket) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.desk.entry_mut(ticket) else {
                 continue;
             };
             let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
             // Its range is never used: the records are known.
-            let range = Range::Mono(Default::default(), Default::default(), Default::default());
+            let range = ClipRange::Mono(Default::default(), Default::default(), Default::default());
             let (event, purpose, part) = (manifest.event.clone(), manifest.purpose, manifest.part);
-            let owed = Owed { event, purpose, part, range, after: 0 };
-            out.push(Effect::Storage(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
-            self.jobs.making.push(Job { pin, owed, instead_of: Some(ticket), step: Step::Located });
+            let owed = PendingClip { event, purpose, part, range, after: 0 };
+            out.push(AgentEffect::Storage(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
+            self.jobs.making.push(ClipJob { pin, owed, instead_of: Some(ticket), step: ClipStep::Located });
         }
     }
 
     /// An entry is on the card: what it takes the place of is let go.
-    pub(super) fn let_replaced_go(&mut self, ticket: Ticket) {
+    pub(super) fn let_replaced_go(&mut self, ticket: EntryId) {
         if self.jobs.replaced.is_empty() {
             return;
         }
-        if let Some(Held { what: What::File(manifest), .. }) = self.desk.held(ticket)
+        if let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.desk.entry_mut(ticket)
             && let Some(before) = self.jobs.replaced.remove(&manifest.fid())
         {
             self.jobs.mended.remove(&before);
-            self.let_go(before);
+            self.release_entry(before);
         }
     }
 
     /// A promise that cannot be kept is told, never forgotten.
-    fn no_footage(&mut self, now: Stamp, job: &Job, reason: &str, out: &mut Vec<Effect>) {
-        out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+    fn no_footage(&mut self, now: Timestamp, job: &ClipJob, reason: &str, out: &mut Vec<AgentEffect>) {
+        out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
         if let Some(ticket) = job.instead_of {
             return self.file_lost(now, ticket, reason);
         }
@@ -271,34 +271,34 @@ impl Agent {
     }
 
     /// Looks for the footage of clips found at start, a few at a time: a backlog may have thousands.
-    pub(super) fn look_for_footage(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn relocate_footage(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.lost_sight.1.len() < LOOKED_FOR_MAX
             && let Some(ticket) = self.jobs.lost_sight.0.pop_front()
         {
-            let Some(Held { what: What::File(manifest), pin, .. }) = self.desk.held(ticket) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) = self.desk.entry_mut(ticket) else {
                 continue;
             };
             let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
             let found = *pin.insert(self.jobs.new_pin());
-            out.push(Effect::Storage(StorageOrder::Locate { pin: found, class, query: SpanQuery::Seq { first, last } }));
+            out.push(AgentEffect::Storage(StorageRequest::Locate { pin: found, class, query: SpanQuery::Seq { first, last } }));
             self.jobs.lost_sight.1.insert(ticket);
         }
     }
 
     /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
-    fn found_again(&mut self, now: Stamp, ticket: Ticket, span: Option<&Span>) {
+    fn found_again(&mut self, now: Timestamp, ticket: EntryId, span: Option<&Span>) {
         let reader = self.reader.clone();
         self.jobs.lost_sight.1.remove(&ticket);
-        let Some(held) = self.desk.held(ticket) else {
+        let Some(held) = self.desk.entry_mut(ticket) else {
             return;
         };
-        let What::File(manifest) = &held.what else {
+        let EntryKind::File(manifest) = &held.what else {
             return;
         };
         // What it was made without is left out again: only so it is the same file.
         let exact = manifest.missing.len() < manifest::MISSING_MAX;
         let left_out = if exact { manifest.missing.as_slice() } else { &[] };
-        let clip = span.map(|span| Clip::assemble(&span.clone().as_before(left_out), &manifest::about(manifest), reader));
+        let clip = span.map(|span| VirtualClip::assemble(&span.clone().as_before(left_out), &manifest::about(manifest), reader));
         match clip.filter(|clip| clip.len() == manifest.size) {
             Some(clip) => {
                 held.file = Some(Arc::new(clip));
@@ -314,9 +314,9 @@ impl Agent {
     }
 
     /// An entry whose bytes are gone is let go and told.
-    pub(super) fn file_lost(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+    pub(super) fn file_lost(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
         self.jobs.mended.remove(&ticket);
-        if let Some(What::File(manifest)) = self.let_go(ticket) {
+        if let Some(EntryKind::File(manifest)) = self.release_entry(ticket) {
             tracing::error!(file = manifest.name, %reason, "a file owed to the office is gone");
             let data = json!({"event": manifest.event, "file": manifest.name, "reason": events::text(reason)});
             self.event(now, kind::FILE_LOST, None, data);

@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::access_trail::May;
-use super::spool::{TooLarge, What};
-use super::outbox_entry::{OWED_MAX, Owed, Range};
+use super::access_trail::Authorization;
+use super::spool::{TooLarge, EntryKind};
+use super::outbox_entry::{OWED_MAX, PendingClip, ClipRange};
 use super::events::{self, kind};
-use super::{Agent, Effect};
+use super::{Agent, AgentEffect};
 use crate::remote_config::signed_command::KNOWN;
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::storage::StorageOrder;
+use crate::storage::StorageRequest;
 use crate::storage::locks::Lock;
-use crate::storage::missing_records::Lost;
-use crate::units::{Stamp, Ticket, Wall, WallQuality};
-use crate::uplink::UplinkOrder;
+use crate::storage::missing_records::MissingRecords;
+use crate::units::{Timestamp, EntryId, WallTime, ClockQuality};
+use crate::uplink::UplinkRequest;
 use crate::uplink::wire::{Command, Reply};
 
 /// Answers kept for repeated commands: brokers redeliver what was in flight, at most a window of it.
@@ -64,25 +64,25 @@ impl Commands {
 }
 
 impl Agent {
-    pub(super) fn command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
+    pub(super) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(word) {
             tracing::warn!(command = command.name, "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored");
             return;
         }
         if let Some(again) = self.commands.known(&command.req_id) {
-            out.extend(again.map(|reply| Effect::Uplink(UplinkOrder::Reply(Box::new(reply)))));
+            out.extend(again.map(|reply| AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply)))));
             return;
         }
         // Whoever may not command must neither take a name from somebody who may, nor push one out.
         match self.may_command(now, &command, out) {
-            May::Now => {
+            Authorization::Now => {
                 self.commands.remember(&command.req_id);
                 self.carry_command(now, command, out);
             }
             // It is carried out when its number is on the card.
-            May::Later => self.commands.remember(&command.req_id),
-            May::No(detail) => {
+            Authorization::Later => self.commands.remember(&command.req_id),
+            Authorization::No(detail) => {
                 if let Some(detail) = detail {
                     self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out);
                 }
@@ -91,15 +91,15 @@ impl Agent {
     }
 
     /// Carries out a command that is new and allowed.
-    pub(super) fn carry_command(&mut self, now: Stamp, command: Command, out: &mut Vec<Effect>) {
+    pub(super) fn carry_command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
         let verdict = match command.name.as_str() {
             _ if !self.is_running() => Err("the box is shutting down".to_owned()),
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
             "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
             "clip-get" => self.clip_get(now, &command, out).map(|()| None),
             "snapshot" => self.snapshot(&command, out).map(|()| None),
-            "lock" => lock_order(&command).map(|order| self.ask_storage(&command, order, out)),
-            "unlock" => unlock_order(&command).map(|order| self.ask_storage(&command, order, out)),
+            "lock" => lock_order(&command).map(|order| self.request_storage(&command, order, out)),
+            "unlock" => unlock_order(&command).map(|order| self.request_storage(&command, order, out)),
             "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
             "event-get" => self.event_get(&command).map(Some),
             "ring-status" => Ok(Some(self.ring_status(now))),
@@ -118,15 +118,15 @@ impl Agent {
         }
     }
 
-    pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<Effect>) {
+    pub(super) fn reply(&mut self, req_id: &str, cmd: &str, status: &str, detail: &str, data: Value, out: &mut Vec<AgentEffect>) {
         let detail = crate::redact::masked(detail);
         let reply = Reply { req_id: req_id.into(), cmd: cmd.into(), status: status.into(), detail, data };
         self.commands.answer(&reply);
-        out.push(Effect::Uplink(UplinkOrder::Reply(Box::new(reply))));
+        out.push(AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply))));
     }
 
     /// Promises the footage between two wall times as a file.
-    fn clip_get(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+    fn clip_get(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         let from = wall_arg(command, "from")?;
         let to = wall_arg(command, "to")?.min(now.wall);
         if from >= to {
@@ -139,13 +139,13 @@ impl Agent {
         if !self.jobs.has_room() || self.jobs.requested() >= REQUESTS_MAX {
             return Err("busy: too many clips in the making, ask again in a minute".into());
         }
-        let range = Range::Wall(from, to);
-        self.begin_job(Owed { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 }, None, out);
+        let range = ClipRange::Wall(from, to);
+        self.start_job(PendingClip { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 }, None, out);
         Ok(())
     }
 
     /// Asks the sight thread for a picture.
-    fn snapshot(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+    fn snapshot(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if command.args.contains_key("t") {
             return Err("a snapshot shows what is now: ask for the past with clip-get".into());
         }
@@ -153,17 +153,17 @@ impl Agent {
             return Err("busy: too many pictures asked for, ask again in a minute".into());
         }
         self.commands.glances.push(command.req_id.clone());
-        out.push(Effect::Glance { req_id: command.req_id.clone() });
+        out.push(AgentEffect::Glance { req_id: command.req_id.clone() });
         Ok(())
     }
 
     /// The picture somebody asked for becomes an entry, as the still of an event does; it is answered when that is durable.
-    pub(super) fn glanced(&mut self, req_id: &str, outcome: Result<(Stamp, Vec<u8>), String>, out: &mut Vec<Effect>) {
+    pub(super) fn snapshot_taken(&mut self, req_id: &str, outcome: Result<(Timestamp, Vec<u8>), String>, out: &mut Vec<AgentEffect>) {
         let drafted = outcome.and_then(|(at, jpeg)| {
             if !self.desk.has_room() {
                 return Err("the card stands still: ask again later".to_owned());
             }
-            let drafted = self.draft_still(req_id, at, jpeg);
+            let drafted = self.draft_snapshot(req_id, at, jpeg);
             drafted.map_err(|TooLarge(bytes)| format!("its manifest of {bytes} bytes is larger than a journal slot"))
         });
         if let Err(detail) = drafted {
@@ -173,20 +173,20 @@ impl Agent {
     }
 
     /// Hands a command about locks to storage; its answer becomes the command's.
-    fn ask_storage(&mut self, command: &Command, order: StorageOrder, out: &mut Vec<Effect>) -> Option<Value> {
-        let (StorageOrder::Lock { id, .. } | StorageOrder::Unlock { id }) = &order else {
+    fn request_storage(&mut self, command: &Command, order: StorageRequest, out: &mut Vec<AgentEffect>) -> Option<Value> {
+        let (StorageRequest::Lock { id, .. } | StorageRequest::Unlock { id }) = &order else {
             return None;
         };
         self.commands.about_locks.push_back((id.clone(), command.req_id.clone()));
         if self.commands.about_locks.len() > REMEMBERED_MAX {
             self.commands.about_locks.pop_front();
         }
-        out.push(Effect::Storage(order));
+        out.push(AgentEffect::Storage(order));
         None
     }
 
     /// Locked evidence is lost: a person must know, and the office too.
-    pub(super) fn lock_broken(&mut self, now: Stamp, lock: &Lock, lost: &[Lost]) {
+    pub(super) fn lock_broken(&mut self, now: Timestamp, lock: &Lock, lost: &[MissingRecords]) {
         for hole in lost {
             tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
         }
@@ -202,11 +202,11 @@ impl Agent {
     /// who kept what and who let it go.
     pub(super) fn lock_answered(
         &mut self,
-        now: Stamp,
+        now: Timestamp,
         cmd: &'static str,
         id: &str,
         outcome: Result<Lock, String>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<AgentEffect>,
     ) {
         let asked = self.commands.about_locks.iter().position(|(about, _)| about == id);
         let req_id = asked.and_then(|at| self.commands.about_locks.remove(at)).map(|(_, req_id)| req_id);
@@ -231,8 +231,8 @@ impl Agent {
     }
 
     /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
-    pub(super) fn answer_with_file(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
-        let Some(What::File(manifest)) = self.desk.held(ticket).map(|held| &held.what) else {
+    pub(super) fn answer_with_file(&mut self, ticket: EntryId, out: &mut Vec<AgentEffect>) {
+        let Some(EntryKind::File(manifest)) = self.desk.entry_mut(ticket).map(|held| &held.what) else {
             return;
         };
         let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
@@ -252,26 +252,26 @@ impl Agent {
     }
 
     /// Answers a `clip-get` of which a part is not there.
-    pub(super) fn answer_error(&mut self, owed: &Owed, reason: &str, out: &mut Vec<Effect>) {
+    pub(super) fn answer_error(&mut self, owed: &PendingClip, reason: &str, out: &mut Vec<AgentEffect>) {
         self.reply(&owed.event, "clip-get", "error", reason, json!({"part": owed.part}), out);
     }
 }
 
 /// An expiry only counts on a clock that somebody has set.
-fn is_expired(command: &Command, now: Stamp) -> bool {
-    let expires = command.expires.as_deref().and_then(|text| Wall::parse(text).ok());
-    now.quality > WallQuality::Unset && expires.is_some_and(|expires| expires < now.wall)
+fn is_expired(command: &Command, now: Timestamp) -> bool {
+    let expires = command.expires.as_deref().and_then(|text| WallTime::parse(text).ok());
+    now.quality > ClockQuality::Unset && expires.is_some_and(|expires| expires < now.wall)
 }
 
 /// A lock is named by the command that makes it, so that the same command makes it once.
-fn lock_order(command: &Command) -> Result<StorageOrder, String> {
+fn lock_order(command: &Command) -> Result<StorageRequest, String> {
     let (from, to) = (wall_arg(command, "from")?, wall_arg(command, "to")?);
     let reason = text_arg(command, "reason", "why it must be kept, e.g. a case number")?;
-    Ok(StorageOrder::Lock { id: command.req_id.clone(), from, to, reason })
+    Ok(StorageRequest::Lock { id: command.req_id.clone(), from, to, reason })
 }
 
-fn unlock_order(command: &Command) -> Result<StorageOrder, String> {
-    Ok(StorageOrder::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
+fn unlock_order(command: &Command) -> Result<StorageRequest, String> {
+    Ok(StorageRequest::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
 }
 
 pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<String, String> {
@@ -279,8 +279,8 @@ pub(super) fn text_arg(command: &Command, key: &str, what: &str) -> Result<Strin
     text.map(String::from).ok_or_else(|| format!("{key} is missing: {what}"))
 }
 
-fn wall_arg(command: &Command, key: &str) -> Result<Wall, String> {
+fn wall_arg(command: &Command, key: &str) -> Result<WallTime, String> {
     let value = command.args.get(key).ok_or_else(|| format!("{key} is missing: an RFC 3339 time"))?;
     let text = value.as_str().ok_or_else(|| format!("{key} must be text: an RFC 3339 time"))?;
-    Wall::parse(text).map_err(|reason| format!("{key}: {reason}"))
+    WallTime::parse(text).map_err(|reason| format!("{key}: {reason}"))
 }

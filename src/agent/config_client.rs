@@ -8,34 +8,34 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::events::kind;
-use super::config_thread::{KeeperNews, KeeperOrder};
-use super::{Agent, Effect};
-use crate::remote_config::signed_command::Asked;
-use crate::remote_config::state_machine::{self, Applied, COMMANDS_MAX, Input, Machine};
-use crate::remote_config::rejection::Refusal;
-use crate::settings::diff::Change;
-use crate::storage::StorageOrder;
-use crate::units::Stamp;
-use crate::uplink::UplinkOrder;
+use super::config_thread::{ConfigUpdate, ConfigRequest};
+use super::{Agent, AgentEffect};
+use crate::remote_config::signed_command::CommandRequest;
+use crate::remote_config::state_machine::{self, Applied, COMMANDS_MAX, ConfigInput, ConfigMachine};
+use crate::remote_config::rejection::Rejection;
+use crate::settings::diff::SettingsDiff;
+use crate::storage::StorageRequest;
+use crate::units::Timestamp;
+use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
 /// The machine, and commands whose numbers are on their way to the card.
-pub struct Configuration {
-    pub(super) machine: Machine,
+pub struct ConfigClient {
+    pub(super) machine: ConfigMachine,
     guarded: VecDeque<Command>,
     /// What was wrong with the file at the start, until it is told.
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
 }
 
-impl Configuration {
+impl ConfigClient {
     /// Whether a command may be carried out: `Some(true)` when its number is kept; `None` where it needs no signature.
     pub(super) fn command(
         &mut self,
-        now: Stamp,
-        asked: Asked<'_>,
+        now: Timestamp,
+        asked: CommandRequest<'_>,
         command: &Command,
-        out: &mut Vec<state_machine::Effect>,
-    ) -> Result<Option<bool>, Refusal> {
+        out: &mut Vec<state_machine::ConfigEffect>,
+    ) -> Result<Option<bool>, Rejection> {
         let waits = self.machine.command(now, asked, out)?;
         if waits {
             self.guarded.push_back(command.clone());
@@ -46,51 +46,51 @@ impl Configuration {
 
 impl Agent {
     /// Tells the uplink who may sign, and above which number, when that is news: what cannot be good is not even verified.
-    pub(super) fn tell_signers(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn publish_signers(&mut self, out: &mut Vec<AgentEffect>) {
         let signers = match &self.configuration {
             Some(configuration) => configuration.machine.signers(),
             None => self.settings.remote.keys.iter().map(|key| (key.id(), 0)).collect(),
         };
         if self.signers.as_ref() != Some(&signers) {
             self.signers = Some(signers.clone());
-            out.push(Effect::Uplink(UplinkOrder::Signers(signers)));
+            out.push(AgentEffect::Uplink(UplinkRequest::Signers(signers)));
         }
     }
 
     /// The same agent with a configuration that can be changed while it runs. `refused`: what was wrong with the file at this start.
     #[must_use]
-    pub fn with_configuration(mut self, machine: Machine, refused: Option<Refusal>) -> Agent {
-        self.configuration = Some(Configuration { machine, guarded: VecDeque::with_capacity(COMMANDS_MAX), refused });
+    pub fn with_configuration(mut self, machine: ConfigMachine, refused: Option<Rejection>) -> Agent {
+        self.configuration = Some(ConfigClient { machine, guarded: VecDeque::with_capacity(COMMANDS_MAX), refused });
         self
     }
 
     /// Tells the machine, and does what it wants.
-    pub(super) fn configure(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
+    pub(super) fn configure(&mut self, now: Timestamp, input: ConfigInput, out: &mut Vec<AgentEffect>) {
         let Some(configuration) = &mut self.configuration else {
             return;
         };
         let mut wanted = Vec::new();
         configuration.machine.handle(now, input, &mut wanted);
         self.configured(now, wanted, out);
-        self.tell_signers(out);
+        self.publish_signers(out);
     }
 
-    pub(super) fn configured(&mut self, now: Stamp, wanted: Vec<state_machine::Effect>, out: &mut Vec<Effect>) {
+    pub(super) fn configured(&mut self, now: Timestamp, wanted: Vec<state_machine::ConfigEffect>, out: &mut Vec<AgentEffect>) {
         for effect in wanted {
             match effect {
-                state_machine::Effect::Judge { text, sha256, probe } => {
-                    out.push(Effect::Keep(KeeperOrder::Judge { text, sha256, probe }))
+                state_machine::ConfigEffect::Judge { text, sha256, probe } => {
+                    out.push(AgentEffect::Keep(ConfigRequest::Judge { text, sha256, probe }))
                 }
-                state_machine::Effect::Save(record, text) => out.push(Effect::Keep(KeeperOrder::Save(record, text))),
-                state_machine::Effect::Apply(applied) => self.apply(*applied, out),
-                state_machine::Effect::Restart => {
+                state_machine::ConfigEffect::Save(record, text) => out.push(AgentEffect::Keep(ConfigRequest::Save(record, text))),
+                state_machine::ConfigEffect::Apply(applied) => self.apply(*applied, out),
+                state_machine::ConfigEffect::Restart => {
                     self.restart = true;
-                    self.begin_stop(now, out);
+                    self.start_shutdown(now, out);
                 }
-                state_machine::Effect::Report(report) => out.push(Effect::Uplink(UplinkOrder::Reported(bytes(&report)))),
-                state_machine::Effect::Event(data) => self.event(now, kind::CONFIG, None, data),
-                state_machine::Effect::Ask => out.push(Effect::Uplink(UplinkOrder::AskForConfig)),
-                state_machine::Effect::Carry => {
+                state_machine::ConfigEffect::Report(report) => out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report)))),
+                state_machine::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
+                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::AskForConfig)),
+                state_machine::ConfigEffect::Carry => {
                     let guarded = self.configuration.as_mut().and_then(|configuration| configuration.guarded.pop_front());
                     if let Some(command) = guarded {
                         self.carry_command(now, command, out);
@@ -101,12 +101,12 @@ impl Agent {
     }
 
     /// The first thing said after a start: a file that was refused, and the state of the configuration.
-    pub(super) fn configuration_started(&mut self, now: Stamp) {
+    pub(super) fn configuration_started(&mut self, now: Timestamp) {
         let Some(configuration) = &mut self.configuration else {
             return;
         };
         let record = configuration.machine.record();
-        let (word, last) = (configuration.machine.word(), record.last.as_ref());
+        let (word, last) = (configuration.machine.as_str(), record.last.as_ref());
         let told = match word {
             "safe_mode" | "rolled_back" | "trial" => {
                 let refusal = last.and_then(|last| last.refusal.as_ref()).filter(|_| word != "trial");
@@ -124,13 +124,13 @@ impl Agent {
     }
 
     /// Goes on under other settings: the agent's own, then each room that is touched.
-    fn apply(&mut self, applied: Applied, out: &mut Vec<Effect>) {
+    fn apply(&mut self, applied: Applied, out: &mut Vec<AgentEffect>) {
         let Applied { settings, epoch, fresh } = applied;
-        let change = Change::between(&self.settings, &settings);
+        let change = SettingsDiff::between(&self.settings, &settings);
         if change.storage {
             let storage = &settings.storage;
             let (budget, pin_quota, endurance) = (storage.budget, storage.pin_quota, storage.endurance);
-            out.push(Effect::Storage(StorageOrder::Resize { budget, pin_quota, endurance }));
+            out.push(AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, endurance }));
         }
         if change.uplink {
             self.outbox.resize(settings.uplink.outbox_bytes);
@@ -144,13 +144,13 @@ impl Agent {
             (settings.storage.budget, settings.storage.pin_quota, settings.storage.endurance);
         self.settings = crate::settings::Settings { storage, site: self.settings.site.clone(), ..settings };
         let settings = Box::new(self.settings.clone());
-        out.push(Effect::Apply { settings, change: Box::new(change), epoch, fresh });
+        out.push(AgentEffect::Apply { settings, change: Box::new(change), epoch, fresh });
     }
 
-    pub(super) fn keeper_news(&mut self, now: Stamp, news: KeeperNews, out: &mut Vec<Effect>) {
+    pub(super) fn config_update(&mut self, now: Timestamp, news: ConfigUpdate, out: &mut Vec<AgentEffect>) {
         match news {
-            KeeperNews::Machine(input) => self.configure(now, input, out),
-            KeeperNews::Checked { req_id, cmd, outcome } => match outcome {
+            ConfigUpdate::Machine(input) => self.configure(now, input, out),
+            ConfigUpdate::Checked { req_id, cmd, outcome } => match outcome {
                 Ok(found) => self.reply(&req_id, cmd, "ok", "", found, out),
                 Err(refusal) => {
                     let data = json!({"reason": refusal.why, "errors": refusal.errors});
@@ -161,7 +161,7 @@ impl Agent {
     }
 
     /// `config-check`: a dry run beside everything else. `probe` is `"yes"` to ask camera and brokers too.
-    pub(super) fn config_check(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+    pub(super) fn config_check(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if self.configuration.is_none() {
             return Err("this box keeps no configurations".into());
         }
@@ -171,15 +171,15 @@ impl Agent {
         }
         let probe = command.args.get("probe").is_some_and(|probe| probe == "yes");
         let (req_id, now) = (command.req_id.clone(), Box::new(self.settings.clone()));
-        out.push(Effect::Keep(KeeperOrder::Check { req_id, text, now, probe }));
+        out.push(AgentEffect::Keep(ConfigRequest::Check { req_id, text, now, probe }));
         Ok(())
     }
 
     /// `config-show`: the text in force; it holds no secrets, only the names of files that do.
-    pub(super) fn config_show(&self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+    pub(super) fn config_show(&self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         let configuration = self.configuration.as_ref().ok_or("this box keeps no configurations")?;
         let sha256 = configuration.machine.record().committed.sha256;
-        out.push(Effect::Keep(KeeperOrder::Show { req_id: command.req_id.clone(), sha256 }));
+        out.push(AgentEffect::Keep(ConfigRequest::Show { req_id: command.req_id.clone(), sha256 }));
         Ok(())
     }
 }

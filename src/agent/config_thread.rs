@@ -12,18 +12,18 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::connection_probe;
-use crate::camera::{CameraFault, Role};
+use crate::camera::{CameraFault, StreamRole};
 use crate::clock::Clock;
 use crate::remote_config::credential_scope::{self, WITHHELD};
-use crate::remote_config::state_machine::{FileFound, Input};
-use crate::remote_config::state_record::Record;
-use crate::remote_config::rejection::{Refusal, Why};
+use crate::remote_config::state_machine::{FileFound, ConfigInput};
+use crate::remote_config::state_record::ConfigState;
+use crate::remote_config::rejection::{Rejection, RejectReason};
 use crate::remote_config::state_store::{self, Files};
 use crate::remote_config::validation;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, CameraSettings, Settings, load};
 use crate::units::Digest;
-use crate::uplink::failover::Fault;
+use crate::uplink::failover::ConnectFault;
 
 /// Orders that wait at most: one record and one text at a time, and a few dry runs.
 const ORDERS: usize = 16;
@@ -39,9 +39,9 @@ pub const SHOW: &str = "config-show";
 
 /// What may be asked of the keeper.
 #[derive(Debug, Clone, PartialEq)]
-pub enum KeeperOrder {
+pub enum ConfigRequest {
     /// Keep a record, and first its text; answered by [`Input::Saved`].
-    Save(Box<Record>, Option<String>),
+    Save(Box<ConfigState>, Option<String>),
     /// Judge a text, or the kept one; answered by [`Input::Judged`].
     Judge {
         /// The text.
@@ -73,9 +73,9 @@ pub enum KeeperOrder {
 
 /// What the keeper tells.
 #[derive(Debug, Clone, PartialEq)]
-pub enum KeeperNews {
+pub enum ConfigUpdate {
     /// For the machine.
-    Machine(Input),
+    Machine(ConfigInput),
     /// The answer to a dry run, or to who wants to see a text.
     Checked {
         /// Of the command.
@@ -83,16 +83,16 @@ pub enum KeeperNews {
         /// Its name.
         cmd: &'static str,
         /// What it found, or what is wrong.
-        outcome: Result<Value, Refusal>,
+        outcome: Result<Value, Rejection>,
     },
 }
 
 /// The sending end.
 #[derive(Debug, Clone)]
-pub struct Keeper(SyncSender<KeeperOrder>);
+pub struct ConfigThread(SyncSender<ConfigRequest>);
 
 /// What the thread works with.
-pub struct Place {
+pub struct ConfigPaths {
     /// Where records go.
     pub files: Arc<dyn Files>,
     /// Where exits are counted beside the record.
@@ -105,22 +105,22 @@ pub struct Place {
     pub clock: Arc<dyn Clock>,
 }
 
-impl Keeper {
+impl ConfigThread {
     /// Starts the thread; it ends when the last sender is gone.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(place: Place, tell: impl Fn(KeeperNews) + Send + 'static) -> std::io::Result<Keeper> {
+    pub fn start(place: ConfigPaths, tell: impl Fn(ConfigUpdate) + Send + 'static) -> std::io::Result<ConfigThread> {
         let (orders, waiting) = sync_channel(ORDERS);
         thread::Builder::new().name("keeper".into()).spawn(move || work(&place, &waiting, &tell))?;
-        Ok(Keeper(orders))
+        Ok(ConfigThread(orders))
     }
 
     /// Gives an order.
     ///
     /// # Errors
     /// The order, and why it is not taken.
-    pub fn order(&self, order: KeeperOrder) -> Result<(), (KeeperOrder, &'static str)> {
+    pub fn order(&self, order: ConfigRequest) -> Result<(), (ConfigRequest, &'static str)> {
         self.0.try_send(order).map_err(|refused| match refused {
             TrySendError::Full(order) => (order, "the card is too slow"),
             TrySendError::Disconnected(order) => (order, "the keeper has ended"),
@@ -128,28 +128,28 @@ impl Keeper {
     }
 }
 
-fn work(place: &Place, orders: &Receiver<KeeperOrder>, tell: &dyn Fn(KeeperNews)) {
+fn work(place: &ConfigPaths, orders: &Receiver<ConfigRequest>, tell: &dyn Fn(ConfigUpdate)) {
     let mut seen = stamp(&place.file);
     loop {
         match orders.recv_timeout(LOOK_EVERY) {
-            Ok(KeeperOrder::Save(record, text)) => {
+            Ok(ConfigRequest::Save(record, text)) => {
                 let kept = save(place, &record, text.as_deref());
-                tell(KeeperNews::Machine(Input::Saved(record.generation, kept)));
+                tell(ConfigUpdate::Machine(ConfigInput::Saved(record.generation, kept)));
             }
-            Ok(KeeperOrder::Judge { text, sha256, probe }) => {
+            Ok(ConfigRequest::Judge { text, sha256, probe }) => {
                 let text = text.or_else(|| state_store::text(place.files.as_ref(), &sha256));
-                tell(KeeperNews::Machine(Input::Judged(sha256, judge(place, text, probe.as_deref()))));
+                tell(ConfigUpdate::Machine(ConfigInput::Judged(sha256, judge(place, text, probe.as_deref()))));
             }
-            Ok(KeeperOrder::Check { req_id, text, now, probe }) => {
-                tell(KeeperNews::Checked { req_id, cmd: CHECK, outcome: check(place, &text, &now, probe) });
+            Ok(ConfigRequest::Check { req_id, text, now, probe }) => {
+                tell(ConfigUpdate::Checked { req_id, cmd: CHECK, outcome: check(place, &text, &now, probe) });
             }
-            Ok(KeeperOrder::Show { req_id, sha256 }) => {
-                tell(KeeperNews::Checked { req_id, cmd: SHOW, outcome: show(place, &sha256) })
+            Ok(ConfigRequest::Show { req_id, sha256 }) => {
+                tell(ConfigUpdate::Checked { req_id, cmd: SHOW, outcome: show(place, &sha256) })
             }
             Err(RecvTimeoutError::Timeout) => {
-                look(place, &mut seen, tell);
+                poll_file(place, &mut seen, tell);
                 if let Some(nth) = request(place) {
-                    tell(KeeperNews::Machine(Input::CallBack(nth)));
+                    tell(ConfigUpdate::Machine(ConfigInput::CallBack(nth)));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,
@@ -157,84 +157,84 @@ fn work(place: &Place, orders: &Receiver<KeeperOrder>, tell: &dyn Fn(KeeperNews)
     }
 }
 
-fn save(place: &Place, record: &Record, text: Option<&str>) -> Result<(), String> {
+fn save(place: &ConfigPaths, record: &ConfigState, text: Option<&str>) -> Result<(), String> {
     place.volatile.iter().for_each(|volatile| state_store::save_exits(volatile.as_ref(), record));
     let kept = state_store::save(place.files.as_ref(), record, text)?;
     kept.troubles.iter().for_each(|trouble| tracing::warn!("one copy of the configuration is missing: {trouble}"));
     Ok(())
 }
 
-fn judge(place: &Place, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Refusal> {
-    let text = text.ok_or_else(|| Refusal::of(Why::Unreadable, "its text is not on the card any more"))?;
+fn judge(place: &ConfigPaths, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Rejection> {
+    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is not on the card any more"))?;
     let settings = validation::judge_afar(&text, &load::read)?;
     if let Some(now) = probe {
-        ask_camera(place, now, &settings)?;
+        probe_camera(place, now, &settings)?;
     }
     Ok(Box::new(settings))
 }
 
 /// Another camera must answer while the one in force plays: a wrong address costs no footage then.
-fn ask_camera(place: &Place, now: &Settings, next: &Settings) -> Result<(), Refusal> {
-    for (role, key) in [(Role::Main, "camera.main_url"), (Role::Sub, "camera.sub_url")] {
+fn probe_camera(place: &ConfigPaths, now: &Settings, next: &Settings) -> Result<(), Rejection> {
+    for (role, key) in [(StreamRole::Main, "camera.main_url"), (StreamRole::Sub, "camera.sub_url")] {
         let other = way(&now.camera, role) != way(&next.camera, role);
         if let Some(url) = way(&next.camera, role).0.filter(|_| other) {
             let known = credential_scope::is_known_camera(&now.camera, &url);
-            let asked = ask(place, &next.camera, role, known || next.camera.login.is_none());
+            let asked = probe_stream(place, &next.camera, role, known || next.camera.login.is_none());
             let asked = match asked {
                 // Whether its login is right is shown on trial.
                 Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => wait(connection_probe::offers_digest(&url))
                     .map_err(|reason| format!("{reason}: at a new address a hand on the box must set this camera up")),
-                asked => asked.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.word())),
+                asked => asked.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.as_str())),
             };
-            asked.map_err(|reason| Refusal::bad_key(Why::Probe, key, reason))?;
+            asked.map_err(|reason| Rejection::bad_key(RejectReason::Probe, key, reason))?;
         }
     }
     Ok(())
 }
 
 /// One stream of a camera, with its login or without.
-fn ask(place: &Place, camera: &CameraSettings, role: Role, shows: bool) -> Result<String, (CameraFault, String)> {
+fn probe_stream(place: &ConfigPaths, camera: &CameraSettings, role: StreamRole, shows: bool) -> Result<String, (CameraFault, String)> {
     let login = camera.login.clone().filter(|_| shows);
     let asked = connection_probe::camera(CameraSettings { login, ..camera.clone() }, role, place.clock.clone());
     wait_or(asked, |error| (CameraFault::Protocol, error))
 }
 
 /// What decides whether a stream of the camera can be had.
-fn way(camera: &CameraSettings, role: Role) -> (Option<url::Url>, Option<crate::settings::Login>, crate::settings::Transport) {
-    let url = if role == Role::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
+fn way(camera: &CameraSettings, role: StreamRole) -> (Option<url::Url>, Option<crate::settings::Login>, crate::settings::Transport) {
+    let url = if role == StreamRole::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
     (url, camera.login.clone(), camera.transport)
 }
 
-fn show(place: &Place, sha256: &Digest) -> Result<Value, Refusal> {
+fn show(place: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
     let text = state_store::text(place.files.as_ref(), sha256);
-    let text = text.ok_or_else(|| Refusal::of(Why::Unreadable, "its text is not on the card any more"))?;
+    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is not on the card any more"))?;
     Ok(json!({"sha256": sha256, "config": text}))
 }
 
 /// A dry run: everything that can be known without applying it. A host that is not in force gets no login, and of it is told only
 /// whether it would do: a box is no way to look around in its network.
-fn check(place: &Place, text: &str, now: &Settings, probe: bool) -> Result<Value, Refusal> {
+fn check(place: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
     let settings = validation::judge_afar(text, &load::read)?;
-    let change = Change::between(now, &settings);
-    let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.words(), "restart": change.restart});
+    let change = SettingsDiff::between(now, &settings);
+    let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.section_names(), "restart": change.restart});
     if probe {
-        found["camera"] = check_camera(place, now, &settings.camera, Role::Main);
+        found["camera"] = check_camera(place, now, &settings.camera, StreamRole::Main);
         if settings.camera.sub_url.is_some() {
-            found["camera_sub"] = check_camera(place, now, &settings.camera, Role::Sub);
+            found["camera_sub"] = check_camera(place, now, &settings.camera, StreamRole::Sub);
         }
         found["brokers"] = settings.uplink.brokers().into_iter().map(|broker| check_broker(now, &settings, broker)).collect();
     }
     Ok(found)
 }
 
-fn check_camera(place: &Place, now: &Settings, next: &CameraSettings, role: Role) -> Value {
-    let url = if role == Role::Main { Some(&next.main_url) } else { next.sub_url.as_ref() };
+fn check_camera(place: &ConfigPaths, now: &Settings, next: &CameraSettings, role: StreamRole) -> Value {
+    let url = if role == StreamRole::Main { Some(&next.main_url) } else { next.sub_url.as_ref() };
     let known = url.is_some_and(|url| credential_scope::is_known_camera(&now.camera, url));
     let shows = url.is_some_and(|url| credential_scope::may_show_camera(&now.camera, next, url));
-    let (ok, mut detail) = match ask(place, next, role, shows) {
+    let (ok, mut detail) = match probe_stream(place, next, role, shows) {
         Ok(tracks) => (true, tracks),
         Err((CameraFault::Unauthorized, _)) if !shows => (false, "a camera answers and asks for a login".into()),
-        Err((fault, detail)) if known => (false, format!("{}: {detail}", fault.word())),
+        Err((fault, detail)) if known => (false, format!("{}: {detail}", fault.as_str())),
         Err(_) => (false, "no camera plays there".into()),
     };
     if !shows {
@@ -252,11 +252,11 @@ fn check_broker(now: &Settings, next: &Settings, broker: Broker) -> Value {
     let known = now.uplink.brokers().iter().any(|other| other.address() == broker.address());
     let shows = credential_scope::may_show_broker(now, &broker);
     let asked = Broker { login: broker.login.clone().filter(|_| shows), ..broker.clone() };
-    let answer = wait_or(connection_probe::broker(&next.site, &asked, next.uplink.protocol), |error| (error, Fault::Lost));
+    let answer = wait_or(connection_probe::broker(&next.site, &asked, next.uplink.protocol), |error| (error, ConnectFault::Lost));
     let (ok, mut detail) = match answer {
         Ok(()) => (true, String::new()),
         Err((reason, _)) if known => (false, reason),
-        Err((_, Fault::Refused)) => (false, "a broker answers and refuses this box".into()),
+        Err((_, ConnectFault::Refused)) => (false, "a broker answers and refuses this box".into()),
         Err(_) => (false, "no broker takes this box there".into()),
     };
     if !shows {
@@ -284,7 +284,7 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
 }
 
 /// Reads the file when it looks other than before; what is half written is read again when it is whole.
-fn look(place: &Place, seen: &mut Option<(SystemTime, u64)>, tell: &dyn Fn(KeeperNews)) {
+fn poll_file(place: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, tell: &dyn Fn(ConfigUpdate)) {
     let now = stamp(&place.file);
     if now.is_none() || now == *seen {
         return;
@@ -292,12 +292,12 @@ fn look(place: &Place, seen: &mut Option<(SystemTime, u64)>, tell: &dyn Fn(Keepe
     *seen = now;
     if let Ok(text) = load::read(&place.file) {
         let outcome = validation::judge(&text, &load::read).map(Box::new);
-        tell(KeeperNews::Machine(Input::File(Box::new(FileFound { text, outcome }))));
+        tell(ConfigUpdate::Machine(ConfigInput::File(Box::new(FileFound { text, outcome }))));
     }
 }
 
 /// What `taimat config rollback` asked for; taken once.
-fn request(place: &Place) -> Option<usize> {
+fn request(place: &ConfigPaths) -> Option<usize> {
     let path = place.state.join(REQUEST);
     let text = std::fs::read_to_string(&path).ok()?;
     // A request that cannot be taken away would be made again and again.

@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::camera::{CameraFault, CameraNews, Role, rtsp};
+use crate::camera::{CameraFault, CameraUpdate, StreamRole, rtsp};
 use crate::clock::Clock;
-use crate::wakeup::Lull;
-use crate::watchdog::Pulse;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 use crate::settings::{Broker, CameraSettings, Protocol};
 use crate::units::SiteId;
-use crate::uplink::client::{self, Options, Seen};
-use crate::uplink::failover::Fault;
+use crate::uplink::client::{self, Options, ClientEvent};
+use crate::uplink::failover::ConnectFault;
 use crate::uplink::tls;
 
 /// For a camera to give a key frame: slow ones take 3 s to answer, and the GOP may be 10 s long.
@@ -34,18 +34,18 @@ const HEAD_MAX: u64 = 8192;
 ///
 /// # Errors
 /// Whose fault it is, and why.
-pub async fn camera(settings: CameraSettings, role: Role, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
+pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
     let (news, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let stream =
-        rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Pulse::default(), run: 0, lull: Lull::default() };
+        rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Heartbeat::default(), run: 0, lull: WakeupCoalescer::default() };
     let playing = tokio::spawn(rtsp::run(stream, |_| (), news, stopped));
     // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
     let answer = timeout(CAMERA_WITHIN, async {
         loop {
             match told.recv().await {
-                Some(CameraNews::Up { tracks, .. }) => return Ok(tracks),
-                Some(CameraNews::Down { fault, detail, .. }) => return Err((fault, detail)),
+                Some(CameraUpdate::Up { tracks, .. }) => return Ok(tracks),
+                Some(CameraUpdate::Down { fault, detail, .. }) => return Err((fault, detail)),
                 Some(_) => {}
                 None => return Err((CameraFault::Closed, "the session ended".into())),
             }
@@ -85,20 +85,20 @@ pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
 ///
 /// # Errors
 /// Why there is none, and what it means.
-pub async fn broker(site: &SiteId, broker: &Broker, protocol: Option<Protocol>) -> Result<(), (String, Fault)> {
+pub async fn broker(site: &SiteId, broker: &Broker, protocol: Option<Protocol>) -> Result<(), (String, ConnectFault)> {
     match broker_in(site, broker, protocol.unwrap_or(Protocol::V5)).await {
-        Err((_, Fault::Version)) if protocol.is_none() => broker_in(site, broker, Protocol::V311).await,
+        Err((_, ConnectFault::Version)) if protocol.is_none() => broker_in(site, broker, Protocol::V311).await,
         answer => answer,
     }
 }
 
-async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, Fault)> {
+async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, ConnectFault)> {
     let tls = broker.tls.as_ref().map(|tls| tls::config(tls, None)).transpose();
     let options = Options {
         client_id: format!("taimat-{site}-probe"),
         host: broker.host.clone(),
         port: broker.port,
-        tls: tls.map_err(|error| (format!("{error:#}"), Fault::Refused))?,
+        tls: tls.map_err(|error| (format!("{error:#}"), ConnectFault::Refused))?,
         login: broker.login.clone(),
         keep_alive: 30,
         protocol,
@@ -108,13 +108,13 @@ async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result
     let answer = timeout(BROKER_WITHIN, async {
         loop {
             match connection.poll().await {
-                Ok(Seen::Connected(..)) => return Ok(()),
+                Ok(ClientEvent::Connected(..)) => return Ok(()),
                 Ok(_) => {}
                 Err(ended) => return Err((ended.reason, ended.fault)),
             }
         }
     });
-    let late = |_| Err((format!("no answer within {} s", BROKER_WITHIN.as_secs()), Fault::Unreachable));
+    let late = |_| Err((format!("no answer within {} s", BROKER_WITHIN.as_secs()), ConnectFault::Unreachable));
     let answer = answer.await.unwrap_or_else(late);
     sender.disconnect();
     let _ = timeout(Duration::from_millis(200), connection.poll()).await;

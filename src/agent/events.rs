@@ -5,12 +5,12 @@
 use serde_json::{Value, json};
 
 use super::outbox_entry::ZONES_MAX;
-use crate::analytics::Motion;
-use crate::settings::rules::Priority;
+use crate::analytics::MotionUpdate;
+use crate::settings::rules::RulePriority;
 use crate::storage::locks::Lock;
-use crate::storage::missing_records::Lost;
+use crate::storage::missing_records::MissingRecords;
 use crate::storage::{Gap, Repair};
-use crate::units::{Boot, RingId, SiteId, Stamp};
+use crate::units::{Boot, RingId, SiteId, Timestamp};
 use crate::uplink::wire;
 
 /// Bytes of free text in one event at most, as they lie in the journal: error chains are long and an entry is one journal slot.
@@ -73,7 +73,7 @@ pub struct Envelope<'a> {
     /// One of [`kind`].
     pub kind: &'a str,
     /// The moment it tells of.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Its number.
     pub seq: u64,
     /// The ring the number counts in.
@@ -102,12 +102,12 @@ pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
 }
 
 /// Particulars of a motion event. `event` is the id of its start event.
-pub fn motion(motion: &Motion, event: &str) -> Value {
+pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     let zones: Vec<&String> = motion.zones.iter().take(ZONES_MAX).collect();
-    let place: Vec<f64> = motion.place.iter().map(|v| rounded(f64::from(*v))).collect();
+    let place: Vec<f64> = motion.bbox.iter().map(|v| rounded(f64::from(*v))).collect();
     let mut data = json!({
         "event": event,
-        "started_at": motion.began.wall.rfc3339(),
+        "started_at": motion.started_at.wall.rfc3339(),
         "rule": motion.rule,
         "zones": zones,
         "box": place,
@@ -117,8 +117,8 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
     if motion.zones.len() > ZONES_MAX {
         data["zone_count"] = json!(motion.zones.len());
     }
-    if motion.priority != Priority::Normal {
-        data["priority"] = json!(motion.priority.word());
+    if motion.priority != RulePriority::Normal {
+        data["priority"] = json!(motion.priority.as_str());
     }
     if let Some(direction) = motion.direction {
         data["heading"] = json!(direction.round());
@@ -131,13 +131,13 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
 
 /// Particulars of a hole in the footage.
 pub fn gap(gap: &Gap) -> Value {
-    json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.word(), "bytes": gap.bytes})
+    json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.as_str(), "bytes": gap.bytes})
 }
 
 /// Particulars of something recovery dealt with.
 pub fn repair(repair: &Repair) -> Value {
     let Repair { file, offset, kind, bytes, micros, lost } = repair;
-    let mut data = json!({"file": file, "offset": offset, "what": kind.word(), "bytes": bytes, "ms": micros / 1000});
+    let mut data = json!({"file": file, "offset": offset, "what": kind.as_str(), "bytes": bytes, "ms": micros / 1000});
     if let (Some(hole), Some(data)) = (lost.as_ref().map(self::lost), data.as_object_mut()) {
         data.extend(hole.as_object().cloned().unwrap_or_default());
     }
@@ -145,8 +145,8 @@ pub fn repair(repair: &Repair) -> Value {
 }
 
 /// Records that are lost; the times of the footage around them, null where none is.
-pub fn lost(lost: &Lost) -> Value {
-    let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall.rfc3339());
+pub fn lost(lost: &MissingRecords) -> Value {
+    let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.wall.rfc3339());
     let mut data = json!({"first": lost.first, "last": lost.last, "from": time(lost.from), "to": time(lost.to)});
     if lost.holes > 1 {
         data["gaps"] = json!(lost.holes);
@@ -198,24 +198,24 @@ mod tests {
     use crate::analytics::MotionPhase;
     use crate::storage::GapReason;
     use crate::storage::journal::ENTRY_MAX;
-    use crate::units::{Mono, Wall, WallQuality};
+    use crate::units::{MonoTime, WallTime, ClockQuality};
 
-    fn at() -> Stamp {
-        Stamp { mono: Mono(5_000_000), wall: Wall(1_790_000_000_000_000), quality: WallQuality::Ntp }
+    fn at() -> Timestamp {
+        Timestamp { mono: MonoTime(5_000_000), wall: WallTime(1_790_000_000_000_000), quality: ClockQuality::Ntp }
     }
 
-    fn crowded(zones: usize) -> Motion {
-        Motion {
-            motion: 1,
+    fn crowded(zones: usize) -> MotionUpdate {
+        MotionUpdate {
+            event_no: 1,
             phase: MotionPhase::Update,
             at: at(),
-            began: at(),
+            started_at: at(),
             rule: "r".repeat(32),
             clip: true,
-            priority: Priority::Normal,
+            priority: RulePriority::Normal,
             zones: vec!["z".repeat(32); zones],
             direction: Some(271.6),
-            place: [0.123_456, 1.0 / 3.0, 0.5, 0.25],
+            bbox: [0.123_456, 1.0 / 3.0, 0.5, 0.25],
             score: 0.987_6,
             tracks: 3,
             suppressed: 2,
@@ -235,7 +235,7 @@ mod tests {
     /// The longest particulars of each kind that holds text or lists.
     fn largest() -> Vec<(&'static str, Value)> {
         let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
-        let (from, to) = (Wall(i64::MAX >> 10), Wall(i64::MAX >> 10));
+        let (from, to) = (WallTime(i64::MAX >> 10), WallTime(i64::MAX >> 10));
         let (first, last, name) = (1 << 50, 1 << 51, "n".repeat(96));
         let held =
             Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };

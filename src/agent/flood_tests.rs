@@ -1,7 +1,7 @@
 //! Commands in floods: what strangers send must cost no event, no clip, no card and not the process.
 
 use super::*;
-use crate::remote_config::signed_command::{Asked, add_signature};
+use crate::remote_config::signed_command::{CommandRequest, add_signature};
 use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
 
 /// Bytes of the card that one entry of the journal takes: a slot in each of two copies.
@@ -15,9 +15,9 @@ impl Bench {
             remote: crate::settings::RemoteSettings { keys: vec![trusted("office", RFC)], ..settings().remote },
             ..settings()
         };
-        let record = crate::remote_config::state_record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
-        let known = state_machine::Known { good: good.clone(), bootstrap: good, trying: None };
-        let machine = state_machine::Machine::new(record, known, [1; 32], bench.now);
+        let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
+        let known = state_machine::ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
+        let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
         let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
         bench.agent = agent.with_configuration(machine, None);
         bench.connect();
@@ -32,14 +32,14 @@ impl Bench {
     fn signed_with(&mut self, name: &str, req_id: &str, n: u64, seed: &str, args: Value) {
         let expires = self.now.wall.plus_micros(60_000_000).rfc3339();
         let Value::Object(plain) = args else { panic!("arguments are an object") };
-        let asked = Asked { name, req_id, expires: Some(&expires), args: &plain };
+        let asked = CommandRequest { name, req_id, expires: Some(&expires), args: &plain };
         let args = add_signature("km-17", asked, n, &key(seed)).unwrap();
         let command = Command { name: name.into(), req_id: req_id.into(), expires: Some(expires), args };
-        self.give(Input::Uplink(UplinkNews::Command(Box::new(command))));
+        self.give(AgentInput::Uplink(UplinkUpdate::Command(Box::new(command))));
     }
 
     fn pass(&mut self, micros: u64) {
-        self.now = Stamp { mono: self.now.mono.plus_micros(micros), wall: self.now.wall.plus_micros(micros as i64), ..self.now };
+        self.now = Timestamp { mono: self.now.mono.plus_micros(micros), wall: self.now.wall.plus_micros(micros as i64), ..self.now };
     }
 
     /// Entries written to the journal so far.
@@ -58,7 +58,7 @@ fn an_event_get_of_many_ranges_resends_few_events_at_once() {
     bench.command("event-get", "r1", json!({"ring": RingId(7).to_string(), "seq": ranges}));
     let again = bench.log.iter().filter(|line| line.starts_with("again")).count();
     assert!(again <= 64, "{again} orders to the uplink for one command");
-    assert!(bench.agent.outbox.hurried() <= 64, "{} events are hurried", bench.agent.outbox.hurried());
+    assert!(bench.agent.outbox.prioritized() <= 64, "{} events are hurried", bench.agent.outbox.prioritized());
     assert_eq!(bench.replies.pop().unwrap().data["found"], 401, "each number once");
     // All of them go out in the end, 64 at a time.
     bench.log.clear();

@@ -57,7 +57,7 @@ impl Greedy {
 
 struct Bench {
     dir: tempfile::TempDir,
-    place: Place,
+    place: ConfigPaths,
     now: Settings,
 }
 
@@ -68,7 +68,7 @@ impl Bench {
         std::fs::write(dir.path().join("broker.login"), format!("box:{BROKER}\n")).unwrap();
         let files = Arc::new(RealFiles::open(&dir.path().join("state")).unwrap());
         let clock = Arc::new(SystemClock::new());
-        let place = Place { files, volatile: None, file: dir.path().join("file"), state: dir.path().into(), clock };
+        let place = ConfigPaths { files, volatile: None, file: dir.path().join("file"), state: dir.path().into(), clock };
         let login = |user: &str, password: &str| Some(Login { user: user.into(), password: Secret::new(password) });
         let mut now = test_settings();
         (now.camera.login, now.uplink.login) = (login("admin", CAMERA), login("box", BROKER));
@@ -132,6 +132,6 @@ fn a_change_to_a_new_camera_that_asks_for_basic_is_refused() {
     let camera = Greedy::start();
     let text = bench.text(camera.port, "camera.login", bench.now.uplink.port, "broker.login");
     let refusal = judge(&bench.place, Some(text), Some(&bench.now)).unwrap_err();
-    assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (Why::Probe, "camera.main_url"), "{refusal:?}");
+    assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (RejectReason::Probe, "camera.main_url"), "{refusal:?}");
     assert!(camera.is_asked() && !camera.has_heard_a_secret());
 }

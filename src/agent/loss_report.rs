@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Agent;
-use super::spool::{Note, What};
+use super::spool::{Note, EntryKind};
 use super::events::kind;
-use crate::outbox::Shed;
-use crate::units::Stamp;
+use crate::outbox::ShedReason;
+use crate::units::Timestamp;
 
 /// Ranges of numbers in one event at most: an entry is one journal slot.
 pub const RANGES_MAX: usize = 10;
@@ -22,7 +22,7 @@ const NAMES_MAX: usize = 64;
 
 /// Why something was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum LossReason {
     /// The outbox was over its bound.
     OutboxFull,
     /// Entries found at start were written by a version this one cannot read.
@@ -35,17 +35,17 @@ pub enum Why {
     Expired,
 }
 
-impl Why {
-    const ALL: [Why; 5] = [Why::OutboxFull, Why::Unreadable, Why::StorageStalled, Why::TooLarge, Why::Expired];
+impl LossReason {
+    const ALL: [LossReason; 5] = [LossReason::OutboxFull, LossReason::Unreadable, LossReason::StorageStalled, LossReason::TooLarge, LossReason::Expired];
 
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Why::OutboxFull => "outbox_full",
-            Why::Unreadable => "unreadable",
-            Why::StorageStalled => "storage_stalled",
-            Why::TooLarge => "too_large",
-            Why::Expired => "expired",
+            LossReason::OutboxFull => "outbox_full",
+            LossReason::Unreadable => "unreadable",
+            LossReason::StorageStalled => "storage_stalled",
+            LossReason::TooLarge => "too_large",
+            LossReason::Expired => "expired",
         }
     }
 }
@@ -53,7 +53,7 @@ impl Why {
 /// Losses of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct Lost {
+struct LossTotals {
     events: u64,
     seq: Vec<(u64, u64)>,
     files: u64,
@@ -63,7 +63,7 @@ struct Lost {
     joined: bool,
 }
 
-impl Lost {
+impl LossTotals {
     /// Adds numbers; ranges stay in order and apart.
     fn add(&mut self, range: (u64, u64)) {
         self.seq.push(range);
@@ -91,25 +91,25 @@ impl Lost {
 
 /// Everything given up since it was last told.
 #[derive(Debug, Default)]
-pub struct Untold {
-    lost: BTreeMap<Why, Lost>,
+pub struct UnreportedLosses {
+    lost: BTreeMap<LossReason, LossTotals>,
 }
 
-impl Untold {
+impl UnreportedLosses {
     /// An event that never got a number.
-    pub fn event(&mut self, why: Why) {
+    pub fn event(&mut self, why: LossReason) {
         self.lost.entry(why).or_default().events += 1;
     }
 
     /// The event with this number.
-    fn numbered(&mut self, why: Why, seq: u64) {
+    fn numbered(&mut self, why: LossReason, seq: u64) {
         let lost = self.lost.entry(why).or_default();
         lost.events += 1;
         lost.add((seq, seq));
     }
 
     /// A file that belongs to `event`.
-    pub fn file(&mut self, why: Why, event: String, bytes: u64) {
+    pub fn file(&mut self, why: LossReason, event: String, bytes: u64) {
         let lost = self.lost.entry(why).or_default();
         (lost.files, lost.bytes) = (lost.files + 1, lost.bytes + bytes);
         if lost.file_events.len() < NAMES_MAX {
@@ -119,7 +119,7 @@ impl Untold {
 
     /// Entries nobody can read; their events, if they were any, have numbers in `seq`.
     pub fn unreadable(&mut self, entries: u64, seq: Option<(u64, u64)>) {
-        let lost = self.lost.entry(Why::Unreadable).or_default();
+        let lost = self.lost.entry(LossReason::Unreadable).or_default();
         lost.entries += entries;
         seq.into_iter().for_each(|range| lost.add(range));
     }
@@ -128,8 +128,8 @@ impl Untold {
     /// them. Files are only counted then.
     fn again(&mut self, payload: &str) {
         let data = serde_json::from_str::<Value>(payload).unwrap_or_default()["data"].take();
-        let why = Why::ALL.into_iter().find(|why| data["reason"] == why.word());
-        let (Some(why), Ok(told)) = (why, serde_json::from_value::<Lost>(data)) else {
+        let why = LossReason::ALL.into_iter().find(|why| data["reason"] == why.as_str());
+        let (Some(why), Ok(told)) = (why, serde_json::from_value::<LossTotals>(data)) else {
             return;
         };
         let lost = self.lost.entry(why).or_default();
@@ -142,7 +142,7 @@ impl Untold {
 
     /// The particulars of the next event to tell; losses without numbers only while the card keeps up.
     fn take(&mut self, card_keeps_up: bool) -> Option<Value> {
-        let why = *self.lost.keys().find(|why| **why != Why::StorageStalled || card_keeps_up)?;
+        let why = *self.lost.keys().find(|why| **why != LossReason::StorageStalled || card_keeps_up)?;
         let lost = self.lost.get_mut(&why)?;
         let seq: Vec<(u64, u64)> = lost.seq.drain(..lost.seq.len().min(RANGES_MAX)).collect();
         let file_events: Vec<String> = lost.file_events.drain(..lost.file_events.len().min(FILES_MAX)).collect();
@@ -157,7 +157,7 @@ impl Untold {
         if !more {
             self.lost.remove(&why);
         }
-        let mut data = json!({"reason": why.word(), "events": events, "files": files});
+        let mut data = json!({"reason": why.as_str(), "events": events, "files": files});
         for (key, value, empty) in [
             ("seq", json!(seq), seq.is_empty()),
             ("file_events", json!(file_events), file_events.is_empty()),
@@ -177,22 +177,22 @@ impl Agent {
     /// Lets go of what the outbox had to shed, and remembers it until it is told.
     pub(super) fn note_shed(&mut self) {
         for (ticket, shed) in self.outbox.take_shed() {
-            let why = if shed == Shed::Expired { Why::Expired } else { Why::OutboxFull };
-            match self.let_go(ticket) {
-                Some(What::Event { seq, note, .. }) => {
+            let why = if shed == ShedReason::Expired { LossReason::Expired } else { LossReason::OutboxFull };
+            match self.release_entry(ticket) {
+                Some(EntryKind::Event { seq, note, .. }) => {
                     self.untold.numbered(why, seq);
                     if let Note::Shed(payload) = note {
                         self.untold.again(&payload);
                     }
                 }
-                Some(What::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
+                Some(EntryKind::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
                 None => {}
             }
         }
     }
 
     /// Tells what was given up, as soon as there is room.
-    pub(super) fn tell_untold(&mut self, now: Stamp) {
+    pub(super) fn report_losses(&mut self, now: Timestamp) {
         while self.desk.has_room()
             && let Some(data) = self.untold.take(self.desk.is_clear())
         {
@@ -210,19 +210,19 @@ pub(super) mod tests {
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
         let file_events = vec!["Z".repeat(64); FILES_MAX];
-        let lost = Lost { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
-        Untold { lost: BTreeMap::from([(Why::StorageStalled, lost)]) }.take(true).unwrap()
+        let lost = LossTotals { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
+        UnreportedLosses { lost: BTreeMap::from([(LossReason::StorageStalled, lost)]) }.take(true).unwrap()
     }
 
     #[test]
     fn only_numbers_that_were_given_up_are_named_and_every_one_is() {
-        let mut untold = Untold::default();
+        let mut untold = UnreportedLosses::default();
         let gone: Vec<u64> = (1..=60).filter(|seq| seq % 3 != 0).collect();
-        gone.iter().for_each(|seq| untold.numbered(Why::OutboxFull, *seq));
+        gone.iter().for_each(|seq| untold.numbered(LossReason::OutboxFull, *seq));
         let (mut named, mut events) = (Vec::new(), 0);
         while let Some(data) = untold.take(true) {
             assert!(data["seq"].as_array().unwrap().len() <= RANGES_MAX);
-            let lost: Lost = serde_json::from_value(data).unwrap();
+            let lost: LossTotals = serde_json::from_value(data).unwrap();
             events += lost.events;
             named.extend(lost.seq.into_iter().flat_map(|(first, last)| first..=last));
         }
@@ -231,9 +231,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_shed_event_that_is_given_up_itself_is_told_again() {
-        let mut untold = Untold::default();
-        untold.numbered(Why::OutboxFull, 7);
-        untold.file(Why::OutboxFull, "e".into(), 9);
+        let mut untold = UnreportedLosses::default();
+        untold.numbered(LossReason::OutboxFull, 7);
+        untold.file(LossReason::OutboxFull, "e".into(), 9);
         let payload = json!({"data": untold.take(true).unwrap()}).to_string();
         untold.again(&payload);
         assert_eq!(
@@ -244,7 +244,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_told_again_fits_one_event_that_says_so() {
-        let mut untold = Untold::default();
+        let mut untold = UnreportedLosses::default();
         for seq in (0..60).map(|n| n * 10 + n % 7) {
             let payload = json!({"data": {"reason": "outbox_full", "events": 1, "seq": [[seq, seq]]}}).to_string();
             untold.again(&payload);

@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 
 use super::commands::text_arg;
-use super::spool::{Held, What};
-use super::{Agent, Effect};
-use crate::units::{Stamp, Ticket};
-use crate::uplink::UplinkOrder;
+use super::spool::{SpooledEntry, EntryKind};
+use super::{Agent, AgentEffect};
+use crate::units::{Timestamp, EntryId};
+use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
 /// Ranges in one `event-get` at most, and in its answer: a box is no search engine, and a packet has its bound.
@@ -24,9 +24,9 @@ const TAIL_BYTES_MAX: u64 = 32_768;
 
 /// Numbers the office asked for, and the ticket up to which they were sent again.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct ResendRanges {
     ranges: Vec<(u64, u64)>,
-    after: Ticket,
+    after: EntryId,
 }
 
 /// The same numbers in ranges that are in order and apart.
@@ -63,37 +63,37 @@ impl Agent {
             // Numbers of a card that is not here any more are gone.
             return Ok(json!({"ring": ring, "found": 0, "gone": ranges}));
         }
-        let (found, mut gone) = self.desk.look_up(&ranges);
+        let (found, mut gone) = self.desk.resolve_ranges(&ranges);
         gone.truncate(RANGES_MAX);
-        self.wanted = Wanted { ranges, after: Ticket(0) };
+        self.wanted = ResendRanges { ranges, after: EntryId(0) };
         Ok(json!({"ring": ring, "found": found, "gone": gone}))
     }
 
     /// Sends on what the office asked for: a few at a time, so that nothing fills.
-    pub(super) fn hurry_wanted(&mut self, out: &mut Vec<Effect>) {
-        while !self.wanted.ranges.is_empty() && self.outbox.hurried() < RESENDS_MAX {
+    pub(super) fn hurry_wanted(&mut self, out: &mut Vec<AgentEffect>) {
+        while !self.wanted.ranges.is_empty() && self.outbox.prioritized() < RESENDS_MAX {
             let Some(ticket) = self.desk.next_wanted(&self.wanted) else {
-                self.wanted = Wanted::default();
+                self.wanted = ResendRanges::default();
                 return;
             };
             self.wanted.after = ticket;
-            if self.outbox.hurry(ticket) {
-                out.push(Effect::Uplink(UplinkOrder::Again { ticket }));
+            if self.outbox.prioritize(ticket) {
+                out.push(AgentEffect::Uplink(UplinkRequest::Again { ticket }));
             }
         }
     }
 
     /// The office does not want a file any more.
-    pub(super) fn clip_cancel(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
+    pub(super) fn clip_cancel(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
         let ticket = self.desk.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
         self.outbox.receipted(ticket);
-        out.push(Effect::Uplink(UplinkOrder::Cancel { ticket }));
+        out.push(AgentEffect::Uplink(UplinkRequest::Cancel { ticket }));
         self.file_lost(now, ticket, &format!("cancelled by {}", command.req_id));
         Ok(json!({"fid": fid}))
     }
 
-    pub(super) fn ring_status(&mut self, now: Stamp) -> Value {
+    pub(super) fn ring_status(&mut self, now: Timestamp) -> Value {
         let storage = self.gauges.storage;
         let oldest = self.gauges.oldest.map(|wall| wall.rfc3339());
         let backlog = self.outbox.backlog(now.mono);
@@ -105,38 +105,38 @@ impl Agent {
         })
     }
 
-    pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<Effect>) -> Result<(), String> {
+    pub(super) fn log_tail(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         let argument = |key: &str, default: u64, most: u64| match command.args.get(key) {
             None => Ok(default),
             Some(_) => command.number(key).map(|n| n.min(most)).ok_or_else(|| format!("{key} must be a number")),
         };
         let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
         let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
-        out.push(Effect::Tail { req_id: command.req_id.clone(), lines, bytes });
+        out.push(AgentEffect::Tail { req_id: command.req_id.clone(), lines, bytes });
         Ok(())
     }
 
-    pub(super) fn answer_log_tail(&mut self, req_id: &str, lines: &[String], out: &mut Vec<Effect>) {
+    pub(super) fn answer_log_tail(&mut self, req_id: &str, lines: &[String], out: &mut Vec<AgentEffect>) {
         self.reply(req_id, "log-tail", "ok", "", json!({"lines": lines}), out);
     }
 
     /// Stops in order; the service manager starts the box again. It must name the start it means: a command that a broker delivers
     /// twice would otherwise restart the box twice.
-    pub(super) fn restart(&mut self, now: Stamp, command: &Command, out: &mut Vec<Effect>) -> Result<Value, String> {
+    pub(super) fn restart(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let boot = command.number("boot").ok_or("boot is missing: the start that is meant, as ping tells it")?;
         if boot != u64::from(self.boot.0) {
             return Err(format!("this is start {}, not {boot}", self.boot.0));
         }
         tracing::warn!(req_id = command.req_id, "restart: the office asks for it");
-        self.begin_stop(now, out);
+        self.start_shutdown(now, out);
         Ok(json!({"boot": boot}))
     }
 }
 
-impl super::spool::Desk {
+impl super::spool::Spool {
     /// How many of the numbers in these ranges, merged and in order, are here, and which ranges of them are not. Those that were not
     /// given out yet are no loss.
-    fn look_up(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
+    fn resolve_ranges(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
         let mut here: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
         here.sort_unstable();
         here.dedup();
@@ -159,16 +159,16 @@ impl super::spool::Desk {
     }
 
     /// The next stored event among the wanted ones.
-    fn next_wanted(&self, wanted: &Wanted) -> Option<Ticket> {
+    fn next_wanted(&self, wanted: &ResendRanges) -> Option<EntryId> {
         let asked = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         self.stored_after(wanted.after)
-            .find(|(_, held)| matches!(held.what, What::Event { seq, .. } if asked(seq)))
+            .find(|(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if asked(seq)))
             .map(|(ticket, _)| ticket)
     }
 
     /// The ticket of the file with this id.
-    fn file_of(&self, fid: &str) -> Option<Ticket> {
-        let is_it = |held: &Held| matches!(&held.what, What::File(manifest) if manifest.fid() == fid);
+    fn file_of(&self, fid: &str) -> Option<EntryId> {
+        let is_it = |held: &SpooledEntry| matches!(&held.what, EntryKind::File(manifest) if manifest.fid() == fid);
         self.stored().find(|(_, held)| is_it(held)).map(|(ticket, _)| ticket)
     }
 }

@@ -36,33 +36,33 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::access_trail::Access;
+use self::access_trail::AccessTrail;
 use self::commands::Commands;
-use self::config_client::Configuration;
-use self::spool::{Desk, Draft, Next, TooLarge, What};
-use self::outbox_entry::{After, Body};
+use self::config_client::ConfigClient;
+use self::spool::{Spool, Draft, Sendable, TooLarge, EntryKind};
+use self::outbox_entry::{AgentState, Body};
 use self::events::{Envelope, kind};
-use self::motion_events::Incidents;
-use self::clip_jobs::Jobs;
-use self::config_thread::{KeeperNews, KeeperOrder};
-use self::maintenance_commands::Wanted;
-use self::loss_report::{Untold, Why};
-use self::recovery::Left;
-use self::shutdown::Stopping;
+use self::motion_events::MotionEvents;
+use self::clip_jobs::ClipJobs;
+use self::config_thread::{ConfigUpdate, ConfigRequest};
+use self::maintenance_commands::ResendRanges;
+use self::loss_report::{UnreportedLosses, LossReason};
+use self::recovery::RecoveredEntries;
+use self::shutdown::ShutdownStep;
 use self::ulid::Ulids;
-use crate::camera::{CameraNews, Role};
-use crate::clip::hasher::{HashOrder, Hashed};
+use crate::camera::{CameraUpdate, StreamRole};
+use crate::clip::hasher::{HashRequest, Hashed};
 use crate::remote_config::state_machine;
 use crate::health::{CameraState, Gauges};
-use crate::analytics::SightNews;
-use crate::outbox::{Kind, Outbox};
+use crate::analytics::AnalyticsUpdate;
+use crate::outbox::{Priority, Outbox};
 use crate::settings::Settings;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::storage::clock_history::ClockSet;
 use crate::storage::locks::Lock;
-use crate::storage::{FootageReader, Gap, GapReason, StorageNews, StorageOrder};
-use crate::units::{Boot, Mono, RingId, Stamp, Ticket};
-use crate::uplink::{Alarm, UplinkNews, UplinkOrder};
+use crate::storage::{FootageReader, Gap, GapReason, StorageUpdate, StorageRequest};
+use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId};
+use crate::uplink::{Alarm, UplinkUpdate, UplinkRequest};
 
 /// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
@@ -72,19 +72,19 @@ const UNPINNED_MAX: usize = 16;
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Input {
+pub enum AgentInput {
     /// The deadline passed.
     Tick,
     /// From the storage thread.
-    Storage(StorageNews),
+    Storage(StorageUpdate),
     /// From the camera tasks.
-    Camera(CameraNews),
+    Camera(CameraUpdate),
     /// Every camera task has ended after [`Effect::StopCamera`].
     CameraStopped,
     /// From the sight thread.
-    Sight(SightNews),
+    Sight(AnalyticsUpdate),
     /// From the uplink task.
-    Uplink(UplinkNews),
+    Uplink(UplinkUpdate),
     /// From the clip worker.
     Hashed(Hashed),
     /// Answer to [`Effect::Tail`].
@@ -95,24 +95,24 @@ pub enum Input {
         lines: Vec<String>,
     },
     /// From the keeper.
-    Keeper(KeeperNews),
+    Keeper(ConfigUpdate),
     /// Stop in order: a signal or the service manager asks.
     Stop,
 }
 
 /// One thing to be done.
-pub enum Effect {
+pub enum AgentEffect {
     /// Recovery is done: connect to the camera and the office.
     Open {
         /// Number of this start.
         boot: Boot,
     },
     /// To the storage thread.
-    Storage(StorageOrder),
+    Storage(StorageRequest),
     /// To the uplink task.
-    Uplink(UplinkOrder),
+    Uplink(UplinkRequest),
     /// To the clip worker.
-    Hash(HashOrder),
+    Hash(HashRequest),
     /// Look at the end of the log; answered by [`Input::Tail`].
     Tail {
         /// The command that asks.
@@ -128,13 +128,13 @@ pub enum Effect {
         req_id: String,
     },
     /// To the keeper.
-    Keep(KeeperOrder),
+    Keep(ConfigRequest),
     /// Other settings are in force: tell the rooms they touch.
     Apply {
         /// All of them.
         settings: Box<Settings>,
         /// Which rooms.
-        change: Box<Change>,
+        change: Box<SettingsDiff>,
         /// Comes back with sessions made under them.
         epoch: u64,
         /// The session with the broker ends, and another begins.
@@ -148,13 +148,13 @@ pub enum Effect {
 
 /// Where the agent is in its life.
 #[derive(Debug)]
-enum Phase {
+enum AgentPhase {
     /// Until storage tells what it found.
     Starting,
     /// Normal.
     Running,
     /// Shutting down in order.
-    Stopping(Stopping),
+    Stopping(ShutdownStep),
     /// Done.
     Finished,
 }
@@ -165,37 +165,37 @@ pub struct Agent {
     settings: Settings,
     reader: Arc<dyn FootageReader>,
     ulids: Ulids,
-    phase: Phase,
+    phase: AgentPhase,
     ring: RingId,
     boot: Boot,
-    desk: Desk,
+    desk: Spool,
     /// What of the last start's entries is known until all of them are.
-    left: Left,
+    left: RecoveredEntries,
     outbox: Outbox,
     /// What was given up and is not an event yet.
-    untold: Untold,
-    incidents: Incidents,
-    jobs: Jobs,
+    untold: UnreportedLosses,
+    incidents: MotionEvents,
+    jobs: ClipJobs,
     commands: Commands,
     /// The trail of who commanded.
-    access: Access,
+    access: AccessTrail,
     /// Numbers the office asked for that were not sent again yet.
-    wanted: Wanted,
+    wanted: ResendRanges,
     /// Who may sign, as the uplink was told.
     signers: Option<Vec<(String, u64)>>,
     /// None where configurations cannot be kept.
-    configuration: Option<Configuration>,
+    configuration: Option<ConfigClient>,
     /// The stop is for a new start under other settings.
     restart: bool,
     /// The evidence locks, as storage told them.
     locks: Vec<Lock>,
     gauges: Gauges,
     connected: bool,
-    next_health: Mono,
+    next_health: MonoTime,
     /// Silence about the card until then, and how often it misbehaved in the meantime.
-    trouble_quiet: (Mono, u64),
+    trouble_quiet: (MonoTime, u64),
     /// When each alarm of the uplink was told last.
-    alarms: BTreeMap<Alarm, Mono>,
+    alarms: BTreeMap<Alarm, MonoTime>,
 }
 
 impl Agent {
@@ -206,61 +206,61 @@ impl Agent {
             site: settings.site.clone(),
             // How much the journal holds is known once it is open.
             outbox: Outbox::new(settings.uplink.outbox_bytes, 0),
-            desk: Desk::new(reader.clone()),
-            left: Left::default(),
+            desk: Spool::new(reader.clone()),
+            left: RecoveredEntries::default(),
             reader,
             ulids: Ulids::new(seed),
-            phase: Phase::Starting,
+            phase: AgentPhase::Starting,
             ring: RingId::default(),
             boot: Boot(0),
-            untold: Untold::default(),
-            incidents: Incidents::default(),
-            jobs: Jobs::default(),
+            untold: UnreportedLosses::default(),
+            incidents: MotionEvents::default(),
+            jobs: ClipJobs::default(),
             commands: Commands::default(),
-            access: Access::default(),
-            wanted: Wanted::default(),
+            access: AccessTrail::default(),
+            wanted: ResendRanges::default(),
             signers: None,
             configuration: None,
             restart: false,
             locks: Vec::new(),
             gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
-            next_health: Mono(0),
-            trouble_quiet: (Mono(0), 0),
+            next_health: MonoTime(0),
+            trouble_quiet: (MonoTime(0), 0),
             alarms: BTreeMap::new(),
             settings,
         }
     }
 
     /// Takes one input and says what is to be done about it.
-    pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Timestamp, input: AgentInput, out: &mut Vec<AgentEffect>) {
         match input {
-            Input::Tick => {}
-            Input::Storage(news) => self.storage_news(now, news, out),
-            Input::Camera(news) => self.camera_news(now, news, out),
-            Input::CameraStopped => self.camera_stopped(now, out),
-            Input::Sight(news) => self.sight_news(now, news, out),
-            Input::Uplink(news) => self.uplink_news(now, news, out),
-            Input::Hashed(hashed) => self.hashed(now, hashed, out),
-            Input::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
-            Input::Keeper(news) => self.keeper_news(now, news, out),
-            Input::Stop => self.begin_stop(now, out),
+            AgentInput::Tick => {}
+            AgentInput::Storage(news) => self.storage_update(now, news, out),
+            AgentInput::Camera(news) => self.camera_update(now, news, out),
+            AgentInput::CameraStopped => self.camera_stopped(now, out),
+            AgentInput::Sight(news) => self.analytics_update(now, news, out),
+            AgentInput::Uplink(news) => self.uplink_update(now, news, out),
+            AgentInput::Hashed(hashed) => self.hashed(now, hashed, out),
+            AgentInput::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
+            AgentInput::Keeper(news) => self.config_update(now, news, out),
+            AgentInput::Stop => self.start_shutdown(now, out),
         }
         if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
-            self.configure(now, state_machine::Input::Tick, out);
+            self.configure(now, state_machine::ConfigInput::Tick, out);
         }
         self.advance(now, out);
     }
 
     /// When [`Input::Tick`] is due at the latest.
-    pub fn deadline(&self) -> Mono {
-        let health = (!matches!(self.phase, Phase::Starting)).then_some(self.next_health);
+    pub fn deadline(&self) -> MonoTime {
+        let health = (!matches!(self.phase, AgentPhase::Starting)).then_some(self.next_health);
         let stop = match &self.phase {
-            Phase::Stopping(stopping) => Some(stopping.deadline()),
+            AgentPhase::Stopping(stopping) => Some(stopping.deadline()),
             _ => None,
         };
         let configuration = self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
-        [health, stop, self.desk.deadline(), configuration].into_iter().flatten().min().unwrap_or(Mono(u64::MAX))
+        [health, stop, self.desk.deadline(), configuration].into_iter().flatten().min().unwrap_or(MonoTime(u64::MAX))
     }
 
     /// True when the stop is for a new start under other settings.
@@ -270,49 +270,49 @@ impl Agent {
 
     /// True once everything is out.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Finished)
+        matches!(self.phase, AgentPhase::Finished)
     }
 
     /// What every input may have made possible: the next draft to the journal, the next letters to the office, a health
     /// message, the next step of a shutdown.
-    fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Starting) {
+    fn advance(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        if matches!(self.phase, AgentPhase::Starting) {
             return;
         }
         self.note_shed();
-        self.tell_untold(now);
-        self.let_go_on_card(out);
-        self.look_for_footage(out);
+        self.report_losses(now);
+        self.release_on_card(out);
+        self.relocate_footage(out);
         self.make_again(out);
-        out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
+        out.extend(self.desk.next_request(now.mono).map(AgentEffect::Storage));
         self.hurry_wanted(out);
         while self.connected
             && let Some(ticket) = self.outbox.pick()
         {
-            match self.desk.next_letter(ticket) {
-                Next::Letter(letter) => out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter })),
-                Next::OnCard => out.push(Effect::Storage(StorageOrder::Fetch { ticket })),
-                Next::Nowhere => {}
+            match self.desk.next_message(ticket) {
+                Sendable::Letter(letter) => out.push(AgentEffect::Uplink(UplinkRequest::Send { ticket, letter })),
+                Sendable::OnCard => out.push(AgentEffect::Storage(StorageRequest::Fetch { ticket })),
+                Sendable::Nowhere => {}
             }
         }
         if now.mono >= self.next_health {
             self.outbox.expire(now.mono);
             self.next_health = now.mono.plus_secs(self.settings.uplink.health_every.into());
-            out.push(Effect::Uplink(UplinkOrder::Health(Box::new(self.health(now)))));
+            out.push(AgentEffect::Uplink(UplinkRequest::Health(Box::new(self.health(now)))));
         }
         self.advance_stop(now, out);
     }
 
     /// The state an entry made now must carry.
-    fn after(&self, next_seq: u64) -> After {
+    fn after(&self, next_seq: u64) -> AgentState {
         let spent = self.gauges.uplink.spent;
-        After { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.owed(), spent }
+        AgentState { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.pending_clips(), spent }
     }
 
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
-    fn event(&mut self, at: Stamp, kind: &str, id: Option<String>, data: Value) {
+    fn event(&mut self, at: Timestamp, kind: &str, id: Option<String>, data: Value) {
         if !self.desk.has_room() {
-            self.untold.event(Why::StorageStalled);
+            self.untold.event(LossReason::StorageStalled);
             return;
         }
         let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
@@ -321,20 +321,20 @@ impl Agent {
             // No kind of event can be so long (a test in `events` holds each against its slot); if one is, its news still arrives.
             tracing::error!(kind, bytes, "an event is larger than a journal slot: told without its particulars");
             if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err() {
-                self.untold.event(Why::TooLarge);
+                self.untold.event(LossReason::TooLarge);
             }
         }
     }
 
-    fn draft_event(&mut self, at: Stamp, kind: &str, id: &str, data: Value) -> Result<(), TooLarge> {
+    fn draft_event(&mut self, at: Timestamp, kind: &str, id: &str, data: Value) -> Result<(), TooLarge> {
         let seq = self.desk.next_seq();
         let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
         let body = Body::Event { id: id.to_owned(), seq, payload };
         let lane = match kind {
-            kind::MOTION_UPDATE => Kind::Update,
-            kind::ACCESS => Kind::Access,
-            _ => Kind::Event,
+            kind::MOTION_UPDATE => Priority::Update,
+            kind::ACCESS => Priority::Access,
+            _ => Priority::Event,
         };
         self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
         tracing::info!(kind, seq, "event");
@@ -342,7 +342,7 @@ impl Agent {
     }
 
     /// Forgets an entry here; its slot and pin are let go with the next effects.
-    fn let_go(&mut self, ticket: Ticket) -> Option<What> {
+    fn release_entry(&mut self, ticket: EntryId) -> Option<EntryKind> {
         let held = self.desk.release(ticket)?;
         self.jobs.done.0.push(ticket);
         self.jobs.done.1.extend(held.pin);
@@ -350,77 +350,77 @@ impl Agent {
     }
 
     /// Lets go on the card what is done.
-    fn let_go_on_card(&mut self, out: &mut Vec<Effect>) {
+    fn release_on_card(&mut self, out: &mut Vec<AgentEffect>) {
         let (tickets, pins) = &mut self.jobs.done;
         if !tickets.is_empty() {
-            out.push(Effect::Storage(StorageOrder::Release { tickets: std::mem::take(tickets) }));
+            out.push(AgentEffect::Storage(StorageRequest::Release { tickets: std::mem::take(tickets) }));
         }
         let some = pins.drain(..pins.len().min(UNPINNED_MAX));
-        out.extend(some.map(|pin| Effect::Storage(StorageOrder::Unpin { pin })));
+        out.extend(some.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
     }
 
-    fn storage_news(&mut self, now: Stamp, news: StorageNews, out: &mut Vec<Effect>) {
+    fn storage_update(&mut self, now: Timestamp, news: StorageUpdate, out: &mut Vec<AgentEffect>) {
         match news {
-            StorageNews::Found { entries } => self.found(entries),
-            StorageNews::Started(found) => self.started(now, *found, out),
-            StorageNews::Durable { seq, until } => {
+            StorageUpdate::Found { entries } => self.found(entries),
+            StorageUpdate::Started(found) => self.started(now, *found, out),
+            StorageUpdate::Durable { seq, until } => {
                 tracing::debug!(seq, "durable");
                 self.gauges.durable = seq;
-                self.configure(now, state_machine::Input::Footage(until.mono), out);
+                self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
             }
-            StorageNews::Enqueued { ticket } => {
-                if let Some((ticket, meta)) = self.desk.take_stored(ticket) {
+            StorageUpdate::Enqueued { ticket } => {
+                if let Some((ticket, meta)) = self.desk.entry_stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
                     self.answer_with_file(ticket, out);
                     self.let_replaced_go(ticket);
                 }
             }
-            StorageNews::NotEnqueued { ticket, reason } => {
-                if self.desk.not_stored(ticket, now.mono) {
+            StorageUpdate::NotEnqueued { ticket, reason } => {
+                if self.desk.store_failed(ticket, now.mono) {
                     tracing::error!(%reason, "the journal refused an entry: trying again");
                 }
             }
-            StorageNews::Fetched { ticket, outcome } => self.fetched(now, ticket, outcome, out),
-            StorageNews::CellSaved { .. } => {}
-            StorageNews::Located { pin, span } => self.located(now, pin, span, out),
-            StorageNews::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
-            StorageNews::Repaired(repair) => {
+            StorageUpdate::Fetched { ticket, outcome } => self.fetched(now, ticket, outcome, out),
+            StorageUpdate::CellSaved { .. } => {}
+            StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
+            StorageUpdate::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageUpdate::Repaired(repair) => {
                 let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
-                tracing::warn!(file, offset, bytes, what = repair.kind.word(), "the scrub found damage on the card");
+                tracing::warn!(file, offset, bytes, what = repair.kind.as_str(), "the scrub found damage on the card");
                 self.event(now, kind::REPAIR, None, events::repair(&repair));
             }
-            StorageNews::PinLost { .. } => self.gauges.pins_lost += 1,
-            StorageNews::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
-            StorageNews::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
-            StorageNews::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
-            StorageNews::ClockSet(set) => self.clock_set(&set),
-            StorageNews::CardLost { detail } => self.card_lost(now, &detail),
-            StorageNews::CardWorn { percent } => {
+            StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
+            StorageUpdate::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
+            StorageUpdate::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
+            StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
+            StorageUpdate::ClockSet(set) => self.clock_set(&set),
+            StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
+            StorageUpdate::CardWorn { percent } => {
                 tracing::error!(percent, "the card is nearly worn out: bring another");
                 self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
             }
-            StorageNews::Trouble { detail, lost } => self.trouble(now, &detail, lost),
-            StorageNews::Counts(counts) => {
+            StorageUpdate::Trouble { detail, lost } => self.trouble(now, &detail, lost),
+            StorageUpdate::Counts(counts) => {
                 self.gauges.oldest = counts.oldest;
                 self.gauges.storage = counts;
             }
-            StorageNews::Stopped => self.storage_stopped(out),
+            StorageUpdate::Stopped => self.storage_stopped(out),
         }
     }
 
     /// The clock was set: what was dated before is told with the event, so that the office can date what it already has.
     fn clock_set(&mut self, set: &ClockSet) {
         let ClockSet { before, now, step } = set;
-        tracing::info!(before = before.word(), now = now.quality.word(), step_ms = step / 1000, "the clock was set");
+        tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "the clock was set");
         self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
     }
 
-    fn card_lost(&mut self, now: Stamp, detail: &str) {
+    fn card_lost(&mut self, now: Timestamp, detail: &str) {
         tracing::error!("the card takes nothing any more, everything is kept in memory only: {detail}");
         self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
     }
 
-    fn trouble(&mut self, now: Stamp, detail: &str, lost: bool) {
+    fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
         match lost {
             true => tracing::error!(lost, "storage: {detail}"),
             false => tracing::warn!(lost, "storage: {detail}"),
@@ -435,47 +435,47 @@ impl Agent {
         self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}));
     }
 
-    fn camera_news(&mut self, now: Stamp, news: CameraNews, out: &mut Vec<Effect>) {
+    fn camera_update(&mut self, now: Timestamp, news: CameraUpdate, out: &mut Vec<AgentEffect>) {
         match news {
-            CameraNews::Up { role, tracks, at } => {
-                if role == Role::Main {
-                    self.configure(now, state_machine::Input::Picture, out);
+            CameraUpdate::Up { role, tracks, at } => {
+                if role == StreamRole::Main {
+                    self.configure(now, state_machine::ConfigInput::Picture, out);
                 }
                 let was = std::mem::replace(self.gauges.camera_mut(role), CameraState::Up { tracks: tracks.clone() });
                 if let CameraState::Down { since, .. } = was {
-                    if role == Role::Main {
+                    if role == StreamRole::Main {
                         let gap = Gap { from: since, to: at, reason: GapReason::CameraDown, bytes: 0 };
-                        out.push(Effect::Storage(StorageOrder::NoteGap(gap)));
+                        out.push(AgentEffect::Storage(StorageRequest::NoteGap(gap)));
                     }
-                    let data = json!({"stream": role.word(), "tracks": events::text(&tracks), "since": since.wall.rfc3339()});
+                    let data = json!({"stream": role.as_str(), "tracks": events::text(&tracks), "since": since.wall.rfc3339()});
                     self.event(at, kind::CAMERA_UP, None, data);
                 }
-                out.push(Effect::Uplink(UplinkOrder::Birth(Box::new(self.birth(now)))));
+                out.push(AgentEffect::Uplink(UplinkRequest::Birth(Box::new(self.birth(now)))));
             }
-            CameraNews::Down { role, fault, detail, since } => {
+            CameraUpdate::Down { role, fault, detail, since } => {
                 *self.gauges.camera_mut(role) = CameraState::Down { since, fault };
-                if role == Role::Main {
-                    self.configure(now, state_machine::Input::NoPicture(format!("{}: {detail}", fault.word())), out);
+                if role == StreamRole::Main {
+                    self.configure(now, state_machine::ConfigInput::NoPicture(format!("{}: {detail}", fault.as_str())), out);
                 }
-                let data = json!({"stream": role.word(), "fault": fault.word(), "detail": events::text(&detail)});
+                let data = json!({"stream": role.as_str(), "fault": fault.as_str(), "detail": events::text(&detail)});
                 if self.is_running() {
                     self.event(now, kind::CAMERA_DOWN, None, data);
                 }
             }
-            CameraNews::Retry { role, fault, detail, tries, pause } => {
+            CameraUpdate::Retry { role, fault, detail, tries, pause } => {
                 self.gauges.camera_tries += 1;
                 let pause_ms = pause / 1000;
-                tracing::warn!(stream = role.word(), fault = fault.word(), tries, pause_ms, "camera: {detail}");
+                tracing::warn!(stream = role.as_str(), fault = fault.as_str(), tries, pause_ms, "camera: {detail}");
             }
-            CameraNews::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
+            CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
         }
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running)
+        matches!(self.phase, AgentPhase::Running)
     }
 
-    fn health(&mut self, now: Stamp) -> crate::uplink::wire::Health {
+    fn health(&mut self, now: Timestamp) -> crate::uplink::wire::Health {
         self.gauges.dead_letters = self.outbox.dead_letters();
         self.gauges.commands = self.access.counts;
         let watermarks = crate::uplink::wire::Watermarks {
@@ -486,7 +486,7 @@ impl Agent {
         self.gauges.report(now, self.ring, self.boot, watermarks, self.outbox.backlog(now.mono))
     }
 
-    fn birth(&self, now: Stamp) -> crate::uplink::wire::Birth {
+    fn birth(&self, now: Timestamp) -> crate::uplink::wire::Birth {
         self.gauges.birth(now, self.ring, self.boot, self.settings.storage.budget)
     }
 }

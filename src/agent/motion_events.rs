@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use serde_json::json;
 
 use super::spool::{Draft, TooLarge};
-use super::outbox_entry::After;
-use super::outbox_entry::{Body, OPEN_MAX, Open, Owed, Range};
+use super::outbox_entry::AgentState;
+use super::outbox_entry::{Body, OPEN_MAX, OpenEvent, PendingClip, ClipRange};
 use super::events::{self, kind};
-use super::loss_report::Why;
-use super::{Agent, Effect};
+use super::loss_report::LossReason;
+use super::{Agent, AgentEffect};
 use crate::evidence::manifest::{self, Purpose};
-use crate::analytics::{Motion, MotionPhase, SightNews};
-use crate::outbox::Kind;
-use crate::storage::{PinClass, PinId, StorageOrder};
-use crate::units::{Mono, Stamp};
+use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
+use crate::outbox::Priority;
+use crate::storage::{PinClass, PinId, StorageRequest};
+use crate::units::{MonoTime, Timestamp};
 use crate::uplink::integrations;
 
 /// Microseconds an open pin reaches further back than the pre-roll, for the key frame before it: the longest GOP cameras are
@@ -26,9 +26,9 @@ const KEY_FRAME_REACH: u64 = 10_000_000;
 const ENDED_MAX: usize = 16;
 
 /// An event in progress.
-struct Incident {
+struct MotionEvent {
     motion: u64,
-    open: Open,
+    open: OpenEvent,
     pin: PinId,
     /// Its rule wants a clip.
     clip: bool,
@@ -36,24 +36,24 @@ struct Incident {
 
 /// Events in progress and those just ended.
 #[derive(Default)]
-pub struct Incidents {
-    going: Vec<Incident>,
+pub struct MotionEvents {
+    going: Vec<MotionEvent>,
     /// (motion, id of its start event) of events that have ended.
     ended: VecDeque<(u64, String)>,
     /// Events the last start left open, until each has been ended.
-    leftover: Vec<Open>,
+    leftover: Vec<OpenEvent>,
     /// Events that were not opened because too many were open or the agent stops, since the last one that was.
     unopened: u32,
 }
 
-impl Incidents {
+impl MotionEvents {
     /// True while an event goes on.
     pub fn is_moving(&self) -> bool {
         !self.going.is_empty()
     }
 
     /// What an entry must remember of them.
-    pub fn open(&self) -> Vec<Open> {
+    pub fn open(&self) -> Vec<OpenEvent> {
         let going = self.going.iter().map(|incident| &incident.open);
         going.chain(&self.leftover).take(OPEN_MAX).cloned().collect()
     }
@@ -65,46 +65,46 @@ impl Incidents {
 }
 
 impl Agent {
-    pub(super) fn sight_news(&mut self, now: Stamp, news: SightNews, out: &mut Vec<Effect>) {
+    pub(super) fn analytics_update(&mut self, now: Timestamp, news: AnalyticsUpdate, out: &mut Vec<AgentEffect>) {
         match news {
-            SightNews::Motion(motion) => match motion.phase {
+            AnalyticsUpdate::Motion(motion) => match motion.phase {
                 MotionPhase::Start => {
                     let at = motion.at;
                     self.motion_start(motion, out);
-                    self.mirror_motion(at, out);
+                    self.publish_motion_state(at, out);
                 }
                 MotionPhase::Update => self.motion_update(&motion),
                 MotionPhase::End => {
                     self.motion_end(&motion, out);
-                    self.mirror_motion(motion.at, out);
+                    self.publish_motion_state(motion.at, out);
                 }
             },
-            SightNews::Still { motion, at, jpeg } => {
-                super::uplink_updates::tell_mirrors(integrations::snapshot(self.settings.uplink.integrations, &self.site, &jpeg), out);
-                self.still(motion, at, jpeg);
+            AnalyticsUpdate::Still { motion, at, jpeg } => {
+                super::uplink_updates::publish_integrations(integrations::snapshot(self.settings.uplink.integrations, &self.site, &jpeg), out);
+                self.store_snapshot(motion, at, jpeg);
             }
-            SightNews::Glance { req_id, outcome } => self.glanced(&req_id, outcome, out),
-            SightNews::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.word()})),
-            SightNews::Blind { since, reason } => {
+            AnalyticsUpdate::Glance { req_id, outcome } => self.snapshot_taken(&req_id, outcome, out),
+            AnalyticsUpdate::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.as_str()})),
+            AnalyticsUpdate::Blind { since, reason } => {
                 self.gauges.blind = true;
                 let data = json!({"since": since.wall.rfc3339(), "reason": events::text(&reason)});
                 self.event(now, kind::BLIND, None, data);
             }
-            SightNews::Seeing { at, source } => {
+            AnalyticsUpdate::Seeing { at, source } => {
                 // The first sight after a start is no news: only its return is.
                 if std::mem::take(&mut self.gauges.blind) {
                     self.event(at, kind::SEEING, None, json!({"source": source}));
                 }
                 self.gauges.sight_source = source;
             }
-            SightNews::Counts(counts) => self.gauges.sight = *counts,
+            AnalyticsUpdate::Counts(counts) => self.gauges.sight = *counts,
         }
     }
 
     /// The order of an event: pin the footage first, then the journal, then the network.
-    fn motion_start(&mut self, motion: Motion, out: &mut Vec<Effect>) {
+    fn motion_start(&mut self, motion: MotionUpdate, out: &mut Vec<AgentEffect>) {
         if !self.desk.has_room() {
-            return self.untold.event(Why::StorageStalled);
+            return self.untold.event(LossReason::StorageStalled);
         }
         if self.incidents.going.len() >= OPEN_MAX || !self.is_running() {
             self.incidents.unopened += 1;
@@ -112,9 +112,9 @@ impl Agent {
         }
         let pin = self.jobs.new_pin();
         let reach = self.settings.clip.pre_roll + KEY_FRAME_REACH;
-        let from = Mono(motion.began.mono.0.saturating_sub(reach));
-        out.push(Effect::Storage(StorageOrder::PinOpen { pin, class: PinClass::Event, from }));
-        let event = self.ulids.next(motion.began.wall);
+        let from = MonoTime(motion.started_at.mono.0.saturating_sub(reach));
+        out.push(AgentEffect::Storage(StorageRequest::PinOpen { pin, class: PinClass::Event, from }));
+        let event = self.ulids.next(motion.started_at.wall);
         let mut data = events::motion(&motion, &event);
         if let Some(before) = motion.continued_from.and_then(|before| self.incidents.event_of(before)) {
             data["continued_from"] = json!(before);
@@ -123,27 +123,27 @@ impl Agent {
         if unopened > 0 {
             data["unopened"] = json!(unopened);
         }
-        let open = Open { event: event.clone(), boot: self.boot, began: motion.began };
-        self.incidents.going.push(Incident { motion: motion.motion, open, pin, clip: motion.clip });
+        let open = OpenEvent { event: event.clone(), boot: self.boot, began: motion.started_at };
+        self.incidents.going.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
         self.gauges.motions += 1;
         self.event(motion.at, kind::MOTION_START, Some(event), data);
     }
 
-    fn motion_update(&mut self, motion: &Motion) {
-        if let Some(event) = self.incidents.event_of(motion.motion) {
+    fn motion_update(&mut self, motion: &MotionUpdate) {
+        if let Some(event) = self.incidents.event_of(motion.event_no) {
             self.event(motion.at, kind::MOTION_UPDATE, None, events::motion(motion, &event));
         }
     }
 
-    fn motion_end(&mut self, motion: &Motion, out: &mut Vec<Effect>) {
-        let Some(index) = self.incidents.going.iter().position(|incident| incident.motion == motion.motion) else {
+    fn motion_end(&mut self, motion: &MotionUpdate, out: &mut Vec<AgentEffect>) {
+        let Some(index) = self.incidents.going.iter().position(|incident| incident.motion == motion.event_no) else {
             return;
         };
         let incident = self.incidents.going.remove(index);
         let mut data = events::motion(motion, &incident.open.event);
         data["seconds"] = json!(motion.at.mono.since(incident.open.began.mono) / 1_000_000);
         let range = self.clip_range(&incident.open, motion.at.mono);
-        data["clip"] = json!(self.owe_clip(&incident.open.event, Some(incident.pin), range, motion.clip, out));
+        data["clip"] = json!(self.schedule_clip(&incident.open.event, Some(incident.pin), range, motion.clip, out));
         self.incidents.ended.push_back((incident.motion, incident.open.event));
         if self.incidents.ended.len() > ENDED_MAX {
             self.incidents.ended.pop_front();
@@ -152,60 +152,60 @@ impl Agent {
     }
 
     /// The footage of an event's clip: pre-roll before it began, post-roll after `end`.
-    fn clip_range(&self, open: &Open, end: Mono) -> Range {
-        let from = Mono(open.began.mono.0.saturating_sub(self.settings.clip.pre_roll));
-        Range::Mono(open.boot, from, end.plus_micros(self.settings.clip.post_roll))
+    fn clip_range(&self, open: &OpenEvent, end: MonoTime) -> ClipRange {
+        let from = MonoTime(open.began.mono.0.saturating_sub(self.settings.clip.pre_roll));
+        ClipRange::Mono(open.boot, from, end.plus_micros(self.settings.clip.post_roll))
     }
 
     /// Promises the clip of an event if clips are wanted and few enough are in the making; says which for its end event.
-    fn owe_clip(&mut self, event: &str, pin: Option<PinId>, range: Range, wanted: bool, out: &mut Vec<Effect>) -> &'static str {
-        let owed = Owed { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
+    fn schedule_clip(&mut self, event: &str, pin: Option<PinId>, range: ClipRange, wanted: bool, out: &mut Vec<AgentEffect>) -> &'static str {
+        let owed = PendingClip { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
         let verdict = match self.settings.clip.enabled && wanted {
             false => "off",
             true if !self.jobs.has_room() => "shed",
             true => {
-                self.begin_job(owed, pin, out);
+                self.start_job(owed, pin, out);
                 return "planned";
             }
         };
-        out.extend(pin.map(|pin| Effect::Storage(StorageOrder::Unpin { pin })));
+        out.extend(pin.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
         verdict
     }
 
-    fn still(&mut self, motion: u64, at: Stamp, jpeg: Vec<u8>) {
+    fn store_snapshot(&mut self, motion: u64, at: Timestamp, jpeg: Vec<u8>) {
         let Some(event) = self.incidents.event_of(motion).filter(|_| self.settings.clip.snapshot) else {
             return;
         };
         if !self.desk.has_room() {
-            return self.untold.file(Why::StorageStalled, event, jpeg.len() as u64);
+            return self.untold.file(LossReason::StorageStalled, event, jpeg.len() as u64);
         }
         let bytes = jpeg.len() as u64;
-        if self.draft_still(&event, at, jpeg).is_err() {
-            self.untold.file(Why::TooLarge, event, bytes);
+        if self.draft_snapshot(&event, at, jpeg).is_err() {
+            self.untold.file(LossReason::TooLarge, event, bytes);
         }
     }
 
     /// A picture becomes an entry; there is room for it.
-    pub(super) fn draft_still(&mut self, event: &str, at: Stamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
+    pub(super) fn draft_snapshot(&mut self, event: &str, at: Timestamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
         let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
         let after = self.after(self.desk.next_seq());
-        self.desk.put(Draft { after, body, kind: Kind::Snapshot, still: Some(jpeg), footage: None })
+        self.desk.put(Draft { after, body, kind: Priority::Snapshot, still: Some(jpeg), footage: None })
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
-    fn end_unseen(&mut self, at: Stamp, open: Open, why: &str, (pin, wanted): (Option<PinId>, bool), out: &mut Vec<Effect>) {
+    fn end_unobserved(&mut self, at: Timestamp, open: OpenEvent, why: &str, (pin, wanted): (Option<PinId>, bool), out: &mut Vec<AgentEffect>) {
         let last_moment =
             if open.boot == self.boot { at.mono } else { open.began.mono.plus_micros(self.settings.motion.max_event) };
         let range = self.clip_range(&open, last_moment);
-        let clip = self.owe_clip(&open.event, pin, range, wanted, out);
+        let clip = self.schedule_clip(&open.event, pin, range, wanted, out);
         let data = json!({"event": open.event, "started_at": open.began.wall.rfc3339(), "reason": why, "clip": clip});
         self.event(at, kind::MOTION_END, None, data);
     }
 
     /// Ends every open event because the agent stops. Their clips stay owed and are cut at the next start.
-    pub(super) fn end_all(&mut self, at: Stamp, out: &mut Vec<Effect>) {
+    pub(super) fn end_all(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
         while let Some(incident) = self.incidents.going.pop() {
-            self.end_unseen(at, incident.open, "stopped", (Some(incident.pin), incident.clip), out);
+            self.end_unobserved(at, incident.open, "stopped", (Some(incident.pin), incident.clip), out);
         }
     }
 
@@ -215,17 +215,17 @@ impl Agent {
     }
 
     /// Takes over what the last start left, before the first entry of this start is made: that entry must still carry it.
-    pub(super) fn take_over(&mut self, after: After, out: &mut Vec<Effect>) {
+    pub(super) fn take_over(&mut self, after: AgentState, out: &mut Vec<AgentEffect>) {
         for owed in after.owed {
-            self.begin_job(owed, None, out);
+            self.start_job(owed, None, out);
         }
         self.incidents.leftover = after.open;
     }
 
     /// Ends the events whose end the last start never saw; each leaves the carried state with its own end event.
-    pub(super) fn end_leftover(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+    pub(super) fn end_leftover(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         while let Some(open) = self.incidents.leftover.pop() {
-            self.end_unseen(now, open, "restart", (None, true), out);
+            self.end_unobserved(now, open, "restart", (None, true), out);
         }
     }
 }

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Boot, Mono, RingId, Stamp, Wall};
-use crate::uplink::bandwidth::Spent;
+use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
+use crate::uplink::bandwidth::DataSpent;
 
 /// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
 pub const OPEN_MAX: usize = 8;
@@ -22,7 +22,7 @@ pub const ZONES_MAX: usize = 8;
 pub struct Entry {
     /// The agent's state right after this entry.
     #[serde(rename = "a")]
-    pub after: After,
+    pub after: AgentState,
     /// What is owed.
     #[serde(rename = "b")]
     pub body: Body,
@@ -48,7 +48,7 @@ pub enum Body {
 
 /// The agent's state that must survive a power cut.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct After {
+pub struct AgentState {
     /// The ring the number counts in.
     #[serde(rename = "r", default)]
     pub ring: RingId,
@@ -57,18 +57,18 @@ pub struct After {
     pub next_seq: u64,
     /// Events that have begun and not ended.
     #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
-    pub open: Vec<Open>,
+    pub open: Vec<OpenEvent>,
     /// Clips promised and not yet entries of their own.
     #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
-    pub owed: Vec<Owed>,
+    pub owed: Vec<PendingClip>,
     /// What is used of the data budget.
     #[serde(rename = "d", default)]
-    pub spent: Spent,
+    pub spent: DataSpent,
 }
 
 /// An event that has begun.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Open {
+pub struct OpenEvent {
     /// ULID of its start event.
     #[serde(rename = "e")]
     pub event: String,
@@ -77,12 +77,12 @@ pub struct Open {
     pub boot: Boot,
     /// When it began.
     #[serde(rename = "t")]
-    pub began: Stamp,
+    pub began: Timestamp,
 }
 
 /// A clip that is promised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Owed {
+pub struct PendingClip {
     /// The event it shows, or the `req_id` of the request it answers.
     #[serde(rename = "e")]
     pub event: String,
@@ -94,7 +94,7 @@ pub struct Owed {
     pub part: u32,
     /// The footage.
     #[serde(rename = "r")]
-    pub range: Range,
+    pub range: ClipRange,
     /// Only records with a higher number: what earlier parts already hold.
     #[serde(rename = "a", default)]
     pub after: u64,
@@ -102,13 +102,13 @@ pub struct Owed {
 
 /// Which footage a clip shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Range {
+pub enum ClipRange {
     /// By the monotonic clock of one start of the agent: what events know.
     #[serde(rename = "m")]
-    Mono(Boot, Mono, Mono),
+    Mono(Boot, MonoTime, MonoTime),
     /// By wall time: what people ask for.
     #[serde(rename = "w")]
-    Wall(Wall, Wall),
+    Wall(WallTime, WallTime),
 }
 
 impl Entry {
@@ -130,30 +130,30 @@ impl Entry {
 pub(super) mod tests {
     use super::*;
     use crate::storage::journal::ENTRY_MAX;
-    use crate::units::WallQuality;
+    use crate::units::ClockQuality;
     use crate::uplink::bandwidth::SPENT_MAX;
 
     /// A record number no ring reaches: ten a second for 300 years.
     const RECORD: u64 = 100_000_000_000;
 
     /// The longest state the bounds allow.
-    pub fn full_after() -> After {
-        let late = Stamp { mono: Mono(u64::MAX >> 12), wall: Wall(i64::MAX >> 10), quality: WallQuality::Camera };
-        let open = Open { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
-        let range = Range::Mono(Boot(u32::MAX), late.mono, late.mono);
-        let owed = Owed { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
-        After {
+    pub fn full_after() -> AgentState {
+        let late = Timestamp { mono: MonoTime(u64::MAX >> 12), wall: WallTime(i64::MAX >> 10), quality: ClockQuality::Camera };
+        let open = OpenEvent { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
+        let range = ClipRange::Mono(Boot(u32::MAX), late.mono, late.mono);
+        let owed = PendingClip { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
+        AgentState {
             ring: RingId(u64::MAX),
             next_seq: u64::MAX >> 12,
             open: vec![open; OPEN_MAX],
             owed: vec![owed; OWED_MAX],
-            spent: Spent { day: 99_999, today: SPENT_MAX, month: SPENT_MAX },
+            spent: DataSpent { day: 99_999, today: SPENT_MAX, month: SPENT_MAX },
         }
     }
 
     #[test]
     fn the_largest_file_entry_fits_its_journal_slot() {
-        let gap = (Wall(0).rfc3339(), Wall(0).rfc3339(), "evicted_pinned".to_owned());
+        let gap = (WallTime(0).rfc3339(), WallTime(0).rfc3339(), "evicted_pinned".to_owned());
         let manifest = Manifest {
             v: 1,
             site: "s".repeat(32),
@@ -163,9 +163,9 @@ pub(super) mod tests {
             size: 1 << 40,
             sha256: crate::units::Digest::default(),
             event: "e".repeat(64),
-            from: Wall(0).rfc3339(),
-            to: Wall(0).rfc3339(),
-            clock: WallQuality::Camera,
+            from: WallTime(0).rfc3339(),
+            to: WallTime(0).rfc3339(),
+            clock: ClockQuality::Camera,
             records: (RECORD, RECORD),
             gaps: vec![gap; crate::evidence::manifest::GAPS_MAX],
             missing: vec![(RECORD, RECORD); crate::evidence::manifest::GAPS_MAX],

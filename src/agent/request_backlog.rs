@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use crate::units::Mono;
-use crate::uplink::UplinkOrder;
+use crate::units::MonoTime;
+use crate::uplink::UplinkRequest;
 
 /// Answers that wait at most: as many as the uplink keeps for a connection.
 const ANSWERS_MAX: usize = 32;
@@ -21,20 +21,20 @@ const TELL_EVERY: u64 = 60_000_000;
 
 /// Orders to one part.
 #[derive(Debug)]
-pub struct Waiting<T> {
+pub struct RequestBacklog<T> {
     part: &'static str,
     orders: VecDeque<T>,
     /// When the part last took an order, or had none to take.
-    taken: Mono,
+    taken: MonoTime,
     dropped: u64,
     /// How many drops were told, and when.
-    told: (u64, Mono),
+    told: (u64, MonoTime),
 }
 
-impl<T> Waiting<T> {
+impl<T> RequestBacklog<T> {
     /// Nothing waits for `part`.
-    pub fn new(part: &'static str, now: Mono) -> Waiting<T> {
-        Waiting { part, orders: VecDeque::new(), taken: now, dropped: 0, told: (0, Mono(0)) }
+    pub fn new(part: &'static str, now: MonoTime) -> RequestBacklog<T> {
+        RequestBacklog { part, orders: VecDeque::new(), taken: now, dropped: 0, told: (0, MonoTime(0)) }
     }
 
     /// A further order.
@@ -43,7 +43,7 @@ impl<T> Waiting<T> {
     }
 
     /// Offers what waits, in order; what is handed back waits on.
-    pub fn offer(&mut self, now: Mono, mut take: impl FnMut(T) -> Result<(), T>) {
+    pub fn offer(&mut self, now: MonoTime, mut take: impl FnMut(T) -> Result<(), T>) {
         while let Some(order) = self.orders.pop_front() {
             if let Err(order) = take(order) {
                 self.orders.push_front(order);
@@ -62,7 +62,7 @@ impl<T> Waiting<T> {
     }
 
     /// There is nobody to take orders yet.
-    pub fn offer_nobody(&mut self, now: Mono) {
+    pub fn offer_none(&mut self, now: MonoTime) {
         self.taken = now;
     }
 
@@ -70,7 +70,7 @@ impl<T> Waiting<T> {
     ///
     /// # Errors
     /// When it has taken nothing for too long.
-    pub fn ensure_taken(&self, now: Mono) -> anyhow::Result<()> {
+    pub fn ensure_taken(&self, now: MonoTime) -> anyhow::Result<()> {
         let (part, waiting, seconds) = (self.part, self.orders.len(), now.since(self.taken) / 1_000_000);
         let taken = now.since(self.taken) < TAKEN_WITHIN;
         anyhow::ensure!(taken, "{part} has taken no order for {seconds} s: {waiting} wait, a new start is needed");
@@ -78,11 +78,11 @@ impl<T> Waiting<T> {
     }
 }
 
-impl Waiting<UplinkOrder> {
+impl RequestBacklog<UplinkRequest> {
     /// A further order, in its lane: a full one loses its oldest.
-    pub fn push_in_lane(&mut self, order: UplinkOrder) {
+    pub fn push_bounded(&mut self, order: UplinkRequest) {
         if let Some(most) = most(&order) {
-            let same = |other: &UplinkOrder| std::mem::discriminant(other) == std::mem::discriminant(&order);
+            let same = |other: &UplinkRequest| std::mem::discriminant(other) == std::mem::discriminant(&order);
             if self.orders.iter().filter(|other| same(other)).count() >= most
                 && let Some(oldest) = self.orders.iter().position(same)
             {
@@ -96,31 +96,31 @@ impl Waiting<UplinkOrder> {
 
 /// How many orders of this kind may wait. Of what tells a state only the newest is of use; what is without a bound here is bounded by
 /// the agent: a window of letters, one change of settings.
-fn most(order: &UplinkOrder) -> Option<usize> {
+fn most(order: &UplinkRequest) -> Option<usize> {
     match order {
-        UplinkOrder::Reply(_) => Some(ANSWERS_MAX),
-        UplinkOrder::Again { .. } => Some(AGAIN_MAX),
-        UplinkOrder::Mirror { .. } => Some(MIRRORS_MAX),
-        UplinkOrder::Birth(_)
-        | UplinkOrder::Health(_)
-        | UplinkOrder::Reported(_)
-        | UplinkOrder::AskForConfig
-        | UplinkOrder::Signers(_) => Some(1),
-        UplinkOrder::Send { .. }
-        | UplinkOrder::Cancel { .. }
-        | UplinkOrder::Spent(_)
-        | UplinkOrder::Settings { .. }
-        | UplinkOrder::Close => None,
+        UplinkRequest::Reply(_) => Some(ANSWERS_MAX),
+        UplinkRequest::Again { .. } => Some(AGAIN_MAX),
+        UplinkRequest::Mirror { .. } => Some(MIRRORS_MAX),
+        UplinkRequest::Birth(_)
+        | UplinkRequest::Health(_)
+        | UplinkRequest::Reported(_)
+        | UplinkRequest::AskForConfig
+        | UplinkRequest::Signers(_) => Some(1),
+        UplinkRequest::Send { .. }
+        | UplinkRequest::Cancel { .. }
+        | UplinkRequest::Spent(_)
+        | UplinkRequest::Settings { .. }
+        | UplinkRequest::Close => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Ticket;
+    use crate::units::EntryId;
     use crate::uplink::wire::Reply;
 
-    fn answer(n: u64) -> UplinkOrder {
+    fn answer(n: u64) -> UplinkRequest {
         let reply = Reply {
             req_id: n.to_string(),
             cmd: "ping".into(),
@@ -128,23 +128,23 @@ mod tests {
             detail: String::new(),
             data: Default::default(),
         };
-        UplinkOrder::Reply(Box::new(reply))
+        UplinkRequest::Reply(Box::new(reply))
     }
 
     #[test]
     fn answers_without_end_end_nothing_and_the_newest_are_kept() {
-        let mut waiting = Waiting::new("uplink", Mono(0));
-        waiting.push_in_lane(UplinkOrder::Cancel { ticket: Ticket(1) });
+        let mut waiting = RequestBacklog::new("uplink", MonoTime(0));
+        waiting.push_bounded(UplinkRequest::Cancel { ticket: EntryId(1) });
         for n in 0..100_000 {
-            waiting.push_in_lane(answer(n));
-            waiting.push_in_lane(UplinkOrder::Again { ticket: Ticket(n) });
-            waiting.push_in_lane(UplinkOrder::AskForConfig);
+            waiting.push_bounded(answer(n));
+            waiting.push_bounded(UplinkRequest::Again { ticket: EntryId(n) });
+            waiting.push_bounded(UplinkRequest::AskForConfig);
         }
-        waiting.push_in_lane(UplinkOrder::Close);
-        waiting.offer(Mono(1), Err);
-        assert!(waiting.ensure_taken(Mono(1)).is_ok());
+        waiting.push_bounded(UplinkRequest::Close);
+        waiting.offer(MonoTime(1), Err);
+        assert!(waiting.ensure_taken(MonoTime(1)).is_ok());
         let mut taken = Vec::new();
-        waiting.offer(Mono(2), |order| {
+        waiting.offer(MonoTime(2), |order| {
             taken.push(format!("{order:?}"));
             Ok(())
         });
@@ -155,11 +155,11 @@ mod tests {
 
     #[test]
     fn a_part_that_takes_nothing_in_time_is_found() {
-        let mut waiting = Waiting::new("storage", Mono(0));
-        let offer = |waiting: &mut Waiting<u8>, at: u64, takes: bool| {
+        let mut waiting = RequestBacklog::new("storage", MonoTime(0));
+        let offer = |waiting: &mut RequestBacklog<u8>, at: u64, takes: bool| {
             waiting.push(1);
-            waiting.offer(Mono(at), |order| if takes { Ok(()) } else { Err(order) });
-            waiting.ensure_taken(Mono(at))
+            waiting.offer(MonoTime(at), |order| if takes { Ok(()) } else { Err(order) });
+            waiting.ensure_taken(MonoTime(at))
         };
         for at in 0..5_000 {
             assert!(offer(&mut waiting, at, false).is_ok(), "however many wait");

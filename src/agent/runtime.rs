@@ -14,31 +14,31 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::config_thread::{self, Keeper, KeeperNews, KeeperOrder, Place};
-use super::request_backlog::Waiting;
-use super::{Agent, Effect, Input};
-use crate::camera::auth_limiter::Logins;
+use super::config_thread::{self, ConfigThread, ConfigUpdate, ConfigRequest, ConfigPaths};
+use super::request_backlog::RequestBacklog;
+use super::{Agent, AgentEffect, AgentInput};
+use crate::camera::auth_limiter::AuthLimiter;
 use crate::camera::rtsp::{self, Stream};
-use crate::camera::{CameraNews, Frame, Role};
-use crate::clip::hasher::Worker;
+use crate::camera::{CameraUpdate, Frame, StreamRole};
+use crate::clip::hasher::Hasher;
 use crate::clock::Clock;
 use crate::remote_config::startup::Configured;
 use crate::remote_config::state_machine;
-use crate::remote_config::rejection::{Refusal, Why};
-use crate::frame_queue::{LaneSender, lane};
-use crate::wakeup::{self, Lull};
-use crate::analytics::SightNews;
+use crate::remote_config::rejection::{Rejection, RejectReason};
+use crate::frame_queue::{FrameSender, frame_queue};
+use crate::wakeup::{self, WakeupCoalescer};
+use crate::analytics::AnalyticsUpdate;
 use crate::analytics::params::LANE_BYTES;
-use crate::analytics::thread::{self, SightOrder};
-use crate::watchdog::{Finding, Pulses, limits};
+use crate::analytics::thread::{self, AnalyticsRequest};
+use crate::watchdog::{Liveness, Watchdog, limits};
 use crate::settings::Settings;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::storage::open::StorageFault;
-use crate::storage::thread::{self as storage, Reader};
-use crate::storage::{StorageNews, StorageOrder};
-use crate::log_tail::Tail;
+use crate::storage::thread::{self as storage, CardReader};
+use crate::storage::{StorageUpdate, StorageRequest};
+use crate::log_tail::LogTail;
 use crate::units::Boot;
-use crate::uplink::{UplinkNews, UplinkOrder, task};
+use crate::uplink::{UplinkUpdate, UplinkRequest, task};
 
 /// Bytes of frames on their way to storage: eight seconds of a 16 Mbit/s camera, while a card stalls.
 const STORAGE_BYTES: usize = 16 << 20;
@@ -49,7 +49,7 @@ const INBOX: usize = 256;
 /// Orders on their way to the uplink; what does not fit waits here.
 const UPLINK_ORDERS: usize = 64;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
-const BREATH: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The parts of the camera, by their names among the pulses.
 const CAMERA_MAIN: &str = "camera main";
 const CAMERA_SUB: &str = "camera sub";
@@ -59,35 +59,35 @@ const RUNS_BITS: u32 = 20;
 const CAMERA_WITHIN: Duration = Duration::from_secs(4);
 
 /// Everything the loop owns.
-struct Wiring {
+struct Runtime {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    inbox: mpsc::Sender<Input>,
-    lull: Lull,
-    pulses: Pulses,
+    inbox: mpsc::Sender<AgentInput>,
+    lull: WakeupCoalescer,
+    pulses: Watchdog,
     stopping: bool,
-    storage: LaneSender<StorageOrder>,
+    storage: FrameSender<StorageRequest>,
     storage_thread: JoinHandle<()>,
-    sight: LaneSender<SightOrder>,
+    sight: FrameSender<AnalyticsRequest>,
     sight_thread: Option<JoinHandle<()>>,
     cameras: JoinSet<()>,
     camera_stop: watch::Sender<bool>,
     /// How often the cameras were begun: each time runs count from higher up.
     camera_begun: u32,
-    camera_news: Option<mpsc::Sender<CameraNews>>,
-    keeper: Option<Keeper>,
+    camera_news: Option<mpsc::Sender<CameraUpdate>>,
+    keeper: Option<ConfigThread>,
     /// Why the ring lies in memory since the start, until it is told.
     without_card: Option<String>,
-    uplink: Option<mpsc::Sender<UplinkOrder>>,
-    worker: Worker,
+    uplink: Option<mpsc::Sender<UplinkRequest>>,
+    worker: Hasher,
     /// Orders their lanes had no room for, in order.
-    storage_waiting: Waiting<StorageOrder>,
-    uplink_waiting: Waiting<UplinkOrder>,
+    storage_waiting: RequestBacklog<StorageRequest>,
+    uplink_waiting: RequestBacklog<UplinkRequest>,
 }
 
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// Somebody asked.
     Stopped,
     /// To start anew under other settings.
@@ -99,7 +99,7 @@ pub enum Ended {
 /// # Errors
 /// As [`run_configured`].
 pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    run_configured(settings, None, clock, Lull::default(), stop).await.map(|_| ())
+    run_configured(settings, None, clock, WakeupCoalescer::default(), stop).await.map(|_| ())
 }
 
 /// Runs a box until `stop` becomes true, or a configuration needs a new start, and everything is put away. `lull` is that of the
@@ -112,9 +112,9 @@ pub async fn run_configured(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
-    lull: Lull,
+    lull: WakeupCoalescer,
     stop: watch::Receiver<bool>,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<RunEnd> {
     run_beside(settings, configured, clock, lull, stop, |_| {}).await
 }
 
@@ -126,13 +126,13 @@ pub async fn run_beside(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
-    lull: Lull,
+    lull: WakeupCoalescer,
     mut stop: watch::Receiver<bool>,
-    beside: impl FnOnce(mpsc::Sender<Input>),
-) -> anyhow::Result<Ended> {
+    beside: impl FnOnce(mpsc::Sender<AgentInput>),
+) -> anyhow::Result<RunEnd> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
-    let started = Wiring::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
+    let started = Runtime::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
     let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
         // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
         // office's hands.
@@ -143,42 +143,42 @@ pub async fn run_beside(
     let (mut wiring, reader) = match instead {
         Some((ring, detail)) => {
             tracing::error!("{detail}");
-            let (wiring, reader) = Wiring::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?;
-            (Wiring { without_card: Some(detail), ..wiring }, reader)
+            let (wiring, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?;
+            (Runtime { without_card: Some(detail), ..wiring }, reader)
         }
         None => started?,
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let tell = wakeup::teller(wiring.inbox.clone(), wiring.lull.clone(), Input::Keeper);
-        wiring.keeper = Some(Keeper::start(Place { files, volatile, file, state, clock: clock.clone() }, tell)?);
+        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.lull.clone(), AgentInput::Keeper);
+        wiring.keeper = Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
     }
     let mut effects = Vec::new();
     while !agent.is_finished() {
-        let due = agent.deadline().since(clock.now().mono).min(BREATH.as_micros() as u64);
+        let due = agent.deadline().since(clock.now().mono).min(POLL_INTERVAL.as_micros() as u64);
         let input = tokio::select! {
-            input = inputs.recv() => input.unwrap_or(Input::Tick),
+            input = inputs.recv() => input.unwrap_or(AgentInput::Tick),
             _ = stop.wait_for(|stop| *stop), if !wiring.stopping => {
                 wiring.stopping = true;
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);
-                Input::Stop
+                AgentInput::Stop
             }
-            () = tokio::time::sleep(Duration::from_micros(due)) => Input::Tick,
+            () = tokio::time::sleep(Duration::from_micros(due)) => AgentInput::Tick,
         };
         agent.handle(clock.now(), input, &mut effects);
         for effect in effects.drain(..) {
-            wiring.carry_out(effect);
+            wiring.execute(effect);
         }
-        wiring.offer_waiting()?;
-        wiring.look_after()?;
+        wiring.flush_pending()?;
+        wiring.feed_watchdog()?;
     }
     let storage_thread = wiring.storage_thread;
     drop((wiring.storage, inputs));
     // The thread ends by itself after Stop; a hung card must not keep the process from ending.
     match timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || storage_thread.join())).await {
         Ok(Ok(Err(_))) => bail!("the storage thread panicked at the stop: the ring was not closed in order"),
-        Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() { Ended::Restart } else { Ended::Stopped }),
+        Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() { RunEnd::Restart } else { RunEnd::Stopped }),
     }
 }
 
@@ -193,30 +193,30 @@ pub fn seed() -> anyhow::Result<[u8; 32]> {
     Ok(seed)
 }
 
-impl Wiring {
+impl Runtime {
     /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
     async fn start(
         settings: Settings,
         clock: Arc<dyn Clock>,
-        inbox: mpsc::Sender<Input>,
-        lull: Lull,
-    ) -> anyhow::Result<(Wiring, Reader)> {
-        let mut pulses = Pulses::default();
-        let (storage, orders) = lane(STORAGE_BYTES, STORAGE_ORDERS);
+        inbox: mpsc::Sender<AgentInput>,
+        lull: WakeupCoalescer,
+    ) -> anyhow::Result<(Runtime, CardReader)> {
+        let mut pulses = Watchdog::default();
+        let (storage, orders) = frame_queue(STORAGE_BYTES, STORAGE_ORDERS);
         let (ring, time) = (settings.storage.clone(), clock.clone());
-        let tell = wakeup::teller(inbox.clone(), lull.clone(), Input::Storage);
-        let pulse = pulses.part(clock.now().mono, "storage", limits::STORAGE);
+        let tell = wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Storage);
+        let pulse = pulses.register(clock.now().mono, "storage", limits::STORAGE);
         let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, pulse, tell));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
-        let (sight, frames) = lane(LANE_BYTES, 4);
+        let (sight, frames) = frame_queue(LANE_BYTES, 4);
         let still_max = settings.storage.still_bytes as usize - 4096;
-        let tell = wakeup::teller(inbox.clone(), lull.clone(), Input::Sight);
-        let pulse = pulses.part(now, "sight", limits::SIGHT);
+        let tell = wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Sight);
+        let pulse = pulses.register(now, "sight", limits::SIGHT);
         let sight_thread = thread::start(settings.motion.clone(), still_max, clock.clone(), frames, pulse, tell)?;
-        let pulse = pulses.part(now, "clip", limits::CLIP);
-        let worker = Worker::start(pulse, wakeup::teller(inbox.clone(), lull.clone(), Input::Hashed))?;
-        let wiring = Wiring {
+        let pulse = pulses.register(now, "clip", limits::CLIP);
+        let worker = Hasher::start(pulse, wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Hashed))?;
+        let wiring = Runtime {
             settings,
             clock,
             inbox,
@@ -235,20 +235,20 @@ impl Wiring {
             without_card: None,
             uplink: None,
             worker,
-            storage_waiting: Waiting::new("storage", now),
-            uplink_waiting: Waiting::new("uplink", now),
+            storage_waiting: RequestBacklog::new("storage", now),
+            uplink_waiting: RequestBacklog::new("uplink", now),
         };
         Ok((wiring, reader))
     }
 
     /// Pats the service manager's watchdog while every part lives. At a stop parts end because they were asked to, and each step
     /// has its own deadline.
-    fn look_after(&mut self) -> anyhow::Result<()> {
-        match self.pulses.look(self.clock.now().mono) {
+    fn feed_watchdog(&mut self) -> anyhow::Result<()> {
+        match self.pulses.check(self.clock.now().mono) {
             _ if self.stopping => {}
-            Finding::Alive => {}
-            Finding::Ended(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
-            Finding::Silent { part, limit, new } => {
+            Liveness::Alive => {}
+            Liveness::Ended(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
+            Liveness::Silent { part, limit, new } => {
                 if new {
                     tracing::error!(part, "no sign of life for {} s: the watchdog is no longer patted", limit / 1_000_000);
                 }
@@ -259,42 +259,42 @@ impl Wiring {
         Ok(())
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn execute(&mut self, effect: AgentEffect) {
         match effect {
-            Effect::Open { boot } => self.open(boot),
-            Effect::Storage(order) => self.storage_waiting.push(order),
-            Effect::Uplink(order) => self.uplink_waiting.push_in_lane(order),
-            Effect::Hash(order) => {
+            AgentEffect::Open { boot } => self.open(boot),
+            AgentEffect::Storage(order) => self.storage_waiting.push(order),
+            AgentEffect::Uplink(order) => self.uplink_waiting.push_bounded(order),
+            AgentEffect::Hash(order) => {
                 // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
                 // pulse: the clip stays owed.
                 let _ = self.worker.hash(order);
             }
-            Effect::Tail { req_id, lines, bytes } => {
-                let (inbox, lines) = (self.inbox.clone(), Tail::ours().last(lines, bytes));
-                tokio::spawn(async move { inbox.send(Input::Tail { req_id, lines }).await });
+            AgentEffect::Tail { req_id, lines, bytes } => {
+                let (inbox, lines) = (self.inbox.clone(), LogTail::shared().last(lines, bytes));
+                tokio::spawn(async move { inbox.send(AgentInput::Tail { req_id, lines }).await });
             }
-            Effect::Glance { req_id } => {
-                if self.sight.order(SightOrder::Glance { req_id: req_id.clone() }).is_err() {
+            AgentEffect::Glance { req_id } => {
+                if self.sight.request(AnalyticsRequest::Glance { req_id: req_id.clone() }).is_err() {
                     let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
-                    tokio::spawn(async move { inbox.send(Input::Sight(SightNews::Glance { req_id, outcome })).await });
+                    tokio::spawn(async move { inbox.send(AgentInput::Sight(AnalyticsUpdate::Glance { req_id, outcome })).await });
                 }
             }
-            Effect::Keep(order) => self.keep(order),
-            Effect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
-            Effect::StopCamera => {
+            AgentEffect::Keep(order) => self.request_config(order),
+            AgentEffect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
+            AgentEffect::StopCamera => {
                 // Also when it is the configuration, or the office, that asks: parts end now because they are told to.
                 self.stopping = true;
                 self.stop_camera();
             }
-            Effect::Finished => {}
+            AgentEffect::Finished => {}
         }
     }
 
     /// Offers what waits; what finds no room, or nobody to take it, waits on, in order.
-    fn offer_waiting(&mut self) -> anyhow::Result<()> {
+    fn flush_pending(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now().mono;
-        let Wiring { storage, storage_waiting, uplink, uplink_waiting, .. } = self;
-        storage_waiting.offer(now, |order| storage.order(order));
+        let Runtime { storage, storage_waiting, uplink, uplink_waiting, .. } = self;
+        storage_waiting.offer(now, |order| storage.request(order));
         if let Some(uplink) = uplink {
             uplink_waiting.offer(now, |order| match uplink.try_send(order) {
                 Err(TrySendError::Full(order) | TrySendError::Closed(order)) => Err(order),
@@ -303,7 +303,7 @@ impl Wiring {
             uplink_waiting.ensure_taken(now)?;
         } else {
             // It begins when recovery is done.
-            uplink_waiting.offer_nobody(now);
+            uplink_waiting.offer_none(now);
         }
         storage_waiting.ensure_taken(now)
     }
@@ -313,10 +313,10 @@ impl Wiring {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (orders, waiting) = mpsc::channel(UPLINK_ORDERS);
         self.uplink = Some(orders);
-        let (news, mut heard) = mpsc::channel::<UplinkNews>(UPLINK_ORDERS);
+        let (news, mut heard) = mpsc::channel::<UplinkUpdate>(UPLINK_ORDERS);
         let settings = &self.settings;
-        let pulse = self.pulses.part(self.clock.now().mono, "uplink", limits::UPLINK);
-        let start = task::Start {
+        let pulse = self.pulses.register(self.clock.now().mono, "uplink", limits::UPLINK);
+        let start = task::UplinkStart {
             settings: settings.uplink.clone(),
             site: settings.site.clone(),
             boot,
@@ -327,26 +327,26 @@ impl Wiring {
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Some(news) = heard.recv().await {
-                let _ = inbox.send(Input::Uplink(news)).await;
+                let _ = inbox.send(AgentInput::Uplink(news)).await;
             }
         });
-        let (news, mut heard) = mpsc::channel::<CameraNews>(UPLINK_ORDERS);
+        let (news, mut heard) = mpsc::channel::<CameraUpdate>(UPLINK_ORDERS);
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Some(news) = heard.recv().await {
-                let _ = inbox.send(Input::Camera(news)).await;
+                let _ = inbox.send(AgentInput::Camera(news)).await;
             }
         });
         self.camera_news = Some(news);
         if let Some(detail) = self.without_card.take() {
             let inbox = self.inbox.clone();
-            tokio::spawn(async move { inbox.send(Input::Storage(StorageNews::CardLost { detail })).await });
+            tokio::spawn(async move { inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await });
         }
-        self.begin_cameras(None);
+        self.start_cameras(None);
     }
 
     /// Begins the camera's sessions, behind those of `before`: cameras with few sessions refuse the next one until it is closed.
-    fn begin_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
+    fn start_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
         let Some(news) = self.camera_news.clone() else {
             return;
         };
@@ -361,22 +361,22 @@ impl Wiring {
         let logins = Arc::default();
         let sub = self.sight.clone();
         if apart {
-            self.camera(Role::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone(), before.clone());
+            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone(), before.clone());
         }
-        self.camera(Role::Main, &logins, main, news, before);
+        self.camera(StreamRole::Main, &logins, main, news, before);
         self.camera_begun += 1;
     }
 
     fn camera(
         &mut self,
-        role: Role,
-        logins: &Arc<Mutex<Logins>>,
+        role: StreamRole,
+        logins: &Arc<Mutex<AuthLimiter>>,
         frames: impl FnMut(Arc<Frame>) + Send + 'static,
-        news: mpsc::Sender<CameraNews>,
+        news: mpsc::Sender<CameraUpdate>,
         before: Option<watch::Receiver<bool>>,
     ) {
-        let name = if role == Role::Main { CAMERA_MAIN } else { CAMERA_SUB };
-        let pulse = self.pulses.part(self.clock.now().mono, name, limits::CAMERA);
+        let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
+        let pulse = self.pulses.register(self.clock.now().mono, name, limits::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
         let (lull, run) = (self.lull.clone(), self.camera_begun << RUNS_BITS);
         let stream = Stream { role, settings, clock, logins, pulse, run, lull };
@@ -390,7 +390,7 @@ impl Wiring {
     }
 
     /// Ends the camera's sessions and begins others.
-    fn change_cameras(&mut self) {
+    fn replace_cameras(&mut self) {
         [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.pulses.retire(name));
         let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
         let mut old = std::mem::take(&mut self.cameras);
@@ -399,11 +399,11 @@ impl Wiring {
             let _ = timeout(CAMERA_WITHIN, async { while old.join_next().await.is_some() {} }).await;
             let _ = tell.send(true);
         });
-        self.begin_cameras(Some(gone));
+        self.start_cameras(Some(gone));
     }
 
     /// To the keeper; what it cannot take is answered at once: nothing was kept.
-    fn keep(&mut self, order: KeeperOrder) {
+    fn request_config(&mut self, order: ConfigRequest) {
         let refused = match &self.keeper {
             Some(keeper) => keeper.order(order),
             None => Err((order, "nothing is kept here")),
@@ -411,30 +411,30 @@ impl Wiring {
         let Err((order, why)) = refused else {
             return;
         };
-        let refusal = || Refusal::of(Why::Busy, why);
+        let refusal = || Rejection::new(RejectReason::Busy, why);
         let news = match order {
-            KeeperOrder::Save(record, _) => KeeperNews::Machine(state_machine::Input::Saved(record.generation, Err(why.into()))),
-            KeeperOrder::Judge { sha256, .. } => KeeperNews::Machine(state_machine::Input::Judged(sha256, Err(refusal()))),
-            KeeperOrder::Check { req_id, .. } => KeeperNews::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) },
-            KeeperOrder::Show { req_id, .. } => KeeperNews::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) },
+            ConfigRequest::Save(record, _) => ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into()))),
+            ConfigRequest::Judge { sha256, .. } => ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal()))),
+            ConfigRequest::Check { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) },
+            ConfigRequest::Show { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) },
         };
         let inbox = self.inbox.clone();
-        tokio::spawn(async move { inbox.send(Input::Keeper(news)).await });
+        tokio::spawn(async move { inbox.send(AgentInput::Keeper(news)).await });
     }
 
     /// Other settings: only the rooms they touch are told.
-    fn apply(&mut self, settings: Settings, change: &Change, epoch: u64, fresh: bool) {
+    fn apply(&mut self, settings: Settings, change: &SettingsDiff, epoch: u64, fresh: bool) {
         let uplink = Box::new(settings.uplink.clone());
         if change.motion {
             // The sight thread's orders overtake its pictures; four of them fit, and one comes at a time.
-            let _ = self.sight.order(SightOrder::Settings(settings.motion.clone()));
+            let _ = self.sight.request(AnalyticsRequest::Settings(settings.motion.clone()));
         }
         self.settings = settings;
         if change.camera {
-            self.change_cameras();
+            self.replace_cameras();
         }
         if change.uplink || fresh {
-            self.uplink_waiting.push_in_lane(UplinkOrder::Settings { settings: uplink, epoch, fresh });
+            self.uplink_waiting.push_bounded(UplinkRequest::Settings { settings: uplink, epoch, fresh });
         }
     }
 
@@ -445,11 +445,11 @@ impl Wiring {
         let (lane, inbox) = (self.sight.clone(), self.inbox.clone());
         tokio::spawn(async move {
             let _ = timeout(CAMERA_WITHIN, async { while cameras.join_next().await.is_some() {} }).await;
-            let _ = lane.order(SightOrder::Stop);
+            let _ = lane.request(AnalyticsRequest::Stop);
             if let Some(sight) = sight {
                 let _ = timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || sight.join())).await;
             }
-            let _ = inbox.send(Input::CameraStopped).await;
+            let _ = inbox.send(AgentInput::CameraStopped).await;
         });
     }
 }

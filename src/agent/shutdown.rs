@@ -7,10 +7,10 @@
 use serde_json::json;
 
 use super::events::kind;
-use super::{Agent, Effect, Phase};
-use crate::storage::StorageOrder;
-use crate::units::{Mono, Stamp};
-use crate::uplink::UplinkOrder;
+use super::{Agent, AgentEffect, AgentPhase};
+use crate::storage::StorageRequest;
+use crate::units::{MonoTime, Timestamp};
+use crate::uplink::UplinkRequest;
 
 /// Microseconds for TEARDOWN to be answered.
 const CAMERA_WITHIN: u64 = 4_000_000;
@@ -23,62 +23,62 @@ const STORAGE_WITHIN: u64 = 10_000_000;
 
 /// How far the shutdown has come: each step is named for what it awaits.
 #[derive(Debug, Clone, Copy)]
-pub enum Stopping {
+pub enum ShutdownStep {
     /// The camera's TEARDOWN.
-    Camera(Mono),
+    Camera(MonoTime),
     /// The journal.
-    Journal(Mono),
+    Journal(MonoTime),
     /// The broker.
-    Uplink(Mono),
+    Uplink(MonoTime),
     /// The last flush.
-    Storage(Mono),
+    Storage(MonoTime),
 }
 
-impl Stopping {
+impl ShutdownStep {
     /// When this step is given up.
-    pub fn deadline(&self) -> Mono {
-        let (Stopping::Camera(at) | Stopping::Journal(at) | Stopping::Uplink(at) | Stopping::Storage(at)) = self;
+    pub fn deadline(&self) -> MonoTime {
+        let (ShutdownStep::Camera(at) | ShutdownStep::Journal(at) | ShutdownStep::Uplink(at) | ShutdownStep::Storage(at)) = self;
         *at
     }
 }
 
 impl Agent {
-    pub(super) fn begin_stop(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+    pub(super) fn start_shutdown(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         match self.phase {
-            Phase::Running => {
-                self.configure(now, crate::remote_config::state_machine::Input::Stop, out);
-                out.push(Effect::StopCamera);
-                self.phase = Phase::Stopping(Stopping::Camera(now.mono.plus_micros(CAMERA_WITHIN)));
+            AgentPhase::Running => {
+                self.configure(now, crate::remote_config::state_machine::ConfigInput::Stop, out);
+                out.push(AgentEffect::StopCamera);
+                self.phase = AgentPhase::Stopping(ShutdownStep::Camera(now.mono.plus_micros(CAMERA_WITHIN)));
             }
             // Nothing is open yet but the ring itself.
-            Phase::Starting => self.close_storage(now, out),
-            Phase::Stopping(_) | Phase::Finished => {}
+            AgentPhase::Starting => self.close_storage(now, out),
+            AgentPhase::Stopping(_) | AgentPhase::Finished => {}
         }
     }
 
-    pub(super) fn camera_stopped(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Stopping(Stopping::Camera(_))) {
+    pub(super) fn camera_stopped(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        if matches!(self.phase, AgentPhase::Stopping(ShutdownStep::Camera(_))) {
             self.end_all(now, out);
             let unopened = self.take_unopened();
             self.event(now, kind::STOP, None, if unopened > 0 { json!({"unopened": unopened}) } else { json!({}) });
-            self.phase = Phase::Stopping(Stopping::Journal(now.mono.plus_micros(JOURNAL_WITHIN)));
+            self.phase = AgentPhase::Stopping(ShutdownStep::Journal(now.mono.plus_micros(JOURNAL_WITHIN)));
         }
     }
 
-    pub(super) fn uplink_closed(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Stopping(Stopping::Uplink(_))) {
+    pub(super) fn uplink_closed(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        if matches!(self.phase, AgentPhase::Stopping(ShutdownStep::Uplink(_))) {
             self.close_storage(now, out);
         }
     }
 
-    pub(super) fn storage_stopped(&mut self, out: &mut Vec<Effect>) {
-        self.phase = Phase::Finished;
-        out.push(Effect::Finished);
+    pub(super) fn storage_stopped(&mut self, out: &mut Vec<AgentEffect>) {
+        self.phase = AgentPhase::Finished;
+        out.push(AgentEffect::Finished);
     }
 
     /// Takes the next step when this one is done or its time is over.
-    pub(super) fn advance_stop(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        let Phase::Stopping(step) = self.phase else {
+    pub(super) fn advance_stop(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        let AgentPhase::Stopping(step) = self.phase else {
             return;
         };
         let late = now.mono >= step.deadline();
@@ -86,19 +86,19 @@ impl Agent {
             tracing::warn!(?step, "shutdown: not done in time, going on");
         }
         match step {
-            Stopping::Camera(_) if late => self.camera_stopped(now, out),
-            Stopping::Journal(_) if late || self.desk.is_idle() => {
-                out.push(Effect::Uplink(UplinkOrder::Close));
-                self.phase = Phase::Stopping(Stopping::Uplink(now.mono.plus_micros(UPLINK_WITHIN)));
+            ShutdownStep::Camera(_) if late => self.camera_stopped(now, out),
+            ShutdownStep::Journal(_) if late || self.desk.is_idle() => {
+                out.push(AgentEffect::Uplink(UplinkRequest::Close));
+                self.phase = AgentPhase::Stopping(ShutdownStep::Uplink(now.mono.plus_micros(UPLINK_WITHIN)));
             }
-            Stopping::Uplink(_) if late => self.close_storage(now, out),
-            Stopping::Storage(_) if late => self.storage_stopped(out),
+            ShutdownStep::Uplink(_) if late => self.close_storage(now, out),
+            ShutdownStep::Storage(_) if late => self.storage_stopped(out),
             _ => {}
         }
     }
 
-    fn close_storage(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        out.push(Effect::Storage(StorageOrder::Stop));
-        self.phase = Phase::Stopping(Stopping::Storage(now.mono.plus_micros(STORAGE_WITHIN)));
+    fn close_storage(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
+        out.push(AgentEffect::Storage(StorageRequest::Stop));
+        self.phase = AgentPhase::Stopping(ShutdownStep::Storage(now.mono.plus_micros(STORAGE_WITHIN)));
     }
 }

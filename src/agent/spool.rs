@@ -8,16 +8,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::outbox_entry::{After, Body, Entry};
+use super::outbox_entry::{AgentState, Body, Entry};
 use super::events::kind;
 use crate::clip::SharedFile;
-use crate::clip::virtual_file::StillFile;
+use crate::clip::virtual_file::SnapshotFile;
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::outbox::{Kind, Meta};
+use crate::outbox::{Priority, EntryMeta};
 use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
-use crate::storage::{FootageReader, PinId, StorageOrder};
-use crate::units::{Mono, Ticket};
-use crate::uplink::Letter;
+use crate::storage::{FootageReader, PinId, StorageRequest};
+use crate::units::{MonoTime, EntryId};
+use crate::uplink::Message;
 
 /// An entry of so many bytes has no slot in the journal: nothing was put down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,11 @@ const RETRY_AFTER: u64 = 5_000_000;
 /// Something to be stored and delivered.
 pub struct Draft {
     /// The agent's state after it.
-    pub after: After,
+    pub after: AgentState,
     /// What it is.
     pub body: Body,
     /// Which lane it travels in.
-    pub kind: Kind,
+    pub kind: Priority,
     /// The snapshot's bytes, for the still slot.
     pub still: Option<Vec<u8>>,
     /// The clip's bytes where they lie, and the pin that keeps them there.
@@ -54,7 +54,7 @@ impl Draft {
 }
 
 /// What a stored entry is, as far as that must be known before it is sent.
-pub enum What {
+pub enum EntryKind {
     /// An event.
     Event {
         /// Its number.
@@ -79,14 +79,14 @@ pub enum Note {
 }
 
 /// The words of an event: id and payload.
-type Words = (String, String);
+type Payload = (String, String);
 
-impl What {
+impl EntryKind {
     /// Of an entry, and its words where it is an event.
-    pub fn of(body: Body) -> (What, Option<Words>) {
+    pub fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
         let (id, seq, payload) = match body {
             Body::Event { id, seq, payload } => (id, seq, payload),
-            Body::File(manifest) => return (What::File(manifest), None),
+            Body::File(manifest) => return (EntryKind::File(manifest), None),
         };
         let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
         let note = match () {
@@ -94,14 +94,14 @@ impl What {
             () if tells(kind::REFUSED) => Note::Refusal,
             () => Note::None,
         };
-        (What::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
+        (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
     }
 }
 
 /// What there is to send of an entry.
-pub enum Next {
+pub enum Sendable {
     /// All of it.
-    Letter(Letter),
+    Letter(Message),
     /// An event whose words lie on the card.
     OnCard,
     /// A file whose bytes have not been found again after a restart.
@@ -109,11 +109,11 @@ pub enum Next {
 }
 
 /// A stored entry, until the office has it.
-pub struct Held {
+pub struct SpooledEntry {
     /// What it is.
-    pub what: What,
+    pub what: EntryKind,
     /// Which lane.
-    pub kind: Kind,
+    pub kind: Priority,
     /// Its bytes, for files.
     pub file: Option<SharedFile>,
     /// The pin to let go with it.
@@ -121,24 +121,24 @@ pub struct Held {
 }
 
 /// The desk.
-pub struct Desk {
+pub struct Spool {
     next_ticket: u64,
     next_seq: u64,
     waiting: VecDeque<Draft>,
     /// The tickets at storage, and what they stand for.
-    writing: VecDeque<(Ticket, Draft)>,
-    retry_at: Option<Mono>,
-    held: BTreeMap<Ticket, Held>,
+    writing: VecDeque<(EntryId, Draft)>,
+    retry_at: Option<MonoTime>,
+    held: BTreeMap<EntryId, SpooledEntry>,
     /// Words of the newest events among them, and their bytes.
-    words: (BTreeMap<Ticket, Words>, usize),
+    words: (BTreeMap<EntryId, Payload>, usize),
     /// Where snapshots are read from when they are sent.
     reader: Arc<dyn FootageReader>,
 }
 
-impl Desk {
+impl Spool {
     /// A desk with nothing on it.
-    pub fn new(reader: Arc<dyn FootageReader>) -> Desk {
-        Desk {
+    pub fn new(reader: Arc<dyn FootageReader>) -> Spool {
+        Spool {
             next_ticket: 1,
             next_seq: 1,
             waiting: VecDeque::new(),
@@ -151,7 +151,7 @@ impl Desk {
     }
 
     /// Goes on after the newest ticket and number ever stored.
-    pub fn begin(&mut self, newest: Ticket, next_seq: u64) {
+    pub fn resume(&mut self, newest: EntryId, next_seq: u64) {
         (self.next_ticket, self.next_seq) = (newest.0 + 1, next_seq.max(1));
     }
 
@@ -187,7 +187,7 @@ impl Desk {
     }
 
     /// The next order to storage, when none is out and the pause after a refusal is over.
-    pub fn next_order(&mut self, now: Mono) -> Option<StorageOrder> {
+    pub fn next_request(&mut self, now: MonoTime) -> Option<StorageRequest> {
         if !self.writing.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -198,41 +198,41 @@ impl Desk {
             && let Some(draft) = self.waiting.pop_front()
         {
             let alone = draft.still.is_some();
-            self.writing.push_back((Ticket(self.next_ticket), draft));
+            self.writing.push_back((EntryId(self.next_ticket), draft));
             self.next_ticket += 1;
             if alone {
                 break;
             }
         }
-        let entries: Vec<(Ticket, Vec<u8>)> = self.writing.iter().map(|(ticket, draft)| (*ticket, draft.entry())).collect();
+        let entries: Vec<(EntryId, Vec<u8>)> = self.writing.iter().map(|(ticket, draft)| (*ticket, draft.entry())).collect();
         match entries.len() {
             0 | 1 => {
                 let (ticket, entry) = entries.into_iter().next()?;
                 let still = self.writing.front().and_then(|(_, draft)| draft.still.clone());
-                Some(StorageOrder::Enqueue { ticket, entry, still })
+                Some(StorageRequest::Enqueue { ticket, entry, still })
             }
-            _ => Some(StorageOrder::EnqueueAll { entries }),
+            _ => Some(StorageRequest::EnqueueAll { entries }),
         }
     }
 
     /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
-    pub fn take_stored(&mut self, ticket: Ticket) -> Option<(Ticket, Meta)> {
+    pub fn entry_stored(&mut self, ticket: EntryId) -> Option<(EntryId, EntryMeta)> {
         let (writing, draft) = if self.writing.front()?.0 == ticket { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
-        let file = file.or_else(|| self.still(writing, &draft.body));
-        let (what, words) = What::of(draft.body);
-        let held = Held { file, what, kind: draft.kind, pin };
+        let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
+        let (what, words) = EntryKind::from_body(draft.body);
+        let held = SpooledEntry { file, what, kind: draft.kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
-        self.keep_words(writing, words);
+        self.cache_payload(writing, words);
         Some((writing, meta))
     }
 
     /// The file of a snapshot entry.
-    fn still(&self, ticket: Ticket, body: &Body) -> Option<SharedFile> {
+    fn snapshot_file(&self, ticket: EntryId, body: &Body) -> Option<SharedFile> {
         match body {
             Body::File(manifest) if manifest.purpose == Purpose::Snapshot => {
-                Some(Arc::new(StillFile::new(ticket, manifest.size, self.reader.clone())))
+                Some(Arc::new(SnapshotFile::new(ticket, manifest.size, self.reader.clone())))
             }
             _ => None,
         }
@@ -240,7 +240,7 @@ impl Desk {
 
     /// Storage could not take the entry: it and those behind it go back to the front and are tried again after a pause. True when it
     /// is news: of a batch each entry is refused.
-    pub fn not_stored(&mut self, ticket: Ticket, now: Mono) -> bool {
+    pub fn store_failed(&mut self, ticket: EntryId, now: MonoTime) -> bool {
         let is_news = self.writing.iter().any(|(writing, _)| *writing == ticket);
         if is_news {
             while let Some((_, draft)) = self.writing.pop_back() {
@@ -252,15 +252,15 @@ impl Desk {
     }
 
     /// Takes up an entry found at start.
-    pub fn restore(&mut self, ticket: Ticket, kind: Kind, body: Body) {
-        let file = self.still(ticket, &body);
-        let (what, words) = What::of(body);
-        self.held.insert(ticket, Held { what, kind, file, pin: None });
-        self.keep_words(ticket, words);
+    pub fn restore(&mut self, ticket: EntryId, kind: Priority, body: Body) {
+        let file = self.snapshot_file(ticket, &body);
+        let (what, words) = EntryKind::from_body(body);
+        self.held.insert(ticket, SpooledEntry { what, kind, file, pin: None });
+        self.cache_payload(ticket, words);
     }
 
     /// Keeps an event's words, and lets the oldest go that are too many.
-    fn keep_words(&mut self, ticket: Ticket, words: Option<Words>) {
+    fn cache_payload(&mut self, ticket: EntryId, words: Option<Payload>) {
         let (kept, bytes) = &mut self.words;
         if let Some((id, payload)) = words {
             *bytes += id.len() + payload.len();
@@ -274,32 +274,32 @@ impl Desk {
     }
 
     /// What there is to send of an entry.
-    pub fn next_letter(&self, ticket: Ticket) -> Next {
-        let Some(Held { what, file, .. }) = self.held.get(&ticket) else {
-            return Next::Nowhere;
+    pub fn next_message(&self, ticket: EntryId) -> Sendable {
+        let Some(SpooledEntry { what, file, .. }) = self.held.get(&ticket) else {
+            return Sendable::Nowhere;
         };
         match (what, self.words.0.get(&ticket), file) {
-            (What::Event { .. }, Some((id, payload)), _) => Next::Letter(letter(id.clone(), payload.clone())),
-            (What::Event { .. }, None, _) => Next::OnCard,
-            (What::File(manifest), _, Some(source)) => {
-                Next::Letter(Letter::File { manifest: manifest.clone(), source: source.clone() })
+            (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Letter(event_message(id.clone(), payload.clone())),
+            (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
+            (EntryKind::File(manifest), _, Some(source)) => {
+                Sendable::Letter(Message::File { manifest: manifest.clone(), source: source.clone() })
             }
-            (What::File(_), _, None) => Next::Nowhere,
+            (EntryKind::File(_), _, None) => Sendable::Nowhere,
         }
     }
 
     /// What a ticket stands for.
-    pub fn held(&mut self, ticket: Ticket) -> Option<&mut Held> {
+    pub fn entry_mut(&mut self, ticket: EntryId) -> Option<&mut SpooledEntry> {
         self.held.get_mut(&ticket)
     }
 
     /// The ticket whose footage `pin` keeps.
-    pub fn pinned_by(&self, pin: PinId) -> Option<Ticket> {
+    pub fn pinned_by(&self, pin: PinId) -> Option<EntryId> {
         self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(ticket, _)| *ticket)
     }
 
     /// Lets an entry go.
-    pub fn release(&mut self, ticket: Ticket) -> Option<Held> {
+    pub fn release(&mut self, ticket: EntryId) -> Option<SpooledEntry> {
         if let Some((id, payload)) = self.words.0.remove(&ticket) {
             self.words.1 -= id.len() + payload.len();
         }
@@ -307,20 +307,20 @@ impl Desk {
     }
 
     /// What is stored and not let go.
-    pub fn stored(&self) -> impl Iterator<Item = (Ticket, &Held)> {
+    pub fn stored(&self) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
         self.held.iter().map(|(ticket, held)| (*ticket, held))
     }
 
     /// The same behind a ticket, in order.
-    pub fn stored_after(&self, after: Ticket) -> impl Iterator<Item = (Ticket, &Held)> {
+    pub fn stored_after(&self, after: EntryId) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
         self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(ticket, held)| (*ticket, held))
     }
 
     /// Numbers of events that are stored and not let go, with their tickets.
-    pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, Ticket)> {
+    pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, EntryId)> {
         self.held.iter().filter_map(|(ticket, held)| match held.what {
-            What::Event { seq, .. } => Some((seq, *ticket)),
-            What::File(_) => None,
+            EntryKind::Event { seq, .. } => Some((seq, *ticket)),
+            EntryKind::File(_) => None,
         })
     }
 
@@ -345,23 +345,23 @@ impl Desk {
     }
 
     /// When [`Desk::next_order`] may have something again after a refusal.
-    pub fn deadline(&self) -> Option<Mono> {
+    pub fn deadline(&self) -> Option<MonoTime> {
         self.retry_at
     }
 }
 
-impl Held {
+impl SpooledEntry {
     /// What the outbox must know of it.
-    pub fn meta(&self) -> Meta {
+    pub fn meta(&self) -> EntryMeta {
         let bytes = match &self.what {
-            What::Event { bytes, .. } => u64::from(*bytes),
-            What::File(manifest) => manifest.size,
+            EntryKind::Event { bytes, .. } => u64::from(*bytes),
+            EntryKind::File(manifest) => manifest.size,
         };
-        Meta { kind: self.kind, bytes }
+        EntryMeta { kind: self.kind, bytes }
     }
 }
 
 /// The letter of an event.
-pub fn letter(id: String, payload: String) -> Letter {
-    Letter::Event { id, payload: payload.into_bytes() }
+pub fn event_message(id: String, payload: String) -> Message {
+    Message::Event { id, payload: payload.into_bytes() }
 }

@@ -8,10 +8,10 @@ use super::outbox_entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
-use crate::analytics::{Motion, MotionPhase};
+use crate::analytics::{MotionUpdate, MotionPhase};
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
-use crate::units::{Digest, Wall, WallQuality};
-use crate::uplink::Letter;
+use crate::units::{Digest, WallTime, ClockQuality};
+use crate::uplink::Message;
 use crate::uplink::ReturnReason;
 use crate::uplink::wire::{self, Command};
 
@@ -22,7 +22,7 @@ impl FootageReader for NoFootage {
         Ok(vec![1; fragment.len as usize])
     }
 
-    fn still(&self, _: Ticket) -> Result<Vec<u8>, ReadFault> {
+    fn snapshot(&self, _: EntryId) -> Result<Vec<u8>, ReadFault> {
         Err(ReadFault::Gone("still".into()))
     }
 }
@@ -30,17 +30,17 @@ impl FootageReader for NoFootage {
 /// One box on the bench: remembers what a card would.
 struct Bench {
     agent: Agent,
-    now: Stamp,
+    now: Timestamp,
     /// Entries on the card.
-    card: Vec<(Ticket, Vec<u8>)>,
-    newest: Option<(Ticket, Vec<u8>)>,
+    card: Vec<(EntryId, Vec<u8>)>,
+    newest: Option<(EntryId, Vec<u8>)>,
     boot: u32,
     /// Everything the agent wanted, in order, in words.
     log: Vec<String>,
     /// Locate orders not yet answered.
     asked: Vec<PinId>,
     hashing: Vec<u64>,
-    sent: Vec<(Ticket, Letter)>,
+    sent: Vec<(EntryId, Message)>,
     replies: Vec<wire::Reply>,
     /// The card refuses entries.
     card_full: bool,
@@ -52,11 +52,11 @@ fn settings() -> Settings {
     crate::settings::test_settings()
 }
 
-fn stamp(seconds: u64) -> Stamp {
-    Stamp {
-        mono: Mono(seconds * 1_000_000),
-        wall: Wall(1_790_000_000_000_000 + seconds as i64 * 1_000_000),
-        quality: WallQuality::Ntp,
+fn stamp(seconds: u64) -> Timestamp {
+    Timestamp {
+        mono: MonoTime(seconds * 1_000_000),
+        wall: WallTime(1_790_000_000_000_000 + seconds as i64 * 1_000_000),
+        quality: ClockQuality::Ntp,
     }
 }
 
@@ -98,24 +98,24 @@ impl Bench {
         // The last piece comes with the start.
         while entries.len() > 3 {
             let rest = entries.split_off(3);
-            self.give(Input::Storage(StorageNews::Found { entries }));
+            self.give(AgentInput::Storage(StorageUpdate::Found { entries }));
             entries = rest;
         }
         let (boot, slots, clean) = (Boot(self.boot), self.slots, self.boot == 1);
         let found = Recovered { ring: RingId(7), boot, slots, entries, newest, clean, ..Recovered::default() };
-        self.give(Input::Storage(StorageNews::Started(Box::new(found))));
+        self.give(AgentInput::Storage(StorageUpdate::Started(Box::new(found))));
     }
 
-    fn give(&mut self, input: Input) {
+    fn give(&mut self, input: AgentInput) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let mut out = Vec::new();
             self.agent.handle(self.now, input, &mut out);
             for effect in out {
                 match effect {
-                    Effect::Storage(StorageOrder::EnqueueAll { entries }) => {
-                        let one = |(ticket, entry)| Effect::Storage(StorageOrder::Enqueue { ticket, entry, still: None });
-                        let answers: Vec<Input> = entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
+                    AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
+                        let one = |(ticket, entry)| AgentEffect::Storage(StorageRequest::Enqueue { ticket, entry, still: None });
+                        let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
                         inputs.extend(answers.into_iter().rev());
                     }
                     effect => inputs.extend(self.carry_out(effect)),
@@ -124,77 +124,77 @@ impl Bench {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+    fn carry_out(&mut self, effect: AgentEffect) -> Option<AgentInput> {
         match effect {
-            Effect::Storage(StorageOrder::Enqueue { ticket, entry, .. }) => {
+            AgentEffect::Storage(StorageRequest::Enqueue { ticket, entry, .. }) => {
                 self.log.push(format!("journal {}", word_of(&entry)));
                 if self.card_full || self.card.len() >= self.slots as usize {
                     let reason = "journal full".into();
-                    return Some(Input::Storage(StorageNews::NotEnqueued { ticket, reason }));
+                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued { ticket, reason }));
                 }
                 self.card.push((ticket, entry.clone()));
                 self.newest = Some((ticket, entry));
-                Some(Input::Storage(StorageNews::Enqueued { ticket }))
+                Some(AgentInput::Storage(StorageUpdate::Enqueued { ticket }))
             }
-            Effect::Storage(StorageOrder::Release { tickets }) => {
+            AgentEffect::Storage(StorageRequest::Release { tickets }) => {
                 self.card.retain(|(kept, _)| !tickets.contains(kept));
                 None
             }
-            Effect::Storage(StorageOrder::Fetch { ticket }) => {
+            AgentEffect::Storage(StorageRequest::Fetch { ticket }) => {
                 self.log.push("fetch".into());
                 let entry = self.card.iter().find(|(kept, _)| *kept == ticket).map(|(_, entry)| entry.clone());
                 let outcome = entry.ok_or_else(|| "damaged".to_owned());
-                Some(Input::Storage(StorageNews::Fetched { ticket, outcome }))
+                Some(AgentInput::Storage(StorageUpdate::Fetched { ticket, outcome }))
             }
-            Effect::Storage(StorageOrder::Locate { pin, query, .. }) => {
+            AgentEffect::Storage(StorageRequest::Locate { pin, query, .. }) => {
                 self.log.push(format!("locate {query:?}"));
                 self.asked.push(pin);
                 None
             }
-            Effect::Storage(StorageOrder::PinOpen { .. }) => self.say("pin"),
-            Effect::Storage(StorageOrder::NoteGap(gap)) => self.say(&format!("note gap {}", gap.reason.word())),
-            Effect::Storage(StorageOrder::Stop) => self.say("storage stop"),
-            Effect::Uplink(UplinkOrder::Close) => self.say("uplink close"),
-            Effect::StopCamera => self.say("camera stop"),
-            Effect::Finished => self.say("finished"),
-            Effect::Uplink(UplinkOrder::Send { ticket, letter }) => {
+            AgentEffect::Storage(StorageRequest::PinOpen { .. }) => self.say("pin"),
+            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => self.say(&format!("note gap {}", gap.reason.as_str())),
+            AgentEffect::Storage(StorageRequest::Stop) => self.say("storage stop"),
+            AgentEffect::Uplink(UplinkRequest::Close) => self.say("uplink close"),
+            AgentEffect::StopCamera => self.say("camera stop"),
+            AgentEffect::Finished => self.say("finished"),
+            AgentEffect::Uplink(UplinkRequest::Send { ticket, letter }) => {
                 self.log.push("send".into());
                 self.sent.push((ticket, letter));
                 None
             }
-            Effect::Storage(StorageOrder::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
-            Effect::Keep(KeeperOrder::Save(record, _)) => {
+            AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
+            AgentEffect::Keep(ConfigRequest::Save(record, _)) => {
                 self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
-                Some(Input::Keeper(KeeperNews::Machine(state_machine::Input::Saved(record.generation, Ok(())))))
+                Some(AgentInput::Keeper(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
             }
-            Effect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.words())),
-            Effect::Uplink(UplinkOrder::Reply(reply)) => {
+            AgentEffect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.section_names())),
+            AgentEffect::Uplink(UplinkRequest::Reply(reply)) => {
                 self.replies.push(*reply);
                 None
             }
-            Effect::Hash(order) => {
+            AgentEffect::Hash(order) => {
                 self.hashing.push(order.job);
                 None
             }
-            Effect::Uplink(UplinkOrder::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
-            Effect::Uplink(UplinkOrder::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
-            Effect::Glance { req_id } => self.say(&format!("glance {req_id}")),
-            Effect::Tail { req_id, lines, .. } => {
+            AgentEffect::Uplink(UplinkRequest::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
+            AgentEffect::Uplink(UplinkRequest::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
+            AgentEffect::Glance { req_id } => self.say(&format!("glance {req_id}")),
+            AgentEffect::Tail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
-                Some(Input::Tail { req_id, lines })
+                Some(AgentInput::Tail { req_id, lines })
             }
             _ => None,
         }
     }
 
-    fn say(&mut self, word: &str) -> Option<Input> {
+    fn say(&mut self, word: &str) -> Option<AgentInput> {
         self.log.push(word.to_owned());
         None
     }
 
     fn at(&mut self, seconds: u64) {
         self.now = stamp(seconds);
-        self.give(Input::Tick);
+        self.give(AgentInput::Tick);
     }
 
     fn motion(&mut self, phase: MotionPhase) {
@@ -202,30 +202,30 @@ impl Bench {
     }
 
     fn connect(&mut self) {
-        self.give(Input::Uplink(UplinkNews::Up { conn: 1 }));
+        self.give(AgentInput::Uplink(UplinkUpdate::Up { conn: 1 }));
     }
 
     /// Answers every open question of the agent about footage.
     fn find_footage(&mut self, more: bool) {
         for pin in std::mem::take(&mut self.asked) {
             let span = Some(span(more));
-            self.give(Input::Storage(StorageNews::Located { pin, span }));
+            self.give(AgentInput::Storage(StorageUpdate::Located { pin, span }));
         }
         for job in std::mem::take(&mut self.hashing) {
-            self.give(Input::Hashed(Hashed { job, outcome: Ok(Digest::of(b"clip")), unreadable: Vec::new() }));
+            self.give(AgentInput::Hashed(Hashed { job, outcome: Ok(Digest::of(b"clip")), unreadable: Vec::new() }));
         }
     }
 
     fn receipt_all(&mut self) {
         while let Some((ticket, _)) = self.sent.pop() {
-            self.give(Input::Uplink(UplinkNews::Receipted { ticket }));
+            self.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
         }
     }
 
     fn command(&mut self, name: &str, req_id: &str, args: Value) {
         let Value::Object(args) = args else { panic!("arguments are an object") };
         let command = Command { name: name.into(), req_id: req_id.into(), expires: None, args };
-        self.give(Input::Uplink(UplinkNews::Command(Box::new(command))));
+        self.give(AgentInput::Uplink(UplinkUpdate::Command(Box::new(command))));
     }
 
     /// All events on the card, by (number, kind).
@@ -239,7 +239,7 @@ impl Bench {
 
     /// Particulars of all events of a kind on the card.
     fn data(&self, kind: &str) -> Vec<Value> {
-        let event = |(_, bytes): &(Ticket, Vec<u8>)| match Entry::decode(bytes).ok()?.body {
+        let event = |(_, bytes): &(EntryId, Vec<u8>)| match Entry::decode(bytes).ok()?.body {
             Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
             Body::File(_) => None,
         };
@@ -249,12 +249,12 @@ impl Bench {
 
     fn hole(&mut self) {
         let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::FellBehind, bytes: 1 };
-        self.give(Input::Storage(StorageNews::Hole(gap)));
+        self.give(AgentInput::Storage(StorageUpdate::Hole(gap)));
     }
 
     fn moves(&mut self, motion: u64, phase: MotionPhase) {
-        let motion = Motion::drawn(motion, phase, self.now);
-        self.give(Input::Sight(SightNews::Motion(motion)));
+        let motion = MotionUpdate::drawn(motion, phase, self.now);
+        self.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -309,8 +309,8 @@ fn an_event_ends_with_its_clip_and_both_are_let_go_by_the_receipt() {
     assert!(bench.log.iter().any(|line| line.contains("from: Mono(15000000), to: Mono(29000000)")), "{:?}", bench.log);
     bench.find_footage(false);
     let file = bench.sent.iter().find_map(|(_, letter)| match letter {
-        Letter::File { manifest, .. } => Some(manifest.clone()),
-        Letter::Event { .. } => None,
+        Message::File { manifest, .. } => Some(manifest.clone()),
+        Message::Event { .. } => None,
     });
     let file = file.expect("no clip was sent");
     assert_eq!((file.purpose, file.records), (Purpose::Clip, (4, 4)));
@@ -380,7 +380,7 @@ fn footage_that_is_gone_is_told_and_no_longer_owed() {
     bench.motion(MotionPhase::Start);
     bench.motion(MotionPhase::End);
     let pin = bench.asked.pop().unwrap();
-    bench.give(Input::Storage(StorageNews::Located { pin, span: None }));
+    bench.give(AgentInput::Storage(StorageUpdate::Located { pin, span: None }));
     assert!(bench.has("file.lost"));
     bench.boot_up();
     assert!(bench.asked.is_empty(), "the lost clip is asked for again");
@@ -405,29 +405,29 @@ impl Bench {
 
     fn find(&mut self, span: Span) {
         let pin = self.asked.pop().unwrap();
-        self.give(Input::Storage(StorageNews::Located { pin, span: Some(span) }));
+        self.give(AgentInput::Storage(StorageUpdate::Located { pin, span: Some(span) }));
     }
 
     fn hash(&mut self, word: &[u8], bad: &[u64]) {
         let job = self.hashing.pop().unwrap();
         let unreadable = bad.iter().map(|seq| (*seq, GapReason::Damaged)).collect();
         let outcome = if bad.is_empty() { Ok(Digest::of(word)) } else { Err("damaged".into()) };
-        self.give(Input::Hashed(Hashed { job, outcome, unreadable }));
+        self.give(AgentInput::Hashed(Hashed { job, outcome, unreadable }));
     }
 
     /// A clip of three records that is on its way to the office.
-    fn clip_on_its_way(&mut self) -> Ticket {
+    fn clip_on_its_way(&mut self) -> EntryId {
         self.connect();
         self.motion(MotionPhase::Start);
         self.motion(MotionPhase::End);
         self.find(long_span());
         self.hash(b"whole", &[]);
-        self.sent.iter().find(|(_, letter)| matches!(letter, Letter::File { .. })).unwrap().0
+        self.sent.iter().find(|(_, letter)| matches!(letter, Message::File { .. })).unwrap().0
     }
 
-    fn spoil(&mut self, ticket: Ticket) {
+    fn spoil(&mut self, ticket: EntryId) {
         let why = ReturnReason::Unreadable("record 5: damaged".into());
-        self.give(Input::Uplink(UplinkNews::Returned { ticket, why }));
+        self.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why }));
     }
 }
 
@@ -445,7 +445,7 @@ fn rot_behind_the_hash_costs_the_clip_its_record_only() {
     assert_eq!(files.len(), 1);
     assert_eq!((files[0].sha256, files[0].missing.clone(), files[0].records), (Digest::of(b"rest"), vec![(5, 5)], (4, 6)));
     assert_eq!(files[0].gaps[0].2, "damaged");
-    assert!(matches!(&bench.sent.last().unwrap().1, Letter::File { manifest, .. } if manifest.sha256 == Digest::of(b"rest")));
+    assert!(matches!(&bench.sent.last().unwrap().1, Message::File { manifest, .. } if manifest.sha256 == Digest::of(b"rest")));
     assert!(!bench.has("file.lost"));
 }
 
@@ -552,10 +552,10 @@ fn a_command_that_cannot_be_carried_out_says_which_argument_is_wrong() {
 #[test]
 fn a_camera_outage_becomes_a_gap_record_and_two_events() {
     let mut bench = Bench::new();
-    let up = |at| Input::Camera(CameraNews::Up { role: Role::Main, tracks: "h264 1280x720".into(), at });
+    let up = |at| AgentInput::Camera(CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 1280x720".into(), at });
     bench.give(up(stamp(2)));
     let (fault, detail) = (CameraFault::Stalled, "no frame for 15 s".to_owned());
-    bench.give(Input::Camera(CameraNews::Down { role: Role::Main, fault, detail, since: stamp(10) }));
+    bench.give(AgentInput::Camera(CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: stamp(10) }));
     bench.give(up(stamp(40)));
     assert!(bench.has("camera.down") && bench.has("camera.up"));
     assert_eq!(bench.log.iter().filter(|line| *line == "note gap camera_down").count(), 1);
@@ -566,10 +566,10 @@ fn a_stop_follows_the_data_and_storage_is_last() {
     let mut bench = Bench::new();
     bench.motion(MotionPhase::Start);
     bench.log.clear();
-    bench.give(Input::Stop);
-    bench.give(Input::CameraStopped);
-    bench.give(Input::Uplink(UplinkNews::Closed));
-    bench.give(Input::Storage(StorageNews::Stopped));
+    bench.give(AgentInput::Stop);
+    bench.give(AgentInput::CameraStopped);
+    bench.give(AgentInput::Uplink(UplinkUpdate::Closed));
+    bench.give(AgentInput::Storage(StorageUpdate::Stopped));
     bench.log.retain(|line| !line.starts_with("locate"));
     let order = [
         "camera stop",
@@ -585,7 +585,7 @@ fn a_stop_follows_the_data_and_storage_is_last() {
 #[test]
 fn a_stop_ends_even_when_nobody_answers() {
     let mut bench = Bench::new();
-    bench.give(Input::Stop);
+    bench.give(AgentInput::Stop);
     for seconds in 2..40 {
         bench.at(seconds);
     }
@@ -648,9 +648,9 @@ fn motion_that_is_not_opened_is_counted_once_and_where_it_belongs() {
     assert_eq!(told, [3]);
     assert!(!bench.has("shed"), "{:?}", bench.data("shed"));
     bench.moves(100, MotionPhase::Start);
-    bench.give(Input::Stop);
+    bench.give(AgentInput::Stop);
     bench.moves(101, MotionPhase::Start);
-    bench.give(Input::CameraStopped);
+    bench.give(AgentInput::CameraStopped);
     assert_eq!(bench.data("stop"), [json!({"unopened": 2})]);
 }
 
@@ -663,7 +663,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
         bench.hole();
     }
     let jpeg = vec![1; 10];
-    bench.give(Input::Sight(SightNews::Still { motion: 1, at: stamp(2), jpeg }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::Still { motion: 1, at: stamp(2), jpeg }));
     bench.card_full = false;
     for seconds in 7..9 {
         bench.at(seconds);
@@ -781,15 +781,15 @@ fn every_message_names_the_ring_its_numbers_count_in() {
 #[cfg(feature = "sim")]
 #[test]
 fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
-    use crate::sim::faulty_disk::SimDisk;
+    use crate::sim::faulty_disk::FaultyDisk;
     use crate::storage::engine::Engine;
-    let open = |disk: &SimDisk, slots: u32| {
+    let open = |disk: &FaultyDisk, slots: u32| {
         let settings = crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
         let (_, news) = Engine::open(Arc::new(disk.clone()), &settings, stamp(1)).unwrap();
-        let Some(StorageNews::Started(found)) = news.into_iter().next() else { panic!("no start") };
+        let Some(StorageUpdate::Started(found)) = news.into_iter().next() else { panic!("no start") };
         (found.ring, found.boot, found.slots)
     };
-    let disk = SimDisk::new(None);
+    let disk = FaultyDisk::new(None);
     let first = open(&disk, 64);
     assert_ne!(first.0, RingId::default());
     assert_eq!(open(&disk, 2048), (first.0, Boot(2), 60));
@@ -799,8 +799,8 @@ fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
 fn the_zones_of_an_event_are_bounded() {
     let mut bench = Bench::new();
     let zones = vec!["z".repeat(32); ZONES_MAX + 1];
-    let motion = Motion { zones, ..Motion::drawn(1, MotionPhase::Start, stamp(2)) };
-    bench.give(Input::Sight(SightNews::Motion(motion)));
+    let motion = MotionUpdate { zones, ..MotionUpdate::drawn(1, MotionPhase::Start, stamp(2)) };
+    bench.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
     assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
 }
 
@@ -819,10 +819,10 @@ fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
     let args = json!({"from": lock.from.rfc3339(), "to": lock.to.rfc3339(), "reason": "case 7"});
     bench.command("lock", "r1", args);
     assert!(bench.replies.is_empty(), "the answer waits for the journal");
-    bench.give(Input::Storage(StorageNews::Locked { id: "r1".into(), outcome: Ok(lock.clone()) }));
+    bench.give(AgentInput::Storage(StorageUpdate::Locked { id: "r1".into(), outcome: Ok(lock.clone()) }));
     bench.command("locks", "r2", json!({}));
     bench.command("unlock", "r3", json!({"id": "r1"}));
-    bench.give(Input::Storage(StorageNews::Unlocked { id: "r1".into(), outcome: Ok(lock) }));
+    bench.give(AgentInput::Storage(StorageUpdate::Unlocked { id: "r1".into(), outcome: Ok(lock) }));
     bench.command("locks", "r4", json!({}));
     let data: Vec<_> = bench.replies.iter().map(|reply| (reply.status.as_str(), reply.data.clone())).collect();
     assert!(data.iter().all(|(status, _)| *status == "ok"), "{data:?}");
@@ -838,7 +838,7 @@ fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
     bench.command("lock", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
     assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
     bench.command("unlock", "r2", json!({"id": "x"}));
-    bench.give(Input::Storage(StorageNews::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
+    bench.give(AgentInput::Storage(StorageUpdate::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
     assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
     assert!(!bench.has("lock"));
 }
@@ -901,7 +901,7 @@ fn the_ring_and_the_log_can_be_looked_at() {
 fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
     let mut bench = Bench::new();
     bench.connect();
-    let alarm = || Input::Uplink(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
+    let alarm = || AgentInput::Uplink(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
     let told = |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
     bench.give(alarm());
     bench.give(alarm());
@@ -912,11 +912,11 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
     let refused = |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
     for _ in 0..20 {
         let Some((ticket, _)) = bench.sent.pop() else { break };
-        bench.give(Input::Uplink(UplinkNews::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
     }
     let once = refused(&bench);
     while let Some((ticket, _)) = bench.sent.pop() {
-        bench.give(Input::Uplink(UplinkNews::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
     }
     assert_eq!(refused(&bench), once, "telling of refusals that are refused would never end");
 }
@@ -924,9 +924,9 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
 #[test]
 fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
     let mut bench = Bench::new();
-    let record = crate::remote_config::state_record::Record::of_file(Digest::of(b"file"), String::new(), Default::default());
-    let known = state_machine::Known { good: settings(), bootstrap: settings(), trying: None };
-    let machine = state_machine::Machine::new(record, known, [1; 32], bench.now);
+    let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
+    let known = state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
+    let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
     let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
     bench.agent = agent.with_configuration(machine, None);
     bench.connect();
@@ -934,7 +934,7 @@ fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
     let mut next = settings();
     (next.storage.budget, next.storage.pin_quota, next.motion.sensitivity) = (32 << 20, 30, 7);
     let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
-    bench.give(Input::Keeper(KeeperNews::Machine(state_machine::Input::File(Box::new(found)))));
+    bench.give(AgentInput::Keeper(ConfigUpdate::Machine(state_machine::ConfigInput::File(Box::new(found)))));
     let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
     assert_eq!(log, ["keep a change", "keep a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
     bench.log.clear();
@@ -965,17 +965,17 @@ fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
     bench.command("snapshot", "r2", json!({}));
     bench.command("snapshot", "r3", json!({}));
     assert!(bench.replies.pop().unwrap().detail.starts_with("busy"));
-    bench.give(Input::Sight(SightNews::Glance { req_id: "r1".into(), outcome: Ok((bench.now, vec![1, 2, 3])) }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::Glance { req_id: "r1".into(), outcome: Ok((bench.now, vec![1, 2, 3])) }));
     let reply = bench.replies.pop().unwrap();
     assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
     bench.command("snapshot", "r1", json!({}));
     assert_eq!(bench.replies.pop().unwrap(), reply, "the same answer again, and no second picture");
     let letters = bench.sent.iter().filter_map(|(_, letter)| match letter {
-        Letter::File { manifest, .. } => Some((manifest.purpose, manifest.event.clone())),
-        Letter::Event { .. } => None,
+        Message::File { manifest, .. } => Some((manifest.purpose, manifest.event.clone())),
+        Message::Event { .. } => None,
     });
     assert_eq!(letters.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
-    bench.give(Input::Sight(SightNews::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
     bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error", "the past is clip-get's");
@@ -997,9 +997,9 @@ fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its
     bench.connect();
     let mut sent = Vec::new();
     while let Some((ticket, letter)) = bench.sent.pop() {
-        let Letter::Event { payload, .. } = letter else { panic!("{letter:?}") };
+        let Message::Event { payload, .. } = letter else { panic!("{letter:?}") };
         sent.push(serde_json::from_slice::<wire::Event>(&payload).unwrap().seq);
-        bench.give(Input::Uplink(UplinkNews::Receipted { ticket }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
     }
     sent.sort_unstable();
     assert_eq!(sent, numbers);
@@ -1018,7 +1018,7 @@ fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
     let (ticket, bytes) = bench.card.remove(1);
     bench.connect();
     while let Some((ticket, _)) = bench.sent.pop() {
-        bench.give(Input::Uplink(UplinkNews::Receipted { ticket }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
     }
     assert_eq!(bench.agent.outbox.dead_letters(), 1);
     assert!(bench.log.iter().any(|line| line.contains("delivery.refused")));
@@ -1035,11 +1035,11 @@ fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
     let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
     let about = crate::evidence::manifest::about(&manifest);
     manifest.size =
-        crate::clip::FileSource::len(&crate::clip::virtual_file::Clip::assemble(&span(false), &about, Arc::new(NoFootage)));
+        crate::clip::FileSource::len(&crate::clip::virtual_file::VirtualClip::assemble(&span(false), &about, Arc::new(NoFootage)));
     for n in 0..3_000 {
         let body = Body::File(Box::new(manifest.clone()));
-        let after = After { ring: RingId(7), next_seq: 2, ..After::default() };
-        bench.card.push((Ticket(100 + n), Entry { after, body }.encode()));
+        let after = AgentState { ring: RingId(7), next_seq: 2, ..AgentState::default() };
+        bench.card.push((EntryId(100 + n), Entry { after, body }.encode()));
     }
     bench.newest = bench.card.last().cloned();
     bench.boot_up();

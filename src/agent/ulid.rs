@@ -2,7 +2,7 @@
 //!
 //! What belongs here: making them from a seed, so that a simulated world makes the same ones. What does not: drawing the seed.
 
-use crate::units::{Digest, Wall};
+use crate::units::{Digest, WallTime};
 
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -21,7 +21,7 @@ impl Ulids {
     }
 
     /// The next id, carrying the wall time `at` (times before 1970 count as 1970).
-    pub fn next(&mut self, at: Wall) -> String {
+    pub fn next(&mut self, at: WallTime) -> String {
         self.made += 1;
         let mut bytes = self.seed.to_vec();
         bytes.extend(self.made.to_be_bytes());
@@ -40,10 +40,10 @@ mod tests {
     #[test]
     fn ulids_differ_sort_by_time_and_repeat_with_their_seed() {
         let (mut one, mut two) = (Ulids::new([1; 32]), Ulids::new([1; 32]));
-        let early = one.next(Wall(1_000_000));
-        assert_eq!(early, two.next(Wall(1_000_000)));
-        assert_ne!(early, one.next(Wall(1_000_000)));
-        assert!(early < one.next(Wall(1_790_000_000_000_000)));
+        let early = one.next(WallTime(1_000_000));
+        assert_eq!(early, two.next(WallTime(1_000_000)));
+        assert_ne!(early, one.next(WallTime(1_000_000)));
+        assert!(early < one.next(WallTime(1_790_000_000_000_000)));
         assert_eq!((early.len(), &early[..10]), (26, "00000000Z8"));
     }
 }

@@ -4,61 +4,61 @@
 
 use serde_json::json;
 
-use super::spool::{Note, What, letter};
+use super::spool::{Note, EntryKind, event_message};
 use super::outbox_entry::{Body, Entry};
 use super::events::{self, kind};
-use super::{Agent, Effect};
+use super::{Agent, AgentEffect};
 use crate::remote_config::state_machine;
-use crate::units::{Stamp, Ticket};
-use crate::uplink::{Alarm, ReturnReason, UplinkNews, UplinkOrder, integrations};
+use crate::units::{Timestamp, EntryId};
+use crate::uplink::{Alarm, ReturnReason, UplinkUpdate, UplinkRequest, integrations};
 
 /// Microseconds between two events of the same alarm of the uplink.
 const ALARM_EVERY: u64 = 3_600_000_000;
 
 impl Agent {
-    pub(super) fn uplink_news(&mut self, now: Stamp, news: UplinkNews, out: &mut Vec<Effect>) {
+    pub(super) fn uplink_update(&mut self, now: Timestamp, news: UplinkUpdate, out: &mut Vec<AgentEffect>) {
         match news {
-            UplinkNews::Up { conn } => {
+            UplinkUpdate::Up { conn } => {
                 tracing::info!(conn, "connected to the office's broker");
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.incidents.is_moving());
                 let greeting = integrations::greeting(self.settings.uplink.integrations, &self.site, &birth, moving, now.wall);
-                tell_mirrors(greeting, out);
+                publish_integrations(greeting, out);
             }
-            UplinkNews::Down { reason, refused } => {
+            UplinkUpdate::Down { reason, refused } => {
                 tracing::warn!(refused, "no broker: {reason}");
                 self.connected = false;
-                self.configure(now, state_machine::Input::NoSession(reason), out);
+                self.configure(now, state_machine::ConfigInput::NoSession(reason), out);
             }
-            UplinkNews::Session { epoch, broker } => self.configure(now, state_machine::Input::Session { epoch, broker }, out),
-            UplinkNews::Document { bytes, len } => self.configure(now, state_machine::Input::Document { bytes, len }, out),
-            UplinkNews::Confirm(bytes) => self.configure(now, state_machine::Input::Confirm(bytes), out),
-            UplinkNews::Receipted { ticket } => {
+            UplinkUpdate::Session { epoch, broker } => self.configure(now, state_machine::ConfigInput::Session { epoch, broker }, out),
+            UplinkUpdate::Document { bytes, len } => self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out),
+            UplinkUpdate::Confirm(bytes) => self.configure(now, state_machine::ConfigInput::Confirm(bytes), out),
+            UplinkUpdate::Receipted { ticket } => {
                 self.outbox.receipted(ticket);
                 self.gauges.receipted += 1;
-                self.let_go(ticket);
+                self.release_entry(ticket);
             }
-            UplinkNews::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
+            UplinkUpdate::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
                 self.outbox.receipted(ticket);
                 self.spoiled(now, ticket, &reason);
             }
-            UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
-            UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),
-            UplinkNews::Command(command) => self.command(now, *command, out),
-            UplinkNews::Counts(counts) => self.gauges.uplink = counts,
-            UplinkNews::Closed => self.uplink_closed(now, out),
+            UplinkUpdate::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
+            UplinkUpdate::Alarm { what, detail } => self.alarm(now, what, &detail),
+            UplinkUpdate::Command(command) => self.command(now, *command, out),
+            UplinkUpdate::Counts(counts) => self.gauges.uplink = counts,
+            UplinkUpdate::Closed => self.uplink_closed(now, out),
         }
     }
 
     /// The words of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
-    pub(super) fn fetched(&mut self, now: Stamp, ticket: Ticket, outcome: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
-        if self.desk.held(ticket).is_none() {
+    pub(super) fn fetched(&mut self, now: Timestamp, ticket: EntryId, outcome: Result<Vec<u8>, String>, out: &mut Vec<AgentEffect>) {
+        if self.desk.entry_mut(ticket).is_none() {
             return;
         }
         match outcome.and_then(|bytes| Entry::decode(&bytes)).map(|entry| entry.body) {
             Ok(Body::Event { id, payload, .. }) => {
-                out.push(Effect::Uplink(UplinkOrder::Send { ticket, letter: letter(id, payload) }));
+                out.push(AgentEffect::Uplink(UplinkRequest::Send { ticket, letter: event_message(id, payload) }));
             }
             Ok(Body::File(_)) => self.refused(now, ticket, "not the event it was"),
             Err(reason) => self.refused(now, ticket, &reason),
@@ -66,23 +66,23 @@ impl Agent {
     }
 
     /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
-    fn alarm(&mut self, now: Stamp, what: Alarm, detail: &str) {
-        tracing::error!(what = what.word(), "{detail}");
+    fn alarm(&mut self, now: Timestamp, what: Alarm, detail: &str) {
+        tracing::error!(what = what.as_str(), "{detail}");
         let quiet = self.alarms.get(&what).is_some_and(|told| now.mono.since(*told) < ALARM_EVERY);
         if !quiet {
             self.alarms.insert(what, now.mono);
-            self.event(now, kind::UPLINK, None, json!({"what": what.word(), "detail": events::text(detail)}));
+            self.event(now, kind::UPLINK, None, json!({"what": what.as_str(), "detail": events::text(detail)}));
         }
     }
 
     /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
-    fn refused(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+    fn refused(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
         self.outbox.refused(ticket);
-        let what = match self.desk.held(ticket).map(|held| &held.what) {
+        let what = match self.desk.entry_mut(ticket).map(|held| &held.what) {
             // Telling of a refusal that is refused would never end.
-            Some(What::Event { note: Note::Refusal, .. }) => return,
-            Some(What::Event { seq, .. }) => json!({"seq": seq}),
-            Some(What::File(manifest)) => json!({"file": manifest.name}),
+            Some(EntryKind::Event { note: Note::Refusal, .. }) => return,
+            Some(EntryKind::Event { seq, .. }) => json!({"seq": seq}),
+            Some(EntryKind::File(manifest)) => json!({"file": manifest.name}),
             None => return,
         };
         tracing::error!(%reason, "refused for good: kept as a dead letter");
@@ -90,13 +90,13 @@ impl Agent {
     }
 
     /// Tells those who listen in other dialects whether anything moves.
-    pub(super) fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
-        tell_mirrors(integrations::motion(self.settings.uplink.integrations, &self.site, self.incidents.is_moving(), at.wall), out);
+    pub(super) fn publish_motion_state(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
+        publish_integrations(integrations::motion(self.settings.uplink.integrations, &self.site, self.incidents.is_moving(), at.wall), out);
     }
 }
 
 /// To those who listen in other dialects.
-pub(super) fn tell_mirrors(messages: impl IntoIterator<Item = integrations::Message>, out: &mut Vec<Effect>) {
-    let order = |(topic, payload, retain)| Effect::Uplink(UplinkOrder::Mirror { topic, payload, retain });
+pub(super) fn publish_integrations(messages: impl IntoIterator<Item = integrations::Message>, out: &mut Vec<AgentEffect>) {
+    let order = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Mirror { topic, payload, retain });
     out.extend(messages.into_iter().map(order));
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::settings::parse;
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// A clock that panics once on the thread of that name, when it is armed.
 struct Trap {
@@ -12,7 +12,7 @@ struct Trap {
 }
 
 impl Clock for Trap {
-    fn now(&self) -> Stamp {
+    fn now(&self) -> Timestamp {
         let now = self.clock.now();
         let here = std::thread::current().name() == Some(self.thread);
         assert!(!here || now.mono.0 < 2_000_000, "a test's panic");
@@ -57,7 +57,7 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
     );
     std::fs::write(&file, text).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let begun = crate::remote_config::startup::begin(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
+    let begun = crate::remote_config::startup::load_startup(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
     let mut configured = begun.configured.unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = |configured: Configured| {
@@ -68,11 +68,11 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 stop.send(true)
             });
-            timeout(Duration::from_secs(30), run_configured(settings, Some(configured), clock, Lull::default(), stopped)).await
+            timeout(Duration::from_secs(30), run_configured(settings, Some(configured), clock, WakeupCoalescer::default(), stopped)).await
         })
     };
     configured.runtime = Some(dir.path().to_owned());
-    assert_eq!(run(configured).unwrap().unwrap(), Ended::Stopped);
+    assert_eq!(run(configured).unwrap().unwrap(), RunEnd::Stopped);
     assert!(dir.path().join("ring").is_dir(), "no ring in memory");
     runtime.shutdown_background();
 }

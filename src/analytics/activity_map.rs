@@ -7,7 +7,7 @@ use super::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
 use super::picture::Grid;
 
 /// Share of the cells of each tile that differ without being a believed thing.
-pub struct Churn {
+pub struct ActivityMap {
     grid: Grid,
     columns: usize,
     tiles: Vec<f32>,
@@ -15,11 +15,11 @@ pub struct Churn {
     elapsed: f32,
 }
 
-impl Churn {
+impl ActivityMap {
     /// Nothing known.
-    pub fn new(grid: Grid) -> Churn {
+    pub fn new(grid: Grid) -> ActivityMap {
         let columns = grid.width.div_ceil(TILE);
-        Churn { grid, columns, tiles: vec![0.0; columns * grid.height.div_ceil(TILE)], elapsed: 0.0 }
+        ActivityMap { grid, columns, tiles: vec![0.0; columns * grid.height.div_ceil(TILE)], elapsed: 0.0 }
     }
 
     fn tile(&self, at: usize) -> usize {
@@ -81,12 +81,12 @@ mod tests {
 
     fn blob(left: usize, width: usize) -> Blob {
         let cells: Vec<usize> = (10..22).flat_map(|row| (left..left + width).map(move |x| row * 80 + x)).collect();
-        Blob { place: [left as f32, 10.0, (left + width) as f32, 22.0], area: cells.len() as f32, cells }
+        Blob { bbox: [left as f32, 10.0, (left + width) as f32, 22.0], area: cells.len() as f32, cells }
     }
 
     #[test]
     fn a_tree_explains_itself_and_not_who_stands_before_it_nor_who_is_elsewhere() {
-        let mut churn = Churn::new(GRID);
+        let mut churn = ActivityMap::new(GRID);
         let tree = blob(8, 8);
         for n in 0..100 {
             let half = tree.cells.iter().copied().filter(|at| (at + n) % 5 == 0);

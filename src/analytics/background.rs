@@ -25,7 +25,7 @@ struct Sample {
 }
 
 /// The background of one camera.
-pub struct Model {
+pub struct BackgroundModel {
     grid: Grid,
     /// What the cells remember: one sample of the first row's cells, then another, and after all of them the next row's. A row's last
     /// cells may be fewer than fit; what is remembered beside them is the last cell's, and means nothing.
@@ -82,12 +82,12 @@ pub const THING: u8 = 2;
 /// The cell differs, and nothing explains it.
 pub const DIFFERS: u8 = 1;
 
-impl Model {
+impl BackgroundModel {
     /// A background learned from one picture; every sample a neighbour's. `coarse` scales the radius: above 1 sees less.
-    pub fn new(cells: &[u8], textures: &[u8], grid: Grid, coarse: f32, stages: Stages) -> Model {
+    pub fn new(cells: &[u8], textures: &[u8], grid: Grid, coarse: f32, stages: Stages) -> BackgroundModel {
         let count = grid.cells();
         let nothing = Sample { cells: [0; TOGETHER], textures: [0; TOGETHER] };
-        let mut model = Model {
+        let mut model = BackgroundModel {
             grid,
             known: vec![nothing; across(grid) * SAMPLES * grid.height],
             mean: cells.iter().map(|cell| f32::from(*cell)).collect(),
@@ -156,7 +156,7 @@ impl Model {
     }
 
     /// Marks what differs; learns nothing. A cell looks at its samples until enough of them agree.
-    pub fn look(&mut self, cells: &[u8], textures: &[u8]) -> Vec<bool> {
+    pub fn classify(&mut self, cells: &[u8], textures: &[u8]) -> Vec<bool> {
         let counted = if self.stages.has(Stage::Texture) { u8::MAX } else { 0 };
         let reaches = self.reaches();
         let mut front = vec![false; self.grid.cells()];
@@ -307,7 +307,7 @@ mod tests {
     const NEW: u8 = 200;
 
     /// What a cell remembers: brightness and texture of each sample.
-    fn remembered(model: &Model, row: usize, column: usize) -> impl Iterator<Item = (u8, u8)> {
+    fn remembered(model: &BackgroundModel, row: usize, column: usize) -> impl Iterator<Item = (u8, u8)> {
         let across = across(GRID);
         let samples = model.known[row * SAMPLES * across..][..SAMPLES * across].iter().skip(column / TOGETHER).step_by(across);
         samples.map(move |known| (known.cells[column % TOGETHER], known.textures[column % TOGETHER]))
@@ -318,7 +318,7 @@ mod tests {
         let count = GRID.cells();
         let (old, new) = (vec![OLD; count], vec![NEW; count]);
         let kinds: Vec<u8> = (0..count).map(kind).collect();
-        let mut model = Model::new(&old, &old, GRID, 1.0, Stages::ALL);
+        let mut model = BackgroundModel::new(&old, &old, GRID, 1.0, Stages::ALL);
         (0..looks).for_each(|_| model.learn(&new, &new, &kinds, RENEW * share));
         assert!(model.known.iter().all(|known| known.cells == known.textures), "brightness and texture are of one picture");
         let new = |at: usize| remembered(&model, at / GRID.width, at % GRID.width).filter(|known| *known == (NEW, NEW)).count();
@@ -353,7 +353,7 @@ mod tests {
     fn what_a_cell_remembers_was_its_own_or_that_of_one_of_the_eight_around_it() {
         let cells: Vec<u8> = (0..GRID.cells()).map(|at| (at % GRID.width * 3) as u8).collect();
         let textures: Vec<u8> = (0..GRID.cells()).map(|at| (at / GRID.width * 10) as u8).collect();
-        let mut model = Model::new(&cells, &textures, GRID, 1.0, Stages::ALL);
+        let mut model = BackgroundModel::new(&cells, &textures, GRID, 1.0, Stages::ALL);
         let brighter: Vec<u8> = cells.iter().map(|cell| cell + 1).collect();
         (0..8).for_each(|_| model.learn(&brighter, &textures, &vec![0; GRID.cells()], RENEW));
         let (mut given, mut own) = (std::collections::BTreeSet::new(), 0);

@@ -14,7 +14,7 @@ use super::stages::{Stage, Stages};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blob {
     /// Left, top, right, bottom in cells, right and bottom exclusive.
-    pub place: [f32; 4],
+    pub bbox: [f32; 4],
     /// Cells.
     pub area: f32,
     /// Its cells, rising.
@@ -23,18 +23,18 @@ pub struct Blob {
 
 impl Blob {
     /// The blob of some cells, rising.
-    fn of(cells: Vec<usize>, grid: Grid) -> Blob {
+    fn from_cells(cells: Vec<usize>, grid: Grid) -> Blob {
         let (mut left, mut top, mut right, mut bottom) = (grid.width, grid.height, 0, 0);
         for at in &cells {
             let (x, y) = (at % grid.width, at / grid.width);
             (left, top, right, bottom) = (left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1));
         }
-        Blob { place: [left as f32, top as f32, right as f32, bottom as f32], area: cells.len() as f32, cells }
+        Blob { bbox: [left as f32, top as f32, right as f32, bottom as f32], area: cells.len() as f32, cells }
     }
 
     /// The blob with everything that it encloses on all four sides: a windscreen of the colour of the road is the car's.
     pub fn filled(self, grid: Grid) -> Blob {
-        let [left, top, right, bottom] = self.place.map(|v| v as usize);
+        let [left, top, right, bottom] = self.bbox.map(|v| v as usize);
         let mut rows = vec![(right, left); bottom - top];
         let mut columns = vec![(bottom, top); right - left];
         let widen = |(low, high): &mut (usize, usize), at: usize| (*low, *high) = ((*low).min(at), (*high).max(at));
@@ -48,7 +48,7 @@ impl Blob {
             (from..=to).contains(&x) && (high..=low).contains(&y)
         };
         let all = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
-        Blob::of(all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(), grid)
+        Blob::from_cells(all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(), grid)
     }
 
     /// For each cell of the grid whether it is the blob's, and all around it, too.
@@ -65,7 +65,7 @@ impl Blob {
 
     /// Its middle.
     pub fn centre(&self) -> [f32; 2] {
-        [(self.place[0] + self.place[2]) / 2.0, (self.place[1] + self.place[3]) / 2.0]
+        [(self.bbox[0] + self.bbox[2]) / 2.0, (self.bbox[1] + self.bbox[3]) / 2.0]
     }
 }
 
@@ -103,7 +103,7 @@ impl<'a> Scene<'a> {
     /// quarter can be shadow, so that dark trousers keep their legs.
     pub fn without_shadow(&self, blob: Blob) -> Blob {
         let width = self.grid.width;
-        let [left, top, right, bottom] = blob.place.map(|v| v as usize);
+        let [left, top, right, bottom] = blob.bbox.map(|v| v as usize);
         let highest = bottom - (((bottom - top) as f32 * CONTACT_MOST) as usize).min(bottom - top);
         let mut own = vec![false; (right - left) * (bottom - top)];
         blob.cells.iter().for_each(|at| own[(at / width - top) * (right - left) + at % width - left] = true);
@@ -124,7 +124,7 @@ impl<'a> Scene<'a> {
             }
         }
         let above = |at: &usize| at / width < floor[at % width - left];
-        Blob::of(blob.cells.iter().copied().filter(above).collect(), self.grid)
+        Blob::from_cells(blob.cells.iter().copied().filter(above).collect(), self.grid)
     }
 
     /// Mean shade of the nine cells around each cell of a box, row by row: noise in the dark is no structure. Beside the edge of the
@@ -157,7 +157,7 @@ impl<'a> Scene<'a> {
     /// How much the shade changes from each cell well inside a blob to its neighbours.
     fn steps(&self, blob: &Blob) -> Vec<(usize, f32)> {
         let width = self.grid.width;
-        let place @ [left, top, right, _] = blob.place.map(|v| v as usize);
+        let place @ [left, top, right, _] = blob.bbox.map(|v| v as usize);
         let soft = self.softened(place);
         // The edge of the light itself says nothing.
         let inside = blob.inside(self.grid);
@@ -292,7 +292,7 @@ pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
         }
         if cells.len() as f32 >= least {
             cells.sort_unstable();
-            blobs.push(Blob::of(cells, grid));
+            blobs.push(Blob::from_cells(cells, grid));
         }
     }
     blobs
@@ -355,9 +355,9 @@ mod tests {
         let parts = Scene::new(GRID, &with_box, &mean).in_light(&blob, 36.0);
         let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
         assert!(
-            part.place[0] >= 22.0 && part.place[1] >= 16.0 && part.place[2] <= 42.0 && part.place[3] <= 44.0,
+            part.bbox[0] >= 22.0 && part.bbox[1] >= 16.0 && part.bbox[2] <= 42.0 && part.bbox[3] <= 44.0,
             "{:?}",
-            part.place
+            part.bbox
         );
         let none = |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
         assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "mere light");
@@ -370,10 +370,10 @@ mod tests {
         let rows_left = |paint: &dyn Fn(usize, f32) -> f32| {
             let cells = painted(&mean, &blob, |at, mean| paint(at / GRID.width, mean));
             let rest = Scene::new(GRID, &cells, &mean).without_shadow(blob.clone());
-            rest.place[3] - rest.place[1]
+            rest.bbox[3] - rest.bbox[1]
         };
-        let full = blob.place[3] - blob.place[1];
-        let (under, light) = (full - (full * CONTACT_MOST).floor(), 41.0 - blob.place[1]);
+        let full = blob.bbox[3] - blob.bbox[1];
+        let (under, light) = (full - (full * CONTACT_MOST).floor(), 41.0 - blob.bbox[1]);
         assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.15 }), light, "all shadow");
         assert!(rows_left(&|row, mean| if row < 32 { mean + 70.0 } else { mean * 0.15 }) >= under, "half of it is dark");
         assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }), full, "grey is no shadow");
@@ -383,8 +383,8 @@ mod tests {
     fn a_window_of_the_colour_of_the_road_belongs_to_the_car() {
         let blob = square(20, 20, 24);
         let window = |at: &usize| (26..36).contains(&(at % GRID.width)) && at / GRID.width > 26;
-        let open_below = Blob::of(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
-        let with_window = Blob::of(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
+        let open_below = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
+        let with_window = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
         assert_eq!(with_window.filled(GRID).area, blob.area);
         assert_eq!(open_below.clone().filled(GRID).area, open_below.area, "legs stay apart");
     }

@@ -9,7 +9,7 @@ use rust_h265::nal::parse_nal;
 
 use super::params::PIXELS_MAX;
 use super::picture::Picture;
-use super::frame_num::Numbers;
+use super::frame_num::FrameNumCheck;
 use crate::camera::{Codec, Frame};
 
 /// A decoder of one stream.
@@ -24,7 +24,7 @@ pub struct Decoder {
     /// After damage nothing is shown before the next key frame.
     needs_key: bool,
     /// Whether the picture before this one came, too.
-    numbers: Numbers,
+    numbers: FrameNumCheck,
 }
 
 /// What came of an access unit.
@@ -49,7 +49,7 @@ impl Decoder {
             }))),
             Codec::Aac | Codec::PcmMulaw | Codec::PcmAlaw => return None,
         };
-        Some(Decoder { inner, needs_key: true, numbers: Numbers::default() })
+        Some(Decoder { inner, needs_key: true, numbers: FrameNumCheck::default() })
     }
 
     /// Decodes an access unit of length-prefixed NAL units. After a loss nothing is shown before the next key frame: a picture

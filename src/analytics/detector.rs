@@ -3,30 +3,30 @@
 //! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
 
 use super::blobs::{self, Blob, Scene};
-use super::activity_map::Churn;
-use super::low_light::Faint;
+use super::activity_map::ActivityMap;
+use super::low_light::LowLightDetector;
 use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
-use super::picture::{Grid, Picture, Small, small, textures};
-use super::background::{DIFFERS, Model, THING};
+use super::picture::{Grid, Picture, LumaGrid, downscale, textures};
+use super::background::{DIFFERS, BackgroundModel, THING};
 use super::stages::{Stage, Stages};
-use super::event_lifecycle::{Seen, Story};
-use super::tamper::Tamper;
+use super::event_lifecycle::{TrackedScene, EventTracker};
+use super::tamper::TamperDetector;
 use super::tracker::{Track, Tracker};
-use super::{SceneChange, SightNews, Suppressed, Why, scene_change, stabilize};
+use super::{SceneChange, AnalyticsUpdate, Suppressed, SuppressReason, scene_change, stabilize};
 use crate::settings::MotionSettings;
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// What belongs to one scene and is learned anew with another.
 struct View {
-    model: Model,
-    churn: Churn,
-    faint: Faint,
+    model: BackgroundModel,
+    churn: ActivityMap,
+    faint: LowLightDetector,
     /// Cells that may be looked at.
     open: Vec<bool>,
     /// Pictures of the warm-up so far.
     warmed: usize,
     /// When the last picture was looked at.
-    last: Stamp,
+    last: Timestamp,
 }
 
 /// What differs in a picture.
@@ -42,8 +42,8 @@ struct Front {
 
 /// A picture somebody has peeked at, and what it shows.
 struct Peeked {
-    at: Stamp,
-    now: Small,
+    at: Timestamp,
+    now: LumaGrid,
     front: Front,
 }
 
@@ -65,7 +65,7 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
 
 /// Cells of the regions that are no things for such a reason. What light or its region explains makes no region restless: a lane whose
 /// cars were explained once would go on to explain all that follow.
-fn cells_of(others: &[(Why, Blob)], grid: Grid, is_meant: impl Fn(Why) -> bool) -> Vec<bool> {
+fn cells_of(others: &[(SuppressReason, Blob)], grid: Grid, is_meant: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
     let mut cells = vec![false; grid.cells()];
     let meant = others.iter().filter(|(why, _)| is_meant(*why));
     meant.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
@@ -76,11 +76,11 @@ fn cells_of(others: &[(Why, Blob)], grid: Grid, is_meant: impl Fn(Why) -> bool) 
 pub struct Detector {
     coarse: f32,
     stages: Stages,
-    gate: scene_change::Gate,
-    tamper: Tamper,
+    gate: scene_change::SceneChangeDetector,
+    tamper: TamperDetector,
     view: Option<View>,
     tracker: Tracker,
-    story: Story,
+    story: EventTracker,
     /// The picture that was just peeked at: most are looked at next.
     peeked: Option<Peeked>,
     /// Nothing is judged before.
@@ -101,11 +101,11 @@ impl Detector {
         Detector {
             coarse: coarseness(settings.sensitivity),
             stages,
-            gate: scene_change::Gate::default(),
-            tamper: Tamper::default(),
+            gate: scene_change::SceneChangeDetector::default(),
+            tamper: TamperDetector::default(),
             view: None,
             tracker: Tracker::default(),
-            story: Story::new(settings, still_max),
+            story: EventTracker::new(settings, still_max),
             peeked: None,
             hold_until: 0,
             suppressed: Suppressed::default(),
@@ -114,13 +114,13 @@ impl Detector {
     }
 
     /// Goes on with other settings: what is known of the scene stays, unless it was learned for another sensitivity.
-    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let coarse = coarseness(settings.sensitivity);
         if coarse != self.coarse {
             self.coarse = coarse;
             self.interrupted();
         }
-        self.story.settle(settings, at, out);
+        self.story.reconfigure(settings, at, out);
         if let Some(view) = &mut self.view {
             view.open = self.story.rules().open_cells(view.model.grid());
         }
@@ -129,7 +129,7 @@ impl Detector {
     /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
         (self.view, self.peeked) = (None, None);
-        self.gate = scene_change::Gate::default();
+        self.gate = scene_change::SceneChangeDetector::default();
         self.tracker = Tracker::default();
     }
 
@@ -139,7 +139,7 @@ impl Detector {
     }
 
     /// Nothing is in view, nothing is learned in a hurry, nothing is open.
-    pub fn is_quiet(&self, at: Stamp) -> bool {
+    pub fn is_quiet(&self, at: Timestamp) -> bool {
         self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.story.is_open()
     }
 
@@ -149,7 +149,7 @@ impl Detector {
     }
 
     /// The events, their rules and lines.
-    pub fn story(&self) -> &Story {
+    pub fn story(&self) -> &EventTracker {
         &self.story
     }
 
@@ -165,7 +165,7 @@ impl Detector {
     }
 
     /// True while nothing is judged.
-    pub fn is_holding(&self, at: Stamp) -> bool {
+    pub fn is_holding(&self, at: Timestamp) -> bool {
         at.mono.0 < self.hold_until
     }
 
@@ -175,14 +175,14 @@ impl Detector {
     }
 
     /// Looks at the next picture.
-    pub fn look(&mut self, picture: &Picture, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn analyze(&mut self, picture: &Picture, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
-        let (now, found) = peeked.map_or_else(|| (small(picture), None), |peeked| (peeked.now, Some(peeked.front)));
+        let (now, found) = peeked.map_or_else(|| (downscale(picture), None), |peeked| (peeked.now, Some(peeked.front)));
         self.mask.clear();
         self.mask.resize(now.grid.cells(), false);
-        let tampered = self.tamper.look(&now, at);
-        out.extend(tampered.map(|change| SightNews::Scene { change, at }));
-        let change = self.gate.look(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
+        let tampered = self.tamper.analyze(&now, at);
+        out.extend(tampered.map(|change| AnalyticsUpdate::Scene { change, at }));
+        let change = self.gate.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
@@ -202,17 +202,17 @@ impl Detector {
         self.story.end_quiet(at, &self.tracker.tracks, out);
     }
 
-    fn seed(&mut self, now: &Small, at: Stamp) {
-        let model = Model::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+    fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
+        let model = BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
         let open = self.story.rules().open_cells(now.grid);
-        self.view = Some(View { model, churn: Churn::new(now.grid), faint: Faint::new(now.grid), open, warmed: 0, last: at });
+        self.view = Some(View { model, churn: ActivityMap::new(now.grid), faint: LowLightDetector::new(now.grid), open, warmed: 0, last: at });
         self.tracker = Tracker::default();
     }
 
     /// The whole scene changed: told once per hold, learned anew; open events live on.
-    fn scene(&mut self, change: SceneChange, now: &Small, at: Stamp, out: &mut Vec<SightNews>) {
+    fn scene(&mut self, change: SceneChange, now: &LumaGrid, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         if at.mono.0 >= self.hold_until {
-            out.push(SightNews::Scene { change, at });
+            out.push(AnalyticsUpdate::Scene { change, at });
         }
         if change != SceneChange::Frozen {
             self.hold_until = self.hold_until.max(at.mono.0 + HOLD);
@@ -221,8 +221,8 @@ impl Detector {
     }
 
     /// True when a picture shows something to look at more closely; nothing is learned or told.
-    pub fn peek(&mut self, picture: &Picture, at: Stamp) -> bool {
-        let now = small(picture);
+    pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
+        let now = downscale(picture);
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
         let front = self.front(&mut view, &now);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
@@ -233,13 +233,13 @@ impl Detector {
     }
 
     /// What differs in a picture, held still and in the background's light.
-    fn front(&self, view: &mut View, now: &Small) -> Front {
-        let cells = self.steadied(view, &now.cells);
+    fn front(&self, view: &mut View, now: &LumaGrid) -> Front {
+        let cells = self.stabilized(view, &now.cells);
         let texture = textures(&cells, now.grid);
-        let mut raw = view.model.look(&cells, &texture);
+        let mut raw = view.model.classify(&cells, &texture);
         let global = is_global(&raw, now.grid);
         if self.stages.has(Stage::Faint) {
-            view.faint.look(view.model.mean(), &cells);
+            view.faint.analyze(view.model.mean(), &cells);
             view.faint.mark(&mut raw);
         }
         raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
@@ -248,7 +248,7 @@ impl Detector {
 
     /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is a thing, and what the
     /// background learns.
-    fn compare(&mut self, picture: &Picture, now: &Small, found: Option<Front>, at: Stamp, out: &mut Vec<SightNews>) {
+    fn compare(&mut self, picture: &Picture, now: &LumaGrid, found: Option<Front>, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let Some(mut view) = self.view.take() else { return };
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;
@@ -262,7 +262,7 @@ impl Detector {
             view.model.warm(&front.cells, &front.texture, view.warmed);
             let scene = Scene::new(now.grid, &front.cells, view.model.mean());
             let others = self.sort(&scene, &view.churn, &front.clean).1;
-            let lit = cells_of(&others, now.grid, |why| why == Why::Glow);
+            let lit = cells_of(&others, now.grid, |why| why == SuppressReason::Glow);
             view.churn.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
@@ -277,30 +277,30 @@ impl Detector {
         let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
         view.faint.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
-        let explained = cells_of(&others, now.grid, |why| matches!(why, Why::Glow | Why::Churn));
+        let explained = cells_of(&others, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::Churn));
         let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
         view.churn.learn(unexplained, seconds);
-        for track in lost.iter().filter(|track| !track.is_believed() && !track.has_travelled()) {
+        for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
-            view.churn.learn_lost(track.place, track.area, followed);
+            view.churn.learn_lost(track.bbox, track.area, followed);
         }
         self.view = Some(view);
-        self.tell(picture, at, &lost, out);
+        self.track_and_report(picture, at, &lost, out);
     }
 
     /// Shake and slow light taken out.
-    fn steadied(&self, view: &mut View, cells: &[u8]) -> Vec<u8> {
+    fn stabilized(&self, view: &mut View, cells: &[u8]) -> Vec<u8> {
         let mut cells = cells.to_vec();
         if self.stages.has(Stage::Light) {
-            let gain = stabilize::gain(view.model.mean(), &cells);
+            let gain = stabilize::light_gain(view.model.mean(), &cells);
             if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
                 view.model.relight(gain);
             } else if (gain - 1.0).abs() > 0.01 {
-                cells = stabilize::relit(&cells, gain);
+                cells = stabilize::apply_gain(&cells, gain);
             }
         }
         if self.stages.has(Stage::Shake)
-            && let Some(steady) = stabilize::steadied(view.model.mean(), &cells, view.model.grid())
+            && let Some(steady) = stabilize::stabilized(view.model.mean(), &cells, view.model.grid())
         {
             cells = steady;
         }
@@ -308,7 +308,7 @@ impl Detector {
     }
 
     /// Regions that are things, and the others with the reason.
-    fn sort(&self, scene: &Scene<'_>, churn: &Churn, clean: &[u8]) -> (Vec<Blob>, Vec<(Why, Blob)>) {
+    fn sort(&self, scene: &Scene<'_>, churn: &ActivityMap, clean: &[u8]) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
         let (mut things, mut others) = (Vec::new(), Vec::new());
         let stages = self.stages;
         let least = BLOB_MIN * self.coarse;
@@ -319,16 +319,16 @@ impl Detector {
                 found.push(blob);
             } else {
                 found.extend(parts);
-                others.push((Why::Glow, blob));
+                others.push((SuppressReason::Glow, blob));
             }
         }
         for blob in found {
-            let known = self.tracker.tracks.iter().any(|track| track.is_believed() && overlap(track.place, blob.place));
+            let known = self.tracker.tracks.iter().any(|track| track.is_confirmed() && overlap(track.bbox, blob.bbox));
             let why = match () {
-                () if scene.is_weather(&blob) => Some(Why::Weather),
-                () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(Why::Glow),
-                () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(Why::Relit),
-                () if stages.has(Stage::Churn) && !known && churn.explains(&blob) => Some(Why::Churn),
+                () if scene.is_weather(&blob) => Some(SuppressReason::Weather),
+                () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(SuppressReason::Glow),
+                () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(SuppressReason::Relit),
+                () if stages.has(Stage::Churn) && !known && churn.explains(&blob) => Some(SuppressReason::Churn),
                 () => None,
             };
             match why {
@@ -343,7 +343,7 @@ impl Detector {
     }
 
     /// What each cell is to the background: nothing is learned from things, except from those that stand for too long.
-    fn kinds(&mut self, grid: Grid, clean: &[u8], things: &[Blob], owners: &[Option<u64>], at: Stamp) -> Vec<u8> {
+    fn kinds(&mut self, grid: Grid, clean: &[u8], things: &[Blob], owners: &[Option<u64>], at: Timestamp) -> Vec<u8> {
         let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * DIFFERS).collect();
         let stand = self.stages.has(Stage::Stand);
         for (blob, owner) in things.iter().zip(owners) {
@@ -364,20 +364,20 @@ impl Detector {
     }
 
     /// Events of what was seen.
-    fn tell(&mut self, picture: &Picture, at: Stamp, lost: &[Track], out: &mut Vec<SightNews>) {
+    fn track_and_report(&mut self, picture: &Picture, at: Timestamp, lost: &[Track], out: &mut Vec<AnalyticsUpdate>) {
         if self.tamper.is_blinded() {
-            self.suppressed.count(Why::Hold);
+            self.suppressed.count(SuppressReason::Hold);
             return;
         }
-        let believed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_believed()).cloned().collect::<Vec<_>>();
+        let believed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>();
         let lost = believed(lost);
         let things = believed(&self.tracker.tracks);
-        let seen = Seen { picture, at, things: &things, lost: &lost };
-        self.story.see(&seen, &mut self.suppressed, out);
+        let seen = TrackedScene { picture, at, things: &things, lost: &lost };
+        self.story.update(&seen, &mut self.suppressed, out);
     }
 
     /// Ends whatever is open: no more pictures will come.
-    pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         self.story.finish(at, out);
     }
 }

@@ -1,9 +1,9 @@
 //! The detector on drawn scenes: what it must find and what it must leave alone.
 
 use super::*;
-use crate::analytics::{Motion, MotionPhase};
+use crate::analytics::{MotionUpdate, MotionPhase};
 use crate::settings::{Zone, ZoneKind};
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 const FPS: u64 = 5;
 
@@ -34,13 +34,13 @@ fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
 }
 
 /// What a detector says about `seconds` of pictures drawn by `draw(second)`.
-fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<SightNews> {
+fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<AnalyticsUpdate> {
     let mut detector = Detector::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for number in 0..(seconds * FPS as f64) as u64 {
         let second = number as f64 / FPS as f64;
-        let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
-        detector.look(&draw(number, second), at, &mut out);
+        let at = Timestamp { mono: MonoTime(1_000_000 + number * 1_000_000 / FPS), ..Timestamp::default() };
+        detector.analyze(&draw(number, second), at, &mut out);
     }
     out
 }
@@ -50,10 +50,10 @@ fn walker(second: f64, begin: f64) -> Option<(usize, usize)> {
     (0.0..1.0).contains(&way).then_some((10 + (way * 280.0) as usize, 100))
 }
 
-fn motions(news: &[SightNews], phase: MotionPhase) -> Vec<&Motion> {
+fn motions(news: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate> {
     news.iter()
         .filter_map(|news| match news {
-            SightNews::Motion(motion) if motion.phase == phase => Some(motion),
+            AnalyticsUpdate::Motion(motion) if motion.phase == phase => Some(motion),
             _ => None,
         })
         .collect()
@@ -64,11 +64,11 @@ fn a_crossing_is_one_event_with_its_direction_a_still_and_an_end() {
     let news = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
     let (starts, ends) = (motions(&news, MotionPhase::Start), motions(&news, MotionPhase::End));
     assert_eq!((starts.len(), ends.len()), (1, 1), "{news:?}");
-    let late = starts[0].at.mono.since(Mono(11_000_000));
+    let late = starts[0].at.mono.since(MonoTime(11_000_000));
     assert!(late < 1_200_000, "it began {late} us late");
     let direction = ends[0].direction.unwrap();
     assert!((80.0..100.0).contains(&direction), "it went right, not {direction}");
-    assert_eq!(news.iter().filter(|news| matches!(news, SightNews::Still { .. })).count(), 1);
+    assert_eq!(news.iter().filter(|news| matches!(news, AnalyticsUpdate::Still { .. })).count(), 1);
     assert_eq!(ends[0].zones, ["all"]);
 }
 
@@ -82,7 +82,7 @@ fn an_empty_noisy_scene_is_silent() {
 fn a_step_of_the_light_is_exposure_and_no_motion() {
     let news = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
     assert!(motions(&news, MotionPhase::Start).is_empty(), "{news:?}");
-    assert!(news.iter().any(|news| matches!(news, SightNews::Scene { change: SceneChange::Exposure, .. })));
+    assert!(news.iter().any(|news| matches!(news, AnalyticsUpdate::Scene { change: SceneChange::Exposure, .. })));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_endless_event_is_cut_and_continued() {
     };
     let news = watch(settings, 40.0, |n, s| picture(n, 1.0, back_and_forth(s)));
     let starts = motions(&news, MotionPhase::Start);
-    assert!(starts.iter().any(|start| start.continued_from == Some(start.motion - 1)), "{news:?}");
+    assert!(starts.iter().any(|start| start.continued_from == Some(start.event_no - 1)), "{news:?}");
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn a_reconnect_begins_no_event() {
         if number == 50 {
             detector.interrupted();
         }
-        let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
+        let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
         let grey = Picture { y: vec![128; 320 * 180], ..picture(0, 1.0, None) };
         let shown = if (50..52).contains(&number) { grey } else { picture(number, 1.0, None) };
-        detector.look(&shown, at, &mut out);
+        detector.analyze(&shown, at, &mut out);
     }
     assert!(motions(&out, MotionPhase::Start).is_empty(), "{out:?}");
 }
@@ -146,12 +146,12 @@ fn light_that_comes_and_goes_makes_no_region_restless_and_leaves_do() {
                     *cell = change(row * 83 + column * 47 + number as usize * 31, *cell);
                 }
             }
-            let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
-            detector.look(&shown, at, &mut Vec::new());
+            let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
+            detector.analyze(&shown, at, &mut Vec::new());
         }
         let view = detector.view.unwrap();
         let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
-        view.churn.usual(&Blob { place: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+        view.churn.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
     };
     let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
     assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
@@ -162,7 +162,7 @@ fn what_a_region_explains_does_not_keep_it_restless() {
     // 80 x 60 cells that are full of something in one picture of three, where everything has long been restless.
     let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
     let area = cells.len() as f32;
-    let region = Blob { place: [100.0, 60.0, 180.0, 120.0], area, cells: cells.clone() };
+    let region = Blob { bbox: [100.0, 60.0, 180.0, 120.0], area, cells: cells.clone() };
     let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
     let mut least = area;
     for number in 0..250_u64 {
@@ -174,8 +174,8 @@ fn what_a_region_explains_does_not_keep_it_restless() {
         for at in cells.iter().filter(|_| number > 50 && number % 3 == 0) {
             shown.y[*at] ^= ((at / 320 * 83 + at * 47 + number as usize * 31) % 7 * 30) as u8;
         }
-        let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
-        detector.look(&shown, at, &mut Vec::new());
+        let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
+        detector.analyze(&shown, at, &mut Vec::new());
         if number >= 50 {
             least = least.min(detector.view.as_ref().unwrap().churn.usual(&region));
         }
@@ -200,15 +200,15 @@ fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_
         for look in 12 * LOOKS..42 * LOOKS {
             let shown = scene.draw((look as f64 / LOOKS as f64).min(stands), 320, 180);
             let picture = Picture { width: 320, height: 180, y: shown.y, u: shown.u, v: shown.v };
-            let at = Stamp { mono: Mono(1_000_000 + look * 1_000_000 / LOOKS), ..Stamp::default() };
+            let at = Timestamp { mono: MonoTime(1_000_000 + look * 1_000_000 / LOOKS), ..Timestamp::default() };
             if look.is_multiple_of(2 * LOOKS) {
                 detector.key_frame();
             }
-            detector.look(&picture, at, &mut out);
+            detector.analyze(&picture, at, &mut out);
         }
         assert!(motions(&out, MotionPhase::Start).is_empty(), "{kind:?}: {out:?}");
         let scenes = out.iter().filter_map(|news| match news {
-            SightNews::Scene { change, at } => Some((change.word(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
+            AnalyticsUpdate::Scene { change, at } => Some((change.as_str(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
             _ => None,
         });
         let told: Vec<_> = scenes.filter(|(word, _)| !["exposure", "ir_on"].contains(word)).collect();

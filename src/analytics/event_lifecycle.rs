@@ -4,21 +4,21 @@
 
 use super::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
 use super::picture::Picture;
-use super::rules::{Rules, Verdict};
-use super::snapshot::Best;
+use super::rules::{Rules, RuleVerdict};
+use super::snapshot::BestPicture;
 use super::tracker::Track;
-use super::{Motion, MotionPhase, PictureBox, SightNews, Suppressed, Why};
+use super::{MotionUpdate, MotionPhase, PictureBox, AnalyticsUpdate, Suppressed, SuppressReason};
 use crate::settings::MotionSettings;
 use crate::settings::rules::Rule;
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// An event in progress.
-struct Open {
+struct OpenEvent {
     motion: u64,
-    began: Stamp,
+    began: Timestamp,
     /// A thing of it was last seen.
-    seen: Stamp,
-    updated: Stamp,
+    seen: Timestamp,
+    updated: Timestamp,
     zones: Vec<String>,
     direction: Option<f32>,
     place: PictureBox,
@@ -26,60 +26,60 @@ struct Open {
     tracks: Vec<u64>,
     suppressed: u32,
     continued_from: Option<u64>,
-    best: Best,
+    best: BestPicture,
     still_sent: bool,
     /// All its things have gone over the edge of the picture, since then.
-    gone: Option<Stamp>,
+    gone: Option<Timestamp>,
 }
 
 /// What one rule has open, and what it remembers for the next.
 #[derive(Default)]
-struct Thread {
-    open: Option<Open>,
+struct RuleState {
+    open: Option<OpenEvent>,
     /// The end of the last event, for the cooldown.
-    ended: Option<Stamp>,
+    ended: Option<Timestamp>,
     suppressed: u32,
     /// Things whose start was suppressed: counted once.
     ignored: Vec<u64>,
 }
 
 /// The events of one camera.
-pub struct Story {
+pub struct EventTracker {
     settings: MotionSettings,
     still_max: usize,
     rules: Rules,
-    threads: Vec<Thread>,
+    threads: Vec<RuleState>,
     motions: u64,
 }
 
 /// What the events need to know of a picture.
-pub struct Seen<'a> {
+pub struct TrackedScene<'a> {
     /// The picture.
     pub picture: &'a Picture,
     /// When it was taken.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Believed things that are in it.
     pub things: &'a [Track],
     /// Believed things that were lost before it.
     pub lost: &'a [Track],
 }
 
-impl Story {
+impl EventTracker {
     /// Nothing has happened yet.
-    pub fn new(settings: MotionSettings, still_max: usize) -> Story {
+    pub fn new(settings: MotionSettings, still_max: usize) -> EventTracker {
         let rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
-        let threads = rules.all().iter().map(|_| Thread::default()).collect();
-        Story { settings, still_max, rules, threads, motions: 0 }
+        let threads = rules.all().iter().map(|_| RuleState::default()).collect();
+        EventTracker { settings, still_max, rules, threads, motions: 0 }
     }
 
     /// Goes on with other settings. What is open stays so while its rule keeps its name and place; else it ends.
-    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let mut rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
         rules.count_on(&self.rules);
         let names = |rules: &Rules| rules.all().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
         if names(&rules) != names(&self.rules) {
             self.finish(at, out);
-            self.threads = rules.all().iter().map(|_| Thread::default()).collect();
+            self.threads = rules.all().iter().map(|_| RuleState::default()).collect();
         }
         (self.rules, self.settings) = (rules, settings);
     }
@@ -100,16 +100,16 @@ impl Story {
     }
 
     /// Believed things that a rule fires for begin or carry on an event.
-    pub fn see(&mut self, seen: &Seen<'_>, suppressed: &mut Suppressed, out: &mut Vec<SightNews>) {
+    pub fn update(&mut self, seen: &TrackedScene<'_>, suppressed: &mut Suppressed, out: &mut Vec<AnalyticsUpdate>) {
         for number in 0..self.threads.len() {
             self.note_gone(number, seen);
             let here = seen.things.iter().filter(|track| track.last == seen.at).map(|track| (track, false));
             let things = seen.lost.iter().map(|track| (track, true)).chain(here);
             for (track, gone) in things {
                 match self.rules.judge(number, track, gone, seen.at) {
-                    Verdict::Fires(zones) => self.fires(number, track, &zones, seen, suppressed, out),
-                    Verdict::Refused(why) => suppressed.count(why),
-                    Verdict::Nothing => {}
+                    RuleVerdict::Fires(zones) => self.fires(number, track, &zones, seen, suppressed, out),
+                    RuleVerdict::Refused(why) => suppressed.count(why),
+                    RuleVerdict::Nothing => {}
                 }
             }
             if let Some(open) = &mut self.threads[number].open
@@ -127,15 +127,15 @@ impl Story {
         number: usize,
         track: &Track,
         zones: &[String],
-        seen: &Seen<'_>,
+        seen: &TrackedScene<'_>,
         suppressed: &mut Suppressed,
-        out: &mut Vec<SightNews>,
+        out: &mut Vec<AnalyticsUpdate>,
     ) {
         let rule = self.rules.all()[number].clone();
         let at = seen.at;
         let thread = &mut self.threads[number];
         // Who comes when everybody has left is another story.
-        let is_another = |open: &Open| {
+        let is_another = |open: &OpenEvent| {
             !open.tracks.contains(&track.id) && open.gone.is_some_and(|gone| track.first.mono.since(gone.mono) >= GONE_AFTER)
         };
         if thread.open.as_ref().is_some_and(is_another) {
@@ -144,14 +144,14 @@ impl Story {
         let thread = &mut self.threads[number];
         if thread.open.is_none() && !thread.may_begin(track, at, rule.cooldown) {
             self.rules.take_back(number, track.id);
-            return suppressed.count(Why::Cooldown);
+            return suppressed.count(SuppressReason::Cooldown);
         }
         let open = match &mut thread.open {
             Some(open) => open,
             None => {
                 self.motions += 1;
                 let missed = std::mem::take(&mut thread.suppressed);
-                thread.open.insert(Open::new(self.motions, track, at, missed, &rule))
+                thread.open.insert(OpenEvent::new(self.motions, track, at, missed, &rule))
             }
         };
         open.gone = None;
@@ -163,12 +163,12 @@ impl Story {
         let phase = if begun { MotionPhase::Start } else { MotionPhase::Update };
         if begun || fresh && at.mono.since(open.updated.mono) >= UPDATE_EVERY {
             open.updated = at;
-            out.push(SightNews::Motion(open.news(phase, at, &rule)));
+            out.push(AnalyticsUpdate::Motion(open.motion_update(phase, at, &rule)));
         }
     }
 
     /// Notes when the last thing of an event has left over the picture's edge.
-    fn note_gone(&mut self, number: usize, seen: &Seen<'_>) {
+    fn note_gone(&mut self, number: usize, seen: &TrackedScene<'_>) {
         let Some(open) = &mut self.threads[number].open else { return };
         let still_here = seen.things.iter().any(|track| open.tracks.contains(&track.id));
         let left = seen.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.goes_out());
@@ -180,7 +180,7 @@ impl Story {
     }
 
     /// Ends events after their quiet, or cuts them at their longest and goes on with others.
-    pub fn end_quiet(&mut self, at: Stamp, things: &[Track], out: &mut Vec<SightNews>) {
+    pub fn end_quiet(&mut self, at: Timestamp, things: &[Track], out: &mut Vec<AnalyticsUpdate>) {
         for number in 0..self.threads.len() {
             let Some(open) = &self.threads[number].open else { continue };
             let quiet = at.mono.since(open.seen.mono) >= self.settings.quiet_after;
@@ -194,29 +194,29 @@ impl Story {
             let still_here = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
             if !quiet && let Some(track) = things.iter().find(still_here) {
                 self.motions += 1;
-                let mut next = Open::new(self.motions, track, at, 0, &rule);
+                let mut next = OpenEvent::new(self.motions, track, at, 0, &rule);
                 (next.began, next.continued_from, next.updated) = (at, Some(before), at);
                 next.take(track, &zones, at);
-                out.push(SightNews::Motion(next.news(MotionPhase::Start, at, &rule)));
+                out.push(AnalyticsUpdate::Motion(next.motion_update(MotionPhase::Start, at, &rule)));
                 self.threads[number].open = Some(next);
             }
         }
     }
 
-    fn end(&mut self, number: usize, at: Stamp, rule: &Rule, out: &mut Vec<SightNews>) {
+    fn end(&mut self, number: usize, at: Timestamp, rule: &Rule, out: &mut Vec<AnalyticsUpdate>) {
         let quiet_after = self.settings.quiet_after;
         let thread = &mut self.threads[number];
         if let Some(mut open) = thread.open.take() {
             open.send_still(self.rules.zones(), self.still_max, out);
             let quiet = open.gone.is_some() || at.mono.since(open.seen.mono) >= quiet_after;
             let end = if quiet { open.seen } else { at };
-            out.push(SightNews::Motion(open.news(MotionPhase::End, end, rule)));
+            out.push(AnalyticsUpdate::Motion(open.motion_update(MotionPhase::End, end, rule)));
             thread.ended = Some(at);
         }
     }
 
     /// Ends whatever is open: no more pictures will come.
-    pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         for number in 0..self.threads.len() {
             let rule = self.rules.all()[number].clone();
             self.end(number, at, &rule, out);
@@ -224,9 +224,9 @@ impl Story {
     }
 }
 
-impl Thread {
+impl RuleState {
     /// The cooldown: starts within it are counted, not told.
-    fn may_begin(&mut self, track: &Track, at: Stamp, cooldown: u64) -> bool {
+    fn may_begin(&mut self, track: &Track, at: Timestamp, cooldown: u64) -> bool {
         let cooling = self.ended.is_some_and(|ended| at.mono.since(ended.mono) < cooldown);
         if cooling && !self.ignored.contains(&track.id) {
             self.ignored.push(track.id);
@@ -239,13 +239,13 @@ impl Thread {
     }
 }
 
-impl Open {
-    fn new(motion: u64, track: &Track, at: Stamp, suppressed: u32, rule: &Rule) -> Open {
-        Open {
+impl OpenEvent {
+    fn new(motion: u64, track: &Track, at: Timestamp, suppressed: u32, rule: &Rule) -> OpenEvent {
+        OpenEvent {
             motion,
             began: track.first,
             seen: at,
-            updated: Stamp::default(),
+            updated: Timestamp::default(),
             zones: Vec::new(),
             direction: None,
             place: track.picture_box(),
@@ -253,7 +253,7 @@ impl Open {
             tracks: Vec::new(),
             suppressed,
             continued_from: None,
-            best: Best::default(),
+            best: BestPicture::default(),
             // A rule without snapshots has had its own.
             still_sent: !rule.snapshot,
             gone: None,
@@ -261,7 +261,7 @@ impl Open {
     }
 
     /// Takes a believed thing in; true when something worth an update changed.
-    fn take(&mut self, track: &Track, zones: &[String], at: Stamp) -> bool {
+    fn take(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
         if at.mono.since(track.moved.mono) < STAND_MAX {
             self.seen = at;
         }
@@ -290,18 +290,18 @@ impl Open {
         fresh
     }
 
-    fn news(&self, phase: MotionPhase, at: Stamp, rule: &Rule) -> Motion {
-        Motion {
-            motion: self.motion,
+    fn motion_update(&self, phase: MotionPhase, at: Timestamp, rule: &Rule) -> MotionUpdate {
+        MotionUpdate {
+            event_no: self.motion,
             phase,
             at,
-            began: self.began,
+            started_at: self.began,
             rule: rule.name.clone(),
             clip: rule.clip,
             priority: rule.priority,
             zones: self.zones.clone(),
             direction: self.direction,
-            place: self.place,
+            bbox: self.place,
             score: self.score,
             tracks: self.tracks.len() as u32,
             suppressed: self.suppressed,
@@ -309,12 +309,12 @@ impl Open {
         }
     }
 
-    fn send_still(&mut self, zones: &[crate::settings::Zone], most: usize, out: &mut Vec<SightNews>) {
+    fn send_still(&mut self, zones: &[crate::settings::Zone], most: usize, out: &mut Vec<AnalyticsUpdate>) {
         if std::mem::replace(&mut self.still_sent, true) {
             return;
         }
         if let Some((at, jpeg)) = self.best.jpeg(zones, most) {
-            out.push(SightNews::Still { motion: self.motion, at, jpeg });
+            out.push(AnalyticsUpdate::Still { motion: self.motion, at, jpeg });
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 
 use super::*;
-use crate::camera::{Codec, Role, TrackParams};
-use crate::analytics::{Motion, MotionPhase};
+use crate::camera::{Codec, StreamRole, TrackParams};
+use crate::analytics::{MotionUpdate, MotionPhase};
 use crate::sim::encode::Camera264;
 use crate::sim::scene::{Disturbance, Scene};
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 const FPS: u64 = 10;
 
@@ -45,8 +45,8 @@ fn coded_by(
             });
             let data: Vec<u8> =
                 unit.nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], &nal[..]].concat()).collect();
-            let at = Stamp { mono: Mono(1_000_000 + number * 1_000_000 / FPS), ..Stamp::default() };
-            Frame { role: Role::Sub, params: params.clone(), data: data.into(), key: unit.key, pts: 0, run: 1, at, lost: 0 }
+            let at = Timestamp { mono: MonoTime(1_000_000 + number * 1_000_000 / FPS), ..Timestamp::default() };
+            Frame { role: StreamRole::Sub, params: params.clone(), data: data.into(), key: unit.key, pts: 0, run: 1, at, lost: 0 }
         })
         .collect()
 }
@@ -57,8 +57,8 @@ fn empty() -> &'static [Vec<Frame>; 2] {
     EMPTY.get_or_init(|| [coded((320, 176), 30, 0.0), coded((480, 272), 30, 0.0)])
 }
 
-fn watch(settings: MotionSettings, frames: &[Frame]) -> (Vec<SightNews>, SightCounts) {
-    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+fn watch(settings: MotionSettings, frames: &[Frame]) -> (Vec<AnalyticsUpdate>, AnalyticsCounts) {
+    let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for frame in frames {
         eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
@@ -70,14 +70,14 @@ fn awake() -> MotionSettings {
     MotionSettings { gating: false, ..MotionSettings::default() }
 }
 
-fn starts(news: &[SightNews]) -> Vec<&Motion> {
-    let motion = |news: &'_ SightNews| matches!(news, SightNews::Motion(motion) if motion.phase == MotionPhase::Start);
+fn starts(news: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
+    let motion = |news: &'_ AnalyticsUpdate| matches!(news, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
     let starts = news.iter().filter(|news| motion(news));
-    starts.filter_map(|news| if let SightNews::Motion(motion) = news { Some(motion) } else { None }).collect()
+    starts.filter_map(|news| if let AnalyticsUpdate::Motion(motion) = news { Some(motion) } else { None }).collect()
 }
 
 #[track_caller]
-fn assert_silent(frames: &[Frame]) -> SightCounts {
+fn assert_silent(frames: &[Frame]) -> AnalyticsCounts {
     let (news, counts) = watch(awake(), frames);
     assert!(starts(&news).is_empty(), "{:?}", starts(&news));
     assert!(counts.decoded > 50, "nothing was seen: {counts:?}");
@@ -152,7 +152,7 @@ fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
     assert_eq!(starts(&awake).len(), 2, "{:?}", starts(&awake));
     assert_eq!(starts(&asleep).len(), 2, "{:?}", starts(&asleep));
     for (one, other) in starts(&awake).iter().zip(starts(&asleep)) {
-        assert!(one.began.mono.0.abs_diff(other.began.mono.0) < 700_000, "{one:?} and {other:?}");
+        assert!(one.started_at.mono.0.abs_diff(other.started_at.mono.0) < 700_000, "{one:?} and {other:?}");
     }
     assert!(few.wakes >= 1 && all.wakes == 0);
     let (_, quiet) = watch(MotionSettings::default(), &empty()[0]);
@@ -174,19 +174,19 @@ fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye
     let mut frames = coded_by(encoder, (320, 176), 30, 0.0, |number| number / 20 * 20);
     for (number, frame) in frames.iter_mut().enumerate() {
         assert_eq!(frame.key, number % 20 == 0);
-        frame.at.mono = Mono(1_000_000 + number as u64 * 500_000);
+        frame.at.mono = MonoTime(1_000_000 + number as u64 * 500_000);
     }
     fill(&mut frames[153..156]);
     let (news, counts) = watch(MotionSettings::default(), &frames);
     assert!(counts.wakes > 0, "{counts:?}");
-    assert!(!news.iter().any(|news| matches!(news, SightNews::Scene { .. })), "{news:?}");
+    assert!(!news.iter().any(|news| matches!(news, AnalyticsUpdate::Scene { .. })), "{news:?}");
 }
 
 #[test]
 fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
     let mut frames = empty()[0].clone();
     fill(&mut frames[150..156]);
-    let mut eye = Eye::new(MotionSettings::default(), 1 << 20, Stages::ALL);
+    let mut eye = Analyzer::new(MotionSettings::default(), 1 << 20, Stages::ALL);
     let (mut out, mut asleep) = (Vec::new(), Vec::new());
     for frame in &frames {
         eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
@@ -201,12 +201,12 @@ fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asle
 
 #[test]
 fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken() {
-    let mut order = Order::default();
+    let mut order = ReorderBuffer::default();
     let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
     let mut shown = Vec::new();
     // Decoded as I P B B P B B P B B, 100 ms apart.
     for at in [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11] {
-        let at = Stamp { mono: Mono(1_000_000 + at * 100_000), ..Stamp::default() };
+        let at = Timestamp { mono: MonoTime(1_000_000 + at * 100_000), ..Timestamp::default() };
         shown.extend(order.next(at, picture()).map(|(at, _)| (at.mono.0 - 1_000_000) / 100_000));
     }
     assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the stream's habit is known");
@@ -225,21 +225,21 @@ fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
 }
 
 /// Who asked, and the picture or why there is none.
-type Glance = (String, Result<(Stamp, Vec<u8>), String>);
+type Glance = (String, Result<(Timestamp, Vec<u8>), String>);
 
 /// Asks for a picture before the frame `at`, and gives what came of it.
 fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> {
-    let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+    let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
         if number == at {
-            eye.ask("r1".into(), frame.at.mono);
+            eye.request_snapshot("r1".into(), frame.at.mono);
         }
         eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
         eye.take_glances(frame.at.mono, &mut out);
     }
     let glances = out.into_iter().filter_map(|news| match news {
-        SightNews::Glance { req_id, outcome } => Some((req_id, outcome)),
+        AnalyticsUpdate::Glance { req_id, outcome } => Some((req_id, outcome)),
         _ => None,
     });
     glances.collect()
@@ -264,11 +264,11 @@ fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_lookin
 #[test]
 fn who_asks_for_a_picture_of_a_camera_that_is_gone_is_told_so() {
     let frames = &empty()[0][..100];
-    let mut eye = Eye::new(awake(), 1 << 20, Stages::ALL);
+    let mut eye = Analyzer::new(awake(), 1 << 20, Stages::ALL);
     let mut out = Vec::new();
-    eye.ask("r1".into(), frames[0].at.mono);
+    eye.request_snapshot("r1".into(), frames[0].at.mono);
     eye.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
     assert!(out.is_empty());
     eye.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
-    assert!(matches!(&out[..], [SightNews::Glance { outcome: Err(_), .. }]), "{out:?}");
+    assert!(matches!(&out[..], [AnalyticsUpdate::Glance { outcome: Err(_), .. }]), "{out:?}");
 }

@@ -14,7 +14,7 @@ const JUMPS_MAX: u8 = 3;
 
 /// What the numbers so far say.
 #[derive(Default)]
-pub struct Numbers {
+pub struct FrameNumCheck {
     /// Bits of a number by the parameter set of that digest; 0: the camera may leave numbers out, or the set is not understood.
     bits: Option<(Digest, u32)>,
     /// Number of the last reference picture.
@@ -25,7 +25,7 @@ pub struct Numbers {
     after_key: bool,
 }
 
-impl Numbers {
+impl FrameNumCheck {
     /// False when a reference picture between the last frame and this one is missing.
     pub fn follows(&mut self, frame: &Frame) -> bool {
         if frame.params.codec != Codec::H264 {

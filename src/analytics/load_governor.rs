@@ -6,20 +6,20 @@ use super::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
 
 /// How pictures are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum AnalysisRate {
     /// As the settings say.
     Full,
     /// Half as often.
-    Less,
+    HalfRate,
     /// Key frames only, told as degraded.
     KeyFrames,
 }
 
 /// The strain of one eye.
-pub struct Strain {
+pub struct LoadGovernor {
     budget: f32,
     max_temperature: u8,
-    load: Mode,
+    load: AnalysisRate,
     hot: bool,
     began: u64,
     spent: u64,
@@ -27,16 +27,16 @@ pub struct Strain {
     easy: u32,
 }
 
-impl Strain {
+impl LoadGovernor {
     /// May take `percent` of a core, and heat the board to `max_temperature` degrees.
-    pub fn new(percent: u8, max_temperature: u8) -> Strain {
+    pub fn new(percent: u8, max_temperature: u8) -> LoadGovernor {
         let budget = f32::from(percent) / 100.0;
-        Strain { budget, max_temperature, load: Mode::Full, hot: false, began: 0, spent: 0, easy: 0 }
+        LoadGovernor { budget, max_temperature, load: AnalysisRate::Full, hot: false, began: 0, spent: 0, easy: 0 }
     }
 
     /// How to look.
-    pub fn mode(&self) -> Mode {
-        if self.hot { Mode::KeyFrames } else { self.load }
+    pub fn mode(&self) -> AnalysisRate {
+        if self.hot { AnalysisRate::KeyFrames } else { self.load }
     }
 
     /// Notes work of so many microseconds until `now`, and the temperature when it is known.
@@ -54,10 +54,10 @@ impl Strain {
         (self.began, self.spent) = (now, 0);
         self.easy = if load < self.budget / 3.0 { self.easy + 1 } else { 0 };
         self.load = match self.load {
-            Mode::Full if load > self.budget => Mode::Less,
-            Mode::Less if load > self.budget => Mode::KeyFrames,
-            Mode::Less if self.easy >= STRAIN_EASY => Mode::Full,
-            Mode::KeyFrames if self.easy >= STRAIN_EASY => Mode::Less,
+            AnalysisRate::Full if load > self.budget => AnalysisRate::HalfRate,
+            AnalysisRate::HalfRate if load > self.budget => AnalysisRate::KeyFrames,
+            AnalysisRate::HalfRate if self.easy >= STRAIN_EASY => AnalysisRate::Full,
+            AnalysisRate::KeyFrames if self.easy >= STRAIN_EASY => AnalysisRate::HalfRate,
             same => same,
         };
         if self.easy >= STRAIN_EASY {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     /// Modes after each five seconds of such a load in percent.
-    fn modes(strain: &mut Strain, from: u64, windows: u64, percent: u64) -> Vec<Mode> {
+    fn modes(strain: &mut LoadGovernor, from: u64, windows: u64, percent: u64) -> Vec<AnalysisRate> {
         (1..=windows)
             .map(|n| {
                 strain.charge(percent * 50_000, None, (from + n) * 5_000_000);
@@ -82,23 +82,23 @@ mod tests {
 
     #[test]
     fn too_much_work_is_halved_and_then_cut_to_key_frames_and_comes_back_after_ease() {
-        let mut strain = Strain::new(50, 80);
-        assert_eq!(modes(&mut strain, 0, 3, 70), [Mode::Less, Mode::KeyFrames, Mode::KeyFrames]);
+        let mut strain = LoadGovernor::new(50, 80);
+        assert_eq!(modes(&mut strain, 0, 3, 70), [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]);
         let back = modes(&mut strain, 3, 13, 10);
-        assert_eq!((back[4], back[5], back[12]), (Mode::KeyFrames, Mode::Less, Mode::Full));
-        assert!(modes(&mut strain, 16, 20, 40).iter().all(|mode| *mode == Mode::Full), "within the budget");
+        assert_eq!((back[4], back[5], back[12]), (AnalysisRate::KeyFrames, AnalysisRate::HalfRate, AnalysisRate::Full));
+        assert!(modes(&mut strain, 16, 20, 40).iter().all(|mode| *mode == AnalysisRate::Full), "within the budget");
     }
 
     #[test]
     fn a_hot_board_sees_key_frames_only_until_it_has_cooled_down() {
-        let mut strain = Strain::new(50, 80);
+        let mut strain = LoadGovernor::new(50, 80);
         let mut mode = |degrees| {
             strain.charge(0, Some(degrees), 1);
             strain.mode()
         };
         assert_eq!(
             [79, 80, 77, 75, 74].map(&mut mode),
-            [Mode::Full, Mode::KeyFrames, Mode::KeyFrames, Mode::KeyFrames, Mode::Full]
+            [AnalysisRate::Full, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames, AnalysisRate::Full]
         );
     }
 }

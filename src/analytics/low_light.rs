@@ -10,7 +10,7 @@ use super::params::{
 use super::picture::Grid;
 
 /// The noise of each cell.
-pub struct Faint {
+pub struct LowLightDetector {
     grid: Grid,
     /// Mean square of the distance from the background.
     noise: Vec<f32>,
@@ -21,14 +21,14 @@ pub struct Faint {
     apart: Vec<f32>,
 }
 
-impl Faint {
+impl LowLightDetector {
     /// Nothing measured: everything may be noise.
-    pub fn new(grid: Grid) -> Faint {
-        Faint { grid, noise: vec![FAINT_FLOOR; grid.cells()], looks: 0, apart: Vec::new() }
+    pub fn new(grid: Grid) -> LowLightDetector {
+        LowLightDetector { grid, noise: vec![FAINT_FLOOR; grid.cells()], looks: 0, apart: Vec::new() }
     }
 
     /// Looks at a picture; by day there is nothing to measure.
-    pub fn look(&mut self, mean: &[f32], cells: &[u8]) {
+    pub fn analyze(&mut self, mean: &[f32], cells: &[u8]) {
         self.apart.clear();
         if !is_dark(mean) {
             return;
@@ -126,12 +126,12 @@ mod tests {
     /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `shown` after forty looks at the empty scene.
     fn marked(mean: f32, steps: u64, shown: impl Fn(usize) -> f32) -> (usize, usize) {
         let background = vec![mean; GRID.cells()];
-        let mut faint = Faint::new(GRID);
+        let mut faint = LowLightDetector::new(GRID);
         for look in 0..40 {
-            faint.look(&background, &noisy(look, steps, |_| mean));
+            faint.analyze(&background, &noisy(look, steps, |_| mean));
             faint.learn(|_| false, 0.2);
         }
-        faint.look(&background, &noisy(99, steps, shown));
+        faint.analyze(&background, &noisy(99, steps, shown));
         let mut front = vec![false; GRID.cells()];
         faint.mark(&mut front);
         // At the border there are no surroundings.

@@ -38,23 +38,23 @@ pub mod tamper;
 pub mod tracker;
 
 use self::rules::LineCount;
-use crate::settings::rules::Priority;
-use crate::units::Stamp;
+use crate::settings::rules::RulePriority;
+use crate::units::Timestamp;
 
 /// A box in the picture: x, y of the top left corner, width, height, all in 0..=1.
 pub type PictureBox = [f32; 4];
 
 /// What the sight thread tells the agent.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SightNews {
+pub enum AnalyticsUpdate {
     /// An event of a zone began, changed or ended.
-    Motion(Motion),
+    Motion(MotionUpdate),
     /// The best picture of an event so far is final: a JPEG with privacy zones blacked out.
     Still {
         /// The event it belongs to.
         motion: u64,
         /// When the picture was taken.
-        at: Stamp,
+        at: Timestamp,
         /// JPEG file bytes.
         jpeg: Vec<u8>,
     },
@@ -63,56 +63,56 @@ pub enum SightNews {
         /// The command that asked.
         req_id: String,
         /// When it was taken, and JPEG file bytes.
-        outcome: Result<(Stamp, Vec<u8>), String>,
+        outcome: Result<(Timestamp, Vec<u8>), String>,
     },
     /// The scene as a whole changed; open events are kept alive, none begins.
     Scene {
         /// What happened.
         change: SceneChange,
         /// When.
-        at: Stamp,
+        at: Timestamp,
     },
     /// The detector cannot see: everything keeps being recorded, the office is told.
     Blind {
         /// Since when.
-        since: Stamp,
+        since: Timestamp,
         /// Why, as a sentence for people.
         reason: String,
     },
     /// It sees again.
     Seeing {
         /// Since when.
-        at: Stamp,
+        at: Timestamp,
         /// Where the pictures come from: `sub`, `main` or `key-frames`.
         source: String,
     },
     /// Counters since the last report, about once a minute.
-    Counts(Box<SightCounts>),
+    Counts(Box<AnalyticsCounts>),
 }
 
 /// One change of one event of one zone set.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Motion {
+pub struct MotionUpdate {
     /// Number of the event, unique within this start of the agent.
-    pub motion: u64,
+    pub event_no: u64,
     /// Began, changed or ended.
     pub phase: MotionPhase,
     /// When the picture that decided this was taken.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// When the motion itself began (the track's first hit, before it was confirmed).
-    pub began: Stamp,
+    pub started_at: Timestamp,
     /// The rule that made it an event, by name.
     pub rule: String,
     /// The rule wants a clip of it.
     pub clip: bool,
     /// How urgent the rule calls it.
-    pub priority: Priority,
+    pub priority: RulePriority,
     /// Zones it touches, by name.
     pub zones: Vec<String>,
     /// Direction of travel: degrees clockwise from "up" in the picture (0 up, 90 right), once there is one.
     pub direction: Option<f32>,
     /// Where it is now.
-    pub place: PictureBox,
+    pub bbox: PictureBox,
     /// Peak score 0..=1: how sure.
     pub score: f32,
     /// Confirmed tracks seen in this event.
@@ -124,20 +124,20 @@ pub struct Motion {
 }
 
 #[cfg(any(test, feature = "sim"))]
-impl Motion {
+impl MotionUpdate {
     /// A thing that goes right, for tests and simulated worlds.
-    pub fn drawn(motion: u64, phase: MotionPhase, at: Stamp) -> Motion {
-        Motion {
-            motion,
+    pub fn drawn(motion: u64, phase: MotionPhase, at: Timestamp) -> MotionUpdate {
+        MotionUpdate {
+            event_no: motion,
             phase,
             at,
-            began: at,
+            started_at: at,
             rule: "motion".into(),
             clip: true,
-            priority: Priority::Normal,
+            priority: RulePriority::Normal,
             zones: vec!["all".into()],
             direction: Some(90.0),
-            place: [0.1, 0.2, 0.3, 0.4],
+            bbox: [0.1, 0.2, 0.3, 0.4],
             score: 0.5,
             tracks: 1,
             suppressed: 0,
@@ -182,7 +182,7 @@ pub enum SceneChange {
 
 impl SceneChange {
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             SceneChange::Exposure => "exposure",
             SceneChange::IrOn => "ir_on",
@@ -199,7 +199,7 @@ impl SceneChange {
 
 /// Counters of the sight thread.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SightCounts {
+pub struct AnalyticsCounts {
     /// Pictures decoded.
     pub decoded: u64,
     /// Pictures analysed.
@@ -220,7 +220,7 @@ pub struct SightCounts {
 
 /// Why something that was seen made no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum SuppressReason {
     /// Light on an unchanged surface.
     Glow,
     /// A surface in another light.
@@ -252,7 +252,7 @@ pub struct Suppressed(pub [u64; WHYS.len()]);
 
 impl Suppressed {
     /// Counts one.
-    pub fn count(&mut self, why: Why) {
+    pub fn count(&mut self, why: SuppressReason) {
         self.0[why as usize] += 1;
     }
 }

@@ -31,7 +31,7 @@ pub struct Grid {
 
 impl Grid {
     /// The grid of pictures of a size in pixels.
-    pub fn of(width: usize, height: usize) -> Grid {
+    pub fn new(width: usize, height: usize) -> Grid {
         let longest = width.max(height).max(1);
         let scale = |pixels: usize| ((pixels * SIDE + longest / 2) / longest).max(8);
         Grid { width: scale(width), height: scale(height) }
@@ -45,7 +45,7 @@ impl Grid {
 
 /// A picture as the detector sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Small {
+pub struct LumaGrid {
     /// Its cells are in rows of this.
     pub grid: Grid,
     /// Mean luma of each cell.
@@ -55,8 +55,8 @@ pub struct Small {
 }
 
 /// Scales a picture down; pictures smaller than the cells are repeated.
-pub fn small(picture: &Picture) -> Small {
-    let grid = Grid::of(picture.width, picture.height);
+pub fn downscale(picture: &Picture) -> LumaGrid {
+    let grid = Grid::new(picture.width, picture.height);
     let edges = |n: usize, size: usize| -> Vec<(usize, usize)> {
         (0..n).map(|i| (i * size / n, ((i + 1) * size / n).max(i * size / n + 1).min(size))).collect()
     };
@@ -80,7 +80,7 @@ pub fn small(picture: &Picture) -> Small {
             cells.extend(columns.iter().map(|columns| mean(columns) as u8));
         }
     }
-    Small { grid, cells, colour: from_grey(&picture.u).max(from_grey(&picture.v)) }
+    LumaGrid { grid, cells, colour: from_grey(&picture.u).max(from_grey(&picture.v)) }
 }
 
 /// Median distance of a chroma plane from grey: one red car makes no day.
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn cells_are_square_whatever_the_shape_of_the_picture() {
         let sizes = [(640, 360), (1920, 1080), (1280, 960), (160, 120), (1080, 1920), (768, 432)];
-        let grids = sizes.map(|(width, height)| Grid::of(width, height)).map(|grid| (grid.width, grid.height));
+        let grids = sizes.map(|(width, height)| Grid::new(width, height)).map(|grid| (grid.width, grid.height));
         assert_eq!(grids, [(320, 180), (320, 180), (320, 240), (320, 240), (180, 320), (320, 180)]);
     }
 
@@ -135,7 +135,7 @@ mod tests {
         for (width, height) in [(640, 360), (700, 400), (160, 90)] {
             let y = (0..width * height).map(|i| ((i % width) * 200 / width) as u8).collect();
             let chroma = vec![128; (width / 2) * (height / 2)];
-            let small = small(&Picture { width, height, y, u: chroma.clone(), v: chroma });
+            let small = downscale(&Picture { width, height, y, u: chroma.clone(), v: chroma });
             for (column, cell) in small.cells[..320].iter().enumerate() {
                 let expected = (column as f32 + 0.5) * 200.0 / 320.0;
                 assert!((f32::from(*cell) - expected).abs() < 2.0, "{width}: {column} is {cell}, not {expected}");

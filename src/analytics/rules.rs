@@ -2,12 +2,12 @@
 //!
 //! What belongs here: polygons, points, lines, and what each rule remembers of each thing. What does not: tracking, events.
 
-use super::Why;
+use super::SuppressReason;
 use super::picture::Grid;
-use super::tracker::{State, Track};
-use crate::settings::rules::{Rule, Trigger, Way};
+use super::tracker::{TrackState, Track};
+use crate::settings::rules::{Rule, Trigger, CrossingDirection};
 use crate::settings::{Zone, ZoneKind};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// The zone there is when none is configured.
 const WHOLE: &str = "all";
@@ -29,39 +29,39 @@ fn side(a: [f32; 2], b: [f32; 2], point: [f32; 2]) -> f32 {
 }
 
 /// In which way the step from `from` to `to` crosses a line, if it does.
-fn crossing([a, b]: [[f32; 2]; 2], from: [f32; 2], to: [f32; 2]) -> Option<Way> {
+fn crossing([a, b]: [[f32; 2]; 2], from: [f32; 2], to: [f32; 2]) -> Option<CrossingDirection> {
     let (before, after) = (side(a, b, from), side(a, b, to));
     let between = (side(from, to, a) > 0.0) != (side(from, to, b) > 0.0);
     match between && (before > 0.0) != (after > 0.0) {
-        true if after > 0.0 => Some(Way::Right),
-        true => Some(Way::Left),
+        true if after > 0.0 => Some(CrossingDirection::Right),
+        true => Some(CrossingDirection::Left),
         false => None,
     }
 }
 
 /// What a rule says about a thing in a picture.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     /// It is an event, or still is, in these zones.
     Fires(Vec<String>),
     /// It would be one, but for a condition of the rule.
-    Refused(Why),
+    Refused(SuppressReason),
     /// It is none.
     Nothing,
 }
 
 /// What a rule remembers of a thing.
-struct Memo {
+struct TrackMemory {
     rule: usize,
     track: u64,
     /// Where it stood at the last look.
     before: [f32; 2],
     /// Since when it has been inside.
-    inside: Option<Stamp>,
+    inside: Option<Timestamp>,
     /// The rule has made an event of it.
     fired: bool,
     /// Why the rule has refused it: told once.
-    refused: Option<Why>,
+    refused: Option<SuppressReason>,
 }
 
 /// How many things crossed a rule's line.
@@ -80,7 +80,7 @@ pub struct Rules {
     rules: Vec<Rule>,
     zones: Vec<Zone>,
     utc_offset: i32,
-    memos: Vec<Memo>,
+    memos: Vec<TrackMemory>,
     lines: Vec<LineCount>,
 }
 
@@ -141,12 +141,12 @@ impl Rules {
     }
 
     /// Looks at a believed thing with the rule of that number; `gone` says that it has just left the picture.
-    pub fn judge(&mut self, number: usize, track: &Track, gone: bool, at: Stamp) -> Verdict {
+    pub fn judge(&mut self, number: usize, track: &Track, gone: bool, at: Timestamp) -> RuleVerdict {
         let Some(rule) = self.rules.get(number).cloned() else {
-            return Verdict::Nothing;
+            return RuleVerdict::Nothing;
         };
         if gone && rule.on != Trigger::Exit {
-            return Verdict::Nothing;
+            return RuleVerdict::Nothing;
         }
         let now = track.anchor();
         let zones = self.zones_at(&rule, now);
@@ -162,32 +162,32 @@ impl Rules {
         };
         let stayed = memo.inside.map_or(0, |since| at.mono.since(since.mono));
         let happened = match rule.on {
-            Trigger::Presence => !zones.is_empty() && track.state == State::Moving,
+            Trigger::Presence => !zones.is_empty() && track.state == TrackState::Moving,
             Trigger::Enter => !zones.is_empty() && (!was_inside || fresh && track.came_in()),
             Trigger::Exit => was_inside && (zones.is_empty() || gone && track.goes_out()),
-            Trigger::Cross { line, way } => crossing(line, before, now).is_some_and(|crossed| way == Way::Any || way == crossed),
+            Trigger::Cross { line, way } => crossing(line, before, now).is_some_and(|crossed| way == CrossingDirection::Any || way == crossed),
             Trigger::Dwell(stay) => stayed >= stay,
         };
         if memo.fired {
             // Inside, or on its way after a crossing, the event goes on.
             let goes_on = !zones.is_empty() || matches!(rule.on, Trigger::Cross { .. });
-            return if goes_on || happened { Verdict::Fires(zones) } else { Verdict::Nothing };
+            return if goes_on || happened { RuleVerdict::Fires(zones) } else { RuleVerdict::Nothing };
         }
         if !happened {
-            return Verdict::Nothing;
+            return RuleVerdict::Nothing;
         }
         let refusal = refusal(&rule, track, at, self.utc_offset);
         let memo = &mut self.memos[index];
         match refusal {
             None => {
                 memo.fired = true;
-                Verdict::Fires(zones)
+                RuleVerdict::Fires(zones)
             }
             Some(why) if memo.refused != Some(why) => {
                 memo.refused = Some(why);
-                Verdict::Refused(why)
+                RuleVerdict::Refused(why)
             }
-            Some(_) => Verdict::Nothing,
+            Some(_) => RuleVerdict::Nothing,
         }
     }
 
@@ -198,7 +198,7 @@ impl Rules {
         }
         let before = track.first_anchor();
         let inside = (!self.zones_at(rule, before).is_empty()).then_some(track.first);
-        self.memos.push(Memo { rule: number, track: track.id, before, inside, fired: false, refused: None });
+        self.memos.push(TrackMemory { rule: number, track: track.id, before, inside, fired: false, refused: None });
         (self.memos.len() - 1, true)
     }
 
@@ -206,8 +206,8 @@ impl Rules {
         let Trigger::Cross { line, .. } = rule.on else { return };
         let Some(count) = self.lines.iter_mut().find(|count| count.rule == rule.name) else { return };
         match crossing(line, before, now) {
-            Some(Way::Left) => count.left += 1,
-            Some(Way::Right | Way::Any) => count.right += 1,
+            Some(CrossingDirection::Left) => count.left += 1,
+            Some(CrossingDirection::Right | CrossingDirection::Any) => count.right += 1,
             None => {}
         }
     }
@@ -229,7 +229,7 @@ impl Rules {
 }
 
 /// The first condition of a rule that a thing does not meet.
-fn refusal(rule: &Rule, track: &Track, at: Stamp, utc_offset: i32) -> Option<Why> {
+fn refusal(rule: &Rule, track: &Track, at: Timestamp, utc_offset: i32) -> Option<SuppressReason> {
     let [_, _, _, high] = track.picture_box();
     let foot = track.anchor()[1];
     let near = ((foot - rule.horizon) / (1.0 - rule.horizon)).clamp(0.0, 1.0);
@@ -237,10 +237,10 @@ fn refusal(rule: &Rule, track: &Track, at: Stamp, utc_offset: i32) -> Option<Why
     let turns =
         |[from, to]: [f32; 2]| track.direction().is_none_or(|way| (way - from).rem_euclid(360.0) > (to - from).rem_euclid(360.0));
     match rule {
-        _ if high < rule.min_height * near => Some(Why::Size),
-        _ if !(rule.speed[0]..=rule.speed[1]).contains(&speed) => Some(Why::Speed),
-        Rule { heading: Some(heading), .. } if turns(*heading) => Some(Why::Heading),
-        _ if !rule.applies(at, utc_offset) => Some(Why::Hours),
+        _ if high < rule.min_height * near => Some(SuppressReason::Size),
+        _ if !(rule.speed[0]..=rule.speed[1]).contains(&speed) => Some(SuppressReason::Speed),
+        Rule { heading: Some(heading), .. } if turns(*heading) => Some(SuppressReason::Heading),
+        _ if !rule.applies(at, utc_offset) => Some(SuppressReason::Hours),
         _ => None,
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     use crate::analytics::blobs::Blob;
     use crate::analytics::stages::Stages;
     use crate::analytics::tracker::Tracker;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
@@ -265,20 +265,20 @@ mod tests {
 
     /// Walks a box of 20 x 40 cells along its way of left edges, ten looks a second, and gives the look at which the rule first
     /// fired, what it refused, and the rules.
-    fn walk(rule: Rule, zones: &[Zone], way: impl Iterator<Item = f32>) -> (Option<usize>, Option<Why>, Rules) {
+    fn walk(rule: Rule, zones: &[Zone], way: impl Iterator<Item = f32>) -> (Option<usize>, Option<SuppressReason>, Rules) {
         let mut rules = Rules::new(&[rule], zones, 0, 0);
         let mut tracker = Tracker::default();
         let (mut fired, mut refused) = (None, None);
         for (look, left) in way.enumerate() {
-            let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
-            let blob = Blob { place: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
+            let at = Timestamp { mono: MonoTime(1_000_000 + look as u64 * 100_000), ..Timestamp::default() };
+            let blob = Blob { bbox: [left, 100.0, left + 20.0, 140.0], area: 800.0, cells: vec![0] };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
             let track = tracker.tracks[0].clone();
-            if track.is_believed() {
+            if track.is_confirmed() {
                 match rules.judge(0, &track, false, at) {
-                    Verdict::Fires(_) => fired = fired.or(Some(look)),
-                    Verdict::Refused(why) => refused = refused.or(Some(why)),
-                    Verdict::Nothing => {}
+                    RuleVerdict::Fires(_) => fired = fired.or(Some(look)),
+                    RuleVerdict::Refused(why) => refused = refused.or(Some(why)),
+                    RuleVerdict::Nothing => {}
                 }
             }
         }
@@ -320,13 +320,13 @@ mod tests {
     #[test]
     fn a_line_is_crossed_in_its_way_only_and_both_ways_are_counted() {
         let line = [[0.5, 0.2], [0.5, 1.0]];
-        let (any, _, rules) = walk(rule(Trigger::Cross { line, way: Way::Any }), &[], rightwards());
+        let (any, _, rules) = walk(rule(Trigger::Cross { line, way: CrossingDirection::Any }), &[], rightwards());
         assert_eq!(any, Some(30));
         // From the line's first point (above) to its second, the right of the picture lies to the left.
         assert_eq!((rules.lines()[0].left, rules.lines()[0].right), (1, 0));
-        let (wrong, _, rules) = walk(rule(Trigger::Cross { line, way: Way::Right }), &[], rightwards());
+        let (wrong, _, rules) = walk(rule(Trigger::Cross { line, way: CrossingDirection::Right }), &[], rightwards());
         assert_eq!((wrong, rules.lines()[0].left), (None, 1));
-        assert_eq!(walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: Way::Any }), &[], rightwards()).0, None);
+        assert_eq!(walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: CrossingDirection::Any }), &[], rightwards()).0, None);
     }
 
     #[test]
@@ -342,10 +342,10 @@ mod tests {
     fn size_speed_and_heading_refuse_and_say_so() {
         let presence = || rule(Trigger::Presence);
         let refused = |rule: Rule| walk(rule, &[], rightwards()).1;
-        assert_eq!(refused(Rule { min_height: 0.5, ..presence() }), Some(Why::Size));
+        assert_eq!(refused(Rule { min_height: 0.5, ..presence() }), Some(SuppressReason::Size));
         assert_eq!(refused(Rule { min_height: 0.5, horizon: 0.75, ..presence() }), None, "far away it is large enough");
-        assert_eq!(refused(Rule { speed: [1.0, 9.0], ..presence() }), Some(Why::Speed));
-        assert_eq!(refused(Rule { heading: Some([225.0, 315.0]), ..presence() }), Some(Why::Heading));
+        assert_eq!(refused(Rule { speed: [1.0, 9.0], ..presence() }), Some(SuppressReason::Speed));
+        assert_eq!(refused(Rule { heading: Some([225.0, 315.0]), ..presence() }), Some(SuppressReason::Heading));
         assert_eq!(refused(Rule { heading: Some([45.0, 135.0]), ..presence() }), None);
     }
 }

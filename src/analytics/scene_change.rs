@@ -8,27 +8,27 @@ use super::params::{
     COLOUR_ABOVE, FROZEN_AFTER, GREY_BELOW, LIGHT_STEP, NOISE_MOST, SAME_CELL, SAME_SHARE, SAME_WITHIN, STEP_WITHIN,
     USUAL_FOLLOWS,
 };
-use super::picture::Small;
-use crate::units::Stamp;
+use super::picture::LumaGrid;
+use crate::units::Timestamp;
 
 /// Remembers the picture before.
 #[derive(Debug, Default)]
-pub struct Gate {
-    before: Option<Small>,
-    last: Stamp,
+pub struct SceneChangeDetector {
+    before: Option<LumaGrid>,
+    last: Timestamp,
     /// The next picture begins a GOP.
     begins: bool,
     /// The last picture of the GOP before, and when it was taken.
-    end: Option<(Vec<u8>, Stamp)>,
+    end: Option<(Vec<u8>, Timestamp)>,
     /// How far apart two GOPs usually end, steps of 255.
     usual: f32,
     /// Since when the ends of GOPs have said that [`Gate::frozen`] is wrong.
-    otherwise: Option<Stamp>,
+    otherwise: Option<Timestamp>,
     frozen: bool,
     grey: bool,
 }
 
-impl Gate {
+impl SceneChangeDetector {
     /// The next picture begins a GOP.
     pub fn key_frame(&mut self) {
         self.begins = true;
@@ -36,7 +36,7 @@ impl Gate {
 
     /// What changed as a whole since the picture before, if anything. A picture that is `doubted` is not the scene: a covered lens
     /// has no noise either.
-    pub fn look(&mut self, now: &Small, doubted: bool, at: Stamp) -> Option<SceneChange> {
+    pub fn analyze(&mut self, now: &LumaGrid, doubted: bool, at: Timestamp) -> Option<SceneChange> {
         let shown = std::mem::replace(&mut self.last, at);
         let begins = std::mem::take(&mut self.begins);
         let Some(before) = self.before.replace(now.clone()) else {
@@ -60,7 +60,7 @@ impl Gate {
 
     /// A GOP has ended with a picture; true when that shows that the scene stands still from now on. Within a GOP an encoder may leave
     /// all noise of a live scene out, so that every picture repeats the first: only GOPs can be compared.
-    fn freezes(&mut self, end: &[u8], at: Stamp) -> bool {
+    fn freezes(&mut self, end: &[u8], at: Timestamp) -> bool {
         let Some((before, since)) = self.end.replace((end.to_vec(), at)) else { return false };
         if self.is_same(&before, end) == self.frozen {
             self.otherwise = None;
@@ -106,20 +106,20 @@ fn median_ratio(before: &[u8], now: &[u8]) -> f32 {
 mod tests {
     use super::*;
     use crate::analytics::picture::Grid;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     /// Changes told for pictures at five a second, twenty a GOP, each of 32 x 18 cells drawn by `cell(look, at)`.
     fn told(looks: u64, colour: impl Fn(u64) -> f32, cell: impl Fn(u64, u64) -> u64) -> Vec<(u64, SceneChange)> {
-        let mut gate = Gate::default();
+        let mut gate = SceneChangeDetector::default();
         let grid = Grid { width: 32, height: 18 };
         let mut out = Vec::new();
         for look in 0..looks {
             let cells = (0..grid.cells() as u64).map(|at| cell(look, at).min(255) as u8).collect();
-            let at = Stamp { mono: Mono(look * 200_000), ..Stamp::default() };
+            let at = Timestamp { mono: MonoTime(look * 200_000), ..Timestamp::default() };
             if look.is_multiple_of(20) {
                 gate.key_frame();
             }
-            out.extend(gate.look(&Small { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)));
+            out.extend(gate.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)));
         }
         out
     }

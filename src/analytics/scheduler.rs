@@ -8,30 +8,30 @@ use std::sync::Arc;
 
 use super::decoder::{Decoded, Decoder};
 use super::detector::Detector;
-use super::snapshot_requests::Glances;
+use super::snapshot_requests::SnapshotRequests;
 use super::params::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
 use super::picture::Picture;
-use super::size_trigger::Sizes;
+use super::size_trigger::SizeTrigger;
 use super::stages::{Stage, Stages};
-use super::load_governor::{Mode, Strain};
-use super::{SightCounts, SightNews};
+use super::load_governor::{AnalysisRate, LoadGovernor};
+use super::{AnalyticsCounts, AnalyticsUpdate};
 use crate::camera::{Frame, TrackKind};
 use crate::settings::MotionSettings;
-use crate::units::{Digest, Mono, Stamp};
+use crate::units::{Digest, MonoTime, Timestamp};
 
 /// Pictures in the order they were taken: streams with B-frames are decoded in another.
 #[derive(Default)]
-struct Order {
-    waiting: VecDeque<(Stamp, Box<Picture>)>,
+struct ReorderBuffer {
+    waiting: VecDeque<(Timestamp, Box<Picture>)>,
     /// Pictures that must wait for an earlier one, learned from the stream.
     depth: usize,
     newest: u64,
     shown: u64,
 }
 
-impl Order {
+impl ReorderBuffer {
     /// Takes a picture and gives the next one that is due.
-    fn next(&mut self, at: Stamp, picture: Box<Picture>) -> Option<(Stamp, Box<Picture>)> {
+    fn next(&mut self, at: Timestamp, picture: Box<Picture>) -> Option<(Timestamp, Box<Picture>)> {
         if at.mono.0 < self.newest {
             let later = self.waiting.iter().filter(|(other, _)| other.mono > at.mono).count();
             self.depth = self.depth.max(later + usize::from(at.mono.0 < self.shown)).min(ORDER_MAX);
@@ -51,48 +51,48 @@ impl Order {
 }
 
 /// The eye of one camera.
-pub struct Eye {
+pub struct Analyzer {
     settings: MotionSettings,
     stages: Stages,
     detector: Detector,
     decoder: Option<(Digest, u32, Decoder)>,
-    order: Order,
-    sizes: Sizes,
-    strain: Strain,
-    glances: Glances,
+    reorder_buffer: ReorderBuffer,
+    sizes: SizeTrigger,
+    strain: LoadGovernor,
+    glances: SnapshotRequests,
     /// Bytes of a picture somebody asked for, at most.
     still_max: usize,
-    counts: SightCounts,
+    counts: AnalyticsCounts,
     /// When the last look was due.
     last_due: u64,
     /// Since when nothing has been in view.
     quiet_since: Option<u64>,
     /// Only key frames are decoded; what came since the key frame before the last is held for the wakening.
     asleep: bool,
-    held: VecDeque<Arc<Frame>>,
+    buffered: VecDeque<Arc<Frame>>,
     held_bytes: usize,
-    last_picture: Option<Stamp>,
+    last_picture: Option<Timestamp>,
     last_refusal: String,
 }
 
-impl Eye {
+impl Analyzer {
     /// An eye that has seen nothing.
-    pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Eye {
-        Eye {
+    pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Analyzer {
+        Analyzer {
             detector: Detector::new(settings.clone(), still_max, stages),
-            strain: Strain::new(settings.cpu, settings.max_temperature),
+            strain: LoadGovernor::new(settings.cpu, settings.max_temperature),
             settings,
-            glances: Glances::default(),
+            glances: SnapshotRequests::default(),
             still_max,
             stages,
             decoder: None,
-            order: Order::default(),
-            sizes: Sizes::default(),
-            counts: SightCounts::default(),
+            reorder_buffer: ReorderBuffer::default(),
+            sizes: SizeTrigger::default(),
+            counts: AnalyticsCounts::default(),
             last_due: 0,
             quiet_since: None,
             asleep: false,
-            held: VecDeque::new(),
+            buffered: VecDeque::new(),
             held_bytes: 0,
             last_picture: None,
             last_refusal: String::new(),
@@ -105,18 +105,18 @@ impl Eye {
     }
 
     /// Counters so far.
-    pub fn counts(&self) -> SightCounts {
+    pub fn counts(&self) -> AnalyticsCounts {
         let (suppressed, lines) = (self.detector.suppressed(), self.detector.story().rules().lines().to_vec());
-        SightCounts { suppressed, lines, ..self.counts.clone() }
+        AnalyticsCounts { suppressed, lines, ..self.counts.clone() }
     }
 
     /// When the last picture was taken, and why there was none since.
-    pub fn last_picture(&self) -> (Option<Stamp>, &str) {
+    pub fn last_picture(&self) -> (Option<Timestamp>, &str) {
         (self.last_picture, &self.last_refusal)
     }
 
     /// How it looks now: everything, less often, or key frames only.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> AnalysisRate {
         self.strain.mode()
     }
 
@@ -132,27 +132,27 @@ impl Eye {
     }
 
     /// Work since the last call took so many microseconds, and the board is so warm.
-    pub fn charge(&mut self, micros: u64, temperature: Option<u8>, now: Stamp) {
+    pub fn charge(&mut self, micros: u64, temperature: Option<u8>, now: Timestamp) {
         self.strain.charge(micros, temperature, now.mono.0);
     }
 
     /// Takes the next access unit.
-    pub fn frame(&mut self, frame: &Arc<Frame>, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
+    pub fn frame(&mut self, frame: &Arc<Frame>, look: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
         if frame.kind() != TrackKind::Video {
             return;
         }
         if !self.settings.enabled {
-            return self.glance(frame);
+            return self.serve_snapshot_requests(frame);
         }
         if !self.knows(frame) {
-            self.begin_decoding(frame);
+            self.start_decoding(frame);
             self.detector.interrupted();
             self.release();
-            (self.order, self.sizes, self.last_due) = (Order::default(), Sizes::default(), 0);
+            (self.reorder_buffer, self.sizes, self.last_due) = (ReorderBuffer::default(), SizeTrigger::default(), 0);
         }
         let quiet = self.detector.tracks().is_empty();
         let stirs = self.sizes.note(frame.data.len(), frame.key, quiet, frame.at);
-        if self.strain.mode() == Mode::KeyFrames && !frame.key {
+        if self.strain.mode() == AnalysisRate::KeyFrames && !frame.key {
             self.counts.passed += 1;
             return self.release();
         }
@@ -160,8 +160,8 @@ impl Eye {
             self.decode(frame, look, out);
             return self.consider_sleep(frame);
         }
-        self.hold(frame);
-        let too_long = self.held_bytes > HELD_BYTES || self.held.len() > HELD_FRAMES || frame.lost > 0;
+        self.buffer(frame);
+        let too_long = self.held_bytes > HELD_BYTES || self.buffered.len() > HELD_FRAMES || frame.lost > 0;
         if stirs || too_long {
             return self.wake(look, out);
         }
@@ -177,13 +177,13 @@ impl Eye {
     }
 
     /// Nobody looks for motion: a picture is decoded only when it is asked for, from the next key frame on.
-    fn glance(&mut self, frame: &Frame) {
+    fn serve_snapshot_requests(&mut self, frame: &Frame) {
         if !self.glances.is_asked() {
             self.decoder = None;
             return;
         }
         if frame.key && !self.knows(frame) {
-            self.begin_decoding(frame);
+            self.start_decoding(frame);
         }
         if self.knows(frame) {
             self.picture(frame);
@@ -195,17 +195,17 @@ impl Eye {
         self.decoder.as_ref().is_some_and(|(digest, run, _)| (*digest, *run) == (frame.params.digest, frame.run))
     }
 
-    fn begin_decoding(&mut self, frame: &Frame) {
+    fn start_decoding(&mut self, frame: &Frame) {
         self.decoder = Decoder::new(frame.params.codec).map(|decoder| (frame.params.digest, frame.run, decoder));
     }
 
     /// Somebody wants a picture: the next one that is decoded.
-    pub fn ask(&mut self, req_id: String, now: Mono) {
-        self.glances.ask(req_id, now);
+    pub fn request_snapshot(&mut self, req_id: String, now: MonoTime) {
+        self.glances.request(req_id, now);
     }
 
     /// Pictures that were asked for, and to whom none came.
-    pub fn take_glances(&mut self, now: Mono, out: &mut Vec<SightNews>) {
+    pub fn take_glances(&mut self, now: MonoTime, out: &mut Vec<AnalyticsUpdate>) {
         self.glances.take(now, out);
     }
 
@@ -219,42 +219,42 @@ impl Eye {
         }
         let since = *self.quiet_since.get_or_insert(at.mono.0);
         let long = at.mono.0.saturating_sub(since) >= SLEEP_AFTER;
-        if long && frame.key && self.sizes.is_known() && self.order.depth == 0 {
+        if long && frame.key && self.sizes.is_known() && self.reorder_buffer.depth == 0 {
             self.asleep = true;
-            self.hold(frame);
+            self.buffer(frame);
         }
     }
 
-    fn hold(&mut self, frame: &Arc<Frame>) {
+    fn buffer(&mut self, frame: &Arc<Frame>) {
         if frame.key {
             // Two GOPs are held: this one, and the one before, in which what this key frame shows came into view.
-            let keys: Vec<usize> = self.held.iter().enumerate().filter(|(_, held)| held.key).map(|(at, _)| at).collect();
-            let from = keys.last().copied().unwrap_or(self.held.len());
-            for gone in self.held.drain(..from) {
+            let keys: Vec<usize> = self.buffered.iter().enumerate().filter(|(_, held)| held.key).map(|(at, _)| at).collect();
+            let from = keys.last().copied().unwrap_or(self.buffered.len());
+            for gone in self.buffered.drain(..from) {
                 self.held_bytes -= gone.data.len();
             }
         }
         self.held_bytes += frame.data.len();
-        self.held.push_back(frame.clone());
+        self.buffered.push_back(frame.clone());
     }
 
     /// Wakes: what is held is decoded from the key frame on that was last looked at, and looked at as if it came now.
-    fn wake(&mut self, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
-        let held = std::mem::take(&mut self.held);
+    fn wake(&mut self, look: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
+        let held = std::mem::take(&mut self.buffered);
         self.release();
         self.counts.wakes += 1;
-        let from = held.iter().rposition(|frame| frame.key && frame.at.mono.0 <= self.order.shown).unwrap_or(0);
+        let from = held.iter().rposition(|frame| frame.key && frame.at.mono.0 <= self.reorder_buffer.shown).unwrap_or(0);
         for frame in held.iter().skip(from) {
             self.decode(frame, look, out);
         }
     }
 
     fn release(&mut self) {
-        self.held.clear();
+        self.buffered.clear();
         (self.held_bytes, self.asleep, self.quiet_since) = (0, false, None);
     }
 
-    fn decode(&mut self, frame: &Frame, look: &mut dyn FnMut(&Detector, &Picture, Stamp), out: &mut Vec<SightNews>) {
+    fn decode(&mut self, frame: &Frame, look: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
         if let Some(picture) = self.picture(frame) {
             self.decoded(frame, picture, look, out);
         }
@@ -264,11 +264,11 @@ impl Eye {
         &mut self,
         frame: &Frame,
         picture: Box<Picture>,
-        look: &mut dyn FnMut(&Detector, &Picture, Stamp),
-        out: &mut Vec<SightNews>,
+        look: &mut dyn FnMut(&Detector, &Picture, Timestamp),
+        out: &mut Vec<AnalyticsUpdate>,
     ) {
         // The key frame that a wakening goes on from was shown already: its GOP must not begin twice.
-        if frame.key && frame.at.mono.0 > self.order.shown {
+        if frame.key && frame.at.mono.0 > self.reorder_buffer.shown {
             self.detector.key_frame();
         }
         self.show(picture, frame.at, look, out);
@@ -296,16 +296,16 @@ impl Eye {
     pub fn show(
         &mut self,
         picture: Box<Picture>,
-        at: Stamp,
-        look: &mut dyn FnMut(&Detector, &Picture, Stamp),
-        out: &mut Vec<SightNews>,
+        at: Timestamp,
+        look: &mut dyn FnMut(&Detector, &Picture, Timestamp),
+        out: &mut Vec<AnalyticsUpdate>,
     ) {
-        let before = self.order.shown;
-        let Some((at, picture)) = self.order.next(at, picture) else {
+        let before = self.reorder_buffer.shown;
+        let Some((at, picture)) = self.reorder_buffer.next(at, picture) else {
             return;
         };
         let rate = match self.strain.mode() {
-            Mode::Less => self.settings.fps / 2.0,
+            AnalysisRate::HalfRate => self.settings.fps / 2.0,
             _ if self.detector.is_unsure() => CLOSER_FPS.max(self.settings.fps),
             _ => self.settings.fps,
         };
@@ -315,17 +315,17 @@ impl Eye {
         // two that are as near, the first; timestamps are rounded.
         let pace = at.mono.0.saturating_sub(before);
         if at.mono.0 + (pace / 2 + 1_000).min(step / 2) < due {
-            self.counts.passed += u64::from(self.strain.mode() == Mode::Less);
+            self.counts.passed += u64::from(self.strain.mode() == AnalysisRate::HalfRate);
             return;
         }
         self.last_due = if at.mono.0 > due + step { at.mono.0 } else { due };
         self.counts.analysed += 1;
-        self.detector.look(&picture, at, out);
+        self.detector.analyze(&picture, at, out);
         look(&self.detector, &picture, at);
     }
 
     /// Goes on with other settings: what is known of the scene stays where they allow it.
-    pub fn settle(&mut self, settings: MotionSettings, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         if self.asleep && !(settings.enabled && settings.gating) {
             // What is held leads the decoder to the next access unit.
             self.wake(&mut |_, _, _| (), out);
@@ -336,14 +336,14 @@ impl Eye {
             (self.decoder, self.last_picture) = (None, None);
         }
         if (settings.cpu, settings.max_temperature) != (self.settings.cpu, self.settings.max_temperature) {
-            self.strain = Strain::new(settings.cpu, settings.max_temperature);
+            self.strain = LoadGovernor::new(settings.cpu, settings.max_temperature);
         }
-        self.detector.settle(settings.clone(), at, out);
+        self.detector.reconfigure(settings.clone(), at, out);
         self.settings = settings;
     }
 
     /// No more pictures will come.
-    pub fn finish(&mut self, at: Stamp, out: &mut Vec<SightNews>) {
+    pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         self.detector.finish(at, out);
     }
 }

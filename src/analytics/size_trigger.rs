@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 
 use super::params::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_SETTLE, SIZES_WILD};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// Microseconds between two looks at the baseline: sorting a minute of sizes costs as much as a small picture.
 const RENEW_EVERY: u64 = 1_000_000;
 
 /// Sizes of the last minute of quiet.
 #[derive(Default)]
-pub struct Sizes {
+pub struct SizeTrigger {
     /// (monotonic microseconds, bytes) of access units that are no key frames, while nothing is in view.
     usual: VecDeque<(u64, u32)>,
     last: VecDeque<u32>,
@@ -24,14 +24,14 @@ pub struct Sizes {
     next: u64,
 }
 
-impl Sizes {
+impl SizeTrigger {
     /// True when there is a baseline to leave.
     pub fn is_known(&self) -> bool {
         self.limit.is_some()
     }
 
     /// Notes an access unit; true when the sizes have left their baseline. Sizes are only usual while it is `quiet`.
-    pub fn note(&mut self, bytes: usize, key: bool, quiet: bool, at: Stamp) -> bool {
+    pub fn note(&mut self, bytes: usize, key: bool, quiet: bool, at: Timestamp) -> bool {
         if key {
             // What comes right after it is larger than usual because it mends what the key frame left coarse.
             self.since_key = 0;
@@ -84,11 +84,11 @@ fn middle(values: &mut [f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     #[test]
     fn sizes_that_leave_their_baseline_stir_and_key_frames_and_noise_do_not() {
-        let mut sizes = Sizes::default();
+        let mut sizes = SizeTrigger::default();
         let mut stirred = Vec::new();
         for number in 0..750_u64 {
             let noise = (number * 7919 % 100) as usize;
@@ -99,7 +99,7 @@ mod tests {
                 _ => 1000 + noise,
             };
             let key = number % 50 == 0;
-            let at = Stamp { mono: Mono(number * 40_000), ..Stamp::default() };
+            let at = Timestamp { mono: MonoTime(number * 40_000), ..Timestamp::default() };
             if sizes.note(if key { 20_000 } else { bytes }, key, true, at) {
                 stirred.push(number);
             }

@@ -8,20 +8,20 @@ use super::PictureBox;
 use super::picture::Picture;
 use super::rules::inside;
 use crate::settings::{Zone, ZoneKind};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// Qualities tried in turn until the file is small enough.
 const QUALITIES: [u8; 4] = [85, 70, 50, 30];
 
 /// The best picture so far: the one with the largest thing that is whole.
 #[derive(Default)]
-pub struct Best {
-    kept: Option<(f32, Stamp, Picture)>,
+pub struct BestPicture {
+    kept: Option<(f32, Timestamp, Picture)>,
 }
 
-impl Best {
+impl BestPicture {
     /// Offers a picture with a thing at `place`; true when it is the best so far.
-    pub fn offer(&mut self, place: PictureBox, picture: &Picture, at: Stamp) -> bool {
+    pub fn offer(&mut self, place: PictureBox, picture: &Picture, at: Timestamp) -> bool {
         let whole = place[0] > 0.01 && place[0] + place[2] < 0.99;
         let worth = place[2] * place[3] * if whole { 2.0 } else { 1.0 };
         let better = self.kept.as_ref().is_none_or(|(best, ..)| worth > *best);
@@ -32,7 +32,7 @@ impl Best {
     }
 
     /// The JPEG and when its picture was taken; `None` when there is no picture or it cannot be made small enough.
-    pub fn jpeg(&self, zones: &[Zone], most: usize) -> Option<(Stamp, Vec<u8>)> {
+    pub fn jpeg(&self, zones: &[Zone], most: usize) -> Option<(Timestamp, Vec<u8>)> {
         let (_, at, picture) = self.kept.as_ref()?;
         Some((*at, jpeg(picture, zones, most)?))
     }

@@ -44,7 +44,7 @@ pub fn shift(mean: &[f32], cells: &[u8], grid: Grid) -> [f32; 2] {
 }
 
 /// The picture moved back onto the background, when it shakes.
-pub fn steadied(mean: &[f32], cells: &[u8], grid: Grid) -> Option<Vec<u8>> {
+pub fn stabilized(mean: &[f32], cells: &[u8], grid: Grid) -> Option<Vec<u8>> {
     let mut total = [0.0_f32; 2];
     let mut moved = None;
     // The first estimate is short for shakes of more than a cell; the second finds the rest.
@@ -97,7 +97,7 @@ fn aside(row: &[u8], right: i32) -> Vec<u8> {
 }
 
 /// How much brighter the picture is than the background, where most of it agrees.
-pub fn gain(mean: &[f32], cells: &[u8]) -> f32 {
+pub fn light_gain(mean: &[f32], cells: &[u8]) -> f32 {
     let usable = |mean: f32, cell: u8| (16.0..=235.0).contains(&mean) && (8..=247).contains(&cell);
     let pairs = mean.iter().zip(cells).step_by(11).filter(|(mean, cell)| usable(**mean, **cell));
     let mut ratios: Vec<f32> = pairs.map(|(mean, cell)| (f32::from(*cell) + 0.5) / (mean + 0.5)).collect();
@@ -106,7 +106,7 @@ pub fn gain(mean: &[f32], cells: &[u8]) -> f32 {
 }
 
 /// The picture as it would be in the background's light.
-pub fn relit(cells: &[u8], gain: f32) -> Vec<u8> {
+pub fn apply_gain(cells: &[u8], gain: f32) -> Vec<u8> {
     let table: Vec<u8> = (0..=255).map(|cell| (cell as f32 / gain + 0.5).min(255.0) as u8).collect();
     cells.iter().map(|cell| table[usize::from(*cell)]).collect()
 }
@@ -130,15 +130,15 @@ mod tests {
         let shaken = landscape(1.2, -0.7);
         let off =
             |cells: &[u8]| cells.iter().zip(&mean).map(|(a, b)| (f32::from(*a) - b).abs()).sum::<f32>() / cells.len() as f32;
-        let steady = steadied(&mean, &shaken, GRID).unwrap();
+        let steady = stabilized(&mean, &shaken, GRID).unwrap();
         assert!(off(&steady) * 4.0 < off(&shaken), "{} of {}", off(&steady), off(&shaken));
     }
 
     #[test]
     fn a_picture_that_does_not_shake_or_has_moved_away_is_left_alone() {
         let mean: Vec<f32> = landscape(0.0, 0.0).into_iter().map(f32::from).collect();
-        assert_eq!(steadied(&mean, &landscape(0.0, 0.0), GRID), None);
-        assert_eq!(steadied(&vec![100.0; GRID.cells()], &landscape(1.0, 0.0), GRID), None);
+        assert_eq!(stabilized(&mean, &landscape(0.0, 0.0), GRID), None);
+        assert_eq!(stabilized(&vec![100.0; GRID.cells()], &landscape(1.0, 0.0), GRID), None);
     }
 
     #[test]
@@ -147,8 +147,8 @@ mod tests {
         let mean: Vec<f32> = cells.iter().map(|cell| f32::from(*cell)).collect();
         let mut brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.2).min(255.0) as u8).collect();
         brighter[..1200].fill(10);
-        let gain = gain(&mean, &brighter);
+        let gain = light_gain(&mean, &brighter);
         assert!((gain - 1.2).abs() < 0.02, "{gain}");
-        assert!(relit(&brighter, gain)[2000].abs_diff(cells[2000]) <= 1);
+        assert!(apply_gain(&brighter, gain)[2000].abs_diff(cells[2000]) <= 1);
     }
 }

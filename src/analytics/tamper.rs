@@ -9,15 +9,15 @@ use super::params::{
     BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
     TAMPER_SECONDS, TAMPER_WARM,
 };
-use super::picture::{Grid, Small};
-use crate::units::Stamp;
+use super::picture::{Grid, LumaGrid};
+use crate::units::Timestamp;
 
 /// Cells of one side of the blocks in which brightness is compared.
 const BLOCK: usize = 16;
 
 /// A picture in a few numbers.
 #[derive(Clone)]
-struct Marks {
+struct TamperSigns {
     /// Mean brightness of each block.
     blocks: Vec<f32>,
     /// Strength of the edges at every second cell of every second row.
@@ -29,8 +29,8 @@ struct Marks {
     spread: f32,
 }
 
-impl Marks {
-    fn of(small: &Small) -> Marks {
+impl TamperSigns {
+    fn measure(small: &LumaGrid) -> TamperSigns {
         let (grid, cells) = (small.grid, &small.cells);
         let columns = grid.width / BLOCK;
         let mut blocks = vec![0.0; columns * (grid.height / BLOCK)];
@@ -50,10 +50,10 @@ impl Marks {
         let edge = mean(&edges.iter().map(|edge| edge * edge).collect::<Vec<_>>()).sqrt();
         let average = mean(&blocks);
         let spread = mean(&blocks.iter().map(|block| (block - average).abs()).collect::<Vec<_>>());
-        Marks { blocks, edges, edge, mean: average, spread }
+        TamperSigns { blocks, edges, edge, mean: average, spread }
     }
 
-    fn follow(&mut self, now: &Marks, share: f32) {
+    fn follow(&mut self, now: &TamperSigns, share: f32) {
         let follow = |own: &mut f32, now: f32| *own += (now - *own) * share;
         self.blocks.iter_mut().zip(&now.blocks).for_each(|(own, now)| follow(own, *now));
         self.edges.iter_mut().zip(&now.edges).for_each(|(own, now)| follow(own, *now));
@@ -84,20 +84,20 @@ fn likeness(one: &[f32], other: &[f32]) -> f32 {
 
 /// Remembers how the scene has long looked.
 #[derive(Default)]
-pub struct Tamper {
-    usual: Option<Marks>,
+pub struct TamperDetector {
+    usual: Option<TamperSigns>,
     /// How well a normal picture's edges fit.
     fit: f32,
     looks: u32,
     next: u64,
-    suspect: Option<(SceneChange, Stamp)>,
+    suspect: Option<(SceneChange, Timestamp)>,
     told: Option<SceneChange>,
 }
 
-impl Tamper {
+impl TamperDetector {
     /// The scene is known to look otherwise from now on: it is learned anew.
     pub fn forget(&mut self) {
-        *self = Tamper { told: self.told, ..Tamper::default() };
+        *self = TamperDetector { told: self.told, ..TamperDetector::default() };
     }
 
     /// True while what is seen is not the scene. What seems blurred is not judged even before it is told: edges that smear look
@@ -112,12 +112,12 @@ impl Tamper {
     }
 
     /// Looks at a picture; gives what has lasted long enough to be told, and [`SceneChange::Clear`] when it is over.
-    pub fn look(&mut self, small: &Small, at: Stamp) -> Option<SceneChange> {
+    pub fn analyze(&mut self, small: &LumaGrid, at: Timestamp) -> Option<SceneChange> {
         if at.mono.0 < self.next {
             return None;
         }
         self.next = at.mono.0 + TAMPER_EVERY;
-        let now = Marks::of(small);
+        let now = TamperSigns::measure(small);
         let Some(usual) = self.usual.as_mut().filter(|usual| usual.edges.len() == now.edges.len()) else {
             (self.usual, self.looks, self.fit) = (Some(now), 1, 1.0);
             return None;
@@ -139,7 +139,7 @@ impl Tamper {
         }
         if change == SceneChange::Moved {
             // The new view is the scene from now on.
-            *self = Tamper::default();
+            *self = TamperDetector::default();
         } else {
             self.told = Some(change);
         }
@@ -148,7 +148,7 @@ impl Tamper {
 }
 
 /// What is wrong with a picture, if anything.
-fn judge(usual: &Marks, now: &Marks, fits: f32, fit: f32) -> Option<SceneChange> {
+fn judge(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<SceneChange> {
     if now.mean < BLACK_BELOW && now.spread < BLACK_EVEN && usual.mean - now.mean > BLACK_BELOW / 2.0 {
         return Some(SceneChange::Black);
     }
@@ -171,7 +171,7 @@ fn judge(usual: &Marks, now: &Marks, fits: f32, fit: f32) -> Option<SceneChange>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
@@ -203,14 +203,14 @@ mod tests {
 
     /// What is told, and how many seconds after the 20th, when pictures become `after`.
     fn told(after: impl Fn(u64) -> Vec<f32>) -> Vec<(SceneChange, f64)> {
-        let mut tamper = Tamper::default();
+        let mut tamper = TamperDetector::default();
         let mut out = Vec::new();
         for number in 0..200_u64 {
             let second = number as f64 / 5.0;
             let cells = if second < 20.0 { street(number, 0) } else { after(number) };
-            let small = Small { grid: GRID, cells: cells.iter().map(|cell| *cell as u8).collect(), colour: 10.0 };
-            let at = Stamp { mono: Mono(1_000_000 + number * 200_000), ..Stamp::default() };
-            out.extend(tamper.look(&small, at).map(|change| (change, second - 20.0)));
+            let small = LumaGrid { grid: GRID, cells: cells.iter().map(|cell| *cell as u8).collect(), colour: 10.0 };
+            let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
+            out.extend(tamper.analyze(&small, at).map(|change| (change, second - 20.0)));
         }
         out
     }

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::SightNews;
-use super::scheduler::Eye;
+use super::AnalyticsUpdate;
+use super::scheduler::Analyzer;
 use super::params::BLIND_AFTER;
 use super::stages::Stages;
-use super::load_governor::Mode;
-use crate::camera::Role;
+use super::load_governor::AnalysisRate;
+use crate::camera::StreamRole;
 use crate::clock::Clock;
-use crate::frame_queue::{Item, LaneReceiver};
-use crate::watchdog::Pulse;
+use crate::frame_queue::{Received, FrameReceiver};
+use crate::watchdog::Heartbeat;
 use crate::settings::MotionSettings;
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// How long to wait for a frame before looking at the clock.
 const IDLE: Duration = Duration::from_millis(500);
@@ -30,7 +30,7 @@ const ZONES_MAX: usize = 16;
 
 /// What may be asked of the thread.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SightOrder {
+pub enum AnalyticsRequest {
     /// Go on with other settings.
     Settings(MotionSettings),
     /// A picture, answered by [`SightNews::Glance`].
@@ -42,14 +42,14 @@ pub enum SightOrder {
     Stop,
 }
 
-struct Sight {
+struct AnalyticsThread {
     enabled: bool,
-    eye: Eye,
-    role: Role,
+    eye: Analyzer,
+    role: StreamRole,
     next_counts: u64,
     next_temperature: u64,
     /// Since when nothing has been seen, as far as this thread knows.
-    waiting_since: Option<Stamp>,
+    waiting_since: Option<Timestamp>,
     /// When it went blind was told.
     blind: bool,
     /// Where its pictures come from, as last told.
@@ -64,14 +64,14 @@ pub fn start(
     settings: MotionSettings,
     still_max: usize,
     clock: Arc<dyn Clock>,
-    mut lane: LaneReceiver<SightOrder>,
-    pulse: Pulse,
-    news: impl Fn(SightNews) + Send + 'static,
+    mut lane: FrameReceiver<AnalyticsRequest>,
+    pulse: Heartbeat,
+    news: impl Fn(AnalyticsUpdate) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    let mut sight = Sight {
+    let mut sight = AnalyticsThread {
         enabled: settings.enabled,
-        eye: Eye::new(settings, still_max, Stages::ALL),
-        role: Role::Main,
+        eye: Analyzer::new(settings, still_max, Stages::ALL),
+        role: StreamRole::Main,
         next_counts: 0,
         next_temperature: 0,
         waiting_since: None,
@@ -85,25 +85,25 @@ pub fn start(
             let item = lane.next(IDLE);
             let began = clock.now();
             let stop = match item {
-                Item::Frame(frame) => {
+                Received::Frame(frame) => {
                     sight.role = frame.role;
                     sight.eye.frame(&frame, &mut |_, _, _| (), &mut out);
                     false
                 }
-                Item::Skipped(skip) => {
+                Received::Skipped(skip) => {
                     sight.eye.skipped(skip.frames);
                     false
                 }
-                Item::Quiet => false,
-                Item::Order(SightOrder::Settings(settings)) => {
-                    sight.settle(settings, clock.now(), &mut out);
+                Received::Quiet => false,
+                Received::Order(AnalyticsRequest::Settings(settings)) => {
+                    sight.reconfigure(settings, clock.now(), &mut out);
                     false
                 }
-                Item::Order(SightOrder::Glance { req_id }) => {
-                    sight.eye.ask(req_id, clock.now().mono);
+                Received::Order(AnalyticsRequest::Glance { req_id }) => {
+                    sight.eye.request_snapshot(req_id, clock.now().mono);
                     false
                 }
-                Item::Order(SightOrder::Stop) | Item::Closed => true,
+                Received::Order(AnalyticsRequest::Stop) | Received::Closed => true,
             };
             let now = clock.now();
             sight.measure(now.mono.since(began.mono), now);
@@ -119,17 +119,17 @@ pub fn start(
     })
 }
 
-impl Sight {
+impl AnalyticsThread {
     /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
-    fn settle(&mut self, settings: MotionSettings, now: Stamp, out: &mut Vec<SightNews>) {
+    fn reconfigure(&mut self, settings: MotionSettings, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         if self.enabled != settings.enabled {
             (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
         }
-        self.eye.settle(settings, now, out);
+        self.eye.reconfigure(settings, now, out);
     }
 
     /// Charges the work of this turn, and tells when the source of its pictures is another.
-    fn measure(&mut self, micros: u64, now: Stamp) {
+    fn measure(&mut self, micros: u64, now: Timestamp) {
         let due = now.mono.0 >= self.next_temperature;
         if due {
             self.next_temperature = now.mono.0 + TEMPERATURE_EVERY;
@@ -137,7 +137,7 @@ impl Sight {
         self.eye.charge(micros, if due { temperature() } else { None }, now);
     }
 
-    fn idle(&mut self, now: Stamp, out: &mut Vec<SightNews>) {
+    fn idle(&mut self, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         self.eye.take_glances(now.mono, out);
         let (last, refusal) = self.eye.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
@@ -145,20 +145,20 @@ impl Sight {
         if self.enabled && !self.blind && !seen && now.mono.since(since.mono) >= BLIND_AFTER {
             self.blind = true;
             let why = if refusal.is_empty() { "no pictures come" } else { refusal };
-            out.push(SightNews::Blind { since, reason: why.to_owned() });
+            out.push(AnalyticsUpdate::Blind { since, reason: why.to_owned() });
         }
         let source = match (self.eye.mode(), self.role) {
-            (Mode::KeyFrames, _) => "key-frames",
-            (_, Role::Sub) => "sub",
-            (_, Role::Main) => "main",
+            (AnalysisRate::KeyFrames, _) => "key-frames",
+            (_, StreamRole::Sub) => "sub",
+            (_, StreamRole::Main) => "main",
         };
         if let Some(at) = last.filter(|_| seen && (self.blind || self.source != source)) {
             (self.blind, self.source) = (false, source);
-            out.push(SightNews::Seeing { at, source: source.into() });
+            out.push(AnalyticsUpdate::Seeing { at, source: source.into() });
         }
         if now.mono.0 >= self.next_counts {
             self.next_counts = now.mono.0 + COUNTS_EVERY;
-            out.push(SightNews::Counts(Box::new(self.eye.counts())));
+            out.push(AnalyticsUpdate::Counts(Box::new(self.eye.counts())));
         }
     }
 }

@@ -9,11 +9,11 @@ use super::params::{
 };
 use super::picture::Grid;
 use super::stages::{Stage, Stages};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// What a thing is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum TrackState {
     /// Not believed yet.
     Tentative,
     /// Believed, and on its way.
@@ -28,17 +28,17 @@ pub struct Track {
     /// Its number.
     pub id: u64,
     /// Left, top, right, bottom in cells.
-    pub place: [f32; 4],
+    pub bbox: [f32; 4],
     /// Cells.
     pub area: f32,
     /// First seen.
-    pub first: Stamp,
+    pub first: Timestamp,
     /// Last seen.
-    pub last: Stamp,
+    pub last: Timestamp,
     /// Last seen going somewhere.
-    pub moved: Stamp,
+    pub moved: Timestamp,
     /// What it is doing.
-    pub state: State,
+    pub state: TrackState,
     grid: Grid,
     start: [f32; 4],
     /// Where it was when it last moved.
@@ -68,12 +68,12 @@ fn seconds(micros: u64) -> f32 {
 }
 
 impl Track {
-    fn new(id: u64, blob: &Blob, at: Stamp, grid: Grid) -> Track {
-        let (place, area, rest) = (blob.place, blob.area, blob.centre());
-        let (state, velocity, pace, astray, hits, restless) = (State::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
+    fn new(id: u64, blob: &Blob, at: Timestamp, grid: Grid) -> Track {
+        let (place, area, rest) = (blob.bbox, blob.area, blob.centre());
+        let (state, velocity, pace, astray, hits, restless) = (TrackState::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
         Track {
             id,
-            place,
+            bbox: place,
             area,
             first: at,
             last: at,
@@ -92,25 +92,25 @@ impl Track {
     }
 
     /// Believed to be a thing.
-    pub fn is_believed(&self) -> bool {
-        self.state != State::Tentative
+    pub fn is_confirmed(&self) -> bool {
+        self.state != TrackState::Tentative
     }
 
     /// In view for long without becoming believable: a branch, a flag, a reflection.
     pub fn is_stubborn(&self) -> bool {
-        !self.is_believed() && self.last.mono.since(self.first.mono) > STUBBORN
+        !self.is_confirmed() && self.last.mono.since(self.first.mono) > STUBBORN
     }
 
     /// Degrees clockwise from "up" of its way so far; `None` before it has gone anywhere.
     pub fn direction(&self) -> Option<f32> {
-        let (now, start) = (centre(self.place), centre(self.start));
+        let (now, start) = (centre(self.bbox), centre(self.start));
         let (dx, dy) = (now[0] - start[0], now[1] - start[1]);
         (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
     }
 
     /// It went away from where it was first seen, whether it is believed or not.
     pub fn has_travelled(&self) -> bool {
-        distance(centre(self.place), centre(self.start)) >= TRAVEL
+        distance(centre(self.bbox), centre(self.start)) >= TRAVEL
     }
 
     /// Picture widths a second.
@@ -121,7 +121,7 @@ impl Track {
     /// Where it is, in 0..=1.
     pub fn picture_box(&self) -> PictureBox {
         let (w, h) = (self.grid.width as f32, self.grid.height as f32);
-        let [left, top, right, bottom] = self.place;
+        let [left, top, right, bottom] = self.bbox;
         [left / w, top / h, (right - left) / w, (bottom - top) / h]
     }
 
@@ -131,7 +131,7 @@ impl Track {
 
     /// Where it stands: the bottom centre of its box, in 0..=1.
     pub fn anchor(&self) -> [f32; 2] {
-        self.anchor_of(self.place)
+        self.anchor_of(self.bbox)
     }
 
     /// Where it was first seen standing.
@@ -152,8 +152,8 @@ impl Track {
 
     /// True when it is leaving over the picture's edge, or has: it touches it, or was about to.
     pub fn goes_out(&self) -> bool {
-        let soon = [0, 1, 2, 3].map(|i| self.place[i] + self.velocity[i % 2] * seconds(COAST) / 2.0);
-        self.touches_edge(self.place) || self.touches_edge(soon)
+        let soon = [0, 1, 2, 3].map(|i| self.bbox[i] + self.velocity[i % 2] * seconds(COAST) / 2.0);
+        self.touches_edge(self.bbox) || self.touches_edge(soon)
     }
 
     /// How sure: by hits and size.
@@ -161,21 +161,21 @@ impl Track {
         (self.hits as f32 / 12.0).min(1.0) * 0.5 + (self.area / 600.0).min(1.0) * 0.5
     }
 
-    fn expected(&self, at: Stamp) -> [f32; 2] {
+    fn expected(&self, at: Timestamp) -> [f32; 2] {
         let ahead = seconds(at.mono.since(self.last.mono));
-        let here = centre(self.place);
+        let here = centre(self.bbox);
         [here[0] + self.velocity[0] * ahead, here[1] + self.velocity[1] * ahead]
     }
 
-    fn take(&mut self, blob: &Blob, restless: f32, at: Stamp, stages: Stages) {
-        if !self.is_believed() && !(1.0 / LIKE..=LIKE).contains(&(blob.area / self.area.max(1.0))) && stages.has(Stage::Like) {
+    fn take(&mut self, blob: &Blob, restless: f32, at: Timestamp, stages: Stages) {
+        if !self.is_confirmed() && !(1.0 / LIKE..=LIKE).contains(&(blob.area / self.area.max(1.0))) && stages.has(Stage::Like) {
             // It joined another or came apart: what it did before says nothing of what it is now.
             *self = Track { first: self.first, ..Track::new(self.id, blob, at, self.grid) };
             return;
         }
         self.restless = self.restless.max(restless.min(1.0));
-        let (was, is) = (centre(self.place), blob.centre());
-        let size = (blob.place[2] - blob.place[0]).max(blob.place[3] - blob.place[1]);
+        let (was, is) = (centre(self.bbox), blob.centre());
+        let size = (blob.bbox[2] - blob.bbox[0]).max(blob.bbox[3] - blob.bbox[1]);
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
         if self.hits > 1 {
             // The wobble of an outline that became its first velocity within a short time is carried further by a longer one.
@@ -186,7 +186,7 @@ impl Track {
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
         let share = if self.hits == 1 { 1.0 } else { 0.5 };
         self.velocity = [0, 1].map(|i| self.velocity[i] * (1.0 - share) + step[i] * share);
-        (self.place, self.area, self.last) = (blob.place, blob.area, at);
+        (self.bbox, self.area, self.last) = (blob.bbox, blob.area, at);
         self.hits += 1;
         if distance(is, self.rest) > STEP + size / 10.0 {
             (self.rest, self.moved) = (is, at);
@@ -196,11 +196,11 @@ impl Track {
         let gust = GUST * (self.restless / GUSTY).min(1.0);
         let far = TRAVEL + gust.max(RESTLESS_TRAVEL * self.restless * size);
         let believed =
-            self.is_believed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && steady;
+            self.is_confirmed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && steady;
         self.state = match believed {
-            false => State::Tentative,
-            true if at.mono.since(self.moved.mono) > 1_000_000 => State::Standing,
-            true => State::Moving,
+            false => TrackState::Tentative,
+            true if at.mono.since(self.moved.mono) > 1_000_000 => TrackState::Standing,
+            true => TrackState::Moving,
         };
     }
 }
@@ -220,20 +220,20 @@ impl Tracker {
         &mut self,
         blobs: &[Blob],
         restless: &[f32],
-        at: Stamp,
+        at: Timestamp,
         grid: Grid,
         stages: Stages,
     ) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
         self.tracks.iter_mut().for_each(|track| track.looks += 1);
         for (t, track) in self.tracks.iter().enumerate() {
-            let (expected, here) = (track.expected(at), centre(track.place));
-            let reach = REACH + (track.place[2] - track.place[0]).max(track.place[3] - track.place[1]) / 2.0;
+            let (expected, here) = (track.expected(at), centre(track.bbox));
+            let reach = REACH + (track.bbox[2] - track.bbox[0]).max(track.bbox[3] - track.bbox[1]) / 2.0;
             for (b, blob) in blobs.iter().enumerate() {
                 let gap = distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
                 if gap <= reach {
                     // A believed thing takes its blob before a guess does.
-                    pairs.push((gap - if track.is_believed() { 4.0 } else { 0.0 }, t, b));
+                    pairs.push((gap - if track.is_confirmed() { 4.0 } else { 0.0 }, t, b));
                 }
             }
         }
@@ -254,7 +254,7 @@ impl Tracker {
             }
         }
         // Who stands may be hidden for a while: by a passer-by, or by a coat of the colour of the wall.
-        let patience = |track: &Track| if track.state == State::Standing { COAST * 4 } else { COAST };
+        let patience = |track: &Track| if track.state == TrackState::Standing { COAST * 4 } else { COAST };
         let is_lost = |track: &mut Track| at.mono.since(track.last.mono) > patience(track);
         let lost = self.tracks.extract_if(.., is_lost).collect();
         (owners, lost)
@@ -262,14 +262,14 @@ impl Tracker {
 
     /// True while something is in view that is not decided.
     pub fn is_unsure(&self) -> bool {
-        self.tracks.iter().any(|track| !track.is_believed() && !track.is_stubborn())
+        self.tracks.iter().any(|track| !track.is_confirmed() && !track.is_stubborn())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
@@ -278,13 +278,13 @@ mod tests {
     fn shown(restless: f32, looks: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
         let (mut tracker, mut believed) = (Tracker::default(), false);
         for (look, left) in looks.enumerate() {
-            let at = Stamp { mono: Mono(1_000_000 + look as u64 * 100_000), ..Stamp::default() };
+            let at = Timestamp { mono: MonoTime(1_000_000 + look as u64 * 100_000), ..Timestamp::default() };
             let blobs: Vec<Blob> = left
-                .map(|left| Blob { place: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
+                .map(|left| Blob { bbox: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
                 .into_iter()
                 .collect();
             tracker.step(&blobs, &[restless][..blobs.len()], at, GRID, Stages::ALL);
-            believed |= tracker.tracks.iter().any(Track::is_believed);
+            believed |= tracker.tracks.iter().any(Track::is_confirmed);
         }
         (believed, tracker)
     }
@@ -295,7 +295,7 @@ mod tests {
         assert!(!shown(0.0, (0..3).map(walk)).0);
         assert!(shown(0.0, (0..4).map(walk)).0);
         let (_, tracker) = shown(0.0, (0..40).map(walk));
-        assert_eq!(tracker.tracks[0].state, State::Standing);
+        assert_eq!(tracker.tracks[0].state, TrackState::Standing);
         assert!((85.0..95.0).contains(&tracker.tracks[0].direction().unwrap()));
     }
 
@@ -328,10 +328,10 @@ mod tests {
             // An insect darts about; then a car comes through the same place.
             let (left, side) =
                 if look < 8 { (100.0 + [0.0, 9.0, -4.0, 6.0][look as usize % 4], 8.0) } else { (60.0 + look as f32 * 5.0, 30.0) };
-            let at = Stamp { mono: Mono(1_000_000 + look * 100_000), ..Stamp::default() };
-            let blob = Blob { place: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
+            let at = Timestamp { mono: MonoTime(1_000_000 + look * 100_000), ..Timestamp::default() };
+            let blob = Blob { bbox: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
-            believed = believed.or(tracker.tracks.iter().any(Track::is_believed).then_some(look));
+            believed = believed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(look));
         }
         assert_eq!(believed, Some(11));
     }

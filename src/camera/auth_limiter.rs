@@ -4,7 +4,7 @@
 //! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is told what
 //! ([`super::session`]).
 
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// Refused passwords in a row before the door stays closed.
 pub const TRIES: u32 = 3;
@@ -16,41 +16,41 @@ const OUTCOME_WITHIN: u64 = 500_000;
 
 /// What a stream may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum AuthPermit {
     /// Knock now, and say [`Logins::answered`] afterwards.
-    Open,
+    Granted,
     /// Ask again in so many microseconds: the tries that are left are being made.
     Busy(u64),
     /// The password was refused too often: closed for so many microseconds.
-    Closed(u64),
+    LockedOut(u64),
 }
 
 /// The door of one camera.
 #[derive(Debug, Default)]
-pub struct Logins {
+pub struct AuthLimiter {
     /// Refusals since the password was last taken.
     refused: u32,
     /// Tries without an answer yet.
     trying: u32,
-    closed_until: Mono,
+    closed_until: MonoTime,
 }
 
-impl Logins {
+impl AuthLimiter {
     /// May a stream show the password? Once the door was closed, one try at a time.
-    pub fn ask(&mut self, now: Mono) -> Door {
+    pub fn acquire(&mut self, now: MonoTime) -> AuthPermit {
         if now < self.closed_until {
-            return Door::Closed(self.closed_until.since(now));
+            return AuthPermit::LockedOut(self.closed_until.since(now));
         }
         if self.trying >= TRIES.saturating_sub(self.refused).max(1) {
-            return Door::Busy(OUTCOME_WITHIN);
+            return AuthPermit::Busy(OUTCOME_WITHIN);
         }
         self.trying += 1;
-        Door::Open
+        AuthPermit::Granted
     }
 
     /// What became of a try: taken, refused, or neither, because the camera could not be reached. `random` is uniform in 0..1.
     /// Gives the microseconds for which the door is closed now, 0 when it is not.
-    pub fn answered(&mut self, now: Mono, taken: Option<bool>, random: f64) -> u64 {
+    pub fn answered(&mut self, now: MonoTime, taken: Option<bool>, random: f64) -> u64 {
         self.trying = self.trying.saturating_sub(1);
         match taken {
             Some(true) => self.refused = 0,
@@ -70,11 +70,11 @@ mod tests {
 
     #[test]
     fn two_streams_together_show_a_wrong_password_three_times_and_then_once_in_five_to_thirty_minutes() {
-        let (mut logins, mut shown) = (Logins::default(), Vec::new());
+        let (mut logins, mut shown) = (AuthLimiter::default(), Vec::new());
         // Both streams ask every second; the camera takes a second to refuse.
         for second in 0..7200 {
-            let now = Mono(second * 1_000_000);
-            let open = (0..2).filter(|_| logins.ask(now) == Door::Open).count();
+            let now = MonoTime(second * 1_000_000);
+            let open = (0..2).filter(|_| logins.acquire(now) == AuthPermit::Granted).count();
             for _ in 0..open {
                 shown.push(second);
                 logins.answered(now.plus_secs(1), Some(false), (second % 7) as f64 / 7.0);
@@ -87,22 +87,22 @@ mod tests {
 
     #[test]
     fn tries_still_without_an_answer_count() {
-        let mut logins = Logins::default();
-        let now = Mono(1);
-        assert_eq!([logins.ask(now), logins.ask(now), logins.ask(now)], [Door::Open; 3]);
-        assert_eq!(logins.ask(now), Door::Busy(OUTCOME_WITHIN), "a fourth try before the third was answered");
+        let mut logins = AuthLimiter::default();
+        let now = MonoTime(1);
+        assert_eq!([logins.acquire(now), logins.acquire(now), logins.acquire(now)], [AuthPermit::Granted; 3]);
+        assert_eq!(logins.acquire(now), AuthPermit::Busy(OUTCOME_WITHIN), "a fourth try before the third was answered");
         logins.answered(now, None, 0.0);
-        assert_eq!(logins.ask(now), Door::Open, "a camera that cannot be reached has not refused anything");
+        assert_eq!(logins.acquire(now), AuthPermit::Granted, "a camera that cannot be reached has not refused anything");
         logins.answered(now, Some(true), 0.0);
-        assert_eq!(logins.ask(now), Door::Open);
+        assert_eq!(logins.acquire(now), AuthPermit::Granted);
     }
 
     #[test]
     fn a_password_that_is_taken_opens_the_door_for_good() {
-        let mut logins = Logins::default();
+        let mut logins = AuthLimiter::default();
         for round in 0..10 {
-            let now = Mono(round);
-            assert_eq!(logins.ask(now), Door::Open);
+            let now = MonoTime(round);
+            assert_eq!(logins.acquire(now), AuthPermit::Granted);
             assert_eq!(logins.answered(now, Some(round % 3 != 0), 0.5), 0);
         }
     }

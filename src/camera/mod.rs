@@ -17,23 +17,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::units::{Digest, Stamp};
+use crate::units::{Digest, Timestamp};
 
 /// Which of the camera's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
+pub enum StreamRole {
     /// The full picture: recorded, never decoded unless there is no sub-stream.
     Main,
     /// The small picture: decoded and analysed, never recorded.
     Sub,
 }
 
-impl Role {
+impl StreamRole {
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Role::Main => "main",
-            Role::Sub => "sub",
+            StreamRole::Main => "main",
+            StreamRole::Sub => "sub",
         }
     }
 }
@@ -64,7 +64,7 @@ pub enum Codec {
 
 impl Codec {
     /// The word used in payloads and tables.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Codec::H264 => "h264",
             Codec::H265 => "h265",
@@ -98,7 +98,7 @@ pub struct TrackParams {
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Which stream it came from.
-    pub role: Role,
+    pub role: StreamRole,
     /// Its track's parameters.
     pub params: Arc<TrackParams>,
     /// The sample as MP4 wants it: NAL units each behind a 4-byte big-endian length for video, raw for audio.
@@ -112,7 +112,7 @@ pub struct Frame {
     /// Increases within one start of the agent.
     pub run: u32,
     /// When the picture was taken, on our clocks: monotonic and wall from media time, never simply the arrival time.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// RTP packets known to be lost just before this frame.
     pub lost: u32,
 }
@@ -131,10 +131,10 @@ impl Frame {
 
 impl TrackParams {
     /// Codec, and size where there is one, for people.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match self.kind {
-            TrackKind::Video => format!("{} {}x{}", self.codec.word(), self.size.0, self.size.1),
-            TrackKind::Audio => self.codec.word().to_owned(),
+            TrackKind::Video => format!("{} {}x{}", self.codec.as_str(), self.size.0, self.size.1),
+            TrackKind::Audio => self.codec.as_str().to_owned(),
         }
     }
 }
@@ -150,31 +150,31 @@ pub struct CameraCounts {
 
 /// What the camera room tells the agent. Frames never take this way.
 #[derive(Debug, Clone, PartialEq)]
-pub enum CameraNews {
+pub enum CameraUpdate {
     /// A stream plays: its first key frame arrived.
     Up {
         /// Which stream.
-        role: Role,
+        role: StreamRole,
         /// What it carries, in words for people: e.g. `h264 1920x1080 + aac`, and why there is no sound where some was offered.
         tracks: String,
         /// When.
-        at: Stamp,
+        at: Timestamp,
     },
     /// A stream stopped. Sent once per outage, however many tries follow.
     Down {
         /// Which stream.
-        role: Role,
+        role: StreamRole,
         /// Why, as a word for machines.
         fault: CameraFault,
         /// Why, as a sentence for people, without secrets.
         detail: String,
         /// When the last frame came, or when the first try began.
-        since: Stamp,
+        since: Timestamp,
     },
     /// A try to come back failed; the next one comes after a pause.
     Retry {
         /// Which stream.
-        role: Role,
+        role: StreamRole,
         /// Why it failed.
         fault: CameraFault,
         /// The same for people.
@@ -187,7 +187,7 @@ pub enum CameraNews {
     /// New counts, at most every 5 s.
     Counts {
         /// Which stream.
-        role: Role,
+        role: StreamRole,
         /// They.
         counts: CameraCounts,
     },
@@ -218,7 +218,7 @@ pub enum CameraFault {
 
 impl CameraFault {
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             CameraFault::Unreachable => "unreachable",
             CameraFault::Unauthorized => "unauthorized",

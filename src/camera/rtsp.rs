@@ -18,13 +18,13 @@ use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFram
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::auth_limiter::{Door, Logins};
-use super::supervisor::{Session, Watch};
+use super::auth_limiter::{AuthPermit, AuthLimiter};
+use super::supervisor::{StreamSupervisor, StreamCheck};
 use super::timeline::Timeline;
-use super::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
+use super::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clock::Clock;
-use crate::wakeup::Lull;
-use crate::watchdog::Pulse;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 use crate::settings::{CameraSettings, Transport};
 use crate::units::Digest;
 
@@ -45,29 +45,29 @@ const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// What a stream is and needs.
 pub struct Stream {
     /// Which one.
-    pub role: Role,
+    pub role: StreamRole,
     /// Where it is.
     pub settings: CameraSettings,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// The tries of its password: all streams of one camera share them.
-    pub logins: Arc<Mutex<Logins>>,
+    pub logins: Arc<Mutex<AuthLimiter>>,
     /// That it lives.
-    pub pulse: Pulse,
+    pub pulse: Heartbeat,
     /// Runs count from here: higher than every one a task before this has used.
     pub run: u32,
     /// Whom it keeps from resting while it opens a session: until then nothing is recorded.
-    pub lull: Lull,
+    pub lull: WakeupCoalescer,
 }
 
 /// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `news`.
 pub async fn run(
     stream: Stream,
     frames: impl FnMut(Arc<Frame>) + Send,
-    news: mpsc::Sender<CameraNews>,
+    news: mpsc::Sender<CameraUpdate>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let session = Session::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
+    let session = StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
     let run = stream.run;
     let mut camera = Camera { stream, frames, news, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
@@ -86,7 +86,7 @@ pub async fn run(
         for news in told {
             let _ = camera.news.send(news).await;
         }
-        camera.rest(Duration::from_micros(pause), &mut stop).await;
+        camera.pause_before_retry(Duration::from_micros(pause), &mut stop).await;
     }
 }
 
@@ -100,8 +100,8 @@ fn random() -> f64 {
 struct Camera<F> {
     stream: Stream,
     frames: F,
-    news: mpsc::Sender<CameraNews>,
-    session: Session,
+    news: mpsc::Sender<CameraUpdate>,
+    session: StreamSupervisor,
     timeline: Timeline,
     run: u32,
     /// Parameters of the video and the audio track now in force.
@@ -125,7 +125,7 @@ type Failure = (CameraFault, String);
 
 impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     /// Waits before the next try, unless it is stopped.
-    async fn rest(&mut self, pause: Duration, stop: &mut watch::Receiver<bool>) {
+    async fn pause_before_retry(&mut self, pause: Duration, stop: &mut watch::Receiver<bool>) {
         let until = Instant::now() + pause;
         while !*stop.borrow() && Instant::now() < until {
             self.stream.pulse.beat();
@@ -138,10 +138,10 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     async fn play(&mut self, group: &Arc<SessionGroup>) -> (Failure, u64) {
         self.tracks = [None, None];
         self.timeline = Timeline::default();
-        if let Err(closed_for) = self.knock().await {
+        if let Err(closed_for) = self.acquire_auth().await {
             return ((CameraFault::LockedOut, "this user and password were refused too often".into()), closed_for);
         }
-        let hurry = self.stream.lull.hurry();
+        let hurry = self.stream.lull.low_latency();
         let opened = self.open(group).await;
         let refused = matches!(opened, Err((CameraFault::Unauthorized, _)));
         let taken = if refused { Some(false) } else { opened.as_ref().ok().map(|_| true) };
@@ -156,20 +156,20 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         }
     }
 
-    fn logins(&self) -> std::sync::MutexGuard<'_, Logins> {
+    fn logins(&self) -> std::sync::MutexGuard<'_, AuthLimiter> {
         // A panic of the other stream leaves three numbers, each of them whole.
         self.stream.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for this stream's turn to show the password; gives the microseconds for which nobody may.
-    async fn knock(&mut self) -> Result<(), u64> {
+    async fn acquire_auth(&mut self) -> Result<(), u64> {
         loop {
             self.stream.pulse.beat();
-            let door = self.logins().ask(self.stream.clock.now().mono);
+            let door = self.logins().acquire(self.stream.clock.now().mono);
             match door {
-                Door::Open => return Ok(()),
-                Door::Closed(closed_for) => return Err(closed_for),
-                Door::Busy(wait) => tokio::time::sleep(Duration::from_micros(wait)).await,
+                AuthPermit::Granted => return Ok(()),
+                AuthPermit::LockedOut(closed_for) => return Err(closed_for),
+                AuthPermit::Busy(wait) => tokio::time::sleep(Duration::from_micros(wait)).await,
             }
         }
     }
@@ -186,12 +186,12 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
                 _ = look.tick() => {
                     self.stream.pulse.beat();
                     match self.session.watch(self.stream.clock.now(), connected) {
-                        Watch::Fine => continue,
-                        Watch::Tell(news) => {
+                        StreamCheck::Fine => continue,
+                        StreamCheck::Tell(news) => {
                             let _ = self.news.send(news).await;
                             continue;
                         }
-                        Watch::Drop(fault, detail) => return (fault, detail),
+                        StreamCheck::Drop(fault, detail) => return (fault, detail),
                     }
                 }
             };
@@ -200,7 +200,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
                 // retina goes on behind a bad packet and fuses the stream behind all else (`None` follows).
                 Some(Err(error)) => {
                     let detail = one_line("stream", &error);
-                    tracing::debug!(stream = self.stream.role.word(), "{detail}");
+                    tracing::debug!(stream = self.stream.role.as_str(), "{detail}");
                     if let Some(failure) = self.session.error(&detail) {
                         return failure;
                     }
@@ -233,7 +233,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             return Ok(());
         };
         let clock_rate = i64::from(params.timescale);
-        let placed = self.timeline.place(frame.timestamp().elapsed() * 1_000_000 / clock_rate, now);
+        let placed = self.timeline.map(frame.timestamp().elapsed() * 1_000_000 / clock_rate, now);
         if placed.new_run {
             self.run += 1;
         }
@@ -243,7 +243,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         let (key, lost) = (frame.is_random_access_point(), u32::from(frame.loss()));
         let (tracks, sound) = (&self.tracks, &self.sound);
         self.session.lost(lost);
-        let up = self.session.frame(now, key, || words(tracks, sound));
+        let up = self.session.frame(now, key, || describe_tracks(tracks, sound));
         let data = Bytes::from(frame.into_data());
         (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
         if let Some(news) = up {
@@ -285,7 +285,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         };
         self.stream.pulse.beat();
         step("SETUP", session.setup(video, setup_options(settings))).await?;
-        let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == Role::Main);
+        let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == StreamRole::Main);
         if let Some(audio) = audio {
             self.stream.pulse.beat();
             self.sound = set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;
@@ -340,12 +340,12 @@ async fn set_up_sound(session: &mut Rtsp<Described>, audio: usize, options: Setu
 /// Whose fault it is and why, without secrets.
 pub async fn describe(
     settings: &CameraSettings,
-    role: Role,
+    role: StreamRole,
     group: Option<Arc<SessionGroup>>,
 ) -> Result<Rtsp<Described>, Failure> {
     let url = match role {
-        Role::Sub => settings.sub_url.as_ref().unwrap_or(&settings.main_url),
-        Role::Main => &settings.main_url,
+        StreamRole::Sub => settings.sub_url.as_ref().unwrap_or(&settings.main_url),
+        StreamRole::Main => &settings.main_url,
     };
     let login = settings.login.as_ref();
     let creds = login.map(|login| Credentials { username: login.user.clone(), password: login.password.reveal().to_owned() });
@@ -442,8 +442,8 @@ fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
 }
 
 /// What is carried, for people.
-fn words(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
-    let carried = tracks.iter().flatten().map(|params| params.words()).collect::<Vec<_>>().join(" + ");
+fn describe_tracks(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
+    let carried = tracks.iter().flatten().map(|params| params.describe()).collect::<Vec<_>>().join(" + ");
     match sound {
         Sound::None(why) => format!("{carried}, without sound: {why}"),
         Sound::Wanted | Sound::Silenced(_) => carried,

@@ -9,15 +9,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::rtsp::{self, Stream};
-use super::{CameraNews, Role};
+use super::{CameraUpdate, StreamRole};
 use crate::clock::SystemClock;
-use crate::wakeup::Lull;
-use crate::watchdog::Pulse;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 use crate::settings::parse;
 use crate::sim::camera::{Options, SimCamera, Sound};
 
 /// Plays the main stream of a camera; `until` looks at the news and gives what the test wants to know.
-fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -> T {
+fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {
     let text = format!(
         "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
         camera.main_url()
@@ -27,9 +27,9 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraNews) -> Option<T>) -
     let found = runtime.block_on(async {
         let (news, mut told) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
-        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
+        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
         tokio::spawn(rtsp::run(
-            Stream { role: Role::Main, settings, clock, logins, pulse, run: 0, lull: Lull::default() },
+            Stream { role: StreamRole::Main, settings, clock, logins, pulse, run: 0, lull: WakeupCoalescer::default() },
             |_| {},
             news,
             stopped,
@@ -55,7 +55,7 @@ fn camera(sound: Sound) -> SimCamera {
 fn sound_that_cannot_be_had_is_told_and_pictures_are_recorded_without_it() {
     for (sound, why) in [(Sound::LowBitRate, "mpeg4-generic"), (Sound::Refused, "461")] {
         let told = play(&camera(sound), |news| match news {
-            CameraNews::Up { tracks, .. } => Some(tracks),
+            CameraUpdate::Up { tracks, .. } => Some(tracks),
             // It may still be waking up: the first DESCRIBE is then answered with 503.
             _ => None,
         });
@@ -68,12 +68,12 @@ fn damaged_packets_are_counted_and_the_session_goes_on() {
     let camera = camera(Sound::None);
     let mut up = false;
     let counts = play(&camera, |news| match news {
-        CameraNews::Up { .. } => {
+        CameraUpdate::Up { .. } => {
             up = true;
             camera.faults().bad_packets.store(50, Ordering::Relaxed);
             None
         }
-        CameraNews::Counts { counts, .. } => Some(counts).filter(|_| up),
+        CameraUpdate::Counts { counts, .. } => Some(counts).filter(|_| up),
         // It may still be waking up: the first DESCRIBE is then answered with 503.
         other => {
             if up {

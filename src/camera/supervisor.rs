@@ -3,8 +3,8 @@
 //! What belongs here: when to give up, how long to wait, what to tell. What does not: sockets ([`super::rtsp`]), how often a
 //! password may be shown ([`super::logins`]).
 
-use super::{CameraCounts, CameraFault, CameraNews, Role};
-use crate::units::{Mono, Stamp};
+use super::{CameraCounts, CameraFault, CameraUpdate, StreamRole};
+use crate::units::{MonoTime, Timestamp};
 
 /// Longest pauses before each further try, microseconds; each is drawn anew below its length, so that a power cut does not bring
 /// all boxes of a street back at once. A camera that is away for long comes back within half a minute.
@@ -26,43 +26,43 @@ const COUNTS_EVERY: u64 = 5_000_000;
 
 /// What the watchdog found.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Watch {
+pub enum StreamCheck {
     /// All is well.
     Fine,
     /// No frame for the stall time (told once), or new counts.
-    Tell(CameraNews),
+    Tell(CameraUpdate),
     /// Drop the session.
     Drop(CameraFault, String),
 }
 
 /// The state of one stream.
 #[derive(Debug)]
-pub struct Session {
-    role: Role,
+pub struct StreamSupervisor {
+    role: StreamRole,
     stall_after: u64,
     reconnect_after: u64,
     /// Failed tries since it last played well.
     tries: u32,
     /// When the last frame came, or the first try began.
-    last_frame: Stamp,
-    last_key: Mono,
+    last_frame: Timestamp,
+    last_key: MonoTime,
     /// How long it may take from key frame to key frame: three times what this camera was seen to need.
     key_within: u64,
     playing: bool,
     /// Since when media comes without a stall.
-    good_since: Option<Mono>,
+    good_since: Option<MonoTime>,
     /// What the outage was told as.
     told: Option<CameraFault>,
     /// Errors since the last frame.
     errors: u32,
     counts: CameraCounts,
-    counts_told: (CameraCounts, Mono),
+    counts_told: (CameraCounts, MonoTime),
 }
 
-impl Session {
+impl StreamSupervisor {
     /// A stream that was never up.
-    pub fn new(role: Role, stall_after: u64, reconnect_after: u64, now: Stamp) -> Session {
-        Session {
+    pub fn new(role: StreamRole, stall_after: u64, reconnect_after: u64, now: Timestamp) -> StreamSupervisor {
+        StreamSupervisor {
             role,
             stall_after,
             reconnect_after,
@@ -80,13 +80,13 @@ impl Session {
     }
 
     /// A session has been set up; frames may come.
-    pub fn connected(&mut self, now: Stamp) {
+    pub fn connected(&mut self, now: Timestamp) {
         self.last_key = now.mono;
         (self.playing, self.good_since, self.errors) = (false, None, 0);
     }
 
     /// A video frame came; tells [`CameraNews::Up`] with the first key frame.
-    pub fn frame(&mut self, at: Stamp, key: bool, tracks: impl FnOnce() -> String) -> Option<CameraNews> {
+    pub fn frame(&mut self, at: Timestamp, key: bool, tracks: impl FnOnce() -> String) -> Option<CameraUpdate> {
         (self.last_frame, self.errors) = (at, 0);
         if key {
             if self.playing {
@@ -97,7 +97,7 @@ impl Session {
         let up = !self.playing && key || self.playing && self.told.is_some();
         if up {
             (self.playing, self.told, self.good_since) = (true, None, Some(at.mono));
-            return Some(CameraNews::Up { role: self.role, tracks: tracks(), at });
+            return Some(CameraUpdate::Up { role: self.role, tracks: tracks(), at });
         }
         if self.good_since.is_some_and(|since| at.mono.since(since) >= GOOD_AFTER) {
             self.tries = 0;
@@ -120,31 +120,31 @@ impl Session {
     }
 
     /// When [`Session::watch`] may have something to say, counted from the connect or the last frame.
-    pub fn watch(&mut self, now: Stamp, since_connect: Mono) -> Watch {
+    pub fn watch(&mut self, now: Timestamp, since_connect: MonoTime) -> StreamCheck {
         let quiet = now.mono.since(self.last_frame.mono.max(since_connect));
         if quiet >= self.reconnect_after {
-            return Watch::Drop(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000));
+            return StreamCheck::Drop(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000));
         }
         let keyless = now.mono.since(self.last_key);
         if keyless >= self.key_within {
             // Its GOP may be longer than all we have seen: the next session waits longer, instead of ending before its key frame.
             self.key_within = (self.key_within * 2).min(NO_KEY_MAX);
-            return Watch::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", keyless / 1_000_000));
+            return StreamCheck::Drop(CameraFault::NoKeyFrame, format!("no key frame for {} s", keyless / 1_000_000));
         }
         if quiet >= self.stall_after && self.playing && self.told.is_none() {
-            return Watch::Tell(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000)));
+            return StreamCheck::Tell(self.down(CameraFault::Stalled, format!("no frame for {} s", quiet / 1_000_000)));
         }
         let (told, when) = self.counts_told;
         if self.counts != told && now.mono.since(when) >= COUNTS_EVERY {
             self.counts_told = (self.counts, now.mono);
-            return Watch::Tell(CameraNews::Counts { role: self.role, counts: self.counts });
+            return StreamCheck::Tell(CameraUpdate::Counts { role: self.role, counts: self.counts });
         }
-        Watch::Fine
+        StreamCheck::Fine
     }
 
     /// The session ended or did not come about. Gives the news and the pause before the next try in microseconds; `random` is
     /// uniform in 0..1. `closed_for` is how long the password may not be shown.
-    pub fn failed(&mut self, fault: CameraFault, detail: String, closed_for: u64, random: f64) -> (Vec<CameraNews>, u64) {
+    pub fn failed(&mut self, fault: CameraFault, detail: String, closed_for: u64, random: f64) -> (Vec<CameraUpdate>, u64) {
         (self.playing, self.good_since) = (false, None);
         let locked = closed_for > 0;
         let fault = if locked { CameraFault::LockedOut } else { fault };
@@ -156,13 +156,13 @@ impl Session {
         if self.told.is_none() || locked && self.told != Some(CameraFault::LockedOut) {
             news.push(self.down(fault, detail.clone()));
         }
-        news.push(CameraNews::Retry { role: self.role, fault, detail, tries: self.tries, pause });
+        news.push(CameraUpdate::Retry { role: self.role, fault, detail, tries: self.tries, pause });
         (news, pause)
     }
 
-    fn down(&mut self, fault: CameraFault, detail: String) -> CameraNews {
+    fn down(&mut self, fault: CameraFault, detail: String) -> CameraUpdate {
         (self.told, self.good_since) = (Some(fault), None);
-        CameraNews::Down { role: self.role, fault, detail, since: self.last_frame }
+        CameraUpdate::Down { role: self.role, fault, detail, since: self.last_frame }
     }
 }
 
@@ -170,15 +170,15 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Stamp {
-        Stamp { mono: Mono(seconds * 1_000_000), ..Stamp::default() }
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp { mono: MonoTime(seconds * 1_000_000), ..Timestamp::default() }
     }
 
-    fn session() -> Session {
-        Session::new(Role::Main, 5_000_000, 15_000_000, at(1))
+    fn session() -> StreamSupervisor {
+        StreamSupervisor::new(StreamRole::Main, 5_000_000, 15_000_000, at(1))
     }
 
-    fn unreachable(session: &mut Session, random: f64) -> u64 {
+    fn unreachable(session: &mut StreamSupervisor, random: f64) -> u64 {
         session.failed(CameraFault::Unreachable, "refused".into(), 0, random).1
     }
 
@@ -188,22 +188,22 @@ mod tests {
         let mut downs = 0;
         for _ in 0..5 {
             let (news, _) = session.failed(CameraFault::Unreachable, "refused".into(), 0, 0.5);
-            downs += news.iter().filter(|news| matches!(news, CameraNews::Down { .. })).count();
+            downs += news.iter().filter(|news| matches!(news, CameraUpdate::Down { .. })).count();
         }
         assert_eq!(downs, 1);
         session.connected(at(60));
         assert_eq!(session.frame(at(61), false, String::new), None, "a stream is up with its first key frame");
-        assert!(matches!(session.frame(at(62), true, String::new), Some(CameraNews::Up { .. })));
+        assert!(matches!(session.frame(at(62), true, String::new), Some(CameraUpdate::Up { .. })));
     }
 
     #[test]
     fn a_closed_door_is_told_as_locked_out_and_waited_for() {
         let mut session = session();
         let (news, pause) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
-        assert!(matches!(news[0], CameraNews::Down { fault: CameraFault::LockedOut, .. }), "{news:?}");
+        assert!(matches!(news[0], CameraUpdate::Down { fault: CameraFault::LockedOut, .. }), "{news:?}");
         assert_eq!(pause, 700_000_000);
         let (again, _) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
-        assert!(matches!(again[..], [CameraNews::Retry { .. }]), "told twice: {again:?}");
+        assert!(matches!(again[..], [CameraUpdate::Retry { .. }]), "told twice: {again:?}");
     }
 
     #[test]
@@ -211,11 +211,11 @@ mod tests {
         let mut session = session();
         session.connected(at(10));
         session.frame(at(10), true, String::new);
-        assert_eq!(session.watch(at(14), at(10).mono), Watch::Fine);
-        assert!(matches!(session.watch(at(15), at(10).mono), Watch::Tell(CameraNews::Down { since, .. }) if since == at(10)));
-        assert_eq!(session.watch(at(16), at(10).mono), Watch::Fine, "told twice");
-        assert!(matches!(session.frame(at(17), false, String::new), Some(CameraNews::Up { .. })), "its end was not told");
-        assert!(matches!(session.watch(at(33), at(10).mono), Watch::Drop(CameraFault::Stalled, _)));
+        assert_eq!(session.watch(at(14), at(10).mono), StreamCheck::Fine);
+        assert!(matches!(session.watch(at(15), at(10).mono), StreamCheck::Tell(CameraUpdate::Down { since, .. }) if since == at(10)));
+        assert_eq!(session.watch(at(16), at(10).mono), StreamCheck::Fine, "told twice");
+        assert!(matches!(session.frame(at(17), false, String::new), Some(CameraUpdate::Up { .. })), "its end was not told");
+        assert!(matches!(session.watch(at(33), at(10).mono), StreamCheck::Drop(CameraFault::Stalled, _)));
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
         session.connected(at(connect));
         for second in 0..hours * 3600 {
             session.frame(at(second), (second - connect).is_multiple_of(gop), String::new);
-            if let Watch::Drop(fault, _) = session.watch(at(second), at(connect).mono) {
+            if let StreamCheck::Drop(fault, _) = session.watch(at(second), at(connect).mono) {
                 assert_eq!(fault, CameraFault::NoKeyFrame);
                 session.failed(fault, String::new(), 0, 0.0);
                 (drops, connect) = (drops + 1, second + 1);
@@ -278,9 +278,9 @@ mod tests {
             session.frame(at(second), second % 20 == 0, String::new);
         }
         session.frame(at(119), false, String::new);
-        assert_eq!(session.watch(at(119), at(0).mono), Watch::Fine);
+        assert_eq!(session.watch(at(119), at(0).mono), StreamCheck::Fine);
         session.frame(at(120), false, String::new);
-        assert!(matches!(session.watch(at(120), at(0).mono), Watch::Drop(CameraFault::NoKeyFrame, _)));
+        assert!(matches!(session.watch(at(120), at(0).mono), StreamCheck::Drop(CameraFault::NoKeyFrame, _)));
     }
 
     #[test]
@@ -295,8 +295,8 @@ mod tests {
         }
         session.lost(7);
         let counts = CameraCounts { lost_packets: 7, bad_packets: 30_000 };
-        assert_eq!(session.watch(at(40), at(10).mono), Watch::Tell(CameraNews::Counts { role: Role::Main, counts }));
-        assert_eq!(session.watch(at(40), at(10).mono), Watch::Fine, "told twice");
+        assert_eq!(session.watch(at(40), at(10).mono), StreamCheck::Tell(CameraUpdate::Counts { role: StreamRole::Main, counts }));
+        assert_eq!(session.watch(at(40), at(10).mono), StreamCheck::Fine, "told twice");
         let dropped = (0..ERRORS_MAX).find_map(|_| session.error("bad NAL"));
         assert!(matches!(dropped, Some((CameraFault::Protocol, ref detail)) if detail.contains("bad NAL")), "{dropped:?}");
     }

@@ -3,7 +3,7 @@
 //!
 //! What belongs here: that mapping, pure. What does not: RTP, sessions.
 
-use crate::units::{Mono, Stamp};
+use crate::units::{MonoTime, Timestamp};
 
 /// A step of media time larger than this against what arrival allows is an outlier, microseconds.
 const JUMP: i64 = 5_000_000;
@@ -23,7 +23,7 @@ const STEP: i64 = 40_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
     /// On our clocks.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Presentation time to use, microseconds; differs from the camera's for an outlier.
     pub pts: i64,
     /// A new run begins here.
@@ -43,8 +43,8 @@ struct Run {
     /// Media time the run began at.
     begin: i64,
     last_media: i64,
-    last_arrival: Mono,
-    last_at: Mono,
+    last_arrival: MonoTime,
+    last_at: MonoTime,
     /// Lowest arrival minus media in this window and when the window began.
     lowest: (i64, i64),
     outliers: u32,
@@ -52,16 +52,16 @@ struct Run {
 
 impl Timeline {
     /// Places a video frame with presentation time `media` (microseconds) that arrived at `arrival`.
-    pub fn place(&mut self, media: i64, arrival: Stamp) -> Placed {
+    pub fn map(&mut self, media: i64, arrival: Timestamp) -> Placed {
         let Some(run) = &mut self.run else {
-            return self.begin(media, arrival);
+            return self.start_run(media, arrival);
         };
         let step = media - run.last_media;
         let waited = arrival.mono.since(run.last_arrival) as i64;
         if step < -JUMP || step > waited + JUMP {
             run.outliers += 1;
             if run.outliers >= JUMPS_MAX {
-                return self.begin(media, arrival);
+                return self.start_run(media, arrival);
             }
             run.last_media += STEP;
             run.last_arrival = arrival.mono;
@@ -76,16 +76,16 @@ impl Timeline {
     }
 
     /// Our time of a presentation time of the same run, for audio; `None` before the first video frame.
-    pub fn time_of(&self, media: i64, now: Stamp) -> Option<Stamp> {
+    pub fn time_of(&self, media: i64, now: Timestamp) -> Option<Timestamp> {
         let run = self.run.as_ref()?;
-        Some(now.at(Mono((media + run.offset).clamp(0, now.mono.0 as i64) as u64)))
+        Some(now.at(MonoTime((media + run.offset).clamp(0, now.mono.0 as i64) as u64)))
     }
 
-    fn begin(&mut self, media: i64, arrival: Stamp) -> Placed {
+    fn start_run(&mut self, media: i64, arrival: Timestamp) -> Placed {
         let offset = arrival.mono.0 as i64 - media;
         // Time never goes back, not even over a camera that restarts.
-        let last_at = self.run.as_ref().map_or(Mono(0), |run| run.last_at);
-        let at = Mono(arrival.mono.0.max(last_at.0 + 1));
+        let last_at = self.run.as_ref().map_or(MonoTime(0), |run| run.last_at);
+        let at = MonoTime(arrival.mono.0.max(last_at.0 + 1));
         self.run = Some(Run {
             offset,
             begin: media,
@@ -100,7 +100,7 @@ impl Timeline {
 }
 
 impl Run {
-    fn learn(&mut self, media: i64, arrival: Mono) {
+    fn learn(&mut self, media: i64, arrival: MonoTime) {
         let offset = arrival.0 as i64 - media;
         if media - self.begin < SETTLE {
             self.offset = self.offset.min(offset);
@@ -116,8 +116,8 @@ impl Run {
     }
 
     /// The time of a frame: never in the future; B-frames may lie before the frame that came before them.
-    fn stamp(&mut self, media: i64, arrival: Stamp) -> Stamp {
-        let at = Mono((media + self.offset).clamp(1, arrival.mono.0 as i64) as u64);
+    fn stamp(&mut self, media: i64, arrival: Timestamp) -> Timestamp {
+        let at = MonoTime((media + self.offset).clamp(1, arrival.mono.0 as i64) as u64);
         self.last_at = self.last_at.max(at);
         arrival.at(at)
     }
@@ -127,17 +127,17 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn arrive(micros: i64) -> Stamp {
-        Stamp { mono: Mono(micros as u64), ..Stamp::default() }
+    fn arrive(micros: i64) -> Timestamp {
+        Timestamp { mono: MonoTime(micros as u64), ..Timestamp::default() }
     }
 
     #[test]
     fn jitter_of_arrival_does_not_reach_the_pictures_time() {
         let mut timeline = Timeline::default();
         let base = 100_000_000;
-        timeline.place(0, arrive(base));
+        timeline.map(0, arrive(base));
         for i in 1..200_i64 {
-            let placed = timeline.place(i * 40_000, arrive(base + i * 40_000 + (i * 7919 % 30_000)));
+            let placed = timeline.map(i * 40_000, arrive(base + i * 40_000 + (i * 7919 % 30_000)));
             assert!((placed.at.mono.0 as i64 - base - i * 40_000).abs() < 100, "frame {i}: {placed:?}");
         }
     }
@@ -146,9 +146,9 @@ mod tests {
     fn a_burst_of_pre_buffer_is_placed_in_the_past_and_is_not_drift() {
         let mut timeline = Timeline::default();
         for i in 0..125_i64 {
-            timeline.place(i * 40_000, arrive(100_000_000 + i));
+            timeline.map(i * 40_000, arrive(100_000_000 + i));
         }
-        let placed = timeline.place(125 * 40_000, arrive(100_000_125 + 40_000));
+        let placed = timeline.map(125 * 40_000, arrive(100_000_125 + 40_000));
         assert!(placed.at.mono.0.abs_diff(100_000_125) < 50_000, "{placed:?}");
         assert!(!placed.new_run);
     }
@@ -159,7 +159,7 @@ mod tests {
         let mut at = 100_000_000;
         let mut place = |media| {
             at += 40_000;
-            timeline.place(media, arrive(at))
+            timeline.map(media, arrive(at))
         };
         assert!(place(0).new_run);
         place(40_000);
@@ -175,7 +175,7 @@ mod tests {
         let mut timeline = Timeline::default();
         for i in 0..10_000_i64 {
             // The camera's clock runs 1000 ppm slow: arrivals fall behind media time.
-            timeline.place(i * 40_000, arrive(100_000_000 + i * 40_040));
+            timeline.map(i * 40_000, arrive(100_000_000 + i * 40_040));
         }
         let run = timeline.run.unwrap();
         let moved = run.offset - 100_000_000;
@@ -190,7 +190,7 @@ mod tests {
             for (step, wait) in steps {
                 media += step;
                 at += wait;
-                let placed = timeline.place(media, arrive(at));
+                let placed = timeline.map(media, arrive(at));
                 proptest::prop_assert!(placed.at.mono.0 as i64 <= at + 1);
             }
         }

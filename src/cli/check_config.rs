@@ -68,7 +68,7 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
 /// A card that is there and too small for `storage.budget`: the box would record into memory only, or into a smaller ring.
 fn no_room(settings: &Settings) -> Vec<Problem> {
     // A directory that is not there yet is made at the first start, mostly on another machine than this.
-    let looked = RealDisk::look(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());
+    let looked = RealDisk::open_read_only(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());
     let short = looked.filter(|(wanted, available)| wanted > available);
     let told = short.map(|(wanted, available)| Problem {
         key: "storage.budget".into(),

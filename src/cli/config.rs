@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::agent::config_thread::REQUEST;
 use crate::remote_config::startup::state_dir;
 use crate::remote_config::durable_files::RealFiles;
-use crate::remote_config::state_record::{Phase, Record, Version};
+use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
 use crate::remote_config::state_store::{self, Files as _};
 
 /// Arguments of `taimat config`.
@@ -23,11 +23,11 @@ pub struct Args {
     #[arg(long, global = true)]
     state: Option<PathBuf>,
     #[command(subcommand)]
-    what: What,
+    what: ConfigCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum ConfigCommand {
     /// Show which configuration is in force and how the last change ended.
     Show {
         /// The whole text of the last known good one instead.
@@ -59,14 +59,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
     let record = state_store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
     match args.what {
-        What::Show { json: true, .. } => println!("{}", serde_json::to_string_pretty(&record)?),
-        What::Show { text: true, .. } => {
+        ConfigCommand::Show { json: true, .. } => println!("{}", serde_json::to_string_pretty(&record)?),
+        ConfigCommand::Show { text: true, .. } => {
             let text = state_store::text(&files, &record.committed.sha256);
             print!("{}", text.context("its text cannot be read any more")?);
         }
-        What::Show { .. } => show(&record),
-        What::History => history(&record),
-        What::Rollback { nth } => {
+        ConfigCommand::Show { .. } => show(&record),
+        ConfigCommand::History => history(&record),
+        ConfigCommand::Rollback { nth } => {
             let Some(old) = nth.checked_sub(1).and_then(|nth| record.older.get(nth)) else {
                 bail!("there is no older configuration {nth}: see taimat config history");
             };
@@ -78,32 +78,32 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(record: &Record) {
+fn show(record: &ConfigState) {
     let phase = match &record.phase {
-        Phase::Idle => "nothing is on its way".to_owned(),
-        Phase::Staged(trial) => format!("staged: {}", line(&trial.next)),
-        Phase::Trial(trial) => {
+        ConfigPhase::Idle => "nothing is on its way".to_owned(),
+        ConfigPhase::Staged(trial) => format!("staged: {}", line(&trial.next)),
+        ConfigPhase::Trial(trial) => {
             let (ran, limit) = (trial.ran / 1_000_000, trial.limit / 1_000_000);
             format!("on trial, {ran} of {limit} s, {} start(s): {}", trial.starts, line(&trial.next))
         }
     };
     println!("{phase}");
     println!("last known good: {}", line(&record.committed));
-    if record.rest == crate::remote_config::state_record::Rest::Safe {
+    if record.rest == crate::remote_config::state_record::SafeMode::Safe {
         println!("SAFE MODE: it brought the process down again and again");
     }
     if let Some(last) = &record.last {
-        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::remote_config::rejection::Refusal::line);
+        let how = last.refusal.as_ref().map_or_else(|| "committed".to_owned(), crate::remote_config::rejection::Rejection::line);
         println!("last change: {} at {}: {how}", last.next.id, last.at);
     }
 }
 
-fn history(record: &Record) {
+fn history(record: &ConfigState) {
     println!("0  {}", line(&record.committed));
     record.older.iter().enumerate().for_each(|(n, old)| println!("{}  {}", n + 1, line(old)));
     println!("bootstrap  {}", line(&record.bootstrap));
 }
 
-fn line(version: &Version) -> String {
+fn line(version: &ConfigVersion) -> String {
     format!("{} sha256 {} of {}", version.id, &version.sha256.hex()[..16], version.at)
 }

@@ -12,7 +12,7 @@ use super::run::{on_signal, runtime};
 use crate::agent::runtime;
 use crate::clock::SystemClock;
 use crate::office::archive::Archive;
-use crate::office::service::{self, Office};
+use crate::office::service::{self, OfficeService};
 use crate::office::retention::Retention;
 use crate::office::queries::{EventRow, FileRow, Filter};
 use crate::settings::{Protocol, load, parse};
@@ -97,7 +97,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         will: None,
     };
     let office =
-        Office { options, any_version: false, host: "office".into(), sites: Vec::new(), retention: Retention::default() };
+        OfficeService { options, any_version: false, host: "office".into(), sites: Vec::new(), retention: Retention::default() };
     println!("camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real", lens.main_url());
     println!("playing for {} s into {}", args.length.as_secs(), out.display());
     let begun = Instant::now();
@@ -126,7 +126,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
 
 /// Waits until each event that has ended has its clip, or the time is over.
 async fn drained(out: &Path, until: Instant) -> anyhow::Result<()> {
-    let archive = Archive::look(out)?;
+    let archive = Archive::open_read_only(out)?;
     while Instant::now() < until {
         let (events, clips) = found(&archive)?;
         let ids = |kind: &str| -> Vec<String> {
@@ -150,7 +150,7 @@ fn found(archive: &Archive) -> anyhow::Result<(Vec<EventRow>, Vec<FileRow>)> {
 
 /// What the office has, and whether that is enough.
 fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
-    let archive = Archive::look(out)?;
+    let archive = Archive::open_read_only(out)?;
     let (events, files) = found(&archive)?;
     let motions = events.iter().filter(|event| event.kind == "vn.taimat.motion.start.v1").count();
     println!("\nthe office received {} events, {motions} of them begins of motion, and {} files:", events.len(), files.len());
@@ -158,7 +158,7 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     for file in &files {
         let bytes = std::fs::read(&file.path).with_context(|| file.path.display().to_string())?;
         let clip = file.purpose == "clip";
-        let right = Digest::of(&bytes).hex() == file.sha256 && (!clip || begins_with_key_frame(&bytes));
+        let right = Digest::of(&bytes).hex() == file.sha256 && (!clip || starts_with_key_frame(&bytes));
         judged.push((clip, right));
         let words = if right { "hash checked" } else { "NOT AS IT SHOULD BE" };
         println!("  {:9} {:>9} bytes  {words}  {}", file.purpose, file.size, file.path.display());
@@ -178,7 +178,7 @@ fn shortfall(motions: usize, files: &[(bool, bool)]) -> Option<&'static str> {
 }
 
 /// Every record of the clip is whole, and the first begins with a key frame.
-fn begins_with_key_frame(clip: &[u8]) -> bool {
+fn starts_with_key_frame(clip: &[u8]) -> bool {
     crate::evidence::verify::check(clip).is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
 }
 

@@ -14,12 +14,12 @@ use crate::clip::SharedFile;
 use crate::clock::{Clock, SystemClock};
 use crate::evidence::manifest::of_still;
 use crate::health::Gauges;
-use crate::wakeup::Lull;
-use crate::watchdog::Pulse;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 use crate::settings::parse;
-use crate::units::{Boot, RingId, SiteId, Ticket};
+use crate::units::{Boot, RingId, SiteId, EntryId};
 use crate::uplink::wire::Event;
-use crate::uplink::{Letter, UplinkNews, UplinkOrder, task};
+use crate::uplink::{Message, UplinkUpdate, UplinkRequest, task};
 
 /// Letters of one site on their way, as the outbox has them.
 const WINDOW: u64 = 16;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What each site does.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub struct FleetLoad {
     /// Sites.
     pub sites: u64,
     /// Port of the broker on 127.0.0.1.
@@ -43,7 +43,7 @@ pub struct Load {
     pub every: Duration,
 }
 
-impl Load {
+impl FleetLoad {
     /// How many of a site's first `number` letters are files.
     fn files_upto(&self, number: u64) -> u64 {
         number * self.files / (self.events + self.files).max(1)
@@ -54,7 +54,7 @@ impl Load {
 ///
 /// # Errors
 /// When the system gives no runtime.
-pub fn run(load: Load) -> anyhow::Result<ExitCode> {
+pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let begun = Instant::now();
     let receipts = runtime.block_on(async {
@@ -79,7 +79,7 @@ pub fn run(load: Load) -> anyhow::Result<ExitCode> {
 }
 
 /// One site to its end; gives its receipts.
-async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
+async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
     let clock = Arc::new(SystemClock::new());
     let text = format!(
         "site = \"load-{number}\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nstorage.dir = \"/\"\nuplink.host = \"127.0.0.1\"\nuplink.port = {}\n",
@@ -89,11 +89,11 @@ async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
     let (orders, waiting) = mpsc::channel(64);
     let (news, mut heard) = mpsc::channel(64);
     let ring = RingId(number + 1);
-    let (site, lull) = (settings.site.clone(), Lull::default());
-    let start = task::Start { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), lull };
-    let task = tokio::spawn(task::run(start, waiting, news, Pulse::default()));
+    let (site, lull) = (settings.site.clone(), WakeupCoalescer::default());
+    let start = task::UplinkStart { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), lull };
+    let task = tokio::spawn(task::run(start, waiting, news, Heartbeat::default()));
     let birth = Gauges::default().birth(clock.now(), ring, Boot(1), 0);
-    orders.send(UplinkOrder::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
+    orders.send(UplinkRequest::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
     let (mut sent, mut receipts) = (0, 0);
     let wanted = load.events + load.files;
     let mut due = tokio::time::Instant::now();
@@ -104,29 +104,29 @@ async fn site(number: u64, load: Load) -> anyhow::Result<u64> {
                 sent += 1;
                 due += load.every;
                 let letter = letter(&settings.site, sent, ring, load, clock.as_ref());
-                orders.send(UplinkOrder::Send { ticket: Ticket(sent), letter }).await.ok().context("the uplink ended")?;
+                orders.send(UplinkRequest::Send { ticket: EntryId(sent), letter }).await.ok().context("the uplink ended")?;
             }
             news = tokio::time::timeout(PATIENCE, heard.recv()) => match news {
-                Ok(Some(UplinkNews::Receipted { .. })) => receipts += 1,
+                Ok(Some(UplinkUpdate::Receipted { .. })) => receipts += 1,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             },
         }
     }
-    let _ = orders.send(UplinkOrder::Close).await.is_ok();
+    let _ = orders.send(UplinkRequest::Close).await.is_ok();
     heard.close();
     let _ = task.await.is_ok();
     Ok(receipts)
 }
 
-fn letter(site: &SiteId, number: u64, ring: RingId, load: Load, clock: &SystemClock) -> Letter {
+fn letter(site: &SiteId, number: u64, ring: RingId, load: FleetLoad, clock: &SystemClock) -> Message {
     let now = clock.now();
     let files = load.files_upto(number);
     if files > load.files_upto(number - 1) {
         let bytes: Vec<u8> = (0..load.file_bytes).map(|at| (at as u64 * number % 251) as u8).collect();
         let manifest = Box::new(of_still(site, &format!("{site}-{number}"), now, &bytes));
         let source: SharedFile = Arc::new(bytes);
-        return Letter::File { manifest, source };
+        return Message::File { manifest, source };
     }
     let id = format!("{site}-{number}");
     let event = Event {
@@ -143,5 +143,5 @@ fn letter(site: &SiteId, number: u64, ring: RingId, load: Load, clock: &SystemCl
         mono: now.mono.0,
         data: json!({"event": id, "box": [0.1, 0.2, 0.3, 0.4], "score": 0.5, "tracks": 1, "zones": ["road"]}),
     };
-    Letter::Event { id, payload: serde_json::to_vec(&event).unwrap_or_default() }
+    Message::Event { id, payload: serde_json::to_vec(&event).unwrap_or_default() }
 }

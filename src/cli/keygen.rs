@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
-use crate::settings::Scope;
+use crate::settings::KeyScope;
 use crate::units::{Digest, SiteId, hex};
 
 /// Arguments of `taimat keygen`.
@@ -24,7 +24,7 @@ pub struct Args {
     office: Option<String>,
     /// With --office: what boxes let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
     /// ring-status and log-tail; `all`, unless said otherwise: configurations, restarts and keys too.
-    #[arg(long, value_parser = ["all", Scope::WORD], conflicts_with = "site")]
+    #[arg(long, value_parser = ["all", KeyScope::WORD], conflicts_with = "site")]
     scope: Option<String>,
     /// Directory for the key; an existing key is never overwritten.
     #[arg(long, default_value = ".")]
@@ -55,7 +55,7 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let path = args.dir.join(format!("{name}.sign.key"));
     put(&path, document.as_ref())?;
     println!("key: {} (keep it where configurations are signed, and a copy in a safe place)", path.display());
-    let scope = if args.scope.as_deref() == Some(Scope::WORD) { format!("{}:", Scope::WORD) } else { String::new() };
+    let scope = if args.scope.as_deref() == Some(KeyScope::WORD) { format!("{}:", KeyScope::WORD) } else { String::new() };
     println!("for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]", hex(pair.public_key().as_ref()));
     Ok(ExitCode::SUCCESS)
 }

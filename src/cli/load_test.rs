@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::run::{on_signal, runtime};
-use crate::agent::{Input, runtime};
+use crate::agent::{AgentInput, runtime};
 use crate::clock::{Clock, SystemClock};
-use crate::wakeup::Lull;
-use crate::analytics::{Motion, MotionPhase, SightNews};
+use crate::wakeup::WakeupCoalescer;
+use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
 use crate::settings::load;
-use crate::settings::rules::Priority;
-use crate::units::Stamp;
+use crate::settings::rules::RulePriority;
+use crate::units::Timestamp;
 
 /// Until the camera plays, so that the first clips have footage.
 const AFTER: Duration = Duration::from_secs(4);
@@ -26,7 +26,7 @@ const STILL: usize = 20_000;
 
 /// What is shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Show {
+pub struct LoadTest {
     /// News a second.
     pub rate: u64,
     /// News between begin and end of each motion.
@@ -39,7 +39,7 @@ pub struct Show {
 ///
 /// # Errors
 /// As the box itself. A bad configuration gives exit code 2.
-pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,
         Err(problems) => {
@@ -51,14 +51,14 @@ pub fn run(config: &Path, show: Show) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        runtime::run_beside(settings, None, clock, Lull::default(), stop, move |inbox| _ = tokio::spawn(play(show, time, inbox)))
+        runtime::run_beside(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| _ = tokio::spawn(play(show, time, inbox)))
             .await
     });
     runtime.shutdown_background();
     outcome.map(|_| ExitCode::SUCCESS)
 }
 
-async fn play(show: Show, clock: Arc<SystemClock>, inbox: mpsc::Sender<Input>) {
+async fn play(show: LoadTest, clock: Arc<SystemClock>, inbox: mpsc::Sender<AgentInput>) {
     tokio::time::sleep(AFTER).await;
     let step = Duration::from_micros(1_000_000 / show.rate.max(1));
     for number in 1..=show.motions {
@@ -69,22 +69,22 @@ async fn play(show: Show, clock: Arc<SystemClock>, inbox: mpsc::Sender<Input>) {
                 n if n <= show.updates => MotionPhase::Update,
                 _ => MotionPhase::End,
             };
-            let told = SightNews::Motion(motion(number, phase, clock.now(), began));
-            if inbox.send(Input::Sight(told)).await.is_err() {
+            let told = AnalyticsUpdate::Motion(motion(number, phase, clock.now(), began));
+            if inbox.send(AgentInput::Sight(told)).await.is_err() {
                 return;
             }
             tokio::time::sleep(step).await;
         }
         if number.is_multiple_of(STILL_EVERY) {
-            let still = SightNews::Still { motion: number, at: began, jpeg: vec![number as u8; STILL] };
-            let _ = inbox.send(Input::Sight(still)).await.is_ok();
+            let still = AnalyticsUpdate::Still { motion: number, at: began, jpeg: vec![number as u8; STILL] };
+            let _ = inbox.send(AgentInput::Sight(still)).await.is_ok();
         }
     }
 }
 
-fn motion(motion: u64, phase: MotionPhase, at: Stamp, began: Stamp) -> Motion {
+fn motion(motion: u64, phase: MotionPhase, at: Timestamp, began: Timestamp) -> MotionUpdate {
     let (zones, place) = (vec!["road".to_owned()], [0.1, 0.2, 0.3, 0.4]);
     let (direction, score, tracks, suppressed, continued_from) = (Some(90.0), 0.5, 1, 0, None);
-    let (rule, clip, priority) = ("motion".to_owned(), true, Priority::Normal);
-    Motion { motion, phase, at, began, rule, clip, priority, zones, direction, place, score, tracks, suppressed, continued_from }
+    let (rule, clip, priority) = ("motion".to_owned(), true, RulePriority::Normal);
+    MotionUpdate { event_no: motion, phase, at, started_at: began, rule, clip, priority, zones, direction, bbox: place, score, tracks, suppressed, continued_from }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::storage::mp4::{all, path};
 use crate::storage::record::box_at;
-use crate::units::{Digest, Mono, Stamp};
+use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.
 ///
@@ -24,27 +24,27 @@ pub fn frames(file: &[u8]) -> Result<Vec<Frame>, String> {
     let trak = trak.ok_or("no video track")?;
     let stbl = path(trak, &[b"mdia", b"minf", b"stbl"]).ok_or("no sample table")?;
     let mdhd = path(trak, &[b"mdia", b"mdhd"]).ok_or("no mdhd")?;
-    let timescale = word(mdhd, if mdhd.first() == Some(&1) { 20 } else { 12 })?;
+    let timescale = read_u32(mdhd, if mdhd.first() == Some(&1) { 20 } else { 12 })?;
     let params = Arc::new(parameters(stbl, timescale)?);
     let sizes = table(stbl, b"stsz")?;
-    let count = word(sizes, 8)? as usize;
-    let size = |n: usize| match word(sizes, 4) {
-        Ok(0) => word(sizes, 12 + 4 * n),
+    let count = read_u32(sizes, 8)? as usize;
+    let size = |n: usize| match read_u32(sizes, 4) {
+        Ok(0) => read_u32(sizes, 12 + 4 * n),
         fixed => fixed,
     };
     let offsets = offsets(stbl, count, size)?;
     let (decode, shift) = (times(stbl, count)?, shifts(stbl, count));
-    let keys: Option<Vec<u32>> = table(stbl, b"stss").ok().map(|stss| words(stss, 8));
+    let keys: Option<Vec<u32>> = table(stbl, b"stss").ok().map(|stss| read_u32s(stss, 8));
     (0..count)
         .map(|n| {
             let start = offsets[n] as usize;
             let data = file.get(start..start + size(n)? as usize).ok_or_else(|| format!("sample {n} lies outside the file"))?;
             let pts = decode[n] + shift[n];
-            let mono = Mono(1_000_000 + (pts.max(0) as u64) * 1_000_000 / u64::from(timescale.max(1)));
+            let mono = MonoTime(1_000_000 + (pts.max(0) as u64) * 1_000_000 / u64::from(timescale.max(1)));
             let key = keys.as_ref().is_none_or(|keys| keys.contains(&(n as u32 + 1)));
-            let at = Stamp { mono, ..Stamp::default() };
+            let at = Timestamp { mono, ..Timestamp::default() };
             Ok(Frame {
-                role: Role::Main,
+                role: StreamRole::Main,
                 params: params.clone(),
                 data: Bytes::copy_from_slice(data),
                 key,
@@ -62,7 +62,7 @@ fn parameters(stbl: &[u8], timescale: u32) -> Result<TrackParams, String> {
     let stsd = table(stbl, b"stsd")?;
     let entry = stsd.get(8..).ok_or("no sample entry")?;
     let (name, len) = box_at(entry, 0).ok_or("no sample entry")?;
-    let size = (word(entry, 32)? >> 16, word(entry, 32)? & 0xffff);
+    let size = (read_u32(entry, 32)? >> 16, read_u32(entry, 32)? & 0xffff);
     let inner = entry.get(86..len).ok_or("short sample entry")?;
     let (codec, sets) = match &name {
         b"avc1" | b"avc3" => (Codec::H264, avc_sets(path(inner, &[b"avcC"]).ok_or("no avcC")?)),
@@ -111,12 +111,12 @@ fn take_set(config: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
 
 fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String>) -> Result<Vec<u64>, String> {
     let chunks: Vec<u64> = match table(stbl, b"stco") {
-        Ok(stco) => words(stco, 8).into_iter().map(u64::from).collect(),
+        Ok(stco) => read_u32s(stco, 8).into_iter().map(u64::from).collect(),
         Err(_) => {
-            words(table(stbl, b"co64")?, 8).chunks_exact(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
+            read_u32s(table(stbl, b"co64")?, 8).chunks_exact(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
         }
     };
-    let runs = words(table(stbl, b"stsc")?, 8);
+    let runs = read_u32s(table(stbl, b"stsc")?, 8);
     let mut out = Vec::with_capacity(count);
     for (chunk, start) in chunks.iter().enumerate() {
         let run = runs.chunks_exact(3).rev().find(|run| run[0] as usize <= chunk + 1).ok_or("damaged stsc")?;
@@ -133,7 +133,7 @@ fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String
 
 fn times(stbl: &[u8], count: usize) -> Result<Vec<i64>, String> {
     let mut now = 0;
-    let steps = words(table(stbl, b"stts")?, 8);
+    let steps = read_u32s(table(stbl, b"stts")?, 8);
     let each = steps.chunks_exact(2).flat_map(|run| std::iter::repeat_n(i64::from(run[1]), run[0] as usize));
     let mut out = Vec::with_capacity(count);
     for step in each.take(count) {
@@ -145,19 +145,19 @@ fn times(stbl: &[u8], count: usize) -> Result<Vec<i64>, String> {
 }
 
 fn shifts(stbl: &[u8], count: usize) -> Vec<i64> {
-    let runs = table(stbl, b"ctts").map(|ctts| words(ctts, 8)).unwrap_or_default();
+    let runs = table(stbl, b"ctts").map(|ctts| read_u32s(ctts, 8)).unwrap_or_default();
     let each = runs.chunks_exact(2).flat_map(|run| std::iter::repeat_n(i64::from(run[1] as i32), run[0] as usize));
     let mut out: Vec<i64> = each.take(count).collect();
     out.resize(count, 0);
     out
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<u32, String> {
+fn read_u32(bytes: &[u8], at: usize) -> Result<u32, String> {
     let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
     word.map(u32::from_be_bytes).ok_or_else(|| "a table ends early".to_owned())
 }
 
-fn words(bytes: &[u8], from: usize) -> Vec<u32> {
+fn read_u32s(bytes: &[u8], from: usize) -> Vec<u32> {
     bytes.get(from..).unwrap_or_default().chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]])).collect()
 }
 

@@ -11,18 +11,18 @@ use tokio::sync::mpsc;
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::remote_config::signed_command::{Asked, EVERY, add_signature};
+use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
 use crate::office::archive::Archive;
 use crate::office::archive_lock::claim;
-use crate::office::service::{self, Office};
+use crate::office::service::{self, OfficeService};
 use crate::office::index;
 use crate::office::retention::Retention;
 use crate::office::queries::Filter;
 use crate::settings::{Login, Protocol, TlsSettings, parse};
 use crate::escape::{shown, shown_json};
-use crate::units::{Digest, Secret, SiteId, Wall};
-use crate::uplink::client::{self, Ended, Options, Seen};
-use crate::uplink::failover::Fault;
+use crate::units::{Digest, Secret, SiteId, WallTime};
+use crate::uplink::client::{self, Disconnected, Options, ClientEvent};
+use crate::uplink::failover::ConnectFault;
 use crate::uplink::{tls, topics};
 
 /// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
@@ -34,7 +34,7 @@ const ALMOST_FULL: u64 = 64 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: OfficeCommand,
 }
 
 /// How to reach the broker.
@@ -93,7 +93,7 @@ struct Wanted {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum OfficeCommand {
     /// Receive and keep what the boxes send, until a signal.
     Run {
         /// Where the archive is, or goes.
@@ -208,14 +208,14 @@ enum What {
 /// When the archive or the broker cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::Run { dir, host, site, keep_days, keep_gib, broker } => {
+        OfficeCommand::Run { dir, host, site, keep_days, keep_gib, broker } => {
             let retention = Retention::new(keep_days, keep_gib << 30);
             let sites = site.iter().map(|site| SiteId::parse(site)).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
             receive(&dir, host, sites, retention, &broker)
         }
-        What::Sites { dir, json } => {
+        OfficeCommand::Sites { dir, json } => {
             warn_of_full(&dir);
-            let rows = Archive::look(&dir)?.sites()?;
+            let rows = Archive::open_read_only(&dir)?.sites()?;
             show(json, &rows, "site            state   last message              events  highest  missing  files", |row| {
                 let (state, seen) = (&row.state, &row.seen);
                 format!(
@@ -224,14 +224,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 )
             })
         }
-        What::Events(lines) => {
-            let rows = Archive::look(&lines.dir)?.events(&filter(&lines)?)?;
+        OfficeCommand::Events(lines) => {
+            let rows = Archive::open_read_only(&lines.dir)?.events(&filter(&lines)?)?;
             show(lines.json, &rows, "site            number  time                      id                          kind", |row| {
                 format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
             })
         }
-        What::Clips(lines) => {
-            let rows = Archive::look(&lines.dir)?.files(&filter(&lines)?)?;
+        OfficeCommand::Clips(lines) => {
+            let rows = Archive::open_read_only(&lines.dir)?.files(&filter(&lines)?)?;
             show(
                 lines.json,
                 &rows,
@@ -242,20 +242,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 },
             )
         }
-        What::Gaps(lines) => {
-            let rows = Archive::look(&lines.dir)?.gaps(&filter(&lines)?)?;
+        OfficeCommand::Gaps(lines) => {
+            let rows = Archive::open_read_only(&lines.dir)?.gaps(&filter(&lines)?)?;
             show(lines.json, &rows, "site            ring                 first     last  why", |row| {
                 format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
             })
         }
-        What::Check { dir, deep, json } => {
+        OfficeCommand::Check { dir, deep, json } => {
             warn_of_full(&dir);
-            show_check(&Archive::look(&dir)?.check(deep)?, json)
+            show_check(&Archive::open_read_only(&dir)?.check(deep)?, json)
         }
-        What::Lock { dir, site, from, to, reason, end } => {
-            let mut archive = Archive::look(&dir)?;
+        OfficeCommand::Lock { dir, site, from, to, reason, end } => {
+            let mut archive = Archive::open_read_only(&dir)?;
             if let (Some(site), Some(reason)) = (site, reason) {
-                let moment = |text: Option<String>| Wall::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg);
+                let moment = |text: Option<String>| WallTime::parse(&text.unwrap_or_default()).map_err(anyhow::Error::msg);
                 let (from, to, now) = (moment(from)?, moment(to)?, SystemClock::new().now().wall);
                 archive.lock(&site, (&from.rfc3339(), &to.rfc3339()), &reason, &now.rfc3339())?;
             } else if let Some(id) = end {
@@ -268,14 +268,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 |row| format!("{:>4}  {:15} {:24}  {:24}  {}", row.id, row.site, row.start, row.end, row.reason),
             )
         }
-        What::Export { dir, site, event, out, skip_bad } => export(&dir, (&site, &event), &out, skip_bad),
-        What::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
-        What::Config(args) => super::office_config::run(args),
+        OfficeCommand::Export { dir, site, event, out, skip_bad } => export(&dir, (&site, &event), &out, skip_bad),
+        OfficeCommand::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
+        OfficeCommand::Config(args) => super::office_config::run(args),
     }
 }
 
 fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -> anyhow::Result<ExitCode> {
-    let archive = Archive::look(dir)?;
+    let archive = Archive::open_read_only(dir)?;
     let (files, events, bad) = if skip_bad {
         archive.export_good(site, event, out)?
     } else {
@@ -300,7 +300,7 @@ fn warn_of_full(dir: &Path) {
 
 fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     let time = |name: &str, text: &Option<String>| match text {
-        Some(text) => Wall::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
+        Some(text) => WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
         None => Ok(None),
     };
     Ok(Filter {
@@ -346,13 +346,13 @@ fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, b
     let _claimed = claim(dir)?;
     let archive = Archive::open(dir)?;
     let options = options(broker, format!("taimat-office-{host}"))?;
-    let office = Office { options, any_version: broker.protocol == "auto", host, sites, retention };
+    let office = OfficeService { options, any_version: broker.protocol == "auto", host, sites, retention };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
-        service::run(archive, office, commands, stop, |line| lines.say(line)).await?;
+        service::run(archive, office, commands, stop, |line| lines.print_line(line)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }
@@ -385,7 +385,7 @@ fn command(
     let expires = now.plus_micros(COMMAND_VALID * 1_000_000).rfc3339();
     if let Some(path) = sign {
         let (key, _) = super::office_config::signing_key(path)?;
-        let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args: &body };
+        let asked = CommandRequest { name, req_id: &req_id, expires: Some(&expires), args: &body };
         let whom = whom.as_ref().map_or(EVERY, SiteId::as_str);
         body = add_signature(whom, asked, now.0.unsigned_abs(), &key).map_err(|refusal| anyhow::anyhow!(refusal.line()))?;
     }
@@ -399,10 +399,10 @@ fn command(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = serde_json::to_vec(&Value::Object(body))?;
     let until = Instant::now() + Duration::from_secs(wait);
-    let mut asked = runtime.block_on(ask(&options, &answers, &topic, &body, &req_id, until));
-    if matches!(&asked, Err(ended) if ended.fault == Fault::Version && broker.protocol == "auto") {
+    let mut asked = runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
+    if matches!(&asked, Err(ended) if ended.fault == ConnectFault::Version && broker.protocol == "auto") {
         options.protocol = Protocol::V311;
-        asked = runtime.block_on(ask(&options, &answers, &topic, &body, &req_id, until));
+        asked = runtime.block_on(send_command(&options, &answers, &topic, &body, &req_id, until));
     }
     runtime.shutdown_background();
     let reply = match asked {
@@ -423,14 +423,14 @@ fn unanswered(site: &str, wait: u64) -> String {
 }
 
 /// Publishes a command and waits for its answer; `None` when none comes in time.
-async fn ask(
+async fn send_command(
     options: &Options,
     answers: &str,
     topic: &str,
     body: &[u8],
     req_id: &str,
     until: Instant,
-) -> Result<Option<Value>, Ended> {
+) -> Result<Option<Value>, Disconnected> {
     let (sender, mut connection) = client::connect(options);
     sender.subscribe(&[answers.to_owned()]);
     sender.publish(1, topic, body.to_vec(), false);
@@ -439,7 +439,7 @@ async fn ask(
         match tokio::time::timeout(left, connection.poll()).await {
             Err(_) => return Ok(None),
             Ok(Err(ended)) => return Err(ended),
-            Ok(Ok(Seen::Message(_, payload))) => {
+            Ok(Ok(ClientEvent::Message(_, payload))) => {
                 let reply: Value = serde_json::from_slice(&payload).unwrap_or_default();
                 if reply["req_id"] == req_id {
                     return Ok(Some(reply));

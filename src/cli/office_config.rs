@@ -19,12 +19,12 @@ use super::office::{Broker, options};
 use crate::clock::{Clock as _, SystemClock};
 use crate::remote_config::signed_document::Document;
 use crate::office::archive::Archive;
-use crate::office::rollout::{Rollout, Send, State};
+use crate::office::rollout::{Rollout, Send, TargetState};
 use crate::office::config_template;
 use crate::settings::{key_id, parse};
 use crate::escape::{shown, shown_json, shown_lines};
-use crate::units::{Digest, Mono, SiteId};
-use crate::uplink::client::{self, Seen, Sender};
+use crate::units::{Digest, MonoTime, SiteId};
+use crate::uplink::client::{self, ClientEvent, Sender};
 use crate::uplink::topics;
 
 /// What an office hears of configurations.
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: OfficeConfigCommand,
 }
 
 /// What every push needs.
@@ -62,7 +62,7 @@ struct Pushing {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum OfficeConfigCommand {
     /// Send a box its whole configuration and wait until it is committed, or why it is not.
     Push {
         /// The site.
@@ -109,17 +109,17 @@ enum What {
 /// When the archive, the key or the broker cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::Push { site, file, pushing } => {
+        OfficeConfigCommand::Push { site, file, pushing } => {
             let site = SiteId::parse(&site).map_err(anyhow::Error::msg)?;
             let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             push(BTreeMap::from([(site, text)]), 1, &pushing)
         }
-        What::Fleet { plan, pushing } => {
+        OfficeConfigCommand::Fleet { plan, pushing } => {
             let (texts, wave) = planned(&plan)?;
             push(texts, wave, &pushing)
         }
-        What::Show { site, dir, text } => show(&site, &dir, text),
-        What::History { site, dir, json } => history(&site, &dir, json),
+        OfficeConfigCommand::Show { site, dir, text } => show(&site, &dir, text),
+        OfficeConfigCommand::History { site, dir, json } => history(&site, &dir, json),
     }
 }
 
@@ -212,12 +212,12 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing) -> anyh
 
 /// The last lines: how each box ended, and what to do next.
 fn summary(rollout: &Rollout) {
-    let count = |wanted: fn(&State) -> bool| rollout.states().filter(|(_, state)| wanted(state)).count();
-    let (committed, already) = (count(|state| *state == State::Committed), count(|state| *state == State::Already));
-    let (failed, untouched) = (count(|state| matches!(state, State::Failed(_))), count(|state| *state == State::Waiting));
+    let count = |wanted: fn(&TargetState) -> bool| rollout.states().filter(|(_, state)| wanted(state)).count();
+    let (committed, already) = (count(|state| *state == TargetState::Committed), count(|state| *state == TargetState::Already));
+    let (failed, untouched) = (count(|state| matches!(state, TargetState::Failed(_))), count(|state| *state == TargetState::Waiting));
     println!("{committed} committed, {already} had it already, {failed} failed, {untouched} not begun");
     for (site, state) in rollout.states() {
-        if let State::Failed(reason) = state {
+        if let TargetState::Failed(reason) = state {
             println!("{site} FAILED: {}", shown(reason));
         }
     }
@@ -271,7 +271,7 @@ impl Office<'_> {
                 }
             };
             match seen {
-                Ok(Seen::Message(topic, payload)) => {
+                Ok(ClientEvent::Message(topic, payload)) => {
                     let site = topics::read_up(&topic).map(|(site, _)| site);
                     let report = serde_json::from_slice::<Value>(&payload);
                     if let (Some(site), Ok(report)) = (site, report) {
@@ -293,9 +293,9 @@ impl Office<'_> {
     fn reported(&self, rollout: &mut Rollout, site: &SiteId, report: Value) {
         let word = |report: Option<&Value>| report.and_then(|report| report["phase"].as_str()).unwrap_or("?").to_owned();
         let (before, now) = (word(rollout.report(site)), word(Some(&report)));
-        let sent = rollout.states().any(|(other, state)| other == site && matches!(state, State::Sent(..)));
+        let sent = rollout.states().any(|(other, state)| other == site && matches!(state, TargetState::Sent(..)));
         if let Some(state) = rollout.reported(site, report) {
-            println!("{site}: {}", shown(&said(&state)));
+            println!("{site}: {}", shown(&describe_state(&state)));
         } else if sent && before != now {
             println!("{site}: {}", shown(&now));
         }
@@ -303,10 +303,10 @@ impl Office<'_> {
 
     /// Sends what is due; false when nobody wanted it sent.
     fn step(&self, rollout: &mut Rollout, sender: &Sender, begun: Instant) -> anyhow::Result<bool> {
-        let now = Mono(begun.elapsed().as_micros() as u64);
+        let now = MonoTime(begun.elapsed().as_micros() as u64);
         let sends = rollout.next(now, |site, state| {
-            if !matches!(state, State::Sent(..)) {
-                println!("{site}: {}", shown(&said(state)));
+            if !matches!(state, TargetState::Sent(..)) {
+                println!("{site}: {}", shown(&describe_state(state)));
             }
         });
         if sends.is_empty() {
@@ -322,7 +322,7 @@ impl Office<'_> {
             let document =
                 Document { v: 1, site: site.to_string(), version, prev_sha256: prev, not_after, config: text, sig: None };
             let document = document.signed(&self.key);
-            self.archive.keep_config(&document, &now.rfc3339())?;
+            self.archive.store_config(&document, &now.rfc3339())?;
             // Retained for who comes later; and as an answer, for a box that does not listen to what is retained any more.
             for (tail, retain) in [("config/desired", true), ("config/answer", false)] {
                 ensure!(sender.publish(1, &topics::dn(&site, tail), document.encode(), retain), "the broker takes nothing");
@@ -352,14 +352,14 @@ impl Office<'_> {
     }
 }
 
-fn said(state: &State) -> String {
+fn describe_state(state: &TargetState) -> String {
     match state {
-        State::Waiting => "waits for its wave".into(),
-        State::Asked(_) => "asked".into(),
-        State::Sent(_, id) => format!("sent {id}"),
-        State::Committed => "committed".into(),
-        State::Already => "runs it already".into(),
-        State::Failed(reason) => format!("FAILED: {reason}"),
+        TargetState::Waiting => "waits for its wave".into(),
+        TargetState::Asked(_) => "asked".into(),
+        TargetState::Sent(_, id) => format!("sent {id}"),
+        TargetState::Committed => "committed".into(),
+        TargetState::Already => "runs it already".into(),
+        TargetState::Failed(reason) => format!("FAILED: {reason}"),
     }
 }
 

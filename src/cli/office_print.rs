@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::office::consistency_check::Checked;
+use crate::office::consistency_check::CheckReport;
 use crate::escape::{shown, shown_json};
 
 /// Lines on their way to the terminal at most; when it is stopped the others are counted.
@@ -28,7 +28,7 @@ pub(super) fn show<T: Serialize>(as_json: bool, rows: &[T], head: &str, line: im
 }
 
 /// Every difference, and a sum; exit code 1 when there is one.
-pub(super) fn show_check(checked: &Checked, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn show_check(checked: &CheckReport, as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
         println!("{}", shown_json(checked)?);
     } else {
@@ -74,7 +74,7 @@ impl Lines {
     }
 
     /// Says a line, or counts it.
-    pub(super) fn say(&mut self, line: String) {
+    pub(super) fn print_line(&mut self, line: String) {
         let Some(lines) = &self.lines else { return };
         let told = if self.lost > 0 { format!("({} lines not shown) {line}", self.lost) } else { line };
         if lines.try_send(told).is_ok() { self.lost = 0 } else { self.lost += 1 }

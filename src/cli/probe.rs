@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::camera::{CameraFault, CameraNews, Frame, Role, TrackKind, rtsp};
+use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
-use crate::wakeup::Lull;
+use crate::wakeup::WakeupCoalescer;
 use crate::redact::masked;
-use crate::watchdog::Pulse;
+use crate::watchdog::Heartbeat;
 use crate::settings::{CameraSettings, load, parse};
 
 /// Arguments of `taimat probe`.
@@ -34,7 +34,7 @@ pub struct Args {
 
 /// What one track sent.
 #[derive(Default)]
-struct Heard {
+struct ProbeReport {
     words: String,
     frames: u64,
     keys: u64,
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         args.url
     );
     let settings = parse::parse(&text, &load::read).map_err(|problems| anyhow::anyhow!("{}", in_flags(&problems.to_string())))?;
-    let heard: Arc<Mutex<BTreeMap<&'static str, Heard>>> = Arc::default();
+    let heard: Arc<Mutex<BTreeMap<&'static str, ProbeReport>>> = Arc::default();
     let hearing = heard.clone();
     let take = move |frame: Arc<Frame>| {
         let mut heard = hearing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let no_login = args.login.is_none() && matches!(fault, CameraFault::Unauthorized);
         let detail =
             if no_login { "the camera asks for user and password: --login FILE, one line user:password" } else { &detail };
-        eprintln!("{}: {}: {detail}", masked(&args.url), fault.word());
+        eprintln!("{}: {}: {detail}", masked(&args.url), fault.as_str());
         return Ok(ExitCode::FAILURE);
     }
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("{}: connected, but no key frame within {} s (--seconds listens longer)", masked(&args.url), args.seconds);
         return Ok(ExitCode::FAILURE);
     }
-    tell(&heard, args.json);
+    print_report(&heard, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,15 +95,15 @@ async fn listen(
 ) -> Option<(CameraFault, String)> {
     let (news, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Pulse::default());
-    let stream = rtsp::Stream { role: Role::Main, settings, clock, logins, pulse, run: 0, lull: Lull::default() };
+    let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+    let stream = rtsp::Stream { role: StreamRole::Main, settings, clock, logins, pulse, run: 0, lull: WakeupCoalescer::default() };
     let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);
     let failure = loop {
         tokio::select! {
             () = &mut listening => break None,
-            news = told.recv() => if let Some(CameraNews::Down { fault, detail, .. }) = news {
+            news = told.recv() => if let Some(CameraUpdate::Down { fault, detail, .. }) = news {
                 break Some((fault, detail));
             },
         }
@@ -113,9 +113,9 @@ async fn listen(
     failure
 }
 
-impl Heard {
+impl ProbeReport {
     fn take(&mut self, frame: &Frame) {
-        self.words = frame.params.words();
+        self.words = frame.params.describe();
         self.frames += 1;
         self.keys += u64::from(frame.key);
         self.bytes += frame.data.len() as u64;
@@ -125,7 +125,7 @@ impl Heard {
     }
 }
 
-fn tell(heard: &BTreeMap<&'static str, Heard>, json: bool) {
+fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
     let mut rows = serde_json::Map::new();
     for (kind, track) in heard {
         let span = track.pts.map_or(0, |(first, last)| last - first).max(1) as f64 / 1e6;

@@ -10,10 +10,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::agent::runtime::{self, Ended};
+use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
 use crate::remote_config::startup;
-use crate::wakeup::{LULL, Lull};
+use crate::wakeup::{LULL, WakeupCoalescer};
 
 /// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
 /// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
@@ -38,16 +38,16 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock::new());
     let state = args.state.unwrap_or_else(|| startup::state_dir(&args.config));
-    let begun = match startup::begin(&args.config, &state, runtime::seed()?, clock.now()) {
+    let begun = match startup::load_startup(&args.config, &state, runtime::seed()?, clock.now()) {
         Ok(begun) => begun,
         Err(problems) => {
             eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
             return Ok(ExitCode::from(2));
         }
     };
-    let lull = Lull::default();
+    let lull = WakeupCoalescer::default();
     let resting = lull.clone();
-    let rest = move || resting.rest(LULL);
+    let rest = move || resting.park(LULL);
     let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
@@ -56,8 +56,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A card or a camera that hangs must not keep the process from ending.
     runtime.shutdown_background();
     match outcome? {
-        Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::Restart => start_anew(),
+        RunEnd::Stopped => Ok(ExitCode::SUCCESS),
+        RunEnd::Restart => start_anew(),
     }
 }
 

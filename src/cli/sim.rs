@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{load_test, fleet_sim};
-use crate::remote_config::mutation::Guarantee;
-use crate::office::safeguards::Rule;
+use crate::remote_config::mutation::Safeguard;
+use crate::office::safeguards::IngestRule;
 use crate::sim::barrier::Barrier;
-use crate::sim::crash_explorer::{self, Effort, Failure, Place, Summary};
-use crate::sim::oracle::Broken;
+use crate::sim::crash_explorer::{self, CrashEffort, Failure, CrashPoint, Summary};
+use crate::sim::oracle::Violation;
 use crate::sim::{office, config_faults, world};
 
 /// Arguments of `taimat sim`.
@@ -87,12 +87,12 @@ pub struct Args {
 /// When the box of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.load_test {
-        return load_test::run(config, load_test::Show { rate: args.rate, updates: args.updates, motions: args.motions });
+        return load_test::run(config, load_test::LoadTest { rate: args.rate, updates: args.updates, motions: args.motions });
     }
     if let (Some(sites), Some(port)) = (args.fleet, args.port) {
         let (events, files, file_bytes) = (args.events, args.files, args.file_kib << 10);
         let every = Duration::from_secs(args.every);
-        return fleet_sim::run(fleet_sim::Load { sites, port, events, files, file_bytes, every });
+        return fleet_sim::run(fleet_sim::FleetLoad { sites, port, events, files, file_bytes, every });
     }
     let kept = match (args.barriers, args.crash_images) {
         _ if args.config_states => config_states(args.second),
@@ -110,7 +110,7 @@ fn office_worlds(args: &Args) -> bool {
     let seeds = || args.seed..args.seed.saturating_add(worlds);
     if args.office_rules {
         let mut good = true;
-        for rule in Rule::ALL {
+        for rule in IngestRule::ALL {
             let lost = seeds().find_map(|seed| office::world::run(seed, Some(rule)).err());
             println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
             good &= lost.is_some();
@@ -164,27 +164,27 @@ fn worlds(args: &Args) -> bool {
 
 fn crash_images(args: &Args, images: u64) -> bool {
     let begun = Instant::now();
-    let effort = Effort::full(images);
+    let effort = CrashEffort::full(images);
     let summary = match args.point {
-        Some(point) => crash_explorer::replay(Place { seed: args.seed, point, image: args.image }, effort, args.without),
+        Some(point) => crash_explorer::replay(CrashPoint { seed: args.seed, point, image: args.image }, effort, args.without),
         None => crash_explorer::run(args.seed, effort, args.without),
     };
     // The last two dozen operations tell how the card came to this.
     summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
-    for Failure { place: Place { seed, point, image }, kind, broken } in &summary.broken {
+    for Failure { place: CrashPoint { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
         println!("BROKEN {broken} ({kind})\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
     }
-    tell(&summary);
+    print_summary(&summary);
     println!("{:.1} s", begun.elapsed().as_secs_f64());
     summary.broken.is_empty()
 }
 
-fn tell(summary: &Summary) {
-    let lost = summary.count(|broken| matches!(broken, Broken::Lost(_)));
-    let unnamed = summary.count(|broken| matches!(broken, Broken::Unnamed(_)));
-    let unplayable = summary.count(|broken| matches!(broken, Broken::Unplayable(_)));
+fn print_summary(summary: &Summary) {
+    let lost = summary.count(|broken| matches!(broken, Violation::Lost(_)));
+    let unnamed = summary.count(|broken| matches!(broken, Violation::Unnamed(_)));
+    let unplayable = summary.count(|broken| matches!(broken, Violation::Unplayable(_)));
     println!(
         "{} crash images tried ({} different; {} opened, the others had been under the same promises) in {} lives",
         summary.images,
@@ -205,7 +205,7 @@ fn tell(summary: &Summary) {
 /// Everything at once, then every promise taken away: true when nothing strands a box, and without each promise something does.
 fn config_states(second: u64) -> bool {
     let begun = Instant::now();
-    let summary = config_faults::enumerate(config_faults::Effort { stride: 1, second, first_only: false }, None);
+    let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second, first_only: false }, None);
     println!(
         "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
         summary.worlds,
@@ -217,8 +217,8 @@ fn config_states(second: u64) -> bool {
     );
     summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
     let mut good = summary.stranded.is_empty();
-    for without in Guarantee::ALL {
-        let summary = config_faults::enumerate(config_faults::Effort { stride: 1, second: 0, first_only: true }, Some(without));
+    for without in Safeguard::ALL {
+        let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second: 0, first_only: true }, Some(without));
         let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
         println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
         good &= !summary.stranded.is_empty();
@@ -230,7 +230,7 @@ fn config_states(second: u64) -> bool {
 fn barriers(seed: u64, images: u64) -> bool {
     let mut good = true;
     for without in std::iter::once(None).chain(Barrier::ALL.map(Some)) {
-        let summary = crash_explorer::run(seed, Effort::full(images), without);
+        let summary = crash_explorer::run(seed, CrashEffort::full(images), without);
         let (name, what) = without.map_or(("-", "nothing is missing"), |barrier| (barrier.name(), barrier.what()));
         let verdict = match summary.broken.first() {
             Some(Failure { place, kind, broken }) => {

@@ -5,22 +5,22 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::units::Wall;
+use crate::units::WallTime;
 
 /// A zone that times are read and shown in.
 #[derive(Debug, Clone)]
-pub struct Zone(TimeZone);
+pub struct DisplayZone(TimeZone);
 
-impl Zone {
+impl DisplayZone {
     /// `UTC`, `local` (this machine's), or a name such as `Asia/Ho_Chi_Minh`.
     ///
     /// # Errors
     /// When there is no such zone.
-    pub fn parse(text: &str) -> Result<Zone, String> {
+    pub fn parse(text: &str) -> Result<DisplayZone, String> {
         match text {
-            "UTC" | "utc" => Ok(Zone(TimeZone::UTC)),
-            "local" => TimeZone::try_system().map(Zone).map_err(|error| format!("this machine's zone is not known: {error}")),
-            name => TimeZone::get(name).map(Zone).map_err(|error| error.to_string()),
+            "UTC" | "utc" => Ok(DisplayZone(TimeZone::UTC)),
+            "local" => TimeZone::try_system().map(DisplayZone).map_err(|error| format!("this machine's zone is not known: {error}")),
+            name => TimeZone::get(name).map(DisplayZone).map_err(|error| error.to_string()),
         }
     }
 
@@ -28,21 +28,21 @@ impl Zone {
     ///
     /// # Errors
     /// Says what is wrong; a time that the zone skips or has twice (a clock change) must be written with its offset.
-    pub fn read(&self, text: &str) -> Result<Wall, String> {
+    pub fn read(&self, text: &str) -> Result<WallTime, String> {
         let Ok(civil) = text.trim().trim_end_matches(|c: char| c.is_whitespace()).parse::<DateTime>() else {
-            return Wall::parse(text);
+            return WallTime::parse(text);
         };
         if text.parse::<jiff::Timestamp>().is_ok() {
-            return Wall::parse(text);
+            return WallTime::parse(text);
         }
         let zoned = self.0.to_ambiguous_zoned(civil).unambiguous();
         zoned
-            .map(|zoned| Wall(zoned.timestamp().as_microsecond()))
+            .map(|zoned| WallTime(zoned.timestamp().as_microsecond()))
             .map_err(|error| format!("{text:?}: {error}: write it with its offset"))
     }
 
     /// A time in this zone with its offset, e.g. `2026-11-24T09:10:00.000+07:00`; `Z` in UTC.
-    pub fn show(&self, wall: Wall) -> String {
+    pub fn show(&self, wall: WallTime) -> String {
         if self.0 == TimeZone::UTC {
             return wall.rfc3339();
         }
@@ -51,11 +51,11 @@ impl Zone {
     }
 }
 
-impl std::str::FromStr for Zone {
+impl std::str::FromStr for DisplayZone {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Zone, String> {
-        Zone::parse(text)
+    fn from_str(text: &str) -> Result<DisplayZone, String> {
+        DisplayZone::parse(text)
     }
 }
 
@@ -65,14 +65,14 @@ mod tests {
 
     #[test]
     fn a_time_without_an_offset_is_read_in_the_zone_and_shown_in_it() {
-        let two_ten = Wall::parse("2026-11-24T02:10:00Z").unwrap();
-        let hanoi = Zone(TimeZone::fixed(jiff::tz::offset(7)));
+        let two_ten = WallTime::parse("2026-11-24T02:10:00Z").unwrap();
+        let hanoi = DisplayZone(TimeZone::fixed(jiff::tz::offset(7)));
         assert_eq!(hanoi.read("2026-11-24T09:10:00"), Ok(two_ten));
         assert_eq!(hanoi.read("2026-11-24 09:10"), Ok(two_ten));
         assert_eq!(hanoi.read("2026-11-24T02:10:00Z"), Ok(two_ten));
         assert_eq!(hanoi.show(two_ten), "2026-11-24T09:10:00.000+07:00");
-        assert_eq!(Zone::parse("UTC").unwrap().show(two_ten), "2026-11-24T02:10:00.000Z");
+        assert_eq!(DisplayZone::parse("UTC").unwrap().show(two_ten), "2026-11-24T02:10:00.000Z");
         assert!(hanoi.read("yesterday").is_err());
-        assert!(Zone::parse("Mars/Olympus").is_err());
+        assert!(DisplayZone::parse("Mars/Olympus").is_err());
     }
 }

@@ -30,7 +30,7 @@ fn one(gap: &Gap) -> String {
         | GapReason::PowerCut
         | GapReason::Stopped
         | GapReason::TooLarge
-        | GapReason::NoKeyFrame => format!("never recorded ({})", gap.reason.word()),
+        | GapReason::NoKeyFrame => format!("never recorded ({})", gap.reason.as_str()),
     };
     format!("{fate}, {} to {}", gap.from.wall.rfc3339(), gap.to.wall.rfc3339())
 }
@@ -38,10 +38,10 @@ fn one(gap: &Gap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{Stamp, Wall};
+    use crate::units::{Timestamp, WallTime};
 
     fn gap(reason: GapReason) -> Gap {
-        let stamp = |second: i64| Stamp { wall: Wall(second * 1_000_000), ..Stamp::default() };
+        let stamp = |second: i64| Timestamp { wall: WallTime(second * 1_000_000), ..Timestamp::default() };
         Gap { from: stamp(1), to: stamp(2), reason, bytes: 0 }
     }
 

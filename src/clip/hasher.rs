@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{FileSource, SharedFile};
-use crate::watchdog::Pulse;
+use crate::watchdog::Heartbeat;
 use crate::storage::GapReason;
 use crate::units::Digest;
 
@@ -20,7 +20,7 @@ pub const QUEUE: usize = 16;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A file to hash and the number to answer under.
-pub struct HashOrder {
+pub struct HashRequest {
     /// The agent's number of the clip in the making.
     pub job: u64,
     /// The file.
@@ -40,7 +40,7 @@ pub struct Hashed {
 
 impl Hashed {
     /// Carries out an order, with a sign of life before each piece.
-    pub fn of(order: &HashOrder, alive: impl Fn()) -> Hashed {
+    pub fn compute(order: &HashRequest, alive: impl Fn()) -> Hashed {
         let outcome = digest_while(order.file.as_ref(), &alive);
         alive();
         let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
@@ -50,21 +50,21 @@ impl Hashed {
 
 /// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
 /// files, and a clip that is not hashed is owed still and cut again at the next start.
-pub struct Worker(mpsc::SyncSender<HashOrder>);
+pub struct Hasher(mpsc::SyncSender<HashRequest>);
 
-impl Worker {
+impl Hasher {
     /// Starts the thread; every answer goes to `answer`.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(pulse: Pulse, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Worker> {
-        let (sender, receiver) = mpsc::sync_channel::<HashOrder>(QUEUE);
+    pub fn start(pulse: Heartbeat, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Hasher> {
+        let (sender, receiver) = mpsc::sync_channel::<HashRequest>(QUEUE);
         let work = move || {
             loop {
                 pulse.beat();
                 match receiver.recv_timeout(IDLE) {
                     Ok(order) => {
-                        answer(Hashed::of(&order, || pulse.beat()));
+                        answer(Hashed::compute(&order, || pulse.beat()));
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -72,11 +72,11 @@ impl Worker {
             }
         };
         thread::Builder::new().name("clip".into()).spawn(work)?;
-        Ok(Worker(sender))
+        Ok(Hasher(sender))
     }
 
     /// Asks for a digest. Gives the order back when the queue is full or the worker is gone.
-    pub fn hash(&self, order: HashOrder) -> Result<(), HashOrder> {
+    pub fn hash(&self, order: HashRequest) -> Result<(), HashRequest> {
         self.0.try_send(order).map_err(|(mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order))| order)
     }
 }
@@ -105,8 +105,8 @@ mod tests {
     fn a_file_of_several_pieces_has_the_digest_of_its_bytes() {
         let bytes = vec![9_u8; PIECE as usize * 2 + 5];
         let (sender, answers) = mpsc::channel();
-        let worker = Worker::start(Pulse::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
-        worker.hash(HashOrder { job: 3, file: Arc::new(bytes.clone()) }).ok().unwrap();
+        let worker = Hasher::start(Heartbeat::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
+        worker.hash(HashRequest { job: 3, file: Arc::new(bytes.clone()) }).ok().unwrap();
         assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)), unreadable: Vec::new() });
     }
 
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_worker_whose_card_hangs() {
         let (_hold, held) = mpsc::channel();
-        let worker = Worker::start(Pulse::default(), |_| {}).unwrap();
-        worker.hash(HashOrder { job: 1, file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
+        let worker = Hasher::start(Heartbeat::default(), |_| {}).unwrap();
+        worker.hash(HashRequest { job: 1, file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
         let begun = std::time::Instant::now();
         drop(worker);
         assert!(begun.elapsed() < Duration::from_secs(1), "the stop waited {:?}", begun.elapsed());

@@ -12,10 +12,10 @@ use crate::evidence::manifest::ABOUT_BOX;
 use crate::storage::mp4::{head_boxes, move_times};
 use crate::storage::record::{RECORD_BOX, seal};
 use crate::storage::{FootageReader, GapReason, Span};
-use crate::units::Ticket;
+use crate::units::EntryId;
 
 /// A clip that can be read without being copied.
-pub struct Clip {
+pub struct VirtualClip {
     head: Vec<u8>,
     span: Span,
     /// Where its decode times count from, microseconds on the media clock.
@@ -29,9 +29,9 @@ pub struct Clip {
     last: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
 }
 
-impl Clip {
+impl VirtualClip {
     /// Puts a clip together from `span`; `about` is the JSON of its about box.
-    pub fn assemble(span: &Span, about: &[u8], reader: Arc<dyn FootageReader>) -> Clip {
+    pub fn assemble(span: &Span, about: &[u8], reader: Arc<dyn FootageReader>) -> VirtualClip {
         let base = span.fragments.first().map_or(0, |f| f.media.saturating_sub(u64::from(f.lead) * 1000));
         let end = span.fragments.last().map_or(base, |f| f.media + f.duration);
         let mut head = head_boxes(&span.tracks, Some(end.saturating_sub(base)));
@@ -44,7 +44,7 @@ impl Clip {
             starts.push(starts[starts.len() - 1] + u64::from(fragment.len));
         }
         let scales = span.tracks.iter().map(|track| track.timescale).collect();
-        Clip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
+        VirtualClip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
     }
 
     /// The bytes of fragment `index`, from memory when it was the last one read.
@@ -75,7 +75,7 @@ impl Clip {
     }
 }
 
-impl FileSource for Clip {
+impl FileSource for VirtualClip {
     fn len(&self) -> u64 {
         self.starts[self.starts.len() - 1]
     }
@@ -102,26 +102,26 @@ impl FileSource for Clip {
 }
 
 /// A snapshot that waits in its still slot.
-pub struct StillFile {
-    ticket: Ticket,
+pub struct SnapshotFile {
+    ticket: EntryId,
     len: u64,
     reader: Arc<dyn FootageReader>,
 }
 
-impl StillFile {
+impl SnapshotFile {
     /// The snapshot stored with `ticket`, of `len` bytes.
-    pub fn new(ticket: Ticket, len: u64, reader: Arc<dyn FootageReader>) -> StillFile {
-        StillFile { ticket, len, reader }
+    pub fn new(ticket: EntryId, len: u64, reader: Arc<dyn FootageReader>) -> SnapshotFile {
+        SnapshotFile { ticket, len, reader }
     }
 }
 
-impl FileSource for StillFile {
+impl FileSource for SnapshotFile {
     fn len(&self) -> u64 {
         self.len
     }
 
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
-        let bytes = self.reader.still(self.ticket).map_err(|fault| fault.to_string())?;
+        let bytes = self.reader.snapshot(self.ticket).map_err(|fault| fault.to_string())?;
         bytes.read(offset, len)
     }
 }
@@ -130,7 +130,7 @@ impl FileSource for StillFile {
 mod tests {
     use super::*;
     use crate::storage::{FragmentRef, ReadFault};
-    use crate::units::{Boot, Digest, Stamp};
+    use crate::units::{Boot, Digest, Timestamp};
 
     struct Footage;
 
@@ -142,7 +142,7 @@ mod tests {
             }
         }
 
-        fn still(&self, _: Ticket) -> Result<Vec<u8>, ReadFault> {
+        fn snapshot(&self, _: EntryId) -> Result<Vec<u8>, ReadFault> {
             Ok(vec![7; 10])
         }
     }
@@ -156,7 +156,7 @@ mod tests {
             len,
             key: true,
             boot: Boot(1),
-            start: Stamp::default(),
+            start: Timestamp::default(),
             duration: 1_000_000,
             media: seq * 1_000_000,
             lead: 0,
@@ -166,9 +166,9 @@ mod tests {
         }
     }
 
-    fn clip(fragments: Vec<FragmentRef>) -> Clip {
+    fn clip(fragments: Vec<FragmentRef>) -> VirtualClip {
         let span = Span { fragments, tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
-        Clip::assemble(&span, b"{}", Arc::new(Footage))
+        VirtualClip::assemble(&span, b"{}", Arc::new(Footage))
     }
 
     #[test]
@@ -197,6 +197,6 @@ mod tests {
     fn reading_past_the_end_is_refused() {
         let clip = clip(vec![fragment(1, 30)]);
         assert!(clip.read(clip.len() - 1, 2).is_err());
-        assert!(StillFile::new(Ticket(1), 10, Arc::new(Footage)).read(5, 6).is_err());
+        assert!(SnapshotFile::new(EntryId(1), 10, Arc::new(Footage)).read(5, 6).is_err());
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::storage::{FragmentRef, Gap, Span};
-use crate::units::{Digest, SiteId, Stamp, WallQuality};
+use crate::units::{Digest, SiteId, Timestamp, ClockQuality};
 
 /// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
 pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
@@ -39,7 +39,7 @@ pub struct Manifest {
     /// Wall time of its end, RFC 3339.
     pub to: String,
     /// How far those times can be trusted.
-    pub clock: WallQuality,
+    pub clock: ClockQuality,
     /// First and last record of the ring in it; (0, 0) for a snapshot.
     pub records: (u64, u64),
     /// Holes inside, each `from`, `to` and reason.
@@ -87,7 +87,7 @@ struct About<'a> {
     event: &'a str,
     from: &'a str,
     to: &'a str,
-    clock: WallQuality,
+    clock: ClockQuality,
     records: (u64, u64),
     gaps: &'a [(String, String, String)],
     missing: &'a [(u64, u64)],
@@ -126,7 +126,7 @@ pub fn is_whole(about: &[u8]) -> bool {
 pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &Span) -> Manifest {
     let (from, to, records) = match (span.fragments.first(), span.fragments.last()) {
         (Some(first), Some(last)) => (first.start, last.end(), (first.seq, last.seq)),
-        _ => (Stamp::default(), Stamp::default(), (0, 0)),
+        _ => (Timestamp::default(), Timestamp::default(), (0, 0)),
     };
     let clock = span.fragments.iter().map(|f| f.start.quality).min().unwrap_or_default();
     Manifest {
@@ -150,7 +150,7 @@ pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &S
 }
 
 /// The manifest of a snapshot, complete.
-pub fn of_still(site: &SiteId, event: &str, at: Stamp, jpeg: &[u8]) -> Manifest {
+pub fn of_still(site: &SiteId, event: &str, at: Timestamp, jpeg: &[u8]) -> Manifest {
     Manifest {
         v: 1,
         site: site.to_string(),
@@ -172,7 +172,7 @@ pub fn of_still(site: &SiteId, event: &str, at: Stamp, jpeg: &[u8]) -> Manifest 
 }
 
 /// `{site}-{purpose}-{time}-{end of the event id}[-{part}].{ext}`: sorts by time, unique, safe on any file system.
-fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Stamp, ext: &str) -> String {
+fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Timestamp, ext: &str) -> String {
     let time: String = at.wall.rfc3339().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
     let word = match purpose {
         Purpose::Clip => "clip",
@@ -186,7 +186,7 @@ fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Stamp,
 }
 
 fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
-    let line = |gap: &Gap| (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.word().to_owned());
+    let line = |gap: &Gap| (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.as_str().to_owned());
     let mut list: Vec<_> = gaps.iter().take(GAPS_MAX).map(line).collect();
     if let (Some(last), Some(shown)) = (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut()) {
         shown.1 = last.to.wall.rfc3339();
@@ -215,7 +215,7 @@ pub fn bounded(mut list: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 mod tests {
     use super::*;
     use crate::storage::GapReason;
-    use crate::units::{Mono, Wall};
+    use crate::units::{MonoTime, WallTime};
 
     fn site() -> SiteId {
         SiteId::parse("km-17").unwrap()
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_file_name_sorts_by_time_and_is_safe() {
-        let at = Stamp { wall: Wall(1_790_000_000_123_456), ..Stamp::default() };
+        let at = Timestamp { wall: WallTime(1_790_000_000_123_456), ..Timestamp::default() };
         let manifest = of_still(&site(), "01JDABCDEFGHJKMNPQRSTVWXYZ", at, b"jpeg");
         assert_eq!(manifest.name, "km-17-snapshot-20260921t141320z-rstvwxyz.jpg");
         assert_eq!((manifest.size, manifest.sha256), (4, Digest::of(b"jpeg")));
@@ -231,12 +231,12 @@ mod tests {
 
     #[test]
     fn many_holes_stay_within_an_outbox_entry_and_none_is_hidden() {
-        let stamp = |n: u64| Stamp { mono: Mono(n), wall: Wall(n as i64 * 1_000_000), ..Stamp::default() };
+        let stamp = |n: u64| Timestamp { mono: MonoTime(n), wall: WallTime(n as i64 * 1_000_000), ..Timestamp::default() };
         let gaps: Vec<Gap> =
             (0..20).map(|n| Gap { from: stamp(n), to: stamp(n + 1), reason: GapReason::FellBehind, bytes: 0 }).collect();
         let list = gap_list(&gaps);
         assert_eq!(list.len(), GAPS_MAX);
-        assert_eq!((list[7].1.clone(), list[7].2.as_str()), (Wall(20_000_000).rfc3339(), "several"));
+        assert_eq!((list[7].1.clone(), list[7].2.as_str()), (WallTime(20_000_000).rfc3339(), "several"));
         assert_eq!(gap_list(&gaps[..2])[1].2, "fell_behind");
     }
 }

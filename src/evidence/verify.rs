@@ -10,9 +10,9 @@ use serde::Deserialize;
 use super::head_check;
 use super::manifest::{ABOUT_BOX, bounded, is_whole};
 use crate::storage::mp4::{move_times, timescales};
-use crate::storage::record::{RECORD_BOX, RECORD_TYPE, Record, box_at};
+use crate::storage::record::{RECORD_BOX, RECORD_TYPE, RingRecord, box_at};
 use crate::storage::segment_head::SEGMENT_TYPE;
-use crate::units::{Digest, WallQuality};
+use crate::units::{Digest, ClockQuality};
 
 /// The boxes before the first record, in this order.
 const HEAD: [[u8; 4]; 3] = [*b"ftyp", *b"moov", *b"uuid"];
@@ -47,7 +47,7 @@ pub struct Report {
 struct About {
     from: String,
     to: String,
-    clock: WallQuality,
+    clock: ClockQuality,
     records: (u64, u64),
     #[serde(default)]
     missing: Vec<(u64, u64)>,
@@ -62,14 +62,14 @@ struct File {
     /// `ftyp` and `moov`.
     head_bytes: Vec<u8>,
     /// Worst clock of its records.
-    clock: Option<WallQuality>,
+    clock: Option<ClockQuality>,
     /// Ticks a second of its tracks.
     scales: Vec<u32>,
     /// Where its decode times count from, microseconds on the media clock.
     base: u64,
-    first: Option<Record>,
+    first: Option<RingRecord>,
     /// The record before.
-    last: Option<Record>,
+    last: Option<RingRecord>,
     /// Numbers skipped between records, and the times around them.
     skipped: Vec<(u64, u64)>,
     skipped_times: Vec<(String, String)>,
@@ -152,7 +152,7 @@ impl File {
 
     /// Checks one record and its place in the chain; gives its length.
     fn record(&mut self, clip: &[u8], at: usize) -> usize {
-        let Some(record) = Record::decode(&clip[at..]) else {
+        let Some(record) = RingRecord::decode(&clip[at..]) else {
             self.problem(format!("offset {at}: a record that cannot be read"));
             return RECORD_BOX;
         };
@@ -180,7 +180,7 @@ impl File {
     }
 
     /// Checks a record against the one before it.
-    fn follows(&mut self, at: usize, record: &Record) {
+    fn follows(&mut self, at: usize, record: &RingRecord) {
         let seq = record.seq;
         match self.last.as_ref().map(|before| (before.seq, before.link())) {
             None => {
@@ -255,13 +255,13 @@ impl File {
         let differing = [first, last]
             .into_iter()
             .flatten()
-            .filter(|(stamp, told)| stamp.quality == WallQuality::Ntp && stamp.wall.rfc3339() != **told);
+            .filter(|(stamp, told)| stamp.quality == ClockQuality::Ntp && stamp.wall.rfc3339() != **told);
         let told: Vec<String> =
             differing.map(|(stamp, told)| format!("the about box says {told} where the records say {}", stamp.wall)).collect();
         self.report.problems.extend(told);
         // A clock that was better known later is told better than it was recorded, never worse.
         if let Some(clock) = self.clock.filter(|clock| about.clock < *clock) {
-            self.problem(format!("the about box says clock {}, and the records say {}", about.clock.word(), clock.word()));
+            self.problem(format!("the about box says clock {}, and the records say {}", about.clock.as_str(), clock.as_str()));
         }
     }
 }
@@ -277,14 +277,14 @@ mod tests {
 
     use super::*;
     use crate::clip::FileSource as _;
-    use crate::clip::virtual_file::Clip;
+    use crate::clip::virtual_file::VirtualClip;
     use crate::evidence::manifest::{Purpose, about, of_span};
-    use crate::storage::mp4::{Run, Sample, moof};
+    use crate::storage::mp4::{TrackRun, Sample, moof};
     use crate::storage::record::tests::video;
     use crate::storage::record::{MARK, seal};
     use crate::storage::segment_head::head_digest;
     use crate::storage::{FootageReader, FragmentRef, ReadFault, Span};
-    use crate::units::{Boot, Mono, SiteId, Stamp, Ticket, Wall};
+    use crate::units::{Boot, MonoTime, SiteId, Timestamp, EntryId, WallTime};
 
     struct Footage(Vec<Vec<u8>>);
 
@@ -293,24 +293,24 @@ mod tests {
             Ok(self.0[fragment.offset as usize].clone())
         }
 
-        fn still(&self, _: Ticket) -> Result<Vec<u8>, ReadFault> {
+        fn snapshot(&self, _: EntryId) -> Result<Vec<u8>, ReadFault> {
             Err(ReadFault::Gone("still".into()))
         }
     }
 
     /// A record of a second as it lies on the card, and what follows from it.
-    fn record(seq: u64, previous: Digest) -> (Vec<u8>, Record) {
+    fn record(seq: u64, previous: Digest) -> (Vec<u8>, RingRecord) {
         let sample = Sample { duration: 90_000, size: 4, sync: true, offset: 0 };
-        let mut content = moof(seq as u32, &[Run { track: 1, start: 0, samples: vec![sample] }]);
+        let mut content = moof(seq as u32, &[TrackRun { track: 1, start: 0, samples: vec![sample] }]);
         content.extend([0, 0, 0, 12, b'm', b'd', b'a', b't', seq as u8, 1, 2, 3]);
         let media = seq * 1_000_000;
-        let wall = Wall(1_790_000_000_000_000 + media as i64);
-        let record = Record {
+        let wall = WallTime(1_790_000_000_000_000 + media as i64);
+        let record = RingRecord {
             seq,
             lap: 1,
             boot: Boot(1),
             len: (RECORD_BOX + content.len()) as u32,
-            start: Stamp { mono: Mono(media), wall, quality: WallQuality::Ntp },
+            start: Timestamp { mono: MonoTime(media), wall, quality: ClockQuality::Ntp },
             key: true,
             payload: 4,
             media,
@@ -334,7 +334,7 @@ mod tests {
         for seq in numbers {
             let (written, record) = record(*seq, previous);
             previous = record.link();
-            let Record { lap, boot, len, start, key, payload, media, duration, lead, .. } = record;
+            let RingRecord { lap, boot, len, start, key, payload, media, duration, lead, .. } = record;
             let (segment, offset, base, layout) = (0, bytes.len() as u64, 0, head_digest(&[video(1)]));
             let seq = *seq;
             fragments.push(FragmentRef {
@@ -357,7 +357,7 @@ mod tests {
         }
         let span = Span { fragments, tracks: vec![video(1)], gaps: Vec::new(), damaged: Vec::new(), more: false };
         let manifest = of_span(&SiteId::parse("km-17").unwrap(), Purpose::Clip, "e", 1, &span);
-        let clip = Clip::assemble(&span, &about(&manifest), Arc::new(Footage(bytes)));
+        let clip = VirtualClip::assemble(&span, &about(&manifest), Arc::new(Footage(bytes)));
         clip.read(0, clip.len() as u32).unwrap()
     }
 
@@ -365,7 +365,7 @@ mod tests {
     fn places(clip: &[u8]) -> Vec<Range<usize>> {
         let is_record = |at: &usize| clip.get(at + 8..at + 24) == Some(&RECORD_TYPE) && clip[at + 4..at + 8] == *b"uuid";
         let starts = (0..clip.len()).filter(is_record);
-        starts.map(|at| at..at + Record::decode(&clip[at..]).unwrap().len as usize).collect()
+        starts.map(|at| at..at + RingRecord::decode(&clip[at..]).unwrap().len as usize).collect()
     }
 
     fn without(clip: &[u8], taken: Range<usize>) -> Vec<u8> {

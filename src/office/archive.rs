@@ -15,10 +15,10 @@ use anyhow::Context as _;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::index::{self, Guard, Index};
-use super::partial_files::{Check, Flush, Key, Part};
-use super::safeguards::Rule;
-use super::file_store::{Disk, Files};
+use super::index::{self, IndexGuard, Index};
+use super::partial_files::{Check, Flush, Key, PartialFile};
+use super::safeguards::IngestRule;
+use super::file_store::{DiskStore, FileStore};
 use crate::units::SiteId;
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
@@ -31,7 +31,7 @@ pub type Now<'a> = (&'a str, i64);
 
 /// What a message led to.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct IngestOutcome {
     /// To be published to the site's `dn/ack`.
     pub ack: Option<Ack>,
     /// For people who watch.
@@ -48,10 +48,10 @@ pub struct Outcome {
     pub publish: Option<(String, Vec<u8>)>,
 }
 
-impl Outcome {
+impl IngestOutcome {
     /// Nothing but an answer.
-    pub(super) fn ack(ack: Ack) -> Outcome {
-        Outcome { ack: Some(ack), ..Outcome::default() }
+    pub(super) fn ack(ack: Ack) -> IngestOutcome {
+        IngestOutcome { ack: Some(ack), ..IngestOutcome::default() }
     }
 }
 
@@ -59,9 +59,9 @@ impl Outcome {
 pub struct Archive {
     pub(super) dir: PathBuf,
     pub(super) index: Index,
-    pub(super) files: Arc<dyn Files>,
+    pub(super) files: Arc<dyn FileStore>,
     /// Files on their way, as far as they were of use lately.
-    pub(super) parts: HashMap<Key, Part>,
+    pub(super) parts: HashMap<Key, PartialFile>,
     /// Those the open transaction has to do with.
     pub(super) touched: Vec<Key>,
     /// Counts up; every state of a part has its own.
@@ -69,7 +69,7 @@ pub struct Archive {
     /// When the numbers of a site were looked through; bounded as the sites are.
     pub(super) looked_at: HashMap<SiteId, i64>,
     /// A rule that is taken away, in simulations.
-    pub(super) without: Option<Rule>,
+    pub(super) without: Option<IngestRule>,
 }
 
 impl Archive {
@@ -82,7 +82,7 @@ impl Archive {
         index::ensure_room(dir)?;
         let path = dir.join("taimat.sqlite");
         let db = Connection::open(&path).with_context(|| format!("{}", path.display()))?;
-        let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(Disk::new(dir)))?;
+        let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
         index::reserve(dir)?;
         Ok(archive)
     }
@@ -91,7 +91,7 @@ impl Archive {
     ///
     /// # Errors
     /// When they refuse.
-    pub fn open_over(dir: &Path, index: Index, files: Arc<dyn Files>) -> anyhow::Result<Archive> {
+    pub fn open_over(dir: &Path, index: Index, files: Arc<dyn FileStore>) -> anyhow::Result<Archive> {
         for part in ["files", "partial"] {
             files.make_dir(part).with_context(|| format!("{}", dir.join(part).display()))?;
         }
@@ -101,18 +101,18 @@ impl Archive {
     }
 
     /// An archive over an open index, with nothing on its way.
-    pub(super) fn over(dir: PathBuf, index: Index, files: Arc<dyn Files>) -> Archive {
+    pub(super) fn over(dir: PathBuf, index: Index, files: Arc<dyn FileStore>) -> Archive {
         let (parts, touched, turns, looked_at, without) = (HashMap::new(), Vec::new(), 0, HashMap::new(), None);
         Archive { dir, index, files, parts, touched, turns, looked_at, without }
     }
 
     /// An index with a guard over an open database, for [`Archive::open_over`].
-    pub fn guarded(db: Connection, guard: Arc<dyn Guard>) -> Index {
+    pub fn guarded(db: Connection, guard: Arc<dyn IndexGuard>) -> Index {
         Index::over(db, Some(guard))
     }
 
     /// Takes a rule away, to see that something breaks.
-    pub fn take_away(&mut self, rule: Rule) {
+    pub fn take_away(&mut self, rule: IngestRule) {
         self.without = Some(rule);
     }
 
@@ -122,7 +122,7 @@ impl Archive {
     }
 
     /// Its files, for the thread that flushes and hashes them.
-    pub fn files_below(&self) -> Arc<dyn Files> {
+    pub fn files_below(&self) -> Arc<dyn FileStore> {
         self.files.clone()
     }
 
@@ -148,16 +148,16 @@ impl Archive {
     ///
     /// # Errors
     /// When the disk refuses: then there are no receipts, and the devices send again.
-    pub fn take_all(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, Outcome)>> {
+    pub fn take_all(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
         self.touched.clear();
         match self.take_within(messages, now) {
             Ok(outcomes) => {
-                outcomes.iter().for_each(|(_, outcome)| self.settle(outcome, now.1));
+                outcomes.iter().for_each(|(_, outcome)| self.apply_outcome(outcome, now.1));
                 Ok(outcomes)
             }
             Err(error) => {
                 self.index.roll_back();
-                if self.without != Some(Rule::CommitBeforeMemory) {
+                if self.without != Some(IngestRule::CommitBeforeMemory) {
                     let touched = std::mem::take(&mut self.touched);
                     touched.iter().for_each(|key| _ = self.parts.remove(key));
                 }
@@ -168,7 +168,7 @@ impl Archive {
 
     /// Does `what` in one transaction; memory of what it touched is dropped when anything refuses.
     pub(super) fn transaction<T>(&mut self, what: impl FnOnce(&mut Archive) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        self.index.begin()?;
+        self.index.begin_transaction()?;
         let done = what(self).and_then(|value| self.index.commit().map(|()| value));
         if done.is_err() {
             self.index.roll_back();
@@ -176,10 +176,10 @@ impl Archive {
         done
     }
 
-    fn take_within(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, Outcome)>> {
-        self.index.begin()?;
+    fn take_within(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
+        self.index.begin_transaction()?;
         let outcomes = self.take_each(messages, now)?;
-        if self.without == Some(Rule::CommitBeforeReceipt) {
+        if self.without == Some(IngestRule::CommitBeforeReceipt) {
             self.index.put_off();
         } else {
             self.index.commit()?;
@@ -187,7 +187,7 @@ impl Archive {
         Ok(outcomes)
     }
 
-    fn take_each(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, Outcome)>> {
+    fn take_each(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
         let mut outcomes = Vec::with_capacity(messages.len());
         for (topic, payload) in messages {
             let Some((site, tail)) = topics::read_up(topic) else {
@@ -199,10 +199,10 @@ impl Archive {
         Ok(outcomes)
     }
 
-    fn take_one(&mut self, site: &SiteId, tail: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
-        if !self.see(site, now.0)? {
+    fn take_one(&mut self, site: &SiteId, tail: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+        if !self.note_site(site, now.0)? {
             let complaint = Some(("sites beyond the bound", format!("{SITES_MAX} are known")));
-            return Ok(Outcome { complaint, ..Outcome::default() });
+            return Ok(IngestOutcome { complaint, ..IngestOutcome::default() });
         }
         match tail {
             "event" => self.event(site, payload, now),
@@ -215,13 +215,13 @@ impl Archive {
                 Some((fid, verb)) if fid.len() == 32 && fid.bytes().all(|b| b.is_ascii_hexdigit()) => {
                     self.file((site.clone(), fid.to_owned()), verb, payload, now)
                 }
-                _ => Ok(Outcome::default()),
+                _ => Ok(IngestOutcome::default()),
             },
         }
     }
 
     /// Notes that a site was heard; false for a new one when there are too many.
-    fn see(&self, site: &SiteId, now: &str) -> anyhow::Result<bool> {
+    fn note_site(&self, site: &SiteId, now: &str) -> anyhow::Result<bool> {
         let seen = self.index.change("UPDATE sites SET seen = ?2 WHERE site = ?1", params![site.as_str(), now])?;
         if seen > 0 {
             return Ok(true);

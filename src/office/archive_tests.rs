@@ -8,7 +8,7 @@ use super::super::queries::Filter;
 use super::super::file_store::flush_and_hash;
 use super::*;
 use crate::evidence::manifest::{Manifest, of_still};
-use crate::units::{Digest, Stamp, Wall};
+use crate::units::{Digest, Timestamp, WallTime};
 use crate::uplink::wire::Health;
 
 fn site() -> SiteId {
@@ -16,11 +16,11 @@ fn site() -> SiteId {
 }
 
 /// Takes one message, and checks what is to be checked at once.
-fn take(archive: &mut Archive, topic: &str, payload: &[u8]) -> Outcome {
-    take_at(archive, topic, payload, Wall(1_795_000_000_000_000))
+fn take(archive: &mut Archive, topic: &str, payload: &[u8]) -> IngestOutcome {
+    take_at(archive, topic, payload, WallTime(1_795_000_000_000_000))
 }
 
-fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: Wall) -> Outcome {
+fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: WallTime) -> IngestOutcome {
     let text = now.rfc3339();
     let now = (text.as_str(), now.0 / 1_000_000);
     let taken = archive.take_all(&[(topic.to_owned(), payload.to_vec())], now).unwrap();
@@ -36,7 +36,7 @@ fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: Wall) -> Out
 }
 
 /// Sends a whole file; the last answer.
-fn send(archive: &mut Archive, manifest: &Manifest, bytes: &[u8], now: Wall) -> Option<Ack> {
+fn send(archive: &mut Archive, manifest: &Manifest, bytes: &[u8], now: WallTime) -> Option<Ack> {
     let topic = |verb: &str| topics::up(&SiteId::parse(&manifest.site).unwrap(), &format!("file/{}/{verb}", manifest.fid()));
     take_at(archive, &topic("init"), &manifest.bytes(), now);
     take_at(archive, &topic("0"), bytes, now);
@@ -75,7 +75,7 @@ fn an_event_that_comes_twice_is_receipted_twice_and_kept_once() {
 fn a_file_is_stored_only_when_its_digest_is_right_and_resumes_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = vec![7_u8; 1000];
-    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
     let fid = manifest.fid();
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
     let mut archive = Archive::open(dir.path()).unwrap();
@@ -104,7 +104,7 @@ fn a_box_cannot_write_outside_the_archive() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for name in ["../../etc/passwd", ".hidden", "a/b", ""] {
-        let mut manifest = of_still(&site(), "e", Stamp::default(), b"x");
+        let mut manifest = of_still(&site(), "e", Timestamp::default(), b"x");
         manifest.name = name.into();
         let fid = manifest.fid();
         let ack = take(&mut archive, &up(&format!("file/{fid}/init")), &manifest.bytes()).ack;
@@ -212,7 +212,7 @@ fn numbers_that_are_missing_are_shown_and_asked_for_and_those_given_up_say_why()
 fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_whole() {
     let dir = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 % 251) as u8).collect();
-    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
     let fid = manifest.fid();
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
     let mut archive = Archive::open(dir.path()).unwrap();
@@ -234,7 +234,7 @@ fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_
 fn an_office_killed_while_it_moves_a_file_lists_it_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = vec![7_u8; 1000];
-    let manifest = of_still(&site(), "e", Stamp::default(), &bytes);
+    let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
     let fid = manifest.fid();
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
     let mut archive = Archive::open(dir.path()).unwrap();
@@ -253,14 +253,14 @@ fn an_office_killed_while_it_moves_a_file_lists_it_at_the_next_start() {
     assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
 }
 
-fn day(n: i64) -> Wall {
-    Wall(n * 86_400_000_000)
+fn day(n: i64) -> WallTime {
+    WallTime(n * 86_400_000_000)
 }
 
 /// A picture of a site, from a moment the device names.
-fn still(site: &str, n: u64, at: Wall, size: usize) -> (Manifest, Vec<u8>) {
+fn still(site: &str, n: u64, at: WallTime, size: usize) -> (Manifest, Vec<u8>) {
     let bytes = vec![n as u8; size];
-    let at = Stamp { wall: at, ..Stamp::default() };
+    let at = Timestamp { wall: at, ..Timestamp::default() };
     (of_still(&SiteId::parse(site).unwrap(), &format!("e{n}"), at, &bytes), bytes)
 }
 
@@ -280,14 +280,14 @@ fn what_is_too_old_goes_unless_it_is_locked_and_does_not_come_again() {
     }
     archive.lock("km-17", (&day(3).rfc3339(), &day(4).rfc3339()), "case 7", "now").unwrap();
     let retention = Retention::new(2, 0);
-    let gone = archive.let_go(&retention, day(6)).unwrap();
+    let gone = archive.release_expired(&retention, day(6)).unwrap();
     assert_eq!((gone.files, gone.bytes), (1, 1000), "the first; the second is locked, the third is new");
     assert_eq!(kept(&archive), ["e2", "e3"]);
     assert_eq!(Archive::open(dir.path()).unwrap().files_below().list("files").unwrap().len(), 2, "its bytes are still there");
     let ack = take(&mut archive, &up(&format!("file/{}/init", sent[0].fid())), &sent[0].bytes()).ack;
     assert!(matches!(ack, Some(Ack::Stored { .. })), "it would come again: {ack:?}");
     assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
-    assert_eq!(archive.let_go(&retention, day(6)).unwrap().files, 1);
+    assert_eq!(archive.release_expired(&retention, day(6)).unwrap().files, 1);
 }
 
 #[test]
@@ -300,18 +300,18 @@ fn one_site_that_fills_the_archive_pays_for_it_and_no_other() {
     }
     // A hostile device: newest of all by its own word.
     for n in 10..60 {
-        let (manifest, bytes) = still("km-18", n, Wall::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
+        let (manifest, bytes) = still("km-18", n, WallTime::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
         send(&mut archive, &manifest, &bytes, day(101));
     }
     let retention = Retention { days: 0, bytes: 10_000, floor: 5_000 };
-    let gone = archive.let_go(&retention, day(101)).unwrap();
+    let gone = archive.release_expired(&retention, day(101)).unwrap();
     assert_eq!((gone.sites.len(), gone.sites["km-18"].files, gone.over), (1, 45, 0), "{gone:?}");
     assert_eq!(archive.sites().unwrap().iter().map(|row| row.files).collect::<Vec<_>>(), [5, 5]);
     let claimed: String =
         archive.index.db.query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0)).unwrap();
     assert!(claimed.starts_with("9999"), "what the device claimed is not flagged");
     // Nobody may be brought below its share or its newest day: it stays too much, and that is said.
-    let gone = archive.let_go(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101)).unwrap();
+    let gone = archive.release_expired(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101)).unwrap();
     assert_eq!((gone.files, gone.over), (0, 9_000));
 }
 
@@ -341,7 +341,7 @@ fn a_busy_commune_with_one_day_of_retention_stops_growing() {
             })
             .unwrap();
         // Every ten minutes, slice by slice.
-        while archive.let_go(&Retention::new(1, 0), now).unwrap().more {}
+        while archive.release_expired(&Retention::new(1, 0), now).unwrap().more {}
         while archive.sweep().unwrap() > 0 {}
         let there = files.list("files").unwrap().len();
         if hour == 25 {
@@ -368,8 +368,8 @@ fn unfinished_files_are_counted_and_go_after_a_week() {
     }
     let mut archive = Archive::open(dir.path()).unwrap();
     assert_eq!(archive.files_below().list("partial").unwrap().len(), 64, "a restart begins the bound anew");
-    assert_eq!(archive.let_go(&Retention::default(), day(106)).unwrap().parts, 0);
-    assert_eq!(archive.let_go(&Retention::default(), day(108)).unwrap().parts, 64);
+    assert_eq!(archive.release_expired(&Retention::default(), day(106)).unwrap().parts, 0);
+    assert_eq!(archive.release_expired(&Retention::default(), day(108)).unwrap().parts, 64);
     assert!(archive.files_below().list("partial").unwrap().is_empty());
 }
 
@@ -407,7 +407,7 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
     let mut archive = Archive::open(dir.path()).unwrap();
     take(&mut archive, &up("event"), &event(1));
     let bytes = vec![9_u8; 500];
-    let manifest = of_still(&site(), "E1-1", Stamp::default(), &bytes);
+    let manifest = of_still(&site(), "E1-1", Timestamp::default(), &bytes);
     let topic = |verb: &str| up(&format!("file/{}/{verb}", manifest.fid()));
     for (verb, payload) in [("init", manifest.bytes()), ("0", bytes.clone()), ("fin", b"{}".to_vec())] {
         take(&mut archive, &topic(verb), &payload);
@@ -428,7 +428,7 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
 /// A file as an honest device sends it: manifest, topic of a verb, bytes.
 fn honest(n: u8) -> (Manifest, Vec<u8>) {
     let bytes = vec![n; 1000];
-    (of_still(&site(), &format!("e{n}"), Stamp::default(), &bytes), bytes)
+    (of_still(&site(), &format!("e{n}"), Timestamp::default(), &bytes), bytes)
 }
 
 #[test]
@@ -694,7 +694,7 @@ fn what_a_device_only_announces_costs_no_other_a_file() {
     let announced: u64 = archive.index.db.query_row("SELECT sum(size) FROM parts", [], |row| row.get(0)).unwrap();
     assert_eq!(announced, 8 << 30, "four of the largest at most");
     let retention = Retention { floor: 0, ..Retention::new(0, 6 << 30) };
-    let gone = archive.let_go(&retention, day(102)).unwrap();
+    let gone = archive.release_expired(&retention, day(102)).unwrap();
     assert_eq!((gone.files, gone.parts, gone.over), (0, 2, 0), "who announces pays");
     assert_eq!(kept(&archive).len(), 5);
 }

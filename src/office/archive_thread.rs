@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::archive::{Archive, Outcome};
-use super::retention::{Gone, Retention};
+use super::archive::{Archive, IngestOutcome};
+use super::retention::{Released, Retention};
 use super::partial_files::{BYTES_REFUSED, Check, Flush};
-use super::ingest_queue::{Message, Queue};
-use super::file_store::{Files, NoDigest, flush_and_hash};
+use super::ingest_queue::{Message, IngestQueue};
+use super::file_store::{FileStore, DigestError, flush_and_hash};
 use crate::clock::Clock;
-use crate::units::{Digest, SiteId, Stamp};
+use crate::units::{Digest, SiteId, Timestamp};
 use crate::uplink::topics;
 
 /// Messages taken in one transaction.
@@ -44,7 +44,7 @@ const FILES_NOT_KEPT: &str = "files NOT KEPT: no receipt, the devices keep them 
 const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// What it gives.
-pub enum Answer {
+pub enum OutgoingAnswer {
     /// To be published.
     Publish(String, Vec<u8>),
     /// For people who watch.
@@ -52,13 +52,13 @@ pub enum Answer {
 }
 
 /// For the hash thread, and its answer.
-enum Job {
+enum FileJob {
     Check(Check),
     Flush(Flush),
 }
 
-enum Done {
-    Checked(Check, Result<Digest, NoDigest>),
+enum FileJobResult {
+    Checked(Check, Result<Digest, DigestError>),
     Flushed(Flush, std::io::Result<()>),
 }
 
@@ -66,33 +66,33 @@ enum Done {
 #[derive(Default)]
 struct Round {
     messages: Vec<Message>,
-    done: VecDeque<Done>,
+    done: VecDeque<FileJobResult>,
     dropped: HashMap<SiteId, u64>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    queue: Queue,
+struct PendingMessages {
+    queue: IngestQueue,
     /// In the order the hash thread gave them: a flush that failed must be known before a digest behind it. Bounded by [`JOBS`].
-    done: VecDeque<Done>,
+    done: VecDeque<FileJobResult>,
     dropped: HashMap<SiteId, u64>,
     closed: bool,
 }
 
-struct Desk {
-    waiting: Mutex<Waiting>,
+struct IntakeShared {
+    waiting: Mutex<PendingMessages>,
     news: Condvar,
     clock: Arc<dyn Clock>,
 }
 
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl IntakeShared {
+    fn lock(&self) -> MutexGuard<'_, PendingMessages> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Where messages go in; the threads end when it is dropped.
-pub struct Intake(Arc<Desk>);
+pub struct Intake(Arc<IntakeShared>);
 
 impl Intake {
     /// Hands over a message from `taimat/v1/{site}/up/…`; it never waits. What finds no room gets no receipt.
@@ -119,14 +119,14 @@ impl Drop for Intake {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> std::io::Result<(Intake, mpsc::Receiver<Answer>)> {
+pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
-    let (jobs, todo) = sync_channel::<Job>(JOBS);
-    let desk = Arc::new(Desk { waiting: Mutex::default(), news: Condvar::new(), clock: clock.clone() });
+    let (jobs, todo) = sync_channel::<FileJob>(JOBS);
+    let desk = Arc::new(IntakeShared { waiting: Mutex::default(), news: Condvar::new(), clock: clock.clone() });
     let (files, done) = (archive.files_below(), desk.clone());
     std::thread::Builder::new().name("hash".into()).spawn(move || {
         for job in todo {
-            let result = carry_out(&*files, job);
+            let result = execute(&*files, job);
             done.lock().done.push_back(result);
             done.news.notify_one();
         }
@@ -134,20 +134,20 @@ pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> s
     let now = Instant::now();
     let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), desk.clone());
     let keeper =
-        Keeper { archive, retention, desk: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
+        ArchiveThread { archive, retention, desk: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
     std::thread::Builder::new().name("archive".into()).spawn(move || keeper.run())?;
     Ok((Intake(desk), answered))
 }
 
-fn carry_out(files: &dyn Files, job: Job) -> Done {
+fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
     match job {
-        Job::Check(check) => {
+        FileJob::Check(check) => {
             let digest = flush_and_hash(files, &check.path);
-            Done::Checked(check, digest)
+            FileJobResult::Checked(check, digest)
         }
-        Job::Flush(flush) => {
+        FileJob::Flush(flush) => {
             let flushed = files.flush(&flush.file.path);
-            Done::Flushed(flush, flushed)
+            FileJobResult::Flushed(flush, flushed)
         }
     }
 }
@@ -231,25 +231,25 @@ impl Refusing {
     }
 }
 
-struct Keeper {
+struct ArchiveThread {
     archive: Archive,
     retention: Retention,
-    desk: Arc<Desk>,
-    answers: mpsc::Sender<Answer>,
-    jobs: SyncSender<Job>,
+    desk: Arc<IntakeShared>,
+    answers: mpsc::Sender<OutgoingAnswer>,
+    jobs: SyncSender<FileJob>,
     troubles: Troubles,
     refusing: Refusing,
     tidied: Option<Instant>,
     looked: Instant,
     /// What the slices of this tidying have let go so far.
-    going: Option<Gone>,
+    going: Option<Released>,
 }
 
-impl Keeper {
+impl ArchiveThread {
     fn run(mut self) {
         let now = self.desk.clock.now();
         match self.archive.moves((&now.wall.rfc3339(), seconds(now))) {
-            Ok(checks) => checks.into_iter().for_each(|check| self.give(Job::Check(check))),
+            Ok(checks) => checks.into_iter().for_each(|check| self.give(FileJob::Check(check))),
             Err(error) => self.trouble("office", "starts that cannot see to moves cut short", 1, &format!("{error:#}")),
         }
         while let Some(Round { messages, done, dropped }) = self.wait() {
@@ -257,7 +257,7 @@ impl Keeper {
             dropped.into_iter().for_each(|(site, many)| self.trouble(site.as_str(), OVER_BUDGET, many, ""));
             self.take(&messages, now);
             done.into_iter().for_each(|done| self.take_done(done, now));
-            self.look(now);
+            self.run_maintenance(now);
             self.tidy(now);
         }
     }
@@ -287,7 +287,7 @@ impl Keeper {
     }
 
     /// A batch that the index refuses is tried message by message: one bad message must not cost the others their receipt.
-    fn take(&mut self, messages: &[Message], now: Stamp) {
+    fn take(&mut self, messages: &[Message], now: Timestamp) {
         if messages.is_empty() {
             return;
         }
@@ -298,14 +298,14 @@ impl Keeper {
             Err(_) => messages.iter().flat_map(|message| self.take_alone(message, at)).collect(),
         };
         for (site, outcome) in outcomes {
-            self.tell(&site, outcome, now);
+            self.publish(&site, outcome, now);
         }
         if let Some(line) = self.refusing.well(Instant::now()) {
-            self.say(Answer::Line(line));
+            self.send_answer(OutgoingAnswer::Line(line));
         }
     }
 
-    fn take_alone(&mut self, message: &Message, now: (&str, i64)) -> Vec<(SiteId, Outcome)> {
+    fn take_alone(&mut self, message: &Message, now: (&str, i64)) -> Vec<(SiteId, IngestOutcome)> {
         self.archive.take_all(std::slice::from_ref(message), now).unwrap_or_else(|error| {
             // No receipt: the device keeps it and sends it again.
             let site = topics::read_up(&message.0).map_or_else(String::new, |(site, _)| site.to_string());
@@ -315,14 +315,14 @@ impl Keeper {
         })
     }
 
-    fn take_done(&mut self, done: Done, now: Stamp) {
+    fn take_done(&mut self, done: FileJobResult, now: Timestamp) {
         let text = now.wall.rfc3339();
         match done {
-            Done::Checked(check, digest) => match self.archive.checked(&check, &digest, (&text, seconds(now))) {
-                Ok(outcome) => self.tell(&check.site, outcome, now),
+            FileJobResult::Checked(check, digest) => match self.archive.checked(&check, &digest, (&text, seconds(now))) {
+                Ok(outcome) => self.publish(&check.site, outcome, now),
                 Err(error) => self.trouble(check.site.as_str(), FILES_NOT_KEPT, 1, &format!("{error:#}")),
             },
-            Done::Flushed(flush, flushed) => {
+            FileJobResult::Flushed(flush, flushed) => {
                 if let Err(error) = self.archive.flushed(&flush, &flushed, seconds(now)) {
                     self.trouble(flush.file.site.as_str(), "flushes of unfinished files refused", 1, &format!("{error:#}"));
                 }
@@ -330,20 +330,20 @@ impl Keeper {
         }
     }
 
-    fn tell(&mut self, site: &SiteId, outcome: Outcome, now: Stamp) {
+    fn publish(&mut self, site: &SiteId, outcome: IngestOutcome, now: Timestamp) {
         if let Some(ack) = outcome.ack {
-            self.say(Answer::Publish(topics::dn(site, "ack"), serde_json::to_vec(&ack).unwrap_or_default()));
+            self.send_answer(OutgoingAnswer::Publish(topics::dn(site, "ack"), serde_json::to_vec(&ack).unwrap_or_default()));
         }
         if let Some((topic, payload)) = outcome.publish {
-            self.say(Answer::Publish(topic, payload));
+            self.send_answer(OutgoingAnswer::Publish(topic, payload));
         }
         if let Some((name, mut body)) = outcome.ask {
             body["expires"] = serde_json::json!(now.wall.plus_micros(3_600_000_000).rfc3339());
-            self.say(Answer::Publish(topics::dn(site, &format!("cmd/{name}")), body.to_string().into_bytes()));
+            self.send_answer(OutgoingAnswer::Publish(topics::dn(site, &format!("cmd/{name}")), body.to_string().into_bytes()));
         }
         self.refusing.bytes &= outcome.flush.is_none() && outcome.check.is_none();
-        outcome.flush.into_iter().for_each(|flush| self.give(Job::Flush(flush)));
-        outcome.check.into_iter().for_each(|check| self.give(Job::Check(check)));
+        outcome.flush.into_iter().for_each(|flush| self.give(FileJob::Flush(flush)));
+        outcome.check.into_iter().for_each(|check| self.give(FileJob::Check(check)));
         if let Some((kind, detail)) = outcome.complaint {
             if kind == BYTES_REFUSED {
                 self.refusing.refused(true, Instant::now());
@@ -351,52 +351,52 @@ impl Keeper {
             self.trouble(site.as_str(), kind, 1, &detail);
         }
         if let Some(line) = outcome.line {
-            self.say(Answer::Line(line));
+            self.send_answer(OutgoingAnswer::Line(line));
         }
     }
 
     /// Hands a file to the hash thread; when it has too many, the device says `fin` again.
-    fn give(&mut self, job: Job) {
+    fn give(&mut self, job: FileJob) {
         if let Err(refused) = self.jobs.try_send(job) {
             let (std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job)) = refused;
-            let (Job::Check(check) | Job::Flush(Flush { file: check, .. })) = &job;
+            let (FileJob::Check(check) | FileJob::Flush(Flush { file: check, .. })) = &job;
             self.archive.unchecked(check);
         }
     }
 
     fn trouble(&mut self, site: &str, kind: &'static str, many: u64, detail: &str) {
         if let Some(line) = self.troubles.count(site, kind, many, detail) {
-            self.say(Answer::Line(line));
+            self.send_answer(OutgoingAnswer::Line(line));
         }
     }
 
-    fn say(&self, answer: Answer) {
+    fn send_answer(&self, answer: OutgoingAnswer) {
         // Without anybody to talk to the broker the office is ending.
         let _ = self.answers.blocking_send(answer);
     }
 
     /// Sees to checks without an answer, to what is to be removed, and to what was not told.
-    fn look(&mut self, now: Stamp) {
+    fn run_maintenance(&mut self, now: Timestamp) {
         if self.looked.elapsed() < LOOK_EVERY {
             return;
         }
         self.looked = Instant::now();
         let again = self.archive.overdue(seconds(now));
-        again.into_iter().for_each(|check| self.give(Job::Check(check)));
+        again.into_iter().for_each(|check| self.give(FileJob::Check(check)));
         if let Err(error) = self.archive.sweep() {
             self.trouble("office", "removals refused", 1, &format!("{error:#}"));
         }
-        self.troubles.due().into_iter().for_each(|line| self.say(Answer::Line(line)));
+        self.troubles.due().into_iter().for_each(|line| self.send_answer(OutgoingAnswer::Line(line)));
     }
 
     /// One slice of what is too old or too much, when it is time.
-    fn tidy(&mut self, now: Stamp) {
+    fn tidy(&mut self, now: Timestamp) {
         if self.going.is_none() && self.tidied.is_some_and(|at| at.elapsed() < TIDY_EVERY) {
             return;
         }
         self.tidied = Some(Instant::now());
         let mut sum = self.going.take().unwrap_or_default();
-        match self.archive.let_go(&self.retention, now.wall) {
+        match self.archive.release_expired(&self.retention, now.wall) {
             Ok(gone) => sum.add(gone),
             Err(error) => {
                 sum.more = false;
@@ -409,11 +409,11 @@ impl Keeper {
         }
         if sum.files + sum.events + sum.parts > 0 {
             let (files, bytes, events, parts) = (sum.files, sum.bytes, sum.events, sum.parts);
-            self.say(Answer::Line(format!("let go: {files} files of {bytes} bytes, {events} events, {parts} unfinished files")));
+            self.send_answer(OutgoingAnswer::Line(format!("let go: {files} files of {bytes} bytes, {events} events, {parts} unfinished files")));
         }
         for (site, share) in &sum.sites {
             let (files, bytes) = (share.files, share.bytes);
-            self.say(Answer::Line(format!("{site}  let go: {files} files of {bytes} bytes, {} to {}", share.first, share.last)));
+            self.send_answer(OutgoingAnswer::Line(format!("{site}  let go: {files} files of {bytes} bytes, {} to {}", share.first, share.last)));
         }
         if sum.over > 0 {
             self.trouble("office", "tidyings that leave too many bytes: locked, or nobody's share is that large", 1, "");
@@ -421,7 +421,7 @@ impl Keeper {
     }
 }
 
-fn seconds(now: Stamp) -> i64 {
+fn seconds(now: Timestamp) -> i64 {
     now.wall.0.div_euclid(1_000_000)
 }
 

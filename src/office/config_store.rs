@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Outcome};
+use super::archive::{Archive, IngestOutcome};
 use crate::remote_config::signed_document::Document;
 use crate::units::{Digest, SiteId};
 use crate::uplink::topics;
@@ -23,7 +23,7 @@ const REPORT_MAX: usize = 64 << 10;
 
 /// What a message about a configuration leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Answer {
+struct ConfigAnswer {
     /// Topic and payload.
     publish: Option<(String, Vec<u8>)>,
     /// For people who watch.
@@ -50,7 +50,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the database refuses, or the document is not signed.
-    pub fn keep_config(&self, document: &Document, now: &str) -> anyhow::Result<()> {
+    pub fn store_config(&self, document: &Document, now: &str) -> anyhow::Result<()> {
         let Document { site, version, sig, .. } = document;
         let key = sig.as_ref().map(|sig| sig.key.clone()).unwrap_or_default();
         self.index.db.execute(
@@ -61,29 +61,29 @@ impl Archive {
     }
 
     /// Takes one message from `taimat/v1/{site}/up/config/…`, within its batch's transaction.
-    pub(super) fn take_config(&self, site: &SiteId, tail: &str, payload: &[u8], now: &str) -> anyhow::Result<Outcome> {
+    pub(super) fn take_config(&self, site: &SiteId, tail: &str, payload: &[u8], now: &str) -> anyhow::Result<IngestOutcome> {
         let answer = match tail {
             "config/get" => self.config_asked(site),
             _ => self.config_reported(site, payload, now),
         }?;
-        Ok(Outcome { publish: answer.publish, line: answer.line, ..Outcome::default() })
+        Ok(IngestOutcome { publish: answer.publish, line: answer.line, ..IngestOutcome::default() })
     }
 
     /// A box asks what it should run.
-    fn config_asked(&self, site: &SiteId) -> anyhow::Result<Answer> {
+    fn config_asked(&self, site: &SiteId) -> anyhow::Result<ConfigAnswer> {
         // One that was refused need not be sent again: its number is used up.
         let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
         let document: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         let publish = document.map(|document| (topics::dn(site, "config/answer"), document));
-        Ok(Answer { publish, line: None })
+        Ok(ConfigAnswer { publish, line: None })
     }
 
     /// A box says what it runs. What is on trial is confirmed when it is ours, or a hand's on the box.
-    fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> anyhow::Result<Answer> {
+    fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> anyhow::Result<ConfigAnswer> {
         let Some(report) =
             Some(payload).filter(|payload| payload.len() <= REPORT_MAX).and_then(|p| serde_json::from_slice::<Value>(p).ok())
         else {
-            return Ok(Answer { line: Some(format!("{site}: a report that cannot be read")), publish: None });
+            return Ok(ConfigAnswer { line: Some(format!("{site}: a report that cannot be read")), publish: None });
         };
         let before = self.reported(site)?;
         self.index.change(
@@ -101,7 +101,7 @@ impl Archive {
         let news = before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
         let line = news.then(|| format!("{site}  configuration {}: {}", text(id), text(phase)));
         let publish = self.confirmation(site, &report)?.map(|confirm| (topics::dn(site, "config/confirm"), confirm));
-        Ok(Answer { publish, line })
+        Ok(ConfigAnswer { publish, line })
     }
 
     fn confirmation(&self, site: &SiteId, report: &Value) -> anyhow::Result<Option<Vec<u8>>> {
@@ -198,7 +198,7 @@ mod tests {
         };
         assert_eq!(take("config/get", &json!({})), None);
         for version in [1, 2] {
-            archive.keep_config(&document(version), "2026-11-25T00:00:00Z").unwrap();
+            archive.store_config(&document(version), "2026-11-25T00:00:00Z").unwrap();
         }
         let (tail, newest) = take("config/get", &json!({})).unwrap();
         assert_eq!((tail.as_str(), Document::decode(&newest, newest.len()).unwrap()), ("config/answer", document(2)));

@@ -37,7 +37,7 @@ struct Listed {
 
 /// What was compared, and found.
 #[derive(Debug, Default, Serialize)]
-pub struct Checked {
+pub struct CheckReport {
     /// Listed files that were looked for.
     pub files: u64,
     /// Their bytes.
@@ -50,7 +50,7 @@ pub struct Checked {
     pub differences: Vec<Difference>,
 }
 
-impl Checked {
+impl CheckReport {
     fn add(&mut self, kind: &'static str, site: &str, path: &str, detail: String) {
         self.differences.push(Difference { kind, site: site.to_owned(), path: path.to_owned(), detail });
     }
@@ -61,8 +61,8 @@ impl Archive {
     ///
     /// # Errors
     /// When index or directory cannot be read at all.
-    pub fn check(&self, deep: bool) -> anyhow::Result<Checked> {
-        let mut checked = Checked::default();
+    pub fn check(&self, deep: bool) -> anyhow::Result<CheckReport> {
+        let mut checked = CheckReport::default();
         // The disk first: what comes or goes meanwhile is then found in the index, or looked for again.
         let found = self.files.list("files")?;
         let partial = self.files.list("partial")?;
@@ -83,7 +83,7 @@ impl Archive {
         Ok(checked)
     }
 
-    fn check_index(&self, deep: bool, checked: &mut Checked) -> anyhow::Result<()> {
+    fn check_index(&self, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
         if deep {
             let mut query = self.index.db.prepare("PRAGMA integrity_check")?;
             let lines: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -104,7 +104,7 @@ impl Archive {
     }
 
     /// Page by page: a query that stays open for the hours of a deep check would keep the index from tidying its log.
-    fn check_listed(&self, deep: bool, checked: &mut Checked) -> anyhow::Result<()> {
+    fn check_listed(&self, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
         let twice = "SELECT site, path, count(*) FROM files WHERE gone IS NULL GROUP BY path HAVING count(*) > 1";
         let mut query = self.index.db.prepare(twice)?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -136,7 +136,7 @@ impl Archive {
         }
     }
 
-    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut Checked) -> anyhow::Result<()> {
+    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
         let Listed { site, path, size, sha256, fid } = listed;
         let found = match self.files.size(path) {
             Ok(found) => found,
@@ -167,7 +167,7 @@ impl Archive {
         Ok(())
     }
 
-    fn check_parts(&self, checked: &mut Checked) -> anyhow::Result<()> {
+    fn check_parts(&self, checked: &mut CheckReport) -> anyhow::Result<()> {
         let mut query = self.index.db.prepare("SELECT site, fid, ranges, target FROM parts")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let rows: Vec<(String, String, String, Option<String>)> = rows.collect::<Result<_, _>>()?;
@@ -198,7 +198,7 @@ impl Archive {
         Ok(())
     }
 
-    fn check_found(&self, path: &str, size: u64, checked: &mut Checked) -> anyhow::Result<()> {
+    fn check_found(&self, path: &str, size: u64, checked: &mut CheckReport) -> anyhow::Result<()> {
         let known = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR
             EXISTS (SELECT 1 FROM parts WHERE target = ?1) OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
         if self.index.db.query_row(known, [path], |row| row.get::<_, bool>(0))? || self.files.size(path)?.is_none() {

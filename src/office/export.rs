@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use rusqlite::params;
 
 use super::archive::Archive;
-use super::file_store::{Disk, Files as _, hash};
+use super::file_store::{DiskStore, FileStore as _, hash};
 use crate::units::Digest;
 
 /// What is said of an export that one bad file ended.
@@ -86,7 +86,7 @@ impl Archive {
         let mut used = Names::default();
         for (name, path, sha256, manifest) in files {
             // Before the copy, so that only a bad source is left out, and a disk that refuses ends it all.
-            match (hash(&Disk::new(&self.dir), path), bad.as_deref_mut()) {
+            match (hash(&DiskStore::new(&self.dir), path), bad.as_deref_mut()) {
                 (Ok(digest), _) if digest.hex() == *sha256 => {}
                 (judged, bad) => {
                     let reason = judged.map_or_else(|error| error.to_string(), |digest| changed(&digest, sha256));
@@ -98,7 +98,7 @@ impl Archive {
             let name = used.free(name);
             sums += &write(&format!("{name}.MANIFEST.json"), manifest)?;
             std::fs::copy(self.dir.join(path), out.join(&name)).with_context(|| path.clone())?;
-            let disk = Disk::new(out);
+            let disk = DiskStore::new(out);
             disk.flush(&name)?;
             let digest = hash(&disk, &name)?;
             ensure!(digest.hex() == *sha256, "{path}: {}", changed(&digest, sha256));

@@ -5,11 +5,11 @@
 
 use rusqlite::params;
 
-use super::archive::{Archive, Now, Outcome};
+use super::archive::{Archive, Now, IngestOutcome};
 use super::partial_files::{Key, partial};
 use super::range_set::Ranges;
-use super::safeguards::Rule;
-use crate::units::Wall;
+use super::safeguards::IngestRule;
+use crate::units::WallTime;
 use crate::uplink::wire::{Ack, Manifest};
 
 /// A device's clock may be ahead of the office's by so many microseconds.
@@ -17,7 +17,7 @@ const AHEAD_MAX: i64 = 86_400_000_000;
 
 impl Archive {
     /// Every byte of a file is asked for again. Those that are here are written over, not cut off.
-    pub(super) fn refill(&mut self, key: &Key) -> anyhow::Result<Outcome> {
+    pub(super) fn refill(&mut self, key: &Key) -> anyhow::Result<IngestOutcome> {
         let (site, fid) = key;
         let target = self.parts.get(key).and_then(|part| part.target.clone());
         self.index.within(|index| {
@@ -32,13 +32,13 @@ impl Archive {
             part.have(fid)
         });
         let complaint = Some(("files with another digest", fid.clone()));
-        Ok(Outcome { ack, complaint, ..Outcome::default() })
+        Ok(IngestOutcome { ack, complaint, ..IngestOutcome::default() })
     }
 
     /// Puts a file whose digest is right in its place: target, move, list, receipt.
-    pub(super) fn place(&mut self, key: &Key, now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub(super) fn commit_file(&mut self, key: &Key, now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         let Some(part) = self.parts.get(key) else {
-            return Ok(Outcome::default());
+            return Ok(IngestOutcome::default());
         };
         let (manifest, moved) = (part.manifest.clone(), part.target.clone());
         let (site, fid) = key;
@@ -46,12 +46,12 @@ impl Archive {
             Some(target) => target.clone(),
             None => self.free_target(key, &manifest, now)?,
         };
-        let list_first = self.without == Some(Rule::MoveFirst);
+        let list_first = self.without == Some(IngestRule::MoveFirst);
         if list_first {
             self.list(key, &manifest, &target, now)?;
         }
         if moved.is_none() {
-            if self.without != Some(Rule::TargetFirst) && !list_first {
+            if self.without != Some(IngestRule::TargetFirst) && !list_first {
                 let set = "UPDATE parts SET target = ?3 WHERE site = ?1 AND fid = ?2";
                 self.index.within(|index| index.change(set, params![site.as_str(), fid, target]))?;
             }
@@ -68,9 +68,9 @@ impl Archive {
         }
         self.parts.remove(key);
         let line =
-            format!("{site}  {} of {} bytes, hash checked: {}", word(&manifest), manifest.size, self.dir.join(&target).display());
+            format!("{site}  {} of {} bytes, hash checked: {}", purpose_name(&manifest), manifest.size, self.dir.join(&target).display());
         let ack = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
-        Ok(Outcome { ack, line: Some(line), ..Outcome::default() })
+        Ok(IngestOutcome { ack, line: Some(line), ..IngestOutcome::default() })
     }
 
     /// A place for a file that is nobody else's, on the disk or in the index.
@@ -92,7 +92,7 @@ impl Archive {
 
     /// Lists a file that lies in its place.
     fn list(&self, (site, fid): &Key, manifest: &Manifest, path: &str, now: Now<'_>) -> anyhow::Result<()> {
-        let (purpose, sha256) = (word(manifest), manifest.sha256.hex());
+        let (purpose, sha256) = (purpose_name(manifest), manifest.sha256.hex());
         let ((from, early), (to, late)) = (clamped(&manifest.from, now), clamped(&manifest.to, now));
         let claimed = (early || late).then(|| format!("{}/{}", manifest.from, manifest.to));
         self.index.within(|index| {
@@ -123,15 +123,15 @@ impl Archive {
 
 /// A device's time, never more than a day ahead of the receipt: true when it was. Footage may be as old as its ring.
 fn clamped(time: &str, now: Now<'_>) -> (String, bool) {
-    let latest = Wall::parse(now.0).map(|now| now.plus_micros(AHEAD_MAX));
-    match (Wall::parse(time), latest) {
+    let latest = WallTime::parse(now.0).map(|now| now.plus_micros(AHEAD_MAX));
+    match (WallTime::parse(time), latest) {
         (Ok(time), Ok(latest)) if time > latest => (latest.rfc3339(), true),
         (Ok(time), _) => (time.rfc3339(), false),
         (Err(_), _) => (now.0.to_owned(), true),
     }
 }
 
-fn word(manifest: &Manifest) -> String {
+fn purpose_name(manifest: &Manifest) -> String {
     format!("{:?}", manifest.purpose).to_lowercase()
 }
 

@@ -18,7 +18,7 @@ pub const OPEN_MAX: usize = 64;
 const PIECE: usize = 256 << 10;
 
 /// What the archive does with files.
-pub trait Files: Send + Sync {
+pub trait FileStore: Send + Sync {
     /// Makes a directory and those above it.
     ///
     /// # Errors
@@ -68,18 +68,18 @@ pub trait Files: Send + Sync {
 
 /// Why there is no digest. Neither says anything about the bytes.
 #[derive(Debug)]
-pub enum NoDigest {
+pub enum DigestError {
     /// The flush failed: what was written since the one before may be lost.
     Flush(io::Error),
     /// It cannot be read now.
     Read(io::Error),
 }
 
-impl std::fmt::Display for NoDigest {
+impl std::fmt::Display for DigestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            NoDigest::Flush(error) => write!(f, "it cannot be flushed: {error}"),
-            NoDigest::Read(error) => write!(f, "it cannot be read: {error}"),
+            DigestError::Flush(error) => write!(f, "it cannot be flushed: {error}"),
+            DigestError::Read(error) => write!(f, "it cannot be read: {error}"),
         }
     }
 }
@@ -88,16 +88,16 @@ impl std::fmt::Display for NoDigest {
 ///
 /// # Errors
 /// When the disk refuses one of the two.
-pub fn flush_and_hash(files: &dyn Files, key: &str) -> Result<Digest, NoDigest> {
-    files.flush(key).map_err(NoDigest::Flush)?;
-    hash(files, key).map_err(NoDigest::Read)
+pub fn flush_and_hash(files: &dyn FileStore, key: &str) -> Result<Digest, DigestError> {
+    files.flush(key).map_err(DigestError::Flush)?;
+    hash(files, key).map_err(DigestError::Read)
 }
 
 /// The digest of a file.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn hash(files: &dyn Files, key: &str) -> io::Result<Digest> {
+pub fn hash(files: &dyn FileStore, key: &str) -> io::Result<Digest> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let (mut piece, mut at) = (vec![0; PIECE], 0);
     loop {
@@ -118,15 +118,15 @@ pub fn hash(files: &dyn Files, key: &str) -> io::Result<Digest> {
 type Open = HashMap<String, (Arc<File>, u64)>;
 
 /// A directory of this machine.
-pub struct Disk {
+pub struct DiskStore {
     dir: PathBuf,
     open: Mutex<(Open, u64)>,
 }
 
-impl Disk {
+impl DiskStore {
     /// The directory `dir`.
-    pub fn new(dir: &Path) -> Disk {
-        Disk { dir: dir.to_owned(), open: Mutex::default() }
+    pub fn new(dir: &Path) -> DiskStore {
+        DiskStore { dir: dir.to_owned(), open: Mutex::default() }
     }
 
     fn file(&self, key: &str, make: bool) -> io::Result<Arc<File>> {
@@ -159,7 +159,7 @@ impl Disk {
     }
 }
 
-impl Files for Disk {
+impl FileStore for DiskStore {
     fn make_dir(&self, dir: &str) -> io::Result<()> {
         std::fs::create_dir_all(self.dir.join(dir))
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn no_more_files_are_open_than_the_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::new(dir.path());
+        let disk = DiskStore::new(dir.path());
         for n in 0..OPEN_MAX * 2 {
             disk.write_at(&format!("{n}"), 0, b"x").unwrap();
         }

@@ -83,7 +83,7 @@ const SHARED: u64 = 64 << 10;
 
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum IndexStep {
     /// BEGIN: it may be locked.
     Begin,
     /// A change: it may be full.
@@ -93,19 +93,19 @@ pub enum Step {
 }
 
 /// Who may refuse a step.
-pub trait Guard: Send + Sync {
+pub trait IndexGuard: Send + Sync {
     /// Called before each step.
     ///
     /// # Errors
     /// When the step is refused.
-    fn before(&self, step: Step) -> std::io::Result<()>;
+    fn before(&self, step: IndexStep) -> std::io::Result<()>;
 }
 
 /// The open index.
 pub struct Index {
     /// For reading.
     pub db: Connection,
-    guard: Option<Arc<dyn Guard>>,
+    guard: Option<Arc<dyn IndexGuard>>,
     /// A COMMIT that a simulation puts off.
     owed: Cell<bool>,
 }
@@ -151,7 +151,7 @@ pub(super) fn reserve(dir: &Path) -> anyhow::Result<()> {
 
 impl Index {
     /// Takes an open database as it is.
-    pub fn over(db: Connection, guard: Option<Arc<dyn Guard>>) -> Index {
+    pub fn over(db: Connection, guard: Option<Arc<dyn IndexGuard>>) -> Index {
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         Index { db, guard, owed: Cell::new(false) }
     }
@@ -185,7 +185,7 @@ impl Index {
         self.db.query_row("PRAGMA user_version", [], |row| row.get(0))
     }
 
-    fn ask(&self, step: Step) -> anyhow::Result<()> {
+    fn permit(&self, step: IndexStep) -> anyhow::Result<()> {
         self.guard.as_ref().map_or(Ok(()), |guard| guard.before(step)).with_context(|| format!("index: {step:?}"))
     }
 
@@ -193,8 +193,8 @@ impl Index {
     ///
     /// # Errors
     /// When the index is locked or the disk refuses.
-    pub fn begin(&self) -> anyhow::Result<()> {
-        self.ask(Step::Begin)?;
+    pub fn begin_transaction(&self) -> anyhow::Result<()> {
+        self.permit(IndexStep::Begin)?;
         if self.owed.take() {
             self.db.execute_batch("COMMIT")?;
         }
@@ -206,7 +206,7 @@ impl Index {
     /// # Errors
     /// When the index refuses.
     pub fn change(&self, sql: &str, params: impl Params) -> anyhow::Result<usize> {
-        self.ask(Step::Change)?;
+        self.permit(IndexStep::Change)?;
         Ok(self.db.prepare_cached(sql)?.execute(params)?)
     }
 
@@ -215,7 +215,7 @@ impl Index {
     /// # Errors
     /// When the index refuses: then nothing of it counts.
     pub fn commit(&self) -> anyhow::Result<()> {
-        self.ask(Step::Commit)?;
+        self.permit(IndexStep::Commit)?;
         Ok(self.db.execute_batch("COMMIT")?)
     }
 
@@ -235,7 +235,7 @@ impl Index {
     /// # Errors
     /// When the index refuses: then nothing of it counts.
     pub fn within<T>(&self, what: impl FnOnce(&Index) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let done = self.begin().and_then(|()| what(self)).and_then(|value| self.commit().map(|()| value));
+        let done = self.begin_transaction().and_then(|()| what(self)).and_then(|value| self.commit().map(|()| value));
         if done.is_err() {
             self.roll_back();
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::units::{Mono, SiteId};
+use crate::units::{MonoTime, SiteId};
 
 /// Messages and bytes of one site that wait at most: twice what an honest device has on its way (16 letters, two files of 1 MiB each).
 const LANE: usize = 1024;
@@ -34,12 +34,12 @@ fn weight((topic, payload): &Message) -> usize {
 }
 
 #[derive(Default)]
-struct Lane {
+struct SiteQueue {
     waiting: VecDeque<Message>,
     bytes: usize,
     /// Spent of each rate; it pays back with time.
     spent: [u64; 3],
-    at: Mono,
+    at: MonoTime,
 }
 
 /// What a message costs: messages, bytes, rows. What the office answers with much, or writes over and over, counts for many.
@@ -56,8 +56,8 @@ fn cost((topic, payload): &Message) -> [u64; 3] {
     [messages, payload.len() as u64, rows]
 }
 
-impl Lane {
-    fn rest(&mut self, now: Mono) {
+impl SiteQueue {
+    fn refill(&mut self, now: MonoTime) {
         let micros = now.since(self.at);
         // A shorter time would pay for less than a unit, and be forgotten.
         if micros < 10_000 {
@@ -78,26 +78,26 @@ impl Lane {
 
 /// The lanes.
 #[derive(Default)]
-pub struct Queue {
-    lanes: HashMap<SiteId, Lane>,
+pub struct IngestQueue {
+    lanes: HashMap<SiteId, SiteQueue>,
     /// Those with something in them, in the order they are served.
     turn: VecDeque<SiteId>,
     bytes: usize,
 }
 
-impl Queue {
+impl IngestQueue {
     /// Takes a message. Gives the site of which one had to be dropped: its own, or that of the longest lane.
-    pub fn push(&mut self, site: &SiteId, message: Message, now: Mono) -> Option<SiteId> {
+    pub fn push(&mut self, site: &SiteId, message: Message, now: MonoTime) -> Option<SiteId> {
         if self.lanes.len() >= LANES && !self.lanes.contains_key(site) {
             self.lanes.retain(|_, lane| {
-                lane.rest(now);
+                lane.refill(now);
                 !lane.waiting.is_empty() || lane.spent != [0; 3]
             });
             if self.lanes.len() >= LANES {
                 return Some(site.clone());
             }
         }
-        let lane = self.lanes.entry(site.clone()).or_insert_with(|| Lane { at: now, ..Lane::default() });
+        let lane = self.lanes.entry(site.clone()).or_insert_with(|| SiteQueue { at: now, ..SiteQueue::default() });
         let len = weight(&message);
         if lane.waiting.len() >= LANE || lane.bytes + len > LANE_BYTES {
             return Some(site.clone());
@@ -124,12 +124,12 @@ impl Queue {
     }
 
     /// The next messages, one of each site in turn, up to so many or so many bytes; those whose budget is spent wait.
-    pub fn take(&mut self, most: usize, most_bytes: usize, now: Mono) -> Vec<Message> {
+    pub fn take(&mut self, most: usize, most_bytes: usize, now: MonoTime) -> Vec<Message> {
         let (mut taken, mut bytes, mut idle) = (Vec::new(), 0, 0);
         while taken.len() < most && bytes < most_bytes && idle < self.turn.len() {
             let Some(site) = self.turn.pop_front() else { break };
             let Some(lane) = self.lanes.get_mut(&site) else { continue };
-            lane.rest(now);
+            lane.refill(now);
             if lane.wait() > 0 {
                 idle += 1;
                 self.turn.push_back(site);
@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// Microseconds until something can be taken; `None` when nothing waits.
-    pub fn wait(&self, now: Mono) -> Option<u64> {
+    pub fn wait(&self, now: MonoTime) -> Option<u64> {
         let lanes = self.turn.iter().filter_map(|site| self.lanes.get(site));
         lanes.map(|lane| lane.wait().saturating_sub(now.since(lane.at))).min()
     }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_that_floods_is_served_in_turn_and_its_excess_dropped() {
-        let (mut queue, now) = (Queue::default(), Mono(1));
+        let (mut queue, now) = (IngestQueue::default(), MonoTime(1));
         let (loud, calm) = (site("loud"), site("calm"));
         let taken = (0..5_000).filter(|_| queue.push(&loud, event(&loud), now).is_none()).count();
         assert_eq!(taken, LANE);
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_spent_budget_waits_and_pays_back_with_time() {
-        let (mut queue, mut now, mut served) = (Queue::default(), Mono(1), 0);
+        let (mut queue, mut now, mut served) = (IngestQueue::default(), MonoTime(1), 0);
         let loud = site("loud");
         for _ in 0..1_000 {
             (0..900).for_each(|_| _ = queue.push(&loud, event(&loud), now));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn all_lanes_together_are_bounded_and_the_longest_gives_way() {
-        let (mut queue, now) = (Queue::default(), Mono(1));
+        let (mut queue, now) = (IngestQueue::default(), MonoTime(1));
         let calm = site("calm");
         queue.push(&calm, event(&calm), now);
         for number in 0..20 {

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
-use super::archive::{Archive, Now, Outcome};
+use super::archive::{Archive, Now, IngestOutcome};
 use crate::units::{Digest, RingId, SiteId};
 use crate::uplink::wire::{Ack, State};
 
@@ -29,8 +29,8 @@ const TIME_MAX: usize = 40;
 /// Why something was not taken, for [`Outcome::complaint`].
 const UNREADABLE: &str = "messages over the bounds of docs/mqtt.md, not kept";
 
-fn unreadable(what: &str) -> Outcome {
-    Outcome { complaint: Some((UNREADABLE, what.to_owned())), ..Outcome::default() }
+fn unreadable(what: &str) -> IngestOutcome {
+    IngestOutcome { complaint: Some((UNREADABLE, what.to_owned())), ..IngestOutcome::default() }
 }
 
 /// True for `[A-Za-z0-9._-]`, at least one and at most `most`.
@@ -97,15 +97,15 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
 }
 
 /// An event that is not taken: its device is told, and does not send it again.
-fn refused(payload: &[u8], reason: String) -> Outcome {
+fn refused(payload: &[u8], reason: String) -> IngestOutcome {
     let ack = Some(Ack::EventRefused { sha256: Digest::of(payload), reason: reason.clone() });
-    Outcome { ack, complaint: Some((UNREADABLE, format!("an event: {reason}"))), ..Outcome::default() }
+    IngestOutcome { ack, complaint: Some((UNREADABLE, format!("an event: {reason}"))), ..IngestOutcome::default() }
 }
 
 impl Archive {
     /// Takes one event. One whose id is known with other bytes is kept beside it, under its id, `~` and the begin of its digest: a receipt
     /// is for bytes, and neither of the two may be lost.
-    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         let event = match event_in(payload) {
             Ok(event) => event,
             Err(reason) => return Ok(refused(payload, reason)),
@@ -126,17 +126,17 @@ impl Archive {
         }
         if event.kind == "vn.taimat.shed.v1" && kept > 0 {
             let reason = event.data["reason"].as_str().unwrap_or("shed");
-            self.give_up(site, &ring, &event.data["seq"], reason)?;
+            self.record_shed(site, &ring, &event.data["seq"], reason)?;
         }
         let line = (kept > 0).then(|| format!("{site}  event {:>4}  {}  {}", event.seq, event.time, event.kind));
         let complaint =
             (kept > 0 && same == Some(false)).then_some(("events with a known id and other bytes, kept beside it", id));
-        Ok(Outcome { ack: Some(Ack::Event { id: event.id, sha256 }), line, complaint, ..Outcome::default() })
+        Ok(IngestOutcome { ack: Some(Ack::Event { id: event.id, sha256 }), line, complaint, ..IngestOutcome::default() })
     }
 
     /// A state of an older connection than the one we know is a broker's late word and is ignored. Connections count within a ring:
     /// a device with another ring becomes the known one when it says itself that it is online.
-    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<Outcome> {
+    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<IngestOutcome> {
         let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
             return Ok(unreadable("a state"));
@@ -149,28 +149,28 @@ impl Archive {
              WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
             params![site.as_str(), state.state, state.conn, state.ring.to_string()],
         )?;
-        Ok(Outcome { line: (changed > 0).then(|| format!("{site}  {}", state.state)), ..Outcome::default() })
+        Ok(IngestOutcome { line: (changed > 0).then(|| format!("{site}  {}", state.state)), ..IngestOutcome::default() })
     }
 
-    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<Outcome> {
+    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<IngestOutcome> {
         if payload.len() > BIRTH_MAX {
             return Ok(unreadable("a birth"));
         }
         let text = String::from_utf8_lossy(payload);
         self.index.change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
-        Ok(Outcome::default())
+        Ok(IngestOutcome::default())
     }
 
-    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         if payload.len() > HEALTH_MAX {
             return Ok(unreadable("a health message"));
         }
         let text = String::from_utf8_lossy(payload);
         self.index.change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
-        self.look_for_gaps(site, payload, now.1)
+        self.find_gaps(site, payload, now.1)
     }
 
-    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         if payload.len() > REPLY_MAX {
             return Ok(unreadable("an answer"));
         }
@@ -193,9 +193,9 @@ impl Archive {
             if gone.as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
                 return Ok(unreadable("an answer to event-get"));
             }
-            self.give_up(site, ring, gone, "the box no longer has it")?;
+            self.record_shed(site, ring, gone, "the box no longer has it")?;
         }
-        Ok(Outcome::default())
+        Ok(IngestOutcome::default())
     }
 }
 

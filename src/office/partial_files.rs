@@ -7,10 +7,10 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::archive::{Archive, Now, Outcome};
+use super::archive::{Archive, Now, IngestOutcome};
 use super::range_set::Ranges;
-use super::safeguards::Rule;
-use super::file_store::NoDigest;
+use super::safeguards::IngestRule;
+use super::file_store::DigestError;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
@@ -66,7 +66,7 @@ pub struct Flush {
 }
 
 /// A file on its way, as far as memory needs it.
-pub(super) struct Part {
+pub(super) struct PartialFile {
     pub(super) manifest: Manifest,
     pub(super) ranges: Ranges,
     /// It was moved and is not listed.
@@ -84,7 +84,7 @@ pub(super) struct Part {
     used: u64,
 }
 
-impl Part {
+impl PartialFile {
     pub(super) fn have(&self, fid: &str) -> Ack {
         let missing = self.ranges.missing(0, self.manifest.size, HOLES_MAX);
         let upto = self.ranges.upto(0);
@@ -98,21 +98,21 @@ pub(super) fn partial((site, fid): &Key) -> String {
 }
 
 impl Archive {
-    pub(super) fn file(&mut self, key: Key, verb: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub(super) fn file(&mut self, key: Key, verb: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         if !self.parts.contains_key(&key)
             && let Some(sha256) = self.stored(&key)?
         {
-            return Ok(Outcome::ack(Ack::Stored { fid: key.1, sha256 }));
+            return Ok(IngestOutcome::ack(Ack::Stored { fid: key.1, sha256 }));
         }
         self.touched.push(key.clone());
         let known = self.load(&key)?;
         match verb {
             "init" => self.init(&key, payload, now),
-            _ if !known => Ok(Outcome::default()),
+            _ if !known => Ok(IngestOutcome::default()),
             "fin" => Ok(self.fin(&key, now)),
             "abort" => {
                 self.drop_part(&key)?;
-                Ok(Outcome { line: Some(format!("{}  file {} given up by the box", key.0, key.1)), ..Outcome::default() })
+                Ok(IngestOutcome { line: Some(format!("{}  file {} given up by the box", key.0, key.1)), ..IngestOutcome::default() })
             }
             _ => Ok(self.chunk(&key, verb, payload)),
         }
@@ -169,7 +169,7 @@ impl Archive {
         }
         self.turns += 1;
         let (turn, used) = (self.turns, self.turns);
-        let part = Part {
+        let part = PartialFile {
             manifest,
             ranges,
             target,
@@ -184,20 +184,20 @@ impl Archive {
         self.parts.insert(key, part);
     }
 
-    fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
+    fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         let (site, fid) = key;
         let manifest = match acceptable(site, fid, payload) {
             Ok(manifest) => manifest,
             Err(reason) => {
                 let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.clone() });
                 let complaint = Some(("refused files", format!("{fid}: {reason}")));
-                return Ok(Outcome { ack, complaint, ..Outcome::default() });
+                return Ok(IngestOutcome { ack, complaint, ..IngestOutcome::default() });
             }
         };
         if !self.parts.contains_key(key) {
             if !self.make_room(key, manifest.size)? {
                 let complaint = Some(("files beyond the bound", format!("{fid}: {PARTS_MAX} files are being checked")));
-                return Ok(Outcome { complaint, ..Outcome::default() });
+                return Ok(IngestOutcome { complaint, ..IngestOutcome::default() });
             }
             self.index.change(
                 "INSERT OR REPLACE INTO parts (site, fid, manifest, ranges, size, touched) VALUES (?1, ?2, ?3, '[]', ?4, ?5)",
@@ -215,7 +215,7 @@ impl Archive {
         Ok(if moved {
             self.fin(key, now)
         } else {
-            Outcome { ack: self.parts.get(key).map(|p| p.have(fid)), ..Outcome::default() }
+            IngestOutcome { ack: self.parts.get(key).map(|p| p.have(fid)), ..IngestOutcome::default() }
         })
     }
 
@@ -249,16 +249,16 @@ impl Archive {
         Ok(parts.into_iter().filter(idle).collect())
     }
 
-    fn chunk(&mut self, key: &Key, offset: &str, payload: &[u8]) -> Outcome {
+    fn chunk(&mut self, key: &Key, offset: &str, payload: &[u8]) -> IngestOutcome {
         let path = partial(key);
         let (Some(part), Ok(offset)) = (self.parts.get_mut(key), offset.parse::<u64>()) else {
-            return Outcome::default();
+            return IngestOutcome::default();
         };
         let end = offset.saturating_add(payload.len() as u64);
         if end > part.manifest.size || part.checking.is_some() || part.target.is_some() || payload.is_empty() {
-            return Outcome::default();
+            return IngestOutcome::default();
         }
-        let complain = |kind, detail: String| Outcome { complaint: Some((kind, detail)), ..Outcome::default() };
+        let complain = |kind, detail: String| IngestOutcome { complaint: Some((kind, detail)), ..IngestOutcome::default() };
         if part.ranges.pieces() >= PIECES_MAX && !part.ranges.touches(offset, end) {
             return complain("files in too many pieces", format!("{}: more than {PIECES_MAX}", key.1));
         }
@@ -270,7 +270,7 @@ impl Archive {
         part.ranges.add(offset, end);
         part.unflushed = (part.unflushed.0 + payload.len() as u64, part.unflushed.1 + 1);
         part.chunks += 1;
-        let mut outcome = Outcome::default();
+        let mut outcome = IngestOutcome::default();
         if part.chunks >= HAVE_EVERY || part.ranges.is_whole(part.manifest.size) {
             part.chunks = 0;
             outcome.ack = Some(part.have(&key.1));
@@ -283,21 +283,21 @@ impl Archive {
     }
 
     /// A file that is all there is to be checked; the rest is asked for otherwise.
-    fn fin(&mut self, key: &Key, now: Now<'_>) -> Outcome {
-        let early = self.without == Some(Rule::CommitBeforeMemory);
+    fn fin(&mut self, key: &Key, now: Now<'_>) -> IngestOutcome {
+        let early = self.without == Some(IngestRule::CommitBeforeMemory);
         let Some(part) = self.parts.get_mut(key).filter(|part| part.checking.is_none()) else {
-            return Outcome::default();
+            return IngestOutcome::default();
         };
         if !part.ranges.is_whole(part.manifest.size) {
             // A device gives a file up for good when all of it is asked for five times. It begins again when it hears nothing.
-            return if part.doubtful { Outcome::default() } else { Outcome::ack(part.have(&key.1)) };
+            return if part.doubtful { IngestOutcome::default() } else { IngestOutcome::ack(part.have(&key.1)) };
         }
         part.checking = early.then_some(now.1);
-        Outcome { check: Some(check_of(key, part)), ..Outcome::default() }
+        IngestOutcome { check: Some(check_of(key, part)), ..IngestOutcome::default() }
     }
 
     /// After COMMIT: what is being checked and flushed is remembered.
-    pub(super) fn settle(&mut self, outcome: &Outcome, now: i64) {
+    pub(super) fn apply_outcome(&mut self, outcome: &IngestOutcome, now: i64) {
         if let Some(check) = &outcome.check
             && let Some(part) = self.part_of(check)
         {
@@ -310,7 +310,7 @@ impl Archive {
         }
     }
 
-    fn part_of(&mut self, check: &Check) -> Option<&mut Part> {
+    fn part_of(&mut self, check: &Check) -> Option<&mut PartialFile> {
         self.parts.get_mut(&(check.site.clone(), check.fid.clone())).filter(|part| part.turn == check.turn)
     }
 
@@ -354,27 +354,27 @@ impl Archive {
     ///
     /// # Errors
     /// When the disk or the index refuses: then there is no receipt, and the device sends again.
-    pub fn checked(&mut self, check: &Check, digest: &Result<Digest, NoDigest>, now: Now<'_>) -> anyhow::Result<Outcome> {
+    pub fn checked(&mut self, check: &Check, digest: &Result<Digest, DigestError>, now: Now<'_>) -> anyhow::Result<IngestOutcome> {
         let key = (check.site.clone(), check.fid.clone());
         let Some(part) = self.part_of(check).filter(|part| part.checking.is_some()) else {
-            return Ok(Outcome::default());
+            return Ok(IngestOutcome::default());
         };
         part.checking = None;
         let right = digest.as_ref().map(|digest| *digest == part.manifest.sha256);
         let lost = match (right, &digest) {
-            (Err(_), Err(NoDigest::Read(error))) => error.kind() == std::io::ErrorKind::NotFound,
+            (Err(_), Err(DigestError::Read(error))) => error.kind() == std::io::ErrorKind::NotFound,
             (right, _) => right.is_err(),
         };
         let done = match right {
-            Ok(true) => self.place(&key, now),
-            Err(_) if self.without != Some(Rule::ErrorIsNoDigest) => {
+            Ok(true) => self.commit_file(&key, now),
+            Err(_) if self.without != Some(IngestRule::ErrorIsNoDigest) => {
                 let complaint =
                     digest.as_ref().err().map(|error| ("files the disk does not give", format!("{}: {error}", key.1)));
-                Ok(Outcome { complaint, ..Outcome::default() })
+                Ok(IngestOutcome { complaint, ..IngestOutcome::default() })
             }
             _ => self.refill(&key),
         };
-        if (done.is_err() || lost) && self.without != Some(Rule::CommitBeforeMemory) {
+        if (done.is_err() || lost) && self.without != Some(IngestRule::CommitBeforeMemory) {
             self.parts.remove(&key);
         }
         done
@@ -410,8 +410,8 @@ impl Archive {
             let Some(part) = self.parts.get_mut(&key).filter(|part| part.target.is_some() && part.checking.is_none()) else {
                 continue;
             };
-            if self.without == Some(Rule::HashAtTakeUp) {
-                self.place(&key, now)?;
+            if self.without == Some(IngestRule::HashAtTakeUp) {
+                self.commit_file(&key, now)?;
                 continue;
             }
             part.checking = Some(now.1);
@@ -422,7 +422,7 @@ impl Archive {
 
     /// Checks that had no answer for a minute: they are asked for again.
     pub fn overdue(&mut self, now: i64) -> Vec<Check> {
-        let late = |part: &&mut Part| part.checking.is_some_and(|since| now - since >= CHECK_WITHIN);
+        let late = |part: &&mut PartialFile| part.checking.is_some_and(|since| now - since >= CHECK_WITHIN);
         let again = self.parts.iter_mut().filter(|(_, part)| late(part));
         again
             .map(|(key, part)| {
@@ -433,7 +433,7 @@ impl Archive {
     }
 }
 
-fn check_of(key: &Key, part: &Part) -> Check {
+fn check_of(key: &Key, part: &PartialFile) -> Check {
     let path = part.target.clone().unwrap_or_else(|| partial(key));
     Check { site: key.0.clone(), fid: key.1.clone(), path, turn: part.turn }
 }

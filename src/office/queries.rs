@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::archive::Archive;
 use super::index::Index;
-use super::file_store::Disk;
+use super::file_store::DiskStore;
 
 /// How long one who looks waits for one who writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -112,12 +112,12 @@ impl Archive {
     ///
     /// # Errors
     /// When there is none.
-    pub fn look(dir: &Path) -> anyhow::Result<Archive> {
+    pub fn open_read_only(dir: &Path) -> anyhow::Result<Archive> {
         let path = dir.join("taimat.sqlite");
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags).with_context(|| format!("no archive at {}", path.display()))?;
         db.busy_timeout(BUSY)?;
-        Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(Disk::new(dir))))
+        Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(DiskStore::new(dir))))
     }
 
     /// The sites, by name.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::archive::Archive;
 use super::partial_files::PART_KEPT;
-use crate::units::{SiteId, Wall};
+use crate::units::{SiteId, WallTime};
 
 /// Files let go in one transaction at most: the archive does nothing else meanwhile.
 pub const SLICE: usize = 200;
@@ -49,7 +49,7 @@ impl Default for Retention {
 
 /// What was let go of one site.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct SiteShare {
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -62,7 +62,7 @@ pub struct Share {
 
 /// What was let go.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Gone {
+pub struct Released {
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -72,23 +72,23 @@ pub struct Gone {
     /// Unfinished files.
     pub parts: u64,
     /// The files by site.
-    pub sites: BTreeMap<String, Share>,
+    pub sites: BTreeMap<String, SiteShare>,
     /// There is more to let go: it is the next slice's.
     pub more: bool,
     /// Bytes over the limit that may not go: locked, or nobody has more than its share.
     pub over: u64,
 }
 
-impl Gone {
+impl Released {
     /// Adds a further slice.
-    pub fn add(&mut self, next: Gone) {
+    pub fn add(&mut self, next: Released) {
         self.files += next.files;
         self.bytes += next.bytes;
         self.events += next.events;
         self.parts += next.parts;
         (self.more, self.over) = (next.more, next.over);
         for (site, share) in next.sites {
-            let sum = self.sites.entry(site).or_insert_with(|| Share { first: share.first, ..Share::default() });
+            let sum = self.sites.entry(site).or_insert_with(|| SiteShare { first: share.first, ..SiteShare::default() });
             (sum.files, sum.bytes, sum.last) = (sum.files + share.files, sum.bytes + share.bytes, share.last);
         }
     }
@@ -118,9 +118,9 @@ impl Archive {
     ///
     /// # Errors
     /// When the disk refuses: then nothing has gone.
-    pub fn let_go(&mut self, retention: &Retention, now: Wall) -> anyhow::Result<Gone> {
+    pub fn release_expired(&mut self, retention: &Retention, now: WallTime) -> anyhow::Result<Released> {
         let gone = self.transaction(|archive| {
-            let mut gone = Gone::default();
+            let mut gone = Released::default();
             archive.let_parts_go(now, &mut gone)?;
             if retention.days > 0 {
                 let oldest = now.plus_micros(-i64::from(retention.days) * DAY).rfc3339();
@@ -152,11 +152,11 @@ impl Archive {
     }
 
     /// First the word, then the deed: a kill between the two leaves a file that is known to go, never one that is listed and not there.
-    fn let_file_go(&mut self, (site, fid, path, size): Leaving, now: Wall, gone: &mut Gone) -> anyhow::Result<()> {
+    fn let_file_go(&mut self, (site, fid, path, size): Leaving, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
         self.index.change("UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2", params![site, fid, now.rfc3339()])?;
         self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&path])?;
         (gone.files, gone.bytes) = (gone.files + 1, gone.bytes + size);
-        let share = gone.sites.entry(site).or_insert_with(|| Share { first: path.clone(), ..Share::default() });
+        let share = gone.sites.entry(site).or_insert_with(|| SiteShare { first: path.clone(), ..SiteShare::default() });
         (share.files, share.bytes, share.last) = (share.files + 1, share.bytes + size, path);
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Archive {
     }
 
     /// Unfinished files nobody has gone on with.
-    fn let_parts_go(&mut self, now: Wall, gone: &mut Gone) -> anyhow::Result<()> {
+    fn let_parts_go(&mut self, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
         let mut query = self.index.db.prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
         let before = now.0.div_euclid(1_000_000) - PART_KEPT;
         let rows = query.query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
@@ -191,7 +191,7 @@ impl Archive {
     /// While there are too many bytes, the site that holds most gives: its oldest file, or, where it has none above its share, its oldest
     /// unfinished one. Unfinished files count for their own site, with the size they will have: what a device only announces costs no
     /// other device a file.
-    fn share(&mut self, retention: &Retention, now: Wall, gone: &mut Gone) -> anyhow::Result<()> {
+    fn share(&mut self, retention: &Retention, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
         if retention.bytes == 0 {
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl Archive {
     fn newest_day(&self, site: &str) -> anyhow::Result<u64> {
         let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
         let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
-        let since = Wall::parse(&newest.unwrap_or_default()).map(|newest| newest.plus_micros(-DAY).rfc3339()).unwrap_or_default();
+        let since = WallTime::parse(&newest.unwrap_or_default()).map(|newest| newest.plus_micros(-DAY).rfc3339()).unwrap_or_default();
         let sum = "SELECT coalesce(sum(size), 0) FROM files WHERE site = ?1 AND gone IS NULL AND received > ?2";
         Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
     }

@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::settings::Scope;
-use crate::units::{Digest, Mono, SiteId};
+use crate::settings::KeyScope;
+use crate::units::{Digest, MonoTime, SiteId};
 
 /// Microseconds a box may take to say what it runs: reports are retained, so one that ever spoke is known at once.
 const KNOWN_WITHIN: u64 = 10_000_000;
 
 /// Where a box stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum TargetState {
     /// Its wave has not come.
     Waiting,
     /// It must first say what it runs, or finish what it is at.
-    Asked(Mono),
+    Asked(MonoTime),
     /// The document is on its way; its id.
-    Sent(Mono, String),
+    Sent(MonoTime, String),
     /// It runs it.
     Committed,
     /// It ran it before.
@@ -47,7 +47,7 @@ pub struct Send {
 #[derive(Debug, Clone)]
 struct Target {
     text: String,
-    state: State,
+    state: TargetState,
 }
 
 /// The change on its way to all of them.
@@ -66,14 +66,14 @@ pub struct Rollout {
 impl Rollout {
     /// A change of these texts, signed by the key of this id, `wave` boxes at a time. `used` are the highest numbers known to be taken.
     pub fn new(key: &str, texts: BTreeMap<SiteId, String>, used: BTreeMap<SiteId, u64>, wave: usize, within: u64) -> Rollout {
-        let targets = texts.into_iter().map(|(site, text)| (site, Target { text, state: State::Waiting })).collect();
+        let targets = texts.into_iter().map(|(site, text)| (site, Target { text, state: TargetState::Waiting })).collect();
         Rollout { key: key.to_owned(), wave: wave.max(1), within, targets, reports: BTreeMap::new(), used }
     }
 
     /// A box said what it runs; gives its state when that changed.
-    pub fn reported(&mut self, site: &SiteId, report: Value) -> Option<State> {
+    pub fn reported(&mut self, site: &SiteId, report: Value) -> Option<TargetState> {
         let changed = self.targets.get_mut(site).and_then(|target| {
-            let State::Sent(_, id) = &target.state else {
+            let TargetState::Sent(_, id) = &target.state else {
                 return None;
             };
             let state = verdict(id, &report)?;
@@ -85,29 +85,29 @@ impl Rollout {
     }
 
     /// What is to be sent now; `told` hears of boxes whose time is over, or that have it already.
-    pub fn next(&mut self, now: Mono, mut told: impl FnMut(&SiteId, &State)) -> Vec<Send> {
-        let open = self.targets.values().any(|target| matches!(target.state, State::Asked(_) | State::Sent(..)));
+    pub fn next(&mut self, now: MonoTime, mut told: impl FnMut(&SiteId, &TargetState)) -> Vec<Send> {
+        let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         if !open && !self.is_stopped() {
-            let waiting = self.targets.values_mut().filter(|target| target.state == State::Waiting);
-            waiting.take(self.wave).for_each(|target| target.state = State::Asked(now));
+            let waiting = self.targets.values_mut().filter(|target| target.state == TargetState::Waiting);
+            waiting.take(self.wave).for_each(|target| target.state = TargetState::Asked(now));
         }
         let mut sends = Vec::new();
         for (site, target) in &mut self.targets {
             let next = match &target.state {
-                State::Asked(since) => match self.reports.get(site) {
-                    None if now.since(*since) >= KNOWN_WITHIN => Some(State::Failed("it has never said what it runs".into())),
+                TargetState::Asked(since) => match self.reports.get(site) {
+                    None if now.since(*since) >= KNOWN_WITHIN => Some(TargetState::Failed("it has never said what it runs".into())),
                     Some(report) if is_free(report) => {
                         let used = self.used.get(site).copied().unwrap_or(0);
                         Some(first_step(site, &self.key, target, report, used, now, &mut sends))
                     }
                     Some(_) if now.since(*since) >= self.within => {
-                        Some(State::Failed("it is still busy with another change".into()))
+                        Some(TargetState::Failed("it is still busy with another change".into()))
                     }
                     _ => None,
                 },
-                State::Sent(since, _) if now.since(*since) >= self.within => {
+                TargetState::Sent(since, _) if now.since(*since) >= self.within => {
                     let phase = self.reports.get(site).map_or("?", |report| report["phase"].as_str().unwrap_or("?"));
-                    Some(State::Failed(format!("no verdict within {} s; its phase is {phase}", self.within / 1_000_000)))
+                    Some(TargetState::Failed(format!("no verdict within {} s; its phase is {phase}", self.within / 1_000_000)))
                 }
                 _ => None,
             };
@@ -121,18 +121,18 @@ impl Rollout {
 
     /// A box failed: no further wave begins.
     pub fn is_stopped(&self) -> bool {
-        self.targets.values().any(|target| matches!(target.state, State::Failed(_)))
+        self.targets.values().any(|target| matches!(target.state, TargetState::Failed(_)))
     }
 
     /// Nothing more will happen.
     pub fn is_over(&self) -> bool {
-        let open = self.targets.values().any(|target| matches!(target.state, State::Asked(_) | State::Sent(..)));
-        let waits = self.targets.values().any(|target| target.state == State::Waiting);
+        let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
+        let waits = self.targets.values().any(|target| target.state == TargetState::Waiting);
         !open && (!waits || self.is_stopped())
     }
 
     /// Each box and where it stands.
-    pub fn states(&self) -> impl Iterator<Item = (&SiteId, &State)> {
+    pub fn states(&self) -> impl Iterator<Item = (&SiteId, &TargetState)> {
         self.targets.iter().map(|(site, target)| (site, &target.state))
     }
 
@@ -143,20 +143,20 @@ impl Rollout {
 }
 
 /// Sends a box its document, unless it runs it already.
-fn first_step(site: &SiteId, key: &str, target: &Target, report: &Value, used: u64, now: Mono, sends: &mut Vec<Send>) -> State {
+fn first_step(site: &SiteId, key: &str, target: &Target, report: &Value, used: u64, now: MonoTime, sends: &mut Vec<Send>) -> TargetState {
     let running = report["committed"]["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     if running == Digest::of(target.text.as_bytes()) {
-        return State::Already;
+        return TargetState::Already;
     }
     let Some(known) = report["keys"].as_array().and_then(|keys| keys.iter().find(|known| known["key"] == key)) else {
-        return State::Failed(format!("unknown_key: key {key} is not among its remote.keys"));
+        return TargetState::Failed(format!("unknown_key: key {key} is not among its remote.keys"));
     };
-    if known["scope"] == Scope::WORD {
-        return State::Failed(format!("scope: key {key} may sign commands only there: sign with a key without a scope"));
+    if known["scope"] == KeyScope::WORD {
+        return TargetState::Failed(format!("scope: key {key} may sign commands only there: sign with a key without a scope"));
     }
     let version = report["seen"][key].as_u64().unwrap_or(0).max(used) + 1;
     sends.push(Send { site: site.clone(), version, prev: running, text: target.text.clone() });
-    State::Sent(now, format!("{key}-{version}"))
+    TargetState::Sent(now, format!("{key}-{version}"))
 }
 
 fn is_free(report: &Value) -> bool {
@@ -164,16 +164,16 @@ fn is_free(report: &Value) -> bool {
 }
 
 /// How a box ended with the document of this id; `None` while it has not.
-fn verdict(id: &str, report: &Value) -> Option<State> {
+fn verdict(id: &str, report: &Value) -> Option<TargetState> {
     if report["refused"]["id"] == id {
-        return Some(State::Failed(line(&report["refused"]["refusal"])));
+        return Some(TargetState::Failed(line(&report["refused"]["refusal"])));
     }
     if report["last"]["id"] != id || !is_free(report) {
         return None;
     }
     Some(match &report["last"]["refusal"] {
-        Value::Null => State::Committed,
-        refusal => State::Failed(line(refusal)),
+        Value::Null => TargetState::Committed,
+        refusal => TargetState::Failed(line(refusal)),
     })
 }
 
@@ -235,7 +235,7 @@ mod tests {
         let (mut now, mut most, mut sent) = (0, 0, 0);
         while !rollout.is_over() {
             now += 1_000_000;
-            let sends = rollout.next(Mono(now), |_, _| ());
+            let sends = rollout.next(MonoTime(now), |_, _| ());
             most = most.max(sends.len());
             sent += sends.len();
             for send in sends {
@@ -254,10 +254,10 @@ mod tests {
         let (rollout, most, sent) = drive(&mut fleet, 10);
         assert_eq!((most, sent), (10, 30), "three waves");
         let failed: Vec<&str> =
-            rollout.states().filter(|(_, state)| matches!(state, State::Failed(_))).map(|(site, _)| site.as_str()).collect();
+            rollout.states().filter(|(_, state)| matches!(state, TargetState::Failed(_))).map(|(site, _)| site.as_str()).collect();
         assert_eq!(failed, ["km-23"]);
-        let count = |rollout: &Rollout, wanted: State| rollout.states().filter(|(_, state)| **state == wanted).count();
-        assert_eq!((count(&rollout, State::Committed), count(&rollout, State::Waiting)), (29, 20));
+        let count = |rollout: &Rollout, wanted: TargetState| rollout.states().filter(|(_, state)| **state == wanted).count();
+        assert_eq!((count(&rollout, TargetState::Committed), count(&rollout, TargetState::Waiting)), (29, 20));
         let of = |fleet: &BTreeMap<SiteId, SimBox>, text: &dyn Fn(&SiteId) -> String| {
             fleet.iter().filter(|(site, sim)| sim.committed == Digest::of(text(site).as_bytes())).count()
         };
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!((of(&fleet, &new), of(&fleet, &|_| "before".into())), (29, 21), "each box runs the one or the other");
         fleet.values_mut().for_each(|sim| sim.fails = false);
         let (rollout, _, sent) = drive(&mut fleet, 10);
-        assert_eq!((sent, count(&rollout, State::Committed), count(&rollout, State::Already)), (21, 21, 29));
+        assert_eq!((sent, count(&rollout, TargetState::Committed), count(&rollout, TargetState::Already)), (21, 21, 29));
         assert_eq!(of(&fleet, &new), 50);
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), 2, 60_000_000);
         rollout.reported(&site("foreign"), json!({"phase": "idle", "keys": [], "committed": {"sha256": Digest::of(b"x")}}));
         for second in [0, 5, 11] {
-            assert!(rollout.next(Mono(second * 1_000_000), |_, _| ()).is_empty());
+            assert!(rollout.next(MonoTime(second * 1_000_000), |_, _| ()).is_empty());
         }
         let said: Vec<String> = rollout.states().map(|(_, state)| format!("{state:?}")).collect();
         assert!(said[0].contains("unknown_key") && said[1].contains("never said"), "{said:?}");
@@ -289,9 +289,9 @@ mod tests {
         let mut rollout = Rollout::new(KEY, [(site.clone(), "text".to_owned())].into(), BTreeMap::new(), 1, 60_000_000);
         let keys = json!([{"name": "desk", "key": KEY, "scope": "commands"}]);
         rollout.reported(&site, json!({"phase": "idle", "keys": keys, "committed": {"sha256": Digest::of(b"x")}}));
-        assert!(rollout.next(Mono(0), |_, _| ()).is_empty(), "it would be refused");
+        assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "it would be refused");
         let (_, state) = rollout.states().next().unwrap();
-        assert!(matches!(state, State::Failed(reason) if reason.starts_with("scope: ")), "{state:?}");
+        assert!(matches!(state, TargetState::Failed(reason) if reason.starts_with("scope: ")), "{state:?}");
     }
 
     #[test]
@@ -306,12 +306,12 @@ mod tests {
         );
         let report = |phase: &str| json!({"phase": phase, "keys": [{"key": KEY}], "committed": {"sha256": Digest::of(b"x")}});
         rollout.reported(&site, report("trial"));
-        assert!(rollout.next(Mono(0), |_, _| ()).is_empty(), "it is busy");
+        assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "it is busy");
         rollout.reported(&site, report("committed"));
-        assert_eq!(rollout.next(Mono(1_000_000), |_, _| ())[0].version, 8, "numbers the archive has used are not used again");
+        assert_eq!(rollout.next(MonoTime(1_000_000), |_, _| ())[0].version, 8, "numbers the archive has used are not used again");
         rollout.reported(&site, report("trial"));
-        assert!(rollout.next(Mono(62_000_000), |_, _| ()).is_empty());
+        assert!(rollout.next(MonoTime(62_000_000), |_, _| ()).is_empty());
         let (_, state) = rollout.states().next().unwrap();
-        assert!(matches!(state, State::Failed(reason) if reason.contains("phase is trial")), "{state:?}");
+        assert!(matches!(state, TargetState::Failed(reason) if reason.contains("phase is trial")), "{state:?}");
     }
 }

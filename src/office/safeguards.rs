@@ -4,7 +4,7 @@
 
 /// A rule of the way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub enum IngestRule {
     /// Where a file goes is durable before it goes there.
     TargetFirst,
     /// The move and its directories are flushed before the file is listed.
@@ -19,38 +19,38 @@ pub enum Rule {
     ErrorIsNoDigest,
 }
 
-impl Rule {
+impl IngestRule {
     /// All of them.
-    pub const ALL: [Rule; 6] = [
-        Rule::TargetFirst,
-        Rule::MoveFirst,
-        Rule::CommitBeforeMemory,
-        Rule::CommitBeforeReceipt,
-        Rule::HashAtTakeUp,
-        Rule::ErrorIsNoDigest,
+    pub const ALL: [IngestRule; 6] = [
+        IngestRule::TargetFirst,
+        IngestRule::MoveFirst,
+        IngestRule::CommitBeforeMemory,
+        IngestRule::CommitBeforeReceipt,
+        IngestRule::HashAtTakeUp,
+        IngestRule::ErrorIsNoDigest,
     ];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Rule::TargetFirst => "target-first",
-            Rule::MoveFirst => "move-first",
-            Rule::CommitBeforeMemory => "commit-memory",
-            Rule::CommitBeforeReceipt => "commit-receipt",
-            Rule::HashAtTakeUp => "hash-take-up",
-            Rule::ErrorIsNoDigest => "error-no-digest",
+            IngestRule::TargetFirst => "target-first",
+            IngestRule::MoveFirst => "move-first",
+            IngestRule::CommitBeforeMemory => "commit-memory",
+            IngestRule::CommitBeforeReceipt => "commit-receipt",
+            IngestRule::HashAtTakeUp => "hash-take-up",
+            IngestRule::ErrorIsNoDigest => "error-no-digest",
         }
     }
 
     /// What it asks for, in words.
     pub fn what(self) -> &'static str {
         match self {
-            Rule::TargetFirst => "the target is durable before the rename",
-            Rule::MoveFirst => "rename and directories are flushed before the listing",
-            Rule::CommitBeforeMemory => "memory changes only after COMMIT",
-            Rule::CommitBeforeReceipt => "a receipt leaves only after COMMIT",
-            Rule::HashAtTakeUp => "a move cut short is hashed before it is listed",
-            Rule::ErrorIsNoDigest => "an I/O error is no wrong digest",
+            IngestRule::TargetFirst => "the target is durable before the rename",
+            IngestRule::MoveFirst => "rename and directories are flushed before the listing",
+            IngestRule::CommitBeforeMemory => "memory changes only after COMMIT",
+            IngestRule::CommitBeforeReceipt => "a receipt leaves only after COMMIT",
+            IngestRule::HashAtTakeUp => "a move cut short is hashed before it is listed",
+            IngestRule::ErrorIsNoDigest => "an I/O error is no wrong digest",
         }
     }
 }

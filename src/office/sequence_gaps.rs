@@ -5,7 +5,7 @@
 use rusqlite::params;
 use serde_json::{Value, json};
 
-use super::archive::{Archive, Outcome};
+use super::archive::{Archive, IngestOutcome};
 use super::range_set::Ranges;
 use crate::units::SiteId;
 use crate::uplink::wire::Health;
@@ -25,7 +25,7 @@ const REASON_MAX: usize = 80;
 
 impl Archive {
     /// Numbers that will never come, and why: `[[first, last], …]`.
-    pub(super) fn give_up(&self, site: &SiteId, ring: &str, ranges: &Value, reason: &str) -> anyhow::Result<()> {
+    pub(super) fn record_shed(&self, site: &SiteId, ring: &str, ranges: &Value, reason: &str) -> anyhow::Result<()> {
         let number = |value: &Value| value.as_u64().and_then(|number| i64::try_from(number).ok());
         let many = "SELECT count(*) FROM given_up WHERE site = ?1 AND ring = ?2";
         let many: usize = self.index.db.prepare_cached(many)?.query_row(params![site.as_str(), ring], |row| row.get(0))?;
@@ -43,14 +43,14 @@ impl Archive {
 
     /// A health message says up to which number everything is settled: what is missing below was lost on this side, and the box is
     /// asked for it.
-    pub(super) fn look_for_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> anyhow::Result<Outcome> {
+    pub(super) fn find_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> anyhow::Result<IngestOutcome> {
         let Ok(health) = serde_json::from_slice::<Health>(payload) else {
-            return Ok(Outcome::default());
+            return Ok(IngestOutcome::default());
         };
         let (ring, confirmed) = (health.ring.to_string(), health.watermarks.confirmed);
         let lately = |seen: &i64| now - *seen < LOOK_EVERY && now >= *seen;
         if i64::try_from(confirmed).is_err() || self.looked_at.get(site).is_some_and(lately) || !self.has_room_for(site, &ring)? {
-            return Ok(Outcome::default());
+            return Ok(IngestOutcome::default());
         }
         self.looked_at.insert(site.clone(), now);
         self.index.change(
@@ -71,7 +71,7 @@ impl Archive {
         let ranges: Vec<[u64; 2]> = missing.iter().take(ASK_MAX).map(|(first, last)| [*first, *last]).collect();
         let body = json!({"req_id": format!("gaps-{now}"), "ring": ring, "seq": ranges});
         let line = ask.then(|| format!("{site}  numbers are missing, asked for: {ranges:?}"));
-        Ok(Outcome { ask: ask.then_some(("event-get", body)), line, ..Outcome::default() })
+        Ok(IngestOutcome { ask: ask.then_some(("event-get", body)), line, ..IngestOutcome::default() })
     }
 
     /// A ring that is known, or one more that may become it.

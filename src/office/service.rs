@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archive::Archive;
 use super::retention::Retention;
-use super::archive_thread::{self, Answer, Intake};
+use super::archive_thread::{self, OutgoingAnswer, Intake};
 use crate::clock::SystemClock;
 use crate::settings::Protocol;
 use crate::escape::shown;
 use crate::units::SiteId;
-use crate::uplink::client::{self, Connection, Ended, Options, Seen, Sender};
-use crate::uplink::failover::Fault;
+use crate::uplink::client::{self, Connection, Disconnected, Options, ClientEvent, Sender};
+use crate::uplink::failover::ConnectFault;
 use crate::uplink::topics;
 
 /// Pause between connections.
@@ -43,7 +43,7 @@ const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 pub type Command = (SiteId, String, Vec<u8>);
 
 /// What an office is told when it starts.
-pub struct Office {
+pub struct OfficeService {
     /// How to reach the broker.
     pub options: Options,
     /// The version is open: 3.1.1 where 5 fails.
@@ -56,7 +56,7 @@ pub struct Office {
     pub retention: Retention,
 }
 
-impl Office {
+impl OfficeService {
     fn filters(&self) -> Vec<String> {
         if self.sites.is_empty() {
             return vec![topics::ALL_UP.to_owned()];
@@ -71,7 +71,7 @@ impl Office {
 /// When the system gives no thread.
 pub async fn run(
     archive: Archive,
-    mut office: Office,
+    mut office: OfficeService,
     mut commands: mpsc::Receiver<Command>,
     mut stop: watch::Receiver<bool>,
     mut line: impl FnMut(String),
@@ -79,7 +79,7 @@ pub async fn run(
     let presence = topics::host_state(&office.host);
     office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
     let (work, answers) = archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
-    let mut desk = Desk { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
+    let mut desk = ServiceSession { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
     while !*stop.borrow() {
         let begun = Instant::now();
         let (sender, mut connection) = client::connect(&office.options);
@@ -95,11 +95,11 @@ pub async fn run(
         let stolen = if begun.elapsed() < STOLEN_WITHIN && ended.reason.contains("closed by peer") { STOLEN } else { "" };
         let reason = client::in_flags(&ended.reason);
         line(shown(&format!("no broker at {}:{}: {reason}{stolen}", office.options.host, office.options.port)));
-        if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == Fault::Retain) {
+        if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == ConnectFault::Retain) {
             *retain = false;
         }
         let other = if office.options.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
-        if office.any_version && ended.fault == Fault::Version {
+        if office.any_version && ended.fault == ConnectFault::Version {
             office.options.protocol = other;
         }
         tokio::select! {
@@ -110,10 +110,10 @@ pub async fn run(
     Ok(())
 }
 
-struct Desk {
+struct ServiceSession {
     presence: String,
     work: Intake,
-    answers: mpsc::Receiver<Answer>,
+    answers: mpsc::Receiver<OutgoingAnswer>,
     waiting: VecDeque<(String, Vec<u8>)>,
     /// The broker keeps our presence.
     retain: bool,
@@ -121,7 +121,7 @@ struct Desk {
     announce: Option<Instant>,
 }
 
-impl Desk {
+impl ServiceSession {
     /// One connection to its end.
     async fn converse(
         &mut self,
@@ -131,7 +131,7 @@ impl Desk {
         stop: &mut watch::Receiver<bool>,
         options: &Options,
         line: &mut impl FnMut(String),
-    ) -> Ended {
+    ) -> Disconnected {
         loop {
             let mut poll = pin!(connection.poll());
             let seen = loop {
@@ -143,10 +143,10 @@ impl Desk {
                 let announce = self.announce;
                 tokio::select! {
                     seen = &mut poll => break seen,
-                    () = sleep_until(announce.unwrap_or_else(Instant::now)), if announce.is_some() => self.say_online(sender),
+                    () = sleep_until(announce.unwrap_or_else(Instant::now)), if announce.is_some() => self.publish_presence(sender),
                     Some(answer) = self.answers.recv(), if self.waiting.len() < WAITING => match answer {
-                        Answer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
-                        Answer::Line(text) => line(shown(&text)),
+                        OutgoingAnswer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
+                        OutgoingAnswer::Line(text) => line(shown(&text)),
                     },
                     Some((site, name, payload)) = commands.recv() => {
                         self.waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload));
@@ -154,20 +154,20 @@ impl Desk {
                     _ = stop.wait_for(|stop| *stop) => {
                         sender.publish(0, &self.presence, br#"{"v":1,"state":"stopping"}"#.to_vec(), self.retain);
                         sender.disconnect();
-                        break Err(Ended { reason: CLOSING.into(), fault: Fault::Lost });
+                        break Err(Disconnected { reason: CLOSING.into(), fault: ConnectFault::Lost });
                     }
                 }
             };
             match seen {
-                Ok(Seen::Connected(limits)) => {
+                Ok(ClientEvent::Connected(limits)) => {
                     line(format!("office connected to {}:{}", options.host, options.port));
                     self.retain = limits.retain;
-                    self.say_online(sender);
+                    self.publish_presence(sender);
                 }
-                Ok(Seen::Subscribed(granted)) if granted.iter().any(Result::is_err) => {
+                Ok(ClientEvent::Subscribed(granted)) if granted.iter().any(Result::is_err) => {
                     line("the broker refuses the office's subscription: look at its access list".into());
                 }
-                Ok(Seen::Message(topic, payload)) => self.take(topic, payload),
+                Ok(ClientEvent::Message(topic, payload)) => self.take(topic, payload),
                 Ok(_) => {}
                 Err(ended) => return ended,
             }
@@ -175,7 +175,7 @@ impl Desk {
     }
 
     /// Says that the archive is here, and when to say it again: a broker may lose it, or keep nothing.
-    fn say_online(&mut self, sender: &Sender) {
+    fn publish_presence(&mut self, sender: &Sender) {
         sender.publish(0, &self.presence, br#"{"v":1,"state":"online"}"#.to_vec(), self.retain);
         self.announce = Some(Instant::now() + ANNOUNCE_EVERY);
     }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::signed_document::Document;
-use super::mutation::Guarantee;
-use super::state_machine::{Effect, FileFound, Machine, Then};
-use super::state_record::{Origin, Outcome, Phase, Trial, Version};
-use super::rejection::{Refusal, Why};
+use super::mutation::Safeguard;
+use super::state_machine::{ConfigEffect, FileFound, ConfigMachine, AfterSave};
+use super::state_record::{Origin, ChangeOutcome, ConfigPhase, Trial, ConfigVersion};
+use super::rejection::{Rejection, RejectReason};
 use super::status_report;
-use super::validation::{self, Against};
+use super::validation::{self, CurrentConfig};
 use crate::settings::Settings;
-use crate::units::{Digest, Mono, Stamp};
+use crate::units::{Digest, MonoTime, Timestamp};
 
 /// Refusals told as events in a minute at most; more are only counted in the next one.
 const REFUSALS_MAX: u32 = 20;
@@ -24,13 +24,13 @@ const TOLD_MAX: usize = 16;
 /// A change that is being judged.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
-    pub(super) version: Version,
+    pub(super) version: ConfigVersion,
     pub(super) text: Option<String>,
-    pub(super) since: Mono,
+    pub(super) since: MonoTime,
 }
 
-impl Machine {
-    pub(super) fn document(&mut self, now: Stamp, bytes: &[u8], len: usize, out: &mut Vec<Effect>) {
+impl ConfigMachine {
+    pub(super) fn document(&mut self, now: Timestamp, bytes: &[u8], len: usize, out: &mut Vec<ConfigEffect>) {
         let told = Digest::of(format!("{len} {}", Digest::of(bytes).hex()).as_bytes());
         let document = match self.acceptable(now, bytes, len) {
             Ok(Some(document)) => document,
@@ -50,12 +50,12 @@ impl Machine {
     }
 
     /// A document that may be judged; `None` when it has been before.
-    fn acceptable(&self, now: Stamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Refusal)> {
+    fn acceptable(&self, now: Timestamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Rejection)> {
         let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
         let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
             // A key that may not sign this has signed it all the same, for this box: its sender knows it by this id. Of everything else
             // the signer is not proven, and it must not pass for a document of somebody's.
-            let signature = document.sig.as_ref().filter(|_| refusal.why == Why::Scope);
+            let signature = document.sig.as_ref().filter(|_| refusal.why == RejectReason::Scope);
             (id_of(signature.map_or("?", |signature| &signature.key), document.version), refusal)
         })?;
         let id = id_of(&key, document.version);
@@ -70,13 +70,13 @@ impl Machine {
         let highest = self.record.seen.get(&key).copied().unwrap_or(0);
         let running = self.record.committed.sha256;
         let refusal = if document.version <= highest {
-            Refusal::of(Why::Replayed, format!("version {} is not higher than {highest}", document.version))
+            Rejection::new(RejectReason::Replayed, format!("version {} is not higher than {highest}", document.version))
         } else if let Err(refusal) = document.in_time(now) {
             refusal
         } else if self.is_busy() {
-            Refusal::of(Why::Busy, "another change is under way")
+            Rejection::new(RejectReason::Busy, "another change is under way")
         } else if document.prev_sha256 != running {
-            Refusal::of(Why::Stale, format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()))
+            Rejection::new(RejectReason::Stale, format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()))
         } else {
             return Ok(Some(document));
         };
@@ -84,17 +84,17 @@ impl Machine {
     }
 
     /// Tells why a document was not even tried.
-    pub(super) fn refuse(&mut self, id: &str, refusal: Refusal, out: &mut Vec<Effect>) {
+    pub(super) fn refuse(&mut self, id: &str, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
         tracing::warn!(id, "configuration refused: {}", refusal.line());
         if let Some(suppressed_count) = self.may_tell() {
             let mut data = status_report::event("refused", id, None, Some(&refusal));
             if suppressed_count > 0 {
                 data["suppressed_count"] = json!(suppressed_count);
             }
-            out.push(Effect::Event(data));
+            out.push(ConfigEffect::Event(data));
         }
         self.refused = Some((id.to_owned(), refusal));
-        out.push(Effect::Report(self.report()));
+        out.push(ConfigEffect::Report(self.report()));
     }
 
     /// Whether another refusal may be an event, and how many were not since the last: whoever can reach the broker must not be able
@@ -110,14 +110,14 @@ impl Machine {
         may.then(|| std::mem::take(suppressed_count))
     }
 
-    fn judge(&mut self, version: Version, text: Option<String>, out: &mut Vec<Effect>) {
+    fn judge(&mut self, version: ConfigVersion, text: Option<String>, out: &mut Vec<ConfigEffect>) {
         let sha256 = version.sha256;
         self.judging = Some(Candidate { version, text: text.clone(), since: self.at });
         let probe = self.streams.then(|| Box::new(self.in_force()));
-        out.push(Effect::Judge { text, sha256, probe });
+        out.push(ConfigEffect::Judge { text, sha256, probe });
     }
 
-    pub(super) fn judged(&mut self, now: Stamp, sha256: Digest, outcome: Result<Box<Settings>, Refusal>, out: &mut Vec<Effect>) {
+    pub(super) fn judged(&mut self, now: Timestamp, sha256: Digest, outcome: Result<Box<Settings>, Rejection>, out: &mut Vec<ConfigEffect>) {
         let Some(Candidate { version, text, .. }) = self.judging.take_if(|candidate| candidate.version.sha256 == sha256) else {
             return;
         };
@@ -125,24 +125,24 @@ impl Machine {
             // It is answered once: nobody can send it again.
             self.record.seen.insert(key.clone(), version.version);
         }
-        let against = Against { good: &self.good, proven: &self.record.proven };
-        let overlap = |settings: Box<Settings>| match validation::overlap(&settings, against, &version.origin) {
-            Err(_) if self.without == Some(Guarantee::KeyOverlap) => Ok(settings),
+        let against = CurrentConfig { good: &self.good, proven: &self.record.proven };
+        let overlap = |settings: Box<Settings>| match validation::check_continuity(&settings, against, &version.origin) {
+            Err(_) if self.without == Some(Safeguard::KeyOverlap) => Ok(settings),
             verdict => verdict.map(|()| settings),
         };
         match outcome.and_then(overlap) {
             Ok(settings) => self.stage(version, *settings, text, out),
             Err(refusal) => {
                 self.record.last =
-                    Some(Outcome { next: version.clone(), refusal: Some(refusal.clone()), at: now.wall.rfc3339() });
+                    Some(ChangeOutcome { next: version.clone(), refusal: Some(refusal.clone()), at: now.wall.rfc3339() });
                 self.refuse(&version.id, refusal, out);
-                self.save(Then::Refused, None, out);
+                self.save(AfterSave::Refused, None, out);
             }
         }
     }
 
     /// Writes down what will be tried, before it is.
-    fn stage(&mut self, next: Version, settings: Settings, text: Option<String>, out: &mut Vec<Effect>) {
+    fn stage(&mut self, next: ConfigVersion, settings: Settings, text: Option<String>, out: &mut Vec<ConfigEffect>) {
         let change = self.change_to(&settings);
         let restart = !change.restart.is_empty() || settings.site != self.site;
         let trial = Trial {
@@ -155,18 +155,18 @@ impl Machine {
             next,
         };
         let event = status_report::staged(&trial.next, &change);
-        tracing::info!(id = trial.next.id, groups = ?change.words(), restart = ?change.restart, "configuration staged");
-        self.record.phase = Phase::Staged(Box::new(trial));
+        tracing::info!(id = trial.next.id, groups = ?change.section_names(), restart = ?change.restart, "configuration staged");
+        self.record.phase = ConfigPhase::Staged(Box::new(trial));
         self.refused = None;
         self.trying = Some(Arc::new(settings));
-        out.push(Effect::Event(event));
-        if self.without == Some(Guarantee::JournalFirst) {
-            return self.apply_trial(Mono(0), out);
+        out.push(ConfigEffect::Event(event));
+        if self.without == Some(Safeguard::JournalFirst) {
+            return self.apply_trial(MonoTime(0), out);
         }
-        self.save(Then::Try, text, out);
+        self.save(AfterSave::Try, text, out);
     }
 
-    pub(super) fn file(&mut self, now: Stamp, found: Box<FileFound>, out: &mut Vec<Effect>) {
+    pub(super) fn file(&mut self, now: Timestamp, found: Box<FileFound>, out: &mut Vec<ConfigEffect>) {
         if self.is_busy() {
             self.file = Some(found);
             return;
@@ -176,21 +176,21 @@ impl Machine {
             return;
         }
         self.record.file = sha256;
-        let version = Version::of_file(sha256, now.wall.rfc3339());
+        let version = ConfigVersion::of_file(sha256, now.wall.rfc3339());
         match found.outcome {
-            Ok(_) if sha256 == self.record.committed.sha256 => self.save(Then::Nothing, None, out),
+            Ok(_) if sha256 == self.record.committed.sha256 => self.save(AfterSave::Nothing, None, out),
             Ok(settings) => self.stage(version, *settings, Some(found.text), out),
             Err(refusal) => {
                 self.refuse(&version.id, refusal, out);
-                self.save(Then::Nothing, None, out);
+                self.save(AfterSave::Nothing, None, out);
             }
         }
     }
 
-    pub(super) fn call_back(&mut self, now: Stamp, nth: usize, out: &mut Vec<Effect>) {
+    pub(super) fn call_back(&mut self, now: Timestamp, nth: usize, out: &mut Vec<ConfigEffect>) {
         let Some(old) = self.record.older.get(nth).filter(|_| !self.is_busy()) else {
             let what = if self.is_busy() { "another change is under way" } else { "there is none" };
-            return self.refuse("rollback", Refusal::of(Why::Busy, what), out);
+            return self.refuse("rollback", Rejection::new(RejectReason::Busy, what), out);
         };
         let version = old.called_back(now.wall.rfc3339());
         self.judge(version, None, out);
@@ -201,8 +201,8 @@ fn id_of(key: &str, version: u64) -> String {
     format!("{key}-{version}")
 }
 
-fn version_of(document: &Document, now: Stamp) -> Version {
+fn version_of(document: &Document, now: Timestamp) -> ConfigVersion {
     let key = document.sig.as_ref().map(|signature| signature.key.clone()).unwrap_or_default();
     let (version, sha256) = (document.version, document.sha256());
-    Version { id: id_of(&key, version), version, sha256, origin: Origin::Key(key), at: now.wall.rfc3339() }
+    ConfigVersion { id: id_of(&key, version), version, sha256, origin: Origin::Key(key), at: now.wall.rfc3339() }
 }

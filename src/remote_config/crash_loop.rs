@@ -10,9 +10,9 @@
 //!
 //! What belongs here: that table. What does not: reading the record ([`super::store`]), parsing texts ([`super::begin`]).
 
-use super::mutation::Guarantee;
-use super::state_record::{Phase, Record, Rest, Trial};
-use super::rejection::{Refusal, Why};
+use super::mutation::Safeguard;
+use super::state_record::{ConfigPhase, ConfigState, SafeMode, Trial};
+use super::rejection::{Rejection, RejectReason};
 use crate::settings::Settings;
 
 /// Starts of the process inside one trial at most: a configuration that brings it down is gone after the fourth.
@@ -24,7 +24,7 @@ pub const EXITS_WITHIN: u64 = 600;
 
 /// Which start this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
+pub struct BootDecision {
     /// Names the run of the kernel; empty where nobody knows: then exits are not counted.
     pub kernel: String,
     /// Seconds since it began.
@@ -34,7 +34,7 @@ pub struct Start {
 }
 
 /// Notes a start in the record: to be written before anything runs. `without` is for simulated worlds.
-pub fn note(record: &mut Record, start: &Start, without: Option<Guarantee>) {
+pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safeguard>) {
     if record.exits.kernel != start.kernel {
         record.exits.at.clear();
         record.exits.kernel.clone_from(&start.kernel);
@@ -44,25 +44,25 @@ pub fn note(record: &mut Record, start: &Start, without: Option<Guarantee>) {
     }
     record.exits.at.retain(|at| start.uptime.saturating_sub(*at) < EXITS_WITHIN);
     // The start after the fifth exit is the sixth.
-    if record.exits.at.len() > EXITS_MAX && without != Some(Guarantee::SafeMode) {
+    if record.exits.at.len() > EXITS_MAX && without != Some(Safeguard::SafeMode) {
         let detail = format!("{EXITS_MAX} exits in {} min", EXITS_WITHIN / 60);
-        record.roll_back(Refusal::of(Why::Trial, detail), start.at.clone());
-        record.rest = Rest::Safe;
+        record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
+        record.rest = SafeMode::Safe;
         record.exits.at.clear();
     }
     match &mut record.phase {
-        Phase::Idle => {}
-        Phase::Staged(trial) => record.phase = Phase::Trial(Box::new(Trial { starts: 1, ..trial.as_ref().clone() })),
-        Phase::Trial(trial) => {
+        ConfigPhase::Idle => {}
+        ConfigPhase::Staged(trial) => record.phase = ConfigPhase::Trial(Box::new(Trial { starts: 1, ..trial.as_ref().clone() })),
+        ConfigPhase::Trial(trial) => {
             trial.starts += 1;
             let (many, over) = (trial.starts > STARTS_MAX, trial.ran >= trial.limit);
-            if many && without != Some(Guarantee::Starts) {
+            if many && without != Some(Safeguard::Starts) {
                 let detail = format!("the process started {} times while it was on trial", trial.starts);
-                record.roll_back(Refusal::of(Why::Trial, detail), start.at.clone());
+                record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
                 // What brought the process down is gone.
                 record.exits.at.clear();
-            } else if over && without != Some(Guarantee::Deadline) {
-                record.roll_back(Refusal::of(Why::Trial, "its time was over before it had proven itself"), start.at.clone());
+            } else if over && without != Some(Safeguard::Deadline) {
+                record.roll_back(Rejection::new(RejectReason::Trial, "its time was over before it had proven itself"), start.at.clone());
             }
         }
     }
@@ -70,9 +70,9 @@ pub fn note(record: &mut Record, start: &Start, without: Option<Guarantee>) {
 }
 
 /// What runs when the note could not be written: a start that is not counted must not run what is on trial.
-pub fn not_noted(record: &mut Record, reason: &str, at: &str) {
+pub fn not_noted(record: &mut ConfigState, reason: &str, at: &str) {
     if record.trial().is_some() {
-        record.roll_back(Refusal::of(Why::NotStored, format!("this start could not be written down: {reason}")), at.to_owned());
+        record.roll_back(Rejection::new(RejectReason::NotStored, format!("this start could not be written down: {reason}")), at.to_owned());
     }
 }
 
@@ -93,62 +93,62 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::remote_config::state_record::{Exits, Needs, Version};
+    use crate::remote_config::state_record::{Exits, Needs, ConfigVersion};
     use crate::units::Digest;
 
-    fn record(phase: Phase) -> Record {
-        Record { phase, ..Record::of_file(Digest::of(b"file"), String::new(), BTreeSet::new()) }
+    fn record(phase: ConfigPhase) -> ConfigState {
+        ConfigState { phase, ..ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new()) }
     }
 
     fn trial(starts: u32, ran: u64) -> Box<Trial> {
-        let next = Version::of_file(Digest::of(b"next"), String::new());
+        let next = ConfigVersion::of_file(Digest::of(b"next"), String::new());
         Box::new(Trial { next, starts, ran, limit: 600, needs: Needs::default(), camera: false, restart: false })
     }
 
-    fn start(kernel: &str, uptime: u64) -> Start {
-        Start { kernel: kernel.into(), uptime, at: "t".into() }
+    fn start(kernel: &str, uptime: u64) -> BootDecision {
+        BootDecision { kernel: kernel.into(), uptime, at: "t".into() }
     }
 
     #[test]
     fn every_row_of_the_table_of_starts() {
-        let noted = |phase: Phase| {
+        let noted = |phase: ConfigPhase| {
             let mut record = record(phase);
             note(&mut record, &start("k", 1), None);
             record
         };
-        assert_eq!(noted(Phase::Idle).phase, Phase::Idle);
-        assert_eq!(noted(Phase::Staged(trial(0, 0))).phase, Phase::Trial(trial(1, 0)));
-        assert_eq!(noted(Phase::Trial(trial(2, 599))).phase, Phase::Trial(trial(3, 599)));
+        assert_eq!(noted(ConfigPhase::Idle).phase, ConfigPhase::Idle);
+        assert_eq!(noted(ConfigPhase::Staged(trial(0, 0))).phase, ConfigPhase::Trial(trial(1, 0)));
+        assert_eq!(noted(ConfigPhase::Trial(trial(2, 599))).phase, ConfigPhase::Trial(trial(3, 599)));
         for over in [trial(3, 0), trial(1, 600)] {
-            let after = noted(Phase::Trial(over));
-            assert_eq!(after.phase, Phase::Idle);
-            assert_eq!(after.last.unwrap().refusal.unwrap().why, Why::Trial);
+            let after = noted(ConfigPhase::Trial(over));
+            assert_eq!(after.phase, ConfigPhase::Idle);
+            assert_eq!(after.last.unwrap().refusal.unwrap().why, RejectReason::Trial);
         }
-        let mut unwritten = noted(Phase::Trial(trial(1, 0)));
+        let mut unwritten = noted(ConfigPhase::Trial(trial(1, 0)));
         not_noted(&mut unwritten, "read-only", "t");
-        assert_eq!((unwritten.phase, unwritten.last.unwrap().refusal.unwrap().why), (Phase::Idle, Why::NotStored));
+        assert_eq!((unwritten.phase, unwritten.last.unwrap().refusal.unwrap().why), (ConfigPhase::Idle, RejectReason::NotStored));
     }
 
     #[test]
     fn five_exits_in_ten_minutes_of_one_run_of_the_kernel_are_a_crash_loop() {
-        let mut at = record(Phase::Idle);
+        let mut at = record(ConfigPhase::Idle);
         for (n, uptime) in [10, 20, 30, 40, 50].into_iter().enumerate() {
             note(&mut at, &start("k", uptime), None);
-            assert_eq!(at.rest, Rest::Good, "{n} exits");
+            assert_eq!(at.rest, SafeMode::Good, "{n} exits");
         }
-        at.phase = Phase::Trial(trial(0, 0));
+        at.phase = ConfigPhase::Trial(trial(0, 0));
         note(&mut at, &start("k", 60), None);
-        assert_eq!((at.rest, &at.phase), (Rest::Safe, &Phase::Idle), "what is on trial is taken back with it");
+        assert_eq!((at.rest, &at.phase), (SafeMode::Safe, &ConfigPhase::Idle), "what is on trial is taken back with it");
         let calm = |starts: &[(&str, u64)]| {
-            let mut record = record(Phase::Idle);
+            let mut record = record(ConfigPhase::Idle);
             starts.iter().for_each(|(kernel, uptime)| note(&mut record, &start(kernel, *uptime), None));
             record
         };
         let slow: Vec<(&str, u64)> = (0..20).map(|n| ("k", n * 130)).collect();
-        assert_eq!(calm(&slow).rest, Rest::Good, "five exits in eleven minutes");
+        assert_eq!(calm(&slow).rest, SafeMode::Good, "five exits in eleven minutes");
         let cuts: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
         let cuts: Vec<(&str, u64)> = cuts.iter().map(|kernel| (kernel.as_str(), 20)).collect();
-        assert_eq!(calm(&cuts).rest, Rest::Good, "power cuts are nobody's fault");
+        assert_eq!(calm(&cuts).rest, SafeMode::Good, "power cuts are nobody's fault");
         assert_eq!(calm(&[("", 1); 20]).exits, Exits::default());
     }
 }

@@ -5,7 +5,7 @@
 
 use url::Url;
 
-use super::rejection::{Refusal, Why};
+use super::rejection::{Rejection, RejectReason};
 use crate::settings::parse::{Problem, Problems};
 use crate::settings::{Broker, CameraSettings, Login, Settings};
 
@@ -39,7 +39,7 @@ pub fn may_show_broker(now: &Settings, broker: &Broker) -> bool {
 ///
 /// # Errors
 /// Every key that would.
-pub fn judge(next: &Settings, good: &Settings) -> Result<(), Refusal> {
+pub fn judge(next: &Settings, good: &Settings) -> Result<(), Rejection> {
     let of_brokers = |login: &Option<Login>| login.is_some() && good.uplink.brokers().iter().any(|known| known.login == *login);
     let of_camera = |login: &Option<Login>| login.is_some() && good.camera.login == *login;
     let mut problems = Vec::new();
@@ -55,7 +55,7 @@ pub fn judge(next: &Settings, good: &Settings) -> Result<(), Refusal> {
             bad(if number == 0 { "uplink.login_file".into() } else { format!("uplink.fallbacks[{}].login_file", number - 1) });
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
+    if problems.is_empty() { Ok(()) } else { Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems))) }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl RealFiles {
         File::open(&self.dir)?.sync_all()
     }
 
-    fn said(&self, name: &str, error: &std::io::Error) -> String {
+    fn describe_error(&self, name: &str, error: &std::io::Error) -> String {
         format!("{}: {error}", self.dir.join(name).display())
     }
 }
@@ -49,20 +49,20 @@ impl Files for RealFiles {
         match read {
             Ok(_) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.said(name, &error)),
+            Err(error) => Err(self.describe_error(name, &error)),
         }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        self.replace(name, bytes).map_err(|error| self.said(name, &error))
+        self.replace(name, bytes).map_err(|error| self.describe_error(name, &error))
     }
 
     fn remove(&self, name: &str) -> Result<(), String> {
-        std::fs::remove_file(self.dir.join(name)).map_err(|error| self.said(name, &error))
+        std::fs::remove_file(self.dir.join(name)).map_err(|error| self.describe_error(name, &error))
     }
 
     fn names(&self) -> Result<Vec<String>, String> {
-        let entries = std::fs::read_dir(&self.dir).map_err(|error| self.said("", &error))?;
+        let entries = std::fs::read_dir(&self.dir).map_err(|error| self.describe_error("", &error))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
     }
 }

@@ -5,7 +5,7 @@
 
 /// A promise that can be taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarantee {
+pub enum Safeguard {
     /// A change is in force for good only on evidence.
     Evidence,
     /// The confirmation must come on a session made under the new settings.
@@ -36,11 +36,11 @@ pub enum Guarantee {
     KeyOverlap,
 }
 
-use Guarantee::*;
+use Safeguard::*;
 
-impl Guarantee {
+impl Safeguard {
     /// All of them.
-    pub const ALL: [Guarantee; 14] = [
+    pub const ALL: [Safeguard; 14] = [
         Evidence,
         FreshSession,
         Deadline,

@@ -14,7 +14,7 @@ const DETAIL_MAX: usize = 300;
 /// The reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum RejectReason {
     /// Longer than a document may be.
     TooLarge,
     /// Truncated, or no document.
@@ -51,36 +51,36 @@ pub enum Why {
     Trial,
 }
 
-impl Why {
+impl RejectReason {
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Why::TooLarge => "too_large",
-            Why::Unreadable => "unreadable",
-            Why::Unsigned => "unsigned",
-            Why::UnknownKey => "unknown_key",
-            Why::BadSignature => "bad_signature",
-            Why::Scope => "scope",
-            Why::NoKeys => "no_keys",
-            Why::Foreign => "wrong_site",
-            Why::Replayed => "replayed",
-            Why::Stale => "stale",
-            Why::Expired => "expired",
-            Why::Busy => "busy",
-            Why::Invalid => "invalid",
-            Why::Overlap => "continuity",
-            Why::Probe => "probe",
-            Why::NotStored => "not_stored",
-            Why::Trial => "trial",
+            RejectReason::TooLarge => "too_large",
+            RejectReason::Unreadable => "unreadable",
+            RejectReason::Unsigned => "unsigned",
+            RejectReason::UnknownKey => "unknown_key",
+            RejectReason::BadSignature => "bad_signature",
+            RejectReason::Scope => "scope",
+            RejectReason::NoKeys => "no_keys",
+            RejectReason::Foreign => "wrong_site",
+            RejectReason::Replayed => "replayed",
+            RejectReason::Stale => "stale",
+            RejectReason::Expired => "expired",
+            RejectReason::Busy => "busy",
+            RejectReason::Invalid => "invalid",
+            RejectReason::Overlap => "continuity",
+            RejectReason::Probe => "probe",
+            RejectReason::NotStored => "not_stored",
+            RejectReason::Trial => "trial",
         }
     }
 }
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct Rejection {
     /// For machines.
-    pub why: Why,
+    pub why: RejectReason,
     /// For people; never a secret.
     pub detail: String,
     /// Every bad key.
@@ -88,29 +88,29 @@ pub struct Refusal {
     pub errors: Vec<Problem>,
 }
 
-impl Refusal {
+impl Rejection {
     /// A refusal without keys.
-    pub fn of(why: Why, detail: impl Into<String>) -> Refusal {
-        Refusal { why, detail: cut(&detail.into()), errors: Vec::new() }
+    pub fn new(why: RejectReason, detail: impl Into<String>) -> Rejection {
+        Rejection { why, detail: cut(&detail.into()), errors: Vec::new() }
     }
 
     /// Bad keys.
-    pub fn bad_keys(why: Why, problems: Problems) -> Refusal {
+    pub fn bad_keys(why: RejectReason, problems: Problems) -> Rejection {
         let count = problems.0.len();
         let told = problems.0.into_iter().take(PROBLEMS_MAX);
         let errors = told.map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) }).collect();
-        Refusal { why, detail: format!("{count} bad key(s)"), errors }
+        Rejection { why, detail: format!("{count} bad key(s)"), errors }
     }
 
     /// One bad key.
-    pub fn bad_key(why: Why, key: &str, reason: impl Into<String>) -> Refusal {
-        Refusal::bad_keys(why, Problems(vec![Problem { key: key.into(), reason: reason.into() }]))
+    pub fn bad_key(why: RejectReason, key: &str, reason: impl Into<String>) -> Rejection {
+        Rejection::bad_keys(why, Problems(vec![Problem { key: key.into(), reason: reason.into() }]))
     }
 
     /// One line for people: the word, the sentence, the keys.
     pub fn line(&self) -> String {
         let keys: Vec<String> = self.errors.iter().map(|Problem { key, reason }| format!("{key}: {reason}")).collect();
-        format!("{}: {}{}{}", self.why.word(), self.detail, if keys.is_empty() { "" } else { ": " }, keys.join("; "))
+        format!("{}: {}{}{}", self.why.as_str(), self.detail, if keys.is_empty() { "" } else { ": " }, keys.join("; "))
     }
 }
 

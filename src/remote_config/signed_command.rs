@@ -25,13 +25,13 @@ use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};
 
 use super::signed_document::{Signature, is_late, sign, verify};
-use super::rejection::{Refusal, Why};
-use crate::settings::{Scope, TrustedKey};
-use crate::units::{Digest, SiteId, Stamp, Wall};
+use super::rejection::{Rejection, RejectReason};
+use crate::settings::{KeyScope, TrustedKey};
+use crate::units::{Digest, SiteId, Timestamp, WallTime};
 
 /// A command as it came.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct CommandRequest<'a> {
     /// Its name, from the topic.
     pub name: &'a str,
     /// The caller's id.
@@ -51,7 +51,7 @@ pub const EVERY: &str = "*";
 
 /// Who signed a command, and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
+pub struct CommandSignature {
     /// The key's id.
     pub key: String,
     /// Higher than every number before.
@@ -62,15 +62,15 @@ pub struct Signed {
 ///
 /// # Errors
 /// When an argument is no text.
-pub fn signed_bytes(site: &str, asked: Asked<'_>, n: u64) -> Result<Vec<u8>, Refusal> {
-    let Asked { name, req_id, expires, args } = asked;
+pub fn signed_bytes(site: &str, asked: CommandRequest<'_>, n: u64) -> Result<Vec<u8>, Rejection> {
+    let CommandRequest { name, req_id, expires, args } = asked;
     let expires = expires.unwrap_or("-");
     let mut text = format!("taimat command 1\nsite {site}\nname {name}\nn {n}\nreq_id {req_id}\nexpires {expires}\n");
     let mut named: Vec<(&String, &Value)> = args.iter().filter(|(key, _)| *key != "n" && *key != "sig").collect();
     named.sort_by_key(|(key, _)| key.as_bytes());
     for (key, value) in named {
         let Some(value) = value.as_str() else {
-            return Err(Refusal::of(Why::Unreadable, format!("argument {:?} of a signed command must be text", short(key))));
+            return Err(Rejection::new(RejectReason::Unreadable, format!("argument {:?} of a signed command must be text", short(key))));
         };
         text.push_str(&format!("arg {key} {}\n", Digest::of(value.as_bytes()).hex()));
     }
@@ -85,7 +85,7 @@ fn short(text: &str) -> String {
 ///
 /// # Errors
 /// When an argument is no text.
-pub fn add_signature(site: &str, asked: Asked<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Refusal> {
+pub fn add_signature(site: &str, asked: CommandRequest<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Rejection> {
     let signature = sign(key, &signed_bytes(site, asked, n)?);
     let mut args = asked.args.clone();
     args.insert("n".into(), json!(n));
@@ -100,50 +100,50 @@ pub fn add_signature(site: &str, asked: Asked<'_>, n: u64, key: &Ed25519KeyPair)
 pub fn check(
     site: &SiteId,
     keys: &[TrustedKey],
-    asked: Asked<'_>,
-    now: Stamp,
+    asked: CommandRequest<'_>,
+    now: Timestamp,
     highest: impl Fn(&str) -> u64,
-) -> Result<Signed, Refusal> {
+) -> Result<CommandSignature, Rejection> {
     let Some(signature) = asked.args.get("sig") else {
-        return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
+        return Err(Rejection::new(RejectReason::Unsigned, "this box takes only signed commands (remote.keys)"));
     };
     if keys.is_empty() {
-        return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
+        return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
     }
     let signature: Signature =
-        serde_json::from_value(signature.clone()).map_err(|error| Refusal::of(Why::Unreadable, format!("sig: {error}")))?;
+        serde_json::from_value(signature.clone()).map_err(|error| Rejection::new(RejectReason::Unreadable, format!("sig: {error}")))?;
     let n = asked.args.get("n").and_then(Value::as_u64);
-    let n = n.ok_or_else(|| Refusal::of(Why::Unreadable, "n is missing: a whole number higher than every one before"))?;
+    let n = n.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "n is missing: a whole number higher than every one before"))?;
     let signed_for = |whom: &str| verify(keys, &signature, &signed_bytes(whom, asked, n)?);
     let key = match signed_for(site.as_str()) {
-        Err(refusal) if refusal.why == Why::BadSignature => signed_for(EVERY)?,
+        Err(refusal) if refusal.why == RejectReason::BadSignature => signed_for(EVERY)?,
         judged => judged?,
     };
     if !key.scope.allows(asked.name) {
-        let detail = format!("key {} may sign only {}", key.name, Scope::COMMANDS.join(", "));
-        return Err(Refusal::of(Why::Scope, detail));
+        let detail = format!("key {} may sign only {}", key.name, KeyScope::COMMANDS.join(", "));
+        return Err(Rejection::new(RejectReason::Scope, detail));
     }
     let key = key.id();
-    let until = asked.expires.ok_or_else(|| Refusal::of(Why::Unreadable, "a signed command must expire"))?;
-    let until = Wall::parse(until).map_err(|reason| Refusal::of(Why::Unreadable, format!("expires: {reason}")))?;
+    let until = asked.expires.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "a signed command must expire"))?;
+    let until = WallTime::parse(until).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("expires: {reason}")))?;
     if is_late(until, now) {
-        return Err(Refusal::of(Why::Expired, format!("expired {until}; here it is {}", now.wall)));
+        return Err(Rejection::new(RejectReason::Expired, format!("expired {until}; here it is {}", now.wall)));
     }
     if n <= highest(&key) {
-        return Err(Refusal::of(Why::Replayed, format!("n {n} is not higher than {}", highest(&key))));
+        return Err(Rejection::new(RejectReason::Replayed, format!("n {n} is not higher than {}", highest(&key))));
     }
-    Ok(Signed { key, n })
+    Ok(CommandSignature { key, n })
 }
 
 /// Whether a command may be carried out although nobody signed it: where no key is enrolled, what reads or sends footage.
 ///
 /// # Errors
 /// When it must be signed.
-pub fn unsigned(keys: &[TrustedKey], asked: Asked<'_>) -> Result<(), Refusal> {
+pub fn unsigned(keys: &[TrustedKey], asked: CommandRequest<'_>) -> Result<(), Rejection> {
     if !keys.is_empty() {
-        return Err(Refusal::of(Why::Unsigned, "this box takes only signed commands (remote.keys)"));
+        return Err(Rejection::new(RejectReason::Unsigned, "this box takes only signed commands (remote.keys)"));
     }
-    if Scope::Commands.allows(asked.name) {
+    if KeyScope::Commands.allows(asked.name) {
         return Ok(());
     }
     let name = short(asked.name);
@@ -152,17 +152,17 @@ pub fn unsigned(keys: &[TrustedKey], asked: Asked<'_>) -> Result<(), Refusal> {
         true => format!("{name:?} must be signed: enrol a key by hand (remote.keys)"),
         false => format!("no command {name:?}: this version knows {KNOWN}"),
     };
-    Err(Refusal::of(Why::Unsigned, detail))
+    Err(Rejection::new(RejectReason::Unsigned, detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
-    use crate::units::{Mono, WallQuality};
+    use crate::units::{MonoTime, ClockQuality};
 
-    fn now() -> Stamp {
-        Stamp { mono: Mono(1), wall: Wall::parse("2026-11-25T03:00:00Z").unwrap(), quality: WallQuality::Ntp }
+    fn now() -> Timestamp {
+        Timestamp { mono: MonoTime(1), wall: WallTime::parse("2026-11-25T03:00:00Z").unwrap(), quality: ClockQuality::Ntp }
     }
 
     fn args() -> Map<String, Value> {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn the_signed_bytes_of_a_command_are_what_the_document_says() {
         let site = SiteId::parse("km-17").unwrap();
-        let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T04:00:00.000Z"), args: &args() };
+        let asked = CommandRequest { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T04:00:00.000Z"), args: &args() };
         let bytes = String::from_utf8(signed_bytes(site.as_str(), asked, 12).unwrap()).unwrap();
         let lines = "taimat command 1\nsite km-17\nname clip-get\nn 12\nreq_id r1\nexpires 2026-11-25T04:00:00.000Z\n\
                      arg from ce1f11fcd6f30edfcde8fa3da2dcb776a87779c87e78e3c2a990b3be30d06880\narg to 8451d74d9895b79f3dcffc7f2d11cc28bd71de41436f6736ee31bd6052e11e3b\n";
@@ -191,53 +191,53 @@ mod tests {
         let keys = [trusted("office", RFC)];
         let plain = args();
         let expires = Some("2026-11-25T03:30:00Z");
-        let asked = Asked { name: "clip-get", req_id: "r1", expires, args: &plain };
+        let asked = CommandRequest { name: "clip-get", req_id: "r1", expires, args: &plain };
         let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-        let judged = |asked: Asked<'_>, site: &SiteId, highest: u64, now: Stamp| check(site, &keys, asked, now, |_| highest);
-        let asked = Asked { args: &signed, ..asked };
-        assert_eq!(judged(asked, &site, 11, now()), Ok(Signed { key: keys[0].id(), n: 12 }));
+        let judged = |asked: CommandRequest<'_>, site: &SiteId, highest: u64, now: Timestamp| check(site, &keys, asked, now, |_| highest);
+        let asked = CommandRequest { args: &signed, ..asked };
+        assert_eq!(judged(asked, &site, 11, now()), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
         let why = |asked, site: &SiteId, highest, now| judged(asked, site, highest, now).unwrap_err().why;
-        assert_eq!(why(asked, &site, 12, now()), Why::Replayed);
-        assert_eq!(why(asked, &other, 0, now()), Why::BadSignature);
-        assert_eq!(why(Asked { name: "unlock", ..asked }, &site, 0, now()), Why::BadSignature);
-        assert_eq!(why(Asked { req_id: "r2", ..asked }, &site, 0, now()), Why::BadSignature);
-        assert_eq!(why(Asked { expires: None, ..asked }, &site, 0, now()), Why::BadSignature);
-        assert_eq!(why(Asked { args: &plain, ..asked }, &site, 0, now()), Why::Unsigned);
-        let late = Stamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
-        assert_eq!(why(asked, &site, 0, late), Why::Expired);
-        assert!(judged(asked, &site, 0, Stamp { quality: WallQuality::Rtc, ..late }).is_ok(), "a clock that may be a day off");
-        let foreign = add_signature(site.as_str(), Asked { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
-        assert_eq!(why(Asked { args: &foreign, ..asked }, &site, 0, now()), Why::UnknownKey);
+        assert_eq!(why(asked, &site, 12, now()), RejectReason::Replayed);
+        assert_eq!(why(asked, &other, 0, now()), RejectReason::BadSignature);
+        assert_eq!(why(CommandRequest { name: "unlock", ..asked }, &site, 0, now()), RejectReason::BadSignature);
+        assert_eq!(why(CommandRequest { req_id: "r2", ..asked }, &site, 0, now()), RejectReason::BadSignature);
+        assert_eq!(why(CommandRequest { expires: None, ..asked }, &site, 0, now()), RejectReason::BadSignature);
+        assert_eq!(why(CommandRequest { args: &plain, ..asked }, &site, 0, now()), RejectReason::Unsigned);
+        let late = Timestamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
+        assert_eq!(why(asked, &site, 0, late), RejectReason::Expired);
+        assert!(judged(asked, &site, 0, Timestamp { quality: ClockQuality::Rtc, ..late }).is_ok(), "a clock that may be a day off");
+        let foreign = add_signature(site.as_str(), CommandRequest { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
+        assert_eq!(why(CommandRequest { args: &foreign, ..asked }, &site, 0, now()), RejectReason::UnknownKey);
         let mut more = signed.clone();
         more.insert("reason".into(), json!("added"));
-        assert_eq!(why(Asked { args: &more, ..asked }, &site, 0, now()), Why::BadSignature);
+        assert_eq!(why(CommandRequest { args: &more, ..asked }, &site, 0, now()), RejectReason::BadSignature);
         let mut number = signed.clone();
         number.insert("reason".into(), json!(7));
-        assert_eq!(why(Asked { args: &number, ..asked }, &site, 0, now()), Why::Unreadable);
+        assert_eq!(why(CommandRequest { args: &number, ..asked }, &site, 0, now()), RejectReason::Unreadable);
     }
 
     #[test]
     fn a_key_for_commands_signs_what_reads_or_sends_footage_only() {
         let site = SiteId::parse("km-17").unwrap();
-        let keys = [TrustedKey { scope: Scope::Commands, ..trusted("desk", RFC) }];
+        let keys = [TrustedKey { scope: KeyScope::Commands, ..trusted("desk", RFC) }];
         let plain = Map::new();
         let expires = Some("2026-11-25T03:30:00Z");
         let verdict = |name: &str, keys: &[TrustedKey]| {
-            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            let asked = CommandRequest { name, req_id: "r1", expires, args: &plain };
             let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-            check(&site, keys, Asked { args: &signed, ..asked }, now(), |_| 0).map(|_| ()).map_err(|refusal| refusal.why)
+            check(&site, keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0).map(|_| ()).map_err(|refusal| refusal.why)
         };
         for name in ["config-check", "config-show", "probe", "restart", "update", "whatever-comes"] {
-            assert_eq!(verdict(name, &keys), Err(Why::Scope), "{name}");
+            assert_eq!(verdict(name, &keys), Err(RejectReason::Scope), "{name}");
             assert_eq!(verdict(name, &[trusted("office", RFC)]), Ok(()), "{name}");
-            let asked = Asked { name, req_id: "r1", expires, args: &plain };
-            assert_eq!(unsigned(&[], asked).unwrap_err().why, Why::Unsigned, "{name} without a key");
+            let asked = CommandRequest { name, req_id: "r1", expires, args: &plain };
+            assert_eq!(unsigned(&[], asked).unwrap_err().why, RejectReason::Unsigned, "{name} without a key");
         }
-        for name in Scope::COMMANDS {
+        for name in KeyScope::COMMANDS {
             assert_eq!(verdict(name, &keys), Ok(()), "{name}");
-            let asked = Asked { name, req_id: "r1", expires, args: &plain };
+            let asked = CommandRequest { name, req_id: "r1", expires, args: &plain };
             assert_eq!(unsigned(&[], asked), Ok(()));
-            assert_eq!(unsigned(&keys, asked).unwrap_err().why, Why::Unsigned);
+            assert_eq!(unsigned(&keys, asked).unwrap_err().why, RejectReason::Unsigned);
         }
     }
 
@@ -245,27 +245,27 @@ mod tests {
     fn an_unknown_command_is_called_unknown_before_unsigned() {
         let plain = Map::new();
         let detail = |name: &str| {
-            let asked = Asked { name, req_id: "r1", expires: None, args: &plain };
+            let asked = CommandRequest { name, req_id: "r1", expires: None, args: &plain };
             unsigned(&[], asked).unwrap_err().detail
         };
         assert!(detail("pong").contains("no command \"pong\"") && detail("pong").contains("config-show"), "{}", detail("pong"));
         assert!(detail("restart").contains("must be signed"), "{}", detail("restart"));
         let listed: Vec<&str> = KNOWN.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
-        assert!(Scope::COMMANDS.iter().all(|name| listed.contains(name)));
+        assert!(KeyScope::COMMANDS.iter().all(|name| listed.contains(name)));
     }
 
     #[test]
     fn a_command_signed_for_all_boxes_is_taken_by_each_of_them_once() {
         let keys = [trusted("office", RFC)];
         let plain = args();
-        let asked = Asked { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let asked = CommandRequest { name: "clip-get", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
         let signed = add_signature(EVERY, asked, 12, &key(RFC)).unwrap();
-        let asked = Asked { args: &signed, ..asked };
+        let asked = CommandRequest { args: &signed, ..asked };
         for site in ["km-17", "km-18"] {
-            let judged = |asked: Asked<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
-            assert_eq!(judged(asked, 11), Ok(Signed { key: keys[0].id(), n: 12 }));
-            assert_eq!(judged(asked, 12).unwrap_err().why, Why::Replayed);
-            assert_eq!(judged(Asked { name: "unlock", ..asked }, 0).unwrap_err().why, Why::BadSignature);
+            let judged = |asked: CommandRequest<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
+            assert_eq!(judged(asked, 11), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
+            assert_eq!(judged(asked, 12).unwrap_err().why, RejectReason::Replayed);
+            assert_eq!(judged(CommandRequest { name: "unlock", ..asked }, 0).unwrap_err().why, RejectReason::BadSignature);
         }
         assert!(SiteId::parse(EVERY).is_err(), "no box may be called so");
     }

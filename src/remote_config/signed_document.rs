@@ -24,9 +24,9 @@
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use super::rejection::{Refusal, Why};
-use crate::settings::{Scope, TrustedKey, key_id};
-use crate::units::{Digest, SiteId, Stamp, Wall, WallQuality, hex};
+use super::rejection::{Rejection, RejectReason};
+use crate::settings::{KeyScope, TrustedKey, key_id};
+use crate::units::{Digest, SiteId, Timestamp, WallTime, ClockQuality, hex};
 
 /// Bytes of a document at most: JSON may double the text by escapes.
 pub const DOCUMENT_MAX: usize = 160 << 10;
@@ -34,8 +34,8 @@ pub const DOCUMENT_MAX: usize = 160 << 10;
 pub const CONFIG_MAX: usize = 64 << 10;
 /// Microseconds by which an expiry may lie in the past, by how far the clock can be trusted. A clock that nobody set judges nothing;
 /// one from a battery or from the camera may be a day off.
-const LATE: [(WallQuality, i64); 3] =
-    [(WallQuality::Ntp, 300_000_000), (WallQuality::Camera, 86_400_000_000), (WallQuality::Rtc, 86_400_000_000)];
+const LATE: [(ClockQuality, i64); 3] =
+    [(ClockQuality::Ntp, 300_000_000), (ClockQuality::Camera, 86_400_000_000), (ClockQuality::Rtc, 86_400_000_000)];
 
 /// Who signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,18 +100,18 @@ impl Document {
     ///
     /// # Errors
     /// Too large, or no document.
-    pub fn decode(bytes: &[u8], len: usize) -> Result<Document, Refusal> {
+    pub fn decode(bytes: &[u8], len: usize) -> Result<Document, Rejection> {
         if len > DOCUMENT_MAX {
-            return Err(Refusal::of(Why::TooLarge, format!("{len} bytes; at most {DOCUMENT_MAX}")));
+            return Err(Rejection::new(RejectReason::TooLarge, format!("{len} bytes; at most {DOCUMENT_MAX}")));
         }
         let document: Document =
-            serde_json::from_slice(bytes).map_err(|error| Refusal::of(Why::Unreadable, error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| Rejection::new(RejectReason::Unreadable, error.to_string()))?;
         if document.v != 1 {
-            return Err(Refusal::of(Why::Unreadable, format!("version {} of the format; this box knows 1", document.v)));
+            return Err(Rejection::new(RejectReason::Unreadable, format!("version {} of the format; this box knows 1", document.v)));
         }
         if document.config.len() > CONFIG_MAX {
             let detail = format!("a configuration of {} bytes; at most {CONFIG_MAX}", document.config.len());
-            return Err(Refusal::of(Why::TooLarge, detail));
+            return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
         Ok(document)
     }
@@ -120,20 +120,20 @@ impl Document {
     ///
     /// # Errors
     /// Unsigned, of an unknown key, altered, for another box, or of a key that may not sign it: in this order.
-    pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Refusal> {
+    pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Rejection> {
         if keys.is_empty() {
-            return Err(Refusal::of(Why::NoKeys, "no key is enrolled here: remote.keys is empty"));
+            return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
         }
         let Some(signature) = &self.sig else {
-            return Err(Refusal::of(Why::Unsigned, "sig is missing"));
+            return Err(Rejection::new(RejectReason::Unsigned, "sig is missing"));
         };
         let key = verify(keys, signature, &self.signed_bytes())?;
         if self.site != site.as_str() {
-            return Err(Refusal::of(Why::Foreign, format!("it is for {:?}, this is {site}", self.site)));
+            return Err(Rejection::new(RejectReason::Foreign, format!("it is for {:?}, this is {site}", self.site)));
         }
-        if key.scope != Scope::All {
+        if key.scope != KeyScope::All {
             let detail = format!("key {} may sign commands only, no configuration", key.name);
-            return Err(Refusal::of(Why::Scope, detail));
+            return Err(Rejection::new(RejectReason::Scope, detail));
         }
         Ok(key.id())
     }
@@ -142,13 +142,13 @@ impl Document {
     ///
     /// # Errors
     /// Expired, or no time is named.
-    pub fn in_time(&self, now: Stamp) -> Result<(), Refusal> {
+    pub fn in_time(&self, now: Timestamp) -> Result<(), Rejection> {
         let until =
-            Wall::parse(&self.not_after).map_err(|reason| Refusal::of(Why::Unreadable, format!("not_after: {reason}")))?;
+            WallTime::parse(&self.not_after).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}")))?;
         if is_late(until, now) {
-            return Err(Refusal::of(
-                Why::Expired,
-                format!("not_after {}; here it is {} ({})", self.not_after, now.wall, now.quality.word()),
+            return Err(Rejection::new(
+                RejectReason::Expired,
+                format!("not_after {}; here it is {} ({})", self.not_after, now.wall, now.quality.as_str()),
             ));
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Document {
 }
 
 /// Whether an expiry is over, as far as a clock of this quality can say.
-pub fn is_late(until: Wall, now: Stamp) -> bool {
+pub fn is_late(until: WallTime, now: Timestamp) -> bool {
     let tolerance = LATE.iter().find(|(quality, _)| *quality == now.quality);
     tolerance.is_some_and(|(_, tolerance)| until.plus_micros(*tolerance) < now.wall)
 }
@@ -172,14 +172,14 @@ pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
 ///
 /// # Errors
 /// When none of them did.
-pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Refusal> {
+pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Rejection> {
     let Some(key) = keys.iter().find(|key| key.id() == signature.key) else {
         let shown: String = signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        return Err(Refusal::of(Why::UnknownKey, format!("key {shown} is not among remote.keys")));
+        return Err(Rejection::new(RejectReason::UnknownKey, format!("key {shown} is not among remote.keys")));
     };
     let signed =
         from_hex(&signature.ed25519).is_some_and(|raw| UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok());
-    if signed { Ok(key) } else { Err(Refusal::of(Why::BadSignature, format!("what {} signed is not this", key.name))) }
+    if signed { Ok(key) } else { Err(Rejection::new(RejectReason::BadSignature, format!("what {} signed is not this", key.name))) }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -191,7 +191,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::units::Mono;
+    use crate::units::MonoTime;
 
     /// The key of RFC 8032, section 7.1, test 1: everybody can make these signatures again.
     pub fn key(seed: &str) -> Ed25519KeyPair {
@@ -204,7 +204,7 @@ pub(crate) mod tests {
     pub fn trusted(name: &str, seed: &str) -> TrustedKey {
         let mut public = [0; 32];
         public.copy_from_slice(key(seed).public_key().as_ref());
-        TrustedKey { name: name.into(), public, scope: Scope::All }
+        TrustedKey { name: name.into(), public, scope: KeyScope::All }
     }
 
     fn document() -> Document {
@@ -219,8 +219,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn at(time: &str, quality: WallQuality) -> Stamp {
-        Stamp { mono: Mono(1), wall: Wall::parse(time).unwrap(), quality }
+    fn at(time: &str, quality: ClockQuality) -> Timestamp {
+        Timestamp { mono: MonoTime(1), wall: WallTime::parse(time).unwrap(), quality }
     }
 
     #[test]
@@ -254,38 +254,38 @@ pub(crate) mod tests {
             Document { prev_sha256: Digest::default(), ..good.clone() },
             Document { site: "km-18".into(), ..good.clone() },
         ] {
-            assert_eq!(why(&altered, &keys), Why::BadSignature, "{altered:?}");
+            assert_eq!(why(&altered, &keys), RejectReason::BadSignature, "{altered:?}");
         }
-        assert_eq!(why(&document(), &keys), Why::Unsigned);
-        assert_eq!(why(&good, &[TrustedKey { scope: Scope::Commands, ..keys[0].clone() }]), Why::Scope);
-        assert_eq!(why(&document().signed(&key(OTHER)), &keys), Why::UnknownKey);
-        assert_eq!(why(&good, &[]), Why::NoKeys);
+        assert_eq!(why(&document(), &keys), RejectReason::Unsigned);
+        assert_eq!(why(&good, &[TrustedKey { scope: KeyScope::Commands, ..keys[0].clone() }]), RejectReason::Scope);
+        assert_eq!(why(&document().signed(&key(OTHER)), &keys), RejectReason::UnknownKey);
+        assert_eq!(why(&good, &[]), RejectReason::NoKeys);
         let foreign = Document { site: "km-18".into(), ..document() }.signed(&key(RFC));
-        assert_eq!(why(&foreign, &keys), Why::Foreign);
+        assert_eq!(why(&foreign, &keys), RejectReason::Foreign);
     }
 
     #[test]
     fn an_expiry_counts_as_far_as_the_clock_can_be_trusted() {
         let judged = |time: &str, quality| document().in_time(at(time, quality)).is_ok();
-        assert!(judged("2026-12-01T00:04:00Z", WallQuality::Ntp) && !judged("2026-12-01T00:06:00Z", WallQuality::Ntp));
-        assert!(judged("2026-12-01T20:00:00Z", WallQuality::Rtc) && !judged("2026-12-02T01:00:00Z", WallQuality::Rtc));
-        assert!(judged("2036-12-01T00:00:00Z", WallQuality::Unset), "nobody set this clock");
+        assert!(judged("2026-12-01T00:04:00Z", ClockQuality::Ntp) && !judged("2026-12-01T00:06:00Z", ClockQuality::Ntp));
+        assert!(judged("2026-12-01T20:00:00Z", ClockQuality::Rtc) && !judged("2026-12-02T01:00:00Z", ClockQuality::Rtc));
+        assert!(judged("2036-12-01T00:00:00Z", ClockQuality::Unset), "nobody set this clock");
         let nonsense = Document { not_after: "soon".into(), ..document() };
-        assert_eq!(nonsense.in_time(at("2026-12-01T00:00:00Z", WallQuality::Ntp)).unwrap_err().why, Why::Unreadable);
+        assert_eq!(nonsense.in_time(at("2026-12-01T00:00:00Z", ClockQuality::Ntp)).unwrap_err().why, RejectReason::Unreadable);
     }
 
     #[test]
     fn what_is_too_large_truncated_or_has_more_fields_is_no_document() {
         let good = document().signed(&key(RFC)).encode();
         let why = |bytes: &[u8], len| Document::decode(bytes, len).unwrap_err().why;
-        assert_eq!(why(&[], 10 << 20), Why::TooLarge);
-        assert_eq!(why(&good[..good.len() - 1], good.len()), Why::Unreadable);
+        assert_eq!(why(&[], 10 << 20), RejectReason::TooLarge);
+        assert_eq!(why(&good[..good.len() - 1], good.len()), RejectReason::Unreadable);
         let more = String::from_utf8(good.clone()).unwrap().replacen("{\"v\":1", "{\"v\":1,\"also\":1", 1);
-        assert_eq!(why(more.as_bytes(), more.len()), Why::Unreadable);
+        assert_eq!(why(more.as_bytes(), more.len()), RejectReason::Unreadable);
         let large = Document { config: "#".repeat(CONFIG_MAX + 1), ..document() }.signed(&key(RFC)).encode();
-        assert_eq!(why(&large, large.len()), Why::TooLarge);
+        assert_eq!(why(&large, large.len()), RejectReason::TooLarge);
         let other = Document { v: 2, ..document() }.encode();
-        assert_eq!(why(&other, other.len()), Why::Unreadable);
+        assert_eq!(why(&other, other.len()), RejectReason::Unreadable);
     }
 
     proptest::proptest! {

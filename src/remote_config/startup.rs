@@ -5,19 +5,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::crash_loop::Start;
+use super::crash_loop::BootDecision;
 use super::durable_files::RealFiles;
-use super::state_machine::Machine;
-use super::startup_state::{Found, Prepared, prepare};
-use super::state_record::Rest;
-use super::rejection::Refusal;
+use super::state_machine::ConfigMachine;
+use super::startup_state::{FoundFiles, StartupState, prepare};
+use super::state_record::SafeMode;
+use super::rejection::Rejection;
 use super::state_store::Files;
 use crate::settings::parse::Problems;
 use crate::settings::{Settings, StorageSettings, load};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// What a box starts with.
-pub struct Begun {
+pub struct Startup {
     /// The settings in force.
     pub settings: Settings,
     /// The machine that looks after them, and where it keeps its records; `None` where they cannot be kept at all.
@@ -27,7 +27,7 @@ pub struct Begun {
 /// A machine, its files, and the file a hand may edit.
 pub struct Configured {
     /// The machine.
-    pub machine: Machine,
+    pub machine: ConfigMachine,
     /// Where records go.
     pub files: Arc<dyn Files>,
     /// The configuration file.
@@ -37,7 +37,7 @@ pub struct Configured {
     /// The directory of `files`, where `taimat config` leaves its requests.
     pub state: PathBuf,
     /// What was wrong with the file at this start.
-    pub refused: Option<Refusal>,
+    pub refused: Option<Rejection>,
     /// The directory that is gone with the power.
     pub runtime: Option<PathBuf>,
 }
@@ -45,7 +45,7 @@ pub struct Configured {
 impl Configured {
     /// Where the ring may lie when its card cannot be used at all, and that has become a crash loop: in memory, small.
     pub fn last_resort(&self) -> Option<StorageSettings> {
-        let safe = self.machine.record().rest == Rest::Safe && self.machine.record().trial().is_none();
+        let safe = self.machine.record().rest == SafeMode::Safe && self.machine.record().trial().is_none();
         self.in_memory().filter(|_| safe)
     }
 
@@ -76,18 +76,18 @@ pub fn state_dir(file: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When there is nothing to run: no last known good configuration, and every bad key of the file.
-pub fn begin(file: &Path, state: &Path, seed: [u8; 32], now: Stamp) -> Result<Begun, Problems> {
+pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -> Result<Startup, Problems> {
     let files: Arc<dyn Files> = match RealFiles::open(state) {
         Ok(files) => Arc::new(files),
         Err(reason) => {
             tracing::error!("no configuration can come from afar: {reason}");
-            return Ok(Begun { settings: load::load(file)?, configured: None });
+            return Ok(Startup { settings: load::load(file)?, configured: None });
         }
     };
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     let volatile = runtime.as_ref().and_then(|dir| RealFiles::open(dir).ok());
     let volatile: Option<Arc<dyn Files>> = volatile.map(|files| Arc::new(files) as Arc<dyn Files>);
-    let found = Found {
+    let found = FoundFiles {
         files: files.as_ref(),
         volatile: volatile.as_deref(),
         file: load::read(file),
@@ -96,29 +96,29 @@ pub fn begin(file: &Path, state: &Path, seed: [u8; 32], now: Stamp) -> Result<Be
         start: start(now.wall.rfc3339()),
         without: None,
     };
-    let Prepared { record, known, refused, unsaved } = prepare(&found)?;
-    let mut machine = Machine::new(record, known, seed, now);
+    let StartupState { record, known, refused, unsaved } = prepare(&found)?;
+    let mut machine = ConfigMachine::new(record, known, seed, now);
     if let Some(reason) = unsaved {
         machine.set_unsaved(reason);
     }
     let settings = machine.in_force();
-    tracing::info!(phase = machine.word(), sha256 = machine.record().committed.sha256.hex(), "configuration");
+    tracing::info!(phase = machine.as_str(), sha256 = machine.record().committed.sha256.hex(), "configuration");
     let (file, state) = (file.to_owned(), state.to_owned());
-    Ok(Begun { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
+    Ok(Startup { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
 }
 
 /// Which start this is, as the kernel tells.
-fn start(at: String) -> Start {
+fn start(at: String) -> BootDecision {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let uptime = read("/proc/uptime").split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
-    Start { kernel: read("/proc/sys/kernel/random/boot_id").trim().to_owned(), uptime, at }
+    BootDecision { kernel: read("/proc/sys/kernel/random/boot_id").trim().to_owned(), uptime, at }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::remote_config::crash_loop::STARTS_MAX;
-    use crate::remote_config::rejection::Why;
+    use crate::remote_config::rejection::RejectReason;
 
     struct Box {
         dir: tempfile::TempDir,
@@ -142,13 +142,13 @@ mod tests {
             std::fs::write(self.path(), text).unwrap();
         }
 
-        fn start(&self) -> Result<Begun, Problems> {
-            begin(&self.path(), &state_dir(&self.path()), [1; 32], Stamp::default())
+        fn start(&self) -> Result<Startup, Problems> {
+            load_startup(&self.path(), &state_dir(&self.path()), [1; 32], Timestamp::default())
         }
 
         fn started(&self) -> (u8, &'static str) {
             let begun = self.start().unwrap();
-            let word = begun.configured.unwrap().machine.word();
+            let word = begun.configured.unwrap().machine.as_str();
             (begun.settings.motion.sensitivity, word)
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         std::fs::write(here.path(), "site = 1").unwrap();
         let begun = here.start().unwrap();
         let refused = begun.configured.unwrap().refused.unwrap();
-        assert!(begun.settings.motion.sensitivity == 5 && refused.why == Why::Invalid);
+        assert!(begun.settings.motion.sensitivity == 5 && refused.why == RejectReason::Invalid);
         std::fs::remove_file(here.path()).unwrap();
         assert_eq!(here.started().0, 5);
     }

@@ -3,20 +3,20 @@
 //! What belongs here: the order of reading, noting and choosing. What does not: the table of starts ([`super::boot`]), real files
 //! ([`super::begin`]).
 
-use super::crash_loop::{self, Start};
-use super::mutation::Guarantee;
-use super::state_machine::Known;
-use super::state_record::{Needs, Phase, Record, Trial, Version};
-use super::rejection::{Refusal, Why};
+use super::crash_loop::{self, BootDecision};
+use super::mutation::Safeguard;
+use super::state_machine::ProvenSettings;
+use super::state_record::{Needs, ConfigPhase, ConfigState, Trial, ConfigVersion};
+use super::rejection::{Rejection, RejectReason};
 use super::state_store::{self, Files};
 use super::validation;
 use crate::settings::Settings;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
 use crate::units::Digest;
 
 /// What a start has to go by.
-pub struct Found<'a> {
+pub struct FoundFiles<'a> {
     /// Where records are kept.
     pub files: &'a dyn Files,
     /// What outlives the process but not the run of the kernel: exits are counted there too, so that a card that takes nothing cannot
@@ -29,19 +29,19 @@ pub struct Found<'a> {
     /// Reads what texts name.
     pub read: ReadFile<'a>,
     /// Which start this is.
-    pub start: Start,
+    pub start: BootDecision,
     /// A promise that is taken away, in simulated worlds.
-    pub without: Option<Guarantee>,
+    pub without: Option<Safeguard>,
 }
 
 /// What it goes by.
-pub struct Prepared {
+pub struct StartupState {
     /// Noted, as far as the card takes notes.
-    pub record: Record,
+    pub record: ConfigState,
     /// The settings it speaks of.
-    pub known: Known,
+    pub known: ProvenSettings,
     /// What is wrong with the file.
-    pub refused: Option<Refusal>,
+    pub refused: Option<Rejection>,
     /// Why the note was not kept.
     pub unsaved: Option<String>,
 }
@@ -50,7 +50,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// When there is nothing to run: no configuration that was ever good, and every bad key of the file.
-pub fn prepare(found: &Found<'_>) -> Result<Prepared, Problems> {
+pub fn prepare(found: &FoundFiles<'_>) -> Result<StartupState, Problems> {
     let mut unsaved = None;
     let record = match state_store::load(found.files) {
         Some(record) => record,
@@ -59,26 +59,26 @@ pub fn prepare(found: &Found<'_>) -> Result<Prepared, Problems> {
     let (record, refused) = found.noted(record, &mut unsaved);
     let (record, known) = found.known(record)?;
     state_store::heal(found.files, &record);
-    Ok(Prepared { record, known, refused, unsaved })
+    Ok(StartupState { record, known, refused, unsaved })
 }
 
-impl Found<'_> {
+impl FoundFiles<'_> {
     fn unreadable(&self, reason: &str) -> Problems {
         Problems(vec![Problem { key: self.name.clone(), reason: reason.to_owned() }])
     }
 
     /// The record of a box that never had one, or lost both copies.
-    fn first(&self, unsaved: &mut Option<String>) -> Result<Record, Problems> {
+    fn first(&self, unsaved: &mut Option<String>) -> Result<ConfigState, Problems> {
         let text = self.file.as_ref().map_err(|reason| self.unreadable(reason))?;
         let settings = parse::parse(text, self.read)?;
         let proven = settings.uplink.brokers().iter().map(|broker| broker.address()).collect();
-        let record = Record::of_file(Digest::of(text.as_bytes()), self.start.at.clone(), proven);
+        let record = ConfigState::of_file(Digest::of(text.as_bytes()), self.start.at.clone(), proven);
         *unsaved = state_store::save(self.files, &record, Some(text)).err();
         Ok(record)
     }
 
     /// Notes the start, and the file if a hand has edited it.
-    fn noted(&self, mut record: Record, unsaved: &mut Option<String>) -> (Record, Option<Refusal>) {
+    fn noted(&self, mut record: ConfigState, unsaved: &mut Option<String>) -> (ConfigState, Option<Rejection>) {
         if let Some(exits) = self.volatile.and_then(state_store::exits) {
             record.exits = exits;
         }
@@ -87,7 +87,7 @@ impl Found<'_> {
         let (text, refused) = self.edited(&mut record);
         if let Err(reason) = state_store::save(self.files, &record, text.as_deref()) {
             tracing::error!("this start cannot be written down: {reason}");
-            if self.without != Some(Guarantee::CountedStart) {
+            if self.without != Some(Safeguard::CountedStart) {
                 crash_loop::not_noted(&mut record, &reason, &self.start.at);
             }
             *unsaved = Some(reason);
@@ -96,12 +96,12 @@ impl Found<'_> {
     }
 
     /// A file that is another than before is on trial from this start on, unless something else is.
-    fn edited(&self, record: &mut Record) -> (Option<String>, Option<Refusal>) {
+    fn edited(&self, record: &mut ConfigState) -> (Option<String>, Option<Rejection>) {
         let Ok(text) = &self.file else {
             return (None, None);
         };
         let sha256 = Digest::of(text.as_bytes());
-        if record.phase != Phase::Idle || sha256 == record.file {
+        if record.phase != ConfigPhase::Idle || sha256 == record.file {
             return (None, None);
         }
         record.file = sha256;
@@ -111,22 +111,22 @@ impl Found<'_> {
             Err(refusal) => return (None, Some(refusal)),
         };
         let good = self.parse(&record.committed);
-        let change = good.as_ref().map(|good| Change::between(good, &settings)).unwrap_or_default();
+        let change = good.as_ref().map(|good| SettingsDiff::between(good, &settings)).unwrap_or_default();
         let limit = good.map_or(settings.remote.trial, |good| good.remote.trial) * 1_000_000;
         let needs = Needs { session: change.uplink, ..Needs::default() };
-        let next = Version::of_file(sha256, self.start.at.clone());
-        tracing::info!(id = next.id, groups = ?change.words(), "the file was edited: it is on trial");
+        let next = ConfigVersion::of_file(sha256, self.start.at.clone());
+        tracing::info!(id = next.id, groups = ?change.section_names(), "the file was edited: it is on trial");
         record.phase =
-            Phase::Trial(Box::new(Trial { next, starts: 1, ran: 0, limit, needs, camera: change.camera, restart: true }));
+            ConfigPhase::Trial(Box::new(Trial { next, starts: 1, ran: 0, limit, needs, camera: change.camera, restart: true }));
         (Some(text.clone()), None)
     }
 
-    fn parse(&self, version: &Version) -> Option<Settings> {
+    fn parse(&self, version: &ConfigVersion) -> Option<Settings> {
         parse::parse(&state_store::text(self.files, &version.sha256)?, self.read).ok()
     }
 
     /// The settings the record speaks of. One that cannot be read any more (a file it names is gone) gives way to the one before it.
-    fn known(&self, mut record: Record) -> Result<(Record, Known), Problems> {
+    fn known(&self, mut record: ConfigState) -> Result<(ConfigState, ProvenSettings), Problems> {
         let by_hand = self.file.as_ref().map_err(|reason| self.unreadable(reason)).and_then(|text| parse::parse(text, self.read));
         let kept = [&record.committed].into_iter().chain(&record.older).chain([&record.bootstrap]);
         let good = kept.into_iter().find_map(|version| self.parse(version));
@@ -134,15 +134,15 @@ impl Found<'_> {
         let known = match (good, bootstrap, by_hand) {
             (Some(good), bootstrap, by_hand) => {
                 let bootstrap = bootstrap.or(by_hand.ok()).unwrap_or_else(|| good.clone());
-                Known { good, bootstrap, trying: None }
+                ProvenSettings { good, bootstrap, trying: None }
             }
-            (None, _, Ok(by_hand)) => Known { good: by_hand.clone(), bootstrap: by_hand, trying: None },
+            (None, _, Ok(by_hand)) => ProvenSettings { good: by_hand.clone(), bootstrap: by_hand, trying: None },
             (None, _, Err(problems)) => return Err(problems),
         };
         let trying = record.trial().and_then(|trial| self.parse(&trial.next));
         if record.trial().is_some() && trying.is_none() {
-            record.roll_back(Refusal::of(Why::Trial, "its text or a file it names cannot be read"), self.start.at.clone());
+            record.roll_back(Rejection::new(RejectReason::Trial, "its text or a file it names cannot be read"), self.start.at.clone());
         }
-        Ok((record, Known { trying, ..known }))
+        Ok((record, ProvenSettings { trying, ..known }))
     }
 }

@@ -16,18 +16,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::signed_command::{self, Asked};
-use super::mutation::Guarantee;
+use super::signed_command::{self, CommandRequest};
+use super::mutation::Safeguard;
 use super::admission::Candidate;
-use super::state_record::{Phase, Record};
-use super::rejection::{Refusal, Why};
+use super::state_record::{ConfigPhase, ConfigState};
+use super::rejection::{Rejection, RejectReason};
 use super::status_report;
 use super::token_bucket::TokenBucket;
 use super::trial::Progress;
 use super::validation;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, Settings, UplinkSettings};
-use crate::units::{Digest, Mono, SiteId, Stamp};
+use crate::units::{Digest, MonoTime, SiteId, Timestamp};
 
 /// Commands whose number is being written down at most.
 pub const COMMANDS_MAX: usize = 16;
@@ -42,7 +42,7 @@ pub const JUDGE_WITHIN: u64 = 300_000_000;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Input {
+pub enum ConfigInput {
     /// Time passes.
     Tick,
     /// A document came from the office; `len` is how long it was.
@@ -53,7 +53,7 @@ pub enum Input {
         len: usize,
     },
     /// Answer to [`Effect::Judge`] of the text with this digest.
-    Judged(Digest, Result<Box<Settings>, Refusal>),
+    Judged(Digest, Result<Box<Settings>, Rejection>),
     /// Answer to [`Effect::Save`] of the record of this generation: how it failed, if it did.
     Saved(u64, Result<(), String>),
     /// The file on the box is another than before.
@@ -76,7 +76,7 @@ pub enum Input {
     /// The main stream does not, and why.
     NoPicture(String),
     /// Footage up to this moment is durable.
-    Footage(Mono),
+    Footage(MonoTime),
     /// The box is asked to stop.
     Stop,
 }
@@ -87,12 +87,12 @@ pub struct FileFound {
     /// Its text.
     pub text: String,
     /// What it says.
-    pub outcome: Result<Box<Settings>, Refusal>,
+    pub outcome: Result<Box<Settings>, Rejection>,
 }
 
 /// One thing to be done, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum ConfigEffect {
     /// Judge a text; of `None` the one that is kept under this digest.
     Judge {
         /// The text.
@@ -103,7 +103,7 @@ pub enum Effect {
         probe: Option<Box<Settings>>,
     },
     /// Keep the record, and first the text.
-    Save(Box<Record>, Option<String>),
+    Save(Box<ConfigState>, Option<String>),
     /// Go on under these settings.
     Apply(Box<Applied>),
     /// Stop in order and start anew.
@@ -131,7 +131,7 @@ pub struct Applied {
 
 /// What to do when a record is kept.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Then {
+pub(super) enum AfterSave {
     Try,
     Apply,
     Committed,
@@ -143,7 +143,7 @@ pub(super) enum Then {
 
 /// The settings a box knows, as they were when it started.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct ProvenSettings {
     /// The last known good ones, or what stands in for them.
     pub good: Settings,
     /// What the box was set up with.
@@ -154,44 +154,44 @@ pub struct Known {
 
 /// The machine of one box.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct ConfigMachine {
     pub(super) site: SiteId,
-    pub(super) record: Record,
+    pub(super) record: ConfigState,
     pub(super) good: Arc<Settings>,
     pub(super) bootstrap: Arc<Settings>,
     pub(super) trying: Option<Arc<Settings>>,
     pub(super) progress: Option<Progress>,
     pub(super) judging: Option<Candidate>,
     /// A record on its way to the card since when, and what follows; the rest waits for its turn.
-    saving: Option<(Mono, Vec<Then>)>,
-    waiting: Vec<Then>,
+    saving: Option<(MonoTime, Vec<AfterSave>)>,
+    waiting: Vec<AfterSave>,
     waiting_text: Option<String>,
     pub(super) epoch: u64,
     pub(super) streams: bool,
-    pub(super) footage_at: Option<Mono>,
-    pub(super) at: Mono,
+    pub(super) footage_at: Option<MonoTime>,
+    pub(super) at: MonoTime,
     /// A change of the file that came while another was under way.
     pub(super) file: Option<Box<FileFound>>,
     /// Why the card does not keep records.
     pub(super) unsaved: Option<String>,
     /// The newest document that was refused before it was staged.
-    pub(super) refused: Option<(String, Refusal)>,
+    pub(super) refused: Option<(String, Rejection)>,
     pub(super) told: Vec<Digest>,
     /// Since when refusals are counted, how many were told, and how many were not.
-    pub(super) refusals: (Mono, u32, u32),
+    pub(super) refusals: (MonoTime, u32, u32),
     commands: usize,
     /// The share of validly signed commands; what is forged never takes of it.
     signed: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
-    pub(super) without: Option<Guarantee>,
+    pub(super) without: Option<Safeguard>,
 }
 
-impl Machine {
+impl ConfigMachine {
     /// The machine after a start that [`super::boot::note`] has noted. `seed` is 32 random bytes.
-    pub fn new(record: Record, known: Known, seed: [u8; 32], now: Stamp) -> Machine {
-        let Known { good, bootstrap, trying } = known;
-        let mut machine = Machine {
+    pub fn new(record: ConfigState, known: ProvenSettings, seed: [u8; 32], now: Timestamp) -> ConfigMachine {
+        let ProvenSettings { good, bootstrap, trying } = known;
+        let mut machine = ConfigMachine {
             site: good.site.clone(),
             good: Arc::new(good),
             bootstrap: Arc::new(bootstrap),
@@ -226,12 +226,12 @@ impl Machine {
 
     /// The same machine without one of its promises, for simulated worlds.
     #[must_use]
-    pub fn without(self, guarantee: Option<Guarantee>) -> Machine {
-        Machine { without: guarantee, ..self }
+    pub fn without(self, guarantee: Option<Safeguard>) -> ConfigMachine {
+        ConfigMachine { without: guarantee, ..self }
     }
 
     /// What is kept.
-    pub fn record(&self) -> &Record {
+    pub fn record(&self) -> &ConfigState {
         &self.record
     }
 
@@ -241,30 +241,30 @@ impl Machine {
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, now: Stamp, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Timestamp, input: ConfigInput, out: &mut Vec<ConfigEffect>) {
         self.pass(now.mono);
         match input {
-            Input::Tick => {}
-            Input::Document { bytes, len } => self.document(now, &bytes, len, out),
-            Input::Judged(sha256, outcome) => self.judged(now, sha256, outcome, out),
-            Input::Saved(generation, outcome) => self.saved(now, generation, outcome, out),
-            Input::File(found) => self.file(now, found, out),
-            Input::CallBack(nth) => self.call_back(now, nth, out),
-            Input::Session { epoch, broker } => self.session(now, epoch, broker, out),
-            Input::NoSession(reason) => self.no_session(reason),
-            Input::Confirm(bytes) => self.confirm(&bytes),
-            Input::Picture => self.picture(),
-            Input::NoPicture(reason) => self.no_picture(reason),
-            Input::Footage(until) => self.footage(until),
-            Input::Stop => self.stop(out),
+            ConfigInput::Tick => {}
+            ConfigInput::Document { bytes, len } => self.document(now, &bytes, len, out),
+            ConfigInput::Judged(sha256, outcome) => self.judged(now, sha256, outcome, out),
+            ConfigInput::Saved(generation, outcome) => self.saved(now, generation, outcome, out),
+            ConfigInput::File(found) => self.file(now, found, out),
+            ConfigInput::CallBack(nth) => self.call_back(now, nth, out),
+            ConfigInput::Session { epoch, broker } => self.session(now, epoch, broker, out),
+            ConfigInput::NoSession(reason) => self.no_session(reason),
+            ConfigInput::Confirm(bytes) => self.confirm(&bytes),
+            ConfigInput::Picture => self.picture(),
+            ConfigInput::NoPicture(reason) => self.no_picture(reason),
+            ConfigInput::Footage(until) => self.footage(until),
+            ConfigInput::Stop => self.stop(out),
         }
-        self.give_up(now, out);
+        self.abandon_change(now, out);
         self.advance(now, out);
     }
 
     /// A card that does not answer counts as one that refuses: what is on trial must be taken back whatever it does.
-    fn give_up(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        if self.without == Some(Guarantee::CardDeadline) {
+    fn abandon_change(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
+        if self.without == Some(Safeguard::CardDeadline) {
             return;
         }
         if self.saving.as_ref().is_some_and(|(since, _)| now.mono.since(*since) >= SAVE_WITHIN) {
@@ -275,22 +275,22 @@ impl Machine {
             && now.mono.since(*since) >= JUDGE_WITHIN
         {
             let reason = format!("the card, or what was asked, has not answered for {} s", JUDGE_WITHIN / 1_000_000);
-            self.judged(now, version.sha256, Err(Refusal::of(Why::Unreadable, reason)), out);
+            self.judged(now, version.sha256, Err(Rejection::new(RejectReason::Unreadable, reason)), out);
         }
     }
 
     /// When an answer of the card is overdue.
-    pub(super) fn patience_ends(&self) -> Mono {
+    pub(super) fn patience_ends(&self) -> MonoTime {
         let saving = self.saving.as_ref().map(|(since, _)| since.plus_micros(SAVE_WITHIN));
         let judging = self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
-        saving.into_iter().chain(judging).min().unwrap_or(Mono(u64::MAX))
+        saving.into_iter().chain(judging).min().unwrap_or(MonoTime(u64::MAX))
     }
 
     /// The settings in force.
     pub fn in_force(&self) -> Settings {
         let rest = match self.record.rest {
-            super::state_record::Rest::Good => self.good.as_ref().clone(),
-            super::state_record::Rest::Safe => super::crash_loop::safe(&self.bootstrap, &self.good),
+            super::state_record::SafeMode::Good => self.good.as_ref().clone(),
+            super::state_record::SafeMode::Safe => super::crash_loop::safe(&self.bootstrap, &self.good),
         };
         let settings = self.trying.as_deref().filter(|_| self.progress.is_some()).cloned().unwrap_or(rest);
         Settings { uplink: self.uplink(&settings), ..settings }
@@ -305,9 +305,9 @@ impl Machine {
             let only: Vec<Broker> = brokers.iter().filter(|broker| new.contains(&broker.address())).cloned().collect();
             return settings.uplink.with_brokers(if only.is_empty() { &brokers } else { &only });
         }
-        let safe = self.record.rest == super::state_record::Rest::Safe;
+        let safe = self.record.rest == super::state_record::SafeMode::Safe;
         let others = if safe { self.good.uplink.brokers() } else { self.bootstrap.uplink.brokers() };
-        if self.without != Some(Guarantee::Bootstrap) {
+        if self.without != Some(Safeguard::Bootstrap) {
             let more: Vec<Broker> = others.into_iter().filter(|other| !brokers.contains(other)).collect();
             brokers.extend(more);
         }
@@ -316,33 +316,33 @@ impl Machine {
 
     /// True while a change is under way.
     pub fn is_busy(&self) -> bool {
-        self.judging.is_some() || self.record.phase != Phase::Idle
+        self.judging.is_some() || self.record.phase != ConfigPhase::Idle
     }
 
     /// What differs between what is in force and `next`.
-    pub fn change_to(&self, next: &Settings) -> Change {
+    pub fn change_to(&self, next: &Settings) -> SettingsDiff {
         let force = self.in_force();
         let now = Settings { uplink: self.good.uplink.clone(), ..force };
-        Change::between(&now, next)
+        SettingsDiff::between(&now, next)
     }
 
     /// Keeps the record as it is now; `then` follows when it is kept.
-    pub(super) fn save(&mut self, then: Then, text: Option<String>, out: &mut Vec<Effect>) {
+    pub(super) fn save(&mut self, then: AfterSave, text: Option<String>, out: &mut Vec<ConfigEffect>) {
         self.waiting.push(then);
         self.waiting_text = text.or(self.waiting_text.take());
         self.save_next(out);
     }
 
-    fn save_next(&mut self, out: &mut Vec<Effect>) {
+    fn save_next(&mut self, out: &mut Vec<ConfigEffect>) {
         if self.saving.is_some() || self.waiting.is_empty() {
             return;
         }
         self.record.generation += 1;
         self.saving = Some((self.at, std::mem::take(&mut self.waiting)));
-        out.push(Effect::Save(Box::new(self.record.clone()), self.waiting_text.take()));
+        out.push(ConfigEffect::Save(Box::new(self.record.clone()), self.waiting_text.take()));
     }
 
-    fn saved(&mut self, now: Stamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<Effect>) {
+    fn saved(&mut self, now: Timestamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<ConfigEffect>) {
         if generation != self.record.generation {
             // The answer to one that was given up. The newer record is behind it in the same queue.
             return;
@@ -359,18 +359,18 @@ impl Machine {
         self.save_next(out);
     }
 
-    fn then(&mut self, now: Stamp, then: Then, out: &mut Vec<Effect>) {
+    fn then(&mut self, now: Timestamp, then: AfterSave, out: &mut Vec<ConfigEffect>) {
         match then {
-            Then::Try => self.begin_trial(now, out),
-            Then::Apply => self.apply_trial(now.mono, out),
-            Then::Committed => self.committed(now, out),
-            Then::RolledBack { restart } => self.rolled_back(now, restart, out),
-            Then::Refused => out.push(Effect::Report(self.report())),
-            Then::Carry => {
+            AfterSave::Try => self.start_trial(now, out),
+            AfterSave::Apply => self.apply_trial(now.mono, out),
+            AfterSave::Committed => self.committed(now, out),
+            AfterSave::RolledBack { restart } => self.rolled_back(now, restart, out),
+            AfterSave::Refused => out.push(ConfigEffect::Report(self.report())),
+            AfterSave::Carry => {
                 self.commands = self.commands.saturating_sub(1);
-                out.push(Effect::Carry);
+                out.push(ConfigEffect::Carry);
             }
-            Then::Nothing => {}
+            AfterSave::Nothing => {}
         }
     }
 
@@ -379,18 +379,18 @@ impl Machine {
     ///
     /// # Errors
     /// Why not.
-    pub fn command(&mut self, now: Stamp, asked: Asked<'_>, out: &mut Vec<Effect>) -> Result<bool, Refusal> {
+    pub fn command(&mut self, now: Timestamp, asked: CommandRequest<'_>, out: &mut Vec<ConfigEffect>) -> Result<bool, Rejection> {
         if self.good.remote.keys.is_empty() || !asked.args.contains_key("sig") {
             return signed_command::unsigned(&self.good.remote.keys, asked).map(|()| false);
         }
         let highest = |key: &str| self.record.commands.get(key).copied().unwrap_or(0);
         let signed = signed_command::check(&self.site, &self.good.remote.keys, asked, now, highest)?;
         if self.commands >= COMMANDS_MAX || !self.signed.take(now.mono) {
-            return Err(Refusal::of(Why::Busy, "too many commands at once"));
+            return Err(Rejection::new(RejectReason::Busy, "too many commands at once"));
         }
         self.commands += 1;
         self.record.commands.insert(signed.key, signed.n);
-        self.save(Then::Carry, None, out);
+        self.save(AfterSave::Carry, None, out);
         Ok(true)
     }
 
@@ -401,14 +401,14 @@ impl Machine {
     }
 
     /// Everything that can be looked at in a stop: it was asked for, so it is no crash.
-    fn stop(&mut self, out: &mut Vec<Effect>) {
+    fn stop(&mut self, out: &mut Vec<ConfigEffect>) {
         self.record.exits.at.clear();
-        self.save(Then::Nothing, None, out);
+        self.save(AfterSave::Nothing, None, out);
     }
 
     /// A hand's work that waited, and the office's answer to what was busy.
-    pub(super) fn look_for_more(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        out.push(Effect::Ask);
+    pub(super) fn resume_deferred(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
+        out.push(ConfigEffect::Ask);
         if let Some(found) = self.file.take() {
             self.file(now, found, out);
         }
@@ -434,7 +434,7 @@ impl Machine {
                 .remote
                 .keys
                 .iter()
-                .map(|key| json!({"name": key.name, "key": key.id(), "scope": key.scope.word()}))
+                .map(|key| json!({"name": key.name, "key": key.id(), "scope": key.scope.as_str()}))
                 .collect::<Vec<_>>()
         )
     }

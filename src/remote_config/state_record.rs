@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::rejection::Refusal;
+use super::rejection::Rejection;
 use crate::units::Digest;
 
 /// Configurations kept beside the last known good one and the bootstrap.
@@ -19,7 +19,7 @@ pub const RECORD_MAX: usize = 64 << 10;
 
 /// One configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct ConfigVersion {
     /// How it is called: `file-…`, `rollback-…`, or key and number.
     pub id: String,
     /// The number its key gave it; 0 for what came by hand.
@@ -44,24 +44,24 @@ pub enum Origin {
     Key(String),
 }
 
-impl Version {
+impl ConfigVersion {
     /// The file as it lies on the box.
-    pub fn of_file(sha256: Digest, at: String) -> Version {
-        Version { id: format!("file-{}", &sha256.hex()[..8]), version: 0, sha256, origin: Origin::File, at }
+    pub fn of_file(sha256: Digest, at: String) -> ConfigVersion {
+        ConfigVersion { id: format!("file-{}", &sha256.hex()[..8]), version: 0, sha256, origin: Origin::File, at }
     }
 
     /// An older one, called back by hand.
     #[must_use]
-    pub fn called_back(&self, at: String) -> Version {
+    pub fn called_back(&self, at: String) -> ConfigVersion {
         let id = format!("rollback-{}", &self.sha256.hex()[..8]);
-        Version { id, version: 0, sha256: self.sha256, origin: Origin::Rollback, at }
+        ConfigVersion { id, version: 0, sha256: self.sha256, origin: Origin::Rollback, at }
     }
 }
 
 /// How far a change has come; written before its effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum ConfigPhase {
     /// None is on its way.
     Idle,
     /// It is judged and stored, and not yet in force.
@@ -74,7 +74,7 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// What is tried.
-    pub next: Version,
+    pub next: ConfigVersion,
     /// Starts of the process inside it.
     pub starts: u32,
     /// Microseconds it has been in force, over all of them.
@@ -103,7 +103,7 @@ pub struct Needs {
 /// What runs while nothing is on trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rest {
+pub enum SafeMode {
     /// The last known good configuration.
     #[default]
     Good,
@@ -113,11 +113,11 @@ pub enum Rest {
 
 /// How the last change ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct ChangeOutcome {
     /// Which one.
-    pub next: Version,
+    pub next: ConfigVersion,
     /// Why it was taken back; `None` when it is in force.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Rejection>,
     /// RFC 3339.
     pub at: String,
 }
@@ -133,23 +133,23 @@ pub struct Exits {
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ConfigState {
     /// 1.
     pub v: u32,
     /// Rises with every write.
     pub generation: u64,
     /// The last known good configuration.
-    pub committed: Version,
+    pub committed: ConfigVersion,
     /// The ones before it, newest first.
-    pub older: Vec<Version>,
+    pub older: Vec<ConfigVersion>,
     /// The file as it was when the box was set up, or has proven itself since: never written from afar.
-    pub bootstrap: Version,
+    pub bootstrap: ConfigVersion,
     /// SHA-256 of the file when it was last looked at: another one is a hand's work.
     pub file: Digest,
     /// The change on its way.
-    pub phase: Phase,
+    pub phase: ConfigPhase,
     /// What runs while there is none.
-    pub rest: Rest,
+    pub rest: SafeMode,
     /// Highest version each key has signed.
     pub seen: BTreeMap<String, u64>,
     /// Highest number of a command of each key.
@@ -157,24 +157,24 @@ pub struct Record {
     /// Brokers over which a change was confirmed.
     pub proven: BTreeSet<(String, u16)>,
     /// How the last change ended.
-    pub last: Option<Outcome>,
+    pub last: Option<ChangeOutcome>,
     /// How the process has been ending.
     pub exits: Exits,
 }
 
-impl Record {
+impl ConfigState {
     /// Of a box that has only its file.
-    pub fn of_file(sha256: Digest, at: String, proven: BTreeSet<(String, u16)>) -> Record {
-        let version = Version::of_file(sha256, at);
-        Record {
+    pub fn of_file(sha256: Digest, at: String, proven: BTreeSet<(String, u16)>) -> ConfigState {
+        let version = ConfigVersion::of_file(sha256, at);
+        ConfigState {
             v: 1,
             generation: 0,
             committed: version.clone(),
             older: Vec::new(),
             bootstrap: version,
             file: sha256,
-            phase: Phase::Idle,
-            rest: Rest::Good,
+            phase: ConfigPhase::Idle,
+            rest: SafeMode::Good,
             seen: BTreeMap::new(),
             commands: BTreeMap::new(),
             proven,
@@ -193,29 +193,29 @@ impl Record {
     /// The change on its way.
     pub fn trial(&self) -> Option<&Trial> {
         match &self.phase {
-            Phase::Idle => None,
-            Phase::Staged(trial) | Phase::Trial(trial) => Some(trial),
+            ConfigPhase::Idle => None,
+            ConfigPhase::Staged(trial) | ConfigPhase::Trial(trial) => Some(trial),
         }
     }
 
     /// The change becomes the last known good configuration.
-    pub fn commit(&mut self, next: Version, at: String) {
+    pub fn commit(&mut self, next: ConfigVersion, at: String) {
         let before = std::mem::replace(&mut self.committed, next.clone());
         self.older.retain(|old| old.sha256 != next.sha256 && old.sha256 != before.sha256);
         if before.sha256 != next.sha256 {
             self.older.insert(0, before);
         }
         self.older.truncate(OLDER_MAX);
-        (self.phase, self.rest) = (Phase::Idle, Rest::Good);
-        self.last = Some(Outcome { next, refusal: None, at });
+        (self.phase, self.rest) = (ConfigPhase::Idle, SafeMode::Good);
+        self.last = Some(ChangeOutcome { next, refusal: None, at });
     }
 
     /// The change is taken back.
-    pub fn roll_back(&mut self, refusal: Refusal, at: String) {
+    pub fn roll_back(&mut self, refusal: Rejection, at: String) {
         if let Some(trial) = self.trial() {
-            self.last = Some(Outcome { next: trial.next.clone(), refusal: Some(refusal), at });
+            self.last = Some(ChangeOutcome { next: trial.next.clone(), refusal: Some(refusal), at });
         }
-        self.phase = Phase::Idle;
+        self.phase = ConfigPhase::Idle;
     }
 
     /// The bytes of one copy.
@@ -225,7 +225,7 @@ impl Record {
     }
 
     /// Reads a copy; `None` when it is damaged.
-    pub fn decode(bytes: &[u8]) -> Option<Record> {
+    pub fn decode(bytes: &[u8]) -> Option<ConfigState> {
         let (digest, json) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
         let json = json.strip_suffix('\n')?;
         let whole = bytes.len() <= RECORD_MAX && Digest::from_hex(digest)? == Digest::of(json.as_bytes());
@@ -236,10 +236,10 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote_config::rejection::Why;
+    use crate::remote_config::rejection::RejectReason;
 
-    fn version(name: &str) -> Version {
-        Version {
+    fn version(name: &str) -> ConfigVersion {
+        ConfigVersion {
             id: name.into(),
             version: 1,
             sha256: Digest::of(name.as_bytes()),
@@ -250,22 +250,22 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_cut_or_altered_is_not_read() {
-        let record = Record::of_file(Digest::of(b"x"), "t".into(), BTreeSet::from([("a".to_owned(), 1)]));
+        let record = ConfigState::of_file(Digest::of(b"x"), "t".into(), BTreeSet::from([("a".to_owned(), 1)]));
         let bytes = record.encode();
-        assert_eq!(Record::decode(&bytes), Some(record));
+        assert_eq!(ConfigState::decode(&bytes), Some(record));
         for len in 0..bytes.len() {
-            assert_eq!(Record::decode(&bytes[..len]), None, "cut at {len}");
+            assert_eq!(ConfigState::decode(&bytes[..len]), None, "cut at {len}");
         }
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
-            assert_eq!(Record::decode(&bad), None, "altered at {at}");
+            assert_eq!(ConfigState::decode(&bad), None, "altered at {at}");
         }
     }
 
     #[test]
     fn the_last_known_good_two_older_ones_and_the_bootstrap_are_kept() {
-        let mut record = Record::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
+        let mut record = ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
         for name in ["a", "b", "c", "d", "b"] {
             record.commit(version(name), String::new());
         }
@@ -277,14 +277,14 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_leaves_its_reason_and_nothing_else() {
-        let mut record = Record::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
+        let mut record = ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
         let before = record.clone();
         let trial =
             Trial { next: version("a"), starts: 1, ran: 0, limit: 1, needs: Needs::default(), camera: false, restart: false };
-        record.phase = Phase::Trial(Box::new(trial));
-        let refusal = Refusal::of(Why::Trial, "no confirmation");
+        record.phase = ConfigPhase::Trial(Box::new(trial));
+        let refusal = Rejection::new(RejectReason::Trial, "no confirmation");
         record.roll_back(refusal.clone(), "t".into());
-        let last = Some(Outcome { next: version("a"), refusal: Some(refusal), at: "t".into() });
-        assert_eq!(record, Record { last, ..before });
+        let last = Some(ChangeOutcome { next: version("a"), refusal: Some(refusal), at: "t".into() });
+        assert_eq!(record, ConfigState { last, ..before });
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! What belongs here: those procedures over any [`Files`]. What does not: what a record means.
 
-use super::state_record::{Exits, Record};
+use super::state_record::{Exits, ConfigState};
 use crate::units::Digest;
 
 /// Small files in one directory.
@@ -47,7 +47,7 @@ const EXITS: &str = "exits";
 
 /// How a write went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredState {
     /// What went wrong with single copies.
     pub troubles: Vec<String>,
 }
@@ -61,9 +61,9 @@ fn read(files: &dyn Files, name: &str) -> Option<Vec<u8>> {
 }
 
 /// The best record there is.
-pub fn load(files: &dyn Files) -> Option<Record> {
+pub fn load(files: &dyn Files) -> Option<ConfigState> {
     let copies = COPIES.iter().filter_map(|copy| read(files, &format!("record.{copy}")));
-    copies.filter_map(|bytes| Record::decode(&bytes)).max_by_key(|record| record.generation)
+    copies.filter_map(|bytes| ConfigState::decode(&bytes)).max_by_key(|record| record.generation)
 }
 
 /// A text by its name.
@@ -76,7 +76,7 @@ pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
 ///
 /// # Errors
 /// When not even one copy could be kept: the state before still counts.
-pub fn save(files: &dyn Files, record: &Record, text: Option<&str>) -> Result<Kept, String> {
+pub fn save(files: &dyn Files, record: &ConfigState, text: Option<&str>) -> Result<StoredState, String> {
     let mut troubles = Vec::new();
     if let Some(text) = text {
         let name = Digest::of(text.as_bytes()).hex();
@@ -84,7 +84,7 @@ pub fn save(files: &dyn Files, record: &Record, text: Option<&str>) -> Result<Ke
     }
     troubles.extend(both(files, "record", &record.encode())?);
     tidy(files, record);
-    Ok(Kept { troubles })
+    Ok(StoredState { troubles })
 }
 
 fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
@@ -93,7 +93,7 @@ fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, Stri
 }
 
 /// Texts nobody needs go; that they stay is no harm.
-fn tidy(files: &dyn Files, record: &Record) {
+fn tidy(files: &dyn Files, record: &ConfigState) {
     let wanted = record.texts();
     for name in files.names().unwrap_or_default() {
         let stem = COPIES.iter().find_map(|copy| name.strip_suffix(&format!(".{copy}")));
@@ -109,12 +109,12 @@ pub fn exits(volatile: &dyn Files) -> Option<Exits> {
 }
 
 /// Counts them there; where that fails, the record has them too.
-pub fn save_exits(volatile: &dyn Files, record: &Record) {
+pub fn save_exits(volatile: &dyn Files, record: &ConfigState) {
     let _ = volatile.write(EXITS, &serde_json::to_vec(&record.exits).unwrap_or_default());
 }
 
 /// Gives every text that has lost a copy another one.
-pub fn heal(files: &dyn Files, record: &Record) {
+pub fn heal(files: &dyn Files, record: &ConfigState) {
     for sha256 in record.texts() {
         let Some(text) = text(files, &sha256) else {
             continue;
@@ -134,7 +134,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::remote_config::state_record::{Origin, Version};
+    use crate::remote_config::state_record::{Origin, ConfigVersion};
 
     #[derive(Default)]
     struct Memory {
@@ -165,8 +165,8 @@ mod tests {
         }
     }
 
-    fn record(generation: u64, text: &str) -> Record {
-        let mut record = Record::of_file(Digest::of(text.as_bytes()), String::new(), BTreeSet::new());
+    fn record(generation: u64, text: &str) -> ConfigState {
+        let mut record = ConfigState::of_file(Digest::of(text.as_bytes()), String::new(), BTreeSet::new());
         record.generation = generation;
         record
     }
@@ -207,7 +207,7 @@ mod tests {
         save(&files, &record, Some("zero")).unwrap();
         for (n, name) in ["one", "two", "three", "four"].iter().enumerate() {
             let sha256 = Digest::of(name.as_bytes());
-            let version = Version { id: (*name).into(), version: 1, sha256, origin: Origin::Rollback, at: String::new() };
+            let version = ConfigVersion { id: (*name).into(), version: 1, sha256, origin: Origin::Rollback, at: String::new() };
             record.generation = n as u64 + 2;
             record.commit(version, String::new());
             save(&files, &record, Some(name)).unwrap();

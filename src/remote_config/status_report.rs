@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::state_machine::Machine;
-use super::state_record::{Phase, Version};
-use super::rejection::Refusal;
+use super::state_machine::ConfigMachine;
+use super::state_record::{ConfigPhase, ConfigVersion};
+use super::rejection::Rejection;
 use super::trial::missing;
-use crate::settings::diff::Change;
+use crate::settings::diff::SettingsDiff;
 use crate::units::Digest;
 
 /// Bad keys in one event at most: an event is one slot of the journal.
@@ -17,13 +17,13 @@ const EVENT_KEYS: usize = 6;
 const EVENT_REASON: usize = 160;
 
 /// `up/config/reported`.
-pub fn reported(machine: &Machine) -> Value {
+pub fn reported(machine: &ConfigMachine) -> Value {
     let record = machine.record();
     let on_trial = machine.progress.as_ref().and(record.trial());
     let in_force = on_trial.map_or(&record.committed, |trial| &trial.next);
     let mut value = json!({
         "v": 1, "id": in_force.id, "version": in_force.version, "sha256": in_force.sha256, "origin": in_force.origin,
-        "phase": machine.word(), "committed": brief(&record.committed), "older": record.older.iter().map(brief).collect::<Vec<_>>(),
+        "phase": machine.as_str(), "committed": brief(&record.committed), "older": record.older.iter().map(brief).collect::<Vec<_>>(),
         "bootstrap": record.bootstrap.sha256, "file": record.file, "keys": machine.keys(), "seen": record.seen,
         "stored": machine.unsaved.is_none(),
     });
@@ -33,7 +33,7 @@ pub fn reported(machine: &Machine) -> Value {
     if let Some(trial) = record.trial() {
         value["trial"] = json!({"id": trial.next.id, "sha256": trial.next.sha256, "version": trial.next.version,
             "restart": trial.restart, "starts": trial.starts, "left_s": trial.limit.saturating_sub(trial.ran) / 1_000_000});
-        if let (Phase::Trial(_), Some(progress)) = (&record.phase, &machine.progress) {
+        if let (ConfigPhase::Trial(_), Some(progress)) = (&record.phase, &machine.progress) {
             value["trial"]["missing"] = json!(missing(trial.needs, progress));
             value["nonce"] = json!(progress.session.as_ref().map(|(_, nonce)| nonce));
         }
@@ -48,12 +48,12 @@ pub fn reported(machine: &Machine) -> Value {
     value
 }
 
-fn brief(version: &Version) -> Value {
+fn brief(version: &ConfigVersion) -> Value {
     json!({"id": version.id, "version": version.version, "sha256": version.sha256, "origin": version.origin, "at": version.at})
 }
 
 /// The particulars of a `config` event.
-pub fn event(action: &str, id: &str, sha256: Option<Digest>, refusal: Option<&Refusal>) -> Value {
+pub fn event(action: &str, id: &str, sha256: Option<Digest>, refusal: Option<&Rejection>) -> Value {
     let mut data = json!({"action": action, "id": id});
     if let Some(sha256) = sha256 {
         data["sha256"] = json!(sha256);
@@ -75,10 +75,10 @@ fn key(problem: &crate::settings::parse::Problem) -> Value {
 }
 
 /// The particulars of a change that is about to be tried.
-pub fn staged(version: &Version, change: &Change) -> Value {
+pub fn staged(version: &ConfigVersion, change: &SettingsDiff) -> Value {
     let mut data = event("staged", &version.id, Some(version.sha256), None);
     data["origin"] = json!(version.origin);
-    data["groups"] = json!(change.words());
+    data["groups"] = json!(change.section_names());
     data["restart"] = json!(change.restart);
     data
 }

@@ -3,7 +3,7 @@
 //!
 //! What belongs here: the arithmetic. What does not: what is limited, and to how much (its callers).
 
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// Microseconds between two lines of the log about the same bucket.
 const TELL_EVERY: u64 = 60_000_000;
@@ -15,20 +15,20 @@ pub struct TokenBucket {
     full: u64,
     /// Microseconds' worth of tokens, as of `at`.
     level: u64,
-    at: Mono,
+    at: MonoTime,
     dropped: u64,
-    told: (u64, Mono),
+    told: (u64, MonoTime),
 }
 
 impl TokenBucket {
     /// A full one.
     pub const fn new(burst: u64, period: u64) -> TokenBucket {
         let full = burst * period;
-        TokenBucket { period, full, level: full, at: Mono(0), dropped: 0, told: (0, Mono(0)) }
+        TokenBucket { period, full, level: full, at: MonoTime(0), dropped: 0, told: (0, MonoTime(0)) }
     }
 
     /// Takes a token; false when there is none, which is counted.
-    pub fn take(&mut self, now: Mono) -> bool {
+    pub fn take(&mut self, now: MonoTime) -> bool {
         self.level = self.full.min(self.level.saturating_add(now.since(self.at)));
         self.at = self.at.max(now);
         let has = self.level >= self.period;
@@ -41,7 +41,7 @@ impl TokenBucket {
     }
 
     /// True when nothing was taken for so long that the bucket is full.
-    pub fn is_full(&self, now: Mono) -> bool {
+    pub fn is_full(&self, now: MonoTime) -> bool {
         self.level.saturating_add(now.since(self.at)) >= self.full
     }
 
@@ -51,7 +51,7 @@ impl TokenBucket {
     }
 
     /// How often it was found empty since this was last told; once a minute at most, and never when it was not.
-    pub fn tell(&mut self, now: Mono) -> Option<u64> {
+    pub fn due_report(&mut self, now: MonoTime) -> Option<u64> {
         let (before, when) = self.told;
         let new = self.dropped - before;
         let due = new > 0 && (before == 0 || now.since(when) >= TELL_EVERY);
@@ -69,9 +69,9 @@ mod tests {
     #[test]
     fn a_bucket_gives_its_burst_then_its_rate_and_counts_the_rest() {
         let mut bucket = TokenBucket::new(10, 500_000);
-        let taken = (0..10_000).filter(|n| bucket.take(Mono(n * 1000))).count();
+        let taken = (0..10_000).filter(|n| bucket.take(MonoTime(n * 1000))).count();
         assert_eq!((taken, bucket.dropped()), (10 + 2 * 10 - 1, 10_000 - 29));
-        assert!(!bucket.is_full(Mono(10_000_000)) && bucket.is_full(Mono(15_000_000)));
+        assert!(!bucket.is_full(MonoTime(10_000_000)) && bucket.is_full(MonoTime(15_000_000)));
     }
 
     #[test]
@@ -79,11 +79,11 @@ mod tests {
         let mut bucket = TokenBucket::new(1, 1_000_000_000);
         let told: Vec<u64> = (0..180)
             .filter_map(|second| {
-                bucket.take(Mono(second * 1_000_000));
-                bucket.tell(Mono(second * 1_000_000))
+                bucket.take(MonoTime(second * 1_000_000));
+                bucket.due_report(MonoTime(second * 1_000_000))
             })
             .collect();
         assert_eq!(told, [1, 60, 60]);
-        assert_eq!(TokenBucket::new(1, 1).tell(Mono(9)), None);
+        assert_eq!(TokenBucket::new(1, 1).due_report(MonoTime(9)), None);
     }
 }

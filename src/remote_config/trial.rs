@@ -12,14 +12,14 @@
 
 use serde::Deserialize;
 
-use super::mutation::Guarantee;
-use super::state_machine::{Applied, Effect, Machine, Then};
-use super::state_record::{Needs, Origin, Phase, Rest, Trial};
-use super::rejection::{Refusal, Why};
+use super::mutation::Safeguard;
+use super::state_machine::{Applied, ConfigEffect, ConfigMachine, AfterSave};
+use super::state_record::{Needs, Origin, ConfigPhase, SafeMode, Trial};
+use super::rejection::{Rejection, RejectReason};
 use super::status_report;
 use crate::settings::Settings;
-use crate::settings::diff::Change;
-use crate::units::{Digest, Mono, Stamp};
+use crate::settings::diff::SettingsDiff;
+use crate::units::{Digest, MonoTime, Timestamp};
 
 /// Microseconds another camera has for its first key frame.
 pub const PICTURE_WITHIN: u64 = 60_000_000;
@@ -34,7 +34,7 @@ pub const STREAMED_WITHIN: u64 = 30_000_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// When it was applied.
-    pub applied: Mono,
+    pub applied: MonoTime,
     /// The session made under it: its broker and what the office must send back.
     pub session: Option<((String, u16), String)>,
     /// The broker of the session on which the office confirmed.
@@ -47,12 +47,12 @@ pub struct Progress {
     pub no_session: Option<String>,
     /// See above.
     pub no_picture: Option<String>,
-    keep_at: Mono,
+    keep_at: MonoTime,
 }
 
 impl Progress {
     /// Nothing shown yet; `picture` when the camera goes on as before.
-    pub fn new(applied: Mono, picture: bool) -> Progress {
+    pub fn new(applied: MonoTime, picture: bool) -> Progress {
         Progress {
             applied,
             session: None,
@@ -74,83 +74,83 @@ struct Confirm {
     nonce: String,
 }
 
-impl Machine {
+impl ConfigMachine {
     /// What a change must show: from afar always a session, by hand only when it touches the office; a picture and footage when there
     /// were some.
-    pub(super) fn needs(&self, origin: &Origin, change: &Change) -> Needs {
+    pub(super) fn needs(&self, origin: &Origin, change: &SettingsDiff) -> Needs {
         let afar = matches!(origin, Origin::Key(_));
         let recorded = self.footage_at.is_some_and(|at| self.at.since(at) < STREAMED_WITHIN);
         Needs { session: afar || change.uplink, picture: self.streams, footage: self.streams && recorded }
     }
 
     /// Counts the time a trial is in force.
-    pub(super) fn pass(&mut self, now: Mono) {
+    pub(super) fn pass(&mut self, now: MonoTime) {
         let passed = now.since(std::mem::replace(&mut self.at, now));
-        if let (Phase::Trial(trial), Some(_)) = (&mut self.record.phase, &self.progress) {
+        if let (ConfigPhase::Trial(trial), Some(_)) = (&mut self.record.phase, &self.progress) {
             trial.ran = trial.ran.saturating_add(passed);
         }
     }
 
-    pub(super) fn begin_trial(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        let Phase::Staged(trial) = &self.record.phase else {
+    pub(super) fn start_trial(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
+        let ConfigPhase::Staged(trial) = &self.record.phase else {
             return;
         };
         let trial = trial.clone();
         if self.cannot_outlive(&trial, now, out) {
             return;
         }
-        self.record.phase = Phase::Trial(trial);
-        out.push(Effect::Report(self.report()));
-        self.save(Then::Apply, None, out);
+        self.record.phase = ConfigPhase::Trial(trial);
+        out.push(ConfigEffect::Report(self.report()));
+        self.save(AfterSave::Apply, None, out);
     }
 
     /// What needs a restart and is not on the card cannot be tried.
-    fn cannot_outlive(&mut self, trial: &Trial, now: Stamp, out: &mut Vec<Effect>) -> bool {
+    fn cannot_outlive(&mut self, trial: &Trial, now: Timestamp, out: &mut Vec<ConfigEffect>) -> bool {
         let Some(reason) = self.unsaved.clone().filter(|_| trial.restart) else {
             return false;
         };
         self.trying = None;
-        let refusal = Refusal::of(Why::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
+        let refusal = Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         self.refuse_trial(trial, refusal, out);
-        self.save(Then::Refused, None, out);
-        self.look_for_more(now, out);
+        self.save(AfterSave::Refused, None, out);
+        self.resume_deferred(now, out);
         true
     }
 
-    fn refuse_trial(&self, trial: &Trial, refusal: Refusal, out: &mut Vec<Effect>) {
+    fn refuse_trial(&self, trial: &Trial, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
         tracing::error!(id = trial.next.id, "configuration taken back: {}", refusal.line());
-        out.push(Effect::Event(status_report::event("rolled_back", &trial.next.id, Some(trial.next.sha256), Some(&refusal))));
+        out.push(ConfigEffect::Event(status_report::event("rolled_back", &trial.next.id, Some(trial.next.sha256), Some(&refusal))));
     }
 
     /// The trial is written down: it takes effect.
-    pub(super) fn apply_trial(&mut self, now: Mono, out: &mut Vec<Effect>) {
+    pub(super) fn apply_trial(&mut self, now: MonoTime, out: &mut Vec<ConfigEffect>) {
         let (Some(trial), now) = (self.record.trial().cloned(), now.max(self.at)) else {
             return;
         };
         if trial.restart {
             // A card that stopped keeping records between the two notes: the start will find `staged`, and try it from there.
-            return out.push(Effect::Restart);
+            return out.push(ConfigEffect::Restart);
         }
-        self.record.phase = Phase::Trial(Box::new(trial.clone()));
+        self.record.phase = ConfigPhase::Trial(Box::new(trial.clone()));
         self.progress = Some(Progress::new(now, !trial.camera));
-        if self.without == Some(Guarantee::LastGood)
+        if self.without == Some(Safeguard::LastGood)
             && let Some(trying) = &self.trying
         {
             (self.good, self.record.committed) = (trying.clone(), trial.next.clone());
         }
         self.apply(true, out);
-        out.push(Effect::Report(self.report()));
+        out.push(ConfigEffect::Report(self.report()));
     }
 
-    pub(super) fn apply(&mut self, fresh: bool, out: &mut Vec<Effect>) {
+    pub(super) fn apply(&mut self, fresh: bool, out: &mut Vec<ConfigEffect>) {
         self.epoch += u64::from(fresh);
         let settings: Settings = self.in_force();
-        out.push(Effect::Apply(Box::new(Applied { settings, epoch: self.epoch, fresh })));
+        out.push(ConfigEffect::Apply(Box::new(Applied { settings, epoch: self.epoch, fresh })));
     }
 
-    pub(super) fn session(&mut self, now: Stamp, epoch: u64, broker: (String, u16), out: &mut Vec<Effect>) {
-        if epoch != self.epoch && self.without != Some(Guarantee::FreshSession) {
+    pub(super) fn session(&mut self, now: Timestamp, epoch: u64, broker: (String, u16), out: &mut Vec<ConfigEffect>) {
+        if epoch != self.epoch && self.without != Some(Safeguard::FreshSession) {
             return;
         }
         let nonce = self.draw();
@@ -161,7 +161,7 @@ impl Machine {
             (progress.session, progress.no_session) = (Some((broker, nonce)), None);
         }
         tracing::debug!(mono = now.mono.0, "a session under the settings in force");
-        out.push(Effect::Report(self.report()));
+        out.push(ConfigEffect::Report(self.report()));
     }
 
     pub(super) fn no_session(&mut self, reason: String) {
@@ -176,7 +176,7 @@ impl Machine {
             tracing::warn!("a confirmation that cannot be read");
             return;
         };
-        let stale = self.without == Some(Guarantee::FreshSession);
+        let stale = self.without == Some(Safeguard::FreshSession);
         let (Some(trial), Some(progress)) = (self.record.trial(), &mut self.progress) else {
             return;
         };
@@ -202,7 +202,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn footage(&mut self, until: Mono) {
+    pub(super) fn footage(&mut self, until: MonoTime) {
         self.footage_at = Some(self.at);
         if let Some(progress) = &mut self.progress {
             progress.footage |= progress.picture && until > progress.applied;
@@ -210,8 +210,8 @@ impl Machine {
     }
 
     /// When [`super::machine::Input::Tick`] is due at the latest.
-    pub fn deadline(&self) -> Mono {
-        let (Phase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
+    pub fn deadline(&self) -> MonoTime {
+        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
             return self.patience_ends();
         };
         let end = self.at.plus_micros(trial.limit.saturating_sub(trial.ran));
@@ -221,30 +221,30 @@ impl Machine {
     }
 
     /// Whether a trial has proven itself, or its time is over.
-    pub(super) fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
-        let (Phase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress) else {
+    pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
+        let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress) else {
             return;
         };
         let missing = missing(trial.needs, progress);
         let age = now.mono.since(progress.applied);
-        let proven = missing.is_empty() && age >= SETTLE || self.without == Some(Guarantee::Evidence);
+        let proven = missing.is_empty() && age >= SETTLE || self.without == Some(Safeguard::Evidence);
         let blind = trial.camera && trial.needs.picture && !progress.picture && age >= PICTURE_WITHIN;
-        let over = trial.ran >= trial.limit && self.without != Some(Guarantee::Deadline);
+        let over = trial.ran >= trial.limit && self.without != Some(Safeguard::Deadline);
         if proven {
             return self.commit(now, out);
         }
         if blind || over {
             let within = if over { trial.limit } else { PICTURE_WITHIN } / 1_000_000;
-            let refusal = Refusal::of(Why::Trial, format!("within {within} s there was {}", missing.join(", ")));
+            let refusal = Rejection::new(RejectReason::Trial, format!("within {within} s there was {}", missing.join(", ")));
             return self.roll_back(now, refusal, out);
         }
         if now.mono >= progress.keep_at {
             progress.keep_at = now.mono.plus_micros(KEEP_EVERY);
-            self.save(Then::Nothing, None, out);
+            self.save(AfterSave::Nothing, None, out);
         }
     }
 
-    fn commit(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+    fn commit(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         let (Some(trial), Some(progress)) = (self.record.trial().cloned(), self.progress.take()) else {
             return;
         };
@@ -261,50 +261,50 @@ impl Machine {
         let known: Vec<(String, u16)> = known.map(|broker| broker.address()).collect();
         self.record.proven.retain(|broker| known.contains(broker));
         self.good = settings;
-        self.save(Then::Committed, None, out);
+        self.save(AfterSave::Committed, None, out);
     }
 
-    pub(super) fn committed(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+    pub(super) fn committed(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         let version = &self.record.committed;
         tracing::info!(id = version.id, "configuration committed");
-        out.push(Effect::Event(status_report::event("committed", &version.id, Some(version.sha256), None)));
+        out.push(ConfigEffect::Event(status_report::event("committed", &version.id, Some(version.sha256), None)));
         // The next connection may try the brokers of the bootstrap again.
         self.apply(false, out);
-        out.push(Effect::Report(self.report()));
-        self.look_for_more(now, out);
+        out.push(ConfigEffect::Report(self.report()));
+        self.resume_deferred(now, out);
     }
 
-    fn roll_back(&mut self, now: Stamp, refusal: Refusal, out: &mut Vec<Effect>) {
+    fn roll_back(&mut self, now: Timestamp, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
         let Some(trial) = self.record.trial().cloned() else {
             return;
         };
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         (self.progress, self.trying) = (None, None);
         self.refuse_trial(&trial, refusal, out);
-        self.save(Then::RolledBack { restart: trial.restart }, None, out);
+        self.save(AfterSave::RolledBack { restart: trial.restart }, None, out);
     }
 
-    pub(super) fn rolled_back(&mut self, now: Stamp, restart: bool, out: &mut Vec<Effect>) {
+    pub(super) fn rolled_back(&mut self, now: Timestamp, restart: bool, out: &mut Vec<ConfigEffect>) {
         if restart {
-            return out.push(Effect::Restart);
+            return out.push(ConfigEffect::Restart);
         }
         self.apply(true, out);
-        out.push(Effect::Report(self.report()));
-        self.look_for_more(now, out);
+        out.push(ConfigEffect::Report(self.report()));
+        self.resume_deferred(now, out);
     }
 
     /// The phase in one word: `idle` until the first change, then how the last one ended.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match (&self.record.phase, self.record.rest, &self.record.last) {
-            (Phase::Staged(_), ..) => "staged",
-            (Phase::Trial(_), ..) => "trial",
-            (Phase::Idle, Rest::Safe, _) => "safe_mode",
-            (Phase::Idle, Rest::Good, None) => "idle",
-            (Phase::Idle, Rest::Good, Some(last)) if last.refusal.is_none() => "committed",
-            (Phase::Idle, Rest::Good, Some(last)) if last.refusal.as_ref().is_some_and(|refusal| refusal.why == Why::Trial) => {
+            (ConfigPhase::Staged(_), ..) => "staged",
+            (ConfigPhase::Trial(_), ..) => "trial",
+            (ConfigPhase::Idle, SafeMode::Safe, _) => "safe_mode",
+            (ConfigPhase::Idle, SafeMode::Good, None) => "idle",
+            (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.is_none() => "committed",
+            (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.as_ref().is_some_and(|refusal| refusal.why == RejectReason::Trial) => {
                 "rolled_back"
             }
-            (Phase::Idle, Rest::Good, Some(_)) => "refused",
+            (ConfigPhase::Idle, SafeMode::Good, Some(_)) => "refused",
         }
     }
 }

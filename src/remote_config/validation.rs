@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 
 use super::credential_scope;
 use super::state_record::Origin;
-use super::rejection::{Refusal, Why};
+use super::rejection::{Rejection, RejectReason};
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
-use crate::settings::{Scope, Settings, pem};
+use crate::settings::{KeyScope, Settings, pem};
 
 /// Parses a text and judges the files it names.
 ///
 /// # Errors
 /// Every bad key.
-pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
-    let settings = parse::parse(text, read).map_err(|problems| Refusal::bad_keys(Why::Invalid, problems))?;
+pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
+    let settings = parse::parse(text, read).map_err(|problems| Rejection::bad_keys(RejectReason::Invalid, problems))?;
     match pem::check(&settings, read) {
         problems if problems.is_empty() => Ok(settings),
-        problems => Err(Refusal::bad_keys(Why::Invalid, Problems(problems))),
+        problems => Err(Rejection::bad_keys(RejectReason::Invalid, Problems(problems))),
     }
 }
 
@@ -30,7 +30,7 @@ pub const UNUSABLE: &str = "is no file this box can use here (check-config on th
 ///
 /// # Errors
 /// Every bad key; of files only [`UNUSABLE`].
-pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
+pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     judge(text, read).map_err(|mut refusal| {
         for Problem { key, reason } in &mut refusal.errors {
             // These speak of the text alone.
@@ -45,7 +45,7 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Refusal> {
 
 /// What the box knows when it judges a change.
 #[derive(Debug, Clone, Copy)]
-pub struct Against<'a> {
+pub struct CurrentConfig<'a> {
     /// The last known good settings.
     pub good: &'a Settings,
     /// Brokers over which a change was confirmed, or that the box was set up with.
@@ -57,7 +57,7 @@ pub struct Against<'a> {
 ///
 /// # Errors
 /// Every key that would.
-pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result<(), Refusal> {
+pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Origin) -> Result<(), Rejection> {
     let Origin::Key(signer) = origin else {
         return Ok(());
     };
@@ -81,13 +81,13 @@ pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result
             format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
         );
     }
-    if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == Scope::All) {
+    if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == KeyScope::All) {
         bad(
             "remote.keys",
             "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
         );
     }
-    if problems.is_empty() { credential_scope::judge(next, against.good) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
+    if problems.is_empty() { credential_scope::judge(next, against.good) } else { Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems))) }
 }
 
 /// The brokers of these settings over which nothing was ever confirmed.
@@ -108,10 +108,10 @@ mod tests {
     fn keys_of(next: &Settings, good: &Settings, proven: &[&str]) -> Vec<String> {
         let proven = proven.iter().map(|host| ((*host).to_owned(), 1883)).collect();
         let origin = Origin::Key(trusted("office", RFC).id());
-        match overlap(next, Against { good, proven: &proven }, &origin) {
+        match check_continuity(next, CurrentConfig { good, proven: &proven }, &origin) {
             Ok(()) => Vec::new(),
             Err(refusal) => {
-                assert_eq!(overlap(next, Against { good, proven: &proven }, &Origin::File), Ok(()), "a hand on the box may");
+                assert_eq!(check_continuity(next, CurrentConfig { good, proven: &proven }, &Origin::File), Ok(()), "a hand on the box may");
                 refusal.errors.into_iter().map(|problem| problem.key).collect()
             }
         }
@@ -178,7 +178,7 @@ mod tests {
         };
         let text = "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"far\"\nuplink.ca_file = \"/pem\"\n";
         let refusal = judge(text, &read).unwrap_err();
-        assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (Why::Invalid, "uplink.ca_file"));
+        assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (RejectReason::Invalid, "uplink.ca_file"));
         let refusal = judge("site = 1\nfoo = 2\n", &read).unwrap_err();
         assert!(refusal.errors.len() >= 5, "{refusal:?}");
     }

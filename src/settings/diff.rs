@@ -6,7 +6,7 @@ use super::{Settings, StorageSettings};
 
 /// The rooms a change touches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
+pub struct SettingsDiff {
     /// The camera's sessions begin anew.
     pub camera: bool,
     /// The session with the broker begins anew under other settings.
@@ -23,10 +23,10 @@ pub struct Change {
     pub restart: Vec<&'static str>,
 }
 
-impl Change {
+impl SettingsDiff {
     /// From `old` to `new`.
-    pub fn between(old: &Settings, new: &Settings) -> Change {
-        Change {
+    pub fn between(old: &Settings, new: &Settings) -> SettingsDiff {
+        SettingsDiff {
             camera: old.camera != new.camera,
             uplink: old.uplink != new.uplink,
             motion: old.motion != new.motion,
@@ -38,7 +38,7 @@ impl Change {
     }
 
     /// The groups by name, in the order of the file.
-    pub fn words(&self) -> Vec<&'static str> {
+    pub fn section_names(&self) -> Vec<&'static str> {
         let storage = self.storage || !self.restart.is_empty();
         let groups = [
             (self.camera, "camera"),
@@ -80,11 +80,11 @@ mod tests {
         let old = test_settings();
         let mut new = old.clone();
         new.motion.sensitivity = 7;
-        assert_eq!(Change::between(&old, &new), Change { motion: true, ..Change::default() });
+        assert_eq!(SettingsDiff::between(&old, &new), SettingsDiff { motion: true, ..SettingsDiff::default() });
         new.storage.budget *= 2;
         new.uplink.fallbacks = new.uplink.brokers();
-        assert_eq!(Change::between(&old, &new).words(), ["storage", "motion", "uplink"]);
-        assert!(Change::between(&old, &new).restart.is_empty(), "the ring's bound can change while it records");
+        assert_eq!(SettingsDiff::between(&old, &new).section_names(), ["storage", "motion", "uplink"]);
+        assert!(SettingsDiff::between(&old, &new).restart.is_empty(), "the ring's bound can change while it records");
     }
 
     #[test]
@@ -92,6 +92,6 @@ mod tests {
         let old = test_settings();
         let mut new = old.clone();
         (new.storage.segment, new.storage.dir) = (2 << 20, "/elsewhere".into());
-        assert_eq!(Change::between(&old, &new).restart, ["storage.dir", "storage.segment"]);
+        assert_eq!(SettingsDiff::between(&old, &new).restart, ["storage.dir", "storage.segment"]);
     }
 }

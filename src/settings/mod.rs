@@ -208,11 +208,11 @@ pub struct UplinkSettings {
     /// Seconds between health messages (default 60).
     pub health_every: u16,
     /// How much of the way files may take.
-    pub pace: PaceSettings,
+    pub pace: BandwidthSettings,
     /// How files are named on the wire.
-    pub files: Dialect,
+    pub files: FileProtocol,
     /// Other dialects spoken beside our own.
-    pub integrations: Mirrors,
+    pub integrations: Integrations,
     /// Further brokers, tried in this order when the one above cannot be reached.
     pub fallbacks: Vec<Broker>,
 }
@@ -277,19 +277,19 @@ pub struct TrustedKey {
     /// The public key.
     pub public: [u8; 32],
     /// What it may sign.
-    pub scope: Scope,
+    pub scope: KeyScope,
 }
 
 /// What a key may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum KeyScope {
     /// Everything.
     All,
     /// Commands that read, or that keep and send footage: [`Scope::COMMANDS`].
     Commands,
 }
 
-impl Scope {
+impl KeyScope {
     /// The word for [`Scope::Commands`] in `remote.keys`.
     pub const WORD: &str = "commands";
     /// What a key of scope `commands` may sign; where no key is enrolled these need no signature.
@@ -298,14 +298,14 @@ impl Scope {
 
     /// Whether a command of this name may be signed.
     pub fn allows(self, command: &str) -> bool {
-        self == Scope::All || Scope::COMMANDS.contains(&command)
+        self == KeyScope::All || KeyScope::COMMANDS.contains(&command)
     }
 
     /// The word for people and programs.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Scope::All => "all",
-            Scope::Commands => Scope::WORD,
+            KeyScope::All => "all",
+            KeyScope::Commands => KeyScope::WORD,
         }
     }
 }
@@ -324,7 +324,7 @@ pub fn key_id(public: &[u8; 32]) -> String {
 
 /// How much of the way to the broker files may take; 0 means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PaceSettings {
+pub struct BandwidthSettings {
     /// Bytes of chunks a second.
     pub rate_cap: u64,
     /// Bytes of any kind after which files wait for the next day (UTC).
@@ -332,20 +332,20 @@ pub struct PaceSettings {
     /// The same for a month.
     pub month_budget: u64,
     /// When clips nobody asked for wait.
-    pub quiet: Option<Quiet>,
+    pub quiet: Option<QuietHours>,
 }
 
 /// Hours of every day, such as `22:00-05:30+07:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quiet {
+pub struct QuietHours {
     /// Minutes after midnight in UTC.
     from: i64,
     to: i64,
 }
 
-impl Quiet {
+impl QuietHours {
     /// Reads `HH:MM-HH:MM` with `+HH:MM`, `-HH:MM` or `Z` behind.
-    pub fn parse(text: &str) -> Option<Quiet> {
+    pub fn parse(text: &str) -> Option<QuietHours> {
         let (hours, offset) = (text.get(..11)?, text.get(11..)?);
         let minutes = |text: &str| -> Option<i64> {
             let (hour, minute) = text.split_once(':')?;
@@ -360,11 +360,11 @@ impl Quiet {
         };
         let (from, to) = hours.split_once('-')?;
         let utc = |text| Some((minutes(text)? + shift).rem_euclid(24 * 60));
-        Some(Quiet { from: utc(from)?, to: utc(to)? })
+        Some(QuietHours { from: utc(from)?, to: utc(to)? })
     }
 
     /// True within the hours.
-    pub fn holds(&self, wall: crate::units::Wall) -> bool {
+    pub fn holds(&self, wall: crate::units::WallTime) -> bool {
         let minute = wall.0.div_euclid(60_000_000).rem_euclid(24 * 60);
         if self.from <= self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
     }
@@ -372,7 +372,7 @@ impl Quiet {
 
 /// How files are named on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub enum FileProtocol {
     /// Under `up/file/`, resumed by the receiver.
     Own,
     /// EMQX's `$file-async/`.
@@ -381,7 +381,7 @@ pub enum Dialect {
 
 /// Other dialects in which motion and health are told; all off by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mirrors {
+pub struct Integrations {
     /// Home Assistant device discovery.
     pub home_assistant: bool,
     /// Frigate's motion topics.
@@ -452,9 +452,9 @@ pub(crate) fn test_settings() -> Settings {
             outbox_bytes: 64 << 20,
             chunk: 64 << 10,
             health_every: 60,
-            pace: PaceSettings::default(),
-            files: Dialect::Own,
-            integrations: Mirrors::default(),
+            pace: BandwidthSettings::default(),
+            files: FileProtocol::Own,
+            integrations: Integrations::default(),
             fallbacks: Vec::new(),
         },
         remote: RemoteSettings { keys: Vec::new(), trial: 600 },

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::parse_motion::motion;
 use super::{
-    Broker, CameraSettings, ClipSettings, Dialect, Login, Mirrors, PaceSettings, Protocol, Quiet, RemoteSettings, Scope,
+    Broker, CameraSettings, ClipSettings, FileProtocol, Login, Integrations, BandwidthSettings, Protocol, QuietHours, RemoteSettings, KeyScope,
     Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
 use crate::redact;
@@ -382,14 +382,14 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let outbox_bytes = section.size("outbox", 1 << 20, 1 << 40, 1 << 30);
     let chunk = section.size("chunk", 4 << 10, 256 << 10, 64 << 10) as u32;
     let health_every = (section.duration("health_every", 5, 3600, 60) / 1_000_000) as u16;
-    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| Quiet::parse(value.as_str()?));
-    let pace = PaceSettings {
+    let quiet = section.take("quiet_hours", "hours such as \"22:00-05:30+07:00\"", |value| QuietHours::parse(value.as_str()?));
+    let pace = BandwidthSettings {
         rate_cap: section.size("rate_cap", 0, 1 << 30, 0),
         day_budget: section.size("day_budget", 0, 1 << 44, 0),
         month_budget: section.size("month_budget", 0, 1 << 44, 0),
         quiet,
     };
-    let files = section.one_of("files", &[("own", Dialect::Own), ("emqx", Dialect::Emqx)], Dialect::Own);
+    let files = section.one_of("files", &[("own", FileProtocol::Own), ("emqx", FileProtocol::Emqx)], FileProtocol::Own);
     let integrations = section.take("integrations", "a list of homeassistant, frigate, onvif", integrations).unwrap_or_default();
     section.finish();
     let Broker { host, port, tls, login } = first?;
@@ -410,8 +410,8 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     })
 }
 
-fn integrations(value: &Value) -> Option<Mirrors> {
-    let mut integrations = Mirrors::default();
+fn integrations(value: &Value) -> Option<Integrations> {
+    let mut integrations = Integrations::default();
     for word in value.as_array()? {
         match word.as_str()? {
             "homeassistant" => integrations.home_assistant = true,
@@ -467,8 +467,8 @@ fn remote(mut section: Section<'_>) -> RemoteSettings {
 fn trusted_key(value: &Value) -> Option<TrustedKey> {
     let (name, rest) = value.as_str()?.split_once(':')?;
     let (scope, public) = match rest.split_once(':') {
-        None => (Scope::All, rest),
-        Some((Scope::WORD, public)) => (Scope::Commands, public),
+        None => (KeyScope::All, rest),
+        Some((KeyScope::WORD, public)) => (KeyScope::Commands, public),
         Some(_) => return None,
     };
     let word =
@@ -600,8 +600,8 @@ mod tests {
             let text = format!("{SMALLEST}\n[remote]\nkeys = [{text:?}]");
             parse(&text, &files).map(|settings| settings.remote.keys[0].scope)
         };
-        assert_eq!(scope(&format!("office:{key}")), Ok(Scope::All));
-        assert_eq!(scope(&format!("desk:commands:{key}")), Ok(Scope::Commands));
+        assert_eq!(scope(&format!("office:{key}")), Ok(KeyScope::All));
+        assert_eq!(scope(&format!("desk:commands:{key}")), Ok(KeyScope::Commands));
         for wrong in [format!("desk:all:{key}"), format!("desk::{key}"), format!("desk:commands:commands:{key}")] {
             assert!(scope(&wrong).is_err(), "{wrong}");
         }

@@ -5,7 +5,7 @@
 use toml::{Table, Value};
 
 use super::parse::Section;
-use super::rules::{Hours, Priority, Rule, Trigger, Way};
+use super::rules::{Hours, RulePriority, Rule, Trigger, CrossingDirection};
 use super::{MotionSettings, Zone, ZoneKind};
 
 /// Zones at most: each is checked for every tracked box of every picture.
@@ -139,8 +139,8 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
     });
     let cooldown = section.duration("cooldown", 0, 3600, cooldown / 1_000_000);
     let (clip, snapshot) = (section.flag("clip", true), section.flag("snapshot", true));
-    let words = [Priority::Low, Priority::Normal, Priority::High].map(|priority| (priority.word(), priority));
-    let priority = section.one_of("priority", &words, Priority::Normal);
+    let words = [RulePriority::Low, RulePriority::Normal, RulePriority::High].map(|priority| (priority.as_str(), priority));
+    let priority = section.one_of("priority", &words, RulePriority::Normal);
     section.finish();
     let hours = hours.unwrap_or_default();
     Some(Rule {
@@ -163,9 +163,9 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
 fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
     let words = ["presence", "enter", "exit", "cross", "dwell"];
     let on = section.one_of("on", &words.map(|word| (word, word)), "presence");
-    let ways = [("any", Way::Any), ("left", Way::Left), ("right", Way::Right)];
+    let ways = [("any", CrossingDirection::Any), ("left", CrossingDirection::Left), ("right", CrossingDirection::Right)];
     let has_way = section.table.contains_key("direction");
-    let way = section.one_of("direction", &ways, Way::Any);
+    let way = section.one_of("direction", &ways, CrossingDirection::Any);
     let line = section.take("line", "two different points [x, y] from 0 to 1", |value| {
         let line: [[f32; 2]; 2] = points(value, 2, 2)?.try_into().ok()?;
         (line[0] != line[1]).then_some(line)
@@ -280,8 +280,8 @@ mod tests {
         assert_eq!((enter.on, enter.zones[0].as_str()), (Trigger::Enter, "road"));
         let night = Hours { days: 0b1_1111, from: 1320, to: 300 };
         assert_eq!(enter.hours, [night, Hours { days: 0b110_0000, from: 0, to: 0 }]);
-        assert_eq!((exit.priority, exit.clip, exit.snapshot), (Priority::High, false, true));
-        assert_eq!(cross.on, Trigger::Cross { line: [[0.1, 0.6], [0.9, 0.6]], way: Way::Left });
+        assert_eq!((exit.priority, exit.clip, exit.snapshot), (RulePriority::High, false, true));
+        assert_eq!(cross.on, Trigger::Cross { line: [[0.1, 0.6], [0.9, 0.6]], way: CrossingDirection::Left });
         assert_eq!((dwell.on, dwell.heading), (Trigger::Dwell(20_000_000), Some([300.0, 60.0])));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What belongs here: what a rule may say. What does not: reading it (`raw_motion`), judging by it (the motion room).
 
-use crate::units::{Stamp, WallQuality};
+use crate::units::{Timestamp, ClockQuality};
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Rule {
     /// Send a snapshot of its events.
     pub snapshot: bool,
     /// How urgent its events are, for people.
-    pub priority: Priority,
+    pub priority: RulePriority,
 }
 
 /// What must happen for an event.
@@ -48,7 +48,7 @@ pub enum Trigger {
         /// The line.
         line: [[f32; 2]; 2],
         /// In which way.
-        way: Way,
+        way: CrossingDirection,
     },
     /// It stays in a zone so many microseconds.
     Dwell(u64),
@@ -56,7 +56,7 @@ pub enum Trigger {
 
 /// Ways across a line, seen from its first point to its second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum CrossingDirection {
     /// Both.
     Any,
     /// From the right to the left.
@@ -67,7 +67,7 @@ pub enum Way {
 
 /// How urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
+pub enum RulePriority {
     /// Whenever there is time.
     Low,
     /// As everything.
@@ -76,13 +76,13 @@ pub enum Priority {
     High,
 }
 
-impl Priority {
+impl RulePriority {
     /// The word used in settings and payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Priority::Low => "low",
-            Priority::Normal => "normal",
-            Priority::High => "high",
+            RulePriority::Low => "low",
+            RulePriority::Normal => "normal",
+            RulePriority::High => "high",
         }
     }
 }
@@ -128,14 +128,14 @@ impl Rule {
             cooldown,
             clip: true,
             snapshot: true,
-            priority: Priority::Normal,
+            priority: RulePriority::Normal,
         }
     }
 
     /// True when it applies at that moment in a place `offset` minutes east of UTC. A clock that nobody has set says nothing: then
     /// it applies, because a needless event is better than a missing one.
-    pub fn applies(&self, at: Stamp, offset: i32) -> bool {
-        if self.hours.is_empty() || at.quality == WallQuality::Unset {
+    pub fn applies(&self, at: Timestamp, offset: i32) -> bool {
+        if self.hours.is_empty() || at.quality == ClockQuality::Unset {
             return true;
         }
         // 1970-01-01 was a Thursday.
@@ -147,13 +147,13 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Wall;
+    use crate::units::WallTime;
 
     #[test]
     fn hours_hold_on_their_days_over_midnight_and_in_the_place_they_are_meant_for() {
         let night = Hours { days: 0b001_1111, from: 22 * 60, to: 5 * 60 };
         let rule = Rule { hours: vec![night], ..Rule::presence("night", 0) };
-        let at = |text: &str| Stamp { wall: Wall::parse(text).unwrap(), quality: WallQuality::Ntp, ..Stamp::default() };
+        let at = |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), quality: ClockQuality::Ntp, ..Timestamp::default() };
         // 2026-11-20 was a Friday.
         for (time, applies) in [
             ("2026-11-20T23:00:00+07:00", true),
@@ -165,6 +165,6 @@ mod tests {
         ] {
             assert_eq!(rule.applies(at(time), 7 * 60), applies, "{time}");
         }
-        assert!(rule.applies(Stamp { quality: WallQuality::Unset, ..at("2026-11-21T12:00:00+07:00") }, 7 * 60), "unset clock");
+        assert!(rule.applies(Timestamp { quality: ClockQuality::Unset, ..at("2026-11-21T12:00:00+07:00") }, 7 * 60), "unset clock");
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::config_world::World;
-use super::faulty_files::Fault;
+use super::config_world::ConfigWorld;
+use super::faulty_files::FileFault;
 use super::config_scenarios::{FAR, NEW, OLD, Scenario};
-use crate::remote_config::mutation::Guarantee;
-use crate::remote_config::state_record::Rest;
+use crate::remote_config::mutation::Safeguard;
+use crate::remote_config::state_record::SafeMode;
 
 /// What an enumeration came to.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Summary {
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
+pub struct ConfigEffort {
     /// Every so many of the operations is failed at: 1 is each.
     pub stride: u64,
     /// A second fault behind the first, at every so many operations; 0: none.
@@ -38,7 +38,7 @@ pub struct Effort {
 }
 
 /// Tries everything; `without` takes a promise away.
-pub fn enumerate(effort: Effort, without: Option<Guarantee>) -> Summary {
+pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
     let mut summary = Summary::default();
     for scenario in Scenario::ALL {
         // A hand sets the box up anew, and then the old broker is none of its own any more.
@@ -50,14 +50,14 @@ pub fn enumerate(effort: Effort, without: Option<Guarantee>) -> Summary {
         for alive in brokers.iter().copied() {
             let (ops, steps) = one(scenario, alive, Vec::new(), None, without, &mut summary);
             for at in (1..=ops).step_by(effort.stride as usize) {
-                for fault in Fault::ALL {
+                for fault in FileFault::ALL {
                     if effort.first_only && !summary.stranded.is_empty() {
                         return summary;
                     }
                     let (ops, _) = one(scenario, alive, vec![(at, fault)], None, without, &mut summary);
                     let seconds = (at + 1..=ops).step_by(effort.second.max(1) as usize).take_while(|_| effort.second > 0);
                     for second in seconds {
-                        for again in [Fault::Before, Fault::Refused] {
+                        for again in [FileFault::Before, FileFault::Refused] {
                             one(scenario, alive, vec![(at, fault), (second, again)], None, without, &mut summary);
                         }
                     }
@@ -76,12 +76,12 @@ pub fn enumerate(effort: Effort, without: Option<Guarantee>) -> Summary {
 fn one(
     scenario: Scenario,
     alive: &'static str,
-    faults: Vec<(u64, Fault)>,
+    faults: Vec<(u64, FileFault)>,
     step: Option<u64>,
-    without: Option<Guarantee>,
+    without: Option<Safeguard>,
     summary: &mut Summary,
 ) -> (u64, u64) {
-    let mut world = World::new(without);
+    let mut world = ConfigWorld::new(without);
     world.files.state().faults = faults.clone();
     world.cut_at_step = step;
     let cuts_before = world.cuts;
@@ -93,7 +93,7 @@ fn one(
     let waits = world.waits_for_its_card();
     let alive = if alive == FAR && !world.knows(FAR) { NEW } else { alive };
     if waits || !world.is_under_control(alive) {
-        let record = world.machine.as_ref().map(|machine| (machine.word(), machine.record().rest == Rest::Safe));
+        let record = world.machine.as_ref().map(|machine| (machine.as_str(), machine.record().rest == SafeMode::Safe));
         summary.stranded.push(format!("{scenario:?}, then only {alive} lives, {faults:?}, cut at step {step:?}: {record:?}"));
     }
     summary.states.append(&mut world.states);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn no_change_strands_a_box_whatever_the_card_does() {
-        let summary = enumerate(Effort { stride: 23, second: 0, first_only: false }, None);
+        let summary = enumerate(ConfigEffort { stride: 23, second: 0, first_only: false }, None);
         println!("{} worlds, {} states, {} cuts", summary.worlds, summary.states.len(), summary.cuts);
         assert!(summary.stranded.is_empty(), "{:#?}", summary.stranded);
         assert!(summary.states.len() > 20 && summary.worlds > 200, "{} {}", summary.states.len(), summary.worlds);
@@ -115,15 +115,15 @@ mod tests {
     #[test]
     fn two_faults_behind_each_other_strand_no_box() {
         // A stride beyond the end: only the very next operation fails too.
-        let summary = enumerate(Effort { stride: 29, second: 1000, first_only: false }, None);
+        let summary = enumerate(ConfigEffort { stride: 29, second: 1000, first_only: false }, None);
         assert!(summary.stranded.is_empty() && summary.worlds > 200, "{} {:#?}", summary.worlds, summary.stranded);
     }
 
     #[test]
     #[ignore = "a minute: taimat sim --config-states does the same, whole"]
     fn without_each_promise_a_box_is_stranded() {
-        for without in Guarantee::ALL {
-            let summary = enumerate(Effort { stride: 3, second: 0, first_only: true }, Some(without));
+        for without in Safeguard::ALL {
+            let summary = enumerate(ConfigEffort { stride: 3, second: 0, first_only: true }, Some(without));
             assert!(!summary.stranded.is_empty(), "{} is missed by nobody", without.name());
         }
     }

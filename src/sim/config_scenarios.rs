@@ -89,7 +89,7 @@ pub fn secret() -> Ed25519KeyPair {
 
 /// A configuration for the world.
 #[derive(Debug, Clone)]
-pub struct Text {
+pub struct ScenarioText {
     /// Brokers, in order.
     pub hosts: Vec<&'static str>,
     /// The file with the box's login.
@@ -106,17 +106,17 @@ pub struct Text {
     pub trial: &'static str,
 }
 
-impl Default for Text {
-    fn default() -> Text {
+impl Default for ScenarioText {
+    fn default() -> ScenarioText {
         let (login, camera, segment, trial) = ("/right", "main", "1 MiB", "600 s");
-        Text { hosts: vec![NEW], login, camera, sensitivity: 5, segment, keys: true, trial }
+        ScenarioText { hosts: vec![NEW], login, camera, sensitivity: 5, segment, keys: true, trial }
     }
 }
 
-impl Text {
+impl ScenarioText {
     /// As it would stand in the file.
     pub fn toml(&self) -> String {
-        let Text { hosts, login, camera, sensitivity, segment, keys, trial } = self;
+        let ScenarioText { hosts, login, camera, sensitivity, segment, keys, trial } = self;
         let fallbacks: Vec<String> =
             hosts.iter().skip(1).map(|host| format!("{{ host = \"{host}\", login_file = \"{login}\" }}")).collect();
         let keys = if *keys { format!("\"office:{}\"", hex(secret().public_key().as_ref())) } else { String::new() };

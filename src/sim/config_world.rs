@@ -11,18 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use ring::signature::Ed25519KeyPair;
 use serde_json::Value;
 
-use super::faulty_files::SmallCard;
-use super::config_scenarios::{CRASHES, FAR, LATER, NEW, OLD, RESETS, Text, read, secret};
-use crate::remote_config::crash_loop::Start;
+use super::faulty_files::FaultyFiles;
+use super::config_scenarios::{CRASHES, FAR, LATER, NEW, OLD, RESETS, ScenarioText, read, secret};
+use crate::remote_config::crash_loop::BootDecision;
 use crate::remote_config::signed_document::Document;
-use crate::remote_config::mutation::Guarantee;
-use crate::remote_config::state_machine::{Effect, Input, Machine};
-use crate::remote_config::startup_state::{Found, prepare};
-use crate::remote_config::rejection::{Refusal, Why};
+use crate::remote_config::mutation::Safeguard;
+use crate::remote_config::state_machine::{ConfigEffect, ConfigInput, ConfigMachine};
+use crate::remote_config::startup_state::{FoundFiles, prepare};
+use crate::remote_config::rejection::{Rejection, RejectReason};
 use crate::remote_config::state_store;
 use crate::remote_config::validation;
 use crate::settings::Settings;
-use crate::units::{Digest, Mono, Stamp, Wall, WallQuality};
+use crate::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// Microseconds of one step while something happens, and while nothing does.
 const STEP: u64 = 500_000;
@@ -40,14 +40,14 @@ struct Session {
 }
 
 /// The box, its card, its brokers and its office.
-pub struct World {
+pub struct ConfigWorld {
     /// The card.
-    pub files: SmallCard,
+    pub files: FaultyFiles,
     /// Gone with the power.
-    volatile: SmallCard,
+    volatile: FaultyFiles,
     file: String,
     /// The process, while it runs.
-    pub machine: Option<Machine>,
+    pub machine: Option<ConfigMachine>,
     /// In force, as the wiring was told, and the name of it.
     settings: Option<Settings>,
     epoch: u64,
@@ -61,11 +61,11 @@ pub struct World {
     turn: usize,
     alive: BTreeSet<&'static str>,
     picture: bool,
-    inputs: Vec<Input>,
+    inputs: Vec<ConfigInput>,
     /// What the keeper was asked while the card hangs.
-    held: Vec<Effect>,
+    held: Vec<ConfigEffect>,
     /// On its way from the office: one step later.
-    late: Vec<Input>,
+    late: Vec<ConfigInput>,
     report: Value,
     texts: BTreeMap<Digest, String>,
     office: Ed25519KeyPair,
@@ -73,7 +73,7 @@ pub struct World {
     desired: Option<Document>,
     version: u64,
     bomb: u64,
-    without: Option<Guarantee>,
+    without: Option<Safeguard>,
     /// States of the machine seen.
     pub states: BTreeSet<String>,
     /// The board is switched off and on at this step.
@@ -84,14 +84,14 @@ pub struct World {
     pub cuts: u64,
 }
 
-impl World {
+impl ConfigWorld {
     /// A box that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
     /// one promise may be missing: taken away before, the box would never have come so far, and nothing would be shown.
-    pub fn new(without: Option<Guarantee>) -> World {
-        let file = Text { hosts: vec![OLD], ..Text::default() }.toml();
-        let mut world = World {
-            files: SmallCard::default(),
-            volatile: SmallCard::default(),
+    pub fn new(without: Option<Safeguard>) -> ConfigWorld {
+        let file = ScenarioText { hosts: vec![OLD], ..ScenarioText::default() }.toml();
+        let mut world = ConfigWorld {
+            files: FaultyFiles::default(),
+            volatile: FaultyFiles::default(),
             file,
             machine: None,
             settings: None,
@@ -124,7 +124,7 @@ impl World {
         world.power_up();
         for hosts in [vec![OLD, NEW], vec![NEW]] {
             world.run(10_000_000);
-            world.send(&Text { hosts, ..Text::default() }.toml());
+            world.send(&ScenarioText { hosts, ..ScenarioText::default() }.toml());
             world.run(60_000_000);
         }
         let at_home = world.report["phase"] == "committed" && world.report["committed"]["version"] == world.version;
@@ -135,15 +135,15 @@ impl World {
         world
     }
 
-    fn take_away(&mut self, promise: Option<Guarantee>) {
+    fn take_away(&mut self, promise: Option<Safeguard>) {
         self.without = promise;
         self.files.state().without = promise;
         self.machine = self.machine.take().map(|machine| machine.without(promise));
     }
 
-    fn stamp(&self) -> Stamp {
-        let mono = Mono(self.now - self.started.0);
-        Stamp { mono, wall: Wall(1_790_000_000_000_000 + self.now as i64), quality: WallQuality::Ntp }
+    fn stamp(&self) -> Timestamp {
+        let mono = MonoTime(self.now - self.started.0);
+        Timestamp { mono, wall: WallTime(1_790_000_000_000_000 + self.now as i64), quality: ClockQuality::Ntp }
     }
 
     fn power_up(&mut self) {
@@ -171,20 +171,20 @@ impl World {
         self.held.clear();
         self.files.state().hangs = false;
         let uptime = (self.now - self.started.1) / 1_000_000;
-        let found = Found {
+        let found = FoundFiles {
             files: &self.files,
             volatile: Some(&self.volatile),
             file: Ok(self.file.clone()),
             name: "file".into(),
             read: &read,
-            start: Start { kernel: format!("kernel {}", self.boards), uptime, at: String::new() },
+            start: BootDecision { kernel: format!("kernel {}", self.boards), uptime, at: String::new() },
             without: self.without,
         };
         let prepared = prepare(&found);
         let Ok(prepared) = prepared else {
             return;
         };
-        let mut machine = Machine::new(prepared.record, prepared.known, [3; 32], self.stamp()).without(self.without);
+        let mut machine = ConfigMachine::new(prepared.record, prepared.known, [3; 32], self.stamp()).without(self.without);
         if let Some(reason) = prepared.unsaved {
             machine.set_unsaved(reason);
         }
@@ -228,7 +228,7 @@ impl World {
                 self.handle(input);
             }
         }
-        self.handle(Input::Tick);
+        self.handle(ConfigInput::Tick);
         busy
     }
 
@@ -258,7 +258,7 @@ impl World {
         if let Some(session) = &self.session {
             if !self.alive.contains(session.host.as_str()) {
                 self.session = None;
-                self.inputs.push(Input::NoSession("lost".into()));
+                self.inputs.push(ConfigInput::NoSession("lost".into()));
             }
             return;
         }
@@ -267,21 +267,21 @@ impl World {
         let right = broker.login.as_ref().is_some_and(|login| login.password.reveal() == "right");
         if !self.alive.contains(broker.host.as_str()) || !right {
             self.turn += 1;
-            self.inputs.push(Input::NoSession("refused".into()));
+            self.inputs.push(ConfigInput::NoSession("refused".into()));
             return;
         }
         self.session = Some(Session { host: broker.host.clone(), epoch: self.epoch });
-        self.inputs.push(Input::Session { epoch: self.epoch, broker: broker.address() });
-        self.ask();
+        self.inputs.push(ConfigInput::Session { epoch: self.epoch, broker: broker.address() });
+        self.request_config();
     }
 
     /// `up/config/get`, answered by the office.
-    fn ask(&mut self) {
+    fn request_config(&mut self) {
         if self.session.is_some()
             && let Some(document) = &self.desired
         {
             let bytes = document.encode();
-            self.inputs.push(Input::Document { len: bytes.len(), bytes });
+            self.inputs.push(ConfigInput::Document { len: bytes.len(), bytes });
         }
     }
 
@@ -289,19 +289,19 @@ impl World {
         let there = self.settings.as_ref().is_some_and(|settings| settings.camera.main_url.path() == "/main");
         if there && !self.picture {
             self.picture = true;
-            self.inputs.push(Input::Picture);
+            self.inputs.push(ConfigInput::Picture);
         } else if !there && self.picture {
             self.picture = false;
         }
         if !there {
-            self.inputs.push(Input::NoPicture("unreachable".into()));
+            self.inputs.push(ConfigInput::NoPicture("unreachable".into()));
         }
         if self.picture {
-            self.inputs.push(Input::Footage(self.stamp().mono));
+            self.inputs.push(ConfigInput::Footage(self.stamp().mono));
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: ConfigInput) {
         let (now, mut out) = (self.stamp(), Vec::new());
         let Some(machine) = &mut self.machine else {
             return;
@@ -310,7 +310,7 @@ impl World {
         let record = machine.record();
         let state = format!(
             "{} {:?} {} {} {}",
-            machine.word(),
+            machine.as_str(),
             record.rest,
             record.older.len(),
             record.trial().map_or(0, |trial| trial.starts),
@@ -318,12 +318,12 @@ impl World {
         );
         self.states.insert(state);
         for effect in out {
-            self.carry_out(effect);
+            self.execute(effect);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
-        if !matches!(effect, Effect::Judge { .. } | Effect::Save(..)) {
+    fn execute(&mut self, effect: ConfigEffect) {
+        if !matches!(effect, ConfigEffect::Judge { .. } | ConfigEffect::Save(..)) {
             return self.perform(effect);
         }
         let before = self.inputs.len();
@@ -340,41 +340,41 @@ impl World {
     /// The card answers again, late.
     fn release(&mut self) {
         self.files.state().hangs = false;
-        std::mem::take(&mut self.held).into_iter().for_each(|effect| self.carry_out(effect));
+        std::mem::take(&mut self.held).into_iter().for_each(|effect| self.execute(effect));
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: ConfigEffect) {
         match effect {
-            Effect::Judge { text, sha256, .. } => {
+            ConfigEffect::Judge { text, sha256, .. } => {
                 let text = text.or_else(|| state_store::text(&self.files, &sha256));
-                let judged = text.ok_or_else(|| Refusal::of(Why::Unreadable, "gone")).and_then(|text| self.judge(&text));
-                self.inputs.push(Input::Judged(sha256, judged));
+                let judged = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "gone")).and_then(|text| self.judge(&text));
+                self.inputs.push(ConfigInput::Judged(sha256, judged));
             }
-            Effect::Save(record, text) => {
+            ConfigEffect::Save(record, text) => {
                 state_store::save_exits(&self.volatile, &record);
                 let saved = state_store::save(&self.files, &record, text.as_deref()).map(|_| ());
-                self.inputs.push(Input::Saved(record.generation, saved));
+                self.inputs.push(ConfigInput::Saved(record.generation, saved));
             }
-            Effect::Apply(applied) => {
+            ConfigEffect::Apply(applied) => {
                 if applied.fresh {
                     (self.session, self.turn) = (None, 0);
                 }
                 self.epoch = applied.epoch;
                 self.apply(applied.settings);
             }
-            Effect::Restart => {
-                self.handle(Input::Stop);
+            ConfigEffect::Restart => {
+                self.handle(ConfigInput::Stop);
                 self.start();
             }
-            Effect::Report(report) if self.session.is_some() => self.office_hears(report),
-            Effect::Ask => self.ask(),
-            Effect::Report(_) | Effect::Event(_) | Effect::Carry => {}
+            ConfigEffect::Report(report) if self.session.is_some() => self.office_hears(report),
+            ConfigEffect::Ask => self.request_config(),
+            ConfigEffect::Report(_) | ConfigEffect::Event(_) | ConfigEffect::Carry => {}
         }
     }
 
     /// The box's own judgement; a world where trials can be endless reads the key that asks for it.
-    fn judge(&self, text: &str) -> Result<Box<Settings>, Refusal> {
-        let endless = self.without == Some(Guarantee::TrialBounded) && text.contains("trial = \"90000 h\"");
+    fn judge(&self, text: &str) -> Result<Box<Settings>, Rejection> {
+        let endless = self.without == Some(Safeguard::TrialBounded) && text.contains("trial = \"90000 h\"");
         let text = if endless { text.replace("90000 h", "3600 s") } else { text.to_owned() };
         let mut settings = validation::judge(&text, &read)?;
         if endless {

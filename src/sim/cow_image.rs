@@ -29,7 +29,7 @@ pub struct Pages {
 
 /// All files of a card.
 #[derive(Debug, Clone, Default)]
-pub struct Card {
+pub struct CowImage {
     files: BTreeMap<FileId, Arc<Pages>>,
     hash: u64,
 }
@@ -73,7 +73,7 @@ impl Pages {
     }
 }
 
-impl Card {
+impl CowImage {
     /// Files and their lengths.
     pub fn lengths(&self) -> BTreeMap<FileId, u64> {
         self.files.iter().map(|(file, pages)| (*file, pages.len as u64)).collect()
@@ -117,7 +117,7 @@ impl Card {
     }
 
     /// Makes a file what it is on another card.
-    pub fn take_from(&mut self, other: &Card, file: FileId) {
+    pub fn take_from(&mut self, other: &CowImage, file: FileId) {
         match (self.files.get(&file), other.files.get(&file)) {
             (Some(mine), Some(other)) if Arc::ptr_eq(mine, other) => {}
             (_, Some(other)) => {
@@ -230,7 +230,7 @@ pub struct Choices {
 
 impl Choices {
     /// What may become of `pending` over `durable`. Sectors that would not change are left out.
-    pub fn of(durable: &Card, pending: &[Pending]) -> Choices {
+    pub fn new(durable: &CowImage, pending: &[Pending]) -> Choices {
         let mut at: BTreeMap<(FileId, usize), Vec<[u8; SECTOR]>> = BTreeMap::new();
         for Pending { file, offset, bytes } in pending {
             let end = offset + bytes.len();
@@ -265,7 +265,7 @@ impl Choices {
     }
 
     /// The outcome in which sector `i` is in the state `pick(i, states)`, 0 being the durable one.
-    pub fn apply(&self, durable: &Card, mut pick: impl FnMut(usize, u64) -> u64) -> Card {
+    pub fn apply(&self, durable: &CowImage, mut pick: impl FnMut(usize, u64) -> u64) -> CowImage {
         let mut card = durable.clone();
         for (i, (file, at, versions)) in self.sectors.iter().enumerate() {
             let state = pick(i, versions.len() as u64 + 1);
@@ -277,7 +277,7 @@ impl Choices {
     }
 
     /// Outcome `number` of [`Choices::outcomes`].
-    pub fn outcome(&self, durable: &Card, mut number: u64) -> Card {
+    pub fn outcome(&self, durable: &CowImage, mut number: u64) -> CowImage {
         self.apply(durable, |_, states| {
             let state = number % states;
             number /= states;
@@ -286,7 +286,7 @@ impl Choices {
     }
 }
 
-fn sector_of(card: &Card, file: FileId, at: usize) -> [u8; SECTOR] {
+fn sector_of(card: &CowImage, file: FileId, at: usize) -> [u8; SECTOR] {
     let mut out = [0; SECTOR];
     let n = card.len(file).saturating_sub(at).min(SECTOR);
     if let Some(bytes) = card.read(file, at, n) {
@@ -305,9 +305,9 @@ mod tests {
 
     #[test]
     fn a_sector_written_twice_survives_as_any_of_its_three_states() {
-        let mut card = Card::default();
+        let mut card = CowImage::default();
         card.create(FileId::Journal, 8192);
-        let choices = Choices::of(&card, &[pending(0, 1, 512), pending(0, 2, 512), pending(512, 3, 10)]);
+        let choices = Choices::new(&card, &[pending(0, 1, 512), pending(0, 2, 512), pending(512, 3, 10)]);
         let seen: Vec<(u8, u8)> = (0..choices.outcomes())
             .map(|number| choices.outcome(&card, number).read(FileId::Journal, 0, 1024).unwrap())
             .map(|bytes| (bytes[0], bytes[512]))
@@ -317,15 +317,15 @@ mod tests {
 
     #[test]
     fn writing_what_is_there_already_is_no_choice() {
-        let mut card = Card::default();
+        let mut card = CowImage::default();
         card.create(FileId::Journal, 8192);
         card.write(FileId::Journal, 0, &[7; 512]);
-        assert!(Choices::of(&card, &[pending(0, 7, 512), pending(4096, 0, 4096)]).is_empty());
+        assert!(Choices::new(&card, &[pending(0, 7, 512), pending(4096, 0, 4096)]).is_empty());
     }
 
     #[test]
     fn copies_share_pages_and_equal_cards_have_equal_hashes() {
-        let mut one = Card::default();
+        let mut one = CowImage::default();
         one.create(FileId::Journal, 8192);
         let mut other = one.clone();
         one.write(FileId::Journal, 100, &[5; 600]);

@@ -8,13 +8,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::barrier::Barrier;
-use super::faulty_disk::{Point, SimDisk};
+use super::faulty_disk::{Point, FaultyDisk};
 use super::crash_image::Images;
-use super::oracle::{Broken, Known, Oracle};
+use super::oracle::{Violation, ImageCache, Oracle};
 use super::rng::{Rng, mix};
-use super::workload::{Action, Script, settings, stamp};
+use super::workload::{Action, Workload, settings, stamp};
 use crate::storage::engine::Engine;
-use crate::storage::{StorageNews, StorageOrder};
+use crate::storage::{StorageUpdate, StorageRequest};
 
 /// Bytes on a card that is not full.
 const ROOM: u64 = 1 << 30;
@@ -23,7 +23,7 @@ const ACTIONS: u32 = 400;
 
 /// How much is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
+pub struct CrashEffort {
     /// Images in all.
     pub images: u64,
     /// Sectors on their way up to which every subset is tried.
@@ -34,21 +34,21 @@ pub struct Effort {
     pub one_in: u64,
 }
 
-impl Effort {
+impl CrashEffort {
     /// Everything the design asks for, `images` times.
-    pub fn full(images: u64) -> Effort {
-        Effort { images, exhaustive: 12, random: 64, one_in: 1 }
+    pub fn full(images: u64) -> CrashEffort {
+        CrashEffort { images, exhaustive: 12, random: 64, one_in: 1 }
     }
 
     /// A little of everything, for every day.
-    pub fn small(images: u64) -> Effort {
-        Effort { images, exhaustive: 5, random: 16, one_in: 7 }
+    pub fn small(images: u64) -> CrashEffort {
+        CrashEffort { images, exhaustive: 5, random: 16, one_in: 7 }
     }
 }
 
 /// One image: life, moment, number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct CrashPoint {
     /// Seed of the life.
     pub seed: u64,
     /// Its moment.
@@ -61,11 +61,11 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Failure {
     /// Where to find it again.
-    pub place: Place,
+    pub place: CrashPoint,
     /// How the image was made.
     pub kind: &'static str,
     /// The promise.
-    pub broken: Broken,
+    pub broken: Violation,
 }
 
 /// What came of it.
@@ -91,7 +91,7 @@ pub struct Summary {
 
 impl Summary {
     /// How many of what broke are of a kind.
-    pub fn count(&self, kind: fn(&Broken) -> bool) -> usize {
+    pub fn count(&self, kind: fn(&Violation) -> bool) -> usize {
         self.broken.iter().filter(|failure| kind(&failure.broken)).count()
     }
 }
@@ -100,7 +100,7 @@ impl Summary {
 const ENOUGH: usize = 5;
 
 /// Runs lives from `seed` on until `effort.images` were tried or enough is broken: one promise where a barrier is missing.
-pub fn run(seed: u64, effort: Effort, without: Option<Barrier>) -> Summary {
+pub fn run(seed: u64, effort: CrashEffort, without: Option<Barrier>) -> Summary {
     let mut summary = Summary::default();
     let mut seed = seed;
     let enough = if without.is_some() { 1 } else { ENOUGH };
@@ -112,7 +112,7 @@ pub fn run(seed: u64, effort: Effort, without: Option<Barrier>) -> Summary {
 }
 
 /// Makes one image of one life again, or all of one moment, and checks them.
-pub fn replay(place: Place, effort: Effort, without: Option<Barrier>) -> Summary {
+pub fn replay(place: CrashPoint, effort: CrashEffort, without: Option<Barrier>) -> Summary {
     Life::new(place.seed, effort, without, Some(place), Summary::default()).live()
 }
 
@@ -129,14 +129,14 @@ enum End {
 
 struct Life {
     seed: u64,
-    effort: Effort,
+    effort: CrashEffort,
     without: Option<Barrier>,
-    only: Option<Place>,
-    disk: SimDisk,
+    only: Option<CrashPoint>,
+    disk: FaultyDisk,
     engine: Option<Engine>,
     oracle: Oracle,
-    known: Known,
-    script: Script,
+    known: ImageCache,
+    script: Workload,
     /// What goes wrong, apart from the script, so that both replay.
     luck: Rng,
     point: u64,
@@ -146,9 +146,9 @@ struct Life {
 }
 
 impl Life {
-    fn new(seed: u64, effort: Effort, without: Option<Barrier>, only: Option<Place>, mut summary: Summary) -> Life {
+    fn new(seed: u64, effort: CrashEffort, without: Option<Barrier>, only: Option<CrashPoint>, mut summary: Summary) -> Life {
         summary.lives += 1;
-        let disk = SimDisk::new(without);
+        let disk = FaultyDisk::new(without);
         disk.take_points();
         Life {
             seed,
@@ -158,8 +158,8 @@ impl Life {
             disk,
             engine: None,
             oracle: Oracle::default(),
-            known: Known::default(),
-            script: Script::new(seed),
+            known: ImageCache::default(),
+            script: Workload::new(seed),
             luck: Rng::new(mix(seed)),
             point: 0,
             seen: (0, HashSet::new()),
@@ -201,7 +201,7 @@ impl Life {
     fn act(&mut self, end: End) {
         let action = self.script.act();
         if let Action::Order(order) = &action {
-            self.oracle.asked(order);
+            self.oracle.requested(order);
         }
         let out = self.give(&action);
         self.script.pass(self.disk.take_time());
@@ -222,13 +222,13 @@ impl Life {
                 return self.dark();
             }
         }
-        self.heard(&out);
+        self.apply_updates(&out);
         if let Some(point) = last {
             self.explore(&point, true);
         }
     }
 
-    fn give(&mut self, action: &Action) -> Vec<StorageNews> {
+    fn give(&mut self, action: &Action) -> Vec<StorageUpdate> {
         let mut out = Vec::new();
         let now = stamp(self.script.now);
         if let Some(engine) = &mut self.engine {
@@ -242,12 +242,12 @@ impl Life {
         out
     }
 
-    fn heard(&mut self, news: &[StorageNews]) {
-        self.oracle.heard(news);
+    fn apply_updates(&mut self, news: &[StorageUpdate]) {
+        self.oracle.observed(news);
         for news in news {
             match news {
-                StorageNews::Enqueued { ticket } => self.script.stored(*ticket, true),
-                StorageNews::NotEnqueued { ticket, .. } => self.script.stored(*ticket, false),
+                StorageUpdate::Enqueued { ticket } => self.script.stored(*ticket, true),
+                StorageUpdate::NotEnqueued { ticket, .. } => self.script.stored(*ticket, false),
                 _ => {}
             }
         }
@@ -257,7 +257,7 @@ impl Life {
     fn power_cut(&mut self, last: Option<Point>) {
         let card = match last {
             Some(point) => {
-                let images = Images::of(&point, 0, 64);
+                let images = Images::enumerate(&point, 0, 64);
                 let number = self.luck.below(images.of_cuts());
                 let image = images.get(number, &point, &self.oracle, self.without, &mut self.luck);
                 self.oracle = image.oracle.unwrap_or_else(|| self.oracle.clone());
@@ -270,15 +270,15 @@ impl Life {
     }
 
     fn stop(&mut self) {
-        let order = StorageOrder::Stop;
-        self.oracle.asked(&order);
+        let order = StorageRequest::Stop;
+        self.oracle.requested(&order);
         let out = self.give(&Action::Order(order));
         let points = self.disk.take_points();
         for point in points {
             self.oracle.done(&point.done);
             self.explore(&point, false);
         }
-        self.heard(&out);
+        self.apply_updates(&out);
         self.dark();
     }
 
@@ -310,16 +310,16 @@ impl Life {
                 }
             };
             self.engine = Some(engine);
-            if let Some(StorageNews::Started(found)) = news.first() {
-                self.oracle.settle(&self.disk.live());
+            if let Some(StorageUpdate::Started(found)) = news.first() {
+                self.oracle.reconcile(&self.disk.live());
                 self.note(None, "start", self.oracle.check_found(found));
                 let newest = found.newest.as_ref().map_or(0, |(ticket, _)| ticket.0);
                 self.script.found(found.entries.iter().map(|(ticket, _)| *ticket), newest);
             }
-            self.heard(&news);
+            self.apply_updates(&news);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
-        self.note(None, "start", Err(Broken::Service("the ring does not open in four tries".into())));
+        self.note(None, "start", Err(Violation::Service("the ring does not open in four tries".into())));
     }
 
     /// Tries the images of a moment.
@@ -334,7 +334,7 @@ impl Life {
             return;
         }
         self.known.learn(&point.durable);
-        let images = Images::of(point, self.effort.exhaustive, self.effort.random);
+        let images = Images::enumerate(point, self.effort.exhaustive, self.effort.random);
         let points = &mut self.summary.points;
         *if images.exhaustive { &mut points.0 } else { &mut points.1 } += 1;
         for number in 0..images.count() {
@@ -365,9 +365,9 @@ impl Life {
         !self.seen.1.insert(image)
     }
 
-    fn note(&mut self, image: Option<u64>, kind: &'static str, checked: Result<(), Broken>) {
+    fn note(&mut self, image: Option<u64>, kind: &'static str, checked: Result<(), Violation>) {
         if let Err(broken) = checked {
-            let place = Place { seed: self.seed, point: self.point, image };
+            let place = CrashPoint { seed: self.seed, point: self.point, image };
             self.summary.broken.push(Failure { place, kind, broken });
         }
     }
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn no_power_cut_of_a_small_seeded_set_breaks_a_promise() {
-        let summary = run(1, Effort::small(20_000), None);
+        let summary = run(1, CrashEffort::small(20_000), None);
         assert!(summary.broken.is_empty(), "{:?}", summary.broken);
         assert!(summary.lives > 3 && summary.points.0 > 1000 && summary.records > 100_000, "{} lives were empty", summary.lives);
     }
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn without_any_one_barrier_a_promise_is_broken() {
         for barrier in Barrier::ALL {
-            let summary = run(1, Effort::small(100_000), Some(barrier));
+            let summary = run(1, CrashEffort::small(100_000), Some(barrier));
             let what = barrier.what();
             assert!(!summary.broken.is_empty(), "{}: {what}, and nobody noticed in {} images", barrier.name(), summary.images);
         }
@@ -395,10 +395,10 @@ mod tests {
 
     #[test]
     fn a_failure_is_found_again_by_its_place() {
-        let summary = run(1, Effort::small(20_000), Some(Barrier::RecordFlush));
+        let summary = run(1, CrashEffort::small(20_000), Some(Barrier::RecordFlush));
         let failure = &summary.broken[0];
-        let again = replay(failure.place, Effort::small(1), Some(Barrier::RecordFlush));
+        let again = replay(failure.place, CrashEffort::small(1), Some(Barrier::RecordFlush));
         assert_eq!((again.broken[0].place, &again.broken[0].broken), (failure.place, &failure.broken));
-        assert!(replay(failure.place, Effort::small(1), None).broken.is_empty());
+        assert!(replay(failure.place, CrashEffort::small(1), None).broken.is_empty());
     }
 }

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use super::barrier::Barrier;
-use super::cow_image::{Card, Choices, PAGE, erase_block};
-use super::faulty_disk::{Point, SimDisk};
-use super::oracle::{Broken, Known, Oracle};
+use super::cow_image::{CowImage, Choices, PAGE, erase_block};
+use super::faulty_disk::{Point, FaultyDisk};
+use super::oracle::{Violation, ImageCache, Oracle};
 use super::rng::Rng;
-use super::workload::{SEGMENT, SEGMENTS, Script, settings};
+use super::workload::{SEGMENT, SEGMENTS, Workload, settings};
 use super::strict_reader;
 use crate::storage::check::check;
 use crate::storage::disk::{Disk, FileId};
 use crate::storage::engine::Engine;
-use crate::storage::open::still_geometry;
-use crate::storage::{Recovered, RepairKind, StorageNews, snapshots};
+use crate::storage::open::snapshot_geometry;
+use crate::storage::{Recovered, RepairKind, StorageUpdate, snapshots};
 
 /// Images beyond the subsets: pages torn, an erase block hit, names of new files lost, bits rotten.
 const TORN: u64 = 2;
@@ -42,7 +42,7 @@ pub struct Images {
 /// One of them.
 pub struct Image {
     /// What the card holds.
-    pub card: Card,
+    pub card: CowImage,
     /// What is promised on it.
     pub oracle: Option<Oracle>,
     /// Durable bytes were damaged.
@@ -52,13 +52,13 @@ pub struct Image {
     /// How it was made, for people.
     pub kind: &'static str,
     /// The card before something happened to it that `ring check` must tell.
-    before: Option<Card>,
+    before: Option<CowImage>,
 }
 
 impl Images {
     /// The images of `point`: all subsets where at most `exhaustive` sectors are on their way, else `random` of them.
-    pub fn of(point: &Point, exhaustive: usize, random: u64) -> Images {
-        let choices = Choices::of(&point.durable, &point.pending);
+    pub fn enumerate(point: &Point, exhaustive: usize, random: u64) -> Images {
+        let choices = Choices::new(&point.durable, &point.pending);
         let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
         let subsets = if all { choices.outcomes() } else { random };
         Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, unseen: ROT + NAMES, choices }
@@ -96,7 +96,7 @@ impl Images {
     }
 
     /// None, all, the first so many, all but one, then any.
-    fn random(&self, number: u64, point: &Point, rng: &mut Rng) -> Card {
+    fn random(&self, number: u64, point: &Point, rng: &mut Rng) -> CowImage {
         let sectors = self.choices.len() as u64;
         let at = rng.below(sectors);
         let keep = [5, 25, 50, 75, 95][rng.below(5) as usize];
@@ -111,7 +111,7 @@ impl Images {
     }
 
     /// A page under a write comes out as neither old nor new.
-    fn torn(&self, point: &Point, rng: &mut Rng) -> Card {
+    fn torn(&self, point: &Point, rng: &mut Rng) -> CowImage {
         let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
         let (file, at) = target(point, rng);
         card.spoil(file, at / PAGE * PAGE..(at / PAGE + 1) * PAGE, &junk(rng));
@@ -152,7 +152,7 @@ impl Images {
 }
 
 /// True where a bit of a segment or of the journal means something.
-fn is_covered(card: &Card, file: FileId, at: usize) -> bool {
+fn is_covered(card: &CowImage, file: FileId, at: usize) -> bool {
     let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
     match file {
         FileId::Journal => page.iter().any(|byte| *byte != 0),
@@ -167,7 +167,7 @@ fn is_covered(card: &Card, file: FileId, at: usize) -> bool {
 }
 
 /// The segments of a card that hold records, oldest first.
-fn with_records(card: &Card) -> Vec<u32> {
+fn with_records(card: &CowImage) -> Vec<u32> {
     let mut found: Vec<(u64, u32)> = Vec::new();
     for (file, pages) in card.files() {
         let FileId::Segment(number) = file else { continue };
@@ -210,8 +210,8 @@ fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
 }
 
 /// Every line of `ring check`.
-fn told(card: &Card) -> Vec<String> {
-    let disk: Arc<dyn Disk> = Arc::new(SimDisk::with(card.clone(), None));
+fn reported(card: &CowImage) -> Vec<String> {
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::with(card.clone(), None));
     let checked = check(&disk, |_, _| {});
     checked.map(|it| it.torn.iter().chain(&it.problems).map(ToString::to_string).collect()).unwrap_or_default()
 }
@@ -248,32 +248,32 @@ impl Image {
     ///
     /// # Errors
     /// The first promise that is broken.
-    pub fn check(&self, oracle: &Oracle, known: &Known, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Broken> {
+    pub fn check(&self, oracle: &Oracle, known: &ImageCache, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Violation> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
-        if self.before.as_ref().is_some_and(|before| told(before) == told(&self.card)) {
-            return Err(Broken::Untold(format!("{}: ring check says what it said before", self.kind)));
+        if self.before.as_ref().is_some_and(|before| reported(before) == reported(&self.card)) {
+            return Err(Violation::Untold(format!("{}: ring check says what it said before", self.kind)));
         }
         if !self.damaged {
             oracle.check_pulled(&self.card, known, idle)?;
         }
-        let disk = SimDisk::with(self.card.clone(), without);
+        let disk = FaultyDisk::with(self.card.clone(), without);
         let (_, first) = start(&disk, now)?;
         oracle.check_found(&first)?;
-        let disk = SimDisk::with(disk.durable(), without);
+        let disk = FaultyDisk::with(disk.durable(), without);
         let (mut engine, second) = start(&disk, now + DARK)?;
         same(&first, &second)?;
-        let geometry = still_geometry(&settings());
+        let geometry = snapshot_geometry(&settings());
         oracle.check_stills(&second, |ticket| snapshots::read(&disk, geometry, ticket).ok())?;
-        let mut script = Script::new(now);
+        let mut script = Workload::new(now);
         script.now = now + 2 * DARK;
         script.restart();
         let mut out = Vec::new();
         while script.now < now + 2 * DARK + 200_000 {
             engine.frame(&script.picture(), &mut out);
         }
-        engine.order(super::workload::stamp(script.now), crate::storage::StorageOrder::Stop, &mut out);
-        if !out.iter().any(|news| matches!(news, StorageNews::Durable { .. })) {
-            return Err(Broken::Service(format!("nothing is recorded after recovery: {out:?}")));
+        engine.order(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
+        if !out.iter().any(|news| matches!(news, StorageUpdate::Durable { .. })) {
+            return Err(Violation::Service(format!("nothing is recorded after recovery: {out:?}")));
         }
         match disk.take_begun() {
             begun if begun.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
@@ -283,31 +283,31 @@ impl Image {
 }
 
 /// Opens the ring on a card and says what was found.
-fn start(disk: &SimDisk, now: u64) -> Result<(Engine, Recovered), Broken> {
+fn start(disk: &FaultyDisk, now: u64) -> Result<(Engine, Recovered), Violation> {
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::workload::stamp(now));
-    let (engine, news) = opened.map_err(|fault| Broken::Service(format!("the ring does not open: {fault}")))?;
+    let (engine, news) = opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
     let reads = disk.reads();
     if reads > READS {
-        return Err(Broken::Service(format!("a start took {reads} reads, more than {READS}")));
+        return Err(Violation::Service(format!("a start took {reads} reads, more than {READS}")));
     }
     match news.into_iter().next() {
-        Some(StorageNews::Started(found)) => Ok((engine, *found)),
-        other => Err(Broken::Service(format!("the first news is {other:?}"))),
+        Some(StorageUpdate::Started(found)) => Ok((engine, *found)),
+        other => Err(Violation::Service(format!("the first news is {other:?}"))),
     }
 }
 
 /// Recovering twice finds what recovering once found, and nothing to repair.
-fn same(first: &Recovered, second: &Recovered) -> Result<(), Broken> {
+fn same(first: &Recovered, second: &Recovered) -> Result<(), Violation> {
     let ring =
         |found: &Recovered| (found.last_seq, found.extent, found.entries.clone(), found.newest.clone(), found.cells.clone());
     if ring(first) != ring(second) {
         let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
-        return Err(Broken::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
+        return Err(Violation::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
     }
     // Damage amid records is left alone and told whenever the ring is opened; a tear must be gone.
     let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
     match (torn, second.damaged_slots) {
         (false, 0) => Ok(()),
-        (torn, slots) => Err(Broken::Service(format!("recovering twice finds {slots} slots again, a tear: {torn}"))),
+        (torn, slots) => Err(Violation::Service(format!("recovering twice finds {slots} slots again, a tear: {torn}"))),
     }
 }

@@ -14,14 +14,14 @@ use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5 as p5;
 
 use super::rng::Rng;
-use super::mqtt_codec::{Heard, Version, Word};
+use super::mqtt_codec::{ClientPacket, Version, BrokerPacket};
 
 /// How long the broker gathers what comes before it acknowledges: a client that goes over its window is then seen to.
 const GATHER: Duration = Duration::from_millis(3);
 
 /// What the broker does to its clients.
 #[derive(Debug, Clone)]
-pub struct Temper {
+pub struct BrokerFaults {
     /// Versions it speaks: 5, 3.1.1.
     pub speaks: (bool, bool),
     /// Largest packet it takes; one that is larger ends the connection.
@@ -48,9 +48,9 @@ pub struct Temper {
     pub turns_away: Option<p5::ConnectReturnCode>,
 }
 
-impl Default for Temper {
-    fn default() -> Temper {
-        Temper {
+impl Default for BrokerFaults {
+    fn default() -> BrokerFaults {
+        BrokerFaults {
             speaks: (true, true),
             max_packet: None,
             receive_max: None,
@@ -67,26 +67,26 @@ impl Default for Temper {
     }
 }
 
-impl Temper {
+impl BrokerFaults {
     /// 4 KiB packets, one publish at a time, nothing retained.
-    pub fn strict() -> Temper {
-        Temper { max_packet: Some(4096), receive_max: Some(1), retain: false, ..Temper::default() }
+    pub fn strict() -> BrokerFaults {
+        BrokerFaults { max_packet: Some(4096), receive_max: Some(1), retain: false, ..BrokerFaults::default() }
     }
 
     /// Loses one in nine after acknowledging it, doubles one in eleven, acknowledges out of order.
-    pub fn lossy() -> Temper {
-        Temper { drops: 9, doubles: 11, reorders: true, ..Temper::default() }
+    pub fn lossy() -> BrokerFaults {
+        BrokerFaults { drops: 9, doubles: 11, reorders: true, ..BrokerFaults::default() }
     }
 
     /// Forgets everything about a client that goes.
-    pub fn forgetful() -> Temper {
-        Temper { forgets: true, ..Temper::default() }
+    pub fn forgetful() -> BrokerFaults {
+        BrokerFaults { forgets: true, ..BrokerFaults::default() }
     }
 }
 
 /// What a test may ask afterwards.
 #[derive(Debug, Default, Clone)]
-pub struct Seen {
+pub struct BrokerCounts {
     /// Connections, by client.
     pub connects: BTreeMap<String, u64>,
     /// Versions they came in.
@@ -108,8 +108,8 @@ struct Client {
 
 #[derive(Default)]
 struct State {
-    temper: Temper,
-    seen: Seen,
+    temper: BrokerFaults,
+    seen: BrokerCounts,
     clients: HashMap<u64, Client>,
     retained: BTreeMap<String, (u64, Vec<u8>)>,
     next_client: u64,
@@ -118,21 +118,21 @@ struct State {
 
 /// The broker. It lives as long as the process.
 #[derive(Clone)]
-pub struct HostileBroker {
+pub struct FaultyBroker {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     state: Arc<Mutex<State>>,
 }
 
-impl HostileBroker {
+impl FaultyBroker {
     /// Starts a broker of this temper; its dice are thrown by `seed`.
     ///
     /// # Errors
     /// When no port is free.
-    pub fn start(temper: Temper, seed: u64) -> std::io::Result<HostileBroker> {
+    pub fn start(temper: BrokerFaults, seed: u64) -> std::io::Result<FaultyBroker> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let state = State { temper, rng: Some(Rng::new(seed)), ..State::default() };
-        let broker = HostileBroker { port: listener.local_addr()?.port(), state: Arc::new(Mutex::new(state)) };
+        let broker = FaultyBroker { port: listener.local_addr()?.port(), state: Arc::new(Mutex::new(state)) };
         let serving = broker.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -148,12 +148,12 @@ impl HostileBroker {
     }
 
     /// Changes its temper.
-    pub fn change(&self, how: impl FnOnce(&mut Temper)) {
+    pub fn change(&self, how: impl FnOnce(&mut BrokerFaults)) {
         how(&mut self.lock().temper);
     }
 
     /// What it has seen so far.
-    pub fn seen(&self) -> Seen {
+    pub fn counts(&self) -> BrokerCounts {
         self.lock().seen.clone()
     }
 
@@ -193,7 +193,7 @@ impl HostileBroker {
                 Err(_) => return None,
             }
         };
-        let Heard::Connect { client_id, will } = heard else {
+        let ClientPacket::Connect { client_id, will } = heard else {
             return None;
         };
         let mut state = self.lock();
@@ -209,10 +209,10 @@ impl HostileBroker {
             temper.turns_away
         };
         let refused = code.is_some();
-        say(
+        send(
             stream,
             version,
-            Word::ConnAck { code, receive_max: temper.receive_max, max_packet: temper.max_packet, retain: temper.retain },
+            BrokerPacket::ConnAck { code, receive_max: temper.receive_max, max_packet: temper.max_packet, retain: temper.retain },
         );
         if refused {
             return None;
@@ -230,8 +230,8 @@ impl HostileBroker {
         let mut unacked: Vec<(u16, p5::PubAckReason)> = Vec::new();
         loop {
             match version.read(buffer) {
-                Ok(Some(Heard::Disconnect)) => return true,
-                Ok(Some(heard)) => match self.heard(client, heard, stream, version, &mut unacked) {
+                Ok(Some(ClientPacket::Disconnect)) => return true,
+                Ok(Some(heard)) => match self.handle_packet(client, heard, stream, version, &mut unacked) {
                     Some(()) => {}
                     None => return false,
                 },
@@ -246,17 +246,17 @@ impl HostileBroker {
     }
 
     /// Takes one packet; `None` ends the connection.
-    fn heard(
+    fn handle_packet(
         &self,
         client: u64,
-        heard: Heard,
+        heard: ClientPacket,
         stream: &mut TcpStream,
         version: Version,
         unacked: &mut Vec<(u16, p5::PubAckReason)>,
     ) -> Option<()> {
         let mut state = self.lock();
         match heard {
-            Heard::Publish { topic, payload, retain, id, size } => {
+            ClientPacket::Publish { topic, payload, retain, id, size } => {
                 *state.seen.publishes.entry(topic.clone()).or_default() += 1;
                 if let Some(wrong) = state.breaks(&topic, retain, size, unacked.len()) {
                     state.seen.wrongs.push(wrong);
@@ -268,19 +268,19 @@ impl HostileBroker {
                     state.pass_on(client, &topic, &payload, retain);
                 }
             }
-            Heard::Subscribe { id, filters } => {
+            ClientPacket::Subscribe { id, filters } => {
                 let refused = |filter: &String| state.temper.refuses_filter.as_ref().is_some_and(|words| filter.contains(words));
                 let granted: Vec<bool> = filters.iter().map(|filter| !refused(filter)).collect();
-                say(stream, version, Word::SubAck { id, granted: granted.clone() });
+                send(stream, version, BrokerPacket::SubAck { id, granted: granted.clone() });
                 let filters: Vec<String> =
                     filters.into_iter().zip(granted).filter(|(_, granted)| *granted).map(|(f, _)| f).collect();
                 state.subscribe(client, filters);
             }
-            Heard::Ping => {
+            ClientPacket::Ping => {
                 state.seen.pings += 1;
-                say(stream, version, Word::Pong);
+                send(stream, version, BrokerPacket::Pong);
             }
-            Heard::Connect { .. } | Heard::Disconnect | Heard::Other => {}
+            ClientPacket::Connect { .. } | ClientPacket::Disconnect | ClientPacket::Other => {}
         }
         Some(())
     }
@@ -294,7 +294,7 @@ impl HostileBroker {
             unacked.reverse();
         }
         for (id, reason) in unacked.drain(..) {
-            say(stream, version, Word::PubAck { id, reason });
+            send(stream, version, BrokerPacket::PubAck { id, reason });
         }
     }
 }
@@ -330,7 +330,7 @@ impl State {
         }
         for client in self.clients.values_mut() {
             if client.filters.iter().any(|filter| matches(filter, topic)) {
-                client.tell(topic, payload, false);
+                client.forward(topic, payload, false);
             }
         }
     }
@@ -339,7 +339,7 @@ impl State {
         if let Some(client) = self.clients.get_mut(&client) {
             for (topic, (_, payload)) in &self.retained {
                 if filters.iter().any(|filter| matches(filter, topic)) {
-                    client.tell(topic, payload, true);
+                    client.forward(topic, payload, true);
                 }
             }
             client.filters.extend(filters);
@@ -348,13 +348,13 @@ impl State {
 }
 
 impl Client {
-    fn tell(&mut self, topic: &str, payload: &[u8], retain: bool) {
+    fn forward(&mut self, topic: &str, payload: &[u8], retain: bool) {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        say(&mut self.words, self.version, Word::Publish { topic, payload, retain, id: self.next_id });
+        send(&mut self.words, self.version, BrokerPacket::Publish { topic, payload, retain, id: self.next_id });
     }
 }
 
-fn say(stream: &mut TcpStream, version: Version, word: Word<'_>) {
+fn send(stream: &mut TcpStream, version: Version, word: BrokerPacket<'_>) {
     // Who does not listen finds out by itself.
     let _ = stream.write_all(&version.write(word));
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::barrier::Barrier;
-use super::cow_image::{Card, Choices, Pending, SECTOR};
+use super::cow_image::{CowImage, Choices, Pending, SECTOR};
 use super::rng::Rng;
 use crate::storage::disk::{Disk, DiskFault, FileId};
 use crate::storage::record::RECORD_TYPE;
@@ -48,7 +48,7 @@ pub struct Point {
     /// The operation just done.
     pub done: Operation,
     /// What is durable for certain.
-    pub durable: Card,
+    pub durable: CowImage,
     /// What may have become durable, in the order of writing.
     pub pending: Vec<Pending>,
     /// Files whose names are not yet durable.
@@ -57,9 +57,9 @@ pub struct Point {
 
 #[derive(Debug, Default)]
 struct State {
-    durable: Card,
+    durable: CowImage,
     /// What a reader sees while the power is on.
-    live: Card,
+    live: CowImage,
     /// Writes since the last flush, oldest first.
     pending: Vec<Pending>,
     unsure: BTreeSet<FileId>,
@@ -100,17 +100,17 @@ const SIZE: u64 = 1 << 40;
 
 /// The card; clones share it.
 #[derive(Debug, Default, Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct FaultyDisk(Arc<Mutex<State>>);
 
-impl SimDisk {
+impl FaultyDisk {
     /// An empty card on which storage works without `without`.
-    pub fn new(without: Option<Barrier>) -> SimDisk {
-        SimDisk::with(Card::default(), without)
+    pub fn new(without: Option<Barrier>) -> FaultyDisk {
+        FaultyDisk::with(CowImage::default(), without)
     }
 
     /// A card that holds `card`, all of it durable.
-    pub fn with(card: Card, without: Option<Barrier>) -> SimDisk {
-        let disk = SimDisk::default();
+    pub fn with(card: CowImage, without: Option<Barrier>) -> FaultyDisk {
+        let disk = FaultyDisk::default();
         let mut state = disk.lock();
         (state.durable, state.live, state.without) = (card.clone(), card, without);
         drop(state);
@@ -185,12 +185,12 @@ impl SimDisk {
     }
 
     /// What a reader sees now.
-    pub fn live(&self) -> Card {
+    pub fn live(&self) -> CowImage {
         self.lock().live.clone()
     }
 
     /// What is durable for certain.
-    pub fn durable(&self) -> Card {
+    pub fn durable(&self) -> CowImage {
         self.lock().durable.clone()
     }
 
@@ -204,15 +204,15 @@ impl SimDisk {
         let mut state = self.lock();
         // Some cards keep nearly everything, some nearly nothing, some tear anywhere.
         let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
-        let choices = Choices::of(&state.durable, &state.pending);
+        let choices = Choices::new(&state.durable, &state.pending);
         let card = choices.apply(&state.durable, |_, states| if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 });
-        state.begin_anew(card);
+        state.reset(card);
     }
 
     /// The process dies at `point`: the kernel keeps what it was told by then.
     pub fn killed_at(&self, point: &Point) {
         let mut state = self.lock();
-        state.begin_anew(point.durable.clone());
+        state.reset(point.durable.clone());
         for write in &point.pending {
             state.live.write(write.file, write.offset, &write.bytes);
         }
@@ -220,13 +220,13 @@ impl SimDisk {
     }
 
     /// Power comes back and this is what the card holds.
-    pub fn power_on_with(&self, card: Card) {
-        self.lock().begin_anew(card);
+    pub fn power_on_with(&self, card: CowImage) {
+        self.lock().reset(card);
     }
 }
 
 impl State {
-    fn begin_anew(&mut self, card: Card) {
+    fn reset(&mut self, card: CowImage) {
         (self.durable, self.live) = (card.clone(), card);
         (self.off, self.cut_at) = (false, None);
         self.pending.clear();
@@ -333,7 +333,7 @@ impl State {
         let lost: Vec<Pending> = lost;
         self.pending = rest;
         let mut luck = self.luck.take().unwrap_or_else(|| Rng::new(0));
-        self.durable = Choices::of(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
+        self.durable = Choices::new(&self.durable, &lost).apply(&self.durable, |_, states| luck.below(states));
     }
 }
 
@@ -348,7 +348,7 @@ fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFau
     DiskFault { file: file.name(), what, offset, reason: reason.into() }
 }
 
-impl Disk for SimDisk {
+impl Disk for FaultyDisk {
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
         let mut state = self.lock();
         (state.starting, state.healing) = (true, true);
@@ -454,46 +454,46 @@ mod tests {
     use super::*;
     use crate::settings::test_settings;
     use crate::storage::engine::Engine;
-    use crate::storage::{StorageNews, StorageOrder};
-    use crate::units::{Stamp, Ticket};
+    use crate::storage::{StorageUpdate, StorageRequest};
+    use crate::units::{Timestamp, EntryId};
 
-    fn open(disk: &SimDisk) -> (Engine, Vec<StorageNews>) {
-        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Stamp::default()).unwrap()
+    fn open(disk: &FaultyDisk) -> (Engine, Vec<StorageUpdate>) {
+        Engine::open(Arc::new(disk.clone()), &test_settings().storage, Timestamp::default()).unwrap()
     }
 
     #[test]
     fn a_full_card_is_refused_with_what_is_wanted_and_what_there_is() {
-        let disk = SimDisk::new(None);
+        let disk = FaultyDisk::new(None);
         disk.leave_only(5_000_000);
-        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Stamp::default()).err().unwrap().to_string();
+        let refused = Engine::open(Arc::new(disk), &test_settings().storage, Timestamp::default()).err().unwrap().to_string();
         assert!(refused.contains("5000000") && refused.contains("storage.budget"), "{refused}");
     }
 
     #[test]
     fn a_stored_entry_survives_any_power_cut_and_a_released_one_does_not_come_back_after_an_ordered_stop() {
         for seed in 0..200 {
-            let (disk, mut rng) = (SimDisk::new(None), Rng::new(seed));
+            let (disk, mut rng) = (FaultyDisk::new(None), Rng::new(seed));
             let (mut engine, _) = open(&disk);
             let mut stored = Vec::new();
             disk.cut_after(rng.below(60));
             for ticket in 1..20 {
                 let mut out = Vec::new();
                 let entry = format!("entry {ticket}").into_bytes();
-                engine.order(Stamp::default(), StorageOrder::Enqueue { ticket: Ticket(ticket), entry, still: None }, &mut out);
+                engine.order(Timestamp::default(), StorageRequest::Enqueue { ticket: EntryId(ticket), entry, still: None }, &mut out);
                 // A box without power says nothing, whatever it still decides.
-                if !disk.is_off() && out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }) {
-                    stored.push(Ticket(ticket));
+                if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) }) {
+                    stored.push(EntryId(ticket));
                 }
             }
             disk.power_on(&mut rng);
             let (mut engine, news) = open(&disk);
-            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
-            let kept: Vec<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
+            let Some(StorageUpdate::Started(found)) = news.first() else { panic!("no start") };
+            let kept: Vec<EntryId> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
             assert!(stored.iter().all(|ticket| kept.contains(ticket)), "seed {seed}: stored {stored:?}, kept {kept:?}");
-            engine.order(Stamp::default(), StorageOrder::Release { tickets: kept }, &mut Vec::new());
-            engine.order(Stamp::default(), StorageOrder::Stop, &mut Vec::new());
+            engine.order(Timestamp::default(), StorageRequest::Release { tickets: kept }, &mut Vec::new());
+            engine.order(Timestamp::default(), StorageRequest::Stop, &mut Vec::new());
             let (_, news) = open(&disk);
-            let Some(StorageNews::Started(found)) = news.first() else { panic!("no start") };
+            let Some(StorageUpdate::Started(found)) = news.first() else { panic!("no start") };
             assert!(found.entries.is_empty() && found.clean, "seed {seed}: {:?}", found.entries);
         }
     }

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::remote_config::mutation::Guarantee;
-use crate::remote_config::state_record::{Phase, Record};
+use crate::remote_config::mutation::Safeguard;
+use crate::remote_config::state_record::{ConfigPhase, ConfigState};
 use crate::remote_config::state_store::Files;
 use crate::units::Digest;
 
 /// What happens to the card or the power, at one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum FileFault {
     /// The power goes before it.
     Before,
     /// The power goes behind it.
@@ -27,13 +27,13 @@ pub enum Fault {
     Hangs,
 }
 
-impl Fault {
+impl FileFault {
     /// All of them.
-    pub const ALL: [Fault; 6] = [Fault::Before, Fault::After, Fault::Damage, Fault::Refused, Fault::ReadOnly, Fault::Hangs];
+    pub const ALL: [FileFault; 6] = [FileFault::Before, FileFault::After, FileFault::Damage, FileFault::Refused, FileFault::ReadOnly, FileFault::Hangs];
 
     /// The power goes with it.
     pub fn cuts(self) -> bool {
-        matches!(self, Fault::Before | Fault::After | Fault::Damage)
+        matches!(self, FileFault::Before | FileFault::After | FileFault::Damage)
     }
 }
 
@@ -45,7 +45,7 @@ pub struct State {
     /// Operations so far.
     pub ops: u64,
     /// At which of them what happens.
-    pub faults: Vec<(u64, Fault)>,
+    pub faults: Vec<(u64, FileFault)>,
     /// It takes nothing any more.
     pub read_only: bool,
     /// It answers nothing, until the board starts anew or all is well again.
@@ -57,23 +57,23 @@ pub struct State {
     /// Refusals so far.
     pub refusals: u64,
     /// A promise of the store that is not kept.
-    pub without: Option<Guarantee>,
+    pub without: Option<Safeguard>,
 }
 
 impl State {
     /// Without its second copies a box has only the first.
     fn missing(&self, name: &str) -> bool {
-        self.without == Some(Guarantee::Copies) && name.ends_with(".b")
+        self.without == Some(Safeguard::Copies) && name.ends_with(".b")
     }
 
     /// What lies there when the power goes while it is written. Where damage is not seen, it looks like a record.
     fn damaged(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
-        match Record::decode(bytes) {
-            Some(mut record) if self.without == Some(Guarantee::Checksum) && name.starts_with("record") => {
+        match ConfigState::decode(bytes) {
+            Some(mut record) if self.without == Some(Safeguard::Checksum) && name.starts_with("record") => {
                 let nothing = Digest::of(b"damage");
                 record.committed.sha256 = nothing;
                 record.older.iter_mut().for_each(|old| old.sha256 = nothing);
-                record.phase = Phase::Idle;
+                record.phase = ConfigPhase::Idle;
                 record.encode()
             }
             _ => bytes.iter().map(|byte| byte ^ 0x55).collect(),
@@ -83,18 +83,18 @@ impl State {
 
 /// A card that fails where it is told to; at first it is empty.
 #[derive(Default)]
-pub struct SmallCard {
+pub struct FaultyFiles {
     state: Mutex<State>,
 }
 
-impl SmallCard {
+impl FaultyFiles {
     /// What is on it, and what will happen to it.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more operation; says what happens at it.
-    fn operate(&self) -> Result<Option<Fault>, String> {
+    fn operate(&self) -> Result<Option<FileFault>, String> {
         let mut state = self.state();
         if state.dead {
             return Err("no power".into());
@@ -106,18 +106,18 @@ impl SmallCard {
             state.cuts += u64::from(fault.cuts());
             state.refusals += u64::from(!fault.cuts());
             state.dead = fault.cuts();
-            state.read_only |= fault == Fault::ReadOnly;
-            state.hangs |= fault == Fault::Hangs;
+            state.read_only |= fault == FileFault::ReadOnly;
+            state.hangs |= fault == FileFault::Hangs;
         }
         match fault {
-            Some(Fault::Before) => Err("no power".into()),
-            Some(Fault::Refused | Fault::ReadOnly | Fault::Hangs) => Err("refused".into()),
+            Some(FileFault::Before) => Err("no power".into()),
+            Some(FileFault::Refused | FileFault::ReadOnly | FileFault::Hangs) => Err("refused".into()),
             other => Ok(other),
         }
     }
 }
 
-impl Files for SmallCard {
+impl Files for FaultyFiles {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
         self.operate()?;
         let state = self.state();
@@ -133,7 +133,7 @@ impl Files for SmallCard {
         if state.read_only {
             return Err("read-only".into());
         }
-        let kept = if fault == Some(Fault::Damage) { state.damaged(name, bytes) } else { bytes.to_vec() };
+        let kept = if fault == Some(FileFault::Damage) { state.damaged(name, bytes) } else { bytes.to_vec() };
         state.files.insert(name.to_owned(), kept);
         if state.dead { Err("no power".into()) } else { Ok(()) }
     }

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What the way does now.
 #[derive(Debug, Default)]
-pub struct Way {
+pub struct ProxyFaults {
     /// Milliseconds each piece takes, each way.
     pub latency_ms: AtomicU64,
     /// Bytes a second from the client to the broker; 0 no limit.
@@ -44,22 +44,22 @@ pub struct Way {
 
 /// A proxy on 127.0.0.1. It lives as long as the process.
 #[derive(Clone)]
-pub struct Proxy {
+pub struct FaultyProxy {
     /// Where it listens.
     pub port: u16,
     /// What it does.
-    pub way: Arc<Way>,
+    pub way: Arc<ProxyFaults>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Proxy {
+impl FaultyProxy {
     /// Starts one in front of `to`.
     ///
     /// # Errors
     /// When no port is free.
-    pub fn start(to: SocketAddr) -> std::io::Result<Proxy> {
+    pub fn start(to: SocketAddr) -> std::io::Result<FaultyProxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let proxy = Proxy { port: listener.local_addr()?.port(), way: Arc::default(), streams: Arc::default() };
+        let proxy = FaultyProxy { port: listener.local_addr()?.port(), way: Arc::default(), streams: Arc::default() };
         let serving = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {

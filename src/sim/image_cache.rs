@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cow_image::{Card, Pages};
+use super::cow_image::{CowImage, Pages};
 use super::strict_reader::{Reading, read};
 use crate::storage::disk::FileId;
 
 /// What is known of a card's files, kept while their pages are the same.
 #[derive(Default)]
-pub struct Known(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
+pub struct ImageCache(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
 
 /// A file's bytes and what they mean.
 pub struct Seen {
@@ -19,16 +19,16 @@ pub struct Seen {
     pub(super) reading: Reading,
 }
 
-impl Known {
+impl ImageCache {
     /// Remembers a card.
-    pub fn learn(&mut self, card: &Card) {
+    pub fn learn(&mut self, card: &CowImage) {
         for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
-            let seen = self.see(file, pages);
+            let seen = self.read(file, pages);
             self.0.insert(file, (pages.clone(), seen));
         }
     }
 
-    fn see(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
+    fn read(&self, file: FileId, pages: &Arc<Pages>) -> Arc<Seen> {
         match self.0.get(&file) {
             Some((known, seen)) if Arc::ptr_eq(known, pages) => seen.clone(),
             _ => {
@@ -40,15 +40,15 @@ impl Known {
     }
 
     /// The segments that hold footage, oldest first.
-    pub(super) fn with_footage(&self, card: &Card) -> Vec<(u32, Arc<Seen>)> {
+    pub(super) fn with_footage(&self, card: &CowImage) -> Vec<(u32, Arc<Seen>)> {
         let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
         segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));
         segments
     }
 
-    pub(super) fn segments(&self, card: &Card) -> BTreeMap<u32, Arc<Seen>> {
+    pub(super) fn segments(&self, card: &CowImage) -> BTreeMap<u32, Arc<Seen>> {
         let segment = |(file, pages): (FileId, &Arc<Pages>)| match file {
-            FileId::Segment(n) => Some((n, self.see(file, pages))),
+            FileId::Segment(n) => Some((n, self.read(file, pages))),
             _ => None,
         };
         card.files().filter_map(segment).collect()

@@ -21,7 +21,7 @@ pub enum Version {
 
 /// What a client says.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ClientPacket {
     /// CONNECT, with its will: topic, payload, retained.
     Connect {
         /// Who.
@@ -58,7 +58,7 @@ pub enum Heard {
 }
 
 /// What a broker says.
-pub enum Word<'a> {
+pub enum BrokerPacket<'a> {
     /// CONNACK, with its limits.
     ConnAck {
         /// A refusal.
@@ -109,7 +109,7 @@ impl Version {
     ///
     /// # Errors
     /// When these bytes are no packet.
-    pub fn read(self, buffer: &mut BytesMut) -> Result<Option<Heard>, String> {
+    pub fn read(self, buffer: &mut BytesMut) -> Result<Option<ClientPacket>, String> {
         let before = buffer.len();
         match self {
             Version::V5 => match p5::Packet::read(buffer, Some(READ_MAX as u32)) {
@@ -126,7 +126,7 @@ impl Version {
     }
 
     /// The bytes of a word.
-    pub fn write(self, word: Word<'_>) -> BytesMut {
+    pub fn write(self, word: BrokerPacket<'_>) -> BytesMut {
         let mut bytes = BytesMut::new();
         // Into memory nothing is refused but what is larger than the protocol allows.
         let _ = match self {
@@ -141,43 +141,43 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn heard_v5(packet: p5::Packet, size: usize) -> Heard {
+fn heard_v5(packet: p5::Packet, size: usize) -> ClientPacket {
     match packet {
         p5::Packet::Connect(connect, will, _) => {
             let will = will.map(|will| (text(&will.topic), will.message.to_vec(), will.retain));
-            Heard::Connect { client_id: connect.client_id, will }
+            ClientPacket::Connect { client_id: connect.client_id, will }
         }
         p5::Packet::Publish(p) => {
-            Heard::Publish { topic: text(&p.topic), payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
+            ClientPacket::Publish { topic: text(&p.topic), payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
         }
-        p5::Packet::Subscribe(s) => Heard::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() },
-        p5::Packet::PingReq(_) => Heard::Ping,
-        p5::Packet::Disconnect(_) => Heard::Disconnect,
-        _ => Heard::Other,
+        p5::Packet::Subscribe(s) => ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() },
+        p5::Packet::PingReq(_) => ClientPacket::Ping,
+        p5::Packet::Disconnect(_) => ClientPacket::Disconnect,
+        _ => ClientPacket::Other,
     }
 }
 
-fn heard_v311(packet: rumqttc::Packet, size: usize) -> Heard {
+fn heard_v311(packet: rumqttc::Packet, size: usize) -> ClientPacket {
     match packet {
         rumqttc::Packet::Connect(connect) => {
             let will = connect.last_will.map(|will| (will.topic, will.message.to_vec(), will.retain));
-            Heard::Connect { client_id: connect.client_id, will }
+            ClientPacket::Connect { client_id: connect.client_id, will }
         }
         rumqttc::Packet::Publish(p) => {
-            Heard::Publish { topic: p.topic, payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
+            ClientPacket::Publish { topic: p.topic, payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
         }
         rumqttc::Packet::Subscribe(s) => {
-            Heard::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
+            ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
         }
-        rumqttc::Packet::PingReq => Heard::Ping,
-        rumqttc::Packet::Disconnect => Heard::Disconnect,
-        _ => Heard::Other,
+        rumqttc::Packet::PingReq => ClientPacket::Ping,
+        rumqttc::Packet::Disconnect => ClientPacket::Disconnect,
+        _ => ClientPacket::Other,
     }
 }
 
-fn packet_v5(word: Word<'_>) -> p5::Packet {
+fn packet_v5(word: BrokerPacket<'_>) -> p5::Packet {
     match word {
-        Word::ConnAck { code, receive_max, max_packet, retain } => {
+        BrokerPacket::ConnAck { code, receive_max, max_packet, retain } => {
             let properties = p5::ConnAckProperties {
                 session_expiry_interval: None,
                 receive_max,
@@ -200,26 +200,26 @@ fn packet_v5(word: Word<'_>) -> p5::Packet {
             let code = code.unwrap_or(p5::ConnectReturnCode::Success);
             p5::Packet::ConnAck(p5::ConnAck { session_present: false, code, properties: Some(properties) })
         }
-        Word::Publish { topic, payload, retain, id } => {
+        BrokerPacket::Publish { topic, payload, retain, id } => {
             let mut publish = p5::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload.to_vec(), None);
             (publish.retain, publish.pkid) = (retain, id);
             p5::Packet::Publish(publish)
         }
-        Word::PubAck { id, reason } => p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None }),
-        Word::SubAck { id, granted } => {
+        BrokerPacket::PubAck { id, reason } => p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None }),
+        BrokerPacket::SubAck { id, granted } => {
             let code = |granted| match granted {
                 true => p5::SubscribeReasonCode::Success(mqttbytes::QoS::AtLeastOnce),
                 false => p5::SubscribeReasonCode::NotAuthorized,
             };
             p5::Packet::SubAck(p5::SubAck { pkid: id, return_codes: granted.into_iter().map(code).collect(), properties: None })
         }
-        Word::Pong => p5::Packet::PingResp(p5::PingResp),
+        BrokerPacket::Pong => p5::Packet::PingResp(p5::PingResp),
     }
 }
 
-fn packet_v311(word: Word<'_>) -> rumqttc::Packet {
+fn packet_v311(word: BrokerPacket<'_>) -> rumqttc::Packet {
     match word {
-        Word::ConnAck { code, .. } => {
+        BrokerPacket::ConnAck { code, .. } => {
             let code = match code {
                 None => rumqttc::ConnectReturnCode::Success,
                 Some(p5::ConnectReturnCode::UnsupportedProtocolVersion) => rumqttc::ConnectReturnCode::RefusedProtocolVersion,
@@ -227,19 +227,19 @@ fn packet_v311(word: Word<'_>) -> rumqttc::Packet {
             };
             rumqttc::Packet::ConnAck(rumqttc::ConnAck::new(code, false))
         }
-        Word::Publish { topic, payload, retain, id } => {
+        BrokerPacket::Publish { topic, payload, retain, id } => {
             let mut publish = rumqttc::Publish::new(topic, rumqttc::QoS::AtLeastOnce, payload.to_vec());
             (publish.retain, publish.pkid) = (retain, id);
             rumqttc::Packet::Publish(publish)
         }
-        Word::PubAck { id, .. } => rumqttc::Packet::PubAck(rumqttc::PubAck::new(id)),
-        Word::SubAck { id, granted } => {
+        BrokerPacket::PubAck { id, .. } => rumqttc::Packet::PubAck(rumqttc::PubAck::new(id)),
+        BrokerPacket::SubAck { id, granted } => {
             let code = |granted| match granted {
                 true => rumqttc::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce),
                 false => rumqttc::SubscribeReasonCode::Failure,
             };
             rumqttc::Packet::SubAck(rumqttc::SubAck::new(id, granted.into_iter().map(code).collect()))
         }
-        Word::Pong => rumqttc::Packet::PingResp,
+        BrokerPacket::Pong => rumqttc::Packet::PingResp,
     }
 }

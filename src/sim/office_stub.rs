@@ -11,7 +11,7 @@ use crate::uplink::wire::{Ack, Event};
 
 /// What has arrived.
 #[derive(Debug, Default)]
-pub struct SimArchive {
+pub struct OfficeStub {
     /// Events by id, with the digest of their payload.
     pub events: BTreeMap<String, (Event, Digest)>,
     /// Whole files by id.
@@ -21,7 +21,7 @@ pub struct SimArchive {
     pub wrongs: Vec<String>,
 }
 
-impl SimArchive {
+impl OfficeStub {
     /// Takes a message; gives the receipt.
     pub fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Ack> {
         let (_, tail) = topics::read_up(topic)?;

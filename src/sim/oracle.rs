@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use super::violation::Broken;
-use super::cow_image::Card;
+pub use super::violation::Violation;
+use super::cow_image::CowImage;
 use super::faulty_disk::Operation;
-pub use super::image_cache::{Known, Seen};
-use super::strict_reader::Lies;
+pub use super::image_cache::{ImageCache, Seen};
+use super::strict_reader::SegmentAt;
 use crate::storage::disk::FileId;
-use crate::storage::record::{Record, padded};
+use crate::storage::record::{RingRecord, padded};
 use crate::storage::segment_head::SegmentHead;
-use crate::storage::{Cell, Recovered, StorageNews, StorageOrder};
-use crate::units::Ticket;
+use crate::storage::{Cell, Recovered, StorageUpdate, StorageRequest};
+use crate::units::EntryId;
 
 /// Microseconds between two pieces of footage that are no hole: a picture, the two that are shown before it and come after it, and
 /// rounding. Outages of the script are longer.
@@ -54,7 +54,7 @@ pub struct Oracle {
     durable: u64,
     /// Wall time of records that were evicted on purpose, joined.
     evicted: Vec<(i64, i64)>,
-    entries: BTreeMap<Ticket, Entry>,
+    entries: BTreeMap<EntryId, Entry>,
     /// What the cell may hold: as it was last saved, then as it was asked to be since.
     cell: Vec<Option<Vec<u8>>>,
     boot: u32,
@@ -72,27 +72,27 @@ pub struct Oracle {
 
 impl Oracle {
     /// Storage is about to be asked.
-    pub fn asked(&mut self, order: &StorageOrder) {
+    pub fn requested(&mut self, order: &StorageRequest) {
         self.version += 1;
         self.stopped = false;
         match order {
-            StorageOrder::Enqueue { ticket, entry, still } => {
+            StorageRequest::Enqueue { ticket, entry, still } => {
                 self.batch = None;
                 let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
                 self.entries.insert(*ticket, entry);
             }
-            StorageOrder::EnqueueAll { entries } => {
+            StorageRequest::EnqueueAll { entries } => {
                 self.batch = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (first.0, last.0));
                 let entry =
                     |bytes: &Vec<u8>| Entry { bytes: bytes.clone(), still: None, shown: false, stored: false, released: false };
                 self.entries.extend(entries.iter().map(|(ticket, bytes)| (*ticket, entry(bytes))));
             }
-            StorageOrder::Release { tickets } => {
+            StorageRequest::Release { tickets } => {
                 for ticket in tickets {
                     self.entries.entry(*ticket).and_modify(|entry| entry.released = true);
                 }
             }
-            StorageOrder::SaveCell { bytes, .. } => self.cell.push(Some(bytes.clone())),
+            StorageRequest::SaveCell { bytes, .. } => self.cell.push(Some(bytes.clone())),
             _ => {}
         }
     }
@@ -136,7 +136,7 @@ impl Oracle {
             }
             return self.evict(file, head.first_seq);
         }
-        let Some(record) = Record::decode(bytes) else {
+        let Some(record) = RingRecord::decode(bytes) else {
             return;
         };
         let Some(whole) = bytes.get(..record.len as usize) else {
@@ -176,29 +176,29 @@ impl Oracle {
     }
 
     /// Storage said something.
-    pub fn heard(&mut self, news: &[StorageNews]) {
-        let troubled = news.iter().any(|news| matches!(news, StorageNews::Trouble { .. }));
+    pub fn observed(&mut self, news: &[StorageUpdate]) {
+        let troubled = news.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. }));
         for news in news {
             self.version += 1;
             match news {
-                StorageNews::Durable { seq, .. } => self.durable = self.durable.max(*seq),
-                StorageNews::Hole(gap) => {
+                StorageUpdate::Durable { seq, .. } => self.durable = self.durable.max(*seq),
+                StorageUpdate::Hole(gap) => {
                     let named = |w: &Written| w.gap && w.span == (gap.from.wall.0, gap.to.wall.0);
                     let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
                     self.durable = self.durable.max(at.unwrap_or(0));
                 }
-                StorageNews::NotEnqueued { ticket, .. } => {
+                StorageUpdate::NotEnqueued { ticket, .. } => {
                     self.batch = None;
                     // It is offered again under another ticket, and its snapshot with it.
                     self.entries.entry(*ticket).and_modify(|entry| entry.shown = false);
                 }
-                StorageNews::Enqueued { ticket } => {
+                StorageUpdate::Enqueued { ticket } => {
                     self.batch = None;
                     self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
                 }
-                StorageNews::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
-                StorageNews::Stopped => self.stopped = !troubled,
-                StorageNews::Started(found) => self.started(found),
+                StorageUpdate::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
+                StorageUpdate::Stopped => self.stopped = !troubled,
+                StorageUpdate::Started(found) => self.started(found),
                 _ => {}
             }
         }
@@ -207,12 +207,12 @@ impl Oracle {
     }
 
     /// The power is back: of a record that was written twice the one that counts on `card` is meant from now on.
-    pub fn settle(&mut self, card: &Card) {
+    pub fn reconcile(&mut self, card: &CowImage) {
         let earlier = std::mem::take(&mut self.earlier);
         if earlier.is_empty() {
             return;
         }
-        let segments = Known::default().with_footage(card);
+        let segments = ImageCache::default().with_footage(card);
         let present: Vec<(u64, u32)> = self.present(&segments).iter().map(|(at, lies)| (lies.seq, segments[*at].0)).collect();
         self.written.extend(earlier.into_iter().filter(|(seq, w)| present.contains(&(*seq, w.file))));
     }
@@ -224,7 +224,7 @@ impl Oracle {
         self.boot = found.boot.0;
         self.stopped = false;
         self.batch = None;
-        let kept: BTreeSet<Ticket> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
+        let kept: BTreeSet<EntryId> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
         self.entries.retain(|ticket, _| kept.contains(ticket));
         self.entries.values_mut().for_each(|entry| (entry.stored, entry.released) = (true, false));
         self.cell = vec![configuration(found).cloned()];
@@ -247,8 +247,8 @@ impl Oracle {
     }
 
     /// True for a file whose records the newest head on `card` says are in the ring.
-    pub fn is_expected(&self, card: &Card, file: u32) -> bool {
-        let segments = Known::default().with_footage(card);
+    pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
+        let segments = ImageCache::default().with_footage(card);
         let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
         let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
         let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
@@ -294,18 +294,18 @@ impl Oracle {
     ///
     /// # Errors
     /// The first promise it does not keep.
-    pub fn check_pulled(&self, card: &Card, known: &Known, idle: bool) -> Result<(), Broken> {
+    pub fn check_pulled(&self, card: &CowImage, known: &ImageCache, idle: bool) -> Result<(), Violation> {
         for (file, seen) in known.segments(card) {
             let Some((at, why)) = seen.reading.tear.filter(|_| !self.damaged.contains(&file)) else {
                 continue;
             };
             if idle && !self.given_up.contains(&file) {
-                return Err(Broken::Unplayable(format!("segment {file} at {at} with nothing in flight: {why}")));
+                return Err(Violation::Unplayable(format!("segment {file} at {at} with nothing in flight: {why}")));
             }
             let behind = self.written.range(..=self.durable).find(|(_, w)| w.file == file && w.offset >= at);
             if let Some((seq, w)) = behind {
                 let why = format!("segment {file} at {at}, before durable record {seq} at {}: {why}", w.offset);
-                return Err(Broken::Unplayable(why));
+                return Err(Violation::Unplayable(why));
             }
         }
         Ok(())
@@ -315,46 +315,46 @@ impl Oracle {
     ///
     /// # Errors
     /// The first promise it does not keep.
-    pub fn check_found(&self, found: &Recovered) -> Result<(), Broken> {
+    pub fn check_found(&self, found: &Recovered) -> Result<(), Violation> {
         if found.last_seq < self.durable {
-            return Err(Broken::Lost(format!("record {} was durable, the last is {}", self.durable, found.last_seq)));
+            return Err(Violation::Lost(format!("record {} was durable, the last is {}", self.durable, found.last_seq)));
         }
         if found.boot.0 <= self.boot {
-            return Err(Broken::Lost(format!("start {} follows start {}", found.boot.0, self.boot)));
+            return Err(Violation::Lost(format!("start {} follows start {}", found.boot.0, self.boot)));
         }
         let mut before = None;
         for (ticket, bytes) in &found.entries {
             if before >= Some(ticket) {
-                return Err(Broken::Order(format!("entry {} is there twice", ticket.0)));
+                return Err(Violation::Order(format!("entry {} is there twice", ticket.0)));
             }
             before = Some(ticket);
             match self.entries.get(ticket) {
                 Some(entry) if entry.bytes == *bytes && !(self.stopped && entry.released) => {}
                 Some(entry) if entry.released && self.stopped => {
-                    return Err(Broken::Order(format!("entry {} came back after an ordered stop", ticket.0)));
+                    return Err(Violation::Order(format!("entry {} came back after an ordered stop", ticket.0)));
                 }
-                _ => return Err(Broken::Lost(format!("entry {} reads differently", ticket.0))),
+                _ => return Err(Violation::Lost(format!("entry {} reads differently", ticket.0))),
             }
         }
-        let has = |ticket: &Ticket| found.entries.iter().any(|(kept, _)| kept == ticket);
+        let has = |ticket: &EntryId| found.entries.iter().any(|(kept, _)| kept == ticket);
         if let Some((ticket, _)) = self.entries.iter().find(|(ticket, e)| e.stored && !e.released && !has(ticket)) {
-            return Err(Broken::Lost(format!("entry {} was stored and is gone", ticket.0)));
+            return Err(Violation::Lost(format!("entry {} was stored and is gone", ticket.0)));
         }
         if let Some((first, last)) = self.batch {
-            let after_a_hole = (first..last).find(|ticket| !has(&Ticket(*ticket)) && has(&Ticket(ticket + 1)));
+            let after_a_hole = (first..last).find(|ticket| !has(&EntryId(*ticket)) && has(&EntryId(ticket + 1)));
             if let Some(missing) = after_a_hole {
-                return Err(Broken::Order(format!(
+                return Err(Violation::Order(format!(
                     "of the batch {first} to {last} entry {missing} is missing, the next is there"
                 )));
             }
         }
         let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(ticket, _)| *ticket);
         if newest > found.newest.as_ref().map(|(ticket, _)| *ticket) {
-            return Err(Broken::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
+            return Err(Violation::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
         }
         let cell = configuration(found).cloned();
         if !self.cell.is_empty() && !self.cell.contains(&cell) {
-            return Err(Broken::Lost("the cell reads differently".into()));
+            return Err(Violation::Lost("the cell reads differently".into()));
         }
         Ok(())
     }
@@ -363,12 +363,12 @@ impl Oracle {
     ///
     /// # Errors
     /// Names one that has not.
-    pub fn check_stills(&self, found: &Recovered, read: impl Fn(Ticket) -> Option<Vec<u8>>) -> Result<(), Broken> {
+    pub fn check_stills(&self, found: &Recovered, read: impl Fn(EntryId) -> Option<Vec<u8>>) -> Result<(), Violation> {
         for (ticket, _) in &found.entries {
             let entry = self.entries.get(ticket).filter(|entry| !entry.released && entry.shown);
             if let Some(entry) = entry.filter(|entry| read(*ticket) != entry.still) {
                 let when = if entry.stored { "stored" } else { "on its way" };
-                return Err(Broken::Lost(format!("the snapshot of entry {} ({when}) is gone", ticket.0)));
+                return Err(Violation::Lost(format!("the snapshot of entry {} ({when}) is gone", ticket.0)));
             }
         }
         Ok(())
@@ -379,11 +379,11 @@ impl Oracle {
     ///
     /// # Errors
     /// The first promise it does not keep.
-    pub fn check_ring(&self, card: &Card, known: &Known, last: u64, gaps: bool) -> Result<(), Broken> {
+    pub fn check_ring(&self, card: &CowImage, known: &ImageCache, last: u64, gaps: bool) -> Result<(), Violation> {
         let segments = known.with_footage(card);
         for (file, seen) in &segments {
             if let Some((at, why)) = seen.reading.tear.filter(|_| !self.given_up.contains(file)) {
-                return Err(Broken::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
+                return Err(Violation::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
             }
         }
         let present = self.present(&segments);
@@ -396,7 +396,7 @@ impl Oracle {
     }
 
     /// The records that count, in order: of two with one number the one in the later segment.
-    fn present<'a>(&self, segments: &'a [(u32, Arc<Seen>)]) -> Vec<(usize, &'a Lies)> {
+    fn present<'a>(&self, segments: &'a [(u32, Arc<Seen>)]) -> Vec<(usize, &'a SegmentAt)> {
         let mut present = Vec::new();
         for (at, (file, seen)) in segments.iter().enumerate() {
             let next = segments.get(at + 1).and_then(|(_, seen)| seen.reading.head.as_ref());
@@ -408,30 +408,30 @@ impl Oracle {
         present
     }
 
-    fn check_records(&self, segments: &[(u32, Arc<Seen>)], present: &[(usize, &Lies)], last: u64) -> Result<(), Broken> {
+    fn check_records(&self, segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)], last: u64) -> Result<(), Violation> {
         for (seq, written) in self.written.range(..=last) {
             let found = present.binary_search_by_key(seq, |(_, lies)| lies.seq);
             let Ok((at, lies)) = found.map(|at| present[at]) else {
-                return Err(Broken::Lost(format!("record {seq} in segment {} is gone", written.file)));
+                return Err(Violation::Lost(format!("record {seq} in segment {} is gone", written.file)));
             };
             let bytes = &segments[at].1.bytes[lies.offset..lies.offset + lies.len];
             let is_it = |w: &Written| segments[at].0 == w.file && *bytes == *w.bytes;
             if !is_it(written) && !self.earlier.iter().any(|(other, w)| other == seq && is_it(w)) {
-                return Err(Broken::Lost(format!("record {seq} in segment {} reads differently", written.file)));
+                return Err(Violation::Lost(format!("record {seq} in segment {} reads differently", written.file)));
             }
         }
         Ok(())
     }
 
     /// Footage, named holes and what was evicted leave no hole in time.
-    fn no_silent_gap(&self, present: &[(usize, &Lies)]) -> Result<(), Broken> {
+    fn no_silent_gap(&self, present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
         let mut spans = self.evicted.clone();
         spans.extend(present.iter().map(|(_, lies)| (lies.span.0.wall.0, lies.span.1.wall.0)));
         spans.sort_unstable();
         let mut reach = spans.first().map_or(0, |(from, _)| *from);
         for (from, to) in spans {
             if from > reach + NO_HOLE {
-                return Err(Broken::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
+                return Err(Violation::Unnamed(format!("{} ms before {from}", (from - reach) / 1000)));
             }
             reach = reach.max(to);
         }
@@ -444,13 +444,13 @@ fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
 }
 
 /// Numbers rise, and each record names the digest of the one before wherever that one is still there.
-fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &Lies)]) -> Result<(), Broken> {
+fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
     for pair in present.windows(2) {
         let ((_, before), (at, after)) = (pair[0], pair[1]);
         let follows = after.seq > before.seq && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
         if !follows {
             let file = segments[at].0;
-            return Err(Broken::Order(format!("record {} in segment {file} does not follow record {}", after.seq, before.seq)));
+            return Err(Violation::Order(format!("record {} in segment {file} does not follow record {}", after.seq, before.seq)));
         }
     }
     Ok(())

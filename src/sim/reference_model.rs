@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::faulty_disk::{Operation, SimDisk};
+use super::faulty_disk::{Operation, FaultyDisk};
 use super::rng::{Rng, mix};
-use super::workload::{self, SEGMENT, SEGMENTS, Script, settings, stamp};
+use super::workload::{self, SEGMENT, SEGMENTS, Workload, settings, stamp};
 use super::strict_reader;
 use crate::storage::disk::{Disk as _, FileId};
 use crate::storage::engine::Engine;
-use crate::storage::record::Record;
+use crate::storage::record::RingRecord;
 use crate::storage::segment_head::{SegmentHead, head_digest};
-use crate::storage::{PinClass, PinId, SpanQuery, StorageNews, StorageOrder};
-use crate::units::{Digest, Mono, Ticket};
+use crate::storage::{PinClass, PinId, SpanQuery, StorageUpdate, StorageRequest};
+use crate::units::{Digest, MonoTime, EntryId};
 
 /// Entries stored together at most: the journal of the script has eight places.
 const BATCH_MAX: u64 = 3;
@@ -81,9 +81,9 @@ struct Pin {
 
 /// Both.
 struct Pair {
-    disk: SimDisk,
+    disk: FaultyDisk,
     engine: Engine,
-    script: Script,
+    script: Workload,
     rng: Rng,
     /// Segments in the order of their records, oldest first.
     held: Vec<Held>,
@@ -97,7 +97,7 @@ struct Pair {
     /// Oldest first.
     pins: Vec<Pin>,
     /// Recent fragments: number, begin, starts on a key frame.
-    recent: Vec<(u64, Mono, bool)>,
+    recent: Vec<(u64, MonoTime, bool)>,
     newest: u64,
     /// Entries and whether they were released, which a power cut may undo.
     entries: BTreeMap<u64, bool>,
@@ -109,7 +109,7 @@ struct Pair {
 /// # Errors
 /// Says what they disagree on, and at which action: the shortest run that shows it is that many actions of this seed.
 pub fn run(seed: u64, actions: u32) -> Result<(), String> {
-    let (disk, script) = (SimDisk::new(None), Script::new(seed));
+    let (disk, script) = (FaultyDisk::new(None), Workload::new(seed));
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now));
     let (engine, _) = opened.map_err(|fault| fault.to_string())?;
     disk.take_points();
@@ -142,22 +142,22 @@ impl Pair {
         match action {
             Action::Record(frames) => (0..frames).try_for_each(|_| self.record()),
             Action::PinOpen(pin, class, back) => {
-                let from = Mono(self.script.now.saturating_sub(back));
+                let from = MonoTime(self.script.now.saturating_sub(back));
                 let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
                 let first = before.or(self.recent.first()).map_or(self.newest + 1, |(seq, ..)| *seq);
                 self.pin(PinId(pin), class, (first, u64::MAX));
-                self.order(StorageOrder::PinOpen { pin: PinId(pin), class, from }).map(|_| ())
+                self.order(StorageRequest::PinOpen { pin: PinId(pin), class, from }).map(|_| ())
             }
             Action::Pin(pin, class, first, last) => self.locate(PinId(pin), class, first, last),
             Action::Unpin(pin) => {
                 self.pins.retain(|kept| kept.id != PinId(pin));
-                self.order(StorageOrder::Unpin { pin: PinId(pin) }).map(|_| ())
+                self.order(StorageRequest::Unpin { pin: PinId(pin) }).map(|_| ())
             }
             Action::Enqueue(count) => self.enqueue(count),
             Action::Release => match self.entries.iter().find(|(_, released)| !**released).map(|(ticket, _)| *ticket) {
                 Some(ticket) => {
                     self.entries.insert(ticket, true);
-                    self.order(StorageOrder::Release { tickets: vec![Ticket(ticket)] }).map(|_| ())
+                    self.order(StorageRequest::Release { tickets: vec![EntryId(ticket)] }).map(|_| ())
                 }
                 None => Ok(()),
             },
@@ -167,8 +167,8 @@ impl Pair {
                 Ok(())
             }
             Action::Restart => {
-                let out = self.order(StorageOrder::Stop)?;
-                let troubled = out.iter().any(|news| matches!(news, StorageNews::Trouble { .. }));
+                let out = self.order(StorageRequest::Stop)?;
+                let troubled = out.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. }));
                 self.start(!troubled)
             }
             Action::PowerCut => {
@@ -185,7 +185,7 @@ impl Pair {
         match self.script.act() {
             workload::Action::Frame(frame) => self.engine.frame(&frame, &mut out),
             workload::Action::Skipped(skip) => self.engine.skipped(skip, &mut out),
-            workload::Action::Order(order @ StorageOrder::NoteGap(_)) => {
+            workload::Action::Order(order @ StorageRequest::NoteGap(_)) => {
                 self.engine.order(stamp(self.script.now), order, &mut out);
             }
             _ => self.engine.frame(&self.script.picture(), &mut out),
@@ -193,7 +193,7 @@ impl Pair {
         self.follow(&out)
     }
 
-    fn order(&mut self, order: StorageOrder) -> Result<Vec<StorageNews>, String> {
+    fn order(&mut self, order: StorageRequest) -> Result<Vec<StorageUpdate>, String> {
         let mut out = Vec::new();
         self.engine.order(stamp(self.script.now), order, &mut out);
         self.follow(&out)?;
@@ -218,8 +218,8 @@ impl Pair {
             (Some(first), Some(last)) => self.pin(pin, class, (*first, *last)),
             _ => self.pins.retain(|kept| kept.id != pin),
         }
-        let out = self.order(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } })?;
-        let found = out.iter().find_map(|news| if let StorageNews::Located { span, .. } = news { Some(span) } else { None });
+        let out = self.order(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })?;
+        let found = out.iter().find_map(|news| if let StorageUpdate::Located { span, .. } = news { Some(span) } else { None });
         let span = found.ok_or("no answer")?.as_ref();
         let found: Vec<u64> = span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect());
         if found == expected { Ok(()) } else { Err(format!("records {first} to {last} are {expected:?}, found {found:?}")) }
@@ -229,14 +229,14 @@ impl Pair {
         let room = u64::from(settings().journal_slots) - 4;
         let tickets = self.ticket + 1..=self.ticket + count;
         let out = self.order(match count {
-            1 => StorageOrder::Enqueue { ticket: Ticket(self.ticket + 1), entry: workload::entry(self.ticket + 1).0, still: None },
+            1 => StorageRequest::Enqueue { ticket: EntryId(self.ticket + 1), entry: workload::entry(self.ticket + 1).0, still: None },
             _ => {
-                let entries = tickets.clone().map(|ticket| (Ticket(ticket), workload::entry(ticket).0)).collect();
-                StorageOrder::EnqueueAll { entries }
+                let entries = tickets.clone().map(|ticket| (EntryId(ticket), workload::entry(ticket).0)).collect();
+                StorageRequest::EnqueueAll { entries }
             }
         })?;
-        let stored = tickets.clone().all(|ticket| out.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) }));
-        let refused = out.iter().any(|news| matches!(news, StorageNews::NotEnqueued { reason, .. } if reason.contains("flush")));
+        let stored = tickets.clone().all(|ticket| out.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) }));
+        let refused = out.iter().any(|news| matches!(news, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
         let kept = self.entries.values().filter(|released| !**released).count() as u64;
         if stored {
             self.entries.extend(tickets.map(|ticket| (ticket, false)));
@@ -253,7 +253,7 @@ impl Pair {
         let mut out = Vec::new();
         self.engine.idle(stamp(self.script.now), &mut out);
         self.follow(&out)?;
-        let counts = out.iter().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
         let counts = counts.ok_or("no counters")?;
         let pinned = (0..self.held.len()).filter(|at| self.is_pinned(*at)).count() as u64 * SEGMENT;
         let expected = (self.held.len() as u64 * SEGMENT, pinned, SEGMENT * SEGMENTS);
@@ -262,7 +262,7 @@ impl Pair {
     }
 
     /// Does to the model what the engine did to the card, and sees whether it was right to.
-    fn follow(&mut self, out: &[StorageNews]) -> Result<(), String> {
+    fn follow(&mut self, out: &[StorageUpdate]) -> Result<(), String> {
         let mut lost = Vec::new();
         for point in self.disk.take_points() {
             match point.done {
@@ -293,9 +293,9 @@ impl Pair {
             }
         }
         let told: Vec<PinId> =
-            out.iter().filter_map(|news| if let StorageNews::PinLost { pin } = news { Some(*pin) } else { None }).collect();
+            out.iter().filter_map(|news| if let StorageUpdate::PinLost { pin } = news { Some(*pin) } else { None }).collect();
         for news in out {
-            if let StorageNews::Durable { seq, .. } = news {
+            if let StorageUpdate::Durable { seq, .. } = news {
                 self.remember(*seq);
             }
         }
@@ -304,7 +304,7 @@ impl Pair {
 
     fn remember(&mut self, seq: u64) {
         let bytes = self.held.iter().flat_map(|held| &held.records).find(|(of, ..)| *of == seq).map(|(_, _, bytes, _)| bytes);
-        if let Some(record) = bytes.and_then(|bytes| Record::decode(bytes)) {
+        if let Some(record) = bytes.and_then(|bytes| RingRecord::decode(bytes)) {
             self.recent.push((seq, record.start.mono, record.key));
             let old = self.recent.len().saturating_sub(64);
             self.recent.drain(..old);
@@ -323,7 +323,7 @@ impl Pair {
             self.left.retain(|(left, _)| *left != file);
             self.held.retain(|held| held.file != file);
             self.held.push(Held { file, first: head.first_seq, layout: head_digest(&head.tracks), records: Vec::new() });
-        } else if let Some(record) = Record::decode(bytes) {
+        } else if let Some(record) = RingRecord::decode(bytes) {
             let whole = bytes.get(..record.len as usize).ok_or("half a record")?;
             let held = self.held.last_mut().filter(|held| held.file == file).ok_or("a record outside the newest segment")?;
             held.records.push((record.seq, offset, whole.into(), record.gap.is_none()));
@@ -362,12 +362,12 @@ impl Pair {
         self.script.pass(2_000_000);
         self.script.restart();
         let before = std::mem::take(&mut self.held);
-        let open = |disk: &SimDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
+        let open = |disk: &FaultyDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
         // A start that is refused a flush ends, and the service manager starts it again.
         let opened = open(&self.disk, self.script.now).or_else(|_| open(&self.disk, self.script.now));
         let (engine, news) = opened.map_err(|fault| fault.to_string())?;
         self.engine = engine;
-        let Some(StorageNews::Started(found)) = news.first() else { return Err("no start".into()) };
+        let Some(StorageUpdate::Started(found)) = news.first() else { return Err("no start".into()) };
         let newest = self.newest;
         (self.newest, self.refused) = (found.last_seq, BTreeSet::new());
         (self.pins, self.recent) = (Vec::new(), Vec::new());
@@ -415,7 +415,7 @@ impl Pair {
         for at in 0..heads.len() {
             let next = heads.get(at + 1).map_or(u64::MAX, |(head, ..)| head.first_seq);
             let (head, file, records, bytes) = &heads[at];
-            let whole = |lies: &strict_reader::Lies| bytes[lies.offset..lies.offset + lies.len].into();
+            let whole = |lies: &strict_reader::SegmentAt| bytes[lies.offset..lies.offset + lies.len].into();
             let counts = records.iter().filter(|lies| lies.seq < next);
             let records = counts.map(|lies| (lies.seq, lies.offset, whole(lies), lies.gap.is_none())).collect();
             self.held.push(Held { file: *file, first: head.first_seq, layout: head_digest(&head.tracks), records });

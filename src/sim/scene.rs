@@ -8,7 +8,7 @@ use crate::analytics::SceneChange;
 
 /// What crosses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
+pub enum Actor {
     /// A car or lorry.
     Vehicle,
     /// Somebody on foot.
@@ -23,7 +23,7 @@ pub struct Crossing {
     /// Seconds it takes.
     pub seconds: f64,
     /// Who.
-    pub who: Who,
+    pub who: Actor,
     /// From left to right.
     pub rightwards: bool,
     /// Height of its feet or wheels in the picture, 0..1.
@@ -103,7 +103,7 @@ impl Disturbance {
             Disturbance::Black => SceneChange::Black,
             _ => return None,
         };
-        Some(change.word())
+        Some(change.as_str())
     }
 
     /// Somebody has done something to the camera at `time`.
@@ -151,7 +151,7 @@ impl Scene {
             crossings.push(Crossing {
                 begin,
                 seconds: if vehicle { 3.5 } else { 5.5 },
-                who: if vehicle { Who::Vehicle } else { Who::Person },
+                who: if vehicle { Actor::Vehicle } else { Actor::Person },
                 rightwards: rng.one_in(2),
                 ground: 0.66 + rng.below(16) as f32 / 100.0,
                 height: if vehicle { 0.20 } else { 0.26 },
@@ -330,14 +330,14 @@ fn draw_crossing(picture: &mut Picture, crossing: &Crossing, time: f64) {
     if !(0.0..=1.0).contains(&way) {
         return;
     }
-    let width = crossing.height * if crossing.who == Who::Vehicle { 1.2 } else { 0.22 };
+    let width = crossing.height * if crossing.who == Actor::Vehicle { 1.2 } else { 0.22 };
     let way = if crossing.rightwards { way } else { 1.0 - way } as f32;
     let left = way * (1.0 + width) - width;
     let top = crossing.ground - crossing.height;
     let luma = crossing.luma;
     let painted = move |number: u64| luma.saturating_add((mix(number) % 24) as u8);
     match crossing.who {
-        Who::Vehicle => {
+        Actor::Vehicle => {
             fill(picture, [left, top + crossing.height * 0.35, width, crossing.height * 0.55], painted);
             fill(picture, [left + width * 0.2, top, width * 0.55, crossing.height * 0.4], painted);
             fill(picture, [left + width * 0.25, top + 0.015, width * 0.45, crossing.height * 0.25], |_| 70);
@@ -345,7 +345,7 @@ fn draw_crossing(picture: &mut Picture, crossing: &Crossing, time: f64) {
                 fill(picture, [left + width * wheel, crossing.ground - 0.03, width * 0.16, 0.03], |_| 15);
             }
         }
-        Who::Person => {
+        Actor::Person => {
             let stride = ((time * 8.0).sin() * 0.012) as f32;
             fill(picture, [left + width * 0.25, top, width * 0.5, crossing.height * 0.2], |_| 150);
             fill(picture, [left, top + crossing.height * 0.2, width, crossing.height * 0.4], painted);

@@ -6,13 +6,13 @@
 
 use crate::storage::Gap;
 use crate::storage::mp4::{all, path};
-use crate::storage::record::{BLOCK, RECORD_BOX, Record, box_at};
+use crate::storage::record::{BLOCK, RECORD_BOX, RingRecord, box_at};
 use crate::storage::segment_head::{SegmentHead, head_digest};
-use crate::units::{Digest, Stamp};
+use crate::units::{Digest, Timestamp};
 
 /// One record as it lies in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lies {
+pub struct SegmentAt {
     /// Its number.
     pub seq: u64,
     /// Where its box begins.
@@ -20,7 +20,7 @@ pub struct Lies {
     /// Bytes from there to the end of its `mdat`.
     pub len: usize,
     /// When it begins and ends: the footage in it or the hole it names.
-    pub span: (Stamp, Stamp),
+    pub span: (Timestamp, Timestamp),
     /// The hole it names.
     pub gap: Option<Gap>,
     /// Chain digests before and behind it.
@@ -33,11 +33,11 @@ pub struct Reading {
     /// Its head; `None` for a file without footage.
     pub head: Option<SegmentHead>,
     /// Its records up to the first thing that is not right.
-    pub records: Vec<Lies>,
+    pub records: Vec<SegmentAt>,
     /// Where it stops making sense, and why.
     pub tear: Option<(usize, &'static str)>,
     /// Whole records behind that.
-    pub behind: Vec<Lies>,
+    pub behind: Vec<SegmentAt>,
 }
 
 /// Reads a file.
@@ -72,10 +72,10 @@ pub fn read(bytes: &[u8]) -> Reading {
 }
 
 /// Whole records of this lap behind a tear, wherever a page begins.
-fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<Lies> {
+fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<SegmentAt> {
     let mut found = Vec::new();
     for at in (tear + BLOCK as usize..head.end() as usize).step_by(BLOCK as usize) {
-        let record = Record::decode(&bytes[at..]).filter(|record| record.lap == head.lap && record.seq >= seq);
+        let record = RingRecord::decode(&bytes[at..]).filter(|record| record.lap == head.lap && record.seq >= seq);
         if let Some(Ok(Step::Record(lies, _))) = record.map(|record| step(bytes, at, head, (record.seq, record.previous))) {
             seq = lies.seq + 1;
             found.push(*lies);
@@ -86,7 +86,7 @@ fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<Li
 
 enum Step {
     Free,
-    Record(Box<Lies>, u64),
+    Record(Box<SegmentAt>, u64),
 }
 
 /// The head is exactly what a writer of what it says would write: a torn one is not.
@@ -113,7 +113,7 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
             Err("a `free` box that does not end before the second head")
         };
     }
-    let record = Record::decode(&bytes[at..]).ok_or("neither a record nor `free`")?;
+    let record = RingRecord::decode(&bytes[at..]).ok_or("neither a record nor `free`")?;
     let whole = bytes[..head.end() as usize].get(at..at + record.len as usize).ok_or("a record longer than its file")?;
     if !record.intact(whole) {
         return Err("a record with a wrong checksum");
@@ -133,16 +133,16 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
     }
     let (from, to) = record.gap.map_or((record.start, end_of(&record)), |(to, ..)| (record.start, to));
     let links = (record.previous, record.link());
-    let lies = Lies { seq, offset: at, len: whole.len(), span: (from, to), gap: record.hole(), links };
+    let lies = SegmentAt { seq, offset: at, len: whole.len(), span: (from, to), gap: record.gap(), links };
     Ok(Step::Record(Box::new(lies), (padded - at) as u64))
 }
 
-fn end_of(record: &Record) -> Stamp {
+fn end_of(record: &RingRecord) -> Timestamp {
     record.start.at(record.start.mono.plus_micros(record.duration))
 }
 
 /// `moof` and `mdat` fill the record, and the samples of all tracks fill the `mdat` without hole or overlap.
-fn fragment(content: &[u8], record: &Record, tracks: usize) -> Result<(), &'static str> {
+fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'static str> {
     if record.gap.is_some() {
         return if content.is_empty() { Ok(()) } else { Err("a gap record with content") };
     }
@@ -162,7 +162,7 @@ fn fragment(content: &[u8], record: &Record, tracks: usize) -> Result<(), &'stat
         path(traf, &[b"tfdt"]).ok_or("a `traf` without `tfdt`")?;
         let head = path(traf, &[b"tfhd"]).ok_or("a `traf` without `tfhd`")?;
         let run = path(traf, &[b"trun"]).ok_or("a `traf` without `trun`")?;
-        if word(run, 8) != Some(at) {
+        if read_u32(run, 8) != Some(at) {
             return Err("samples that do not begin where the ones before end");
         }
         at += sample_bytes(head, run).ok_or("a `trun` of a wrong length, or samples without a size")?;
@@ -170,40 +170,40 @@ fn fragment(content: &[u8], record: &Record, tracks: usize) -> Result<(), &'stat
     if at == content.len() { Ok(()) } else { Err("samples that do not fill the `mdat`") }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<usize> {
+fn read_u32(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize)
 }
 
 /// Bytes of all samples of a run: each says its own in the `trun` (ISO/IEC 14496-12 8.8.8), or the `tfhd` (8.8.7) says one for all.
 fn sample_bytes(head: &[u8], run: &[u8]) -> Option<usize> {
-    let (flags, samples) = (word(run, 0)? & 0xff_ffff, word(run, 4)?);
+    let (flags, samples) = (read_u32(run, 0)? & 0xff_ffff, read_u32(run, 4)?);
     let fields = [0x100, 0x200, 0x400, 0x800].map(|bit| usize::from(flags & bit != 0));
     let (first, each) = (12 + 4 * usize::from(flags & 4 != 0), 4 * fields.iter().sum::<usize>());
     if flags & 1 == 0 || run.len() != first + samples * each {
         return None;
     }
     if fields[1] == 1 {
-        return (0..samples).map(|sample| word(run, first + sample * each + 4 * fields[0])).sum();
+        return (0..samples).map(|sample| read_u32(run, first + sample * each + 4 * fields[0])).sum();
     }
-    let given = word(head, 0)? & 0xff_ffff;
+    let given = read_u32(head, 0)? & 0xff_ffff;
     let before = [(1, 8), (2, 4), (8, 4)].iter().filter(|(bit, _)| given & bit != 0).map(|(_, len)| len).sum::<usize>();
-    (given & 0x10 != 0).then(|| word(head, 8 + before)).flatten().map(|size| size * samples)
+    (given & 0x10 != 0).then(|| read_u32(head, 8 + before)).flatten().map(|size| size * samples)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::faulty_disk::SimDisk;
-    use crate::sim::workload::{Script, settings};
+    use crate::sim::faulty_disk::FaultyDisk;
+    use crate::sim::workload::{Workload, settings};
     use crate::storage::disk::FileId;
     use crate::storage::engine::Engine;
     use std::sync::Arc;
 
     #[test]
     fn a_whole_segment_reads_to_its_end_and_a_changed_byte_of_any_box_is_found() {
-        let disk = SimDisk::new(None);
+        let disk = FaultyDisk::new(None);
         let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), Default::default()).unwrap();
-        let mut script = Script::new(3);
+        let mut script = Workload::new(3);
         let mut out = Vec::new();
         for _ in 0..40 {
             engine.frame(&script.picture(), &mut out);

@@ -4,7 +4,7 @@
 
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Broken {
+pub enum Violation {
     /// P1: something durable is gone or differs.
     Lost(String),
     /// P3: a hole without a name.
@@ -19,15 +19,15 @@ pub enum Broken {
     Untold(String),
 }
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (word, detail) = match self {
-            Broken::Lost(detail) => ("lost (P1)", detail),
-            Broken::Unnamed(detail) => ("unnamed gap (P3)", detail),
-            Broken::Service(detail) => ("service (P4)", detail),
-            Broken::Unplayable(detail) => ("unplayable (P7)", detail),
-            Broken::Order(detail) => ("numbers or chain", detail),
-            Broken::Untold(detail) => ("untold", detail),
+            Violation::Lost(detail) => ("lost (P1)", detail),
+            Violation::Unnamed(detail) => ("unnamed gap (P3)", detail),
+            Violation::Service(detail) => ("service (P4)", detail),
+            Violation::Unplayable(detail) => ("unplayable (P7)", detail),
+            Violation::Order(detail) => ("numbers or chain", detail),
+            Violation::Untold(detail) => ("untold", detail),
         };
         write!(f, "{word}: {detail}")
     }

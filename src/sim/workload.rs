@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::rng::Rng;
-use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
-use crate::frame_queue::Skip;
+use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
+use crate::frame_queue::DroppedFrames;
 use crate::settings::StorageSettings;
-use crate::storage::{Cell, Gap, GapReason, PinClass, PinId, SpanQuery, StorageOrder};
-use crate::units::{Digest, Mono, Stamp, Ticket, Wall, WallQuality};
+use crate::storage::{Cell, Gap, GapReason, PinClass, PinId, SpanQuery, StorageRequest};
+use crate::units::{Digest, MonoTime, Timestamp, EntryId, WallTime, ClockQuality};
 
 /// Bytes of a segment: eight pages.
 pub const SEGMENT: u64 = 32 << 10;
@@ -39,8 +39,8 @@ pub fn settings() -> StorageSettings {
 }
 
 /// A moment of the simulated box.
-pub fn stamp(mono: u64) -> Stamp {
-    Stamp { mono: Mono(mono), wall: Wall(WALL + mono as i64), quality: WallQuality::Ntp }
+pub fn stamp(mono: u64) -> Timestamp {
+    Timestamp { mono: MonoTime(mono), wall: WallTime(WALL + mono as i64), quality: ClockQuality::Ntp }
 }
 
 /// What a camera and an agent do next.
@@ -49,15 +49,15 @@ pub enum Action {
     /// A frame comes.
     Frame(Arc<Frame>),
     /// Frames were lost before they came.
-    Skipped(Skip),
+    Skipped(DroppedFrames),
     /// The agent wants something.
-    Order(StorageOrder),
+    Order(StorageRequest),
     /// Time passes.
     Idle,
 }
 
 /// A stream of actions.
-pub struct Script {
+pub struct Workload {
     /// Its randomness.
     pub rng: Rng,
     /// Microseconds on the monotonic clock.
@@ -79,10 +79,10 @@ pub struct Script {
     pins: VecDeque<u64>,
 }
 
-impl Script {
+impl Workload {
     /// The script of a seed.
-    pub fn new(seed: u64) -> Script {
-        Script {
+    pub fn new(seed: u64) -> Workload {
+        Workload {
             rng: Rng::new(seed),
             now: 1_000_000,
             run: 1,
@@ -126,7 +126,7 @@ impl Script {
     }
 
     /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
-    pub fn stored(&mut self, ticket: Ticket, stored: bool) {
+    pub fn stored(&mut self, ticket: EntryId, stored: bool) {
         if stored {
             self.entries.insert(ticket.0, true)
         } else {
@@ -135,7 +135,7 @@ impl Script {
     }
 
     /// What the agent finds on the card after a start.
-    pub fn found(&mut self, entries: impl Iterator<Item = Ticket>, newest: u64) {
+    pub fn found(&mut self, entries: impl Iterator<Item = EntryId>, newest: u64) {
         self.entries = entries.map(|ticket| (ticket.0, true)).collect();
         self.ticket = newest;
     }
@@ -167,7 +167,7 @@ impl Script {
         let fill = self.rng.bits().to_le_bytes();
         let data: Vec<u8> = (0..len as usize).map(|i| fill[i % 8]).collect();
         let pts = ((at - self.began) * u64::from(params.timescale) / 1_000_000) as i64;
-        Arc::new(Frame { role: Role::Main, params, data: data.into(), key, pts, run: self.run, at: stamp(at), lost: 0 })
+        Arc::new(Frame { role: StreamRole::Main, params, data: data.into(), key, pts, run: self.run, at: stamp(at), lost: 0 })
     }
 
     /// What happens next.
@@ -178,7 +178,7 @@ impl Script {
             71..=75 => self.release(),
             76..=78 => {
                 let bytes = self.rng.bits().to_le_bytes().repeat(1 + self.rng.below(200) as usize);
-                Action::Order(StorageOrder::SaveCell { cell: Cell::Configuration, bytes })
+                Action::Order(StorageRequest::SaveCell { cell: Cell::Configuration, bytes })
             }
             79..=85 => self.pin(),
             86..=88 => Action::Order(self.outage()),
@@ -199,17 +199,17 @@ impl Script {
             return self.enqueue_all();
         }
         self.ticket += 1;
-        let ticket = Ticket(self.ticket);
+        let ticket = EntryId(self.ticket);
         let (entry, still) = entry(self.ticket);
-        Action::Order(StorageOrder::Enqueue { ticket, entry, still })
+        Action::Order(StorageRequest::Enqueue { ticket, entry, still })
     }
 
     /// What came while a batch was being written goes together.
     fn enqueue_all(&mut self) -> Action {
         let first = self.ticket + 1;
         self.ticket += 2 + self.rng.below(3);
-        let entries = (first..=self.ticket).map(|ticket| (Ticket(ticket), entry(ticket).0)).collect();
-        Action::Order(StorageOrder::EnqueueAll { entries })
+        let entries = (first..=self.ticket).map(|ticket| (EntryId(ticket), entry(ticket).0)).collect();
+        Action::Order(StorageRequest::EnqueueAll { entries })
     }
 
     fn release(&mut self) -> Action {
@@ -219,40 +219,40 @@ impl Script {
             return Action::Idle;
         };
         self.entries.remove(&ticket);
-        Action::Order(StorageOrder::Release { tickets: vec![Ticket(ticket)] })
+        Action::Order(StorageRequest::Release { tickets: vec![EntryId(ticket)] })
     }
 
     fn pin(&mut self) -> Action {
         let class = [PinClass::Requested, PinClass::Event, PinClass::Lock][self.rng.below(3) as usize];
         let back = self.rng.below(3_000_000);
-        let from = Mono(self.now.saturating_sub(back));
+        let from = MonoTime(self.now.saturating_sub(back));
         match self.rng.below(3) {
             0 => {
                 self.pin += 1;
                 self.pins.push_back(self.pin);
-                Action::Order(StorageOrder::PinOpen { pin: PinId(self.pin), class, from })
+                Action::Order(StorageRequest::PinOpen { pin: PinId(self.pin), class, from })
             }
             1 => {
                 let pin = PinId(self.pins.back().copied().unwrap_or(1));
                 let (from, to) = (stamp(from.0).wall, stamp(self.now).wall);
-                Action::Order(StorageOrder::Locate { pin, class, query: SpanQuery::Wall { from, to, after: 0 } })
+                Action::Order(StorageRequest::Locate { pin, class, query: SpanQuery::Wall { from, to, after: 0 } })
             }
             _ => match self.pins.pop_front() {
-                Some(pin) => Action::Order(StorageOrder::Unpin { pin: PinId(pin) }),
+                Some(pin) => Action::Order(StorageRequest::Unpin { pin: PinId(pin) }),
                 None => Action::Idle,
             },
         }
     }
 
     /// The camera is away for a while.
-    fn outage(&mut self) -> StorageOrder {
+    fn outage(&mut self) -> StorageRequest {
         self.frames.clear();
         let from = stamp(self.reached);
         let away = 300_000 + self.rng.below(2_000_000);
         self.now = self.now.max(self.media) + away;
         (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
         self.reached = self.now;
-        StorageOrder::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
+        StorageRequest::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
     }
 
     /// The lane was full: the rest of a group of pictures and the whole next one are gone.
@@ -265,7 +265,7 @@ impl Script {
         self.now = self.now.max(self.media);
         self.reached = self.media;
         let bytes = lost.iter().map(|frame| frame.data.len() as u64).sum();
-        Action::Skipped(Skip { frames: lost.len() as u32, from, to, bytes })
+        Action::Skipped(DroppedFrames { frames: lost.len() as u32, from, to, bytes })
     }
 
     /// The camera sends something else after this group of pictures, without a pause.

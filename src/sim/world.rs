@@ -10,26 +10,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::flood::Flood;
-use super::office_stub::SimArchive;
+use super::office_stub::OfficeStub;
 use super::barrier::Barrier;
-use super::faulty_disk::SimDisk;
+use super::faulty_disk::FaultyDisk;
 use super::rng::Rng;
-use crate::agent::{Agent, Effect, Input};
-use crate::camera::{CameraFault, CameraNews, Codec, Frame, Role, TrackKind, TrackParams};
+use crate::agent::{Agent, AgentEffect, AgentInput};
+use crate::camera::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clip::hasher::Hashed;
-use crate::analytics::{Motion, MotionPhase, SightNews};
+use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
 use crate::settings::{Settings, parse};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
 use crate::storage::head_selection::heads;
 use crate::storage::footage_query::locate;
-use crate::storage::open::still_geometry;
-use crate::storage::thread::Reader;
-use crate::storage::{FootageReader as _, SpanQuery, StorageNews};
-use crate::units::{Digest, Mono, Stamp, Wall, WallQuality};
-use crate::uplink::delivery::{self, Link};
-use crate::uplink::{UplinkNews, topics};
+use crate::storage::open::snapshot_geometry;
+use crate::storage::thread::CardReader;
+use crate::storage::{FootageReader as _, SpanQuery, StorageUpdate};
+use crate::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::uplink::delivery::{self, Delivery};
+use crate::uplink::{UplinkUpdate, topics};
 
 /// Microseconds of one step.
 const STEP: u64 = 100_000;
@@ -55,15 +55,15 @@ pub struct Summary {
 struct World {
     rng: Rng,
     flood: Flood,
-    disk: SimDisk,
+    disk: FaultyDisk,
     settings: Settings,
-    office: SimArchive,
-    now: Stamp,
+    office: OfficeStub,
+    now: Timestamp,
     engine: Engine,
     agent: Agent,
-    link: Link,
-    reader: Reader,
-    inputs: VecDeque<Input>,
+    link: Delivery,
+    reader: CardReader,
+    inputs: VecDeque<AgentInput>,
     conn: u64,
     connected: bool,
     camera_up: bool,
@@ -101,8 +101,8 @@ fn settings() -> Result<Settings, String> {
 impl World {
     fn new(seed: u64, without: Option<Barrier>) -> Result<World, String> {
         let settings = settings()?;
-        let disk = SimDisk::new(without);
-        let now = Stamp { mono: Mono(1_000_000), wall: Wall(1_790_000_000_000_000), quality: WallQuality::Ntp };
+        let disk = FaultyDisk::new(without);
+        let now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_790_000_000_000_000), quality: ClockQuality::Ntp };
         let sample_entry = vec![0, 0, 0, 8, b'a', b'v', b'c', b'1'];
         let params = TrackParams {
             kind: TrackKind::Video,
@@ -119,11 +119,11 @@ impl World {
             flood: Flood::new(seed),
             reader: reader(&disk, &settings),
             agent: agent(&disk, &settings, seed),
-            link: Link::new(settings.site.clone(), 1, &settings.uplink),
+            link: Delivery::new(settings.site.clone(), 1, &settings.uplink),
             engine,
-            office: SimArchive::default(),
+            office: OfficeStub::default(),
             now,
-            inputs: news.into_iter().map(Input::Storage).collect(),
+            inputs: news.into_iter().map(AgentInput::Storage).collect(),
             conn: 0,
             connected: false,
             camera_up: false,
@@ -150,8 +150,8 @@ impl World {
         self.sight();
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
-        self.hear(out);
-        self.inputs.push_back(Input::Tick);
+        self.apply_updates(out);
+        self.inputs.push_back(AgentInput::Tick);
         let mut effects = Vec::new();
         self.link.advance(self.now, &mut effects);
         self.link_effects(effects);
@@ -185,8 +185,8 @@ impl World {
             true if self.rng.one_in(300) => {
                 self.camera_up = false;
                 let (fault, detail) = (CameraFault::Stalled, String::new());
-                let news = CameraNews::Down { role: Role::Main, fault, detail, since: self.now };
-                self.inputs.push_back(Input::Camera(news));
+                let news = CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: self.now };
+                self.inputs.push_back(AgentInput::Camera(news));
             }
             false if self.rng.one_in(30) => self.camera_up_again(),
             _ => {}
@@ -196,8 +196,8 @@ impl World {
     fn camera_up_again(&mut self) {
         if !self.camera_up {
             (self.camera_up, self.run, self.frame) = (true, self.run + 1, 0);
-            let news = CameraNews::Up { role: Role::Main, tracks: "h264 64x36".into(), at: self.now };
-            self.inputs.push_back(Input::Camera(news));
+            let news = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
+            self.inputs.push_back(AgentInput::Camera(news));
         }
     }
 
@@ -209,7 +209,7 @@ impl World {
         let len = if key { 3000 } else { 400 } + self.rng.below(300) as usize;
         let fill = self.rng.bits() as u8;
         let frame = Frame {
-            role: Role::Main,
+            role: StreamRole::Main,
             params: self.params.clone(),
             data: vec![fill; len].into(),
             key,
@@ -221,7 +221,7 @@ impl World {
         self.frame += 1;
         let mut out = Vec::new();
         self.engine.frame(&Arc::new(frame), &mut out);
-        self.hear(out);
+        self.apply_updates(out);
     }
 
     /// Things cross the scene now and then.
@@ -243,11 +243,11 @@ impl World {
             return;
         };
         let at = self.now;
-        let news = Motion::drawn(motion, phase, at);
-        self.inputs.push_back(Input::Sight(SightNews::Motion(news)));
+        let news = MotionUpdate::drawn(motion, phase, at);
+        self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(news)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
-            self.inputs.push_back(Input::Sight(SightNews::Still { motion, at, jpeg }));
+            self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Still { motion, at, jpeg }));
             self.moving = None;
         }
     }
@@ -255,7 +255,7 @@ impl World {
     fn connect(&mut self) {
         (self.connected, self.conn) = (true, self.conn + 1);
         let mut out = Vec::new();
-        let limits = delivery::Limits { receive_max: 20, max_packet: 1 << 20, retain: true };
+        let limits = delivery::BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true };
         self.link.connected(self.now, self.conn, limits, 0, &mut out);
         self.link.message(self.now, &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
         self.link_effects(out);
@@ -270,12 +270,12 @@ impl World {
     }
 
     /// What storage says, noting what it has promised. A dead box says nothing.
-    fn hear(&mut self, news: Vec<StorageNews>) {
+    fn apply_updates(&mut self, news: Vec<StorageUpdate>) {
         for news in news {
-            if let StorageNews::Durable { seq, .. } = news {
+            if let StorageUpdate::Durable { seq, .. } = news {
                 self.promised(seq);
             }
-            self.inputs.push_back(Input::Storage(news));
+            self.inputs.push_back(AgentInput::Storage(news));
         }
     }
 
@@ -307,68 +307,68 @@ impl World {
             let mut effects = Vec::new();
             self.agent.handle(self.now, input, &mut effects);
             for effect in effects {
-                self.carry_out(effect);
+                self.execute(effect);
             }
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn execute(&mut self, effect: AgentEffect) {
         if self.disk.is_off() {
             return;
         }
         match effect {
-            Effect::Storage(order) => {
+            AgentEffect::Storage(order) => {
                 let mut out = Vec::new();
                 self.engine.order(self.now, order, &mut out);
                 // What was decided before the power went was not heard by anybody.
                 if !self.disk.is_off() {
-                    self.hear(out);
+                    self.apply_updates(out);
                 }
             }
-            Effect::Uplink(order) => {
+            AgentEffect::Uplink(order) => {
                 self.flood.order(&order);
                 let mut out = Vec::new();
                 self.link.order(self.now, order, &mut out);
                 self.link_effects(out);
             }
-            Effect::Hash(order) => {
-                let hashed = Hashed::of(&order, || {});
-                self.inputs.push_back(Input::Hashed(hashed));
+            AgentEffect::Hash(order) => {
+                let hashed = Hashed::compute(&order, || {});
+                self.inputs.push_back(AgentInput::Hashed(hashed));
             }
             // Only what reaches the card, the office and the hashes is simulated.
             _ => {}
         }
     }
 
-    fn link_effects(&mut self, effects: Vec<delivery::Effect>) {
-        let mut queue: VecDeque<delivery::Effect> = effects.into();
+    fn link_effects(&mut self, effects: Vec<delivery::DeliveryEffect>) {
+        let mut queue: VecDeque<delivery::DeliveryEffect> = effects.into();
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                delivery::Effect::News(news) => {
+                delivery::DeliveryEffect::News(news) => {
                     self.flood.news(&news);
-                    if let UplinkNews::Up { .. }
-                    | UplinkNews::Command(_)
-                    | UplinkNews::Down { .. }
-                    | UplinkNews::Receipted { .. }
-                    | UplinkNews::Returned { .. } = news
+                    if let UplinkUpdate::Up { .. }
+                    | UplinkUpdate::Command(_)
+                    | UplinkUpdate::Down { .. }
+                    | UplinkUpdate::Receipted { .. }
+                    | UplinkUpdate::Returned { .. } = news
                     {
-                        self.inputs.push_back(Input::Uplink(news));
+                        self.inputs.push_back(AgentInput::Uplink(news));
                     }
                 }
-                delivery::Effect::Read { ticket, offset, len } => {
+                delivery::DeliveryEffect::Read { ticket, offset, len } => {
                     if let Some(source) = self.link.source(ticket) {
                         self.link.chunk(self.now, ticket, offset, source.read(offset, len), &mut more);
                     }
                 }
-                delivery::Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
+                delivery::DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
             queue.extend(more);
         }
     }
 
     /// A broker that sometimes drops what it acknowledged, doubles, or dies after delivering.
-    fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<delivery::Effect>) {
+    fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<delivery::DeliveryEffect>) {
         let mood = if self.stormy { self.rng.below(100) } else { 0 };
         let times = match mood {
             0..=93 => 1,
@@ -401,14 +401,14 @@ impl World {
         let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
         self.engine = engine;
         self.agent = agent(&self.disk, &self.settings, self.rng.bits());
-        self.link = Link::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
+        self.link = Delivery::new(self.settings.site.clone(), self.summary.cuts as u32 + 1, &self.settings.uplink);
         self.flood.restart(self.now.mono.0);
         self.connected = false;
         self.camera_up = false;
         self.moving = None;
         self.run += 1;
-        self.hear(pieces.map_err(|fault| fault.to_string())?);
-        self.hear(news);
+        self.apply_updates(pieces.map_err(|fault| fault.to_string())?);
+        self.apply_updates(news);
         self.check_footage();
         self.drain();
         Ok(())
@@ -475,11 +475,11 @@ impl World {
     }
 }
 
-fn reader(disk: &SimDisk, settings: &Settings) -> Reader {
-    Reader::new(Arc::new(disk.clone()), still_geometry(&settings.storage))
+fn reader(disk: &FaultyDisk, settings: &Settings) -> CardReader {
+    CardReader::new(Arc::new(disk.clone()), snapshot_geometry(&settings.storage))
 }
 
-fn agent(disk: &SimDisk, settings: &Settings, seed: u64) -> Agent {
+fn agent(disk: &FaultyDisk, settings: &Settings, seed: u64) -> Agent {
     let seed = Digest::of(&seed.to_be_bytes()).0;
     Agent::new(settings.clone(), Arc::new(reader(disk, settings)), seed)
 }

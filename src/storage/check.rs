@@ -9,24 +9,24 @@ use serde::Serialize;
 use super::mp4::move_times;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::record::{RECORD_BOX, Record, box_at};
-use super::segment_head::{Cause, Evicted};
-use super::head_selection::{Fault, HeadTrouble, Heads, heads, read_copy};
+use super::record::{RECORD_BOX, RingRecord, box_at};
+use super::segment_head::{EvictionCause, Eviction};
+use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy};
 use super::segment_index::{Index, Segment};
-use super::journal::{self, Journal, Kept};
+use super::journal::{self, Journal, LoadedJournal};
 use super::missing_records::numbers;
 use super::range_set::Ranges;
 use super::recovery::{COPIES_MAX, expected};
 use super::snapshots;
-use super::scan::{Depth, End, Found, walk};
-use crate::units::{Digest, Mono};
+use super::scan::{ScanDepth, ScanEnd, ScanItem, walk};
+use crate::units::{Digest, MonoTime};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
 const SILENT_MAX: u64 = 1_000_000;
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct CheckProblem {
     /// File name.
     pub file: String,
     /// Where in it.
@@ -35,7 +35,7 @@ pub struct Problem {
     pub what: String,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for CheckProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} offset {}: {}", self.file, self.offset, self.what)
     }
@@ -43,7 +43,7 @@ impl std::fmt::Display for Problem {
 
 /// What a ring is like.
 #[derive(Debug, Default, Serialize)]
-pub struct Checked {
+pub struct CheckReport {
     /// Segment files that hold footage.
     pub segments: u64,
     /// Segment files that hold none.
@@ -67,9 +67,9 @@ pub struct Checked {
     /// Records that went, as heads of the ring say: how many of each cause.
     pub gone: std::collections::BTreeMap<&'static str, u64>,
     /// What a cut write explains: the next start puts it right.
-    pub torn: Vec<Problem>,
+    pub torn: Vec<CheckProblem>,
     /// Everything that is wrong.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<CheckProblem>,
     /// Records of the newest segment.
     #[serde(skip)]
     newest: usize,
@@ -83,7 +83,7 @@ struct Before {
     next_seq: u64,
     chain: Digest,
     /// Start and end of the footage or hole before, on the monotonic clock of its start.
-    end: Option<(u32, Mono)>,
+    end: Option<(u32, MonoTime)>,
     /// End of what the decode times have reached.
     media: u64,
 }
@@ -92,18 +92,18 @@ struct Before {
 ///
 /// # Errors
 /// When the directory cannot be read at all.
-pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<Checked, DiskFault> {
+pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<CheckReport, DiskFault> {
     let Heads { index, troubles, older, card, .. } = heads(disk.as_ref())?;
     let card = card.unwrap_or_default();
     let blank = (index.blank().len() + index.aside().len()) as u64;
-    let mut checked = Checked { segments: index.live().len() as u64, blank, ..Checked::default() };
+    let mut checked = CheckReport { segments: index.live().len() as u64, blank, ..CheckReport::default() };
     if let Some(file) = older {
         let what =
             "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
-        checked.problems.push(Problem { file, offset: 0, what });
+        checked.problems.push(CheckProblem { file, offset: 0, what });
     }
     let kept = match disk.files()?.get(&FileId::Journal) {
-        Some(len) => Some(Journal::look(disk.clone(), card, *len)?),
+        Some(len) => Some(Journal::open_read_only(disk.clone(), card, *len)?),
         None => None,
     };
     let mut before = None;
@@ -120,19 +120,19 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
     check_sides(disk, &index, kept.as_ref(), &mut checked)?;
     for (file, what) in foreign::beside(disk.as_ref(), card, kept.as_ref())? {
-        checked.problems.push(Problem { file: file.name(), offset: 0, what });
+        checked.problems.push(CheckProblem { file: file.name(), offset: 0, what });
     }
     Ok(checked)
 }
 
 /// Both copies of every head. One that is wrong in a segment with nothing in it yet was cut while the segment was begun.
 /// Without an ordered stop so may have been a second copy in one of the oldest files, whose turn it was.
-fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: bool, checked: &mut Checked) {
+fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: bool, checked: &mut CheckReport) {
     let newest = index.live().last().map(|segment| segment.head.segment);
     let fresh = newest.filter(|_| checked.newest <= 1);
     for HeadTrouble { file, fault, what } in troubles {
-        let problem = Problem { file: FileId::Segment(*file).name(), offset: 0, what: what.clone() };
-        match *fault == Fault::First && fresh == Some(*file) {
+        let problem = CheckProblem { file: FileId::Segment(*file).name(), offset: 0, what: what.clone() };
+        match *fault == HeadFault::First && fresh == Some(*file) {
             true => checked.torn.push(problem),
             false => checked.problems.push(problem),
         }
@@ -144,23 +144,23 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
             Ok(Some(copy)) if copy == segment.written() => continue,
             Ok(Some(copy)) if copy.lap > segment.head.lap => {
                 let what = "it was about to be begun anew when the power went: its records are on record as gone".into();
-                checked.torn.push(Problem { file: name, offset: segment.end, what });
+                checked.torn.push(CheckProblem { file: name, offset: segment.end, what });
                 continue;
             }
             Ok(_) => "the second copy of its head is damaged".into(),
             Err(fault) => fault.reason,
         };
-        let problem = Problem { file: name, offset: segment.end, what };
+        let problem = CheckProblem { file: name, offset: segment.end, what };
         let cut = fresh == Some(file) || !clean && at < COPIES_MAX;
         if cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
 }
 
-fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<Before>, checked: &mut Checked) {
+fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<Before>, checked: &mut CheckReport) {
     let segment = &index.live()[at];
     let file = FileId::Segment(segment.head.segment);
     let name = file.name();
-    let mut wrong = |offset: u64, what: String| checked.problems.push(Problem { file: name.clone(), offset, what });
+    let mut wrong = |offset: u64, what: String| checked.problems.push(CheckProblem { file: name.clone(), offset, what });
     let newest = at + 1 == index.live().len();
     let mut now = before.take().unwrap_or_else(|| Before {
         next_seq: segment.head.first_seq,
@@ -176,7 +176,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
     } else if now.chain != segment.head.previous {
         wrong(0, format!("record {} does not follow from the one before: the chain is broken", segment.head.first_seq));
     }
-    let walked = match walk(disk, segment, Depth::Content) {
+    let walked = match walk(disk, segment, ScanDepth::Content) {
         Ok(walked) => walked,
         Err(fault) => {
             wrong(fault.offset, fault.reason);
@@ -188,7 +188,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
     let (mark, mut begun) = (segment.written().mark(), false);
     for found in &walked.found {
         match found {
-            Found::Record(offset, record) if record.seq <= last => {
+            ScanItem::Record(offset, record) if record.seq <= last => {
                 checked.records += 1;
                 checked.payload += u64::from(record.payload);
                 checked.holes += u64::from(record.gap.is_some());
@@ -200,19 +200,19 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
                 }
                 (now.next_seq, now.chain) = (record.seq + 1, record.link());
             }
-            Found::Record(..) => {}
-            Found::Damaged { offset, first, last } => {
+            ScanItem::Record(..) => {}
+            ScanItem::Damaged { offset, first, last } => {
                 wrong(*offset, format!("{} damaged", numbers(*first, *last)));
                 // That is what is missing before the next.
                 (now.end, begun) = (None, true);
             }
         }
     }
-    if walked.end == End::Torn {
+    if walked.end == ScanEnd::Torn {
         match newest {
             true => {
                 let what = "the last write was cut: the next start puts this right".into();
-                checked.torn.push(Problem { file: name, offset: walked.at, what });
+                checked.torn.push(CheckProblem { file: name, offset: walked.at, what });
             }
             // Damage up to the end of the file: which records it hit the next file says.
             false if walked.next_seq <= last => {
@@ -222,7 +222,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             false => wrong(walked.at, "neither a record nor free space".into()),
         }
     }
-    let end = if walked.end == End::Torn && !newest { last } else { now.next_seq.saturating_sub(1).min(last) };
+    let end = if walked.end == ScanEnd::Torn && !newest { last } else { now.next_seq.saturating_sub(1).min(last) };
     now.there.add(segment.head.first_seq, end);
     checked.newest = walked.found.len();
     *before = Some(now);
@@ -230,7 +230,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
 
 impl Before {
     /// What is wrong with a record's place in time, and moves on behind it.
-    fn judge(&mut self, record: &Record) -> Option<String> {
+    fn judge(&mut self, record: &RingRecord) -> Option<String> {
         let (boot, begin) = (record.boot.0, record.start.mono);
         let silent = match self.end {
             _ if record.gap.is_some() => None,
@@ -255,7 +255,7 @@ impl Before {
 }
 
 /// What is wrong with the content of a record whose checksum is right.
-fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &Record) -> Option<String> {
+fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &RingRecord) -> Option<String> {
     let bytes = disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).ok()?;
     let mut content = bytes[RECORD_BOX..].to_vec();
     if record.gap.is_none() {
@@ -274,22 +274,22 @@ fn content(disk: &dyn Disk, segment: &Segment, offset: u64, record: &Record) -> 
 }
 
 /// What should be in the ring by its newest head and by the journal, and is in no file. What went is on record, and why.
-fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked) {
+fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckReport) {
     let newest = checked.numbers.map_or(0, |(_, last)| last);
     let mut expected = expected(index, newest);
     if told > newest {
         expected.add(newest + 1, told);
     }
-    let mut wrong = |what: String| checked.problems.push(Problem { file: "ring".into(), offset: 0, what });
+    let mut wrong = |what: String| checked.problems.push(CheckProblem { file: "ring".into(), offset: 0, what });
     let mut seen = Ranges::default();
-    for Evicted { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
+    for Eviction { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
         expected.remove(*first, *last);
         // A head that never became durable may have said the same before.
         let new = Ranges::from_iter([(*first, *last)]).without(&seen);
         seen.add(*first, *last);
         for (first, last) in new.list() {
-            *checked.gone.entry(cause.word()).or_default() += last - first + 1;
-            if *cause == Cause::Missing {
+            *checked.gone.entry(cause.as_str()).or_default() += last - first + 1;
+            if *cause == EvictionCause::Missing {
                 wrong(format!("{} missing since a start, and nothing says that they were evicted", numbers(*first, *last)));
             }
         }
@@ -300,9 +300,9 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut Checked
 }
 
 /// Journal, locks and snapshots.
-fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked: &mut Checked) -> Result<(), DiskFault> {
+fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&LoadedJournal>, checked: &mut CheckReport) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
-        let problem = Problem { file: FileId::Journal.name(), offset: 0, what: journal::LOST.into() };
+        let problem = CheckProblem { file: FileId::Journal.name(), offset: 0, what: journal::LOST.into() };
         checked.problems.push(problem);
         return Ok(());
     };
@@ -310,10 +310,10 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked
     checked.entries = kept.entries.len() as u64;
     for copy in &kept.copies {
         let what = "one of the two copies of this slot is damaged: the next start writes it again".into();
-        let problem = Problem { file: FileId::Journal.name(), offset: copy.offset, what };
+        let problem = CheckProblem { file: FileId::Journal.name(), offset: copy.offset, what };
         if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
-    let mut wrong = |file: FileId, what: String| checked.problems.push(Problem { file: file.name(), offset: 0, what });
+    let mut wrong = |file: FileId, what: String| checked.problems.push(CheckProblem { file: file.name(), offset: 0, what });
     if kept.ring.is_none() && !index.live().is_empty() {
         wrong(FileId::Journal, journal::LOST.into());
     }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Gap;
-use crate::units::{Boot, Mono, Stamp, Wall, WallQuality};
+use crate::units::{Boot, MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// Relations kept: the newest. A box that learns two in a start and starts daily reaches back two months, longer than its ring.
 const KNOWN_MAX: usize = 128;
@@ -20,43 +20,43 @@ const ENCODED: usize = 21;
 
 /// From `from` on, wall time was monotonic time plus `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Known {
+struct BootClock {
     boot: Boot,
-    from: Mono,
+    from: MonoTime,
     offset: i64,
-    quality: WallQuality,
+    quality: ClockQuality,
 }
 
 /// The clock was set: what it was before and by how much it moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSet {
     /// Trust before.
-    pub before: WallQuality,
+    pub before: ClockQuality,
     /// Now.
-    pub now: Stamp,
+    pub now: Timestamp,
     /// Microseconds it moved forward; negative is back.
     pub step: i64,
 }
 
 /// All relations known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dates {
-    known: VecDeque<Known>,
+pub struct ClockHistory {
+    known: VecDeque<BootClock>,
     /// The clock as it was last read in this start.
-    last: Option<(i64, WallQuality)>,
-    next_learn: Mono,
+    last: Option<(i64, ClockQuality)>,
+    next_learn: MonoTime,
 }
 
-impl Dates {
+impl ClockHistory {
     /// Reads what [`Dates::encode`] wrote; what is cut short is left out.
-    pub fn decode(bytes: &[u8]) -> Dates {
+    pub fn decode(bytes: &[u8]) -> ClockHistory {
         let known = bytes.chunks_exact(ENCODED).filter_map(|chunk| {
             let boot = Boot(u32::from_be_bytes(chunk[..4].try_into().ok()?));
-            let from = Mono(u64::from_be_bytes(chunk[4..12].try_into().ok()?));
+            let from = MonoTime(u64::from_be_bytes(chunk[4..12].try_into().ok()?));
             let offset = i64::from_be_bytes(chunk[12..20].try_into().ok()?);
-            Some(Known { boot, from, offset, quality: WallQuality::from_byte(chunk[20]) })
+            Some(BootClock { boot, from, offset, quality: ClockQuality::from_byte(chunk[20]) })
         });
-        Dates { known: known.collect(), ..Dates::default() }
+        ClockHistory { known: known.collect(), ..ClockHistory::default() }
     }
 
     /// `{ u32 boot   u64 from mono µs   i64 wall − mono µs   u8 clock quality }*`, oldest first.
@@ -73,19 +73,19 @@ impl Dates {
 
     /// Reads the clocks of this start. `Some` when a relation was learned, which must then be saved: the first one that can be
     /// trusted at all, a better one, or another one because the clock was set.
-    pub fn learn(&mut self, boot: Boot, now: Stamp) -> Option<ClockSet> {
+    pub fn learn(&mut self, boot: Boot, now: Timestamp) -> Option<ClockSet> {
         let offset = now.wall.0 - now.mono.0 as i64;
         let (before, quality) = *self.last.get_or_insert((offset, now.quality));
         let step = offset - before;
         let known = self.known.back().is_some_and(|known| known.boot == boot);
-        let is_news = now.quality > quality || step.abs() > STEP_MIN || !known && now.quality > WallQuality::Unset;
+        let is_news = now.quality > quality || step.abs() > STEP_MIN || !known && now.quality > ClockQuality::Unset;
         if !is_news || now.mono < self.next_learn {
             return None;
         }
         self.last = Some((offset, now.quality));
         self.next_learn = now.mono.plus_micros(LEARN_EVERY);
-        if now.quality > WallQuality::Unset {
-            self.known.push_back(Known { boot, from: now.mono, offset, quality: now.quality });
+        if now.quality > ClockQuality::Unset {
+            self.known.push_back(BootClock { boot, from: now.mono, offset, quality: now.quality });
             if self.known.len() > KNOWN_MAX {
                 self.known.pop_front();
             }
@@ -94,12 +94,12 @@ impl Dates {
     }
 
     /// A stored stamp as it is understood now: dated by the first better clock that the same start had later, else as it was.
-    pub fn date(&self, boot: Boot, stamp: Stamp) -> Stamp {
-        let better = |known: &&Known| known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono;
+    pub fn date(&self, boot: Boot, stamp: Timestamp) -> Timestamp {
+        let better = |known: &&BootClock| known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono;
         match self.known.iter().find(better) {
             Some(known) => {
-                let wall = Wall((stamp.mono.0 as i64).saturating_add(known.offset));
-                Stamp { wall, quality: known.quality, ..stamp }
+                let wall = WallTime((stamp.mono.0 as i64).saturating_add(known.offset));
+                Timestamp { wall, quality: known.quality, ..stamp }
             }
             None => stamp,
         }
@@ -118,49 +118,49 @@ mod tests {
     use super::super::GapReason;
     use super::*;
 
-    fn stamp(mono: u64, wall: i64, quality: WallQuality) -> Stamp {
-        Stamp { mono: Mono(mono), wall: Wall(wall), quality }
+    fn stamp(mono: u64, wall: i64, quality: ClockQuality) -> Timestamp {
+        Timestamp { mono: MonoTime(mono), wall: WallTime(wall), quality }
     }
 
     const NOON: i64 = 1_790_000_000_000_000;
 
     #[test]
     fn footage_of_an_hour_without_a_clock_is_dated_once_the_time_is_known() {
-        let (mut dates, boot) = (Dates::default(), Boot(3));
-        let early = stamp(5_000_000, 77, WallQuality::Unset);
+        let (mut dates, boot) = (ClockHistory::default(), Boot(3));
+        let early = stamp(5_000_000, 77, ClockQuality::Unset);
         assert_eq!(dates.learn(boot, early), None, "1970 is not worth keeping");
         assert_eq!(dates.date(boot, early), early);
-        let set = dates.learn(boot, stamp(3_605_000_000, NOON, WallQuality::Ntp)).unwrap();
-        assert_eq!((set.before, set.step), (WallQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
+        let set = dates.learn(boot, stamp(3_605_000_000, NOON, ClockQuality::Ntp)).unwrap();
+        assert_eq!((set.before, set.step), (ClockQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
         let dated = dates.date(boot, early);
-        assert_eq!((dated.wall, dated.quality, dated.mono), (Wall(NOON - 3_600_000_000), WallQuality::Ntp, early.mono));
+        assert_eq!((dated.wall, dated.quality, dated.mono), (WallTime(NOON - 3_600_000_000), ClockQuality::Ntp, early.mono));
         assert_eq!(dates.date(Boot(2), early), early, "another start had another clock");
-        assert_eq!(Dates::decode(&dates.encode()).date(boot, early), dated);
+        assert_eq!(ClockHistory::decode(&dates.encode()).date(boot, early), dated);
     }
 
     #[test]
     fn a_clock_set_back_dates_what_was_recorded_before_and_leaves_trusted_times_alone() {
-        let (mut dates, boot) = (Dates::default(), Boot(1));
+        let (mut dates, boot) = (ClockHistory::default(), Boot(1));
         let hour = 3_600_000_000;
-        let fast = stamp(1_000_000, NOON + hour, WallQuality::Rtc);
+        let fast = stamp(1_000_000, NOON + hour, ClockQuality::Rtc);
         assert!(dates.learn(boot, fast).is_some(), "the first clock that can be trusted at all");
-        assert_eq!(dates.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, WallQuality::Rtc)), None);
-        let set = dates.learn(boot, stamp(20_000_000, NOON + 19_000_000, WallQuality::Ntp)).unwrap();
+        assert_eq!(dates.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)), None);
+        let set = dates.learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp)).unwrap();
         assert_eq!(set.step, -hour);
-        assert_eq!(dates.date(boot, fast).wall, Wall(NOON));
-        let trusted = stamp(21_000_000, NOON + 20_000_000, WallQuality::Ntp);
+        assert_eq!(dates.date(boot, fast).wall, WallTime(NOON));
+        let trusted = stamp(21_000_000, NOON + 20_000_000, ClockQuality::Ntp);
         assert_eq!(dates.date(boot, trusted), trusted);
         // NTP itself was wrong and steps by a second: what was recorded under it is evidence of that and stays.
-        assert!(dates.learn(boot, stamp(40_000_000, NOON + 40_000_000, WallQuality::Ntp)).is_some());
+        assert!(dates.learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp)).is_some());
         assert_eq!(dates.date(boot, trusted), trusted);
     }
 
     #[test]
     fn a_clock_that_is_fought_over_is_learned_every_ten_seconds_and_forgotten_oldest_first() {
-        let (mut dates, mut learned) = (Dates::default(), 0);
+        let (mut dates, mut learned) = (ClockHistory::default(), 0);
         for i in 0..2_000_u64 {
             let jump = if i % 2 == 0 { 0 } else { 5_000_000 };
-            let now = stamp(i * 1_000_000, NOON + i as i64 * 1_000_000 + jump, WallQuality::Rtc);
+            let now = stamp(i * 1_000_000, NOON + i as i64 * 1_000_000 + jump, ClockQuality::Rtc);
             learned += usize::from(dates.learn(Boot(1), now).is_some());
         }
         assert!((150..=200).contains(&learned), "{learned}");
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn a_hole_between_two_starts_begins_on_the_clock_of_the_first() {
-        let mut dates = Dates::default();
-        dates.learn(Boot(1), stamp(10, NOON, WallQuality::Rtc));
-        dates = Dates::decode(&dates.encode());
-        dates.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, WallQuality::Ntp));
-        let from = stamp(9_000_000, NOON + 9_000_000, WallQuality::Rtc);
-        let gap = Gap { from, to: stamp(1_000_000, 5, WallQuality::Unset), reason: GapReason::PowerCut, bytes: 0 };
+        let mut dates = ClockHistory::default();
+        dates.learn(Boot(1), stamp(10, NOON, ClockQuality::Rtc));
+        dates = ClockHistory::decode(&dates.encode());
+        dates.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, ClockQuality::Ntp));
+        let from = stamp(9_000_000, NOON + 9_000_000, ClockQuality::Rtc);
+        let gap = Gap { from, to: stamp(1_000_000, 5, ClockQuality::Unset), reason: GapReason::PowerCut, bytes: 0 };
         let dated = dates.date_gap(&gap, Boot(1), Boot(2));
-        assert_eq!((dated.from, dated.to.wall), (from, Wall(NOON + 59_000_000)));
+        assert_eq!((dated.from, dated.to.wall), (from, WallTime(NOON + 59_000_000)));
     }
 }

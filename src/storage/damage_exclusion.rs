@@ -76,7 +76,7 @@ impl Span {
 mod tests {
     use super::super::FragmentRef;
     use super::*;
-    use crate::units::{Boot, Digest, Mono, Stamp};
+    use crate::units::{Boot, Digest, MonoTime, Timestamp};
 
     fn span(fragments: &[(u64, bool)]) -> Span {
         let fragment = |(seq, key): &(u64, bool)| FragmentRef {
@@ -87,7 +87,7 @@ mod tests {
             len: 100,
             key: *key,
             boot: Boot(1),
-            start: Stamp { mono: Mono(seq * 1_000_000), ..Stamp::default() },
+            start: Timestamp { mono: MonoTime(seq * 1_000_000), ..Timestamp::default() },
             duration: 1_000_000,
             media: seq * 1_000_000,
             lead: 0,

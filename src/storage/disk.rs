@@ -189,7 +189,7 @@ impl RealDisk {
     ///
     /// # Errors
     /// When it is not a directory.
-    pub fn look(dir: &Path) -> Result<RealDisk, DirFault> {
+    pub fn open_read_only(dir: &Path) -> Result<RealDisk, DirFault> {
         if !dir.is_dir() {
             return Err(DirFault::Unusable(dir.to_owned(), "no such directory".into()));
         }
@@ -352,7 +352,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let (answer, answered) = std::sync::mpsc::channel();
         let dir = dir.path().to_owned();
-        std::thread::spawn(move || answer.send(RealDisk::look(&dir).unwrap().read(FileId::Segment(1), 0, 8).is_err()));
+        std::thread::spawn(move || answer.send(RealDisk::open_read_only(&dir).unwrap().read(FileId::Segment(1), 0, 8).is_err()));
         assert_eq!(answered.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
     }
 
@@ -400,7 +400,7 @@ mod tests {
         let ring = dir.path().join("ring");
         let first = RealDisk::open(&ring, false).unwrap();
         assert!(matches!(RealDisk::open(&ring, false), Err(DirFault::InUse(_))));
-        assert!(RealDisk::look(&ring).is_ok());
+        assert!(RealDisk::open_read_only(&ring).is_ok());
         drop(first);
         assert!(RealDisk::open(&ring, false).is_ok());
     }

@@ -6,20 +6,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::pending_queries::Waiting;
-use super::fallback::Card;
+use super::pending_queries::PendingQuery;
+use super::fallback::FallbackDisk;
 use super::disk::{Disk as _, FileId};
 use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
-use super::ring::{AppendFault, Draft, Ring};
+use super::ring::{AppendFault, NewFragment, Ring};
 use super::scrub::Scrub;
-use super::snapshots::Stills;
-use super::wear::{ALARM, Load};
-use super::{Cell, Gap, GapReason, StorageNews, StorageOrder};
+use super::snapshots::SnapshotStore;
+use super::wear::{ALARM, WriteLoad};
+use super::{Cell, Gap, GapReason, StorageUpdate, StorageRequest};
 use crate::camera::{Frame, TrackKind, TrackParams};
-use crate::frame_queue::Skip;
-use crate::units::{Boot, Mono, Stamp, Ticket};
+use crate::frame_queue::DroppedFrames;
+use crate::units::{Boot, MonoTime, Timestamp, EntryId};
 
 /// Microseconds of silence after which gathered frames are written without waiting for the next.
 const SILENCE: u64 = 1_200_000;
@@ -45,22 +45,22 @@ const HOLE_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// A hole that is still open: it ends where the next footage begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OpenHole {
-    pub(super) from: Stamp,
+pub(super) struct OpenGap {
+    pub(super) from: Timestamp,
     pub(super) reason: GapReason,
     pub(super) bytes: u64,
 }
 
 /// Ring, journal and snapshots under one owner.
 pub struct Engine {
-    pub(super) card: Arc<Card>,
+    pub(super) card: Arc<FallbackDisk>,
     pub(super) ring: Ring,
     pub(super) journal: Journal,
-    pub(super) stills: Stills,
+    pub(super) stills: SnapshotStore,
     pub(super) locks: Locks,
     pub(super) boot: Boot,
     /// When this start began, and what the card bears by its data sheet: for its wear.
-    pub(super) begun: Mono,
+    pub(super) begun: MonoTime,
     pub(super) endurance: u64,
     pub(super) gathering: Gathering,
     pub(super) anchor: Option<Anchor>,
@@ -71,37 +71,37 @@ pub struct Engine {
     /// End of the footage on the media clock, microseconds.
     pub(super) media_end: u64,
     /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
-    pub(super) open_hole: Option<OpenHole>,
+    pub(super) open_hole: Option<OpenGap>,
     pub(super) holes: Vec<Gap>,
     /// End of the last hole that was named in this start.
-    pub(super) named_until: Mono,
+    pub(super) named_until: MonoTime,
     /// End of what is durable.
-    pub(super) until: Stamp,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) until: Timestamp,
+    pub(super) waiting: Vec<PendingQuery>,
     /// (number, begin, starts on a key frame) of recent fragments.
-    pub(super) recent: VecDeque<(u64, Mono, bool)>,
-    pub(super) next_counts: Mono,
+    pub(super) recent: VecDeque<(u64, MonoTime, bool)>,
+    pub(super) next_counts: MonoTime,
     /// Since when the card has refused every fragment.
-    pub(super) refused_since: Option<Mono>,
+    pub(super) refused_since: Option<MonoTime>,
     /// How often in a row the journal was refused.
     pub(super) refusals: u32,
     pub(super) told_worn: bool,
     pub(super) scrub: Scrub,
     /// Entries found at the start that are not told yet, oldest last.
-    pub(super) untold: Vec<Ticket>,
+    pub(super) untold: Vec<EntryId>,
 }
 
 impl Engine {
     /// Where footage and snapshots are read: the card, and memory where that has taken its place.
-    pub fn card(&self) -> Arc<Card> {
+    pub fn card(&self) -> Arc<FallbackDisk> {
         self.card.clone()
     }
 
     /// Takes a frame of the main stream.
-    pub fn frame(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageNews>) {
+    pub fn frame(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
         let video = frame.kind() == TrackKind::Video;
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) && video {
-            self.begin_run(frame, out);
+            self.start_run(frame, out);
         }
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) || self.need_key && !(video && frame.key) {
             return self.pass_over(frame);
@@ -145,13 +145,13 @@ impl Engine {
     }
 
     /// Footage is missing from `from` on, or still is.
-    fn leave_open(&mut self, from: Stamp, reason: GapReason, bytes: u64) {
-        let hole = self.open_hole.get_or_insert(OpenHole { from, reason, bytes: 0 });
+    fn leave_open(&mut self, from: Timestamp, reason: GapReason, bytes: u64) {
+        let hole = self.open_hole.get_or_insert(OpenGap { from, reason, bytes: 0 });
         hole.bytes += bytes;
     }
 
     /// Sound waits for the picture it belongs to, and goes on alone when none comes.
-    fn sound_first(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageNews>) {
+    fn sound_first(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
         self.early.push(frame.clone());
         let first = self.early[0].pts_micros();
         if frame.pts_micros() - first >= SOUND_ALONE || self.early.len() >= EARLY_MAX {
@@ -160,7 +160,7 @@ impl Engine {
     }
 
     /// Writes everything that waits, sound without its picture too.
-    fn flush_all(&mut self, out: &mut Vec<StorageNews>) {
+    fn flush_all(&mut self, out: &mut Vec<StorageUpdate>) {
         for early in self.early.drain(..) {
             self.gathering.push(early);
         }
@@ -168,12 +168,12 @@ impl Engine {
     }
 
     /// A new run of media time: the ring's media clock goes on by real time where it can be known.
-    fn begin_run(&mut self, frame: &Frame, out: &mut Vec<StorageNews>) {
+    fn start_run(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         self.need_key = true;
         let since = match self.open_hole {
-            Some(hole) if self.until == Stamp::default() => frame.at.wall.0 - hole.from.wall.0,
-            _ if self.until == Stamp::default() => 0,
+            Some(hole) if self.until == Timestamp::default() => frame.at.wall.0 - hole.from.wall.0,
+            _ if self.until == Timestamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };
         let media = self.media_end + since.clamp(0, HOLE_MAX) as u64;
@@ -181,83 +181,83 @@ impl Engine {
     }
 
     /// Frames are missing before the next: the lane was full.
-    pub fn skipped(&mut self, skip: Skip, out: &mut Vec<StorageNews>) {
+    pub fn skipped(&mut self, skip: DroppedFrames, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         self.need_key = true;
         self.ring.counts.skipped += u64::from(skip.frames);
-        self.hole(Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes }, out);
+        self.record_gap(Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes }, out);
     }
 
     /// Carries out an order.
-    pub fn order(&mut self, now: Stamp, order: StorageOrder, out: &mut Vec<StorageNews>) {
+    pub fn order(&mut self, now: Timestamp, order: StorageRequest, out: &mut Vec<StorageUpdate>) {
         match order {
-            StorageOrder::PinOpen { pin, class, from } => self.pin_open(pin, class, from),
-            StorageOrder::Locate { pin, class, query } => self.ask(now, pin, class, query, out),
-            StorageOrder::Unpin { pin } => {
+            StorageRequest::PinOpen { pin, class, from } => self.pin_open(pin, class, from),
+            StorageRequest::Locate { pin, class, query } => self.query(now, pin, class, query, out),
+            StorageRequest::Unpin { pin } => {
                 self.waiting.retain(|waiting| waiting.pin != pin);
                 self.ring.pins.remove(pin);
             }
-            StorageOrder::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
-            StorageOrder::EnqueueAll { entries } => self.enqueue_all(entries, out),
-            StorageOrder::Release { tickets } => {
+            StorageRequest::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
+            StorageRequest::EnqueueAll { entries } => self.enqueue_all(entries, out),
+            StorageRequest::Release { tickets } => {
                 for ticket in tickets {
                     self.journal.release(ticket);
                     self.stills.free(ticket);
                 }
             }
-            StorageOrder::Fetch { ticket } => {
+            StorageRequest::Fetch { ticket } => {
                 let read = self.journal.entry(ticket).map_err(|fault| fault.to_string());
                 let outcome = read.and_then(|entry| entry.ok_or_else(|| "damaged on the card".to_owned()));
-                out.push(StorageNews::Fetched { ticket, outcome });
+                out.push(StorageUpdate::Fetched { ticket, outcome });
             }
-            StorageOrder::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
-                Ok(()) => StorageNews::CellSaved { cell },
-                Err(fault) => StorageNews::Trouble { detail: fault.to_string(), lost: true },
+            StorageRequest::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
+                Ok(()) => StorageUpdate::CellSaved { cell },
+                Err(fault) => StorageUpdate::Trouble { detail: fault.to_string(), lost: true },
             }),
-            StorageOrder::NoteGap(gap) => {
+            StorageRequest::NoteGap(gap) => {
                 // Footage that is still in memory comes before the hole: a power cut would leave it without a name.
                 self.flush_all(out);
-                self.hole(gap, out);
+                self.record_gap(gap, out);
             }
-            StorageOrder::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
-            StorageOrder::Unlock { id } => self.unlock(id, out),
-            StorageOrder::Resize { budget, pin_quota, endurance } => {
+            StorageRequest::Lock { id, from, to, reason } => self.lock(id, (from, to), reason, out),
+            StorageRequest::Unlock { id } => self.unlock(id, out),
+            StorageRequest::Resize { budget, pin_quota, endurance } => {
                 self.endurance = endurance;
                 self.ring.resize(budget, pin_quota);
             }
-            StorageOrder::Stop => self.stop(out),
+            StorageRequest::Stop => self.stop(out),
         }
     }
 
-    fn enqueue(&mut self, ticket: Ticket, entry: Vec<u8>, still: Option<Vec<u8>>, out: &mut Vec<StorageNews>) {
+    fn enqueue(&mut self, ticket: EntryId, entry: Vec<u8>, still: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
         if let Some(jpeg) = still {
             match self.stills.store(ticket, &jpeg) {
                 Ok(written) => self.ring.counts.written += written,
-                Err(detail) => out.push(StorageNews::Trouble { detail, lost: true }),
+                Err(detail) => out.push(StorageUpdate::Trouble { detail, lost: true }),
             }
         }
         let stored = self.journal.enqueue(ticket, entry);
         out.push(match &stored {
-            Ok(()) => StorageNews::Enqueued { ticket },
+            Ok(()) => StorageUpdate::Enqueued { ticket },
             Err(fault) => {
                 self.stills.free(ticket);
-                StorageNews::NotEnqueued { ticket, reason: fault.to_string() }
+                StorageUpdate::NotEnqueued { ticket, reason: fault.to_string() }
             }
         });
         self.journal_answered(stored, out);
     }
 
-    fn enqueue_all(&mut self, entries: Vec<(Ticket, Vec<u8>)>, out: &mut Vec<StorageNews>) {
-        let tickets: Vec<Ticket> = entries.iter().map(|(ticket, _)| *ticket).collect();
+    fn enqueue_all(&mut self, entries: Vec<(EntryId, Vec<u8>)>, out: &mut Vec<StorageUpdate>) {
+        let tickets: Vec<EntryId> = entries.iter().map(|(ticket, _)| *ticket).collect();
         let stored = self.journal.enqueue_all(entries);
         out.extend(tickets.into_iter().map(|ticket| match &stored {
-            Ok(()) => StorageNews::Enqueued { ticket },
-            Err(fault) => StorageNews::NotEnqueued { ticket, reason: fault.to_string() },
+            Ok(()) => StorageUpdate::Enqueued { ticket },
+            Err(fault) => StorageUpdate::NotEnqueued { ticket, reason: fault.to_string() },
         }));
         self.journal_answered(stored, out);
     }
 
-    fn journal_answered(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageNews>) {
+    fn journal_answered(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageUpdate>) {
         match stored {
             Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
             Ok(()) | Err(_) => self.refusals = 0,
@@ -265,23 +265,23 @@ impl Engine {
     }
 
     /// A journal that is refused again and again goes on in memory: events must reach the office, above all this one.
-    fn journal_refused(&mut self, detail: String, out: &mut Vec<StorageNews>) {
+    fn journal_refused(&mut self, detail: String, out: &mut Vec<StorageUpdate>) {
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
-            self.card.hold(FileId::Journal, self.journal.size());
-            self.card.hold(FileId::Stills, self.stills.size());
-            out.push(StorageNews::CardLost { detail });
+            self.card.hold_in_memory(FileId::Journal, self.journal.size());
+            self.card.hold_in_memory(FileId::Stills, self.stills.size());
+            out.push(StorageUpdate::CardLost { detail });
         }
     }
 
     /// Time passes without frames or orders.
-    pub fn idle(&mut self, now: Stamp, out: &mut Vec<StorageNews>) {
+    pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         if self.gathering.last().is_some_and(|last| now.mono.since(last.at.mono) > SILENCE) {
             self.flush(None, out);
         }
         self.answer_due(now.mono, out);
         if let Err(fault) = self.journal.tidy() {
-            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+            out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
         self.learn_clock(now, out);
         self.scrub(now.mono, out);
@@ -292,19 +292,19 @@ impl Engine {
     }
 
     /// Learns how the clock stands, and keeps what it learned.
-    fn learn_clock(&mut self, now: Stamp, out: &mut Vec<StorageNews>) {
+    fn learn_clock(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         let boot = self.boot;
         let Some(set) = self.ring.dates_mut().learn(boot, now) else {
             return;
         };
         let bytes = self.ring.index().dates.encode();
         if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
-            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+            out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
-        out.push(StorageNews::ClockSet(set));
+        out.push(StorageUpdate::ClockSet(set));
     }
 
-    fn count(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+    fn count(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let mut counts = self.ring.counts;
         counts.written += self.journal.written.0;
         counts.syncs += self.journal.written.1;
@@ -314,17 +314,17 @@ impl Engine {
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);
         let (lifetime, written, since) = (counts.lifetime, counts.written, (self.begun, now));
-        let wear = Load { lifetime, written, since, endurance: self.endurance, device: self.card.life_used() }.wear();
+        let wear = WriteLoad { lifetime, written, since, endurance: self.endurance, device: self.card.life_used() }.wear();
         (counts.worn, counts.days_left) = (wear.percent, wear.days_left);
         if wear.percent >= ALARM && !self.told_worn {
             self.told_worn = true;
-            out.push(StorageNews::CardWorn { percent: wear.percent });
+            out.push(StorageUpdate::CardWorn { percent: wear.percent });
         }
-        out.push(StorageNews::Counts(counts));
+        out.push(StorageUpdate::Counts(counts));
     }
 
     /// Writes what is gathered. `next` is the frame that ended it.
-    fn flush(&mut self, next: Option<&Arc<Frame>>, out: &mut Vec<StorageNews>) {
+    fn flush(&mut self, next: Option<&Arc<Frame>>, out: &mut Vec<StorageUpdate>) {
         let (Some(anchor), Some(first)) = (self.anchor, self.gathering.first().cloned()) else {
             return;
         };
@@ -343,7 +343,7 @@ impl Engine {
                 self.durable(seq, &fragment, out);
             }
             Err(fault) => {
-                out.push(StorageNews::Trouble { detail: fault.to_string(), lost: true });
+                out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: true });
                 self.need_key = true;
                 let too_large = matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
@@ -357,10 +357,10 @@ impl Engine {
         &mut self,
         fragment: &Fragment,
         tracks: &[Arc<TrackParams>],
-        out: &mut Vec<StorageNews>,
+        out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
-        self.ring.place(&draft_of(fragment), tracks)?;
-        if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take() {
+        self.ring.place_fragment(&draft_of(fragment), tracks)?;
+        if let Some(OpenGap { from, reason, bytes }) = self.open_hole.take() {
             self.add_hole(Gap { from, to: fragment.start, reason, bytes });
         }
         self.name_silence(fragment.start);
@@ -370,9 +370,9 @@ impl Engine {
     }
 
     /// A camera that stalled for less than it takes to be called down left a hole all the same.
-    fn name_silence(&mut self, begin: Stamp) {
+    fn name_silence(&mut self, begin: Timestamp) {
         let end = self.until.mono.max(self.named_until);
-        if self.until != Stamp::default() && begin.mono.since(end) > HOLE_MIN {
+        if self.until != Timestamp::default() && begin.mono.since(end) > HOLE_MIN {
             self.add_hole(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
         }
     }
@@ -383,7 +383,7 @@ impl Engine {
         fault: AppendFault,
         fragment: &Fragment,
         tracks: &[Arc<TrackParams>],
-        out: &mut Vec<StorageNews>,
+        out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
         let AppendFault::Refused(detail) = fault else {
             return Err(fault);
@@ -394,12 +394,12 @@ impl Engine {
             return Err(AppendFault::Refused(detail));
         }
         self.ring.go_to_memory();
-        out.push(StorageNews::CardLost { detail });
+        out.push(StorageUpdate::CardLost { detail });
         self.write_holes(fragment.media, tracks, out);
         self.ring.append(&draft_of(fragment), tracks, out)
     }
 
-    fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageNews>) {
+    fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageUpdate>) {
         self.ring.counts.frames += u64::from(fragment.frames);
         self.ring.counts.skipped += u64::from(fragment.left_out);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
@@ -410,17 +410,17 @@ impl Engine {
         }
         // What lies in memory can be looked at and sent, but survives nothing.
         if !self.ring.is_in_memory() {
-            out.push(StorageNews::Durable { seq, until: self.until });
+            out.push(StorageUpdate::Durable { seq, until: self.until });
         }
         self.narrow_locks(out);
         self.answer_due(fragment.start.mono, out);
     }
 
     /// Tells a hole and records it, now or when the first segment opens.
-    fn hole(&mut self, gap: Gap, out: &mut Vec<StorageNews>) {
+    fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
         // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
-        let before = |open: &mut OpenHole| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
-        if let Some(OpenHole { from, reason, bytes }) = self.open_hole.take_if(before) {
+        let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
+        if let Some(OpenGap { from, reason, bytes }) = self.open_hole.take_if(before) {
             self.add_hole(Gap { from, to: gap.from, reason, bytes });
         }
         self.add_hole(gap);
@@ -442,18 +442,18 @@ impl Engine {
 
     /// Records the waiting holes, at `media` on the media clock: where the footage behind them begins, when there is some already.
     /// A hole found at start was told with it; all others are told here.
-    fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageNews>) {
+    fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
         let mut holes = VecDeque::from(std::mem::take(&mut self.holes));
         while let Some(gap) = holes.pop_front() {
             let what = Some((gap.to, gap.reason, gap.bytes));
             let start = gap.from;
-            let draft = Draft { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
+            let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
             match self.ring.append(&draft, tracks, out) {
                 Ok(_) if gap.reason == GapReason::Damaged => {}
-                Ok(_) => out.push(StorageNews::Hole(gap)),
+                Ok(_) => out.push(StorageUpdate::Hole(gap)),
                 Err(fault) => {
                     // It waits for the next fragment, before which it must stand.
-                    out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
                     holes.push_front(gap);
                     break;
                 }
@@ -462,21 +462,21 @@ impl Engine {
         self.holes = holes.into();
     }
 
-    fn stop(&mut self, out: &mut Vec<StorageNews>) {
+    fn stop(&mut self, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         if !self.ring.is_in_memory() {
             self.journal.note_record(self.ring.newest());
         }
         if let Err(fault) = self.journal.end() {
-            out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+            out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
-        out.push(StorageNews::Stopped);
+        out.push(StorageUpdate::Stopped);
     }
 }
 
 /// A fragment as the ring takes it.
-fn draft_of(fragment: &Fragment) -> Draft<'_> {
+fn draft_of(fragment: &Fragment) -> NewFragment<'_> {
     let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
     let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);
-    Draft { start, key, payload, media, lead, duration, gap: None, content }
+    NewFragment { start, key, payload, media, lead, duration, gap: None, content }
 }

@@ -7,11 +7,11 @@ use super::engine::Engine;
 use super::record::tests::video;
 use super::locks::Lock;
 use super::*;
-use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::settings::{StorageSettings, test_settings};
-use crate::sim::faulty_disk::SimDisk;
+use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
-use crate::units::WallQuality;
+use crate::units::ClockQuality;
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
 pub(super) const NOON: i64 = 1_790_000_000_000_000;
@@ -19,14 +19,14 @@ const BLOCK: u64 = 4096;
 
 /// A box without a camera: frames are made here.
 pub(super) struct Bench {
-    pub(super) disk: SimDisk,
+    pub(super) disk: FaultyDisk,
     settings: StorageSettings,
     pub(super) engine: Engine,
-    now: Stamp,
+    now: Timestamp,
     run: u32,
     /// Frames of the run so far.
     frames: i64,
-    pub(super) news: Vec<StorageNews>,
+    pub(super) news: Vec<StorageUpdate>,
 }
 
 pub(super) fn small() -> StorageSettings {
@@ -50,31 +50,31 @@ fn sound() -> Arc<TrackParams> {
 
 impl Bench {
     pub(super) fn new(settings: StorageSettings) -> Bench {
-        let now = Stamp { mono: Mono(1_000_000), wall: Wall(NOON), quality: WallQuality::Ntp };
-        let disk = SimDisk::new(None);
+        let now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(NOON), quality: ClockQuality::Ntp };
+        let disk = FaultyDisk::new(None);
         let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
         Bench { disk, settings, engine, now, run: 1, frames: 0, news }
     }
 
     /// The next start, with other settings if wanted; what the last one said is forgotten.
     pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
-        self.now.mono = Mono(1_000_000);
+        self.now.mono = MonoTime(1_000_000);
         self.settings = settings;
         let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
         (self.engine, self.news, self.run, self.frames) = (engine, news, self.run + 1, 0);
         match self.news.remove(0) {
-            StorageNews::Started(found) => *found,
+            StorageUpdate::Started(found) => *found,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn now(&self) -> Stamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
     /// The next start of the same settings on another card.
-    pub(super) fn go_on(&self, disk: SimDisk) -> Bench {
-        let now = Stamp { mono: Mono(1_000_000), ..self.now };
+    pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
+        let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
         let (engine, news) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
         Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, news }
     }
@@ -96,7 +96,7 @@ impl Bench {
 
     fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
         let (params, data) = (params.clone(), vec![self.frames as u8; len].into());
-        let frame = Frame { role: Role::Main, params, data, key, pts, run: self.run, at: self.now, lost: 0 };
+        let frame = Frame { role: StreamRole::Main, params, data, key, pts, run: self.run, at: self.now, lost: 0 };
         self.engine.frame(&Arc::new(frame), &mut self.news);
     }
 
@@ -114,38 +114,38 @@ impl Bench {
         }
     }
 
-    pub(super) fn order(&mut self, order: StorageOrder) {
+    pub(super) fn order(&mut self, order: StorageRequest) {
         self.engine.order(self.now, order, &mut self.news);
     }
 
     fn lock(&mut self, id: &str, from: i64, to: i64) -> Result<Lock, String> {
-        let (from, to) = (Wall(NOON + from * 1_000_000), Wall(NOON + to * 1_000_000));
-        self.order(StorageOrder::Lock { id: id.into(), from, to, reason: "test".into() });
+        let (from, to) = (WallTime(NOON + from * 1_000_000), WallTime(NOON + to * 1_000_000));
+        self.order(StorageRequest::Lock { id: id.into(), from, to, reason: "test".into() });
         match self.news.pop() {
-            Some(StorageNews::Locked { outcome, .. }) => outcome,
+            Some(StorageUpdate::Locked { outcome, .. }) => outcome,
             other => panic!("{other:?}"),
         }
     }
 
     /// Numbers of the fragments between two moments, in seconds since noon.
     fn find(&mut self, from: i64, to: i64) -> Vec<u64> {
-        let (from, to) = (Wall(NOON + from * 1_000_000), Wall(NOON + to * 1_000_000));
-        self.order(StorageOrder::Locate {
+        let (from, to) = (WallTime(NOON + from * 1_000_000), WallTime(NOON + to * 1_000_000));
+        self.order(StorageRequest::Locate {
             pin: PinId(1),
             class: PinClass::Requested,
             query: SpanQuery::Wall { from, to, after: 0 },
         });
         self.wait(11_000_000);
-        let at = self.news.iter().rposition(|news| matches!(news, StorageNews::Located { .. })).unwrap();
-        let StorageNews::Located { span, .. } = self.news.remove(at) else { panic!() };
-        self.order(StorageOrder::Unpin { pin: PinId(1) });
+        let at = self.news.iter().rposition(|news| matches!(news, StorageUpdate::Located { .. })).unwrap();
+        let StorageUpdate::Located { span, .. } = self.news.remove(at) else { panic!() };
+        self.order(StorageRequest::Unpin { pin: PinId(1) });
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
     }
 
     fn holes(&self) -> Vec<(GapReason, i64, i64)> {
-        let second = |stamp: Stamp| (stamp.wall.0 - NOON) / 100_000;
-        let hole = |news: &StorageNews| match news {
-            StorageNews::Hole(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
+        let second = |stamp: Timestamp| (stamp.wall.0 - NOON) / 100_000;
+        let hole = |news: &StorageUpdate| match news {
+            StorageUpdate::Hole(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
             _ => None,
         };
         self.news.iter().filter_map(hole).collect()
@@ -158,7 +158,7 @@ impl Bench {
     }
 
     fn durable(&self) -> Option<u64> {
-        self.news.iter().rev().find_map(|news| if let StorageNews::Durable { seq, .. } = news { Some(*seq) } else { None })
+        self.news.iter().rev().find_map(|news| if let StorageUpdate::Durable { seq, .. } = news { Some(*seq) } else { None })
     }
 
     /// Nothing is damaged, every number follows, no hole is without a name.
@@ -185,7 +185,7 @@ fn a_stall_too_short_to_be_called_one_is_a_named_hole_all_the_same() {
 fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
     use super::disk::{Disk as _, FileId};
     let mut bench = Bench::new(small());
-    bench.order(StorageOrder::Enqueue { ticket: Ticket(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
+    bench.order(StorageRequest::Enqueue { ticket: EntryId(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
     bench.record(100);
     bench.is_whole();
     let segment = bench.engine.ring.index().live()[1].clone();
@@ -228,7 +228,7 @@ fn a_smaller_budget_takes_the_oldest_footage_and_a_larger_one_none() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let before = bench.find(0, 200);
-    bench.order(StorageOrder::Resize { budget: 5 * small().segment, pin_quota: small().pin_quota, endurance: 0 });
+    bench.order(StorageRequest::Resize { budget: 5 * small().segment, pin_quota: small().pin_quota, endurance: 0 });
     bench.record(20);
     assert!(bench.bytes_on_card() <= 5 * small().segment);
     let after = bench.find(0, 200);
@@ -248,8 +248,8 @@ fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
     assert_eq!(bench.restart(small()).locks, std::slice::from_ref(&lock));
     bench.record(400);
     assert_eq!(bench.find(10, 14), (lock.first..=lock.last).collect::<Vec<_>>());
-    bench.order(StorageOrder::Unlock { id: "case-7".into() });
-    assert!(matches!(bench.news.pop(), Some(StorageNews::Unlocked { outcome: Ok(_), .. })));
+    bench.order(StorageRequest::Unlock { id: "case-7".into() });
+    assert!(matches!(bench.news.pop(), Some(StorageUpdate::Unlocked { outcome: Ok(_), .. })));
     bench.record(400);
     assert_eq!(bench.find(10, 14), [] as [u64; 0]);
     assert!(bench.restart(small()).locks.is_empty());
@@ -299,7 +299,7 @@ fn a_frame_that_fits_no_segment_is_a_named_hole_and_costs_no_file() {
     bench.record(30);
     assert_eq!(bench.holes().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.holes());
     assert!(
-        bench.news.iter().any(|news| matches!(news, StorageNews::Trouble { detail, .. } if detail.contains("storage.segment")))
+        bench.news.iter().any(|news| matches!(news, StorageUpdate::Trouble { detail, .. } if detail.contains("storage.segment")))
     );
     assert!(bench.bytes_on_card() >= files);
     bench.is_whole();
@@ -323,7 +323,7 @@ fn a_card_that_turns_read_only_is_told_and_recording_goes_on_in_memory() {
     bench.news.clear();
     bench.record(30);
     assert_eq!(bench.durable(), None, "what lies in memory survives nothing");
-    let lost = bench.news.iter().filter(|news| matches!(news, StorageNews::CardLost { detail } if detail.contains("read-only")));
+    let lost = bench.news.iter().filter(|news| matches!(news, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
     assert_eq!(bench.holes().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
     let (reason, from, to) = bench.holes()[0];
@@ -347,7 +347,7 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
     bench.record(2);
     bench.disk.read_only(false);
     bench.record(30);
-    assert!(!bench.news.iter().any(|news| matches!(news, StorageNews::CardLost { .. })));
+    assert!(!bench.news.iter().any(|news| matches!(news, StorageUpdate::CardLost { .. })));
     let holes: Vec<_> = bench.holes().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
     assert!(holes.len() == 1 && holes[0].2 - holes[0].1 <= 60, "{holes:?}");
     bench.is_whole();
@@ -356,18 +356,18 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
 #[test]
 fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
     let mut bench = Bench::new(small());
-    let entry = |ticket: u64| StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![7; 99], still: Some(vec![1; 999]) };
+    let entry = |ticket: u64| StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![7; 99], still: Some(vec![1; 999]) };
     bench.order(entry(1));
     bench.disk.read_only(true);
     for _ in 0..3 {
         bench.order(entry(2));
-        assert!(!bench.news.contains(&StorageNews::Enqueued { ticket: Ticket(2) }));
+        assert!(!bench.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(2) }));
     }
-    assert!(bench.news.iter().any(|news| matches!(news, StorageNews::CardLost { .. })));
+    assert!(bench.news.iter().any(|news| matches!(news, StorageUpdate::CardLost { .. })));
     bench.order(entry(2));
-    assert!(bench.news.contains(&StorageNews::Enqueued { ticket: Ticket(2) }));
-    let geometry = super::open::still_geometry(&bench.settings);
-    assert_eq!(super::snapshots::read(bench.engine.card().as_ref(), geometry, Ticket(2)), Ok(vec![1; 999]));
+    assert!(bench.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(2) }));
+    let geometry = super::open::snapshot_geometry(&bench.settings);
+    assert_eq!(super::snapshots::read(bench.engine.card().as_ref(), geometry, EntryId(2)), Ok(vec![1; 999]));
 }
 
 #[test]
@@ -414,16 +414,16 @@ fn a_camera_with_a_key_frame_a_minute_is_flushed_every_second() {
 #[test]
 fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
     let mut bench = Bench::new(small());
-    bench.now = Stamp { mono: Mono(1_000_000), wall: Wall(1_000_000), quality: WallQuality::Unset };
+    bench.now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_000_000), quality: ClockQuality::Unset };
     bench.record(20);
     assert_eq!(bench.find(5, 9), [] as [u64; 0]);
     // NTP answers; the box was switched on at noon.
     let mono = bench.now.mono;
-    bench.now = Stamp { mono, wall: Wall(NOON + mono.0 as i64 - 1_000_000), quality: WallQuality::Ntp };
+    bench.now = Timestamp { mono, wall: WallTime(NOON + mono.0 as i64 - 1_000_000), quality: ClockQuality::Ntp };
     bench.record(20);
     let found = bench.find(5, 9);
     assert!((4..=7).contains(&found.len()), "{found:?}");
-    assert!(bench.news.iter().any(|news| matches!(news, StorageNews::ClockSet(set) if set.now.quality == WallQuality::Ntp)));
+    assert!(bench.news.iter().any(|news| matches!(news, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp)));
     bench.restart(small());
     assert_eq!(bench.find(5, 9), found, "the next start knows it too");
 }
@@ -431,10 +431,10 @@ fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
 #[test]
 fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
     let mut bench = Bench::new(small());
-    bench.now.quality = WallQuality::Rtc;
-    bench.now.wall = Wall(NOON + 3_600_000_000);
+    bench.now.quality = ClockQuality::Rtc;
+    bench.now.wall = WallTime(NOON + 3_600_000_000);
     bench.record(20);
-    bench.now = Stamp { wall: Wall(NOON + 20_000_000), quality: WallQuality::Ntp, ..bench.now };
+    bench.now = Timestamp { wall: WallTime(NOON + 20_000_000), quality: ClockQuality::Ntp, ..bench.now };
     bench.record(20);
     let found = bench.find(0, 40);
     assert!(found.len() >= 38, "{} of 40 seconds", found.len());
@@ -448,12 +448,12 @@ fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
     for _ in 0..4 {
         bench.record(40);
         bench.news.drain(..).for_each(|news| {
-            if let StorageNews::Counts(counts) = news {
+            if let StorageUpdate::Counts(counts) = news {
                 told.push(counts.oldest);
             }
         });
     }
-    let begin = |told: &Option<Wall>| told.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
+    let begin = |told: &Option<WallTime>| told.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
     assert!(begin(&told[1]) < 5, "the ring has not come round yet: {told:?}");
     assert!(begin(told.last().unwrap()) > 60, "footage is named that is long gone: {told:?}");
 }

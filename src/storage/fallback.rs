@@ -19,16 +19,16 @@ pub fn is_in_memory(segment: u32) -> bool {
 }
 
 /// A disk that can do without its card, file by file.
-pub struct Card {
+pub struct FallbackDisk {
     disk: Arc<dyn Disk>,
     /// The files that lie in memory.
     memory: Mutex<BTreeMap<FileId, Vec<u8>>>,
 }
 
-impl Card {
+impl FallbackDisk {
     /// A card that works.
-    pub fn new(disk: Arc<dyn Disk>) -> Card {
-        Card { disk, memory: Mutex::default() }
+    pub fn new(disk: Arc<dyn Disk>) -> FallbackDisk {
+        FallbackDisk { disk, memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, BTreeMap<FileId, Vec<u8>>> {
@@ -37,7 +37,7 @@ impl Card {
     }
 
     /// Holds a file of `len` bytes in memory from now on, with what the card still shows of it, or empty where it shows nothing.
-    pub fn hold(&self, file: FileId, len: u64) {
+    pub fn hold_in_memory(&self, file: FileId, len: u64) {
         let bytes = self.disk.read(file, 0, len as usize).unwrap_or_else(|_| vec![0; len as usize]);
         self.memory().insert(file, bytes);
     }
@@ -52,7 +52,7 @@ fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFau
     DiskFault { file: file.name(), what, offset, reason: reason.into() }
 }
 
-impl Disk for Card {
+impl Disk for FallbackDisk {
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
         let mut files = self.disk.files()?;
         files.extend(self.memory().iter().map(|(file, bytes)| (*file, bytes.len() as u64)));

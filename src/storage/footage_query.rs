@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use super::clock_history::Dates;
+use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault};
-use super::record::Record;
+use super::record::RingRecord;
 use super::segment_head::SegmentHead;
 use super::segment_index::{Index, Segment};
-use super::scan::{Depth, Found, walk_past};
+use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
 use crate::camera::TrackParams;
-use crate::units::{Boot, Digest, Mono, Stamp, Wall};
+use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
 /// Footage and holes in the order of their numbers.
 enum Piece {
@@ -23,7 +23,7 @@ enum Piece {
 }
 
 impl Piece {
-    fn damage(first: u64, last: u64, from: Stamp, to: Stamp, reason: GapReason) -> Piece {
+    fn damage(first: u64, last: u64, from: Timestamp, to: Timestamp, reason: GapReason) -> Piece {
         Piece::Damage(first, last, Gap { from, to, reason, bytes: 0 })
     }
 
@@ -105,13 +105,13 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
     let oldest = index.dates.date(head.boot, head.start);
     let (from, to) = match *query {
         SpanQuery::Wall { from, to, .. } if from < oldest.wall => {
-            (Stamp { wall: from, ..oldest }, Stamp { wall: to.min(oldest.wall), ..oldest })
+            (Timestamp { wall: from, ..oldest }, Timestamp { wall: to.min(oldest.wall), ..oldest })
         }
         SpanQuery::Mono { boot, from, to, .. } if boot < head.boot || boot == head.boot && from < oldest.mono => {
             let to = if boot == head.boot { to.min(oldest.mono) } else { to };
             let at = |mono| {
-                let wall = Wall(oldest.wall.0.saturating_sub(oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64));
-                index.dates.date(boot, Stamp { mono: Mono(mono), wall, ..Stamp::default() })
+                let wall = WallTime(oldest.wall.0.saturating_sub(oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64));
+                index.dates.date(boot, Timestamp { mono: MonoTime(mono), wall, ..Timestamp::default() })
             };
             (at(from.0), at(to.0))
         }
@@ -134,18 +134,18 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
         let last = index.last_seq(at, newest);
         let mut end = index.dates.date(segment.head.boot, segment.head.start);
         let mut hole: Option<(u64, u64)> = None;
-        let walked = walk_past(disk, segment, Depth::Records);
+        let walked = walk_past(disk, segment, ScanDepth::Records);
         for found in &walked.found {
             match found {
-                Found::Record(offset, record) if record.seq <= last => {
+                ScanItem::Record(offset, record) if record.seq <= last => {
                     let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
                     let begin = index.dates.date(record.boot, record.start);
                     pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
                     pieces.extend(piece(&index.dates, segment, *offset, record, before));
                     end = index.dates.date(record.boot, record.end());
                 }
-                Found::Record(..) => {}
-                Found::Damaged { first, last, .. } => hole = Some((*first, *last)),
+                ScanItem::Record(..) => {}
+                ScanItem::Damaged { first, last, .. } => hole = Some((*first, *last)),
             }
         }
         // Damage up to the end of a file: the next one, begun right behind it, says how far its numbers went.
@@ -163,7 +163,7 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
 }
 
 /// What is in no file between a segment and the next: from the end of its footage to the head of the next.
-fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Stamp) -> Vec<Piece> {
+fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Vec<Piece> {
     let next = index.live().get(at + 1);
     let to_seq = next.map_or(u64::MAX, |next| next.head.first_seq.saturating_sub(1));
     let begin = next.map_or(end, |next| index.dates.date(next.head.boot, next.head.start));
@@ -190,8 +190,8 @@ fn beside(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, mo
 }
 
 /// A record as its times are understood now; `before` is the start of the footage in front of it.
-fn piece(dates: &Dates, segment: &Segment, offset: u64, record: &Record, before: Boot) -> Option<Piece> {
-    match record.hole() {
+fn piece(dates: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
+    match record.gap() {
         Some(gap) => Some(Piece::Hole(record.seq, dates.date_gap(&gap, before, record.boot))),
         None => {
             let fragment = record.fragment(segment, offset)?;
@@ -258,7 +258,7 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
             }
             SpanQuery::Wall { from, to, .. } => {
                 let wall = |head: &SegmentHead| index.dates.date(head.boot, head.start).wall;
-                let (begin, end) = (wall(start), next.map_or(Wall(i64::MAX), wall));
+                let (begin, end) = (wall(start), next.map_or(WallTime(i64::MAX), wall));
                 begin.min(end) <= to && begin.max(end) >= from
             }
         }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::StorageNews;
-use super::fallback::Card;
+use super::StorageUpdate;
+use super::fallback::FallbackDisk;
 use super::disk::{Disk, DiskFault, FileId};
 use super::record::BLOCK;
 use super::identity::{CardId, NEXT, keep};
-use super::journal::{Journal, Kept};
-use super::snapshots::{self, Geometry, Stills};
-use crate::units::Ticket;
+use super::journal::{Journal, LoadedJournal};
+use super::snapshots::{self, SnapshotGeometry, SnapshotStore};
+use crate::units::EntryId;
 
 /// A part that is not ours, for people.
 pub fn sentence(file: FileId, parts: usize) -> String {
@@ -26,7 +26,7 @@ pub fn sentence(file: FileId, parts: usize) -> String {
 ///
 /// # Errors
 /// When the card refuses.
-pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&Kept>) -> Result<Vec<(FileId, String)>, DiskFault> {
+pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&LoadedJournal>) -> Result<Vec<(FileId, String)>, DiskFault> {
     let mut found = Vec::new();
     let mut tell = |file, parts: usize| found.extend((parts > 0).then(|| (file, sentence(file, parts))));
     for (file, len) in disk.files()? {
@@ -45,12 +45,12 @@ pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&Kept>) -> Result<Vec<
 /// # Errors
 /// When the card refuses.
 pub fn open_journal(
-    card: &Arc<Card>,
+    card: &Arc<FallbackDisk>,
     id: CardId,
     slots: u32,
     existing: Option<u64>,
-    out: &mut Vec<StorageNews>,
-) -> Result<(Journal, Kept), DiskFault> {
+    out: &mut Vec<StorageUpdate>,
+) -> Result<(Journal, LoadedJournal), DiskFault> {
     let (journal, kept) = Journal::open(card.clone(), id, slots, existing)?;
     if kept.foreign.is_empty() {
         return Ok((journal, kept));
@@ -64,36 +64,36 @@ pub fn open_journal(
 /// # Errors
 /// When the card refuses.
 pub fn open_stills(
-    card: &Arc<Card>,
+    card: &Arc<FallbackDisk>,
     id: CardId,
-    geometry: Geometry,
+    geometry: SnapshotGeometry,
     existing: Option<u64>,
-    live: &[Ticket],
-    out: &mut Vec<StorageNews>,
-) -> Result<Stills, DiskFault> {
+    live: &[EntryId],
+    out: &mut Vec<StorageUpdate>,
+) -> Result<SnapshotStore, DiskFault> {
     let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
     let foreign = existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
         set_aside(card, FileId::Stills, &foreign, out)?;
     }
-    Stills::open(card.clone(), id, geometry, existing, live)
+    SnapshotStore::open(card.clone(), id, geometry, existing, live)
 }
 
 /// Keeps a copy of a file, then wipes the blocks of it that are another card's. Where no copy can be made, nothing of it is written
 /// over: from now on the file is in memory.
-fn set_aside(card: &Card, file: FileId, foreign: &[u64], out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
+fn set_aside(card: &FallbackDisk, file: FileId, foreign: &[u64], out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
     let (name, parts) = (file.name(), foreign.len());
     let len = card.files()?.get(&file).copied().unwrap_or_default();
     let detail = match keep(card, file) {
         Ok(kept) => format!("{name}: {parts} parts of it are another card's; kept as {kept}, {NEXT}"),
         Err(fault) => {
-            card.hold(file, len);
+            card.hold_in_memory(file, len);
             format!(
                 "{name}: {parts} parts of it are another card's and cannot be kept ({fault}): it is in memory until it is taken away"
             )
         }
     };
-    out.push(StorageNews::Trouble { detail, lost: true });
+    out.push(StorageUpdate::Trouble { detail, lost: true });
     for at in foreign {
         card.write(file, *at, &[0; BLOCK as usize])?;
     }

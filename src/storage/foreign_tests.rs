@@ -11,13 +11,13 @@ use super::engine::Engine;
 use super::engine_tests::{Bench, small};
 use super::identity::CardId;
 use super::journal::copy_b;
-use super::recovery::look;
+use super::recovery::read;
 use super::rot_tests::{exported, told};
-use super::open::{StorageFault, still_geometry};
+use super::open::{StorageFault, snapshot_geometry};
 use super::*;
 use crate::settings::StorageSettings;
-use crate::sim::cow_image::Card;
-use crate::sim::faulty_disk::SimDisk;
+use crate::sim::cow_image::CowImage;
+use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
 use crate::units::SiteId;
 
@@ -30,28 +30,28 @@ fn ring(site: &str, byte: u8, seconds: i64) -> Bench {
     let mut bench = Bench::new(of_site(site));
     for ticket in 1..=6 {
         let still = (ticket <= 2).then(|| vec![byte; 9000]);
-        bench.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![byte; 700], still });
+        bench.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![byte; 700], still });
     }
     bench.record(seconds);
-    bench.order(StorageOrder::Stop);
+    bench.order(StorageRequest::Stop);
     bench
 }
 
-fn copy(from: &Card, file: FileId, to: &mut Card, name: FileId) {
+fn copy(from: &CowImage, file: FileId, to: &mut CowImage, name: FileId) {
     let bytes = from.read(file, 0, from.len(file)).unwrap();
     to.create(name, bytes.len() as u64);
     to.write(name, 0, &bytes);
 }
 
-fn card_of(disk: &SimDisk) -> CardId {
+fn card_of(disk: &FaultyDisk) -> CardId {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    look(&shared).unwrap().card
+    read(&shared).unwrap().card
 }
 
-fn entries(news: &[StorageNews]) -> Vec<Vec<u8>> {
-    let of = |news: &StorageNews| match news {
-        StorageNews::Started(found) => found.entries.clone(),
-        StorageNews::Found { entries } => entries.clone(),
+fn entries(news: &[StorageUpdate]) -> Vec<Vec<u8>> {
+    let of = |news: &StorageUpdate| match news {
+        StorageUpdate::Started(found) => found.entries.clone(),
+        StorageUpdate::Found { entries } => entries.clone(),
         _ => Vec::new(),
     };
     news.iter().flat_map(of).map(|(_, bytes)| bytes).collect()
@@ -87,7 +87,7 @@ const PARTS: [Part; 11] = [
 ];
 
 /// Puts it in; gives the files that hold something foreign now.
-fn put(part: Part, ours: &mut Card, theirs: &Card, rng: &mut Rng) -> Vec<FileId> {
+fn put(part: Part, ours: &mut CowImage, theirs: &CowImage, rng: &mut Rng) -> Vec<FileId> {
     let free = |n: usize| FileId::Segment(20 + n as u32);
     let first = rng.below(8) as usize;
     let file = |n: usize| FileId::Segment(((first + n) % 8) as u32);
@@ -119,7 +119,7 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     let (mut card, other) = (ours.disk.durable(), theirs.disk.durable());
     let files = put(part, &mut card, &other, rng);
     let name = format!("{part:?} {files:?}");
-    let disk = SimDisk::with(card.clone(), None);
+    let disk = FaultyDisk::with(card.clone(), None);
     assert_eq!(card_of(&disk), id, "{name}: whose card it is");
     let lines = told(&disk);
     for file in &files {
@@ -141,10 +141,10 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
     for file in &files {
         let names =
-            |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
+            |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
         assert!(news.iter().any(names), "{name}: a start does not name {}: {news:?}", file.name());
     }
-    let still = snapshots::read(&disk, still_geometry(&small()), Ticket(1));
+    let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
     assert!(
         still.is_err() == (part == Part::Stills) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Stills),
         "{name}"
@@ -166,7 +166,7 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     }
     assert!(bench.engine.ring.index().live().iter().all(|segment| segment.head.card == id), "{name}");
     let shared: Arc<dyn Disk> = Arc::new(disk);
-    let foreign = |problem: &super::check::Problem| problem.what.contains("another card");
+    let foreign = |problem: &super::check::CheckProblem| problem.what.contains("another card");
     let problems = check(&shared, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(foreign), "{name}: {problems:?}");
 }
@@ -189,14 +189,14 @@ fn no_part_of_another_card_is_taken_sent_or_written_over() {
 fn a_whole_card_goes_on_at_its_site_and_is_refused_elsewhere() {
     let bench = ring("km-17", 1, 120);
     let card = bench.disk.durable();
-    let disk = SimDisk::with(card.clone(), None);
+    let disk = FaultyDisk::with(card.clone(), None);
     let refused = Engine::open(Arc::new(disk.clone()), &of_site("km-18"), bench.now()).err().unwrap();
     assert!(matches!(refused, StorageFault::OtherSite) && refused.to_string().contains("ring export"), "{refused}");
     assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
     // Another board of the same site has nothing but the card.
     let (_, news) = Engine::open(Arc::new(disk), &of_site("km-17"), bench.now()).unwrap();
     assert_eq!(entries(&news).len(), 6);
-    assert!(!news.iter().any(|news| matches!(news, StorageNews::Trouble { .. })), "{news:?}");
+    assert!(!news.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. })), "{news:?}");
 }
 
 #[test]
@@ -204,20 +204,20 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     let mut bench = ring("km-17", 1, 60);
     let mut card = bench.disk.durable();
     card.remove(FileId::Stills);
-    bench.disk = SimDisk::with(card, None);
+    bench.disk = FaultyDisk::with(card, None);
     assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
     bench.restart(of_site("km-17"));
-    let names = |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == snapshots::LOST);
+    let names = |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
     assert!(bench.news.iter().any(names), "{:?}", bench.news);
 }
 
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
 fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let segment = &bench.engine.ring.index().live()[at];
-    let found = super::scan::walk(&bench.disk, segment, super::scan::Depth::Content).unwrap().found;
+    let found = super::scan::walk(&bench.disk, segment, super::scan::ScanDepth::Content).unwrap().found;
     let (mut before, mut all) = (BTreeSet::new(), BTreeSet::new());
     for found in found {
-        let super::scan::Found::Record(offset, record) = found else { panic!("damaged") };
+        let super::scan::ScanItem::Record(offset, record) = found else { panic!("damaged") };
         if offset + u64::from(record.len) <= end {
             before.insert(record.seq);
         }
@@ -237,7 +237,7 @@ fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
         let len = blocks * 4096 + 100;
         card.create(file, len);
         card.write(file, 0, &bytes[..bytes.len().min(len as usize)]);
-        let disk = SimDisk::with(card, None);
+        let disk = FaultyDisk::with(card, None);
         let (left, all) = numbers_before(&bench, at, len);
         let expected: BTreeSet<u64> = whole.iter().copied().filter(|seq| !all.contains(seq) || left.contains(seq)).collect();
         let name = format!("segment {at} with {len} bytes");
@@ -259,14 +259,14 @@ fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
 fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let records = |bench: &Bench| {
         let index = super::head_selection::heads(&bench.disk).unwrap().index;
-        super::scan::walk(&bench.disk, index.live().last().unwrap(), super::scan::Depth::Records).unwrap().found.len()
+        super::scan::walk(&bench.disk, index.live().last().unwrap(), super::scan::ScanDepth::Records).unwrap().found.len()
     };
     let mut bench = (120..).map(|seconds| ring("km-17", 1, seconds)).find(|bench| records(bench) > 2).unwrap();
     let (file, at) = {
         let live = bench.engine.ring.index().live();
         let newest = live.last().unwrap();
-        let found = super::scan::walk(&bench.disk, newest, super::scan::Depth::Records).unwrap().found;
-        let super::scan::Found::Record(offset, _) = found[0] else { panic!() };
+        let found = super::scan::walk(&bench.disk, newest, super::scan::ScanDepth::Records).unwrap().found;
+        let super::scan::ScanItem::Record(offset, _) = found[0] else { panic!() };
         (FileId::Segment(newest.head.segment), offset + 300)
     };
     let byte = bench.disk.read(file, at, 1).unwrap()[0];
@@ -275,8 +275,8 @@ fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let damage = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count();
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 1);
     bench.record(2);
-    let counts = bench.news.iter().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+    let counts = bench.news.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
     assert_eq!(counts.unwrap().damaged, 1, "counted");
-    bench.order(StorageOrder::Stop);
+    bench.order(StorageRequest::Stop);
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 0, "the next start tells it again");
 }

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::mp4::{Run, Sample, moof};
+use super::mp4::{TrackRun, Sample, moof};
 use super::record::{RECORD_BOX, padded, ticks};
 use crate::camera::{Frame, TrackKind, TrackParams};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// Microseconds of video after which a fragment ends: what a power cut may cost (promise P1). A picture more comes along where it fits
 /// into the padding.
@@ -58,7 +58,7 @@ pub struct Fragment {
     /// `moof` and `mdat`, with decode times that count from `media`.
     pub content: Vec<u8>,
     /// When its first picture was taken.
-    pub start: Stamp,
+    pub start: Timestamp,
     /// Starts with a key frame.
     pub key: bool,
     /// Its first picture on the media clock, microseconds.
@@ -136,7 +136,7 @@ impl Gathering {
             return false;
         }
         let blocks = |frames: &[Arc<Frame>]| {
-            let runs: Vec<Run> = runs(frames, anchor, None, layout);
+            let runs: Vec<TrackRun> = runs(frames, anchor, None, layout);
             let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
             padded((RECORD_BOX + moof(0, &runs).len() + 8 + payload) as u64)
         };
@@ -181,7 +181,7 @@ impl Gathering {
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
         // Video is the first track of every layout, and sound that goes alone is the only one.
         let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
-        let ahead = |run: &Run| {
+        let ahead = |run: &TrackRun| {
             let scale = layout[run.track as usize - 1].timescale;
             (ticks(media, scale).saturating_sub(run.start) * 1000).div_ceil(u64::from(scale.max(1)))
         };
@@ -213,14 +213,14 @@ impl Gathering {
 }
 
 /// The samples of all tracks that have any.
-fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[Arc<TrackParams>]) -> Vec<Run> {
+fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[Arc<TrackParams>]) -> Vec<TrackRun> {
     let of = |(track, params): (usize, &Arc<TrackParams>)| run(track as u32 + 1, params, frames, anchor, next);
     layout.iter().enumerate().filter_map(of).collect()
 }
 
 /// The samples of one track. Decode times are the presentation times sorted: a valid order for every stream whose fragments end
 /// only where all earlier pictures have been shown.
-fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>) -> Option<Run> {
+fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>) -> Option<TrackRun> {
     let mine: Vec<&Arc<Frame>> = frames.iter().filter(|frame| frame.kind() == params.kind).collect();
     let shown: Vec<u64> = mine.iter().map(|frame| anchor.tick(frame)).collect();
     let mut decoded = shown.clone();
@@ -234,20 +234,20 @@ fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor,
         sync: frame.key,
         offset: (shown[i] as i64 - decoded[i] as i64) as i32,
     });
-    Some(Run { track, start: *decoded.first()?, samples: samples.collect() })
+    Some(TrackRun { track, start: *decoded.first()?, samples: samples.collect() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::video;
     use super::*;
-    use crate::camera::Role;
-    use crate::units::{Mono, Stamp};
+    use crate::camera::StreamRole;
+    use crate::units::{MonoTime, Timestamp};
 
     fn frame(pts_ms: i64, key: bool) -> Arc<Frame> {
-        let at = Stamp { mono: Mono(pts_ms as u64 * 1000), ..Stamp::default() };
+        let at = Timestamp { mono: MonoTime(pts_ms as u64 * 1000), ..Timestamp::default() };
         let data = vec![7; 10].into();
-        Arc::new(Frame { role: Role::Main, params: video(1), data, key, pts: pts_ms * 90, run: 1, at, lost: 0 })
+        Arc::new(Frame { role: StreamRole::Main, params: video(1), data, key, pts: pts_ms * 90, run: 1, at, lost: 0 })
     }
 
     /// The fragments a stream of (milliseconds, key) is cut into, as the times of their first frames.

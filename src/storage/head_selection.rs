@@ -19,16 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::record::{BLOCK, RECORD_BOX, Record};
+use super::record::{BLOCK, RECORD_BOX, RingRecord};
 use super::segment_head::{HEAD_MAX, SegmentHead, copy_len_at_end, head_digest, is_older};
 use super::identity::{CardId, NEXT, Voices};
-use super::segment_index::{Aside, Index, Segment};
+use super::segment_index::{SetAside, Index, Segment};
 use super::journal;
 use crate::units::SiteId;
 
 /// What is wrong with the head of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum HeadFault {
     /// Its first copy is not whole and was read from the second.
     First,
     /// It holds a segment that had another name.
@@ -49,7 +49,7 @@ pub struct HeadTrouble {
     /// The file.
     pub file: u32,
     /// What it is.
-    pub fault: Fault,
+    pub fault: HeadFault,
     /// The same for people, without the file's name.
     pub what: String,
 }
@@ -80,7 +80,7 @@ pub struct Heads {
 /// What lies in one file.
 enum Holds {
     Nothing,
-    Segment(Segment, Option<(Fault, String)>),
+    Segment(Segment, Option<(HeadFault, String)>),
     Unreadable(Option<u32>, String),
     Older,
 }
@@ -115,7 +115,7 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
             Ok(Holds::Segment(segment, _)) if heads.card != Some(segment.head.card) => {
                 heads.foreign.insert(*file);
                 let what = format!("a segment of another card ({}): {NEXT}", segment.head.card);
-                heads.troubles.push(HeadTrouble { file: *file, fault: Fault::Foreign, what });
+                heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Foreign, what });
             }
             Ok(Holds::Nothing) => heads.index.add_blank(*file),
             Ok(Holds::Segment(segment, trouble)) => {
@@ -124,15 +124,15 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
             }
             Ok(Holds::Unreadable(lap, what)) => {
                 match lap {
-                    Some(lap) => heads.index.put_aside(Aside { file: *file, lap, size: *size }),
+                    Some(lap) => heads.index.put_aside(SetAside { file: *file, lap, size: *size }),
                     None => heads.index.add_blank(*file),
                 }
-                heads.troubles.push(HeadTrouble { file: *file, fault: Fault::Unreadable, what });
+                heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
             }
             Ok(Holds::Older) => heads.older = Some(FileId::Segment(*file).name()),
             Err(what) => {
-                heads.index.put_aside(Aside { file: *file, lap: u32::MAX, size: *size });
-                heads.troubles.push(HeadTrouble { file: *file, fault: Fault::Unreadable, what });
+                heads.index.put_aside(SetAside { file: *file, lap: u32::MAX, size: *size });
+                heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
             }
         }
     }
@@ -147,7 +147,7 @@ fn take_out_begun(heads: &mut Heads) {
     let again = |at: usize| live.get(at + 1).is_some_and(|next| next.head.first_seq == live[at].head.first_seq);
     let begun: Vec<u32> = (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
     for file in begun {
-        if heads.troubles.iter().any(|trouble| trouble.file == file && trouble.fault == Fault::First) {
+        if heads.troubles.iter().any(|trouble| trouble.file == file && trouble.fault == HeadFault::First) {
             heads.troubles.retain(|trouble| trouble.file != file);
             heads.index.forget(file);
             heads.index.add_blank(file);
@@ -190,13 +190,13 @@ fn holds(disk: &dyn Disk, file: u32, size: u64) -> Result<Holds, DiskFault> {
         }
         (Some((head, head_len)), _) if head.size == size => {
             let what = format!("holds segment {}: its name was changed", head.segment);
-            Holds::Segment(segment_of(head, head_len, file), Some((Fault::Name, what)))
+            Holds::Segment(segment_of(head, head_len, file), Some((HeadFault::Name, what)))
         }
         (Some((head, head_len)), _) => {
             let what = format!("has {size} bytes, and the head of segment {} says {}", head.segment, head.size);
             let mut segment = segment_of(head, head_len, file);
             segment.end = segment.end.min(size - size % BLOCK);
-            Holds::Segment(segment, Some((Fault::Size, what)))
+            Holds::Segment(segment, Some((HeadFault::Size, what)))
         }
         (None, Some(copy)) => from_copy(copy, file, "damaged segment head: read from its second copy".into()),
         (None, None) if blank => Holds::Nothing,
@@ -209,7 +209,7 @@ fn holds(disk: &dyn Disk, file: u32, size: u64) -> Result<Holds, DiskFault> {
 
 fn from_copy(copy: SegmentHead, file: u32, what: String) -> Holds {
     let head_len = copy.encode().len() as u64;
-    Holds::Segment(segment_of(copy, head_len, file), Some((Fault::First, what)))
+    Holds::Segment(segment_of(copy, head_len, file), Some((HeadFault::First, what)))
 }
 
 /// A segment as it lies in `file`, whatever number it was begun under.
@@ -246,7 +246,7 @@ fn find_copy(disk: &dyn Disk, file: u32, size: u64) -> Option<SegmentHead> {
 /// The lap of the first whole record in a file that no head describes.
 fn first_lap(disk: &dyn Disk, file: u32, size: u64) -> Option<u32> {
     let id = FileId::Segment(file);
-    let record = |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| Record::decode(&bytes));
+    let record = |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| RingRecord::decode(&bytes));
     let found = (0..size / BLOCK).find_map(|block| record(block * BLOCK).map(|record| (block * BLOCK, record)));
     let (at, record) = found?;
     let whole = disk.read(id, at, (record.len as usize).min((size - at) as usize)).ok()?;
@@ -267,7 +267,7 @@ fn take_out_twins(heads: &mut Heads) {
             heads.index.add_blank(file);
             heads.troubles.retain(|trouble| trouble.file != file);
             let what = "holds what another file holds too: a copy".into();
-            heads.troubles.push(HeadTrouble { file, fault: Fault::Twin, what });
+            heads.troubles.push(HeadTrouble { file, fault: HeadFault::Twin, what });
         }
     }
 }

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use super::disk::{Disk, DiskFault, FileId};
-use crate::units::{Digest, SiteId, Wall};
+use crate::units::{Digest, SiteId, WallTime};
 
 /// Bytes of a card's name.
 pub const CARD_ID: usize = 16;
@@ -82,12 +82,12 @@ pub struct Voices {
     /// Cards that the copies of the journal name.
     pub journal: Vec<CardId>,
     /// Cards that segments name: how many, and the begin of the newest.
-    pub segments: BTreeMap<CardId, (usize, Wall)>,
+    pub segments: BTreeMap<CardId, (usize, WallTime)>,
 }
 
 impl Voices {
     /// A segment that begins at `start` names a card.
-    pub fn segment(&mut self, card: CardId, start: Wall) {
+    pub fn segment(&mut self, card: CardId, start: WallTime) {
         let voice = self.segments.entry(card).or_insert((0, start));
         *voice = (voice.0 + 1, voice.1.max(start));
     }
@@ -155,7 +155,7 @@ mod tests {
         let (ours, older, other) = (card("km-17", 1), card("km-17", 2), card("km-18", 3));
         let voices = |journal: &[CardId], segments: &[(CardId, usize)]| {
             let mut voices = Voices { journal: journal.to_vec(), ..Voices::default() };
-            segments.iter().for_each(|(card, n)| (0..*n).for_each(|_| voices.segment(*card, Wall(card.drawn as i64))));
+            segments.iter().for_each(|(card, n)| (0..*n).for_each(|_| voices.segment(*card, WallTime(card.drawn as i64))));
             voices
         };
         let agree = |journal: &[CardId], segments: &[(CardId, usize)]| voices(journal, segments).agree(Some(&site));

@@ -9,10 +9,10 @@ use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
 use super::record::BLOCK;
 use super::identity::CardId;
-pub use super::journal_load::{Kept, SpoiledCopy};
+pub use super::journal_load::{LoadedJournal, SpoiledCopy};
 use super::journal_load::{judge_copies, spoiled_copy};
 use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
-use crate::units::{Boot, RingId, Ticket};
+use crate::units::{Boot, RingId, EntryId};
 
 /// Bytes of one entry at most.
 pub const ENTRY_MAX: usize = 3840;
@@ -95,13 +95,13 @@ pub struct Journal {
     ring: Option<RingId>,
     /// The highest record number of the ring it was told of.
     record: u64,
-    by_ticket: BTreeMap<Ticket, usize>,
+    by_ticket: BTreeMap<EntryId, usize>,
     free: BTreeSet<usize>,
-    newest: Option<(Ticket, usize)>,
+    newest: Option<(EntryId, usize)>,
     /// Where the search for a free slot goes on: all slots wear alike.
     next: usize,
     /// Slots whose entry was let go and whose tombstone is not yet written, and that entry.
-    released: BTreeMap<usize, Ticket>,
+    released: BTreeMap<usize, EntryId>,
     /// The same, left behind by a commit that failed: the next one must write them, or their entries may be found twice.
     left_behind: BTreeSet<usize>,
     /// Blocks of copies A and B that may not be on the card as they should: cut, damaged, or a write or flush of them failed. They are
@@ -116,7 +116,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn open(disk: Arc<dyn Disk>, card: CardId, slots: u32, existing: Option<u64>) -> Result<(Journal, Kept), DiskFault> {
+    pub fn open(disk: Arc<dyn Disk>, card: CardId, slots: u32, existing: Option<u64>) -> Result<(Journal, LoadedJournal), DiskFault> {
         let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
             Some(slots) => slots as usize,
             None => {
@@ -150,10 +150,10 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn look(disk: Arc<dyn Disk>, card: CardId, len: u64) -> Result<Kept, DiskFault> {
+    pub fn open_read_only(disk: Arc<dyn Disk>, card: CardId, len: u64) -> Result<LoadedJournal, DiskFault> {
         match slots_of(len) {
             slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
-            _ => Ok(Kept::default()),
+            _ => Ok(LoadedJournal::default()),
         }
     }
 
@@ -167,8 +167,8 @@ impl Journal {
         self.generation * BLOCK * 2
     }
 
-    fn read(&mut self) -> Result<Kept, DiskFault> {
-        let mut kept = Kept::default();
+    fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
+        let mut kept = LoadedJournal::default();
         let (mut slots, mut in_b, mut let_go) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let mut spoiled = Vec::new();
         for first in (0..self.slots).step_by(PIECE) {
@@ -183,7 +183,7 @@ impl Journal {
                 kept.foreign.extend(foreign_b.then_some(copy_b(self.slots as u64) + place));
                 spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
                 let slot = self.compare(first + at, a, b, &mut in_b, &mut kept).map(|mut slot| {
-                    let_go.extend(slot.let_go());
+                    let_go.extend(slot.tombstone_of());
                     // What an entry says is read again when it is wanted: a full journal is larger than the memory of a board.
                     if matches!(slot.kind, ENTRY | FREE) {
                         slot.bytes = Vec::new();
@@ -210,7 +210,7 @@ impl Journal {
     }
 
     /// Holds the two copies of a slot against each other: gives the one that counts, and notes what is to be written again.
-    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, kept: &mut Kept) -> Option<Slot> {
+    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, kept: &mut LoadedJournal) -> Option<Slot> {
         let newer = newer(a, b).map(|(slot, is_in_b)| {
             if is_in_b {
                 in_b.insert(at);
@@ -243,13 +243,13 @@ impl Journal {
             return;
         };
         let first = newest.0.saturating_sub(place);
-        let there: BTreeMap<u64, usize> = self.by_ticket.range(Ticket(first)..).map(|(ticket, at)| (ticket.0, *at)).collect();
+        let there: BTreeMap<u64, usize> = self.by_ticket.range(EntryId(first)..).map(|(ticket, at)| (ticket.0, *at)).collect();
         let hole =
             (first..=newest.0).find(|ticket| !there.contains_key(ticket) && !let_go.contains(ticket) && *ticket != newest.0);
         let Some(hole) = hole.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
             return;
         };
-        for (ticket, at) in there.range(hole..).map(|(ticket, at)| (Ticket(*ticket), *at)) {
+        for (ticket, at) in there.range(hole..).map(|(ticket, at)| (EntryId(*ticket), *at)) {
             self.release(ticket);
             self.generation += 1;
             let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
@@ -257,11 +257,11 @@ impl Journal {
         }
         let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..hole).contains(&slot.key));
         let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
-        self.newest = last.map(|(at, slot)| (Ticket(slot.key), *at));
+        self.newest = last.map(|(at, slot)| (EntryId(slot.key), *at));
     }
 
-    fn keep(&mut self, at: usize, slot: Slot, kept: &mut Kept) {
-        let ticket = Ticket(slot.key);
+    fn keep(&mut self, at: usize, slot: Slot, kept: &mut LoadedJournal) {
+        let ticket = EntryId(slot.key);
         match slot.kind {
             START => {
                 (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
@@ -295,7 +295,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn entry(&self, ticket: Ticket) -> Result<Option<Vec<u8>>, DiskFault> {
+    pub fn entry(&self, ticket: EntryId) -> Result<Option<Vec<u8>>, DiskFault> {
         let Some(at) = self.by_ticket.get(&ticket) else {
             return Ok(None);
         };
@@ -312,7 +312,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn begin(&mut self) -> Result<(RingId, Boot), DiskFault> {
+    pub fn start_boot(&mut self) -> Result<(RingId, Boot), DiskFault> {
         self.boot = Boot(self.boot.0 + 1);
         let ring = *self.ring.get_or_insert_with(|| RingId(self.disk.draw()));
         self.commit(vec![self.start(0)])?;
@@ -347,7 +347,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it is too large, every slot is taken or the card refuses.
-    pub fn enqueue(&mut self, ticket: Ticket, bytes: Vec<u8>) -> Result<(), JournalFault> {
+    pub fn enqueue(&mut self, ticket: EntryId, bytes: Vec<u8>) -> Result<(), JournalFault> {
         self.enqueue_all(vec![(ticket, bytes)])
     }
 
@@ -356,7 +356,7 @@ impl Journal {
     ///
     /// # Errors
     /// When one is too large, too few slots are free or the card refuses: then none counts.
-    pub fn enqueue_all(&mut self, entries: Vec<(Ticket, Vec<u8>)>) -> Result<(), JournalFault> {
+    pub fn enqueue_all(&mut self, entries: Vec<(EntryId, Vec<u8>)>) -> Result<(), JournalFault> {
         if let Some((_, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > ENTRY_MAX) {
             return Err(JournalFault::TooLarge(bytes.len()));
         }
@@ -367,7 +367,7 @@ impl Journal {
         if chosen.len() < entries.len() || entries.len() > BATCH_MAX {
             return Err(JournalFault::Full(self.slots - RESERVED));
         }
-        let tickets: Vec<Ticket> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let tickets: Vec<EntryId> = entries.iter().map(|(ticket, _)| *ticket).collect();
         let mut writes = Vec::with_capacity(entries.len());
         for (place, (slot, (ticket, bytes))) in chosen.iter().zip(entries).enumerate() {
             writes.push((*slot, ENTRY, place as u8, ticket.0, bytes));
@@ -389,7 +389,7 @@ impl Journal {
     }
 
     /// Forgets an entry; its tombstone is written with a later commit.
-    pub fn release(&mut self, ticket: Ticket) {
+    pub fn release(&mut self, ticket: EntryId) {
         if let Some(slot) = self.by_ticket.remove(&ticket) {
             self.free.insert(slot);
             self.released.insert(slot, ticket);

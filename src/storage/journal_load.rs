@@ -3,16 +3,16 @@
 //! What belongs here: that, and telling rot from a cut. What does not: reading slots ([`super::journal`]).
 
 use super::Cell;
-use super::clock_history::Dates;
+use super::clock_history::ClockHistory;
 use super::record::BLOCK;
 use super::journal::{BATCH_MAX, TOMBSTONES_MAX, copy_b};
 use super::locks::Locks;
 use super::journal_slot::Slot;
-use crate::units::{Boot, RingId, Ticket};
+use crate::units::{Boot, RingId, EntryId};
 
 /// What a journal held at start.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct LoadedJournal {
     /// The last start, 0 before the first.
     pub boot: Boot,
     /// The name drawn when this journal was made; `None` where none was, or it is damaged.
@@ -20,9 +20,9 @@ pub struct Kept {
     /// It ended in order.
     pub clean: bool,
     /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
-    pub entries: Vec<Ticket>,
+    pub entries: Vec<EntryId>,
     /// The entry of the highest ticket ever.
-    pub newest: Option<(Ticket, Vec<u8>)>,
+    pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Slots of which both copies are damaged, not merely empty.
@@ -44,15 +44,15 @@ pub struct SpoiledCopy {
     pub cut: bool,
 }
 
-impl Kept {
+impl LoadedJournal {
     /// What a cell holds, if it was ever written.
     pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
         self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
     }
 
     /// What is known of the clocks of past starts.
-    pub fn dates(&self) -> Dates {
-        self.cell(Cell::Clock).map(Dates::decode).unwrap_or_default()
+    pub fn dates(&self) -> ClockHistory {
+        self.cell(Cell::Clock).map(ClockHistory::decode).unwrap_or_default()
     }
 
     /// The evidence locks.
@@ -78,7 +78,7 @@ pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Optio
 }
 
 /// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
-pub(super) fn judge_copies(kept: &mut Kept, newest: u64, spoiled: &[(u64, u64)]) {
+pub(super) fn judge_copies(kept: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
     let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
     let judge =
         |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };

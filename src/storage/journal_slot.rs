@@ -44,7 +44,7 @@ impl Slot {
     }
 
     /// The entry that a tombstone stands for.
-    pub(super) fn let_go(&self) -> Option<u64> {
+    pub(super) fn tombstone_of(&self) -> Option<u64> {
         let bytes = self.bytes.as_slice().try_into().ok().filter(|_| self.kind == FREE && self.key == 0);
         bytes.map(u64::from_be_bytes)
     }

@@ -11,7 +11,7 @@ use super::journal::ENTRY_MAX;
 use super::footage_query::locate;
 use super::range_set::Ranges;
 use super::{PinId, SpanQuery};
-use crate::units::Wall;
+use crate::units::WallTime;
 
 /// Locks at once at most: they share one slot of the journal.
 pub const LOCKS_MAX: usize = 16;
@@ -30,9 +30,9 @@ pub struct Lock {
     /// Its name: the `req_id` of the command that made it.
     pub id: String,
     /// First moment, microseconds since 1970.
-    pub from: Wall,
+    pub from: WallTime,
     /// Last moment.
-    pub to: Wall,
+    pub to: WallTime,
     /// First record it keeps.
     pub first: u64,
     /// Last record it keeps; `u64::MAX` while `to` lies ahead.
@@ -46,7 +46,7 @@ pub struct Lock {
 
 impl Lock {
     /// What of some numbers it holds.
-    pub fn of(&self, numbers: &Ranges) -> Ranges {
+    pub fn within(&self, numbers: &Ranges) -> Ranges {
         numbers.list().iter().map(|(first, last)| (self.first.max(*first), self.last.min(*last))).collect()
     }
 
@@ -142,7 +142,7 @@ impl Locks {
     pub fn miss(&mut self, lost: &Ranges) -> Vec<(Lock, Ranges)> {
         let mut broken = Vec::new();
         for (_, lock) in &mut self.locks {
-            let more = lock.of(lost).without(&lock.missing.iter().copied().collect());
+            let more = lock.within(lost).without(&lock.missing.iter().copied().collect());
             if !more.list().is_empty() {
                 lock.miss(&more);
                 broken.push((lock.clone(), more));
@@ -163,7 +163,7 @@ impl Locks {
 ///
 /// # Errors
 /// When the card refuses to read.
-pub fn records(disk: &dyn Disk, index: &Index, newest: u64, from: Wall, to: Wall) -> Result<Option<(u64, u64)>, DiskFault> {
+pub fn records(disk: &dyn Disk, index: &Index, newest: u64, from: WallTime, to: WallTime) -> Result<Option<(u64, u64)>, DiskFault> {
     let (mut found, mut after) = (None::<(u64, u64)>, 0);
     loop {
         let span = locate(disk, index, newest, &SpanQuery::Wall { from, to, after })?;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn lock(id: &str, reason: &str) -> Lock {
-        Lock { id: id.into(), from: Wall(1), to: Wall(2), first: 3, last: u64::MAX, reason: reason.into(), missing: Vec::new() }
+        Lock { id: id.into(), from: WallTime(1), to: WallTime(2), first: 3, last: u64::MAX, reason: reason.into(), missing: Vec::new() }
     }
 
     #[test]
@@ -218,8 +218,8 @@ mod tests {
     fn the_longest_locks_fit_their_slot_or_are_refused() {
         let mut locks = Locks::default();
         let long = |i: usize| Lock {
-            from: Wall(i64::MIN),
-            to: Wall(i64::MIN),
+            from: WallTime(i64::MIN),
+            to: WallTime(i64::MIN),
             first: u64::MAX,
             ..lock(&format!("{i:036}"), &"\"".repeat(80))
         };

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
 use super::footage_query::locate;
-use super::recovery::look;
+use super::recovery::read;
 use super::*;
-use crate::sim::cow_image::Card;
-use crate::sim::faulty_disk::SimDisk;
+use crate::sim::cow_image::CowImage;
+use crate::sim::faulty_disk::FaultyDisk;
 
 /// A stopped ring without the file of the segment at `at`, oldest first, and the numbers that went with it.
-fn without(bench: &Bench, at: usize) -> (Card, (u64, u64)) {
+fn without(bench: &Bench, at: usize) -> (CowImage, (u64, u64)) {
     let live = bench.engine.ring.index().live();
     let numbers = (live[at].head.first_seq, live[at + 1].head.first_seq - 1);
     let mut card = bench.disk.durable();
@@ -20,10 +20,10 @@ fn without(bench: &Bench, at: usize) -> (Card, (u64, u64)) {
     (card, numbers)
 }
 
-fn all(disk: &SimDisk) -> Span {
+fn all(disk: &FaultyDisk) -> Span {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let index = look(&shared).unwrap().index;
-    let query = SpanQuery::Wall { from: Wall(i64::MIN), to: Wall(i64::MAX), after: 0 };
+    let index = read(&shared).unwrap().index;
+    let query = SpanQuery::Wall { from: WallTime(i64::MIN), to: WallTime(i64::MAX), after: 0 };
     locate(disk, &index, u64::MAX, &query).unwrap().unwrap()
 }
 
@@ -31,9 +31,9 @@ fn all(disk: &SimDisk) -> Span {
 fn a_lost_segment_is_a_named_hole_in_an_export() {
     let bench = super::rot_tests::stopped();
     let (card, lost) = without(&bench, 3);
-    let span = all(&SimDisk::with(card, None));
+    let span = all(&FaultyDisk::with(card, None));
     assert_eq!(span.damaged, [lost]);
-    let gap = span.gaps.iter().find(|gap| gap.reason.word() == "missing").unwrap();
+    let gap = span.gaps.iter().find(|gap| gap.reason.as_str() == "missing").unwrap();
     let edge = |seq: u64| span.fragments.iter().find(|fragment| fragment.seq == seq).unwrap();
     assert_eq!((gap.from, gap.to), (edge(lost.0 - 1).end(), edge(lost.1 + 1).start));
 }
@@ -41,15 +41,15 @@ fn a_lost_segment_is_a_named_hole_in_an_export() {
 /// What storage answers to a query, in seconds since noon.
 fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)> {
     let noon = super::engine_tests::NOON;
-    let query = SpanQuery::Wall { from: Wall(noon + from * 1_000_000), to: Wall(noon + to * 1_000_000), after: 0 };
-    bench.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Requested, query });
+    let query = SpanQuery::Wall { from: WallTime(noon + from * 1_000_000), to: WallTime(noon + to * 1_000_000), after: 0 };
+    bench.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Requested, query });
     bench.wait(11_000_000);
-    let at = bench.news.iter().rposition(|news| matches!(news, StorageNews::Located { .. })).unwrap();
-    let StorageNews::Located { span, .. } = bench.news.remove(at) else { panic!() };
+    let at = bench.news.iter().rposition(|news| matches!(news, StorageUpdate::Located { .. })).unwrap();
+    let StorageUpdate::Located { span, .. } = bench.news.remove(at) else { panic!() };
     let span = span.unwrap();
     assert!(span.fragments.is_empty());
-    let second = |stamp: Stamp| (stamp.wall.0 - noon) / 1_000_000;
-    span.gaps.iter().map(|gap| (gap.reason.word(), second(gap.from), second(gap.to))).collect()
+    let second = |stamp: Timestamp| (stamp.wall.0 - noon) / 1_000_000;
+    span.gaps.iter().map(|gap| (gap.reason.as_str(), second(gap.from), second(gap.to))).collect()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_query_within_a_lost_segment_names_the_hole() {
     let (from, to) = (second(3) + 2, second(4) - 2);
     assert!(from < to);
     let (card, _) = without(&bench, 3);
-    bench.disk = SimDisk::with(card, None);
+    bench.disk = FaultyDisk::with(card, None);
     bench.restart(small());
     let found = answer(&mut bench, from, to);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -82,7 +82,7 @@ fn a_query_within_a_lost_segment_names_the_hole() {
 fn a_hole_is_told_at_one_start_and_not_at_the_next() {
     let (mut bench, bench_of_before) = (super::rot_tests::stopped(), super::rot_tests::stopped());
     let (card, _) = without(&bench, 3);
-    bench.disk = SimDisk::with(card, None);
+    bench.disk = FaultyDisk::with(card, None);
     let missing = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Missing).count();
     let (_, lost) = without(&bench_of_before, 3);
     let found = bench.restart(small());
@@ -91,7 +91,7 @@ fn a_hole_is_told_at_one_start_and_not_at_the_next() {
     assert_eq!((hole.first, hole.last), lost);
     assert!(hole.from.unwrap().wall < hole.to.unwrap().wall, "{hole}");
     bench.record(2);
-    bench.order(StorageOrder::Stop);
+    bench.order(StorageRequest::Stop);
     assert_eq!(missing(&bench.restart(small())), 0);
 }
 
@@ -99,19 +99,19 @@ fn a_hole_is_told_at_one_start_and_not_at_the_next() {
 fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     let mut bench = super::rot_tests::stopped();
     let (mut card, lost) = without(&bench, 3);
-    let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(bench.disk.durable(), None));
+    let shared: Arc<dyn Disk> = Arc::new(FaultyDisk::with(bench.disk.durable(), None));
     let len = shared.files().unwrap()[&FileId::Journal];
-    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), look(&shared).unwrap().card, 0, Some(len)).unwrap();
+    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), read(&shared).unwrap().card, 0, Some(len)).unwrap();
     let mut locks = kept.locks().unwrap();
-    let (from, to, first, last) = (Wall(1), Wall(2), lost.0 + 1, u64::MAX);
+    let (from, to, first, last) = (WallTime(1), WallTime(2), lost.0 + 1, u64::MAX);
     locks.add(super::locks::Lock { id: "a".into(), from, to, first, last, reason: "b".into(), missing: Vec::new() }).unwrap();
     journal.save(Cell::Locks, locks.encode()).unwrap();
     let bytes = shared.read(FileId::Journal, 0, len as usize).unwrap();
     card.write(FileId::Journal, 0, &bytes);
-    bench.disk = SimDisk::with(card, None);
+    bench.disk = FaultyDisk::with(card, None);
     let found = bench.restart(small());
     assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
-    let told = |news: &StorageNews| matches!(news, StorageNews::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
+    let told = |news: &StorageUpdate| matches!(news, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
     assert_eq!(bench.news.iter().filter(|news| told(news)).count(), 1, "{:?}", bench.news);
     let again = bench.restart(small());
     assert!(!bench.news.iter().any(told) && again.locks == found.locks);
@@ -119,7 +119,7 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
 
 #[test]
 fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
-    let spoilt: [fn(&mut Card); 3] = [
+    let spoilt: [fn(&mut CowImage); 3] = [
         |card| card.remove(FileId::Journal),
         |card| {
             card.remove(FileId::Journal);
@@ -134,14 +134,14 @@ fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
         let mut bench = super::rot_tests::stopped();
         let mut card = bench.disk.durable();
         spoil(&mut card);
-        bench.disk = SimDisk::with(card, None);
+        bench.disk = FaultyDisk::with(card, None);
         let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
-        assert!(look(&shared).unwrap().troubles.iter().any(|trouble| trouble == super::journal::LOST));
+        assert!(read(&shared).unwrap().troubles.iter().any(|trouble| trouble == super::journal::LOST));
         let checked = super::check::check(&shared, |_, _| {}).unwrap();
         assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
         bench.restart(small());
         let told =
-            |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == super::journal::LOST);
+            |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
         assert!(bench.news.iter().any(told), "a start tells nothing");
         bench.restart(small());
         assert!(!bench.news.iter().any(told), "the next start tells it again");

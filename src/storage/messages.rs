@@ -3,11 +3,11 @@
 //! What belongs here: those words. What does not: footage and holes themselves ([`super`]), carrying an order out ([`super::engine`]).
 
 use super::{Gap, PinClass, PinId, Span, SpanQuery, clock_history, locks};
-use crate::units::{Boot, Mono, RingId, Stamp, Ticket, Wall};
+use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId, WallTime};
 
 /// What the agent may ask of the storage thread. Frames come by the same lane.
 #[derive(Debug, Clone, PartialEq)]
-pub enum StorageOrder {
+pub enum StorageRequest {
     /// Keep everything from `from` on, until [`StorageOrder::Locate`] with the same pin narrows it or it is unpinned.
     PinOpen {
         /// The pin.
@@ -15,7 +15,7 @@ pub enum StorageOrder {
         /// Its class.
         class: PinClass,
         /// From when.
-        from: Mono,
+        from: MonoTime,
     },
     /// Find footage and pin exactly it. Answered by [`StorageNews::Located`] once everything up to the end of the query is
     /// durable, or at once with what there is when the end is in the past.
@@ -35,7 +35,7 @@ pub enum StorageOrder {
     /// Store an outbox entry (and its snapshot), then say [`StorageNews::Enqueued`].
     Enqueue {
         /// Its ticket; higher than every ticket before.
-        ticket: Ticket,
+        ticket: EntryId,
         /// The entry, at most `journal::ENTRY_MAX` bytes.
         entry: Vec<u8>,
         /// A snapshot that belongs to it, at most one still slot.
@@ -45,17 +45,17 @@ pub enum StorageOrder {
     /// stored or none, and a power cut in between leaves the first so many.
     EnqueueAll {
         /// Tickets and entries.
-        entries: Vec<(Ticket, Vec<u8>)>,
+        entries: Vec<(EntryId, Vec<u8>)>,
     },
     /// Forget outbox entries (lazily: a power cut may bring them back).
     Release {
         /// Their tickets.
-        tickets: Vec<Ticket>,
+        tickets: Vec<EntryId>,
     },
     /// Read an outbox entry; answered by [`StorageNews::Fetched`].
     Fetch {
         /// Its ticket.
-        ticket: Ticket,
+        ticket: EntryId,
     },
     /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
     SaveCell {
@@ -71,9 +71,9 @@ pub enum StorageOrder {
         /// Its name.
         id: String,
         /// First moment; extended back to the key frame before it.
-        from: Wall,
+        from: WallTime,
         /// Last moment; may lie ahead.
-        to: Wall,
+        to: WallTime,
         /// Why.
         reason: String,
     },
@@ -109,11 +109,11 @@ pub enum Cell {
 
 /// What storage tells the agent.
 #[derive(Debug, Clone, PartialEq)]
-pub enum StorageNews {
+pub enum StorageUpdate {
     /// Before the first news: outbox entries older than those in it, a piece at a time and oldest first.
     Found {
         /// Tickets and entries, as in [`Recovered`].
-        entries: Vec<(Ticket, Vec<u8>)>,
+        entries: Vec<(EntryId, Vec<u8>)>,
     },
     /// First news after start: what was found.
     Started(Box<Recovered>),
@@ -122,24 +122,24 @@ pub enum StorageNews {
         /// The record.
         seq: u64,
         /// End of the footage in it.
-        until: Stamp,
+        until: Timestamp,
     },
     /// The entry survives a power cut.
     Enqueued {
         /// Its ticket.
-        ticket: Ticket,
+        ticket: EntryId,
     },
     /// The entry could not be stored: the journal is full or failed.
     NotEnqueued {
         /// Its ticket.
-        ticket: Ticket,
+        ticket: EntryId,
         /// Why, for people.
         reason: String,
     },
     /// Answer to [`StorageOrder::Fetch`].
     Fetched {
         /// Its ticket.
-        ticket: Ticket,
+        ticket: EntryId,
         /// The entry, or why it cannot be read.
         outcome: Result<Vec<u8>, String>,
     },
@@ -162,7 +162,7 @@ pub enum StorageNews {
         /// The lock.
         lock: locks::Lock,
         /// What was lost of it since the last start.
-        lost: Vec<super::missing_records::Lost>,
+        lost: Vec<super::missing_records::MissingRecords>,
     },
     /// A pin lost footage to the quota.
     PinLost {
@@ -222,12 +222,12 @@ pub struct Recovered {
     /// Highest record sequence in the ring, 0 when it is empty.
     pub last_seq: u64,
     /// Times of the oldest and newest footage.
-    pub extent: Option<(Stamp, Stamp)>,
+    pub extent: Option<(Timestamp, Timestamp)>,
     /// Outbox entries not released, by ticket, unless they were told before ([`StorageNews::Found`]). Empty is one that cannot be
     /// read.
-    pub entries: Vec<(Ticket, Vec<u8>)>,
+    pub entries: Vec<(EntryId, Vec<u8>)>,
     /// The highest ticket ever stored and its entry, released or not: it carries the counters on.
-    pub newest: Option<(Ticket, Vec<u8>)>,
+    pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Holes found or made at start (a power cut, damaged records).
@@ -258,7 +258,7 @@ pub struct Repair {
     /// Microseconds of footage given up, 0 where nobody can know.
     pub micros: u64,
     /// Which records were given up, where that is known.
-    pub lost: Option<super::missing_records::Lost>,
+    pub lost: Option<super::missing_records::MissingRecords>,
 }
 
 /// What recovery meets.
@@ -278,7 +278,7 @@ pub enum RepairKind {
 
 impl RepairKind {
     /// The word used in payloads and tables.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             RepairKind::Torn => "torn",
             RepairKind::Damaged => "damaged",
@@ -307,7 +307,7 @@ pub struct StorageCounts {
     /// Bytes of the ring's budget.
     pub budget: u64,
     /// When the oldest footage in the ring was taken.
-    pub oldest: Option<Wall>,
+    pub oldest: Option<WallTime>,
     /// Bytes pinned.
     pub pinned: u64,
     /// Longest flush in microseconds since the last report.

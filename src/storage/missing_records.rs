@@ -6,41 +6,41 @@
 use serde::Serialize;
 
 use super::disk::Disk;
-use super::segment_head::Cause;
+use super::segment_head::EvictionCause;
 use super::segment_index::Index;
 use super::range_set::Ranges;
 use super::recovery::{expected, there};
-use super::scan::{Depth, Found, walk_past};
-use crate::units::Stamp;
+use super::scan::{ScanDepth, ScanItem, walk_past};
+use crate::units::Timestamp;
 
 /// Holes told one by one at a start; the last one takes in the rest and says how many it stands for.
 pub const TOLD_MAX: usize = 16;
 
 /// A stretch of records that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Lost {
+pub struct MissingRecords {
     /// First number.
     pub first: u64,
     /// Last number.
     pub last: u64,
     /// End of the footage before it; `None` where nothing is there.
-    pub from: Option<Stamp>,
+    pub from: Option<Timestamp>,
     /// Start of the footage behind it, likewise.
-    pub to: Option<Stamp>,
+    pub to: Option<Timestamp>,
     /// How many holes it stands for: more than one where there are too many to be told.
     pub holes: usize,
 }
 
-impl Lost {
+impl MissingRecords {
     /// Microseconds between its times, 0 where one is not known.
     pub fn micros(&self) -> u64 {
         self.from.zip(self.to).map_or(0, |(from, to)| to.wall.0.saturating_sub(from.wall.0).max(0) as u64)
     }
 }
 
-impl std::fmt::Display for Lost {
+impl std::fmt::Display for MissingRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = |stamp: Option<Stamp>| stamp.map_or("?".into(), |stamp| stamp.wall.rfc3339());
+        let time = |stamp: Option<Timestamp>| stamp.map_or("?".into(), |stamp| stamp.wall.rfc3339());
         write!(f, "{} missing, {} to {}", numbers(self.first, self.last), time(self.from), time(self.to))
     }
 }
@@ -53,12 +53,12 @@ pub fn numbers(first: u64, last: u64) -> String {
 /// Numbers that the heads of a ring put on record as missing.
 pub fn stated(index: &Index) -> Ranges {
     let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
-    stated.filter(|evicted| evicted.cause == Cause::Missing).map(|evicted| (evicted.first, evicted.last)).collect()
+    stated.filter(|evicted| evicted.cause == EvictionCause::Missing).map(|evicted| (evicted.first, evicted.last)).collect()
 }
 
 /// All numbers that are lost, told at a start or not yet. `told` is the highest number the journal has seen.
 pub fn lost(disk: &dyn Disk, index: &Index, told: u64) -> Ranges {
-    let newest = index.live().last().map_or(0, |segment| walk_past(disk, segment, Depth::Records).next_seq - 1);
+    let newest = index.live().last().map_or(0, |segment| walk_past(disk, segment, ScanDepth::Records).next_seq - 1);
     let expected = expected(index, newest);
     let there = there(disk, index, newest, &expected);
     let mut lost = expected.without(&there);
@@ -70,12 +70,12 @@ pub fn lost(disk: &dyn Disk, index: &Index, told: u64) -> Ranges {
 }
 
 /// The times around a stretch of numbers, from the records and heads beside it.
-pub fn hole(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> Lost {
+pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> MissingRecords {
     let live = index.live();
     let before = live.partition_point(|segment| segment.head.first_seq < first).checked_sub(1).map(|at| &live[at]);
     let from = before.map(|segment| {
-        let ends = walk_past(disk, segment, Depth::Records).found.into_iter().filter_map(|found| match found {
-            Found::Record(_, record) if record.seq < first && record.gap.is_none() => Some((record.boot, record.end())),
+        let ends = walk_past(disk, segment, ScanDepth::Records).found.into_iter().filter_map(|found| match found {
+            ScanItem::Record(_, record) if record.seq < first && record.gap.is_none() => Some((record.boot, record.end())),
             _ => None,
         });
         let (boot, end) = ends.reduce(|_, end| end).unwrap_or((segment.head.boot, segment.head.start));
@@ -83,15 +83,15 @@ pub fn hole(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> Lost {
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
     let to = behind.map(|segment| index.dates.date(segment.head.boot, segment.head.start));
-    Lost { first, last, from, to, holes: 1 }
+    MissingRecords { first, last, from, to, holes: 1 }
 }
 
 /// All lost stretches of a ring with their times; beyond [`TOLD_MAX`] the last takes in the rest.
-pub fn holes(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<Lost> {
+pub fn locate_gaps(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<MissingRecords> {
     let list = lost.list();
-    let mut holes: Vec<Lost> = list.iter().take(TOLD_MAX).map(|range| hole(disk, index, *range)).collect();
+    let mut holes: Vec<MissingRecords> = list.iter().take(TOLD_MAX).map(|range| locate_gap(disk, index, *range)).collect();
     if let (Some(end), Some(last)) = (list.get(TOLD_MAX..).and_then(<[_]>::last), holes.last_mut()) {
-        let rest = hole(disk, index, *end);
+        let rest = locate_gap(disk, index, *end);
         (last.last, last.to, last.holes) = (rest.last, rest.to, list.len() - TOLD_MAX + 1);
     }
     holes

@@ -67,10 +67,10 @@ pub mod wear;
 
 use std::sync::Arc;
 
-pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageNews, StorageOrder};
+pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageUpdate, StorageRequest};
 
 use crate::camera::TrackParams;
-use crate::units::{Boot, Digest, Mono, Stamp, Ticket, Wall};
+use crate::units::{Boot, Digest, MonoTime, Timestamp, EntryId, WallTime};
 
 /// Where one durable fragment lies and what it holds. Its bytes never change while it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub struct FragmentRef {
     /// Boot it was written in.
     pub boot: Boot,
     /// Times of its first video sample (first sample where there is no video).
-    pub start: Stamp,
+    pub start: Timestamp,
     /// Media microseconds it covers.
     pub duration: u64,
     /// Start on the ring's own media clock in microseconds: monotonic over laps and boots, what `tfdt` is made from.
@@ -107,7 +107,7 @@ pub struct FragmentRef {
 
 impl FragmentRef {
     /// The last moment it covers.
-    pub fn end(&self) -> Stamp {
+    pub fn end(&self) -> Timestamp {
         self.start.after(self.duration)
     }
 }
@@ -116,9 +116,9 @@ impl FragmentRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The last moment before the hole.
-    pub from: Stamp,
+    pub from: Timestamp,
     /// The first moment after it; equal to `from` while it is not known.
-    pub to: Stamp,
+    pub to: Timestamp,
     /// Why.
     pub reason: GapReason,
     /// Bytes lost, 0 where nobody can know.
@@ -165,7 +165,7 @@ impl GapReason {
     }
 
     /// The word used in payloads and tables.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             GapReason::CameraDown => "camera_down",
             GapReason::FellBehind => "fell_behind",
@@ -189,18 +189,18 @@ pub enum SpanQuery {
         /// The boot whose clock it is.
         boot: Boot,
         /// First moment.
-        from: Mono,
+        from: MonoTime,
         /// Last moment.
-        to: Mono,
+        to: MonoTime,
         /// Only records with a higher number: how the rest of a query that was cut is asked for. 0 for all.
         after: u64,
     },
     /// By wall time; extended back to the key frame at or before `from`.
     Wall {
         /// First moment.
-        from: Wall,
+        from: WallTime,
         /// Last moment.
-        to: Wall,
+        to: WallTime,
         /// Only records with a higher number, as above.
         after: u64,
     },
@@ -256,7 +256,7 @@ pub trait FootageReader: Send + Sync {
     ///
     /// # Errors
     /// Says why when it is gone or damaged.
-    fn still(&self, ticket: Ticket) -> Result<Vec<u8>, ReadFault>;
+    fn snapshot(&self, ticket: EntryId) -> Result<Vec<u8>, ReadFault>;
 }
 
 /// Why footage could not be read.

@@ -18,9 +18,9 @@ const NOT_SYNC: u32 = 0x0101_0000;
 
 /// A buffer that writes big-endian integers and boxes.
 #[derive(Debug, Default)]
-pub struct Boxes(Vec<u8>);
+pub struct BoxWriter(Vec<u8>);
 
-impl Boxes {
+impl BoxWriter {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
@@ -42,7 +42,7 @@ impl Boxes {
     }
 
     /// Appends a box around what `fill` writes.
-    pub fn boxed(&mut self, name: &[u8; 4], fill: impl FnOnce(&mut Boxes)) {
+    pub fn boxed(&mut self, name: &[u8; 4], fill: impl FnOnce(&mut BoxWriter)) {
         let start = self.0.len();
         self.put_u32(0);
         self.put(name);
@@ -52,7 +52,7 @@ impl Boxes {
     }
 
     /// Appends a full box: version and 24 bits of flags first.
-    pub fn full(&mut self, name: &[u8; 4], version: u8, flags: u32, fill: impl FnOnce(&mut Boxes)) {
+    pub fn full(&mut self, name: &[u8; 4], version: u8, flags: u32, fill: impl FnOnce(&mut BoxWriter)) {
         self.boxed(name, |out| {
             out.put_u32(u32::from(version) << 24 | flags);
             fill(out);
@@ -72,7 +72,7 @@ impl Boxes {
 
 /// `ftyp` and `moov` (ISO/IEC 14496-12 8.1 to 8.8). `duration` in microseconds when it is known, as for a clip.
 pub fn head_boxes(tracks: &[Arc<TrackParams>], duration: Option<u64>) -> Vec<u8> {
-    let mut out = Boxes::default();
+    let mut out = BoxWriter::default();
     out.boxed(b"ftyp", |out| {
         out.put(b"isom");
         out.put_u32(0x200);
@@ -106,7 +106,7 @@ pub fn head_boxes(tracks: &[Arc<TrackParams>], duration: Option<u64>) -> Vec<u8>
     out.finish()
 }
 
-fn trak(out: &mut Boxes, number: u32, track: &TrackParams, length: u64) {
+fn trak(out: &mut BoxWriter, number: u32, track: &TrackParams, length: u64) {
     let video = track.kind == TrackKind::Video;
     out.boxed(b"trak", |out| {
         out.full(b"tkhd", 1, 3, |out| {
@@ -126,7 +126,7 @@ fn trak(out: &mut Boxes, number: u32, track: &TrackParams, length: u64) {
     });
 }
 
-fn mdia(out: &mut Boxes, track: &TrackParams, video: bool) {
+fn mdia(out: &mut BoxWriter, track: &TrackParams, video: bool) {
     out.full(b"mdhd", 1, 0, |out| {
         out.put_u64(0);
         out.put_u64(0);
@@ -181,7 +181,7 @@ pub struct Sample {
 
 /// The samples of one track in a fragment.
 #[derive(Debug)]
-pub struct Run {
+pub struct TrackRun {
     /// Track number, from 1.
     pub track: u32,
     /// Decode time of the first sample against the fragment's start, ticks of the track, modulo 2^64: sound may begin before.
@@ -192,7 +192,7 @@ pub struct Run {
 
 /// A `moof` with one `traf` a run (8.8.4 to 8.8.8) for samples that lie in the `mdat` right behind it, run after run. What all
 /// samples of a run share is said once: at 1 Mbit/s the boxes of a second would otherwise be half a percent of all that is written.
-pub fn moof(number: u32, runs: &[Run]) -> Vec<u8> {
+pub fn moof(number: u32, runs: &[TrackRun]) -> Vec<u8> {
     // The data offset needs the length of the box itself, which does not depend on it.
     let len = write_moof(number, runs, 0).len();
     write_moof(number, runs, len as u32 + 8)
@@ -209,7 +209,7 @@ struct Common {
 }
 
 impl Common {
-    fn of(samples: &[Sample]) -> Common {
+    fn from_samples(samples: &[Sample]) -> Common {
         let flags = |sample: &Sample| if sample.sync { SYNC } else { NOT_SYNC };
         let rest = match samples {
             [one] => Some(flags(one)),
@@ -252,8 +252,8 @@ fn shared(samples: &[Sample], of: impl Fn(&Sample) -> u32) -> Option<u32> {
     samples.iter().all(|sample| of(sample) == value).then_some(value)
 }
 
-fn write_moof(number: u32, runs: &[Run], first_offset: u32) -> Vec<u8> {
-    let mut out = Boxes::default();
+fn write_moof(number: u32, runs: &[TrackRun], first_offset: u32) -> Vec<u8> {
+    let mut out = BoxWriter::default();
     let mut offset = first_offset;
     out.boxed(b"moof", |out| {
         out.full(b"mfhd", 0, 0, |out| out.put_u32(number));
@@ -265,8 +265,8 @@ fn write_moof(number: u32, runs: &[Run], first_offset: u32) -> Vec<u8> {
     out.finish()
 }
 
-fn write_traf(out: &mut Boxes, run: &Run, offset: u32) {
-    let common = Common::of(&run.samples);
+fn write_traf(out: &mut BoxWriter, run: &TrackRun, offset: u32) {
+    let common = Common::from_samples(&run.samples);
     let (bits, defaults) = common.tfhd();
     out.boxed(b"traf", |out| {
         out.full(b"tfhd", 0, bits, |out| {
@@ -356,12 +356,12 @@ mod tests {
     #[test]
     fn times_move_to_another_file_and_back_to_the_same_bytes() {
         let sample = Sample { duration: 3600, size: 4, sync: true, offset: 0 };
-        let runs = [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| Run { track, start, samples: vec![sample] });
+        let runs = [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun { track, start, samples: vec![sample] });
         let (chained, scales) = (moof(1, &runs), [90_000, 8_000]);
         let mut placed = chained.clone();
         move_times(&mut placed, &scales, 10_000_000, 9_980_000);
         let times: Vec<u64> = [1_800, 0].to_vec();
-        let expected = moof(1, &[0, 1].map(|at| Run { track: at as u32 + 1, start: times[at], samples: vec![sample] }));
+        let expected = moof(1, &[0, 1].map(|at| TrackRun { track: at as u32 + 1, start: times[at], samples: vec![sample] }));
         assert_eq!(placed, expected, "20 ms behind the file's begin, where the sound begins");
         move_times(&mut placed, &scales, 9_980_000, 10_000_000);
         assert_eq!(placed, chained);
@@ -372,7 +372,7 @@ mod tests {
         let sample = |size, sync| Sample { duration: 3600, size, sync, offset: 0 };
         let pictures: Vec<Sample> = (0..25).map(|i| sample(5000 + i, i == 0)).collect();
         let sounds = vec![Sample { duration: 160, size: 160, sync: true, offset: 0 }; 50];
-        let run = |track, samples| Run { track, start: 0, samples };
+        let run = |track, samples| TrackRun { track, start: 0, samples };
         let usual = moof(1, &[run(1, pictures.clone())]);
         assert_eq!(usual.len(), 24 + 8 + 24 + 20 + 24 + 4 * 25);
         assert_eq!(

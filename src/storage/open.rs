@@ -5,23 +5,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::fallback::Card;
+use super::fallback::FallbackDisk;
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::engine::{Engine, OpenHole};
+use super::engine::{Engine, OpenGap};
 use super::foreign::{open_journal, open_stills};
 use super::fragment::Gathering;
 use super::head_selection::read_heads;
 use super::identity::CardId;
-use super::journal::{self, Kept, cards};
+use super::journal::{self, LoadedJournal, cards};
 use super::locks::Locks;
-use super::missing_records::holes;
+use super::missing_records::locate_gaps;
 use super::recovery::{Recovery, recover_from};
-use super::ring::{Geometry, Ring, SEGMENTS_MIN};
+use super::ring::{RingGeometry, Ring, SEGMENTS_MIN};
 use super::scrub::Scrub;
 use super::snapshots;
-use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageNews};
+use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate};
 use crate::settings::StorageSettings;
-use crate::units::{Mono, RingId, Stamp, Ticket};
+use crate::units::{MonoTime, RingId, Timestamp, EntryId};
 
 /// Entries told at once: some hundred pieces may wait for the agent.
 const FOUND_MAX: usize = 32;
@@ -55,8 +55,8 @@ pub enum StorageFault {
 }
 
 /// The geometry of the snapshot slots for some settings.
-pub fn still_geometry(settings: &StorageSettings) -> snapshots::Geometry {
-    snapshots::Geometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
+pub fn snapshot_geometry(settings: &StorageSettings) -> snapshots::SnapshotGeometry {
+    snapshots::SnapshotGeometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
 }
 
 impl Engine {
@@ -65,8 +65,8 @@ impl Engine {
     ///
     /// # Errors
     /// Only when recording is impossible; damage is never an error.
-    pub fn open(disk: Arc<dyn Disk>, settings: &StorageSettings, now: Stamp) -> Result<(Engine, Vec<StorageNews>), StorageFault> {
-        let card = Arc::new(Card::new(disk));
+    pub fn open(disk: Arc<dyn Disk>, settings: &StorageSettings, now: Timestamp) -> Result<(Engine, Vec<StorageUpdate>), StorageFault> {
+        let card = Arc::new(FallbackDisk::new(disk));
         let disk: Arc<dyn Disk> = card.clone();
         let files = disk.files()?;
         check_room(disk.as_ref(), settings, &files)?;
@@ -83,8 +83,8 @@ impl Engine {
         let mut beside = Vec::new();
         let len = |file| files.get(&file).copied();
         let (mut journal, kept) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
-        let (ring_id, boot) = journal.begin()?;
-        let (slots, made) = (still_geometry(settings), len(FileId::Stills));
+        let (ring_id, boot) = journal.start_boot()?;
+        let (slots, made) = (snapshot_geometry(settings), len(FileId::Stills));
         // They are made with the journal: without them what its entries wait with is gone.
         let no_stills = made.is_none() && !kept.entries.is_empty();
         let stills = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
@@ -97,10 +97,10 @@ impl Engine {
             micros: 0,
             lost: None,
         }));
-        let geometry = Geometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
+        let geometry = RingGeometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
         let reason = if kept.clean { GapReason::Stopped } else { GapReason::PowerCut };
-        let open_hole = found.end.map(|(_, from)| OpenHole { from, reason, bytes: 0 });
+        let open_hole = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
         let mut engine = Engine {
             card,
             ring,
@@ -118,8 +118,8 @@ impl Engine {
             open_hole,
             // What is missing is on record in the next head.
             holes: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
-            named_until: Mono(0),
-            until: Stamp::default(),
+            named_until: MonoTime(0),
+            until: Timestamp::default(),
             waiting: Vec::new(),
             recent: VecDeque::new(),
             next_counts: now.mono,
@@ -133,11 +133,11 @@ impl Engine {
         let locks = engine.take_over_locks(&kept);
         // A journal is begun before any footage: footage without one means that it was lost, cut short or wiped.
         let lost = kept.ring.is_none() && found.oldest.is_some();
-        let mut news = engine.tell_start(ring_id, found, kept)?;
+        let mut news = engine.report_start(ring_id, found, kept)?;
         news.extend(locks);
         news.extend(beside);
-        news.extend(no_stills.then(|| StorageNews::Trouble { detail: snapshots::LOST.into(), lost: true }));
-        news.extend(lost.then(|| StorageNews::Trouble { detail: journal::LOST.into(), lost: true }));
+        news.extend(no_stills.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
+        news.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
         Ok((engine, news))
     }
 
@@ -146,24 +146,24 @@ impl Engine {
     ///
     /// # Errors
     /// When the card refuses: a new start is needed.
-    pub fn found(&mut self) -> Result<Option<StorageNews>, DiskFault> {
+    pub fn found(&mut self) -> Result<Option<StorageUpdate>, DiskFault> {
         if self.untold.is_empty() {
             return Ok(None);
         }
         let piece = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
-        Ok(Some(StorageNews::Found { entries: self.read_entries(piece.into_iter().rev())? }))
+        Ok(Some(StorageUpdate::Found { entries: self.read_entries(piece.into_iter().rev())? }))
     }
 
     /// An entry that is damaged by now comes empty: the agent tells that it cannot be read.
-    fn read_entries(&self, tickets: impl Iterator<Item = Ticket>) -> Result<Vec<(Ticket, Vec<u8>)>, DiskFault> {
+    fn read_entries(&self, tickets: impl Iterator<Item = EntryId>) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
         tickets.map(|ticket| Ok((ticket, self.journal.entry(ticket)?.unwrap_or_default()))).collect()
     }
 
     /// Pins what is locked; trouble when the list cannot be read. What is lost of it is told once: the list itself remembers.
-    fn take_over_locks(&mut self, kept: &Kept) -> Vec<StorageNews> {
+    fn take_over_locks(&mut self, kept: &LoadedJournal) -> Vec<StorageUpdate> {
         match kept.locks() {
             Ok(locks) => self.locks = locks,
-            Err(detail) => return vec![StorageNews::Trouble { detail, lost: true }],
+            Err(detail) => return vec![StorageUpdate::Trouble { detail, lost: true }],
         }
         self.pin_locks();
         let broken = self.locks.miss(&self.ring.index().lost);
@@ -172,15 +172,15 @@ impl Engine {
         }
         // Where the journal refuses, or the list would be too long for its slot, the next start tells it again.
         let saved = self.journal.save(Cell::Locks, self.locks.encode());
-        let trouble = saved.err().map(|fault| StorageNews::Trouble { detail: fault.to_string(), lost: false });
+        let trouble = saved.err().map(|fault| StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         let told = broken.into_iter().map(|(lock, lost)| {
-            let lost = holes(self.card.as_ref(), self.ring.index(), &lost);
-            StorageNews::LockBroken { lock, lost }
+            let lost = locate_gaps(self.card.as_ref(), self.ring.index(), &lost);
+            StorageUpdate::LockBroken { lock, lost }
         });
         told.chain(trouble).collect()
     }
 
-    fn tell_start(&mut self, ring: RingId, found: Recovery, kept: Kept) -> Result<Vec<StorageNews>, DiskFault> {
+    fn report_start(&mut self, ring: RingId, found: Recovery, kept: LoadedJournal) -> Result<Vec<StorageUpdate>, DiskFault> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
         let newest = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
         self.untold.reverse();
@@ -200,8 +200,8 @@ impl Engine {
             clean: kept.clean,
             took: 0,
         };
-        let troubles = found.troubles.into_iter().map(|(detail, lost)| StorageNews::Trouble { detail, lost });
-        Ok(std::iter::once(StorageNews::Started(Box::new(recovered))).chain(troubles).collect())
+        let troubles = found.troubles.into_iter().map(|(detail, lost)| StorageUpdate::Trouble { detail, lost });
+        Ok(std::iter::once(StorageUpdate::Started(Box::new(recovered))).chain(troubles).collect())
     }
 }
 
@@ -219,7 +219,7 @@ fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTre
     let whole = settings.budget - settings.budget % settings.segment;
     whole.saturating_sub(made.values().sum())
         + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
-        + side(FileId::Stills, still_geometry(settings).size())
+        + side(FileId::Stills, snapshot_geometry(settings).size())
 }
 
 /// Refuses to start where the ring can never reach its size, unless it already has enough to work with.

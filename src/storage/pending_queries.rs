@@ -5,8 +5,8 @@
 use super::engine::Engine;
 use super::footage_query::{locate, nothing};
 use super::locks::{Lock, records};
-use super::{Cell, PinClass, PinId, SpanQuery, StorageNews};
-use crate::units::{Boot, Mono, Stamp, Wall};
+use super::{Cell, PinClass, PinId, SpanQuery, StorageUpdate};
+use crate::units::{Boot, MonoTime, Timestamp, WallTime};
 
 /// Microseconds past the end of a query until it is answered with what there is: a fragment may be one second and a card may
 /// stall for a few.
@@ -15,17 +15,17 @@ const PATIENCE: u64 = 10_000_000;
 const WAITING_MAX: usize = 64;
 
 /// A query that waits for its end to be durable.
-pub(super) struct Waiting {
+pub(super) struct PendingQuery {
     pub(super) pin: PinId,
     class: PinClass,
     query: SpanQuery,
     /// When it is answered with what there is.
-    until: Mono,
+    until: MonoTime,
 }
 
-impl Waiting {
+impl PendingQuery {
     /// True when everything asked for is durable, or its time is over. What another start recorded is durable or lost.
-    fn is_due(&self, now: Mono, this: Boot, durable: Stamp) -> bool {
+    fn is_due(&self, now: MonoTime, this: Boot, durable: Timestamp) -> bool {
         now >= self.until
             || match self.query {
                 SpanQuery::Mono { boot, to, .. } => boot != this || to <= durable.mono,
@@ -37,19 +37,19 @@ impl Waiting {
 
 impl Engine {
     /// Keeps everything from the last key frame at or before `from` on.
-    pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: Mono) {
+    pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: MonoTime) {
         let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
         let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |(seq, ..)| *seq);
         self.ring.pins.set(pin, class, first, u64::MAX);
     }
 
-    pub(super) fn ask(&mut self, now: Stamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageNews>) {
+    pub(super) fn query(&mut self, now: Timestamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageUpdate>) {
         let until = match query {
             SpanQuery::Mono { to, .. } => to.plus_micros(PATIENCE),
             SpanQuery::Wall { .. } => now.mono.plus_micros(PATIENCE),
             SpanQuery::Seq { .. } => now.mono,
         };
-        let waiting = Waiting { pin, class, query, until };
+        let waiting = PendingQuery { pin, class, query, until };
         if waiting.is_due(now.mono, self.boot, self.until) || self.waiting.len() >= WAITING_MAX {
             self.answer(&waiting, out);
         } else {
@@ -57,12 +57,12 @@ impl Engine {
         }
     }
 
-    fn answer(&mut self, waiting: &Waiting, out: &mut Vec<StorageNews>) {
-        let Waiting { pin, class, query, .. } = waiting;
+    fn answer(&mut self, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
+        let PendingQuery { pin, class, query, .. } = waiting;
         let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
             Ok(span) => span.or_else(|| nothing(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
             Err(fault) => {
-                out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
+                out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
                 None
             }
         };
@@ -72,13 +72,13 @@ impl Engine {
             }
             None => self.ring.pins.remove(*pin),
         }
-        out.push(StorageNews::Located { pin: *pin, span });
+        out.push(StorageUpdate::Located { pin: *pin, span });
     }
 
     /// Answers the queries whose end is durable or whose time is over.
-    pub(super) fn answer_due(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+    pub(super) fn answer_due(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let (boot, durable) = (self.boot, self.until);
-        let due = |waiting: &Waiting| waiting.is_due(now, boot, durable);
+        let due = |waiting: &PendingQuery| waiting.is_due(now, boot, durable);
         let (ready, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
         self.waiting = still;
         for waiting in ready {
@@ -87,12 +87,12 @@ impl Engine {
     }
 
     /// Locks footage as evidence, if it is there and pins may hold so much.
-    pub(super) fn lock(&mut self, id: String, span: (Wall, Wall), reason: String, out: &mut Vec<StorageNews>) {
+    pub(super) fn lock(&mut self, id: String, span: (WallTime, WallTime), reason: String, out: &mut Vec<StorageUpdate>) {
         let outcome = self.make_lock(&id, span, reason);
-        out.push(StorageNews::Locked { id, outcome });
+        out.push(StorageUpdate::Locked { id, outcome });
     }
 
-    fn make_lock(&mut self, id: &str, (from, to): (Wall, Wall), reason: String) -> Result<Lock, String> {
+    fn make_lock(&mut self, id: &str, (from, to): (WallTime, WallTime), reason: String) -> Result<Lock, String> {
         if from >= to {
             return Err(format!("from ({from}) must lie before to ({to})"));
         }
@@ -104,7 +104,7 @@ impl Engine {
             None => return Err("nothing of it is in the ring".into()),
         };
         let mut lock = Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
-        lock.miss(&lock.of(&self.ring.index().lost));
+        lock.miss(&lock.within(&self.ring.index().lost));
         self.ring.afford(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
         self.change_locks(|locks| locks.add(lock.clone()))?;
         Ok(lock)
@@ -130,23 +130,23 @@ impl Engine {
     }
 
     /// Lets a lock go.
-    pub(super) fn unlock(&mut self, id: String, out: &mut Vec<StorageNews>) {
+    pub(super) fn unlock(&mut self, id: String, out: &mut Vec<StorageUpdate>) {
         let missing = || format!("there is no lock {id:?}");
         let outcome = self.change_locks(|locks| locks.remove(&id).ok_or_else(missing)).map(|(pin, lock)| {
             self.ring.pins.remove(pin);
             lock
         });
-        out.push(StorageNews::Unlocked { id, outcome });
+        out.push(StorageUpdate::Unlocked { id, outcome });
     }
 
     /// Locks whose end lay ahead are narrowed once it is recorded.
-    pub(super) fn narrow_locks(&mut self, out: &mut Vec<StorageNews>) {
+    pub(super) fn narrow_locks(&mut self, out: &mut Vec<StorageUpdate>) {
         let (until, newest) = (self.until.wall, self.ring.newest());
         let open = |lock: &Lock| lock.last == u64::MAX && lock.to <= until;
         let due: Vec<Lock> = self.locks.list().into_iter().filter(open).collect();
         for lock in due {
             if let Err(detail) = self.change_locks(|locks| locks.add(Lock { last: newest, ..lock })) {
-                out.push(StorageNews::Trouble { detail, lost: false });
+                out.push(StorageUpdate::Trouble { detail, lost: false });
             }
         }
     }

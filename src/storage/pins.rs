@@ -45,7 +45,7 @@ impl Pins {
     }
 
     /// True when some record of `first..=last` is pinned.
-    pub fn hold(&self, first: u64, last: u64) -> bool {
+    pub fn holds(&self, first: u64, last: u64) -> bool {
         self.pins.values().any(|pin| pin.first <= last && first <= pin.last)
     }
 
@@ -79,9 +79,9 @@ mod tests {
         let mut pins = Pins::default();
         pins.set(PinId(1), PinClass::Event, 1, u64::MAX);
         pins.set(PinId(2), PinClass::Event, 1, 2);
-        assert!(pins.hold(1_000_000, 1_000_001));
+        assert!(pins.holds(1_000_000, 1_000_001));
         pins.set(PinId(1), PinClass::Event, 3, 4);
-        assert!(!pins.hold(5, 9));
+        assert!(!pins.holds(5, 9));
         assert_eq!(pins.weakest().unwrap().0, PinId(1));
     }
 }

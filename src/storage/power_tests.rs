@@ -7,25 +7,25 @@ use super::disk::FileId;
 use super::engine::Engine;
 use super::identity::CardId;
 use super::journal::{Journal, file_len};
-use super::scan::{Depth, End, walk};
+use super::scan::{ScanDepth, ScanEnd, walk};
 use super::*;
 use crate::sim::cow_image::{Choices, erase_block};
-use crate::sim::faulty_disk::SimDisk;
+use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
-use crate::sim::workload::{Script, settings, stamp};
+use crate::sim::workload::{Workload, settings, stamp};
 use crate::sim::strict_reader;
-use crate::units::Ticket;
+use crate::units::EntryId;
 
 /// A ring, and a camera that never stops.
 struct Rig {
-    disk: SimDisk,
+    disk: FaultyDisk,
     engine: Engine,
-    script: Script,
-    news: Vec<StorageNews>,
+    script: Workload,
+    news: Vec<StorageUpdate>,
 }
 
 fn opened() -> Rig {
-    let (disk, script) = (SimDisk::new(None), Script::new(1));
+    let (disk, script) = (FaultyDisk::new(None), Workload::new(1));
     let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
     Rig { disk, engine, script, news }
 }
@@ -51,7 +51,7 @@ impl Rig {
     }
 
     fn found(&self) -> &Recovered {
-        let found = self.news.iter().find_map(|news| if let StorageNews::Started(found) = news { Some(found) } else { None });
+        let found = self.news.iter().find_map(|news| if let StorageUpdate::Started(found) = news { Some(found) } else { None });
         found.unwrap()
     }
 
@@ -59,13 +59,13 @@ impl Rig {
         self.found().entries.iter().map(|(ticket, _)| ticket.0).collect()
     }
 
-    fn order(&mut self, order: StorageOrder) {
+    fn order(&mut self, order: StorageRequest) {
         self.engine.order(stamp(self.script.now), order, &mut self.news);
     }
 
     fn enqueue(&mut self, ticket: u64) -> bool {
-        self.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![ticket as u8; 900], still: None });
-        self.news.contains(&StorageNews::Enqueued { ticket: Ticket(ticket) })
+        self.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![ticket as u8; 900], still: None });
+        self.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) })
     }
 
     /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
@@ -73,8 +73,8 @@ impl Rig {
         let index = head_selection::heads(&self.disk).unwrap().index;
         let mut spans = Vec::new();
         for segment in index.live() {
-            for found in scan::walk(&self.disk, segment, scan::Depth::Content).unwrap().found {
-                let scan::Found::Record(_, record) = found else { panic!("damaged") };
+            for found in scan::walk(&self.disk, segment, scan::ScanDepth::Content).unwrap().found {
+                let scan::ScanItem::Record(_, record) = found else { panic!("damaged") };
                 let end = record.gap.map_or(record.start.wall.plus_micros(record.duration as i64), |(to, ..)| to.wall);
                 spans.push((record.start.wall.0, end.0));
             }
@@ -93,16 +93,16 @@ impl Rig {
 #[test]
 fn whatever_arrived_of_a_write_every_file_plays_to_its_end_after_a_start() {
     for seed in 1..6 {
-        let (disk, mut script, mut out) = (SimDisk::new(None), Script::new(seed), Vec::new());
+        let (disk, mut script, mut out) = (FaultyDisk::new(None), Workload::new(seed), Vec::new());
         let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
         disk.take_points();
         for _ in 0..300 {
             engine.frame(&script.picture(), &mut out);
         }
         for point in disk.take_points() {
-            let choices = Choices::of(&point.durable, &point.pending);
+            let choices = Choices::new(&point.durable, &point.pending);
             for number in 0..choices.outcomes().min(64) {
-                let disk = SimDisk::with(choices.outcome(&point.durable, number), None);
+                let disk = FaultyDisk::with(choices.outcome(&point.durable, number), None);
                 Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
                 for (file, pages) in disk.live().files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
                     let tear = strict_reader::read(&pages.bytes()).tear;
@@ -119,7 +119,7 @@ fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
         let mut ring = opened();
         ring.pictures(pictures);
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
-        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         ring.cut();
         ring.pictures(40);
         assert_eq!(ring.silent(), [0_i64; 0], "ms without a name after {pictures} pictures");
@@ -134,7 +134,7 @@ fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_sta
     let from = stamp(ring.script.now);
     ring.script.pass(400_000);
     let to = stamp(ring.script.now);
-    ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+    ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
     ring.cut();
     ring.pictures(40);
     assert_eq!(ring.silent(), [0_i64; 0], "ms without a name");
@@ -162,8 +162,8 @@ fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is
         assert!(!ring.enqueue(2) && ring.enqueue(2));
         ring.start();
         assert_eq!(ring.tickets(), [1, 2], "flush {flush}");
-        ring.order(StorageOrder::Release { tickets: vec![Ticket(1), Ticket(2)] });
-        ring.order(StorageOrder::Stop);
+        ring.order(StorageRequest::Release { tickets: vec![EntryId(1), EntryId(2)] });
+        ring.order(StorageRequest::Stop);
         ring.cut();
         assert_eq!(ring.tickets(), [0; 0], "flush {flush}");
     }
@@ -174,7 +174,7 @@ fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
     for seed in 0..20 {
         let mut ring = opened();
         let save = |ring: &mut Rig, byte| {
-            ring.order(StorageOrder::SaveCell { cell: Cell::Configuration, bytes: vec![byte; 900] });
+            ring.order(StorageRequest::SaveCell { cell: Cell::Configuration, bytes: vec![byte; 900] });
         };
         save(&mut ring, 1);
         ring.disk.fail_sync_after(2, &mut Rng::new(seed));
@@ -182,7 +182,7 @@ fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
         ring.disk.take_points();
         save(&mut ring, 3);
         for point in ring.disk.take_points() {
-            let choices = Choices::of(&point.durable, &point.pending);
+            let choices = Choices::new(&point.durable, &point.pending);
             for number in 0..choices.outcomes() {
                 ring.disk.power_on_with(choices.outcome(&point.durable, number));
                 ring.start();
@@ -200,7 +200,7 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
         ring.pictures(40);
         ring.disk.fail_sync_after(flush, &mut Rng::new(1));
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
-        ring.order(StorageOrder::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
+        ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         let index = head_selection::heads(&ring.disk).unwrap().index;
         assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
     }
@@ -212,12 +212,12 @@ fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
         let mut ring = opened();
         ring.enqueue(1);
         ring.disk.fail_sync_after(1, &mut Rng::new(seed));
-        let open = |disk: SimDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, news)| news);
+        let open = |disk: FaultyDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, news)| news);
         assert!(open(ring.disk.clone()).is_err());
         ring.disk.take_points();
         open(ring.disk.clone()).unwrap();
         for point in ring.disk.take_points() {
-            let choices = Choices::of(&point.durable, &point.pending);
+            let choices = Choices::new(&point.durable, &point.pending);
             for number in 0..choices.outcomes() {
                 ring.disk.power_on_with(choices.outcome(&point.durable, number));
                 ring.start();
@@ -233,10 +233,10 @@ fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() 
     ring.disk.take_points();
     ring.pictures(60);
     for point in ring.disk.take_points() {
-        let disk = SimDisk::new(None);
+        let disk = FaultyDisk::new(None);
         disk.killed_at(&point);
-        let last = |disk: &SimDisk| match &Engine::open(Arc::new(disk.clone()), &settings(), stamp(1)).unwrap().1[0] {
-            StorageNews::Started(found) => found.last_seq,
+        let last = |disk: &FaultyDisk| match &Engine::open(Arc::new(disk.clone()), &settings(), stamp(1)).unwrap().1[0] {
+            StorageUpdate::Started(found) => found.last_seq,
             other => panic!("{other:?}"),
         };
         let found = last(&disk);
@@ -265,8 +265,8 @@ fn readable(ring: &mut Rig, last: u64) -> usize {
     let (mut after, mut count) = (0, 0);
     while after < last {
         let query = SpanQuery::Seq { first: after + 1, last };
-        ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query });
-        let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { break };
+        ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query });
+        let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.news.pop() else { break };
         count += span.fragments.len();
         after = span.fragments.last().unwrap().seq;
     }
@@ -294,8 +294,8 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
 fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() {
     let mut ring = opened();
     ring.pictures(80);
-    let newest = |disk: &SimDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
-    let ends = |disk: &SimDisk| walk(disk, &newest(disk), Depth::Content).unwrap();
+    let newest = |disk: &FaultyDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
+    let ends = |disk: &FaultyDisk| walk(disk, &newest(disk), ScanDepth::Content).unwrap();
     while ends(&ring.disk).at + 8192 > newest(&ring.disk).end {
         ring.pictures(1);
     }
@@ -303,16 +303,16 @@ fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() 
     let file = FileId::Segment(newest(&ring.disk).head.segment);
     card.write(file, ends(&ring.disk).at as usize, &[0x55; 4096]);
     for read in 1..60 {
-        let disk = SimDisk::new(None);
+        let disk = FaultyDisk::new(None);
         disk.power_on_with(card.clone());
-        assert_eq!(ends(&disk).end, End::Torn);
+        assert_eq!(ends(&disk).end, ScanEnd::Torn);
         disk.fail_read_after(read);
         let open = || Engine::open(Arc::new(disk.clone()), &settings(), stamp(ring.script.now));
         let opened = open();
         disk.fail_read_after(u64::MAX);
         // A start that gave up is followed by another.
         let _running = opened.or_else(|_| open()).unwrap();
-        assert_eq!(ends(&disk).end, End::Free, "read {read}");
+        assert_eq!(ends(&disk).end, ScanEnd::Free, "read {read}");
     }
 }
 
@@ -332,29 +332,29 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
     ring.start();
     assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
     let before = index.live().last().unwrap().head.first_seq;
-    ring.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
-    let Some(StorageNews::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
+    ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
+    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
     assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
 }
 
 #[test]
 fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
-    let geometry = open::still_geometry(&settings());
+    let geometry = open::snapshot_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut stills = snapshots::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
+        let mut stills = snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
         for _ in 0..2 {
-            stills.store(Ticket(7), &[7; 3000]).unwrap();
+            stills.store(EntryId(7), &[7; 3000]).unwrap();
         }
         let mut card = ring.disk.durable();
         card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
         let mut stills =
-            snapshots::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[Ticket(7)]).unwrap();
-        assert_eq!(snapshots::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
-        stills.store(Ticket(8), &[8; 3000]).unwrap();
-        assert_eq!(snapshots::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[EntryId(7)]).unwrap();
+        assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
+        stills.store(EntryId(8), &[8; 3000]).unwrap();
+        assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
     }
 }
 
@@ -365,7 +365,7 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
         ring.pictures(20);
         ring.disk.leave_only(0);
         ring.disk.fail_sync_after(1, &mut Rng::new(seed));
-        while ring.news.iter().all(|news| !matches!(news, StorageNews::Trouble { .. })) {
+        while ring.news.iter().all(|news| !matches!(news, StorageUpdate::Trouble { .. })) {
             ring.pictures(1);
         }
         ring.disk.leave_only(1 << 30);
@@ -378,26 +378,26 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
 
 #[test]
 fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
-    let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (Ticket(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
-    let disk = SimDisk::new(None);
+    let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (EntryId(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
+    let disk = FaultyDisk::new(None);
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
-    journal.begin().unwrap();
+    journal.start_boot().unwrap();
     journal.enqueue_all(batch(1, 4)).unwrap();
     // Two of the four are delivered before the next batch; in the one after, the rest.
-    [2, 3].into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+    [2, 3].into_iter().for_each(|ticket| journal.release(EntryId(ticket)));
     let (mut cut, mut whole) = (0, 0);
     for (begin, n, delivered) in [(5, 5, [1, 4]), (10, 6, [6, 7])] {
         disk.take_points();
         journal.enqueue_all(batch(begin, n)).unwrap();
         for point in disk.take_points() {
-            let choices = Choices::of(&point.durable, &point.pending);
+            let choices = Choices::new(&point.durable, &point.pending);
             for number in 0..choices.outcomes().min(400) {
-                let after = SimDisk::with(choices.outcome(&point.durable, number), None);
+                let after = FaultyDisk::with(choices.outcome(&point.durable, number), None);
                 // A second start must find what the first found, also when the power goes again in between.
                 let found = [0, 1].map(|_| {
                     let (mut journal, kept) =
                         Journal::open(Arc::new(after.clone()), CardId::default(), 40, Some(file_len(40))).unwrap();
-                    journal.begin().unwrap();
+                    journal.start_boot().unwrap();
                     let tickets: Vec<u64> = kept.entries.iter().map(|ticket| ticket.0).collect();
                     (tickets, kept.newest.map(|(ticket, _)| ticket.0))
                 });
@@ -410,9 +410,9 @@ fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_
                 (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
             }
         }
-        delivered.into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
+        delivered.into_iter().for_each(|ticket| journal.release(EntryId(ticket)));
     }
     assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
     let (_, kept) = Journal::open(Arc::new(disk), CardId::default(), 40, Some(file_len(40))).unwrap();
-    assert_eq!(kept.newest.unwrap().0, Ticket(15));
+    assert_eq!(kept.newest.unwrap().0, EntryId(15));
 }

@@ -2,10 +2,10 @@
 //!
 //! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::head`]), where bytes go ([`super::ring`]).
 
-use super::mp4::Boxes;
+use super::mp4::BoxWriter;
 use super::segment_index::Segment;
 use super::{FragmentRef, Gap, GapReason};
-use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
+use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// Everything is aligned to this: cards tear whole pages.
 pub const BLOCK: u64 = 4096;
@@ -24,7 +24,7 @@ pub const MARK: usize = 24;
 
 /// One record, without its samples.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub struct RingRecord {
     /// Number.
     pub seq: u64,
     /// Lap of its segment.
@@ -34,7 +34,7 @@ pub struct Record {
     /// Bytes from its box to the end of its `mdat`.
     pub len: u32,
     /// Times of its first picture; of the begin of the hole for a gap record.
-    pub start: Stamp,
+    pub start: Timestamp,
     /// Key frame first.
     pub key: bool,
     /// Sample bytes.
@@ -46,7 +46,7 @@ pub struct Record {
     /// Milliseconds by which its sound begins before its first picture, rounded up.
     pub lead: u16,
     /// For a gap record: its end, reason and bytes.
-    pub gap: Option<(Stamp, GapReason, u64)>,
+    pub gap: Option<(Timestamp, GapReason, u64)>,
     /// In the first fragment of a segment the begin of the digest of its header, so that what was evicted for it is in the chain;
     /// zeros in all others.
     pub mark: [u8; MARK],
@@ -58,10 +58,10 @@ pub struct Record {
     pub head: Digest,
 }
 
-impl Record {
+impl RingRecord {
     /// The record's box in front of `content` (`moof` and `mdat`, empty for a gap record).
     pub fn encode(&self, content: &[u8]) -> Vec<u8> {
-        let mut out = Boxes::default();
+        let mut out = BoxWriter::default();
         out.put_u32(RECORD_BOX as u32);
         out.put(b"uuid");
         out.put(&RECORD_TYPE);
@@ -92,7 +92,7 @@ impl Record {
     }
 
     /// Reads a record's box, `None` where its own checksum is wrong; that of the content is checked with [`Record::intact`].
-    pub fn decode(bytes: &[u8]) -> Option<Record> {
+    pub fn decode(bytes: &[u8]) -> Option<RingRecord> {
         let len = (RECORD_BOX as u32).to_be_bytes();
         if bytes.len() < RECORD_BOX || bytes[..4] != len || bytes[4..8] != *b"uuid" || bytes[8..24] != RECORD_TYPE {
             return None;
@@ -103,15 +103,15 @@ impl Record {
         let mut from = Take(&bytes[24..RECORD_BOX]);
         let (version, flags) = (from.u16()?, from.u16()?);
         let (lap, seq, boot, len) = (from.u32()?, from.u64()?, Boot(from.u32()?), from.u32()?);
-        let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
+        let (mono, wall) = (MonoTime(from.u64()?), WallTime(from.u64()? as i64));
         let marks = from.take(2)?;
         let lead = from.u16()?;
-        let start = Stamp { mono, wall, quality: WallQuality::from_byte(marks[0]) };
+        let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(marks[0]) };
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
         let mut mark: [u8; MARK] = from.take(MARK)?.try_into().ok()?;
         let mut of_gap = Take(&mark);
-        let (mono, wall, gap_bytes) = (Mono(of_gap.u64()?), Wall(of_gap.u64()? as i64), of_gap.u64()?);
-        let gap_end = Stamp { mono, wall, quality: WallQuality::from_byte(lead as u8) };
+        let (mono, wall, gap_bytes) = (MonoTime(of_gap.u64()?), WallTime(of_gap.u64()? as i64), of_gap.u64()?);
+        let gap_end = Timestamp { mono, wall, quality: ClockQuality::from_byte(lead as u8) };
         let (previous, content, head) = (from.digest()?, from.digest()?, from.digest()?);
         let gap = match flags & FLAG_GAP {
             0 => None,
@@ -122,7 +122,7 @@ impl Record {
         if gap.is_some() {
             mark = [0; MARK];
         }
-        (version == VERSION && len as usize >= RECORD_BOX).then_some(Record {
+        (version == VERSION && len as usize >= RECORD_BOX).then_some(RingRecord {
             seq,
             lap,
             boot,
@@ -146,7 +146,7 @@ impl Record {
         let Some((record, content)) = bytes.get(..self.len as usize).and_then(|whole| whole.split_at_checked(RECORD_BOX)) else {
             return false;
         };
-        crc32c::crc32c(content).to_be_bytes() == record[CHECKSUMS + 4..] && Record::decode(record).as_ref() == Some(self)
+        crc32c::crc32c(content).to_be_bytes() == record[CHECKSUMS + 4..] && RingRecord::decode(record).as_ref() == Some(self)
     }
 
     /// The chain digest of this record.
@@ -157,7 +157,7 @@ impl Record {
 
     /// The fragment this record describes, at `offset` of `segment`; `None` for a gap record.
     pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
-        let Record { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
+        let RingRecord { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
             return None;
         };
         let (segment, base, layout) = (segment.head.segment, segment.head.media, segment.layout);
@@ -165,12 +165,12 @@ impl Record {
     }
 
     /// The last moment this record covers.
-    pub fn end(&self) -> Stamp {
+    pub fn end(&self) -> Timestamp {
         self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
     }
 
     /// The hole this record describes.
-    pub fn hole(&self) -> Option<Gap> {
+    pub fn gap(&self) -> Option<Gap> {
         self.gap.map(|(to, reason, bytes)| Gap { from: self.start, to, reason, bytes })
     }
 }
@@ -272,13 +272,13 @@ pub(crate) mod tests {
         Arc::new(TrackParams { kind, codec, timescale: 90_000, sample_entry, annex_b, size: (640, 360), digest })
     }
 
-    fn record() -> Record {
-        Record {
+    fn record() -> RingRecord {
+        RingRecord {
             seq: 7,
             lap: 2,
             boot: Boot(3),
             len: RECORD_BOX as u32 + 5,
-            start: Stamp { mono: Mono(11), wall: Wall(-12), quality: WallQuality::Ntp },
+            start: Timestamp { mono: MonoTime(11), wall: WallTime(-12), quality: ClockQuality::Ntp },
             key: true,
             payload: 5,
             media: 13,
@@ -323,13 +323,13 @@ pub(crate) mod tests {
     fn a_record_survives_the_card_and_any_flipped_bit_is_seen() {
         let mut bytes = record().encode(b"hello");
         bytes.extend(b"hello");
-        let read = Record::decode(&bytes).unwrap();
+        let read = RingRecord::decode(&bytes).unwrap();
         assert_eq!(read, record());
         assert!(read.intact(&bytes));
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            let seen = Record::decode(&damaged).is_none_or(|record| !record.intact(&damaged));
+            let seen = RingRecord::decode(&damaged).is_none_or(|record| !record.intact(&damaged));
             assert!(seen, "a flipped bit at {at} went unseen");
         }
         assert!(!read.intact(&bytes[..bytes.len() - 1]));
@@ -337,10 +337,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_gap_record_keeps_its_reason_and_end() {
-        let to = Stamp { mono: Mono(99), wall: Wall(98), quality: WallQuality::Ntp };
-        let gap = Record { gap: Some((to, GapReason::PowerCut, 77)), key: false, len: RECORD_BOX as u32, ..record() };
-        let read = Record::decode(&gap.encode(&[])).unwrap();
-        assert_eq!(read.hole().unwrap(), Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 });
+        let to = Timestamp { mono: MonoTime(99), wall: WallTime(98), quality: ClockQuality::Ntp };
+        let gap = RingRecord { gap: Some((to, GapReason::PowerCut, 77)), key: false, len: RECORD_BOX as u32, ..record() };
+        let read = RingRecord::decode(&gap.encode(&[])).unwrap();
+        assert_eq!(read.gap().unwrap(), Gap { from: record().start, to, reason: GapReason::PowerCut, bytes: 77 });
     }
 
     #[test]

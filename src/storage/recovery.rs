@@ -24,21 +24,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::clock_history::Dates;
+use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::record::{BLOCK, RECORD_BOX, Record, free_block};
-use super::segment_head::{Cause, EVICTED_MAX, Evicted};
-use super::head_selection::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
+use super::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
+use super::segment_head::{EvictionCause, EVICTED_MAX, Eviction};
+use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::identity::CardId;
 use super::segment_index::{Index, Segment};
-use super::journal::{self, Journal, Kept};
+use super::journal::{self, Journal, LoadedJournal};
 use super::locks::Locks;
-use super::missing_records::{self, Lost, holes};
+use super::missing_records::{self, MissingRecords, locate_gaps};
 use super::range_set::Ranges;
-use super::scan::{Depth, End, Found, Walk, walk, walk_past};
+use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
 use super::{Gap, GapReason, Repair, RepairKind};
-use crate::units::{Boot, Digest, Stamp};
+use crate::units::{Boot, Digest, Timestamp};
 
 /// What recovery found.
 #[derive(Debug, Default)]
@@ -54,11 +54,11 @@ pub struct Recovery {
     /// Chain digest of the last record.
     pub chain: Digest,
     /// End of the newest footage and the start it was written in.
-    pub end: Option<(Boot, Stamp)>,
+    pub end: Option<(Boot, Timestamp)>,
     /// End of the newest footage on the media clock, microseconds.
     pub media: u64,
     /// Start of the oldest footage.
-    pub oldest: Option<Stamp>,
+    pub oldest: Option<Timestamp>,
     /// Holes found.
     pub gaps: Vec<Gap>,
     /// What was put right or given up.
@@ -74,17 +74,17 @@ pub struct Recovery {
     /// Records of the newest segment that are damaged, told now.
     pub damaged: u64,
     /// Record numbers that were found missing: the next head puts them on record.
-    pub missing: Vec<Evicted>,
+    pub missing: Vec<Eviction>,
 }
 
 /// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
-pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
+pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: ClockHistory, newest: u64) -> Recovery {
     let cards = journal::cards(disk).unwrap_or_default();
     recover_from(disk, read_heads(disk, files, cards, None), files, dates, newest)
 }
 
 /// The same once the heads are read.
-pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
+pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: ClockHistory, newest: u64) -> Recovery {
     let mut found = Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
     found.card = heads.card.unwrap_or_default();
     found.index.dates = dates;
@@ -136,19 +136,19 @@ fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u3
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
     // What an earlier start told as missing is not lost again.
     let lost = match trouble.fault {
-        Fault::Unreadable => !found.missing.is_empty() || found.index.live().is_empty(),
+        HeadFault::Unreadable => !found.missing.is_empty() || found.index.live().is_empty(),
         // Nothing of ours, and still somebody must come.
-        Fault::Foreign => true,
+        HeadFault::Foreign => true,
         _ => false,
     };
     found.troubles.push((trouble.to_string(), lost));
     match trouble.fault {
-        Fault::Unreadable if !lost => {}
-        Fault::Unreadable => {
+        HeadFault::Unreadable if !lost => {}
+        HeadFault::Unreadable => {
             let bytes = files.get(&file).copied().unwrap_or_default();
             found.repairs.push(Repair { file: name, offset: 0, kind: RepairKind::Head, bytes, micros: 0, lost: None });
         }
-        Fault::First => {
+        HeadFault::First => {
             let segment = found.index.live().iter().find(|segment| segment.head.segment == file);
             let id = FileId::Segment(file);
             let written = segment.map(|segment| disk.write(id, 0, &segment.written().encode()).and_then(|()| disk.sync(id)));
@@ -159,7 +159,7 @@ fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u3
                 }
             }
         }
-        Fault::Name | Fault::Twin | Fault::Size | Fault::Foreign => {}
+        HeadFault::Name | HeadFault::Twin | HeadFault::Size | HeadFault::Foreign => {}
     }
 }
 
@@ -182,13 +182,13 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     }
     // The next head is where the next start learns that this is told.
     found.open_at = None;
-    let record = |(first, last): &(u64, u64)| Evicted { cause: Cause::Missing, first: *first, last: *last };
+    let record = |(first, last): &(u64, u64)| Eviction { cause: EvictionCause::Missing, first: *first, last: *last };
     found.missing.extend(missing.list().iter().take(EVICTED_MAX - 1).map(record));
     if let (Some((_, end)), Some(last)) = (missing.list().get(EVICTED_MAX - 1..).and_then(<[_]>::last), found.missing.last_mut())
     {
         last.last = *end;
     }
-    let holes = holes(disk, &found.index, &missing);
+    let holes = locate_gaps(disk, &found.index, &missing);
     for hole in &holes {
         found.troubles.push((format!("{hole}, and nothing says why: taimat ring check tells more"), true));
         let gap = |(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 };
@@ -227,7 +227,7 @@ pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> 
         let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
         let last = match (follows || !unbroken) && !segment.is_cut() {
             true => last,
-            false => walk_past(disk, segment, Depth::Records).next_seq.saturating_sub(1).min(last),
+            false => walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last),
         };
         there.add(first, last);
     }
@@ -236,7 +236,7 @@ pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> 
 
 /// A ring that somebody else may be writing.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct RecoveryScope {
     /// The card that most of it is of.
     pub card: CardId,
     /// The segments, with the ring's clocks as the journal knows them.
@@ -253,24 +253,24 @@ pub struct Look {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
+pub fn read(disk: &Arc<dyn Disk>) -> Result<RecoveryScope, DiskFault> {
     // The journal first: what it has seen is in a file by the time the files are read.
     let journal = disk.files()?.get(&FileId::Journal).copied();
     let card = heads(disk.as_ref())?.card.unwrap_or_default();
-    let kept = journal.map(|len| Journal::look(disk.clone(), card, len)).transpose()?;
+    let kept = journal.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()?;
     let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
     let beside = foreign::beside(disk.as_ref(), card, kept.as_ref())?;
     troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     let told = kept.as_ref().map_or(0, |kept| kept.record);
-    index.dates = kept.as_ref().map(Kept::dates).unwrap_or_default();
+    index.dates = kept.as_ref().map(LoadedJournal::dates).unwrap_or_default();
     index.lost = missing_records::lost(disk.as_ref(), &index, told);
     let known = kept.filter(|kept| kept.ring.is_some() || index.live().is_empty());
     let locks = known.map_or(Err(journal::LOST.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
         troubles.push(reason);
         Locks::default()
     });
-    Ok(Look { card, index, locks, troubles, older })
+    Ok(RecoveryScope { card, index, locks, troubles, older })
 }
 
 /// Walks the newest segment to its end and puts a tear right.
@@ -284,13 +284,13 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     let file = FileId::Segment(newest.head.segment);
     let flushed = disk.sync(file);
     disk.forget(file);
-    let walked = match walk(disk, newest, Depth::Content).or_else(|_| walk(disk, newest, Depth::Content)) {
+    let walked = match walk(disk, newest, ScanDepth::Content).or_else(|_| walk(disk, newest, ScanDepth::Content)) {
         Ok(walked) => walked,
         Err(fault) => {
             // Nobody knows how many records it holds. Their numbers are not given twice: what can be read of them stays.
             let first = found.next_seq;
             found.next_seq += newest.head.size / BLOCK;
-            found.missing.push(Evicted { cause: Cause::Skipped, first, last: found.next_seq - 1 });
+            found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
             return found.troubles.push((fault.to_string(), true));
         }
     };
@@ -315,12 +315,12 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         found.next_seq += (newest.head.size - walked.at) / BLOCK;
         let name = file.name();
         found.troubles.push((format!("{name}: was cut off behind record {}: what lay there is lost", first - 1), true));
-        return found.missing.push(Evicted { cause: Cause::Skipped, first, last: found.next_seq - 1 });
+        return found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
     }
     found.open_at = Some(walked.at);
     let mended = match walked.end {
-        End::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
-        End::Free => flushed.map(|()| None),
+        ScanEnd::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
+        ScanEnd::Free => flushed.map(|()| None),
     };
     match mended {
         Ok(repair) => found.repairs.extend(repair),
@@ -335,8 +335,8 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     }
 }
 
-fn damaged_records(walked: &Walk) -> u64 {
-    let damaged = |found: &Found| if let Found::Damaged { first, last, .. } = found { last - first + 1 } else { 0 };
+fn damaged_records(walked: &SegmentScan) -> u64 {
+    let damaged = |found: &ScanItem| if let ScanItem::Damaged { first, last, .. } = found { last - first + 1 } else { 0 };
     walked.found.iter().map(damaged).sum()
 }
 
@@ -348,7 +348,7 @@ pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskF
     let file = FileId::Segment(segment.head.segment);
     // What was given up is only told: where it cannot be read, the file is mended all the same.
     let bytes = disk.read(file, at, RECORD_BOX.min((segment.end - at) as usize)).ok();
-    let torn = bytes.and_then(|bytes| Record::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
+    let torn = bytes.and_then(|bytes| RingRecord::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
     disk.write(file, at, &free_block(segment.end - at))?;
     disk.sync(file)?;
@@ -356,30 +356,30 @@ pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskF
 }
 
 /// The damaged stretches of a walked segment, as what was given up and as holes between the records around them.
-pub fn damages(segment: &Segment, walked: &Walk) -> Vec<(Repair, Gap)> {
+pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
     let file = FileId::Segment(segment.head.segment).name();
     let (mut before, mut out) = (segment.head.start, Vec::new());
     for pair in walked.found.iter().zip(walked.found.iter().skip(1).map(Some).chain([None])) {
         match pair {
-            (Found::Record(_, record), _) => before = record.end(),
-            (Found::Damaged { offset, first, last }, Some(Found::Record(next, record))) => {
+            (ScanItem::Record(_, record), _) => before = record.end(),
+            (ScanItem::Damaged { offset, first, last }, Some(ScanItem::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
-                let lost = Some(Lost { first: *first, last: *last, from: Some(before), to: Some(to), holes: 1 });
+                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), holes: 1 });
                 out.push((
                     Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros, lost },
                     Gap { from: before, to, reason: GapReason::Damaged, bytes },
                 ));
             }
-            (Found::Damaged { .. }, _) => {}
+            (ScanItem::Damaged { .. }, _) => {}
         }
     }
     out
 }
 
-fn record_of(found: &Found) -> Option<&Record> {
+fn record_of(found: &ScanItem) -> Option<&RingRecord> {
     match found {
-        Found::Record(_, record) => Some(record),
-        Found::Damaged { .. } => None,
+        ScanItem::Record(_, record) => Some(record),
+        ScanItem::Damaged { .. } => None,
     }
 }

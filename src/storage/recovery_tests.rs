@@ -9,7 +9,7 @@ use super::engine_tests::{Bench, small};
 use super::record::{BLOCK, RECORD_BOX, padded};
 use super::head_selection::heads;
 use super::segment_index::Segment;
-use super::scan::{Depth, Found, walk};
+use super::scan::{ScanDepth, ScanItem, walk};
 use super::{GapReason, Recovered, RepairKind};
 
 /// What is done to the head of the newest file.
@@ -55,10 +55,10 @@ fn put(bench: &Bench, file: FileId, at: u64, bytes: &[u8]) {
 fn newest(bench: &Bench) -> (Segment, Vec<(u64, u64)>) {
     let index = heads(&bench.disk).unwrap().index;
     let segment = index.live().last().unwrap().clone();
-    let found = walk(&bench.disk, &segment, Depth::Content).unwrap().found;
-    let place = |found: &Found| match found {
-        Found::Record(offset, record) => Some((*offset, record.len.into())),
-        Found::Damaged { .. } => None,
+    let found = walk(&bench.disk, &segment, ScanDepth::Content).unwrap().found;
+    let place = |found: &ScanItem| match found {
+        ScanItem::Record(offset, record) => Some((*offset, record.len.into())),
+        ScanItem::Damaged { .. } => None,
     };
     let places = found.iter().filter_map(place).collect();
     (segment, places)
@@ -187,7 +187,7 @@ fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
         spoil(&bench, Head::Whole, tail);
         bench.disk.read_only(true);
         let files = super::disk::segments(&bench.disk.files().unwrap());
-        let found = super::recovery::recover(&bench.disk, &files, super::clock_history::Dates::default(), 0);
+        let found = super::recovery::recover(&bench.disk, &files, super::clock_history::ClockHistory::default(), 0);
         assert_eq!(found.open_at, None, "{tail:?}: {} is sealed", segment.head.segment);
         assert!(found.troubles.iter().any(|(trouble, _)| trouble.contains("read-only")), "{:?}", found.troubles);
     }

@@ -4,20 +4,20 @@
 
 use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::disk::{DiskFault, FileId};
-use super::segment_head::{Cause, Evicted};
+use super::segment_head::{EvictionCause, Eviction};
 use super::ring::{Ring, SEGMENTS_MIN};
-use super::{Gap, GapReason, StorageNews};
+use super::{Gap, GapReason, StorageUpdate};
 
 impl Ring {
     /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of
     /// another length are taken away on the way. What the file holds stays in the index until it is written over.
-    pub(super) fn next_file(&mut self, out: &mut Vec<StorageNews>) -> Result<(u32, Cause), DiskFault> {
+    pub(super) fn next_file(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
         loop {
             let blank = self.index.blank().iter().copied().find(|file| self.is_usable(*file));
             let (file, cause) = match blank {
-                Some(file) => (file, Cause::Oldest),
+                Some(file) => (file, EvictionCause::Oldest),
                 None => match self.make(out)? {
-                    Some(file) => (file, Cause::Oldest),
+                    Some(file) => (file, EvictionCause::Oldest),
                     None => self.victim(out)?,
                 },
             };
@@ -30,7 +30,7 @@ impl Ring {
             }
             if let Some(at) = self.index.live().iter().position(|segment| segment.head.segment == file) {
                 let (first, last) = self.numbers_of(at);
-                self.go(Evicted { cause: Cause::Resized, first, last });
+                self.go(Eviction { cause: EvictionCause::Resized, first, last });
             }
             self.index.forget(file);
             self.files.remove(&file);
@@ -43,7 +43,7 @@ impl Ring {
     }
 
     /// Makes another file where the budget and the card allow one.
-    fn make(&mut self, out: &mut Vec<StorageNews>) -> Result<Option<u32>, DiskFault> {
+    fn make(&mut self, out: &mut Vec<StorageUpdate>) -> Result<Option<u32>, DiskFault> {
         if self.taken() + self.geometry.segment > self.geometry.budget {
             return Ok(None);
         }
@@ -62,7 +62,7 @@ impl Ring {
                 self.geometry.budget = self.taken();
                 self.counts.budget = self.geometry.budget;
                 let detail = format!("{fault}: the ring stays at {} bytes", self.geometry.budget);
-                out.push(StorageNews::Trouble { detail, lost: false });
+                out.push(StorageUpdate::Trouble { detail, lost: false });
                 Ok(None)
             }
         }
@@ -70,8 +70,8 @@ impl Ring {
 
     /// The file of the oldest segment nobody wants; gives pins up, weakest first, when there is none or when pins hold more than
     /// their quota.
-    fn victim(&mut self, out: &mut Vec<StorageNews>) -> Result<(u32, Cause), DiskFault> {
-        let mut cause = Cause::Oldest;
+    fn victim(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
+        let mut cause = EvictionCause::Oldest;
         loop {
             let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
             let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
@@ -81,7 +81,7 @@ impl Ring {
             let aside = self.index.aside().iter().find(|aside| self.is_usable(aside.file));
             let oldest = free.first().map(|at| self.index.live()[*at].head.lap);
             if let Some(aside) = aside.filter(|aside| oldest.is_none_or(|lap| aside.lap < lap)) {
-                return Ok((aside.file, Cause::Oldest));
+                return Ok((aside.file, EvictionCause::Oldest));
             }
             if let Some(at) = free.first().filter(|_| !over) {
                 return Ok((self.file_at(*at), cause));
@@ -91,9 +91,9 @@ impl Ring {
                 return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
             };
             self.pins.remove(pin);
-            cause = Cause::Wanted;
-            out.push(StorageNews::PinLost { pin });
-            out.extend(self.span_of(first, last).map(StorageNews::Hole));
+            cause = EvictionCause::Wanted;
+            out.push(StorageUpdate::PinLost { pin });
+            out.extend(self.span_of(first, last).map(StorageUpdate::Hole));
         }
     }
 
@@ -107,7 +107,7 @@ impl Ring {
     }
 
     pub(super) fn is_pinned(&self, at: usize) -> bool {
-        self.pins.hold(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
+        self.pins.holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
     }
 
     /// The time a given-up pin covered, as a hole that names why.

@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use super::mp4::move_times;
 use super::fallback::MEMORY_MAX;
-use super::clock_history::Dates;
+use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::{BLOCK, MARK, RECORD_BOX, Record, free_block, pad, padded};
-use super::segment_head::{Cause, EVICTED_MAX, Evicted, PRESENT_MAX, SegmentHead, Statement, head_digest};
+use super::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
+use super::segment_head::{EvictionCause, EVICTED_MAX, Eviction, PRESENT_MAX, SegmentHead, RingStatement, head_digest};
 use super::identity::CardId;
 use super::segment_index::{Index, Segment};
 use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
-use super::{GapReason, StorageCounts, StorageNews};
+use super::{GapReason, StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
-use crate::units::{Boot, Digest, Stamp};
+use crate::units::{Boot, Digest, Timestamp};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.
 pub const SEGMENTS_MIN: usize = 4;
@@ -29,9 +29,9 @@ const TRIES: usize = 3;
 
 /// What a new record says, before it has a number and a place.
 #[derive(Debug, Clone)]
-pub struct Draft<'a> {
+pub struct NewFragment<'a> {
     /// See [`Record`].
-    pub start: Stamp,
+    pub start: Timestamp,
     /// See [`Record`].
     pub key: bool,
     /// See [`Record`].
@@ -43,7 +43,7 @@ pub struct Draft<'a> {
     /// See [`Record`].
     pub duration: u64,
     /// See [`Record`].
-    pub gap: Option<(Stamp, GapReason, u64)>,
+    pub gap: Option<(Timestamp, GapReason, u64)>,
     /// `moof` and `mdat` with decode times that count from `media`; empty for a gap record.
     pub content: &'a [u8],
 }
@@ -72,7 +72,7 @@ pub enum AppendFault {
 
 /// How large the ring may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub struct RingGeometry {
     /// Bytes of a new segment file.
     pub segment: u64,
     /// Bytes all segment files may take together.
@@ -82,7 +82,7 @@ pub struct Geometry {
 }
 
 /// The segment being written.
-struct Current {
+struct CurrentSegment {
     segment: Segment,
     at: u64,
     /// Its first fragment is there, and with it the mark of its head.
@@ -92,7 +92,7 @@ struct Current {
 /// The ring.
 pub struct Ring {
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) geometry: Geometry,
+    pub(super) geometry: RingGeometry,
     /// Segment files there are, and their length: those of an older `storage.segment` are kept until their turn comes.
     pub(super) files: BTreeMap<u32, u64>,
     /// Files of other cards: their names are taken.
@@ -100,14 +100,14 @@ pub struct Ring {
     card: CardId,
     boot: Boot,
     pub(super) index: Index,
-    current: Option<Current>,
+    current: Option<CurrentSegment>,
     next_seq: u64,
     next_lap: u32,
     chain: Digest,
     /// Records on the card, as far as is known.
     present: Ranges,
     /// What went since the last head that is durable: the next one says so.
-    gone: Vec<Evicted>,
+    gone: Vec<Eviction>,
     /// Files given up for this run: a flush failed on them, or they refused twice what another file then took.
     pub(super) quarantined: BTreeSet<u32>,
     /// Files that refused the write in hand: passed over for it. Only when another takes it was it the file, and not the card.
@@ -126,7 +126,7 @@ pub struct Ring {
 
 impl Ring {
     /// Takes over what recovery found in `files` (number and length of each).
-    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: Geometry, mut files: BTreeMap<u32, u64>) -> Ring {
+    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: RingGeometry, mut files: BTreeMap<u32, u64>) -> Ring {
         let foreign = std::mem::take(&mut found.foreign);
         files.retain(|file, _| !foreign.contains(file));
         let index = std::mem::take(&mut found.index);
@@ -134,7 +134,7 @@ impl Ring {
         let next_lap = index.live().iter().map(|segment| segment.head.lap).chain(aside).max().unwrap_or(0) + 1;
         let newest = index.live().last().cloned();
         let marked = found.marked;
-        let current = newest.zip(found.open_at).map(|(segment, at)| Current { segment, at, marked });
+        let current = newest.zip(found.open_at).map(|(segment, at)| CurrentSegment { segment, at, marked });
         Ring {
             disk,
             geometry,
@@ -173,7 +173,7 @@ impl Ring {
         let segment = self.geometry.segment.min(MEMORY_MAX / SEGMENTS_MIN as u64);
         let budget = MEMORY_MAX.min(self.geometry.budget) / segment * segment;
         (self.in_memory, self.current) = (true, None);
-        self.geometry = Geometry { segment, budget, ..self.geometry };
+        self.geometry = RingGeometry { segment, budget, ..self.geometry };
         self.counts.budget = budget;
     }
 
@@ -193,7 +193,7 @@ impl Ring {
     }
 
     /// How the clocks of each start are read.
-    pub fn dates_mut(&mut self) -> &mut Dates {
+    pub fn dates_mut(&mut self) -> &mut ClockHistory {
         &mut self.index.dates
     }
 
@@ -245,9 +245,9 @@ impl Ring {
     /// Why no file took it; each refusal has been told as [`StorageNews::Trouble`].
     pub fn append(
         &mut self,
-        draft: &Draft<'_>,
+        draft: &NewFragment<'_>,
         tracks: &[Arc<TrackParams>],
-        out: &mut Vec<StorageNews>,
+        out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
         let content = Digest::of(draft.content);
         // A gap record goes where footage of the same tracks goes, also when it has to go to another file.
@@ -255,8 +255,8 @@ impl Ring {
         let tracks = open.as_deref().unwrap_or(tracks);
         let mut reason = String::new();
         for _ in 0..TRIES {
-            let head = self.place(draft, tracks)?;
-            let placed = head.map_or(Ok(()), |head| self.begin(head, out));
+            let head = self.place_fragment(draft, tracks)?;
+            let placed = head.map_or(Ok(()), |head| self.start_segment(head, out));
             match placed.and_then(|()| self.write(draft, content)) {
                 Ok(seq) => {
                     self.blame();
@@ -264,8 +264,8 @@ impl Ring {
                 }
                 Err(fault) => {
                     reason = fault.to_string();
-                    out.push(StorageNews::Trouble { detail: format!("{reason}: trying another file"), lost: false });
-                    self.give_up(&fault);
+                    out.push(StorageUpdate::Trouble { detail: format!("{reason}: trying another file"), lost: false });
+                    self.abandon_segment(&fault);
                 }
             }
         }
@@ -277,7 +277,7 @@ impl Ring {
     ///
     /// # Errors
     /// [`AppendFault::TooLarge`].
-    pub fn place(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> Result<Option<SegmentHead>, AppendFault> {
+    pub fn place_fragment(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> Result<Option<SegmentHead>, AppendFault> {
         if self.has_place(draft, tracks) {
             return Ok(None);
         }
@@ -290,17 +290,17 @@ impl Ring {
     }
 
     /// True when the current segment has room and the right tracks.
-    fn has_place(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> bool {
+    fn has_place(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> bool {
         let need = padded_len(draft);
-        self.current.as_ref().is_some_and(|Current { segment: Segment { head, end, .. }, at, .. }| {
+        self.current.as_ref().is_some_and(|CurrentSegment { segment: Segment { head, end, .. }, at, .. }| {
             // Pictures that come late, behind their sound, may lie before the begin of a file that began with the sound.
-            covers(&head.tracks, tracks) && at + need <= *end && begin_of(draft) >= head.media
+            covers(&head.tracks, tracks) && at + need <= *end && start_of(draft) >= head.media
         })
     }
 
     /// The head of the segment that would begin with `draft`, its file and what goes for it still to be chosen, and the length it
     /// has at most.
-    fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
+    fn next_head(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
         let head = SegmentHead {
             card: self.card,
             segment: 0,
@@ -309,7 +309,7 @@ impl Ring {
             first_seq: self.next_seq,
             previous: self.chain,
             start: draft.start,
-            media: begin_of(draft),
+            media: start_of(draft),
             size: self.geometry.segment,
             tracks: tracks.to_vec(),
             statement: self.largest_statement(),
@@ -319,7 +319,7 @@ impl Ring {
     }
 
     /// Begins a segment with `head` over a file that may be overwritten.
-    fn begin(&mut self, head: SegmentHead, out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
+    fn start_segment(&mut self, head: SegmentHead, out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
         self.current = None;
         let (file, cause) = self.next_file(out)?;
         let old = self.index.live().iter().position(|old| old.head.segment == file);
@@ -327,7 +327,7 @@ impl Ring {
             Some(at) => (Some(self.numbers_of(at)), self.index.live()[at].head_len),
             None => (None, 0),
         };
-        let statement = self.statement(went.map(|(first, last)| Evicted { cause, first, last }));
+        let statement = self.statement(went.map(|(first, last)| Eviction { cause, first, last }));
         let head = SegmentHead { segment: file, statement, ..head };
         self.next_lap += 1;
         let (mut bytes, copy, end) = (head.encode(), head.encode_copy(), head.end());
@@ -335,13 +335,13 @@ impl Ring {
         bytes.extend(free_block(end - head_len));
         let layout = head_digest(&head.tracks);
         let segment = Segment { head: Arc::new(head), head_len, end, layout, named: file };
-        self.current = Some(Current { segment: segment.clone(), at: head_len, marked: false });
+        self.current = Some(CurrentSegment { segment: segment.clone(), at: head_len, marked: false });
         self.write_bytes(file, end, &copy)?;
         if old.is_some() || self.is_used(file) {
             // What goes is on record before anything of it does.
             self.flush(file)?;
             if let Some((first, last)) = went {
-                self.go(Evicted { cause, first, last });
+                self.go(Eviction { cause, first, last });
             }
             self.index.forget(file);
             self.index.add_blank(file);
@@ -371,7 +371,7 @@ impl Ring {
     }
 
     /// Records went; the next head says so.
-    pub(super) fn go(&mut self, evicted: Evicted) {
+    pub(super) fn go(&mut self, evicted: Eviction) {
         if self.in_memory || evicted.last < evicted.first {
             return;
         }
@@ -384,9 +384,9 @@ impl Ring {
     }
 
     /// What the next head says of the ring, when `stopping` goes for it.
-    fn statement(&self, going: Option<Evicted>) -> Statement {
+    fn statement(&self, going: Option<Eviction>) -> RingStatement {
         if self.in_memory {
-            return Statement::default();
+            return RingStatement::default();
         }
         let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
         if let Some(going) = going.filter(|going| going.first <= going.last) {
@@ -395,28 +395,28 @@ impl Ring {
             evicted.push(going);
         }
         let older = present.list().len().saturating_sub(PRESENT_MAX);
-        Statement { evicted, present: present.list()[older..].to_vec() }
+        RingStatement { evicted, present: present.list()[older..].to_vec() }
     }
 
     /// One that is as long as any [`Ring::statement`] of now: what goes may split a stretch.
-    fn largest_statement(&self) -> Statement {
-        let mut largest = self.statement(Some(Evicted { cause: Cause::Oldest, first: u64::MAX, last: u64::MAX }));
+    fn largest_statement(&self) -> RingStatement {
+        let mut largest = self.statement(Some(Eviction { cause: EvictionCause::Oldest, first: u64::MAX, last: u64::MAX }));
         largest.present.resize((largest.present.len() + 1).min(PRESENT_MAX), (0, 0));
         largest
     }
 
     /// Writes the record at the end of the current segment.
-    fn write(&mut self, draft: &Draft<'_>, content: Digest) -> Result<u64, DiskFault> {
-        let Some(Current { segment, at, marked }) = &self.current else {
+    fn write(&mut self, draft: &NewFragment<'_>, content: Digest) -> Result<u64, DiskFault> {
+        let Some(CurrentSegment { segment, at, marked }) = &self.current else {
             return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason: "no segment is open".into() });
         };
         let (file, at, begins) = (segment.head.segment, *at, draft.gap.is_none() && !marked);
-        let Draft { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
+        let NewFragment { start, key, payload, media, lead, duration, gap, .. } = draft.clone();
         let len = (RECORD_BOX + draft.content.len()) as u32;
         let (seq, lap, boot, previous) = (self.next_seq, segment.head.lap, self.boot, self.chain);
         let (head, mark) = (segment.layout, if begins { segment.written().mark() } else { [0; MARK] });
         let record =
-            Record { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, mark, previous, content, head };
+            RingRecord { seq, lap, boot, len, start, key, payload, media, lead, duration, gap, mark, previous, content, head };
         let scales: Vec<u32> = segment.head.tracks.iter().map(|track| track.timescale).collect();
         let mut placed = draft.content.to_vec();
         move_times(&mut placed, &scales, media, segment.head.media);
@@ -454,7 +454,7 @@ impl Ring {
 
     /// Leaves the current file. After a failed flush nobody knows what is on it, so that is final; a refused write has changed
     /// nothing that counts, and may be refused by the card as a whole.
-    fn give_up(&mut self, fault: &DiskFault) {
+    fn abandon_segment(&mut self, fault: &DiskFault) {
         self.last_fault = fault.to_string();
         let Some(current) = self.current.take() else {
             return;
@@ -483,12 +483,12 @@ fn free_of(head_len: u64) -> Vec<u8> {
 }
 
 /// Where a draft begins on the media clock, sound or picture.
-fn begin_of(draft: &Draft<'_>) -> u64 {
+fn start_of(draft: &NewFragment<'_>) -> u64 {
     draft.media.saturating_sub(u64::from(draft.lead) * 1000)
 }
 
 /// Bytes a draft takes with its record and padding.
-fn padded_len(draft: &Draft<'_>) -> u64 {
+fn padded_len(draft: &NewFragment<'_>) -> u64 {
     padded((RECORD_BOX + draft.content.len()) as u64)
 }
 

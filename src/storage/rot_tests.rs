@@ -11,15 +11,15 @@ use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
 use super::record::{BLOCK, padded};
 use super::footage_query::locate;
-use super::recovery::look;
-use super::open::still_geometry;
-use super::thread::Reader;
-use super::scan::{Depth, Found, walk};
+use super::recovery::read;
+use super::open::snapshot_geometry;
+use super::thread::CardReader;
+use super::scan::{ScanDepth, ScanItem, walk};
 use super::*;
 use crate::clip::FileSource as _;
-use crate::clip::virtual_file::Clip;
-use crate::sim::cow_image::Card;
-use crate::sim::faulty_disk::SimDisk;
+use crate::clip::virtual_file::VirtualClip;
+use crate::sim::cow_image::CowImage;
+use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
 
 /// Places that are tried.
@@ -30,24 +30,24 @@ pub(super) fn stopped() -> Bench {
     let mut bench = Bench::new(small());
     for ticket in 1..=6 {
         let still = (ticket <= 2).then(|| vec![ticket as u8; 9000]);
-        bench.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![ticket as u8; 700], still });
+        bench.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![ticket as u8; 700], still });
     }
-    bench.order(StorageOrder::Release { tickets: vec![Ticket(4)] });
+    bench.order(StorageRequest::Release { tickets: vec![EntryId(4)] });
     bench.record(120);
-    bench.order(StorageOrder::Stop);
+    bench.order(StorageRequest::Stop);
     bench
 }
 
 /// Everything that is covered: what was written and means something.
-fn covered(disk: &SimDisk) -> Vec<(FileId, Range<u64>)> {
+fn covered(disk: &FaultyDisk) -> Vec<(FileId, Range<u64>)> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut places = Vec::new();
-    for segment in look(&shared).unwrap().index.live() {
+    for segment in read(&shared).unwrap().index.live() {
         let file = FileId::Segment(segment.head.segment);
         places.push((file, 0..segment.head_len.min(600)));
-        let walked = walk(disk, segment, Depth::Content).unwrap();
+        let walked = walk(disk, segment, ScanDepth::Content).unwrap();
         for found in &walked.found {
-            let Found::Record(at, record) = found else { panic!("damaged") };
+            let ScanItem::Record(at, record) = found else { panic!("damaged") };
             let (end, padded) = (at + u64::from(record.len), at + padded(record.len.into()));
             places.push((file, *at..(end + 8).min(padded)));
         }
@@ -76,25 +76,25 @@ fn covered(disk: &SimDisk) -> Vec<(FileId, Range<u64>)> {
 }
 
 /// What `ring check` tells, every line of it.
-pub(super) fn told(disk: &SimDisk) -> Vec<String> {
+pub(super) fn told(disk: &FaultyDisk) -> Vec<String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let checked = check(&shared, |_, _| {}).unwrap();
     checked.torn.iter().chain(&checked.problems).map(ToString::to_string).collect()
 }
 
 /// The numbers of all fragments that an export of everything holds, each read whole.
-pub(super) fn exported(disk: &SimDisk) -> BTreeSet<u64> {
+pub(super) fn exported(disk: &FaultyDisk) -> BTreeSet<u64> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let index = look(&shared).unwrap().index;
-    let reader = Arc::new(Reader::new(shared.clone(), still_geometry(&small())));
+    let index = read(&shared).unwrap().index;
+    let reader = Arc::new(CardReader::new(shared.clone(), snapshot_geometry(&small())));
     let (mut after, mut seqs) = (0, BTreeSet::new());
-    let query = |after| SpanQuery::Wall { from: Wall(i64::MIN), to: Wall(i64::MAX), after };
+    let query = |after| SpanQuery::Wall { from: WallTime(i64::MIN), to: WallTime(i64::MAX), after };
     while let Some(span) = locate(disk, &index, u64::MAX, &query(after)).unwrap() {
         let more = span.more;
         after = span.fragments.last().unwrap().seq;
         let unreadable = span.unreadable(reader.as_ref());
         if let Some(span) = span.without(&unreadable) {
-            let clip = Clip::assemble(&span, b"{}", reader.clone());
+            let clip = VirtualClip::assemble(&span, b"{}", reader.clone());
             clip.read(0, clip.len() as u32).unwrap();
             seqs.extend(span.fragments.iter().map(|fragment| fragment.seq));
         }
@@ -105,11 +105,11 @@ pub(super) fn exported(disk: &SimDisk) -> BTreeSet<u64> {
     seqs
 }
 
-fn flipped(card: &Card, file: FileId, at: u64, bit: u64) -> SimDisk {
+fn flipped(card: &CowImage, file: FileId, at: u64, bit: u64) -> FaultyDisk {
     let mut card = card.clone();
     let byte = card.read(file, at as usize, 1).unwrap()[0];
     card.write(file, at as usize, &[byte ^ (1 << bit)]);
-    SimDisk::with(card, None)
+    FaultyDisk::with(card, None)
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_bit_in_any_place_costs_a_start_at_most_one_record() {
         let (file, range) = &places[rng.below(places.len() as u64) as usize];
         let at = range.start + rng.below(range.end - range.start);
         let disk = flipped(&card, *file, at, rng.below(8));
-        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Stamp::default()).unwrap();
+        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).unwrap();
         let gone = whole.difference(&exported(&disk)).count();
         if gone > 1 {
             wrong.push((*file, at, gone));
@@ -173,11 +173,11 @@ fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
         (0..100).for_each(|_| bench.wait(1_000_000));
     }
     let repair =
-        |news: &StorageNews| if let StorageNews::Repaired(repair) = news { Some((repair.kind, repair.offset)) } else { None };
+        |news: &StorageUpdate| if let StorageUpdate::Repaired(repair) = news { Some((repair.kind, repair.offset)) } else { None };
     let told: Vec<_> = bench.news.iter().filter_map(repair).collect();
     assert_eq!(told, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
     let counts =
-        bench.news.iter().rev().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+        bench.news.iter().rev().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
     assert!(counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1), "{counts:?}");
 }
 
@@ -189,8 +189,8 @@ fn a_card_of_the_first_format_is_refused_with_the_way_out() {
     let head = card.read(file, 0, 4096).unwrap();
     let at = head.windows(14).position(|bytes| bytes == b"taimat-segm-v2").unwrap();
     card.write(file, at + 13, b"1");
-    let disk = SimDisk::with(card.clone(), None);
-    let refused = super::engine::Engine::open(Arc::new(disk.clone()), &small(), Stamp::default()).err().unwrap().to_string();
+    let disk = FaultyDisk::with(card.clone(), None);
+    let refused = super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).err().unwrap().to_string();
     assert!(refused.contains("seg-00000.mp4") && refused.contains("ring export"), "{refused}");
     assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
     assert!(told(&disk).iter().any(|line| line.contains("older taimat")));
@@ -204,7 +204,7 @@ fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
     track.annex_b = vec![7; 70_000];
     bench.stream(&Arc::new(track), 20);
     bench.record(10);
-    let tells = |news: &StorageNews| matches!(news, StorageNews::Hole(gap) if gap.reason == GapReason::TooLarge);
+    let tells = |news: &StorageUpdate| matches!(news, StorageUpdate::Hole(gap) if gap.reason == GapReason::TooLarge);
     assert_eq!(bench.news.iter().filter(|news| tells(news)).count(), 1);
     bench.is_whole();
 }
@@ -216,7 +216,7 @@ fn a_segment_file_that_is_gone_is_named() {
     for file in files {
         let mut card = bench.disk.durable();
         card.remove(file);
-        let told = told(&SimDisk::with(card, None));
+        let told = told(&FaultyDisk::with(card, None));
         assert!(told.iter().any(|line| line.contains("missing")), "{}: {told:?}", file.name());
     }
 }
@@ -229,10 +229,10 @@ fn two_segments_that_changed_names_are_named_and_nothing_is_lost() {
     for (one, other) in (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other))) {
         let mut card = bench.disk.durable();
         card.exchange(FileId::Segment(one), FileId::Segment(other));
-        let disk = SimDisk::with(card, None);
+        let disk = FaultyDisk::with(card, None);
         assert_eq!(told(&disk).iter().filter(|line| line.contains("name")).count(), 2, "{one} and {other}: {:?}", told(&disk));
         assert_eq!(exported(&disk), whole, "{one} and {other}");
-        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Stamp::default()).unwrap();
+        super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).unwrap();
         assert_eq!(exported(&disk), whole, "{one} and {other} after a start");
     }
 }

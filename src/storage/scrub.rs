@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::disk::{Disk as _, FileId};
 use super::engine::Engine;
-use super::record::Record;
+use super::record::RingRecord;
 use super::segment_index::Segment;
 use super::recovery::mend_copy;
-use super::scan::{Depth, Found, walk_past};
-use super::{Repair, RepairKind, StorageNews};
-use crate::units::Mono;
+use super::scan::{ScanDepth, ScanItem, walk_past};
+use super::{Repair, RepairKind, StorageUpdate};
+use crate::units::MonoTime;
 
 /// Microseconds from the begin of one segment to the next: 24 segments a day are 400 MB of reading, nothing beside what a card bears.
 const SEGMENT_EVERY: u64 = 3_600_000_000;
@@ -23,33 +23,33 @@ const RECORD_EVERY: u64 = 1_000_000;
 #[derive(Default)]
 pub struct Scrub {
     /// When the next segment is begun; `None` before the first idle moment.
-    next_segment: Option<Mono>,
-    next_record: Mono,
+    next_segment: Option<MonoTime>,
+    next_record: MonoTime,
     /// Lap of the segment read last.
     last: Option<u32>,
-    reading: Option<Reading>,
+    reading: Option<ScrubPosition>,
     /// Damaged records told of each segment, by lap: told again only when there are more. Only of segments that are there.
     told: BTreeMap<u32, u64>,
 }
 
 /// A segment that is being read.
-struct Reading {
+struct ScrubPosition {
     segment: Segment,
     /// Offsets and records still to be read.
-    left: VecDeque<(u64, Record)>,
-    found: Rot,
+    left: VecDeque<(u64, RingRecord)>,
+    found: ScrubDamage,
 }
 
 /// What is damaged of it.
 #[derive(Default)]
-struct Rot {
+struct ScrubDamage {
     offset: Option<u64>,
     records: u64,
     bytes: u64,
     micros: u64,
 }
 
-impl Rot {
+impl ScrubDamage {
     fn add(&mut self, offset: u64, records: u64, bytes: u64, micros: u64) {
         self.offset.get_or_insert(offset);
         (self.records, self.bytes, self.micros) = (self.records + records, self.bytes + bytes, self.micros + micros);
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Goes on with the scrub where it is time: a record at most.
-    pub(super) fn scrub(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
+    pub(super) fn scrub(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let next = *self.scrub.next_segment.get_or_insert(now.plus_micros(SEGMENT_EVERY));
         if self.ring.is_in_memory() || now < self.scrub.next_record {
             return;
@@ -79,7 +79,7 @@ impl Engine {
             }
             None if now >= next => {
                 self.scrub.next_segment = Some(now.plus_micros(SEGMENT_EVERY));
-                self.begin_scrub();
+                self.start_scrub();
             }
             None => {}
         }
@@ -87,7 +87,7 @@ impl Engine {
 
     /// The next segment by lap, from anywhere after a start: a box that starts every day must not read its oldest hours only. The one
     /// that is being written is not read: recovery has read it, and it has not had the time to rot.
-    fn begin_scrub(&mut self) {
+    fn start_scrub(&mut self) {
         let live = self.ring.index().live();
         let Some(old) = live.len().checked_sub(1).filter(|old| *old > 0) else {
             return;
@@ -102,22 +102,22 @@ impl Engine {
         self.scrub.last = Some(segment.head.lap);
         // What the kernel remembers of it is not what the card holds.
         self.card.forget(FileId::Segment(segment.head.segment));
-        let (mut left, mut found) = (VecDeque::new(), Rot::default());
-        let walked = walk_past(self.card.as_ref(), &segment, Depth::Records);
+        let (mut left, mut found) = (VecDeque::new(), ScrubDamage::default());
+        let walked = walk_past(self.card.as_ref(), &segment, ScanDepth::Records);
         for (at, piece) in walked.found.iter().enumerate() {
             match piece {
-                Found::Record(offset, record) => left.push_back((*offset, record.clone())),
-                Found::Damaged { offset, first, last } => {
+                ScanItem::Record(offset, record) => left.push_back((*offset, record.clone())),
+                ScanItem::Damaged { offset, first, last } => {
                     let next =
-                        walked.found.get(at + 1).map(|next| if let Found::Record(next, _) = next { *next } else { *offset });
+                        walked.found.get(at + 1).map(|next| if let ScanItem::Record(next, _) = next { *next } else { *offset });
                     found.add(*offset, last - first + 1, next.map_or(0, |next| next - offset), 0);
                 }
             }
         }
-        self.scrub.reading = Some(Reading { segment, left, found });
+        self.scrub.reading = Some(ScrubPosition { segment, left, found });
     }
 
-    fn scrub_record(&mut self, mut reading: Reading, out: &mut Vec<StorageNews>) {
+    fn scrub_record(&mut self, mut reading: ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
         if !self.ring.index().live().iter().any(|segment| segment.head.lap == lap && segment.head.segment == file) {
             // It was begun anew meanwhile.
@@ -134,12 +134,12 @@ impl Engine {
     }
 
     /// Both heads last; then what was found is told, once.
-    fn end_scrub(&mut self, reading: &Reading, out: &mut Vec<StorageNews>) {
-        let Reading { segment, found, .. } = reading;
+    fn end_scrub(&mut self, reading: &ScrubPosition, out: &mut Vec<StorageUpdate>) {
+        let ScrubPosition { segment, found, .. } = reading;
         self.ring.counts.scrubbed += 1;
         match mend_copy(self.card.as_ref(), segment) {
-            Ok(repair) => out.extend(repair.map(StorageNews::Repaired)),
-            Err(fault) => out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false }),
+            Ok(repair) => out.extend(repair.map(StorageUpdate::Repaired)),
+            Err(fault) => out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false }),
         }
         let told = self.scrub.told.entry(segment.head.lap).or_default();
         let Some(offset) = found.offset.filter(|_| found.records > *told) else {
@@ -149,6 +149,6 @@ impl Engine {
         *told = found.records;
         let file = FileId::Segment(segment.head.segment).name();
         let (bytes, micros) = (found.bytes, found.micros);
-        out.push(StorageNews::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros, lost: None }));
+        out.push(StorageUpdate::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros, lost: None }));
     }
 }

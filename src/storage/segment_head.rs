@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::mp4::{Boxes, head_boxes};
+use super::mp4::{BoxWriter, head_boxes};
 use super::record::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
 use super::identity::{CARD_ID, CardId};
 use crate::camera::{Codec, TrackKind, TrackParams};
-use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
+use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 
 /// Extended type of a segment header.
 pub const SEGMENT_TYPE: [u8; 16] = *b"taimat-segm-v2\0\0";
@@ -30,7 +30,7 @@ pub const EVICTED_MAX: usize = 16;
 /// Why records are no longer in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Cause {
+pub enum EvictionCause {
     /// The ring is full: they were the oldest that nobody wanted.
     Oldest = 1,
     /// Somebody wanted them, and pins held more than they may.
@@ -43,29 +43,29 @@ pub enum Cause {
     Skipped = 5,
 }
 
-impl Cause {
-    fn from_byte(byte: u8) -> Option<Cause> {
-        use Cause::{Missing, Oldest, Resized, Skipped, Wanted};
+impl EvictionCause {
+    fn from_byte(byte: u8) -> Option<EvictionCause> {
+        use EvictionCause::{Missing, Oldest, Resized, Skipped, Wanted};
         [Oldest, Wanted, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
     }
 
     /// The word used in tables.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Cause::Oldest => "oldest",
-            Cause::Wanted => "wanted",
-            Cause::Resized => "resized",
-            Cause::Missing => "missing",
-            Cause::Skipped => "skipped",
+            EvictionCause::Oldest => "oldest",
+            EvictionCause::Wanted => "wanted",
+            EvictionCause::Resized => "resized",
+            EvictionCause::Missing => "missing",
+            EvictionCause::Skipped => "skipped",
         }
     }
 }
 
 /// Records that went, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Evicted {
+pub struct Eviction {
     /// Why.
-    pub cause: Cause,
+    pub cause: EvictionCause,
     /// First number.
     pub first: u64,
     /// Last number.
@@ -74,9 +74,9 @@ pub struct Evicted {
 
 /// What the writer of a segment says of the ring around it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Statement {
+pub struct RingStatement {
     /// What went for this segment, or since the one before it was begun.
-    pub evicted: Vec<Evicted>,
+    pub evicted: Vec<Eviction>,
     /// Stretches of records in the ring before this segment, without those.
     pub present: Vec<(u64, u64)>,
 }
@@ -97,7 +97,7 @@ pub struct SegmentHead {
     /// Chain digest of the record before its first.
     pub previous: Digest,
     /// When it begins.
-    pub start: Stamp,
+    pub start: Timestamp,
     /// Where its decode times count from, on the media clock, microseconds: its first sample, sound or picture.
     pub media: u64,
     /// Length of the file.
@@ -105,7 +105,7 @@ pub struct SegmentHead {
     /// Its tracks, video first.
     pub tracks: Vec<Arc<TrackParams>>,
     /// What went for it, and what is in the ring.
-    pub statement: Statement,
+    pub statement: RingStatement,
 }
 
 impl SegmentHead {
@@ -113,7 +113,7 @@ impl SegmentHead {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = head_boxes(&self.tracks, None);
         let body = self.body();
-        let mut header = Boxes::default();
+        let mut header = BoxWriter::default();
         header.put_u32(24 + body.len() as u32 + 4);
         header.put(b"uuid");
         header.put(&SEGMENT_TYPE);
@@ -130,7 +130,7 @@ impl SegmentHead {
     pub fn encode_copy(&self) -> Vec<u8> {
         let body = self.body();
         let len = copy_len(body.len());
-        let mut out = Boxes::default();
+        let mut out = BoxWriter::default();
         out.put_u32(len as u32);
         out.put(b"uuid");
         out.put(&COPY_TYPE);
@@ -166,7 +166,7 @@ impl SegmentHead {
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut body = Boxes::default();
+        let mut body = BoxWriter::default();
         body.put_u16(VERSION);
         body.put_u16(0);
         body.put_u32(self.segment);
@@ -176,7 +176,7 @@ impl SegmentHead {
         body.put(&self.previous.0);
         body.put_u64(self.start.mono.0);
         body.put_u64(self.start.wall.0 as u64);
-        let Statement { evicted, present } = &self.statement;
+        let RingStatement { evicted, present } = &self.statement;
         body.put(&[self.start.quality as u8, self.tracks.len() as u8, evicted.len() as u8, present.len() as u8]);
         body.put_u64(self.size);
         body.put_u64(self.media);
@@ -184,7 +184,7 @@ impl SegmentHead {
         for track in &self.tracks {
             put_track(&mut body, track);
         }
-        for Evicted { cause, first, last } in evicted {
+        for Eviction { cause, first, last } in evicted {
             body.put(&[*cause as u8]);
             body.put_u64(*first);
             body.put_u64(*last);
@@ -203,19 +203,19 @@ impl SegmentHead {
         from.u16()?;
         let (segment, lap, boot, first_seq) = (from.u32()?, from.u32()?, Boot(from.u32()?), from.u64()?);
         let previous = from.digest()?;
-        let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
+        let (mono, wall) = (MonoTime(from.u64()?), WallTime(from.u64()? as i64));
         let counts = from.take(4)?;
         let (size, media) = (from.u64()?, from.u64()?);
         let card = CardId::read(from.take(CARD_ID)?)?;
         let tracks = (0..counts[1]).map(|_| take_track(from)).collect::<Option<Vec<_>>>()?;
         let mut evicted = Vec::new();
         for _ in 0..counts[2] {
-            let cause = Cause::from_byte(from.take(1)?[0])?;
-            evicted.push(Evicted { cause, first: from.u64()?, last: from.u64()? });
+            let cause = EvictionCause::from_byte(from.take(1)?[0])?;
+            evicted.push(Eviction { cause, first: from.u64()?, last: from.u64()? });
         }
         let present = (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
-        let start = Stamp { mono, wall, quality: WallQuality::from_byte(counts[0]) };
-        let statement = Statement { evicted, present };
+        let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(counts[0]) };
+        let statement = RingStatement { evicted, present };
         Some(SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
     }
 
@@ -288,7 +288,7 @@ pub fn head_digest(tracks: &[Arc<TrackParams>]) -> Digest {
     Digest::of(&head_boxes(tracks, None))
 }
 
-fn put_track(out: &mut Boxes, track: &TrackParams) {
+fn put_track(out: &mut BoxWriter, track: &TrackParams) {
     out.put(&[if track.kind == TrackKind::Video { 1 } else { 2 }, codec_byte(track.codec)]);
     out.put_u32(track.timescale);
     out.put_u16(track.size.0);
@@ -331,13 +331,13 @@ mod tests {
     use super::super::record::tests::video;
     use super::*;
 
-    fn statement() -> Statement {
-        let evicted = vec![Evicted { cause: Cause::Oldest, first: 2, last: 40 }];
-        Statement { evicted, present: vec![(41, 60), (80, 999)] }
+    fn statement() -> RingStatement {
+        let evicted = vec![Eviction { cause: EvictionCause::Oldest, first: 2, last: 40 }];
+        RingStatement { evicted, present: vec![(41, 60), (80, 999)] }
     }
 
-    fn start() -> Stamp {
-        Stamp { mono: Mono(11), wall: Wall(-12), quality: WallQuality::Ntp }
+    fn start() -> Timestamp {
+        Timestamp { mono: MonoTime(11), wall: WallTime(-12), quality: ClockQuality::Ntp }
     }
 
     #[test]

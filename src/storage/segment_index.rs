@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::clock_history::Dates;
+use super::clock_history::ClockHistory;
 use super::segment_head::SegmentHead;
 use super::range_set::Ranges;
-use crate::units::{Digest, Stamp};
+use crate::units::{Digest, Timestamp};
 
 /// One segment that holds footage.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Segment {
 
 /// A file with whole records of which no head can be read. It is not written over before its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Aside {
+pub struct SetAside {
     /// The file.
     pub file: u32,
     /// Lap of its records.
@@ -56,9 +56,9 @@ pub struct Index {
     /// Files without footage, free to use.
     blank: Vec<u32>,
     /// Files that cannot be read, oldest first.
-    aside: Vec<Aside>,
+    aside: Vec<SetAside>,
     /// How the clocks of each start are read.
-    pub dates: Dates,
+    pub dates: ClockHistory,
     /// Numbers that should be there and are in no file ([`super::lost`]).
     pub lost: Ranges,
 }
@@ -78,13 +78,13 @@ impl Index {
     }
 
     /// Adds a file that cannot be read and is kept until its turn comes.
-    pub fn put_aside(&mut self, aside: Aside) {
+    pub fn put_aside(&mut self, aside: SetAside) {
         self.aside.push(aside);
         self.aside.sort_by_key(|aside| aside.lap);
     }
 
     /// Files that cannot be read, oldest first.
-    pub fn aside(&self) -> &[Aside] {
+    pub fn aside(&self) -> &[SetAside] {
         &self.aside
     }
 
@@ -106,7 +106,7 @@ impl Index {
     }
 
     /// When the oldest footage was taken, as far as is known today.
-    pub fn oldest(&self) -> Option<Stamp> {
+    pub fn oldest(&self) -> Option<Timestamp> {
         self.live.first().map(|segment| self.dates.date(segment.head.boot, segment.head.start))
     }
 

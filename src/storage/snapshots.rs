@@ -9,18 +9,18 @@ use super::ReadFault;
 use super::disk::{Disk, DiskFault, FileId};
 use super::record::BLOCK;
 use super::identity::CardId;
-use crate::units::Ticket;
+use crate::units::EntryId;
 
 /// Slots and their size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub struct SnapshotGeometry {
     /// Number of slots.
     pub slots: u32,
     /// Bytes of a slot, header and all: a multiple of a block.
     pub bytes: u64,
 }
 
-impl Geometry {
+impl SnapshotGeometry {
     /// Bytes of the file.
     pub fn size(self) -> u64 {
         u64::from(self.slots) * self.bytes
@@ -33,7 +33,7 @@ pub const LOST: &str = "snapshots.taimat is missing: snapshots of events that wa
 const SECOND: usize = 2048;
 
 /// The header of a slot, twice: ticket, length, checksum of the data.
-fn header(card: CardId, ticket: Ticket, data: &[u8]) -> Vec<u8> {
+fn header(card: CardId, ticket: EntryId, data: &[u8]) -> Vec<u8> {
     let mut header = b"TMS3".to_vec();
     header.extend((data.len() as u32).to_be_bytes());
     header.extend(ticket.0.to_be_bytes());
@@ -49,13 +49,13 @@ fn header(card: CardId, ticket: Ticket, data: &[u8]) -> Vec<u8> {
 }
 
 /// What a header says: ticket, length and checksum of the data, and its card.
-type Header = (Ticket, usize, u32, CardId);
+type Header = (EntryId, usize, u32, CardId);
 
 /// What one copy of a header says.
 fn parse_one(header: &[u8]) -> Option<Header> {
     let field = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
     let whole = header.get(..4)? == b"TMS3" && crc32c::crc32c(header.get(..36)?) == field(36)?;
-    let ticket = Ticket(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
+    let ticket = EntryId(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
     whole.then_some((ticket, field(4)? as usize, field(32)?, CardId::read(header.get(16..)?)?))
 }
 
@@ -67,15 +67,15 @@ fn parse(block: &[u8]) -> Option<(Header, bool)> {
 }
 
 /// The snapshot slots.
-pub struct Stills {
+pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
-    geometry: Geometry,
+    geometry: SnapshotGeometry,
     card: CardId,
     /// Tickets by slot. One that was refused and offered again may have two.
-    used: BTreeMap<u32, Ticket>,
+    used: BTreeMap<u32, EntryId>,
 }
 
-impl Stills {
+impl SnapshotStore {
     /// Opens the slots, making them when there are none or their size has changed; snapshots of `live` tickets are kept.
     ///
     /// # Errors
@@ -83,12 +83,12 @@ impl Stills {
     pub fn open(
         disk: Arc<dyn Disk>,
         card: CardId,
-        geometry: Geometry,
+        geometry: SnapshotGeometry,
         existing: Option<u64>,
-        live: &[Ticket],
-    ) -> Result<Stills, DiskFault> {
+        live: &[EntryId],
+    ) -> Result<SnapshotStore, DiskFault> {
         let size = geometry.size();
-        let mut stills = Stills { disk, geometry, card, used: BTreeMap::new() };
+        let mut stills = SnapshotStore { disk, geometry, card, used: BTreeMap::new() };
         if existing != Some(size) {
             stills.disk.create(FileId::Stills, size)?;
             return Ok(stills);
@@ -111,8 +111,8 @@ impl Stills {
     ///
     /// # Errors
     /// Says why when it is too large, all slots are taken, or the card refuses.
-    pub fn store(&mut self, ticket: Ticket, jpeg: &[u8]) -> Result<u64, String> {
-        let Geometry { slots, bytes } = self.geometry;
+    pub fn store(&mut self, ticket: EntryId, jpeg: &[u8]) -> Result<u64, String> {
+        let SnapshotGeometry { slots, bytes } = self.geometry;
         if jpeg.len() as u64 + BLOCK > bytes {
             return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
         }
@@ -129,7 +129,7 @@ impl Stills {
     }
 
     /// Frees the slot of a ticket.
-    pub fn free(&mut self, ticket: Ticket) {
+    pub fn free(&mut self, ticket: EntryId) {
         self.used.retain(|_, used| *used != ticket);
     }
 }
@@ -151,7 +151,7 @@ pub fn foreign(disk: &dyn Disk, len: u64, step: u64, card: CardId) -> Result<Vec
 ///
 /// # Errors
 /// When the card refuses.
-pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, DiskFault> {
+pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
         let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
@@ -169,7 +169,7 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, D
 ///
 /// # Errors
 /// When it is gone, damaged or the card refuses.
-pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
+pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, ticket: EntryId) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
     let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0));
     for slot in 0..geometry.slots {

@@ -11,15 +11,15 @@ use anyhow::Context as _;
 
 use super::disk::{Disk, FileId, RealDisk};
 use super::engine::Engine;
-use super::record::{RECORD_TYPE, Record};
-use super::open::still_geometry;
-use super::snapshots::{self, Geometry};
-use super::{FootageReader, FragmentRef, ReadFault, StorageNews, StorageOrder};
+use super::record::{RECORD_TYPE, RingRecord};
+use super::open::snapshot_geometry;
+use super::snapshots::{self, SnapshotGeometry};
+use super::{FootageReader, FragmentRef, ReadFault, StorageUpdate, StorageRequest};
 use crate::clock::Clock;
-use crate::frame_queue::{Item, LaneReceiver};
-use crate::watchdog::Pulse;
+use crate::frame_queue::{Received, FrameReceiver};
+use crate::watchdog::Heartbeat;
 use crate::settings::StorageSettings;
-use crate::units::Ticket;
+use crate::units::EntryId;
 
 /// How often the engine hears that time passes while nothing comes.
 const IDLE: Duration = Duration::from_millis(200);
@@ -27,25 +27,25 @@ const IDLE: Duration = Duration::from_millis(200);
 const BUSY: u32 = 32;
 
 /// Reads footage from any thread, checking that it is still what was pinned.
-pub struct Reader {
+pub struct CardReader {
     disk: Arc<dyn Disk>,
-    stills: Geometry,
+    stills: SnapshotGeometry,
 }
 
-impl Reader {
+impl CardReader {
     /// A reader of what `disk` holds.
-    pub fn new(disk: Arc<dyn Disk>, stills: Geometry) -> Reader {
-        Reader { disk, stills }
+    pub fn new(disk: Arc<dyn Disk>, stills: SnapshotGeometry) -> CardReader {
+        CardReader { disk, stills }
     }
 }
 
-impl FootageReader for Reader {
+impl FootageReader for CardReader {
     fn fragment(&self, fragment: &FragmentRef) -> Result<Vec<u8>, ReadFault> {
         let file = FileId::Segment(fragment.segment);
         let place = || format!("{} offset {} record {}", file.name(), fragment.offset, fragment.seq);
         let bytes =
             self.disk.read(file, fragment.offset, fragment.len as usize).map_err(|fault| ReadFault::Io(fault.to_string()))?;
-        let Some(record) = Record::decode(&bytes) else {
+        let Some(record) = RingRecord::decode(&bytes) else {
             let is_ours = bytes.get(8..24) == Some(&RECORD_TYPE);
             return Err(if is_ours { ReadFault::Damaged(place()) } else { ReadFault::Gone(place()) });
         };
@@ -55,7 +55,7 @@ impl FootageReader for Reader {
         if record.intact(&bytes) { Ok(bytes) } else { Err(ReadFault::Damaged(place())) }
     }
 
-    fn still(&self, ticket: Ticket) -> Result<Vec<u8>, ReadFault> {
+    fn snapshot(&self, ticket: EntryId) -> Result<Vec<u8>, ReadFault> {
         snapshots::read(self.disk.as_ref(), self.stills, ticket)
     }
 }
@@ -67,18 +67,18 @@ impl FootageReader for Reader {
 pub fn start(
     settings: &StorageSettings,
     clock: Arc<dyn Clock>,
-    mut lane: LaneReceiver<StorageOrder>,
-    pulse: Pulse,
-    news: impl Fn(StorageNews) + Send + 'static,
-) -> anyhow::Result<(JoinHandle<()>, Reader)> {
+    mut lane: FrameReceiver<StorageRequest>,
+    pulse: Heartbeat,
+    news: impl Fn(StorageUpdate) + Send + 'static,
+) -> anyhow::Result<(JoinHandle<()>, CardReader)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&settings.dir, settings.require_mount)?);
     let begun = Instant::now();
     let opened = Engine::open(disk, settings, clock.now());
     let (mut engine, mut first) = opened.with_context(|| in_dir(&settings.dir))?;
-    if let Some(StorageNews::Started(found)) = first.first_mut() {
+    if let Some(StorageUpdate::Started(found)) = first.first_mut() {
         found.took = begun.elapsed().as_micros() as u64;
     }
-    let reader = Reader::new(engine.card(), still_geometry(settings));
+    let reader = CardReader::new(engine.card(), snapshot_geometry(settings));
     // Recovery may have taken long; from here on silence counts.
     pulse.beat();
     let work = move || {
@@ -98,19 +98,19 @@ pub fn start(
             pulse.beat();
             let item = lane.next(IDLE);
             busy += 1;
-            let quiet = matches!(item, Item::Quiet);
+            let quiet = matches!(item, Received::Quiet);
             match item {
-                Item::Frame(frame) => engine.frame(&frame, &mut out),
-                Item::Order(order) => engine.order(clock.now(), order, &mut out),
-                Item::Skipped(skip) => engine.skipped(skip, &mut out),
-                Item::Quiet => {}
-                Item::Closed => engine.order(clock.now(), StorageOrder::Stop, &mut out),
+                Received::Frame(frame) => engine.frame(&frame, &mut out),
+                Received::Order(order) => engine.order(clock.now(), order, &mut out),
+                Received::Skipped(skip) => engine.skipped(skip, &mut out),
+                Received::Quiet => {}
+                Received::Closed => engine.order(clock.now(), StorageRequest::Stop, &mut out),
             }
             if quiet || busy >= BUSY {
                 busy = 0;
                 engine.idle(clock.now(), &mut out);
             }
-            let stopped = out.contains(&StorageNews::Stopped);
+            let stopped = out.contains(&StorageUpdate::Stopped);
             out.drain(..).for_each(&news);
             if stopped {
                 return;

@@ -2,7 +2,7 @@
 //!
 //! What belongs here: that arithmetic. What does not: asking the device ([`super::disk`]), counting bytes ([`super::ring`]).
 
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// Percent of a card's life at which somebody should bring another.
 pub const ALARM: u8 = 80;
@@ -20,20 +20,20 @@ pub struct Wear {
 
 /// What has been written and what the card bears.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub struct WriteLoad {
     /// Bytes written over the life of the ring.
     pub lifetime: u64,
     /// Bytes written in this start.
     pub written: u64,
     /// How long this start has lasted: from and to.
-    pub since: (Mono, Mono),
+    pub since: (MonoTime, MonoTime),
     /// Bytes the card may be written with by its data sheet (`storage.endurance`); 0 where nobody has said.
     pub endurance: u64,
     /// What the device itself says, percent.
     pub device: Option<u8>,
 }
 
-impl Load {
+impl WriteLoad {
     /// The worse of what the device says and what the data sheet allows.
     pub fn wear(&self) -> Wear {
         let sheet = (u128::from(self.lifetime) * 100).checked_div(u128::from(self.endurance)).unwrap_or(0).min(255) as u8;
@@ -56,10 +56,10 @@ impl Load {
 mod tests {
     use super::*;
 
-    fn load() -> Load {
+    fn load() -> WriteLoad {
         // 2 Mbit/s for a day on a card of 128 TB: 21.6 GB a day.
-        let since = (Mono(0), Mono(86_400_000_000));
-        Load { lifetime: 64_000_000_000_000, written: 21_600_000_000, since, endurance: 128_000_000_000_000, device: None }
+        let since = (MonoTime(0), MonoTime(86_400_000_000));
+        WriteLoad { lifetime: 64_000_000_000_000, written: 21_600_000_000, since, endurance: 128_000_000_000_000, device: None }
     }
 
     #[test]
@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn the_device_is_believed_when_it_says_worse_and_nothing_is_guessed_without_a_data_sheet() {
-        assert_eq!(Load { device: Some(90), ..load() }.wear().percent, 90);
-        assert_eq!(Load { endurance: 0, ..load() }.wear(), Wear::default());
-        assert_eq!(Load { since: (Mono(0), Mono(60_000_000)), ..load() }.wear().days_left, 0, "a minute is no pace");
+        assert_eq!(WriteLoad { device: Some(90), ..load() }.wear().percent, 90);
+        assert_eq!(WriteLoad { endurance: 0, ..load() }.wear(), Wear::default());
+        assert_eq!(WriteLoad { since: (MonoTime(0), MonoTime(60_000_000)), ..load() }.wear().days_left, 0, "a minute is no pace");
     }
 }

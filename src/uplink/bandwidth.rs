@@ -11,8 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::PaceSettings;
-use crate::units::{Mono, Stamp, Wall};
+use crate::settings::BandwidthSettings;
+use crate::units::{MonoTime, Timestamp, WallTime};
 
 /// Smallest useful chunk in bytes; every chunk but the last is a multiple of it.
 pub const CHUNK_MIN: u32 = 4096;
@@ -33,7 +33,7 @@ const DAY: i64 = 86_400_000_000;
 /// there it is three numbers, because an entry has its bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "(i64, u64, u64)", into = "(i64, u64, u64)")]
-pub struct Spent {
+pub struct DataSpent {
     /// Days since 1970.
     pub day: i64,
     /// In this day.
@@ -45,38 +45,38 @@ pub struct Spent {
 /// More than any budget that can be set: what is used beyond it makes no difference.
 pub const SPENT_MAX: u64 = 1 << 44;
 
-impl From<(i64, u64, u64)> for Spent {
-    fn from((day, today, month): (i64, u64, u64)) -> Spent {
-        Spent { day, today, month }
+impl From<(i64, u64, u64)> for DataSpent {
+    fn from((day, today, month): (i64, u64, u64)) -> DataSpent {
+        DataSpent { day, today, month }
     }
 }
 
-impl From<Spent> for (i64, u64, u64) {
-    fn from(spent: Spent) -> (i64, u64, u64) {
+impl From<DataSpent> for (i64, u64, u64) {
+    fn from(spent: DataSpent) -> (i64, u64, u64) {
         (spent.day, spent.today, spent.month)
     }
 }
 
-impl Spent {
+impl DataSpent {
     /// The same at another time: a new day or month begins at nothing.
-    fn at(self, wall: Wall) -> Spent {
+    fn at(self, wall: WallTime) -> DataSpent {
         let day = wall.0.div_euclid(DAY);
         if day == self.day {
             return self;
         }
-        let same = month_of(wall) == month_of(Wall(self.day.saturating_mul(DAY)));
-        Spent { day, today: 0, month: if same { self.month } else { 0 } }
+        let same = month_of(wall) == month_of(WallTime(self.day.saturating_mul(DAY)));
+        DataSpent { day, today: 0, month: if same { self.month } else { 0 } }
     }
 }
 
 /// `2026-11` of a time.
-fn month_of(wall: Wall) -> String {
+fn month_of(wall: WallTime) -> String {
     wall.rfc3339().chars().take(7).collect()
 }
 
 /// What keeps files waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum Throttle {
     /// Enough is on its way.
     Flying,
     /// `uplink.rate_cap`.
@@ -89,39 +89,39 @@ pub enum Hold {
 
 /// The pace of one link.
 #[derive(Debug)]
-pub struct Pace {
-    settings: PaceSettings,
+pub struct Bandwidth {
+    settings: BandwidthSettings,
     /// Bytes a second.
     rate: f64,
     /// Chunk bytes without PubAck.
     flying: u64,
     /// Since when the way is busy, and what it has moved since.
-    busy: Option<Mono>,
+    busy: Option<MonoTime>,
     moved: u64,
     /// When the cap allows the next chunk.
-    next: Mono,
-    spent: Spent,
+    next: MonoTime,
+    spent: DataSpent,
 }
 
-impl Pace {
+impl Bandwidth {
     /// Nothing measured yet.
-    pub fn new(settings: PaceSettings) -> Pace {
-        let spent = Spent::default();
-        Pace { settings, rate: FIRST_GUESS, flying: 0, busy: None, moved: 0, next: Mono(0), spent }
+    pub fn new(settings: BandwidthSettings) -> Bandwidth {
+        let spent = DataSpent::default();
+        Bandwidth { settings, rate: FIRST_GUESS, flying: 0, busy: None, moved: 0, next: MonoTime(0), spent }
     }
 
     /// Other settings: what is used stays used.
-    pub fn change(&mut self, settings: PaceSettings) {
+    pub fn change(&mut self, settings: BandwidthSettings) {
         self.settings = settings;
     }
 
     /// What earlier starts have used.
-    pub fn restore(&mut self, spent: Spent) {
+    pub fn restore(&mut self, spent: DataSpent) {
         self.spent = spent;
     }
 
     /// What is used up by now.
-    pub fn spent(&self) -> Spent {
+    pub fn spent(&self) -> DataSpent {
         self.spent
     }
 
@@ -142,30 +142,30 @@ impl Pace {
     }
 
     /// Why a file may not go on now; `asked` when somebody waits for it.
-    pub fn hold(&self, now: Stamp, chunk: u32, asked: bool) -> Option<Hold> {
+    pub fn throttle(&self, now: Timestamp, chunk: u32, asked: bool) -> Option<Throttle> {
         let spent = self.spent.at(now.wall);
         let over = |budget: u64, used: u64| budget > 0 && used >= budget;
         let flying_max = ((self.rate * FLYING_SECONDS) as u64).clamp(2 * u64::from(chunk), FLYING_MAX.max(2 * u64::from(chunk)));
         if over(self.settings.day_budget, spent.today) || over(self.settings.month_budget, spent.month) {
-            Some(Hold::Budget)
+            Some(Throttle::Budget)
         } else if !asked && self.settings.quiet.is_some_and(|quiet| quiet.holds(now.wall)) {
-            Some(Hold::Quiet)
+            Some(Throttle::Quiet)
         } else if now.mono < self.next {
-            Some(Hold::Cap)
+            Some(Throttle::Cap)
         } else {
-            (self.flying > 0 && self.flying + u64::from(chunk) > flying_max).then_some(Hold::Flying)
+            (self.flying > 0 && self.flying + u64::from(chunk) > flying_max).then_some(Throttle::Flying)
         }
     }
 
     /// Bytes of any kind are published.
-    pub fn count(&mut self, now: Stamp, bytes: u64) {
+    pub fn count(&mut self, now: Timestamp, bytes: u64) {
         self.spent = self.spent.at(now.wall);
         self.spent.today = (self.spent.today + bytes).min(SPENT_MAX);
         self.spent.month = (self.spent.month + bytes).min(SPENT_MAX);
     }
 
     /// A chunk is published.
-    pub fn sent(&mut self, now: Mono, bytes: u64) {
+    pub fn sent(&mut self, now: MonoTime, bytes: u64) {
         if let Some(micros) = (bytes * 1_000_000).checked_div(self.settings.rate_cap) {
             // Time not used is not saved up: a burst would be what the cap is against.
             self.next = self.next.max(now).plus_micros(micros);
@@ -175,7 +175,7 @@ impl Pace {
     }
 
     /// A chunk is acknowledged by the broker: the way has moved it.
-    pub fn acked(&mut self, now: Mono, bytes: u64) {
+    pub fn acked(&mut self, now: MonoTime, bytes: u64) {
         self.flying = self.flying.saturating_sub(bytes);
         self.moved += bytes;
         let micros = self.busy.map_or(0, |since| now.since(since));
@@ -193,44 +193,44 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Quiet;
-    use crate::units::WallQuality;
+    use crate::settings::QuietHours;
+    use crate::units::ClockQuality;
 
-    fn stamp(micros: u64) -> Stamp {
-        Stamp { mono: Mono(micros), wall: Wall(1_790_000_000_000_000 + micros as i64), quality: WallQuality::Ntp }
+    fn stamp(micros: u64) -> Timestamp {
+        Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }
     }
 
-    fn pace(settings: PaceSettings) -> Pace {
-        Pace::new(settings)
+    fn pace(settings: BandwidthSettings) -> Bandwidth {
+        Bandwidth::new(settings)
     }
 
     /// Moves `bytes` over a way of `rate` bytes a second, as fast as the pace allows; gives the longest queue before the way, µs.
-    fn moves(pace: &mut Pace, rate: u64, bytes: u64) -> u64 {
+    fn moves(pace: &mut Bandwidth, rate: u64, bytes: u64) -> u64 {
         let (mut now, mut sent, mut free, mut longest) = (0_u64, 0, 0_u64, 0);
         let mut flying = std::collections::VecDeque::new();
         while sent < bytes {
             let chunk = pace.chunk(65_536);
-            if pace.hold(stamp(now), chunk, true).is_none() {
-                pace.sent(Mono(now), chunk.into());
+            if pace.throttle(stamp(now), chunk, true).is_none() {
+                pace.sent(MonoTime(now), chunk.into());
                 free = free.max(now) + u64::from(chunk) * 1_000_000 / rate;
                 longest = longest.max(free - now);
                 flying.push_back((free, chunk));
                 sent += u64::from(chunk);
             } else if let Some((at, chunk)) = flying.pop_front() {
                 now = now.max(at);
-                pace.acked(Mono(now), chunk.into());
+                pace.acked(MonoTime(now), chunk.into());
             } else {
                 panic!("held back with nothing on its way");
             }
         }
-        flying.into_iter().for_each(|(at, chunk)| pace.acked(Mono(at), chunk.into()));
+        flying.into_iter().for_each(|(at, chunk)| pace.acked(MonoTime(at), chunk.into()));
         longest
     }
 
     #[test]
     fn what_lies_before_an_event_is_two_seconds_of_the_way_at_most_once_it_is_measured() {
         for rate in [8_000, 32_000, 1_000_000] {
-            let mut pace = pace(PaceSettings::default());
+            let mut pace = pace(BandwidthSettings::default());
             moves(&mut pace, rate, 400_000);
             let longest = moves(&mut pace, rate, 400_000);
             assert!(longest <= 2_000_000, "{rate} bytes a second: {longest} µs");
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn chunks_follow_the_way_and_the_brokers_limit() {
-        let mut pace = pace(PaceSettings::default());
+        let mut pace = pace(BandwidthSettings::default());
         assert_eq!((pace.chunk(65_536), pace.chunk(3_840)), (12_288, 3_840));
         moves(&mut pace, 4_000, 100_000);
         assert_eq!(pace.chunk(65_536), CHUNK_MIN);
@@ -251,12 +251,12 @@ mod tests {
 
     #[test]
     fn a_cap_is_kept_over_any_length_of_time() {
-        let mut pace = pace(PaceSettings { rate_cap: 10_000, ..PaceSettings::default() });
+        let mut pace = pace(BandwidthSettings { rate_cap: 10_000, ..BandwidthSettings::default() });
         let (mut now, mut sent) = (0, 0);
         while now < 60_000_000 {
-            if pace.hold(stamp(now), 4096, true).is_none() {
-                pace.sent(Mono(now), 4096);
-                pace.acked(Mono(now), 4096);
+            if pace.throttle(stamp(now), 4096, true).is_none() {
+                pace.sent(MonoTime(now), 4096);
+                pace.acked(MonoTime(now), 4096);
                 sent += 4096;
             }
             now += 10_000;
@@ -266,39 +266,39 @@ mod tests {
 
     #[test]
     fn a_budget_holds_files_until_the_next_day_or_month() {
-        let mut pace = pace(PaceSettings { day_budget: 1000, month_budget: 2500, ..PaceSettings::default() });
-        let day = |n: i64| Stamp { wall: Wall::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY), ..Stamp::default() };
+        let mut pace = pace(BandwidthSettings { day_budget: 1000, month_budget: 2500, ..BandwidthSettings::default() });
+        let day = |n: i64| Timestamp { wall: WallTime::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY), ..Timestamp::default() };
         for n in 0..2 {
-            assert_eq!(pace.hold(day(n), 100, true), None, "day {n}");
+            assert_eq!(pace.throttle(day(n), 100, true), None, "day {n}");
             pace.count(day(n), 1200);
-            assert_eq!(pace.hold(day(n), 100, true), Some(Hold::Budget), "day {n}");
+            assert_eq!(pace.throttle(day(n), 100, true), Some(Throttle::Budget), "day {n}");
         }
         pace.count(day(2), 200);
-        assert_eq!(pace.hold(day(2), 100, true), Some(Hold::Budget), "the month is used up");
-        assert_eq!(pace.hold(day(3), 100, true), None, "December");
+        assert_eq!(pace.throttle(day(2), 100, true), Some(Throttle::Budget), "the month is used up");
+        assert_eq!(pace.throttle(day(3), 100, true), None, "December");
     }
 
     #[test]
     fn what_is_spent_outlives_a_restart() {
-        let settings = PaceSettings { day_budget: 1000, ..PaceSettings::default() };
+        let settings = BandwidthSettings { day_budget: 1000, ..BandwidthSettings::default() };
         let mut before = pace(settings);
         before.count(stamp(0), 1000);
         let mut after = pace(settings);
         after.restore(before.spent());
-        assert_eq!(after.hold(stamp(1), 100, true), Some(Hold::Budget));
+        assert_eq!(after.throttle(stamp(1), 100, true), Some(Throttle::Budget));
     }
 
     #[test]
     fn quiet_hours_hold_what_nobody_asked_for_and_cross_midnight() {
-        let quiet = Quiet::parse("22:00-05:30+07:00").unwrap();
-        let pace = pace(PaceSettings { quiet: Some(quiet), ..PaceSettings::default() });
-        let at = |text: &str| Stamp { wall: Wall::parse(text).unwrap(), ..Stamp::default() };
+        let quiet = QuietHours::parse("22:00-05:30+07:00").unwrap();
+        let pace = pace(BandwidthSettings { quiet: Some(quiet), ..BandwidthSettings::default() });
+        let at = |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), ..Timestamp::default() };
         for (time, held) in
             [("21:59", false), ("22:00", true), ("02:00", true), ("05:29", true), ("05:30", false), ("12:00", false)]
         {
             let now = at(&format!("2026-11-25T{time}:00+07:00"));
-            assert_eq!(pace.hold(now, 100, false).is_some(), held, "{time}");
-            assert_eq!(pace.hold(now, 100, true), None, "{time}");
+            assert_eq!(pace.throttle(now, 100, false).is_some(), held, "{time}");
+            assert_eq!(pace.throttle(now, 100, true), None, "{time}");
         }
     }
 }

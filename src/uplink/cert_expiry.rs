@@ -2,7 +2,7 @@
 //!
 //! What belongs here: that date, how near it is, and the name. What does not: judging a certificate (rustls).
 
-use crate::units::{Stamp, Wall, WallQuality};
+use crate::units::{Timestamp, WallTime, ClockQuality};
 
 /// Days before the end from which on people are told.
 pub const WARN_DAYS: i64 = 30;
@@ -42,7 +42,7 @@ pub fn common_name(der: &[u8]) -> Option<&str> {
 }
 
 /// When the certificate in `der` ends.
-pub fn not_after(der: &[u8]) -> Option<Wall> {
+pub fn not_after(der: &[u8]) -> Option<WallTime> {
     let (_, validity, _) = element(validity(der)?)?;
     let (tag, text, _) = element(element(validity)?.2)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -54,7 +54,7 @@ pub fn not_after(der: &[u8]) -> Option<Wall> {
         _ => year,
     };
     let at = |from: usize| rest.get(from..from + 2);
-    Wall::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
+    WallTime::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
 }
 
 /// The certificate from its validity on.
@@ -72,9 +72,9 @@ fn validity(der: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whole days until `end`, when it is near enough to be told; negative when it is over. A clock nobody has set says nothing.
-pub fn near(end: Wall, now: Stamp) -> Option<i64> {
+pub fn near(end: WallTime, now: Timestamp) -> Option<i64> {
     let days = (end.0 - now.wall.0).div_euclid(DAY);
-    (now.quality > WallQuality::Unset && days < WARN_DAYS).then_some(days)
+    (now.quality > ClockQuality::Unset && days < WARN_DAYS).then_some(days)
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    fn ends(year: i32, month: u8, day: u8) -> Option<Wall> {
+    fn ends(year: i32, month: u8, day: u8) -> Option<WallTime> {
         let mut params = CertificateParams::new(vec!["km-17".to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, month, day);
         not_after(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_certificate_is_read_in_both_forms_of_time() {
-        assert_eq!(ends(2027, 3, 9), Wall::parse("2027-03-09T00:00:00Z").ok());
-        assert_eq!(ends(2051, 12, 31), Wall::parse("2051-12-31T00:00:00Z").ok(), "after 2049 the form is another");
+        assert_eq!(ends(2027, 3, 9), WallTime::parse("2027-03-09T00:00:00Z").ok());
+        assert_eq!(ends(2051, 12, 31), WallTime::parse("2051-12-31T00:00:00Z").ok(), "after 2049 the form is another");
     }
 
     #[test]
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn people_are_told_thirty_days_ahead_and_not_by_a_clock_that_was_never_set() {
-        let end = Wall(100 * DAY);
-        let now = |day: i64, quality| Stamp { wall: Wall(day * DAY), quality, ..Stamp::default() };
-        assert_eq!(near(end, now(70, WallQuality::Ntp)), None);
-        assert_eq!(near(end, now(71, WallQuality::Rtc)), Some(29));
-        assert_eq!(near(end, now(101, WallQuality::Ntp)), Some(-1));
-        assert_eq!(near(end, now(99, WallQuality::Unset)), None);
+        let end = WallTime(100 * DAY);
+        let now = |day: i64, quality| Timestamp { wall: WallTime(day * DAY), quality, ..Timestamp::default() };
+        assert_eq!(near(end, now(70, ClockQuality::Ntp)), None);
+        assert_eq!(near(end, now(71, ClockQuality::Rtc)), Some(29));
+        assert_eq!(near(end, now(101, ClockQuality::Ntp)), Some(-1));
+        assert_eq!(near(end, now(99, ClockQuality::Unset)), None);
     }
 }

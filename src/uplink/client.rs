@@ -11,8 +11,8 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::v5 as p5;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
-use super::delivery::{Acked, Limits};
-use super::failover::Fault;
+use super::delivery::{Acked, BrokerLimits};
+use super::failover::ConnectFault;
 use crate::settings::{Login, Protocol};
 
 /// Requests queued in the client at most; the link's window is smaller.
@@ -47,9 +47,9 @@ pub struct Options {
 
 /// What happened on the connection.
 #[derive(Debug)]
-pub enum Seen {
+pub enum ClientEvent {
     /// The broker took us, with these limits.
-    Connected(Limits),
+    Connected(BrokerLimits),
     /// It answered SUBSCRIBE: for each filter it is granted, or why not.
     Subscribed(Vec<Result<(), String>>),
     /// It answered a publish of ours.
@@ -62,11 +62,11 @@ pub enum Seen {
 
 /// Why a connection ended.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct Disconnected {
     /// For people, without secrets.
     pub reason: String,
     /// What it means for the next attempt.
-    pub fault: Fault,
+    pub fault: ConnectFault,
 }
 
 enum Loop {
@@ -83,7 +83,7 @@ pub struct Connection {
     /// CONNACK has come.
     up: bool,
     /// It has ended, but what came before that is not all told.
-    ended: Option<Ended>,
+    ended: Option<Disconnected>,
 }
 
 #[derive(Clone)]
@@ -185,103 +185,103 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection ended; this client is of no more use. What came before the end is told first.
-    pub async fn poll(&mut self) -> Result<Seen, Ended> {
+    pub async fn poll(&mut self) -> Result<ClientEvent, Disconnected> {
         if self.ended.is_none() {
             let polled = match &mut self.events {
                 Loop::V5(events) => {
-                    events.poll().await.map(|event| Heard::V5(Box::new(event))).map_err(|error| ended_v5(&error, self.up))
+                    events.poll().await.map(|event| Incoming::V5(Box::new(event))).map_err(|error| ended_v5(&error, self.up))
                 }
-                Loop::V311(events) => events.poll().await.map(Heard::V311).map_err(|error| ended_v311(&error, self.up)),
+                Loop::V311(events) => events.poll().await.map(Incoming::V311).map_err(|error| ended_v311(&error, self.up)),
             };
             match polled {
-                Ok(heard) => return Ok(self.seen(heard)),
+                Ok(heard) => return Ok(self.to_client_event(heard)),
                 Err(ended) => self.ended = Some(ended),
             }
         }
         // Acknowledgements that came with the end are as good as any.
         let left = match &mut self.events {
-            Loop::V5(events) => events.state.events.pop_front().map(|event| Heard::V5(Box::new(event))),
-            Loop::V311(events) => events.state.events.pop_front().map(Heard::V311),
+            Loop::V5(events) => events.state.events.pop_front().map(|event| Incoming::V5(Box::new(event))),
+            Loop::V311(events) => events.state.events.pop_front().map(Incoming::V311),
         };
         match (left, &self.ended) {
             (None, Some(ended)) => Err(ended.clone()),
-            (left, _) => Ok(left.map_or(Seen::Other, |heard| self.seen(heard))),
+            (left, _) => Ok(left.map_or(ClientEvent::Other, |heard| self.to_client_event(heard))),
         }
     }
 
-    fn seen(&mut self, heard: Heard) -> Seen {
+    fn to_client_event(&mut self, heard: Incoming) -> ClientEvent {
         match heard {
-            Heard::V5(event) => self.seen_v5(*event),
-            Heard::V311(event) => self.seen_v311(event),
+            Incoming::V5(event) => self.seen_v5(*event),
+            Incoming::V311(event) => self.seen_v311(event),
         }
     }
 
-    fn seen_v5(&mut self, event: v5::Event) -> Seen {
+    fn seen_v5(&mut self, event: v5::Event) -> ClientEvent {
         match event {
             v5::Event::Incoming(p5::Packet::ConnAck(ack)) => {
                 self.up = true;
-                Seen::Connected(limits(ack.properties.as_ref()))
+                ClientEvent::Connected(limits(ack.properties.as_ref()))
             }
             v5::Event::Incoming(p5::Packet::SubAck(ack)) => {
                 let granted = |code: &p5::SubscribeReasonCode| match code {
                     p5::SubscribeReasonCode::Success(_) => Ok(()),
                     code => Err(format!("{code:?}")),
                 };
-                Seen::Subscribed(ack.return_codes.iter().map(granted).collect())
+                ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
             v5::Event::Incoming(p5::Packet::PubAck(ack)) => self.named(ack.pkid, acked(ack.reason)),
             v5::Event::Incoming(p5::Packet::Publish(publish)) => {
-                Seen::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec())
+                ClientEvent::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec())
             }
             v5::Event::Outgoing(rumqttc::Outgoing::Publish(id)) => self.sent(id),
-            _ => Seen::Other,
+            _ => ClientEvent::Other,
         }
     }
 
-    fn seen_v311(&mut self, event: rumqttc::Event) -> Seen {
+    fn seen_v311(&mut self, event: rumqttc::Event) -> ClientEvent {
         match event {
             rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_)) => {
                 self.up = true;
-                Seen::Connected(Limits { receive_max: u16::MAX, max_packet: PACKET_MAX, retain: true })
+                ClientEvent::Connected(BrokerLimits { receive_max: u16::MAX, max_packet: PACKET_MAX, retain: true })
             }
             rumqttc::Event::Incoming(rumqttc::Packet::SubAck(ack)) => {
                 let granted = |code: &rumqttc::SubscribeReasonCode| match code {
                     rumqttc::SubscribeReasonCode::Success(_) => Ok(()),
                     rumqttc::SubscribeReasonCode::Failure => Err("refused".to_owned()),
                 };
-                Seen::Subscribed(ack.return_codes.iter().map(granted).collect())
+                ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
             rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => self.named(ack.pkid, Acked::Taken),
             rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => {
-                Seen::Message(publish.topic.clone(), publish.payload.to_vec())
+                ClientEvent::Message(publish.topic.clone(), publish.payload.to_vec())
             }
             rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(id)) => self.sent(id),
-            _ => Seen::Other,
+            _ => ClientEvent::Other,
         }
     }
 
-    fn named(&mut self, id: u16, acked: Acked) -> Seen {
-        self.by_id.remove(&id).map_or(Seen::Other, |token| Seen::Acked(token, acked))
+    fn named(&mut self, id: u16, acked: Acked) -> ClientEvent {
+        self.by_id.remove(&id).map_or(ClientEvent::Other, |token| ClientEvent::Acked(token, acked))
     }
 
     /// A queued publish got its packet id; they leave in the order they were queued.
-    fn sent(&mut self, id: u16) -> Seen {
+    fn sent(&mut self, id: u16) -> ClientEvent {
         let token = self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
         if let Some(token) = token {
             self.by_id.insert(id, token);
         }
-        Seen::Other
+        ClientEvent::Other
     }
 }
 
 /// An event of either version.
-enum Heard {
+enum Incoming {
     V5(Box<v5::Event>),
     V311(rumqttc::Event),
 }
 
-fn limits(properties: Option<&p5::ConnAckProperties>) -> Limits {
-    Limits {
+fn limits(properties: Option<&p5::ConnAckProperties>) -> BrokerLimits {
+    BrokerLimits {
         receive_max: properties.and_then(|p| p.receive_max).unwrap_or(u16::MAX),
         max_packet: properties.and_then(|p| p.max_packet_size).unwrap_or(PACKET_MAX),
         retain: properties.and_then(|p| p.retain_available) != Some(0),
@@ -305,103 +305,103 @@ fn acked(reason: p5::PubAckReason) -> Acked {
 }
 
 /// What the end of a connection means; `up` when CONNACK had come.
-fn ended_v5(error: &v5::ConnectionError, up: bool) -> Ended {
+fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
     use v5::{ConnectionError as Error, StateError};
     let fault = match error {
         Error::ConnectionRefused(code) => refused_v5(*code),
         Error::MqttState(StateError::ServerDisconnect { reason_code, .. }) => disconnected(*reason_code),
         Error::Io(error) => io_fault(error, up),
-        Error::Timeout(_) => Fault::Unreachable,
+        Error::Timeout(_) => ConnectFault::Unreachable,
         Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
-            Fault::Version
+            ConnectFault::Version
         }
-        Error::NotConnAck(_) => Fault::Version,
-        _ => Fault::Lost,
+        Error::NotConnAck(_) => ConnectFault::Version,
+        _ => ConnectFault::Lost,
     };
     ended(error.to_string(), fault)
 }
 
-fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Ended {
+fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Disconnected {
     use rumqttc::{ConnectReturnCode as Code, ConnectionError as Error, StateError};
     let fault = match error {
-        Error::ConnectionRefused(Code::RefusedProtocolVersion) => Fault::Version,
-        Error::ConnectionRefused(Code::ServiceUnavailable) => Fault::Busy,
-        Error::ConnectionRefused(_) => Fault::Refused,
+        Error::ConnectionRefused(Code::RefusedProtocolVersion) => ConnectFault::Version,
+        Error::ConnectionRefused(Code::ServiceUnavailable) => ConnectFault::Busy,
+        Error::ConnectionRefused(_) => ConnectFault::Refused,
         Error::Io(error) => io_fault(error, up),
-        Error::NetworkTimeout => Fault::Unreachable,
+        Error::NetworkTimeout => ConnectFault::Unreachable,
         Error::MqttState(StateError::Deserialization(_) | StateError::ConnectionAborted | StateError::Io(_)) if !up => {
-            Fault::Version
+            ConnectFault::Version
         }
-        Error::NotConnAck(_) => Fault::Version,
-        _ => Fault::Lost,
+        Error::NotConnAck(_) => ConnectFault::Version,
+        _ => ConnectFault::Lost,
     };
     ended(error.to_string(), fault)
 }
 
 /// Reasons of CONNACK (MQTT 5, 3.2.2.2).
-fn refused_v5(code: p5::ConnectReturnCode) -> Fault {
+fn refused_v5(code: p5::ConnectReturnCode) -> ConnectFault {
     use p5::ConnectReturnCode as Code;
     match code {
-        Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => Fault::Version,
-        Code::RetainNotSupported => Fault::Retain,
+        Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => ConnectFault::Version,
+        Code::RetainNotSupported => ConnectFault::Retain,
         Code::ServerBusy
         | Code::ServerUnavailable
         | Code::ServiceUnavailable
         | Code::QuotaExceeded
-        | Code::ConnectionRateExceeded => Fault::Busy,
-        Code::UseAnotherServer | Code::ServerMoved => Fault::Unreachable,
-        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => Fault::Lost,
-        _ => Fault::Refused,
+        | Code::ConnectionRateExceeded => ConnectFault::Busy,
+        Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
+        Code::Success | Code::UnspecifiedError | Code::ImplementationSpecificError => ConnectFault::Lost,
+        _ => ConnectFault::Refused,
     }
 }
 
 /// Reasons of a DISCONNECT by the broker (MQTT 5, 3.14.2.1).
-fn disconnected(code: p5::DisconnectReasonCode) -> Fault {
+fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
     use p5::DisconnectReasonCode as Code;
     match code {
         Code::ServerBusy
         | Code::MessageRateTooHigh
         | Code::QuotaExceeded
         | Code::ConnectionRateExceeded
-        | Code::SessionTakenOver => Fault::Busy,
-        Code::NotAuthorized | Code::AdministrativeAction => Fault::Refused,
-        Code::UseAnotherServer | Code::ServerMoved => Fault::Unreachable,
-        Code::RetainNotSupported => Fault::Retain,
-        _ => Fault::Lost,
+        | Code::SessionTakenOver => ConnectFault::Busy,
+        Code::NotAuthorized | Code::AdministrativeAction => ConnectFault::Refused,
+        Code::UseAnotherServer | Code::ServerMoved => ConnectFault::Unreachable,
+        Code::RetainNotSupported => ConnectFault::Retain,
+        _ => ConnectFault::Lost,
     }
 }
 
-fn io_fault(error: &std::io::Error, up: bool) -> Fault {
+fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
     use std::io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::TimedOut | Kind::AddrNotAvailable => {
-            Fault::Unreachable
+            ConnectFault::Unreachable
         }
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe if !up => Fault::Version,
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe if !up => ConnectFault::Version,
         // The resolver's errors have no kind of their own.
-        _ if error.to_string().contains("lookup address") || error.to_string().contains("resolve") => Fault::Name,
-        _ => Fault::Lost,
+        _ if error.to_string().contains("lookup address") || error.to_string().contains("resolve") => ConnectFault::Name,
+        _ => ConnectFault::Lost,
     }
 }
 
 /// Says which setting a refusal is about. TLS alerts (RFC 8446 6.2) arrive as words inside an I/O error.
-fn ended(reason: String, fault: Fault) -> Ended {
+fn ended(reason: String, fault: ConnectFault) -> Disconnected {
     let reason = crate::redact::masked(&reason);
     let about = if reason.contains("fatal alert") {
         "the broker does not accept this box's certificate: look at uplink.cert_file and at the broker's authority"
     } else if reason.contains("invalid peer certificate") {
         "this box does not believe the broker's certificate: look at uplink.ca_file and uplink.host"
-    } else if fault == Fault::Refused {
+    } else if fault == ConnectFault::Refused {
         "the broker refuses this box: look at uplink.login_file, uplink.cert_file and the broker's own log"
-    } else if fault == Fault::Name {
+    } else if fault == ConnectFault::Name {
         "the broker's name has no address: look at uplink.host and at this box's DNS"
     } else {
         // rumqttc says it in words only, and in others for each version.
         let words = reason.to_lowercase();
         let too_large = words.contains("payload size") && words.contains("exceeded");
-        return Ended { reason, fault: if too_large { Fault::TooLarge } else { fault } };
+        return Disconnected { reason, fault: if too_large { ConnectFault::TooLarge } else { fault } };
     };
-    Ended { reason: format!("{about} ({reason})"), fault: if fault == Fault::Name { fault } else { Fault::Refused } }
+    Disconnected { reason: format!("{about} ({reason})"), fault: if fault == ConnectFault::Name { fault } else { ConnectFault::Refused } }
 }
 
 /// The same words for who has flags instead of settings: the office's commands.
@@ -425,8 +425,8 @@ mod tests {
     #[test]
     fn an_office_is_told_of_its_flags_and_not_of_a_box() {
         let reasons = ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
-            .map(|reason| ended(reason.into(), Fault::Lost));
-        for reason in reasons.into_iter().chain([Fault::Refused, Fault::Name].map(|fault| ended("no".into(), fault))) {
+            .map(|reason| ended(reason.into(), ConnectFault::Lost));
+        for reason in reasons.into_iter().chain([ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault))) {
             let told = in_flags(&reason.reason);
             assert!(told.contains("--") && !told.contains("uplink.") && !told.contains("box"), "{told}");
         }
@@ -448,10 +448,10 @@ mod tests {
     #[test]
     fn a_connection_that_is_cut_before_connack_may_be_of_another_version_and_a_name_without_address_is_said() {
         let cut = |up| ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault;
-        assert_eq!((cut(false), cut(true)), (Fault::Version, Fault::Lost));
+        assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Lost));
         let dns = std::io::Error::other("failed to lookup address information: Name or service not known");
         let ended = ended_v5(&v5::ConnectionError::Io(dns), false);
-        assert_eq!(ended.fault, Fault::Name);
+        assert_eq!(ended.fault, ConnectFault::Name);
         assert!(ended.reason.contains("uplink.host"), "{}", ended.reason);
     }
 
@@ -461,10 +461,10 @@ mod tests {
         let refused = |code| ended_v5(&v5::ConnectionError::ConnectionRefused(code), false);
         assert!(refused(Code::NotAuthorized).reason.contains("uplink.login_file"));
         for (code, fault) in [
-            (Code::QuotaExceeded, Fault::Busy),
-            (Code::UnsupportedProtocolVersion, Fault::Version),
-            (Code::RetainNotSupported, Fault::Retain),
-            (Code::ServerMoved, Fault::Unreachable),
+            (Code::QuotaExceeded, ConnectFault::Busy),
+            (Code::UnsupportedProtocolVersion, ConnectFault::Version),
+            (Code::RetainNotSupported, ConnectFault::Retain),
+            (Code::ServerMoved, ConnectFault::Unreachable),
         ] {
             assert_eq!(refused(code).fault, fault);
         }

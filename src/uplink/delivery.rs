@@ -19,13 +19,13 @@ mod outgoing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use self::admission::Gate;
-use super::bandwidth::{CHUNK_MIN, Pace};
+use self::admission::IncomingLimiter;
+use super::bandwidth::{CHUNK_MIN, Bandwidth};
 use super::file_transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
-use super::{Letter, UplinkCounts, UplinkNews, UplinkOrder, emqx_file_transfer, topics};
-use crate::settings::{Dialect, UplinkSettings};
-use crate::units::{Boot, Digest, Mono, SiteId, Stamp, Ticket};
+use super::{Message, UplinkCounts, UplinkUpdate, UplinkRequest, emqx_file_transfer, topics};
+use crate::settings::{FileProtocol, UplinkSettings};
+use crate::units::{Boot, Digest, MonoTime, SiteId, Timestamp, EntryId};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
 const RECEIPT_WITHIN: u64 = 10_000_000;
@@ -70,7 +70,7 @@ pub enum Acked {
 
 /// What the broker allows, as its CONNACK says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct BrokerLimits {
     /// Publishes without PubAck at most.
     pub receive_max: u16,
     /// Bytes of one packet at most.
@@ -81,7 +81,7 @@ pub struct Limits {
 
 /// One thing for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum DeliveryEffect {
     /// Publish with QoS 1.
     Publish {
         /// Come back with [`Link::acked`] under this name.
@@ -96,23 +96,23 @@ pub enum Effect {
     /// Read bytes of a file and come back with [`Link::chunk`].
     Read {
         /// The file's letter.
-        ticket: Ticket,
+        ticket: EntryId,
         /// From.
         offset: u64,
         /// Bytes.
         len: u32,
     },
     /// Tell the agent.
-    News(UplinkNews),
+    News(UplinkUpdate),
 }
 
 /// An event on its way.
-struct EventLetter {
+struct InFlightEvent {
     id: String,
     payload: Vec<u8>,
     digest: Digest,
     /// When to publish it (again).
-    due: Mono,
+    due: MonoTime,
     /// How long the next receipt may take.
     patience: u64,
     /// It was published before.
@@ -121,95 +121,95 @@ struct EventLetter {
 
 /// What a publish is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
+enum PublishSubject {
     Other,
-    Event(Ticket),
+    Event(EntryId),
     /// `init`, `fin`, or a chunk of so many bytes.
-    File(Ticket, u64),
+    File(EntryId, u64),
 }
 
 /// What may be forbidden on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+enum PublishClass {
     Other,
     Event,
     File,
 }
 
-impl About {
-    fn class(self) -> Class {
+impl PublishSubject {
+    fn class(self) -> PublishClass {
         match self {
-            About::Other => Class::Other,
-            About::Event(_) => Class::Event,
-            About::File(..) => Class::File,
+            PublishSubject::Other => PublishClass::Other,
+            PublishSubject::Event(_) => PublishClass::Event,
+            PublishSubject::File(..) => PublishClass::File,
         }
     }
 }
 
 /// The link of one box.
-pub struct Link {
+pub struct Delivery {
     site: SiteId,
     boot: u32,
     /// Largest chunk by the settings, and by the broker.
     chunk: u32,
     chunk_now: u32,
-    dialect: Dialect,
+    dialect: FileProtocol,
     connected: Option<u64>,
-    limits: Limits,
+    limits: BrokerLimits,
     window: u64,
     hosts: BTreeSet<String>,
     /// Archives cannot be heard: they are taken to be there.
     deaf: bool,
-    events: BTreeMap<Ticket, EventLetter>,
-    files: BTreeMap<Ticket, Transfer>,
+    events: BTreeMap<EntryId, InFlightEvent>,
+    files: BTreeMap<EntryId, Transfer>,
     /// Files wait until then after an outage, so that a commune's boxes do not all begin at once.
-    files_from: Mono,
+    files_from: MonoTime,
     /// Small messages that go first: state, birth, answers, health.
     unsent: VecDeque<(String, Vec<u8>, bool)>,
     birth: Option<Box<Birth>>,
     /// When each unacknowledged publish left, and what it is about.
-    tokens: BTreeMap<Token, (Mono, About)>,
+    tokens: BTreeMap<Token, (MonoTime, PublishSubject)>,
     next_token: Token,
-    pace: Pace,
+    pace: Bandwidth,
     /// The broker is over a quota until then, and how often in a row it said so.
-    busy: (Mono, u32),
+    busy: (MonoTime, u32),
     /// What we may not publish, until when.
-    forbidden: BTreeMap<Class, Mono>,
+    forbidden: BTreeMap<PublishClass, MonoTime>,
     /// Commands to all boxes, and when their turn is here.
-    later: Vec<(Mono, Box<Command>)>,
+    later: Vec<(MonoTime, Box<Command>)>,
     /// How much of what comes is looked at.
-    gate: Gate,
+    gate: IncomingLimiter,
     counts: UplinkCounts,
     /// Why there is no connection, as it was told last.
     told: Option<String>,
 }
 
-impl Link {
+impl Delivery {
     /// A link that is not connected.
-    pub fn new(site: SiteId, boot: u32, settings: &UplinkSettings) -> Link {
-        Link {
+    pub fn new(site: SiteId, boot: u32, settings: &UplinkSettings) -> Delivery {
+        Delivery {
             site,
             boot,
             chunk: settings.chunk,
             chunk_now: settings.chunk,
             dialect: settings.files,
             connected: None,
-            limits: Limits { receive_max: 1, max_packet: u32::MAX, retain: true },
+            limits: BrokerLimits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
             hosts: BTreeSet::new(),
             deaf: false,
             events: BTreeMap::new(),
             files: BTreeMap::new(),
-            files_from: Mono(0),
+            files_from: MonoTime(0),
             unsent: VecDeque::new(),
             birth: None,
             tokens: BTreeMap::new(),
             next_token: 0,
-            pace: Pace::new(settings.pace),
-            busy: (Mono(0), 0),
+            pace: Bandwidth::new(settings.pace),
+            busy: (MonoTime(0), 0),
             forbidden: BTreeMap::new(),
             later: Vec::new(),
-            gate: Gate::default(),
+            gate: IncomingLimiter::default(),
             counts: UplinkCounts::default(),
             told: None,
         }
@@ -236,14 +236,14 @@ impl Link {
     }
 
     /// The payload of `up/state` for connection `conn`.
-    pub fn state(&self, state: &str, conn: u64, now: Stamp) -> Vec<u8> {
+    pub fn state(&self, state: &str, conn: u64, now: Timestamp) -> Vec<u8> {
         let ring = self.birth.as_ref().map(|birth| birth.ring).unwrap_or_default();
         let state = State { v: 1, state: state.into(), ring, boot: self.boot, conn, t: now.wall.rfc3339() };
         serde_json::to_vec(&state).unwrap_or_default()
     }
 
     /// The broker took us, and these are its limits. Files wait `calm` microseconds.
-    pub fn connected(&mut self, now: Stamp, conn: u64, limits: Limits, calm: u64, out: &mut Vec<Effect>) {
+    pub fn connected(&mut self, now: Timestamp, conn: u64, limits: BrokerLimits, calm: u64, out: &mut Vec<DeliveryEffect>) {
         self.connected = Some(conn);
         self.limits = limits;
         self.told = None;
@@ -251,22 +251,22 @@ impl Link {
         self.window = WINDOW.min(u64::from(limits.receive_max).saturating_sub(RESERVE).max(1));
         self.chunk_now = self.chunk.min(limits.max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(limits.max_packet / 2));
         self.files_from = now.mono.plus_micros(calm);
-        (self.busy, self.forbidden) = ((Mono(0), 0), BTreeMap::new());
+        (self.busy, self.forbidden) = ((MonoTime(0), 0), BTreeMap::new());
         for event in self.events.values_mut() {
             (event.due, event.patience) = (now.mono, RECEIPT_WITHIN);
         }
         self.files.values_mut().for_each(Transfer::reconnected);
         let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
         self.unsent.push_front(online);
-        self.ask_for_config();
-        out.push(Effect::News(UplinkNews::Up { conn }));
-        self.tell_counts(out);
+        self.request_config();
+        out.push(DeliveryEffect::News(UplinkUpdate::Up { conn }));
+        self.report_counts(out);
         self.send_birth();
         self.advance(now, out);
     }
 
     /// The connection is gone; everything in flight stays ours.
-    pub fn lost(&mut self, reason: String, refused: bool, out: &mut Vec<Effect>) {
+    pub fn lost(&mut self, reason: String, refused: bool, out: &mut Vec<DeliveryEffect>) {
         let was = self.connected.take();
         self.tokens.clear();
         self.hosts.clear();
@@ -275,55 +275,55 @@ impl Link {
         // A broker that is away for a day is told once, and again when the reason is another.
         if was.is_some() || self.told.as_ref() != Some(&reason) {
             self.told = Some(reason.clone());
-            out.push(Effect::News(UplinkNews::Down { reason, refused }));
+            out.push(DeliveryEffect::News(UplinkUpdate::Down { reason, refused }));
         }
     }
 
     /// Takes an order; `Close` is the shell's.
-    pub fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
+    pub fn order(&mut self, now: Timestamp, order: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
         match order {
-            UplinkOrder::Send { ticket, letter: Letter::Event { id, payload } } => {
+            UplinkRequest::Send { ticket, letter: Message::Event { id, payload } } => {
                 let (digest, due) = (Digest::of(&payload), now.mono);
-                self.events.insert(ticket, EventLetter { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
+                self.events.insert(ticket, InFlightEvent { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
             }
-            UplinkOrder::Send { ticket, letter: Letter::File { manifest, source } } => {
+            UplinkRequest::Send { ticket, letter: Message::File { manifest, source } } => {
                 self.files.insert(ticket, Transfer::new(*manifest, source));
             }
-            UplinkOrder::Cancel { ticket } => self.cancel(ticket),
-            UplinkOrder::Again { ticket } => {
+            UplinkRequest::Cancel { ticket } => self.cancel(ticket),
+            UplinkRequest::Again { ticket } => {
                 if let Some(event) = self.events.get_mut(&ticket).filter(|_| self.gate.resend(now)) {
                     event.due = now.mono;
                 }
             }
-            UplinkOrder::Birth(birth) => {
+            UplinkRequest::Birth(birth) => {
                 self.birth = Some(birth);
                 self.send_birth();
             }
-            UplinkOrder::Spent(spent) => self.pace.restore(spent),
-            UplinkOrder::Signers(signers) => self.gate.set_signers(signers),
-            UplinkOrder::Health(health) if self.connected.is_some() => {
+            UplinkRequest::Spent(spent) => self.pace.restore(spent),
+            UplinkRequest::Signers(signers) => self.gate.set_signers(signers),
+            UplinkRequest::Health(health) if self.connected.is_some() => {
                 let payload = serde_json::to_vec(&health).unwrap_or_default();
-                self.keep((topics::up(&self.site, "health"), payload, false));
-                self.tell_counts(out);
+                self.keep_retained((topics::up(&self.site, "health"), payload, false));
+                self.report_counts(out);
             }
-            UplinkOrder::Mirror { topic, payload, retain } if self.connected.is_some() => self.keep((topic, payload, retain)),
-            UplinkOrder::Reply(reply) => self.reply(&reply),
-            UplinkOrder::Reported(payload) if self.connected.is_some() => {
-                self.keep((topics::up(&self.site, "config/reported"), payload, true));
+            UplinkRequest::Mirror { topic, payload, retain } if self.connected.is_some() => self.keep_retained((topic, payload, retain)),
+            UplinkRequest::Reply(reply) => self.reply(&reply),
+            UplinkRequest::Reported(payload) if self.connected.is_some() => {
+                self.keep_retained((topics::up(&self.site, "config/reported"), payload, true));
             }
-            UplinkOrder::AskForConfig if self.connected.is_some() => self.ask_for_config(),
-            UplinkOrder::Settings { settings, .. } => self.change(&settings),
+            UplinkRequest::AskForConfig if self.connected.is_some() => self.request_config(),
+            UplinkRequest::Settings { settings, .. } => self.change(&settings),
             // What is reported is reported anew with the next connection, and the document is asked for then.
-            UplinkOrder::Health(_)
-            | UplinkOrder::Mirror { .. }
-            | UplinkOrder::Reported(_)
-            | UplinkOrder::AskForConfig
-            | UplinkOrder::Close => {}
+            UplinkRequest::Health(_)
+            | UplinkRequest::Mirror { .. }
+            | UplinkRequest::Reported(_)
+            | UplinkRequest::AskForConfig
+            | UplinkRequest::Close => {}
         }
         self.advance(now, out);
     }
 
-    fn tell_counts(&mut self, out: &mut Vec<Effect>) {
+    fn report_counts(&mut self, out: &mut Vec<DeliveryEffect>) {
         let retries: u64 = self.files.values().map(|file| file.retries).sum();
         let file_retries = self.counts.file_retries + retries;
         let (unsigned_dropped, unverified_dropped, other_dropped) = self.gate.dropped();
@@ -336,7 +336,7 @@ impl Link {
             spent: self.pace.spent(),
             ..self.counts
         };
-        out.push(Effect::News(UplinkNews::Counts(counts)));
+        out.push(DeliveryEffect::News(UplinkUpdate::Counts(counts)));
     }
 
     /// Other settings: the pace changes at once, the chunk with the next connection. The dialect of files already on their way must
@@ -349,16 +349,16 @@ impl Link {
         }
     }
 
-    fn ask_for_config(&mut self) {
-        self.keep((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
+    fn request_config(&mut self) {
+        self.keep_retained((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
     }
 
     fn reply(&mut self, reply: &Reply) {
         let payload = serde_json::to_vec(reply).unwrap_or_default();
-        self.keep((topics::up(&self.site, "rsp"), payload, false));
+        self.keep_retained((topics::up(&self.site, "rsp"), payload, false));
     }
 
-    fn keep(&mut self, message: (String, Vec<u8>, bool)) {
+    fn keep_retained(&mut self, message: (String, Vec<u8>, bool)) {
         if self.unsent.len() >= UNSENT_MAX {
             // What is retained tells who this is and how it is: no number of answers may push it out.
             let oldest = self.unsent.iter().position(|(_, _, retain)| !retain).unwrap_or(0);
@@ -371,32 +371,32 @@ impl Link {
     fn send_birth(&mut self) {
         if let (Some(birth), Some(_)) = (&self.birth, self.connected) {
             let payload = serde_json::to_vec(birth).unwrap_or_default();
-            self.keep((topics::up(&self.site, "birth"), payload, true));
+            self.keep_retained((topics::up(&self.site, "birth"), payload, true));
         }
     }
 
     /// A file is not wanted any more; the office is told where it knows of it.
-    fn cancel(&mut self, ticket: Ticket) {
+    fn cancel(&mut self, ticket: EntryId) {
         if let Some(file) = self.files.remove(&ticket) {
-            self.keep((self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false));
+            self.keep_retained((self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false));
         }
         self.events.remove(&ticket);
     }
 
     fn file_topic(&self, file: &Transfer, tail: &str) -> String {
         match self.dialect {
-            Dialect::Own => topics::up(&self.site, &format!("file/{}/{tail}", file.fid)),
-            Dialect::Emqx => emqx_file_transfer::topic(&file.fid, tail),
+            FileProtocol::Own => topics::up(&self.site, &format!("file/{}/{tail}", file.fid)),
+            FileProtocol::Emqx => emqx_file_transfer::topic(&file.fid, tail),
         }
     }
 
     /// The file of a letter, for reading.
-    pub fn source(&self, ticket: Ticket) -> Option<crate::clip::SharedFile> {
+    pub fn source(&self, ticket: EntryId) -> Option<crate::clip::SharedFile> {
         self.files.get(&ticket).map(|file| file.source.clone())
     }
 
     /// True when the oldest publish waits for its PubAck for too long: the connection is dead, whatever TCP says.
-    pub fn is_overdue(&self, now: Mono) -> bool {
+    pub fn is_overdue(&self, now: MonoTime) -> bool {
         self.tokens.first_key_value().is_some_and(|(_, (since, _))| now.since(*since) >= ACK_WITHIN)
     }
 }

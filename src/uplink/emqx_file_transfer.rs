@@ -30,7 +30,7 @@ pub fn fin(manifest: &Manifest) -> String {
 
 /// Which part of a transfer an answer is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum EmqxMessage {
     /// `init`.
     Init,
     /// A chunk.
@@ -41,11 +41,11 @@ pub enum Part {
 
 /// An answer of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct EmqxReply {
     /// Which file.
     pub fid: String,
     /// About what.
-    pub part: Part,
+    pub part: EmqxMessage,
     /// It worked.
     pub good: bool,
     /// The broker's words.
@@ -53,24 +53,24 @@ pub struct Answer {
 }
 
 /// Reads an answer; `None` for anything else.
-pub fn answer(topic: &str, payload: &[u8]) -> Option<Answer> {
+pub fn answer(topic: &str, payload: &[u8]) -> Option<EmqxReply> {
     topic.strip_prefix("$file-response/")?;
     let value: Value = serde_json::from_slice(payload).ok()?;
     let (fid, tail) = value["topic"].as_str()?.strip_prefix("$file-async/")?.split_once('/')?;
     let part = match tail.split('/').next()? {
-        "init" => Part::Init,
-        "fin" => Part::Fin,
-        offset => offset.parse::<u64>().ok().map(|_| Part::Chunk)?,
+        "init" => EmqxMessage::Init,
+        "fin" => EmqxMessage::Fin,
+        offset => offset.parse::<u64>().ok().map(|_| EmqxMessage::Chunk)?,
     };
     let reason = value["reason_description"].as_str().unwrap_or_default().to_owned();
-    Some(Answer { fid: fid.to_owned(), part, good: value["reason_code"] == 0, reason })
+    Some(EmqxReply { fid: fid.to_owned(), part, good: value["reason_code"] == 0, reason })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::evidence::manifest::of_still;
-    use crate::units::{SiteId, Stamp};
+    use crate::units::{SiteId, Timestamp};
 
     #[test]
     fn answers_are_read_as_emqx_writes_them() {
@@ -79,16 +79,16 @@ mod tests {
                 .to_string()
         };
         let read = |topic: &str, code| answer("$file-response/km-17", payload(topic, code).as_bytes());
-        assert_eq!(read("$file-async/ab/init", 0).map(|a| (a.part, a.good)), Some((Part::Init, true)));
-        assert_eq!(read("$file-async/ab/4096", 0).map(|a| a.part), Some(Part::Chunk));
-        assert_eq!(read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)), Some(("ab".into(), Part::Fin, false)));
+        assert_eq!(read("$file-async/ab/init", 0).map(|a| (a.part, a.good)), Some((EmqxMessage::Init, true)));
+        assert_eq!(read("$file-async/ab/4096", 0).map(|a| a.part), Some(EmqxMessage::Chunk));
+        assert_eq!(read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)), Some(("ab".into(), EmqxMessage::Fin, false)));
         assert_eq!(read("taimat/v1/x", 0), None);
         assert_eq!(answer("taimat/v1/km-17/dn/ack", payload("$file-async/ab/init", 0).as_bytes()), None);
     }
 
     #[test]
     fn a_file_is_announced_with_size_digest_and_our_manifest() {
-        let manifest = of_still(&SiteId::parse("km-17").unwrap(), "e", Stamp::default(), b"x");
+        let manifest = of_still(&SiteId::parse("km-17").unwrap(), "e", Timestamp::default(), b"x");
         let value: Value = serde_json::from_slice(&init(&manifest)).unwrap();
         assert_eq!((value["size"].as_u64(), value["checksum"].as_str()), (Some(1), Some(manifest.sha256.hex().as_str())));
         assert_eq!(value["user_data"]["event"], "e");

@@ -16,7 +16,7 @@
 //! What belongs here: that choice, pure; randomness comes as an argument. What does not: connecting ([`super::client`]).
 
 use crate::settings::Protocol;
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// First and longest pause between rounds, microseconds: full jitter, so that a commune's boxes do not come back as one.
 const PAUSE_MIN: u64 = 1_000_000;
@@ -33,7 +33,7 @@ const STRAY_MAX: u64 = 1_800_000_000;
 
 /// Why a connection ended, as far as it changes what is tried next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum ConnectFault {
     /// Anything that may be better in a moment.
     Lost,
     /// Nobody answers there.
@@ -67,7 +67,7 @@ pub struct Attempt {
 
 /// What is known of one broker.
 #[derive(Debug)]
-struct Known {
+struct BrokerState {
     protocol: Protocol,
     /// The version is still open, and whether the other one was tried since the last pause.
     open: bool,
@@ -75,55 +75,55 @@ struct Known {
     retain: bool,
     misses: usize,
     refusals: u32,
-    not_before: Mono,
+    not_before: MonoTime,
 }
 
 /// The session machine of one box.
 #[derive(Debug)]
-pub struct Session {
-    brokers: Vec<Known>,
+pub struct BrokerSelector {
+    brokers: Vec<BrokerState>,
     at: usize,
     failures: u32,
-    up_since: Option<Mono>,
+    up_since: Option<MonoTime>,
 }
 
-impl Session {
+impl BrokerSelector {
     /// A machine for so many brokers; no `protocol` means MQTT 5 and 3.1.1 where that fails.
-    pub fn new(brokers: usize, protocol: Option<Protocol>) -> Session {
-        let known = || Known {
+    pub fn new(brokers: usize, protocol: Option<Protocol>) -> BrokerSelector {
+        let known = || BrokerState {
             protocol: protocol.unwrap_or(Protocol::V5),
             open: protocol.is_none(),
             flipped: false,
             retain: true,
             misses: 0,
             refusals: 0,
-            not_before: Mono(0),
+            not_before: MonoTime(0),
         };
-        Session { brokers: (0..brokers.max(1)).map(|_| known()).collect(), at: 0, failures: 0, up_since: None }
+        BrokerSelector { brokers: (0..brokers.max(1)).map(|_| known()).collect(), at: 0, failures: 0, up_since: None }
     }
 
     /// What to try now.
     pub fn attempt(&self) -> Attempt {
-        let Known { protocol, retain, misses, .. } = &self.brokers[self.at];
+        let BrokerState { protocol, retain, misses, .. } = &self.brokers[self.at];
         Attempt { broker: self.at, protocol: *protocol, retain: *retain, misses: *misses }
     }
 
     /// The broker took us.
-    pub fn connected(&mut self, now: Mono) {
+    pub fn connected(&mut self, now: MonoTime) {
         self.up_since = Some(now);
         let known = &mut self.brokers[self.at];
         (known.open, known.flipped, known.refusals) = (false, false, 0);
     }
 
     /// True when it is time to try the preferred broker again.
-    pub fn is_astray(&self, now: Mono) -> bool {
+    pub fn is_on_fallback(&self, now: MonoTime) -> bool {
         self.at > 0 && self.up_since.is_some_and(|since| now.since(since) >= STRAY_MAX)
     }
 
     /// The connection ended, or never came about. Gives the pause before the next attempt in microseconds; `random` is in 0..1.
-    pub fn ended(&mut self, now: Mono, fault: Fault, random: f64) -> u64 {
+    pub fn ended(&mut self, now: MonoTime, fault: ConnectFault, random: f64) -> u64 {
         let up_for = self.up_since.take().map(|since| now.since(since));
-        self.rest(now, fault, random);
+        self.back_off(now, fault, random);
         let quick = part(PAUSE_MIN, random);
         let pause = match up_for {
             Some(micros) if micros >= STEADY => {
@@ -137,11 +137,11 @@ impl Session {
     }
 
     /// A broker that refuses or is busy rests.
-    fn rest(&mut self, now: Mono, fault: Fault, random: f64) {
+    fn back_off(&mut self, now: MonoTime, fault: ConnectFault, random: f64) {
         let known = &mut self.brokers[self.at];
         let rest = match fault {
-            Fault::Busy => BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random),
-            Fault::Refused => {
+            ConnectFault::Busy => BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random),
+            ConnectFault::Refused => {
                 let longest = doubled(REFUSED_MIN, known.refusals, REFUSED_MAX);
                 known.refusals += 1;
                 longest / 2 + part(longest / 2, random)
@@ -152,16 +152,16 @@ impl Session {
     }
 
     /// True when the same broker is to be tried at once in another way.
-    fn changed(&mut self, fault: Fault) -> bool {
+    fn changed(&mut self, fault: ConnectFault) -> bool {
         let known = &mut self.brokers[self.at];
         match fault {
-            Fault::Version if known.open => {
+            ConnectFault::Version if known.open => {
                 known.protocol = if known.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
                 known.flipped = !known.flipped;
                 known.flipped
             }
-            Fault::Retain => std::mem::replace(&mut known.retain, false),
-            Fault::Unreachable => {
+            ConnectFault::Retain => std::mem::replace(&mut known.retain, false),
+            ConnectFault::Unreachable => {
                 known.misses += 1;
                 false
             }
@@ -180,7 +180,7 @@ impl Session {
     }
 
     /// The pause until a broker may be tried: the chosen one, else the first in order that does not rest, else who rests the least.
-    fn awake(&mut self, now: Mono, pause: u64) -> u64 {
+    fn awake(&mut self, now: MonoTime, pause: u64) -> u64 {
         let then = now.plus_micros(pause);
         if self.brokers[self.at].not_before <= then {
             return pause;
@@ -208,109 +208,109 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
-    fn at(seconds: u64) -> Mono {
-        Mono(seconds * SECOND)
+    fn at(seconds: u64) -> MonoTime {
+        MonoTime(seconds * SECOND)
     }
 
     #[test]
     fn pauses_are_full_jitter_from_a_second_to_five_minutes() {
-        let mut session = Session::new(1, None);
-        let ceilings: Vec<u64> = (0..12).map(|_| session.ended(at(0), Fault::Lost, 0.999_999) / SECOND + 1).collect();
+        let mut session = BrokerSelector::new(1, None);
+        let ceilings: Vec<u64> = (0..12).map(|_| session.ended(at(0), ConnectFault::Lost, 0.999_999) / SECOND + 1).collect();
         assert_eq!(ceilings, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
-        assert_eq!(session.ended(at(0), Fault::Lost, 0.0), 0, "the whole range is used");
+        assert_eq!(session.ended(at(0), ConnectFault::Lost, 0.0), 0, "the whole range is used");
     }
 
     #[test]
     fn brokers_are_tried_in_order_and_the_preferred_one_first_after_a_good_connection() {
-        let mut session = Session::new(3, None);
+        let mut session = BrokerSelector::new(3, None);
         let mut order = vec![session.attempt().broker];
         for _ in 0..4 {
-            session.ended(at(1), Fault::Unreachable, 0.5);
+            session.ended(at(1), ConnectFault::Unreachable, 0.5);
             order.push(session.attempt().broker);
         }
         assert_eq!(order, [0, 1, 2, 0, 1]);
         session.connected(at(10));
-        session.ended(at(10 + 60), Fault::Lost, 0.5);
+        session.ended(at(10 + 60), ConnectFault::Lost, 0.5);
         assert_eq!(session.attempt().broker, 0);
     }
 
     #[test]
     fn a_stay_on_another_broker_ends_after_half_an_hour() {
-        let mut session = Session::new(2, None);
+        let mut session = BrokerSelector::new(2, None);
         session.connected(at(0));
-        assert!(!session.is_astray(at(10_000)), "this is the preferred one");
-        session.ended(at(1), Fault::Lost, 0.5);
+        assert!(!session.is_on_fallback(at(10_000)), "this is the preferred one");
+        session.ended(at(1), ConnectFault::Lost, 0.5);
         session.connected(at(2));
-        assert!(!session.is_astray(at(1_801)) && session.is_astray(at(1_802)));
+        assert!(!session.is_on_fallback(at(1_801)) && session.is_on_fallback(at(1_802)));
     }
 
     #[test]
     fn a_broker_that_speaks_only_3_1_1_is_asked_in_it_at_once_and_from_then_on() {
-        let mut session = Session::new(1, None);
+        let mut session = BrokerSelector::new(1, None);
         assert_eq!(session.attempt().protocol, Protocol::V5);
-        assert!(session.ended(at(0), Fault::Version, 0.9) < SECOND);
+        assert!(session.ended(at(0), ConnectFault::Version, 0.9) < SECOND);
         assert_eq!(session.attempt().protocol, Protocol::V311);
         session.connected(at(1));
-        session.ended(at(100), Fault::Lost, 0.5);
-        session.ended(at(101), Fault::Version, 0.5);
+        session.ended(at(100), ConnectFault::Lost, 0.5);
+        session.ended(at(101), ConnectFault::Version, 0.5);
         assert_eq!(session.attempt().protocol, Protocol::V311, "known is known");
     }
 
     #[test]
     fn a_peer_that_speaks_neither_version_is_not_asked_in_a_hot_loop() {
-        let mut session = Session::new(1, None);
-        let pauses: Vec<u64> = (0..8).map(|_| session.ended(at(0), Fault::Version, 0.999) / SECOND).collect();
+        let mut session = BrokerSelector::new(1, None);
+        let pauses: Vec<u64> = (0..8).map(|_| session.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
         assert_eq!(pauses, [0, 1, 0, 3, 0, 7, 0, 15]);
     }
 
     #[test]
     fn a_version_that_was_chosen_stays() {
-        let mut session = Session::new(1, Some(Protocol::V5));
-        session.ended(at(0), Fault::Version, 0.5);
+        let mut session = BrokerSelector::new(1, Some(Protocol::V5));
+        session.ended(at(0), ConnectFault::Version, 0.5);
         assert_eq!(session.attempt().protocol, Protocol::V5);
     }
 
     #[test]
     fn a_broker_without_retained_messages_is_tried_again_at_once_without_them() {
-        let mut session = Session::new(1, None);
+        let mut session = BrokerSelector::new(1, None);
         assert!(session.attempt().retain);
-        assert!(session.ended(at(0), Fault::Retain, 0.9) < SECOND && !session.attempt().retain);
+        assert!(session.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !session.attempt().retain);
     }
 
     #[test]
     fn a_refusal_is_never_retried_hot_and_another_broker_gets_its_turn() {
-        let mut session = Session::new(1, None);
-        let pauses: Vec<u64> = (0..7).map(|_| session.ended(at(0), Fault::Refused, 0.0) / SECOND).collect();
+        let mut session = BrokerSelector::new(1, None);
+        let pauses: Vec<u64> = (0..7).map(|_| session.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 900, 900]);
-        let mut session = Session::new(2, None);
-        assert!(session.ended(at(0), Fault::Refused, 0.5) < SECOND);
+        let mut session = BrokerSelector::new(2, None);
+        assert!(session.ended(at(0), ConnectFault::Refused, 0.5) < SECOND);
         assert_eq!(session.attempt().broker, 1);
-        session.ended(at(1), Fault::Lost, 0.1);
+        session.ended(at(1), ConnectFault::Lost, 0.1);
         assert_eq!(session.attempt().broker, 1, "the first one rests");
     }
 
     #[test]
     fn a_busy_broker_rests_for_half_a_minute_at_least() {
-        let mut session = Session::new(1, None);
-        assert!(session.ended(at(0), Fault::Busy, 0.0) >= 30 * SECOND);
+        let mut session = BrokerSelector::new(1, None);
+        assert!(session.ended(at(0), ConnectFault::Busy, 0.0) >= 30 * SECOND);
     }
 
     #[test]
     fn a_connection_that_breaks_at_once_counts_as_a_failure() {
-        let mut session = Session::new(1, None);
+        let mut session = BrokerSelector::new(1, None);
         for turn in 0..5 {
             session.connected(at(turn));
-            session.ended(at(turn), Fault::Lost, 0.5);
+            session.ended(at(turn), ConnectFault::Lost, 0.5);
         }
         session.connected(at(9));
-        assert_eq!(session.ended(at(9), Fault::Lost, 0.999_999) / SECOND, 63);
+        assert_eq!(session.ended(at(9), ConnectFault::Lost, 0.999_999) / SECOND, 63);
     }
 
     #[test]
     fn an_address_where_nobody_answers_is_followed_by_the_next_one() {
-        let mut session = Session::new(1, None);
-        session.ended(at(0), Fault::Unreachable, 0.5);
-        session.ended(at(0), Fault::Name, 0.5);
+        let mut session = BrokerSelector::new(1, None);
+        session.ended(at(0), ConnectFault::Unreachable, 0.5);
+        session.ended(at(0), ConnectFault::Name, 0.5);
         assert_eq!(session.attempt().misses, 1);
     }
 }

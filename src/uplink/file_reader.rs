@@ -10,20 +10,20 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::clip::SharedFile;
-use crate::wakeup::Hurry;
-use crate::units::Ticket;
+use crate::wakeup::LowLatencyGuard;
+use crate::units::EntryId;
 
 /// Reads that wait at most. One at a time and file, two files at a time; the others are those of sessions that ended while the card
 /// hung, and long before there are so many the process has ended (`crate::pulse`).
 const WAITING: usize = 64;
 
 /// A piece of a file that was read: of which letter, where it lies, and its bytes or why there are none.
-pub type Piece = (Ticket, u64, Result<Vec<u8>, String>);
+pub type Piece = (EntryId, u64, Result<Vec<u8>, String>);
 
 /// A piece to read.
-pub struct Wanted {
+pub struct ReadRequest {
     /// The letter.
-    pub ticket: Ticket,
+    pub ticket: EntryId,
     /// Where the piece begins.
     pub offset: u64,
     /// Its bytes.
@@ -31,26 +31,26 @@ pub struct Wanted {
     /// The file.
     pub source: SharedFile,
     /// Nobody rests until it is read.
-    pub hurry: Hurry,
+    pub hurry: LowLatencyGuard,
 }
 
 /// The sending end; the thread ends when it is dropped and nothing waits.
-pub struct Reader {
+pub struct FileReader {
     pieces: mpsc::Sender<Piece>,
-    wanted: Option<SyncSender<Wanted>>,
+    wanted: Option<SyncSender<ReadRequest>>,
 }
 
-impl Reader {
+impl FileReader {
     /// A reader that answers to `pieces`; its thread begins with the first read.
-    pub fn new(pieces: mpsc::Sender<Piece>) -> Reader {
-        Reader { pieces, wanted: None }
+    pub fn new(pieces: mpsc::Sender<Piece>) -> FileReader {
+        FileReader { pieces, wanted: None }
     }
 
     /// Asks for a piece.
     ///
     /// # Errors
     /// When the system gives no thread, or the card has answered nothing for so long that the queue is full.
-    pub fn read(&mut self, wanted: Wanted) -> io::Result<()> {
+    pub fn read(&mut self, wanted: ReadRequest) -> io::Result<()> {
         let sent = match &self.wanted {
             Some(thread) => thread.try_send(wanted),
             None => Err(TrySendError::Disconnected(wanted)),
@@ -63,11 +63,11 @@ impl Reader {
         }
     }
 
-    fn start(&mut self, first: Wanted) -> io::Result<()> {
-        let (sender, waiting) = sync_channel::<Wanted>(WAITING);
+    fn start(&mut self, first: ReadRequest) -> io::Result<()> {
+        let (sender, waiting) = sync_channel::<ReadRequest>(WAITING);
         let pieces = self.pieces.clone();
         thread::Builder::new().name("pieces".into()).spawn(move || {
-            for Wanted { ticket, offset, len, source, hurry } in std::iter::once(first).chain(waiting) {
+            for ReadRequest { ticket, offset, len, source, hurry } in std::iter::once(first).chain(waiting) {
                 let answered = pieces.blocking_send((ticket, offset, source.read(offset, len)));
                 drop(hurry);
                 if answered.is_err() {
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::clip::FileSource;
-    use crate::wakeup::Lull;
+    use crate::wakeup::WakeupCoalescer;
 
     /// Notes the threads that read it; the read of an odd offset panics.
     #[derive(Default)]
@@ -107,20 +107,20 @@ mod tests {
         }
     }
 
-    fn wanted(offset: u64, source: &Arc<Noted>) -> Wanted {
-        Wanted { ticket: Ticket(1), offset, len: 3, source: source.clone(), hurry: Lull::default().hurry() }
+    fn wanted(offset: u64, source: &Arc<Noted>) -> ReadRequest {
+        ReadRequest { ticket: EntryId(1), offset, len: 3, source: source.clone(), hurry: WakeupCoalescer::default().low_latency() }
     }
 
     #[test]
     fn all_pieces_are_read_in_order_by_one_thread() {
         let (sender, mut pieces) = mpsc::channel(8);
-        let (mut reader, source) = (Reader::new(sender), Arc::new(Noted::default()));
+        let (mut reader, source) = (FileReader::new(sender), Arc::new(Noted::default()));
         for offset in [0, 2, 4, 6] {
             reader.read(wanted(offset, &source)).unwrap();
             std::thread::sleep(Duration::from_millis(2));
         }
         let read: Vec<Piece> = (0..4).map(|_| pieces.blocking_recv().unwrap()).collect();
-        assert_eq!(read[3], (Ticket(1), 6, Ok(vec![6; 3])));
+        assert_eq!(read[3], (EntryId(1), 6, Ok(vec![6; 3])));
         assert_eq!(read.iter().map(|piece| piece.1).collect::<Vec<_>>(), [0, 2, 4, 6]);
         let mut threads = source.0.lock().unwrap().clone();
         threads.dedup();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_read_that_panics_costs_no_later_one() {
         let (sender, mut pieces) = mpsc::channel(8);
-        let (mut reader, source) = (Reader::new(sender), Arc::new(Noted::default()));
+        let (mut reader, source) = (FileReader::new(sender), Arc::new(Noted::default()));
         reader.read(wanted(1, &source)).unwrap();
         // What is asked for before the panic is lost with it, as a session asks for once; the next session asks again.
         let read = (0..500).find_map(|_| {

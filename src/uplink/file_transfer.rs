@@ -5,7 +5,7 @@
 
 use super::wire::Manifest;
 use crate::clip::SharedFile;
-use crate::units::Mono;
+use crate::units::MonoTime;
 
 /// Bytes sent and not yet confirmed by a `have` at most: what a lost session may cost again.
 pub const UNCONFIRMED_MAX: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const ROUNDS_MAX: u32 = 4;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum TransferStep {
     /// Publish the manifest.
     Init,
     /// Read a chunk, then publish it.
@@ -36,7 +36,7 @@ pub enum Step {
 
 /// Where the exchange stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TransferPhase {
     /// Nothing said on this connection.
     New,
     /// `init` said, its `have` awaited.
@@ -57,7 +57,7 @@ pub struct Transfer {
     pub source: SharedFile,
     /// Times the exchange began again because nobody answered, in this start.
     pub retries: u64,
-    phase: Phase,
+    phase: TransferPhase,
     /// Ranges the receiver lacks and that have not been read, in order.
     todo: Vec<(u64, u64)>,
     /// A chunk is being read: offset and length.
@@ -68,13 +68,13 @@ pub struct Transfer {
     unconfirmed: u64,
     /// How long the next answer may take, and when that is over.
     patience: u64,
-    answer_by: Mono,
+    answer_by: MonoTime,
     /// Nothing goes out before: nobody listens.
-    not_before: Mono,
+    not_before: MonoTime,
     /// The broker has taken `fin`.
-    fin_taken: Option<Mono>,
+    fin_taken: Option<MonoTime>,
     /// What the receiver said it lacks since `fin`, and when.
-    doubt: Option<(Mono, Vec<(u64, u64)>)>,
+    doubt: Option<(MonoTime, Vec<(u64, u64)>)>,
     /// How often the whole file was asked for again.
     rounds: u32,
 }
@@ -88,14 +88,14 @@ impl Transfer {
             fid,
             source,
             retries: 0,
-            phase: Phase::New,
+            phase: TransferPhase::New,
             todo: Vec::new(),
             reading: None,
             furthest: 0,
             unconfirmed: 0,
             patience: ANSWER_WITHIN,
-            answer_by: Mono(0),
-            not_before: Mono(0),
+            answer_by: MonoTime(0),
+            not_before: MonoTime(0),
             fin_taken: None,
             doubt: None,
             rounds: 0,
@@ -110,23 +110,23 @@ impl Transfer {
 
     /// Begins the exchange again: another connection, or another archive.
     pub fn restart(&mut self) {
-        self.phase = Phase::New;
+        self.phase = TransferPhase::New;
         self.todo.clear();
         self.reading = None;
         self.unconfirmed = 0;
-        self.not_before = Mono(0);
+        self.not_before = MonoTime(0);
         (self.fin_taken, self.doubt) = (None, None);
     }
 
     /// The broker has taken `init` or `fin`.
-    pub fn taken(&mut self, now: Mono) {
-        if self.phase == Phase::Finished {
+    pub fn taken(&mut self, now: MonoTime) {
+        if self.phase == TransferPhase::Finished {
             self.fin_taken = Some(now);
         }
     }
 
     /// Nobody listens: the exchange begins again, but not before the patience is over.
-    pub fn unheard(&mut self, now: Mono) {
+    pub fn unheard(&mut self, now: MonoTime) {
         self.restart();
         self.retries += 1;
         self.not_before = now.plus_micros(self.patience);
@@ -139,44 +139,44 @@ impl Transfer {
     }
 
     /// The receiver says that it took something.
-    pub fn confirmed(&mut self, now: Mono) {
+    pub fn confirmed(&mut self, now: MonoTime) {
         self.patience = ANSWER_WITHIN;
         self.answer_by = now.plus_micros(self.patience);
         self.unconfirmed = 0;
     }
 
     /// The receiver says what it has: everything below `upto`, and above it all but `missing`.
-    pub fn have(&mut self, now: Mono, upto: u64, missing: &[(u64, u64)]) {
+    pub fn have(&mut self, now: MonoTime, upto: u64, missing: &[(u64, u64)]) {
         self.confirmed(now);
         // While chunks go out, a `have` only confirms; after `init` and `fin` it says what to send.
-        if self.phase == Phase::Sending || self.phase == Phase::New {
+        if self.phase == TransferPhase::Sending || self.phase == TransferPhase::New {
             return;
         }
         let size = self.manifest.size;
         let all = [(upto, size)];
         let ranges = if missing.is_empty() { &all[..] } else { missing };
         let todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
-        if self.phase == Phase::Finished {
+        if self.phase == TransferPhase::Finished {
             self.doubt = Some((now, todo));
         } else {
-            (self.todo, self.phase) = (todo, Phase::Sending);
+            (self.todo, self.phase) = (todo, TransferPhase::Sending);
         }
     }
 
     /// What the receiver said since `fin` was no late word: it lacks that.
-    fn believe(&mut self, now: Mono) {
-        let over = |since: &Mono| now.since(*since) >= DOUBT;
+    fn believe(&mut self, now: MonoTime) {
+        let over = |since: &MonoTime| now.since(*since) >= DOUBT;
         if self.fin_taken.as_ref().is_some_and(over)
             && let Some((_, todo)) = self.doubt.take_if(|(said, _)| over(said))
         {
             self.rounds += u32::from(todo == [(0, self.manifest.size)]);
-            (self.todo, self.phase, self.fin_taken) = (todo, Phase::Sending, None);
+            (self.todo, self.phase, self.fin_taken) = (todo, TransferPhase::Sending, None);
         }
     }
 
     /// A chunk was read and is published now: gives how many of its bytes had been published before; `None` when nobody waits for
     /// it any more.
-    pub fn sent(&mut self, now: Mono, offset: u64, len: u64) -> Option<u64> {
+    pub fn sent(&mut self, now: MonoTime, offset: u64, len: u64) -> Option<u64> {
         self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len)?;
         self.unconfirmed += len;
         self.answer_by = now.plus_micros(self.patience);
@@ -186,36 +186,36 @@ impl Transfer {
     }
 
     /// What is wanted next, if anything is: a chunk of `chunk` bytes at most. Taken with [`Transfer::take`].
-    pub fn wants(&mut self, now: Mono, chunk: u32) -> Option<Step> {
+    pub fn wants(&mut self, now: MonoTime, chunk: u32) -> Option<TransferStep> {
         self.believe(now);
-        if self.phase != Phase::New && self.reading.is_none() && now >= self.answer_by {
+        if self.phase != TransferPhase::New && self.reading.is_none() && now >= self.answer_by {
             // Held back by the pace it asks for nothing, and nobody owes it an answer.
             self.patience = (self.patience * 2).min(ANSWER_LONGEST);
             self.retries += 1;
             self.restart();
         }
         match self.phase {
-            Phase::New => (now >= self.not_before).then_some(Step::Init),
-            Phase::Sending if self.reading.is_none() => match self.todo.first() {
-                None => Some(Step::Fin),
+            TransferPhase::New => (now >= self.not_before).then_some(TransferStep::Init),
+            TransferPhase::Sending if self.reading.is_none() => match self.todo.first() {
+                None => Some(TransferStep::Fin),
                 Some(_) if self.unconfirmed >= UNCONFIRMED_MAX => None,
-                Some((from, to)) => Some(Step::Read { offset: *from, len: u64::from(chunk).min(to - from) as u32 }),
+                Some((from, to)) => Some(TransferStep::Read { offset: *from, len: u64::from(chunk).min(to - from) as u32 }),
             },
-            Phase::Sending | Phase::Offered | Phase::Finished => None,
+            TransferPhase::Sending | TransferPhase::Offered | TransferPhase::Finished => None,
         }
     }
 
     /// The pace holds this file back: the receiver is not late.
-    pub fn held(&mut self, now: Mono) {
+    pub fn throttled(&mut self, now: MonoTime) {
         self.answer_by = self.answer_by.max(now.plus_micros(self.patience));
     }
 
     /// Does the step. At most one read is out at a time.
-    pub fn take(&mut self, now: Mono, step: Step) {
+    pub fn take(&mut self, now: MonoTime, step: TransferStep) {
         match step {
-            Step::Init => self.phase = Phase::Offered,
-            Step::Fin => self.phase = Phase::Finished,
-            Step::Read { offset, len } => {
+            TransferStep::Init => self.phase = TransferPhase::Offered,
+            TransferStep::Fin => self.phase = TransferPhase::Finished,
+            TransferStep::Read { offset, len } => {
                 self.reading = Some((offset, len));
                 let end = offset + u64::from(len);
                 match self.todo.first_mut() {
@@ -235,18 +235,18 @@ mod tests {
 
     use super::*;
     use crate::evidence::manifest::of_still;
-    use crate::units::{SiteId, Stamp};
+    use crate::units::{SiteId, Timestamp};
 
     fn transfer(len: usize) -> Transfer {
         let bytes = vec![7; len];
         let site = SiteId::parse("km-17").unwrap();
-        Transfer::new(of_still(&site, "e", Stamp::default(), &bytes), Arc::new(bytes))
+        Transfer::new(of_still(&site, "e", Timestamp::default(), &bytes), Arc::new(bytes))
     }
 
-    fn step(transfer: &mut Transfer, now: Mono) -> Option<Step> {
+    fn step(transfer: &mut Transfer, now: MonoTime) -> Option<TransferStep> {
         let step = transfer.wants(now, 4096)?;
         transfer.take(now, step);
-        if let Step::Read { offset, len } = step {
+        if let TransferStep::Read { offset, len } = step {
             transfer.sent(now, offset, len.into());
         }
         Some(step)
@@ -257,7 +257,7 @@ mod tests {
         let mut transfer = transfer(10);
         let mut inits = Vec::new();
         for second in 0..1500 {
-            if step(&mut transfer, Mono(second * 1_000_000)) == Some(Step::Init) {
+            if step(&mut transfer, MonoTime(second * 1_000_000)) == Some(TransferStep::Init) {
                 inits.push(second);
             }
         }
@@ -267,10 +267,10 @@ mod tests {
 
     #[test]
     fn an_office_that_spoils_every_file_is_not_fed_for_ever() {
-        let (mut transfer, mut fins, mut now) = (transfer(10), 0, Mono(1));
+        let (mut transfer, mut fins, mut now) = (transfer(10), 0, MonoTime(1));
         while !transfer.is_hopeless() {
             match step(&mut transfer, now) {
-                Some(Step::Fin) => {
+                Some(TransferStep::Fin) => {
                     fins += 1;
                     transfer.taken(now);
                 }
@@ -287,25 +287,25 @@ mod tests {
     #[test]
     fn a_late_word_about_chunks_does_not_send_the_end_of_a_file_again() {
         let mut transfer = transfer(10_000);
-        step(&mut transfer, Mono(0));
-        transfer.have(Mono(0), 0, &[]);
-        while step(&mut transfer, Mono(1)) != Some(Step::Fin) {}
+        step(&mut transfer, MonoTime(0));
+        transfer.have(MonoTime(0), 0, &[]);
+        while step(&mut transfer, MonoTime(1)) != Some(TransferStep::Fin) {}
         // What the office had when it took the first chunk, on its way while the others went.
-        transfer.have(Mono(2), 4096, &[]);
-        transfer.taken(Mono(3));
-        assert_eq!(transfer.wants(Mono(1_900_000), 4096), None);
-        assert_eq!(transfer.wants(Mono(2_000_003), 4096), Some(Step::Read { offset: 4096, len: 4096 }), "nothing else came");
+        transfer.have(MonoTime(2), 4096, &[]);
+        transfer.taken(MonoTime(3));
+        assert_eq!(transfer.wants(MonoTime(1_900_000), 4096), None);
+        assert_eq!(transfer.wants(MonoTime(2_000_003), 4096), Some(TransferStep::Read { offset: 4096, len: 4096 }), "nothing else came");
     }
 
     #[test]
     fn a_file_that_the_pace_holds_back_does_not_blame_the_office() {
         let mut transfer = transfer(10_000);
-        step(&mut transfer, Mono(0));
-        transfer.have(Mono(0), 0, &[]);
+        step(&mut transfer, MonoTime(0));
+        transfer.have(MonoTime(0), 0, &[]);
         for second in 0..100 {
-            let now = Mono(second * 1_000_000);
-            assert!(matches!(transfer.wants(now, 4096), Some(Step::Read { .. })));
-            transfer.held(now);
+            let now = MonoTime(second * 1_000_000);
+            assert!(matches!(transfer.wants(now, 4096), Some(TransferStep::Read { .. })));
+            transfer.throttled(now);
         }
         assert_eq!(transfer.retries, 0);
     }

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::topics;
 use super::wire::Birth;
-use crate::settings::Mirrors;
-use crate::units::{SiteId, Wall};
+use crate::settings::Integrations;
+use crate::units::{SiteId, WallTime};
 
 /// A message: topic, payload, retained.
 pub type Message = (String, Vec<u8>, bool);
 
 /// What is said on every connect: who we are to Home Assistant, and that nothing moves as far as we know.
-pub fn greeting(integrations: Mirrors, site: &SiteId, birth: &Birth, moving: bool, now: Wall) -> Vec<Message> {
+pub fn greeting(integrations: Integrations, site: &SiteId, birth: &Birth, moving: bool, now: WallTime) -> Vec<Message> {
     let mut messages = motion(integrations, site, moving, now);
     if integrations.home_assistant {
         let topic = format!("homeassistant/device/taimat-{site}/config");
@@ -24,7 +24,7 @@ pub fn greeting(integrations: Mirrors, site: &SiteId, birth: &Birth, moving: boo
 }
 
 /// Something begins to move, or nothing does any more.
-pub fn motion(integrations: Mirrors, site: &SiteId, moving: bool, now: Wall) -> Vec<Message> {
+pub fn motion(integrations: Integrations, site: &SiteId, moving: bool, now: WallTime) -> Vec<Message> {
     let word = if moving { "ON" } else { "OFF" };
     let mut messages = Vec::new();
     if integrations.home_assistant {
@@ -42,7 +42,7 @@ pub fn motion(integrations: Mirrors, site: &SiteId, moving: bool, now: Wall) -> 
 }
 
 /// The best picture of an event.
-pub fn snapshot(integrations: Mirrors, site: &SiteId, jpeg: &[u8]) -> Option<Message> {
+pub fn snapshot(integrations: Integrations, site: &SiteId, jpeg: &[u8]) -> Option<Message> {
     integrations.home_assistant.then(|| (topics::up(site, "snapshot"), jpeg.to_vec(), true))
 }
 
@@ -96,27 +96,27 @@ fn discovery(site: &SiteId, birth: &Birth) -> Value {
 mod tests {
     use super::*;
     use crate::health::Gauges;
-    use crate::units::{Boot, RingId, Stamp};
+    use crate::units::{Boot, RingId, Timestamp};
 
-    const ALL: Mirrors = Mirrors { home_assistant: true, frigate: true, onvif: true };
+    const ALL: Integrations = Integrations { home_assistant: true, frigate: true, onvif: true };
 
     fn site() -> SiteId {
         SiteId::parse("km-17").unwrap()
     }
 
     fn birth() -> Birth {
-        Gauges::default().birth(Stamp::default(), RingId(1), Boot(1), 0)
+        Gauges::default().birth(Timestamp::default(), RingId(1), Boot(1), 0)
     }
 
     #[test]
     fn nothing_is_mirrored_unless_somebody_asked_for_it() {
-        assert!(greeting(Mirrors::default(), &site(), &birth(), true, Wall(0)).is_empty());
-        assert_eq!(snapshot(Mirrors::default(), &site(), b"x"), None);
+        assert!(greeting(Integrations::default(), &site(), &birth(), true, WallTime(0)).is_empty());
+        assert_eq!(snapshot(Integrations::default(), &site(), b"x"), None);
     }
 
     #[test]
     fn motion_is_told_in_every_dialect() {
-        let told: Vec<(String, String)> = motion(ALL, &site(), true, Wall(0))
+        let told: Vec<(String, String)> = motion(ALL, &site(), true, WallTime(0))
             .into_iter()
             .map(|(topic, payload, _)| (topic, String::from_utf8(payload).unwrap()))
             .collect();

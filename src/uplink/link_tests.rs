@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::evidence::manifest::of_still;
-use crate::units::{RingId, Wall};
+use crate::units::{RingId, WallTime};
 use crate::uplink::ReturnReason;
 use crate::uplink::wire::Ack;
 use crate::uplink::wire::Manifest;
@@ -15,25 +15,25 @@ fn site() -> SiteId {
     SiteId::parse("km-17").unwrap()
 }
 
-fn stamp(mono: u64) -> Stamp {
-    Stamp { mono: Mono(mono), wall: Wall(0), ..Stamp::default() }
+fn stamp(mono: u64) -> Timestamp {
+    Timestamp { mono: MonoTime(mono), wall: WallTime(0), ..Timestamp::default() }
 }
 
-fn settings(files: Dialect) -> UplinkSettings {
+fn settings(files: FileProtocol) -> UplinkSettings {
     UplinkSettings { chunk: 5000, files, ..crate::settings::test_settings().uplink }
 }
 
-fn new() -> Link {
-    Link::new(site(), 1, &settings(Dialect::Own))
+fn new() -> Delivery {
+    Delivery::new(site(), 1, &settings(FileProtocol::Own))
 }
 
-fn limits() -> Limits {
-    Limits { receive_max: 20, max_packet: 1 << 20, retain: true }
+fn limits() -> BrokerLimits {
+    BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true }
 }
 
 fn file(len: usize) -> (Manifest, Arc<Vec<u8>>) {
     let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
-    (of_still(&site(), "e1", Stamp::default(), &bytes), Arc::new(bytes))
+    (of_still(&site(), "e1", Timestamp::default(), &bytes), Arc::new(bytes))
 }
 
 /// An archive in memory, and the broker before it.
@@ -99,10 +99,10 @@ fn have(fid: &str, (manifest, chunks): &(Manifest, BTreeMap<u64, Vec<u8>>)) -> A
 
 /// A link, an archive, and a broker between them whose mood is a list of numbers.
 struct World {
-    link: Link,
+    link: Delivery,
     archive: Archive,
-    sources: BTreeMap<Ticket, Arc<Vec<u8>>>,
-    receipted: Vec<Ticket>,
+    sources: BTreeMap<EntryId, Arc<Vec<u8>>>,
+    receipted: Vec<EntryId>,
     now: u64,
     mood: Vec<u8>,
     turn: usize,
@@ -130,30 +130,30 @@ impl World {
         self.carry_out(out);
     }
 
-    fn order(&mut self, order: UplinkOrder) {
+    fn order(&mut self, order: UplinkRequest) {
         let mut out = Vec::new();
         self.link.order(stamp(self.now), order, &mut out);
         self.carry_out(out);
     }
 
-    fn carry_out(&mut self, out: Vec<Effect>) {
-        let mut queue: VecDeque<Effect> = out.into();
+    fn carry_out(&mut self, out: Vec<DeliveryEffect>) {
+        let mut queue: VecDeque<DeliveryEffect> = out.into();
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                Effect::News(UplinkNews::Receipted { ticket }) => self.receipted.push(ticket),
-                Effect::News(_) => {}
-                Effect::Read { ticket, offset, len } => {
+                DeliveryEffect::News(UplinkUpdate::Receipted { ticket }) => self.receipted.push(ticket),
+                DeliveryEffect::News(_) => {}
+                DeliveryEffect::Read { ticket, offset, len } => {
                     let bytes = self.sources[&ticket][offset as usize..offset as usize + len as usize].to_vec();
                     self.link.chunk(stamp(self.now), ticket, offset, Ok(bytes), &mut more);
                 }
-                Effect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
+                DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
             queue.extend(more);
         }
     }
 
-    fn broker(&mut self, token: Token, topic: &str, payload: &[u8], more: &mut Vec<Effect>) {
+    fn broker(&mut self, token: Token, topic: &str, payload: &[u8], more: &mut Vec<DeliveryEffect>) {
         let now = stamp(self.now);
         match self.mood() {
             0..=199 => {
@@ -180,7 +180,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, ack: Option<Ack>, more: &mut Vec<Effect>) {
+    fn answer(&mut self, ack: Option<Ack>, more: &mut Vec<DeliveryEffect>) {
         if let Some(ack) = ack {
             let payload = serde_json::to_vec(&ack).unwrap();
             self.link.message(stamp(self.now), &topics::dn(&site(), "ack"), &payload, more);
@@ -201,12 +201,12 @@ impl World {
 fn letters(world: &mut World, events: u64, file_len: usize) {
     for n in 1..=events {
         let payload = format!("{{\"id\":\"e{n}\"}}").into_bytes();
-        world.order(UplinkOrder::Send { ticket: Ticket(n), letter: Letter::Event { id: format!("e{n}"), payload } });
+        world.order(UplinkRequest::Send { ticket: EntryId(n), letter: Message::Event { id: format!("e{n}"), payload } });
     }
     let (manifest, bytes) = file(file_len);
-    world.sources.insert(Ticket(100), bytes.clone());
-    let letter = Letter::File { manifest: Box::new(manifest), source: bytes };
-    world.order(UplinkOrder::Send { ticket: Ticket(100), letter });
+    world.sources.insert(EntryId(100), bytes.clone());
+    let letter = Message::File { manifest: Box::new(manifest), source: bytes };
+    world.order(UplinkRequest::Send { ticket: EntryId(100), letter });
 }
 
 #[test]
@@ -214,11 +214,11 @@ fn no_number_of_answers_pushes_out_what_the_box_is() {
     let mut link = new();
     let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
     let mut out = Vec::new();
-    link.order(stamp(1), UplinkOrder::Birth(Box::new(birth)), &mut out);
-    link.connected(stamp(1), 1, Limits { receive_max: 1, ..limits() }, 0, &mut out);
+    link.order(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut out);
+    link.connected(stamp(1), 1, BrokerLimits { receive_max: 1, ..limits() }, 0, &mut out);
     for n in 0..1000 {
         let reply = Reply { req_id: n.to_string(), cmd: "ping".into(), status: "ok".into(), ..ping() };
-        link.order(stamp(1), UplinkOrder::Reply(Box::new(reply)), &mut out);
+        link.order(stamp(1), UplinkRequest::Reply(Box::new(reply)), &mut out);
     }
     let kept: Vec<&str> = link.unsent.iter().map(|(topic, _, _)| topic.as_str()).collect();
     assert!(kept.len() <= UNSENT_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")), "{kept:?}");
@@ -288,7 +288,7 @@ fn no_archive_means_no_chunks() {
     letters(&mut world, 0, 9_000);
     assert!(world.archive.files.is_empty());
     world.connect();
-    assert_eq!(world.receipted, [Ticket(100)]);
+    assert_eq!(world.receipted, [EntryId(100)]);
 }
 
 #[test]
@@ -299,15 +299,15 @@ fn a_file_that_cannot_be_read_comes_back() {
     let (manifest, bytes) = file(100);
     link.order(
         stamp(1),
-        UplinkOrder::Send { ticket: Ticket(1), letter: Letter::File { manifest: Box::new(manifest), source: bytes } },
+        UplinkRequest::Send { ticket: EntryId(1), letter: Message::File { manifest: Box::new(manifest), source: bytes } },
         &mut out,
     );
     out.clear();
-    link.chunk(stamp(1), Ticket(1), 0, Err("gone".into()), &mut out);
+    link.chunk(stamp(1), EntryId(1), 0, Err("gone".into()), &mut out);
     assert!(
-        out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Returned { why: ReturnReason::Unreadable(_), .. })))
+        out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })))
     );
-    assert!(out.iter().any(|effect| matches!(effect, Effect::Publish { topic, .. } if topic.ends_with("abort"))));
+    assert!(out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("abort"))));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_late_receipt_for_other_bytes_is_not_ours() {
     letters(&mut world, 1, 10);
     let mut out = Vec::new();
     world.answer(Some(Ack::Event { id: "e1".into(), sha256: Digest::of(b"other") }), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Receipted { .. }))));
+    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Receipted { .. }))));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn the_state_names_the_ring_of_the_birth_message() {
     let mut link = new();
     assert!(!link.is_born());
     let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
-    link.order(stamp(1), UplinkOrder::Birth(Box::new(birth)), &mut Vec::new());
+    link.order(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut Vec::new());
     let state: State = serde_json::from_slice(&link.state("lost", 5, stamp(1))).unwrap();
     assert!(link.is_born());
     assert_eq!((state.ring, state.conn), (RingId(9), 5));
@@ -347,25 +347,25 @@ proptest! {
             world.wait();
         }
         world.receipted.sort();
-        prop_assert_eq!(&world.receipted, &[1, 2, 3, 4, 5, 100].map(Ticket));
+        prop_assert_eq!(&world.receipted, &[1, 2, 3, 4, 5, 100].map(EntryId));
         prop_assert_eq!(world.archive.stored.len(), 1);
     }
 }
 
 /// A connected link with events handed to it, and what it published: token and topic.
-fn with_events(limits: Limits, events: u64, bytes: usize) -> (Link, Vec<(Token, String)>) {
+fn with_events(limits: BrokerLimits, events: u64, bytes: usize) -> (Delivery, Vec<(Token, String)>) {
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, limits, 0, &mut out);
     for n in 1..=events {
-        let letter = Letter::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
-        link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(n), letter }, &mut out);
+        let letter = Message::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
+        link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(n), letter }, &mut out);
     }
     (link, published(&out))
 }
 
-fn published(out: &[Effect]) -> Vec<(Token, String)> {
-    let of = |effect: &Effect| match effect {
-        Effect::Publish { token, topic, .. } => Some((*token, topic.rsplit('/').next().unwrap_or_default().to_owned())),
+fn published(out: &[DeliveryEffect]) -> Vec<(Token, String)> {
+    let of = |effect: &DeliveryEffect| match effect {
+        DeliveryEffect::Publish { token, topic, .. } => Some((*token, topic.rsplit('/').next().unwrap_or_default().to_owned())),
         _ => None,
     };
     out.iter().filter_map(of).collect()
@@ -387,7 +387,7 @@ fn the_window_is_a_span_from_the_oldest_unacknowledged_publish() {
 
 #[test]
 fn a_receive_maximum_of_one_means_one_at_a_time() {
-    let (mut link, sent) = with_events(Limits { receive_max: 1, ..limits() }, 5, 10);
+    let (mut link, sent) = with_events(BrokerLimits { receive_max: 1, ..limits() }, 5, 10);
     assert_eq!(sent.len(), 1);
     let mut out = Vec::new();
     link.acked(stamp(2), sent[0].0, Acked::Taken, &mut out);
@@ -400,20 +400,20 @@ fn the_oldest_publish_has_a_deadline_whatever_else_is_acknowledged() {
     for second in 1..=44 {
         let token = sent.get(second as usize).map_or(0, |(token, _)| *token);
         link.acked(stamp(second * 1_000_000), token, Acked::Taken, &mut Vec::new());
-        assert!(!link.is_overdue(Mono(second * 1_000_000)));
+        assert!(!link.is_overdue(MonoTime(second * 1_000_000)));
     }
-    assert!(link.is_overdue(Mono(46_000_000)));
+    assert!(link.is_overdue(MonoTime(46_000_000)));
 }
 
 #[test]
 fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back() {
     let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, Limits { max_packet: 1_000, ..limits() }, 0, &mut out);
+    link.connected(stamp(1), 1, BrokerLimits { max_packet: 1_000, ..limits() }, 0, &mut out);
     out.clear();
-    let letter = Letter::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
-    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let letter = Message::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
+    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
     assert!(published(&out).is_empty());
-    let came_back = |effect: &Effect| matches!(effect, Effect::News(UplinkNews::Returned { why: ReturnReason::Refused(_), .. }));
+    let came_back = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }));
     assert!(out.iter().any(came_back), "{out:?}");
 }
 
@@ -423,25 +423,25 @@ fn an_event_the_office_refuses_comes_back_with_the_reason() {
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let payload = b"{\"seq\":\"x\"}".to_vec();
     let digest = Digest::of(&payload).hex();
-    let letter = Letter::Event { id: "e1".into(), payload };
-    link.order(stamp(2), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let letter = Message::Event { id: "e1".into(), payload };
+    link.order(stamp(2), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
     out.clear();
     let refusal = |sha256: &str| format!(r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#);
     link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Returned { .. }))), "of other bytes");
+    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { .. }))), "of other bytes");
     link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
     let why = ReturnReason::Refused("the office refuses it: `seq`: no number".into());
-    assert!(out.contains(&Effect::News(UplinkNews::Returned { ticket: Ticket(1), why })), "{out:?}");
+    assert!(out.contains(&DeliveryEffect::News(UplinkUpdate::Returned { ticket: EntryId(1), why })), "{out:?}");
     out.clear();
     link.advance(stamp(400_000_000), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, Effect::Publish { topic, .. } if topic.ends_with("/event"))), "again");
+    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("/event"))), "again");
 }
 
 #[test]
 fn a_broker_that_retains_nothing_is_asked_to_retain_nothing() {
     let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, Limits { retain: false, ..limits() }, 0, &mut out);
-    assert!(out.iter().all(|effect| !matches!(effect, Effect::Publish { retain: true, .. })));
+    link.connected(stamp(1), 1, BrokerLimits { retain: false, ..limits() }, 0, &mut out);
+    assert!(out.iter().all(|effect| !matches!(effect, DeliveryEffect::Publish { retain: true, .. })));
     assert!(!link.retains());
 }
 
@@ -452,7 +452,7 @@ fn what_is_not_allowed_is_an_alarm_and_rests_for_ten_minutes() {
     for (token, _) in sent.iter().filter(|(_, topic)| topic == "event") {
         link.acked(stamp(2), *token, Acked::Forbidden("NotAuthorized".into()), &mut out);
     }
-    let alarms = out.iter().filter(|effect| matches!(effect, Effect::News(UplinkNews::Alarm { .. }))).count();
+    let alarms = out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Alarm { .. }))).count();
     assert_eq!((alarms, published(&out).len()), (1, 0));
     out.clear();
     link.advance(stamp(599_000_000), &mut out);
@@ -493,19 +493,19 @@ fn an_invalid_publish_is_a_dead_letter() {
     let (mut link, sent) = with_events(limits(), 1, 10);
     let mut out = Vec::new();
     link.acked(stamp(2), sent.last().unwrap().0, Acked::Invalid("TopicNameInvalid".into()), &mut out);
-    assert!(matches!(out[0], Effect::News(UplinkNews::Returned { why: ReturnReason::Refused(_), .. })));
+    assert!(matches!(out[0], DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })));
 }
 
 #[test]
 fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
     let mut moments = std::collections::BTreeSet::new();
     for site in ["km-1", "km-2", "km-3", "km-4"] {
-        let mut link = Link::new(SiteId::parse(site).unwrap(), 1, &settings(Dialect::Own));
+        let mut link = Delivery::new(SiteId::parse(site).unwrap(), 1, &settings(FileProtocol::Own));
         let mut out = Vec::new();
         link.connected(stamp(1), 1, limits(), 0, &mut out);
         link.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
         let commands =
-            |out: &[Effect]| out.iter().filter(|effect| matches!(effect, Effect::News(UplinkNews::Command(_)))).count();
+            |out: &[DeliveryEffect]| out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Command(_)))).count();
         assert_eq!(commands(&out), 0, "{site} answers at once");
         let moment = (1..=101).find(|second| {
             link.advance(stamp(second * 1_000_000), &mut out);
@@ -525,10 +525,10 @@ fn files_wait_after_an_outage_and_events_do_not() {
     link.message(stamp(1), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
     out.clear();
     let (manifest, source) = file(100);
-    let letter = Letter::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
-    let letter = Letter::Event { id: "e".into(), payload: b"{}".to_vec() };
-    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(2), letter }, &mut out);
+    let letter = Message::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
+    let letter = Message::Event { id: "e".into(), payload: b"{}".to_vec() };
+    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(2), letter }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["event"]);
     link.advance(stamp(21_000_000), &mut out);
     assert!(published(&out).iter().any(|(_, topic)| topic == "init"));
@@ -539,30 +539,30 @@ fn a_cancelled_file_is_taken_back() {
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, source) = file(100);
-    let letter = Letter::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let letter = Message::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
     out.clear();
-    link.order(stamp(2), UplinkOrder::Cancel { ticket: Ticket(1) }, &mut out);
+    link.order(stamp(2), UplinkRequest::Cancel { ticket: EntryId(1) }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["abort"]);
-    assert!(link.source(Ticket(1)).is_none());
+    assert!(link.source(EntryId(1)).is_none());
 }
 
 #[test]
 fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
-    let mut link = Link::new(site(), 1, &settings(Dialect::Emqx));
+    let mut link = Delivery::new(site(), 1, &settings(FileProtocol::Emqx));
     let mut out = Vec::new();
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(9_000);
     let fid = manifest.fid();
-    let letter = Letter::File { manifest: Box::new(manifest), source: bytes.clone() };
-    link.order(stamp(1), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    let letter = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
+    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
     let (mut done, mut topics_seen, mut rounds) = (false, Vec::new(), 0);
     while !done {
         rounds += 1;
         assert!(rounds < 50, "{topics_seen:?}");
         for effect in std::mem::take(&mut out) {
             match effect {
-                Effect::Publish { token, topic, .. } => {
+                DeliveryEffect::Publish { token, topic, .. } => {
                     link.acked(stamp(2), token, Acked::Taken, &mut out);
                     if topic.starts_with("$file-async/") {
                         let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
@@ -570,12 +570,12 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }
-                Effect::Read { ticket, offset, len } => {
+                DeliveryEffect::Read { ticket, offset, len } => {
                     let piece = bytes[offset as usize..offset as usize + len as usize].to_vec();
                     link.chunk(stamp(2), ticket, offset, Ok(piece), &mut out);
                 }
-                Effect::News(UplinkNews::Receipted { ticket }) => done = ticket == Ticket(1),
-                Effect::News(_) => {}
+                DeliveryEffect::News(UplinkUpdate::Receipted { ticket }) => done = ticket == EntryId(1),
+                DeliveryEffect::News(_) => {}
             }
         }
     }

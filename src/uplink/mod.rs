@@ -29,30 +29,30 @@ use std::fmt;
 
 use crate::clip::SharedFile;
 use crate::settings::UplinkSettings;
-use crate::units::Ticket;
+use crate::units::EntryId;
 
 /// What the agent asks of the uplink.
 #[derive(Debug)]
-pub enum UplinkOrder {
+pub enum UplinkRequest {
     /// Deliver this; answered by [`UplinkNews::Receipted`] or [`UplinkNews::Returned`]. In flight until then.
     Send {
         /// The outbox entry it is.
-        ticket: Ticket,
+        ticket: EntryId,
         /// What it is.
-        letter: Letter,
+        letter: Message,
     },
     /// This is not to be delivered any more: a file that the office has heard of is taken back.
     Cancel {
         /// The outbox entry it was.
-        ticket: Ticket,
+        ticket: EntryId,
     },
     /// The office asks for this event again: its receipt, or the event, was lost on the way.
     Again {
         /// The outbox entry it is.
-        ticket: Ticket,
+        ticket: EntryId,
     },
     /// What earlier starts have used of the data budget.
-    Spent(bandwidth::Spent),
+    Spent(bandwidth::DataSpent),
     /// A message in another dialect: published if connected, never queued.
     Mirror {
         /// Where to.
@@ -89,7 +89,7 @@ pub enum UplinkOrder {
 
 /// One thing owed to the office.
 #[derive(Clone)]
-pub enum Letter {
+pub enum Message {
     /// An event: CloudEvents JSON.
     Event {
         /// Its ULID, stable across retries.
@@ -106,18 +106,18 @@ pub enum Letter {
     },
 }
 
-impl fmt::Debug for Letter {
+impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Letter::Event { id, payload } => write!(f, "event {id} of {} bytes", payload.len()),
-            Letter::File { manifest, .. } => write!(f, "file {} of {} bytes", manifest.name, manifest.size),
+            Message::Event { id, payload } => write!(f, "event {id} of {} bytes", payload.len()),
+            Message::File { manifest, .. } => write!(f, "file {} of {} bytes", manifest.name, manifest.size),
         }
     }
 }
 
 /// What the uplink tells the agent.
 #[derive(Debug, Clone, PartialEq)]
-pub enum UplinkNews {
+pub enum UplinkUpdate {
     /// A session was made, before [`UplinkNews::Up`] tells more of it.
     Session {
         /// Of the settings it was made under.
@@ -149,12 +149,12 @@ pub enum UplinkNews {
     /// The office archive says it has this, durably, with the right hash.
     Receipted {
         /// The entry.
-        ticket: Ticket,
+        ticket: EntryId,
     },
     /// This cannot be delivered now; the outbox decides.
     Returned {
         /// The entry.
-        ticket: Ticket,
+        ticket: EntryId,
         /// Why.
         why: ReturnReason,
     },
@@ -193,7 +193,7 @@ pub enum Alarm {
 
 impl Alarm {
     /// The word used in payloads.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Alarm::NotAuthorized => "not_authorized",
             Alarm::Certificate => "certificate",
@@ -229,5 +229,5 @@ pub struct UplinkCounts {
     /// Bytes a second to the broker, as measured.
     pub rate: u64,
     /// Bytes published today and this month.
-    pub spent: bandwidth::Spent,
+    pub spent: bandwidth::DataSpent,
 }

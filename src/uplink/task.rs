@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{self, Connection, Ended, Options, Seen, Sender};
-use super::delivery::{Effect, Link, connection_number};
-use super::file_reader::{Piece, Reader, Wanted};
-use super::failover::{Attempt, Fault, Session};
-use super::{Alarm, UplinkNews, UplinkOrder, emqx_file_transfer, cert_expiry, tls, topics};
+use super::client::{self, Connection, Disconnected, Options, ClientEvent, Sender};
+use super::delivery::{DeliveryEffect, Delivery, connection_number};
+use super::file_reader::{Piece, FileReader, ReadRequest};
+use super::failover::{Attempt, ConnectFault, BrokerSelector};
+use super::{Alarm, UplinkUpdate, UplinkRequest, emqx_file_transfer, cert_expiry, tls, topics};
 use crate::clock::Clock;
-use crate::wakeup::Lull;
-use crate::watchdog::Pulse;
-use crate::settings::{Broker, Dialect, UplinkSettings, parse};
-use crate::units::{Boot, Mono, SiteId, Stamp};
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
+use crate::settings::{Broker, FileProtocol, UplinkSettings, parse};
+use crate::units::{Boot, MonoTime, SiteId, Timestamp};
 
 /// How often the link hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ const WARY_FOR: u64 = 3600 * 1_000_000;
 const TURN_AFTER: u32 = 16;
 
 /// What the uplink begins with.
-pub struct Start {
+pub struct UplinkStart {
     /// The office's brokers.
     pub settings: UplinkSettings,
     /// Who this is.
@@ -54,22 +54,22 @@ pub struct Start {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// That of the runtime this runs on: nobody rests while a piece of a file is read.
-    pub lull: Lull,
+    pub lull: WakeupCoalescer,
 }
 
 /// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
-pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::Sender<UplinkNews>, pulse: Pulse) {
-    let Start { settings, site, boot, clock, lull } = start;
-    let link = Link::new(site.clone(), boot.0, &settings);
-    let session = Session::new(1 + settings.fallbacks.len(), settings.protocol);
+pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, news: mpsc::Sender<UplinkUpdate>, pulse: Heartbeat) {
+    let UplinkStart { settings, site, boot, clock, lull } = start;
+    let link = Delivery::new(site.clone(), boot.0, &settings);
+    let session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, Mono(0));
+    let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, MonoTime(0));
     let mut uplink = Uplink {
         settings,
         epoch: 0,
         fresh: false,
-        wary: (0, Mono(0)),
+        wary: (0, MonoTime(0)),
         messages: 0,
         site,
         boot,
@@ -79,7 +79,7 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         news,
         link,
         session,
-        reader: Reader::new(read),
+        reader: FileReader::new(read),
         pieces,
         tries: 0,
         waiting,
@@ -96,11 +96,11 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         uplink.down_since = now.mono;
         let pause = uplink.session.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
-        if ended.fault == Fault::TooLarge {
+        if ended.fault == ConnectFault::TooLarge {
             uplink.grow_wary(now.mono, &mut out);
         }
-        uplink.link.lost(ended.reason, ended.fault == Fault::Refused, &mut out);
-        uplink.carry_out(out, None).await;
+        uplink.link.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
+        uplink.execute(out, None).await;
         let fresh = std::mem::take(&mut uplink.fresh);
         if fresh {
             continue;
@@ -108,7 +108,7 @@ pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::
         open = uplink.pause(Duration::from_micros(pause)).await;
         uplink.fresh = false;
     }
-    let _ = uplink.news.send(UplinkNews::Closed).await;
+    let _ = uplink.news.send(UplinkUpdate::Closed).await;
 }
 
 /// Uniform in 0..1.
@@ -134,7 +134,7 @@ struct Uplink {
     /// Names `settings` in what is told of sessions.
     epoch: u64,
     /// How often a message was too large, and ended the connection, and when last: it may be a retained one, which would end every other.
-    wary: (u8, Mono),
+    wary: (u8, MonoTime),
     /// Since the last turn of others.
     messages: u32,
     /// This connection ended because other settings are to be tried at once.
@@ -142,36 +142,36 @@ struct Uplink {
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
-    lull: Lull,
-    orders: mpsc::Receiver<UplinkOrder>,
-    news: mpsc::Sender<UplinkNews>,
-    link: Link,
-    session: Session,
-    reader: Reader,
+    lull: WakeupCoalescer,
+    orders: mpsc::Receiver<UplinkRequest>,
+    news: mpsc::Sender<UplinkUpdate>,
+    link: Delivery,
+    session: BrokerSelector,
+    reader: FileReader,
     pieces: mpsc::Receiver<Piece>,
     /// To connect, in this start.
     tries: u32,
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
-    pulse: Pulse,
+    pulse: Heartbeat,
     /// Since when there is no connection.
-    down_since: Mono,
+    down_since: MonoTime,
     /// When people were last told of a certificate.
-    warned_at: Mono,
+    warned_at: MonoTime,
 }
 
 /// What one turn of the loop found.
-enum Turn {
-    Seen(Result<Seen, Ended>),
+enum TaskEvent {
+    Seen(Result<ClientEvent, Disconnected>),
     /// This connection is given up.
-    GiveUp(Ended),
+    GiveUp(Disconnected),
     /// It is closed in order.
     Closed,
 }
 
 impl Uplink {
     /// One connection from CONNECT to its end; `None` when we closed it.
-    async fn connection(&mut self) -> Option<Ended> {
+    async fn connection(&mut self) -> Option<Disconnected> {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
         let attempt = self.session.attempt();
@@ -180,7 +180,7 @@ impl Uplink {
         if broker.tls.is_none() && broker.login.is_some() && !parse::is_local(&broker.host) {
             tracing::warn!(broker = %broker.host, "the password goes unencrypted to the broker (uplink.allow_plain): set uplink.ca_file");
         }
-        self.look_at_certificates(&broker).await;
+        self.check_certificates(&broker).await;
         if broker.shows_login() {
             tracing::warn!(
                 host = broker.host,
@@ -189,7 +189,7 @@ impl Uplink {
         }
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
-            Err(error) => return Some(Ended { reason: format!("{error:#}"), fault: Fault::Refused }),
+            Err(error) => return Some(Disconnected { reason: format!("{error:#}"), fault: ConnectFault::Refused }),
         };
         let (sender, mut connection) = client::connect(&options);
         sender.subscribe(&self.filters(&options.client_id));
@@ -201,23 +201,23 @@ impl Uplink {
                 tokio::task::yield_now().await;
             }
             match self.turn(&sender, &mut connection, conn, &mut closing).await {
-                Turn::Closed => return None,
-                Turn::GiveUp(ended) => return Some(ended),
-                Turn::Seen(Err(_)) if closing.is_some() => return None,
-                Turn::Seen(Err(ended)) => return Some(ended),
-                Turn::Seen(Ok(Seen::Subscribed(granted))) => {
+                TaskEvent::Closed => return None,
+                TaskEvent::GiveUp(ended) => return Some(ended),
+                TaskEvent::Seen(Err(_)) if closing.is_some() => return None,
+                TaskEvent::Seen(Err(ended)) => return Some(ended),
+                TaskEvent::Seen(Ok(ClientEvent::Subscribed(granted))) => {
                     if let Some(ended) = self.subscribed(&granted, &options.client_id).await {
                         return Some(ended);
                     }
                 }
-                Turn::Seen(Ok(seen)) => self.seen(seen, conn, &broker, &sender).await,
+                TaskEvent::Seen(Ok(seen)) => self.handle_client_event(seen, conn, &broker, &sender).await,
             }
         }
     }
 
     /// Tells what the broker does not let us hear. Without receipts, or without knowing whether an archive is there, the connection
     /// is of no use.
-    async fn subscribed(&mut self, granted: &[Result<(), String>], client_id: &str) -> Option<Ended> {
+    async fn subscribed(&mut self, granted: &[Result<(), String>], client_id: &str) -> Option<Disconnected> {
         let filters = self.filters(client_id);
         let refused = filters
             .iter()
@@ -226,14 +226,14 @@ impl Uplink {
             .find_map(|(at, (filter, granted))| granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})"))));
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
-        let _ = self.news.send(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Ended { reason: detail, fault: Fault::Refused })
+        let _ = self.news.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
+        (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
 
     /// Listens to less, and says so once.
-    fn grow_wary(&mut self, now: Mono, out: &mut Vec<Effect>) {
+    fn grow_wary(&mut self, now: MonoTime, out: &mut Vec<DeliveryEffect>) {
         if self.wary.0 == 0 {
-            out.push(Effect::News(UplinkNews::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+            out.push(DeliveryEffect::News(UplinkUpdate::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
         }
         self.wary = ((self.wary.0 + 1).min(topics::WARY_MAX), now);
         self.link.set_deaf(self.wary.0 == topics::WARY_MAX);
@@ -244,7 +244,7 @@ impl Uplink {
     }
 
     /// True when it is time to listen to commands again.
-    fn is_calm(&mut self, now: Mono) -> bool {
+    fn is_calm(&mut self, now: MonoTime) -> bool {
         let calm = self.wary.0 > 1 && now.since(self.wary.1) >= WARY_FOR;
         if calm {
             self.wary = (1, now);
@@ -256,24 +256,24 @@ impl Uplink {
     fn filters(&self, client_id: &str) -> Vec<String> {
         let mut filters = topics::of_box(&self.site, self.wary.0);
         filters.extend((self.wary.0 < 2).then(|| topics::FLEET.to_owned()));
-        if self.settings.files == Dialect::Emqx {
+        if self.settings.files == FileProtocol::Emqx {
             filters.push(emqx_file_transfer::answers(client_id));
         }
         filters
     }
 
     /// Waits for something to be seen, carrying out orders meanwhile.
-    async fn turn(&mut self, sender: &Sender, connection: &mut Connection, conn: u64, closing: &mut Option<Instant>) -> Turn {
+    async fn turn(&mut self, sender: &Sender, connection: &mut Connection, conn: u64, closing: &mut Option<Instant>) -> TaskEvent {
         let mut poll = pin!(connection.poll());
         loop {
             self.pulse.beat();
             let mut out = Vec::new();
             let now = self.clock.now();
             tokio::select! {
-                seen = &mut poll => return Turn::Seen(seen),
+                seen = &mut poll => return TaskEvent::Seen(seen),
                 order = self.orders.recv(), if closing.is_none() => match order {
-                    Some(UplinkOrder::Close) | None if !self.link.is_connected() => return Turn::Closed,
-                    Some(UplinkOrder::Close) | None => {
+                    Some(UplinkRequest::Close) | None if !self.link.is_connected() => return TaskEvent::Closed,
+                    Some(UplinkRequest::Close) | None => {
                         *closing = Some(Instant::now() + CLOSE_WITHIN);
                         let going = self.link.state("stopping", conn, now);
                         sender.publish(0, &topics::up(&self.site, "state"), going, self.link.retains());
@@ -282,56 +282,56 @@ impl Uplink {
                     Some(order) => {
                         self.order(now, order, &mut out);
                         if self.fresh {
-                            return Turn::GiveUp(Ended { reason: FRESH.into(), fault: Fault::Lost });
+                            return TaskEvent::GiveUp(Disconnected { reason: FRESH.into(), fault: ConnectFault::Lost });
                         }
                     }
                 },
                 Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, ticket, offset, bytes, &mut out),
                 () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
                     if closing.is_some() {
-                        return Turn::Closed;
+                        return TaskEvent::Closed;
                     }
                     self.link.advance(now, &mut out);
                 }
             }
             if self.link.is_overdue(now.mono) {
-                return Turn::GiveUp(Ended { reason: "no PubAck in time".into(), fault: Fault::Lost });
+                return TaskEvent::GiveUp(Disconnected { reason: "no PubAck in time".into(), fault: ConnectFault::Lost });
             }
             if self.is_calm(now.mono) && closing.is_none() {
-                return Turn::GiveUp(Ended { reason: "listening to commands again".into(), fault: Fault::Lost });
+                return TaskEvent::GiveUp(Disconnected { reason: "listening to commands again".into(), fault: ConnectFault::Lost });
             }
-            if self.session.is_astray(now.mono) && closing.is_none() {
-                return Turn::GiveUp(Ended { reason: "going back to the preferred broker".into(), fault: Fault::Lost });
+            if self.session.is_on_fallback(now.mono) && closing.is_none() {
+                return TaskEvent::GiveUp(Disconnected { reason: "going back to the preferred broker".into(), fault: ConnectFault::Lost });
             }
-            self.carry_out(out, Some(sender)).await;
+            self.execute(out, Some(sender)).await;
         }
     }
 
-    async fn seen(&mut self, seen: Seen, conn: u64, broker: &Broker, sender: &Sender) {
+    async fn handle_client_event(&mut self, seen: ClientEvent, conn: u64, broker: &Broker, sender: &Sender) {
         let mut out = Vec::new();
         let now = self.clock.now();
         match seen {
-            Seen::Connected(limits) => {
+            ClientEvent::Connected(limits) => {
                 self.session.connected(now.mono);
-                let session = UplinkNews::Session { epoch: self.epoch, broker: broker.address() };
+                let session = UplinkUpdate::Session { epoch: self.epoch, broker: broker.address() };
                 let _ = self.news.send(session).await;
                 let calm = (now.mono.since(self.down_since) / 10).min(CALM_MAX);
                 self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
             }
-            Seen::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
-            Seen::Message(topic, payload) => {
+            ClientEvent::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
+            ClientEvent::Message(topic, payload) => {
                 self.messages += 1;
                 self.link.message(now, &topic, &payload, &mut out);
             }
-            Seen::Subscribed(_) | Seen::Other => {}
+            ClientEvent::Subscribed(_) | ClientEvent::Other => {}
         }
-        self.carry_out(out, Some(sender)).await;
+        self.execute(out, Some(sender)).await;
     }
 
     /// Tells once a day of certificates that end soon.
-    async fn look_at_certificates(&mut self, broker: &Broker) {
-        let now: Stamp = self.clock.now();
-        let Some(tls) = broker.tls.as_ref().filter(|_| self.warned_at == Mono(0) || now.mono.since(self.warned_at) > WARN_EVERY)
+    async fn check_certificates(&mut self, broker: &Broker) {
+        let now: Timestamp = self.clock.now();
+        let Some(tls) = broker.tls.as_ref().filter(|_| self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > WARN_EVERY)
         else {
             return;
         };
@@ -341,15 +341,15 @@ impl Uplink {
             };
             self.warned_at = now.mono;
             let detail = format!("the certificate in uplink.{key} ends at {} ({days} days): bring another", end.rfc3339());
-            let _ = self.news.send(UplinkNews::Alarm { what: Alarm::Certificate, detail }).await;
+            let _ = self.news.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }
     }
 
     /// Takes an order; other settings are the shell's too.
-    fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
-        if let UplinkOrder::Settings { settings, epoch, fresh } = &order {
+    fn order(&mut self, now: Timestamp, order: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
+        if let UplinkRequest::Settings { settings, epoch, fresh } = &order {
             if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
-                self.session = Session::new(1 + settings.fallbacks.len(), settings.protocol);
+                self.session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
             }
             (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
             self.fresh |= *fresh;
@@ -376,20 +376,20 @@ impl Uplink {
     }
 
     /// Does what the link wants; without a connection only its news.
-    async fn carry_out(&mut self, effects: Vec<Effect>, sender: Option<&Sender>) {
+    async fn execute(&mut self, effects: Vec<DeliveryEffect>, sender: Option<&Sender>) {
         for effect in effects {
             match effect {
-                Effect::News(news) => {
+                DeliveryEffect::News(news) => {
                     let _ = self.news.send(news).await;
                 }
-                Effect::Read { ticket, offset, len } => {
+                DeliveryEffect::Read { ticket, offset, len } => {
                     let Some(source) = self.link.source(ticket) else { continue };
-                    let wanted = Wanted { ticket, offset, len, source, hurry: self.lull.hurry() };
+                    let wanted = ReadRequest { ticket, offset, len, source, hurry: self.lull.low_latency() };
                     if let Err(error) = self.reader.read(wanted) {
                         tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
                     }
                 }
-                Effect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
+                DeliveryEffect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
             }
         }
         while let (Some(sender), Some((token, topic, payload, retain))) = (sender, self.waiting.front()) {
@@ -404,7 +404,7 @@ impl Uplink {
     async fn await_birth(&mut self) -> bool {
         while !self.link.is_born() {
             match self.orders.recv().await {
-                None | Some(UplinkOrder::Close) => return false,
+                None | Some(UplinkRequest::Close) => return false,
                 Some(order) => self.order(self.clock.now(), order, &mut Vec::new()),
             }
         }
@@ -423,10 +423,10 @@ impl Uplink {
             match timeout(left.min(BEAT_EVERY), self.orders.recv()).await {
                 Err(_) if left <= BEAT_EVERY => return true,
                 Err(_) => {}
-                Ok(None | Some(UplinkOrder::Close)) => return false,
+                Ok(None | Some(UplinkRequest::Close)) => return false,
                 Ok(Some(order)) => self.order(now, order, &mut out),
             }
-            self.carry_out(out, None).await;
+            self.execute(out, None).await;
             if self.fresh {
                 return true;
             }

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::cert_expiry;
 use crate::settings::{TlsSettings, load};
-use crate::units::Wall;
+use crate::units::WallTime;
 
 /// A TLS configuration that trusts only the given authority and shows the given certificate. Connected to by an address of its own
 /// choice, the broker must all the same show a certificate for `name`.
@@ -50,7 +50,7 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
 }
 
 /// When each certificate this box shows, or believes, ends: the file's name in the settings, and the earliest end in it.
-pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, Wall)> {
+pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, WallTime)> {
     let shown = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
     let files = [Some(("ca_file", &settings.ca)), shown].into_iter().flatten();
     let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| cert_expiry::not_after(der)).min();

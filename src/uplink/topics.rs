@@ -54,7 +54,7 @@ pub fn of_box(site: &SiteId, wary: u8) -> Vec<String> {
 
 /// What a topic is, seen from a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Down<'a> {
+pub enum DownTopic<'a> {
     /// A receipt.
     Ack,
     /// A command of this name.
@@ -70,19 +70,19 @@ pub enum Down<'a> {
 }
 
 /// Reads a topic a box of `site` may receive; `None` for anything else.
-pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<Down<'a>> {
+pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<DownTopic<'a>> {
     let tail = topic.strip_prefix(ROOT)?.strip_prefix('/')?;
     if let Some(host) = tail.strip_prefix("host/").and_then(|rest| rest.strip_suffix("/state")) {
-        return Some(Down::Host(host));
+        return Some(DownTopic::Host(host));
     }
     if let Some(name) = tail.strip_prefix("fleet/dn/cmd/") {
-        return Some(Down::Fleet(name));
+        return Some(DownTopic::Fleet(name));
     }
     match tail.strip_prefix(site.as_str())?.strip_prefix("/dn/")? {
-        "ack" => Some(Down::Ack),
-        "config/desired" | "config/answer" => Some(Down::Document),
-        "config/confirm" => Some(Down::Confirm),
-        rest => rest.strip_prefix("cmd/").map(Down::Command),
+        "ack" => Some(DownTopic::Ack),
+        "config/desired" | "config/answer" => Some(DownTopic::Document),
+        "config/confirm" => Some(DownTopic::Confirm),
+        rest => rest.strip_prefix("cmd/").map(DownTopic::Command),
     }
 }
 
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn names_survive_being_read_back() {
         let site = SiteId::parse("km-17").unwrap();
-        assert_eq!(read_down(&site, &dn(&site, "ack")), Some(Down::Ack));
-        assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(Down::Command("clip-get")));
-        assert_eq!(read_down(&site, &fleet("ping")), Some(Down::Fleet("ping")));
-        assert_eq!(read_down(&site, &host_state("office")), Some(Down::Host("office")));
+        assert_eq!(read_down(&site, &dn(&site, "ack")), Some(DownTopic::Ack));
+        assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(DownTopic::Command("clip-get")));
+        assert_eq!(read_down(&site, &fleet("ping")), Some(DownTopic::Fleet("ping")));
+        assert_eq!(read_down(&site, &host_state("office")), Some(DownTopic::Host("office")));
         assert_eq!(read_up(&up(&site, "file/ab/0")), Some((site, "file/ab/0")));
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Digest, RingId, WallQuality};
+use crate::units::{Digest, RingId, ClockQuality};
 
 /// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode. A device writes every field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Event {
     #[serde(default)]
     pub ring: RingId,
     /// How far `time` can be trusted.
-    pub clock: WallQuality,
+    pub clock: ClockQuality,
     /// Start number of the agent.
     pub boot: u32,
     /// Monotonic microseconds of what it tells, within `boot`.
@@ -58,7 +58,7 @@ pub struct Birth {
     /// Oldest footage, RFC 3339.
     pub oldest: Option<String>,
     /// How far our wall clock can be trusted.
-    pub clock: WallQuality,
+    pub clock: ClockQuality,
     /// Whether the last stop was in order.
     pub clean_start: bool,
 }
@@ -71,7 +71,7 @@ pub struct Health {
     /// Wall time, RFC 3339.
     pub t: String,
     /// How far it can be trusted.
-    pub clock: WallQuality,
+    pub clock: ClockQuality,
     /// Name of the ring on the card: watermarks count in it.
     #[serde(default)]
     pub ring: RingId,

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use taimat::units::Wall;
+use taimat::units::WallTime;
 
 use crate::harness::{Rig, Running, free_port, has, seconds, taimat};
 
@@ -101,7 +101,7 @@ fn key_frames(file: &Path) -> Vec<f64> {
 /// Exports a range from the middle of `whole`, which is what the ring began with: it is the stretch of the whole from the key frame
 /// before the range to the fragment that holds its end, picture for picture.
 fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
-    let begin = Wall::parse(rig.ring_list()[0]["from"].as_str().unwrap()).unwrap();
+    let begin = WallTime::parse(rig.ring_list()[0]["from"].as_str().unwrap()).unwrap();
     let at = |second: f64| begin.plus_micros((second * 1e6) as i64);
     let key = key_frames(whole).into_iter().rfind(|key| *key <= FROM).unwrap();
     let part = rig.dir.path().join("part.mp4");

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use taimat::units::Wall;
+use taimat::units::WallTime;
 
 use crate::harness::{Rig, has, seconds, small_camera, taimat, wait_for};
 
@@ -28,7 +28,7 @@ fn asks_for_the_past(protocol: &str) {
     let _office = rig.office_with(&speak);
     let mut agent = rig.agent();
     seconds(9);
-    let now = Wall(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
+    let now = WallTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
     let (from, to) = (format!("from={}", now.plus_micros(-6_000_000)), format!("to={}", now.plus_micros(-2_000_000)));
     let words = ["office", "cmd", "km-17", "clip-get", &from, &to];
     let answer = taimat().args(words).args(rig.office_login()).args(speak).output().unwrap();

@@ -12,8 +12,8 @@ use taimat::remote_config::signed_document::Document;
 use taimat::office::archive::Archive;
 use taimat::settings::key_id;
 use taimat::sim::camera::{Options, SimCamera};
-use taimat::sim::faulty_proxy::Proxy;
-use taimat::units::{Digest, SiteId, Wall, hex};
+use taimat::sim::faulty_proxy::FaultyProxy;
+use taimat::units::{Digest, SiteId, WallTime, hex};
 
 use crate::harness::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
 
@@ -220,7 +220,7 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
-    let asked = taimat::remote_config::signed_command::Asked { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
+    let asked = taimat::remote_config::signed_command::CommandRequest { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
     let mut body = taimat::remote_config::signed_command::add_signature("km-17", asked, n, &remote.key).unwrap();
     body.insert("req_id".into(), json!("again"));
     body.insert("expires".into(), json!(expires));
@@ -322,13 +322,13 @@ fn called_back(remote: &Remote, first: &str) {
 }
 
 /// The wall time of a moment of this process.
-fn wall_of(moment: Instant) -> Wall {
+fn wall_of(moment: Instant) -> WallTime {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Wall((now - moment.elapsed()).as_micros() as i64)
+    WallTime((now - moment.elapsed()).as_micros() as i64)
 }
 
 /// Frame counter: around a change at `moment` each picture of the camera is in the ring, one tenth of a second behind the one before.
-fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: Wall) {
+fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: WallTime) {
     if !has("ffprobe") {
         return;
     }
@@ -427,13 +427,13 @@ type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
         use taimat::settings::{Protocol, TlsSettings, TrustedKey};
-        use taimat::uplink::client::{Options, Seen, connect};
+        use taimat::uplink::client::{Options, ClientEvent, connect};
         let boxes: BTreeMap<String, (Digest, u64)> =
             (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
-        let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::Scope::All }];
+        let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::KeyScope::All }];
         let key = remote.key_id();
         let rig = &remote.rig;
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
@@ -472,7 +472,7 @@ impl Fleet {
                         waiting.pop_front();
                     }
                     match connection.poll().await {
-                        Ok(Seen::Message(_, payload)) => {
+                        Ok(ClientEvent::Message(_, payload)) => {
                             let document = Document::decode(&payload, payload.len()).unwrap();
                             let site = SiteId::parse(&document.site).unwrap();
                             let id = format!("{}-{}", document.authentic(&site, &trusted).unwrap(), document.version);
@@ -487,7 +487,7 @@ impl Fleet {
                             let refusal = if fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
                             waiting.push_back(report(&document.site, at.0, at.1, json!({"id": id, "refusal": refusal})));
                         }
-                        Ok(Seen::Acked(..)) if waiting.is_empty() => drop(ready.send(())),
+                        Ok(ClientEvent::Acked(..)) if waiting.is_empty() => drop(ready.send(())),
                         Ok(_) => {}
                         Err(_) => return,
                     }
@@ -554,7 +554,7 @@ impl Drop for Service {
 
 /// Longest stretch without recording that the office was told of, in milliseconds.
 fn longest_hole(rig: &Rig) -> i64 {
-    let time = |value: &Value| Wall::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
+    let time = |value: &Value| WallTime::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
     let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
     gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000).max().unwrap_or(0)
 }
@@ -630,7 +630,7 @@ fn a_camera_that_answers_once_and_then_never_again_is_taken_back_and_the_old_one
     let first = remote.text();
     let running = remote.start();
     let mut address = url::Url::parse(&other.main_url()).unwrap();
-    let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], address.port().unwrap()))).unwrap();
+    let way = FaultyProxy::start(SocketAddr::from(([127, 0, 0, 1], address.port().unwrap()))).unwrap();
     address.set_port(Some(way.port)).unwrap();
     let text = first.replace(&camera.main_url(), address.as_str());
     assert_ne!(text, first);
@@ -690,17 +690,17 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     let out = remote.push(&only);
     assert!(out.status.code() == Some(1) && said(&out).contains("has not proven itself"), "the reverse order: {}", said(&out));
     // Both offices must know the document: the one that sends it, and the one that confirms it.
-    wait_for("no new archive", 10, || Archive::look(Path::new(&archive)).is_ok());
+    wait_for("no new archive", 10, || Archive::open_read_only(Path::new(&archive)).is_ok());
     std::fs::write(remote.rig.at("next.toml"), &both).unwrap();
     let mut pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
     let site = SiteId::parse("km-17").unwrap();
     wait_for("nothing was sent", 20, || {
         let sent = remote.rig.archive().and_then(|archive| archive.documents(&site).ok()).unwrap_or_default();
         let sent: Vec<Document> = sent.into_iter().filter(|document| document.config == both).collect();
-        sent.iter().for_each(|document| Archive::look(Path::new(&archive)).unwrap().keep_config(document, "t").unwrap());
+        sent.iter().for_each(|document| Archive::open_read_only(Path::new(&archive)).unwrap().store_config(document, "t").unwrap());
         !sent.is_empty()
     });
-    let reported = || Archive::look(Path::new(&archive)).unwrap().reported(&site).unwrap().unwrap_or_default();
+    let reported = || Archive::open_read_only(Path::new(&archive)).unwrap().reported(&site).unwrap().unwrap_or_default();
     wait_for("the new broker is not proven", 60, || reported()["phase"] == "committed");
     let sha256 = Digest::of(both.as_bytes());
     assert_eq!(reported()["committed"]["sha256"], json!(sha256));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use taimat::camera::Frame;
 use taimat::cli::mp4_samples;
-use taimat::analytics::SightNews;
+use taimat::analytics::AnalyticsUpdate;
 use taimat::analytics::decoder::{Decoded, Decoder};
-use taimat::analytics::scheduler::Eye;
+use taimat::analytics::scheduler::Analyzer;
 use taimat::analytics::stages::Stages;
 use taimat::settings::MotionSettings;
 
@@ -216,14 +216,14 @@ fn lost_slices_and_lost_pictures_make_no_event() {
         h265.iter().enumerate().filter(|(n, frame)| frame.key || n % 9 != 4).map(|(_, f)| f.clone()).collect();
     for (name, frames) in [("slices", lossy), ("pictures", holed)] {
         let settings = MotionSettings { gating: false, ..MotionSettings::default() };
-        let mut eye = Eye::new(settings, 1 << 20, Stages::ALL);
+        let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
         let mut news = Vec::new();
         for frame in frames {
             eye.frame(&Arc::new(frame), &mut |_, _, _| (), &mut news);
         }
         println!("{name}: {:?}", eye.counts());
         assert!(eye.counts().decoded > 50, "{name}: {:?}", eye.counts());
-        let motion = news.iter().find(|news| matches!(news, SightNews::Motion(_)));
+        let motion = news.iter().find(|news| matches!(news, AnalyticsUpdate::Motion(_)));
         assert!(motion.is_none(), "{name}: {motion:?}");
     }
 }

@@ -8,7 +8,7 @@ use taimat::office::queries::Filter;
 use taimat::sim::camera::Options;
 use taimat::sim::encode::counters;
 use taimat::sim::scene::{Crossing, Scene};
-use taimat::units::Wall;
+use taimat::units::WallTime;
 
 use crate::harness::{has, plays, taimat};
 
@@ -28,7 +28,7 @@ fn first_packet(clip: &Path) -> String {
 }
 
 fn micros(text: &str) -> i64 {
-    Wall::parse(text).unwrap().0
+    WallTime::parse(text).unwrap().0
 }
 
 /// The crossing that lasted when an event began at `began` (seconds of the scene).
@@ -75,7 +75,7 @@ fn the_demo_delivers_clips_that_play_and_hold_the_crossings_their_events_name() 
     let numbers = slow.iter().flat_map(|line| line.split_whitespace()).find_map(|word| word.parse::<u64>().ok());
     let skipped = numbers.unwrap_or(0);
     slow.iter().for_each(|line| println!("{line}"));
-    let archive = Archive::look(&out).unwrap();
+    let archive = Archive::open_read_only(&out).unwrap();
     let all = Filter { limit: 1000, ..Filter::default() };
     let (events, files) = (archive.events(&all).unwrap(), archive.files(&all).unwrap());
     let options = Options::default();

@@ -187,7 +187,7 @@ impl Rig {
     }
 
     pub fn archive(&self) -> Option<Archive> {
-        Archive::look(Path::new(&self.at("archive"))).ok()
+        Archive::open_read_only(Path::new(&self.at("archive"))).ok()
     }
 
     /// Every event and file the office has.

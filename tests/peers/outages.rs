@@ -9,9 +9,9 @@ use taimat::sim::camera::SimCamera;
 use taimat::sim::encode::counters;
 use taimat::sim::rng::Rng;
 use taimat::storage::disk::{Disk, FileId, RealDisk};
-use taimat::storage::recovery::look;
-use taimat::storage::scan::{Depth, Found, walk};
-use taimat::units::Wall;
+use taimat::storage::recovery::read;
+use taimat::storage::scan::{ScanDepth, ScanItem, walk};
+use taimat::units::WallTime;
 
 use crate::harness::{Rig, Running, has, seconds, small_camera, wait_for};
 
@@ -22,13 +22,13 @@ const LOSS_MAX: f64 = 1.3;
 const FIRST_WITHIN: f64 = 5.0;
 
 /// Kills the agent with SIGKILL after each pause (milliseconds) and starts it again; gives the moments of the kills.
-fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<Wall> {
+fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<WallTime> {
     let mut moments = Vec::new();
     for pause in pauses {
         std::thread::sleep(Duration::from_millis(*pause));
         agent.0.kill().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        moments.push(Wall(now.as_micros() as i64));
+        moments.push(WallTime(now.as_micros() as i64));
         agent.0.wait().unwrap();
         *agent = rig.agent();
     }
@@ -37,20 +37,20 @@ fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<Wall> {
 
 /// Seconds of footage lost to each kill: from the end of the last footage before it to the kill. `None` where the agent was killed
 /// before it had recorded anything: then there was nothing to lose.
-fn losses(rig: &Rig, kills: &[Wall]) -> Vec<Option<f64>> {
+fn losses(rig: &Rig, kills: &[WallTime]) -> Vec<Option<f64>> {
     let ends: Vec<i64> = rig
         .ring_list()
         .iter()
         .filter(|line| line["gap"].is_null())
-        .map(|line| Wall::parse(line["to"].as_str().unwrap()).unwrap().0)
+        .map(|line| WallTime::parse(line["to"].as_str().unwrap()).unwrap().0)
         .collect();
-    let before = |kill: &Wall| *ends.iter().filter(|end| **end <= kill.0 + 100_000).max().expect("footage before the kill");
+    let before = |kill: &WallTime| *ends.iter().filter(|end| **end <= kill.0 + 100_000).max().expect("footage before the kill");
     let lives = std::iter::once(i64::MIN).chain(kills.iter().map(|kill| kill.0)).zip(kills);
     lives.map(|(begin, kill)| (before(kill) > begin).then(|| (kill.0 - before(kill)) as f64 / 1e6)).collect()
 }
 
 /// Every kill cost at most a fragment, and every life but the shortest left footage. Gives how many kills ended footage.
-fn kills_cost_little(rig: &Rig, kills: &[Wall]) -> usize {
+fn kills_cost_little(rig: &Rig, kills: &[WallTime]) -> usize {
     let lost = losses(rig, kills);
     println!("{} kills lost {lost:.2?} s", kills.len());
     for (at, lost) in lost.iter().enumerate() {
@@ -85,13 +85,13 @@ fn durable_records_are_there(rig: &Rig) -> u64 {
 /// Outside the holes that the ring declares no picture of the camera is missing: each carries its number. Gives how many there
 /// are, and the holes.
 fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(Path::new(&rig.at("ring"))).unwrap());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(Path::new(&rig.at("ring"))).unwrap());
     let never_made = camera.faults().skipped.lock().unwrap().clone();
     let (mut pictures, mut holes, mut expected) = (0, 0, None);
-    for segment in look(&disk).unwrap().index.live() {
-        for found in walk(disk.as_ref(), segment, Depth::Content).unwrap().found {
-            let Found::Record(offset, record) = found else { panic!("damaged") };
-            if record.hole().is_some() {
+    for segment in read(&disk).unwrap().index.live() {
+        for found in walk(disk.as_ref(), segment, ScanDepth::Content).unwrap().found {
+            let ScanItem::Record(offset, record) = found else { panic!("damaged") };
+            if record.gap().is_some() {
                 (holes, expected) = (holes + 1, None);
                 continue;
             }

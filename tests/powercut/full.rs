@@ -15,10 +15,10 @@ use taimat::clock::SystemClock;
 use taimat::evidence::manifest::{Manifest, of_still};
 use taimat::office::archive::Archive;
 use taimat::office::retention::Retention;
-use taimat::office::archive_thread::{self, Answer, Intake};
+use taimat::office::archive_thread::{self, OutgoingAnswer, Intake};
 use taimat::office::queries::Filter;
 use taimat::sim::rng::Rng;
-use taimat::units::{Digest, SiteId, Stamp, Wall};
+use taimat::units::{Digest, SiteId, Timestamp, WallTime};
 use taimat::uplink::topics;
 use taimat::uplink::wire::Ack;
 
@@ -97,10 +97,10 @@ impl Sender {
         }
     }
 
-    fn hear(&mut self, intake: &Intake, answer: Answer, full: bool) -> anyhow::Result<()> {
+    fn hear(&mut self, intake: &Intake, answer: OutgoingAnswer, full: bool) -> anyhow::Result<()> {
         let payload = match answer {
-            Answer::Publish(_, payload) => payload,
-            Answer::Line(line) => {
+            OutgoingAnswer::Publish(_, payload) => payload,
+            OutgoingAnswer::Line(line) => {
                 self.tally.complaints += usize::from(line.contains("NOT KEPT") || line.contains("refuse"));
                 return Ok(());
             }
@@ -147,7 +147,7 @@ pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     let mut random = Rng::new(seed);
     let clip = |n: usize, random: &mut Rng| {
         let bytes: Vec<u8> = (0..(40 << 10) + random.below(90 << 10)).map(|_| random.bits() as u8).collect();
-        let at = Stamp { wall: Wall(1_795_000_000_000_000 + n as i64 / 3), ..Stamp::default() };
+        let at = Timestamp { wall: WallTime(1_795_000_000_000_000 + n as i64 / 3), ..Timestamp::default() };
         let manifest = of_still(&SiteId::parse(&format!("km-{}", n % 3)).unwrap(), &format!("e{n}"), at, &bytes);
         Clip { manifest, bytes, sent: None, stored: false }
     };

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{bail, ensure};
 use taimat::storage::GapReason;
 use taimat::storage::disk::{FileId, RealDisk};
-use taimat::storage::head_selection::{Fault, Heads, heads};
-use taimat::storage::scan::{Depth, End, Found, walk};
+use taimat::storage::head_selection::{HeadFault, Heads, heads};
+use taimat::storage::scan::{ScanDepth, ScanEnd, ScanItem, walk};
 use taimat::units::Digest;
 
 use super::mounts::run;
@@ -49,9 +49,9 @@ impl Survey {
         if !dir.exists() {
             return Ok(survey);
         }
-        let disk = RealDisk::look(dir)?;
+        let disk = RealDisk::open_read_only(dir)?;
         let Heads { index, troubles, .. } = heads(&disk)?;
-        survey.unreadable = troubles.iter().filter(|trouble| trouble.fault == Fault::Unreadable).count();
+        survey.unreadable = troubles.iter().filter(|trouble| trouble.fault == HeadFault::Unreadable).count();
         let mut before: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
             let (head, name) = (&segment.head, FileId::Segment(segment.head.segment).name());
@@ -59,20 +59,20 @@ impl Survey {
                 ensure!(head.first_seq == next, "{name} begins with record {}, expected {next}", head.first_seq);
                 ensure!(head.previous == chain, "{name}: the chain does not lead to record {next}");
             }
-            let walked = walk(&disk, segment, Depth::Content)?;
+            let walked = walk(&disk, segment, ScanDepth::Content)?;
             let is_newest = at + 1 == index.live().len();
-            ensure!(walked.end == End::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
+            ensure!(walked.end == ScanEnd::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
             // Wiped to be begun anew, and not begun yet: no player is asked to open that.
-            let only_copy = troubles.iter().any(|trouble| trouble.fault == Fault::First && trouble.file == head.segment);
+            let only_copy = troubles.iter().any(|trouble| trouble.fault == HeadFault::First && trouble.file == head.segment);
             if only_copy && walked.found.is_empty() {
                 continue;
             }
             let mut fragments = 0;
             for found in &walked.found {
-                let Found::Record(_, record) = found else { bail!("{name}: {found:?}") };
+                let ScanItem::Record(_, record) = found else { bail!("{name}: {found:?}") };
                 survey.links.insert(record.seq, record.link());
-                match record.hole() {
+                match record.gap() {
                     Some(gap) => drop(survey.holes.insert(record.seq, gap.reason)),
                     None => fragments += usize::from(record.key || fragments > 0),
                 }

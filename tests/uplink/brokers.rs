@@ -1,8 +1,8 @@
 //! The same box, configuration aside, on every kind of broker, good and bad.
 
 use std::sync::atomic::Ordering;
-use taimat::sim::faulty_broker::{HostileBroker, Temper};
-use taimat::sim::faulty_proxy::Proxy;
+use taimat::sim::faulty_broker::{FaultyBroker, BrokerFaults};
+use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
 
@@ -63,9 +63,9 @@ fn nats_of_three_nodes_with_one_killed() {
 
 #[test]
 fn a_strict_broker_sees_no_limit_broken() {
-    let broker = HostileBroker::start(Temper::strict(), 1).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults::strict(), 1).unwrap();
     delivers("strict", broker.port, broker.port, "");
-    let seen = broker.seen();
+    let seen = broker.counts();
     assert!(seen.wrongs.is_empty(), "{:#?}", seen.wrongs);
     assert_eq!(seen.versions["km-17"], 5);
 }
@@ -73,14 +73,14 @@ fn a_strict_broker_sees_no_limit_broken() {
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn a_lossy_broker_loses_nothing_for_good() {
-    let broker = HostileBroker::start(Temper::lossy(), 2).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults::lossy(), 2).unwrap();
     delivers("lossy", broker.port, broker.port, "");
 }
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn a_forgetful_broker_that_cuts_again_and_again() {
-    let broker = HostileBroker::start(Temper::forgetful(), 3).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults::forgetful(), 3).unwrap();
     let cutting = broker.clone();
     std::thread::spawn(move || {
         for _ in 0..4 {
@@ -89,15 +89,15 @@ fn a_forgetful_broker_that_cuts_again_and_again() {
         }
     });
     delivers("forgetful", broker.port, broker.port, "");
-    assert!(broker.seen().connects["km-17"] >= 4);
+    assert!(broker.counts().connects["km-17"] >= 4);
 }
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn a_broker_that_speaks_only_3_1_1_is_asked_again_in_it() {
-    let broker = HostileBroker::start(Temper { speaks: (false, true), ..Temper::default() }, 4).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults { speaks: (false, true), ..BrokerFaults::default() }, 4).unwrap();
     delivers("3.1.1 only", broker.port, broker.port, "");
-    assert_eq!(broker.seen().versions["km-17"], 4);
+    assert_eq!(broker.counts().versions["km-17"], 4);
 }
 
 #[test]
@@ -105,13 +105,13 @@ fn a_broker_that_speaks_only_3_1_1_is_asked_again_in_it() {
 fn a_refusal_is_an_alarm_and_never_a_hot_loop() {
     let camera = camera();
     let refuses = vec![("up/event".to_owned(), rumqttc_reason())];
-    let broker = HostileBroker::start(Temper { refuses, ..Temper::default() }, 5).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults { refuses, ..BrokerFaults::default() }, 5).unwrap();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _office = rig.office();
     let mut agent = rig.agent();
     wait_for("no alarm was raised", 30, || rig.log().contains("does not let this box publish events"));
     pause(5_000);
-    let sent = broker.seen().publishes.get("taimat/v1/km-17/up/event").copied().unwrap_or(0);
+    let sent = broker.counts().publishes.get("taimat/v1/km-17/up/event").copied().unwrap_or(0);
     assert!(sent <= 16, "{sent} events were published to a broker that refuses them");
     // Somebody mends the access list; with the next connection everything comes.
     broker.change(|temper| temper.refuses.clear());
@@ -129,35 +129,35 @@ fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
 #[ignore = "another broker: tests/run --full"]
 fn a_subscription_that_is_refused_ends_the_connection_with_an_alarm() {
     let camera = camera();
-    let broker = HostileBroker::start(Temper { refuses_filter: Some("km-17/dn".into()), ..Temper::default() }, 6).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() }, 6).unwrap();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _agent = rig.agent();
     wait_for("nobody noticed", 30, || rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#"));
     pause(5_000);
-    assert_eq!(broker.seen().connects["km-17"], 1, "it was tried again at once");
+    assert_eq!(broker.counts().connects["km-17"], 1, "it was tried again at once");
 }
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
 fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
     let (first, second) =
-        (HostileBroker::start(Temper::default(), 7).unwrap(), HostileBroker::start(Temper::default(), 8).unwrap());
-    let proxy = Proxy::start(local(first.port)).unwrap();
+        (FaultyBroker::start(BrokerFaults::default(), 7).unwrap(), FaultyBroker::start(BrokerFaults::default(), 8).unwrap());
+    let proxy = FaultyProxy::start(local(first.port)).unwrap();
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, second.port, &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
     let mut agent = rig.agent();
-    wait_for("the preferred broker was not taken", 20, || first.seen().connects.contains_key("km-17"));
+    wait_for("the preferred broker was not taken", 20, || first.counts().connects.contains_key("km-17"));
     proxy.way.closed.store(true, Ordering::Relaxed);
     proxy.cut();
-    wait_for("the other broker was not tried", 30, || second.seen().connects.contains_key("km-17"));
+    wait_for("the other broker was not tried", 30, || second.counts().connects.contains_key("km-17"));
     assert_eq!(agent.terminate(), Some(0));
 }
 
 #[test]
 #[ignore = "a half-open connection takes its keep-alive and acknowledgement deadlines: tests/run --full"]
 fn a_half_open_way_and_a_deaf_broker_are_noticed_and_left() {
-    let broker = HostileBroker::start(Temper::default(), 9).unwrap();
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let broker = FaultyBroker::start(BrokerFaults::default(), 9).unwrap();
+    let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, broker.port, "keep_alive = \"5 s\"");
     let _office = rig.office();
@@ -166,7 +166,7 @@ fn a_half_open_way_and_a_deaf_broker_are_noticed_and_left() {
     proxy.way.half_open.store(true, Ordering::Relaxed);
     wait_for("a half-open way was not noticed", 60, || rig.log().contains("no broker"));
     proxy.way.half_open.store(false, Ordering::Relaxed);
-    wait_for("it did not come back", 60, || broker.seen().connects["km-17"] >= 2);
+    wait_for("it did not come back", 60, || broker.counts().connects["km-17"] >= 2);
     broker.change(|temper| temper.deaf = true);
     wait_for("a deaf broker was not noticed", 90, || rig.log().contains("no PubAck in time"));
     broker.change(|temper| temper.deaf = false);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::faulty_proxy::Proxy;
+use taimat::sim::faulty_proxy::FaultyProxy;
 use taimat::sim::rng::Rng;
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, wait_for};
@@ -29,7 +29,7 @@ struct Players {
 }
 
 /// One blow. Which one is the seed's.
-fn strike(rig: &Rig, broker: &mut Mosquitto, proxy: &Proxy, players: &mut Players, what: u64, show: Show, random: &mut Rng) {
+fn strike(rig: &Rig, broker: &mut Mosquitto, proxy: &FaultyProxy, players: &mut Players, what: u64, show: Show, random: &mut Rng) {
     match what {
         0 => {
             players.agent.kill();
@@ -51,7 +51,7 @@ fn strike(rig: &Rig, broker: &mut Mosquitto, proxy: &Proxy, players: &mut Player
 
 fn ledger(seed: u64, storm: &Storm) {
     let Some(mut broker) = Mosquitto::start("") else { return };
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, broker.port, "");
     let mut players = Players { agent: rig.agent_with(storm.show), office: rig.office() };

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::faulty_proxy::Proxy;
+use taimat::sim::faulty_proxy::FaultyProxy;
 use taimat::sim::rng::Rng;
-use taimat::units::Wall;
+use taimat::units::WallTime;
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, wait_for};
 use crate::packet_counter::{self, Tap};
@@ -18,8 +18,8 @@ fn recording(rig: &Rig, seconds: u64) -> Running {
     agent
 }
 
-fn now() -> Wall {
-    Wall(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64)
+fn now() -> WallTime {
+    WallTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64)
 }
 
 /// Asks for the last `seconds`; gives the file's size.
@@ -81,7 +81,7 @@ fn a_snapshot_comes_while_nobody_looks_for_motion_and_once_for_each_command() {
 
 fn interrupted(seconds: u64, times: u64) {
     let Some(broker) = Mosquitto::start("") else { return };
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, broker.port, "");
     let _office = rig.office();
@@ -142,7 +142,7 @@ fn delays(rig: &Rig) -> (usize, u64) {
         .lines()
         .filter_map(|line| {
             let (at, received) = line.split_once(' ')?;
-            Some((Wall::parse(received).ok()?.0 - Wall::parse(at).ok()?.0).max(0) as u64 / 1000)
+            Some((WallTime::parse(received).ok()?.0 - WallTime::parse(at).ok()?.0).max(0) as u64 / 1000)
         })
         .collect();
     delays.sort_unstable();
@@ -154,7 +154,7 @@ fn delays(rig: &Rig) -> (usize, u64) {
 fn an_alarm_overtakes_a_clip_on_256_kbit_a_second() {
     let Some(broker) = Mosquitto::start("") else { return };
     let tap = Tap::start(local(broker.port));
-    let proxy = Proxy::start(local(tap.port)).unwrap();
+    let proxy = FaultyProxy::start(local(tap.port)).unwrap();
     proxy.way.rate_up.store(256_000 / 8, Ordering::Relaxed);
     proxy.way.rate_down.store(256_000 / 8, Ordering::Relaxed);
     proxy.way.latency_ms.store(40, Ordering::Relaxed);

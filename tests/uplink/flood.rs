@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Map, Value, json};
-use taimat::remote_config::signed_command::{Asked, add_signature};
-use taimat::units::{Digest, Wall, hex};
+use taimat::remote_config::signed_command::{CommandRequest, add_signature};
+use taimat::units::{Digest, WallTime, hex};
 
 use crate::harness::{Mosquitto, Rig, Show, camera, local, pause, taimat};
 
@@ -85,8 +85,8 @@ fn now() -> u64 {
 
 /// A command as the office signs it.
 fn signed(key: &Ed25519KeyPair, name: &str, n: u64, args: &Map<String, Value>) -> Vec<u8> {
-    let (req_id, expires) = (format!("r{n}"), Wall(now() as i64 + 120_000_000).rfc3339());
-    let asked = Asked { name, req_id: &req_id, expires: Some(&expires), args };
+    let (req_id, expires) = (format!("r{n}"), WallTime(now() as i64 + 120_000_000).rfc3339());
+    let asked = CommandRequest { name, req_id: &req_id, expires: Some(&expires), args };
     let mut whole = add_signature("km-17", asked, n, key).unwrap();
     whole.insert("req_id".into(), json!(req_id));
     whole.insert("expires".into(), json!(expires));

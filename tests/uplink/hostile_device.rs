@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use taimat::evidence::manifest::of_still;
-use taimat::units::{SiteId, Stamp};
+use taimat::units::{SiteId, Timestamp};
 
 use crate::harness::{Mosquitto, Rig, camera, local, pause, taimat};
 
@@ -109,11 +109,11 @@ fn hostile(way: &str, n: u64) -> Vec<u8> {
         "small events" => publish(&up("event"), &event(&format!("M{n}"), n + 1, "vn.taimat.scene.v1", &json!({}))),
         "bad events" => publish(&up("event"), &event(&format!("B{n}"), u64::MAX, "vn.taimat.scene.v1", &json!({}))),
         "inits" => {
-            let manifest = of_still(&SiteId::parse("km-18").unwrap(), &format!("e{n}"), Stamp::default(), &n.to_be_bytes());
+            let manifest = of_still(&SiteId::parse("km-18").unwrap(), &format!("e{n}"), Timestamp::default(), &n.to_be_bytes());
             publish(&up(&format!("file/{}/init", manifest.fid())), &manifest.bytes())
         }
         _ => {
-            let mut manifest = of_still(&SiteId::parse("km-18").unwrap(), "e", Stamp::default(), b"x");
+            let mut manifest = of_still(&SiteId::parse("km-18").unwrap(), "e", Timestamp::default(), b"x");
             manifest.size = 2 << 30;
             let fid = manifest.fid();
             let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::faulty_proxy::Proxy;
-use taimat::units::Wall;
+use taimat::sim::faulty_proxy::FaultyProxy;
+use taimat::units::WallTime;
 
 use crate::harness::{Mosquitto, Rig, Show, camera, local, pause, wait_for};
 
@@ -24,7 +24,7 @@ fn wait_for_motions(rig: &Rig, motions: usize) {
 #[ignore = "two minutes on a slow way: tests/run --full"]
 fn what_piled_up_in_an_outage_takes_most_of_the_way() {
     let Some(broker) = Mosquitto::start("") else { return };
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     proxy.way.rate_up.store(RATE, Ordering::Relaxed);
     proxy.way.rate_down.store(RATE, Ordering::Relaxed);
     proxy.way.latency_ms.store(40, Ordering::Relaxed);
@@ -61,7 +61,7 @@ fn what_piled_up_in_an_outage_takes_most_of_the_way() {
 #[test]
 fn a_cap_holds_a_budget_stops_clips_and_no_event_and_quiet_hours_are_quiet() {
     let Some(broker) = Mosquitto::start("") else { return };
-    let proxy = Proxy::start(local(broker.port)).unwrap();
+    let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, broker.port, "rate_cap = \"160 KiB\"");
     let _office = rig.office();
@@ -79,7 +79,7 @@ fn a_cap_holds_a_budget_stops_clips_and_no_event_and_quiet_hours_are_quiet() {
     rig.configure("rate_cap = \"160 KiB\"", "day_budget = \"20 KiB\"");
     hold_back(&rig, up, "a budget");
     // Quiet hours: the same for clips nobody asked for.
-    let hour = Wall(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64).rfc3339();
+    let hour = WallTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64).rfc3339();
     let hour: u64 = hour[11..13].parse().unwrap();
     let quiet = format!("quiet_hours = \"{:02}:00-{:02}:59+00:00\"", (hour + 23) % 24, (hour + 1) % 24);
     rig.configure("day_budget = \"20 KiB\"", &quiet);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use taimat::sim::faulty_proxy::Proxy;
+use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, taimat, wait_for};
 
@@ -114,7 +114,7 @@ fn shard(rig: &Rig, host: &str, sites: &[&str]) -> Running {
 
 /// Sites an office has, with their events and files.
 fn archived(rig: &Rig, host: &str) -> Vec<(String, u64, u64)> {
-    let archive = taimat::office::archive::Archive::look(std::path::Path::new(&rig.at(host)));
+    let archive = taimat::office::archive::Archive::open_read_only(std::path::Path::new(&rig.at(host)));
     let rows = archive.ok().and_then(|archive| archive.sites().ok()).unwrap_or_default();
     rows.into_iter().map(|row| (row.site, row.events, row.files)).collect()
 }
@@ -171,7 +171,7 @@ fn written(running: &Running) -> u64 {
 fn memory_is_bounded_with_a_backlog_of_100_000_events_and_after_a_restart_and_all_of_them_arrive() {
     let Some(broker) = Mosquitto::start("") else { return };
     let camera = camera();
-    let way = Proxy::start(local(broker.port)).unwrap();
+    let way = FaultyProxy::start(local(broker.port)).unwrap();
     way.way.closed.store(true, Ordering::Relaxed);
     let rig = Rig::new(&camera, way.port, broker.port, "outbox = \"1 GiB\"");
     rig.configure("[clip]", "[clip]\nenabled = false\nsnapshot = false");

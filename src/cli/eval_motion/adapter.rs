@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 use super::masks::{Cells, Masks};
 use super::overlay::Overlay;
 use crate::camera::Frame;
-use crate::analytics::scheduler::Eye;
+use crate::analytics::scheduler::Analyzer;
 use crate::analytics::picture::{Grid, Picture};
 use crate::analytics::stages::Stages;
-use crate::analytics::{MotionPhase, SightNews, WHYS};
+use crate::analytics::{MotionPhase, AnalyticsUpdate, WHYS};
 use crate::settings::MotionSettings;
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// One thing to look at.
 pub enum Unit {
     /// An access unit.
     Coded(Arc<Frame>),
     /// A picture that somebody else has decoded.
-    Plain(Box<Picture>, Stamp),
+    Plain(Box<Picture>, Timestamp),
 }
 
 impl Unit {
-    fn at(&self) -> Stamp {
+    fn at(&self) -> Timestamp {
         match self {
             Unit::Coded(frame) => frame.at,
             Unit::Plain(_, at) => *at,
@@ -40,7 +40,7 @@ impl Unit {
 }
 
 /// Second of the video: media time counts from 1 s.
-pub fn second(at: Stamp) -> f64 {
+pub fn second(at: Timestamp) -> f64 {
     (at.mono.0 as f64 - 1e6) / 1e6
 }
 
@@ -51,7 +51,7 @@ pub fn cpu_micros() -> u64 {
 }
 
 /// Something that watches.
-pub trait Watcher {
+pub trait Adapter {
     /// Takes the next unit.
     fn take(&mut self, unit: &Unit, log: &mut Log);
     /// There are no more.
@@ -64,7 +64,7 @@ pub trait Watcher {
 
 /// An event as a watcher told it; seconds of the video.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct ReportedEvent {
     /// The watcher's number of it.
     pub id: u64,
     /// When the motion began.
@@ -82,7 +82,7 @@ pub struct Log {
     /// Second of the unit that is being taken.
     pub now: f64,
     /// Events in the order they were told.
-    pub events: Vec<Told>,
+    pub events: Vec<ReportedEvent>,
     /// Changes of the scene.
     pub scenes: Vec<(f64, String)>,
     /// Cells right and wrong so far.
@@ -102,8 +102,8 @@ impl Log {
     }
 
     /// An event began, and is told now.
-    pub fn begin(&mut self, id: u64, began: f64) {
-        self.events.push(Told { id, began, told: self.now, end: f64::INFINITY, words: String::new() });
+    pub fn start_event(&mut self, id: u64, began: f64) {
+        self.events.push(ReportedEvent { id, began, told: self.now, end: f64::INFINITY, words: String::new() });
     }
 
     /// It ended.
@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// What moves in a picture, in cells.
-    pub fn mask(&mut self, grid: Grid, moving: &[bool], at: Stamp) {
+    pub fn mask(&mut self, grid: Grid, moving: &[bool], at: Timestamp) {
         let begun = cpu_micros();
         if let (Some(masks), Ok(index)) = (&self.masks, self.times.binary_search(&at.mono.0)) {
             masks.compare(index + 1, grid, moving, &mut self.cells);
@@ -131,23 +131,23 @@ impl Log {
 }
 
 /// The agent's eye.
-pub struct Ours {
-    eye: Eye,
-    last: Stamp,
+pub struct OwnDetector {
+    eye: Analyzer,
+    last: Timestamp,
 }
 
-impl Ours {
+impl OwnDetector {
     /// As the agent would have it, but for stages that are left out.
-    pub fn new(settings: MotionSettings, stages: Stages) -> Ours {
-        Ours { eye: Eye::new(settings, usize::MAX, stages), last: Stamp::default() }
+    pub fn new(settings: MotionSettings, stages: Stages) -> OwnDetector {
+        OwnDetector { eye: Analyzer::new(settings, usize::MAX, stages), last: Timestamp::default() }
     }
 
-    fn tell(news: Vec<SightNews>, log: &mut Log) {
+    fn record(news: Vec<AnalyticsUpdate>, log: &mut Log) {
         for item in news {
             match item {
-                SightNews::Motion(motion) => match (motion.phase, motion.continued_from) {
-                    (MotionPhase::Start, Some(before)) => log.rename(before, motion.motion),
-                    (MotionPhase::Start, None) => log.begin(motion.motion, second(motion.began)),
+                AnalyticsUpdate::Motion(motion) => match (motion.phase, motion.continued_from) {
+                    (MotionPhase::Start, Some(before)) => log.rename(before, motion.event_no),
+                    (MotionPhase::Start, None) => log.start_event(motion.event_no, second(motion.started_at)),
                     (MotionPhase::Update, _) => {}
                     (MotionPhase::End, _) => {
                         let direction = motion.direction.map_or("?".into(), |degrees| format!("{degrees:.0}"));
@@ -158,24 +158,24 @@ impl Ours {
                             motion.tracks,
                             motion.score
                         );
-                        log.end(motion.motion, second(motion.at), words);
+                        log.end(motion.event_no, second(motion.at), words);
                     }
                 },
-                SightNews::Scene { change, at } => log.scenes.push((second(at), change.word().into())),
-                SightNews::Still { .. }
-                | SightNews::Glance { .. }
-                | SightNews::Blind { .. }
-                | SightNews::Seeing { .. }
-                | SightNews::Counts(_) => {}
+                AnalyticsUpdate::Scene { change, at } => log.scenes.push((second(at), change.as_str().into())),
+                AnalyticsUpdate::Still { .. }
+                | AnalyticsUpdate::Glance { .. }
+                | AnalyticsUpdate::Blind { .. }
+                | AnalyticsUpdate::Seeing { .. }
+                | AnalyticsUpdate::Counts(_) => {}
             }
         }
     }
 }
 
-impl Watcher for Ours {
+impl Adapter for OwnDetector {
     fn take(&mut self, unit: &Unit, log: &mut Log) {
         let mut news = Vec::new();
-        let mut look = |detector: &crate::analytics::detector::Detector, picture: &Picture, at: Stamp| {
+        let mut look = |detector: &crate::analytics::detector::Detector, picture: &Picture, at: Timestamp| {
             if let Some((grid, mask)) = detector.mask() {
                 log.mask(grid, mask, at);
             }
@@ -190,13 +190,13 @@ impl Watcher for Ours {
             Unit::Plain(picture, at) => self.eye.show(picture.clone(), *at, &mut look, &mut news),
         }
         self.last = unit.at();
-        Ours::tell(news, log);
+        OwnDetector::record(news, log);
     }
 
     fn finish(&mut self, log: &mut Log) {
         let mut news = Vec::new();
         self.eye.finish(self.last, &mut news);
-        Ours::tell(news, log);
+        OwnDetector::record(news, log);
         if let Some(overlay) = log.overlay.take() {
             overlay.finish();
         }

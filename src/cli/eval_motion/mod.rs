@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
-use self::adapter::{Log, Ours, Watcher};
+use self::adapter::{Log, OwnDetector, Adapter};
 use crate::analytics::stages::{Stage, Stages};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
@@ -90,7 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let source = Source::open(video, args.fps).with_context(|| video.display().to_string())?;
         let mut truth = Truth::beside(video, args.truth.as_deref(), args.masks.as_deref())?;
         let overlay = args.overlay.as_deref().map(|path| Overlay::new(path, &settings)).transpose()?;
-        let mut ours = Ours::new(settings.clone(), stages);
+        let mut ours = OwnDetector::new(settings.clone(), stages);
         let row = measure(source, &mut ours, &mut truth, overlay)?;
         shown(&args, &row);
         total.add(&row);
@@ -99,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "sim")]
     for (seed, disturbance) in scenes(&args) {
         let (source, mut truth) = source::scene(seed, disturbance, args.quantiser)?;
-        let mut ours = Ours::new(settings.clone(), stages);
+        let mut ours = OwnDetector::new(settings.clone(), stages);
         let row = measure(source, &mut ours, &mut truth, None)?;
         shown(&args, &row);
         total.add(&row);
@@ -172,7 +172,7 @@ impl Truth {
 ///
 /// # Errors
 /// When the source fails, or the overlay cannot be written.
-pub fn measure(source: Source, watcher: &mut dyn Watcher, truth: &mut Truth, overlay: Option<Overlay>) -> anyhow::Result<Row> {
+pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, overlay: Option<Overlay>) -> anyhow::Result<Row> {
     let Source { name, times, units } = source;
     let mut log = Log::new(times, truth.masks.take(), overlay);
     let mut spent = 0;
@@ -198,7 +198,7 @@ mod tests {
         let mut total = Total::default();
         for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {
             let (source, mut truth) = source::scene(seed, kind, quantiser).unwrap();
-            let mut ours = Ours::new(MotionSettings { gating, ..MotionSettings::default() }, Stages::ALL);
+            let mut ours = OwnDetector::new(MotionSettings { gating, ..MotionSettings::default() }, Stages::ALL);
             let row = measure(source, &mut ours, &mut truth, None).unwrap();
             println!("{}", row.line());
             total.add(&row);

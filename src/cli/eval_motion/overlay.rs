@@ -13,10 +13,10 @@ use anyhow::Context as _;
 
 use crate::analytics::detector::Detector;
 use crate::analytics::picture::Picture;
-use crate::analytics::tracker::State;
+use crate::analytics::tracker::TrackState;
 use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};
-use crate::units::Stamp;
+use crate::units::Timestamp;
 
 /// Pictures a second of the film; a picture that was looked at is shown until the next.
 const FPS: u64 = 10;
@@ -36,7 +36,7 @@ pub struct Overlay {
     outlines: Vec<(Vec<[f32; 2]>, Colour)>,
     ffmpeg: Option<Child>,
     written: u64,
-    began: Option<Stamp>,
+    began: Option<Timestamp>,
 }
 
 impl Overlay {
@@ -60,7 +60,7 @@ impl Overlay {
     }
 
     /// Draws a picture that was looked at.
-    pub fn draw(&mut self, detector: &Detector, picture: &Picture, at: Stamp) {
+    pub fn draw(&mut self, detector: &Detector, picture: &Picture, at: Timestamp) {
         let mut canvas = picture.clone();
         if let Some((grid, mask)) = detector.mask() {
             for (row, line) in canvas.y.chunks_exact_mut(picture.width).enumerate().take(picture.height) {
@@ -79,9 +79,9 @@ impl Overlay {
         for track in detector.tracks() {
             let colour = match track.state {
                 _ if open.contains(&track.id) => RED,
-                State::Tentative => GREY,
-                State::Standing => BLUE,
-                State::Moving => GREEN,
+                TrackState::Tentative => GREY,
+                TrackState::Standing => BLUE,
+                TrackState::Moving => GREEN,
             };
             rectangle(&mut canvas, track.picture_box(), colour);
         }
@@ -94,7 +94,7 @@ impl Overlay {
     }
 
     /// Hands a picture to ffmpeg as often as it takes to come to its time. A film that cannot be written is no reason to stop.
-    fn write(&mut self, canvas: &Picture, at: Stamp) {
+    fn write(&mut self, canvas: &Picture, at: Timestamp) {
         let began = *self.began.get_or_insert(at);
         if self.ffmpeg.is_none() {
             let size = format!("{}x{}", canvas.width, canvas.height);

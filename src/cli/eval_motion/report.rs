@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Truth;
 use super::masks::Cells;
 use super::score::{Score, Tampering};
-use super::adapter::{Log, Told};
+use super::adapter::{Log, ReportedEvent};
 
 /// What came of a video.
 pub struct Row {
@@ -15,7 +15,7 @@ pub struct Row {
     seconds: f64,
     spent_ms: f64,
     cells: Cells,
-    events: Vec<Told>,
+    events: Vec<ReportedEvent>,
     scenes: Vec<(f64, String)>,
     score: Option<Score>,
     tampering: Tampering,
@@ -58,7 +58,7 @@ impl Row {
     }
 
     /// Its events.
-    pub fn told(&self) -> &[Told] {
+    pub fn reported_events(&self) -> &[ReportedEvent] {
         &self.events
     }
 
@@ -74,7 +74,7 @@ impl Row {
 
     /// The line for people.
     pub fn line(&self) -> String {
-        let events = self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), words);
+        let events = self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), describe);
         format!(
             "{}: {events}{}{}, {:.1} CPU ms/s, {} scene changes",
             short(&self.name),
@@ -88,14 +88,14 @@ impl Row {
     /// A line for each event and scene change.
     pub fn events(&self) -> Vec<String> {
         let event =
-            |event: &Told| format!("  {:8.2} to {:8.2} s, told at {:8.2}: {}", event.began, event.end, event.told, event.words);
+            |event: &ReportedEvent| format!("  {:8.2} to {:8.2} s, told at {:8.2}: {}", event.began, event.end, event.told, event.words);
         let scenes = self.scenes.iter().map(|(second, word)| format!("  {second:8.2} s: scene {word}"));
         self.events.iter().map(event).chain(scenes).collect()
     }
 
     /// The object for programs.
     pub fn json(&self) -> Value {
-        let event = |event: &Told| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
+        let event = |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
         let events: Vec<Value> = self.events.iter().map(event).collect();
         let mut row = json!({"file": self.name, "seconds": self.seconds, "cpu_ms_per_s": rounded(self.cost()), "events": events,
             "scenes": self.scenes, "notes": self.notes});
@@ -127,7 +127,7 @@ impl Total {
     /// The line for people.
     pub fn line(&self) -> String {
         let cost = self.spent_ms / self.seconds.max(0.001);
-        let (events, tampering) = (words(&self.score), tampered(&self.tampering));
+        let (events, tampering) = (describe(&self.score), tampered(&self.tampering));
         format!("TOTAL of {:.0} s: {events}{tampering}{}, {cost:.1} CPU ms/s", self.seconds, block(self.cells))
     }
 
@@ -149,7 +149,7 @@ fn short(name: &str) -> String {
     parts.into_iter().rev().collect::<Vec<_>>().join("/")
 }
 
-fn words(score: &Score) -> String {
+fn describe(score: &Score) -> String {
     let late = |percent| score.late(percent).map_or("-".into(), |late| format!("{late:.2}"));
     let Score { true_events, found, merged, missed, split, wrong, wrong_seconds, .. } = score;
     format!(

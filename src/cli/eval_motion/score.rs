@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::adapter::Told;
+use super::adapter::ReportedEvent;
 use crate::analytics::SceneChange;
 
 /// Seconds by which labels made by eye may be off.
@@ -35,10 +35,10 @@ pub struct Score {
 
 impl Score {
     /// Compares.
-    pub fn new(events: &[Told], spans: &[(f64, f64)]) -> Score {
-        let touch = |event: &Told, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
+    pub fn new(events: &[ReportedEvent], spans: &[(f64, f64)]) -> Score {
+        let touch = |event: &ReportedEvent, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
         // What was told before anything had come was told for nothing, however long it then went on.
-        let early = |event: &Told| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
+        let early = |event: &ReportedEvent| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
         let early: Vec<bool> = events.iter().map(early).collect();
         let mut score = Score { true_events: spans.len(), ..Score::default() };
         let mut used = vec![false; events.len()];
@@ -105,7 +105,7 @@ impl Tampering {
     /// Compares the changes of a scene, second and word, with what was done and when.
     pub fn new(scenes: &[(f64, String)], done: Option<(f64, &str)>) -> Tampering {
         let mut tampering = Tampering { true_ones: usize::from(done.is_some()), ..Tampering::default() };
-        for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.iter().any(|change| change.word() == word)) {
+        for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.iter().any(|change| change.as_str() == word)) {
             match done {
                 Some((begin, kind)) if word == kind && *second >= begin && tampering.late.is_empty() => {
                     tampering.late.push(second - begin)
@@ -149,8 +149,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn event(id: u64, began: f64, end: f64) -> Told {
-        Told { id, began, told: began + 0.4, end, words: String::new() }
+    fn event(id: u64, began: f64, end: f64) -> ReportedEvent {
+        ReportedEvent { id, began, told: began + 0.4, end, words: String::new() }
     }
 
     #[test]

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use rusty_h264_decoder::Sps;
 
 use super::adapter::Unit;
-use crate::camera::{Codec, Frame, Role, TrackKind, TrackParams};
+use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::cli::mp4_samples;
 use crate::analytics::params::PIXELS_MAX;
 use crate::analytics::picture::Picture;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
-use crate::units::{Digest, Mono, Stamp};
+use crate::units::{Digest, MonoTime, Timestamp};
 
 /// Extensions of what is looked for in a directory.
 const VIDEOS: [&str; 11] = ["mp4", "mov", "mkv", "avi", "webm", "ts", "h264", "264", "h265", "265", "hevc"];
@@ -137,9 +137,9 @@ fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
 }
 
 fn frame(params: Arc<TrackParams>, data: Vec<u8>, key: bool, number: usize, fps: f64) -> Frame {
-    let at = Stamp { mono: Mono(1_000_000 + (number as f64 * 1e6 / fps) as u64), ..Stamp::default() };
+    let at = Timestamp { mono: MonoTime(1_000_000 + (number as f64 * 1e6 / fps) as u64), ..Timestamp::default() };
     let pts = (number as f64 * f64::from(params.timescale) / fps) as i64;
-    Frame { role: Role::Main, params, data: Bytes::from(data), key, pts, run: 1, at, lost: 0 }
+    Frame { role: StreamRole::Main, params, data: Bytes::from(data), key, pts, run: 1, at, lost: 0 }
 }
 
 fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
@@ -196,7 +196,7 @@ impl Pictures {
         };
         let chroma = width.div_ceil(2) * height.div_ceil(2);
         let picture = Picture { width, height, y: plane(width * height)?, u: plane(chroma)?, v: plane(chroma)? };
-        let at = Stamp { mono: Mono(1_000_000 + (self.number as f64 * 1e6 / self.fps) as u64), ..Stamp::default() };
+        let at = Timestamp { mono: MonoTime(1_000_000 + (self.number as f64 * 1e6 / self.fps) as u64), ..Timestamp::default() };
         self.number += 1;
         Ok(Some(Unit::Plain(Box::new(picture), at)))
     }
@@ -290,6 +290,6 @@ mod tests {
         let frames = units(&stream, Codec::H264, 5.0).unwrap();
         assert_eq!(frames.len(), 12);
         assert_eq!((frames[0].params.size, frames[0].key, frames[1].key, frames[10].key), ((64, 48), true, false, true));
-        assert_eq!(frames[5].at.mono, Mono(2_000_000));
+        assert_eq!(frames[5].at.mono, MonoTime(2_000_000));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Dir, Progress};
 use crate::storage::check::check;
-use crate::storage::clock_history::Dates;
+use crate::storage::clock_history::ClockHistory;
 use crate::storage::disk::{Disk, RealDisk, segments};
 use crate::storage::recovery::recover;
 use crate::storage::{Repair, RepairKind};
@@ -47,17 +47,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let disk: Arc<dyn Disk> = match args.repair {
         // Opened for recording: refused while an agent runs.
         true => Arc::new(RealDisk::open(&args.dir.dir, false)?) as Arc<dyn Disk>,
-        false => Arc::new(RealDisk::look(&args.dir.dir)?),
+        false => Arc::new(RealDisk::open_read_only(&args.dir.dir)?),
     };
     let mut repairs = Vec::new();
     if args.repair {
-        repairs = recover(disk.as_ref(), &segments(&disk.files()?), Dates::default(), 0).repairs;
+        repairs = recover(disk.as_ref(), &segments(&disk.files()?), ClockHistory::default(), 0).repairs;
     }
     let mut progress = Progress::new("checking");
     let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
     let told: Vec<_> = repairs
         .iter()
-        .map(|repair| json!({"file": repair.file, "offset": repair.offset, "what": repair.kind.word(), "bytes": repair.bytes, "ms": repair.micros / 1000}))
+        .map(|repair| json!({"file": repair.file, "offset": repair.offset, "what": repair.kind.as_str(), "bytes": repair.bytes, "ms": repair.micros / 1000}))
         .collect();
     if args.json {
         let mut document = serde_json::to_value(&checked)?;

@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use super::{Dir, Progress, Range, open};
 use crate::clip::FileSource as _;
-use crate::clip::virtual_file::Clip;
+use crate::clip::virtual_file::VirtualClip;
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::storage::disk::Disk;
 use crate::storage::segment_index::Index;
 use crate::storage::footage_query::locate;
-use crate::storage::missing_records::{Lost, holes, numbers};
-use crate::storage::snapshots::Geometry;
-use crate::storage::thread::Reader;
+use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
+use crate::storage::snapshots::SnapshotGeometry;
+use crate::storage::thread::CardReader;
 use crate::storage::{Span, SpanQuery};
-use crate::units::{SiteId, Wall};
+use crate::units::{SiteId, WallTime};
 
 /// Bytes copied at a time.
 const PIECE: u64 = 1 << 20;
@@ -51,9 +51,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
     let (disk, index, _) = open(&args.dir.dir)?;
-    let reader = Arc::new(Reader::new(disk.clone(), Geometry { slots: 0, bytes: 0 }));
+    let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
     let (mut after, mut made, mut damaged) = (0, Vec::new(), 0);
-    let mut extent: Option<(Wall, Wall)> = None;
+    let mut extent: Option<(WallTime, WallTime)> = None;
     while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
         after = last;
@@ -68,13 +68,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         extent = Some(extent_with(extent, &span));
         let part = made.len() as u32 + 1;
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
-        let clip = Clip::assemble(&span, &about(&manifest), reader.clone());
+        let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
         let path = match part {
             1 => args.out.clone(),
             _ => args.out.with_file_name(format!("{}-{part}.mp4", args.out.file_stem().unwrap_or_default().to_string_lossy())),
         };
         write(&path, &clip, args.force)?;
-        made.push(tell(args, &path, &span, clip.len()));
+        made.push(describe(args, &path, &span, clip.len()));
         if !more {
             break;
         }
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&made)?);
     }
-    tell_edges(args, extent);
+    report_edges(args, extent);
     match damaged {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
@@ -100,23 +100,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What is in no file of the asked range.
-fn lost_between(disk: &dyn Disk, index: &Index, (from, to): (Wall, Wall)) -> Vec<Lost> {
-    let touches = |lost: &Lost| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
-    holes(disk, index, &index.lost).into_iter().filter(touches).collect()
+fn lost_between(disk: &dyn Disk, index: &Index, (from, to): (WallTime, WallTime)) -> Vec<MissingRecords> {
+    let touches = |lost: &MissingRecords| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
+    locate_gaps(disk, index, &index.lost).into_iter().filter(touches).collect()
 }
 
 /// From the first picture of the files so far to the last.
-fn extent_with(extent: Option<(Wall, Wall)>, span: &Span) -> (Wall, Wall) {
+fn extent_with(extent: Option<(WallTime, WallTime)>, span: &Span) -> (WallTime, WallTime) {
     let (first, last) = (span.fragments[0].start.wall, span.fragments[span.fragments.len() - 1].end().wall);
     extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
 }
 
 /// Says where the files begin later or end earlier than was asked.
-fn tell_edges(args: &Args, extent: Option<(Wall, Wall)>) {
+fn report_edges(args: &Args, extent: Option<(WallTime, WallTime)>) {
     let (Some((begin, end)), Ok((from, to))) = (extent, args.range.moments()) else {
         return;
     };
-    let show = |wall: Wall| args.range.zone.show(wall);
+    let show = |wall: WallTime| args.range.zone.show(wall);
     if args.range.from.is_some() && begin > from {
         eprintln!("asked from {}, and the footage begins at {}: what lies before is not in the ring", show(from), show(begin));
     }
@@ -126,14 +126,14 @@ fn tell_edges(args: &Args, extent: Option<(Wall, Wall)>) {
 }
 
 /// What was made, said at once unless a document is wanted.
-fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
+fn describe(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     let zone = &args.range.zone;
     let (begin, last) = (span.fragments[0].start, &span.fragments[span.fragments.len() - 1]);
     let end = last.end();
     let gaps: Vec<Value> = span
         .gaps
         .iter()
-        .map(|gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": gap.reason.word()}))
+        .map(|gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": gap.reason.as_str()}))
         .collect();
     if !args.json {
         println!(
@@ -141,10 +141,10 @@ fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
             path.display(),
             zone.show(begin.wall),
             zone.show(end.wall),
-            begin.quality.word()
+            begin.quality.as_str()
         );
         for gap in &span.gaps {
-            println!("  missing {} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), gap.reason.word());
+            println!("  missing {} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), gap.reason.as_str());
         }
     }
     for (first, last) in span.damaged.iter().filter(|_| !args.json) {
@@ -153,7 +153,7 @@ fn tell(args: &Args, path: &Path, span: &Span, size: u64) -> Value {
     json!({"damaged": span.damaged, "file": path, "from": zone.show(begin.wall), "to": zone.show(end.wall), "clock": begin.quality, "bytes": size, "gaps": gaps})
 }
 
-fn write(path: &Path, clip: &Clip, force: bool) -> anyhow::Result<()> {
+fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
         bail!("{} exists; --force overwrites it", path.display());
     }
@@ -167,7 +167,7 @@ fn write(path: &Path, clip: &Clip, force: bool) -> anyhow::Result<()> {
     copied
 }
 
-fn copy(clip: &Clip, file: &mut File) -> anyhow::Result<()> {
+fn copy(clip: &VirtualClip, file: &mut File) -> anyhow::Result<()> {
     let mut progress = Progress::new("exporting");
     let mut offset = 0;
     while offset < clip.len() {

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Dir, Range, open};
-use crate::cli::time_zone::Zone;
+use crate::cli::time_zone::DisplayZone;
 use crate::escape::{shown, shown_json};
 use crate::storage::Gap;
 use crate::storage::segment_index::{Index, Segment};
 use crate::storage::locks::Lock;
-use crate::storage::missing_records::{Lost, hole, numbers};
+use crate::storage::missing_records::{MissingRecords, locate_gap, numbers};
 use crate::storage::range_set::Ranges;
-use crate::storage::scan::{Depth, End, Found, walk_past};
-use crate::storage::{disk::Disk, record::Record};
-use crate::units::{Boot, Stamp, Wall};
+use crate::storage::scan::{ScanDepth, ScanEnd, ScanItem, walk_past};
+use crate::storage::{disk::Disk, record::RingRecord};
+use crate::units::{Boot, Timestamp, WallTime};
 
 /// Two stretches closer than this are one in the list, microseconds.
 const JOIN: u64 = 100_000;
@@ -34,8 +34,8 @@ pub(super) struct Args {
 /// A stretch of footage without a break.
 struct Stretch {
     boot: Boot,
-    begin: Stamp,
-    end: Stamp,
+    begin: Timestamp,
+    end: Timestamp,
     records: (u64, u64),
     bytes: u64,
 }
@@ -47,9 +47,9 @@ enum Line {
     /// Numbers of records that were evicted between others.
     Evicted(u64, u64),
     /// Records that should be there and are in no file.
-    Missing(Lost),
+    Missing(MissingRecords),
     /// Records whose place in a file cannot be read.
-    Damaged(Lost),
+    Damaged(MissingRecords),
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -82,19 +82,19 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
         if let Some(next) = next.filter(|next| *next < segment.head.first_seq) {
             between(disk, index, (next, segment.head.first_seq - 1), &mut lines);
         }
-        let walked = walk_past(disk, segment, Depth::Records);
+        let walked = walk_past(disk, segment, ScanDepth::Records);
         if at == 0 {
             between(disk, index, (0, segment.head.first_seq - 1), &mut lines);
         }
         for found in &walked.found {
             let record = match found {
-                Found::Record(_, record) => record,
-                Found::Damaged { first, last, .. } => {
+                ScanItem::Record(_, record) => record,
+                ScanItem::Damaged { first, last, .. } => {
                     lines.push(Line::Damaged(damage(disk, index, segment, &walked.found, (*first, *last))));
                     continue;
                 }
             };
-            match record.hole() {
+            match record.gap() {
                 Some(gap) => lines.push(Line::Hole(index.dates.date_gap(&gap, before, record.boot))),
                 None => {
                     before = record.boot;
@@ -105,9 +105,9 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
         // Damage up to the end of a file is in it: the next one begins right behind.
         let follows = index.live().get(at + 1).is_some_and(|next| next.head.lap == segment.head.lap + 1);
         let last = index.last_seq(at, u64::MAX);
-        let torn = walked.end == End::Torn && follows && walked.next_seq <= last;
+        let torn = walked.end == ScanEnd::Torn && follows && walked.next_seq <= last;
         if torn {
-            lines.push(Line::Damaged(hole(disk, index, (walked.next_seq, last))));
+            lines.push(Line::Damaged(locate_gap(disk, index, (walked.next_seq, last))));
         }
         next = Some(if torn { last + 1 } else { walked.next_seq });
     }
@@ -123,24 +123,24 @@ fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mu
         true => Ranges::default(),
         false => Ranges::from_iter([(first, last)]).without(&here),
     };
-    let lost = here.list().iter().map(|range| (range.0, Line::Missing(hole(disk, index, *range))));
+    let lost = here.list().iter().map(|range| (range.0, Line::Missing(locate_gap(disk, index, *range))));
     let mut all: Vec<_> = evicted.list().iter().map(|(first, last)| (*first, Line::Evicted(*first, *last))).chain(lost).collect();
     all.sort_by_key(|(first, _)| *first);
     lines.extend(all.into_iter().map(|(_, line)| line));
 }
 
 /// A damaged stretch amid the records of a file, with the times of those beside it.
-fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[Found], (first, last): (u64, u64)) -> Lost {
-    let around = hole(disk, index, (first, last));
+fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[ScanItem], (first, last): (u64, u64)) -> MissingRecords {
+    let around = locate_gap(disk, index, (first, last));
     let behind = found.iter().find_map(|found| match found {
-        Found::Record(_, record) if record.seq > last => Some(index.dates.date(segment.head.boot, record.start)),
+        ScanItem::Record(_, record) if record.seq > last => Some(index.dates.date(segment.head.boot, record.start)),
         _ => None,
     });
-    Lost { to: behind.or(around.to), ..around }
+    MissingRecords { to: behind.or(around.to), ..around }
 }
 
 /// Makes the last stretch longer, or begins another.
-fn footage(index: &Index, record: &Record, lines: &mut Vec<Line>) {
+fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
     let begin = index.dates.date(record.boot, record.start);
     let end = begin.after(record.duration);
     match lines.last_mut() {
@@ -169,11 +169,11 @@ fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
 /// What is lost of a lock, told at a start or not yet.
 fn missing_of(lock: &Lock, lost: &Ranges) -> Vec<(u64, u64)> {
     let mut all: Ranges = lock.missing.iter().copied().collect();
-    lock.of(lost).list().iter().for_each(|(first, last)| all.add(*first, *last));
+    lock.within(lost).list().iter().for_each(|(first, last)| all.add(*first, *last));
     all.list().to_vec()
 }
 
-fn time(stamp: Option<Stamp>) -> Option<String> {
+fn time(stamp: Option<Timestamp>) -> Option<String> {
     stamp.map(|stamp| stamp.wall.rfc3339())
 }
 
@@ -182,7 +182,7 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
         Line::Footage(s) => json!({"from": s.begin.wall.rfc3339(), "to": s.end.wall.rfc3339(), "clock": s.begin.quality,
             "boot": s.boot, "records": s.records, "bytes": s.bytes, "locks": held(s, locks)}),
         Line::Hole(gap) => {
-            json!({"gap": gap.reason.word(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
+            json!({"gap": gap.reason.as_str(), "from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "bytes": gap.bytes})
         }
         Line::Evicted(first, last) => json!({"evicted": [first, last]}),
         Line::Missing(lost) => json!({"missing": [lost.first, lost.last], "from": time(lost.from), "to": time(lost.to)}),
@@ -190,30 +190,30 @@ fn row(line: &Line, locks: &[Lock]) -> Value {
     }
 }
 
-fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &Zone) {
+fn table(lines: &[Line], locks: &[Lock], lost: &Ranges, zone: &DisplayZone) {
     println!("{:29}  {:29}  {:6}  {:>4}  {:>15}  {:>9}  locks", "from", "to", "clock", "boot", "records", "MiB");
-    let show = |wall: Wall| zone.show(wall);
-    let moment = |stamp: Option<Stamp>| stamp.map_or("?".into(), |stamp| show(stamp.wall));
+    let show = |wall: WallTime| zone.show(wall);
+    let moment = |stamp: Option<Timestamp>| stamp.map_or("?".into(), |stamp| show(stamp.wall));
     for line in lines {
         match line {
             Line::Footage(s) => println!(
                 "{:29}  {:29}  {:6}  {:>4}  {:>15}  {:>9.1}  {}",
                 show(s.begin.wall),
                 show(s.end.wall),
-                s.begin.quality.word(),
+                s.begin.quality.as_str(),
                 s.boot.0,
                 format!("{}-{}", s.records.0, s.records.1),
                 s.bytes as f64 / 1_048_576.0,
                 held(s, locks).join(", ")
             ),
             Line::Hole(gap) => {
-                println!("{:29}  {:29}  -- missing: {}", show(gap.from.wall), show(gap.to.wall), gap.reason.word());
+                println!("{:29}  {:29}  -- missing: {}", show(gap.from.wall), show(gap.to.wall), gap.reason.as_str());
             }
-            Line::Missing(Lost { first, last, from, to, .. }) => {
+            Line::Missing(MissingRecords { first, last, from, to, .. }) => {
                 let what = numbers(*first, *last);
                 println!("{:29}  {:29}  -- MISSING: {what} in no file, and no head says evicted", moment(*from), moment(*to));
             }
-            Line::Damaged(Lost { first, last, from, to, .. }) => {
+            Line::Damaged(MissingRecords { first, last, from, to, .. }) => {
                 println!("{:29}  {:29}  -- DAMAGED: {} not readable", moment(*from), moment(*to), numbers(*first, *last));
             }
             Line::Evicted(first, last) => println!("{:29}  {:29}  -- evicted: records {first} to {last}", "", ""),

@@ -13,9 +13,9 @@ use crate::storage::journal::Journal;
 use crate::storage::footage_query::locate;
 use crate::storage::locks::{Lock, records};
 use crate::storage::missing_records::numbers;
-use crate::storage::recovery::{Look, look};
+use crate::storage::recovery::{RecoveryScope, read};
 use crate::storage::{Cell, SpanQuery};
-use crate::units::Wall;
+use crate::units::WallTime;
 
 /// Arguments of `taimat ring lock`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         opened => Arc::new(opened?),
     };
-    let Look { index, card, .. } = look(&disk)?;
+    let RecoveryScope { index, card, .. } = read(&disk)?;
     let (first, last) = records(disk.as_ref(), &index, u64::MAX, from, to)?.context("nothing is recorded between these times")?;
     let len = disk.files()?.get(&FileId::Journal).copied();
     let (mut journal, kept) = Journal::open(disk.clone(), card, 0, Some(len.context("the ring has no journal")?))?;
@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let id = format!("here-{}", SystemClock::new().now().wall.0 / 1_000_000);
     // Without --from or --to it is from the first record to the last.
     let mut lock = Lock { id, from, to, first, last, reason: args.reason, missing: Vec::new() };
-    lock.miss(&lock.of(&index.lost));
+    lock.miss(&lock.within(&index.lost));
     (lock.from, lock.to) = moments(disk.as_ref(), &index, &lock)?;
     locks.add(lock.clone()).map_err(anyhow::Error::msg)?;
     journal.save(Cell::Locks, locks.encode())?;
@@ -55,10 +55,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The times of a lock, those that nobody gave from its records.
-fn moments(disk: &dyn Disk, index: &Index, lock: &Lock) -> anyhow::Result<(Wall, Wall)> {
+fn moments(disk: &dyn Disk, index: &Index, lock: &Lock) -> anyhow::Result<(WallTime, WallTime)> {
     let of = |seq: u64| locate(disk, index, u64::MAX, &SpanQuery::Seq { first: seq, last: seq });
     let first = of(lock.first)?.and_then(|span| span.fragments.first().map(|fragment| fragment.start.wall));
     let last = of(lock.last)?.and_then(|span| span.fragments.last().map(|fragment| fragment.end().wall));
-    let from = first.filter(|_| lock.from == Wall(i64::MIN)).unwrap_or(lock.from);
-    Ok((from, last.filter(|_| lock.to == Wall(i64::MAX)).unwrap_or(lock.to)))
+    let from = first.filter(|_| lock.from == WallTime(i64::MIN)).unwrap_or(lock.from);
+    Ok((from, last.filter(|_| lock.to == WallTime(i64::MAX)).unwrap_or(lock.to)))
 }

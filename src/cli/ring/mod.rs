@@ -15,22 +15,22 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
-use super::time_zone::Zone;
+use super::time_zone::DisplayZone;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::segment_index::Index;
 use crate::storage::locks::Locks;
-use crate::storage::recovery::{Look, look};
+use crate::storage::recovery::{RecoveryScope, read};
 use crate::storage::open::StorageFault;
 
 /// Arguments of `taimat ring`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: RingCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum RingCommand {
     /// Show what is recorded, how its clock was, the holes, and what is locked as evidence.
     List(list::Args),
     /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong.
@@ -47,10 +47,10 @@ enum What {
 /// When the directory cannot be read or the file cannot be made.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::List(args) => list::run(args),
-        What::Check(args) => check::run(args),
-        What::Export(args) => export::run(&args),
-        What::Lock(args) => lock::run(args),
+        RingCommand::List(args) => list::run(args),
+        RingCommand::Check(args) => check::run(args),
+        RingCommand::Export(args) => export::run(&args),
+        RingCommand::Lock(args) => lock::run(args),
     }
 }
 
@@ -65,15 +65,15 @@ struct Range {
     to: Option<String>,
     /// Zone of times without an offset, and of what is shown: UTC, local, or a name such as Asia/Ho_Chi_Minh.
     #[arg(long, default_value = "UTC")]
-    zone: Zone,
+    zone: DisplayZone,
 }
 
 impl Range {
     /// The moments meant.
-    fn moments(&self) -> anyhow::Result<(crate::units::Wall, crate::units::Wall)> {
+    fn moments(&self) -> anyhow::Result<(crate::units::WallTime, crate::units::WallTime)> {
         let time = |name: &str, text: &Option<String>, default: i64| match text {
             Some(text) => self.zone.read(text).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
-            None => Ok(crate::units::Wall(default)),
+            None => Ok(crate::units::WallTime(default)),
         };
         let (from, to) = (time("from", &self.from, i64::MIN)?, time("to", &self.to, i64::MAX)?);
         ensure!(from < to, "--from must lie before --to");
@@ -82,8 +82,8 @@ impl Range {
 }
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
-    let Look { index, locks, troubles, older, .. } = look(&disk)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(dir)?);
+    let RecoveryScope { index, locks, troubles, older, .. } = read(&disk)?;
     if let Some(file) = older {
         anyhow::bail!("{}", StorageFault::Older(file));
     }

@@ -6,19 +6,19 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::super::config_scenarios::{CRASHES, FAR, LATER, NEW, RESETS, Scenario, Text};
-use super::{FAIR, STORMY, World};
+use super::super::config_scenarios::{CRASHES, FAR, LATER, NEW, RESETS, Scenario, ScenarioText};
+use super::{FAIR, STORMY, ConfigWorld};
 use crate::remote_config::signed_document::Document;
-use crate::remote_config::state_machine::{FileFound, Input};
+use crate::remote_config::state_machine::{FileFound, ConfigInput};
 use crate::units::Digest;
 
-impl World {
+impl ConfigWorld {
     /// The office keeps what is reported, and confirms what is on trial, whatever the nonce: it is the box that must know better.
     pub(super) fn office_hears(&mut self, report: Value) {
         if report["phase"] == "trial" {
             let confirm = json!({"id": report["trial"]["id"], "sha256": report["trial"]["sha256"],
                 "nonce": report["nonce"].as_str().unwrap_or_default()});
-            self.late.push(Input::Confirm(confirm.to_string().into_bytes()));
+            self.late.push(ConfigInput::Confirm(confirm.to_string().into_bytes()));
         }
         self.report = report;
     }
@@ -33,39 +33,39 @@ impl World {
         let (site, version, config) = ("km-17".to_owned(), self.version, text.to_owned());
         let document = Document { v: 1, site, version, prev_sha256: prev, not_after, config, sig: None };
         self.desired = Some(document.signed(&self.office));
-        self.ask();
+        self.request_config();
     }
 
     /// Does it to the box, and lets the world go on for a while.
     pub fn play(&mut self, scenario: Scenario) {
-        let text = Text::default();
+        let text = ScenarioText::default();
         match scenario {
-            Scenario::Good => self.send(&Text { sensitivity: 6, ..text }.toml()),
+            Scenario::Good => self.send(&ScenarioText { sensitivity: 6, ..text }.toml()),
             Scenario::Move => {
                 for hosts in [vec![NEW, FAR], vec![FAR]] {
-                    self.send(&Text { hosts, ..text.clone() }.toml());
+                    self.send(&ScenarioText { hosts, ..text.clone() }.toml());
                     self.run(60_000_000);
                 }
             }
-            Scenario::Restart => self.send(&Text { segment: "2 MiB", ..text }.toml()),
-            Scenario::WrongLogin => self.send(&Text { login: "/wrong", ..text }.toml()),
-            Scenario::WrongCamera => self.send(&Text { camera: "wrong", ..text }.toml()),
-            Scenario::DeadBroker => self.send(&Text { hosts: vec![NEW, "dead.example"], ..text }.toml()),
-            Scenario::Crashes => self.send(&Text { sensitivity: CRASHES, ..text }.toml()),
-            Scenario::Resets => self.send(&Text { sensitivity: RESETS, ..text }.toml()),
+            Scenario::Restart => self.send(&ScenarioText { segment: "2 MiB", ..text }.toml()),
+            Scenario::WrongLogin => self.send(&ScenarioText { login: "/wrong", ..text }.toml()),
+            Scenario::WrongCamera => self.send(&ScenarioText { camera: "wrong", ..text }.toml()),
+            Scenario::DeadBroker => self.send(&ScenarioText { hosts: vec![NEW, "dead.example"], ..text }.toml()),
+            Scenario::Crashes => self.send(&ScenarioText { sensitivity: CRASHES, ..text }.toml()),
+            Scenario::Resets => self.send(&ScenarioText { sensitivity: RESETS, ..text }.toml()),
             Scenario::Later => {
                 self.bomb = self.now + 300_000_000;
-                self.send(&Text { sensitivity: LATER, ..text }.toml());
+                self.send(&ScenarioText { sensitivity: LATER, ..text }.toml());
             }
-            Scenario::NoKeys => self.send(&Text { keys: false, ..text }.toml()),
+            Scenario::NoKeys => self.send(&ScenarioText { keys: false, ..text }.toml()),
             Scenario::Endless => {
-                self.send(&Text { trial: "90000 h", ..text.clone() }.toml());
+                self.send(&ScenarioText { trial: "90000 h", ..text.clone() }.toml());
                 self.run(30_000_000);
-                self.send(&Text { login: "/wrong", ..text }.toml());
+                self.send(&ScenarioText { login: "/wrong", ..text }.toml());
             }
-            Scenario::GoodHand => self.hand(Text { sensitivity: 6, ..text }.toml()),
-            Scenario::WrongHand => self.hand(Text { login: "/wrong", ..text }.toml()),
-            Scenario::CallBack => self.inputs.push(Input::CallBack(0)),
+            Scenario::GoodHand => self.hand(ScenarioText { sensitivity: 6, ..text }.toml()),
+            Scenario::WrongHand => self.hand(ScenarioText { login: "/wrong", ..text }.toml()),
+            Scenario::CallBack => self.inputs.push(ConfigInput::CallBack(0)),
         }
         self.run(STORMY);
     }
@@ -74,7 +74,7 @@ impl World {
         self.texts.insert(Digest::of(text.as_bytes()), text.clone());
         self.file.clone_from(&text);
         let outcome = self.judge(&text);
-        self.inputs.push(Input::File(Box::new(FileFound { text, outcome })));
+        self.inputs.push(ConfigInput::File(Box::new(FileFound { text, outcome })));
     }
 
     /// True when the box has told its office that it is set up with this broker: only then does anybody switch the others off.

@@ -8,12 +8,12 @@ use std::io::{Error, ErrorKind, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::rng::Rng;
-use crate::office::index::{Guard, Step};
-use crate::office::file_store::Files;
+use crate::office::index::{IndexGuard, IndexStep};
+use crate::office::file_store::FileStore;
 
 /// What refuses at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Weather {
+pub enum DiskFaults {
     /// Nothing.
     #[default]
     Calm,
@@ -31,16 +31,16 @@ pub enum Weather {
     Unreadable,
 }
 
-impl Weather {
+impl DiskFaults {
     /// All of them.
-    pub const ALL: [Weather; 7] = [
-        Weather::Calm,
-        Weather::Full,
-        Weather::IndexFull,
-        Weather::NoCommit,
-        Weather::Locked,
-        Weather::Failing,
-        Weather::Unreadable,
+    pub const ALL: [DiskFaults; 7] = [
+        DiskFaults::Calm,
+        DiskFaults::Full,
+        DiskFaults::IndexFull,
+        DiskFaults::NoCommit,
+        DiskFaults::Locked,
+        DiskFaults::Failing,
+        DiskFaults::Unreadable,
     ];
 }
 
@@ -51,7 +51,7 @@ enum Kind {
     Flush,
     Name,
     Read,
-    Index(Step),
+    Index(IndexStep),
 }
 
 /// Bytes of one file.
@@ -122,7 +122,7 @@ struct State {
     names: Names,
     durable: Names,
     pending: Vec<Change>,
-    weather: Weather,
+    weather: DiskFaults,
     /// Steps so far, and the one before which the power goes.
     step: u64,
     cut_at: Option<u64>,
@@ -141,12 +141,12 @@ impl State {
         }
         let mut one_in = |n| self.random.as_mut().is_none_or(|random| random.one_in(n));
         let refused = match (self.weather, kind) {
-            (Weather::Full, Kind::Write | Kind::Index(Step::Change | Step::Commit)) => ErrorKind::StorageFull,
-            (Weather::IndexFull, Kind::Index(Step::Change)) if one_in(3) => ErrorKind::StorageFull,
-            (Weather::NoCommit, Kind::Index(Step::Commit)) => ErrorKind::StorageFull,
-            (Weather::Locked, Kind::Index(Step::Begin)) => ErrorKind::ResourceBusy,
-            (Weather::Failing, Kind::Write | Kind::Flush | Kind::Name) if one_in(2) => ErrorKind::Other,
-            (Weather::Unreadable, Kind::Read) => ErrorKind::Other,
+            (DiskFaults::Full, Kind::Write | Kind::Index(IndexStep::Change | IndexStep::Commit)) => ErrorKind::StorageFull,
+            (DiskFaults::IndexFull, Kind::Index(IndexStep::Change)) if one_in(3) => ErrorKind::StorageFull,
+            (DiskFaults::NoCommit, Kind::Index(IndexStep::Commit)) => ErrorKind::StorageFull,
+            (DiskFaults::Locked, Kind::Index(IndexStep::Begin)) => ErrorKind::ResourceBusy,
+            (DiskFaults::Failing, Kind::Write | Kind::Flush | Kind::Name) if one_in(2) => ErrorKind::Other,
+            (DiskFaults::Unreadable, Kind::Read) => ErrorKind::Other,
             _ => return Ok(()),
         };
         Err(Error::new(refused, format!("{:?}", self.weather)))
@@ -178,7 +178,7 @@ impl SimFiles {
     }
 
     /// From now on this refuses.
-    pub fn turn(&self, weather: Weather) {
+    pub fn turn(&self, weather: DiskFaults) {
         self.lock().weather = weather;
     }
 
@@ -193,7 +193,7 @@ impl SimFiles {
     /// No further cut, and nothing refuses.
     pub fn calm(&self) {
         let mut state = self.lock();
-        (state.cut_at, state.weather) = (None, Weather::Calm);
+        (state.cut_at, state.weather) = (None, DiskFaults::Calm);
     }
 
     /// True since the power went.
@@ -204,7 +204,7 @@ impl SimFiles {
     /// The power comes back: what was flushed is there, and a random part of the rest.
     pub fn come_back(&self, random: &mut Rng) {
         let mut state = self.lock();
-        (state.off, state.cut_at, state.weather) = (false, None, Weather::Calm);
+        (state.off, state.cut_at, state.weather) = (false, None, DiskFaults::Calm);
         // A journal keeps changes of names in their order.
         let kept = random.below(state.pending.len() as u64 + 1) as usize;
         let pending = std::mem::take(&mut state.pending);
@@ -258,13 +258,13 @@ impl SimFiles {
     }
 }
 
-impl Guard for SimFiles {
-    fn before(&self, step: Step) -> Result<()> {
+impl IndexGuard for SimFiles {
+    fn before(&self, step: IndexStep) -> Result<()> {
         self.lock().before(Kind::Index(step))
     }
 }
 
-impl Files for SimFiles {
+impl FileStore for SimFiles {
     fn make_dir(&self, dir: &str) -> Result<()> {
         let mut state = self.lock();
         let mut path = String::new();

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rng::Rng;
-use super::files::{SimFiles, Weather};
+use super::files::{SimFiles, DiskFaults};
 use crate::evidence::manifest::{Manifest, of_still};
-use crate::office::archive::{Archive, Outcome};
+use crate::office::archive::{Archive, IngestOutcome};
 use crate::office::retention::Retention;
 use crate::office::partial_files::{Check, Flush};
-use crate::office::safeguards::Rule;
-use crate::office::file_store::{Files as _, flush_and_hash};
-use crate::units::{Digest, SiteId, Stamp, Wall};
+use crate::office::safeguards::IngestRule;
+use crate::office::file_store::{FileStore as _, flush_and_hash};
+use crate::units::{Digest, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
 
@@ -72,12 +72,12 @@ struct World {
     _anchor: Connection,
     uri: String,
     archive: Option<Archive>,
-    without: Option<Rule>,
+    without: Option<IngestRule>,
     site: SiteId,
     events: BTreeMap<String, (Vec<u8>, bool)>,
     sending: Vec<Sending>,
     jobs: VecDeque<Job>,
-    now: Wall,
+    now: WallTime,
     summary: Summary,
 }
 
@@ -85,14 +85,14 @@ struct World {
 ///
 /// # Errors
 /// What was promised and not kept, with the turn.
-pub fn run(seed: u64, without: Option<Rule>) -> Result<Summary, String> {
+pub fn run(seed: u64, without: Option<IngestRule>) -> Result<Summary, String> {
     let mut world = World::new(seed, without).map_err(|error| format!("no world: {error}"))?;
     for turn in 0..TURNS + CALM {
         let place = |what: String| format!("seed {seed}, turn {turn}: {what}");
         if turn < TURNS && turn % 5 == 0 {
             world.change_weather();
         } else if turn == TURNS {
-            world.files.turn(Weather::Calm);
+            world.files.turn(DiskFaults::Calm);
         }
         world.turn().map_err(place)?;
         if world.files.is_off() || world.archive.is_none() {
@@ -108,7 +108,7 @@ pub fn run(seed: u64, without: Option<Rule>) -> Result<Summary, String> {
 }
 
 impl World {
-    fn new(seed: u64, without: Option<Rule>) -> anyhow::Result<World> {
+    fn new(seed: u64, without: Option<IngestRule>) -> anyhow::Result<World> {
         let mut random = Rng::new(seed);
         let site = SiteId::parse("km-17").map_err(anyhow::Error::msg)?;
         let uri = format!("file:world-{}?mode=memory&cache=shared", LIVED.fetch_add(1, Ordering::Relaxed));
@@ -124,7 +124,7 @@ impl World {
         for n in 0..FILES {
             let len = CHUNK * (1 + random.below(5) as usize) + random.below(9) as usize;
             let bytes: Vec<u8> = (0..len).map(|_| random.bits() as u8).collect();
-            let mut manifest = of_still(&site, &format!("E{n}"), Stamp::default(), &bytes);
+            let mut manifest = of_still(&site, &format!("E{n}"), Timestamp::default(), &bytes);
             manifest.name = format!("same-{}.jpg", n % 2);
             let todo = Vec::new();
             sending.push(Sending {
@@ -149,7 +149,7 @@ impl World {
             events: (1..=EVENTS).map(event).collect(),
             sending,
             jobs: VecDeque::new(),
-            now: Wall(1_795_000_000_000_000),
+            now: WallTime(1_795_000_000_000_000),
             summary: Summary::default(),
         };
         world.restart().map_err(anyhow::Error::msg)?;
@@ -157,7 +157,7 @@ impl World {
     }
 
     fn change_weather(&mut self) {
-        let weather = Weather::ALL[self.random.below(Weather::ALL.len() as u64) as usize];
+        let weather = DiskFaults::ALL[self.random.below(DiskFaults::ALL.len() as u64) as usize];
         self.files.turn(weather);
         if self.random.one_in(2) {
             self.files.cut_after(1 + self.random.below(150));
@@ -182,7 +182,7 @@ impl World {
                 Ok(()) => return Ok(()),
                 Err(_) if self.files.is_off() => {}
                 Err(error) if attempt > 3 => return Err(format!("it does not start: {error:#}")),
-                Err(_) => self.files.turn(Weather::Calm),
+                Err(_) => self.files.turn(DiskFaults::Calm),
             }
         }
         Ok(())
@@ -241,7 +241,7 @@ impl World {
         let (now, seconds) = (self.now, self.seconds());
         let Some(archive) = self.archive.as_mut() else { return Ok(()) };
         self.jobs.extend(archive.overdue(seconds).into_iter().map(Job::Check));
-        let tidied = archive.let_go(&Retention::default(), now);
+        let tidied = archive.release_expired(&Retention::default(), now);
         self.summary.refusals += u64::from(tidied.is_err());
         Ok(())
     }
@@ -288,7 +288,7 @@ impl World {
                     .collect()
             }
         };
-        outcomes.into_iter().try_for_each(|(_, outcome)| self.hear(outcome))
+        outcomes.into_iter().try_for_each(|(_, outcome)| self.apply_outcome(outcome))
     }
 
     /// The thread that flushes and hashes: now and then it is late, or its word is lost.
@@ -304,7 +304,7 @@ impl World {
             let outcome = match job {
                 Job::Flush(flush) => {
                     let flushed = self.files.flush(&flush.file.path);
-                    archive.flushed(&flush, &flushed, seconds).map(|()| Outcome::default())
+                    archive.flushed(&flush, &flushed, seconds).map(|()| IngestOutcome::default())
                 }
                 Job::Check(_) if lost => continue,
                 Job::Check(check) => {
@@ -313,14 +313,14 @@ impl World {
                 }
             };
             match outcome {
-                Ok(outcome) => self.hear(outcome)?,
+                Ok(outcome) => self.apply_outcome(outcome)?,
                 Err(_) => self.summary.refusals += 1,
             }
         }
         Ok(())
     }
 
-    fn hear(&mut self, outcome: Outcome) -> Result<(), String> {
+    fn apply_outcome(&mut self, outcome: IngestOutcome) -> Result<(), String> {
         self.jobs.extend(outcome.flush.map(Job::Flush));
         self.jobs.extend(outcome.check.map(Job::Check));
         match outcome.ack {
@@ -454,9 +454,9 @@ mod tests {
 
     #[test]
     fn without_each_rule_of_the_way_in_something_is_lost() {
-        for rule in Rule::ALL {
+        for rule in IngestRule::ALL {
             // Only a long row of errors on one file tells that an error was taken for a digest: there are few such worlds.
-            let first = if rule == Rule::ErrorIsNoDigest { 260 } else { 1 };
+            let first = if rule == IngestRule::ErrorIsNoDigest { 260 } else { 1 };
             let lost = (first..first + 120).find_map(|seed| run(seed, Some(rule)).err());
             println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));
             assert!(lost.is_some(), "{} is not noticed", rule.name());

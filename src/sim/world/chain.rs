@@ -4,7 +4,7 @@
 
 use super::World;
 use crate::storage::head_selection::{Heads, heads};
-use crate::storage::scan::{Depth, Found, walk};
+use crate::storage::scan::{ScanDepth, ScanItem, walk};
 use crate::units::Digest;
 
 impl World {
@@ -21,12 +21,12 @@ impl World {
             if next.is_some_and(|expected| !follows(expected)) {
                 self.wrongs.push(format!("segment {} does not follow on in numbers and chain", segment.head.segment));
             }
-            let Ok(walked) = walk(&self.disk, segment, Depth::Content) else {
+            let Ok(walked) = walk(&self.disk, segment, ScanDepth::Content) else {
                 continue;
             };
             let last = index.last_seq(at, u64::MAX);
             let mut kept = walked.found.iter().filter_map(|found| match found {
-                Found::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
+                ScanItem::Record(_, record) if record.seq <= last => Some((record.seq + 1, record.link())),
                 _ => None,
             });
             next = kept.next_back().or(Some((segment.head.first_seq, segment.head.previous)));

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::World;
 use crate::sim::rng::Rng;
-use crate::uplink::delivery::Effect;
-use crate::uplink::{UplinkNews, UplinkOrder, topics};
+use crate::uplink::delivery::DeliveryEffect;
+use crate::uplink::{UplinkUpdate, UplinkRequest, topics};
 
 /// Messages of one flood.
 const MESSAGES: u64 = 1_000;
@@ -34,13 +34,13 @@ impl Flood {
     }
 
     /// Counts what goes to the uplink.
-    pub(super) fn order(&mut self, order: &UplinkOrder) {
-        self.orders += u64::from(matches!(order, UplinkOrder::Reply(_) | UplinkOrder::Again { .. }));
+    pub(super) fn order(&mut self, order: &UplinkRequest) {
+        self.orders += u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Again { .. }));
     }
 
     /// Counts what comes from it.
-    pub(super) fn news(&mut self, news: &UplinkNews) {
-        self.heard += u64::from(matches!(news, UplinkNews::Command(_)));
+    pub(super) fn news(&mut self, news: &UplinkUpdate) {
+        self.heard += u64::from(matches!(news, UplinkUpdate::Command(_)));
     }
 
     /// The link is new, and its shares are full again.
@@ -86,7 +86,7 @@ impl World {
                 7 => (topics::dn(site, "cmd/ping"), "x".repeat(bits as usize % 3000)),
                 _ => (topics::dn(site, &format!("cmd/{name}")), command.to_string()),
             };
-            let mut out: Vec<Effect> = Vec::new();
+            let mut out: Vec<DeliveryEffect> = Vec::new();
             self.link.message(self.now, &topic, payload.as_bytes(), &mut out);
             self.link_effects(out);
         }

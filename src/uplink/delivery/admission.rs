@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::super::wire::Command;
 use crate::remote_config::signed_document::{DOCUMENT_MAX, is_late};
 use crate::remote_config::token_bucket::TokenBucket;
-use crate::units::{Stamp, Wall};
+use crate::units::{Timestamp, WallTime};
 
 /// Bytes of a command at most: `config-check` carries a whole text, which JSON may double.
 const COMMAND_MAX: usize = DOCUMENT_MAX;
@@ -28,7 +28,7 @@ const SHORT: usize = 4096;
 
 /// The shares, and what they count.
 #[derive(Debug)]
-pub struct Gate {
+pub struct IncomingLimiter {
     unsigned: TokenBucket,
     unverified: TokenBucket,
     documents: TokenBucket,
@@ -44,9 +44,9 @@ pub struct Gate {
     signers: BTreeMap<String, u64>,
 }
 
-impl Default for Gate {
-    fn default() -> Gate {
-        Gate {
+impl Default for IncomingLimiter {
+    fn default() -> IncomingLimiter {
+        IncomingLimiter {
             unsigned: TokenBucket::new(10, 500_000),
             unverified: TokenBucket::new(50, 20_000),
             documents: TokenBucket::new(16, 1_000_000),
@@ -60,14 +60,14 @@ impl Default for Gate {
     }
 }
 
-impl Gate {
+impl IncomingLimiter {
     /// Other keys may sign, or have used higher numbers.
     pub fn set_signers(&mut self, signers: Vec<(String, u64)>) {
         self.signers = signers.into_iter().collect();
     }
 
     /// The command in `payload`, when its share allows.
-    pub fn command(&mut self, now: Stamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
+    pub fn command(&mut self, now: Timestamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
         let mono = now.mono;
         if !holds(payload, b"\"sig\"") {
             return self.unsigned.take(mono).then(|| self.read(now, name, payload)).flatten();
@@ -88,15 +88,15 @@ impl Gate {
     }
 
     /// False when no verification is needed to know that the box will not take it.
-    fn may_be_good(&self, now: Stamp, command: &Command) -> bool {
+    fn may_be_good(&self, now: Timestamp, command: &Command) -> bool {
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str());
         let highest = key.and_then(|key| self.signers.get(key));
         let n = command.args.get("n").and_then(Value::as_u64);
-        let until = command.expires.as_deref().and_then(|expires| Wall::parse(expires).ok());
+        let until = command.expires.as_deref().and_then(|expires| WallTime::parse(expires).ok());
         highest.zip(n).is_some_and(|(highest, n)| n > *highest) && until.is_some_and(|until| !is_late(until, now))
     }
 
-    fn read(&mut self, now: Stamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
+    fn read(&mut self, now: Timestamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
         if payload.len() > COMMAND_MAX {
             return self.unread(now, name, "it is too long");
         }
@@ -107,7 +107,7 @@ impl Gate {
     }
 
     /// Something could not be read: counted, and one a minute told.
-    pub fn unread<T>(&mut self, now: Stamp, what: &str, why: &str) -> Option<T> {
+    pub fn unread<T>(&mut self, now: Timestamp, what: &str, why: &str) -> Option<T> {
         if self.unreadable.take(now.mono) {
             let (what, before): (String, u64) = (what.chars().take(32).collect(), self.unreadable.dropped());
             tracing::warn!(what, before, "a message that cannot be read: {why}");
@@ -116,31 +116,31 @@ impl Gate {
     }
 
     /// Whether a configuration document may be looked at.
-    pub fn document(&mut self, now: Stamp) -> bool {
+    pub fn document(&mut self, now: Timestamp) -> bool {
         let may = self.documents.take(now.mono);
         self.asks |= !may;
         may
     }
 
     /// True once, when a document was dropped and the flood is over.
-    pub fn asks_again(&mut self, now: Stamp) -> bool {
+    pub fn should_rerequest(&mut self, now: Timestamp) -> bool {
         let asks = self.asks && self.documents.is_full(now.mono);
         self.asks &= !asks;
         asks
     }
 
     /// Whether a confirmation may be looked at.
-    pub fn confirm(&mut self, now: Stamp) -> bool {
+    pub fn confirm(&mut self, now: Timestamp) -> bool {
         self.confirms.take(now.mono)
     }
 
     /// Whether an archive's state may be looked at.
-    pub fn host(&mut self, now: Stamp) -> bool {
+    pub fn host(&mut self, now: Timestamp) -> bool {
         self.hosts.take(now.mono)
     }
 
     /// Whether an event may be sent again at somebody's wish.
-    pub fn resend(&mut self, now: Stamp) -> bool {
+    pub fn resend(&mut self, now: Timestamp) -> bool {
         self.resends.take(now.mono)
     }
 
@@ -151,7 +151,7 @@ impl Gate {
     }
 
     /// Tells the log what was dropped, once a minute.
-    pub fn tell(&mut self, now: Stamp) {
+    pub fn report_drops(&mut self, now: Timestamp) {
         for (bucket, what) in [
             (&mut self.unsigned, "commands that nobody signed"),
             (&mut self.unverified, "commands with signatures to verify"),
@@ -159,7 +159,7 @@ impl Gate {
             (&mut self.confirms, "confirmations"),
             (&mut self.hosts, "states of archives"),
         ] {
-            if let Some(dropped) = bucket.tell(now.mono) {
+            if let Some(dropped) = bucket.due_report(now.mono) {
                 tracing::warn!(dropped, "more {what} than their share: not looked at; who may publish under dn/ at the broker?");
             }
         }
@@ -174,10 +174,10 @@ fn holds(bytes: &[u8], these: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{Mono, WallQuality};
+    use crate::units::{MonoTime, ClockQuality};
 
-    fn at(micros: u64) -> Stamp {
-        Stamp { mono: Mono(micros), wall: Wall(1_790_000_000_000_000 + micros as i64), quality: WallQuality::Ntp }
+    fn at(micros: u64) -> Timestamp {
+        Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }
     }
 
     fn signed(key: &str, n: u64, expires: &str) -> Vec<u8> {
@@ -186,8 +186,8 @@ mod tests {
             .into_bytes()
     }
 
-    fn gate() -> Gate {
-        let mut gate = Gate::default();
+    fn gate() -> IncomingLimiter {
+        let mut gate = IncomingLimiter::default();
         gate.set_signers(vec![("k".into(), 100)]);
         gate
     }
@@ -236,7 +236,7 @@ mod tests {
     fn a_document_that_was_dropped_is_asked_for_when_it_is_quiet() {
         let mut gate = gate();
         assert_eq!((0..100).filter(|n| gate.document(at(*n))).count(), 16);
-        assert!(!gate.asks_again(at(1_000_000)));
-        assert!(gate.asks_again(at(17_000_000)) && !gate.asks_again(at(17_000_001)), "once");
+        assert!(!gate.should_rerequest(at(1_000_000)));
+        assert!(gate.should_rerequest(at(17_000_000)) && !gate.should_rerequest(at(17_000_001)), "once");
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! What belongs here: what each of them changes. What does not: what is published next ([`super`]).
 
-use super::super::topics::Down;
+use super::super::topics::DownTopic;
 use super::super::file_transfer::Transfer;
 use super::super::wire::Ack;
-use super::super::{Alarm, ReturnReason, UplinkNews, emqx_file_transfer, topics};
-use super::{About, Acked, Class, Effect, Link, Token};
+use super::super::{Alarm, ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
+use super::{PublishSubject, Acked, PublishClass, DeliveryEffect, Delivery, Token};
 use crate::remote_config::signed_document::DOCUMENT_MAX;
-use crate::units::{Digest, Mono, Stamp, Ticket};
+use crate::units::{Digest, MonoTime, Timestamp, EntryId};
 
 /// How long a broker over its quota is left alone: first and longest.
 const BUSY_FIRST: u64 = 10_000_000;
@@ -26,29 +26,29 @@ const LATER_MAX: usize = 16;
 /// Archives known to be online at most: an office has one or two, and names come from the broker.
 const HOSTS_MAX: usize = 16;
 
-impl Link {
+impl Delivery {
     /// A message came.
-    pub fn message(&mut self, now: Stamp, topic: &str, payload: &[u8], out: &mut Vec<Effect>) {
+    pub fn message(&mut self, now: Timestamp, topic: &str, payload: &[u8], out: &mut Vec<DeliveryEffect>) {
         match topics::read_down(&self.site, topic) {
-            Some(Down::Host(host)) if self.gate.host(now) => self.host(now.mono, host, payload),
-            Some(Down::Host(_)) => {}
-            Some(Down::Ack) => match serde_json::from_slice::<Ack>(payload) {
+            Some(DownTopic::Host(host)) if self.gate.host(now) => self.host(now.mono, host, payload),
+            Some(DownTopic::Host(_)) => {}
+            Some(DownTopic::Ack) => match serde_json::from_slice::<Ack>(payload) {
                 Ok(ack) => self.ack(now.mono, ack, out),
                 Err(error) => _ = self.gate.unread::<()>(now, "dn/ack", &error.to_string()),
             },
-            Some(Down::Command(name)) => {
-                out.extend(self.gate.command(now, name, payload).map(UplinkNews::Command).map(Effect::News));
+            Some(DownTopic::Command(name)) => {
+                out.extend(self.gate.command(now, name, payload).map(UplinkUpdate::Command).map(DeliveryEffect::News));
             }
-            Some(Down::Fleet(name)) => self.fleet_command(now, name, payload),
-            Some(Down::Document) if !self.gate.document(now) => {}
-            Some(Down::Document) => {
+            Some(DownTopic::Fleet(name)) => self.fleet_command(now, name, payload),
+            Some(DownTopic::Document) if !self.gate.document(now) => {}
+            Some(DownTopic::Document) => {
                 let bytes = if payload.len() > DOCUMENT_MAX { Vec::new() } else { payload.to_vec() };
-                out.push(Effect::News(UplinkNews::Document { bytes, len: payload.len() }));
+                out.push(DeliveryEffect::News(UplinkUpdate::Document { bytes, len: payload.len() }));
             }
-            Some(Down::Confirm) if payload.len() <= CONFIRM_MAX && self.gate.confirm(now) => {
-                out.push(Effect::News(UplinkNews::Confirm(payload.to_vec())));
+            Some(DownTopic::Confirm) if payload.len() <= CONFIRM_MAX && self.gate.confirm(now) => {
+                out.push(DeliveryEffect::News(UplinkUpdate::Confirm(payload.to_vec())));
             }
-            Some(Down::Confirm) => {}
+            Some(DownTopic::Confirm) => {}
             None => {
                 if let Some(answer) = emqx_file_transfer::answer(topic, payload) {
                     self.emqx_answer(now.mono, answer, out);
@@ -59,7 +59,7 @@ impl Link {
     }
 
     /// A command to all boxes waits its own part of the spread, so that they do not all answer at once.
-    fn fleet_command(&mut self, now: Stamp, name: &str, payload: &[u8]) {
+    fn fleet_command(&mut self, now: Timestamp, name: &str, payload: &[u8]) {
         let Some(command) = self.gate.command(now, name, payload).filter(|_| self.later.len() < LATER_MAX) else {
             return;
         };
@@ -69,7 +69,7 @@ impl Link {
         self.later.push((now.mono.plus_micros((spread * part) >> 32), command));
     }
 
-    fn host(&mut self, now: Mono, host: &str, payload: &[u8]) {
+    fn host(&mut self, now: MonoTime, host: &str, payload: &[u8]) {
         let online = serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|state| state["state"] == "online");
         let full = self.hosts.len() >= HOSTS_MAX && !self.hosts.contains(host);
         let known = if online { full || !self.hosts.insert(host.to_owned()) } else { !self.hosts.remove(host) };
@@ -80,12 +80,12 @@ impl Link {
         }
     }
 
-    fn by_fid(&mut self, fid: &str) -> Option<(Ticket, &mut Transfer)> {
+    fn by_fid(&mut self, fid: &str) -> Option<(EntryId, &mut Transfer)> {
         self.files.iter_mut().find(|(_, file)| file.fid == fid).map(|(ticket, file)| (*ticket, file))
     }
 
     /// The archive says what it has.
-    fn ack(&mut self, now: Mono, ack: Ack, out: &mut Vec<Effect>) {
+    fn ack(&mut self, now: MonoTime, ack: Ack, out: &mut Vec<DeliveryEffect>) {
         match ack {
             Ack::Event { id, sha256 } => {
                 let found = self.events.iter().find(|(_, event)| event.id == id && event.digest == sha256);
@@ -130,7 +130,7 @@ impl Link {
     }
 
     /// EMQX says what became of a part of a file.
-    fn emqx_answer(&mut self, now: Mono, answer: emqx_file_transfer::Answer, out: &mut Vec<Effect>) {
+    fn emqx_answer(&mut self, now: MonoTime, answer: emqx_file_transfer::EmqxReply, out: &mut Vec<DeliveryEffect>) {
         let Some((ticket, file)) = self.by_fid(&answer.fid) else {
             return;
         };
@@ -139,50 +139,50 @@ impl Link {
                 tracing::warn!(file = file.manifest.name, "EMQX: {}", answer.reason);
                 file.unheard(now);
             }
-            emqx_file_transfer::Part::Init => file.have(now, 0, &[]),
-            emqx_file_transfer::Part::Chunk => file.confirmed(now),
-            emqx_file_transfer::Part::Fin => {
+            emqx_file_transfer::EmqxMessage::Init => file.have(now, 0, &[]),
+            emqx_file_transfer::EmqxMessage::Chunk => file.confirmed(now),
+            emqx_file_transfer::EmqxMessage::Fin => {
                 self.forget_file(ticket);
                 self.receipted(ticket, out);
             }
         }
     }
 
-    pub(super) fn receipted(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+    pub(super) fn receipted(&mut self, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
         self.counts.receipts += 1;
-        out.push(Effect::News(UplinkNews::Receipted { ticket }));
+        out.push(DeliveryEffect::News(UplinkUpdate::Receipted { ticket }));
     }
 
-    pub(super) fn returned(&mut self, ticket: Ticket, why: ReturnReason, out: &mut Vec<Effect>) {
+    pub(super) fn returned(&mut self, ticket: EntryId, why: ReturnReason, out: &mut Vec<DeliveryEffect>) {
         self.events.remove(&ticket);
         self.forget_file(ticket);
-        out.push(Effect::News(UplinkNews::Returned { ticket, why }));
+        out.push(DeliveryEffect::News(UplinkUpdate::Returned { ticket, why }));
     }
 
-    fn forget_file(&mut self, ticket: Ticket) {
+    fn forget_file(&mut self, ticket: EntryId) {
         self.counts.file_retries += self.files.remove(&ticket).map_or(0, |file| file.retries);
     }
 
     /// The broker answered a publish.
-    pub fn acked(&mut self, now: Stamp, token: Token, acked: Acked, out: &mut Vec<Effect>) {
+    pub fn acked(&mut self, now: Timestamp, token: Token, acked: Acked, out: &mut Vec<DeliveryEffect>) {
         let Some((_, about)) = self.tokens.remove(&token) else {
             return;
         };
-        if let About::File(_, bytes @ 1..) = about {
+        if let PublishSubject::File(_, bytes @ 1..) = about {
             self.pace.acked(now.mono, bytes);
         }
         match acked {
             Acked::Taken => {
                 self.counts.acked += 1;
                 self.busy.1 = 0;
-                if let About::File(ticket, 0) = about
+                if let PublishSubject::File(ticket, 0) = about
                     && let Some(file) = self.files.get_mut(&ticket)
                 {
                     file.taken(now.mono);
                 }
             }
             Acked::Unheard => {
-                if let About::File(ticket, _) = about
+                if let PublishSubject::File(ticket, _) = about
                     && let Some(file) = self.files.get_mut(&ticket)
                 {
                     file.unheard(now.mono);
@@ -192,7 +192,7 @@ impl Link {
             Acked::Forbidden(reason) => self.forbid(now.mono, about.class(), reason, out),
             Acked::Invalid(reason) => {
                 self.counts.refused += 1;
-                if let About::Event(ticket) | About::File(ticket, _) = about {
+                if let PublishSubject::Event(ticket) | PublishSubject::File(ticket, _) = about {
                     self.returned(ticket, ReturnReason::Refused(reason), out);
                 }
             }
@@ -200,31 +200,31 @@ impl Link {
         self.advance(now, out);
     }
 
-    fn broker_busy(&mut self, now: Mono, about: About, reason: &str) {
+    fn broker_busy(&mut self, now: MonoTime, about: PublishSubject, reason: &str) {
         let (_, times) = self.busy;
         let pause = BUSY_FIRST.saturating_mul(1 << times.min(10)).min(BUSY_LONGEST);
         tracing::warn!(pause_s = pause / 1_000_000, "the broker takes nothing for now: {reason}");
         self.busy = (now.plus_micros(pause), times + 1);
         match about {
-            About::Event(ticket) => self.events.get_mut(&ticket).into_iter().for_each(|event| event.due = now),
-            About::File(ticket, _) => self.files.get_mut(&ticket).into_iter().for_each(Transfer::restart),
-            About::Other => {}
+            PublishSubject::Event(ticket) => self.events.get_mut(&ticket).into_iter().for_each(|event| event.due = now),
+            PublishSubject::File(ticket, _) => self.files.get_mut(&ticket).into_iter().for_each(Transfer::restart),
+            PublishSubject::Other => {}
         }
     }
 
     /// We may not publish this kind of message: somebody must look, and asking again at once helps nobody.
-    fn forbid(&mut self, now: Mono, class: Class, reason: String, out: &mut Vec<Effect>) {
+    fn forbid(&mut self, now: MonoTime, class: PublishClass, reason: String, out: &mut Vec<DeliveryEffect>) {
         self.counts.refused += 1;
         if self.forbidden.insert(class, now.plus_micros(FORBIDDEN)).is_none() {
             let what = match class {
-                Class::Event => "events",
-                Class::File => "files",
-                Class::Other => "state, health or answers",
+                PublishClass::Event => "events",
+                PublishClass::File => "files",
+                PublishClass::Other => "state, health or answers",
             };
             let detail = format!("the broker does not let this box publish {what} ({reason}): look at its access list");
-            out.push(Effect::News(UplinkNews::Alarm { what: Alarm::NotAuthorized, detail }));
+            out.push(DeliveryEffect::News(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail }));
         }
-        self.files.values_mut().filter(|_| class == Class::File).for_each(Transfer::restart);
-        self.events.values_mut().filter(|_| class == Class::Event).for_each(|event| event.due = now);
+        self.files.values_mut().filter(|_| class == PublishClass::File).for_each(Transfer::restart);
+        self.events.values_mut().filter(|_| class == PublishClass::Event).for_each(|event| event.due = now);
     }
 }

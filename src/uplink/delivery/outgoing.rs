@@ -4,17 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use super::super::bandwidth::Hold;
-use super::super::file_transfer::{Step, Transfer};
+use super::super::bandwidth::Throttle;
+use super::super::file_transfer::{TransferStep, Transfer};
 use super::super::wire::Purpose;
-use super::super::{ReturnReason, UplinkNews, emqx_file_transfer, topics};
-use super::{About, Class, Effect, HEADER, Link, RECEIPT_LONGEST};
-use crate::settings::Dialect;
-use crate::units::{Mono, Stamp, Ticket};
+use super::super::{ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
+use super::{PublishSubject, PublishClass, DeliveryEffect, HEADER, Delivery, RECEIPT_LONGEST};
+use crate::settings::FileProtocol;
+use crate::units::{MonoTime, Timestamp, EntryId};
 
-impl Link {
+impl Delivery {
     /// Bytes of a file that were asked for.
-    pub fn chunk(&mut self, now: Stamp, ticket: Ticket, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<Effect>) {
+    pub fn chunk(&mut self, now: Timestamp, ticket: EntryId, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<DeliveryEffect>) {
         let Some(file) = self.files.get_mut(&ticket) else {
             return;
         };
@@ -28,7 +28,7 @@ impl Link {
                     self.pace.sent(now.mono, len);
                     if let Some(file) = self.files.get(&ticket) {
                         let topic = self.file_topic(file, &offset.to_string());
-                        self.publish(now, About::File(ticket, len), topic, bytes, false, out);
+                        self.publish(now, PublishSubject::File(ticket, len), topic, bytes, false, out);
                     }
                 }
             }
@@ -41,21 +41,21 @@ impl Link {
     }
 
     /// Time passes.
-    pub fn advance(&mut self, now: Stamp, out: &mut Vec<Effect>) {
+    pub fn advance(&mut self, now: Timestamp, out: &mut Vec<DeliveryEffect>) {
         let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
-        out.extend(due.map(|(_, command)| Effect::News(UplinkNews::Command(command))));
-        self.gate.tell(now);
+        out.extend(due.map(|(_, command)| DeliveryEffect::News(UplinkUpdate::Command(command))));
+        self.gate.report_drops(now);
         if self.connected.is_none() {
             return;
         }
-        if self.gate.asks_again(now) {
-            self.ask_for_config();
+        if self.gate.should_rerequest(now) {
+            self.request_config();
         }
         while self.has_room()
             && let Some((topic, payload, retain)) = self.unsent.pop_front()
         {
             if self.fits(&topic, payload.len()) {
-                self.publish(now, About::Other, topic, payload, retain, out);
+                self.publish(now, PublishSubject::Other, topic, payload, retain, out);
             } else {
                 tracing::warn!(topic, bytes = payload.len(), "larger than the broker's packets: not said");
             }
@@ -63,15 +63,15 @@ impl Link {
         if now.mono < self.busy.0 {
             return;
         }
-        let allowed = |forbidden: &BTreeMap<Class, Mono>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
+        let allowed = |forbidden: &BTreeMap<PublishClass, MonoTime>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
         while self.has_room()
-            && allowed(&self.forbidden, Class::Event)
+            && allowed(&self.forbidden, PublishClass::Event)
             && let Some(ticket) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(ticket, _)| *ticket)
         {
             self.send_event(now, ticket, out);
         }
-        let heard = self.dialect == Dialect::Emqx || self.deaf || !self.hosts.is_empty();
-        if heard && now.mono >= self.files_from && allowed(&self.forbidden, Class::File) {
+        let heard = self.dialect == FileProtocol::Emqx || self.deaf || !self.hosts.is_empty();
+        if heard && now.mono >= self.files_from && allowed(&self.forbidden, PublishClass::File) {
             for ticket in self.files.keys().copied().collect::<Vec<_>>() {
                 self.advance_file(now, ticket, out);
             }
@@ -87,7 +87,7 @@ impl Link {
         topic.len() + payload + HEADER <= self.limits.max_packet as usize
     }
 
-    fn send_event(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn send_event(&mut self, now: Timestamp, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
         let topic = topics::up(&self.site, "event");
         let Some(event) = self.events.get_mut(&ticket) else {
             return;
@@ -99,13 +99,13 @@ impl Link {
             self.counts.resent += payload.len() as u64;
         }
         if self.fits(&topic, payload.len()) {
-            self.publish(now, About::Event(ticket), topic, payload, false, out);
+            self.publish(now, PublishSubject::Event(ticket), topic, payload, false, out);
         } else {
             self.too_large(ticket, payload.len(), out);
         }
     }
 
-    fn too_large(&mut self, ticket: Ticket, bytes: usize, out: &mut Vec<Effect>) {
+    fn too_large(&mut self, ticket: EntryId, bytes: usize, out: &mut Vec<DeliveryEffect>) {
         let most = self.limits.max_packet;
         self.returned(
             ticket,
@@ -114,20 +114,20 @@ impl Link {
         );
     }
 
-    fn advance_file(&mut self, now: Stamp, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn advance_file(&mut self, now: Timestamp, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
         let chunk = self.pace.chunk(self.chunk_now);
         while self.has_room()
             && let Some(file) = self.files.get_mut(&ticket)
             && let Some(step) = file.wants(now.mono, chunk)
         {
-            if let Step::Read { offset, len } = step {
-                match self.pace.hold(now, len, file.manifest.purpose != Purpose::Clip) {
+            if let TransferStep::Read { offset, len } = step {
+                match self.pace.throttle(now, len, file.manifest.purpose != Purpose::Clip) {
                     None => {
                         file.take(now.mono, step);
-                        out.push(Effect::Read { ticket, offset, len });
+                        out.push(DeliveryEffect::Read { ticket, offset, len });
                     }
-                    Some(Hold::Flying) => {}
-                    Some(Hold::Cap | Hold::Budget | Hold::Quiet) => file.held(now.mono),
+                    Some(Throttle::Flying) => {}
+                    Some(Throttle::Cap | Throttle::Budget | Throttle::Quiet) => file.throttled(now.mono),
                 }
                 return;
             }
@@ -135,30 +135,30 @@ impl Link {
             let Some(file) = self.files.get(&ticket) else {
                 return;
             };
-            let (tail, payload) = self.words(file, step);
+            let (tail, payload) = self.encode_step(file, step);
             let topic = self.file_topic(file, &tail);
             if !self.fits(&topic, payload.len()) {
                 return self.too_large(ticket, payload.len(), out);
             }
-            self.publish(now, About::File(ticket, 0), topic, payload, false, out);
+            self.publish(now, PublishSubject::File(ticket, 0), topic, payload, false, out);
         }
     }
 
     /// The end of the topic, and the payload, of `init` or `fin`.
-    fn words(&self, file: &Transfer, step: Step) -> (String, Vec<u8>) {
-        match (self.dialect, step == Step::Init) {
-            (Dialect::Own, true) => ("init".into(), file.manifest.bytes()),
-            (Dialect::Own, false) => ("fin".into(), b"{\"v\":1}".to_vec()),
-            (Dialect::Emqx, true) => ("init".into(), emqx_file_transfer::init(&file.manifest)),
-            (Dialect::Emqx, false) => (emqx_file_transfer::fin(&file.manifest), Vec::new()),
+    fn encode_step(&self, file: &Transfer, step: TransferStep) -> (String, Vec<u8>) {
+        match (self.dialect, step == TransferStep::Init) {
+            (FileProtocol::Own, true) => ("init".into(), file.manifest.bytes()),
+            (FileProtocol::Own, false) => ("fin".into(), b"{\"v\":1}".to_vec()),
+            (FileProtocol::Emqx, true) => ("init".into(), emqx_file_transfer::init(&file.manifest)),
+            (FileProtocol::Emqx, false) => (emqx_file_transfer::fin(&file.manifest), Vec::new()),
         }
     }
 
-    fn publish(&mut self, now: Stamp, about: About, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<Effect>) {
+    fn publish(&mut self, now: Timestamp, about: PublishSubject, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<DeliveryEffect>) {
         self.next_token += 1;
         self.counts.bytes += payload.len() as u64;
         self.pace.count(now, (topic.len() + payload.len() + HEADER) as u64);
         self.tokens.insert(self.next_token, (now.mono, about));
-        out.push(Effect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
+        out.push(DeliveryEffect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
     }
 }
