@@ -1,4 +1,4 @@
-//! ⇄ The clock: the one place that reads time. Everything else is told the time as a [`Stamp`].
+//! ⇄ The clock: the one place that reads time. Everything else is reported the time as a [`Stamp`].
 //!
 //! What belongs here: the trait, the real clock, and how the quality of the wall clock is found out. What does not:
 //! deciding anything by time.

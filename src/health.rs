@@ -1,6 +1,6 @@
-//! Health: what the rooms counted, made into the birth and heartbeat messages.
+//! Health: what the modules counted, made into the birth and heartbeat messages.
 //!
-//! What belongs here: gathering and naming counters. What does not: counting (the rooms), judging what is unhealthy (the office).
+//! What belongs here: gathering and naming counters. What does not: counting (the modules), judging what is unhealthy (the office).
 
 use std::collections::BTreeMap;
 
@@ -52,8 +52,8 @@ pub struct Gauges {
     pub sight_source: String,
     /// Storage's counters.
     pub storage: StorageCounts,
-    /// The sight thread's counters.
-    pub sight: AnalyticsCounts,
+    /// The analytics thread's counters.
+    pub analytics: AnalyticsCounts,
     /// The uplink's counters.
     pub uplink: UplinkCounts,
     /// Motion events begun.
@@ -95,7 +95,7 @@ const CAPABILITIES: [&str; 13] = [
 ];
 
 impl Gauges {
-    /// Nothing heard yet of a box with or without a sub-stream.
+    /// Nothing heard yet of a device with or without a sub-stream.
     pub fn new(has_sub: bool) -> Gauges {
         Gauges { has_sub, ..Gauges::default() }
     }
@@ -165,7 +165,7 @@ impl Gauges {
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
-        let (s, m, u) = (&self.storage, &self.sight, &self.uplink);
+        let (s, m, u) = (&self.storage, &self.analytics, &self.uplink);
         let [main, sub] = &self.camera_counts;
         let pairs = [
             ("camera.connect_failures", self.camera_tries),

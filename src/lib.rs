@@ -1,8 +1,8 @@
-//! taimat: eyes and ears of a commune. The map of the rooms, in reading order.
+//! taimat: eyes and ears of a commune. The map of the modules, in reading order.
 //!
 //! * **The flow law.** `camera → storage + motion → agent → clip → outbox → uplink → office`. Two arrows run back, both
-//!   named: receipts and commands (uplink → agent), settings (agent → rooms).
-//! * **The import law.** A room imports only rooms above it in this list; `agent` alone may import all, and only `main`,
+//!   named: receipts and commands (uplink → agent), settings (agent → modules).
+//! * **The import law.** A room imports only modules above it in this list; `agent` alone may import all, and only `main`,
 //!   `cli` and `sim` import `agent`. Files whose module doc begins with ⇄ are shells: only they may name tokio, `std::fs`,
 //!   `std::net`, threads, clocks, randomness, retina, rumqttc. `tests/tidy.rs` keeps both laws.
 

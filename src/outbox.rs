@@ -1,11 +1,11 @@
 //! The outbox: which entry goes to the office next. The entries themselves lie in storage's journal; here is only their order.
 //!
-//! | lane, highest first | what | given up after | shed, first to go |
+//! | lane, highest first | what | dropped after | shed, first to go |
 //! |---|---|---|---|
 //! | `Event` | somebody must hear of it | never | 6th |
 //! | `Snapshot` | the still of an event | 7 days | 5th |
 //! | `Access` | who commanded, and who was refused | never | 1st |
-//! | `Update` | news of an event that goes on | 6 h | 2nd |
+//! | `Update` | updates of an event that goes on | 6 h | 2nd |
 //! | `Clip` | the clip of an event | never: the ring's own end is its end | 4th |
 //! | `Requested` | a range somebody asked for | 7 days | 3rd |
 //!
@@ -35,7 +35,7 @@ const SPARE: u32 = 16;
 const SLACK: u64 = 16;
 /// Telling of so many entries takes fewer events than they leave room for ([`crate::agent::shed`]).
 const SLACK_MIN: usize = 4;
-/// Entries of the smallest outbox that can be told of what it shed.
+/// Entries of the smallest outbox that can be reported of what it shed.
 const ENTRIES_MIN: usize = 8;
 const HOUR: u64 = 3_600_000_000;
 
@@ -58,7 +58,7 @@ pub enum Priority {
 
 /// The lanes, highest first.
 const LANES: [Priority; 6] = [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
-/// The order in which entries are given up when the outbox is full.
+/// The order in which entries are dropped when the outbox is full.
 const SHED_ORDER: [Priority; 6] = [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
 
 impl Priority {
@@ -85,7 +85,7 @@ pub struct EntryMeta {
     pub bytes: u64,
 }
 
-/// Why an entry was given up.
+/// Why an entry was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShedReason {
     /// The outbox was over its bound.
@@ -135,10 +135,10 @@ impl Outbox {
     }
 
     /// Takes an entry that is stored.
-    pub fn push(&mut self, now: MonoTime, ticket: EntryId, meta: EntryMeta) {
+    pub fn push(&mut self, now: MonoTime, entry_id: EntryId, meta: EntryMeta) {
         self.bytes += meta.bytes;
-        self.entries.insert(ticket, (meta, now));
-        self.lanes.entry(meta.kind).or_default().insert(ticket);
+        self.entries.insert(entry_id, (meta, now));
+        self.lanes.entry(meta.kind).or_default().insert(entry_id);
         if self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
             self.shed();
         }
@@ -154,16 +154,16 @@ impl Outbox {
         }
     }
 
-    fn drop_entry(&mut self, ticket: EntryId, why: ShedReason) {
-        self.receipted(ticket);
-        self.shed.push((ticket, why));
+    fn drop_entry(&mut self, entry_id: EntryId, why: ShedReason) {
+        self.receipted(entry_id);
+        self.shed.push((entry_id, why));
     }
 
-    /// The entry to give up: of the least valuable lane, the oldest; dead letters, which nobody will fetch, before what waits.
+    /// The entry to give up: of the least valuable lane, the oldest; dead messages, which nobody will fetch, before what waits.
     fn victim(&self) -> Option<EntryId> {
         let first = |kind: Priority| self.lanes.get(&kind)?.first().copied();
         let dead =
-            |kind: Priority| self.dead.iter().find(|ticket| self.entries.get(ticket).is_some_and(|(meta, _)| meta.kind == kind));
+            |kind: Priority| self.dead.iter().find(|entry_id| self.entries.get(entry_id).is_some_and(|(meta, _)| meta.kind == kind));
         SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
     }
 
@@ -174,15 +174,15 @@ impl Outbox {
                 continue;
             };
             // Tickets rise with age, so the first one is the oldest.
-            while let Some(ticket) = self.lanes.get(&kind).and_then(BTreeSet::first).copied()
-                && self.entries.get(&ticket).is_some_and(|(_, since)| now.since(*since) > longest)
+            while let Some(entry_id) = self.lanes.get(&kind).and_then(BTreeSet::first).copied()
+                && self.entries.get(&entry_id).is_some_and(|(_, since)| now.since(*since) > longest)
             {
-                self.drop_entry(ticket, ShedReason::Expired);
+                self.drop_entry(entry_id, ShedReason::Expired);
             }
         }
     }
 
-    /// Entries given up since the last call: the caller lets them go and tells it.
+    /// Entries dropped since the last call: the caller lets them go and tells it.
     pub fn take_shed(&mut self) -> Vec<(EntryId, ShedReason)> {
         std::mem::take(&mut self.shed)
     }
@@ -192,15 +192,15 @@ impl Outbox {
         if self.in_flight.len() >= WINDOW {
             return None;
         }
-        let ticket = self.next()?;
+        let entry_id = self.next()?;
         self.picks = self.picks.wrapping_add(1);
-        self.wait_no_more(ticket);
-        self.in_flight.insert(ticket);
-        Some(ticket)
+        self.wait_no_more(entry_id);
+        self.in_flight.insert(entry_id);
+        Some(entry_id)
     }
 
     fn next(&self) -> Option<EntryId> {
-        let files = self.in_flight.iter().filter_map(|ticket| self.entries.get(ticket)).filter(|(meta, _)| meta.kind.is_file());
+        let files = self.in_flight.iter().filter_map(|entry_id| self.entries.get(entry_id)).filter(|(meta, _)| meta.kind.is_file());
         let files_allowed = files.count() < FILES;
         let first = |kind: &Priority| self.lanes.get(kind)?.first().copied();
         if let Some(urgent) = self.urgent.first() {
@@ -211,38 +211,38 @@ impl Outbox {
         aged.or_else(|| LANES.iter().filter(|kind| files_allowed || !kind.is_file()).find_map(first))
     }
 
-    fn wait_no_more(&mut self, ticket: EntryId) {
-        if let Some((meta, _)) = self.entries.get(&ticket) {
-            self.lanes.entry(meta.kind).or_default().remove(&ticket);
+    fn wait_no_more(&mut self, entry_id: EntryId) {
+        if let Some((meta, _)) = self.entries.get(&entry_id) {
+            self.lanes.entry(meta.kind).or_default().remove(&entry_id);
         }
-        self.urgent.remove(&ticket);
+        self.urgent.remove(&entry_id);
     }
 
     /// An entry is settled: the office has it, or it cannot be delivered.
-    pub fn receipted(&mut self, ticket: EntryId) {
-        self.wait_no_more(ticket);
-        if let Some((meta, _)) = self.entries.remove(&ticket) {
+    pub fn receipted(&mut self, entry_id: EntryId) {
+        self.wait_no_more(entry_id);
+        if let Some((meta, _)) = self.entries.remove(&entry_id) {
             self.bytes -= meta.bytes;
         }
-        self.in_flight.remove(&ticket);
-        self.dead.remove(&ticket);
+        self.in_flight.remove(&entry_id);
+        self.dead.remove(&entry_id);
     }
 
     /// An entry is refused for good: it stays, and is not sent again.
-    pub fn refused(&mut self, ticket: EntryId) {
-        self.in_flight.remove(&ticket);
-        if self.entries.contains_key(&ticket) {
-            self.wait_no_more(ticket);
-            self.dead.insert(ticket);
+    pub fn refused(&mut self, entry_id: EntryId) {
+        self.in_flight.remove(&entry_id);
+        if self.entries.contains_key(&entry_id) {
+            self.wait_no_more(entry_id);
+            self.dead.insert(entry_id);
         }
     }
 
     /// The office asks for an entry: one that waits goes next. True when it is in flight, where only the uplink can hurry it.
-    pub fn prioritize(&mut self, ticket: EntryId) -> bool {
-        if self.lanes.values().any(|lane| lane.contains(&ticket)) {
-            self.urgent.insert(ticket);
+    pub fn prioritize(&mut self, entry_id: EntryId) -> bool {
+        if self.lanes.values().any(|lane| lane.contains(&entry_id)) {
+            self.urgent.insert(entry_id);
         }
-        self.in_flight.contains(&ticket)
+        self.in_flight.contains(&entry_id)
     }
 
     /// How full it is, of its bound that is nearer.
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn events_overtake_files_and_files_are_few_at_a_time() {
         let mut outbox = filled(&[Priority::Clip, Priority::Clip, Priority::Clip, Priority::Event, Priority::Snapshot]);
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
         assert_eq!(order, [4, 5, 1], "at most {FILES} files in flight");
     }
 
@@ -302,7 +302,7 @@ mod tests {
     fn after_an_outage_the_newest_events_go_first_and_then_the_oldest() {
         let mut outbox = filled(&[Priority::Event; 30]);
         outbox.up();
-        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|ticket| ticket.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
         assert_eq!(order[..10], [23, 24, 25, 26, 27, 28, 29, 30, 1, 2]);
     }
 
@@ -313,8 +313,8 @@ mod tests {
         for i in 0..40 {
             outbox.push(MonoTime(i), EntryId(i + 10), meta(Priority::Event));
             sent.extend(outbox.pick());
-            if let Some(ticket) = sent.last() {
-                outbox.receipted(*ticket);
+            if let Some(entry_id) = sent.last() {
+                outbox.receipted(*entry_id);
             }
         }
         assert!(sent.contains(&EntryId(1)));
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn what_is_shed_is_the_least_valuable_and_is_named() {
         let mut outbox = Outbox::new(350, 1000);
-        for (ticket, kind) in [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)] {
-            outbox.push(MonoTime(0), EntryId(ticket), meta(kind));
+        for (entry_id, kind) in [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)] {
+            outbox.push(MonoTime(0), EntryId(entry_id), meta(kind));
         }
         assert_eq!(outbox.take_shed(), [(EntryId(3), ShedReason::Full), (EntryId(2), ShedReason::Full)]);
         assert_eq!(outbox.backlog(MonoTime(0)).n, 3);
@@ -336,9 +336,9 @@ mod tests {
         let mut sent = Vec::new();
         for i in 0..40 {
             outbox.push(MonoTime(i), EntryId(i + 10), meta(Priority::Snapshot));
-            let ticket = outbox.pick().unwrap();
-            outbox.receipted(ticket);
-            sent.push(ticket);
+            let entry_id = outbox.pick().unwrap();
+            outbox.receipted(entry_id);
+            sent.push(entry_id);
         }
         assert!(sent.contains(&EntryId(1)));
     }
@@ -359,11 +359,11 @@ mod tests {
     fn a_dead_letter_is_kept_counted_and_never_sent_again_and_goes_first_when_room_is_short() {
         let mut outbox = Outbox::new(350, 1000);
         outbox.push(MonoTime(0), EntryId(1), meta(Priority::Event));
-        let ticket = outbox.pick().unwrap();
-        outbox.refused(ticket);
+        let entry_id = outbox.pick().unwrap();
+        outbox.refused(entry_id);
         assert_eq!((outbox.pick(), outbox.dead_letters(), outbox.backlog(MonoTime(0)).n), (None, 1, 1));
-        for ticket in 2..5 {
-            outbox.push(MonoTime(0), EntryId(ticket), meta(Priority::Event));
+        for entry_id in 2..5 {
+            outbox.push(MonoTime(0), EntryId(entry_id), meta(Priority::Event));
         }
         assert_eq!(outbox.take_shed(), [(EntryId(1), ShedReason::Full)]);
     }
@@ -380,12 +380,12 @@ mod tests {
     #[test]
     fn a_hundred_thousand_entries_are_sent_in_their_order_and_quickly() {
         let mut outbox = Outbox::new(1 << 30, 200_000);
-        for ticket in 1..=100_000 {
-            outbox.push(MonoTime(0), EntryId(ticket), meta(Priority::Event));
+        for entry_id in 1..=100_000 {
+            outbox.push(MonoTime(0), EntryId(entry_id), meta(Priority::Event));
         }
-        for ticket in 1..=100_000 {
-            assert_eq!(outbox.pick(), Some(EntryId(ticket)));
-            outbox.receipted(EntryId(ticket));
+        for entry_id in 1..=100_000 {
+            assert_eq!(outbox.pick(), Some(EntryId(entry_id)));
+            outbox.receipted(EntryId(entry_id));
         }
     }
 
@@ -418,14 +418,14 @@ mod tests {
                             prop_assert!(owed.remove(&shed) && !flying.contains(&shed));
                         }
                     }
-                    Action::Next => if let Some(ticket) = outbox.pick() {
-                        prop_assert!(owed.contains(&ticket) && !flying.contains(&ticket));
-                        flying.push(ticket);
+                    Action::Next => if let Some(entry_id) = outbox.pick() {
+                        prop_assert!(owed.contains(&entry_id) && !flying.contains(&entry_id));
+                        flying.push(entry_id);
                     },
                     Action::Receipt(which) if !flying.is_empty() => {
-                        let ticket = flying.remove(which % flying.len());
-                        outbox.receipted(ticket);
-                        owed.remove(&ticket);
+                        let entry_id = flying.remove(which % flying.len());
+                        outbox.receipted(entry_id);
+                        owed.remove(&entry_id);
                     }
                     Action::Receipt(_) => {}
                     Action::Up => outbox.up(),

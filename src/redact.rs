@@ -1,4 +1,4 @@
-//! The mask: text of cameras, brokers and settings without what looks like a credential. Whatever is logged, answered or told as an
+//! The mask: text of cameras, brokers and settings without what looks like a credential. Whatever is logged, answered or reported as an
 //! event goes through it: nothing here writes a secret, but what a peer says may hold one, and cameras want logins in their URLs.
 //!
 //! | what | what is shown |

@@ -1,6 +1,6 @@
 //! The newtypes every room speaks: times, ids, secrets.
 //!
-//! What belongs here: small values with one meaning and one unit, shared by several rooms. What does not: anything that
+//! What belongs here: small values with one meaning and one unit, shared by several modules. What does not: anything that
 //! decides, reads or writes. Time is a value here, never a clock: the clock is [`crate::clock`].
 
 use std::fmt;
@@ -225,7 +225,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A ticket: the outbox's own number of one entry, unique on this card for ever, increasing.
+/// A entry id: the outbox's own number of one entry, unique on this card for ever, increasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntryId(pub u64);

@@ -1,4 +1,4 @@
-//! ⇄ The lull: the thread that listens to camera and office looks at its sockets ten times a second, and takes what has come meanwhile
+//! ⇄ The wake-up: the thread that listens to camera and office looks at its sockets ten times a second, and takes what has come meanwhile
 //! in one go. Two streams of 25 pictures a second would otherwise wake it eighty times a second, each time with cold caches: on a quiet
 //! road that was most of what the agent cost (docs/motion.md).
 //!
@@ -21,7 +21,7 @@ struct CoalescerState {
     called: bool,
 }
 
-/// What the listening thread and those who may call it share; clones are the same lull.
+/// What the listening thread and those who may call it share; clones are the same wake-up.
 #[derive(Debug, Clone, Default)]
 pub struct WakeupCoalescer(Arc<(Mutex<CoalescerState>, Condvar)>);
 
@@ -57,12 +57,12 @@ impl WakeupCoalescer {
     }
 }
 
-/// How another thread tells the listening one its `news`: they are heard at once, as one kind of what the inbox takes. Waits while it
+/// How another thread tells the listening one its `updates`: they are heard at once, as one kind of what the inbox takes. Waits while it
 /// is full.
-pub fn update_sender<N, T>(inbox: mpsc::Sender<T>, lull: WakeupCoalescer, kind: impl Fn(N) -> T) -> impl Fn(N) {
-    move |news| {
-        let _ = inbox.blocking_send(kind(news));
-        lull.wake();
+pub fn update_sender<N, T>(inbox: mpsc::Sender<T>, wakeup: WakeupCoalescer, kind: impl Fn(N) -> T) -> impl Fn(N) {
+    move |update| {
+        let _ = inbox.blocking_send(kind(update));
+        wakeup.wake();
     }
 }
 
@@ -79,37 +79,37 @@ mod tests {
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
     /// True when a rest of an hour is over within ten seconds of what `during` does once it has begun.
-    fn ends(lull: &WakeupCoalescer, during: impl FnOnce(&WakeupCoalescer)) -> bool {
+    fn ends(wakeup: &WakeupCoalescer, during: impl FnOnce(&WakeupCoalescer)) -> bool {
         let (done, waiting) = std::sync::mpsc::channel();
-        let resting = lull.clone();
+        let resting = wakeup.clone();
         std::thread::spawn(move || {
             resting.park(FOR_EVER);
             let _ = done.send(());
         });
-        during(lull);
+        during(wakeup);
         waiting.recv_timeout(Duration::from_secs(10)).is_ok()
     }
 
     #[test]
     fn a_call_ends_the_rest_and_the_one_that_has_not_begun() {
-        let lull = WakeupCoalescer::default();
-        assert!(ends(&lull, WakeupCoalescer::wake));
-        lull.wake();
-        lull.wake();
-        assert!(ends(&lull, |_| ()));
-        assert!(!lull.lock().called, "a call was answered and still ends rests");
+        let wakeup = WakeupCoalescer::default();
+        assert!(ends(&wakeup, WakeupCoalescer::wake));
+        wakeup.wake();
+        wakeup.wake();
+        assert!(ends(&wakeup, |_| ()));
+        assert!(!wakeup.lock().called, "a call was answered and still ends rests");
     }
 
     #[test]
     fn nobody_rests_while_somebody_hurries() {
-        let lull = WakeupCoalescer::default();
-        let (one, other) = (lull.low_latency(), lull.low_latency());
+        let wakeup = WakeupCoalescer::default();
+        let (one, other) = (wakeup.low_latency(), wakeup.low_latency());
         drop(one);
-        assert!(ends(&lull, |_| ()));
+        assert!(ends(&wakeup, |_| ()));
         drop(other);
-        assert_eq!(lull.lock().hurried, 0);
+        assert_eq!(wakeup.lock().hurried, 0);
         let mut hurry = None;
-        assert!(ends(&lull, |lull| hurry = Some(lull.low_latency())));
+        assert!(ends(&wakeup, |wakeup| hurry = Some(wakeup.low_latency())));
     }
 
     #[test]

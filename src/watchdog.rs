@@ -1,4 +1,4 @@
-//! The pulse: how each thread and task shows that it lives, and who looks. A part that ends although nobody asked, or that hangs,
+//! The heartbeat: how each thread and task shows that it lives, and who looks. A part that ends although nobody asked, or that hangs,
 //! must never stay unnoticed while everything else goes on as if it recorded.
 //!
 //! What belongs here: the signs of life, the limits, the verdict, pure. What does not: what follows from it (the agent's wiring).
@@ -21,7 +21,7 @@ use crate::units::MonoTime;
 pub mod limits {
     /// The storage thread.
     pub const STORAGE: u64 = 30_000_000;
-    /// The sight thread.
+    /// The analytics thread.
     pub const SIGHT: u64 = 20_000_000;
     /// The clip worker.
     pub const CLIP: u64 = 30_000_000;
@@ -87,11 +87,11 @@ pub enum Liveness {
 pub struct Watchdog(Vec<Watched>);
 
 impl Watchdog {
-    /// Gives a part its pulse.
+    /// Gives a part its heartbeat.
     pub fn register(&mut self, now: MonoTime, name: &'static str, limit: u64) -> Heartbeat {
-        let pulse = Heartbeat::default();
-        self.0.push(Watched { name, limit, signs: pulse.0.clone(), seen: (0, now), silent: false });
-        pulse
+        let heartbeat = Heartbeat::default();
+        self.0.push(Watched { name, limit, signs: heartbeat.0.clone(), seen: (0, now), silent: false });
+        heartbeat
     }
 
     /// A part that ends now because it was asked to, and another of its name follows.
@@ -99,7 +99,7 @@ impl Watchdog {
         self.0.retain(|part| part.name != name);
     }
 
-    /// Looks at all parts. One that has ended is told before one that is silent.
+    /// Looks at all parts. One that has ended is reported before one that is silent.
     pub fn check(&mut self, now: MonoTime) -> Liveness {
         if let Some(part) = self.0.iter().find(|part| part.signs.ended.load(Ordering::Acquire)) {
             return Liveness::Ended(part.name);
@@ -130,30 +130,30 @@ mod tests {
 
     #[test]
     fn a_part_that_panics_has_ended_and_is_named() {
-        let mut pulses = Watchdog::default();
-        let (_other, pulse) = (pulses.register(at(0), "sight", limits::SIGHT), pulses.register(at(0), "storage", limits::STORAGE));
-        assert_eq!(pulses.check(at(1)), Liveness::Alive);
+        let mut watchdog = Watchdog::default();
+        let (_other, heartbeat) = (watchdog.register(at(0), "sight", limits::SIGHT), watchdog.register(at(0), "storage", limits::STORAGE));
+        assert_eq!(watchdog.check(at(1)), Liveness::Alive);
         let thread = std::thread::spawn(move || {
-            pulse.beat();
+            heartbeat.beat();
             panic!("a test's panic");
         });
         assert!(thread.join().is_err());
-        assert_eq!(pulses.check(at(1)), Liveness::Ended("storage"));
+        assert_eq!(watchdog.check(at(1)), Liveness::Ended("storage"));
     }
 
     #[test]
     fn a_part_that_hangs_is_named_after_its_own_limit_and_once_as_new() {
-        let mut pulses = Watchdog::default();
-        let quick = pulses.register(at(0), "sight", limits::SIGHT);
-        let hangs = pulses.register(at(0), "storage", limits::STORAGE);
+        let mut watchdog = Watchdog::default();
+        let quick = watchdog.register(at(0), "sight", limits::SIGHT);
+        let hangs = watchdog.register(at(0), "storage", limits::STORAGE);
         for second in 1..30 {
             quick.beat();
-            assert_eq!(pulses.check(at(second)), Liveness::Alive, "at {second} s");
+            assert_eq!(watchdog.check(at(second)), Liveness::Alive, "at {second} s");
         }
         quick.beat();
         let silent = |new| Liveness::Silent { part: "storage", limit: limits::STORAGE, new };
-        assert_eq!((pulses.check(at(30)), pulses.check(at(31))), (silent(true), silent(false)));
+        assert_eq!((watchdog.check(at(30)), watchdog.check(at(31))), (silent(true), silent(false)));
         hangs.beat();
-        assert_eq!(pulses.check(at(32)), Liveness::Alive, "a flush that ended after all is no reason to restart");
+        assert_eq!(watchdog.check(at(32)), Liveness::Alive, "a flush that ended after all is no reason to restart");
     }
 }

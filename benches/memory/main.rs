@@ -1,7 +1,7 @@
 //! Whether memory stays as it is: each part alone as a process, with its peers as other processes, for as long as one likes; resident
 //! memory every ten seconds into a CSV file, and the growth an hour by least squares behind the first quarter of an hour.
 //!
-//! * `show`: the agent beside a simulated camera that ends its sessions every minute, told of a motion every few seconds that nobody saw:
+//! * `show`: the agent beside a simulated camera that ends its sessions every minute, reported of a motion every few seconds that nobody saw:
 //!   start, updates, end, clip, now and then a snapshot. This is the agent the budget is for: its events come whatever the machine does.
 //! * `agent`: the same, with only what the real detector sees. On a busy machine that is little, and what is used first by the tenth clip
 //!   is used late: it is judged only where events came from the begin.
@@ -35,7 +35,7 @@ const BUDGET: f64 = 0.5;
 const SAMPLE: u64 = 10;
 /// MiB of the ring: it is full within the minutes that do not count, and its index with it.
 const RING: u32 = 16;
-/// Sites of the office, and KiB of each of their files; every tenth letter is a file.
+/// Sites of the office, and KiB of each of their files; every tenth message is a file.
 const SITES: u64 = 17;
 const FILE_KIB: u64 = 64;
 /// Seconds for which the camera answers nobody when it ends its sessions.
@@ -52,7 +52,7 @@ struct Plan {
     settle: u64,
     /// Seconds between two ends of the camera's sessions; 0 for none.
     reconnect: u64,
-    /// Seconds between two news of motion, and between two letters of each site.
+    /// Seconds between two updates of motion, and between two messages of each site.
     every: u64,
     out: PathBuf,
     read: bool,
@@ -113,9 +113,9 @@ fn measure(plan: &Plan) {
     std::fs::create_dir_all(&plan.out).unwrap();
     let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, plan)).collect();
     let mut series: Vec<Series> = all.iter().map(|one| Series::begin(&plan.out, &one.name)).collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     for second in 1..=plan.minutes * 60 {
-        std::thread::sleep((begun + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+        std::thread::sleep((started + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
         let away = plan.reconnect > 0 && second % plan.reconnect < AWAY;
         all.iter().flat_map(|one| &one.camera).for_each(|camera| camera.faults().down.store(away, Ordering::Relaxed));
         for (one, series) in all.iter_mut().zip(&mut series).filter(|_| second % SAMPLE == 0) {
@@ -172,7 +172,7 @@ fn start(part: &str, plan: &Plan) -> Measured {
 /// The rig's agent with a show before its camera.
 fn show(rig: &Rig, every: u64) -> Running {
     let log = std::fs::File::create(rig.at("agent.log")).unwrap();
-    // A motion is a begin, an update and an end, one news a second; pauses are further updates, which the agent mostly swallows.
+    // A motion is a begin, an update and an end, one updates a second; pauses are further updates, which the agent mostly swallows.
     let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
     let words = ["sim", "--rate", "1", "--updates", &updates, "--load-test"];
     Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))
@@ -188,10 +188,10 @@ fn open_broker(rig: &Rig) -> (Running, u16) {
     (broker, port)
 }
 
-/// Sites with more letters than the plan has time for.
+/// Sites with more messages than the plan has time for.
 fn fleet(port: &str, plan: &Plan) -> Running {
-    let letters = plan.minutes * 60 / plan.every + 600;
-    let (events, files) = ((letters * 9 / 10).to_string(), (letters / 10).to_string());
+    let messages = plan.minutes * 60 / plan.every + 600;
+    let (events, files) = ((messages * 9 / 10).to_string(), (messages / 10).to_string());
     let mut fleet = Command::new(env!("CARGO_BIN_EXE_taimat"));
     fleet.args(["sim", "--fleet", &SITES.to_string(), "--port", port, "--events", &events, "--files", &files]);
     fleet.args(["--file-kib", &FILE_KIB.to_string(), "--every", &plan.every.to_string()]);

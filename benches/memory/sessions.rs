@@ -51,17 +51,17 @@ pub fn run(url: &str, login: &str) {
 
 /// One session, ended by us, or by the camera when `patient`; whether it came to a picture.
 async fn one(settings: &CameraSettings, patient: bool) -> bool {
-    let (news, mut heard) = mpsc::channel(16);
+    let (update, mut heard) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let clock = Arc::new(SystemClock::new());
-    let (pulse, lull, logins) = (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
-    let stream = rtsp::Stream { role: StreamRole::Main, settings: settings.clone(), clock, logins, pulse, run: 0, lull };
-    let task = tokio::spawn(rtsp::run(stream, |_| {}, news, stopped));
+    let (heartbeat, wakeup, logins) = (Heartbeat::default(), WakeupCoalescer::default(), Arc::default());
+    let stream = rtsp::Stream { role: StreamRole::Main, settings: settings.clone(), clock, logins, heartbeat, run: 0, wakeup };
+    let task = tokio::spawn(rtsp::run(stream, |_| {}, update, stopped));
     let mut up = false;
     let ended = async {
-        while let Some(news) = heard.recv().await {
-            up |= matches!(news, CameraUpdate::Up { .. });
-            if up && !patient || matches!(news, CameraUpdate::Down { .. } | CameraUpdate::Retry { .. }) {
+        while let Some(update) = heard.recv().await {
+            up |= matches!(update, CameraUpdate::Up { .. });
+            if up && !patient || matches!(update, CameraUpdate::Down { .. } | CameraUpdate::Retry { .. }) {
                 return;
             }
         }

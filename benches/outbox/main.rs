@@ -24,17 +24,17 @@ fn measure(batch: usize, events: u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path(), false).unwrap());
     let (mut journal, _) = Journal::open(disk, CardId::default(), 4096, None).unwrap();
     journal.start_boot().unwrap();
-    let (begun, before) = (Instant::now(), journal.written);
+    let (started, before) = (Instant::now(), journal.written);
     let mut next = 1;
     while next <= events {
-        let entries = (next..next + batch as u64).map(|ticket| (EntryId(ticket), vec![7; ENTRY])).collect();
+        let entries = (next..next + batch as u64).map(|entry_id| (EntryId(entry_id), vec![7; ENTRY])).collect();
         journal.enqueue_all(entries).unwrap();
         // Each is delivered while the next are stored: its tombstone is part of its cost.
-        (next..next + batch as u64).for_each(|ticket| journal.release(EntryId(ticket)));
+        (next..next + batch as u64).for_each(|entry_id| journal.release(EntryId(entry_id)));
         next += batch as u64;
     }
     journal.tidy().unwrap();
-    let (seconds, stored) = (begun.elapsed().as_secs_f64(), (next - 1) as f64);
+    let (seconds, stored) = (started.elapsed().as_secs_f64(), (next - 1) as f64);
     let bytes = (journal.written.0 - before.0) as f64;
     let flushes = (journal.written.1 - before.1) as f64;
     println!(

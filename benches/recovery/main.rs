@@ -38,7 +38,7 @@ struct Start {
     reads: [f64; 3],
     /// Kilobytes resident before, after, and at most.
     memory: [f64; 3],
-    /// Tears put right, holes told, troubles told.
+    /// Tears put right, gaps reported, troubles reported.
     found: [f64; 3],
 }
 
@@ -49,10 +49,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let dir = tempfile::tempdir().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut ring = Synthetic::new(&dir.path().join("ring"));
     let full = ring.fill(FILES - 1, 0.97);
-    println!("{FILES} files of 16 MiB made in {:.0} s; the newest: {full}", begun.elapsed().as_secs_f64());
+    println!("{FILES} files of 16 MiB made in {:.0} s; the newest: {full}", started.elapsed().as_secs_f64());
     println!(
         "{:34} {:>7} {:>8} {:>9} {:>9} {:>22} {:>8}",
         "", "s", "reads", "MB asked", "MB device", "RSS MB before/after/most", "found"
@@ -133,18 +133,18 @@ fn measure(ring: &Synthetic, what: &str, name: &str, cold: bool) -> Start {
 fn tell(dir: &Path, what: &str) {
     let settings = synthetic::settings(dir);
     let (reads, memory) = (io(), resident());
-    let begun = Instant::now();
+    let started = Instant::now();
     let disk = Arc::new(RealDisk::open(dir, false).unwrap());
     let opened = (what == ENGINE).then(|| Engine::open(disk, &settings, Timestamp::default()).unwrap());
     if opened.is_none() {
         read_blocks(dir);
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let (after, now) = (io(), resident());
-    let news = opened.as_ref().map_or(&[][..], |(_, news)| news);
-    let found = news.iter().find_map(|news| if let StorageUpdate::Started(found) = news { Some(found) } else { None });
+    let update = opened.as_ref().map_or(&[][..], |(_, update)| update);
+    let found = update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
     let (repaired, holes) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
-    let troubles = news.iter().filter(|news| matches!(news, StorageUpdate::Trouble { .. })).count();
+    let troubles = update.iter().filter(|update| matches!(update, StorageUpdate::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
     println!("{} {} {} {repaired} {holes} {troubles}", memory[0], now[0], now[1]);
 }

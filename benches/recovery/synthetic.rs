@@ -1,4 +1,4 @@
-//! A ring of 128 GB on a disk of a few: every file has a true head and true records, but most samples are holes in the file. The
+//! A ring of 128 GB on a disk of a few: every file has a true head and true records, but most samples are gaps in the file. The
 //! newest is recorded by the engine, with real samples.
 //!
 //! What belongs here: making it and breaking it. What does not: measuring.
@@ -122,7 +122,7 @@ impl Synthetic {
         self.file(*segment).write_all_at(bytes, *at).unwrap();
     }
 
-    /// Fills the holes behind the heads with zeros, so that reading a head costs what it costs on a card that is full.
+    /// Fills the gaps behind the heads with zeros, so that reading a head costs what it costs on a card that is full.
     pub fn solidify(&self) {
         for segment in 0..FILES {
             let file = self.file(segment);

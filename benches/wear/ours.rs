@@ -71,24 +71,24 @@ impl Ours {
 
     /// Records `seconds` of footage, as fast as it goes or as a camera sends it; gives the seconds it took.
     pub fn record(&mut self, seconds: u64, as_a_camera: bool) -> f64 {
-        let (begun, mut out) = (Instant::now(), Vec::new());
+        let (started, mut out) = (Instant::now(), Vec::new());
         for second in 1..=seconds {
             for frame in self.footage.by_ref().take(FPS as usize) {
                 self.engine.frame(&frame, &mut out);
                 self.now = frame.at;
             }
             if as_a_camera {
-                std::thread::sleep((begun + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+                std::thread::sleep((started + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
             }
         }
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     }
 
     /// What it has cost so far. The engine tells its counters every 30 s of footage: no two readings may be closer.
     pub fn cost(&mut self) -> Cost {
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
-        let counts = out.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
         let counts = counts.unwrap();
         Cost { payload: counts.payload, handed: counts.written, device: self.card.written(), flushes: counts.syncs }
     }

@@ -163,7 +163,7 @@ impl Plain {
     /// Seconds taken by `count` writes of `bytes`, each filled up to whole blocks.
     pub fn write(&mut self, count: u64, bytes: u64) -> f64 {
         let blocks = vec![0x5a; bytes.next_multiple_of(4096) as usize];
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..count {
             if self.at + blocks.len() as u64 > self.size {
                 self.at = 0;
@@ -172,6 +172,6 @@ impl Plain {
             self.file.sync_data().unwrap();
             self.at += blocks.len() as u64;
         }
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     }
 }

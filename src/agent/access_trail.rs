@@ -1,5 +1,5 @@
 //! Who may command, and the trail of it: `access` events. Strangers' messages must cost neither card nor outbox: what is refused is
-//! told as far as its share reaches, counted beyond it, and travels in a lane that is shed before everything else.
+//! reported as far as its share reaches, counted beyond it, and travels in a lane that is shed before everything else.
 //!
 //! What belongs here: that trail and its limits. What does not: judging signatures ([`crate::config::command`]).
 
@@ -15,10 +15,10 @@ use crate::remote_config::token_bucket::TokenBucket;
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::wire::Command;
 
-/// Refusals told as events: 20 in a minute, and then one a minute, so that 10,000 refused commands write less than 1 MiB to the card
+/// Refusals reported as events: 20 in a minute, and then one a minute, so that 10,000 refused commands write less than 1 MiB to the card
 /// however slowly they come.
 const REFUSED: TokenBucket = TokenBucket::new(20, 60_000_000);
-/// The same for accepted commands that only read; what keeps, sends or changes something is always told.
+/// The same for accepted commands that only read; what keeps, sends or changes something is always reported.
 const ACCEPTED: TokenBucket = TokenBucket::new(20, 60_000_000);
 /// Refusals answered: 10, and then two a second. Answers are small, the way to the office is too.
 const ANSWERED: TokenBucket = TokenBucket::new(10, 500_000);
@@ -27,7 +27,7 @@ const READ: [&str; 5] = ["ping", "locks", "ring-status", "log-tail", "event-get"
 /// Of a full outbox in percent, from which on refusals are only counted, and acceptances.
 const REFUSED_BELOW: u64 = 50;
 const ACCEPTED_BELOW: u64 = 75;
-/// Characters of a key's id and of a command's name, as they are told.
+/// Characters of a key's id and of a command's name, as they are reported.
 const KEY_MAX: usize = 16;
 const NAME_MAX: usize = 32;
 
@@ -36,7 +36,7 @@ pub struct AccessTrail {
     refused: TokenBucket,
     accepted: TokenBucket,
     answered: TokenBucket,
-    /// Not told since the last event.
+    /// Not reported since the last event.
     suppressed_count: u64,
     /// Refused for want of a signature or of a good one; refused because their share was spent.
     pub counts: (u64, u64),
@@ -75,7 +75,7 @@ impl AccessTrail {
 }
 
 impl Agent {
-    /// Whether a command may be carried out now. A signed one waits until its number is on the card; acceptances and refusals are told.
+    /// Whether a command may be carried out now. A signed one waits until its number is on the card; acceptances and refusals are reported.
     pub(super) fn may_command(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Authorization {
         let asked =
             CommandRequest { name: &command.name, req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
@@ -120,7 +120,7 @@ impl Agent {
 
     fn report_access(&mut self, now: Timestamp, command: &Command, refusal: Option<&Rejection>) {
         let full = self.outbox.percent();
-        let tell = self.desk.is_clear() || refusal.is_none();
+        let tell = self.spool.is_clear() || refusal.is_none();
         if !self.access.may_report(now.mono, &command.name, refusal.is_some(), if tell { full } else { 100 }) {
             return;
         }

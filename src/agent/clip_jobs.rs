@@ -1,4 +1,4 @@
-//! Clips in the making: owed → located and pinned → hashed → drafted. From then on the desk holds them.
+//! Clips in the making: pending → located and pinned → hashed → drafted. From then on the spool holds them.
 //!
 //! What belongs here: that life, and what happens when footage is gone. What does not: reading footage (the clip room).
 
@@ -46,7 +46,7 @@ enum ClipStep {
 pub struct ClipJobs {
     making: Vec<ClipJob>,
     pins: u64,
-    /// What is done and can be let go: entries and pins.
+    /// What is done and can be released: entries and pins.
     pub(super) done: (Vec<EntryId>, Vec<PinId>),
     /// Clips found at start whose footage is to be found and pinned again, and those being looked for.
     pub(super) lost_sight: (VecDeque<EntryId>, BTreeSet<EntryId>),
@@ -54,7 +54,7 @@ pub struct ClipJobs {
     spoiled: VecDeque<EntryId>,
     /// How often each of these was found to be whole again.
     mended: BTreeMap<EntryId, u32>,
-    /// The file ids of what was made instead, on its way to the card, and the entries that are then let go.
+    /// The file ids of what was made instead, on its way to the card, and the entries that are then released.
     replaced: BTreeMap<String, EntryId>,
 }
 
@@ -117,10 +117,10 @@ impl Agent {
         self.jobs.making.push(ClipJob { pin, owed, instead_of: None, step: ClipStep::Located });
     }
 
-    /// Storage answered: the footage of a new clip, or of one that was already owed before a restart.
+    /// Storage answered: the footage of a new clip, or of one that was already pending before a restart.
     pub(super) fn located(&mut self, now: Timestamp, pin: PinId, span: Option<Span>, out: &mut Vec<AgentEffect>) {
-        if let Some(ticket) = self.desk.pinned_by(pin) {
-            return self.found_again(now, ticket, span.as_ref());
+        if let Some(entry_id) = self.spool.pinned_by(pin) {
+            return self.found_again(now, entry_id, span.as_ref());
         }
         let Some(job) = self.jobs.take(pin) else {
             return;
@@ -137,7 +137,7 @@ impl Agent {
         let file: SharedFile = Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         // A part that is made again stays the part it was.
-        if let Some(SpooledEntry { what: EntryKind::File(before), .. }) = job.instead_of.and_then(|ticket| self.desk.entry_mut(ticket)) {
+        if let Some(SpooledEntry { what: EntryKind::File(before), .. }) = job.instead_of.and_then(|entry_id| self.spool.entry_mut(entry_id)) {
             draft.last = before.last;
         }
         out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, file: file.clone() }));
@@ -148,14 +148,14 @@ impl Agent {
         self.jobs.making.push(ClipJob { step, ..job });
     }
 
-    /// The worker answered: the clip becomes an entry, and with it stops being owed. The rest takes its place among what is owed,
+    /// The worker answered: the clip becomes an entry, and with it stops being pending. The rest takes its place among what is pending,
     /// so that there is always room for it, and is in the same entry.
     pub(super) fn hashed(&mut self, now: Timestamp, hashed: Hashed, out: &mut Vec<AgentEffect>) {
         let pin = PinId(hashed.job);
         let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
             return;
         };
-        // Damage costs the records it hits: the rest goes, with the hole named. Every round has fewer records than the one before.
+        // Damage costs the records it hits: the rest goes, with the gap named. Every round has fewer records than the one before.
         let whole = span.fragments.len();
         let rest_of = |span: Span| span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole);
         if !hashed.unreadable.is_empty()
@@ -178,60 +178,60 @@ impl Agent {
         }
     }
 
-    /// A clip is whole: it becomes an entry. What it takes the place of is let go once the card has it.
+    /// A clip is whole: it becomes an entry. What it takes the place of is released once the card has it.
     fn made(&mut self, now: Timestamp, job: &ClipJob, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<AgentEffect>) {
-        if let Some(ticket) = job.instead_of {
-            let Some(SpooledEntry { what: EntryKind::File(before), .. }) = self.desk.entry_mut(ticket) else {
+        if let Some(entry_id) = job.instead_of {
+            let Some(SpooledEntry { what: EntryKind::File(before), .. }) = self.spool.entry_mut(entry_id) else {
                 // It was taken back meanwhile.
                 return out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
             };
             if *before == manifest {
                 out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
-                return self.mended(now, ticket);
+                return self.mended(now, entry_id);
             }
-            self.jobs.replaced.insert(manifest.fid(), ticket);
+            self.jobs.replaced.insert(manifest.fid(), entry_id);
         }
         self.gauges.clips += 1;
-        let (fid, after) = (manifest.fid(), self.after(self.desk.next_seq()));
+        let (fid, after) = (manifest.fid(), self.after(self.spool.next_seq()));
         let (kind, footage) = (priority_of(job.owed.purpose), Some((file, job.pin)));
         let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage };
-        if self.desk.put(draft).is_err() {
+        if self.spool.put(draft).is_err() {
             self.jobs.replaced.remove(&fid);
             self.no_footage(now, job, "its manifest is larger than a journal slot", out);
         }
     }
 
     /// A stored clip that could not be read can be read now, as it was: it is sent again, but not for ever.
-    fn mended(&mut self, now: Timestamp, ticket: EntryId) {
-        let times = self.jobs.mended.entry(ticket).or_default();
+    fn mended(&mut self, now: Timestamp, entry_id: EntryId) {
+        let times = self.jobs.mended.entry(entry_id).or_default();
         *times += 1;
         if *times > MENDED_MAX {
-            return self.file_lost(now, ticket, "the card cannot read it again and again, and then it can: look at the card");
+            return self.file_lost(now, entry_id, "the card cannot read it again and again, and then it can: look at the card");
         }
-        if let Some(meta) = self.desk.entry_mut(ticket).map(|held| held.meta()) {
-            self.outbox.push(now.mono, ticket, meta);
+        if let Some(meta) = self.spool.entry_mut(entry_id).map(|held| held.meta()) {
+            self.outbox.push(now.mono, entry_id, meta);
         }
     }
 
     /// A clip could not be read when it was sent: damage costs the records it hits, so it is made without them. Until that is stored the
     /// entry stays. A snapshot is one record: it is lost.
-    pub(super) fn spoiled(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
-        match self.desk.entry_mut(ticket).map(|held| &held.what) {
+    pub(super) fn spoiled(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
+        match self.spool.entry_mut(entry_id).map(|held| &held.what) {
             Some(EntryKind::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
                 tracing::warn!(file = manifest.name, reason, "a stored clip cannot be read: made again without what is damaged");
-                self.jobs.spoiled.push_back(ticket);
+                self.jobs.spoiled.push_back(entry_id);
             }
-            _ => self.file_lost(now, ticket, reason),
+            _ => self.file_lost(now, entry_id, reason),
         }
     }
 
     /// Begins to make spoiled clips again, as long as there is room among the clips in the making.
     pub(super) fn make_again(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.has_room()
-            && let Some(ticket) = self.jobs.spoiled.pop_front()
+            && let Some(entry_id) = self.jobs.spoiled.pop_front()
         {
             let pin = self.jobs.new_pin();
-            let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.desk.entry_mut(ticket) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.spool.entry_mut(entry_id) else {
                 continue;
             };
             let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
@@ -240,16 +240,16 @@ impl Agent {
             let (event, purpose, part) = (manifest.event.clone(), manifest.purpose, manifest.part);
             let owed = PendingClip { event, purpose, part, range, after: 0 };
             out.push(AgentEffect::Storage(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
-            self.jobs.making.push(ClipJob { pin, owed, instead_of: Some(ticket), step: ClipStep::Located });
+            self.jobs.making.push(ClipJob { pin, owed, instead_of: Some(entry_id), step: ClipStep::Located });
         }
     }
 
-    /// An entry is on the card: what it takes the place of is let go.
-    pub(super) fn let_replaced_go(&mut self, ticket: EntryId) {
+    /// An entry is on the card: what it takes the place of is released.
+    pub(super) fn let_replaced_go(&mut self, entry_id: EntryId) {
         if self.jobs.replaced.is_empty() {
             return;
         }
-        if let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.desk.entry_mut(ticket)
+        if let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.spool.entry_mut(entry_id)
             && let Some(before) = self.jobs.replaced.remove(&manifest.fid())
         {
             self.jobs.mended.remove(&before);
@@ -257,11 +257,11 @@ impl Agent {
         }
     }
 
-    /// A promise that cannot be kept is told, never forgotten.
+    /// A promise that cannot be kept is reported, never forgotten.
     fn no_footage(&mut self, now: Timestamp, job: &ClipJob, reason: &str, out: &mut Vec<AgentEffect>) {
         out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
-        if let Some(ticket) = job.instead_of {
-            return self.file_lost(now, ticket, reason);
+        if let Some(entry_id) = job.instead_of {
+            return self.file_lost(now, entry_id, reason);
         }
         if job.owed.purpose == Purpose::Requested {
             self.answer_error(&job.owed, reason, out);
@@ -273,23 +273,23 @@ impl Agent {
     /// Looks for the footage of clips found at start, a few at a time: a backlog may have thousands.
     pub(super) fn relocate_footage(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.lost_sight.1.len() < LOOKED_FOR_MAX
-            && let Some(ticket) = self.jobs.lost_sight.0.pop_front()
+            && let Some(entry_id) = self.jobs.lost_sight.0.pop_front()
         {
-            let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) = self.desk.entry_mut(ticket) else {
+            let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) = self.spool.entry_mut(entry_id) else {
                 continue;
             };
             let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
             let found = *pin.insert(self.jobs.new_pin());
             out.push(AgentEffect::Storage(StorageRequest::Locate { pin: found, class, query: SpanQuery::Seq { first, last } }));
-            self.jobs.lost_sight.1.insert(ticket);
+            self.jobs.lost_sight.1.insert(entry_id);
         }
     }
 
     /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
-    fn found_again(&mut self, now: Timestamp, ticket: EntryId, span: Option<&Span>) {
+    fn found_again(&mut self, now: Timestamp, entry_id: EntryId, span: Option<&Span>) {
         let reader = self.reader.clone();
-        self.jobs.lost_sight.1.remove(&ticket);
-        let Some(held) = self.desk.entry_mut(ticket) else {
+        self.jobs.lost_sight.1.remove(&entry_id);
+        let Some(held) = self.spool.entry_mut(entry_id) else {
             return;
         };
         let EntryKind::File(manifest) = &held.what else {
@@ -303,20 +303,20 @@ impl Agent {
             Some(clip) => {
                 held.file = Some(Arc::new(clip));
                 let meta = held.meta();
-                self.outbox.push(now.mono, ticket, meta);
+                self.outbox.push(now.mono, entry_id, meta);
             }
             // Some of it is gone or cannot be read: the rest is made again.
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
-                self.spoiled(now, ticket, "not all of it is in the ring any more");
+                self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => self.file_lost(now, ticket, &fate::words(span.map_or(&[], |span| &span.gaps))),
+            None => self.file_lost(now, entry_id, &fate::words(span.map_or(&[], |span| &span.gaps))),
         }
     }
 
-    /// An entry whose bytes are gone is let go and told.
-    pub(super) fn file_lost(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
-        self.jobs.mended.remove(&ticket);
-        if let Some(EntryKind::File(manifest)) = self.release_entry(ticket) {
+    /// An entry whose bytes are gone is released and reported.
+    pub(super) fn file_lost(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
+        self.jobs.mended.remove(&entry_id);
+        if let Some(EntryKind::File(manifest)) = self.release_entry(entry_id) {
             tracing::error!(file = manifest.name, %reason, "a file owed to the office is gone");
             let data = json!({"event": manifest.event, "file": manifest.name, "reason": events::text(reason)});
             self.event(now, kind::FILE_LOST, None, data);

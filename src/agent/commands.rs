@@ -26,9 +26,9 @@ use crate::uplink::wire::{Command, Reply};
 const REMEMBERED_MAX: usize = 64;
 /// Requested clips in the making at most, so that curiosity leaves room for events.
 const REQUESTS_MAX: usize = OWED_MAX / 2;
-/// Pictures asked for at once: the sight thread takes four orders, and two places are for a change of settings and the stop.
+/// Pictures asked for at once: the analytics thread takes four orders, and two places are for a change of settings and the stop.
 const GLANCES_MAX: usize = 2;
-/// Holes of a lock told with their times: each is some 120 bytes of an event that must fit a journal slot.
+/// Holes of a lock reported with their times: each is some 120 bytes of an event that must fit a journal slot.
 const LOST_TOLD_MAX: usize = 2;
 /// Characters of a `req_id`: it names files and lies in journal slots.
 const REQ_ID_MAX: usize = 64;
@@ -40,7 +40,7 @@ pub struct Commands {
     /// (lock, `req_id`) of commands that storage has not answered yet.
     about_locks: VecDeque<(String, String)>,
     /// Commands that wait for a picture, or for its entry.
-    glances: Vec<String>,
+    snapshot_requests: Vec<String>,
 }
 
 impl Commands {
@@ -144,15 +144,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Asks the sight thread for a picture.
+    /// Asks the analytics thread for a picture.
     fn snapshot(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if command.args.contains_key("t") {
             return Err("a snapshot shows what is now: ask for the past with clip-get".into());
         }
-        if self.commands.glances.len() >= GLANCES_MAX {
+        if self.commands.snapshot_requests.len() >= GLANCES_MAX {
             return Err("busy: too many pictures asked for, ask again in a minute".into());
         }
-        self.commands.glances.push(command.req_id.clone());
+        self.commands.snapshot_requests.push(command.req_id.clone());
         out.push(AgentEffect::Glance { req_id: command.req_id.clone() });
         Ok(())
     }
@@ -160,14 +160,14 @@ impl Agent {
     /// The picture somebody asked for becomes an entry, as the still of an event does; it is answered when that is durable.
     pub(super) fn snapshot_taken(&mut self, req_id: &str, outcome: Result<(Timestamp, Vec<u8>), String>, out: &mut Vec<AgentEffect>) {
         let drafted = outcome.and_then(|(at, jpeg)| {
-            if !self.desk.has_room() {
+            if !self.spool.has_room() {
                 return Err("the card stands still: ask again later".to_owned());
             }
             let drafted = self.draft_snapshot(req_id, at, jpeg);
             drafted.map_err(|TooLarge(bytes)| format!("its manifest of {bytes} bytes is larger than a journal slot"))
         });
         if let Err(detail) = drafted {
-            self.commands.glances.retain(|asked| asked != req_id);
+            self.commands.snapshot_requests.retain(|asked| asked != req_id);
             self.reply(req_id, "snapshot", "error", &detail, Value::Null, out);
         }
     }
@@ -190,7 +190,7 @@ impl Agent {
         for hole in lost {
             tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
         }
-        // `locks` says why it is kept and what is missing in all; the event tells the new holes, as many as fit.
+        // `locks` says why it is kept and what is missing in all; the event tells the new gaps, as many as fit.
         let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
         data["action"] = json!("broken");
         data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
@@ -230,17 +230,17 @@ impl Agent {
         }
     }
 
-    /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `ticket`: what is accepted outlives a power cut.
-    pub(super) fn answer_with_file(&mut self, ticket: EntryId, out: &mut Vec<AgentEffect>) {
-        let Some(EntryKind::File(manifest)) = self.desk.entry_mut(ticket).map(|held| &held.what) else {
+    /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `entry id`: what is accepted outlives a power cut.
+    pub(super) fn answer_with_file(&mut self, entry_id: EntryId, out: &mut Vec<AgentEffect>) {
+        let Some(EntryKind::File(manifest)) = self.spool.entry_mut(entry_id).map(|held| &held.what) else {
             return;
         };
         let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
-        let asked = self.commands.glances.iter().position(|req_id| req_id == event);
+        let asked = self.commands.snapshot_requests.iter().position(|req_id| req_id == event);
         let cmd = match (purpose, asked) {
             (Purpose::Requested, _) => "clip-get",
             (Purpose::Snapshot, Some(at)) => {
-                self.commands.glances.remove(at);
+                self.commands.snapshot_requests.remove(at);
                 "snapshot"
             }
             _ => return,

@@ -23,7 +23,7 @@ use crate::uplink::wire::Command;
 pub struct ConfigClient {
     pub(super) machine: ConfigMachine,
     guarded: VecDeque<Command>,
-    /// What was wrong with the file at the start, until it is told.
+    /// What was wrong with the file at the start, until it is reported.
     refused: Option<Rejection>,
 }
 
@@ -45,7 +45,7 @@ impl ConfigClient {
 }
 
 impl Agent {
-    /// Tells the uplink who may sign, and above which number, when that is news: what cannot be good is not even verified.
+    /// Tells the uplink who may sign, and above which number, when that is updates: what cannot be good is not even verified.
     pub(super) fn publish_signers(&mut self, out: &mut Vec<AgentEffect>) {
         let signers = match &self.configuration {
             Some(configuration) => configuration.machine.signers(),
@@ -147,8 +147,8 @@ impl Agent {
         out.push(AgentEffect::Apply { settings, change: Box::new(change), epoch, fresh });
     }
 
-    pub(super) fn config_update(&mut self, now: Timestamp, news: ConfigUpdate, out: &mut Vec<AgentEffect>) {
-        match news {
+    pub(super) fn config_update(&mut self, now: Timestamp, update: ConfigUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
             ConfigUpdate::Machine(input) => self.configure(now, input, out),
             ConfigUpdate::Checked { req_id, cmd, outcome } => match outcome {
                 Ok(found) => self.reply(&req_id, cmd, "ok", "", found, out),

@@ -37,7 +37,7 @@ pub const CHECK: &str = "config-check";
 /// See above.
 pub const SHOW: &str = "config-show";
 
-/// What may be asked of the keeper.
+/// What may be asked of the configuration thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigRequest {
     /// Keep a record, and first its text; answered by [`Input::Saved`].
@@ -71,7 +71,7 @@ pub enum ConfigRequest {
     },
 }
 
-/// What the keeper tells.
+/// What the configuration thread tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigUpdate {
     /// For the machine.
@@ -211,8 +211,8 @@ fn show(place: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
     Ok(json!({"sha256": sha256, "config": text}))
 }
 
-/// A dry run: everything that can be known without applying it. A host that is not in force gets no login, and of it is told only
-/// whether it would do: a box is no way to look around in its network.
+/// A dry run: everything that can be known without applying it. A host that is not in force gets no login, and of it is reported only
+/// whether it would do: a device is no way to look around in its network.
 fn check(place: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
     let settings = validation::judge_afar(text, &load::read)?;
     let change = SettingsDiff::between(now, &settings);

@@ -35,11 +35,11 @@ const HEAD_MAX: u64 = 8192;
 /// # Errors
 /// Whose fault it is, and why.
 pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
-    let (news, mut told) = mpsc::channel(16);
+    let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let stream =
-        rtsp::Stream { role, settings, clock, logins: Arc::default(), pulse: Heartbeat::default(), run: 0, lull: WakeupCoalescer::default() };
-    let playing = tokio::spawn(rtsp::run(stream, |_| (), news, stopped));
+        rtsp::Stream { role, settings, clock, logins: Arc::default(), heartbeat: Heartbeat::default(), run: 0, wakeup: WakeupCoalescer::default() };
+    let playing = tokio::spawn(rtsp::run(stream, |_| (), update, stopped));
     // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
     let answer = timeout(CAMERA_WITHIN, async {
         loop {
@@ -80,7 +80,7 @@ pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
     if digest { Ok(()) } else { Err("it asks for the password in the clear".into()) }
 }
 
-/// One connection to a broker, under a client id of its own. A broker that binds client ids to certificates ends the box's session
+/// One connection to a broker, under a client id of its own. A broker that binds client ids to certificates ends the device's session
 /// all the same, if it has one there.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub mod kind {
     pub const CARD: &str = "card";
     /// The wall clock was set.
     pub const CLOCK: &str = "clock";
-    /// Footage was locked as evidence, or let go.
+    /// Footage was locked as evidence, or released.
     pub const LOCK: &str = "lock";
     /// The way to the office takes a person: what is not allowed, a certificate that ends.
     pub const UPLINK: &str = "uplink.alarm";
@@ -129,7 +129,7 @@ pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     data
 }
 
-/// Particulars of a hole in the footage.
+/// Particulars of a gap in the footage.
 pub fn gap(gap: &Gap) -> Value {
     json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.as_str(), "bytes": gap.bytes})
 }

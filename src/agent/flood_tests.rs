@@ -8,7 +8,7 @@ use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
 const ENTRY: u64 = 2 * 4096;
 
 impl Bench {
-    /// A box with a key enrolled.
+    /// A device with a key enrolled.
     fn guarded() -> Bench {
         let mut bench = Bench::of_slots(2032);
         let good = Settings {

@@ -1,4 +1,4 @@
-//! What leaves the box when somebody asks for a dry run.
+//! What leaves the device when somebody asks for a dry run.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What was given up and is not an event yet. It waits here until there is room to tell it, however long the card stands still.
+//! What was dropped and is not an event yet. It waits here until there is room to tell it, however long the card stands still.
 //!
 //! What belongs here: counting losses by their reason, and `shed` events. What does not: choosing what goes (the outbox).
 
@@ -17,10 +17,10 @@ use crate::units::Timestamp;
 pub const RANGES_MAX: usize = 10;
 /// Files named in one event at most, for the same reason.
 pub const FILES_MAX: usize = 6;
-/// Files whose events are remembered by name until they are told; more are only counted.
+/// Files whose events are remembered by name until they are reported; more are only counted.
 const NAMES_MAX: usize = 64;
 
-/// Why something was given up.
+/// Why something was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LossReason {
     /// The outbox was over its bound.
@@ -89,7 +89,7 @@ impl LossTotals {
     }
 }
 
-/// Everything given up since it was last told.
+/// Everything dropped since it was last reported.
 #[derive(Debug, Default)]
 pub struct UnreportedLosses {
     lost: BTreeMap<LossReason, LossTotals>,
@@ -124,7 +124,7 @@ impl UnreportedLosses {
         seq.into_iter().for_each(|range| lost.add(range));
     }
 
-    /// What an event told that is now given up itself, so that it is told again: in one event, or telling would take more and more of
+    /// What an event reported that is now dropped itself, so that it is reported again: in one event, or telling would take more and more of
     /// them. Files are only counted then.
     fn again(&mut self, payload: &str) {
         let data = serde_json::from_str::<Value>(payload).unwrap_or_default()["data"].take();
@@ -174,27 +174,27 @@ impl UnreportedLosses {
 }
 
 impl Agent {
-    /// Lets go of what the outbox had to shed, and remembers it until it is told.
+    /// Lets go of what the outbox had to shed, and remembers it until it is reported.
     pub(super) fn note_shed(&mut self) {
-        for (ticket, shed) in self.outbox.take_shed() {
+        for (entry_id, shed) in self.outbox.take_shed() {
             let why = if shed == ShedReason::Expired { LossReason::Expired } else { LossReason::OutboxFull };
-            match self.release_entry(ticket) {
+            match self.release_entry(entry_id) {
                 Some(EntryKind::Event { seq, note, .. }) => {
-                    self.untold.numbered(why, seq);
+                    self.unreported.numbered(why, seq);
                     if let Note::Shed(payload) = note {
-                        self.untold.again(&payload);
+                        self.unreported.again(&payload);
                     }
                 }
-                Some(EntryKind::File(manifest)) => self.untold.file(why, manifest.event, manifest.size),
+                Some(EntryKind::File(manifest)) => self.unreported.file(why, manifest.event, manifest.size),
                 None => {}
             }
         }
     }
 
-    /// Tells what was given up, as soon as there is room.
+    /// Tells what was dropped, as soon as there is room.
     pub(super) fn report_losses(&mut self, now: Timestamp) {
-        while self.desk.has_room()
-            && let Some(data) = self.untold.take(self.desk.is_clear())
+        while self.spool.has_room()
+            && let Some(data) = self.unreported.take(self.spool.is_clear())
         {
             tracing::error!(%data, "given up");
             self.event(now, kind::SHED, None, data);
@@ -216,11 +216,11 @@ pub(super) mod tests {
 
     #[test]
     fn only_numbers_that_were_given_up_are_named_and_every_one_is() {
-        let mut untold = UnreportedLosses::default();
+        let mut unreported = UnreportedLosses::default();
         let gone: Vec<u64> = (1..=60).filter(|seq| seq % 3 != 0).collect();
-        gone.iter().for_each(|seq| untold.numbered(LossReason::OutboxFull, *seq));
+        gone.iter().for_each(|seq| unreported.numbered(LossReason::OutboxFull, *seq));
         let (mut named, mut events) = (Vec::new(), 0);
-        while let Some(data) = untold.take(true) {
+        while let Some(data) = unreported.take(true) {
             assert!(data["seq"].as_array().unwrap().len() <= RANGES_MAX);
             let lost: LossTotals = serde_json::from_value(data).unwrap();
             events += lost.events;
@@ -231,26 +231,26 @@ pub(super) mod tests {
 
     #[test]
     fn a_shed_event_that_is_given_up_itself_is_told_again() {
-        let mut untold = UnreportedLosses::default();
-        untold.numbered(LossReason::OutboxFull, 7);
-        untold.file(LossReason::OutboxFull, "e".into(), 9);
-        let payload = json!({"data": untold.take(true).unwrap()}).to_string();
-        untold.again(&payload);
+        let mut unreported = UnreportedLosses::default();
+        unreported.numbered(LossReason::OutboxFull, 7);
+        unreported.file(LossReason::OutboxFull, "e".into(), 9);
+        let payload = json!({"data": unreported.take(true).unwrap()}).to_string();
+        unreported.again(&payload);
         assert_eq!(
-            untold.take(true).unwrap(),
+            unreported.take(true).unwrap(),
             json!({"reason": "outbox_full", "events": 1, "files": 1, "seq": [[7, 7]], "bytes": 9})
         );
     }
 
     #[test]
     fn what_is_told_again_fits_one_event_that_says_so() {
-        let mut untold = UnreportedLosses::default();
+        let mut unreported = UnreportedLosses::default();
         for seq in (0..60).map(|n| n * 10 + n % 7) {
             let payload = json!({"data": {"reason": "outbox_full", "events": 1, "seq": [[seq, seq]]}}).to_string();
-            untold.again(&payload);
+            unreported.again(&payload);
         }
-        let data = untold.take(true).unwrap();
+        let data = unreported.take(true).unwrap();
         assert_eq!((data["events"].as_u64(), data["merged"].as_bool()), (Some(60), Some(true)));
-        assert!(untold.take(true).is_none());
+        assert!(unreported.take(true).is_none());
     }
 }

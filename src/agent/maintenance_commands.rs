@@ -11,7 +11,7 @@ use crate::units::{Timestamp, EntryId};
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
-/// Ranges in one `event-get` at most, and in its answer: a box is no search engine, and a packet has its bound.
+/// Ranges in one `event-get` at most, and in its answer: a device is no search engine, and a packet has its bound.
 const RANGES_MAX: usize = 32;
 /// Events hurried at once at most: four windows of the outbox.
 const RESENDS_MAX: usize = 64;
@@ -22,7 +22,7 @@ const TAIL_LINES_MAX: u64 = 500;
 const TAIL_BYTES: u64 = 3_000;
 const TAIL_BYTES_MAX: u64 = 32_768;
 
-/// Numbers the office asked for, and the ticket up to which they were sent again.
+/// Numbers the office asked for, and the entry id up to which they were sent again.
 #[derive(Debug, Default)]
 pub struct ResendRanges {
     ranges: Vec<(u64, u64)>,
@@ -63,7 +63,7 @@ impl Agent {
             // Numbers of a card that is not here any more are gone.
             return Ok(json!({"ring": ring, "found": 0, "gone": ranges}));
         }
-        let (found, mut gone) = self.desk.resolve_ranges(&ranges);
+        let (found, mut gone) = self.spool.resolve_ranges(&ranges);
         gone.truncate(RANGES_MAX);
         self.wanted = ResendRanges { ranges, after: EntryId(0) };
         Ok(json!({"ring": ring, "found": found, "gone": gone}))
@@ -72,13 +72,13 @@ impl Agent {
     /// Sends on what the office asked for: a few at a time, so that nothing fills.
     pub(super) fn hurry_wanted(&mut self, out: &mut Vec<AgentEffect>) {
         while !self.wanted.ranges.is_empty() && self.outbox.prioritized() < RESENDS_MAX {
-            let Some(ticket) = self.desk.next_wanted(&self.wanted) else {
+            let Some(entry_id) = self.spool.next_wanted(&self.wanted) else {
                 self.wanted = ResendRanges::default();
                 return;
             };
-            self.wanted.after = ticket;
-            if self.outbox.prioritize(ticket) {
-                out.push(AgentEffect::Uplink(UplinkRequest::Again { ticket }));
+            self.wanted.after = entry_id;
+            if self.outbox.prioritize(entry_id) {
+                out.push(AgentEffect::Uplink(UplinkRequest::Again { entry_id }));
             }
         }
     }
@@ -86,10 +86,10 @@ impl Agent {
     /// The office does not want a file any more.
     pub(super) fn clip_cancel(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
-        let ticket = self.desk.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
-        self.outbox.receipted(ticket);
-        out.push(AgentEffect::Uplink(UplinkRequest::Cancel { ticket }));
-        self.file_lost(now, ticket, &format!("cancelled by {}", command.req_id));
+        let entry_id = self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
+        self.outbox.receipted(entry_id);
+        out.push(AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }));
+        self.file_lost(now, entry_id, &format!("cancelled by {}", command.req_id));
         Ok(json!({"fid": fid}))
     }
 
@@ -101,7 +101,7 @@ impl Agent {
             "ring": self.ring, "boot": self.boot.0, "budget": storage.budget, "used": storage.used, "pinned": storage.pinned,
             "available": storage.available, "oldest": oldest, "durable": self.gauges.durable, "worn_percent": storage.worn,
             "days_left": storage.days_left, "memory_only": storage.in_memory, "locks": self.locks.len(),
-            "backlog": backlog, "dead_letters": self.outbox.dead_letters(), "confirmed": self.desk.confirmed(),
+            "backlog": backlog, "dead_letters": self.outbox.dead_letters(), "confirmed": self.spool.confirmed(),
         })
     }
 
@@ -120,8 +120,8 @@ impl Agent {
         self.reply(req_id, "log-tail", "ok", "", json!({"lines": lines}), out);
     }
 
-    /// Stops in order; the service manager starts the box again. It must name the start it means: a command that a broker delivers
-    /// twice would otherwise restart the box twice.
+    /// Stops in order; the service manager starts the device again. It must name the start it means: a command that a broker delivers
+    /// twice would otherwise restart the device twice.
     pub(super) fn restart(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let boot = command.number("boot").ok_or("boot is missing: the start that is meant, as ping tells it")?;
         if boot != u64::from(self.boot.0) {
@@ -163,12 +163,12 @@ impl super::spool::Spool {
         let asked = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         self.stored_after(wanted.after)
             .find(|(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if asked(seq)))
-            .map(|(ticket, _)| ticket)
+            .map(|(entry_id, _)| entry_id)
     }
 
-    /// The ticket of the file with this id.
+    /// The entry id of the file with this id.
     fn file_of(&self, fid: &str) -> Option<EntryId> {
         let is_it = |held: &SpooledEntry| matches!(&held.what, EntryKind::File(manifest) if manifest.fid() == fid);
-        self.stored().find(|(_, held)| is_it(held)).map(|(ticket, _)| ticket)
+        self.stored().find(|(_, held)| is_it(held)).map(|(entry_id, _)| entry_id)
     }
 }

@@ -2,13 +2,13 @@
 //! it wants done comes out as [`Effect`]s, all carried out before the next input. Frames never pass through here.
 //!
 //! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
-//! * [`start`]: what the last start left. [`shed`]: what was given up, until it is told.
-//! * [`incidents`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
+//! * [`start`]: what the last start left. [`shed`]: what was dropped, until it is reported.
+//! * [`motion events`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
 //! * [`access`]: who may command, and the trail of it. [`waiting`]: orders a part has no room for.
 //! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
 //! * [`heard`]: what the uplink tells. [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
 //!
-//! What belongs here: what an event is, when a clip is cut, what is owed. What does not: any I/O.
+//! What belongs here: what an event is, when a clip is cut, what is pending. What does not: any I/O.
 
 pub mod access_trail;
 pub mod commands;
@@ -64,10 +64,10 @@ use crate::storage::{FootageReader, Gap, GapReason, StorageUpdate, StorageReques
 use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId};
 use crate::uplink::{Alarm, UplinkUpdate, UplinkRequest};
 
-/// Microseconds between two events about a card that misbehaves: one is news, a stream of them fills the outbox.
+/// Microseconds between two events about a card that misbehaves: one is updates, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
 
-/// Pins let go with one input: thousands of clips may be given up at once, and the lane to storage has its bound.
+/// Pins released with one input: thousands of clips may be dropped at once, and the lane to storage has its bound.
 const UNPINNED_MAX: usize = 16;
 
 /// One thing that happened.
@@ -81,7 +81,7 @@ pub enum AgentInput {
     Camera(CameraUpdate),
     /// Every camera task has ended after [`Effect::StopCamera`].
     CameraStopped,
-    /// From the sight thread.
+    /// From the analytics thread.
     Sight(AnalyticsUpdate),
     /// From the uplink task.
     Uplink(UplinkUpdate),
@@ -94,7 +94,7 @@ pub enum AgentInput {
         /// The newest lines of the log, oldest first.
         lines: Vec<String>,
     },
-    /// From the keeper.
+    /// From the configuration thread.
     Keeper(ConfigUpdate),
     /// Stop in order: a signal or the service manager asks.
     Stop,
@@ -127,20 +127,20 @@ pub enum AgentEffect {
         /// The command that asks.
         req_id: String,
     },
-    /// To the keeper.
+    /// To the configuration thread.
     Keep(ConfigRequest),
-    /// Other settings are in force: tell the rooms they touch.
+    /// Other settings are in force: tell the modules they touch.
     Apply {
         /// All of them.
         settings: Box<Settings>,
-        /// Which rooms.
+        /// Which modules.
         change: Box<SettingsDiff>,
         /// Comes back with sessions made under them.
         epoch: u64,
         /// The session with the broker ends, and another begins.
         fresh: bool,
     },
-    /// Close the camera's sessions and end the sight thread; answered by [`Input::CameraStopped`].
+    /// Close the camera's sessions and end the analytics thread; answered by [`Input::CameraStopped`].
     StopCamera,
     /// Everything is out: end the process.
     Finished,
@@ -159,7 +159,7 @@ enum AgentPhase {
     Finished,
 }
 
-/// The deciding state of one box.
+/// The deciding state of one device.
 pub struct Agent {
     site: crate::units::SiteId,
     settings: Settings,
@@ -168,33 +168,33 @@ pub struct Agent {
     phase: AgentPhase,
     ring: RingId,
     boot: Boot,
-    desk: Spool,
+    spool: Spool,
     /// What of the last start's entries is known until all of them are.
     left: RecoveredEntries,
     outbox: Outbox,
-    /// What was given up and is not an event yet.
-    untold: UnreportedLosses,
-    incidents: MotionEvents,
+    /// What was dropped and is not an event yet.
+    unreported: UnreportedLosses,
+    motion_events: MotionEvents,
     jobs: ClipJobs,
     commands: Commands,
     /// The trail of who commanded.
     access: AccessTrail,
     /// Numbers the office asked for that were not sent again yet.
     wanted: ResendRanges,
-    /// Who may sign, as the uplink was told.
+    /// Who may sign, as the uplink was reported.
     signers: Option<Vec<(String, u64)>>,
     /// None where configurations cannot be kept.
     configuration: Option<ConfigClient>,
     /// The stop is for a new start under other settings.
     restart: bool,
-    /// The evidence locks, as storage told them.
+    /// The evidence locks, as storage reported them.
     locks: Vec<Lock>,
     gauges: Gauges,
     connected: bool,
     next_health: MonoTime,
     /// Silence about the card until then, and how often it misbehaved in the meantime.
     trouble_quiet: (MonoTime, u64),
-    /// When each alarm of the uplink was told last.
+    /// When each alarm of the uplink was reported last.
     alarms: BTreeMap<Alarm, MonoTime>,
 }
 
@@ -206,15 +206,15 @@ impl Agent {
             site: settings.site.clone(),
             // How much the journal holds is known once it is open.
             outbox: Outbox::new(settings.uplink.outbox_bytes, 0),
-            desk: Spool::new(reader.clone()),
+            spool: Spool::new(reader.clone()),
             left: RecoveredEntries::default(),
             reader,
             ulids: Ulids::new(seed),
             phase: AgentPhase::Starting,
             ring: RingId::default(),
             boot: Boot(0),
-            untold: UnreportedLosses::default(),
-            incidents: MotionEvents::default(),
+            unreported: UnreportedLosses::default(),
+            motion_events: MotionEvents::default(),
             jobs: ClipJobs::default(),
             commands: Commands::default(),
             access: AccessTrail::default(),
@@ -236,14 +236,14 @@ impl Agent {
     pub fn handle(&mut self, now: Timestamp, input: AgentInput, out: &mut Vec<AgentEffect>) {
         match input {
             AgentInput::Tick => {}
-            AgentInput::Storage(news) => self.storage_update(now, news, out),
-            AgentInput::Camera(news) => self.camera_update(now, news, out),
+            AgentInput::Storage(update) => self.storage_update(now, update, out),
+            AgentInput::Camera(update) => self.camera_update(now, update, out),
             AgentInput::CameraStopped => self.camera_stopped(now, out),
-            AgentInput::Sight(news) => self.analytics_update(now, news, out),
-            AgentInput::Uplink(news) => self.uplink_update(now, news, out),
+            AgentInput::Sight(update) => self.analytics_update(now, update, out),
+            AgentInput::Uplink(update) => self.uplink_update(now, update, out),
             AgentInput::Hashed(hashed) => self.hashed(now, hashed, out),
             AgentInput::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
-            AgentInput::Keeper(news) => self.config_update(now, news, out),
+            AgentInput::Keeper(update) => self.config_update(now, update, out),
             AgentInput::Stop => self.start_shutdown(now, out),
         }
         if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
@@ -260,7 +260,7 @@ impl Agent {
             _ => None,
         };
         let configuration = self.configuration.as_ref().map(|configuration| configuration.machine.deadline());
-        [health, stop, self.desk.deadline(), configuration].into_iter().flatten().min().unwrap_or(MonoTime(u64::MAX))
+        [health, stop, self.spool.deadline(), configuration].into_iter().flatten().min().unwrap_or(MonoTime(u64::MAX))
     }
 
     /// True when the stop is for a new start under other settings.
@@ -273,7 +273,7 @@ impl Agent {
         matches!(self.phase, AgentPhase::Finished)
     }
 
-    /// What every input may have made possible: the next draft to the journal, the next letters to the office, a health
+    /// What every input may have made possible: the next draft to the journal, the next messages to the office, a health
     /// message, the next step of a shutdown.
     fn advance(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         if matches!(self.phase, AgentPhase::Starting) {
@@ -284,14 +284,14 @@ impl Agent {
         self.release_on_card(out);
         self.relocate_footage(out);
         self.make_again(out);
-        out.extend(self.desk.next_request(now.mono).map(AgentEffect::Storage));
+        out.extend(self.spool.next_request(now.mono).map(AgentEffect::Storage));
         self.hurry_wanted(out);
         while self.connected
-            && let Some(ticket) = self.outbox.pick()
+            && let Some(entry_id) = self.outbox.pick()
         {
-            match self.desk.next_message(ticket) {
-                Sendable::Letter(letter) => out.push(AgentEffect::Uplink(UplinkRequest::Send { ticket, letter })),
-                Sendable::OnCard => out.push(AgentEffect::Storage(StorageRequest::Fetch { ticket })),
+            match self.spool.next_message(entry_id) {
+                Sendable::Letter(message) => out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message })),
+                Sendable::OnCard => out.push(AgentEffect::Storage(StorageRequest::Fetch { entry_id })),
                 Sendable::Nowhere => {}
             }
         }
@@ -306,28 +306,28 @@ impl Agent {
     /// The state an entry made now must carry.
     fn after(&self, next_seq: u64) -> AgentState {
         let spent = self.gauges.uplink.spent;
-        AgentState { ring: self.ring, next_seq, open: self.incidents.open(), owed: self.jobs.pending_clips(), spent }
+        AgentState { ring: self.ring, next_seq, open: self.motion_events.open(), owed: self.jobs.pending_clips(), spent }
     }
 
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
     fn event(&mut self, at: Timestamp, kind: &str, id: Option<String>, data: Value) {
-        if !self.desk.has_room() {
-            self.untold.event(LossReason::StorageStalled);
+        if !self.spool.has_room() {
+            self.unreported.event(LossReason::StorageStalled);
             return;
         }
         let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
         let event = data["event"].clone();
         if let Err(TooLarge(bytes)) = self.draft_event(at, kind, &id, data) {
-            // No kind of event can be so long (a test in `events` holds each against its slot); if one is, its news still arrives.
+            // No kind of event can be so long (a test in `events` holds each against its slot); if one is, its updates still arrives.
             tracing::error!(kind, bytes, "an event is larger than a journal slot: told without its particulars");
             if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err() {
-                self.untold.event(LossReason::TooLarge);
+                self.unreported.event(LossReason::TooLarge);
             }
         }
     }
 
     fn draft_event(&mut self, at: Timestamp, kind: &str, id: &str, data: Value) -> Result<(), TooLarge> {
-        let seq = self.desk.next_seq();
+        let seq = self.spool.next_seq();
         let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
         let body = Body::Event { id: id.to_owned(), seq, payload };
@@ -336,31 +336,31 @@ impl Agent {
             kind::ACCESS => Priority::Access,
             _ => Priority::Event,
         };
-        self.desk.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
+        self.spool.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
         tracing::info!(kind, seq, "event");
         Ok(())
     }
 
-    /// Forgets an entry here; its slot and pin are let go with the next effects.
-    fn release_entry(&mut self, ticket: EntryId) -> Option<EntryKind> {
-        let held = self.desk.release(ticket)?;
-        self.jobs.done.0.push(ticket);
+    /// Forgets an entry here; its slot and pin are released with the next effects.
+    fn release_entry(&mut self, entry_id: EntryId) -> Option<EntryKind> {
+        let held = self.spool.release(entry_id)?;
+        self.jobs.done.0.push(entry_id);
         self.jobs.done.1.extend(held.pin);
         Some(held.what)
     }
 
     /// Lets go on the card what is done.
     fn release_on_card(&mut self, out: &mut Vec<AgentEffect>) {
-        let (tickets, pins) = &mut self.jobs.done;
-        if !tickets.is_empty() {
-            out.push(AgentEffect::Storage(StorageRequest::Release { tickets: std::mem::take(tickets) }));
+        let (entry_ids, pins) = &mut self.jobs.done;
+        if !entry_ids.is_empty() {
+            out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids: std::mem::take(entry_ids) }));
         }
         let some = pins.drain(..pins.len().min(UNPINNED_MAX));
         out.extend(some.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
     }
 
-    fn storage_update(&mut self, now: Timestamp, news: StorageUpdate, out: &mut Vec<AgentEffect>) {
-        match news {
+    fn storage_update(&mut self, now: Timestamp, update: StorageUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
             StorageUpdate::Found { entries } => self.found(entries),
             StorageUpdate::Started(found) => self.started(now, *found, out),
             StorageUpdate::Durable { seq, until } => {
@@ -368,19 +368,19 @@ impl Agent {
                 self.gauges.durable = seq;
                 self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
             }
-            StorageUpdate::Enqueued { ticket } => {
-                if let Some((ticket, meta)) = self.desk.entry_stored(ticket) {
-                    self.outbox.push(now.mono, ticket, meta);
-                    self.answer_with_file(ticket, out);
-                    self.let_replaced_go(ticket);
+            StorageUpdate::Enqueued { entry_id } => {
+                if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
+                    self.outbox.push(now.mono, entry_id, meta);
+                    self.answer_with_file(entry_id, out);
+                    self.let_replaced_go(entry_id);
                 }
             }
-            StorageUpdate::NotEnqueued { ticket, reason } => {
-                if self.desk.store_failed(ticket, now.mono) {
+            StorageUpdate::NotEnqueued { entry_id, reason } => {
+                if self.spool.store_failed(entry_id, now.mono) {
                     tracing::error!(%reason, "the journal refused an entry: trying again");
                 }
             }
-            StorageUpdate::Fetched { ticket, outcome } => self.fetched(now, ticket, outcome, out),
+            StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
             StorageUpdate::CellSaved { .. } => {}
             StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
             StorageUpdate::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
@@ -408,7 +408,7 @@ impl Agent {
         }
     }
 
-    /// The clock was set: what was dated before is told with the event, so that the office can date what it already has.
+    /// The clock was set: what was dated before is reported with the event, so that the office can date what it already has.
     fn clock_set(&mut self, set: &ClockSet) {
         let ClockSet { before, now, step } = set;
         tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "the clock was set");
@@ -435,8 +435,8 @@ impl Agent {
         self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}));
     }
 
-    fn camera_update(&mut self, now: Timestamp, news: CameraUpdate, out: &mut Vec<AgentEffect>) {
-        match news {
+    fn camera_update(&mut self, now: Timestamp, update: CameraUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
             CameraUpdate::Up { role, tracks, at } => {
                 if role == StreamRole::Main {
                     self.configure(now, state_machine::ConfigInput::Picture, out);
@@ -480,8 +480,8 @@ impl Agent {
         self.gauges.commands = self.access.counts;
         let watermarks = crate::uplink::wire::Watermarks {
             durable: self.gauges.durable,
-            event: self.desk.next_seq() - 1,
-            confirmed: self.desk.confirmed(),
+            event: self.spool.next_seq() - 1,
+            confirmed: self.spool.confirmed(),
         };
         self.gauges.report(now, self.ring, self.boot, watermarks, self.outbox.backlog(now.mono))
     }

@@ -54,19 +54,19 @@ impl MotionEvents {
 
     /// What an entry must remember of them.
     pub fn open(&self) -> Vec<OpenEvent> {
-        let going = self.going.iter().map(|incident| &incident.open);
+        let going = self.going.iter().map(|motion_event| &motion_event.open);
         going.chain(&self.leftover).take(OPEN_MAX).cloned().collect()
     }
 
     fn event_of(&self, motion: u64) -> Option<String> {
-        let going = self.going.iter().find(|incident| incident.motion == motion).map(|incident| incident.open.event.clone());
+        let going = self.going.iter().find(|motion_event| motion_event.motion == motion).map(|motion_event| motion_event.open.event.clone());
         going.or_else(|| self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone()))
     }
 }
 
 impl Agent {
-    pub(super) fn analytics_update(&mut self, now: Timestamp, news: AnalyticsUpdate, out: &mut Vec<AgentEffect>) {
-        match news {
+    pub(super) fn analytics_update(&mut self, now: Timestamp, update: AnalyticsUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
             AnalyticsUpdate::Motion(motion) => match motion.phase {
                 MotionPhase::Start => {
                     let at = motion.at;
@@ -91,23 +91,23 @@ impl Agent {
                 self.event(now, kind::BLIND, None, data);
             }
             AnalyticsUpdate::Seeing { at, source } => {
-                // The first sight after a start is no news: only its return is.
+                // The first sight after a start is no updates: only its return is.
                 if std::mem::take(&mut self.gauges.blind) {
                     self.event(at, kind::SEEING, None, json!({"source": source}));
                 }
                 self.gauges.sight_source = source;
             }
-            AnalyticsUpdate::Counts(counts) => self.gauges.sight = *counts,
+            AnalyticsUpdate::Counts(counts) => self.gauges.analytics = *counts,
         }
     }
 
     /// The order of an event: pin the footage first, then the journal, then the network.
     fn motion_start(&mut self, motion: MotionUpdate, out: &mut Vec<AgentEffect>) {
-        if !self.desk.has_room() {
-            return self.untold.event(LossReason::StorageStalled);
+        if !self.spool.has_room() {
+            return self.unreported.event(LossReason::StorageStalled);
         }
-        if self.incidents.going.len() >= OPEN_MAX || !self.is_running() {
-            self.incidents.unopened += 1;
+        if self.motion_events.going.len() >= OPEN_MAX || !self.is_running() {
+            self.motion_events.unopened += 1;
             return;
         }
         let pin = self.jobs.new_pin();
@@ -116,7 +116,7 @@ impl Agent {
         out.push(AgentEffect::Storage(StorageRequest::PinOpen { pin, class: PinClass::Event, from }));
         let event = self.ulids.next(motion.started_at.wall);
         let mut data = events::motion(&motion, &event);
-        if let Some(before) = motion.continued_from.and_then(|before| self.incidents.event_of(before)) {
+        if let Some(before) = motion.continued_from.and_then(|before| self.motion_events.event_of(before)) {
             data["continued_from"] = json!(before);
         }
         let unopened = self.take_unopened();
@@ -124,29 +124,29 @@ impl Agent {
             data["unopened"] = json!(unopened);
         }
         let open = OpenEvent { event: event.clone(), boot: self.boot, began: motion.started_at };
-        self.incidents.going.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
+        self.motion_events.going.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
         self.gauges.motions += 1;
         self.event(motion.at, kind::MOTION_START, Some(event), data);
     }
 
     fn motion_update(&mut self, motion: &MotionUpdate) {
-        if let Some(event) = self.incidents.event_of(motion.event_no) {
+        if let Some(event) = self.motion_events.event_of(motion.event_no) {
             self.event(motion.at, kind::MOTION_UPDATE, None, events::motion(motion, &event));
         }
     }
 
     fn motion_end(&mut self, motion: &MotionUpdate, out: &mut Vec<AgentEffect>) {
-        let Some(index) = self.incidents.going.iter().position(|incident| incident.motion == motion.event_no) else {
+        let Some(index) = self.motion_events.going.iter().position(|motion_event| motion_event.motion == motion.event_no) else {
             return;
         };
-        let incident = self.incidents.going.remove(index);
-        let mut data = events::motion(motion, &incident.open.event);
-        data["seconds"] = json!(motion.at.mono.since(incident.open.began.mono) / 1_000_000);
-        let range = self.clip_range(&incident.open, motion.at.mono);
-        data["clip"] = json!(self.schedule_clip(&incident.open.event, Some(incident.pin), range, motion.clip, out));
-        self.incidents.ended.push_back((incident.motion, incident.open.event));
-        if self.incidents.ended.len() > ENDED_MAX {
-            self.incidents.ended.pop_front();
+        let motion_event = self.motion_events.going.remove(index);
+        let mut data = events::motion(motion, &motion_event.open.event);
+        data["seconds"] = json!(motion.at.mono.since(motion_event.open.began.mono) / 1_000_000);
+        let range = self.clip_range(&motion_event.open, motion.at.mono);
+        data["clip"] = json!(self.schedule_clip(&motion_event.open.event, Some(motion_event.pin), range, motion.clip, out));
+        self.motion_events.ended.push_back((motion_event.motion, motion_event.open.event));
+        if self.motion_events.ended.len() > ENDED_MAX {
+            self.motion_events.ended.pop_front();
         }
         self.event(motion.at, kind::MOTION_END, None, data);
     }
@@ -173,23 +173,23 @@ impl Agent {
     }
 
     fn store_snapshot(&mut self, motion: u64, at: Timestamp, jpeg: Vec<u8>) {
-        let Some(event) = self.incidents.event_of(motion).filter(|_| self.settings.clip.snapshot) else {
+        let Some(event) = self.motion_events.event_of(motion).filter(|_| self.settings.clip.snapshot) else {
             return;
         };
-        if !self.desk.has_room() {
-            return self.untold.file(LossReason::StorageStalled, event, jpeg.len() as u64);
+        if !self.spool.has_room() {
+            return self.unreported.file(LossReason::StorageStalled, event, jpeg.len() as u64);
         }
         let bytes = jpeg.len() as u64;
         if self.draft_snapshot(&event, at, jpeg).is_err() {
-            self.untold.file(LossReason::TooLarge, event, bytes);
+            self.unreported.file(LossReason::TooLarge, event, bytes);
         }
     }
 
     /// A picture becomes an entry; there is room for it.
     pub(super) fn draft_snapshot(&mut self, event: &str, at: Timestamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
         let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
-        let after = self.after(self.desk.next_seq());
-        self.desk.put(Draft { after, body, kind: Priority::Snapshot, still: Some(jpeg), footage: None })
+        let after = self.after(self.spool.next_seq());
+        self.spool.put(Draft { after, body, kind: Priority::Snapshot, still: Some(jpeg), footage: None })
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
@@ -202,16 +202,16 @@ impl Agent {
         self.event(at, kind::MOTION_END, None, data);
     }
 
-    /// Ends every open event because the agent stops. Their clips stay owed and are cut at the next start.
+    /// Ends every open event because the agent stops. Their clips stay pending and are cut at the next start.
     pub(super) fn end_all(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
-        while let Some(incident) = self.incidents.going.pop() {
-            self.end_unobserved(at, incident.open, "stopped", (Some(incident.pin), incident.clip), out);
+        while let Some(motion_event) = self.motion_events.going.pop() {
+            self.end_unobserved(at, motion_event.open, "stopped", (Some(motion_event.pin), motion_event.clip), out);
         }
     }
 
     /// Events that were not opened since the last one that was.
     pub(super) fn take_unopened(&mut self) -> u32 {
-        std::mem::take(&mut self.incidents.unopened)
+        std::mem::take(&mut self.motion_events.unopened)
     }
 
     /// Takes over what the last start left, before the first entry of this start is made: that entry must still carry it.
@@ -219,12 +219,12 @@ impl Agent {
         for owed in after.owed {
             self.start_job(owed, None, out);
         }
-        self.incidents.leftover = after.open;
+        self.motion_events.leftover = after.open;
     }
 
     /// Ends the events whose end the last start never saw; each leaves the carried state with its own end event.
     pub(super) fn end_leftover(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
-        while let Some(open) = self.incidents.leftover.pop() {
+        while let Some(open) = self.motion_events.leftover.pop() {
             self.end_unobserved(now, open, "restart", (None, true), out);
         }
     }

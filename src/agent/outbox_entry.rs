@@ -1,4 +1,4 @@
-//! What one outbox entry is on the card: the thing owed to the office, and the agent's own small state as of that entry. The
+//! What one outbox entry is on the card: the thing pending to the office, and the agent's own small state as of that entry. The
 //! two share a slot, so no power cut can separate an event from the counter that numbered it or from the clip it still owes.
 //!
 //! What belongs here: that format (JSON, because 4 KiB are written either way) and its bounds. What does not: order of
@@ -12,7 +12,7 @@ use crate::uplink::bandwidth::DataSpent;
 
 /// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
 pub const OPEN_MAX: usize = 8;
-/// Clips owed but not yet cut at most, for the same bound. More are refused by name (`clip: shed`, `busy`).
+/// Clips pending but not yet cut at most, for the same bound. More are refused by name (`clip: shed`, `busy`).
 pub const OWED_MAX: usize = 8;
 /// Names of zones listed in one event at most; the count of all goes beside them.
 pub const ZONES_MAX: usize = 8;
@@ -23,12 +23,12 @@ pub struct Entry {
     /// The agent's state right after this entry.
     #[serde(rename = "a")]
     pub after: AgentState,
-    /// What is owed.
+    /// What is pending.
     #[serde(rename = "b")]
     pub body: Body,
 }
 
-/// What is owed to the office.
+/// What is pending to the office.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     /// An event.

@@ -1,4 +1,4 @@
-//! What the last start left on the card: counters, entries owed to the office, events that were open when the power went.
+//! What the last start left on the card: counters, entries pending to the office, events that were open when the power went.
 //!
 //! What belongs here: taking it up, and telling what could not be. What does not: finding it (storage).
 
@@ -14,13 +14,13 @@ use crate::storage::Recovered;
 use crate::units::{RingId, Timestamp, EntryId};
 use crate::uplink::UplinkRequest;
 
-/// Holes, and repairs, told one by one after a start; the start event has their number.
+/// Holes, and repairs, reported one by one after a start; the start event has their number.
 const START_GAPS_MAX: usize = 32;
 /// [`kind::ACCESS`] as it stands in a payload.
 const ACCESS: &str = "vn.taimat.access.v1";
 
 impl Agent {
-    /// Takes up where the last start ended: counters, what is owed, events that were open when the power went.
+    /// Takes up where the last start ended: counters, what is pending, events that were open when the power went.
     pub(super) fn started(&mut self, now: Timestamp, found: Recovered, out: &mut Vec<AgentEffect>) {
         if !matches!(self.phase, AgentPhase::Starting) {
             return;
@@ -35,13 +35,13 @@ impl Agent {
         self.next_health = now.mono;
         self.locks = found.locks;
         let RecoveredEntries { entries, best } = std::mem::take(&mut self.left);
-        let read = |(ticket, bytes): (EntryId, Vec<u8>)| (ticket, Entry::decode(&bytes).ok().map(|entry| entry.after));
+        let read = |(entry_id, bytes): (EntryId, Vec<u8>)| (entry_id, Entry::decode(&bytes).ok().map(|entry| entry.after));
         let newest = found.newest.map(read);
         let after = taken_up(found.ring, newest.as_ref(), best);
-        let newest = newest.map_or(EntryId(0), |(ticket, _)| ticket);
-        self.desk.resume(newest, after.next_seq);
+        let newest = newest.map_or(EntryId(0), |(entry_id, _)| entry_id);
+        self.spool.resume(newest, after.next_seq);
         for (count, seq) in unreadable(newest, after.next_seq, &entries) {
-            self.untold.unreadable(count, seq);
+            self.unreported.unreadable(count, seq);
         }
         self.gauges.uplink.spent = after.spent;
         out.push(AgentEffect::Uplink(UplinkRequest::Spent(after.spent)));
@@ -70,34 +70,34 @@ impl Agent {
         if !matches!(self.phase, AgentPhase::Starting) {
             return;
         }
-        for (ticket, bytes) in entries {
+        for (entry_id, bytes) in entries {
             let Ok(Entry { after, body }) = Entry::decode(&bytes) else {
-                self.left.entries.push((ticket, None));
+                self.left.entries.push((entry_id, None));
                 continue;
             };
             let seq = match &body {
                 Body::Event { seq, .. } => *seq,
                 Body::File(_) => after.next_seq,
             };
-            self.left.entries.push((ticket, Some((seq, after.next_seq))));
-            self.left.best = Some((ticket, after));
-            self.desk.restore(ticket, lane_of(&body), body);
+            self.left.entries.push((entry_id, Some((seq, after.next_seq))));
+            self.left.best = Some((entry_id, after));
+            self.spool.restore(entry_id, lane_of(&body), body);
         }
     }
 
-    /// Takes up the entries still owed to the office; gives the number of those written by a version that cannot be read.
+    /// Takes up the entries still pending to the office; gives the number of those written by a version that cannot be read.
     fn restore(&mut self, now: Timestamp, entries: &[(EntryId, Option<Numbers>)]) -> usize {
         let unreadable: Vec<EntryId> =
-            entries.iter().filter(|(_, numbers)| numbers.is_none()).map(|(ticket, _)| *ticket).collect();
-        for ticket in &unreadable {
-            tracing::error!(ticket = ticket.0, "an outbox entry cannot be read: dropped");
+            entries.iter().filter(|(_, numbers)| numbers.is_none()).map(|(entry_id, _)| *entry_id).collect();
+        for entry_id in &unreadable {
+            tracing::error!(entry_id = entry_id.0, "an outbox entry cannot be read: dropped");
         }
         self.jobs.done.0.extend(&unreadable);
-        for (ticket, held) in self.desk.stored() {
+        for (entry_id, held) in self.spool.stored() {
             match &held.what {
                 // A clip enters the outbox once its footage is found and pinned again.
-                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => self.jobs.lost_sight.0.push_back(ticket),
-                _ => self.outbox.push(now.mono, ticket, held.meta()),
+                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => self.jobs.lost_sight.0.push_back(entry_id),
+                _ => self.outbox.push(now.mono, entry_id, held.meta()),
             }
         }
         unreadable.len()
@@ -110,44 +110,44 @@ type Numbers = (u64, u64);
 /// What of the last start's entries must be known until all of them are.
 #[derive(Default)]
 pub struct RecoveredEntries {
-    /// In the order of their tickets; nothing is known of those that cannot be read.
+    /// In the order of their entry ids; nothing is known of those that cannot be read.
     entries: Vec<(EntryId, Option<Numbers>)>,
     /// The state after the newest that can be read.
     best: Option<(EntryId, AgentState)>,
 }
 
 /// The state to go on from. Where the newest entry cannot be read, that of the newest that can, with a number that no event can
-/// have had: an entry is one event at most, so numbers never ran ahead of tickets. In a ring that was named anew numbers begin at 1.
+/// have had: an entry is one event at most, so numbers never ran ahead of entry ids. In a ring that was named again numbers begin at 1.
 fn taken_up(ring: RingId, newest: Option<&(EntryId, Option<AgentState>)>, best: Option<(EntryId, AgentState)>) -> AgentState {
     let Some((newest, after)) = newest else {
         return AgentState::default();
     };
-    let Some((ticket, after)) = after.clone().map(|after| (*newest, after)).or(best) else {
+    let Some((entry_id, after)) = after.clone().map(|after| (*newest, after)).or(best) else {
         return AgentState { next_seq: newest.0 + 1, ..AgentState::default() };
     };
     let base = if after.ring == ring { after.next_seq } else { 1 };
-    AgentState { next_seq: base + (newest.0 - ticket.0), ..after }
+    AgentState { next_seq: base + (newest.0 - entry_id.0), ..after }
 }
 
 /// Entries that cannot be read, by run: how many, and the numbers their events had, as far as their neighbours tell. Numbers in it
 /// may also belong to entries that were delivered long ago.
 fn unreadable(newest: EntryId, next_seq: u64, entries: &[(EntryId, Option<Numbers>)]) -> Vec<(u64, Option<(u64, u64)>)> {
     let (mut runs, mut low) = (Vec::new(), 1);
-    // The run being walked: its first ticket and its length.
+    // The run being walked: its first entry id and its length.
     let mut run: Option<(EntryId, u64)> = None;
     let end = (newest.0 + 1, next_seq);
-    let mut close = |run: &mut Option<(EntryId, u64)>, low: u64, (ticket, seq): (u64, u64)| {
+    let mut close = |run: &mut Option<(EntryId, u64)>, low: u64, (entry_id, seq): (u64, u64)| {
         if let Some((first, count)) = run.take() {
-            let low = low.max(seq.saturating_sub(ticket - first.0)).max(1);
+            let low = low.max(seq.saturating_sub(entry_id - first.0)).max(1);
             runs.push((count, (low < seq).then(|| (low, seq - 1))));
         }
     };
-    for (ticket, numbers) in entries {
+    for (entry_id, numbers) in entries {
         let Some((seq, next_seq)) = numbers else {
-            run = Some(run.map_or((*ticket, 1), |(first, count)| (first, count + 1)));
+            run = Some(run.map_or((*entry_id, 1), |(first, count)| (first, count + 1)));
             continue;
         };
-        close(&mut run, low, (ticket.0, *seq));
+        close(&mut run, low, (entry_id.0, *seq));
         low = *next_seq;
     }
     close(&mut run, low, end);

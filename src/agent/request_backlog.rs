@@ -1,4 +1,4 @@
-//! Orders that wait because their part has no room for them. What strangers can make the box say waits in lanes of its own, from
+//! Orders that wait because their part has no room for them. What strangers can make the device say waits in lanes of its own, from
 //! which the oldest is dropped; what is left a part must take in time. Whether it does is judged by time and never by how many wait:
 //! else whoever sends much could end the process.
 //!
@@ -14,7 +14,7 @@ const ANSWERS_MAX: usize = 32;
 /// Events that are to be sent again, and messages in other dialects.
 const AGAIN_MAX: usize = 64;
 const MIRRORS_MAX: usize = 64;
-/// Microseconds in which a part must take an order: three times what its pulse allows it to be silent, and then some.
+/// Microseconds in which a part must take an order: three times what its heartbeat allows it to be silent, and then some.
 pub const TAKEN_WITHIN: u64 = 90_000_000;
 /// Microseconds between two lines of the log about what was dropped.
 const TELL_EVERY: u64 = 60_000_000;
@@ -27,7 +27,7 @@ pub struct RequestBacklog<T> {
     /// When the part last took an order, or had none to take.
     taken: MonoTime,
     dropped: u64,
-    /// How many drops were told, and when.
+    /// How many drops were reported, and when.
     told: (u64, MonoTime),
 }
 
@@ -95,7 +95,7 @@ impl RequestBacklog<UplinkRequest> {
 }
 
 /// How many orders of this kind may wait. Of what tells a state only the newest is of use; what is without a bound here is bounded by
-/// the agent: a window of letters, one change of settings.
+/// the agent: a window of messages, one change of settings.
 fn most(order: &UplinkRequest) -> Option<usize> {
     match order {
         UplinkRequest::Reply(_) => Some(ANSWERS_MAX),
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn answers_without_end_end_nothing_and_the_newest_are_kept() {
         let mut waiting = RequestBacklog::new("uplink", MonoTime(0));
-        waiting.push_bounded(UplinkRequest::Cancel { ticket: EntryId(1) });
+        waiting.push_bounded(UplinkRequest::Cancel { entry_id: EntryId(1) });
         for n in 0..100_000 {
             waiting.push_bounded(answer(n));
-            waiting.push_bounded(UplinkRequest::Again { ticket: EntryId(n) });
+            waiting.push_bounded(UplinkRequest::Again { entry_id: EntryId(n) });
             waiting.push_bounded(UplinkRequest::AskForConfig);
         }
         waiting.push_bounded(UplinkRequest::Close);

@@ -50,12 +50,12 @@ const INBOX: usize = 256;
 const UPLINK_ORDERS: usize = 64;
 /// How often waiting orders are offered again, and the watchdog is patted at least.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The parts of the camera, by their names among the pulses.
+/// The parts of the camera, by their names among the heartbeats.
 const CAMERA_MAIN: &str = "camera main";
 const CAMERA_SUB: &str = "camera sub";
 /// Bits of a run's number that one begin of the cameras has for itself: a million sessions, and four thousand changes of the camera.
 const RUNS_BITS: u32 = 20;
-/// For camera tasks to end after they were told to; TEARDOWN has its own, shorter bound.
+/// For camera tasks to end after they were reported to; TEARDOWN has its own, shorter bound.
 const CAMERA_WITHIN: Duration = Duration::from_secs(4);
 
 /// Everything the loop owns.
@@ -63,20 +63,20 @@ struct Runtime {
     settings: Settings,
     clock: Arc<dyn Clock>,
     inbox: mpsc::Sender<AgentInput>,
-    lull: WakeupCoalescer,
-    pulses: Watchdog,
+    wakeup: WakeupCoalescer,
+    watchdog: Watchdog,
     stopping: bool,
     storage: FrameSender<StorageRequest>,
     storage_thread: JoinHandle<()>,
-    sight: FrameSender<AnalyticsRequest>,
+    analytics: FrameSender<AnalyticsRequest>,
     sight_thread: Option<JoinHandle<()>>,
     cameras: JoinSet<()>,
     camera_stop: watch::Sender<bool>,
     /// How often the cameras were begun: each time runs count from higher up.
     camera_begun: u32,
     camera_news: Option<mpsc::Sender<CameraUpdate>>,
-    keeper: Option<ConfigThread>,
-    /// Why the ring lies in memory since the start, until it is told.
+    config_thread: Option<ConfigThread>,
+    /// Why the ring lies in memory since the start, until it is reported.
     without_card: Option<String>,
     uplink: Option<mpsc::Sender<UplinkRequest>>,
     worker: Hasher,
@@ -90,11 +90,11 @@ struct Runtime {
 pub enum RunEnd {
     /// Somebody asked.
     Stopped,
-    /// To start anew under other settings.
+    /// To start again under other settings.
     Restart,
 }
 
-/// Runs a box whose configuration stays as it is, until `stop` becomes true and everything is put away.
+/// Runs a device whose configuration stays as it is, until `stop` becomes true and everything is put away.
 ///
 /// # Errors
 /// As [`run_configured`].
@@ -102,7 +102,7 @@ pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receive
     run_configured(settings, None, clock, WakeupCoalescer::default(), stop).await.map(|_| ())
 }
 
-/// Runs a box until `stop` becomes true, or a configuration needs a new start, and everything is put away. `lull` is that of the
+/// Runs a device until `stop` becomes true, or a configuration needs a new start, and everything is put away. `wake-up` is that of the
 /// runtime this runs on; one in which nobody rests does nothing.
 ///
 /// # Errors
@@ -112,13 +112,13 @@ pub async fn run_configured(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
-    lull: WakeupCoalescer,
+    wakeup: WakeupCoalescer,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<RunEnd> {
-    run_beside(settings, configured, clock, lull, stop, |_| {}).await
+    run_beside(settings, configured, clock, wakeup, stop, |_| {}).await
 }
 
-/// The same, with somebody beside the rooms who tells the agent things: a test's show before the camera.
+/// The same, with somebody beside the modules who tells the agent things: a test's show before the camera.
 ///
 /// # Errors
 /// As [`run_configured`].
@@ -126,13 +126,13 @@ pub async fn run_beside(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
-    lull: WakeupCoalescer,
+    wakeup: WakeupCoalescer,
     mut stop: watch::Receiver<bool>,
     beside: impl FnOnce(mpsc::Sender<AgentInput>),
 ) -> anyhow::Result<RunEnd> {
     let (inbox, mut inputs) = mpsc::channel(INBOX);
     beside(inbox.clone());
-    let started = Runtime::start(settings.clone(), clock.clone(), inbox.clone(), lull.clone()).await;
+    let started = Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
     let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
         // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
         // office's hands.
@@ -143,15 +143,15 @@ pub async fn run_beside(
     let (mut wiring, reader) = match instead {
         Some((ring, detail)) => {
             tracing::error!("{detail}");
-            let (wiring, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, lull).await?;
+            let (wiring, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, wakeup).await?;
             (Runtime { without_card: Some(detail), ..wiring }, reader)
         }
         None => started?,
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.lull.clone(), AgentInput::Keeper);
-        wiring.keeper = Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
+        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.wakeup.clone(), AgentInput::Keeper);
+        wiring.config_thread = Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
     }
     let mut effects = Vec::new();
@@ -199,39 +199,39 @@ impl Runtime {
         settings: Settings,
         clock: Arc<dyn Clock>,
         inbox: mpsc::Sender<AgentInput>,
-        lull: WakeupCoalescer,
+        wakeup: WakeupCoalescer,
     ) -> anyhow::Result<(Runtime, CardReader)> {
-        let mut pulses = Watchdog::default();
+        let mut watchdog = Watchdog::default();
         let (storage, orders) = frame_queue(STORAGE_BYTES, STORAGE_ORDERS);
         let (ring, time) = (settings.storage.clone(), clock.clone());
-        let tell = wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Storage);
-        let pulse = pulses.register(clock.now().mono, "storage", limits::STORAGE);
-        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, pulse, tell));
+        let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Storage);
+        let heartbeat = watchdog.register(clock.now().mono, "storage", limits::STORAGE);
+        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, heartbeat, tell));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
-        let (sight, frames) = frame_queue(LANE_BYTES, 4);
+        let (analytics, frames) = frame_queue(LANE_BYTES, 4);
         let still_max = settings.storage.still_bytes as usize - 4096;
-        let tell = wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Sight);
-        let pulse = pulses.register(now, "sight", limits::SIGHT);
-        let sight_thread = thread::start(settings.motion.clone(), still_max, clock.clone(), frames, pulse, tell)?;
-        let pulse = pulses.register(now, "clip", limits::CLIP);
-        let worker = Hasher::start(pulse, wakeup::update_sender(inbox.clone(), lull.clone(), AgentInput::Hashed))?;
+        let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Sight);
+        let heartbeat = watchdog.register(now, "sight", limits::SIGHT);
+        let sight_thread = thread::start(settings.motion.clone(), still_max, clock.clone(), frames, heartbeat, tell)?;
+        let heartbeat = watchdog.register(now, "clip", limits::CLIP);
+        let worker = Hasher::start(heartbeat, wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed))?;
         let wiring = Runtime {
             settings,
             clock,
             inbox,
-            lull,
-            pulses,
+            wakeup,
+            watchdog,
             stopping: false,
             storage,
             storage_thread,
-            sight,
+            analytics,
             sight_thread: Some(sight_thread),
             cameras: JoinSet::new(),
             camera_stop: watch::channel(false).0,
             camera_begun: 0,
             camera_news: None,
-            keeper: None,
+            config_thread: None,
             without_card: None,
             uplink: None,
             worker,
@@ -244,7 +244,7 @@ impl Runtime {
     /// Pats the service manager's watchdog while every part lives. At a stop parts end because they were asked to, and each step
     /// has its own deadline.
     fn feed_watchdog(&mut self) -> anyhow::Result<()> {
-        match self.pulses.check(self.clock.now().mono) {
+        match self.watchdog.check(self.clock.now().mono) {
             _ if self.stopping => {}
             Liveness::Alive => {}
             Liveness::Ended(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
@@ -266,7 +266,7 @@ impl Runtime {
             AgentEffect::Uplink(order) => self.uplink_waiting.push_bounded(order),
             AgentEffect::Hash(order) => {
                 // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
-                // pulse: the clip stays owed.
+                // heartbeat: the clip stays pending.
                 let _ = self.worker.hash(order);
             }
             AgentEffect::Tail { req_id, lines, bytes } => {
@@ -274,7 +274,7 @@ impl Runtime {
                 tokio::spawn(async move { inbox.send(AgentInput::Tail { req_id, lines }).await });
             }
             AgentEffect::Glance { req_id } => {
-                if self.sight.request(AnalyticsRequest::Glance { req_id: req_id.clone() }).is_err() {
+                if self.analytics.request(AnalyticsRequest::Glance { req_id: req_id.clone() }).is_err() {
                     let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
                     tokio::spawn(async move { inbox.send(AgentInput::Sight(AnalyticsUpdate::Glance { req_id, outcome })).await });
                 }
@@ -282,7 +282,7 @@ impl Runtime {
             AgentEffect::Keep(order) => self.request_config(order),
             AgentEffect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
             AgentEffect::StopCamera => {
-                // Also when it is the configuration, or the office, that asks: parts end now because they are told to.
+                // Also when it is the configuration, or the office, that asks: parts end now because they are reported to.
                 self.stopping = true;
                 self.stop_camera();
             }
@@ -313,31 +313,31 @@ impl Runtime {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (orders, waiting) = mpsc::channel(UPLINK_ORDERS);
         self.uplink = Some(orders);
-        let (news, mut heard) = mpsc::channel::<UplinkUpdate>(UPLINK_ORDERS);
+        let (update, mut heard) = mpsc::channel::<UplinkUpdate>(UPLINK_ORDERS);
         let settings = &self.settings;
-        let pulse = self.pulses.register(self.clock.now().mono, "uplink", limits::UPLINK);
+        let heartbeat = self.watchdog.register(self.clock.now().mono, "uplink", limits::UPLINK);
         let start = task::UplinkStart {
             settings: settings.uplink.clone(),
             site: settings.site.clone(),
             boot,
             clock: self.clock.clone(),
-            lull: self.lull.clone(),
+            wakeup: self.wakeup.clone(),
         };
-        tokio::spawn(task::run(start, waiting, news, pulse));
+        tokio::spawn(task::run(start, waiting, update, heartbeat));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            while let Some(news) = heard.recv().await {
-                let _ = inbox.send(AgentInput::Uplink(news)).await;
+            while let Some(update) = heard.recv().await {
+                let _ = inbox.send(AgentInput::Uplink(update)).await;
             }
         });
-        let (news, mut heard) = mpsc::channel::<CameraUpdate>(UPLINK_ORDERS);
+        let (update, mut heard) = mpsc::channel::<CameraUpdate>(UPLINK_ORDERS);
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            while let Some(news) = heard.recv().await {
-                let _ = inbox.send(AgentInput::Camera(news)).await;
+            while let Some(update) = heard.recv().await {
+                let _ = inbox.send(AgentInput::Camera(update)).await;
             }
         });
-        self.camera_news = Some(news);
+        self.camera_news = Some(update);
         if let Some(detail) = self.without_card.take() {
             let inbox = self.inbox.clone();
             tokio::spawn(async move { inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await });
@@ -347,23 +347,23 @@ impl Runtime {
 
     /// Begins the camera's sessions, behind those of `before`: cameras with few sessions refuse the next one until it is closed.
     fn start_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
-        let Some(news) = self.camera_news.clone() else {
+        let Some(update) = self.camera_news.clone() else {
             return;
         };
         let apart = self.settings.camera.sub_url.is_some();
-        let (storage, sight) = (self.storage.clone(), self.sight.clone());
+        let (storage, analytics) = (self.storage.clone(), self.analytics.clone());
         let main = move |frame: Arc<Frame>| {
             storage.frame(&frame);
             if !apart {
-                sight.frame(&frame);
+                analytics.frame(&frame);
             }
         };
         let logins = Arc::default();
-        let sub = self.sight.clone();
+        let sub = self.analytics.clone();
         if apart {
-            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), news.clone(), before.clone());
+            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), update.clone(), before.clone());
         }
-        self.camera(StreamRole::Main, &logins, main, news, before);
+        self.camera(StreamRole::Main, &logins, main, update, before);
         self.camera_begun += 1;
     }
 
@@ -372,26 +372,26 @@ impl Runtime {
         role: StreamRole,
         logins: &Arc<Mutex<AuthLimiter>>,
         frames: impl FnMut(Arc<Frame>) + Send + 'static,
-        news: mpsc::Sender<CameraUpdate>,
+        update: mpsc::Sender<CameraUpdate>,
         before: Option<watch::Receiver<bool>>,
     ) {
         let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
-        let pulse = self.pulses.register(self.clock.now().mono, name, limits::CAMERA);
+        let heartbeat = self.watchdog.register(self.clock.now().mono, name, limits::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let (lull, run) = (self.lull.clone(), self.camera_begun << RUNS_BITS);
-        let stream = Stream { role, settings, clock, logins, pulse, run, lull };
+        let (wakeup, run) = (self.wakeup.clone(), self.camera_begun << RUNS_BITS);
+        let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
         let stop = self.camera_stop.subscribe();
         self.cameras.spawn(async move {
             if let Some(mut gone) = before {
                 let _ = timeout(CAMERA_WITHIN, gone.wait_for(|gone| *gone)).await;
             }
-            rtsp::run(stream, frames, news, stop).await;
+            rtsp::run(stream, frames, update, stop).await;
         });
     }
 
     /// Ends the camera's sessions and begins others.
     fn replace_cameras(&mut self) {
-        [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.pulses.retire(name));
+        [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.watchdog.retire(name));
         let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
         let mut old = std::mem::take(&mut self.cameras);
         let (tell, gone) = watch::channel(false);
@@ -402,32 +402,32 @@ impl Runtime {
         self.start_cameras(Some(gone));
     }
 
-    /// To the keeper; what it cannot take is answered at once: nothing was kept.
+    /// To the configuration thread; what it cannot take is answered at once: nothing was kept.
     fn request_config(&mut self, order: ConfigRequest) {
-        let refused = match &self.keeper {
-            Some(keeper) => keeper.order(order),
+        let refused = match &self.config_thread {
+            Some(config_thread) => config_thread.order(order),
             None => Err((order, "nothing is kept here")),
         };
         let Err((order, why)) = refused else {
             return;
         };
         let refusal = || Rejection::new(RejectReason::Busy, why);
-        let news = match order {
+        let update = match order {
             ConfigRequest::Save(record, _) => ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into()))),
             ConfigRequest::Judge { sha256, .. } => ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal()))),
             ConfigRequest::Check { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) },
             ConfigRequest::Show { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) },
         };
         let inbox = self.inbox.clone();
-        tokio::spawn(async move { inbox.send(AgentInput::Keeper(news)).await });
+        tokio::spawn(async move { inbox.send(AgentInput::Keeper(update)).await });
     }
 
-    /// Other settings: only the rooms they touch are told.
+    /// Other settings: only the modules they touch are reported.
     fn apply(&mut self, settings: Settings, change: &SettingsDiff, epoch: u64, fresh: bool) {
         let uplink = Box::new(settings.uplink.clone());
         if change.motion {
-            // The sight thread's orders overtake its pictures; four of them fit, and one comes at a time.
-            let _ = self.sight.request(AnalyticsRequest::Settings(settings.motion.clone()));
+            // The analytics thread's orders overtake its pictures; four of them fit, and one comes at a time.
+            let _ = self.analytics.request(AnalyticsRequest::Settings(settings.motion.clone()));
         }
         self.settings = settings;
         if change.camera {
@@ -441,13 +441,13 @@ impl Runtime {
     fn stop_camera(&mut self) {
         let _ = self.camera_stop.send(true);
         let mut cameras = std::mem::take(&mut self.cameras);
-        let sight = self.sight_thread.take();
-        let (lane, inbox) = (self.sight.clone(), self.inbox.clone());
+        let analytics = self.sight_thread.take();
+        let (lane, inbox) = (self.analytics.clone(), self.inbox.clone());
         tokio::spawn(async move {
             let _ = timeout(CAMERA_WITHIN, async { while cameras.join_next().await.is_some() {} }).await;
             let _ = lane.request(AnalyticsRequest::Stop);
-            if let Some(sight) = sight {
-                let _ = timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || sight.join())).await;
+            if let Some(analytics) = analytics {
+                let _ = timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || analytics.join())).await;
             }
             let _ = inbox.send(AgentInput::CameraStopped).await;
         });

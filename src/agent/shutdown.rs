@@ -1,5 +1,5 @@
 //! The ordered shutdown, following the data: camera closed → events ended and journalled → `stopping` said → storage last. Each
-//! step has a deadline, so that a hung peer delays the end and cannot prevent it. Clips still owed are in the journal with the
+//! step has a deadline, so that a hung peer delays the end and cannot prevent it. Clips still pending are in the journal with the
 //! last entry and are cut at the next start: waiting for their post-roll would only make a stop longer, not safer.
 //!
 //! What belongs here: the order and the deadlines. What does not: signals (the wiring).
@@ -35,7 +35,7 @@ pub enum ShutdownStep {
 }
 
 impl ShutdownStep {
-    /// When this step is given up.
+    /// When this step is dropped.
     pub fn deadline(&self) -> MonoTime {
         let (ShutdownStep::Camera(at) | ShutdownStep::Journal(at) | ShutdownStep::Uplink(at) | ShutdownStep::Storage(at)) = self;
         *at
@@ -87,7 +87,7 @@ impl Agent {
         }
         match step {
             ShutdownStep::Camera(_) if late => self.camera_stopped(now, out),
-            ShutdownStep::Journal(_) if late || self.desk.is_idle() => {
+            ShutdownStep::Journal(_) if late || self.spool.is_idle() => {
                 out.push(AgentEffect::Uplink(UplinkRequest::Close));
                 self.phase = AgentPhase::Stopping(ShutdownStep::Uplink(now.mono.plus_micros(UPLINK_WITHIN)));
             }

@@ -1,8 +1,8 @@
-//! The desk: what is owed to the office on its way through the journal. Drafts wait in order and go to storage in batches, one
+//! The desk: what is pending to the office on its way through the journal. Drafts wait in order and go to storage in batches, one
 //! batch at a time; only what storage calls durable enters the outbox. Of a batch a power cut leaves the first so many, which keeps
 //! `seq` gap-free: it can lose the newest drafts, never one before a stored one.
 //!
-//! What belongs here: drafts, tickets, what each ticket stands for. What does not: order of delivery (the outbox), contents.
+//! What belongs here: drafts, entry ids, what each entry id stands for. What does not: order of delivery (the outbox), contents.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -68,13 +68,13 @@ pub enum EntryKind {
     File(Box<Manifest>),
 }
 
-/// Events about the outbox itself, which are not treated like others when they are refused or given up.
+/// Events about the outbox itself, which are not treated like others when they are refused or dropped.
 pub enum Note {
     /// It tells of something else.
     None,
     /// Something was refused.
     Refusal,
-    /// Something was given up: its payload.
+    /// Something was dropped: its payload.
     Shed(Box<str>),
 }
 
@@ -116,7 +116,7 @@ pub struct SpooledEntry {
     pub kind: Priority,
     /// Its bytes, for files.
     pub file: Option<SharedFile>,
-    /// The pin to let go with it.
+    /// The pin to released with it.
     pub pin: Option<PinId>,
 }
 
@@ -125,7 +125,7 @@ pub struct Spool {
     next_ticket: u64,
     next_seq: u64,
     waiting: VecDeque<Draft>,
-    /// The tickets at storage, and what they stand for.
+    /// The entry ids at storage, and what they stand for.
     writing: VecDeque<(EntryId, Draft)>,
     retry_at: Option<MonoTime>,
     held: BTreeMap<EntryId, SpooledEntry>,
@@ -150,7 +150,7 @@ impl Spool {
         }
     }
 
-    /// Goes on after the newest ticket and number ever stored.
+    /// Goes on after the newest entry id and number ever stored.
     pub fn resume(&mut self, newest: EntryId, next_seq: u64) {
         (self.next_ticket, self.next_seq) = (newest.0 + 1, next_seq.max(1));
     }
@@ -204,20 +204,20 @@ impl Spool {
                 break;
             }
         }
-        let entries: Vec<(EntryId, Vec<u8>)> = self.writing.iter().map(|(ticket, draft)| (*ticket, draft.entry())).collect();
+        let entries: Vec<(EntryId, Vec<u8>)> = self.writing.iter().map(|(entry_id, draft)| (*entry_id, draft.entry())).collect();
         match entries.len() {
             0 | 1 => {
-                let (ticket, entry) = entries.into_iter().next()?;
+                let (entry_id, entry) = entries.into_iter().next()?;
                 let still = self.writing.front().and_then(|(_, draft)| draft.still.clone());
-                Some(StorageRequest::Enqueue { ticket, entry, still })
+                Some(StorageRequest::Enqueue { entry_id, entry, still })
             }
             _ => Some(StorageRequest::EnqueueAll { entries }),
         }
     }
 
     /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
-    pub fn entry_stored(&mut self, ticket: EntryId) -> Option<(EntryId, EntryMeta)> {
-        let (writing, draft) = if self.writing.front()?.0 == ticket { self.writing.pop_front()? } else { return None };
+    pub fn entry_stored(&mut self, entry_id: EntryId) -> Option<(EntryId, EntryMeta)> {
+        let (writing, draft) = if self.writing.front()?.0 == entry_id { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
         let (what, words) = EntryKind::from_body(draft.body);
@@ -229,19 +229,19 @@ impl Spool {
     }
 
     /// The file of a snapshot entry.
-    fn snapshot_file(&self, ticket: EntryId, body: &Body) -> Option<SharedFile> {
+    fn snapshot_file(&self, entry_id: EntryId, body: &Body) -> Option<SharedFile> {
         match body {
             Body::File(manifest) if manifest.purpose == Purpose::Snapshot => {
-                Some(Arc::new(SnapshotFile::new(ticket, manifest.size, self.reader.clone())))
+                Some(Arc::new(SnapshotFile::new(entry_id, manifest.size, self.reader.clone())))
             }
             _ => None,
         }
     }
 
     /// Storage could not take the entry: it and those behind it go back to the front and are tried again after a pause. True when it
-    /// is news: of a batch each entry is refused.
-    pub fn store_failed(&mut self, ticket: EntryId, now: MonoTime) -> bool {
-        let is_news = self.writing.iter().any(|(writing, _)| *writing == ticket);
+    /// is updates: of a batch each entry is refused.
+    pub fn store_failed(&mut self, entry_id: EntryId, now: MonoTime) -> bool {
+        let is_news = self.writing.iter().any(|(writing, _)| *writing == entry_id);
         if is_news {
             while let Some((_, draft)) = self.writing.pop_back() {
                 self.waiting.push_front(draft);
@@ -252,19 +252,19 @@ impl Spool {
     }
 
     /// Takes up an entry found at start.
-    pub fn restore(&mut self, ticket: EntryId, kind: Priority, body: Body) {
-        let file = self.snapshot_file(ticket, &body);
+    pub fn restore(&mut self, entry_id: EntryId, kind: Priority, body: Body) {
+        let file = self.snapshot_file(entry_id, &body);
         let (what, words) = EntryKind::from_body(body);
-        self.held.insert(ticket, SpooledEntry { what, kind, file, pin: None });
-        self.cache_payload(ticket, words);
+        self.held.insert(entry_id, SpooledEntry { what, kind, file, pin: None });
+        self.cache_payload(entry_id, words);
     }
 
     /// Keeps an event's words, and lets the oldest go that are too many.
-    fn cache_payload(&mut self, ticket: EntryId, words: Option<Payload>) {
+    fn cache_payload(&mut self, entry_id: EntryId, words: Option<Payload>) {
         let (kept, bytes) = &mut self.words;
         if let Some((id, payload)) = words {
             *bytes += id.len() + payload.len();
-            kept.insert(ticket, (id, payload));
+            kept.insert(entry_id, (id, payload));
         }
         while *bytes > WORDS_MAX
             && let Some((_, (id, payload))) = kept.pop_first()
@@ -274,11 +274,11 @@ impl Spool {
     }
 
     /// What there is to send of an entry.
-    pub fn next_message(&self, ticket: EntryId) -> Sendable {
-        let Some(SpooledEntry { what, file, .. }) = self.held.get(&ticket) else {
+    pub fn next_message(&self, entry_id: EntryId) -> Sendable {
+        let Some(SpooledEntry { what, file, .. }) = self.held.get(&entry_id) else {
             return Sendable::Nowhere;
         };
-        match (what, self.words.0.get(&ticket), file) {
+        match (what, self.words.0.get(&entry_id), file) {
             (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Letter(event_message(id.clone(), payload.clone())),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
             (EntryKind::File(manifest), _, Some(source)) => {
@@ -288,38 +288,38 @@ impl Spool {
         }
     }
 
-    /// What a ticket stands for.
-    pub fn entry_mut(&mut self, ticket: EntryId) -> Option<&mut SpooledEntry> {
-        self.held.get_mut(&ticket)
+    /// What a entry id stands for.
+    pub fn entry_mut(&mut self, entry_id: EntryId) -> Option<&mut SpooledEntry> {
+        self.held.get_mut(&entry_id)
     }
 
-    /// The ticket whose footage `pin` keeps.
+    /// The entry id whose footage `pin` keeps.
     pub fn pinned_by(&self, pin: PinId) -> Option<EntryId> {
-        self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(ticket, _)| *ticket)
+        self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(entry_id, _)| *entry_id)
     }
 
     /// Lets an entry go.
-    pub fn release(&mut self, ticket: EntryId) -> Option<SpooledEntry> {
-        if let Some((id, payload)) = self.words.0.remove(&ticket) {
+    pub fn release(&mut self, entry_id: EntryId) -> Option<SpooledEntry> {
+        if let Some((id, payload)) = self.words.0.remove(&entry_id) {
             self.words.1 -= id.len() + payload.len();
         }
-        self.held.remove(&ticket)
+        self.held.remove(&entry_id)
     }
 
-    /// What is stored and not let go.
+    /// What is stored and not released.
     pub fn stored(&self) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
-        self.held.iter().map(|(ticket, held)| (*ticket, held))
+        self.held.iter().map(|(entry_id, held)| (*entry_id, held))
     }
 
-    /// The same behind a ticket, in order.
+    /// The same behind a entry id, in order.
     pub fn stored_after(&self, after: EntryId) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
-        self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(ticket, held)| (*ticket, held))
+        self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(entry_id, held)| (*entry_id, held))
     }
 
-    /// Numbers of events that are stored and not let go, with their tickets.
+    /// Numbers of events that are stored and not released, with their entry ids.
     pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, EntryId)> {
-        self.held.iter().filter_map(|(ticket, held)| match held.what {
-            EntryKind::Event { seq, .. } => Some((seq, *ticket)),
+        self.held.iter().filter_map(|(entry_id, held)| match held.what {
+            EntryKind::Event { seq, .. } => Some((seq, *entry_id)),
             EntryKind::File(_) => None,
         })
     }
@@ -361,7 +361,7 @@ impl SpooledEntry {
     }
 }
 
-/// The letter of an event.
+/// The message of an event.
 pub fn event_message(id: String, payload: String) -> Message {
     Message::Event { id, payload: payload.into_bytes() }
 }

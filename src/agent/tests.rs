@@ -1,4 +1,4 @@
-//! The agent driven by hand: a storage that answers when told to, an office that receipts when told to.
+//! The agent driven by hand: a storage that answers when reported to, an office that receipts when reported to.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ fn stamp(seconds: u64) -> Timestamp {
 }
 
 impl Bench {
-    /// A box whose journal holds so many entries.
+    /// A device whose journal holds so many entries.
     fn of_slots(slots: u32) -> Bench {
         let mut bench = Bench::new();
         bench.slots = slots;
@@ -114,7 +114,7 @@ impl Bench {
             for effect in out {
                 match effect {
                     AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
-                        let one = |(ticket, entry)| AgentEffect::Storage(StorageRequest::Enqueue { ticket, entry, still: None });
+                        let one = |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, still: None });
                         let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
                         inputs.extend(answers.into_iter().rev());
                     }
@@ -126,25 +126,25 @@ impl Bench {
 
     fn carry_out(&mut self, effect: AgentEffect) -> Option<AgentInput> {
         match effect {
-            AgentEffect::Storage(StorageRequest::Enqueue { ticket, entry, .. }) => {
+            AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, .. }) => {
                 self.log.push(format!("journal {}", word_of(&entry)));
                 if self.card_full || self.card.len() >= self.slots as usize {
                     let reason = "journal full".into();
-                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued { ticket, reason }));
+                    return Some(AgentInput::Storage(StorageUpdate::NotEnqueued { entry_id, reason }));
                 }
-                self.card.push((ticket, entry.clone()));
-                self.newest = Some((ticket, entry));
-                Some(AgentInput::Storage(StorageUpdate::Enqueued { ticket }))
+                self.card.push((entry_id, entry.clone()));
+                self.newest = Some((entry_id, entry));
+                Some(AgentInput::Storage(StorageUpdate::Enqueued { entry_id }))
             }
-            AgentEffect::Storage(StorageRequest::Release { tickets }) => {
-                self.card.retain(|(kept, _)| !tickets.contains(kept));
+            AgentEffect::Storage(StorageRequest::Release { entry_ids }) => {
+                self.card.retain(|(kept, _)| !entry_ids.contains(kept));
                 None
             }
-            AgentEffect::Storage(StorageRequest::Fetch { ticket }) => {
+            AgentEffect::Storage(StorageRequest::Fetch { entry_id }) => {
                 self.log.push("fetch".into());
-                let entry = self.card.iter().find(|(kept, _)| *kept == ticket).map(|(_, entry)| entry.clone());
+                let entry = self.card.iter().find(|(kept, _)| *kept == entry_id).map(|(_, entry)| entry.clone());
                 let outcome = entry.ok_or_else(|| "damaged".to_owned());
-                Some(AgentInput::Storage(StorageUpdate::Fetched { ticket, outcome }))
+                Some(AgentInput::Storage(StorageUpdate::Fetched { entry_id, outcome }))
             }
             AgentEffect::Storage(StorageRequest::Locate { pin, query, .. }) => {
                 self.log.push(format!("locate {query:?}"));
@@ -157,9 +157,9 @@ impl Bench {
             AgentEffect::Uplink(UplinkRequest::Close) => self.say("uplink close"),
             AgentEffect::StopCamera => self.say("camera stop"),
             AgentEffect::Finished => self.say("finished"),
-            AgentEffect::Uplink(UplinkRequest::Send { ticket, letter }) => {
+            AgentEffect::Uplink(UplinkRequest::Send { entry_id, message }) => {
                 self.log.push("send".into());
-                self.sent.push((ticket, letter));
+                self.sent.push((entry_id, message));
                 None
             }
             AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
@@ -176,8 +176,8 @@ impl Bench {
                 self.hashing.push(order.job);
                 None
             }
-            AgentEffect::Uplink(UplinkRequest::Cancel { ticket }) => self.say(&format!("cancel {}", ticket.0)),
-            AgentEffect::Uplink(UplinkRequest::Again { ticket }) => self.say(&format!("again {}", ticket.0)),
+            AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => self.say(&format!("cancel {}", entry_id.0)),
+            AgentEffect::Uplink(UplinkRequest::Again { entry_id }) => self.say(&format!("again {}", entry_id.0)),
             AgentEffect::Glance { req_id } => self.say(&format!("glance {req_id}")),
             AgentEffect::Tail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
@@ -217,8 +217,8 @@ impl Bench {
     }
 
     fn receipt_all(&mut self) {
-        while let Some((ticket, _)) = self.sent.pop() {
-            self.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
+        while let Some((entry_id, _)) = self.sent.pop() {
+            self.give(AgentInput::Uplink(UplinkUpdate::Receipted { entry_id }));
         }
     }
 
@@ -308,7 +308,7 @@ fn an_event_ends_with_its_clip_and_both_are_let_go_by_the_receipt() {
     bench.motion(MotionPhase::End);
     assert!(bench.log.iter().any(|line| line.contains("from: Mono(15000000), to: Mono(29000000)")), "{:?}", bench.log);
     bench.find_footage(false);
-    let file = bench.sent.iter().find_map(|(_, letter)| match letter {
+    let file = bench.sent.iter().find_map(|(_, message)| match message {
         Message::File { manifest, .. } => Some(manifest.clone()),
         Message::Event { .. } => None,
     });
@@ -422,20 +422,20 @@ impl Bench {
         self.motion(MotionPhase::End);
         self.find(long_span());
         self.hash(b"whole", &[]);
-        self.sent.iter().find(|(_, letter)| matches!(letter, Message::File { .. })).unwrap().0
+        self.sent.iter().find(|(_, message)| matches!(message, Message::File { .. })).unwrap().0
     }
 
-    fn spoil(&mut self, ticket: EntryId) {
+    fn spoil(&mut self, entry_id: EntryId) {
         let why = ReturnReason::Unreadable("record 5: damaged".into());
-        self.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why }));
+        self.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why }));
     }
 }
 
 #[test]
 fn rot_behind_the_hash_costs_the_clip_its_record_only() {
     let mut bench = Bench::new();
-    let ticket = bench.clip_on_its_way();
-    bench.spoil(ticket);
+    let entry_id = bench.clip_on_its_way();
+    bench.spoil(entry_id);
     assert!(!bench.has("file.lost") && bench.asked.len() == 1, "the rest is given up");
     assert_eq!(bench.files().len(), 1, "what is owed is forgotten before the rest is stored");
     bench.find(long_span());
@@ -452,8 +452,8 @@ fn rot_behind_the_hash_costs_the_clip_its_record_only() {
 #[test]
 fn a_clip_whose_records_all_rotted_says_so() {
     let mut bench = Bench::new();
-    let ticket = bench.clip_on_its_way();
-    bench.spoil(ticket);
+    let entry_id = bench.clip_on_its_way();
+    bench.spoil(entry_id);
     bench.find(long_span());
     bench.hash(b"", &[4, 5, 6]);
     let lost = bench.data("file.lost");
@@ -465,9 +465,9 @@ fn a_clip_whose_records_all_rotted_says_so() {
 #[test]
 fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
     let mut bench = Bench::new();
-    let mut ticket = bench.clip_on_its_way();
+    let mut entry_id = bench.clip_on_its_way();
     for _ in 0..10 {
-        bench.spoil(ticket);
+        bench.spoil(entry_id);
         if bench.asked.is_empty() {
             break;
         }
@@ -477,7 +477,7 @@ fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
         if bench.has("file.lost") {
             break;
         }
-        ticket = bench.sent.last().unwrap().0;
+        entry_id = bench.sent.last().unwrap().0;
     }
     assert!(bench.has("file.lost") && bench.files().is_empty());
 }
@@ -485,8 +485,8 @@ fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
 #[test]
 fn a_power_cut_while_a_clip_is_made_again_loses_nothing() {
     let mut bench = Bench::new();
-    let ticket = bench.clip_on_its_way();
-    bench.spoil(ticket);
+    let entry_id = bench.clip_on_its_way();
+    bench.spoil(entry_id);
     bench.find(long_span());
     bench.boot_up();
     assert_eq!((bench.files().len(), bench.asked.len()), (1, 1), "asked for twice, or forgotten");
@@ -606,7 +606,7 @@ fn a_journal_smaller_than_the_settings_say_is_shed_into_and_never_jams() {
     for _ in 0..200 {
         bench.hole();
     }
-    assert!(bench.agent.desk.is_idle(), "an entry waits for a slot that nobody frees");
+    assert!(bench.agent.spool.is_idle(), "an entry waits for a slot that nobody frees");
     let kept: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
     let told = named(&bench.data("shed"));
     let highest = *kept.iter().max().unwrap();
@@ -681,7 +681,7 @@ fn an_event_larger_than_a_slot_arrives_without_its_particulars_and_nothing_waits
     bench.hole();
     assert_eq!(bench.data("storage.fault")[0]["event"], "e1");
     assert!(bench.data("storage.fault")[0]["too_large"].as_u64().unwrap() > 5_000);
-    assert!(bench.has("gap") && bench.agent.desk.is_idle());
+    assert!(bench.has("gap") && bench.agent.spool.is_idle());
 }
 
 #[test]
@@ -767,7 +767,7 @@ fn every_message_names_the_ring_its_numbers_count_in() {
     };
     assert!(bench.card.iter().all(|(_, bytes)| event(bytes).ring == RingId(7)));
     assert_eq!((bench.agent.birth(stamp(1)).ring, bench.agent.health(stamp(1)).ring), (RingId(7), RingId(7)));
-    // An entry of another ring gives no numbers: they begin anew with the name.
+    // An entry of another ring gives no numbers: they begin again with the name.
     for (_, bytes) in bench.card.iter_mut().chain(&mut bench.newest) {
         let mut entry = Entry::decode(bytes).unwrap();
         entry.after.ring = RingId(6);
@@ -785,8 +785,8 @@ fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
     use crate::storage::engine::Engine;
     let open = |disk: &FaultyDisk, slots: u32| {
         let settings = crate::settings::StorageSettings { journal_slots: slots, ..settings().storage };
-        let (_, news) = Engine::open(Arc::new(disk.clone()), &settings, stamp(1)).unwrap();
-        let Some(StorageUpdate::Started(found)) = news.into_iter().next() else { panic!("no start") };
+        let (_, update) = Engine::open(Arc::new(disk.clone()), &settings, stamp(1)).unwrap();
+        let Some(StorageUpdate::Started(found)) = update.into_iter().next() else { panic!("no start") };
         (found.ring, found.boot, found.slots)
     };
     let disk = FaultyDisk::new(None);
@@ -851,7 +851,7 @@ fn the_office_gets_numbers_it_lacks_as_far_as_they_are_still_here() {
     bench.receipt_all();
     bench.motion(MotionPhase::Update);
     bench.log.clear();
-    let highest = bench.agent.desk.next_seq() - 1;
+    let highest = bench.agent.spool.next_seq() - 1;
     let ring = RingId(7).to_string();
     bench.command("event-get", "r1", json!({"ring": ring, "seq": [[1, highest + 5]]}));
     let reply = bench.replies.pop().unwrap();
@@ -911,12 +911,12 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
     assert_eq!(told(&bench), 2);
     let refused = |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
     for _ in 0..20 {
-        let Some((ticket, _)) = bench.sent.pop() else { break };
-        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+        let Some((entry_id, _)) = bench.sent.pop() else { break };
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused("never".into()) }));
     }
     let once = refused(&bench);
-    while let Some((ticket, _)) = bench.sent.pop() {
-        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { ticket, why: ReturnReason::Refused("never".into()) }));
+    while let Some((entry_id, _)) = bench.sent.pop() {
+        bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused("never".into()) }));
     }
     assert_eq!(refused(&bench), once, "telling of refusals that are refused would never end");
 }
@@ -970,11 +970,11 @@ fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
     assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
     bench.command("snapshot", "r1", json!({}));
     assert_eq!(bench.replies.pop().unwrap(), reply, "the same answer again, and no second picture");
-    let letters = bench.sent.iter().filter_map(|(_, letter)| match letter {
+    let messages = bench.sent.iter().filter_map(|(_, message)| match message {
         Message::File { manifest, .. } => Some((manifest.purpose, manifest.event.clone())),
         Message::Event { .. } => None,
     });
-    assert_eq!(letters.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
+    assert_eq!(messages.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
     bench.give(AgentInput::Sight(AnalyticsUpdate::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
     bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
@@ -996,10 +996,10 @@ fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its
     assert!(numbers.len() > 5_000 && numbers.is_sorted());
     bench.connect();
     let mut sent = Vec::new();
-    while let Some((ticket, letter)) = bench.sent.pop() {
-        let Message::Event { payload, .. } = letter else { panic!("{letter:?}") };
+    while let Some((entry_id, message)) = bench.sent.pop() {
+        let Message::Event { payload, .. } = message else { panic!("{message:?}") };
         sent.push(serde_json::from_slice::<wire::Event>(&payload).unwrap().seq);
-        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
+        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { entry_id }));
     }
     sent.sort_unstable();
     assert_eq!(sent, numbers);
@@ -1015,17 +1015,17 @@ fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
         bench.at(10 + n);
         bench.hole();
     }
-    let (ticket, bytes) = bench.card.remove(1);
+    let (entry_id, bytes) = bench.card.remove(1);
     bench.connect();
-    while let Some((ticket, _)) = bench.sent.pop() {
-        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { ticket }));
+    while let Some((entry_id, _)) = bench.sent.pop() {
+        bench.give(AgentInput::Uplink(UplinkUpdate::Receipted { entry_id }));
     }
     assert_eq!(bench.agent.outbox.dead_letters(), 1);
     assert!(bench.log.iter().any(|line| line.contains("delivery.refused")));
-    bench.card.push((ticket, bytes));
+    bench.card.push((entry_id, bytes));
     bench.boot_up();
     bench.connect();
-    assert!(bench.sent.iter().any(|(sent, _)| *sent == ticket), "the next start tries it again");
+    assert!(bench.sent.iter().any(|(sent, _)| *sent == entry_id), "the next start tries it again");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the uplink tells: connections, receipts, refusals, alarms; and what is told to those who listen in other dialects.
+//! What the uplink tells: connections, receipts, refusals, alarms; and what is reported to those who listen in other dialects.
 //!
 //! What belongs here: what follows from each of them. What does not: commands ([`super::commands`]), the exchange (the uplink room).
 
@@ -16,13 +16,13 @@ use crate::uplink::{Alarm, ReturnReason, UplinkUpdate, UplinkRequest, integratio
 const ALARM_EVERY: u64 = 3_600_000_000;
 
 impl Agent {
-    pub(super) fn uplink_update(&mut self, now: Timestamp, news: UplinkUpdate, out: &mut Vec<AgentEffect>) {
-        match news {
+    pub(super) fn uplink_update(&mut self, now: Timestamp, update: UplinkUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
             UplinkUpdate::Up { conn } => {
                 tracing::info!(conn, "connected to the office's broker");
                 self.connected = true;
                 self.outbox.up();
-                let (birth, moving) = (self.birth(now), self.incidents.is_moving());
+                let (birth, moving) = (self.birth(now), self.motion_events.is_moving());
                 let greeting = integrations::greeting(self.settings.uplink.integrations, &self.site, &birth, moving, now.wall);
                 publish_integrations(greeting, out);
             }
@@ -34,16 +34,16 @@ impl Agent {
             UplinkUpdate::Session { epoch, broker } => self.configure(now, state_machine::ConfigInput::Session { epoch, broker }, out),
             UplinkUpdate::Document { bytes, len } => self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out),
             UplinkUpdate::Confirm(bytes) => self.configure(now, state_machine::ConfigInput::Confirm(bytes), out),
-            UplinkUpdate::Receipted { ticket } => {
-                self.outbox.receipted(ticket);
+            UplinkUpdate::Receipted { entry_id } => {
+                self.outbox.receipted(entry_id);
                 self.gauges.receipted += 1;
-                self.release_entry(ticket);
+                self.release_entry(entry_id);
             }
-            UplinkUpdate::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
-                self.outbox.receipted(ticket);
-                self.spoiled(now, ticket, &reason);
+            UplinkUpdate::Returned { entry_id, why: ReturnReason::Unreadable(reason) } => {
+                self.outbox.receipted(entry_id);
+                self.spoiled(now, entry_id, &reason);
             }
-            UplinkUpdate::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
+            UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused(reason) } => self.refused(now, entry_id, &reason),
             UplinkUpdate::Alarm { what, detail } => self.alarm(now, what, &detail),
             UplinkUpdate::Command(command) => self.command(now, *command, out),
             UplinkUpdate::Counts(counts) => self.gauges.uplink = counts,
@@ -52,16 +52,16 @@ impl Agent {
     }
 
     /// The words of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
-    pub(super) fn fetched(&mut self, now: Timestamp, ticket: EntryId, outcome: Result<Vec<u8>, String>, out: &mut Vec<AgentEffect>) {
-        if self.desk.entry_mut(ticket).is_none() {
+    pub(super) fn fetched(&mut self, now: Timestamp, entry_id: EntryId, outcome: Result<Vec<u8>, String>, out: &mut Vec<AgentEffect>) {
+        if self.spool.entry_mut(entry_id).is_none() {
             return;
         }
         match outcome.and_then(|bytes| Entry::decode(&bytes)).map(|entry| entry.body) {
             Ok(Body::Event { id, payload, .. }) => {
-                out.push(AgentEffect::Uplink(UplinkRequest::Send { ticket, letter: event_message(id, payload) }));
+                out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message: event_message(id, payload) }));
             }
-            Ok(Body::File(_)) => self.refused(now, ticket, "not the event it was"),
-            Err(reason) => self.refused(now, ticket, &reason),
+            Ok(Body::File(_)) => self.refused(now, entry_id, "not the event it was"),
+            Err(reason) => self.refused(now, entry_id, &reason),
         }
     }
 
@@ -75,10 +75,10 @@ impl Agent {
         }
     }
 
-    /// A refused entry stays on the card as a dead letter and is told once: somebody must look, nothing is deleted.
-    fn refused(&mut self, now: Timestamp, ticket: EntryId, reason: &str) {
-        self.outbox.refused(ticket);
-        let what = match self.desk.entry_mut(ticket).map(|held| &held.what) {
+    /// A refused entry stays on the card as a dead message and is reported once: somebody must look, nothing is deleted.
+    fn refused(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
+        self.outbox.refused(entry_id);
+        let what = match self.spool.entry_mut(entry_id).map(|held| &held.what) {
             // Telling of a refusal that is refused would never end.
             Some(EntryKind::Event { note: Note::Refusal, .. }) => return,
             Some(EntryKind::Event { seq, .. }) => json!({"seq": seq}),
@@ -91,7 +91,7 @@ impl Agent {
 
     /// Tells those who listen in other dialects whether anything moves.
     pub(super) fn publish_motion_state(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
-        publish_integrations(integrations::motion(self.settings.uplink.integrations, &self.site, self.incidents.is_moving(), at.wall), out);
+        publish_integrations(integrations::motion(self.settings.uplink.integrations, &self.site, self.motion_events.is_moving(), at.wall), out);
     }
 }
 

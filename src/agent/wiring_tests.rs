@@ -20,7 +20,7 @@ impl Clock for Trap {
     }
 }
 
-/// How a box without camera and broker ends when `thread` panics after a second.
+/// How a device without camera and broker ends when `thread` panics after a second.
 fn ends_when_it_panics(thread: &'static str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
@@ -57,11 +57,11 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
     );
     std::fs::write(&file, text).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let begun = crate::remote_config::startup::load_startup(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
-    let mut configured = begun.configured.unwrap();
+    let started = crate::remote_config::startup::load_startup(&file, &dir.path().join("state"), [1; 32], clock.now()).unwrap();
+    let mut configured = started.configured.unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = |configured: Configured| {
-        let (settings, clock) = (begun.settings.clone(), clock.clone());
+        let (settings, clock) = (started.settings.clone(), clock.clone());
         runtime.block_on(async {
             let (stop, stopped) = watch::channel(false);
             tokio::spawn(async move {

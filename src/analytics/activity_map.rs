@@ -1,4 +1,4 @@
-//! How restless each region is: a tree is in motion all day, and only what exceeds it is news.
+//! How restless each region is: a tree is in motion all day, and only what exceeds it is updates.
 //!
 //! What belongs here: the memory of regions. What does not: single cells (the model's feedback).
 
@@ -6,7 +6,7 @@ use super::blobs::Blob;
 use super::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
 use super::picture::Grid;
 
-/// Share of the cells of each tile that differ without being a believed thing.
+/// Share of the cells of each tile that differ without being a confirmed object.
 pub struct ActivityMap {
     grid: Grid,
     columns: usize,
@@ -86,15 +86,15 @@ mod tests {
 
     #[test]
     fn a_tree_explains_itself_and_not_who_stands_before_it_nor_who_is_elsewhere() {
-        let mut churn = ActivityMap::new(GRID);
+        let mut activity_map = ActivityMap::new(GRID);
         let tree = blob(8, 8);
         for n in 0..100 {
             let half = tree.cells.iter().copied().filter(|at| (at + n) % 5 == 0);
-            churn.learn(half, 0.2);
+            activity_map.learn(half, 0.2);
         }
         let leaves = Blob { area: 40.0, ..tree.clone() };
-        assert!(churn.explains(&leaves));
-        assert!(!churn.explains(&tree), "everything at once is more than the tree does");
-        assert!(!churn.explains(&blob(50, 8)));
+        assert!(activity_map.explains(&leaves));
+        assert!(!activity_map.explains(&tree), "everything at once is more than the tree does");
+        assert!(!activity_map.explains(&blob(50, 8)));
     }
 }

@@ -77,7 +77,7 @@ fn across(grid: Grid) -> usize {
     grid.width.div_ceil(TOGETHER)
 }
 
-/// A believed thing covers the cell: nothing is learned from it.
+/// A confirmed object covers the cell: nothing is learned from it.
 pub const THING: u8 = 2;
 /// The cell differs, and nothing explains it.
 pub const DIFFERS: u8 = 1;

@@ -1,4 +1,4 @@
-//! From differing cells to things: joined regions, and the tests a region must pass to be a thing rather than light.
+//! From differing cells to objects: joined regions, and the tests a region must pass to be an object rather than light.
 //!
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
@@ -199,9 +199,9 @@ impl<'a> Scene<'a> {
         };
         let mut clean = vec![0; self.grid.cells()];
         blob.cells.iter().filter(|at| is_thing(at)).for_each(|at| clean[*at] = 1);
-        let things = find(&clean, self.grid, least);
-        let area: f32 = things.iter().map(|thing| thing.area).sum();
-        if area < LIT_SHARE * blob.area { things } else { Vec::new() }
+        let objects = find(&clean, self.grid, least);
+        let area: f32 = objects.iter().map(|object| object.area).sum();
+        if area < LIT_SHARE * blob.area { objects } else { Vec::new() }
     }
 
     /// True when the fine structure is the background's own, in another light.
@@ -247,7 +247,7 @@ fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
     out
 }
 
-/// The front without single cells and small holes.
+/// The front without single cells and small gaps.
 pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     let raw: Vec<u8> = front.iter().map(|front| u8::from(*front)).collect();
     let mut clean = vote(&vote(&raw, grid, 5), grid, 3);

@@ -34,7 +34,7 @@ pub enum Decoded {
     Picture(Box<Picture>),
     /// None, and nothing is wrong.
     Nothing,
-    /// It was refused; the next key frame begins anew.
+    /// It was refused; the next key frame starts again.
     Refused(String),
 }
 

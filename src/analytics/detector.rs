@@ -1,4 +1,4 @@
-//! From picture to news: the same detector in the agent and in `eval-motion`.
+//! From picture to updates: the same detector in the agent and in `eval-motion`.
 //!
 //! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
 
@@ -16,11 +16,11 @@ use super::{SceneChange, AnalyticsUpdate, Suppressed, SuppressReason, scene_chan
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
 
-/// What belongs to one scene and is learned anew with another.
+/// What belongs to one scene and is learned again with another.
 struct View {
     model: BackgroundModel,
-    churn: ActivityMap,
-    faint: LowLightDetector,
+    activity_map: ActivityMap,
+    low_light: LowLightDetector,
     /// Cells that may be looked at.
     open: Vec<bool>,
     /// Pictures of the warm-up so far.
@@ -63,7 +63,7 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
-/// Cells of the regions that are no things for such a reason. What light or its region explains makes no region restless: a lane whose
+/// Cells of the regions that are no objects for such a reason. What light or its region explains makes no region restless: a lane whose
 /// cars were explained once would go on to explain all that follow.
 fn cells_of(others: &[(SuppressReason, Blob)], grid: Grid, is_meant: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
     let mut cells = vec![false; grid.cells()];
@@ -76,17 +76,17 @@ fn cells_of(others: &[(SuppressReason, Blob)], grid: Grid, is_meant: impl Fn(Sup
 pub struct Detector {
     coarse: f32,
     stages: Stages,
-    gate: scene_change::SceneChangeDetector,
+    scene_changes: scene_change::SceneChangeDetector,
     tamper: TamperDetector,
     view: Option<View>,
     tracker: Tracker,
-    story: EventTracker,
+    event_tracker: EventTracker,
     /// The picture that was just peeked at: most are looked at next.
     peeked: Option<Peeked>,
     /// Nothing is judged before.
     hold_until: u64,
     suppressed: Suppressed,
-    /// Cells of things in the last picture, for whoever draws or measures.
+    /// Cells of objects in the last picture, for whoever draws or measures.
     mask: Vec<bool>,
 }
 
@@ -101,11 +101,11 @@ impl Detector {
         Detector {
             coarse: coarseness(settings.sensitivity),
             stages,
-            gate: scene_change::SceneChangeDetector::default(),
+            scene_changes: scene_change::SceneChangeDetector::default(),
             tamper: TamperDetector::default(),
             view: None,
             tracker: Tracker::default(),
-            story: EventTracker::new(settings, still_max),
+            event_tracker: EventTracker::new(settings, still_max),
             peeked: None,
             hold_until: 0,
             suppressed: Suppressed::default(),
@@ -120,16 +120,16 @@ impl Detector {
             self.coarse = coarse;
             self.interrupted();
         }
-        self.story.reconfigure(settings, at, out);
+        self.event_tracker.reconfigure(settings, at, out);
         if let Some(view) = &mut self.view {
-            view.open = self.story.rules().open_cells(view.model.grid());
+            view.open = self.event_tracker.rules().open_cells(view.model.grid());
         }
     }
 
-    /// The stream was interrupted: the scene is learned anew and nothing begins meanwhile.
+    /// The stream was interrupted: the scene is learned again and nothing begins meanwhile.
     pub fn interrupted(&mut self) {
         (self.view, self.peeked) = (None, None);
-        self.gate = scene_change::SceneChangeDetector::default();
+        self.scene_changes = scene_change::SceneChangeDetector::default();
         self.tracker = Tracker::default();
     }
 
@@ -140,7 +140,7 @@ impl Detector {
 
     /// Nothing is in view, nothing is learned in a hurry, nothing is open.
     pub fn is_quiet(&self, at: Timestamp) -> bool {
-        self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.story.is_open()
+        self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.event_tracker.is_open()
     }
 
     /// What was seen and made no event.
@@ -149,16 +149,16 @@ impl Detector {
     }
 
     /// The events, their rules and lines.
-    pub fn story(&self) -> &EventTracker {
-        &self.story
+    pub fn event_tracker(&self) -> &EventTracker {
+        &self.event_tracker
     }
 
-    /// All things in view.
+    /// All objects in view.
     pub fn tracks(&self) -> &[Track] {
         &self.tracker.tracks
     }
 
-    /// Cells of things in the last picture, in rows of the grid; `None` before the first.
+    /// Cells of objects in the last picture, in rows of the grid; `None` before the first.
     pub fn mask(&self) -> Option<(Grid, &[bool])> {
         let view = self.view.as_ref()?;
         Some((view.model.grid(), &self.mask))
@@ -171,7 +171,7 @@ impl Detector {
 
     /// The next picture begins a GOP.
     pub fn key_frame(&mut self) {
-        self.gate.key_frame();
+        self.scene_changes.key_frame();
     }
 
     /// Looks at the next picture.
@@ -182,7 +182,7 @@ impl Detector {
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.analyze(&now, at);
         out.extend(tampered.map(|change| AnalyticsUpdate::Scene { change, at }));
-        let change = self.gate.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
+        let change = self.scene_changes.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
@@ -199,17 +199,17 @@ impl Detector {
         } else {
             self.compare(picture, &now, found, at, out);
         }
-        self.story.end_quiet(at, &self.tracker.tracks, out);
+        self.event_tracker.end_quiet(at, &self.tracker.tracks, out);
     }
 
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
         let model = BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
-        let open = self.story.rules().open_cells(now.grid);
-        self.view = Some(View { model, churn: ActivityMap::new(now.grid), faint: LowLightDetector::new(now.grid), open, warmed: 0, last: at });
+        let open = self.event_tracker.rules().open_cells(now.grid);
+        self.view = Some(View { model, activity_map: ActivityMap::new(now.grid), low_light: LowLightDetector::new(now.grid), open, warmed: 0, last: at });
         self.tracker = Tracker::default();
     }
 
-    /// The whole scene changed: told once per hold, learned anew; open events live on.
+    /// The whole scene changed: reported once per hold, learned again; open events live on.
     fn scene(&mut self, change: SceneChange, now: &LumaGrid, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         if at.mono.0 >= self.hold_until {
             out.push(AnalyticsUpdate::Scene { change, at });
@@ -220,13 +220,13 @@ impl Detector {
         }
     }
 
-    /// True when a picture shows something to look at more closely; nothing is learned or told.
+    /// True when a picture shows something to look at more closely; nothing is learned or reported.
     pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
         let now = downscale(picture);
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
         let front = self.front(&mut view, &now);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.churn, &front.clean).0.is_empty();
+        let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.activity_map, &front.clean).0.is_empty();
         self.view = Some(view);
         self.peeked = Some(Peeked { at, now, front });
         shows
@@ -239,14 +239,14 @@ impl Detector {
         let mut raw = view.model.classify(&cells, &texture);
         let global = is_global(&raw, now.grid);
         if self.stages.has(Stage::Faint) {
-            view.faint.analyze(view.model.mean(), &cells);
-            view.faint.mark(&mut raw);
+            view.low_light.analyze(view.model.mean(), &cells);
+            view.low_light.mark(&mut raw);
         }
         raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
         Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
-    /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is a thing, and what the
+    /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is an object, and what the
     /// background learns.
     fn compare(&mut self, picture: &Picture, now: &LumaGrid, found: Option<Front>, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let Some(mut view) = self.view.take() else { return };
@@ -258,31 +258,31 @@ impl Detector {
             return self.scene(SceneChange::Exposure, now, at, out);
         }
         if at.mono.0 < self.hold_until {
-            view.faint.learn(|_| false, seconds);
+            view.low_light.learn(|_| false, seconds);
             view.model.warm(&front.cells, &front.texture, view.warmed);
             let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-            let others = self.sort(&scene, &view.churn, &front.clean).1;
+            let others = self.sort(&scene, &view.activity_map, &front.clean).1;
             let lit = cells_of(&others, now.grid, |why| why == SuppressReason::Glow);
-            view.churn.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
+            view.activity_map.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
             return;
         }
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let (things, others) = self.sort(&scene, &view.churn, &front.clean);
+        let (objects, others) = self.sort(&scene, &view.activity_map, &front.clean);
         others.iter().for_each(|(why, _)| self.suppressed.count(*why));
-        let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.churn.usual(blob) / blob.area } else { 0.0 };
-        let restless: Vec<f32> = things.iter().map(restless).collect();
-        let (owners, lost) = self.tracker.step(&things, &restless, at, now.grid, self.stages);
-        let kinds = self.kinds(now.grid, &front.clean, &things, &owners, at);
-        view.faint.learn(|at| kinds[at] == THING, seconds);
+        let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.activity_map.usual(blob) / blob.area } else { 0.0 };
+        let restless: Vec<f32> = objects.iter().map(restless).collect();
+        let (owners, lost) = self.tracker.step(&objects, &restless, at, now.grid, self.stages);
+        let kinds = self.kinds(now.grid, &front.clean, &objects, &owners, at);
+        view.low_light.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         let explained = cells_of(&others, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::Churn));
         let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
-        view.churn.learn(unexplained, seconds);
+        view.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
-            view.churn.learn_lost(track.bbox, track.area, followed);
+            view.activity_map.learn_lost(track.bbox, track.area, followed);
         }
         self.view = Some(view);
         self.track_and_report(picture, at, &lost, out);
@@ -300,16 +300,16 @@ impl Detector {
             }
         }
         if self.stages.has(Stage::Shake)
-            && let Some(steady) = stabilize::stabilized(view.model.mean(), &cells, view.model.grid())
+            && let Some(stabilized) = stabilize::stabilized(view.model.mean(), &cells, view.model.grid())
         {
-            cells = steady;
+            cells = stabilized;
         }
         cells
     }
 
-    /// Regions that are things, and the others with the reason.
-    fn sort(&self, scene: &Scene<'_>, churn: &ActivityMap, clean: &[u8]) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
-        let (mut things, mut others) = (Vec::new(), Vec::new());
+    /// Regions that are objects, and the others with the reason.
+    fn sort(&self, scene: &Scene<'_>, activity_map: &ActivityMap, clean: &[u8]) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
+        let (mut objects, mut others) = (Vec::new(), Vec::new());
         let stages = self.stages;
         let least = BLOB_MIN * self.coarse;
         let mut found = Vec::new();
@@ -328,25 +328,25 @@ impl Detector {
                 () if scene.is_weather(&blob) => Some(SuppressReason::Weather),
                 () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(SuppressReason::Glow),
                 () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(SuppressReason::Relit),
-                () if stages.has(Stage::Churn) && !known && churn.explains(&blob) => Some(SuppressReason::Churn),
+                () if stages.has(Stage::Churn) && !known && activity_map.explains(&blob) => Some(SuppressReason::Churn),
                 () => None,
             };
             match why {
                 None => {
                     let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
-                    things.push(if stages.has(Stage::Fill) { blob.filled(scene.grid) } else { blob });
+                    objects.push(if stages.has(Stage::Fill) { blob.filled(scene.grid) } else { blob });
                 }
                 Some(why) => others.push((why, blob)),
             }
         }
-        (things, others)
+        (objects, others)
     }
 
-    /// What each cell is to the background: nothing is learned from things, except from those that stand for too long.
-    fn kinds(&mut self, grid: Grid, clean: &[u8], things: &[Blob], owners: &[Option<u64>], at: Timestamp) -> Vec<u8> {
+    /// What each cell is to the background: nothing is learned from objects, except from those that stand for too long.
+    fn kinds(&mut self, grid: Grid, clean: &[u8], objects: &[Blob], owners: &[Option<u64>], at: Timestamp) -> Vec<u8> {
         let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * DIFFERS).collect();
         let stand = self.stages.has(Stage::Stand);
-        for (blob, owner) in things.iter().zip(owners) {
+        for (blob, owner) in objects.iter().zip(owners) {
             let track = self.tracker.tracks.iter().find(|track| Some(track.id) == *owner);
             let stands = track.is_some_and(|track| at.mono.since(track.moved.mono) > if stand { STAND_MAX } else { 0 });
             let stays_out = track.is_some_and(|track| !track.is_stubborn() && !stands);
@@ -369,16 +369,16 @@ impl Detector {
             self.suppressed.count(SuppressReason::Hold);
             return;
         }
-        let believed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>();
-        let lost = believed(lost);
-        let things = believed(&self.tracker.tracks);
-        let seen = TrackedScene { picture, at, things: &things, lost: &lost };
-        self.story.update(&seen, &mut self.suppressed, out);
+        let confirmed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>();
+        let lost = confirmed(lost);
+        let objects = confirmed(&self.tracker.tracks);
+        let seen = TrackedScene { picture, at, objects: &objects, lost: &lost };
+        self.event_tracker.update(&seen, &mut self.suppressed, out);
     }
 
     /// Ends whatever is open: no more pictures will come.
     pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        self.story.finish(at, out);
+        self.event_tracker.finish(at, out);
     }
 }
 

@@ -11,8 +11,8 @@ fn settings() -> MotionSettings {
     crate::settings::test_settings().motion
 }
 
-/// A textured scene with noise; a box of another brightness where `thing` says.
-fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
+/// A textured scene with noise; a box of another brightness where `object` says.
+fn picture(number: u64, light: f32, object: Option<(usize, usize)>) -> Picture {
     let (width, height) = (320, 180);
     let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
     let mut y: Vec<u8> = (0..width * height)
@@ -22,7 +22,7 @@ fn picture(number: u64, light: f32, thing: Option<(usize, usize)>) -> Picture {
             ((texture as f32 * light) as i32 + noise).clamp(0, 255) as u8
         })
         .collect();
-    if let Some((left, top)) = thing {
+    if let Some((left, top)) = object {
         for row in top..(top + 30).min(height) {
             for column in left..(left + 20).min(width) {
                 y[row * width + column] = 200 + (hash((row - top) as u64 * 20 + (column - left) as u64) % 40) as u8;
@@ -50,9 +50,9 @@ fn walker(second: f64, begin: f64) -> Option<(usize, usize)> {
     (0.0..1.0).contains(&way).then_some((10 + (way * 280.0) as usize, 100))
 }
 
-fn motions(news: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate> {
-    news.iter()
-        .filter_map(|news| match news {
+fn motions(update: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate> {
+    update.iter()
+        .filter_map(|update| match update {
             AnalyticsUpdate::Motion(motion) if motion.phase == phase => Some(motion),
             _ => None,
         })
@@ -61,28 +61,28 @@ fn motions(news: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate> {
 
 #[test]
 fn a_crossing_is_one_event_with_its_direction_a_still_and_an_end() {
-    let news = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
-    let (starts, ends) = (motions(&news, MotionPhase::Start), motions(&news, MotionPhase::End));
-    assert_eq!((starts.len(), ends.len()), (1, 1), "{news:?}");
+    let update = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+    let (starts, ends) = (motions(&update, MotionPhase::Start), motions(&update, MotionPhase::End));
+    assert_eq!((starts.len(), ends.len()), (1, 1), "{update:?}");
     let late = starts[0].at.mono.since(MonoTime(11_000_000));
     assert!(late < 1_200_000, "it began {late} us late");
     let direction = ends[0].direction.unwrap();
     assert!((80.0..100.0).contains(&direction), "it went right, not {direction}");
-    assert_eq!(news.iter().filter(|news| matches!(news, AnalyticsUpdate::Still { .. })).count(), 1);
+    assert_eq!(update.iter().filter(|update| matches!(update, AnalyticsUpdate::Still { .. })).count(), 1);
     assert_eq!(ends[0].zones, ["all"]);
 }
 
 #[test]
 fn an_empty_noisy_scene_is_silent() {
-    let news = watch(settings(), 40.0, |n, _| picture(n, 1.0, None));
-    assert!(news.is_empty(), "{news:?}");
+    let update = watch(settings(), 40.0, |n, _| picture(n, 1.0, None));
+    assert!(update.is_empty(), "{update:?}");
 }
 
 #[test]
 fn a_step_of_the_light_is_exposure_and_no_motion() {
-    let news = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
-    assert!(motions(&news, MotionPhase::Start).is_empty(), "{news:?}");
-    assert!(news.iter().any(|news| matches!(news, AnalyticsUpdate::Scene { change: SceneChange::Exposure, .. })));
+    let update = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
+    assert!(motions(&update, MotionPhase::Start).is_empty(), "{update:?}");
+    assert!(update.iter().any(|update| matches!(update, AnalyticsUpdate::Scene { change: SceneChange::Exposure, .. })));
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn motion_in_an_excluded_or_private_zone_is_nothing() {
     for kind in [ZoneKind::Exclude, ZoneKind::Privacy] {
         let polygon = vec![[0.0, 0.4], [1.0, 0.4], [1.0, 1.0], [0.0, 1.0]];
         let zones = vec![Zone { name: "road".into(), kind, polygon }];
-        let news = watch(MotionSettings { zones, ..settings() }, 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
-        assert!(motions(&news, MotionPhase::Start).is_empty(), "{kind:?}: {news:?}");
+        let update = watch(MotionSettings { zones, ..settings() }, 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
+        assert!(motions(&update, MotionPhase::Start).is_empty(), "{kind:?}: {update:?}");
     }
 }
 
@@ -99,9 +99,9 @@ fn motion_in_an_excluded_or_private_zone_is_nothing() {
 fn the_cooldown_counts_what_it_suppresses() {
     let settings = MotionSettings { cooldown: 30_000_000, ..settings() };
     let begins = [10.0, 25.0, 70.0];
-    let news = watch(settings, 90.0, |n, s| picture(n, 1.0, begins.iter().find_map(|begin| walker(s, *begin))));
-    let starts = motions(&news, MotionPhase::Start);
-    assert_eq!(starts.len(), 2, "{news:?}");
+    let update = watch(settings, 90.0, |n, s| picture(n, 1.0, begins.iter().find_map(|begin| walker(s, *begin))));
+    let starts = motions(&update, MotionPhase::Start);
+    assert_eq!(starts.len(), 2, "{update:?}");
     assert!(starts[1].suppressed >= 1);
 }
 
@@ -112,9 +112,9 @@ fn an_endless_event_is_cut_and_continued() {
         let way = ((s - 6.0) / 8.0).fract();
         Some((10 + ((if way < 0.5 { way } else { 1.0 - way }) * 500.0) as usize, 100)).filter(|_| s > 6.0)
     };
-    let news = watch(settings, 40.0, |n, s| picture(n, 1.0, back_and_forth(s)));
-    let starts = motions(&news, MotionPhase::Start);
-    assert!(starts.iter().any(|start| start.continued_from == Some(start.event_no - 1)), "{news:?}");
+    let update = watch(settings, 40.0, |n, s| picture(n, 1.0, back_and_forth(s)));
+    let starts = motions(&update, MotionPhase::Start);
+    assert!(starts.iter().any(|start| start.continued_from == Some(start.event_no - 1)), "{update:?}");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn light_that_comes_and_goes_makes_no_region_restless_and_leaves_do() {
         }
         let view = detector.view.unwrap();
         let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
-        view.churn.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+        view.activity_map.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
     };
     let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
     assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
@@ -167,8 +167,8 @@ fn what_a_region_explains_does_not_keep_it_restless() {
     let mut least = area;
     for number in 0..250_u64 {
         if number == 50 {
-            let churn = &mut detector.view.as_mut().unwrap().churn;
-            (0..60).for_each(|_| churn.learn(cells.iter().copied(), 1.0));
+            let activity_map = &mut detector.view.as_mut().unwrap().activity_map;
+            (0..60).for_each(|_| activity_map.learn(cells.iter().copied(), 1.0));
         }
         let mut shown = picture(number, 1.0, None);
         for at in cells.iter().filter(|_| number > 50 && number % 3 == 0) {
@@ -177,7 +177,7 @@ fn what_a_region_explains_does_not_keep_it_restless() {
         let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
         detector.analyze(&shown, at, &mut Vec::new());
         if number >= 50 {
-            least = least.min(detector.view.as_ref().unwrap().churn.usual(&region));
+            least = least.min(detector.view.as_ref().unwrap().activity_map.usual(&region));
         }
     }
     // 780 where it counts among what makes the region restless, 410 where only what nothing explains does.
@@ -207,7 +207,7 @@ fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_
             detector.analyze(&picture, at, &mut out);
         }
         assert!(motions(&out, MotionPhase::Start).is_empty(), "{kind:?}: {out:?}");
-        let scenes = out.iter().filter_map(|news| match news {
+        let scenes = out.iter().filter_map(|update| match update {
             AnalyticsUpdate::Scene { change, at } => Some((change.as_str(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
             _ => None,
         });

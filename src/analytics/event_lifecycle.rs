@@ -1,4 +1,4 @@
-//! The life of an event: one may be open for each rule, from the thing that began it to the quiet that ends it.
+//! The life of an event: one may be open for each rule, from the object that began it to the quiet that ends it.
 //!
 //! What belongs here: begins, updates, ends, cooldown, stills. What does not: whether a rule fires ([`super::rules`]).
 
@@ -16,7 +16,7 @@ use crate::units::Timestamp;
 struct OpenEvent {
     motion: u64,
     began: Timestamp,
-    /// A thing of it was last seen.
+    /// An object of it was last seen.
     seen: Timestamp,
     updated: Timestamp,
     zones: Vec<String>,
@@ -28,7 +28,7 @@ struct OpenEvent {
     continued_from: Option<u64>,
     best: BestPicture,
     still_sent: bool,
-    /// All its things have gone over the edge of the picture, since then.
+    /// All its objects have gone over the edge of the picture, since then.
     gone: Option<Timestamp>,
 }
 
@@ -58,9 +58,9 @@ pub struct TrackedScene<'a> {
     pub picture: &'a Picture,
     /// When it was taken.
     pub at: Timestamp,
-    /// Believed things that are in it.
-    pub things: &'a [Track],
-    /// Believed things that were lost before it.
+    /// Believed objects that are in it.
+    pub objects: &'a [Track],
+    /// Believed objects that were lost before it.
     pub lost: &'a [Track],
 }
 
@@ -94,18 +94,18 @@ impl EventTracker {
         self.threads.iter().any(|thread| thread.open.is_some())
     }
 
-    /// The things of open events.
+    /// The objects of open events.
     pub fn tracks(&self) -> Vec<u64> {
         self.threads.iter().filter_map(|thread| thread.open.as_ref()).flat_map(|open| open.tracks.clone()).collect()
     }
 
-    /// Believed things that a rule fires for begin or carry on an event.
+    /// Believed objects that a rule fires for begin or carry on an event.
     pub fn update(&mut self, seen: &TrackedScene<'_>, suppressed: &mut Suppressed, out: &mut Vec<AnalyticsUpdate>) {
         for number in 0..self.threads.len() {
             self.note_gone(number, seen);
-            let here = seen.things.iter().filter(|track| track.last == seen.at).map(|track| (track, false));
-            let things = seen.lost.iter().map(|track| (track, true)).chain(here);
-            for (track, gone) in things {
+            let here = seen.objects.iter().filter(|track| track.last == seen.at).map(|track| (track, false));
+            let objects = seen.lost.iter().map(|track| (track, true)).chain(here);
+            for (track, gone) in objects {
                 match self.rules.judge(number, track, gone, seen.at) {
                     RuleVerdict::Fires(zones) => self.fires(number, track, &zones, seen, suppressed, out),
                     RuleVerdict::Refused(why) => suppressed.count(why),
@@ -119,7 +119,7 @@ impl EventTracker {
                 open.send_still(self.rules.zones(), self.still_max, out);
             }
         }
-        self.rules.forget(|id| seen.things.iter().any(|track| track.id == id));
+        self.rules.forget(|id| seen.objects.iter().any(|track| track.id == id));
     }
 
     fn fires(
@@ -159,18 +159,18 @@ impl EventTracker {
         if open.best.offer(track.picture_box(), seen.picture, at) {
             open.score = open.score.max(track.score());
         }
-        let begun = open.updated.mono.0 == 0;
-        let phase = if begun { MotionPhase::Start } else { MotionPhase::Update };
-        if begun || fresh && at.mono.since(open.updated.mono) >= UPDATE_EVERY {
+        let started = open.updated.mono.0 == 0;
+        let phase = if started { MotionPhase::Start } else { MotionPhase::Update };
+        if started || fresh && at.mono.since(open.updated.mono) >= UPDATE_EVERY {
             open.updated = at;
             out.push(AnalyticsUpdate::Motion(open.motion_update(phase, at, &rule)));
         }
     }
 
-    /// Notes when the last thing of an event has left over the picture's edge.
+    /// Notes when the last object of an event has left over the picture's edge.
     fn note_gone(&mut self, number: usize, seen: &TrackedScene<'_>) {
         let Some(open) = &mut self.threads[number].open else { return };
-        let still_here = seen.things.iter().any(|track| open.tracks.contains(&track.id));
+        let still_here = seen.objects.iter().any(|track| open.tracks.contains(&track.id));
         let left = seen.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.goes_out());
         if let Some(last) = left.map(|track| track.last).max_by_key(|at| at.mono)
             && !still_here
@@ -180,7 +180,7 @@ impl EventTracker {
     }
 
     /// Ends events after their quiet, or cuts them at their longest and goes on with others.
-    pub fn end_quiet(&mut self, at: Timestamp, things: &[Track], out: &mut Vec<AnalyticsUpdate>) {
+    pub fn end_quiet(&mut self, at: Timestamp, objects: &[Track], out: &mut Vec<AnalyticsUpdate>) {
         for number in 0..self.threads.len() {
             let Some(open) = &self.threads[number].open else { continue };
             let quiet = at.mono.since(open.seen.mono) >= self.settings.quiet_after;
@@ -192,7 +192,7 @@ impl EventTracker {
             let (before, zones) = (open.motion, open.zones.clone());
             self.end(number, at, &rule, out);
             let still_here = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
-            if !quiet && let Some(track) = things.iter().find(still_here) {
+            if !quiet && let Some(track) = objects.iter().find(still_here) {
                 self.motions += 1;
                 let mut next = OpenEvent::new(self.motions, track, at, 0, &rule);
                 (next.began, next.continued_from, next.updated) = (at, Some(before), at);
@@ -225,7 +225,7 @@ impl EventTracker {
 }
 
 impl RuleState {
-    /// The cooldown: starts within it are counted, not told.
+    /// The cooldown: starts within it are counted, not reported.
     fn may_begin(&mut self, track: &Track, at: Timestamp, cooldown: u64) -> bool {
         let cooling = self.ended.is_some_and(|ended| at.mono.since(ended.mono) < cooldown);
         if cooling && !self.ignored.contains(&track.id) {
@@ -260,7 +260,7 @@ impl OpenEvent {
         }
     }
 
-    /// Takes a believed thing in; true when something worth an update changed.
+    /// Takes a confirmed object in; true when something worth an update changed.
     fn take(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
         if at.mono.since(track.moved.mono) < STAND_MAX {
             self.seen = at;

@@ -1,4 +1,4 @@
-//! The eye on coded streams: what faults of the stream must not do, and that sleep loses nothing.
+//! the analyzer on coded streams: what faults of the stream must not do, and that sleep loses nothing.
 
 use std::sync::OnceLock;
 
@@ -58,28 +58,28 @@ fn empty() -> &'static [Vec<Frame>; 2] {
 }
 
 fn watch(settings: MotionSettings, frames: &[Frame]) -> (Vec<AnalyticsUpdate>, AnalyticsCounts) {
-    let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
+    let mut analyzer = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for frame in frames {
-        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        analyzer.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
     }
-    (out, eye.counts())
+    (out, analyzer.counts())
 }
 
 fn awake() -> MotionSettings {
     MotionSettings { gating: false, ..MotionSettings::default() }
 }
 
-fn starts(news: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
-    let motion = |news: &'_ AnalyticsUpdate| matches!(news, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
-    let starts = news.iter().filter(|news| motion(news));
-    starts.filter_map(|news| if let AnalyticsUpdate::Motion(motion) = news { Some(motion) } else { None }).collect()
+fn starts(update: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
+    let motion = |update: &'_ AnalyticsUpdate| matches!(update, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
+    let starts = update.iter().filter(|update| motion(update));
+    starts.filter_map(|update| if let AnalyticsUpdate::Motion(motion) = update { Some(motion) } else { None }).collect()
 }
 
 #[track_caller]
 fn assert_silent(frames: &[Frame]) -> AnalyticsCounts {
-    let (news, counts) = watch(awake(), frames);
-    assert!(starts(&news).is_empty(), "{:?}", starts(&news));
+    let (update, counts) = watch(awake(), frames);
+    assert!(starts(&update).is_empty(), "{:?}", starts(&update));
     assert!(counts.decoded > 50, "nothing was seen: {counts:?}");
     counts
 }
@@ -177,22 +177,22 @@ fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye
         frame.at.mono = MonoTime(1_000_000 + number as u64 * 500_000);
     }
     fill(&mut frames[153..156]);
-    let (news, counts) = watch(MotionSettings::default(), &frames);
+    let (update, counts) = watch(MotionSettings::default(), &frames);
     assert!(counts.wakes > 0, "{counts:?}");
-    assert!(!news.iter().any(|news| matches!(news, AnalyticsUpdate::Scene { .. })), "{news:?}");
+    assert!(!update.iter().any(|update| matches!(update, AnalyticsUpdate::Scene { .. })), "{update:?}");
 }
 
 #[test]
 fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
     let mut frames = empty()[0].clone();
     fill(&mut frames[150..156]);
-    let mut eye = Analyzer::new(MotionSettings::default(), 1 << 20, Stages::ALL);
+    let mut analyzer = Analyzer::new(MotionSettings::default(), 1 << 20, Stages::ALL);
     let (mut out, mut asleep) = (Vec::new(), Vec::new());
     for frame in &frames {
-        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
-        asleep.push(eye.is_asleep());
+        analyzer.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        asleep.push(analyzer.is_asleep());
     }
-    let counts = eye.counts();
+    let counts = analyzer.counts();
     assert!(asleep[149] && !asleep[156] && asleep[299], "{asleep:?}");
     assert_eq!((counts.wakes, counts.failed), (1, 0), "{counts:?}");
     let fell = |at: &usize| asleep[*at] && !asleep[at - 1];
@@ -220,8 +220,8 @@ fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
         pair[0].at = pair[1].at;
         pair[1].at = at;
     }
-    let (news, counts) = watch(MotionSettings::default(), &frames);
-    assert!(starts(&news).is_empty() && counts.analysed > 50, "{counts:?}");
+    let (update, counts) = watch(MotionSettings::default(), &frames);
+    assert!(starts(&update).is_empty() && counts.analysed > 50, "{counts:?}");
 }
 
 /// Who asked, and the picture or why there is none.
@@ -229,20 +229,20 @@ type Glance = (String, Result<(Timestamp, Vec<u8>), String>);
 
 /// Asks for a picture before the frame `at`, and gives what came of it.
 fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> {
-    let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
+    let mut analyzer = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
         if number == at {
-            eye.request_snapshot("r1".into(), frame.at.mono);
+            analyzer.request_snapshot("r1".into(), frame.at.mono);
         }
-        eye.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
-        eye.take_glances(frame.at.mono, &mut out);
+        analyzer.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
+        analyzer.take_glances(frame.at.mono, &mut out);
     }
-    let glances = out.into_iter().filter_map(|news| match news {
+    let snapshot_requests = out.into_iter().filter_map(|update| match update {
         AnalyticsUpdate::Glance { req_id, outcome } => Some((req_id, outcome)),
         _ => None,
     });
-    glances.collect()
+    snapshot_requests.collect()
 }
 
 #[test]
@@ -254,8 +254,8 @@ fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_lookin
     for (settings, at, shown) in
         [(awake(), 155, 155), (MotionSettings::default(), 261, key_after(261)), (off, 151, key_after(151))]
     {
-        let glances = glance(settings, frames, at);
-        let [(req_id, Ok((taken, jpeg)))] = &glances[..] else { panic!("{glances:?}") };
+        let snapshot_requests = glance(settings, frames, at);
+        let [(req_id, Ok((taken, jpeg)))] = &snapshot_requests[..] else { panic!("{snapshot_requests:?}") };
         assert_eq!((req_id.as_str(), taken.mono), ("r1", frames[shown].at.mono));
         assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
     }
@@ -264,11 +264,11 @@ fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_lookin
 #[test]
 fn who_asks_for_a_picture_of_a_camera_that_is_gone_is_told_so() {
     let frames = &empty()[0][..100];
-    let mut eye = Analyzer::new(awake(), 1 << 20, Stages::ALL);
+    let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
     let mut out = Vec::new();
-    eye.request_snapshot("r1".into(), frames[0].at.mono);
-    eye.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
+    analyzer.request_snapshot("r1".into(), frames[0].at.mono);
+    analyzer.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
     assert!(out.is_empty());
-    eye.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
+    analyzer.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
     assert!(matches!(&out[..], [AnalyticsUpdate::Glance { outcome: Err(_), .. }]), "{out:?}");
 }

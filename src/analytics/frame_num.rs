@@ -8,7 +8,7 @@ use rusty_h264_decoder::Sps;
 use crate::camera::{Codec, Frame};
 use crate::units::Digest;
 
-/// GOPs in a row that jump right behind their key frame, after which a camera's numbers are not believed: some firmware counts
+/// GOPs in a row that jump right behind their key frame, after which a camera's numbers are not confirmed: some firmware counts
 /// otherwise, and losses do not choose their place.
 const JUMPS_MAX: u8 = 3;
 

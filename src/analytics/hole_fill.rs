@@ -1,6 +1,6 @@
-//! Holes in things: what differs all around is the thing's, too.
+//! Holes in objects: what differs all around is the object's, too.
 //!
-//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), things ([`super::blobs`]).
+//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), objects ([`super::blobs`]).
 
 use super::params::HOLE_MAX;
 use super::picture::Grid;

@@ -1,6 +1,6 @@
 //! How much looking the board can afford: a share of one core, and a temperature. Motion gives way, recording never does.
 //!
-//! What belongs here: the choice of a mode. What does not: measuring (the sight thread), what a mode means ([`super::eye`]).
+//! What belongs here: the choice of a mode. What does not: measuring (the analytics thread), what a mode means ([`super::analyzer`]).
 
 use super::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
 
@@ -11,11 +11,11 @@ pub enum AnalysisRate {
     Full,
     /// Half as often.
     HalfRate,
-    /// Key frames only, told as degraded.
+    /// Key frames only, reported as degraded.
     KeyFrames,
 }
 
-/// The strain of one eye.
+/// The strain of one analyzer.
 pub struct LoadGovernor {
     budget: f32,
     max_temperature: u8,
@@ -71,30 +71,30 @@ mod tests {
     use super::*;
 
     /// Modes after each five seconds of such a load in percent.
-    fn modes(strain: &mut LoadGovernor, from: u64, windows: u64, percent: u64) -> Vec<AnalysisRate> {
+    fn modes(load_governor: &mut LoadGovernor, from: u64, windows: u64, percent: u64) -> Vec<AnalysisRate> {
         (1..=windows)
             .map(|n| {
-                strain.charge(percent * 50_000, None, (from + n) * 5_000_000);
-                strain.mode()
+                load_governor.charge(percent * 50_000, None, (from + n) * 5_000_000);
+                load_governor.mode()
             })
             .collect()
     }
 
     #[test]
     fn too_much_work_is_halved_and_then_cut_to_key_frames_and_comes_back_after_ease() {
-        let mut strain = LoadGovernor::new(50, 80);
-        assert_eq!(modes(&mut strain, 0, 3, 70), [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]);
-        let back = modes(&mut strain, 3, 13, 10);
+        let mut load_governor = LoadGovernor::new(50, 80);
+        assert_eq!(modes(&mut load_governor, 0, 3, 70), [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]);
+        let back = modes(&mut load_governor, 3, 13, 10);
         assert_eq!((back[4], back[5], back[12]), (AnalysisRate::KeyFrames, AnalysisRate::HalfRate, AnalysisRate::Full));
-        assert!(modes(&mut strain, 16, 20, 40).iter().all(|mode| *mode == AnalysisRate::Full), "within the budget");
+        assert!(modes(&mut load_governor, 16, 20, 40).iter().all(|mode| *mode == AnalysisRate::Full), "within the budget");
     }
 
     #[test]
     fn a_hot_board_sees_key_frames_only_until_it_has_cooled_down() {
-        let mut strain = LoadGovernor::new(50, 80);
+        let mut load_governor = LoadGovernor::new(50, 80);
         let mut mode = |degrees| {
-            strain.charge(0, Some(degrees), 1);
-            strain.mode()
+            load_governor.charge(0, Some(degrees), 1);
+            load_governor.mode()
         };
         assert_eq!(
             [79, 80, 77, 75, 74].map(&mut mode),

@@ -54,7 +54,7 @@ impl LowLightDetector {
         }
     }
 
-    /// Learns the noise of all cells that no thing covers. What is far out of it counts for little: a headlight that swept by is
+    /// Learns the noise of all cells that no object covers. What is far out of it counts for little: a headlight that swept by is
     /// no noise.
     pub fn learn(&mut self, covered: impl Fn(usize) -> bool, seconds: f32) {
         if self.apart.is_empty() {
@@ -126,14 +126,14 @@ mod tests {
     /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `shown` after forty looks at the empty scene.
     fn marked(mean: f32, steps: u64, shown: impl Fn(usize) -> f32) -> (usize, usize) {
         let background = vec![mean; GRID.cells()];
-        let mut faint = LowLightDetector::new(GRID);
+        let mut low_light = LowLightDetector::new(GRID);
         for look in 0..40 {
-            faint.analyze(&background, &noisy(look, steps, |_| mean));
-            faint.learn(|_| false, 0.2);
+            low_light.analyze(&background, &noisy(look, steps, |_| mean));
+            low_light.learn(|_| false, 0.2);
         }
-        faint.analyze(&background, &noisy(99, steps, shown));
+        low_light.analyze(&background, &noisy(99, steps, shown));
         let mut front = vec![false; GRID.cells()];
-        faint.mark(&mut front);
+        low_light.mark(&mut front);
         // At the border there are no surroundings.
         let all = (12..GRID.height - 12).flat_map(|y| (12..GRID.width - 12).map(move |x| y * GRID.width + x));
         let (inside, outside): (Vec<usize>, Vec<usize>) = all.filter(|at| front[*at]).partition(|at| is_thing(*at));

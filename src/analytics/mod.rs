@@ -2,12 +2,12 @@
 //!
 //! * [`limits`]: every threshold, with unit and reason. [`luma`]: pictures in the size they are judged in.
 //! * [`gate`] and [`tamper`]: changes of the whole scene. [`steady`]: shake and slow light taken out.
-//! * [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is a thing. [`churn`]: how restless a region
-//!   is. [`track`]: things over time.
-//! * [`rules`]: zones, lines and what must happen there. [`story`]: an event's life. [`detector`]: all of it, from picture to news;
+//! * [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is an object. [`churn`]: how restless a region
+//!   is. [`track`]: objects over time.
+//! * [`rules`]: zones, lines and what must happen there. [`story`]: an event's life. [`detector`]: all of it, from picture to updates;
 //!   [`stages`] are its parts by name.
-//! * [`decode`]: access units → pictures, as far as their [`numbers`] follow. [`eye`]: which are decoded and looked at, by their
-//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`glance`]: pictures somebody asked for.
+//! * [`decode`]: access units → pictures, as far as their [`numbers`] follow. [`analyzer`]: which are decoded and looked at, by their
+//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`requested snapshots`]: pictures somebody asked for.
 //!   [`sight`] ⇄: the thread.
 //!
 //! What belongs here: decoding for analysis, the background model, blobs, tracks, rules. What does not: event numbers,
@@ -44,7 +44,7 @@ use crate::units::Timestamp;
 /// A box in the picture: x, y of the top left corner, width, height, all in 0..=1.
 pub type PictureBox = [f32; 4];
 
-/// What the sight thread tells the agent.
+/// What the analytics thread tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnalyticsUpdate {
     /// An event of a zone began, changed or ended.
@@ -72,7 +72,7 @@ pub enum AnalyticsUpdate {
         /// When.
         at: Timestamp,
     },
-    /// The detector cannot see: everything keeps being recorded, the office is told.
+    /// The detector cannot see: everything keeps being recorded, the office is reported.
     Blind {
         /// Since when.
         since: Timestamp,
@@ -125,7 +125,7 @@ pub struct MotionUpdate {
 
 #[cfg(any(test, feature = "sim"))]
 impl MotionUpdate {
-    /// A thing that goes right, for tests and simulated worlds.
+    /// An object that goes right, for tests and simulated worlds.
     pub fn drawn(motion: u64, phase: MotionPhase, at: Timestamp) -> MotionUpdate {
         MotionUpdate {
             event_no: motion,
@@ -197,7 +197,7 @@ impl SceneChange {
     }
 }
 
-/// Counters of the sight thread.
+/// Counters of the analytics thread.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnalyticsCounts {
     /// Pictures decoded.
@@ -246,7 +246,7 @@ pub enum SuppressReason {
 /// Words of [`Why`], in its order.
 pub const WHYS: [&str; 10] = ["local_light", "light_change", "background_activity", "weather", "scene_change", "size", "speed", "heading", "hours", "cooldown"];
 
-/// How often each [`Why`] was the reason: the first five count regions in pictures, the others things.
+/// How often each [`Why`] was the reason: the first five count regions in pictures, the others objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Suppressed(pub [u64; WHYS.len()]);
 

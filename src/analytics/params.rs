@@ -12,7 +12,7 @@ pub const SAMPLES: usize = 20;
 pub const AGREE: u8 = 2;
 /// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
 pub const RADIUS: f32 = 13.0;
-/// Share of the radius that is left in the dark, where everything is told apart by few steps, and the brightness from which on it
+/// Share of the radius that is left in the dark, where everything is reported apart by few steps, and the brightness from which on it
 /// is whole.
 pub const RADIUS_DARK: f32 = 0.45;
 /// See [`RADIUS_DARK`]; steps of 255.
@@ -38,7 +38,7 @@ pub const TEXTURE_SHIFT: u32 = 3;
 pub const TEXTURE_NOISE: u8 = 6;
 /// Seconds in which a background cell replaces one sample on average, and one of a neighbour's.
 pub const RENEW: f32 = 3.2;
-/// Seconds in which a cell that differs, and belongs to no believed thing, replaces one sample on average.
+/// Seconds in which a cell that differs, and belongs to no confirmed object, replaces one sample on average.
 pub const ABSORB: f32 = 6.0;
 /// Seconds in which the mean brightness of a background cell follows.
 pub const MEAN_SECONDS: f32 = 4.0;
@@ -52,19 +52,19 @@ pub const FAINT_REACH: [usize; 2] = [3, 4];
 /// Times its noise, in the mean of the squares, that a window must hold to show something faint. The highest of an
 /// empty picture's windows holds 3.4 in the median and 5.9 at most: some noise passes, and is not followed.
 pub const FAINT: f32 = 4.0;
-/// The same for the nine cells around each cell of it: the window reaches beyond the thing.
+/// The same for the nine cells around each cell of it: the window reaches beyond the object.
 pub const FAINT_NEAR: f32 = 3.0;
 /// Times its noise that one cell counts for at most: a bright drop is not a window full of them.
 pub const FAINT_CLIP: f32 = 25.0;
 /// Cells from the middle to the sides of the surroundings that a cell is seen beside: light lies over all of them.
 pub const FAINT_WIDE: [usize; 2] = [12, 12];
-/// Times the root of its noise that a cell adds to its surroundings at most: a thing must not darken them.
+/// Times the root of its noise that a cell adds to its surroundings at most: an object must not darken them.
 pub const FAINT_AROUND: f32 = 3.0;
 /// Pictures until the noise is known.
 pub const FAINT_LOOKS: u32 = 12;
 /// Times its noise up to which a cell's distance makes its noise grow: 97 % of noise lies within.
 pub const FAINT_OUT: f32 = 9.0;
-/// Square of the least noise that is believed, steps of 255: rounding alone is a third of a step.
+/// Square of the least noise that is confirmed, steps of 255: rounding alone is a third of a step.
 pub const FAINT_FLOOR: f32 = 1.0;
 
 /// Share of all cells that must differ at once for the scene itself to have changed.
@@ -131,12 +131,12 @@ pub const KNOWN_EDGES: f32 = 0.40;
 /// Share of that correlation below which the camera looks elsewhere.
 pub const ELSEWHERE: f32 = 0.40;
 
-/// Cells of the smallest thing at sensitivity 5: a person far away.
+/// Cells of the smallest object at sensitivity 5: a person far away.
 pub const BLOB_MIN: f32 = 36.0;
-/// Share of the picture above which a blob is no thing but light or weather.
+/// Share of the picture above which a blob is no object but light or weather.
 pub const BLOB_MAX_SHARE: f32 = 0.5;
 /// 80th percentile of the change of log brightness between neighbours inside a blob below which it is light on an unchanged
-/// surface, not a thing.
+/// surface, not an object.
 pub const LIGHT_GRADIENT: f32 = 0.05;
 /// Cells inside a blob, away from its edge, that must be there to say anything about its light.
 pub const GLOW_CELLS: usize = 12;
@@ -152,11 +152,11 @@ pub const LIT_SHARE: f32 = 0.35;
 pub const RELIT: f32 = 0.80;
 /// Steps of fine structure a background must have before [`RELIT`] says anything: more than noise.
 pub const RELIT_ROUGH: f32 = 3.0;
-/// Cells of the largest hole that is filled: the windows of a lorry near by.
+/// Cells of the largest gap that is filled: the windows of a lorry near by.
 pub const HOLE_MAX: usize = 1500;
-/// Share of a thing's height, from below, that can be the shadow it stands in.
+/// Share of an object's height, from below, that can be the shadow it stands in.
 pub const CONTACT_MOST: f32 = 0.20;
-/// Shade that shadow under a thing has at least where it is darkest, 64 steps an octave: a third of the light is left.
+/// Shade that shadow under an object has at least where it is darkest, 64 steps an octave: a third of the light is left.
 pub const CONTACT_DARK: i16 = -100;
 /// Steps by which shade may vary on its way into the shadow.
 pub const CONTACT_NOISE: i16 = 6;
@@ -167,38 +167,38 @@ pub const CHURN_SECONDS: f32 = 15.0;
 /// A blob must have this many times the cells that its region differs in anyway.
 pub const CHURN_TIMES: f32 = 4.0;
 
-/// Pictures a thing must be seen in to be believed.
+/// Pictures an object must be seen in to be confirmed.
 pub const HITS: u32 = 4;
-/// Share of the pictures since it was first seen that a thing must be seen in to be believed: what is here and there, as insects
-/// are, is not one thing.
+/// Share of the pictures since it was first seen that an object must be seen in to be confirmed: what is here and there, as insects
+/// are, is not one object.
 pub const DENSE: f32 = 0.7;
-/// Cells a thing must have travelled from where it was first seen.
+/// Cells an object must have travelled from where it was first seen.
 pub const TRAVEL: f32 = 4.0;
-/// Times its own size a thing must travel more where all of it is no more than its region does anyway: leaves jump by their size.
+/// Times its own size an object must travel more where all of it is no more than its region does anyway: leaves jump by their size.
 pub const RESTLESS_TRAVEL: f32 = 3.0;
-/// Cells a thing must travel more where its region is restless now and then: a gust throws leaves so far where hardly anything moves on
+/// Cells an object must travel more where its region is restless now and then: a gust throws leaves so far where hardly anything moves on
 /// average.
 pub const GUST: f32 = 16.0;
-/// Share of a thing that its region must do anyway for all of [`GUST`], and for less as much less: people in the ten clips of
+/// Share of an object that its region must do anyway for all of [`GUST`], and for less as much less: people in the ten clips of
 /// disturbances have 0.003 at most.
 pub const GUSTY: f32 = 0.032;
-/// Cells by which a thing may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
+/// Cells by which an object may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
 /// insects and leaves dart.
 pub const ASTRAY: f32 = 0.3;
-/// Microseconds a thing may be unseen and still be itself.
+/// Microseconds an object may be unseen and still be itself.
 pub const COAST: u64 = 700_000;
-/// Times its size by which an undecided thing may grow or shrink between two pictures and still be itself: beyond it has joined
+/// Times its size by which an undecided object may grow or shrink between two pictures and still be itself: beyond it has joined
 /// another or come apart.
 pub const LIKE: f32 = 3.0;
 /// Cells within which a blob continues a track, beside the track's own size.
 pub const REACH: f32 = 14.0;
 /// Tracks at once at most: beyond it is a crowd or rain, and both are one event.
 pub const TRACKS_MAX: usize = 64;
-/// Microseconds after its last movement in which a believed thing is kept out of the background: people wait at a kerb so long.
+/// Microseconds after its last movement in which a confirmed object is kept out of the background: people wait at a kerb so long.
 pub const STAND_MAX: u64 = 30_000_000;
-/// Cells a thing must go within a second to be moving and not standing.
+/// Cells an object must go within a second to be moving and not standing.
 pub const STEP: f32 = 2.0;
-/// Microseconds after the last thing of an event has gone in which another still belongs to the event.
+/// Microseconds after the last object of an event has gone in which another still belongs to the event.
 pub const GONE_AFTER: u64 = 1_500_000;
 
 /// Microseconds between two updates of an event.
@@ -207,7 +207,7 @@ pub const UPDATE_EVERY: u64 = 1_000_000;
 pub const TURN: f32 = 45.0;
 /// Microseconds without a picture until the detector calls itself blind.
 pub const BLIND_AFTER: u64 = 10_000_000;
-/// Microseconds somebody who asks for a picture waits for it: asleep, the eye decodes key frames only, and the longest GOP cameras are
+/// Microseconds somebody who asks for a picture waits for it: asleep, the analyzer decodes key frames only, and the longest GOP cameras are
 /// set to in practice is 10 s.
 pub const GLANCE_WITHIN: u64 = 15_000_000;
 /// Microseconds after its start at which an event's still is sent, if the event lasts that long.
@@ -216,9 +216,9 @@ pub const STILL_AFTER: u64 = 3_000_000;
 pub const LANE_BYTES: usize = 2 << 20;
 /// Largest picture decoded, pixels: 4K. A camera that claims more is lying or hostile.
 pub const PIXELS_MAX: usize = 3840 * 2160;
-/// Cells from the picture's edge within which a thing comes in or goes out.
+/// Cells from the picture's edge within which an object comes in or goes out.
 pub const EDGE: f32 = 3.0;
-/// Microseconds in view after which a thing that is not believed yet is scenery that moves.
+/// Microseconds in view after which an object that is not confirmed yet is scenery that moves.
 pub const STUBBORN: u64 = 3_000_000;
 
 /// Pictures a second while something undecided is in view: four hits within half a second.

@@ -1,6 +1,6 @@
 //! Where and how movement matters: zones, and the rules that make an event of it.
 //!
-//! What belongs here: polygons, points, lines, and what each rule remembers of each thing. What does not: tracking, events.
+//! What belongs here: polygons, points, lines, and what each rule remembers of each object. What does not: tracking, events.
 
 use super::SuppressReason;
 use super::picture::Grid;
@@ -39,7 +39,7 @@ fn crossing([a, b]: [[f32; 2]; 2], from: [f32; 2], to: [f32; 2]) -> Option<Cross
     }
 }
 
-/// What a rule says about a thing in a picture.
+/// What a rule says about an object in a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RuleVerdict {
     /// It is an event, or still is, in these zones.
@@ -50,7 +50,7 @@ pub enum RuleVerdict {
     Nothing,
 }
 
-/// What a rule remembers of a thing.
+/// What a rule remembers of an object.
 struct TrackMemory {
     rule: usize,
     track: u64,
@@ -60,11 +60,11 @@ struct TrackMemory {
     inside: Option<Timestamp>,
     /// The rule has made an event of it.
     fired: bool,
-    /// Why the rule has refused it: told once.
+    /// Why the rule has refused it: reported once.
     refused: Option<SuppressReason>,
 }
 
-/// How many things crossed a rule's line.
+/// How many objects crossed a rule's line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LineCount {
     /// The rule.
@@ -140,7 +140,7 @@ impl Rules {
         include.filter(named).filter(|zone| inside(&zone.polygon, point)).map(|zone| zone.name.clone()).collect()
     }
 
-    /// Looks at a believed thing with the rule of that number; `gone` says that it has just left the picture.
+    /// Looks at a confirmed object with the rule of that number; `gone` says that it has just left the picture.
     pub fn judge(&mut self, number: usize, track: &Track, gone: bool, at: Timestamp) -> RuleVerdict {
         let Some(rule) = self.rules.get(number).cloned() else {
             return RuleVerdict::Nothing;
@@ -191,7 +191,7 @@ impl Rules {
         }
     }
 
-    /// The index of the memo, and whether it is new: then it begins where the thing was first seen.
+    /// The index of the memo, and whether it is new: then it begins where the object was first seen.
     fn memo(&mut self, number: usize, track: &Track, rule: &Rule) -> (usize, bool) {
         if let Some(index) = self.memos.iter().position(|memo| memo.rule == number && memo.track == track.id) {
             return (index, false);
@@ -212,7 +212,7 @@ impl Rules {
         }
     }
 
-    /// True when a rule has made an event of a thing: while it stands there, the event lasts.
+    /// True when a rule has made an event of an object: while it stands there, the event lasts.
     pub fn has_fired(&self, number: usize, track: u64) -> bool {
         self.memos.iter().any(|memo| memo.rule == number && memo.track == track && memo.fired)
     }
@@ -222,13 +222,13 @@ impl Rules {
         self.memos.iter_mut().filter(|memo| memo.rule == number && memo.track == track).for_each(|memo| memo.fired = false);
     }
 
-    /// Forgets things that are gone.
+    /// Forgets objects that are gone.
     pub fn forget(&mut self, alive: impl Fn(u64) -> bool) {
         self.memos.retain(|memo| alive(memo.track));
     }
 }
 
-/// The first condition of a rule that a thing does not meet.
+/// The first condition of a rule that an object does not meet.
 fn refusal(rule: &Rule, track: &Track, at: Timestamp, utc_offset: i32) -> Option<SuppressReason> {
     let [_, _, _, high] = track.picture_box();
     let foot = track.anchor()[1];

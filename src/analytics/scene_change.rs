@@ -1,4 +1,4 @@
-//! Changes of the scene as a whole from one picture to the next, which must never look like things: exposure, infrared, a frozen
+//! Changes of the scene as a whole from one picture to the next, which must never look like objects: exposure, infrared, a frozen
 //! picture.
 //!
 //! What belongs here: judging neighbours in time. What does not: the slow marks of tampering ([`super::tamper`]).
@@ -94,7 +94,7 @@ fn is_step(before: &[u8], now: &[u8]) -> bool {
     !(1.0 / LIGHT_STEP..=LIGHT_STEP).contains(&median_ratio(before, now))
 }
 
-/// Median of the brightness ratio cell by cell: a thing changes some cells, light changes all.
+/// Median of the brightness ratio cell by cell: an object changes some cells, light changes all.
 fn median_ratio(before: &[u8], now: &[u8]) -> f32 {
     let mut ratios: Vec<f32> =
         before.iter().zip(now).step_by(13).map(|(a, b)| (f32::from(*b) + 4.0) / (f32::from(*a) + 4.0)).collect();
@@ -108,18 +108,18 @@ mod tests {
     use crate::analytics::picture::Grid;
     use crate::units::MonoTime;
 
-    /// Changes told for pictures at five a second, twenty a GOP, each of 32 x 18 cells drawn by `cell(look, at)`.
+    /// Changes reported for pictures at five a second, twenty a GOP, each of 32 x 18 cells drawn by `cell(look, at)`.
     fn told(looks: u64, colour: impl Fn(u64) -> f32, cell: impl Fn(u64, u64) -> u64) -> Vec<(u64, SceneChange)> {
-        let mut gate = SceneChangeDetector::default();
+        let mut scene_changes = SceneChangeDetector::default();
         let grid = Grid { width: 32, height: 18 };
         let mut out = Vec::new();
         for look in 0..looks {
             let cells = (0..grid.cells() as u64).map(|at| cell(look, at).min(255) as u8).collect();
             let at = Timestamp { mono: MonoTime(look * 200_000), ..Timestamp::default() };
             if look.is_multiple_of(20) {
-                gate.key_frame();
+                scene_changes.key_frame();
             }
-            out.extend(gate.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)));
+            out.extend(scene_changes.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)));
         }
         out
     }

@@ -1,5 +1,5 @@
-//! From access units to news: which are decoded, which pictures are looked at, and in which order. The agent's sight thread and
-//! `eval-motion` run the same eye.
+//! From access units to updates: which are decoded, which pictures are looked at, and in which order. The agent's analytics thread and
+//! `eval-motion` run the same analyzer.
 //!
 //! What belongs here: rates, sleep, order, budgets. What does not: judging pictures ([`super::detector`]), threads, clocks.
 
@@ -50,7 +50,7 @@ impl ReorderBuffer {
     }
 }
 
-/// The eye of one camera.
+/// the analyzer of one camera.
 pub struct Analyzer {
     settings: MotionSettings,
     stages: Stages,
@@ -58,8 +58,8 @@ pub struct Analyzer {
     decoder: Option<(Digest, u32, Decoder)>,
     reorder_buffer: ReorderBuffer,
     sizes: SizeTrigger,
-    strain: LoadGovernor,
-    glances: SnapshotRequests,
+    load_governor: LoadGovernor,
+    snapshot_requests: SnapshotRequests,
     /// Bytes of a picture somebody asked for, at most.
     still_max: usize,
     counts: AnalyticsCounts,
@@ -76,13 +76,13 @@ pub struct Analyzer {
 }
 
 impl Analyzer {
-    /// An eye that has seen nothing.
+    /// An analyzer that has seen nothing.
     pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Analyzer {
         Analyzer {
             detector: Detector::new(settings.clone(), still_max, stages),
-            strain: LoadGovernor::new(settings.cpu, settings.max_temperature),
+            load_governor: LoadGovernor::new(settings.cpu, settings.max_temperature),
             settings,
-            glances: SnapshotRequests::default(),
+            snapshot_requests: SnapshotRequests::default(),
             still_max,
             stages,
             decoder: None,
@@ -106,7 +106,7 @@ impl Analyzer {
 
     /// Counters so far.
     pub fn counts(&self) -> AnalyticsCounts {
-        let (suppressed, lines) = (self.detector.suppressed(), self.detector.story().rules().lines().to_vec());
+        let (suppressed, lines) = (self.detector.suppressed(), self.detector.event_tracker().rules().lines().to_vec());
         AnalyticsCounts { suppressed, lines, ..self.counts.clone() }
     }
 
@@ -117,7 +117,7 @@ impl Analyzer {
 
     /// How it looks now: everything, less often, or key frames only.
     pub fn mode(&self) -> AnalysisRate {
-        self.strain.mode()
+        self.load_governor.mode()
     }
 
     /// Only key frames are decoded because nothing happens.
@@ -133,7 +133,7 @@ impl Analyzer {
 
     /// Work since the last call took so many microseconds, and the board is so warm.
     pub fn charge(&mut self, micros: u64, temperature: Option<u8>, now: Timestamp) {
-        self.strain.charge(micros, temperature, now.mono.0);
+        self.load_governor.charge(micros, temperature, now.mono.0);
     }
 
     /// Takes the next access unit.
@@ -152,7 +152,7 @@ impl Analyzer {
         }
         let quiet = self.detector.tracks().is_empty();
         let stirs = self.sizes.note(frame.data.len(), frame.key, quiet, frame.at);
-        if self.strain.mode() == AnalysisRate::KeyFrames && !frame.key {
+        if self.load_governor.mode() == AnalysisRate::KeyFrames && !frame.key {
             self.counts.passed += 1;
             return self.release();
         }
@@ -168,7 +168,7 @@ impl Analyzer {
         if frame.key
             && let Some(picture) = self.picture(frame)
         {
-            // A thing that came into view since the last key frame is followed from there on.
+            // An object that came into view since the last key frame is followed from there on.
             if self.detector.peek(&picture, frame.at) {
                 return self.wake(look, out);
             }
@@ -178,7 +178,7 @@ impl Analyzer {
 
     /// Nobody looks for motion: a picture is decoded only when it is asked for, from the next key frame on.
     fn serve_snapshot_requests(&mut self, frame: &Frame) {
-        if !self.glances.is_asked() {
+        if !self.snapshot_requests.is_asked() {
             self.decoder = None;
             return;
         }
@@ -201,12 +201,12 @@ impl Analyzer {
 
     /// Somebody wants a picture: the next one that is decoded.
     pub fn request_snapshot(&mut self, req_id: String, now: MonoTime) {
-        self.glances.request(req_id, now);
+        self.snapshot_requests.request(req_id, now);
     }
 
     /// Pictures that were asked for, and to whom none came.
     pub fn take_glances(&mut self, now: MonoTime, out: &mut Vec<AnalyticsUpdate>) {
-        self.glances.take(now, out);
+        self.snapshot_requests.take(now, out);
     }
 
     /// Sleeps when nothing has been in view for a while and the sizes have a baseline that would wake it: from a key frame on, so that
@@ -280,7 +280,7 @@ impl Analyzer {
             Decoded::Picture(picture) => {
                 self.counts.decoded += 1;
                 self.last_picture = Some(frame.at);
-                self.glances.show(&picture, frame.at, &self.settings.zones, self.still_max);
+                self.snapshot_requests.show(&picture, frame.at, &self.settings.zones, self.still_max);
                 return Some(picture);
             }
             Decoded::Nothing => {}
@@ -304,7 +304,7 @@ impl Analyzer {
         let Some((at, picture)) = self.reorder_buffer.next(at, picture) else {
             return;
         };
-        let rate = match self.strain.mode() {
+        let rate = match self.load_governor.mode() {
             AnalysisRate::HalfRate => self.settings.fps / 2.0,
             _ if self.detector.is_unsure() => CLOSER_FPS.max(self.settings.fps),
             _ => self.settings.fps,
@@ -315,7 +315,7 @@ impl Analyzer {
         // two that are as near, the first; timestamps are rounded.
         let pace = at.mono.0.saturating_sub(before);
         if at.mono.0 + (pace / 2 + 1_000).min(step / 2) < due {
-            self.counts.passed += u64::from(self.strain.mode() == AnalysisRate::HalfRate);
+            self.counts.passed += u64::from(self.load_governor.mode() == AnalysisRate::HalfRate);
             return;
         }
         self.last_due = if at.mono.0 > due + step { at.mono.0 } else { due };
@@ -336,7 +336,7 @@ impl Analyzer {
             (self.decoder, self.last_picture) = (None, None);
         }
         if (settings.cpu, settings.max_temperature) != (self.settings.cpu, self.settings.max_temperature) {
-            self.strain = LoadGovernor::new(settings.cpu, settings.max_temperature);
+            self.load_governor = LoadGovernor::new(settings.cpu, settings.max_temperature);
         }
         self.detector.reconfigure(settings.clone(), at, out);
         self.settings = settings;

@@ -13,14 +13,14 @@ use crate::units::Timestamp;
 /// Qualities tried in turn until the file is small enough.
 const QUALITIES: [u8; 4] = [85, 70, 50, 30];
 
-/// The best picture so far: the one with the largest thing that is whole.
+/// The best picture so far: the one with the largest object that is whole.
 #[derive(Default)]
 pub struct BestPicture {
     kept: Option<(f32, Timestamp, Picture)>,
 }
 
 impl BestPicture {
-    /// Offers a picture with a thing at `place`; true when it is the best so far.
+    /// Offers a picture with an object at `place`; true when it is the best so far.
     pub fn offer(&mut self, place: PictureBox, picture: &Picture, at: Timestamp) -> bool {
         let whole = place[0] > 0.01 && place[0] + place[2] < 0.99;
         let worth = place[2] * place[3] * if whole { 2.0 } else { 1.0 };

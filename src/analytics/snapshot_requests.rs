@@ -1,6 +1,6 @@
 //! Pictures somebody asked for: the next one that is decoded, as a JPEG with privacy zones blacked out.
 //!
-//! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded ([`super::eye`]), who may
+//! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded ([`super::analyzer`]), who may
 //! ask (the agent).
 
 use super::AnalyticsUpdate;
@@ -40,7 +40,7 @@ impl SnapshotRequests {
         self.answers.extend(self.asked.drain(..).map(answer));
     }
 
-    /// What is to be told: pictures, and to those who have waited too long that none came.
+    /// What is to be reported: pictures, and to those who have waited too long that none came.
     pub fn take(&mut self, now: MonoTime, out: &mut Vec<AnalyticsUpdate>) {
         out.append(&mut self.answers);
         for (req_id, _) in self.asked.extract_if(.., |(_, until)| *until <= now) {

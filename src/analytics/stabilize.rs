@@ -130,8 +130,8 @@ mod tests {
         let shaken = landscape(1.2, -0.7);
         let off =
             |cells: &[u8]| cells.iter().zip(&mean).map(|(a, b)| (f32::from(*a) - b).abs()).sum::<f32>() / cells.len() as f32;
-        let steady = stabilized(&mean, &shaken, GRID).unwrap();
-        assert!(off(&steady) * 4.0 < off(&shaken), "{} of {}", off(&steady), off(&shaken));
+        let stabilized = stabilized(&mean, &shaken, GRID).unwrap();
+        assert!(off(&stabilized) * 4.0 < off(&shaken), "{} of {}", off(&stabilized), off(&shaken));
     }
 
     #[test]

@@ -19,21 +19,21 @@ pub enum Stage {
     Shadow,
     /// Changes of the whole scene.
     Gate,
-    /// Light on an unchanged surface is no thing.
+    /// Light on an unchanged surface is no object.
     Glow,
-    /// What stands in the light is told apart from it.
+    /// What stands in the light is reported apart from it.
     Lit,
-    /// A relit surface is no thing.
+    /// A relit surface is no object.
     Relit,
     /// A region must exceed what it always does.
     Churn,
     /// Things that stand still are kept out of the background.
     Stand,
-    /// A thing goes on as it went.
+    /// An object goes on as it went.
     Steady,
-    /// What joins another or comes apart begins anew.
+    /// What joins another or comes apart starts again.
     Like,
-    /// Holes in things are filled.
+    /// Holes in objects are filled.
     Fill,
     /// A closer look while something undecided is in view.
     Closer,

@@ -1,5 +1,5 @@
 //! Marks of tampering: a lens that is covered, out of focus or blind, a camera that looks elsewhere. Each must last before it is
-//! told, because a lorry covers a lens for a second, too.
+//! reported, because a lorry covers a lens for a second, too.
 //!
 //! What belongs here: the picture as a whole against what it has long been. What does not: changes from one picture to the next
 //! ([`super::gate`]).
@@ -95,13 +95,13 @@ pub struct TamperDetector {
 }
 
 impl TamperDetector {
-    /// The scene is known to look otherwise from now on: it is learned anew.
+    /// The scene is known to look otherwise from now on: it is learned again.
     pub fn forget(&mut self) {
         *self = TamperDetector { told: self.told, ..TamperDetector::default() };
     }
 
-    /// True while what is seen is not the scene. What seems blurred is not judged even before it is told: edges that smear look
-    /// like things, and nothing that passes takes the edges of the whole picture.
+    /// True while what is seen is not the scene. What seems blurred is not judged even before it is reported: edges that smear look
+    /// like objects, and nothing that passes takes the edges of the whole picture.
     pub fn is_blinded(&self) -> bool {
         self.told.is_some() || matches!(self.suspect, Some((SceneChange::Blurred, _)))
     }
@@ -111,7 +111,7 @@ impl TamperDetector {
         self.told.is_some() || self.suspect.is_some()
     }
 
-    /// Looks at a picture; gives what has lasted long enough to be told, and [`SceneChange::Clear`] when it is over.
+    /// Looks at a picture; gives what has lasted long enough to be reported, and [`SceneChange::Clear`] when it is over.
     pub fn analyze(&mut self, small: &LumaGrid, at: Timestamp) -> Option<SceneChange> {
         if at.mono.0 < self.next {
             return None;
@@ -201,7 +201,7 @@ mod tests {
             .collect()
     }
 
-    /// What is told, and how many seconds after the 20th, when pictures become `after`.
+    /// What is reported, and how many seconds after the 20th, when pictures become `after`.
     fn told(after: impl Fn(u64) -> Vec<f32>) -> Vec<(SceneChange, f64)> {
         let mut tamper = TamperDetector::default();
         let mut out = Vec::new();

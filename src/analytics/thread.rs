@@ -1,6 +1,6 @@
-//! ⇄ The sight thread: takes access units, hands them to the eye, and measures what that costs.
+//! ⇄ The analytics thread: takes access units, hands them to the analyzer, and measures what that costs.
 //!
-//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`super::eye`]),
+//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`super::analyzer`]),
 //! judging pictures ([`super::detector`]).
 
 use std::sync::Arc;
@@ -44,15 +44,15 @@ pub enum AnalyticsRequest {
 
 struct AnalyticsThread {
     enabled: bool,
-    eye: Analyzer,
+    analyzer: Analyzer,
     role: StreamRole,
     next_counts: u64,
     next_temperature: u64,
     /// Since when nothing has been seen, as far as this thread knows.
     waiting_since: Option<Timestamp>,
-    /// When it went blind was told.
+    /// When it went blind was reported.
     blind: bool,
-    /// Where its pictures come from, as last told.
+    /// Where its pictures come from, as last reported.
     source: &'static str,
 }
 
@@ -65,12 +65,12 @@ pub fn start(
     still_max: usize,
     clock: Arc<dyn Clock>,
     mut lane: FrameReceiver<AnalyticsRequest>,
-    pulse: Heartbeat,
-    news: impl Fn(AnalyticsUpdate) + Send + 'static,
+    heartbeat: Heartbeat,
+    update: impl Fn(AnalyticsUpdate) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     let mut sight = AnalyticsThread {
         enabled: settings.enabled,
-        eye: Analyzer::new(settings, still_max, Stages::ALL),
+        analyzer: Analyzer::new(settings, still_max, Stages::ALL),
         role: StreamRole::Main,
         next_counts: 0,
         next_temperature: 0,
@@ -81,17 +81,17 @@ pub fn start(
     thread::Builder::new().name("sight".into()).spawn(move || {
         let mut out = Vec::new();
         loop {
-            pulse.beat();
+            heartbeat.beat();
             let item = lane.next(IDLE);
             let began = clock.now();
             let stop = match item {
                 Received::Frame(frame) => {
                     sight.role = frame.role;
-                    sight.eye.frame(&frame, &mut |_, _, _| (), &mut out);
+                    sight.analyzer.frame(&frame, &mut |_, _, _| (), &mut out);
                     false
                 }
                 Received::Skipped(skip) => {
-                    sight.eye.skipped(skip.frames);
+                    sight.analyzer.skipped(skip.frames);
                     false
                 }
                 Received::Quiet => false,
@@ -100,7 +100,7 @@ pub fn start(
                     false
                 }
                 Received::Order(AnalyticsRequest::Glance { req_id }) => {
-                    sight.eye.request_snapshot(req_id, clock.now().mono);
+                    sight.analyzer.request_snapshot(req_id, clock.now().mono);
                     false
                 }
                 Received::Order(AnalyticsRequest::Stop) | Received::Closed => true,
@@ -109,9 +109,9 @@ pub fn start(
             sight.measure(now.mono.since(began.mono), now);
             sight.idle(now, &mut out);
             if stop {
-                sight.eye.finish(now, &mut out);
+                sight.analyzer.finish(now, &mut out);
             }
-            out.drain(..).for_each(&news);
+            out.drain(..).for_each(&update);
             if stop {
                 return;
             }
@@ -125,7 +125,7 @@ impl AnalyticsThread {
         if self.enabled != settings.enabled {
             (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
         }
-        self.eye.reconfigure(settings, now, out);
+        self.analyzer.reconfigure(settings, now, out);
     }
 
     /// Charges the work of this turn, and tells when the source of its pictures is another.
@@ -134,12 +134,12 @@ impl AnalyticsThread {
         if due {
             self.next_temperature = now.mono.0 + TEMPERATURE_EVERY;
         }
-        self.eye.charge(micros, if due { temperature() } else { None }, now);
+        self.analyzer.charge(micros, if due { temperature() } else { None }, now);
     }
 
     fn idle(&mut self, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        self.eye.take_glances(now.mono, out);
-        let (last, refusal) = self.eye.last_picture();
+        self.analyzer.take_glances(now.mono, out);
+        let (last, refusal) = self.analyzer.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
         let seen = last.is_some_and(|last| now.mono.since(last.mono) < BLIND_AFTER);
         if self.enabled && !self.blind && !seen && now.mono.since(since.mono) >= BLIND_AFTER {
@@ -147,7 +147,7 @@ impl AnalyticsThread {
             let why = if refusal.is_empty() { "no pictures come" } else { refusal };
             out.push(AnalyticsUpdate::Blind { since, reason: why.to_owned() });
         }
-        let source = match (self.eye.mode(), self.role) {
+        let source = match (self.analyzer.mode(), self.role) {
             (AnalysisRate::KeyFrames, _) => "key-frames",
             (_, StreamRole::Sub) => "sub",
             (_, StreamRole::Main) => "main",
@@ -158,7 +158,7 @@ impl AnalyticsThread {
         }
         if now.mono.0 >= self.next_counts {
             self.next_counts = now.mono.0 + COUNTS_EVERY;
-            out.push(AnalyticsUpdate::Counts(Box::new(self.eye.counts())));
+            out.push(AnalyticsUpdate::Counts(Box::new(self.analyzer.counts())));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Things over time: nearest match along a constant velocity, when a thing is believed, and whether it moves or stands.
+//! Things over time: nearest match along a constant velocity, when an object is confirmed, and whether it moves or stands.
 //!
 //! What belongs here: identity and movement. What does not: where movement matters ([`super::rules`]).
 
@@ -11,10 +11,10 @@ use super::picture::Grid;
 use super::stages::{Stage, Stages};
 use crate::units::Timestamp;
 
-/// What a thing is doing.
+/// What an object is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackState {
-    /// Not believed yet.
+    /// Not confirmed yet.
     Tentative,
     /// Believed, and on its way.
     Moving,
@@ -22,7 +22,7 @@ pub enum TrackState {
     Standing,
 }
 
-/// A thing.
+/// An object.
 #[derive(Debug, Clone)]
 pub struct Track {
     /// Its number.
@@ -51,7 +51,7 @@ pub struct Track {
     hits: u32,
     /// Pictures since it was first seen, with it or without.
     looks: u32,
-    /// How much of it its region does anyway, at most: there it must go further to be believed.
+    /// How much of it its region does anyway, at most: there it must go further to be confirmed.
     restless: f32,
 }
 
@@ -91,7 +91,7 @@ impl Track {
         }
     }
 
-    /// Believed to be a thing.
+    /// Believed to be an object.
     pub fn is_confirmed(&self) -> bool {
         self.state != TrackState::Tentative
     }
@@ -108,7 +108,7 @@ impl Track {
         (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
     }
 
-    /// It went away from where it was first seen, whether it is believed or not.
+    /// It went away from where it was first seen, whether it is confirmed or not.
     pub fn has_travelled(&self) -> bool {
         distance(centre(self.bbox), centre(self.start)) >= TRAVEL
     }
@@ -192,12 +192,12 @@ impl Track {
             (self.rest, self.moved) = (is, at);
         }
         let net = distance(is, centre(self.start));
-        let steady = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
+        let stabilized = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
         let gust = GUST * (self.restless / GUSTY).min(1.0);
         let far = TRAVEL + gust.max(RESTLESS_TRAVEL * self.restless * size);
-        let believed =
-            self.is_confirmed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && steady;
-        self.state = match believed {
+        let confirmed =
+            self.is_confirmed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && stabilized;
+        self.state = match confirmed {
             false => TrackState::Tentative,
             true if at.mono.since(self.moved.mono) > 1_000_000 => TrackState::Standing,
             true => TrackState::Moving,
@@ -205,7 +205,7 @@ impl Track {
     }
 }
 
-/// All things in view.
+/// All objects in view.
 #[derive(Debug, Default)]
 pub struct Tracker {
     /// Things, oldest first.
@@ -214,8 +214,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Matches the blobs of a picture, and how restless their regions are, to the things: for each blob the number of its thing, if
-    /// any, and the things that are lost.
+    /// Matches the blobs of a picture, and how restless their regions are, to the objects: for each blob the number of its object, if
+    /// any, and the objects that are lost.
     pub fn step(
         &mut self,
         blobs: &[Blob],
@@ -232,7 +232,7 @@ impl Tracker {
             for (b, blob) in blobs.iter().enumerate() {
                 let gap = distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
                 if gap <= reach {
-                    // A believed thing takes its blob before a guess does.
+                    // A confirmed object takes its blob before a guess does.
                     pairs.push((gap - if track.is_confirmed() { 4.0 } else { 0.0 }, t, b));
                 }
             }
@@ -273,10 +273,10 @@ mod tests {
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
-    /// Shows a box of 8 x 16 cells at its left edge by look, ten a second, or nothing; gives whether it was ever believed, and the
+    /// Shows a box of 8 x 16 cells at its left edge by look, ten a second, or nothing; gives whether it was ever confirmed, and the
     /// tracker.
     fn shown(restless: f32, looks: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
-        let (mut tracker, mut believed) = (Tracker::default(), false);
+        let (mut tracker, mut confirmed) = (Tracker::default(), false);
         for (look, left) in looks.enumerate() {
             let at = Timestamp { mono: MonoTime(1_000_000 + look as u64 * 100_000), ..Timestamp::default() };
             let blobs: Vec<Blob> = left
@@ -284,9 +284,9 @@ mod tests {
                 .into_iter()
                 .collect();
             tracker.step(&blobs, &[restless][..blobs.len()], at, GRID, Stages::ALL);
-            believed |= tracker.tracks.iter().any(Track::is_confirmed);
+            confirmed |= tracker.tracks.iter().any(Track::is_confirmed);
         }
-        (believed, tracker)
+        (confirmed, tracker)
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn what_joins_another_begins_anew_and_is_believed_as_soon_as_any_other() {
         let mut tracker = Tracker::default();
-        let mut believed = None;
+        let mut confirmed = None;
         for look in 0..20_u64 {
             // An insect darts about; then a car comes through the same place.
             let (left, side) =
@@ -331,8 +331,8 @@ mod tests {
             let at = Timestamp { mono: MonoTime(1_000_000 + look * 100_000), ..Timestamp::default() };
             let blob = Blob { bbox: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
-            believed = believed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(look));
+            confirmed = confirmed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(look));
         }
-        assert_eq!(believed, Some(11));
+        assert_eq!(confirmed, Some(11));
     }
 }

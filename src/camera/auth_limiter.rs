@@ -1,14 +1,14 @@
 //! How often a camera may be shown a password it refuses: cameras lock accounts after three to five tries, and the streams of one
 //! camera knock at the same door.
 //!
-//! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is told what
+//! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is reported what
 //! ([`super::session`]).
 
 use crate::units::MonoTime;
 
 /// Refused passwords in a row before the door stays closed.
 pub const TRIES: u32 = 3;
-/// Then it stays closed for 5 to 30 min, drawn anew each time, microseconds: that is for how long cameras lock an account.
+/// Then it stays closed for 5 to 30 min, drawn again each time, microseconds: that is for how long cameras lock an account.
 const CLOSED_MIN: u64 = 5 * 60_000_000;
 const CLOSED_MAX: u64 = 30 * 60_000_000;
 /// How long to wait for the outcome of another stream's try, microseconds.

@@ -212,7 +212,7 @@ pub enum CameraFault {
     NoKeyFrame,
     /// The camera closed the connection.
     Closed,
-    /// We are shutting down or were told to change the camera.
+    /// We are shutting down or were reported to change the camera.
     Stopped,
 }
 

@@ -53,38 +53,38 @@ pub struct Stream {
     /// The tries of its password: all streams of one camera share them.
     pub logins: Arc<Mutex<AuthLimiter>>,
     /// That it lives.
-    pub pulse: Heartbeat,
+    pub heartbeat: Heartbeat,
     /// Runs count from here: higher than every one a task before this has used.
     pub run: u32,
     /// Whom it keeps from resting while it opens a session: until then nothing is recorded.
-    pub lull: WakeupCoalescer,
+    pub wakeup: WakeupCoalescer,
 }
 
-/// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `news`.
+/// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `updates`.
 pub async fn run(
     stream: Stream,
     frames: impl FnMut(Arc<Frame>) + Send,
-    news: mpsc::Sender<CameraUpdate>,
+    update: mpsc::Sender<CameraUpdate>,
     mut stop: watch::Receiver<bool>,
 ) {
     let session = StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
     let run = stream.run;
-    let mut camera = Camera { stream, frames, news, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
+    let mut camera = Camera { stream, frames, update, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
     while !*stop.borrow() {
         let group = Arc::new(SessionGroup::default());
         let ended = tokio::select! {
             ended = camera.play(&group) => Some(ended),
             _ = stop.wait_for(|stop| *stop) => None,
         };
-        camera.stream.pulse.beat();
+        camera.stream.heartbeat.beat();
         let _ = timeout(TEARDOWN_WITHIN, group.await_teardown()).await;
         let Some((failure, closed_for)) = ended else {
             return;
         };
         let (told, pause) = camera.session.failed(failure.0, failure.1, closed_for, random());
-        for news in told {
-            let _ = camera.news.send(news).await;
+        for update in told {
+            let _ = camera.update.send(update).await;
         }
         camera.pause_before_retry(Duration::from_micros(pause), &mut stop).await;
     }
@@ -100,7 +100,7 @@ fn random() -> f64 {
 struct Camera<F> {
     stream: Stream,
     frames: F,
-    news: mpsc::Sender<CameraUpdate>,
+    update: mpsc::Sender<CameraUpdate>,
     session: StreamSupervisor,
     timeline: Timeline,
     run: u32,
@@ -128,7 +128,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     async fn pause_before_retry(&mut self, pause: Duration, stop: &mut watch::Receiver<bool>) {
         let until = Instant::now() + pause;
         while !*stop.borrow() && Instant::now() < until {
-            self.stream.pulse.beat();
+            self.stream.heartbeat.beat();
             let left = until.saturating_duration_since(Instant::now());
             let _ = timeout(left.min(BEAT_EVERY), stop.wait_for(|stop| *stop)).await;
         }
@@ -141,7 +141,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         if let Err(closed_for) = self.acquire_auth().await {
             return ((CameraFault::LockedOut, "this user and password were refused too often".into()), closed_for);
         }
-        let hurry = self.stream.lull.low_latency();
+        let hurry = self.stream.wakeup.low_latency();
         let opened = self.open(group).await;
         let refused = matches!(opened, Err((CameraFault::Unauthorized, _)));
         let taken = if refused { Some(false) } else { opened.as_ref().ok().map(|_| true) };
@@ -164,7 +164,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     /// Waits for this stream's turn to show the password; gives the microseconds for which nobody may.
     async fn acquire_auth(&mut self) -> Result<(), u64> {
         loop {
-            self.stream.pulse.beat();
+            self.stream.heartbeat.beat();
             let door = self.logins().acquire(self.stream.clock.now().mono);
             match door {
                 AuthPermit::Granted => return Ok(()),
@@ -184,11 +184,11 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             let item = tokio::select! {
                 item = poll_fn(|context| Pin::new(&mut demuxed).poll_next(context)) => item,
                 _ = look.tick() => {
-                    self.stream.pulse.beat();
+                    self.stream.heartbeat.beat();
                     match self.session.watch(self.stream.clock.now(), connected) {
                         StreamCheck::Fine => continue,
-                        StreamCheck::Tell(news) => {
-                            let _ = self.news.send(news).await;
+                        StreamCheck::Tell(update) => {
+                            let _ = self.update.send(update).await;
                             continue;
                         }
                         StreamCheck::Drop(fault, detail) => return (fault, detail),
@@ -246,8 +246,8 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         let up = self.session.frame(now, key, || describe_tracks(tracks, sound));
         let data = Bytes::from(frame.into_data());
         (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
-        if let Some(news) = up {
-            let _ = self.news.send(news).await;
+        if let Some(update) = up {
+            let _ = self.update.send(update).await;
         }
         Ok(())
     }
@@ -283,11 +283,11 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             let names: Vec<&str> = session.streams().iter().map(|stream| stream.encoding_name()).collect();
             return Err((CameraFault::NoVideo, format!("no H.264 or H.265 video in this stream, only: {}", names.join(", "))));
         };
-        self.stream.pulse.beat();
+        self.stream.heartbeat.beat();
         step("SETUP", session.setup(video, setup_options(settings))).await?;
         let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == StreamRole::Main);
         if let Some(audio) = audio {
-            self.stream.pulse.beat();
+            self.stream.heartbeat.beat();
             self.sound = set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;
         }
         match &self.sound {
@@ -295,7 +295,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             Sound::Silenced(why) => return Err((CameraFault::Protocol, format!("sound: {why}"))),
             Sound::None(why) => tracing::warn!("camera: recording without sound: {why}"),
         }
-        self.stream.pulse.beat();
+        self.stream.heartbeat.beat();
         let options = PlayOptions::default()
             .initial_timestamp(InitialTimestampPolicy::Permissive)
             .unknown_rtcp_ssrc(UnknownRtcpSsrcPolicy::ProcessPackets);

@@ -16,7 +16,7 @@ use crate::watchdog::Heartbeat;
 use crate::settings::parse;
 use crate::sim::camera::{Options, SimCamera, Sound};
 
-/// Plays the main stream of a camera; `until` looks at the news and gives what the test wants to know.
+/// Plays the main stream of a camera; `until` looks at the updates and gives what the test wants to know.
 fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {
     let text = format!(
         "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
@@ -25,13 +25,13 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
     let settings = parse::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let found = runtime.block_on(async {
-        let (news, mut told) = mpsc::channel(16);
+        let (update, mut told) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
-        let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+        let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
         tokio::spawn(rtsp::run(
-            Stream { role: StreamRole::Main, settings, clock, logins, pulse, run: 0, lull: WakeupCoalescer::default() },
+            Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() },
             |_| {},
-            news,
+            update,
             stopped,
         ));
         let seen = async {
@@ -54,7 +54,7 @@ fn camera(sound: Sound) -> SimCamera {
 #[test]
 fn sound_that_cannot_be_had_is_told_and_pictures_are_recorded_without_it() {
     for (sound, why) in [(Sound::LowBitRate, "mpeg4-generic"), (Sound::Refused, "461")] {
-        let told = play(&camera(sound), |news| match news {
+        let told = play(&camera(sound), |update| match update {
             CameraUpdate::Up { tracks, .. } => Some(tracks),
             // It may still be waking up: the first DESCRIBE is then answered with 503.
             _ => None,
@@ -67,7 +67,7 @@ fn sound_that_cannot_be_had_is_told_and_pictures_are_recorded_without_it() {
 fn damaged_packets_are_counted_and_the_session_goes_on() {
     let camera = camera(Sound::None);
     let mut up = false;
-    let counts = play(&camera, |news| match news {
+    let counts = play(&camera, |update| match update {
         CameraUpdate::Up { .. } => {
             up = true;
             camera.faults().bad_packets.store(50, Ordering::Relaxed);

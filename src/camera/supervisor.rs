@@ -6,12 +6,12 @@
 use super::{CameraCounts, CameraFault, CameraUpdate, StreamRole};
 use crate::units::{MonoTime, Timestamp};
 
-/// Longest pauses before each further try, microseconds; each is drawn anew below its length, so that a power cut does not bring
-/// all boxes of a street back at once. A camera that is away for long comes back within half a minute.
+/// Longest pauses before each further try, microseconds; each is drawn again below its length, so that a power cut does not bring
+/// all devices of a street back at once. A camera that is away for long comes back within half a minute.
 const PAUSES: [u64; 5] = [1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000];
 /// What every pause takes at least, microseconds.
 const PAUSE_MIN: u64 = 250_000;
-/// Microseconds of media without a stall after which a camera counts as well again and its pauses begin anew: one that shows a
+/// Microseconds of media without a stall after which a camera counts as well again and its pauses begin again: one that shows a
 /// key frame and dies, every few seconds, must not be asked every second.
 const GOOD_AFTER: u64 = 60_000_000;
 /// Microseconds without a key frame that are always borne: three of the longest GOP of cameras without a smart codec.
@@ -29,7 +29,7 @@ const COUNTS_EVERY: u64 = 5_000_000;
 pub enum StreamCheck {
     /// All is well.
     Fine,
-    /// No frame for the stall time (told once), or new counts.
+    /// No frame for the stall time (reported once), or new counts.
     Tell(CameraUpdate),
     /// Drop the session.
     Drop(CameraFault, String),
@@ -51,7 +51,7 @@ pub struct StreamSupervisor {
     playing: bool,
     /// Since when media comes without a stall.
     good_since: Option<MonoTime>,
-    /// What the outage was told as.
+    /// What the outage was reported as.
     told: Option<CameraFault>,
     /// Errors since the last frame.
     errors: u32,
@@ -142,7 +142,7 @@ impl StreamSupervisor {
         StreamCheck::Fine
     }
 
-    /// The session ended or did not come about. Gives the news and the pause before the next try in microseconds; `random` is
+    /// The session ended or did not come about. Gives the updates and the pause before the next try in microseconds; `random` is
     /// uniform in 0..1. `closed_for` is how long the password may not be shown.
     pub fn failed(&mut self, fault: CameraFault, detail: String, closed_for: u64, random: f64) -> (Vec<CameraUpdate>, u64) {
         (self.playing, self.good_since) = (false, None);
@@ -151,13 +151,13 @@ impl StreamSupervisor {
         let ceiling = PAUSES[(self.tries as usize).min(PAUSES.len() - 1)];
         let pause = closed_for.max(PAUSE_MIN + (ceiling as f64 * random) as u64);
         self.tries += 1;
-        let mut news = Vec::new();
-        // A locked door is news once more: it needs a person.
+        let mut update = Vec::new();
+        // A locked door is updates once more: it needs a person.
         if self.told.is_none() || locked && self.told != Some(CameraFault::LockedOut) {
-            news.push(self.down(fault, detail.clone()));
+            update.push(self.down(fault, detail.clone()));
         }
-        news.push(CameraUpdate::Retry { role: self.role, fault, detail, tries: self.tries, pause });
-        (news, pause)
+        update.push(CameraUpdate::Retry { role: self.role, fault, detail, tries: self.tries, pause });
+        (update, pause)
     }
 
     fn down(&mut self, fault: CameraFault, detail: String) -> CameraUpdate {
@@ -187,8 +187,8 @@ mod tests {
         let mut session = session();
         let mut downs = 0;
         for _ in 0..5 {
-            let (news, _) = session.failed(CameraFault::Unreachable, "refused".into(), 0, 0.5);
-            downs += news.iter().filter(|news| matches!(news, CameraUpdate::Down { .. })).count();
+            let (update, _) = session.failed(CameraFault::Unreachable, "refused".into(), 0, 0.5);
+            downs += update.iter().filter(|update| matches!(update, CameraUpdate::Down { .. })).count();
         }
         assert_eq!(downs, 1);
         session.connected(at(60));
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn a_closed_door_is_told_as_locked_out_and_waited_for() {
         let mut session = session();
-        let (news, pause) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
-        assert!(matches!(news[0], CameraUpdate::Down { fault: CameraFault::LockedOut, .. }), "{news:?}");
+        let (update, pause) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
+        assert!(matches!(update[0], CameraUpdate::Down { fault: CameraFault::LockedOut, .. }), "{update:?}");
         assert_eq!(pause, 700_000_000);
         let (again, _) = session.failed(CameraFault::Unauthorized, "401".into(), 700_000_000, 1.0);
         assert!(matches!(again[..], [CameraUpdate::Retry { .. }]), "told twice: {again:?}");

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// Certificates of another box: a broker that knows boxes by them lets this one send nothing, and ends the other's session.
+/// Certificates of another box: a broker that knows devices by them lets this one send nothing, and ends the other's session.
 fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> {
     let brokers = settings.uplink.brokers();
     let others = brokers.iter().enumerate().filter_map(|(number, broker)| {
@@ -65,7 +65,7 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
     others.collect()
 }
 
-/// A card that is there and too small for `storage.budget`: the box would record into memory only, or into a smaller ring.
+/// A card that is there and too small for `storage.budget`: the device would record into memory only, or into a smaller ring.
 fn no_room(settings: &Settings) -> Vec<Problem> {
     // A directory that is not there yet is made at the first start, mostly on another machine than this.
     let looked = RealDisk::open_read_only(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());

@@ -1,4 +1,4 @@
-//! ⇄ `taimat config`: the configurations on this box.
+//! ⇄ `taimat config`: the configurations on this device.
 //!
 //! What belongs here: words for people, and the request a running agent finds. What does not: any decision (the agent's machine).
 
@@ -19,7 +19,7 @@ pub struct Args {
     /// The configuration file the agent was started with.
     #[arg(long, global = true, default_value = "/etc/taimat/taimat.toml")]
     config: PathBuf,
-    /// Where the agent keeps configurations, as it was told.
+    /// Where the agent keeps configurations, as it was reported.
     #[arg(long, global = true)]
     state: Option<PathBuf>,
     #[command(subcommand)]

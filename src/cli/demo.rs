@@ -100,8 +100,8 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         OfficeService { options, any_version: false, host: "office".into(), sites: Vec::new(), retention: Retention::default() };
     println!("camera {} (simulated), broker 127.0.0.1:{port} (embedded), everything else is real", lens.main_url());
     println!("playing for {} s into {}", args.length.as_secs(), out.display());
-    let begun = Instant::now();
-    let line = move |text: String| println!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
+    let started = Instant::now();
+    let line = move |text: String| println!("[{:5.1} s] {text}", started.elapsed().as_secs_f32());
     let (_commands, commands) = mpsc::channel(1);
     let (office_stop, office_stopped) = watch::channel(false);
     let office = tokio::spawn(async move { service::run(archive, office, commands, office_stopped, line).await });
@@ -112,7 +112,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
         () = tokio::time::sleep(args.length) => {}
         _ = signal.wait_for(|stop| *stop) => {}
     }
-    drained(out, begun + args.length + DRAIN).await?;
+    drained(out, started + args.length + DRAIN).await?;
     let skipped = lens.faults().skipped.lock().map_or(0, |skipped| skipped.len());
     if skipped > 0 {
         println!("this machine was too slow for the simulated camera: it skipped {skipped} pictures");

@@ -1,4 +1,4 @@
-//! ⇄ Many boxes at once, as far as the office sees them: the uplink of each is real, what it sends is made up.
+//! ⇄ Many devices at once, as far as the office sees them: the uplink of each is real, what it sends is made up.
 //!
 //! What belongs here: load for a broker and an office. What does not: cameras, rings, agents.
 
@@ -23,7 +23,7 @@ use crate::uplink::{Message, UplinkUpdate, UplinkRequest, task};
 
 /// Letters of one site on their way, as the outbox has them.
 const WINDOW: u64 = 16;
-/// After so long without a receipt a site is given up.
+/// After so long without a receipt a site is dropped.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What each site does.
@@ -39,12 +39,12 @@ pub struct FleetLoad {
     pub files: u64,
     /// Bytes of each file.
     pub file_bytes: usize,
-    /// From one letter of a site to its next; zero when they follow as fast as they can.
+    /// From one message of a site to its next; zero when they follow as fast as they can.
     pub every: Duration,
 }
 
 impl FleetLoad {
-    /// How many of a site's first `number` letters are files.
+    /// How many of a site's first `number` messages are files.
     fn files_upto(&self, number: u64) -> u64 {
         number * self.files / (self.events + self.files).max(1)
     }
@@ -56,7 +56,7 @@ impl FleetLoad {
 /// When the system gives no runtime.
 pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let receipts = runtime.block_on(async {
         let sites: Vec<_> = (0..load.sites).map(|number| tokio::spawn(site(number, load))).collect();
         let mut receipts = 0;
@@ -66,7 +66,7 @@ pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
         anyhow::Ok(receipts)
     })?;
     runtime.shutdown_background();
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let wanted = load.sites * (load.events + load.files);
     let bytes = (load.sites * load.files) as f64 * load.file_bytes as f64;
     println!(
@@ -87,11 +87,11 @@ async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
     );
     let settings = parse::parse(&text, &|_| Err("no files".into())).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let (orders, waiting) = mpsc::channel(64);
-    let (news, mut heard) = mpsc::channel(64);
+    let (update, mut heard) = mpsc::channel(64);
     let ring = RingId(number + 1);
-    let (site, lull) = (settings.site.clone(), WakeupCoalescer::default());
-    let start = task::UplinkStart { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), lull };
-    let task = tokio::spawn(task::run(start, waiting, news, Heartbeat::default()));
+    let (site, wakeup) = (settings.site.clone(), WakeupCoalescer::default());
+    let start = task::UplinkStart { settings: settings.uplink, site, boot: Boot(1), clock: clock.clone(), wakeup };
+    let task = tokio::spawn(task::run(start, waiting, update, Heartbeat::default()));
     let birth = Gauges::default().birth(clock.now(), ring, Boot(1), 0);
     orders.send(UplinkRequest::Birth(Box::new(birth))).await.ok().context("the uplink ended")?;
     let (mut sent, mut receipts) = (0, 0);
@@ -103,10 +103,10 @@ async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
             () = tokio::time::sleep_until(due), if sent < wanted && sent - receipts < WINDOW => {
                 sent += 1;
                 due += load.every;
-                let letter = letter(&settings.site, sent, ring, load, clock.as_ref());
-                orders.send(UplinkRequest::Send { ticket: EntryId(sent), letter }).await.ok().context("the uplink ended")?;
+                let message = message(&settings.site, sent, ring, load, clock.as_ref());
+                orders.send(UplinkRequest::Send { entry_id: EntryId(sent), message }).await.ok().context("the uplink ended")?;
             }
-            news = tokio::time::timeout(PATIENCE, heard.recv()) => match news {
+            update = tokio::time::timeout(PATIENCE, heard.recv()) => match update {
                 Ok(Some(UplinkUpdate::Receipted { .. })) => receipts += 1,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
@@ -119,7 +119,7 @@ async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
     Ok(receipts)
 }
 
-fn letter(site: &SiteId, number: u64, ring: RingId, load: FleetLoad, clock: &SystemClock) -> Message {
+fn message(site: &SiteId, number: u64, ring: RingId, load: FleetLoad, clock: &SystemClock) -> Message {
     let now = clock.now();
     let files = load.files_upto(number);
     if files > load.files_upto(number - 1) {

@@ -16,13 +16,13 @@ use crate::units::{Digest, SiteId, hex};
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whom").required(true).args(["site", "office"])))]
 pub struct Args {
-    /// The site this box is for.
+    /// The site this device is for.
     #[arg(long)]
     site: Option<String>,
     /// Instead: a key for signing configurations and commands, under this name.
     #[arg(long)]
     office: Option<String>,
-    /// With --office: what boxes let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
+    /// With --office: what devices let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
     /// ring-status and log-tail; `all`, unless said otherwise: configurations, restarts and keys too.
     #[arg(long, value_parser = ["all", KeyScope::WORD], conflicts_with = "site")]
     scope: Option<String>,
@@ -34,7 +34,7 @@ pub struct Args {
 /// Names of `deploy/mosquitto/make-certs.sh` for its own files.
 const FILES_OF_CERTS: [&str; 3] = ["broker", "ca", "office-ca"];
 
-/// Makes the box's own ECDSA P-256 key, or an office's Ed25519 key (PKCS#8 PEM, readable by its owner only); neither leaves its place.
+/// Makes the device's own ECDSA P-256 key, or an office's Ed25519 key (PKCS#8 PEM, readable by its owner only); neither leaves its place.
 ///
 /// # Errors
 /// When the file exists or cannot be written.
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The key whose public half boxes enrol.
+/// The key whose public half devices enrol.
 fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let word = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     anyhow::ensure!(word, "{name:?} is no name for a key: 1 to 32 of a-z A-Z 0-9 '-' '_' '.'");

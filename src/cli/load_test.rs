@@ -1,6 +1,6 @@
-//! ⇄ A real box, wired as always, that is told of motion which nobody saw: a hundred events a second, for tests of what follows.
+//! ⇄ A real box, wired as always, that is reported of motion which nobody saw: a hundred events a second, for tests of what follows.
 //!
-//! What belongs here: the show. What does not: any part of the box.
+//! What belongs here: the show. What does not: any part of the device.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,10 +35,10 @@ pub struct LoadTest {
     pub motions: u64,
 }
 
-/// Runs the box of a configuration with a show until a signal.
+/// Runs the device of a configuration with a show until a signal.
 ///
 /// # Errors
-/// As the box itself. A bad configuration gives exit code 2.
+/// As the device itself. A bad configuration gives exit code 2.
 pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,
@@ -63,8 +63,8 @@ async fn play(show: LoadTest, clock: Arc<SystemClock>, inbox: mpsc::Sender<Agent
     let step = Duration::from_micros(1_000_000 / show.rate.max(1));
     for number in 1..=show.motions {
         let began = clock.now();
-        for news in 0..=show.updates + 1 {
-            let phase = match news {
+        for update in 0..=show.updates + 1 {
+            let phase = match update {
                 0 => MotionPhase::Start,
                 n if n <= show.updates => MotionPhase::Update,
                 _ => MotionPhase::End,

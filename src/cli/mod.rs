@@ -1,4 +1,4 @@
-//! ⇄ The command line: one file a subcommand. Parses arguments, calls rooms, prints tables or JSON, gives exit codes.
+//! ⇄ The command line: one file a subcommand. Parses arguments, calls modules, prints tables or JSON, gives exit codes.
 //!
 //! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake; `verify` has a 3). What does not: deciding or
 //! storing anything.
@@ -49,7 +49,7 @@ enum Command {
     Demo(demo::Args),
     /// Check a configuration file and report every bad key at once.
     CheckConfig(check_config::Args),
-    /// Look at the configurations on this box, or call an older one back.
+    /// Look at the configurations on this device, or call an older one back.
     Config(config::Args),
     /// Ask a camera what it sends, and show it.
     Probe(probe::Args),
@@ -57,9 +57,9 @@ enum Command {
     Ring(ring::Args),
     /// Run the motion detector on video files.
     EvalMotion(eval_motion::Args),
-    /// Check a clip that left a box.
+    /// Check a clip that left a device.
     Verify(verify::Args),
-    /// Make this box's own key (and say how a certificate is asked for with it), or an office's signing key.
+    /// Make this device's own key (and say how a certificate is asked for with it), or an office's signing key.
     Keygen(keygen::Args),
     /// The commune office: receive, list, command.
     #[cfg(feature = "office")]

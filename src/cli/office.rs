@@ -25,7 +25,7 @@ use crate::uplink::client::{self, Disconnected, Options, ClientEvent};
 use crate::uplink::failover::ConnectFault;
 use crate::uplink::{tls, topics};
 
-/// Seconds a command stays valid: a box that comes back later must not act on yesterday's wish.
+/// Seconds a command stays valid: a device that comes back later must not act on yesterday's wish.
 const COMMAND_VALID: i64 = 3600;
 /// Free bytes below which who looks at an archive is warned: a few files of one site.
 const ALMOST_FULL: u64 = 64 << 20;
@@ -94,7 +94,7 @@ struct Wanted {
 
 #[derive(Debug, clap::Subcommand)]
 enum OfficeCommand {
-    /// Receive and keep what the boxes send, until a signal.
+    /// Receive and keep what the devices send, until a signal.
     Run {
         /// Where the archive is, or goes.
         #[arg(long)]
@@ -127,7 +127,7 @@ enum OfficeCommand {
     Events(Wanted),
     /// Show clips, snapshots and requested ranges.
     Clips(Wanted),
-    /// Show numbers that are not here: missing, on their way, or given up and why.
+    /// Show numbers that are not here: missing, on their way, or dropped and why.
     Gaps(Wanted),
     /// Compare the index with the files and name every difference; exit code 1 when there is one. The office may run meanwhile.
     Check {
@@ -180,7 +180,7 @@ enum OfficeCommand {
         #[arg(long)]
         skip_bad: bool,
     },
-    /// Send a command to a box and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
+    /// Send a command to a device and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
         /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
@@ -189,7 +189,7 @@ enum OfficeCommand {
         name: String,
         /// Arguments, key=value; key=@FILE takes the value from a file.
         args: Vec<String>,
-        /// The key to sign it with (taimat keygen --office), where the box asks for that.
+        /// The key to sign it with (taimat keygen --office), where the device asks for that.
         #[arg(long)]
         sign: Option<PathBuf>,
         /// Seconds to wait for the answer.
@@ -198,7 +198,7 @@ enum OfficeCommand {
         #[command(flatten)]
         broker: Broker,
     },
-    /// Send boxes their configuration, and look at it.
+    /// Send devices their configuration, and look at it.
     Config(super::office_config::Args),
 }
 
@@ -287,7 +287,7 @@ fn export(dir: &Path, (site, event): (&str, &str), out: &Path, skip_bad: bool) -
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// An archive whose disk is all but full refuses messages, or soon will: who looks at it is told.
+/// An archive whose disk is all but full refuses messages, or soon will: who looks at it is reported.
 fn warn_of_full(dir: &Path) {
     if let Some(free) = index::free(dir).ok().filter(|free| *free < ALMOST_FULL) {
         let dir = dir.display();

@@ -1,4 +1,4 @@
-//! ⇄ `taimat office config`: signed configurations to one box or to many.
+//! ⇄ `taimat office config`: signed configurations to one device or to many.
 //!
 //! What belongs here: words for people, the session with the broker. What does not: waves ([`crate::office::rollout`]), what is kept
 //! ([`crate::office::configs`]).
@@ -45,10 +45,10 @@ struct Pushing {
     /// The signing key (taimat keygen --office).
     #[arg(long, value_name = "KEY")]
     sign: PathBuf,
-    /// The archive's directory: boxes that ask get the document from there, and their confirmation.
+    /// The archive's directory: devices that ask get the document from there, and their confirmation.
     #[arg(long)]
     dir: PathBuf,
-    /// Seconds a box may take until it says committed, or why not.
+    /// Seconds a device may take until it says committed, or why not.
     #[arg(long, default_value_t = 900)]
     wait: u64,
     /// Hours the document stays valid.
@@ -63,23 +63,23 @@ struct Pushing {
 
 #[derive(Debug, clap::Subcommand)]
 enum OfficeConfigCommand {
-    /// Send a box its whole configuration and wait until it is committed, or why it is not.
+    /// Send a device its whole configuration and wait until it is committed, or why it is not.
     Push {
         /// The site.
         site: String,
-        /// The TOML file, as it would stand on the box.
+        /// The TOML file, as it would stand on the device.
         file: PathBuf,
         #[command(flatten)]
         pushing: Pushing,
     },
-    /// Send many boxes theirs, made from one template, in waves; stops when one fails, and goes on when it is run again.
+    /// Send many devices theirs, made from one template, in waves; stops when one fails, and goes on when it is run again.
     Fleet {
-        /// TOML: template = "FILE", wave = 10, and a table [sites.ID] with the values of each box.
+        /// TOML: template = "FILE", wave = 10, and a table [sites.ID] with the values of each device.
         plan: PathBuf,
         #[command(flatten)]
         pushing: Pushing,
     },
-    /// Show what a box runs, as it reported it.
+    /// Show what a device runs, as it reported it.
     Show {
         /// The site.
         site: String,
@@ -90,7 +90,7 @@ enum OfficeConfigCommand {
         #[arg(long)]
         text: bool,
     },
-    /// List what was sent to a box, and how each ended.
+    /// List what was sent to a device, and how each ended.
     History {
         /// The site.
         site: String,
@@ -103,7 +103,7 @@ enum OfficeConfigCommand {
     },
 }
 
-/// Carries it out: exit code 0 when everything is committed, 1 when a box failed, 2 when nothing could be sent.
+/// Carries it out: exit code 0 when everything is committed, 1 when a device failed, 2 when nothing could be sent.
 ///
 /// # Errors
 /// When the archive, the key or the broker cannot be used.
@@ -151,7 +151,7 @@ fn ten() -> usize {
     10
 }
 
-/// The text of each box of a plan.
+/// The text of each device of a plan.
 fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let plan: Plan = toml::from_str(&text).with_context(|| path.display().to_string())?;
@@ -167,7 +167,7 @@ fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
     Ok((texts, plan.wave))
 }
 
-/// What can be judged here: schema and ranges. Files that the text names lie on the box.
+/// What can be judged here: schema and ranges. Files that the text names lie on the device.
 fn judged(texts: &BTreeMap<SiteId, String>) -> Result<(), String> {
     let there = |_: &Path| Ok("user:password".to_owned());
     let wrong = texts.iter().filter_map(|(site, text)| match parse::parse(text, &there) {
@@ -210,7 +210,7 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing) -> anyh
     })
 }
 
-/// The last lines: how each box ended, and what to do next.
+/// The last lines: how each device ended, and what to do next.
 fn summary(rollout: &Rollout) {
     let count = |wanted: fn(&TargetState) -> bool| rollout.states().filter(|(_, state)| wanted(state)).count();
     let (committed, already) = (count(|state| *state == TargetState::Committed), count(|state| *state == TargetState::Already));
@@ -256,7 +256,7 @@ impl Office<'_> {
     async fn session(&self, options: &client::Options, rollout: &mut Rollout) -> anyhow::Result<bool> {
         let (sender, mut connection) = client::connect(options);
         sender.subscribe(&[ALL_REPORTED.to_owned()]);
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             // Cut short between polls is a lost event: so each poll is awaited to its end, and looked away from only in between.
             let seen = {
@@ -264,7 +264,7 @@ impl Office<'_> {
                 loop {
                     match tokio::time::timeout(LOOK_EVERY, &mut poll).await {
                         Ok(seen) => break seen,
-                        Err(_) if !self.step(rollout, &sender, begun)? => return Ok(false),
+                        Err(_) if !self.step(rollout, &sender, started)? => return Ok(false),
                         Err(_) if rollout.is_over() => return Ok(true),
                         Err(_) => {}
                     }
@@ -281,7 +281,7 @@ impl Office<'_> {
                 Ok(_) => {}
                 Err(ended) => bail!("{}:{}: {}", options.host, options.port, client::in_flags(&ended.reason)),
             }
-            if !self.step(rollout, &sender, begun)? {
+            if !self.step(rollout, &sender, started)? {
                 return Ok(false);
             }
             if rollout.is_over() {
@@ -302,8 +302,8 @@ impl Office<'_> {
     }
 
     /// Sends what is due; false when nobody wanted it sent.
-    fn step(&self, rollout: &mut Rollout, sender: &Sender, begun: Instant) -> anyhow::Result<bool> {
-        let now = MonoTime(begun.elapsed().as_micros() as u64);
+    fn step(&self, rollout: &mut Rollout, sender: &Sender, started: Instant) -> anyhow::Result<bool> {
+        let now = MonoTime(started.elapsed().as_micros() as u64);
         let sends = rollout.next(now, |site, state| {
             if !matches!(state, TargetState::Sent(..)) {
                 println!("{site}: {}", shown(&describe_state(state)));
@@ -323,7 +323,7 @@ impl Office<'_> {
                 Document { v: 1, site: site.to_string(), version, prev_sha256: prev, not_after, config: text, sig: None };
             let document = document.signed(&self.key);
             self.archive.store_config(&document, &now.rfc3339())?;
-            // Retained for who comes later; and as an answer, for a box that does not listen to what is retained any more.
+            // Retained for who comes later; and as an answer, for a device that does not listen to what is retained any more.
             for (tail, retain) in [("config/desired", true), ("config/answer", false)] {
                 ensure!(sender.publish(1, &topics::dn(&site, tail), document.encode(), retain), "the broker takes nothing");
             }

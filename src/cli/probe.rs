@@ -93,17 +93,17 @@ async fn listen(
     how_long: Duration,
     take: impl Fn(Arc<Frame>) + Send + 'static,
 ) -> Option<(CameraFault, String)> {
-    let (news, mut told) = mpsc::channel(16);
+    let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let (clock, logins, pulse) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
-    let stream = rtsp::Stream { role: StreamRole::Main, settings, clock, logins, pulse, run: 0, lull: WakeupCoalescer::default() };
-    let camera = tokio::spawn(rtsp::run(stream, take, news, stopped));
+    let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
+    let stream = rtsp::Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() };
+    let camera = tokio::spawn(rtsp::run(stream, take, update, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);
     let failure = loop {
         tokio::select! {
             () = &mut listening => break None,
-            news = told.recv() => if let Some(CameraUpdate::Down { fault, detail, .. }) = news {
+            update = told.recv() => if let Some(CameraUpdate::Down { fault, detail, .. }) = update {
                 break Some((fault, detail));
             },
         }

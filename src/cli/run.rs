@@ -38,20 +38,20 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock::new());
     let state = args.state.unwrap_or_else(|| startup::state_dir(&args.config));
-    let begun = match startup::load_startup(&args.config, &state, runtime::seed()?, clock.now()) {
-        Ok(begun) => begun,
+    let started = match startup::load_startup(&args.config, &state, runtime::seed()?, clock.now()) {
+        Ok(started) => started,
         Err(problems) => {
             eprintln!("{}: {} problem(s)\n{problems}", args.config.display(), problems.0.len());
             return Ok(ExitCode::from(2));
         }
     };
-    let lull = WakeupCoalescer::default();
-    let resting = lull.clone();
+    let wakeup = WakeupCoalescer::default();
+    let resting = wakeup.clone();
     let rest = move || resting.park(LULL);
     let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;
-        runtime::run_configured(begun.settings, begun.configured, clock, lull, stop).await
+        runtime::run_configured(started.settings, started.configured, clock, wakeup, stop).await
     });
     // A card or a camera that hangs must not keep the process from ending.
     runtime.shutdown_background();
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts this program anew in the same process, so that a service manager keeps its hold and nobody waits for one.
+/// Starts this program again in the same process, so that a service manager keeps its hold and nobody waits for one.
 fn start_anew() -> anyhow::Result<ExitCode> {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();

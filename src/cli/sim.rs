@@ -37,7 +37,7 @@ pub struct Args {
     /// With --office-worlds: take each rule of the archive's way in away in turn, in so many worlds at most, and print what was lost.
     #[arg(long, requires = "office_worlds")]
     office_rules: bool,
-    /// Instead, change a box's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
+    /// Instead, change a device's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
     #[arg(long)]
     config_states: bool,
     /// With --config-states: a second cut or refusal behind the first, at every so many operations.
@@ -49,25 +49,25 @@ pub struct Args {
     /// Of these only this one.
     #[arg(long, value_name = "IMAGE", requires = "point")]
     image: Option<u64>,
-    /// Instead of worlds, run the box of this configuration as it is, with a show of motion before its camera, until a signal.
+    /// Instead of worlds, run the device of this configuration as it is, with a show of motion before its camera, until a signal.
     #[arg(long, value_name = "CONFIG")]
     load_test: Option<PathBuf>,
-    /// Instead of worlds, load a broker on this machine and the office behind it as so many boxes would.
+    /// Instead of worlds, load a broker on this machine and the office behind it as so many devices would.
     #[arg(long, value_name = "SITES", requires = "port")]
     fleet: Option<u64>,
     /// The broker's port.
     #[arg(long, requires = "fleet")]
     port: Option<u16>,
-    /// Events of each box of the fleet.
+    /// Events of each device of the fleet.
     #[arg(long, default_value_t = 100, requires = "fleet")]
     events: u64,
-    /// Files of each box of the fleet.
+    /// Files of each device of the fleet.
     #[arg(long, default_value_t = 1, requires = "fleet")]
     files: u64,
     /// KiB of each of these files.
     #[arg(long, default_value_t = 256, requires = "fleet")]
     file_kib: usize,
-    /// Seconds from one letter of a box of the fleet to its next; 0 for as fast as they can.
+    /// Seconds from one message of a device of the fleet to its next; 0 for as fast as they can.
     #[arg(long, default_value_t = 0, requires = "fleet")]
     every: u64,
     /// News of motion a second in the show.
@@ -84,7 +84,7 @@ pub struct Args {
 /// Runs what is asked for: exit code 0 when every promise held, 1 with what replays a broken one.
 ///
 /// # Errors
-/// When the box of a show cannot run; a broken promise is an answer.
+/// When the device of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.load_test {
         return load_test::run(config, load_test::LoadTest { rate: args.rate, updates: args.updates, motions: args.motions });
@@ -106,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// True when every receipt of the office was true; with rules taken away, when each is missed.
 fn office_worlds(args: &Args) -> bool {
-    let (begun, worlds) = (Instant::now(), args.office_worlds.unwrap_or_default());
+    let (started, worlds) = (Instant::now(), args.office_worlds.unwrap_or_default());
     let seeds = || args.seed..args.seed.saturating_add(worlds);
     if args.office_rules {
         let mut good = true;
@@ -127,7 +127,7 @@ fn office_worlds(args: &Args) -> bool {
             }
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     println!(
         "{worlds} office worlds, {failed} failed: {cuts} power cuts, {refusals} refusals, {receipts} receipts; {seconds:.0} s"
     );
@@ -163,7 +163,7 @@ fn worlds(args: &Args) -> bool {
 }
 
 fn crash_images(args: &Args, images: u64) -> bool {
-    let begun = Instant::now();
+    let started = Instant::now();
     let effort = CrashEffort::full(images);
     let summary = match args.point {
         Some(point) => crash_explorer::replay(CrashPoint { seed: args.seed, point, image: args.image }, effort, args.without),
@@ -177,7 +177,7 @@ fn crash_images(args: &Args, images: u64) -> bool {
         println!("BROKEN {broken} ({kind})\n  replay: taimat sim --crash-images 1 --seed {seed} --point {point}{image}{without}");
     }
     print_summary(&summary);
-    println!("{:.1} s", begun.elapsed().as_secs_f64());
+    println!("{:.1} s", started.elapsed().as_secs_f64());
     summary.broken.is_empty()
 }
 
@@ -202,9 +202,9 @@ fn print_summary(summary: &Summary) {
     );
 }
 
-/// Everything at once, then every promise taken away: true when nothing strands a box, and without each promise something does.
+/// Everything at once, then every promise taken away: true when nothing strands a device, and without each promise something does.
 fn config_states(second: u64) -> bool {
-    let begun = Instant::now();
+    let started = Instant::now();
     let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second, first_only: false }, None);
     println!(
         "{} worlds, {} states of the machine, {} power cuts, {} refused or damaged operations: {} strandings; {:.0} s",
@@ -213,7 +213,7 @@ fn config_states(second: u64) -> bool {
         summary.cuts,
         summary.faults,
         summary.stranded.len(),
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     );
     summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
     let mut good = summary.stranded.is_empty();

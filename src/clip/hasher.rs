@@ -34,7 +34,7 @@ pub struct Hashed {
     pub job: u64,
     /// SHA-256 of the whole file, or why it cannot be read.
     pub outcome: Result<Digest, String>,
-    /// Where it cannot be read: the records that are to blame, and what the hole of each is called.
+    /// Where it cannot be read: the records that are to blame, and what the gap of each is called.
     pub unreadable: Vec<(u64, GapReason)>,
 }
 
@@ -49,7 +49,7 @@ impl Hashed {
 }
 
 /// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
-/// files, and a clip that is not hashed is owed still and cut again at the next start.
+/// files, and a clip that is not hashed is pending still and cut again at the next start.
 pub struct Hasher(mpsc::SyncSender<HashRequest>);
 
 impl Hasher {
@@ -57,14 +57,14 @@ impl Hasher {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(pulse: Heartbeat, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Hasher> {
+    pub fn start(heartbeat: Heartbeat, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Hasher> {
         let (sender, receiver) = mpsc::sync_channel::<HashRequest>(QUEUE);
         let work = move || {
             loop {
-                pulse.beat();
+                heartbeat.beat();
                 match receiver.recv_timeout(IDLE) {
                     Ok(order) => {
-                        answer(Hashed::compute(&order, || pulse.beat()));
+                        answer(Hashed::compute(&order, || heartbeat.beat()));
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -129,8 +129,8 @@ mod tests {
         let (_hold, held) = mpsc::channel();
         let worker = Hasher::start(Heartbeat::default(), |_| {}).unwrap();
         worker.hash(HashRequest { job: 1, file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         drop(worker);
-        assert!(begun.elapsed() < Duration::from_secs(1), "the stop waited {:?}", begun.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(1), "the stop waited {:?}", started.elapsed());
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::storage::GapReason;
 
-/// A file that is owed to the office, readable piece by piece any number of times: its bytes never change.
+/// A file that is pending to the office, readable piece by piece any number of times: its bytes never change.
 pub trait FileSource: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> u64;
@@ -30,7 +30,7 @@ pub trait FileSource: Send + Sync {
     /// Says why for people; the file is then lost and must be aborted.
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String>;
 
-    /// The records in it that cannot be read, and what each hole is called: without them it can be made anew. Reads all of it.
+    /// The records in it that cannot be read, and what each gap is called: without them it can be made again. Reads all of it.
     fn unreadable(&self) -> Vec<(u64, GapReason)> {
         Vec::new()
     }

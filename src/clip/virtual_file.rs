@@ -103,15 +103,15 @@ impl FileSource for VirtualClip {
 
 /// A snapshot that waits in its still slot.
 pub struct SnapshotFile {
-    ticket: EntryId,
+    entry_id: EntryId,
     len: u64,
     reader: Arc<dyn FootageReader>,
 }
 
 impl SnapshotFile {
-    /// The snapshot stored with `ticket`, of `len` bytes.
-    pub fn new(ticket: EntryId, len: u64, reader: Arc<dyn FootageReader>) -> SnapshotFile {
-        SnapshotFile { ticket, len, reader }
+    /// The snapshot stored with `entry id`, of `len` bytes.
+    pub fn new(entry_id: EntryId, len: u64, reader: Arc<dyn FootageReader>) -> SnapshotFile {
+        SnapshotFile { entry_id, len, reader }
     }
 }
 
@@ -121,7 +121,7 @@ impl FileSource for SnapshotFile {
     }
 
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
-        let bytes = self.reader.snapshot(self.ticket).map_err(|fault| fault.to_string())?;
+        let bytes = self.reader.snapshot(self.entry_id).map_err(|fault| fault.to_string())?;
         bytes.read(offset, len)
     }
 }

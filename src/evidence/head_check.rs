@@ -1,4 +1,4 @@
-//! The head of a clip against its records: tracks are read out of `moov`, the head is built anew from them and must be the same byte
+//! The head of a clip against its records: tracks are read out of `moov`, the head is built again from them and must be the same byte
 //! for byte; what only the tracks say, each record vouches for by its digest.
 //!
 //! What belongs here: reading tracks back, building, comparing. What does not: records ([`super::verify`]), the boxes themselves

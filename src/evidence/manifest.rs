@@ -10,7 +10,7 @@ use crate::units::{Digest, SiteId, Timestamp, ClockQuality};
 
 /// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
 pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
-/// Holes listed in one manifest at most: an outbox entry is one 4 KiB journal slot. Further holes are merged into the last.
+/// Holes listed in one manifest at most: an outbox entry is one 4 KiB journal slot. Further gaps are merged into the last.
 pub const GAPS_MAX: usize = 8;
 /// Stretches of missing record numbers in one manifest at most: 24 bytes each, in what is left of the same slot.
 pub const MISSING_MAX: usize = 24;
@@ -44,7 +44,7 @@ pub struct Manifest {
     pub records: (u64, u64),
     /// Holes inside, each `from`, `to` and reason.
     pub gaps: Vec<(String, String, String)>,
-    /// Numbers between `records` that are not in it, `[first, last]`: holes have numbers of their own, and so has footage that
+    /// Numbers between `records` that are not in it, `[first, last]`: gaps have numbers of their own, and so has footage that
     /// was evicted or damaged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<(u64, u64)>,

@@ -238,7 +238,7 @@ impl File {
         self.compare_head();
     }
 
-    /// The head is built anew and must be the same.
+    /// The head is built again and must be the same.
     fn compare_head(&mut self) {
         let (Some(first), Some(last)) = (&self.first, &self.last) else {
             return;
@@ -248,7 +248,7 @@ impl File {
         self.report.problems.extend(problem);
     }
 
-    /// Times of a clock that NTP disciplined are never dated anew: then both must say the same.
+    /// Times of a clock that NTP disciplined are never dated again: then both must say the same.
     fn compare_times(&mut self, about: &About) {
         let first = self.first.as_ref().map(|record| (record.start, &about.from));
         let last = self.last.as_ref().map(|record| (record.end(), &about.to));
@@ -259,7 +259,7 @@ impl File {
         let told: Vec<String> =
             differing.map(|(stamp, told)| format!("the about box says {told} where the records say {}", stamp.wall)).collect();
         self.report.problems.extend(told);
-        // A clock that was better known later is told better than it was recorded, never worse.
+        // A clock that was better known later is reported better than it was recorded, never worse.
         if let Some(clock) = self.clock.filter(|clock| about.clock < *clock) {
             self.problem(format!("the about box says clock {}, and the records say {}", about.clock.as_str(), clock.as_str()));
         }
@@ -328,7 +328,7 @@ mod tests {
         (bytes, record)
     }
 
-    /// A clip of records with these numbers, as a box cuts it; a number left out is a hole in time.
+    /// A clip of records with these numbers, as a box cuts it; a number left out is a gap in time.
     fn clip(numbers: &[u64]) -> Vec<u8> {
         let (mut previous, mut bytes, mut fragments) = (Digest([9; 32]), Vec::new(), Vec::new());
         for seq in numbers {

@@ -2,7 +2,7 @@
 //! may come twice and is kept once. A device's word is not trusted: names, sizes and offsets are checked before they touch the disk.
 //!
 //! Messages are taken in batches, one transaction and one flush each: a receipt leaves after its batch is on the disk, and memory
-//! changes after it. A message that the index refuses takes back its batch, and what memory holds of it is read anew.
+//! changes after it. A message that the index refuses takes back its batch, and what memory holds of it is read again.
 //!
 //! What belongs here: opening, batches. What does not: single messages ([`super::door`], [`super::parts`]), MQTT ([`super::host`]),
 //! listing ([`super::look`]), missing numbers ([`super::gaps`]), keeping and letting go ([`super::keep`]).
@@ -36,11 +36,11 @@ pub struct IngestOutcome {
     pub ack: Option<Ack>,
     /// For people who watch.
     pub line: Option<String>,
-    /// What went wrong: its kind, told once a minute, and particulars of the first.
+    /// What went wrong: its kind, reported once a minute, and particulars of the first.
     pub complaint: Option<(&'static str, String)>,
-    /// A file that is all there: its digest is to be found, and told to [`Archive::checked`].
+    /// A file that is all there: its digest is to be found, and reported to [`Archive::checked`].
     pub check: Option<Check>,
-    /// A file of which enough is there to be flushed, and told to [`Archive::flushed`].
+    /// A file of which enough is there to be flushed, and reported to [`Archive::flushed`].
     pub flush: Option<Flush>,
     /// A command to the site: name and payload.
     pub ask: Option<(&'static str, Value)>,

@@ -30,14 +30,14 @@ const ANSWERS: usize = 128;
 const JOBS: usize = 1024;
 /// How often what is too old or too much goes; then slice by slice until nothing is left to go.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
-/// How often checks without an answer are looked for, and what was given up is removed.
+/// How often checks without an answer are looked for, and what was dropped is removed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often one kind of trouble of one site is told, and kinds told apart at most.
+/// How often one kind of trouble of one site is reported, and kinds reported apart at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 const KINDS: usize = 256;
-/// What is told of messages that found no room.
+/// What is reported of messages that found no room.
 const OVER_BUDGET: &str = "messages over the site's budget, without a receipt: it sends them again";
-/// What is told of messages that the index refuses, and of files it does not take in.
+/// What is reported of messages that the index refuses, and of files it does not take in.
 const NOT_KEPT: &str = "messages NOT KEPT: the index refuses. None has a receipt, so the devices keep them and send them again";
 const FILES_NOT_KEPT: &str = "files NOT KEPT: no receipt, the devices keep them and send them again";
 /// How long nothing must be refused until all is said to be well: a device may send one bad message every few seconds.
@@ -81,7 +81,7 @@ struct PendingMessages {
 
 struct IntakeShared {
     waiting: Mutex<PendingMessages>,
-    news: Condvar,
+    update: Condvar,
     clock: Arc<dyn Clock>,
 }
 
@@ -104,14 +104,14 @@ impl Intake {
         if let Some(lost) = waiting.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
             *waiting.dropped.entry(lost).or_default() += 1;
         }
-        self.0.news.notify_one();
+        self.0.update.notify_one();
     }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
         self.0.lock().closed = true;
-        self.0.news.notify_one();
+        self.0.update.notify_one();
     }
 }
 
@@ -122,21 +122,21 @@ impl Drop for Intake {
 pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (jobs, todo) = sync_channel::<FileJob>(JOBS);
-    let desk = Arc::new(IntakeShared { waiting: Mutex::default(), news: Condvar::new(), clock: clock.clone() });
-    let (files, done) = (archive.files_below(), desk.clone());
+    let session = Arc::new(IntakeShared { waiting: Mutex::default(), update: Condvar::new(), clock: clock.clone() });
+    let (files, done) = (archive.files_below(), session.clone());
     std::thread::Builder::new().name("hash".into()).spawn(move || {
         for job in todo {
             let result = execute(&*files, job);
             done.lock().done.push_back(result);
-            done.news.notify_one();
+            done.update.notify_one();
         }
     })?;
     let now = Instant::now();
-    let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), desk.clone());
-    let keeper =
-        ArchiveThread { archive, retention, desk: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
-    std::thread::Builder::new().name("archive".into()).spawn(move || keeper.run())?;
-    Ok((Intake(desk), answered))
+    let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), session.clone());
+    let archive_thread =
+        ArchiveThread { archive, retention, session: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
+    std::thread::Builder::new().name("archive".into()).spawn(move || archive_thread.run())?;
+    Ok((Intake(session), answered))
 }
 
 fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
@@ -152,7 +152,7 @@ fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
     }
 }
 
-/// What went wrong, told once a minute for each site and kind.
+/// What went wrong, reported once a minute for each site and kind.
 #[derive(Default)]
 struct Troubles(HashMap<(String, &'static str), (Instant, u64)>);
 
@@ -190,7 +190,7 @@ impl Troubles {
         Some(format!("{site}  {suppressed_count} {kind}{since}{detail}"))
     }
 
-    /// What was counted and not told, a minute after the last word.
+    /// What was counted and not reported, a minute after the last word.
     fn due(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         for ((site, kind), (told, suppressed_count)) in &mut self.0 {
@@ -234,26 +234,26 @@ impl Refusing {
 struct ArchiveThread {
     archive: Archive,
     retention: Retention,
-    desk: Arc<IntakeShared>,
+    session: Arc<IntakeShared>,
     answers: mpsc::Sender<OutgoingAnswer>,
     jobs: SyncSender<FileJob>,
     troubles: Troubles,
     refusing: Refusing,
     tidied: Option<Instant>,
     looked: Instant,
-    /// What the slices of this tidying have let go so far.
+    /// What the slices of this tidying have released so far.
     going: Option<Released>,
 }
 
 impl ArchiveThread {
     fn run(mut self) {
-        let now = self.desk.clock.now();
+        let now = self.session.clock.now();
         match self.archive.moves((&now.wall.rfc3339(), seconds(now))) {
             Ok(checks) => checks.into_iter().for_each(|check| self.give(FileJob::Check(check))),
             Err(error) => self.trouble("office", "starts that cannot see to moves cut short", 1, &format!("{error:#}")),
         }
         while let Some(Round { messages, done, dropped }) = self.wait() {
-            let now = self.desk.clock.now();
+            let now = self.session.clock.now();
             dropped.into_iter().for_each(|(site, many)| self.trouble(site.as_str(), OVER_BUDGET, many, ""));
             self.take(&messages, now);
             done.into_iter().for_each(|done| self.take_done(done, now));
@@ -265,10 +265,10 @@ impl ArchiveThread {
     /// Waits for something to do, a few seconds at most; `None` at the end.
     fn wait(&self) -> Option<Round> {
         let until = Instant::now() + LOOK_EVERY;
-        let desk = self.desk.clone();
-        let mut waiting = desk.lock();
+        let session = self.session.clone();
+        let mut waiting = session.lock();
         loop {
-            let now = desk.clock.now().mono;
+            let now = session.clock.now().mono;
             let messages = waiting.queue.take(BATCH, BATCH_BYTES, now);
             if !messages.is_empty() || !waiting.done.is_empty() {
                 let (done, dropped) = (std::mem::take(&mut waiting.done), std::mem::take(&mut waiting.dropped));
@@ -282,7 +282,7 @@ impl ArchiveThread {
             if Instant::now() >= until || self.going.is_some() {
                 return Some(Round { dropped: std::mem::take(&mut waiting.dropped), ..Round::default() });
             }
-            waiting = desk.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            waiting = session.update.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -375,7 +375,7 @@ impl ArchiveThread {
         let _ = self.answers.blocking_send(answer);
     }
 
-    /// Sees to checks without an answer, to what is to be removed, and to what was not told.
+    /// Sees to checks without an answer, to what is to be removed, and to what was not reported.
     fn run_maintenance(&mut self, now: Timestamp) {
         if self.looked.elapsed() < LOOK_EVERY {
             return;

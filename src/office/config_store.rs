@@ -1,4 +1,4 @@
-//! ⇄ Configurations in the archive: what was sent to each box, and what it answered. A box that asks gets the newest document; one that
+//! ⇄ Configurations in the archive: what was sent to each device, and what it answered. A device that asks gets the newest document; one that
 //! tries it gets its confirmation, on the session it tries it with.
 //!
 //! What belongs here: keeping and answering. What does not: signing and sending ([`super::rollout`], the command line).
@@ -41,7 +41,7 @@ pub struct ConfigRow {
     pub sha256: String,
     /// RFC 3339 time it was made.
     pub made: String,
-    /// `committed`, why not, or empty while the box has not said.
+    /// `committed`, why not, or empty while the device has not said.
     pub outcome: String,
 }
 
@@ -69,7 +69,7 @@ impl Archive {
         Ok(IngestOutcome { publish: answer.publish, line: answer.line, ..IngestOutcome::default() })
     }
 
-    /// A box asks what it should run.
+    /// A device asks what it should run.
     fn config_asked(&self, site: &SiteId) -> anyhow::Result<ConfigAnswer> {
         // One that was refused need not be sent again: its number is used up.
         let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
@@ -78,7 +78,7 @@ impl Archive {
         Ok(ConfigAnswer { publish, line: None })
     }
 
-    /// A box says what it runs. What is on trial is confirmed when it is ours, or a hand's on the box.
+    /// A device says what it runs. What is on trial is confirmed when it is ours, or a hand's on the device.
     fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> anyhow::Result<ConfigAnswer> {
         let Some(report) =
             Some(payload).filter(|payload| payload.len() <= REPORT_MAX).and_then(|p| serde_json::from_slice::<Value>(p).ok())
@@ -98,8 +98,8 @@ impl Archive {
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
-        let news = before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
-        let line = news.then(|| format!("{site}  configuration {}: {}", text(id), text(phase)));
+        let update = before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
+        let line = update.then(|| format!("{site}  configuration {}: {}", text(id), text(phase)));
         let publish = self.confirmation(site, &report)?.map(|confirm| (topics::dn(site, "config/confirm"), confirm));
         Ok(ConfigAnswer { publish, line })
     }
@@ -116,7 +116,7 @@ impl Archive {
         Ok((ours > 0 || by_hand).then(|| confirm.to_string().into_bytes()))
     }
 
-    /// What a box said last of its configuration.
+    /// What a device said last of its configuration.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -137,7 +137,7 @@ impl Archive {
         Ok(document.and_then(|bytes| Document::decode(&bytes, bytes.len()).ok()).map(|document| document.config))
     }
 
-    /// The documents sent to a box, oldest first.
+    /// The documents sent to a device, oldest first.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -148,7 +148,7 @@ impl Archive {
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
     }
 
-    /// Everything sent to a box, oldest first.
+    /// Everything sent to a device, oldest first.
     ///
     /// # Errors
     /// When the database cannot be read.

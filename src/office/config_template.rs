@@ -1,4 +1,4 @@
-//! One text for many boxes: `{{name}}` stands for a value of the box, `{{site}}` for its id.
+//! One text for many devices: `{{name}}` stands for a value of the device, `{{site}}` for its id.
 //!
 //! What belongs here: filling it in. What does not: what the text says.
 

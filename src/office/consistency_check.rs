@@ -146,7 +146,7 @@ impl Archive {
             }
         };
         if found != Some(*size) {
-            // It may have been let go since its row was read.
+            // It may have been released since its row was read.
             let query = "SELECT gone FROM files WHERE site = ?1 AND fid = ?2";
             let gone: Option<Option<String>> = self.index.db.query_row(query, params![site, fid], |row| row.get(0)).optional()?;
             match (gone, found) {

@@ -2,13 +2,13 @@
 //! budget waits with what it has sent, and what it sends beyond its lane is dropped without a receipt: it sends again. The others do not
 //! notice.
 //!
-//! What belongs here: order and budgets, pure over the time they are told. What does not: threads ([`super::keeper`]).
+//! What belongs here: order and budgets, pure over the time they are reported. What does not: threads ([`super::keeper`]).
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::units::{MonoTime, SiteId};
 
-/// Messages and bytes of one site that wait at most: twice what an honest device has on its way (16 letters, two files of 1 MiB each).
+/// Messages and bytes of one site that wait at most: twice what an honest device has on its way (16 messages, two files of 1 MiB each).
 const LANE: usize = 1024;
 const LANE_BYTES: usize = 4 << 20;
 /// Bytes of all sites that wait at most; the longest lane gives way.

@@ -96,7 +96,7 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     Ok(Envelope { id, kind, time, seq, ring, data })
 }
 
-/// An event that is not taken: its device is told, and does not send it again.
+/// An event that is not taken: its device is reported, and does not send it again.
 fn refused(payload: &[u8], reason: String) -> IngestOutcome {
     let ack = Some(Ack::EventRefused { sha256: Digest::of(payload), reason: reason.clone() });
     IngestOutcome { ack, complaint: Some((UNREADABLE, format!("an event: {reason}"))), ..IngestOutcome::default() }

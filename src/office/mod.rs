@@ -6,10 +6,10 @@
 //! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
 //! * [`check`] ⇄: index against files. [`claim`] ⇄: one receiving office for each archive. [`queue`]: messages before the archive, in turn.
 //! * [`gaps`] ⇄: numbers that are missing. [`ranges`]: which bytes, or numbers, are there.
-//! * [`configs`] ⇄: documents sent to boxes and what they answered. [`rollout`]: one change to many boxes, in waves, pure.
-//!   [`template`]: one text for many boxes.
+//! * [`configs`] ⇄: documents sent to devices and what they answered. [`rollout`]: one change to many devices, in waves, pure.
+//!   [`template`]: one text for many devices.
 //!
-//! What belongs here: keeping what boxes send, receipts, looking at it. What does not: anything a box needs (this is a Cargo
+//! What belongs here: keeping what devices send, receipts, looking at it. What does not: anything a device needs (this is a Cargo
 //! feature the edge build leaves out).
 
 pub mod archive;

@@ -14,7 +14,7 @@ use super::file_store::DigestError;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
-/// What is told of chunks that the disk refuses.
+/// What is reported of chunks that the disk refuses.
 pub(super) const BYTES_REFUSED: &str = "chunks the disk refuses: none is receipted, so the devices keep them and send them again";
 /// Bytes of one file at most: an hour at 4 Mbit/s.
 const FILE_MAX: u64 = 2 << 30;
@@ -38,7 +38,7 @@ const FLUSH_CHUNKS: u32 = 256;
 const HOLES_MAX: usize = 64;
 /// Seconds after which a check without an answer is asked for again.
 pub const CHECK_WITHIN: i64 = 60;
-/// Seconds after which an unfinished file that nobody goes on with is let go.
+/// Seconds after which an unfinished file that nobody goes on with is released.
 pub const PART_KEPT: i64 = 7 * 86_400;
 /// Whose file, and which.
 pub(super) type Key = (SiteId, String);
@@ -52,7 +52,7 @@ pub struct Check {
     pub fid: String,
     /// Where it lies.
     pub path: String,
-    /// An answer about a file that was begun anew meanwhile is none.
+    /// An answer about a file that was started again meanwhile is none.
     turn: u64,
 }
 
@@ -203,7 +203,7 @@ impl Archive {
                 "INSERT OR REPLACE INTO parts (site, fid, manifest, ranges, size, touched) VALUES (?1, ?2, ?3, '[]', ?4, ?5)",
                 params![site.as_str(), fid, manifest.bytes(), manifest.size, now.1],
             )?;
-            // What was given up under this id and not yet removed is written over.
+            // What was dropped under this id and not yet removed is written over.
             self.index.change("DELETE FROM removals WHERE path = ?1", [partial(key)])?;
             self.remember(key.clone(), manifest, Ranges::default(), None);
         } else {

@@ -88,7 +88,7 @@ pub struct GapRow {
     pub first: u64,
     /// Last number.
     pub last: u64,
-    /// `missing`, `on its way` (the box has not settled it yet), or why it will never come.
+    /// `missing`, `on its way` (the device has not settled it yet), or why it will never come.
     pub why: String,
 }
 
@@ -195,7 +195,7 @@ impl Archive {
         Ok(rows)
     }
 
-    /// Numbers that are not here: missing, on their way, or given up by their box and why.
+    /// Numbers that are not here: missing, on their way, or dropped by their box and why.
     ///
     /// # Errors
     /// When the database cannot be read.

@@ -1,4 +1,4 @@
-//! ⇄ What the archive lets go, and what it keeps whatever happens.
+//! ⇄ What the archive releases, and what it keeps whatever happens.
 //!
 //! What belongs here: retention, locks. What does not: storing ([`super::archive`]).
 
@@ -11,9 +11,9 @@ use super::archive::Archive;
 use super::partial_files::PART_KEPT;
 use crate::units::{SiteId, WallTime};
 
-/// Files let go in one transaction at most: the archive does nothing else meanwhile.
+/// Files released in one transaction at most: the archive does nothing else meanwhile.
 pub const SLICE: usize = 200;
-/// Events let go in one transaction at most.
+/// Events released in one transaction at most.
 const EVENTS_SLICE: usize = 2_000;
 /// Files removed from the disk in one go at most.
 const SWEEP: usize = 256;
@@ -47,7 +47,7 @@ impl Default for Retention {
     }
 }
 
-/// What was let go of one site.
+/// What was released of one site.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SiteShare {
     /// Files.
@@ -60,7 +60,7 @@ pub struct SiteShare {
     pub last: String,
 }
 
-/// What was let go.
+/// What was released.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Released {
     /// Files.
@@ -73,7 +73,7 @@ pub struct Released {
     pub parts: u64,
     /// The files by site.
     pub sites: BTreeMap<String, SiteShare>,
-    /// There is more to let go: it is the next slice's.
+    /// There is more to released: it is the next slice's.
     pub more: bool,
     /// Bytes over the limit that may not go: locked, or nobody has more than its share.
     pub over: u64,

@@ -1,7 +1,7 @@
-//! One change to many boxes: in waves, stopped by the first failure, resumed by doing it again. What is committed already is left
+//! One change to many devices: in waves, stopped by the first failure, resumed by doing it again. What is committed already is left
 //! alone, so nothing needs to be remembered between two tries.
 //!
-//! What belongs here: which box is next, and how it ended, pure over what boxes report. What does not: signing, MQTT.
+//! What belongs here: which box is next, and how it ended, pure over what devices report. What does not: signing, MQTT.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::settings::KeyScope;
 use crate::units::{Digest, MonoTime, SiteId};
 
-/// Microseconds a box may take to say what it runs: reports are retained, so one that ever spoke is known at once.
+/// Microseconds a device may take to say what it runs: reports are retained, so one that ever spoke is known at once.
 const KNOWN_WITHIN: u64 = 10_000_000;
 
-/// Where a box stands.
+/// Where a device stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetState {
     /// Its wave has not come.
@@ -55,22 +55,22 @@ struct Target {
 pub struct Rollout {
     key: String,
     wave: usize,
-    /// Microseconds a box may take for its verdict.
+    /// Microseconds a device may take for its verdict.
     within: u64,
     targets: BTreeMap<SiteId, Target>,
     reports: BTreeMap<SiteId, Value>,
-    /// Numbers used for each box, as far as the archive knows.
+    /// Numbers used for each device, as far as the archive knows.
     used: BTreeMap<SiteId, u64>,
 }
 
 impl Rollout {
-    /// A change of these texts, signed by the key of this id, `wave` boxes at a time. `used` are the highest numbers known to be taken.
+    /// A change of these texts, signed by the key of this id, `wave` devices at a time. `used` are the highest numbers known to be taken.
     pub fn new(key: &str, texts: BTreeMap<SiteId, String>, used: BTreeMap<SiteId, u64>, wave: usize, within: u64) -> Rollout {
         let targets = texts.into_iter().map(|(site, text)| (site, Target { text, state: TargetState::Waiting })).collect();
         Rollout { key: key.to_owned(), wave: wave.max(1), within, targets, reports: BTreeMap::new(), used }
     }
 
-    /// A box said what it runs; gives its state when that changed.
+    /// A device said what it runs; gives its state when that changed.
     pub fn reported(&mut self, site: &SiteId, report: Value) -> Option<TargetState> {
         let changed = self.targets.get_mut(site).and_then(|target| {
             let TargetState::Sent(_, id) = &target.state else {
@@ -84,7 +84,7 @@ impl Rollout {
         changed
     }
 
-    /// What is to be sent now; `told` hears of boxes whose time is over, or that have it already.
+    /// What is to be sent now; `reported` hears of devices whose time is over, or that have it already.
     pub fn next(&mut self, now: MonoTime, mut told: impl FnMut(&SiteId, &TargetState)) -> Vec<Send> {
         let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         if !open && !self.is_stopped() {
@@ -119,7 +119,7 @@ impl Rollout {
         sends
     }
 
-    /// A box failed: no further wave begins.
+    /// A device failed: no further wave begins.
     pub fn is_stopped(&self) -> bool {
         self.targets.values().any(|target| matches!(target.state, TargetState::Failed(_)))
     }
@@ -136,13 +136,13 @@ impl Rollout {
         self.targets.iter().map(|(site, target)| (site, &target.state))
     }
 
-    /// What a box reported last.
+    /// What a device reported last.
     pub fn report(&self, site: &SiteId) -> Option<&Value> {
         self.reports.get(site)
     }
 }
 
-/// Sends a box its document, unless it runs it already.
+/// Sends a device its document, unless it runs it already.
 fn first_step(site: &SiteId, key: &str, target: &Target, report: &Value, used: u64, now: MonoTime, sends: &mut Vec<Send>) -> TargetState {
     let running = report["committed"]["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     if running == Digest::of(target.text.as_bytes()) {
@@ -163,7 +163,7 @@ fn is_free(report: &Value) -> bool {
     !matches!(report["phase"].as_str(), Some("staged" | "trial"))
 }
 
-/// How a box ended with the document of this id; `None` while it has not.
+/// How a device ended with the document of this id; `None` while it has not.
 fn verdict(id: &str, report: &Value) -> Option<TargetState> {
     if report["refused"]["id"] == id {
         return Some(TargetState::Failed(line(&report["refused"]["refusal"])));
@@ -177,7 +177,7 @@ fn verdict(id: &str, report: &Value) -> Option<TargetState> {
     })
 }
 
-/// A refusal in one line, as a box reports it.
+/// A refusal in one line, as a device reports it.
 pub fn line(refusal: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let keys = refusal["errors"].as_array().cloned().unwrap_or_default();
@@ -193,7 +193,7 @@ mod tests {
 
     const KEY: &str = "k";
 
-    /// A box that commits what it gets, or takes it back.
+    /// A device that commits what it gets, or takes it back.
     struct SimBox {
         committed: Digest,
         seen: u64,

@@ -1,4 +1,4 @@
-//! ⇄ Numbers that are missing: found by what boxes say is settled, asked for, and written down when they will never come.
+//! ⇄ Numbers that are missing: found by what devices say is settled, asked for, and written down when they will never come.
 //!
 //! What belongs here: completeness of numbers. What does not: showing it ([`super::look`]).
 
@@ -13,11 +13,11 @@ use crate::uplink::wire::Health;
 /// Ranges of numbers asked for in one command at most, and how many numbers are looked through for one health message.
 const ASK_MAX: usize = 16;
 const LOOK_AT: u64 = 100_000;
-/// Seconds until a box is asked again for the same numbers.
+/// Seconds until a device is asked again for the same numbers.
 const ASK_EVERY: i64 = 600;
 /// Seconds until a site's numbers are looked through again: a device decides how often it tells its health.
 const LOOK_EVERY: i64 = 4;
-/// Rings of one site at most: cards it had. Ranges given up in one ring at most.
+/// Rings of one site at most: cards it had. Ranges dropped in one ring at most.
 const RINGS_MAX: u64 = 64;
 const GIVEN_UP_MAX: usize = 4096;
 /// Bytes of a reason at most.
@@ -41,7 +41,7 @@ impl Archive {
         Ok(())
     }
 
-    /// A health message says up to which number everything is settled: what is missing below was lost on this side, and the box is
+    /// A health message says up to which number everything is settled: what is missing below was lost on this side, and the device is
     /// asked for it.
     pub(super) fn find_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> anyhow::Result<IngestOutcome> {
         let Ok(health) = serde_json::from_slice::<Health>(payload) else {
@@ -80,7 +80,7 @@ impl Archive {
         Ok(self.index.db.prepare_cached(query)?.query_row(params![site.as_str(), ring, RINGS_MAX], |row| row.get(0))?)
     }
 
-    /// The numbers `[first, last]` of `from..=to` that are neither here nor given up.
+    /// The numbers `[first, last]` of `from..=to` that are neither here nor dropped.
     pub(super) fn missing(&self, site: &str, ring: &str, from: u64, to: u64) -> anyhow::Result<Vec<(u64, u64)>> {
         let mut there = Ranges::default();
         let mut query = self.index.db.prepare_cached(

@@ -1,4 +1,4 @@
-//! ⇄ The office's MQTT client: subscribes to boxes, hands what comes to the keeper, publishes its answers, shows its presence.
+//! ⇄ The office's MQTT client: subscribes to devices, hands what comes to the configuration thread, publishes its answers, shows its presence.
 //!
 //! What belongs here: connecting and passing on. What does not: storing ([`super::archive`]), batches and hashing
 //! ([`super::keeper`]).
@@ -33,16 +33,16 @@ const STOLEN: &str = ". Does another office run with the same --host? The broker
 const CLOSING: &str = "closing";
 /// Commands waiting to be published at most.
 pub const COMMANDS: usize = 16;
-/// Answers waiting for the client at most; the others stay with the keeper, which waits.
+/// Answers waiting for the client at most; the others stay with the configuration thread, which waits.
 const WAITING: usize = 64;
-/// How often the presence is said again, and how long after a box has come: boxes come together, and one word is for all.
+/// How often the presence is said again, and how long after a device has come: devices come together, and one word is for all.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 
 /// A command to publish: site, name, payload.
 pub type Command = (SiteId, String, Vec<u8>);
 
-/// What an office is told when it starts.
+/// What an office is reported when it starts.
 pub struct OfficeService {
     /// How to reach the broker.
     pub options: Options,
@@ -52,7 +52,7 @@ pub struct OfficeService {
     pub host: String,
     /// Only these sites; all of them when empty.
     pub sites: Vec<SiteId>,
-    /// What it lets go.
+    /// What it releases.
     pub retention: Retention,
 }
 
@@ -79,20 +79,20 @@ pub async fn run(
     let presence = topics::host_state(&office.host);
     office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
     let (work, answers) = archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
-    let mut desk = ServiceSession { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
+    let mut session = ServiceSession { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
     while !*stop.borrow() {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (sender, mut connection) = client::connect(&office.options);
         sender.subscribe(&office.filters());
-        desk.waiting.clear();
-        desk.announce = None;
-        let ended = desk.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut line).await;
+        session.waiting.clear();
+        session.announce = None;
+        let ended = session.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut line).await;
         if *stop.borrow() {
             let until = Instant::now() + CLOSE_WITHIN;
             while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
             return Ok(());
         }
-        let stolen = if begun.elapsed() < STOLEN_WITHIN && ended.reason.contains("closed by peer") { STOLEN } else { "" };
+        let stolen = if started.elapsed() < STOLEN_WITHIN && ended.reason.contains("closed by peer") { STOLEN } else { "" };
         let reason = client::in_flags(&ended.reason);
         line(shown(&format!("no broker at {}:{}: {reason}{stolen}", office.options.host, office.options.port)));
         if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == ConnectFault::Retain) {
@@ -180,10 +180,10 @@ impl ServiceSession {
         self.announce = Some(Instant::now() + ANNOUNCE_EVERY);
     }
 
-    /// Hands a message to the keeper, which never makes us wait.
+    /// Hands a message to the configuration thread, which never makes us wait.
     fn take(&mut self, topic: String, payload: Vec<u8>) {
         if topic.ends_with("/up/state") {
-            // A box has come: where nothing is retained it does not know of us.
+            // A device has come: where nothing is retained it does not know of us.
             self.announce = self.announce.map(|at| at.min(Instant::now() + ANNOUNCE_AFTER));
         }
         self.work.hand(topic, payload);

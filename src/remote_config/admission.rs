@@ -16,9 +16,9 @@ use super::validation::{self, CurrentConfig};
 use crate::settings::Settings;
 use crate::units::{Digest, MonoTime, Timestamp};
 
-/// Refusals told as events in a minute at most; more are only counted in the next one.
+/// Refusals reported as events in a minute at most; more are only counted in the next one.
 const REFUSALS_MAX: u32 = 20;
-/// Refusals remembered so that a document that comes with every connection is told once.
+/// Refusals remembered so that a document that comes with every connection is reported once.
 const TOLD_MAX: usize = 16;
 
 /// A change that is being judged.
@@ -53,7 +53,7 @@ impl ConfigMachine {
     fn acceptable(&self, now: Timestamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Rejection)> {
         let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
         let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
-            // A key that may not sign this has signed it all the same, for this box: its sender knows it by this id. Of everything else
+            // A key that may not sign this has signed it all the same, for this device: its sender knows it by this id. Of everything else
             // the signer is not proven, and it must not pass for a document of somebody's.
             let signature = document.sig.as_ref().filter(|_| refusal.why == RejectReason::Scope);
             (id_of(signature.map_or("?", |signature| &signature.key), document.version), refusal)

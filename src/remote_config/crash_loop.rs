@@ -76,7 +76,7 @@ pub fn not_noted(record: &mut ConfigState, reason: &str, at: &str) {
     }
 }
 
-/// The settings of safe mode: everything as the box was set up, but the camera it records now, the keys enrolled now, and nothing that
+/// The settings of safe mode: everything as the device was set up, but the camera it records now, the keys enrolled now, and nothing that
 /// looks at pictures.
 #[must_use]
 pub fn safe(bootstrap: &Settings, good: &Settings) -> Settings {

@@ -1,4 +1,4 @@
-//! To whom a login may be shown when somebody asks from afar: only to the host it was set up for. A dry run, and a change that is
+//! To whom a login may be shown when somebody asks remotely: only to the host it was set up for. A dry run, and a change that is
 //! judged, must not become a way to have a password sent somewhere.
 //!
 //! What belongs here: that rule, pure. What does not: connecting (the agent's probe).
@@ -34,7 +34,7 @@ pub fn may_show_broker(now: &Settings, broker: &Broker) -> bool {
     broker.login.is_none() || now.uplink.brokers().iter().any(same)
 }
 
-/// What a change from afar may not do with logins: show a camera's to a broker, or a broker's to a camera. That another broker gets the
+/// What a change remotely may not do with logins: show a camera's to a broker, or a broker's to a camera. That another broker gets the
 /// brokers' login is how an office moves: a key without a scope has signed it, and so set it up.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The machine driven by hand: a card that keeps when it is told to, an office that answers when it is told to.
+//! The machine driven by hand: a card that keeps when it is reported to, an office that answers when it is reported to.
 
 use std::collections::BTreeSet;
 
@@ -244,7 +244,7 @@ fn a_key_for_commands_is_refused_with_the_documents_id() {
     bench.send(&document(7, "with the desk's key", "new").signed(&key(OTHER)));
     let told = |bench: &Bench| (bench.report()["refused"]["id"].clone(), bench.refused());
     assert_eq!(told(&bench), (json!(format!("{desk}-7")), RejectReason::Scope));
-    // Who signed it is not proven, or it was another box's: it must not pass for a document of that number.
+    // Who signed it is not proven, or it was another device's: it must not pass for a document of that number.
     bench.send(&Document { version: 8, ..document(7, FILE, "new").signed(&key(OTHER)) });
     assert_eq!(told(&bench), (json!("?-8"), RejectReason::BadSignature));
     let foreign = Document { site: "km-18".into(), sig: None, ..document(9, FILE, "new") };

@@ -1,15 +1,15 @@
-//! The configuration room: how settings come to a box and prove themselves, so that no change can strand it.
+//! The configuration room: how settings come to a device and prove themselves, so that no change can strand it.
 //!
 //! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
 //! * [`token_bucket`]: how much strangers may ask for.
 //! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
 //! * [`logins`]: to whom a login may be shown. [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
 //! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
-//!   in; [`trial`]: proof and time. [`report`]: what the office is told.
+//!   in; [`trial`]: proof and time. [`report`]: what the office is reported.
 //! * [`guarantee`]: each promise by name, so that a check can take one away.
 //! * [`prepare`]: what a start goes by, over any files; [`begin`] ⇄: the start itself. What else needs threads and time is the agent's ([`crate::agent::keeper`]).
 //!
-//! The room lies behind `settings` and in front of everything that only uses them: it decides about settings as a whole and needs no
+//! The module lies behind `settings` and in front of everything that only uses them: it decides about settings as a whole and needs no
 //! other room; what it must know of camera, card and broker comes in as [`machine::Input`] from the agent.
 //!
 //! What belongs here: judging, keeping, trying and taking back configurations; who may command. What does not: applying one (the

@@ -1,4 +1,4 @@
-//! What keeps a box from being stranded, promise by promise, so that each can be taken away by itself: a check that does not notice
+//! What keeps a device from being stranded, promise by promise, so that each can be taken away by itself: a check that does not notice
 //! is no check. Only simulated worlds take one away.
 //!
 //! What belongs here: the names. What does not: keeping the promises ([`super::machine`], [`super::boot`], [`super::store`]).

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::parse::{Problem, Problems};
 
-/// Bad keys told at most; how many there are goes beside them.
+/// Bad keys reported at most; how many there are goes beside them.
 pub const PROBLEMS_MAX: usize = 16;
-/// Characters of one reason at most, as it is told.
+/// Characters of one reason at most, as it is reported.
 const DETAIL_MAX: usize = 300;
 
 /// The reasons.
@@ -27,13 +27,13 @@ pub enum RejectReason {
     BadSignature,
     /// The key may not sign this.
     Scope,
-    /// No key is enrolled: nothing can come from afar.
+    /// No key is enrolled: nothing can come remotely.
     NoKeys,
     /// For another site.
     Foreign,
     /// Its version, or its number, is not higher than the highest this key has used.
     Replayed,
-    /// It replaces a configuration that this box does not run.
+    /// It replaces a configuration that this device does not run.
     Stale,
     /// Its time is over.
     Expired,

@@ -14,9 +14,9 @@
 //! arg to <64 hex digits>
 //! ```
 //!
-//! For all boxes the second line is `site *`, which no site can be called: one signature, and each box judges `n` for itself.
+//! For all devices the second line is `site *`, which no site can be called: one signature, and each device judges `n` for itself.
 //!
-//! `n` is higher than every number the key has used with this box; the office takes its clock in microseconds. The box keeps the
+//! `n` is higher than every number the key has used with this device; the office takes its clock in microseconds. The device keeps the
 //! highest before it carries the command out, so that nobody can repeat one after a restart.
 //!
 //! What belongs here: reading and signing them. What does not: what they mean (the agent), keeping the guard ([`super::machine`]).
@@ -42,11 +42,11 @@ pub struct CommandRequest<'a> {
     pub args: &'a Map<String, Value>,
 }
 
-/// Every command there is, as people are told.
+/// Every command there is, as people are reported.
 pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                          config-check and config-show";
 
-/// What stands in place of a site in a command to all boxes.
+/// What stands in place of a site in a command to all devices.
 pub const EVERY: &str = "*";
 
 /// Who signed a command, and its number.

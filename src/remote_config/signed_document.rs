@@ -4,7 +4,7 @@
 //! {"v":1,"site":"km-17","version":7,"prev_sha256":"…","not_after":"2026-12-01T00:00:00.000Z","config":"site = …\n","sig":{"key":"…","ed25519":"…"}}
 //! ```
 //!
-//! `config` is the whole TOML text, as it would stand in the box's file; its SHA-256 is what names a configuration everywhere.
+//! `config` is the whole TOML text, as it would stand in the device's file; its SHA-256 is what names a configuration everywhere.
 //! The signature is Ed25519 (RFC 8032) over these lines, each ended by one line feed:
 //!
 //! ```text
@@ -55,7 +55,7 @@ pub struct Document {
     pub v: u32,
     /// Which box.
     pub site: String,
-    /// Higher than every version this key has signed for the box before.
+    /// Higher than every version this key has signed for the device before.
     pub version: u64,
     /// The configuration it replaces.
     pub prev_sha256: Digest,

@@ -1,4 +1,4 @@
-//! ⇄ The start: reads the record and the file, notes the start, and says under which settings the box runs.
+//! ⇄ The start: reads the record and the file, notes the start, and says under which settings the device runs.
 //!
 //! What belongs here: the order of it. What does not: the decisions ([`super::boot`], [`super::verdict`]).
 
@@ -16,7 +16,7 @@ use crate::settings::parse::Problems;
 use crate::settings::{Settings, StorageSettings, load};
 use crate::units::Timestamp;
 
-/// What a box starts with.
+/// What a device starts with.
 pub struct Startup {
     /// The settings in force.
     pub settings: Settings,
@@ -147,9 +147,9 @@ mod tests {
         }
 
         fn started(&self) -> (u8, &'static str) {
-            let begun = self.start().unwrap();
-            let word = begun.configured.unwrap().machine.as_str();
-            (begun.settings.motion.sensitivity, word)
+            let started = self.start().unwrap();
+            let word = started.configured.unwrap().machine.as_str();
+            (started.settings.motion.sensitivity, word)
         }
     }
 
@@ -170,9 +170,9 @@ mod tests {
         let here = Box::new();
         here.started();
         std::fs::write(here.path(), "site = 1").unwrap();
-        let begun = here.start().unwrap();
-        let refused = begun.configured.unwrap().refused.unwrap();
-        assert!(begun.settings.motion.sensitivity == 5 && refused.why == RejectReason::Invalid);
+        let started = here.start().unwrap();
+        let refused = started.configured.unwrap().refused.unwrap();
+        assert!(started.settings.motion.sensitivity == 5 && refused.why == RejectReason::Invalid);
         std::fs::remove_file(here.path()).unwrap();
         assert_eq!(here.started().0, 5);
     }
@@ -185,9 +185,9 @@ mod tests {
         here.edit(3);
         std::fs::remove_dir_all(state_dir(&here.path())).unwrap();
         std::fs::write(state_dir(&here.path()), "a file where the directory should be").unwrap();
-        let begun = here.start().unwrap();
-        assert!(begun.configured.is_none_or(|configured| configured.machine.unsaved.is_some()));
-        assert_eq!(begun.settings.motion.sensitivity, 3, "it records all the same");
+        let started = here.start().unwrap();
+        assert!(started.configured.is_none_or(|configured| configured.machine.unsaved.is_some()));
+        assert_eq!(started.settings.motion.sensitivity, 3, "it records all the same");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a box starts with, from what is kept and from its file: over any [`Files`], so that a simulated world starts like a real one.
+//! What a device starts with, from what is kept and from its file: over any [`Files`], so that a simulated world starts like a real one.
 //!
 //! What belongs here: the order of reading, noting and choosing. What does not: the table of starts ([`super::boot`]), real files
 //! ([`super::begin`]).
@@ -67,7 +67,7 @@ impl FoundFiles<'_> {
         Problems(vec![Problem { key: self.name.clone(), reason: reason.to_owned() }])
     }
 
-    /// The record of a box that never had one, or lost both copies.
+    /// The record of a device that never had one, or lost both copies.
     fn first(&self, unsaved: &mut Option<String>) -> Result<ConfigState, Problems> {
         let text = self.file.as_ref().map_err(|reason| self.unreadable(reason))?;
         let settings = parse::parse(text, self.read)?;

@@ -1,10 +1,10 @@
 //! The phase machine: `idle → staged → trial → committed | rolled back`. A plain function of its state, the time and one input.
 //!
-//! 1. A document is read and must be signed, new, for this box, in time, and replace what runs ([`super::intake`]).
+//! 1. A document is read and must be signed, new, for this device, in time, and replace what runs ([`super::intake`]).
 //! 2. Its text is judged, with the files it names ([`Effect::Judge`]).
 //! 3. `staged` is written down with its text.
 //! 4. `trial` is written down.
-//! 5. It is applied: the rooms it touches, and always a fresh session with the broker; or the box starts anew under it.
+//! 5. It is applied: the modules it touches, and always a fresh session with the broker; or the device starts again under it.
 //! 6. It proves itself ([`super::trial`]), is written down as committed, or is taken back: written down, then the last known good
 //!    configuration is applied.
 //!
@@ -31,11 +31,11 @@ use crate::units::{Digest, MonoTime, SiteId, Timestamp};
 
 /// Commands whose number is being written down at most.
 pub const COMMANDS_MAX: usize = 16;
-/// Validly signed commands: so many at once, and then one in so many microseconds (20 a second). One office watching a box needs a
+/// Validly signed commands: so many at once, and then one in so many microseconds (20 a second). One office watching a device needs a
 /// few a minute.
 const SIGNED: TokenBucket = TokenBucket::new(50, 50_000);
 /// Microseconds a record may be on its way to the card: a card that hangs keeps no roll-back waiting for longer. Dry runs before it in
-/// the keeper's queue take their time too.
+/// the configuration thread's queue take their time too.
 pub const SAVE_WITHIN: u64 = 120_000_000;
 /// Microseconds a text may be judged: files are read, a camera is asked.
 pub const JUDGE_WITHIN: u64 = 300_000_000;
@@ -56,7 +56,7 @@ pub enum ConfigInput {
     Judged(Digest, Result<Box<Settings>, Rejection>),
     /// Answer to [`Effect::Save`] of the record of this generation: how it failed, if it did.
     Saved(u64, Result<(), String>),
-    /// The file on the box is another than before.
+    /// The file on the device is another than before.
     File(Box<FileFound>),
     /// `taimat config rollback`: the nth of the older ones, from 0.
     CallBack(usize),
@@ -77,7 +77,7 @@ pub enum ConfigInput {
     NoPicture(String),
     /// Footage up to this moment is durable.
     Footage(MonoTime),
-    /// The box is asked to stop.
+    /// The device is asked to stop.
     Stop,
 }
 
@@ -106,7 +106,7 @@ pub enum ConfigEffect {
     Save(Box<ConfigState>, Option<String>),
     /// Go on under these settings.
     Apply(Box<Applied>),
-    /// Stop in order and start anew.
+    /// Stop in order and start again.
     Restart,
     /// Publish `up/config/reported`, retained.
     Report(Value),
@@ -141,18 +141,18 @@ pub(super) enum AfterSave {
     Nothing,
 }
 
-/// The settings a box knows, as they were when it started.
+/// The settings a device knows, as they were when it started.
 #[derive(Debug, Clone)]
 pub struct ProvenSettings {
     /// The last known good ones, or what stands in for them.
     pub good: Settings,
-    /// What the box was set up with.
+    /// What the device was set up with.
     pub bootstrap: Settings,
     /// What is on trial since before the start.
     pub trying: Option<Settings>,
 }
 
-/// The machine of one box.
+/// The machine of one device.
 #[derive(Debug, Clone)]
 pub struct ConfigMachine {
     pub(super) site: SiteId,
@@ -177,7 +177,7 @@ pub struct ConfigMachine {
     /// The newest document that was refused before it was staged.
     pub(super) refused: Option<(String, Rejection)>,
     pub(super) told: Vec<Digest>,
-    /// Since when refusals are counted, how many were told, and how many were not.
+    /// Since when refusals are counted, how many were reported, and how many were not.
     pub(super) refusals: (MonoTime, u32, u32),
     commands: usize,
     /// The share of validly signed commands; what is forged never takes of it.
@@ -297,7 +297,7 @@ impl ConfigMachine {
     }
 
     /// The uplink's settings with every broker that may be tried: on trial only what is tried, of that first what is new; else also
-    /// those the box was set up with, so that one living broker is enough.
+    /// those the device was set up with, so that one living broker is enough.
     fn uplink(&self, settings: &Settings) -> UplinkSettings {
         let mut brokers = settings.uplink.brokers();
         if self.progress.is_some() && self.record.trial().is_some_and(|trial| trial.needs.session) {
@@ -344,7 +344,7 @@ impl ConfigMachine {
 
     fn saved(&mut self, now: Timestamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<ConfigEffect>) {
         if generation != self.record.generation {
-            // The answer to one that was given up. The newer record is behind it in the same queue.
+            // The answer to one that was dropped. The newer record is behind it in the same queue.
             return;
         }
         if let Err(reason) = &outcome
@@ -422,7 +422,7 @@ impl ConfigMachine {
         Digest::of(&bytes).hex()[..32].to_owned()
     }
 
-    /// What the office is told: always what is true.
+    /// What the office is reported: always what is true.
     pub fn report(&self) -> Value {
         status_report::reported(self)
     }

@@ -142,7 +142,7 @@ pub struct ConfigState {
     pub committed: ConfigVersion,
     /// The ones before it, newest first.
     pub older: Vec<ConfigVersion>,
-    /// The file as it was when the box was set up, or has proven itself since: never written from afar.
+    /// The file as it was when the box was set up, or has proven itself since: never written remotely.
     pub bootstrap: ConfigVersion,
     /// SHA-256 of the file when it was last looked at: another one is a hand's work.
     pub file: Digest,

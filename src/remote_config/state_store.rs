@@ -8,7 +8,7 @@
 //!
 //! To keep a change: 1. both copies of its text; 2. `record.a`; 3. `record.b`; 4. texts that no record names go. One copy of each is
 //! enough to go on. The ring's journal is no place for this: where the ring lies is itself a setting, a text does not fit a slot, and
-//! a box whose ring's card is dead must still take a configuration.
+//! a device whose ring's card is dead must still take a configuration.
 //!
 //! What belongs here: those procedures over any [`Files`]. What does not: what a record means.
 
@@ -52,7 +52,7 @@ pub struct StoredState {
     pub troubles: Vec<String>,
 }
 
-/// How often a copy is read before it counts as lost: one refused read beside a copy that a power cut has torn must not send the box
+/// How often a copy is read before it counts as lost: one refused read beside a copy that a power cut has torn must not send the device
 /// back to what it was set up with.
 const READS: usize = 3;
 

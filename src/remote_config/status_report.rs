@@ -1,4 +1,4 @@
-//! What the office is told of a configuration: `up/config/reported` and `config` events. Always what is true, never a secret.
+//! What the office is reported of a configuration: `up/config/reported` and `config` events. Always what is true, never a secret.
 //!
 //! What belongs here: their shape. What does not: when they are sent.
 

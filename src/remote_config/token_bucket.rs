@@ -50,7 +50,7 @@ impl TokenBucket {
         self.dropped
     }
 
-    /// How often it was found empty since this was last told; once a minute at most, and never when it was not.
+    /// How often it was found empty since this was last reported; once a minute at most, and never when it was not.
     pub fn due_report(&mut self, now: MonoTime) -> Option<u64> {
         let (before, when) = self.told;
         let new = self.dropped - before;

@@ -1,4 +1,4 @@
-//! The trial: what a change must show under its own settings, and by when. The time it has counts while the box runs, over restarts.
+//! The trial: what a change must show under its own settings, and by when. The time it has counts while the device runs, over restarts.
 //!
 //! | limit | value | why |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | [`PICTURE_WITHIN`] | 60 s | for another camera's first key frame: recording stands still until then |
 //! | [`SETTLE`] | 1 s | what brings a thread down does so with the next frames |
 //! | [`KEEP_EVERY`] | 30 s | how often the time that has run is written down: what a power cut may add to a trial |
-//! | [`STREAMED_WITHIN`] | 30 s | footage that young means that the box recorded before |
+//! | [`STREAMED_WITHIN`] | 30 s | footage that young means that the device recorded before |
 //!
 //! What belongs here: evidence, commit and roll-back. What does not: how a change comes to its trial ([`super::machine`]).
 
@@ -27,7 +27,7 @@ pub const PICTURE_WITHIN: u64 = 60_000_000;
 pub const SETTLE: u64 = 1_000_000;
 /// Microseconds between two notes of how long a trial has run.
 pub const KEEP_EVERY: u64 = 30_000_000;
-/// Microseconds within which footage must have become durable for the box to count as recording.
+/// Microseconds within which footage must have become durable for the device to count as recording.
 pub const STREAMED_WITHIN: u64 = 30_000_000;
 
 /// How far a trial has come in this run of the process.
@@ -75,7 +75,7 @@ struct Confirm {
 }
 
 impl ConfigMachine {
-    /// What a change must show: from afar always a session, by hand only when it touches the office; a picture and footage when there
+    /// What a change must show: remotely always a session, by hand only when it touches the office; a picture and footage when there
     /// were some.
     pub(super) fn needs(&self, origin: &Origin, change: &SettingsDiff) -> Needs {
         let afar = matches!(origin, Origin::Key(_));
@@ -170,7 +170,7 @@ impl ConfigMachine {
         }
     }
 
-    /// The office confirms what it was told on this very session.
+    /// The office confirms what it was reported on this very session.
     pub(super) fn confirm(&mut self, bytes: &[u8]) {
         let Ok(confirm) = serde_json::from_slice::<Confirm>(bytes) else {
             tracing::warn!("a confirmation that cannot be read");
@@ -253,7 +253,7 @@ impl ConfigMachine {
         };
         self.record.commit(trial.next.clone(), now.wall.rfc3339());
         if trial.next.origin == Origin::File && progress.confirmed.is_some() {
-            // The file has proven itself: it is what the box is set up with from now on.
+            // The file has proven itself: it is what the device is set up with from now on.
             (self.record.bootstrap, self.bootstrap) = (trial.next, settings.clone());
         }
         self.record.proven.extend(progress.confirmed);

@@ -1,6 +1,6 @@
 //! Whether a text may be tried at all: total, before any effect.
 //!
-//! What belongs here: schema, ranges, meaning, and what may not be changed from afar, pure over the files that settings name. What
+//! What belongs here: schema, ranges, meaning, and what may not be changed remotely, pure over the files that settings name. What
 //! does not: probing cameras and brokers (the agent's keeper).
 
 use std::collections::BTreeSet;
@@ -23,10 +23,10 @@ pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     }
 }
 
-/// The one answer from afar for every file that cannot be used: who asks must not learn which files there are, or what is in them.
+/// The one answer remotely for every file that cannot be used: who asks must not learn which files there are, or what is in them.
 pub const UNUSABLE: &str = "is no file this box can use here (check-config on the box says why)";
 
-/// The same for somebody from afar.
+/// The same for somebody remotely.
 ///
 /// # Errors
 /// Every bad key; of files only [`UNUSABLE`].
@@ -43,17 +43,17 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection>
     })
 }
 
-/// What the box knows when it judges a change.
+/// What the device knows when it judges a change.
 #[derive(Debug, Clone, Copy)]
 pub struct CurrentConfig<'a> {
     /// The last known good settings.
     pub good: &'a Settings,
-    /// Brokers over which a change was confirmed, or that the box was set up with.
+    /// Brokers over which a change was confirmed, or that the device was set up with.
     pub proven: &'a BTreeSet<(String, u16)>,
 }
 
-/// What a change from afar may not do: move the box to another site, leave no broker that has proven itself, bring more than one new
-/// one at a time, or throw out the key that signs it. A hand on the box may.
+/// What a change remotely may not do: move the device to another site, leave no broker that has proven itself, bring more than one new
+/// one at a time, or throw out the key that signs it. A hand on the device may.
 ///
 /// # Errors
 /// Every key that would.

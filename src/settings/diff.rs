@@ -1,15 +1,15 @@
-//! What differs between two settings, room by room: a change reaches only the rooms it touches.
+//! What differs between two settings, room by room: a change reaches only the modules it touches.
 //!
 //! What belongs here: telling groups apart, and which keys are read only at a start. What does not: applying anything (the agent's).
 
 use super::{Settings, StorageSettings};
 
-/// The rooms a change touches.
+/// The modules a change touches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettingsDiff {
-    /// The camera's sessions begin anew.
+    /// The camera's sessions begin again.
     pub camera: bool,
-    /// The session with the broker begins anew under other settings.
+    /// The session with the broker starts again under other settings.
     pub uplink: bool,
     /// The detector goes on with other settings.
     pub motion: bool,

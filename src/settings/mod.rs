@@ -3,8 +3,8 @@
 //! * [`raw`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
 //! * [`change`]: what differs between two settings, room by room.
 //!
-//! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the room it touches.
-//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a box (`config`).
+//! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the module it touches.
+//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a device (`config`).
 
 pub mod diff;
 pub mod load;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use self::rules::Rule;
 use crate::units::{Secret, SiteId};
 
-/// Everything one box needs to know. Made only by [`raw`], so every value is in range.
+/// Everything one device needs to know. Made only by [`raw`], so every value is in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Which place this is.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub clip: ClipSettings,
     /// The office's broker.
     pub uplink: UplinkSettings,
-    /// Who may change this from afar.
+    /// Who may change this remotely.
     pub remote: RemoteSettings,
 }
 
@@ -50,7 +50,7 @@ pub struct CameraSettings {
     pub audio: bool,
     /// RTP over TCP (the default) or UDP.
     pub transport: Transport,
-    /// Microseconds without a frame until the stall is news (default 5 s).
+    /// Microseconds without a frame until the stall is updates (default 5 s).
     pub stall_after: u64,
     /// Microseconds without a frame until the session is dropped (default 15 s).
     pub reconnect_after: u64,
@@ -102,7 +102,7 @@ pub struct StorageSettings {
 /// What counts as motion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MotionSettings {
-    /// Off: the box only records.
+    /// Off: the device only records.
     pub enabled: bool,
     /// 1 (only the obvious) to 10 (everything that moves); default 5.
     pub sensitivity: u8,
@@ -200,7 +200,7 @@ pub struct UplinkSettings {
     pub protocol: Option<Protocol>,
     /// Seconds between keep-alives (default 30).
     pub keep_alive: u16,
-    /// Bytes owed to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
+    /// Bytes pending to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
     /// Entries beyond are shed in the order of [`crate::outbox`].
     pub outbox_bytes: u64,
     /// Largest chunk of a file in bytes (default 64 KiB).
@@ -260,10 +260,10 @@ impl Broker {
     }
 }
 
-/// Who may change the configuration from afar, and how long a change may be on trial.
+/// Who may change the configuration remotely, and how long a change may be on trial.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteSettings {
-    /// Keys that may sign documents and commands; none: no document can come from afar, and only commands that read or send footage.
+    /// Keys that may sign documents and commands; none: no document can come remotely, and only commands that read or send footage.
     pub keys: Vec<TrustedKey>,
     /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
     pub trial: u64,
@@ -379,7 +379,7 @@ pub enum FileProtocol {
     Emqx,
 }
 
-/// Other dialects in which motion and health are told; all off by default.
+/// Other dialects in which motion and health are reported; all off by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Integrations {
     /// Home Assistant device discovery.
@@ -395,7 +395,7 @@ pub struct Integrations {
 pub struct TlsSettings {
     /// PEM of the authorities the broker may be signed by.
     pub ca: PathBuf,
-    /// PEM certificate chain of this box and its PEM key.
+    /// PEM certificate chain of this device and its PEM key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -408,7 +408,7 @@ pub enum Protocol {
     V311,
 }
 
-/// Settings for tests of rooms that need some.
+/// Settings for tests of modules that need some.
 #[cfg(test)]
 pub(crate) fn test_settings() -> Settings {
     Settings {

@@ -76,7 +76,7 @@ pub const KEYS: &[&str] = &[
     "remote.keys",
     "remote.trial",
 ];
-/// Brokers beside the first at most: a box that is cut off tries each in turn, and a round should stay short.
+/// Brokers beside the first at most: a device that is cut off tries each in turn, and a round should stay short.
 const FALLBACKS_MAX: usize = 3;
 /// Keys that may sign at most.
 const KEYS_MAX: usize = 8;

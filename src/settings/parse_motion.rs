@@ -1,6 +1,6 @@
 //! The part of a configuration that says what counts as motion: zones and rules.
 //!
-//! What belongs here: their keys, defaults, ranges, reasons. What does not: other rooms' keys ([`super::raw`]).
+//! What belongs here: their keys, defaults, ranges, reasons. What does not: other modules' keys ([`super::raw`]).
 
 use toml::{Table, Value};
 

@@ -15,7 +15,7 @@ pub enum Barrier {
     Ring,
     /// Every flush of the journal.
     Journal,
-    /// The flush after the old head of a file that is begun anew was wiped.
+    /// The flush after the old head of a file that is started again was wiped.
     WipeFlush,
     /// The flush after a record.
     RecordFlush,

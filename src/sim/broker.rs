@@ -14,7 +14,7 @@ use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bytes and number of the pieces of its log: it keeps this much of everything that was ever sent, for each filter. What is on its way
-/// at once is a window of 1 MiB a box, in packets of 512 KiB at most.
+/// at once is a window of 1 MiB a device, in packets of 512 KiB at most.
 const SEGMENT_BYTES: usize = 1 << 20;
 const SEGMENTS: usize = 3;
 

@@ -112,7 +112,7 @@ struct Shared {
     options: Options,
     streams: [Stream; 2],
     faults: Arc<Faults>,
-    begun: Instant,
+    started: Instant,
     stop: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl SimCamera {
         let shared = Arc::new(Shared {
             streams: [stream(), stream()],
             faults: Arc::default(),
-            begun: Instant::now(),
+            started: Instant::now(),
             stop: AtomicBool::new(false),
             options,
         });
@@ -192,7 +192,7 @@ fn film(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut 
     let mut number = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         let due = Duration::from_micros(number * 1_000_000 / fps);
-        let now = shared.begun.elapsed();
+        let now = shared.started.elapsed();
         if now < due {
             thread::sleep(due - now);
         } else if now > due + Duration::from_millis(500) {

@@ -1,5 +1,5 @@
-//! Whether anything can strand a box: a change of every kind, cut, refused or damaged at every operation of the card; afterwards the
-//! network is fair, one broker answers, and the box must be back under control.
+//! Whether anything can strand a device: a change of every kind, cut, refused or damaged at every operation of the card; afterwards the
+//! network is fair, one broker answers, and the device must be back under control.
 //!
 //! What belongs here: trying everything, and counting it. What does not: the world it happens in ([`super::pole`]).
 
@@ -22,7 +22,7 @@ pub struct Summary {
     pub faults: u64,
     /// States of the machine seen.
     pub states: BTreeSet<String>,
-    /// Worlds in which the box was never under control again.
+    /// Worlds in which the device was never under control again.
     pub stranded: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct ConfigEffort {
 pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
     let mut summary = Summary::default();
     for scenario in Scenario::ALL {
-        // A hand sets the box up anew, and then the old broker is none of its own any more.
+        // A hand sets the device up again, and then the old broker is none of its own any more.
         let brokers: &[&'static str] = match scenario {
             Scenario::GoodHand => &[NEW],
             Scenario::Move => &[FAR, OLD],

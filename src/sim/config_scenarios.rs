@@ -1,4 +1,4 @@
-//! What is done to a box on a pole ([`super::pole`]): configurations, ordinary ones and ones that do harm.
+//! What is done to a device on a pole ([`super::pole`]): configurations, ordinary ones and ones that do harm.
 //!
 //! What belongs here: their names and texts. What does not: what the harm looks like.
 
@@ -8,14 +8,14 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::units::hex;
 
-/// The office's broker the box was set up with.
+/// The office's broker the device was set up with.
 pub const OLD: &str = "old.example";
 /// The one it has moved to.
 pub const NEW: &str = "new.example";
 /// One it may move to after that.
 pub const FAR: &str = "far.example";
 
-/// What is done to a box.
+/// What is done to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// A change that is good.
@@ -32,7 +32,7 @@ pub enum Scenario {
     DeadBroker,
     /// The process ends as soon as it is applied.
     Crashes,
-    /// The whole board starts anew as soon as it is applied.
+    /// The whole board starts again as soon as it is applied.
     Resets,
     /// It works for a while, is committed, and then the process ends again and again.
     Later,
@@ -73,7 +73,7 @@ impl Scenario {
 
 /// What a text does, by its sensitivity: ordinary texts have 5 or 6. This one ends the process.
 pub const CRASHES: u8 = 9;
-/// This one makes the board start anew.
+/// This one makes the board start again.
 pub const RESETS: u8 = 8;
 /// This one ends the process after a while.
 pub const LATER: u8 = 7;
@@ -92,7 +92,7 @@ pub fn secret() -> Ed25519KeyPair {
 pub struct ScenarioText {
     /// Brokers, in order.
     pub hosts: Vec<&'static str>,
-    /// The file with the box's login.
+    /// The file with the device's login.
     pub login: &'static str,
     /// Path of the camera.
     pub camera: &'static str,

@@ -1,7 +1,7 @@
-//! A box on a pole as its configuration sees it: a card that fails where it is told to, a process that may end, a board that may start
-//! anew, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
+//! A device on a pole as its configuration sees it: a card that fails where it is reported to, a process that may end, a board that may start
+//! again, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
 //!
-//! What belongs here: how the box fares in that world. What does not: what its office and a hand do to it (`office`), trying
+//! What belongs here: how the device fares in that world. What does not: what its office and a hand do to it (`office`), trying
 //! everything ([`super::stranding`]).
 
 mod office;
@@ -27,7 +27,7 @@ use crate::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
 /// Microseconds of one step while something happens, and while nothing does.
 const STEP: u64 = 500_000;
 const IDLE: u64 = 5_000_000;
-/// Microseconds from the end of the faults in which the box must be under control again: a whole trial, the roll-back, and the proof.
+/// Microseconds from the end of the faults in which the device must be under control again: a whole trial, the roll-back, and the proof.
 const FAIR: u64 = 4_000_000_000;
 /// Microseconds of one scenario with its faults.
 const STORMY: u64 = 1_500_000_000;
@@ -39,7 +39,7 @@ struct Session {
     epoch: u64,
 }
 
-/// The box, its card, its brokers and its office.
+/// The device, its card, its brokers and its office.
 pub struct ConfigWorld {
     /// The card.
     pub files: FaultyFiles,
@@ -48,7 +48,7 @@ pub struct ConfigWorld {
     file: String,
     /// The process, while it runs.
     pub machine: Option<ConfigMachine>,
-    /// In force, as the wiring was told, and the name of it.
+    /// In force, as the wiring was reported, and the name of it.
     settings: Option<Settings>,
     epoch: u64,
     now: u64,
@@ -62,14 +62,14 @@ pub struct ConfigWorld {
     alive: BTreeSet<&'static str>,
     picture: bool,
     inputs: Vec<ConfigInput>,
-    /// What the keeper was asked while the card hangs.
+    /// What the configuration thread was asked while the card hangs.
     held: Vec<ConfigEffect>,
     /// On its way from the office: one step later.
     late: Vec<ConfigInput>,
     report: Value,
     texts: BTreeMap<Digest, String>,
     office: Ed25519KeyPair,
-    /// The document the office wants the box to run.
+    /// The document the office wants the device to run.
     desired: Option<Document>,
     version: u64,
     bomb: u64,
@@ -85,8 +85,8 @@ pub struct ConfigWorld {
 }
 
 impl ConfigWorld {
-    /// A box that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
-    /// one promise may be missing: taken away before, the box would never have come so far, and nothing would be shown.
+    /// A device that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
+    /// one promise may be missing: taken away before, the device would never have come so far, and nothing would be shown.
     pub fn new(without: Option<Safeguard>) -> ConfigWorld {
         let file = ScenarioText { hosts: vec![OLD], ..ScenarioText::default() }.toml();
         let mut world = ConfigWorld {
@@ -232,7 +232,7 @@ impl ConfigWorld {
         busy
     }
 
-    /// What the configuration in force does to the box.
+    /// What the configuration in force does to the device.
     fn fate(&mut self) -> bool {
         let Some(settings) = &self.settings else {
             return false;
@@ -372,7 +372,7 @@ impl ConfigWorld {
         }
     }
 
-    /// The box's own judgement; a world where trials can be endless reads the key that asks for it.
+    /// The device's own judgement; a world where trials can be endless reads the key that asks for it.
     fn judge(&self, text: &str) -> Result<Box<Settings>, Rejection> {
         let endless = self.without == Some(Safeguard::TrialBounded) && text.contains("trial = \"90000 h\"");
         let text = if endless { text.replace("90000 h", "3600 s") } else { text.to_owned() };

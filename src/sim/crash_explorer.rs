@@ -242,12 +242,12 @@ impl Life {
         out
     }
 
-    fn apply_updates(&mut self, news: &[StorageUpdate]) {
-        self.oracle.observed(news);
-        for news in news {
-            match news {
-                StorageUpdate::Enqueued { ticket } => self.script.stored(*ticket, true),
-                StorageUpdate::NotEnqueued { ticket, .. } => self.script.stored(*ticket, false),
+    fn apply_updates(&mut self, update: &[StorageUpdate]) {
+        self.oracle.observed(update);
+        for update in update {
+            match update {
+                StorageUpdate::Enqueued { entry_id } => self.script.stored(*entry_id, true),
+                StorageUpdate::NotEnqueued { entry_id, .. } => self.script.stored(*entry_id, false),
                 _ => {}
             }
         }
@@ -301,7 +301,7 @@ impl Life {
                 self.oracle.done(&point.done);
                 self.explore(&point, false);
             }
-            let (engine, news) = match opened {
+            let (engine, update) = match opened {
                 Ok(opened) => opened,
                 Err(_) => {
                     // A ring that never had room asks for some, and gets it.
@@ -310,13 +310,13 @@ impl Life {
                 }
             };
             self.engine = Some(engine);
-            if let Some(StorageUpdate::Started(found)) = news.first() {
+            if let Some(StorageUpdate::Started(found)) = update.first() {
                 self.oracle.reconcile(&self.disk.live());
                 self.note(None, "start", self.oracle.check_found(found));
-                let newest = found.newest.as_ref().map_or(0, |(ticket, _)| ticket.0);
-                self.script.found(found.entries.iter().map(|(ticket, _)| *ticket), newest);
+                let newest = found.newest.as_ref().map_or(0, |(entry_id, _)| entry_id.0);
+                self.script.found(found.entries.iter().map(|(entry_id, _)| *entry_id), newest);
             }
-            self.apply_updates(&news);
+            self.apply_updates(&update);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
         self.note(None, "start", Err(Violation::Service("the ring does not open in four tries".into())));

@@ -203,7 +203,7 @@ fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
         card.remove(FileId::Segment(file));
         oracle.excuse(file, &(0..usize::MAX));
         oracle.excuse_end();
-        // What was about to be begun anew is on record as gone already.
+        // What was about to be started again is on record as gone already.
         before = (oracle.is_expected(&point.durable, file)).then(|| point.durable.clone());
     }
     Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "a file gone", before }
@@ -263,7 +263,7 @@ impl Image {
         let (mut engine, second) = start(&disk, now + DARK)?;
         same(&first, &second)?;
         let geometry = snapshot_geometry(&settings());
-        oracle.check_stills(&second, |ticket| snapshots::read(&disk, geometry, ticket).ok())?;
+        oracle.check_stills(&second, |entry_id| snapshots::read(&disk, geometry, entry_id).ok())?;
         let mut script = Workload::new(now);
         script.now = now + 2 * DARK;
         script.restart();
@@ -272,12 +272,12 @@ impl Image {
             engine.frame(&script.picture(), &mut out);
         }
         engine.order(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
-        if !out.iter().any(|news| matches!(news, StorageUpdate::Durable { .. })) {
+        if !out.iter().any(|update| matches!(update, StorageUpdate::Durable { .. })) {
             return Err(Violation::Service(format!("nothing is recorded after recovery: {out:?}")));
         }
         match disk.take_begun() {
-            begun if begun.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
-            begun => oracle.after(&begun, first.last_seq).check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            started if started.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
+            started => oracle.after(&started, first.last_seq).check_ring(&disk.live(), known, first.last_seq, self.gaps),
         }
     }
 }
@@ -285,12 +285,12 @@ impl Image {
 /// Opens the ring on a card and says what was found.
 fn start(disk: &FaultyDisk, now: u64) -> Result<(Engine, Recovered), Violation> {
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::workload::stamp(now));
-    let (engine, news) = opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
+    let (engine, update) = opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
     let reads = disk.reads();
     if reads > READS {
         return Err(Violation::Service(format!("a start took {reads} reads, more than {READS}")));
     }
-    match news.into_iter().next() {
+    match update.into_iter().next() {
         Some(StorageUpdate::Started(found)) => Ok((engine, *found)),
         other => Err(Violation::Service(format!("the first news is {other:?}"))),
     }
@@ -304,7 +304,7 @@ fn same(first: &Recovered, second: &Recovered) -> Result<(), Violation> {
         let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
         return Err(Violation::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
     }
-    // Damage amid records is left alone and told whenever the ring is opened; a tear must be gone.
+    // Damage amid records is left alone and reported whenever the ring is opened; a tear must be gone.
     let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
     match (torn, second.damaged_slots) {
         (false, 0) => Ok(()),

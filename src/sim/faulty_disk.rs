@@ -1,5 +1,5 @@
 //! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors. It
-//! refuses, tears, forgets and dawdles when told to.
+//! refuses, tears, forgets and dawdles when reported to.
 //!
 //! What belongs here: the [`Disk`] trait with faults. What does not: what is written, which outcomes are tried
 //! ([`super::crash`]).
@@ -83,7 +83,7 @@ struct State {
     /// Chooses what reaches the card although it said that it failed.
     luck: Option<Rng>,
     /// Segment files whose head was written since somebody asked: what was in them is evicted.
-    begun: Vec<u32>,
+    started: Vec<u32>,
     /// Bytes in use beyond our own files.
     others: u64,
     /// The file system was remounted read-only.
@@ -174,9 +174,9 @@ impl FaultyDisk {
         std::mem::take(&mut self.lock().took)
     }
 
-    /// Segment files begun anew since the last call.
+    /// Segment files started again since the last call.
     pub fn take_begun(&self) -> Vec<u32> {
-        std::mem::take(&mut self.lock().begun)
+        std::mem::take(&mut self.lock().started)
     }
 
     /// The power is gone.
@@ -209,7 +209,7 @@ impl FaultyDisk {
         state.reset(card);
     }
 
-    /// The process dies at `point`: the kernel keeps what it was told by then.
+    /// The process dies at `point`: the kernel keeps what it was reported by then.
     pub fn killed_at(&self, point: &Point) {
         let mut state = self.lock();
         state.reset(point.durable.clone());
@@ -267,7 +267,7 @@ impl State {
         let Pending { file, offset, bytes } = &write;
         let (file, offset) = (*file, *offset);
         if let FileId::Segment(segment) = file {
-            self.begun.extend(self.begins(file, offset, bytes).then_some(segment));
+            self.started.extend(self.begins(file, offset, bytes).then_some(segment));
             self.starting &= bytes.get(8..24) != Some(&RECORD_TYPE);
         }
         // A commit writes to copy A what neither copy has.
@@ -476,24 +476,24 @@ mod tests {
             let (mut engine, _) = open(&disk);
             let mut stored = Vec::new();
             disk.cut_after(rng.below(60));
-            for ticket in 1..20 {
+            for entry_id in 1..20 {
                 let mut out = Vec::new();
-                let entry = format!("entry {ticket}").into_bytes();
-                engine.order(Timestamp::default(), StorageRequest::Enqueue { ticket: EntryId(ticket), entry, still: None }, &mut out);
-                // A box without power says nothing, whatever it still decides.
-                if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) }) {
-                    stored.push(EntryId(ticket));
+                let entry = format!("entry {entry_id}").into_bytes();
+                engine.order(Timestamp::default(), StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, still: None }, &mut out);
+                // A device without power says nothing, whatever it still decides.
+                if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }) {
+                    stored.push(EntryId(entry_id));
                 }
             }
             disk.power_on(&mut rng);
-            let (mut engine, news) = open(&disk);
-            let Some(StorageUpdate::Started(found)) = news.first() else { panic!("no start") };
-            let kept: Vec<EntryId> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
-            assert!(stored.iter().all(|ticket| kept.contains(ticket)), "seed {seed}: stored {stored:?}, kept {kept:?}");
-            engine.order(Timestamp::default(), StorageRequest::Release { tickets: kept }, &mut Vec::new());
+            let (mut engine, update) = open(&disk);
+            let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };
+            let kept: Vec<EntryId> = found.entries.iter().map(|(entry_id, _)| *entry_id).collect();
+            assert!(stored.iter().all(|entry_id| kept.contains(entry_id)), "seed {seed}: stored {stored:?}, kept {kept:?}");
+            engine.order(Timestamp::default(), StorageRequest::Release { entry_ids: kept }, &mut Vec::new());
             engine.order(Timestamp::default(), StorageRequest::Stop, &mut Vec::new());
-            let (_, news) = open(&disk);
-            let Some(StorageUpdate::Started(found)) = news.first() else { panic!("no start") };
+            let (_, update) = open(&disk);
+            let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };
             assert!(found.entries.is_empty() && found.clean, "seed {seed}: {:?}", found.entries);
         }
     }

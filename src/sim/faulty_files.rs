@@ -1,4 +1,4 @@
-//! A card with small files that fails where it is told to: the power goes, or an operation is refused.
+//! A card with small files that fails where it is reported to: the power goes, or an operation is refused.
 //!
 //! What belongs here: that card. What does not: what is kept on it (the configuration room's store).
 
@@ -48,7 +48,7 @@ pub struct State {
     pub faults: Vec<(u64, FileFault)>,
     /// It takes nothing any more.
     pub read_only: bool,
-    /// It answers nothing, until the board starts anew or all is well again.
+    /// It answers nothing, until the board starts again or all is well again.
     pub hangs: bool,
     /// The power is gone: nothing more is done in this life.
     pub dead: bool,
@@ -61,7 +61,7 @@ pub struct State {
 }
 
 impl State {
-    /// Without its second copies a box has only the first.
+    /// Without its second copies a device has only the first.
     fn missing(&self, name: &str) -> bool {
         self.without == Some(Safeguard::Copies) && name.ends_with(".b")
     }
@@ -81,7 +81,7 @@ impl State {
     }
 }
 
-/// A card that fails where it is told to; at first it is empty.
+/// A card that fails where it is reported to; at first it is empty.
 #[derive(Default)]
 pub struct FaultyFiles {
     state: Mutex<State>,

@@ -7,9 +7,9 @@
 //!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised ([`broken`], [`known`]). [`image`]: one card
 //!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
 //! * [`office`]: the office's disk and index, full, refusing, locked and cut.
-//! * [`pole`]: a box as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
+//! * [`pole`]: a device as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
 //!
-//! What belongs here: stand-ins for what a box meets. What does not: anything a box needs (the edge build leaves this out).
+//! What belongs here: stand-ins for what a device meets. What does not: anything a device needs (the edge build leaves this out).
 
 pub mod office_stub;
 pub mod barrier;

@@ -17,7 +17,7 @@ use crate::storage::segment_head::SegmentHead;
 use crate::storage::{Cell, Recovered, StorageUpdate, StorageRequest};
 use crate::units::EntryId;
 
-/// Microseconds between two pieces of footage that are no hole: a picture, the two that are shown before it and come after it, and
+/// Microseconds between two pieces of footage that are no gap: a picture, the two that are shown before it and come after it, and
 /// rounding. Outages of the script are longer.
 const NO_HOLE: i64 = 140_000;
 
@@ -61,7 +61,7 @@ pub struct Oracle {
     /// Files a write or a flush failed on: they may end in a tear that nobody repairs.
     given_up: BTreeSet<u32>,
     /// Files of which a new head was written and not yet flushed.
-    begun: BTreeSet<u32>,
+    started: BTreeSet<u32>,
     /// Files that were damaged where they held records.
     damaged: BTreeSet<u32>,
     /// Stopped in order, nothing since.
@@ -76,20 +76,20 @@ impl Oracle {
         self.version += 1;
         self.stopped = false;
         match order {
-            StorageRequest::Enqueue { ticket, entry, still } => {
+            StorageRequest::Enqueue { entry_id, entry, still } => {
                 self.batch = None;
                 let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
-                self.entries.insert(*ticket, entry);
+                self.entries.insert(*entry_id, entry);
             }
             StorageRequest::EnqueueAll { entries } => {
                 self.batch = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (first.0, last.0));
                 let entry =
                     |bytes: &Vec<u8>| Entry { bytes: bytes.clone(), still: None, shown: false, stored: false, released: false };
-                self.entries.extend(entries.iter().map(|(ticket, bytes)| (*ticket, entry(bytes))));
+                self.entries.extend(entries.iter().map(|(entry_id, bytes)| (*entry_id, entry(bytes))));
             }
-            StorageRequest::Release { tickets } => {
-                for ticket in tickets {
-                    self.entries.entry(*ticket).and_modify(|entry| entry.released = true);
+            StorageRequest::Release { entry_ids } => {
+                for entry_id in entry_ids {
+                    self.entries.entry(*entry_id).and_modify(|entry| entry.released = true);
                 }
             }
             StorageRequest::SaveCell { bytes, .. } => self.cell.push(Some(bytes.clone())),
@@ -103,7 +103,7 @@ impl Oracle {
             Operation::Sync(FileId::Segment(file), false) => {
                 self.given_up.insert(*file);
             }
-            Operation::Sync(FileId::Segment(file), true) if self.begun.remove(file) => {
+            Operation::Sync(FileId::Segment(file), true) if self.started.remove(file) => {
                 self.given_up.remove(file);
                 self.damaged.remove(file);
             }
@@ -124,7 +124,7 @@ impl Oracle {
 
     fn wrote(&mut self, file: u32, offset: usize, bytes: &Arc<[u8]>) {
         if offset == 0 && bytes.iter().all(|byte| *byte == 0) {
-            self.begun.insert(file);
+            self.started.insert(file);
             return self.evict(file, u64::MAX);
         }
         // A head that is written again at a start has records behind it.
@@ -132,7 +132,7 @@ impl Oracle {
         if let Some(head) = head {
             let holds = |w: &Written, seq: u64| w.file == file && seq >= head.first_seq;
             if offset == 0 && !self.written.iter().any(|(seq, w)| holds(w, *seq)) {
-                self.begun.insert(file);
+                self.started.insert(file);
             }
             return self.evict(file, head.first_seq);
         }
@@ -149,7 +149,7 @@ impl Oracle {
         self.earlier.extend(earlier.map(|earlier| (record.seq, earlier)));
     }
 
-    /// A file is begun anew with record `first`: what it held before is given up on purpose.
+    /// A file is started again with record `first`: what it held before is dropped on purpose.
     fn evict(&mut self, file: u32, first: u64) {
         self.earlier.retain(|(seq, w)| w.file != file || *seq >= first);
         let out: Vec<u64> = self.written.iter().filter(|(seq, w)| w.file == file && **seq < first).map(|(seq, _)| *seq).collect();
@@ -158,11 +158,11 @@ impl Oracle {
         }
     }
 
-    /// What is promised once these files were begun anew by a start that found `last` as the last record.
-    pub fn after(&self, begun: &[u32], last: u64) -> Oracle {
+    /// What is promised once these files were started again by a start that found `last` as the last record.
+    pub fn after(&self, started: &[u32], last: u64) -> Oracle {
         let mut after = self.clone();
         after.written.split_off(&(last + 1));
-        for file in begun {
+        for file in started {
             after.evict(*file, u64::MAX);
             after.given_up.remove(file);
             after.damaged.remove(file);
@@ -176,25 +176,25 @@ impl Oracle {
     }
 
     /// Storage said something.
-    pub fn observed(&mut self, news: &[StorageUpdate]) {
-        let troubled = news.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. }));
-        for news in news {
+    pub fn observed(&mut self, update: &[StorageUpdate]) {
+        let troubled = update.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. }));
+        for update in update {
             self.version += 1;
-            match news {
+            match update {
                 StorageUpdate::Durable { seq, .. } => self.durable = self.durable.max(*seq),
                 StorageUpdate::Hole(gap) => {
                     let named = |w: &Written| w.gap && w.span == (gap.from.wall.0, gap.to.wall.0);
                     let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
                     self.durable = self.durable.max(at.unwrap_or(0));
                 }
-                StorageUpdate::NotEnqueued { ticket, .. } => {
+                StorageUpdate::NotEnqueued { entry_id, .. } => {
                     self.batch = None;
-                    // It is offered again under another ticket, and its snapshot with it.
-                    self.entries.entry(*ticket).and_modify(|entry| entry.shown = false);
+                    // It is offered again under another entry id, and its snapshot with it.
+                    self.entries.entry(*entry_id).and_modify(|entry| entry.shown = false);
                 }
-                StorageUpdate::Enqueued { ticket } => {
+                StorageUpdate::Enqueued { entry_id } => {
                     self.batch = None;
-                    self.entries.entry(*ticket).and_modify(|entry| entry.stored = true);
+                    self.entries.entry(*entry_id).and_modify(|entry| entry.stored = true);
                 }
                 StorageUpdate::CellSaved { .. } => self.cell = self.cell.pop().into_iter().collect(),
                 StorageUpdate::Stopped => self.stopped = !troubled,
@@ -224,8 +224,8 @@ impl Oracle {
         self.boot = found.boot.0;
         self.stopped = false;
         self.batch = None;
-        let kept: BTreeSet<EntryId> = found.entries.iter().map(|(ticket, _)| *ticket).collect();
-        self.entries.retain(|ticket, _| kept.contains(ticket));
+        let kept: BTreeSet<EntryId> = found.entries.iter().map(|(entry_id, _)| *entry_id).collect();
+        self.entries.retain(|entry_id, _| kept.contains(entry_id));
         self.entries.values_mut().for_each(|entry| (entry.stored, entry.released) = (true, false));
         self.cell = vec![configuration(found).cloned()];
     }
@@ -273,7 +273,7 @@ impl Oracle {
             }
         };
         self.written.values_mut().chain(self.earlier.iter_mut().map(|(_, w)| w)).for_each(|w| w.file = named(w.file));
-        for files in [&mut self.given_up, &mut self.begun, &mut self.damaged] {
+        for files in [&mut self.given_up, &mut self.started, &mut self.damaged] {
             *files = files.iter().map(|file| named(*file)).collect();
         }
         self.version += 1;
@@ -323,33 +323,33 @@ impl Oracle {
             return Err(Violation::Lost(format!("start {} follows start {}", found.boot.0, self.boot)));
         }
         let mut before = None;
-        for (ticket, bytes) in &found.entries {
-            if before >= Some(ticket) {
-                return Err(Violation::Order(format!("entry {} is there twice", ticket.0)));
+        for (entry_id, bytes) in &found.entries {
+            if before >= Some(entry_id) {
+                return Err(Violation::Order(format!("entry {} is there twice", entry_id.0)));
             }
-            before = Some(ticket);
-            match self.entries.get(ticket) {
+            before = Some(entry_id);
+            match self.entries.get(entry_id) {
                 Some(entry) if entry.bytes == *bytes && !(self.stopped && entry.released) => {}
                 Some(entry) if entry.released && self.stopped => {
-                    return Err(Violation::Order(format!("entry {} came back after an ordered stop", ticket.0)));
+                    return Err(Violation::Order(format!("entry {} came back after an ordered stop", entry_id.0)));
                 }
-                _ => return Err(Violation::Lost(format!("entry {} reads differently", ticket.0))),
+                _ => return Err(Violation::Lost(format!("entry {} reads differently", entry_id.0))),
             }
         }
-        let has = |ticket: &EntryId| found.entries.iter().any(|(kept, _)| kept == ticket);
-        if let Some((ticket, _)) = self.entries.iter().find(|(ticket, e)| e.stored && !e.released && !has(ticket)) {
-            return Err(Violation::Lost(format!("entry {} was stored and is gone", ticket.0)));
+        let has = |entry_id: &EntryId| found.entries.iter().any(|(kept, _)| kept == entry_id);
+        if let Some((entry_id, _)) = self.entries.iter().find(|(entry_id, e)| e.stored && !e.released && !has(entry_id)) {
+            return Err(Violation::Lost(format!("entry {} was stored and is gone", entry_id.0)));
         }
         if let Some((first, last)) = self.batch {
-            let after_a_hole = (first..last).find(|ticket| !has(&EntryId(*ticket)) && has(&EntryId(ticket + 1)));
+            let after_a_hole = (first..last).find(|entry_id| !has(&EntryId(*entry_id)) && has(&EntryId(entry_id + 1)));
             if let Some(missing) = after_a_hole {
                 return Err(Violation::Order(format!(
                     "of the batch {first} to {last} entry {missing} is missing, the next is there"
                 )));
             }
         }
-        let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(ticket, _)| *ticket);
-        if newest > found.newest.as_ref().map(|(ticket, _)| *ticket) {
+        let newest = self.entries.iter().rev().find(|(_, entry)| entry.stored).map(|(entry_id, _)| *entry_id);
+        if newest > found.newest.as_ref().map(|(entry_id, _)| *entry_id) {
             return Err(Violation::Lost(format!("the newest entry was {newest:?} and now is {:?}", found.newest)));
         }
         let cell = configuration(found).cloned();
@@ -364,18 +364,18 @@ impl Oracle {
     /// # Errors
     /// Names one that has not.
     pub fn check_stills(&self, found: &Recovered, read: impl Fn(EntryId) -> Option<Vec<u8>>) -> Result<(), Violation> {
-        for (ticket, _) in &found.entries {
-            let entry = self.entries.get(ticket).filter(|entry| !entry.released && entry.shown);
-            if let Some(entry) = entry.filter(|entry| read(*ticket) != entry.still) {
+        for (entry_id, _) in &found.entries {
+            let entry = self.entries.get(entry_id).filter(|entry| !entry.released && entry.shown);
+            if let Some(entry) = entry.filter(|entry| read(*entry_id) != entry.still) {
                 let when = if entry.stored { "stored" } else { "on its way" };
-                return Err(Violation::Lost(format!("the snapshot of entry {} ({when}) is gone", ticket.0)));
+                return Err(Violation::Lost(format!("the snapshot of entry {} ({when}) is gone", entry_id.0)));
             }
         }
         Ok(())
     }
 
     /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `gaps`
-    /// whether recovery has seen all damage there is: only then holes have names and what follows on can be told.
+    /// whether recovery has seen all damage there is: only then gaps have names and what follows on can be reported.
     ///
     /// # Errors
     /// The first promise it does not keep.
@@ -423,7 +423,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Footage, named holes and what was evicted leave no hole in time.
+    /// Footage, named gaps and what was evicted leave no gap in time.
     fn no_silent_gap(&self, present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
         let mut spans = self.evicted.clone();
         spans.extend(present.iter().map(|(_, lies)| (lies.span.0.wall.0, lies.span.1.wall.0)));

@@ -101,7 +101,7 @@ struct Pair {
     newest: u64,
     /// Entries and whether they were released, which a power cut may undo.
     entries: BTreeMap<u64, bool>,
-    ticket: u64,
+    entry_id: u64,
 }
 
 /// Carries out `actions` actions of a seed on both.
@@ -127,7 +127,7 @@ pub fn run(seed: u64, actions: u32) -> Result<(), String> {
         recent: Vec::new(),
         newest: 0,
         entries: BTreeMap::new(),
-        ticket: 0,
+        entry_id: 0,
     };
     for number in 1..=actions {
         let action = Action::random(&mut pair.rng, pair.newest);
@@ -154,10 +154,10 @@ impl Pair {
                 self.order(StorageRequest::Unpin { pin: PinId(pin) }).map(|_| ())
             }
             Action::Enqueue(count) => self.enqueue(count),
-            Action::Release => match self.entries.iter().find(|(_, released)| !**released).map(|(ticket, _)| *ticket) {
-                Some(ticket) => {
-                    self.entries.insert(ticket, true);
-                    self.order(StorageRequest::Release { tickets: vec![EntryId(ticket)] }).map(|_| ())
+            Action::Release => match self.entries.iter().find(|(_, released)| !**released).map(|(entry_id, _)| *entry_id) {
+                Some(entry_id) => {
+                    self.entries.insert(entry_id, true);
+                    self.order(StorageRequest::Release { entry_ids: vec![EntryId(entry_id)] }).map(|_| ())
                 }
                 None => Ok(()),
             },
@@ -168,7 +168,7 @@ impl Pair {
             }
             Action::Restart => {
                 let out = self.order(StorageRequest::Stop)?;
-                let troubled = out.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. }));
+                let troubled = out.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. }));
                 self.start(!troubled)
             }
             Action::PowerCut => {
@@ -219,7 +219,7 @@ impl Pair {
             _ => self.pins.retain(|kept| kept.id != pin),
         }
         let out = self.order(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })?;
-        let found = out.iter().find_map(|news| if let StorageUpdate::Located { span, .. } = news { Some(span) } else { None });
+        let found = out.iter().find_map(|update| if let StorageUpdate::Located { span, .. } = update { Some(span) } else { None });
         let span = found.ok_or("no answer")?.as_ref();
         let found: Vec<u64> = span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect());
         if found == expected { Ok(()) } else { Err(format!("records {first} to {last} are {expected:?}, found {found:?}")) }
@@ -227,20 +227,20 @@ impl Pair {
 
     fn enqueue(&mut self, count: u64) -> Result<(), String> {
         let room = u64::from(settings().journal_slots) - 4;
-        let tickets = self.ticket + 1..=self.ticket + count;
+        let entry_ids = self.entry_id + 1..=self.entry_id + count;
         let out = self.order(match count {
-            1 => StorageRequest::Enqueue { ticket: EntryId(self.ticket + 1), entry: workload::entry(self.ticket + 1).0, still: None },
+            1 => StorageRequest::Enqueue { entry_id: EntryId(self.entry_id + 1), entry: workload::entry(self.entry_id + 1).0, still: None },
             _ => {
-                let entries = tickets.clone().map(|ticket| (EntryId(ticket), workload::entry(ticket).0)).collect();
+                let entries = entry_ids.clone().map(|entry_id| (EntryId(entry_id), workload::entry(entry_id).0)).collect();
                 StorageRequest::EnqueueAll { entries }
             }
         })?;
-        let stored = tickets.clone().all(|ticket| out.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) }));
-        let refused = out.iter().any(|news| matches!(news, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
+        let stored = entry_ids.clone().all(|entry_id| out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }));
+        let refused = out.iter().any(|update| matches!(update, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
         let kept = self.entries.values().filter(|released| !**released).count() as u64;
         if stored {
-            self.entries.extend(tickets.map(|ticket| (ticket, false)));
-            self.ticket += count;
+            self.entries.extend(entry_ids.map(|entry_id| (entry_id, false)));
+            self.entry_id += count;
         }
         match stored || refused || kept + count > room - 1 {
             true => Ok(()),
@@ -253,7 +253,7 @@ impl Pair {
         let mut out = Vec::new();
         self.engine.idle(stamp(self.script.now), &mut out);
         self.follow(&out)?;
-        let counts = out.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
+        let counts = out.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
         let counts = counts.ok_or("no counters")?;
         let pinned = (0..self.held.len()).filter(|at| self.is_pinned(*at)).count() as u64 * SEGMENT;
         let expected = (self.held.len() as u64 * SEGMENT, pinned, SEGMENT * SEGMENTS);
@@ -293,9 +293,9 @@ impl Pair {
             }
         }
         let told: Vec<PinId> =
-            out.iter().filter_map(|news| if let StorageUpdate::PinLost { pin } = news { Some(*pin) } else { None }).collect();
-        for news in out {
-            if let StorageUpdate::Durable { seq, .. } = news {
+            out.iter().filter_map(|update| if let StorageUpdate::PinLost { pin } = update { Some(*pin) } else { None }).collect();
+        for update in out {
+            if let StorageUpdate::Durable { seq, .. } = update {
                 self.remember(*seq);
             }
         }
@@ -357,7 +357,7 @@ impl Pair {
         self.pins.iter().any(|pin| pin.records.0 <= last && first <= pin.records.1)
     }
 
-    /// The next start. The model reads the card anew, and looks for everything it knew.
+    /// The next start. The model reads the card again, and looks for everything it knew.
     fn start(&mut self, clean: bool) -> Result<(), String> {
         self.script.pass(2_000_000);
         self.script.restart();
@@ -365,9 +365,9 @@ impl Pair {
         let open = |disk: &FaultyDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
         // A start that is refused a flush ends, and the service manager starts it again.
         let opened = open(&self.disk, self.script.now).or_else(|_| open(&self.disk, self.script.now));
-        let (engine, news) = opened.map_err(|fault| fault.to_string())?;
+        let (engine, update) = opened.map_err(|fault| fault.to_string())?;
         self.engine = engine;
-        let Some(StorageUpdate::Started(found)) = news.first() else { return Err("no start".into()) };
+        let Some(StorageUpdate::Started(found)) = update.first() else { return Err("no start".into()) };
         let newest = self.newest;
         (self.newest, self.refused) = (found.last_seq, BTreeSet::new());
         (self.pins, self.recent) = (Vec::new(), Vec::new());
@@ -380,22 +380,22 @@ impl Pair {
                 return Err(format!("record {seq} did not survive"));
             }
         }
-        let found: BTreeSet<u64> = found.entries.iter().map(|(ticket, _)| ticket.0).collect();
+        let found: BTreeSet<u64> = found.entries.iter().map(|(entry_id, _)| entry_id.0).collect();
         self.entries_survived(&found, clean)
     }
 
     fn entries_survived(&mut self, found: &BTreeSet<u64>, clean: bool) -> Result<(), String> {
-        let wanted: BTreeSet<u64> = self.entries.iter().filter(|(_, released)| !**released).map(|(ticket, _)| *ticket).collect();
+        let wanted: BTreeSet<u64> = self.entries.iter().filter(|(_, released)| !**released).map(|(entry_id, _)| *entry_id).collect();
         let more: Vec<&u64> = found.difference(&wanted).collect();
         // A power cut brings released entries back, and one that was refused may have arrived.
-        let excused = |ticket: &&u64| {
-            !clean && self.entries.contains_key(ticket) || (1..=BATCH_MAX).contains(&ticket.saturating_sub(self.ticket))
+        let excused = |entry_id: &&u64| {
+            !clean && self.entries.contains_key(entry_id) || (1..=BATCH_MAX).contains(&entry_id.saturating_sub(self.entry_id))
         };
         if !wanted.is_subset(found) || !more.iter().all(excused) {
             return Err(format!("entries {wanted:?} were stored, {found:?} are there"));
         }
-        self.ticket = self.ticket.max(found.last().copied().unwrap_or(0));
-        self.entries = found.iter().map(|ticket| (*ticket, false)).collect();
+        self.entry_id = self.entry_id.max(found.last().copied().unwrap_or(0));
+        self.entries = found.iter().map(|entry_id| (*entry_id, false)).collect();
         Ok(())
     }
 

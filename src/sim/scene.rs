@@ -93,7 +93,7 @@ impl Disturbance {
     pub const TAMPER: [Disturbance; 5] =
         [Disturbance::Covered, Disturbance::Blurred, Disturbance::Moved, Disturbance::Frozen, Disturbance::Black];
 
-    /// The word with which it is told that somebody did this to the camera.
+    /// The word with which it is reported that somebody did this to the camera.
     pub fn tampering(self) -> Option<&'static str> {
         let change = match self {
             Disturbance::Covered => SceneChange::Covered,
@@ -291,7 +291,7 @@ fn ground(x: f32, y: f32) -> i32 {
     }
 }
 
-/// Fills a box (x, y, width, height in 0..1) with brightness by pixel number.
+/// Fills a device (x, y, width, height in 0..1) with brightness by pixel number.
 fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
     let (w, h) = (picture.width as f32, picture.height as f32);
     let clamp = |value: f32, top: f32| (value * top).clamp(0.0, top) as usize;

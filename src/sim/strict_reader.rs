@@ -19,9 +19,9 @@ pub struct SegmentAt {
     pub offset: usize,
     /// Bytes from there to the end of its `mdat`.
     pub len: usize,
-    /// When it begins and ends: the footage in it or the hole it names.
+    /// When it begins and ends: the footage in it or the gap it names.
     pub span: (Timestamp, Timestamp),
-    /// The hole it names.
+    /// The gap it names.
     pub gap: Option<Gap>,
     /// Chain digests before and behind it.
     pub links: (Digest, Digest),
@@ -141,7 +141,7 @@ fn end_of(record: &RingRecord) -> Timestamp {
     record.start.at(record.start.mono.plus_micros(record.duration))
 }
 
-/// `moof` and `mdat` fill the record, and the samples of all tracks fill the `mdat` without hole or overlap.
+/// `moof` and `mdat` fill the record, and the samples of all tracks fill the `mdat` without gap or overlap.
 fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'static str> {
     if record.gap.is_some() {
         return if content.is_empty() { Ok(()) } else { Err("a gap record with content") };

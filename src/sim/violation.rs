@@ -7,7 +7,7 @@
 pub enum Violation {
     /// P1: something durable is gone or differs.
     Lost(String),
-    /// P3: a hole without a name.
+    /// P3: a gap without a name.
     Unnamed(String),
     /// P4: the service did not come back as it must.
     Service(String),

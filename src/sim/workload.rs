@@ -72,7 +72,7 @@ pub struct Workload {
     video: Arc<TrackParams>,
     sound: Option<Arc<TrackParams>>,
     reorders: bool,
-    ticket: u64,
+    entry_id: u64,
     /// Entries asked for and not released.
     entries: BTreeMap<u64, bool>,
     pin: u64,
@@ -93,7 +93,7 @@ impl Workload {
             video: video(1, 40),
             sound: None,
             reorders: false,
-            ticket: 0,
+            entry_id: 0,
             entries: BTreeMap::new(),
             pin: 0,
             pins: VecDeque::new(),
@@ -117,7 +117,7 @@ impl Workload {
         }
     }
 
-    /// The box was off until now: a new session with the camera begins.
+    /// The device was off until now: a new session with the camera begins.
     pub fn restart(&mut self) {
         self.frames.clear();
         (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
@@ -126,18 +126,18 @@ impl Workload {
     }
 
     /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
-    pub fn stored(&mut self, ticket: EntryId, stored: bool) {
+    pub fn stored(&mut self, entry_id: EntryId, stored: bool) {
         if stored {
-            self.entries.insert(ticket.0, true)
+            self.entries.insert(entry_id.0, true)
         } else {
-            self.entries.remove(&ticket.0)
+            self.entries.remove(&entry_id.0)
         };
     }
 
     /// What the agent finds on the card after a start.
     pub fn found(&mut self, entries: impl Iterator<Item = EntryId>, newest: u64) {
-        self.entries = entries.map(|ticket| (ticket.0, true)).collect();
-        self.ticket = newest;
+        self.entries = entries.map(|entry_id| (entry_id.0, true)).collect();
+        self.entry_id = newest;
     }
 
     /// A group of pictures with its sound.
@@ -198,28 +198,28 @@ impl Workload {
         if self.rng.one_in(3) {
             return self.enqueue_all();
         }
-        self.ticket += 1;
-        let ticket = EntryId(self.ticket);
-        let (entry, still) = entry(self.ticket);
-        Action::Order(StorageRequest::Enqueue { ticket, entry, still })
+        self.entry_id += 1;
+        let entry_id = EntryId(self.entry_id);
+        let (entry, still) = entry(self.entry_id);
+        Action::Order(StorageRequest::Enqueue { entry_id, entry, still })
     }
 
     /// What came while a batch was being written goes together.
     fn enqueue_all(&mut self) -> Action {
-        let first = self.ticket + 1;
-        self.ticket += 2 + self.rng.below(3);
-        let entries = (first..=self.ticket).map(|ticket| (EntryId(ticket), entry(ticket).0)).collect();
+        let first = self.entry_id + 1;
+        self.entry_id += 2 + self.rng.below(3);
+        let entries = (first..=self.entry_id).map(|entry_id| (EntryId(entry_id), entry(entry_id).0)).collect();
         Action::Order(StorageRequest::EnqueueAll { entries })
     }
 
     fn release(&mut self) -> Action {
-        // The newest carries the counters on; it is let go last.
+        // The newest carries the counters on; it is released last.
         let oldest = self.entries.keys().next().copied();
-        let Some(ticket) = oldest.filter(|_| self.entries.len() > 1 || self.rng.one_in(4)) else {
+        let Some(entry_id) = oldest.filter(|_| self.entries.len() > 1 || self.rng.one_in(4)) else {
             return Action::Idle;
         };
-        self.entries.remove(&ticket);
-        Action::Order(StorageRequest::Release { tickets: vec![EntryId(ticket)] })
+        self.entries.remove(&entry_id);
+        Action::Order(StorageRequest::Release { entry_ids: vec![EntryId(entry_id)] })
     }
 
     fn pin(&mut self) -> Action {
@@ -279,11 +279,11 @@ impl Workload {
     }
 }
 
-/// The entry of a ticket and its snapshot: the same whenever it is asked for.
-pub fn entry(ticket: u64) -> (Vec<u8>, Option<Vec<u8>>) {
-    let mut rng = Rng::new(ticket);
-    let entry = (0..1 + rng.below(900)).map(|i| (ticket * 31 + i) as u8).collect();
-    let still = rng.one_in(3).then(|| vec![ticket as u8 | 1; 100 + rng.below(3900) as usize]);
+/// The entry of a entry id and its snapshot: the same whenever it is asked for.
+pub fn entry(entry_id: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+    let mut rng = Rng::new(entry_id);
+    let entry = (0..1 + rng.below(900)).map(|i| (entry_id * 31 + i) as u8).collect();
+    let still = rng.one_in(3).then(|| vec![entry_id as u8 | 1; 100 + rng.below(3900) as usize]);
     (entry, still)
 }
 

@@ -33,7 +33,7 @@ use crate::uplink::{UplinkUpdate, topics};
 
 /// Microseconds of one step.
 const STEP: u64 = 100_000;
-/// Steps with faults, and steps of calm after them in which everything owed must arrive.
+/// Steps with faults, and steps of calm after them in which everything pending must arrive.
 const STORMY: u64 = 1_500;
 const CALM: u64 = 6_000;
 
@@ -113,7 +113,7 @@ impl World {
             annex_b: Vec::new(),
             size: (64, 36),
         };
-        let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings.storage, now).map_err(|error| error.to_string())?;
+        let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings.storage, now).map_err(|error| error.to_string())?;
         let mut world = World {
             rng: Rng::new(seed),
             flood: Flood::new(seed),
@@ -123,7 +123,7 @@ impl World {
             engine,
             office: OfficeStub::default(),
             now,
-            inputs: news.into_iter().map(AgentInput::Storage).collect(),
+            inputs: update.into_iter().map(AgentInput::Storage).collect(),
             conn: 0,
             connected: false,
             camera_up: false,
@@ -147,7 +147,7 @@ impl World {
         self.now = self.now.after(STEP);
         self.faults();
         self.camera();
-        self.sight();
+        self.analytics();
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
         self.apply_updates(out);
@@ -185,8 +185,8 @@ impl World {
             true if self.rng.one_in(300) => {
                 self.camera_up = false;
                 let (fault, detail) = (CameraFault::Stalled, String::new());
-                let news = CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: self.now };
-                self.inputs.push_back(AgentInput::Camera(news));
+                let update = CameraUpdate::Down { role: StreamRole::Main, fault, detail, since: self.now };
+                self.inputs.push_back(AgentInput::Camera(update));
             }
             false if self.rng.one_in(30) => self.camera_up_again(),
             _ => {}
@@ -196,8 +196,8 @@ impl World {
     fn camera_up_again(&mut self) {
         if !self.camera_up {
             (self.camera_up, self.run, self.frame) = (true, self.run + 1, 0);
-            let news = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
-            self.inputs.push_back(AgentInput::Camera(news));
+            let update = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
+            self.inputs.push_back(AgentInput::Camera(update));
         }
     }
 
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// Things cross the scene now and then.
-    fn sight(&mut self) {
+    fn analytics(&mut self) {
         let phase = match &mut self.moving {
             None if self.stormy && self.rng.one_in(150) => {
                 self.motions += 1;
@@ -243,8 +243,8 @@ impl World {
             return;
         };
         let at = self.now;
-        let news = MotionUpdate::drawn(motion, phase, at);
-        self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(news)));
+        let update = MotionUpdate::drawn(motion, phase, at);
+        self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(update)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
             self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Still { motion, at, jpeg }));
@@ -270,12 +270,12 @@ impl World {
     }
 
     /// What storage says, noting what it has promised. A dead box says nothing.
-    fn apply_updates(&mut self, news: Vec<StorageUpdate>) {
-        for news in news {
-            if let StorageUpdate::Durable { seq, .. } = news {
+    fn apply_updates(&mut self, update: Vec<StorageUpdate>) {
+        for update in update {
+            if let StorageUpdate::Durable { seq, .. } = update {
                 self.promised(seq);
             }
-            self.inputs.push_back(AgentInput::Storage(news));
+            self.inputs.push_back(AgentInput::Storage(update));
         }
     }
 
@@ -345,20 +345,20 @@ impl World {
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                delivery::DeliveryEffect::News(news) => {
-                    self.flood.news(&news);
+                delivery::DeliveryEffect::News(update) => {
+                    self.flood.update(&update);
                     if let UplinkUpdate::Up { .. }
                     | UplinkUpdate::Command(_)
                     | UplinkUpdate::Down { .. }
                     | UplinkUpdate::Receipted { .. }
-                    | UplinkUpdate::Returned { .. } = news
+                    | UplinkUpdate::Returned { .. } = update
                     {
-                        self.inputs.push_back(AgentInput::Uplink(news));
+                        self.inputs.push_back(AgentInput::Uplink(update));
                     }
                 }
-                delivery::DeliveryEffect::Read { ticket, offset, len } => {
-                    if let Some(source) = self.link.source(ticket) {
-                        self.link.chunk(self.now, ticket, offset, source.read(offset, len), &mut more);
+                delivery::DeliveryEffect::Read { entry_id, offset, len } => {
+                    if let Some(source) = self.link.source(entry_id) {
+                        self.link.chunk(self.now, entry_id, offset, source.read(offset, len), &mut more);
                     }
                 }
                 delivery::DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    /// The power comes back: everything starts anew from what the card kept.
+    /// The power comes back: everything starts again from what the card kept.
     fn reboot(&mut self) -> Result<(), String> {
         self.summary.cuts += 1;
         self.disk.power_on(&mut self.rng);
@@ -396,7 +396,7 @@ impl World {
         self.now = self.now.at(self.now.mono.plus_secs(5));
         let open = || Engine::open(Arc::new(self.disk.clone()), &self.settings.storage, self.now);
         // A start whose own flush fails exits with the reason, and the service manager starts it again.
-        let (mut engine, news) =
+        let (mut engine, update) =
             open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
         let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
         self.engine = engine;
@@ -408,13 +408,13 @@ impl World {
         self.moving = None;
         self.run += 1;
         self.apply_updates(pieces.map_err(|fault| fault.to_string())?);
-        self.apply_updates(news);
+        self.apply_updates(update);
         self.check_footage();
         self.drain();
         Ok(())
     }
 
-    /// What lay in a file that was begun anew was evicted on purpose.
+    /// What lay in a file that was started again was evicted on purpose.
     fn forget_evicted(&mut self) {
         for file in self.disk.take_begun() {
             self.durable.retain(|_, (lies, _)| *lies != file);

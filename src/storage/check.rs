@@ -1,4 +1,4 @@
-//! Reading a ring as the next owner of the card would: every invariant of [`super::document`], every checksum, every hole.
+//! Reading a ring as the next owner of the card would: every invariant of [`super::document`], every checksum, every gap.
 //!
 //! What belongs here: what is wrong, by file and offset. What does not: putting it right ([`super::recovery`]).
 
@@ -21,7 +21,7 @@ use super::snapshots;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, walk};
 use crate::units::{Digest, MonoTime};
 
-/// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a hole.
+/// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a gap.
 const SILENT_MAX: u64 = 1_000_000;
 
 /// Something wrong.
@@ -82,7 +82,7 @@ struct Before {
     there: Ranges,
     next_seq: u64,
     chain: Digest,
-    /// Start and end of the footage or hole before, on the monotonic clock of its start.
+    /// Start and end of the footage or gap before, on the monotonic clock of its start.
     end: Option<(u32, MonoTime)>,
     /// End of what the decode times have reached.
     media: u64,
@@ -183,17 +183,17 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             return;
         }
     };
-    // A file given up after a failed flush may hold a record that was written again elsewhere.
+    // A file dropped after a failed flush may hold a record that was written again elsewhere.
     let last = index.last_seq(at, u64::MAX);
-    let (mark, mut begun) = (segment.written().mark(), false);
+    let (mark, mut started) = (segment.written().mark(), false);
     for found in &walked.found {
         match found {
             ScanItem::Record(offset, record) if record.seq <= last => {
                 checked.records += 1;
                 checked.payload += u64::from(record.payload);
                 checked.holes += u64::from(record.gap.is_some());
-                let marked = begun || record.gap.is_some() || record.mark == mark;
-                begun |= record.gap.is_none();
+                let marked = started || record.gap.is_some() || record.mark == mark;
+                started |= record.gap.is_none();
                 let marked = (!marked).then(|| format!("record {} does not name the head it lies behind", record.seq));
                 if let Some(what) = now.judge(record).or(marked).or_else(|| content(disk, segment, *offset, record)) {
                     wrong(*offset, what);
@@ -204,7 +204,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
             ScanItem::Damaged { offset, first, last } => {
                 wrong(*offset, format!("{} damaged", numbers(*first, *last)));
                 // That is what is missing before the next.
-                (now.end, begun) = (None, true);
+                (now.end, started) = (None, true);
             }
         }
     }
@@ -243,7 +243,7 @@ impl Before {
             None => None,
         };
         let end = record.gap.map_or(begin.plus_micros(record.duration), |(to, ..)| to.mono);
-        // A hole may be told late, about a time before the footage that is there already.
+        // A gap may be reported late, about a time before the footage that is there already.
         let reached = self.end.filter(|(before, _)| *before == boot).map_or(end, |(_, reached)| reached.max(end));
         self.end = Some((boot, reached));
         let back = record.gap.is_none() && record.media < self.media;
@@ -330,12 +330,12 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&LoadedJournal>
         }
         Err(reason) => wrong(FileId::Journal, reason),
     }
-    let stills = files.get(&FileId::Stills);
+    let snapshots = files.get(&FileId::Stills);
     // They are made with the journal, before any footage.
-    if stills.is_none() && !(index.live().is_empty() && kept.entries.is_empty()) {
+    if snapshots.is_none() && !(index.live().is_empty() && kept.entries.is_empty()) {
         wrong(FileId::Stills, snapshots::LOST.into());
     }
-    if let Some(len) = stills {
+    if let Some(len) = snapshots {
         let damaged = snapshots::damaged(disk.as_ref(), *len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
     }

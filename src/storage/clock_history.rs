@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use super::Gap;
 use crate::units::{Boot, MonoTime, Timestamp, WallTime, ClockQuality};
 
-/// Relations kept: the newest. A box that learns two in a start and starts daily reaches back two months, longer than its ring.
+/// Relations kept: the newest. A device that learns two in a start and starts daily reaches back two months, longer than its ring.
 const KNOWN_MAX: usize = 128;
-/// Microseconds by which the clock must have been set before it is news: NTP daemons slew smaller errors.
+/// Microseconds by which the clock must have been set before it is updates: NTP daemons slew smaller errors.
 const STEP_MIN: i64 = 500_000;
 /// Microseconds between two relations of one start at least: a clock that is fought over must not wear the journal out.
 const LEARN_EVERY: u64 = 10_000_000;
@@ -105,7 +105,7 @@ impl ClockHistory {
         }
     }
 
-    /// A hole as it is understood now. `before` is the start of the footage in front of it, where a hole between two starts
+    /// A gap as it is understood now. `before` is the start of the footage in front of it, where a gap between two starts
     /// begins; `boot` is the start that recorded it.
     pub fn date_gap(&self, gap: &Gap, before: Boot, boot: Boot) -> Gap {
         let from = self.date(if gap.reason.is_between_starts() { before } else { boot }, gap.from);
@@ -126,57 +126,57 @@ mod tests {
 
     #[test]
     fn footage_of_an_hour_without_a_clock_is_dated_once_the_time_is_known() {
-        let (mut dates, boot) = (ClockHistory::default(), Boot(3));
+        let (mut clock_history, boot) = (ClockHistory::default(), Boot(3));
         let early = stamp(5_000_000, 77, ClockQuality::Unset);
-        assert_eq!(dates.learn(boot, early), None, "1970 is not worth keeping");
-        assert_eq!(dates.date(boot, early), early);
-        let set = dates.learn(boot, stamp(3_605_000_000, NOON, ClockQuality::Ntp)).unwrap();
+        assert_eq!(clock_history.learn(boot, early), None, "1970 is not worth keeping");
+        assert_eq!(clock_history.date(boot, early), early);
+        let set = clock_history.learn(boot, stamp(3_605_000_000, NOON, ClockQuality::Ntp)).unwrap();
         assert_eq!((set.before, set.step), (ClockQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
-        let dated = dates.date(boot, early);
+        let dated = clock_history.date(boot, early);
         assert_eq!((dated.wall, dated.quality, dated.mono), (WallTime(NOON - 3_600_000_000), ClockQuality::Ntp, early.mono));
-        assert_eq!(dates.date(Boot(2), early), early, "another start had another clock");
-        assert_eq!(ClockHistory::decode(&dates.encode()).date(boot, early), dated);
+        assert_eq!(clock_history.date(Boot(2), early), early, "another start had another clock");
+        assert_eq!(ClockHistory::decode(&clock_history.encode()).date(boot, early), dated);
     }
 
     #[test]
     fn a_clock_set_back_dates_what_was_recorded_before_and_leaves_trusted_times_alone() {
-        let (mut dates, boot) = (ClockHistory::default(), Boot(1));
+        let (mut clock_history, boot) = (ClockHistory::default(), Boot(1));
         let hour = 3_600_000_000;
         let fast = stamp(1_000_000, NOON + hour, ClockQuality::Rtc);
-        assert!(dates.learn(boot, fast).is_some(), "the first clock that can be trusted at all");
-        assert_eq!(dates.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)), None);
-        let set = dates.learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp)).unwrap();
+        assert!(clock_history.learn(boot, fast).is_some(), "the first clock that can be trusted at all");
+        assert_eq!(clock_history.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)), None);
+        let set = clock_history.learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp)).unwrap();
         assert_eq!(set.step, -hour);
-        assert_eq!(dates.date(boot, fast).wall, WallTime(NOON));
+        assert_eq!(clock_history.date(boot, fast).wall, WallTime(NOON));
         let trusted = stamp(21_000_000, NOON + 20_000_000, ClockQuality::Ntp);
-        assert_eq!(dates.date(boot, trusted), trusted);
+        assert_eq!(clock_history.date(boot, trusted), trusted);
         // NTP itself was wrong and steps by a second: what was recorded under it is evidence of that and stays.
-        assert!(dates.learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp)).is_some());
-        assert_eq!(dates.date(boot, trusted), trusted);
+        assert!(clock_history.learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp)).is_some());
+        assert_eq!(clock_history.date(boot, trusted), trusted);
     }
 
     #[test]
     fn a_clock_that_is_fought_over_is_learned_every_ten_seconds_and_forgotten_oldest_first() {
-        let (mut dates, mut learned) = (ClockHistory::default(), 0);
+        let (mut clock_history, mut learned) = (ClockHistory::default(), 0);
         for i in 0..2_000_u64 {
             let jump = if i % 2 == 0 { 0 } else { 5_000_000 };
             let now = stamp(i * 1_000_000, NOON + i as i64 * 1_000_000 + jump, ClockQuality::Rtc);
-            learned += usize::from(dates.learn(Boot(1), now).is_some());
+            learned += usize::from(clock_history.learn(Boot(1), now).is_some());
         }
         assert!((150..=200).contains(&learned), "{learned}");
-        assert_eq!(dates.encode().len(), KNOWN_MAX * ENCODED);
+        assert_eq!(clock_history.encode().len(), KNOWN_MAX * ENCODED);
         const { assert!(KNOWN_MAX * ENCODED <= crate::storage::journal::ENTRY_MAX) };
     }
 
     #[test]
     fn a_hole_between_two_starts_begins_on_the_clock_of_the_first() {
-        let mut dates = ClockHistory::default();
-        dates.learn(Boot(1), stamp(10, NOON, ClockQuality::Rtc));
-        dates = ClockHistory::decode(&dates.encode());
-        dates.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, ClockQuality::Ntp));
+        let mut clock_history = ClockHistory::default();
+        clock_history.learn(Boot(1), stamp(10, NOON, ClockQuality::Rtc));
+        clock_history = ClockHistory::decode(&clock_history.encode());
+        clock_history.learn(Boot(2), stamp(2_000_000, NOON + 60_000_000, ClockQuality::Ntp));
         let from = stamp(9_000_000, NOON + 9_000_000, ClockQuality::Rtc);
         let gap = Gap { from, to: stamp(1_000_000, 5, ClockQuality::Unset), reason: GapReason::PowerCut, bytes: 0 };
-        let dated = dates.date_gap(&gap, Boot(1), Boot(2));
+        let dated = clock_history.date_gap(&gap, Boot(1), Boot(2));
         assert_eq!((dated.from, dated.to.wall), (from, WallTime(NOON + 59_000_000)));
     }
 }

@@ -1,11 +1,11 @@
 //! A span without what cannot be read: damage costs the record it hits and no more.
 //!
-//! What belongs here: leaving records out and naming the holes. What does not: reading them ([`super::FootageReader`]).
+//! What belongs here: leaving records out and naming the gaps. What does not: reading them ([`super::FootageReader`]).
 
 use super::{FootageReader, Gap, GapReason, ReadFault, Span};
 
 impl ReadFault {
-    /// What a hole is called that was left by this.
+    /// What a gap is called that was left by this.
     pub fn reason(&self) -> GapReason {
         match self {
             ReadFault::Gone(_) => GapReason::EvictedPinned,
@@ -16,7 +16,7 @@ impl ReadFault {
 }
 
 impl Span {
-    /// The records of it that cannot be read, and what each hole is called. Reads all of them.
+    /// The records of it that cannot be read, and what each gap is called. Reads all of them.
     pub fn unreadable(&self, reader: &dyn FootageReader) -> Vec<(u64, GapReason)> {
         // A bus that was reset refuses one read and takes the next.
         let read = |fragment| reader.fragment(fragment).or_else(|_| reader.fragment(fragment));
@@ -25,7 +25,7 @@ impl Span {
         faults.collect()
     }
 
-    /// Leaves these records out: each is a hole. Pictures that need one of them stay, and cannot be decoded up to the next key frame.
+    /// Leaves these records out: each is a gap. Pictures that need one of them stay, and cannot be decoded up to the next key frame.
     /// `None` when nothing is left.
     pub fn without(mut self, unreadable: &[(u64, GapReason)]) -> Option<Span> {
         let mut left: Vec<Gap> = Vec::new();

@@ -86,7 +86,7 @@ pub trait Disk: Send + Sync {
     /// A number nobody else draws: it names a new ring.
     fn draw(&self) -> u64 {
         let mut bytes = [0; 8];
-        // Without randomness rings cannot be told apart, which only matters after a card was replaced.
+        // Without randomness rings cannot be reported apart, which only matters after a card was replaced.
         let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
         u64::from_be_bytes(bytes)
     }
@@ -289,7 +289,7 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, file: FileId) -> Result<(), DiskFault> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let synced = self.file(file).and_then(|handle| {
             handle.sync_data()?;
             // Bytes in a file without a name are gone with the power: a directory that was removed under us must not be called durable.
@@ -298,7 +298,7 @@ impl Disk for RealDisk {
                 _ => Ok(()),
             }
         });
-        self.slowest.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.slowest.fetch_max(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
     }
 

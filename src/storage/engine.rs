@@ -1,7 +1,7 @@
-//! The engine: one owner of ring, journal and snapshots. Frames and orders in, news out; the thread around it only loops.
+//! The engine: one owner of ring, journal and snapshots. Frames and orders in, updates out; the thread around it only loops.
 //!
 //! What belongs here: gathering frames into fragments, answering orders, waiting for footage that is asked for and not yet
-//! durable. What does not: boxes, slots, files (the rooms' other files).
+//! durable. What does not: devices, slots, files (the modules' other files).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,12 +38,12 @@ const COUNTS_EVERY: u64 = 30_000_000;
 const CARD_PATIENCE: u64 = 5_000_000;
 /// Times in a row the journal may be refused until it goes on in memory; the agent offers an entry again every five seconds.
 const REFUSALS_MAX: u32 = 3;
-/// Microseconds between two fragments that are a hole: half a second is 12 pictures.
+/// Microseconds between two fragments that are a gap: half a second is 12 pictures.
 const HOLE_MIN: u64 = 500_000;
-/// Longest hole in the media clock between two starts, microseconds (30 days): a wrong clock must not stretch it further.
+/// Longest gap in the media clock between two starts, microseconds (30 days): a wrong clock must not stretch it further.
 const HOLE_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
-/// A hole that is still open: it ends where the next footage begins.
+/// A gap that is still open: it ends where the next footage begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenGap {
     pub(super) from: Timestamp,
@@ -56,11 +56,11 @@ pub struct Engine {
     pub(super) card: Arc<FallbackDisk>,
     pub(super) ring: Ring,
     pub(super) journal: Journal,
-    pub(super) stills: SnapshotStore,
+    pub(super) snapshots: SnapshotStore,
     pub(super) locks: Locks,
     pub(super) boot: Boot,
     /// When this start began, and what the card bears by its data sheet: for its wear.
-    pub(super) begun: MonoTime,
+    pub(super) started: MonoTime,
     pub(super) endurance: u64,
     pub(super) gathering: Gathering,
     pub(super) anchor: Option<Anchor>,
@@ -73,7 +73,7 @@ pub struct Engine {
     /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
     pub(super) open_hole: Option<OpenGap>,
     pub(super) holes: Vec<Gap>,
-    /// End of the last hole that was named in this start.
+    /// End of the last gap that was named in this start.
     pub(super) named_until: MonoTime,
     /// End of what is durable.
     pub(super) until: Timestamp,
@@ -87,8 +87,8 @@ pub struct Engine {
     pub(super) refusals: u32,
     pub(super) told_worn: bool,
     pub(super) scrub: Scrub,
-    /// Entries found at the start that are not told yet, oldest last.
-    pub(super) untold: Vec<EntryId>,
+    /// Entries found at the start that are not reported yet, oldest last.
+    pub(super) unreported: Vec<EntryId>,
 }
 
 impl Engine {
@@ -197,25 +197,25 @@ impl Engine {
                 self.waiting.retain(|waiting| waiting.pin != pin);
                 self.ring.pins.remove(pin);
             }
-            StorageRequest::Enqueue { ticket, entry, still } => self.enqueue(ticket, entry, still, out),
+            StorageRequest::Enqueue { entry_id, entry, still } => self.enqueue(entry_id, entry, still, out),
             StorageRequest::EnqueueAll { entries } => self.enqueue_all(entries, out),
-            StorageRequest::Release { tickets } => {
-                for ticket in tickets {
-                    self.journal.release(ticket);
-                    self.stills.free(ticket);
+            StorageRequest::Release { entry_ids } => {
+                for entry_id in entry_ids {
+                    self.journal.release(entry_id);
+                    self.snapshots.free(entry_id);
                 }
             }
-            StorageRequest::Fetch { ticket } => {
-                let read = self.journal.entry(ticket).map_err(|fault| fault.to_string());
+            StorageRequest::Fetch { entry_id } => {
+                let read = self.journal.entry(entry_id).map_err(|fault| fault.to_string());
                 let outcome = read.and_then(|entry| entry.ok_or_else(|| "damaged on the card".to_owned()));
-                out.push(StorageUpdate::Fetched { ticket, outcome });
+                out.push(StorageUpdate::Fetched { entry_id, outcome });
             }
             StorageRequest::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
                 Ok(()) => StorageUpdate::CellSaved { cell },
                 Err(fault) => StorageUpdate::Trouble { detail: fault.to_string(), lost: true },
             }),
             StorageRequest::NoteGap(gap) => {
-                // Footage that is still in memory comes before the hole: a power cut would leave it without a name.
+                // Footage that is still in memory comes before the gap: a power cut would leave it without a name.
                 self.flush_all(out);
                 self.record_gap(gap, out);
             }
@@ -229,30 +229,30 @@ impl Engine {
         }
     }
 
-    fn enqueue(&mut self, ticket: EntryId, entry: Vec<u8>, still: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
+    fn enqueue(&mut self, entry_id: EntryId, entry: Vec<u8>, still: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
         if let Some(jpeg) = still {
-            match self.stills.store(ticket, &jpeg) {
+            match self.snapshots.store(entry_id, &jpeg) {
                 Ok(written) => self.ring.counts.written += written,
                 Err(detail) => out.push(StorageUpdate::Trouble { detail, lost: true }),
             }
         }
-        let stored = self.journal.enqueue(ticket, entry);
+        let stored = self.journal.enqueue(entry_id, entry);
         out.push(match &stored {
-            Ok(()) => StorageUpdate::Enqueued { ticket },
+            Ok(()) => StorageUpdate::Enqueued { entry_id },
             Err(fault) => {
-                self.stills.free(ticket);
-                StorageUpdate::NotEnqueued { ticket, reason: fault.to_string() }
+                self.snapshots.free(entry_id);
+                StorageUpdate::NotEnqueued { entry_id, reason: fault.to_string() }
             }
         });
         self.journal_answered(stored, out);
     }
 
     fn enqueue_all(&mut self, entries: Vec<(EntryId, Vec<u8>)>, out: &mut Vec<StorageUpdate>) {
-        let tickets: Vec<EntryId> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let entry_ids: Vec<EntryId> = entries.iter().map(|(entry_id, _)| *entry_id).collect();
         let stored = self.journal.enqueue_all(entries);
-        out.extend(tickets.into_iter().map(|ticket| match &stored {
-            Ok(()) => StorageUpdate::Enqueued { ticket },
-            Err(fault) => StorageUpdate::NotEnqueued { ticket, reason: fault.to_string() },
+        out.extend(entry_ids.into_iter().map(|entry_id| match &stored {
+            Ok(()) => StorageUpdate::Enqueued { entry_id },
+            Err(fault) => StorageUpdate::NotEnqueued { entry_id, reason: fault.to_string() },
         }));
         self.journal_answered(stored, out);
     }
@@ -269,7 +269,7 @@ impl Engine {
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
             self.card.hold_in_memory(FileId::Journal, self.journal.size());
-            self.card.hold_in_memory(FileId::Stills, self.stills.size());
+            self.card.hold_in_memory(FileId::Stills, self.snapshots.size());
             out.push(StorageUpdate::CardLost { detail });
         }
     }
@@ -297,7 +297,7 @@ impl Engine {
         let Some(set) = self.ring.dates_mut().learn(boot, now) else {
             return;
         };
-        let bytes = self.ring.index().dates.encode();
+        let bytes = self.ring.index().clock_history.encode();
         if let Err(JournalFault::Disk(fault)) = self.journal.save(Cell::Clock, bytes) {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
@@ -313,7 +313,7 @@ impl Engine {
         (counts.available, counts.slowest_sync) = (self.card.available(), self.card.take_slowest_sync());
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);
-        let (lifetime, written, since) = (counts.lifetime, counts.written, (self.begun, now));
+        let (lifetime, written, since) = (counts.lifetime, counts.written, (self.started, now));
         let wear = WriteLoad { lifetime, written, since, endurance: self.endurance, device: self.card.life_used() }.wear();
         (counts.worn, counts.days_left) = (wear.percent, wear.days_left);
         if wear.percent >= ALARM && !self.told_worn {
@@ -352,7 +352,7 @@ impl Engine {
         }
     }
 
-    /// Records a fragment, and the holes before it first.
+    /// Records a fragment, and the gaps before it first.
     fn record(
         &mut self,
         fragment: &Fragment,
@@ -369,7 +369,7 @@ impl Engine {
         written.or_else(|fault| self.refused(fault, fragment, tracks, out))
     }
 
-    /// A camera that stalled for less than it takes to be called down left a hole all the same.
+    /// A camera that stalled for less than it takes to be called down left a gap all the same.
     fn name_silence(&mut self, begin: Timestamp) {
         let end = self.until.mono.max(self.named_until);
         if self.until != Timestamp::default() && begin.mono.since(end) > HOLE_MIN {
@@ -416,7 +416,7 @@ impl Engine {
         self.answer_due(fragment.start.mono, out);
     }
 
-    /// Tells a hole and records it, now or when the first segment opens.
+    /// Tells a gap and records it, now or when the first segment opens.
     fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
         // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
         let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
@@ -429,7 +429,7 @@ impl Engine {
         }
     }
 
-    /// A hole that goes on where the last one ended makes it longer.
+    /// A gap that goes on where the last one ended makes it longer.
     fn add_hole(&mut self, gap: Gap) {
         self.named_until = self.named_until.max(gap.to.mono);
         let full = self.holes.len() >= HOLES_MAX;
@@ -440,8 +440,8 @@ impl Engine {
         }
     }
 
-    /// Records the waiting holes, at `media` on the media clock: where the footage behind them begins, when there is some already.
-    /// A hole found at start was told with it; all others are told here.
+    /// Records the waiting gaps, at `media` on the media clock: where the footage behind them begins, when there is some already.
+    /// A gap found at start was reported with it; all others are reported here.
     fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
         let mut holes = VecDeque::from(std::mem::take(&mut self.holes));
         while let Some(gap) = holes.pop_front() {

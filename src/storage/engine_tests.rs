@@ -17,7 +17,7 @@ use crate::units::ClockQuality;
 pub(super) const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
-/// A box without a camera: frames are made here.
+/// A device without a camera: frames are made here.
 pub(super) struct Bench {
     pub(super) disk: FaultyDisk,
     settings: StorageSettings,
@@ -26,7 +26,7 @@ pub(super) struct Bench {
     run: u32,
     /// Frames of the run so far.
     frames: i64,
-    pub(super) news: Vec<StorageUpdate>,
+    pub(super) update: Vec<StorageUpdate>,
 }
 
 pub(super) fn small() -> StorageSettings {
@@ -52,17 +52,17 @@ impl Bench {
     pub(super) fn new(settings: StorageSettings) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(NOON), quality: ClockQuality::Ntp };
         let disk = FaultyDisk::new(None);
-        let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
-        Bench { disk, settings, engine, now, run: 1, frames: 0, news }
+        let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings, now).unwrap();
+        Bench { disk, settings, engine, now, run: 1, frames: 0, update }
     }
 
     /// The next start, with other settings if wanted; what the last one said is forgotten.
     pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
         self.now.mono = MonoTime(1_000_000);
         self.settings = settings;
-        let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
-        (self.engine, self.news, self.run, self.frames) = (engine, news, self.run + 1, 0);
-        match self.news.remove(0) {
+        let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
+        (self.engine, self.update, self.run, self.frames) = (engine, update, self.run + 1, 0);
+        match self.update.remove(0) {
             StorageUpdate::Started(found) => *found,
             other => panic!("{other:?}"),
         }
@@ -75,13 +75,13 @@ impl Bench {
     /// The next start of the same settings on another card.
     pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
-        let (engine, news) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
-        Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, news }
+        let (engine, update) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
+        Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, update }
     }
 
     pub(super) fn wait(&mut self, micros: u64) {
         self.now = self.now.after(micros);
-        self.engine.idle(self.now, &mut self.news);
+        self.engine.idle(self.now, &mut self.update);
     }
 
     /// So many key frames of another track, a run of its own, 100 ms apart.
@@ -97,7 +97,7 @@ impl Bench {
     fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
         let (params, data) = (params.clone(), vec![self.frames as u8; len].into());
         let frame = Frame { role: StreamRole::Main, params, data, key, pts, run: self.run, at: self.now, lost: 0 };
-        self.engine.frame(&Arc::new(frame), &mut self.news);
+        self.engine.frame(&Arc::new(frame), &mut self.update);
     }
 
     /// A picture of `len` bytes after 100 ms.
@@ -115,13 +115,13 @@ impl Bench {
     }
 
     pub(super) fn order(&mut self, order: StorageRequest) {
-        self.engine.order(self.now, order, &mut self.news);
+        self.engine.order(self.now, order, &mut self.update);
     }
 
     fn lock(&mut self, id: &str, from: i64, to: i64) -> Result<Lock, String> {
         let (from, to) = (WallTime(NOON + from * 1_000_000), WallTime(NOON + to * 1_000_000));
         self.order(StorageRequest::Lock { id: id.into(), from, to, reason: "test".into() });
-        match self.news.pop() {
+        match self.update.pop() {
             Some(StorageUpdate::Locked { outcome, .. }) => outcome,
             other => panic!("{other:?}"),
         }
@@ -136,19 +136,19 @@ impl Bench {
             query: SpanQuery::Wall { from, to, after: 0 },
         });
         self.wait(11_000_000);
-        let at = self.news.iter().rposition(|news| matches!(news, StorageUpdate::Located { .. })).unwrap();
-        let StorageUpdate::Located { span, .. } = self.news.remove(at) else { panic!() };
+        let at = self.update.iter().rposition(|update| matches!(update, StorageUpdate::Located { .. })).unwrap();
+        let StorageUpdate::Located { span, .. } = self.update.remove(at) else { panic!() };
         self.order(StorageRequest::Unpin { pin: PinId(1) });
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
     }
 
     fn holes(&self) -> Vec<(GapReason, i64, i64)> {
         let second = |stamp: Timestamp| (stamp.wall.0 - NOON) / 100_000;
-        let hole = |news: &StorageUpdate| match news {
+        let hole = |update: &StorageUpdate| match update {
             StorageUpdate::Hole(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
             _ => None,
         };
-        self.news.iter().filter_map(hole).collect()
+        self.update.iter().filter_map(hole).collect()
     }
 
     fn bytes_on_card(&self) -> u64 {
@@ -158,10 +158,10 @@ impl Bench {
     }
 
     fn durable(&self) -> Option<u64> {
-        self.news.iter().rev().find_map(|news| if let StorageUpdate::Durable { seq, .. } = news { Some(*seq) } else { None })
+        self.update.iter().rev().find_map(|update| if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None })
     }
 
-    /// Nothing is damaged, every number follows, no hole is without a name.
+    /// Nothing is damaged, every number follows, no gap is without a name.
     pub(super) fn is_whole(&self) {
         let disk: Arc<dyn super::disk::Disk> = Arc::new(self.disk.clone());
         let checked = super::check::check(&disk, |_, _| {}).unwrap();
@@ -185,7 +185,7 @@ fn a_stall_too_short_to_be_called_one_is_a_named_hole_all_the_same() {
 fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
     use super::disk::{Disk as _, FileId};
     let mut bench = Bench::new(small());
-    bench.order(StorageRequest::Enqueue { ticket: EntryId(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
+    bench.order(StorageRequest::Enqueue { entry_id: EntryId(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
     bench.record(100);
     bench.is_whole();
     let segment = bench.engine.ring.index().live()[1].clone();
@@ -249,7 +249,7 @@ fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
     bench.record(400);
     assert_eq!(bench.find(10, 14), (lock.first..=lock.last).collect::<Vec<_>>());
     bench.order(StorageRequest::Unlock { id: "case-7".into() });
-    assert!(matches!(bench.news.pop(), Some(StorageUpdate::Unlocked { outcome: Ok(_), .. })));
+    assert!(matches!(bench.update.pop(), Some(StorageUpdate::Unlocked { outcome: Ok(_), .. })));
     bench.record(400);
     assert_eq!(bench.find(10, 14), [] as [u64; 0]);
     assert!(bench.restart(small()).locks.is_empty());
@@ -299,7 +299,7 @@ fn a_frame_that_fits_no_segment_is_a_named_hole_and_costs_no_file() {
     bench.record(30);
     assert_eq!(bench.holes().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.holes());
     assert!(
-        bench.news.iter().any(|news| matches!(news, StorageUpdate::Trouble { detail, .. } if detail.contains("storage.segment")))
+        bench.update.iter().any(|update| matches!(update, StorageUpdate::Trouble { detail, .. } if detail.contains("storage.segment")))
     );
     assert!(bench.bytes_on_card() >= files);
     bench.is_whole();
@@ -320,10 +320,10 @@ fn a_card_that_turns_read_only_is_told_and_recording_goes_on_in_memory() {
     bench.record(30);
     let durable = bench.durable().unwrap();
     bench.disk.read_only(true);
-    bench.news.clear();
+    bench.update.clear();
     bench.record(30);
     assert_eq!(bench.durable(), None, "what lies in memory survives nothing");
-    let lost = bench.news.iter().filter(|news| matches!(news, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
+    let lost = bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
     assert_eq!(bench.holes().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
     let (reason, from, to) = bench.holes()[0];
@@ -347,7 +347,7 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
     bench.record(2);
     bench.disk.read_only(false);
     bench.record(30);
-    assert!(!bench.news.iter().any(|news| matches!(news, StorageUpdate::CardLost { .. })));
+    assert!(!bench.update.iter().any(|update| matches!(update, StorageUpdate::CardLost { .. })));
     let holes: Vec<_> = bench.holes().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
     assert!(holes.len() == 1 && holes[0].2 - holes[0].1 <= 60, "{holes:?}");
     bench.is_whole();
@@ -356,16 +356,16 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
 #[test]
 fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
     let mut bench = Bench::new(small());
-    let entry = |ticket: u64| StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![7; 99], still: Some(vec![1; 999]) };
+    let entry = |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], still: Some(vec![1; 999]) };
     bench.order(entry(1));
     bench.disk.read_only(true);
     for _ in 0..3 {
         bench.order(entry(2));
-        assert!(!bench.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(2) }));
+        assert!(!bench.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(2) }));
     }
-    assert!(bench.news.iter().any(|news| matches!(news, StorageUpdate::CardLost { .. })));
+    assert!(bench.update.iter().any(|update| matches!(update, StorageUpdate::CardLost { .. })));
     bench.order(entry(2));
-    assert!(bench.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(2) }));
+    assert!(bench.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(2) }));
     let geometry = super::open::snapshot_geometry(&bench.settings);
     assert_eq!(super::snapshots::read(bench.engine.card().as_ref(), geometry, EntryId(2)), Ok(vec![1; 999]));
 }
@@ -417,13 +417,13 @@ fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
     bench.now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_000_000), quality: ClockQuality::Unset };
     bench.record(20);
     assert_eq!(bench.find(5, 9), [] as [u64; 0]);
-    // NTP answers; the box was switched on at noon.
+    // NTP answers; the device was switched on at noon.
     let mono = bench.now.mono;
     bench.now = Timestamp { mono, wall: WallTime(NOON + mono.0 as i64 - 1_000_000), quality: ClockQuality::Ntp };
     bench.record(20);
     let found = bench.find(5, 9);
     assert!((4..=7).contains(&found.len()), "{found:?}");
-    assert!(bench.news.iter().any(|news| matches!(news, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp)));
+    assert!(bench.update.iter().any(|update| matches!(update, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp)));
     bench.restart(small());
     assert_eq!(bench.find(5, 9), found, "the next start knows it too");
 }
@@ -447,8 +447,8 @@ fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
     let mut told = Vec::new();
     for _ in 0..4 {
         bench.record(40);
-        bench.news.drain(..).for_each(|news| {
-            if let StorageUpdate::Counts(counts) = news {
+        bench.update.drain(..).for_each(|update| {
+            if let StorageUpdate::Counts(counts) = update {
                 told.push(counts.oldest);
             }
         });

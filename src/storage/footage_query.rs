@@ -14,7 +14,7 @@ use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
 use crate::camera::TrackParams;
 use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
-/// Footage and holes in the order of their numbers.
+/// Footage and gaps in the order of their numbers.
 enum Piece {
     Fragment(Box<FragmentRef>),
     Hole(u64, Gap),
@@ -47,7 +47,7 @@ impl Piece {
 /// What the card refuses to read is damage.
 ///
 /// # Errors
-/// None today: a card that cannot be read at all gives holes.
+/// None today: a card that cannot be read at all gives gaps.
 pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Result<Option<Span>, DiskFault> {
     let (mut pieces, tracks) = pieces(disk, index, newest, query);
     let Some((first, last)) = stretch(&pieces, query) else {
@@ -102,7 +102,7 @@ pub(super) fn nothing(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQ
 /// What of a query lies before the oldest footage of a ring that has evicted some.
 fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
     let head = index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;
-    let oldest = index.dates.date(head.boot, head.start);
+    let oldest = index.clock_history.date(head.boot, head.start);
     let (from, to) = match *query {
         SpanQuery::Wall { from, to, .. } if from < oldest.wall => {
             (Timestamp { wall: from, ..oldest }, Timestamp { wall: to.min(oldest.wall), ..oldest })
@@ -111,7 +111,7 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
             let to = if boot == head.boot { to.min(oldest.mono) } else { to };
             let at = |mono| {
                 let wall = WallTime(oldest.wall.0.saturating_sub(oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64));
-                index.dates.date(boot, Timestamp { mono: MonoTime(mono), wall, ..Timestamp::default() })
+                index.clock_history.date(boot, Timestamp { mono: MonoTime(mono), wall, ..Timestamp::default() })
             };
             (at(from.0), at(to.0))
         }
@@ -124,25 +124,25 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
 /// Tracks by their layout.
 type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
 
-/// Footage and holes of the segments that a query may touch, and the tracks of these.
+/// Footage and gaps of the segments that a query may touch, and the tracks of these.
 fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
     for at in candidates(index, newest, query) {
         let segment = &index.live()[at];
-        // A segment given up after a failed flush may hold a record that was written again elsewhere.
+        // A segment dropped after a failed flush may hold a record that was written again elsewhere.
         let last = index.last_seq(at, newest);
-        let mut end = index.dates.date(segment.head.boot, segment.head.start);
+        let mut end = index.clock_history.date(segment.head.boot, segment.head.start);
         let mut hole: Option<(u64, u64)> = None;
         let walked = walk_past(disk, segment, ScanDepth::Records);
         for found in &walked.found {
             match found {
                 ScanItem::Record(offset, record) if record.seq <= last => {
                     let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
-                    let begin = index.dates.date(record.boot, record.start);
+                    let begin = index.clock_history.date(record.boot, record.start);
                     pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
-                    pieces.extend(piece(&index.dates, segment, *offset, record, before));
-                    end = index.dates.date(record.boot, record.end());
+                    pieces.extend(piece(&index.clock_history, segment, *offset, record, before));
+                    end = index.clock_history.date(record.boot, record.end());
                 }
                 ScanItem::Record(..) => {}
                 ScanItem::Damaged { first, last, .. } => hole = Some((*first, *last)),
@@ -151,7 +151,7 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
         // Damage up to the end of a file: the next one, begun right behind it, says how far its numbers went.
         let next = index.live().get(at + 1).filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
         if let Some(next) = next {
-            let begin = index.dates.date(next.head.boot, next.head.start);
+            let begin = index.clock_history.date(next.head.boot, next.head.start);
             pieces.push(Piece::damage(walked.next_seq, last, end, begin, GapReason::Damaged));
         } else {
             pieces.extend(lost_behind(index, at, walked.next_seq, end));
@@ -166,7 +166,7 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
 fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Vec<Piece> {
     let next = index.live().get(at + 1);
     let to_seq = next.map_or(u64::MAX, |next| next.head.first_seq.saturating_sub(1));
-    let begin = next.map_or(end, |next| index.dates.date(next.head.boot, next.head.start));
+    let begin = next.map_or(end, |next| index.clock_history.date(next.head.boot, next.head.start));
     let between = |(first, last): &(u64, u64)| (from_seq.max(*first), to_seq.min(*last));
     let lost = index.lost.list().iter().map(between).filter(|(first, last)| first <= last);
     lost.map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Missing)).collect()
@@ -190,12 +190,12 @@ fn beside(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, mo
 }
 
 /// A record as its times are understood now; `before` is the start of the footage in front of it.
-fn piece(dates: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
+fn piece(clock_history: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
     match record.gap() {
-        Some(gap) => Some(Piece::Hole(record.seq, dates.date_gap(&gap, before, record.boot))),
+        Some(gap) => Some(Piece::Hole(record.seq, clock_history.date_gap(&gap, before, record.boot))),
         None => {
             let fragment = record.fragment(segment, offset)?;
-            let start = dates.date(fragment.boot, fragment.start);
+            let start = clock_history.date(fragment.boot, fragment.start);
             Some(Piece::Fragment(Box::new(FragmentRef { start, ..fragment })))
         }
     }
@@ -217,7 +217,7 @@ fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
     }
 }
 
-/// The first unbroken stretch of matches, from the key frame at or before its first. A hole does not break it; footage of
+/// The first unbroken stretch of matches, from the key frame at or before its first. A gap does not break it; footage of
 /// another time between two matches (the clock was set back) does.
 fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     let matches = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
@@ -257,7 +257,7 @@ fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<
                     && next.is_none_or(|next| next.boot > boot || next.boot == boot && next.start.mono >= from)
             }
             SpanQuery::Wall { from, to, .. } => {
-                let wall = |head: &SegmentHead| index.dates.date(head.boot, head.start).wall;
+                let wall = |head: &SegmentHead| index.clock_history.date(head.boot, head.start).wall;
                 let (begin, end) = (wall(start), next.map_or(WallTime(i64::MAX), wall));
                 begin.min(end) <= to && begin.max(end) >= from
             }

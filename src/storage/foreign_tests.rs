@@ -28,9 +28,9 @@ fn of_site(site: &str) -> StorageSettings {
 /// A ring that was stopped in order, in its second lap, with entries and snapshots of this byte.
 fn ring(site: &str, byte: u8, seconds: i64) -> Bench {
     let mut bench = Bench::new(of_site(site));
-    for ticket in 1..=6 {
-        let still = (ticket <= 2).then(|| vec![byte; 9000]);
-        bench.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![byte; 700], still });
+    for entry_id in 1..=6 {
+        let still = (entry_id <= 2).then(|| vec![byte; 9000]);
+        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![byte; 700], still });
     }
     bench.record(seconds);
     bench.order(StorageRequest::Stop);
@@ -48,13 +48,13 @@ fn card_of(disk: &FaultyDisk) -> CardId {
     read(&shared).unwrap().card
 }
 
-fn entries(news: &[StorageUpdate]) -> Vec<Vec<u8>> {
-    let of = |news: &StorageUpdate| match news {
+fn entries(update: &[StorageUpdate]) -> Vec<Vec<u8>> {
+    let of = |update: &StorageUpdate| match update {
         StorageUpdate::Started(found) => found.entries.clone(),
         StorageUpdate::Found { entries } => entries.clone(),
         _ => Vec::new(),
     };
-    news.iter().flat_map(of).map(|(_, bytes)| bytes).collect()
+    update.iter().flat_map(of).map(|(_, bytes)| bytes).collect()
 }
 
 /// What is exchanged.
@@ -132,17 +132,17 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
         Part::Instead(_) => assert!(kept.is_subset(&whole), "{name}"),
         _ => assert_eq!(kept, whole, "{name}: our own footage"),
     }
-    let (mut engine, mut news) = Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
+    let (mut engine, mut update) = Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
     while let Some(more) = engine.found().unwrap() {
-        news.push(more);
+        update.push(more);
     }
-    let entries = entries(&news);
+    let entries = entries(&update);
     assert!(entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)), "{name}: an entry of another card would be sent");
     assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
     for file in &files {
         let names =
-            |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
-        assert!(news.iter().any(names), "{name}: a start does not name {}: {news:?}", file.name());
+            |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
+        assert!(update.iter().any(names), "{name}: a start does not name {}: {update:?}", file.name());
     }
     let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
     assert!(
@@ -194,9 +194,9 @@ fn a_whole_card_goes_on_at_its_site_and_is_refused_elsewhere() {
     assert!(matches!(refused, StorageFault::OtherSite) && refused.to_string().contains("ring export"), "{refused}");
     assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
     // Another board of the same site has nothing but the card.
-    let (_, news) = Engine::open(Arc::new(disk), &of_site("km-17"), bench.now()).unwrap();
-    assert_eq!(entries(&news).len(), 6);
-    assert!(!news.iter().any(|news| matches!(news, StorageUpdate::Trouble { .. })), "{news:?}");
+    let (_, update) = Engine::open(Arc::new(disk), &of_site("km-17"), bench.now()).unwrap();
+    assert_eq!(entries(&update).len(), 6);
+    assert!(!update.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. })), "{update:?}");
 }
 
 #[test]
@@ -207,8 +207,8 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     bench.disk = FaultyDisk::with(card, None);
     assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
     bench.restart(of_site("km-17"));
-    let names = |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
-    assert!(bench.news.iter().any(names), "{:?}", bench.news);
+    let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
+    assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
 /// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
@@ -275,7 +275,7 @@ fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let damage = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count();
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 1);
     bench.record(2);
-    let counts = bench.news.iter().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
+    let counts = bench.update.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
     assert_eq!(counts.unwrap().damaged, 1, "counted");
     bench.order(StorageRequest::Stop);
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 0, "the next start tells it again");

@@ -156,7 +156,7 @@ impl Gathering {
         self.frames.push(frame);
     }
 
-    /// Makes the fragment and begins anew. `next` is the video frame behind it, where there is one of the same run: it tells
+    /// Makes the fragment and starts again. `next` is the video frame behind it, where there is one of the same run: it tells
     /// how long the last sample lasts. `layout` is the segment's tracks, which give the track numbers.
     pub fn finish(
         &mut self,

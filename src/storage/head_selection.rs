@@ -145,8 +145,8 @@ pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<Card
 fn take_out_begun(heads: &mut Heads) {
     let live = heads.index.live();
     let again = |at: usize| live.get(at + 1).is_some_and(|next| next.head.first_seq == live[at].head.first_seq);
-    let begun: Vec<u32> = (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
-    for file in begun {
+    let started: Vec<u32> = (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
+    for file in started {
         if heads.troubles.iter().any(|trouble| trouble.file == file && trouble.fault == HeadFault::First) {
             heads.troubles.retain(|trouble| trouble.file != file);
             heads.index.forget(file);

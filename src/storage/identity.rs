@@ -8,9 +8,9 @@
 //! | journal and segments disagree altogether | what most segments say; of two with as many, the one recorded last |
 //! | no segment is there | what the journal says |
 //!
-//! Where the box's site is known, parts of another site have no voice. A card that was moved to another board of the same site names
+//! Where the device's site is known, parts of another site have no voice. A card that was moved to another board of the same site names
 //! the same site, so it goes on. A part of another card never takes a place, is never sent, never pinned and never written over: a
-//! segment stays where it lies, a journal or snapshots are kept under the name `foreign-NNNNN.taimat` before they are used anew.
+//! segment stays where it lies, a journal or snapshots are kept under the name `foreign-NNNNN.taimat` before they are used again.
 //!
 //! What belongs here: that choice, and keeping a foreign file. What does not: reading what parts say ([`super::heads`], [`super::journal`]).
 
@@ -97,7 +97,7 @@ impl Voices {
         self.journal.is_empty() && self.segments.is_empty()
     }
 
-    /// The card that is ours, for a box of `site`, or for whoever looks; see the table above.
+    /// The card that is ours, for a device of `site`, or for whoever looks; see the table above.
     pub fn agree(&self, site: Option<&SiteId>) -> Option<CardId> {
         let journal: Vec<CardId> = self.journal.iter().copied().filter(|card| card.may_be_of(site)).collect();
         let segments = self.segments.iter().filter(|(card, _)| card.may_be_of(site));
@@ -109,7 +109,7 @@ impl Voices {
     }
 }
 
-/// Copies a file with parts of another card to a free name, flushed, before it is used anew; gives that name.
+/// Copies a file with parts of another card to a free name, flushed, before it is used again; gives that name.
 ///
 /// # Errors
 /// When there is no room, the card refuses, or [`KEPT_MAX`] files are kept already.

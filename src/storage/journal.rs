@@ -26,7 +26,7 @@ const RESERVED: usize = 4;
 
 /// Entries stored together at most: one flush of each copy is for all of them.
 pub const BATCH_MAX: usize = 64;
-/// Tombstones in one commit at most: of thousands of entries that are given up at once the storage thread must not write all at
+/// Tombstones in one commit at most: of thousands of entries that are dropped at once the storage thread must not write all at
 /// once, while frames wait.
 pub(super) const TOMBSTONES_MAX: usize = 256;
 
@@ -93,14 +93,14 @@ pub struct Journal {
     generation: u64,
     boot: Boot,
     ring: Option<RingId>,
-    /// The highest record number of the ring it was told of.
+    /// The highest record number of the ring it was reported of.
     record: u64,
     by_ticket: BTreeMap<EntryId, usize>,
     free: BTreeSet<usize>,
     newest: Option<(EntryId, usize)>,
     /// Where the search for a free slot goes on: all slots wear alike.
     next: usize,
-    /// Slots whose entry was let go and whose tombstone is not yet written, and that entry.
+    /// Slots whose entry was released and whose tombstone is not yet written, and that entry.
     released: BTreeMap<usize, EntryId>,
     /// The same, left behind by a commit that failed: the next one must write them, or their entries may be found twice.
     left_behind: BTreeSet<usize>,
@@ -193,7 +193,7 @@ impl Journal {
                 slots.extend(slot);
             }
         }
-        // In the order they were written: the last word on a ticket counts.
+        // In the order they were written: the last word on a entry id counts.
         slots.sort_by_key(|(_, slot)| slot.generation);
         for (at, slot) in &slots {
             self.generation = slot.generation;
@@ -203,8 +203,8 @@ impl Journal {
         (self.boot, self.ring, self.record) = (kept.boot, kept.ring, kept.record);
         judge_copies(&mut kept, self.generation, &spoiled);
         kept.entries = self.by_ticket.keys().copied().collect();
-        if let Some((ticket, at)) = self.newest {
-            kept.newest = self.slot(at)?.map(|slot| (ticket, slot.bytes));
+        if let Some((entry_id, at)) = self.newest {
+            kept.newest = self.slot(at)?.map(|slot| (entry_id, slot.bytes));
         }
         Ok(kept)
     }
@@ -231,7 +231,7 @@ impl Journal {
         newer
     }
 
-    /// A batch that the power cut left with a hole ends before the hole: what lies behind was never reported, and an event must not be
+    /// A batch that the power cut left with a gap ends before the gap: what lies behind was never reported, and an event must not be
     /// there whose predecessor is not. Only the newest batch can be so, and only while nothing of it is in copy B: that is written
     /// after all of copy A is on the card. Of a batch that was whole an entry may be missing because it was delivered: its tombstone
     /// says so, for copy B may be damaged as a whole.
@@ -243,14 +243,14 @@ impl Journal {
             return;
         };
         let first = newest.0.saturating_sub(place);
-        let there: BTreeMap<u64, usize> = self.by_ticket.range(EntryId(first)..).map(|(ticket, at)| (ticket.0, *at)).collect();
+        let there: BTreeMap<u64, usize> = self.by_ticket.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
         let hole =
-            (first..=newest.0).find(|ticket| !there.contains_key(ticket) && !let_go.contains(ticket) && *ticket != newest.0);
+            (first..=newest.0).find(|entry_id| !there.contains_key(entry_id) && !let_go.contains(entry_id) && *entry_id != newest.0);
         let Some(hole) = hole.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
             return;
         };
-        for (ticket, at) in there.range(hole..).map(|(ticket, at)| (EntryId(*ticket), *at)) {
-            self.release(ticket);
+        for (entry_id, at) in there.range(hole..).map(|(entry_id, at)| (EntryId(*entry_id), *at)) {
+            self.release(entry_id);
             self.generation += 1;
             let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
             self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
@@ -261,7 +261,7 @@ impl Journal {
     }
 
     fn keep(&mut self, at: usize, slot: Slot, kept: &mut LoadedJournal) {
-        let ticket = EntryId(slot.key);
+        let entry_id = EntryId(slot.key);
         match slot.kind {
             START => {
                 (kept.boot, kept.clean) = (Boot(slot.key as u32), slot.bytes.first() == Some(&1));
@@ -269,15 +269,15 @@ impl Journal {
                 (kept.ring, kept.record) = (number(1).map(RingId), number(9).unwrap_or(0));
             }
             CELL => kept.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
-            ENTRY | FREE if at >= RESERVED && ticket.0 > 0 => {
+            ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
                 // An entry that was refused and offered again may have left a slot behind.
-                self.release(ticket);
-                if self.newest.is_none_or(|(newest, _)| newest <= ticket) {
-                    self.newest = Some((ticket, at));
+                self.release(entry_id);
+                if self.newest.is_none_or(|(newest, _)| newest <= entry_id) {
+                    self.newest = Some((entry_id, at));
                 }
                 if slot.kind == ENTRY {
                     self.free.remove(&at);
-                    self.by_ticket.insert(ticket, at);
+                    self.by_ticket.insert(entry_id, at);
                 }
             }
             _ => {}
@@ -295,11 +295,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn entry(&self, ticket: EntryId) -> Result<Option<Vec<u8>>, DiskFault> {
-        let Some(at) = self.by_ticket.get(&ticket) else {
+    pub fn entry(&self, entry_id: EntryId) -> Result<Option<Vec<u8>>, DiskFault> {
+        let Some(at) = self.by_ticket.get(&entry_id) else {
             return Ok(None);
         };
-        let slot = self.slot(*at)?.filter(|slot| slot.kind == ENTRY && slot.key == ticket.0);
+        let slot = self.slot(*at)?.filter(|slot| slot.kind == ENTRY && slot.key == entry_id.0);
         Ok(slot.map(|slot| slot.bytes))
     }
 
@@ -347,11 +347,11 @@ impl Journal {
     ///
     /// # Errors
     /// When it is too large, every slot is taken or the card refuses.
-    pub fn enqueue(&mut self, ticket: EntryId, bytes: Vec<u8>) -> Result<(), JournalFault> {
-        self.enqueue_all(vec![(ticket, bytes)])
+    pub fn enqueue(&mut self, entry_id: EntryId, bytes: Vec<u8>) -> Result<(), JournalFault> {
+        self.enqueue_all(vec![(entry_id, bytes)])
     }
 
-    /// Stores entries of consecutive tickets with one flush of each copy; when this returns `Ok` all of them survive a power cut, and
+    /// Stores entries of consecutive entry ids with one flush of each copy; when this returns `Ok` all of them survive a power cut, and
     /// one in the middle of it leaves the first so many.
     ///
     /// # Errors
@@ -367,10 +367,10 @@ impl Journal {
         if chosen.len() < entries.len() || entries.len() > BATCH_MAX {
             return Err(JournalFault::Full(self.slots - RESERVED));
         }
-        let tickets: Vec<EntryId> = entries.iter().map(|(ticket, _)| *ticket).collect();
+        let entry_ids: Vec<EntryId> = entries.iter().map(|(entry_id, _)| *entry_id).collect();
         let mut writes = Vec::with_capacity(entries.len());
-        for (place, (slot, (ticket, bytes))) in chosen.iter().zip(entries).enumerate() {
-            writes.push((*slot, ENTRY, place as u8, ticket.0, bytes));
+        for (place, (slot, (entry_id, bytes))) in chosen.iter().zip(entries).enumerate() {
+            writes.push((*slot, ENTRY, place as u8, entry_id.0, bytes));
         }
         self.next = chosen.last().map_or(self.next, |slot| slot + 1);
         if let Err(fault) = self.commit(writes) {
@@ -378,21 +378,21 @@ impl Journal {
             self.left_behind.extend(chosen);
             return Err(fault.into());
         }
-        for (slot, ticket) in chosen.into_iter().zip(tickets) {
+        for (slot, entry_id) in chosen.into_iter().zip(entry_ids) {
             self.free.remove(&slot);
             self.released.remove(&slot);
             self.left_behind.remove(&slot);
-            self.by_ticket.insert(ticket, slot);
-            self.newest = Some((ticket, slot));
+            self.by_ticket.insert(entry_id, slot);
+            self.newest = Some((entry_id, slot));
         }
         Ok(())
     }
 
     /// Forgets an entry; its tombstone is written with a later commit.
-    pub fn release(&mut self, ticket: EntryId) {
-        if let Some(slot) = self.by_ticket.remove(&ticket) {
+    pub fn release(&mut self, entry_id: EntryId) {
+        if let Some(slot) = self.by_ticket.remove(&entry_id) {
             self.free.insert(slot);
-            self.released.insert(slot, ticket);
+            self.released.insert(slot, entry_id);
         }
     }
 
@@ -473,15 +473,15 @@ impl Journal {
         written
     }
 
-    /// A free slot; the one of the highest ticket keeps its bytes, which carry the counters on.
+    /// A free slot; the one of the highest entry id keeps its bytes, which carry the counters on.
     fn tombstone(&self, slot: usize) -> Result<Slot, DiskFault> {
         match self.newest {
-            Some((ticket, newest)) if newest == slot => {
+            Some((entry_id, newest)) if newest == slot => {
                 let bytes = self.slot(slot)?.map(|kept| kept.bytes).unwrap_or_default();
-                Ok(self.free_slot(ticket.0, bytes))
+                Ok(self.free_slot(entry_id.0, bytes))
             }
             _ => {
-                let bytes = self.released.get(&slot).map_or(Vec::new(), |ticket| ticket.0.to_be_bytes().to_vec());
+                let bytes = self.released.get(&slot).map_or(Vec::new(), |entry_id| entry_id.0.to_be_bytes().to_vec());
                 Ok(self.free_slot(0, bytes))
             }
         }

@@ -21,7 +21,7 @@ pub struct LoadedJournal {
     pub clean: bool,
     /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
     pub entries: Vec<EntryId>,
-    /// The entry of the highest ticket ever.
+    /// The entry of the highest entry id ever.
     pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
@@ -31,7 +31,7 @@ pub struct LoadedJournal {
     pub copies: Vec<SpoiledCopy>,
     /// Where slots of another card lie: they count for nothing.
     pub foreign: Vec<u64>,
-    /// The highest record number of the ring that this journal was told of.
+    /// The highest record number of the ring that this journal was reported of.
     pub record: u64,
 }
 
@@ -51,7 +51,7 @@ impl LoadedJournal {
     }
 
     /// What is known of the clocks of past starts.
-    pub fn dates(&self) -> ClockHistory {
+    pub fn clock_history(&self) -> ClockHistory {
         self.cell(Cell::Clock).map(ClockHistory::decode).unwrap_or_default()
     }
 

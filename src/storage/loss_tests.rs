@@ -1,4 +1,4 @@
-//! What is in no file any more and was not evicted: told with numbers and times, once, in exports, clips, starts and locks.
+//! What is in no file any more and was not evicted: reported with numbers and times, once, in exports, clips, starts and locks.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -44,8 +44,8 @@ fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)
     let query = SpanQuery::Wall { from: WallTime(noon + from * 1_000_000), to: WallTime(noon + to * 1_000_000), after: 0 };
     bench.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Requested, query });
     bench.wait(11_000_000);
-    let at = bench.news.iter().rposition(|news| matches!(news, StorageUpdate::Located { .. })).unwrap();
-    let StorageUpdate::Located { span, .. } = bench.news.remove(at) else { panic!() };
+    let at = bench.update.iter().rposition(|update| matches!(update, StorageUpdate::Located { .. })).unwrap();
+    let StorageUpdate::Located { span, .. } = bench.update.remove(at) else { panic!() };
     let span = span.unwrap();
     assert!(span.fragments.is_empty());
     let second = |stamp: Timestamp| (stamp.wall.0 - noon) / 1_000_000;
@@ -111,10 +111,10 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     bench.disk = FaultyDisk::with(card, None);
     let found = bench.restart(small());
     assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
-    let told = |news: &StorageUpdate| matches!(news, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
-    assert_eq!(bench.news.iter().filter(|news| told(news)).count(), 1, "{:?}", bench.news);
+    let told = |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
+    assert_eq!(bench.update.iter().filter(|update| told(update)).count(), 1, "{:?}", bench.update);
     let again = bench.restart(small());
-    assert!(!bench.news.iter().any(told) && again.locks == found.locks);
+    assert!(!bench.update.iter().any(told) && again.locks == found.locks);
 }
 
 #[test]
@@ -141,9 +141,9 @@ fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
         assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
         bench.restart(small());
         let told =
-            |news: &StorageUpdate| matches!(news, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
-        assert!(bench.news.iter().any(told), "a start tells nothing");
+            |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
+        assert!(bench.update.iter().any(told), "a start tells nothing");
         bench.restart(small());
-        assert!(!bench.news.iter().any(told), "the next start tells it again");
+        assert!(!bench.update.iter().any(told), "the next start tells it again");
     }
 }

@@ -1,6 +1,6 @@
-//! What is said between the storage thread and the agent: orders one way, news the other.
+//! What is said between the storage thread and the agent: orders one way, updates the other.
 //!
-//! What belongs here: those words. What does not: footage and holes themselves ([`super`]), carrying an order out ([`super::engine`]).
+//! What belongs here: those words. What does not: footage and gaps themselves ([`super`]), carrying an order out ([`super::engine`]).
 
 use super::{Gap, PinClass, PinId, Span, SpanQuery, clock_history, locks};
 use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId, WallTime};
@@ -34,14 +34,14 @@ pub enum StorageRequest {
     },
     /// Store an outbox entry (and its snapshot), then say [`StorageNews::Enqueued`].
     Enqueue {
-        /// Its ticket; higher than every ticket before.
-        ticket: EntryId,
+        /// Its entry id; higher than every entry id before.
+        entry_id: EntryId,
         /// The entry, at most `journal::ENTRY_MAX` bytes.
         entry: Vec<u8>,
         /// A snapshot that belongs to it, at most one still slot.
         still: Option<Vec<u8>>,
     },
-    /// Store several entries without snapshots, of consecutive tickets, at most `journal::BATCH_MAX`; each is answered. All are
+    /// Store several entries without snapshots, of consecutive entry ids, at most `journal::BATCH_MAX`; each is answered. All are
     /// stored or none, and a power cut in between leaves the first so many.
     EnqueueAll {
         /// Tickets and entries.
@@ -49,13 +49,13 @@ pub enum StorageRequest {
     },
     /// Forget outbox entries (lazily: a power cut may bring them back).
     Release {
-        /// Their tickets.
-        tickets: Vec<EntryId>,
+        /// Their entry ids.
+        entry_ids: Vec<EntryId>,
     },
     /// Read an outbox entry; answered by [`StorageNews::Fetched`].
     Fetch {
-        /// Its ticket.
-        ticket: EntryId,
+        /// Its entry id.
+        entry_id: EntryId,
     },
     /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
     SaveCell {
@@ -64,7 +64,7 @@ pub enum StorageRequest {
         /// Its bytes, at most `journal::ENTRY_MAX`.
         bytes: Vec<u8>,
     },
-    /// The recording has a hole for a reason only the agent knows (the camera is down).
+    /// The recording has a gap for a reason only the agent knows (the camera is down).
     NoteGap(Gap),
     /// Keep the footage between two moments as evidence; answered by [`StorageNews::Locked`]. The same id replaces.
     Lock {
@@ -110,12 +110,12 @@ pub enum Cell {
 /// What storage tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StorageUpdate {
-    /// Before the first news: outbox entries older than those in it, a piece at a time and oldest first.
+    /// Before the first updates: outbox entries older than those in it, a piece at a time and oldest first.
     Found {
         /// Tickets and entries, as in [`Recovered`].
         entries: Vec<(EntryId, Vec<u8>)>,
     },
-    /// First news after start: what was found.
+    /// First updates after start: what was found.
     Started(Box<Recovered>),
     /// Everything up to and including this record survives a power cut.
     Durable {
@@ -126,20 +126,20 @@ pub enum StorageUpdate {
     },
     /// The entry survives a power cut.
     Enqueued {
-        /// Its ticket.
-        ticket: EntryId,
+        /// Its entry id.
+        entry_id: EntryId,
     },
     /// The entry could not be stored: the journal is full or failed.
     NotEnqueued {
-        /// Its ticket.
-        ticket: EntryId,
+        /// Its entry id.
+        entry_id: EntryId,
         /// Why, for people.
         reason: String,
     },
     /// Answer to [`StorageOrder::Fetch`].
     Fetched {
-        /// Its ticket.
-        ticket: EntryId,
+        /// Its entry id.
+        entry_id: EntryId,
         /// The entry, or why it cannot be read.
         outcome: Result<Vec<u8>, String>,
     },
@@ -155,7 +155,7 @@ pub enum StorageUpdate {
         /// What was found, now pinned.
         span: Option<Span>,
     },
-    /// A hole was recorded.
+    /// A gap was recorded.
     Hole(Gap),
     /// Footage that is locked as evidence is lost; the lock says now what is missing.
     LockBroken {
@@ -176,14 +176,14 @@ pub enum StorageUpdate {
         /// The lock, in the journal now, or why there is none.
         outcome: Result<locks::Lock, String>,
     },
-    /// Answer to [`StorageOrder::Unlock`]: the lock that was let go, or why not.
+    /// Answer to [`StorageOrder::Unlock`]: the lock that was released, or why not.
     Unlocked {
         /// The name that was asked for.
         id: String,
-        /// What was let go.
+        /// What was released.
         outcome: Result<locks::Lock, String>,
     },
-    /// The wall clock was set, and footage of this start is dated anew where that helps.
+    /// The wall clock was set, and footage of this start is dated again where that helps.
     ClockSet(clock_history::ClockSet),
     /// The card takes nothing any more: from now on everything is kept in memory only. A person is needed.
     CardLost {
@@ -223,16 +223,16 @@ pub struct Recovered {
     pub last_seq: u64,
     /// Times of the oldest and newest footage.
     pub extent: Option<(Timestamp, Timestamp)>,
-    /// Outbox entries not released, by ticket, unless they were told before ([`StorageNews::Found`]). Empty is one that cannot be
+    /// Outbox entries not released, by entry id, unless they were reported before ([`StorageNews::Found`]). Empty is one that cannot be
     /// read.
     pub entries: Vec<(EntryId, Vec<u8>)>,
-    /// The highest ticket ever stored and its entry, released or not: it carries the counters on.
+    /// The highest entry id ever stored and its entry, released or not: it carries the counters on.
     pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
     /// Holes found or made at start (a power cut, damaged records).
     pub gaps: Vec<Gap>,
-    /// What was put right or given up, record by record.
+    /// What was put right or dropped, record by record.
     pub repairs: Vec<Repair>,
     /// Damaged slots of the journal.
     pub damaged_slots: u32,
@@ -253,11 +253,11 @@ pub struct Repair {
     pub offset: u64,
     /// What it was.
     pub kind: RepairKind,
-    /// Bytes given up.
+    /// Bytes dropped.
     pub bytes: u64,
-    /// Microseconds of footage given up, 0 where nobody can know.
+    /// Microseconds of footage dropped, 0 where nobody can know.
     pub micros: u64,
-    /// Which records were given up, where that is known.
+    /// Which records were dropped, where that is known.
     pub lost: Option<super::missing_records::MissingRecords>,
 }
 

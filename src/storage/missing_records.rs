@@ -13,7 +13,7 @@ use super::recovery::{expected, there};
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use crate::units::Timestamp;
 
-/// Holes told one by one at a start; the last one takes in the rest and says how many it stands for.
+/// Holes reported one by one at a start; the last one takes in the rest and says how many it stands for.
 pub const TOLD_MAX: usize = 16;
 
 /// A stretch of records that is lost.
@@ -27,7 +27,7 @@ pub struct MissingRecords {
     pub from: Option<Timestamp>,
     /// Start of the footage behind it, likewise.
     pub to: Option<Timestamp>,
-    /// How many holes it stands for: more than one where there are too many to be told.
+    /// How many gaps it stands for: more than one where there are too many to be reported.
     pub holes: usize,
 }
 
@@ -56,7 +56,7 @@ pub fn stated(index: &Index) -> Ranges {
     stated.filter(|evicted| evicted.cause == EvictionCause::Missing).map(|evicted| (evicted.first, evicted.last)).collect()
 }
 
-/// All numbers that are lost, told at a start or not yet. `told` is the highest number the journal has seen.
+/// All numbers that are lost, reported at a start or not yet. `reported` is the highest number the journal has seen.
 pub fn lost(disk: &dyn Disk, index: &Index, told: u64) -> Ranges {
     let newest = index.live().last().map_or(0, |segment| walk_past(disk, segment, ScanDepth::Records).next_seq - 1);
     let expected = expected(index, newest);
@@ -79,10 +79,10 @@ pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> 
             _ => None,
         });
         let (boot, end) = ends.reduce(|_, end| end).unwrap_or((segment.head.boot, segment.head.start));
-        index.dates.date(boot, end)
+        index.clock_history.date(boot, end)
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
-    let to = behind.map(|segment| index.dates.date(segment.head.boot, segment.head.start));
+    let to = behind.map(|segment| index.clock_history.date(segment.head.boot, segment.head.start));
     MissingRecords { first, last, from, to, holes: 1 }
 }
 

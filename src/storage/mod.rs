@@ -1,8 +1,8 @@
 //! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
 //!
 //! * [`document`]: the on-disk format, byte by byte; the other files implement it.
-//! * [`mod@format`]: encode and decode records. [`head`]: heads of segments, and [`heads`]: which of their copies counts. [`boxes`]: the
-//!   MP4 boxes. [`fragment`]: frames → `moof` and `mdat`. [`ranges`]: sets of record numbers.
+//! * [`mod@format`]: encode and decode records. [`head`]: heads of segments, and [`heads`]: which of their copies counts. [`devices`]: the
+//!   MP4 devices. [`fragment`]: frames → `moof` and `mdat`. [`ranges`]: sets of record numbers.
 //! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage. `leave_out`: without
 //!   what cannot be read. [`lost`]: what is in no file.
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
@@ -12,7 +12,7 @@
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them. `kept`: all at a start.
 //! * [`identity`]: whose parts lie in the directory. [`foreign`]: what is done about those of another card.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
-//! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
+//! * [`talk`]: orders and updates. [`engine`]: one owner of ring + journal + stills: frames and orders in, updates out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
 //! * [`card`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
 //!
@@ -112,10 +112,10 @@ impl FragmentRef {
     }
 }
 
-/// A hole in the recording, on disk and in news: what is lost is named.
+/// A gap in the recording, on disk and in updates: what is lost is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The last moment before the hole.
+    /// The last moment before the gap.
     pub from: Timestamp,
     /// The first moment after it; equal to `from` while it is not known.
     pub to: Timestamp,
@@ -159,7 +159,7 @@ impl GapReason {
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
-    /// True for holes that begin in an earlier start, by another monotonic clock.
+    /// True for gaps that begin in an earlier start, by another monotonic clock.
     pub fn is_between_starts(self) -> bool {
         matches!(self, GapReason::PowerCut | GapReason::Stopped)
     }
@@ -222,7 +222,7 @@ pub struct Span {
     pub tracks: Vec<Arc<TrackParams>>,
     /// Holes inside.
     pub gaps: Vec<Gap>,
-    /// Records inside that cannot be read, `[first, last]`: each is a hole too.
+    /// Records inside that cannot be read, `[first, last]`: each is a gap too.
     pub damaged: Vec<(u64, u64)>,
     /// True when the query reached further but a file cannot go on here: the track layout changed, or the clock was set back
     /// and the same wall time comes again. Ask again with `after` = the last record of this span.
@@ -256,7 +256,7 @@ pub trait FootageReader: Send + Sync {
     ///
     /// # Errors
     /// Says why when it is gone or damaged.
-    fn snapshot(&self, ticket: EntryId) -> Result<Vec<u8>, ReadFault>;
+    fn snapshot(&self, entry_id: EntryId) -> Result<Vec<u8>, ReadFault>;
 }
 
 /// Why footage could not be read.

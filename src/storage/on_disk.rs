@@ -8,7 +8,7 @@
 //! 2. A write never touches a block that holds durable data: fragments begin on block boundaries. What lies twice is written again
 //!    at a start or by the scrub when one copy is damaged, from the other.
 //! 3. A record is counted (`durable`) only after the flush that follows its write.
-//! 4. Record numbers are gap-free over the life of the ring; holes in *time* are gap records; numbers that are gone are on record.
+//! 4. Record numbers are gap-free over the life of the ring; gaps in *time* are gap records; numbers that are gone are on record.
 //! 5. Every segment file is at every instant a playable fMP4 up to a tear; the one that is being begun holds nothing, and has no
 //!    head that says otherwise: when a file is recycled, zeros over its old head are flushed before the new one is written.
 //! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
@@ -25,7 +25,7 @@
 //! The last `free` header fills the block behind a fragment and is written in the fragment's own write. A tear leaves either
 //! the old `free` header (nothing happened) or a record whose checksum or padding fails (recovery puts the `free` header back).
 //! The *content* of `free` boxes is covered by nothing and read by nobody: signatures may lie there.
-//! A file is begun anew in three steps: the second copy of the new head is written and flushed, which puts on record what goes; the
+//! A file is started again in three steps: the second copy of the new head is written and flushed, which puts on record what goes; the
 //! old head is wiped and flushed; the new head is written, and flushed with its first record. [`super::heads`] says which copy counts.
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v2\0\0`
@@ -61,7 +61,7 @@
 //! digest of the head; the second CRC is that of the file the record lies in, because decode times differ between files.
 //!
 //! ### Time in boxes
-//! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true holes left open. A
+//! The ring has a media clock of its own, which never goes back: it runs on over laps and starts, with true gaps left open. A
 //! record's `media` is its first picture on it, and `lead` says how much earlier its sound begins. `tfdt` counts from the `media`
 //! of the segment header, so that every file plays from 0; in a clip it counts from the begin of its first fragment. The content
 //! digest is SHA-256 of `moof` and `mdat` with each `tfdt` counted from the record's own `media`, modulo 2^64: the same wherever
@@ -79,14 +79,14 @@
 //! ```
 //! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id, `u64` newest record at the last
 //! ordered stop: below it no number is given again), slots 1 to 3 the cells, the rest
-//! entries. Entries stored together have consecutive tickets and tell their place in the batch, from 0; where the newest batch has a
-//! hole and nothing of it is in copy B, it was cut: it ends before the hole. An entry that was let go is no hole: its slot is free, with
-//! key 0 and its ticket (`u64`) as bytes. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
-//! the highest ticket is never reused, so the counters in it outlive its release.
+//! entries. Entries stored together have consecutive entry ids and tell their place in the batch, from 0; where the newest batch has a
+//! gap and nothing of it is in copy B, it was cut: it ends before the gap. An entry that was released is no gap: its slot is free, with
+//! key 0 and its entry id (`u64`) as bytes. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
+//! the highest entry id is never reused, so the counters in it outlive its release.
 //!
 //! ## `snapshots.taimat`: slots for snapshots
 //! ```text
-//! "TMS3"   u32 length   u64 ticket   [16] card   u32 CRC-32C of the bytes   u32 CRC-32C of the 36 bytes before   0… to 2048
+//! "TMS3"   u32 length   u64 entry id   [16] card   u32 CRC-32C of the bytes   u32 CRC-32C of the 36 bytes before   0… to 2048
 //! the same again
 //! 0… to 4096   [length] JPEG
 //! ```

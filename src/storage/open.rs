@@ -23,7 +23,7 @@ use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate};
 use crate::settings::StorageSettings;
 use crate::units::{MonoTime, RingId, Timestamp, EntryId};
 
-/// Entries told at once: some hundred pieces may wait for the agent.
+/// Entries reported at once: some hundred pieces may wait for the agent.
 const FOUND_MAX: usize = 32;
 
 /// Why the ring cannot be used at all.
@@ -60,7 +60,7 @@ pub fn snapshot_geometry(settings: &StorageSettings) -> snapshots::SnapshotGeome
 }
 
 impl Engine {
-    /// Opens or makes everything in `disk` and recovers what a power cut left. The first news is [`StorageNews::Started`], but
+    /// Opens or makes everything in `disk` and recovers what a power cut left. The first updates is [`StorageNews::Started`], but
     /// entries that do not fit it come before ([`Engine::found`]).
     ///
     /// # Errors
@@ -87,8 +87,8 @@ impl Engine {
         let (slots, made) = (snapshot_geometry(settings), len(FileId::Stills));
         // They are made with the journal: without them what its entries wait with is gone.
         let no_stills = made.is_none() && !kept.entries.is_empty();
-        let stills = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
-        let mut found = recover_from(disk.as_ref(), heads, &segments, kept.dates(), kept.record);
+        let snapshots = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
+        let mut found = recover_from(disk.as_ref(), heads, &segments, kept.clock_history(), kept.record);
         found.repairs.extend(kept.copies.iter().map(|copy| Repair {
             file: FileId::Journal.name(),
             offset: copy.offset,
@@ -105,10 +105,10 @@ impl Engine {
             card,
             ring,
             journal,
-            stills,
+            snapshots,
             locks: Locks::default(),
             boot,
-            begun: now.mono,
+            started: now.mono,
             endurance: settings.endurance,
             gathering: Gathering::default(),
             anchor: None,
@@ -127,39 +127,39 @@ impl Engine {
             refusals: 0,
             told_worn: false,
             scrub: Scrub::default(),
-            untold: kept.entries.clone(),
+            unreported: kept.entries.clone(),
         };
         engine.note_damage(found.damaged);
         let locks = engine.take_over_locks(&kept);
         // A journal is begun before any footage: footage without one means that it was lost, cut short or wiped.
         let lost = kept.ring.is_none() && found.oldest.is_some();
-        let mut news = engine.report_start(ring_id, found, kept)?;
-        news.extend(locks);
-        news.extend(beside);
-        news.extend(no_stills.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
-        news.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
-        Ok((engine, news))
+        let mut update = engine.report_start(ring_id, found, kept)?;
+        update.extend(locks);
+        update.extend(beside);
+        update.extend(no_stills.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
+        update.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
+        Ok((engine, update))
     }
 
-    /// Entries found at the start, a piece at a time and oldest first, to be told before [`StorageNews::Started`]: all at once they
+    /// Entries found at the start, a piece at a time and oldest first, to be reported before [`StorageNews::Started`]: all at once they
     /// can be larger than the memory of a board. `None` when the rest is in `Started`.
     ///
     /// # Errors
     /// When the card refuses: a new start is needed.
     pub fn found(&mut self) -> Result<Option<StorageUpdate>, DiskFault> {
-        if self.untold.is_empty() {
+        if self.unreported.is_empty() {
             return Ok(None);
         }
-        let piece = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
+        let piece = self.unreported.split_off(self.unreported.len().saturating_sub(FOUND_MAX));
         Ok(Some(StorageUpdate::Found { entries: self.read_entries(piece.into_iter().rev())? }))
     }
 
     /// An entry that is damaged by now comes empty: the agent tells that it cannot be read.
-    fn read_entries(&self, tickets: impl Iterator<Item = EntryId>) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
-        tickets.map(|ticket| Ok((ticket, self.journal.entry(ticket)?.unwrap_or_default()))).collect()
+    fn read_entries(&self, entry_ids: impl Iterator<Item = EntryId>) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
+        entry_ids.map(|entry_id| Ok((entry_id, self.journal.entry(entry_id)?.unwrap_or_default()))).collect()
     }
 
-    /// Pins what is locked; trouble when the list cannot be read. What is lost of it is told once: the list itself remembers.
+    /// Pins what is locked; trouble when the list cannot be read. What is lost of it is reported once: the list itself remembers.
     fn take_over_locks(&mut self, kept: &LoadedJournal) -> Vec<StorageUpdate> {
         match kept.locks() {
             Ok(locks) => self.locks = locks,
@@ -182,8 +182,8 @@ impl Engine {
 
     fn report_start(&mut self, ring: RingId, found: Recovery, kept: LoadedJournal) -> Result<Vec<StorageUpdate>, DiskFault> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
-        let newest = self.untold.split_off(self.untold.len().saturating_sub(FOUND_MAX));
-        self.untold.reverse();
+        let newest = self.unreported.split_off(self.unreported.len().saturating_sub(FOUND_MAX));
+        self.unreported.reverse();
         let recovered = Recovered {
             ring,
             boot: self.boot,

@@ -1,12 +1,12 @@
 //! Who wants which footage kept (promise P5).
 //!
-//! What belongs here: pins and the order in which they are given up. What does not: which file that concerns ([`super::ring`]).
+//! What belongs here: pins and the order in which they are dropped. What does not: which file that concerns ([`super::ring`]).
 
 use std::collections::BTreeMap;
 
 use super::{PinClass, PinId};
 
-/// Pins at once at most: clips owed (≤ 8) and clips on their way to the office (bounded by the journal's slots).
+/// Pins at once at most: clips pending (≤ 8) and clips on their way to the office (bounded by the journal's slots).
 pub const PINS_MAX: usize = 8192;
 
 /// Footage somebody wants kept, by record numbers.

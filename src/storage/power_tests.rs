@@ -21,19 +21,19 @@ struct Rig {
     disk: FaultyDisk,
     engine: Engine,
     script: Workload,
-    news: Vec<StorageUpdate>,
+    update: Vec<StorageUpdate>,
 }
 
 fn opened() -> Rig {
     let (disk, script) = (FaultyDisk::new(None), Workload::new(1));
-    let (engine, news) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
-    Rig { disk, engine, script, news }
+    let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
+    Rig { disk, engine, script, update }
 }
 
 impl Rig {
     fn pictures(&mut self, n: usize) {
         for _ in 0..n {
-            self.engine.frame(&self.script.picture(), &mut self.news);
+            self.engine.frame(&self.script.picture(), &mut self.update);
         }
     }
 
@@ -46,26 +46,26 @@ impl Rig {
     }
 
     fn start(&mut self) {
-        let (engine, news) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
-        (self.engine, self.news) = (engine, news);
+        let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
+        (self.engine, self.update) = (engine, update);
     }
 
     fn found(&self) -> &Recovered {
-        let found = self.news.iter().find_map(|news| if let StorageUpdate::Started(found) = news { Some(found) } else { None });
+        let found = self.update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
         found.unwrap()
     }
 
-    fn tickets(&self) -> Vec<u64> {
-        self.found().entries.iter().map(|(ticket, _)| ticket.0).collect()
+    fn entry_ids(&self) -> Vec<u64> {
+        self.found().entries.iter().map(|(entry_id, _)| entry_id.0).collect()
     }
 
     fn order(&mut self, order: StorageRequest) {
-        self.engine.order(stamp(self.script.now), order, &mut self.news);
+        self.engine.order(stamp(self.script.now), order, &mut self.update);
     }
 
-    fn enqueue(&mut self, ticket: u64) -> bool {
-        self.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![ticket as u8; 900], still: None });
-        self.news.contains(&StorageUpdate::Enqueued { ticket: EntryId(ticket) })
+    fn enqueue(&mut self, entry_id: u64) -> bool {
+        self.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 900], still: None });
+        self.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) })
     }
 
     /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
@@ -143,13 +143,13 @@ fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_sta
 #[test]
 fn a_journal_that_lost_one_copy_can_lose_the_other_a_start_later() {
     let mut ring = opened();
-    (1..=5).for_each(|ticket| assert!(ring.enqueue(ticket)));
+    (1..=5).for_each(|entry_id| assert!(ring.enqueue(entry_id)));
     for copy in [0, 4 << 20] {
         let mut card = ring.disk.durable();
         card.spoil(FileId::Journal, erase_block(FileId::Journal, copy, false), &Arc::new([0xff; 4096]));
         ring.disk.power_on_with(card);
         ring.start();
-        assert_eq!(ring.tickets(), [1, 2, 3, 4, 5]);
+        assert_eq!(ring.entry_ids(), [1, 2, 3, 4, 5]);
     }
 }
 
@@ -161,11 +161,11 @@ fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is
         ring.disk.fail_sync_after(flush, &mut Rng::new(flush));
         assert!(!ring.enqueue(2) && ring.enqueue(2));
         ring.start();
-        assert_eq!(ring.tickets(), [1, 2], "flush {flush}");
-        ring.order(StorageRequest::Release { tickets: vec![EntryId(1), EntryId(2)] });
+        assert_eq!(ring.entry_ids(), [1, 2], "flush {flush}");
+        ring.order(StorageRequest::Release { entry_ids: vec![EntryId(1), EntryId(2)] });
         ring.order(StorageRequest::Stop);
         ring.cut();
-        assert_eq!(ring.tickets(), [0; 0], "flush {flush}");
+        assert_eq!(ring.entry_ids(), [0; 0], "flush {flush}");
     }
 }
 
@@ -212,7 +212,7 @@ fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
         let mut ring = opened();
         ring.enqueue(1);
         ring.disk.fail_sync_after(1, &mut Rng::new(seed));
-        let open = |disk: FaultyDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, news)| news);
+        let open = |disk: FaultyDisk| Engine::open(Arc::new(disk), &settings(), stamp(1)).map(|(_, update)| update);
         assert!(open(ring.disk.clone()).is_err());
         ring.disk.take_points();
         open(ring.disk.clone()).unwrap();
@@ -252,12 +252,12 @@ fn an_entry_that_a_start_reported_is_in_both_copies() {
     ring.disk.fail_sync_after(2, &mut Rng::new(1));
     assert!(!ring.enqueue(2));
     ring.start();
-    let reported = ring.tickets();
+    let reported = ring.entry_ids();
     let mut card = ring.disk.durable();
     card.spoil(FileId::Journal, erase_block(FileId::Journal, 0, false), &Arc::new([0xff; 4096]));
     ring.disk.power_on_with(card);
     ring.start();
-    assert_eq!(ring.tickets(), reported);
+    assert_eq!(ring.entry_ids(), reported);
 }
 
 /// Records that can be found by their numbers.
@@ -266,7 +266,7 @@ fn readable(ring: &mut Rig, last: u64) -> usize {
     while after < last {
         let query = SpanQuery::Seq { first: after + 1, last };
         ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query });
-        let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.news.pop() else { break };
+        let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { break };
         count += span.fragments.len();
         after = span.fragments.last().unwrap().seq;
     }
@@ -284,8 +284,8 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
         ring.disk.fail_read_after(read);
         let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
         ring.disk.fail_read_after(u64::MAX);
-        let Ok((engine, news)) = opened else { continue };
-        (ring.engine, ring.news) = (engine, news);
+        let Ok((engine, update)) = opened else { continue };
+        (ring.engine, ring.update) = (engine, update);
         assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
     }
 }
@@ -333,7 +333,7 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
     assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
     let before = index.live().last().unwrap().head.first_seq;
     ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
-    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.news.pop() else { panic!("they are gone") };
+    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { panic!("they are gone") };
     assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
 }
 
@@ -342,18 +342,18 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
     let geometry = open::snapshot_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut stills = snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
+        let mut snapshots = snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
         for _ in 0..2 {
-            stills.store(EntryId(7), &[7; 3000]).unwrap();
+            snapshots.store(EntryId(7), &[7; 3000]).unwrap();
         }
         let mut card = ring.disk.durable();
         card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
-        let mut stills =
+        let mut snapshots =
             snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[EntryId(7)]).unwrap();
         assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
-        stills.store(EntryId(8), &[8; 3000]).unwrap();
+        snapshots.store(EntryId(8), &[8; 3000]).unwrap();
         assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
     }
 }
@@ -365,7 +365,7 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
         ring.pictures(20);
         ring.disk.leave_only(0);
         ring.disk.fail_sync_after(1, &mut Rng::new(seed));
-        while ring.news.iter().all(|news| !matches!(news, StorageUpdate::Trouble { .. })) {
+        while ring.update.iter().all(|update| !matches!(update, StorageUpdate::Trouble { .. })) {
             ring.pictures(1);
         }
         ring.disk.leave_only(1 << 30);
@@ -378,13 +378,13 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
 
 #[test]
 fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
-    let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (EntryId(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
+    let batch = |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
     let disk = FaultyDisk::new(None);
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
     journal.start_boot().unwrap();
     journal.enqueue_all(batch(1, 4)).unwrap();
     // Two of the four are delivered before the next batch; in the one after, the rest.
-    [2, 3].into_iter().for_each(|ticket| journal.release(EntryId(ticket)));
+    [2, 3].into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));
     let (mut cut, mut whole) = (0, 0);
     for (begin, n, delivered) in [(5, 5, [1, 4]), (10, 6, [6, 7])] {
         disk.take_points();
@@ -398,19 +398,19 @@ fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_
                     let (mut journal, kept) =
                         Journal::open(Arc::new(after.clone()), CardId::default(), 40, Some(file_len(40))).unwrap();
                     journal.start_boot().unwrap();
-                    let tickets: Vec<u64> = kept.entries.iter().map(|ticket| ticket.0).collect();
-                    (tickets, kept.newest.map(|(ticket, _)| ticket.0))
+                    let entry_ids: Vec<u64> = kept.entries.iter().map(|entry_id| entry_id.0).collect();
+                    (entry_ids, kept.newest.map(|(entry_id, _)| entry_id.0))
                 });
                 assert_eq!(found[0], found[1]);
-                let (tickets, newest) = &found[0];
-                let of_batch: Vec<u64> = tickets.iter().copied().filter(|ticket| *ticket >= begin).collect();
+                let (entry_ids, newest) = &found[0];
+                let of_batch: Vec<u64> = entry_ids.iter().copied().filter(|entry_id| *entry_id >= begin).collect();
                 let until = begin + of_batch.len() as u64;
                 assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a hole in a batch");
-                assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{tickets:?}");
+                assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{entry_ids:?}");
                 (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
             }
         }
-        delivered.into_iter().for_each(|ticket| journal.release(EntryId(ticket)));
+        delivered.into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));
     }
     assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
     let (_, kept) = Journal::open(Arc::new(disk), CardId::default(), 40, Some(file_len(40))).unwrap();

@@ -33,7 +33,7 @@ pub struct RingRecord {
     pub boot: Boot,
     /// Bytes from its box to the end of its `mdat`.
     pub len: u32,
-    /// Times of its first picture; of the begin of the hole for a gap record.
+    /// Times of its first picture; of the begin of the gap for a gap record.
     pub start: Timestamp,
     /// Key frame first.
     pub key: bool,
@@ -169,7 +169,7 @@ impl RingRecord {
         self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
     }
 
-    /// The hole this record describes.
+    /// The gap this record describes.
     pub fn gap(&self) -> Option<Gap> {
         self.gap.map(|(to, reason, bytes)| Gap { from: self.start, to, reason, bytes })
     }

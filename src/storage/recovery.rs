@@ -4,18 +4,18 @@
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
 //! | read from its second copy ([`super::heads`]) | – | – | the first copy is written again, then as below |
-//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `missing` hole is told |
+//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `missing` gap is reported |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
-//! | whole | yes | past damage, then as above | the damage is left alone and told, once: recording goes on in another file |
+//! | whole | yes | past damage, then as above | the damage is left alone and reported, once: recording goes on in another file |
 //! | whole, of a longer file than there is | yes | anywhere | sealed and left as it is: recording goes on in another file, with numbers no record of this one has |
 //! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
 //! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
-//! | whole, wrong file number | – | – | what it holds counts, and the changed name is told |
+//! | whole, wrong file number | – | – | what it holds counts, and the changed name is reported |
 //! | whole, lap of another file | – | – | blank: a file copied by somebody |
 //!
-//! Record numbers that should be there by what the newest head says ([`super::head::Statement`]), and are in no file, are told as
+//! Record numbers that should be there by what the newest head says ([`super::head::Statement`]), and are in no file, are reported as
 //! missing, with the times around them, and the next head puts that on record: recording goes on in another file, so that the next
 //! start does not tell it again. So are those that the journal has seen and no file has.
 //!
@@ -61,7 +61,7 @@ pub struct Recovery {
     pub oldest: Option<Timestamp>,
     /// Holes found.
     pub gaps: Vec<Gap>,
-    /// What was put right or given up.
+    /// What was put right or dropped.
     pub repairs: Vec<Repair>,
     /// Troubles met on the way, for people, and whether footage was lost by them.
     pub troubles: Vec<(String, bool)>,
@@ -71,23 +71,23 @@ pub struct Recovery {
     pub card: CardId,
     /// Segment files of other cards.
     pub foreign: BTreeSet<u32>,
-    /// Records of the newest segment that are damaged, told now.
+    /// Records of the newest segment that are damaged, reported now.
     pub damaged: u64,
     /// Record numbers that were found missing: the next head puts them on record.
     pub missing: Vec<Eviction>,
 }
 
 /// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
-pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: ClockHistory, newest: u64) -> Recovery {
+pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
     let cards = journal::cards(disk).unwrap_or_default();
-    recover_from(disk, read_heads(disk, files, cards, None), files, dates, newest)
+    recover_from(disk, read_heads(disk, files, cards, None), files, clock_history, newest)
 }
 
 /// The same once the heads are read.
-pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: ClockHistory, newest: u64) -> Recovery {
+pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
     let mut found = Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
     found.card = heads.card.unwrap_or_default();
-    found.index.dates = dates;
+    found.index.clock_history = clock_history;
     found.oldest = found.index.oldest();
     if let Some(segment) = found.index.live().last().cloned() {
         take_newest(disk, &segment, &mut found);
@@ -101,7 +101,7 @@ pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, d
 }
 
 /// Second copies that are looked at when a ring is opened: of the newest segment, and of the oldest ones, of which a cut may have hit
-/// the one that was about to be begun anew. The others have their turn in the scrub.
+/// the one that was about to be started again. The others have their turn in the scrub.
 pub const COPIES_MAX: usize = 16;
 
 /// Writes second copies again that are not what they should be.
@@ -131,10 +131,10 @@ pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, D
     Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None }))
 }
 
-/// What is wrong with a head is told, and put right where there is a second copy.
+/// What is wrong with a head is reported, and put right where there is a second copy.
 fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
-    // What an earlier start told as missing is not lost again.
+    // What an earlier start reported as missing is not lost again.
     let lost = match trouble.fault {
         HeadFault::Unreadable => !found.missing.is_empty() || found.index.live().is_empty(),
         // Nothing of ours, and still somebody must come.
@@ -180,7 +180,7 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     if missing.list().is_empty() {
         return;
     }
-    // The next head is where the next start learns that this is told.
+    // The next head is where the next start learns that this is reported.
     found.open_at = None;
     let record = |(first, last): &(u64, u64)| Eviction { cause: EvictionCause::Missing, first: *first, last: *last };
     found.missing.extend(missing.list().iter().take(EVICTED_MAX - 1).map(record));
@@ -263,7 +263,7 @@ pub fn read(disk: &Arc<dyn Disk>) -> Result<RecoveryScope, DiskFault> {
     let beside = foreign::beside(disk.as_ref(), card, kept.as_ref())?;
     troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     let told = kept.as_ref().map_or(0, |kept| kept.record);
-    index.dates = kept.as_ref().map(LoadedJournal::dates).unwrap_or_default();
+    index.clock_history = kept.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
     index.lost = missing_records::lost(disk.as_ref(), &index, told);
     let known = kept.filter(|kept| kept.ring.is_some() || index.live().is_empty());
     let locks = known.map_or(Err(journal::LOST.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
@@ -302,7 +302,7 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         found.end = Some((record.boot, record.end()));
     }
     if let Some((boot, end)) = &mut found.end {
-        *end = found.index.dates.date(*boot, *end);
+        *end = found.index.clock_history.date(*boot, *end);
     }
     for (repair, gap) in damages(newest, &walked) {
         found.repairs.push(repair);
@@ -340,13 +340,13 @@ fn damaged_records(walked: &SegmentScan) -> u64 {
     walked.found.iter().map(damaged).sum()
 }
 
-/// Puts the `free` header back where a write was torn, and says what was given up.
+/// Puts the `free` header back where a write was torn, and says what was dropped.
 ///
 /// # Errors
 /// When the card refuses.
 pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
-    // What was given up is only told: where it cannot be read, the file is mended all the same.
+    // What was dropped is only reported: where it cannot be read, the file is mended all the same.
     let bytes = disk.read(file, at, RECORD_BOX.min((segment.end - at) as usize)).ok();
     let torn = bytes.and_then(|bytes| RingRecord::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
@@ -355,7 +355,7 @@ pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskF
     Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros, lost: None })
 }
 
-/// The damaged stretches of a walked segment, as what was given up and as holes between the records around them.
+/// The damaged stretches of a walked segment, as what was dropped and as gaps between the records around them.
 pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
     let file = FileId::Segment(segment.head.segment).name();
     let (mut before, mut out) = (segment.head.start, Vec::new());

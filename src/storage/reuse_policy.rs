@@ -110,7 +110,7 @@ impl Ring {
         self.pins.holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
     }
 
-    /// The time a given-up pin covered, as a hole that names why.
+    /// The time a given-up pin covered, as a gap that names why.
     pub(super) fn span_of(&self, first: u64, last: u64) -> Option<Gap> {
         let live = self.index.live();
         let holds = |at: &usize| live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first;

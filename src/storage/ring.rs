@@ -24,7 +24,7 @@ use crate::units::{Boot, Digest, Timestamp};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.
 pub const SEGMENTS_MIN: usize = 4;
-/// Files tried for one record before it is given up: a card that refuses three in a row refuses all.
+/// Files tried for one record before it is dropped: a card that refuses three in a row refuses all.
 const TRIES: usize = 3;
 
 /// What a new record says, before it has a number and a place.
@@ -108,7 +108,7 @@ pub struct Ring {
     present: Ranges,
     /// What went since the last head that is durable: the next one says so.
     gone: Vec<Eviction>,
-    /// Files given up for this run: a flush failed on them, or they refused twice what another file then took.
+    /// Files dropped for this run: a flush failed on them, or they refused twice what another file then took.
     pub(super) quarantined: BTreeSet<u32>,
     /// Files that refused the write in hand: passed over for it. Only when another takes it was it the file, and not the card.
     pub(super) refused: BTreeSet<u32>,
@@ -194,7 +194,7 @@ impl Ring {
 
     /// How the clocks of each start are read.
     pub fn dates_mut(&mut self) -> &mut ClockHistory {
-        &mut self.index.dates
+        &mut self.index.clock_history
     }
 
     /// True when recording goes on in memory only.
@@ -242,7 +242,7 @@ impl Ring {
     /// record.
     ///
     /// # Errors
-    /// Why no file took it; each refusal has been told as [`StorageNews::Trouble`].
+    /// Why no file took it; each refusal has been reported as [`StorageNews::Trouble`].
     pub fn append(
         &mut self,
         draft: &NewFragment<'_>,
@@ -350,7 +350,7 @@ impl Ring {
             self.write_bytes(file, 0, &free_of(old_len))?;
             self.flush(file)?;
         }
-        // The flush of its first record makes it durable too: before that it holds nothing anybody was told of.
+        // The flush of its first record makes it durable too: before that it holds nothing anybody was reported of.
         self.write_bytes(file, 0, &bytes)?;
         self.index.forget(file);
         self.index.add(segment);

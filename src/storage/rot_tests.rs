@@ -1,5 +1,5 @@
 //! Rot and absence: a bit that turned over somewhere in a ring, a segment file that is gone, two that have each other's names. Each is
-//! told, and costs at most the record it hits.
+//! reported, and costs at most the record it hits.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -28,11 +28,11 @@ const PLACES: u64 = 500;
 /// A ring that was stopped in order, in its second lap, with entries and snapshots that wait.
 pub(super) fn stopped() -> Bench {
     let mut bench = Bench::new(small());
-    for ticket in 1..=6 {
-        let still = (ticket <= 2).then(|| vec![ticket as u8; 9000]);
-        bench.order(StorageRequest::Enqueue { ticket: EntryId(ticket), entry: vec![ticket as u8; 700], still });
+    for entry_id in 1..=6 {
+        let still = (entry_id <= 2).then(|| vec![entry_id as u8; 9000]);
+        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 700], still });
     }
-    bench.order(StorageRequest::Release { tickets: vec![EntryId(4)] });
+    bench.order(StorageRequest::Release { entry_ids: vec![EntryId(4)] });
     bench.record(120);
     bench.order(StorageRequest::Stop);
     bench
@@ -118,20 +118,20 @@ fn one_bit_in_500_covered_places_is_told_and_costs_at_most_its_record() {
     let card = bench.disk.durable();
     let (places, whole) = (covered(&bench.disk), exported(&bench.disk));
     assert!(told(&bench.disk).is_empty() && whole.len() > 40, "{} {:?}", whole.len(), told(&bench.disk));
-    let (mut rng, mut untold, mut lost) = (Rng::new(18), Vec::new(), Vec::new());
+    let (mut rng, mut unreported, mut lost) = (Rng::new(18), Vec::new(), Vec::new());
     for _ in 0..PLACES {
         let (file, range) = &places[rng.below(places.len() as u64) as usize];
         let (at, bit) = (range.start + rng.below(range.end - range.start), rng.below(8));
         let disk = flipped(&card, *file, at, bit);
         if told(&disk).is_empty() {
-            untold.push((*file, at));
+            unreported.push((*file, at));
         }
         let gone = whole.difference(&exported(&disk)).count();
         if gone > 1 {
             lost.push((*file, at, gone));
         }
     }
-    assert!(untold.is_empty() && lost.is_empty(), "{} untold {untold:?}, {} cost more {lost:?}", untold.len(), lost.len());
+    assert!(unreported.is_empty() && lost.is_empty(), "{} untold {unreported:?}, {} cost more {lost:?}", unreported.len(), lost.len());
 }
 
 #[test]
@@ -167,17 +167,17 @@ fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
         bench.disk.write(file, at, &[byte ^ 4]).unwrap();
         bench.disk.sync(file).unwrap();
     }
-    bench.news.clear();
+    bench.update.clear();
     for _ in 0..20 {
         bench.wait(3_600_000_000);
         (0..100).for_each(|_| bench.wait(1_000_000));
     }
     let repair =
-        |news: &StorageUpdate| if let StorageUpdate::Repaired(repair) = news { Some((repair.kind, repair.offset)) } else { None };
-    let told: Vec<_> = bench.news.iter().filter_map(repair).collect();
+        |update: &StorageUpdate| if let StorageUpdate::Repaired(repair) = update { Some((repair.kind, repair.offset)) } else { None };
+    let told: Vec<_> = bench.update.iter().filter_map(repair).collect();
     assert_eq!(told, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
     let counts =
-        bench.news.iter().rev().find_map(|news| if let StorageUpdate::Counts(counts) = news { Some(*counts) } else { None });
+        bench.update.iter().rev().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
     assert!(counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1), "{counts:?}");
 }
 
@@ -204,8 +204,8 @@ fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
     track.annex_b = vec![7; 70_000];
     bench.stream(&Arc::new(track), 20);
     bench.record(10);
-    let tells = |news: &StorageUpdate| matches!(news, StorageUpdate::Hole(gap) if gap.reason == GapReason::TooLarge);
-    assert_eq!(bench.news.iter().filter(|news| tells(news)).count(), 1);
+    let tells = |update: &StorageUpdate| matches!(update, StorageUpdate::Hole(gap) if gap.reason == GapReason::TooLarge);
+    assert_eq!(bench.update.iter().filter(|update| tells(update)).count(), 1);
     bench.is_whole();
 }
 

@@ -1,4 +1,4 @@
-//! The scrub: a slow reading of old segments, so that rot is told before somebody needs the footage.
+//! The scrub: a slow reading of old segments, so that rot is reported before somebody needs the footage.
 //!
 //! What belongs here: which segment is read when, and telling what is found, once. What does not: reading past damage
 //! ([`super::walk`]), a whole ring at once ([`super::check`]).
@@ -28,7 +28,7 @@ pub struct Scrub {
     /// Lap of the segment read last.
     last: Option<u32>,
     reading: Option<ScrubPosition>,
-    /// Damaged records told of each segment, by lap: told again only when there are more. Only of segments that are there.
+    /// Damaged records reported of each segment, by lap: reported again only when there are more. Only of segments that are there.
     told: BTreeMap<u32, u64>,
 }
 
@@ -57,7 +57,7 @@ impl ScrubDamage {
 }
 
 impl Engine {
-    /// Damaged records of the newest segment were told at the start: counted, and not told again by the scrub.
+    /// Damaged records of the newest segment were reported at the start: counted, and not reported again by the scrub.
     pub(super) fn note_damage(&mut self, records: u64) {
         if let Some(newest) = self.ring.index().live().last().filter(|_| records > 0) {
             let lap = newest.head.lap;
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// The next segment by lap, from anywhere after a start: a box that starts every day must not read its oldest hours only. The one
+    /// The next segment by lap, from anywhere after a start: a device that starts every day must not read its oldest hours only. The one
     /// that is being written is not read: recovery has read it, and it has not had the time to rot.
     fn start_scrub(&mut self) {
         let live = self.ring.index().live();
@@ -120,7 +120,7 @@ impl Engine {
     fn scrub_record(&mut self, mut reading: ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
         if !self.ring.index().live().iter().any(|segment| segment.head.lap == lap && segment.head.segment == file) {
-            // It was begun anew meanwhile.
+            // It was started again meanwhile.
             return;
         }
         let Some((offset, record)) = reading.left.pop_front() else {
@@ -133,7 +133,7 @@ impl Engine {
         self.scrub.reading = Some(reading);
     }
 
-    /// Both heads last; then what was found is told, once.
+    /// Both heads last; then what was found is reported, once.
     fn end_scrub(&mut self, reading: &ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let ScrubPosition { segment, found, .. } = reading;
         self.ring.counts.scrubbed += 1;

@@ -58,7 +58,7 @@ pub struct Index {
     /// Files that cannot be read, oldest first.
     aside: Vec<SetAside>,
     /// How the clocks of each start are read.
-    pub dates: ClockHistory,
+    pub clock_history: ClockHistory,
     /// Numbers that should be there and are in no file ([`super::lost`]).
     pub lost: Ranges,
 }
@@ -107,7 +107,7 @@ impl Index {
 
     /// When the oldest footage was taken, as far as is known today.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.live.first().map(|segment| self.dates.date(segment.head.boot, segment.head.start))
+        self.live.first().map(|segment| self.clock_history.date(segment.head.boot, segment.head.start))
     }
 
     /// Number of the last record of the segment at `at`; `newest` is the last of the ring.

@@ -1,4 +1,4 @@
-//! Snapshots that wait for the office: fixed slots, found by ticket ([`super::document`]).
+//! Snapshots that wait for the office: fixed slots, found by entry id ([`super::document`]).
 //!
 //! What belongs here: slots of JPEGs. What does not: JPEG itself.
 
@@ -32,11 +32,11 @@ pub const LOST: &str = "snapshots.taimat is missing: snapshots of events that wa
 /// Where the second copy of a header lies in its block.
 const SECOND: usize = 2048;
 
-/// The header of a slot, twice: ticket, length, checksum of the data.
-fn header(card: CardId, ticket: EntryId, data: &[u8]) -> Vec<u8> {
+/// The header of a slot, twice: entry id, length, checksum of the data.
+fn header(card: CardId, entry_id: EntryId, data: &[u8]) -> Vec<u8> {
     let mut header = b"TMS3".to_vec();
     header.extend((data.len() as u32).to_be_bytes());
-    header.extend(ticket.0.to_be_bytes());
+    header.extend(entry_id.0.to_be_bytes());
     header.extend(card.bytes());
     header.extend(crc32c::crc32c(data).to_be_bytes());
     let crc = crc32c::crc32c(&header);
@@ -48,15 +48,15 @@ fn header(card: CardId, ticket: EntryId, data: &[u8]) -> Vec<u8> {
     block
 }
 
-/// What a header says: ticket, length and checksum of the data, and its card.
+/// What a header says: entry id, length and checksum of the data, and its card.
 type Header = (EntryId, usize, u32, CardId);
 
 /// What one copy of a header says.
 fn parse_one(header: &[u8]) -> Option<Header> {
     let field = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
     let whole = header.get(..4)? == b"TMS3" && crc32c::crc32c(header.get(..36)?) == field(36)?;
-    let ticket = EntryId(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
-    whole.then_some((ticket, field(4)? as usize, field(32)?, CardId::read(header.get(16..)?)?))
+    let entry_id = EntryId(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
+    whole.then_some((entry_id, field(4)? as usize, field(32)?, CardId::read(header.get(16..)?)?))
 }
 
 /// The same from a header block, by whichever copy is whole, and whether both are.
@@ -76,7 +76,7 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Opens the slots, making them when there are none or their size has changed; snapshots of `live` tickets are kept.
+    /// Opens the slots, making them when there are none or their size has changed; snapshots of `live` entry ids are kept.
     ///
     /// # Errors
     /// When the card refuses.
@@ -88,18 +88,18 @@ impl SnapshotStore {
         live: &[EntryId],
     ) -> Result<SnapshotStore, DiskFault> {
         let size = geometry.size();
-        let mut stills = SnapshotStore { disk, geometry, card, used: BTreeMap::new() };
+        let mut snapshots = SnapshotStore { disk, geometry, card, used: BTreeMap::new() };
         if existing != Some(size) {
-            stills.disk.create(FileId::Stills, size)?;
-            return Ok(stills);
+            snapshots.disk.create(FileId::Stills, size)?;
+            return Ok(snapshots);
         }
         for slot in 0..geometry.slots {
-            let block = stills.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
-            if let Some(((ticket, ..), _)) = parse(&block).filter(|((ticket, ..), _)| live.contains(ticket)) {
-                stills.used.insert(slot, ticket);
+            let block = snapshots.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
+            if let Some(((entry_id, ..), _)) = parse(&block).filter(|((entry_id, ..), _)| live.contains(entry_id)) {
+                snapshots.used.insert(slot, entry_id);
             }
         }
-        Ok(stills)
+        Ok(snapshots)
     }
 
     /// Bytes of its file.
@@ -111,7 +111,7 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// Says why when it is too large, all slots are taken, or the card refuses.
-    pub fn store(&mut self, ticket: EntryId, jpeg: &[u8]) -> Result<u64, String> {
+    pub fn store(&mut self, entry_id: EntryId, jpeg: &[u8]) -> Result<u64, String> {
         let SnapshotGeometry { slots, bytes } = self.geometry;
         if jpeg.len() as u64 + BLOCK > bytes {
             return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
@@ -119,18 +119,18 @@ impl SnapshotStore {
         let Some(slot) = (0..slots).find(|slot| !self.used.contains_key(slot)) else {
             return Err(format!("all {slots} snapshot slots are taken"));
         };
-        let mut block = header(self.card, ticket, jpeg);
+        let mut block = header(self.card, entry_id, jpeg);
         block.extend_from_slice(jpeg);
         let at = u64::from(slot) * bytes;
         let written = self.disk.write(FileId::Stills, at, &block).and_then(|()| self.disk.sync(FileId::Stills));
         written.map_err(|fault| fault.to_string())?;
-        self.used.insert(slot, ticket);
+        self.used.insert(slot, entry_id);
         Ok(block.len() as u64)
     }
 
-    /// Frees the slot of a ticket.
-    pub fn free(&mut self, ticket: EntryId) {
-        self.used.retain(|_, used| *used != ticket);
+    /// Frees the slot of a entry id.
+    pub fn free(&mut self, entry_id: EntryId) {
+        self.used.retain(|_, used| *used != entry_id);
     }
 }
 
@@ -155,7 +155,7 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, 
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
         let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
-        let Some(((_, size, crc, _), both)) = header.filter(|((ticket, ..), _)| live.contains(ticket)) else {
+        let Some(((_, size, crc, _), both)) = header.filter(|((entry_id, ..), _)| live.contains(entry_id)) else {
             continue;
         };
         let fits = at + BLOCK + size as u64 <= len;
@@ -165,17 +165,17 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, 
     Ok(found)
 }
 
-/// Reads the snapshot of a ticket.
+/// Reads the snapshot of a entry id.
 ///
 /// # Errors
 /// When it is gone, damaged or the card refuses.
-pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, ticket: EntryId) -> Result<Vec<u8>, ReadFault> {
+pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, entry_id: EntryId) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
-    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), ticket.0));
+    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), entry_id.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
         let found = parse(&disk.read(FileId::Stills, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
-        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == ticket && *len as u64 + BLOCK <= geometry.bytes) else {
+        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == entry_id && *len as u64 + BLOCK <= geometry.bytes) else {
             continue;
         };
         let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;

@@ -29,13 +29,13 @@ const BUSY: u32 = 32;
 /// Reads footage from any thread, checking that it is still what was pinned.
 pub struct CardReader {
     disk: Arc<dyn Disk>,
-    stills: SnapshotGeometry,
+    snapshots: SnapshotGeometry,
 }
 
 impl CardReader {
     /// A reader of what `disk` holds.
-    pub fn new(disk: Arc<dyn Disk>, stills: SnapshotGeometry) -> CardReader {
-        CardReader { disk, stills }
+    pub fn new(disk: Arc<dyn Disk>, snapshots: SnapshotGeometry) -> CardReader {
+        CardReader { disk, snapshots }
     }
 }
 
@@ -55,8 +55,8 @@ impl FootageReader for CardReader {
         if record.intact(&bytes) { Ok(bytes) } else { Err(ReadFault::Damaged(place())) }
     }
 
-    fn snapshot(&self, ticket: EntryId) -> Result<Vec<u8>, ReadFault> {
-        snapshots::read(self.disk.as_ref(), self.stills, ticket)
+    fn snapshot(&self, entry_id: EntryId) -> Result<Vec<u8>, ReadFault> {
+        snapshots::read(self.disk.as_ref(), self.snapshots, entry_id)
     }
 }
 
@@ -68,34 +68,34 @@ pub fn start(
     settings: &StorageSettings,
     clock: Arc<dyn Clock>,
     mut lane: FrameReceiver<StorageRequest>,
-    pulse: Heartbeat,
-    news: impl Fn(StorageUpdate) + Send + 'static,
+    heartbeat: Heartbeat,
+    update: impl Fn(StorageUpdate) + Send + 'static,
 ) -> anyhow::Result<(JoinHandle<()>, CardReader)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&settings.dir, settings.require_mount)?);
-    let begun = Instant::now();
+    let started = Instant::now();
     let opened = Engine::open(disk, settings, clock.now());
     let (mut engine, mut first) = opened.with_context(|| in_dir(&settings.dir))?;
     if let Some(StorageUpdate::Started(found)) = first.first_mut() {
-        found.took = begun.elapsed().as_micros() as u64;
+        found.took = started.elapsed().as_micros() as u64;
     }
     let reader = CardReader::new(engine.card(), snapshot_geometry(settings));
     // Recovery may have taken long; from here on silence counts.
-    pulse.beat();
+    heartbeat.beat();
     let work = move || {
         loop {
             match engine.found() {
-                Ok(Some(piece)) => news(piece),
+                Ok(Some(piece)) => update(piece),
                 Ok(None) => break,
                 // The thread's end ends the process: a new start is the cure, as where the ring cannot be opened.
                 Err(fault) => return tracing::error!("the outbox cannot be read: {fault}"),
             }
-            pulse.beat();
+            heartbeat.beat();
         }
-        first.into_iter().for_each(&news);
+        first.into_iter().for_each(&update);
         let mut busy = 0;
         let mut out = Vec::new();
         loop {
-            pulse.beat();
+            heartbeat.beat();
             let item = lane.next(IDLE);
             busy += 1;
             let quiet = matches!(item, Received::Quiet);
@@ -111,7 +111,7 @@ pub fn start(
                 engine.idle(clock.now(), &mut out);
             }
             let stopped = out.contains(&StorageUpdate::Stopped);
-            out.drain(..).for_each(&news);
+            out.drain(..).for_each(&update);
             if stopped {
                 return;
             }

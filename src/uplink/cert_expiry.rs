@@ -4,7 +4,7 @@
 
 use crate::units::{Timestamp, WallTime, ClockQuality};
 
-/// Days before the end from which on people are told.
+/// Days before the end from which on people are reported.
 pub const WARN_DAYS: i64 = 30;
 const DAY: i64 = 86_400_000_000;
 
@@ -24,7 +24,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// The common name of whom the certificate in `der` is for (RFC 5280, 4.1.2.6): by it a broker may know a box.
+/// The common name of whom the certificate in `der` is for (RFC 5280, 4.1.2.6): by it a broker may know a device.
 pub fn common_name(der: &[u8]) -> Option<&str> {
     // The object identifier 2.5.4.3.
     const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
@@ -71,7 +71,7 @@ fn validity(der: &[u8]) -> Option<&[u8]> {
     Some(body)
 }
 
-/// Whole days until `end`, when it is near enough to be told; negative when it is over. A clock nobody has set says nothing.
+/// Whole days until `end`, when it is near enough to be reported; negative when it is over. A clock nobody has set says nothing.
 pub fn near(end: WallTime, now: Timestamp) -> Option<i64> {
     let days = (end.0 - now.wall.0).div_euclid(DAY);
     (now.quality > ClockQuality::Unset && days < WARN_DAYS).then_some(days)

@@ -82,7 +82,7 @@ pub struct Connection {
     by_id: HashMap<u16, u64>,
     /// CONNACK has come.
     up: bool,
-    /// It has ended, but what came before that is not all told.
+    /// It has ended, but what came before that is not all reported.
     ended: Option<Disconnected>,
 }
 
@@ -184,7 +184,7 @@ impl Connection {
     /// Waits for the next thing to happen. Not cancel-safe: pin the future and poll it to its end.
     ///
     /// # Errors
-    /// When the connection ended; this client is of no more use. What came before the end is told first.
+    /// When the connection ended; this client is of no more use. What came before the end is reported first.
     pub async fn poll(&mut self) -> Result<ClientEvent, Disconnected> {
         if self.ended.is_none() {
             let polled = match &mut self.events {

@@ -1,4 +1,4 @@
-//! The link: what is published when, and when a letter counts as delivered. A PubAck only means that the broker has it;
+//! The link: what is published when, and when a message counts as delivered. A PubAck only means that the broker has it;
 //! delivered means that the office's archive said so, with the hash.
 //!
 //! | the broker's answer to a publish | what follows |
@@ -7,7 +7,7 @@
 //! | nobody subscribes (0x10) | again when an archive comes online, or after 10 s, doubling to 5 min |
 //! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | nothing goes out for 10 s, doubling to 5 min |
 //! | not authorised (0x87) | an alarm; events, or files, rest for 10 min or until the next connection |
-//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead letter with an alarm: it comes back |
+//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead message with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
 //! is asked for here, what goes out in `sending`, what is heard in `answers`, how much of it in `gate`. What does not: sockets and packet ids
@@ -95,8 +95,8 @@ pub enum DeliveryEffect {
     },
     /// Read bytes of a file and come back with [`Link::chunk`].
     Read {
-        /// The file's letter.
-        ticket: EntryId,
+        /// The file's message.
+        entry_id: EntryId,
         /// From.
         offset: u64,
         /// Bytes.
@@ -146,7 +146,7 @@ impl PublishSubject {
     }
 }
 
-/// The link of one box.
+/// The link of one device.
 pub struct Delivery {
     site: SiteId,
     boot: u32,
@@ -162,7 +162,7 @@ pub struct Delivery {
     deaf: bool,
     events: BTreeMap<EntryId, InFlightEvent>,
     files: BTreeMap<EntryId, Transfer>,
-    /// Files wait until then after an outage, so that a commune's boxes do not all begin at once.
+    /// Files wait until then after an outage, so that a commune's devices do not all begin at once.
     files_from: MonoTime,
     /// Small messages that go first: state, birth, answers, health.
     unsent: VecDeque<(String, Vec<u8>, bool)>,
@@ -175,12 +175,12 @@ pub struct Delivery {
     busy: (MonoTime, u32),
     /// What we may not publish, until when.
     forbidden: BTreeMap<PublishClass, MonoTime>,
-    /// Commands to all boxes, and when their turn is here.
+    /// Commands to all devices, and when their turn is here.
     later: Vec<(MonoTime, Box<Command>)>,
     /// How much of what comes is looked at.
     gate: IncomingLimiter,
     counts: UplinkCounts,
-    /// Why there is no connection, as it was told last.
+    /// Why there is no connection, as it was reported last.
     told: Option<String>,
 }
 
@@ -272,7 +272,7 @@ impl Delivery {
         self.hosts.clear();
         self.pace.lost();
         self.unsent.retain(|(_, _, retain)| !retain);
-        // A broker that is away for a day is told once, and again when the reason is another.
+        // A broker that is away for a day is reported once, and again when the reason is another.
         if was.is_some() || self.told.as_ref() != Some(&reason) {
             self.told = Some(reason.clone());
             out.push(DeliveryEffect::News(UplinkUpdate::Down { reason, refused }));
@@ -282,16 +282,16 @@ impl Delivery {
     /// Takes an order; `Close` is the shell's.
     pub fn order(&mut self, now: Timestamp, order: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
         match order {
-            UplinkRequest::Send { ticket, letter: Message::Event { id, payload } } => {
+            UplinkRequest::Send { entry_id, message: Message::Event { id, payload } } => {
                 let (digest, due) = (Digest::of(&payload), now.mono);
-                self.events.insert(ticket, InFlightEvent { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
+                self.events.insert(entry_id, InFlightEvent { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
             }
-            UplinkRequest::Send { ticket, letter: Message::File { manifest, source } } => {
-                self.files.insert(ticket, Transfer::new(*manifest, source));
+            UplinkRequest::Send { entry_id, message: Message::File { manifest, source } } => {
+                self.files.insert(entry_id, Transfer::new(*manifest, source));
             }
-            UplinkRequest::Cancel { ticket } => self.cancel(ticket),
-            UplinkRequest::Again { ticket } => {
-                if let Some(event) = self.events.get_mut(&ticket).filter(|_| self.gate.resend(now)) {
+            UplinkRequest::Cancel { entry_id } => self.cancel(entry_id),
+            UplinkRequest::Again { entry_id } => {
+                if let Some(event) = self.events.get_mut(&entry_id).filter(|_| self.gate.resend(now)) {
                     event.due = now.mono;
                 }
             }
@@ -313,7 +313,7 @@ impl Delivery {
             }
             UplinkRequest::AskForConfig if self.connected.is_some() => self.request_config(),
             UplinkRequest::Settings { settings, .. } => self.change(&settings),
-            // What is reported is reported anew with the next connection, and the document is asked for then.
+            // What is reported is reported again with the next connection, and the document is asked for then.
             UplinkRequest::Health(_)
             | UplinkRequest::Mirror { .. }
             | UplinkRequest::Reported(_)
@@ -375,12 +375,12 @@ impl Delivery {
         }
     }
 
-    /// A file is not wanted any more; the office is told where it knows of it.
-    fn cancel(&mut self, ticket: EntryId) {
-        if let Some(file) = self.files.remove(&ticket) {
+    /// A file is not wanted any more; the office is reported where it knows of it.
+    fn cancel(&mut self, entry_id: EntryId) {
+        if let Some(file) = self.files.remove(&entry_id) {
             self.keep_retained((self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false));
         }
-        self.events.remove(&ticket);
+        self.events.remove(&entry_id);
     }
 
     fn file_topic(&self, file: &Transfer, tail: &str) -> String {
@@ -390,9 +390,9 @@ impl Delivery {
         }
     }
 
-    /// The file of a letter, for reading.
-    pub fn source(&self, ticket: EntryId) -> Option<crate::clip::SharedFile> {
-        self.files.get(&ticket).map(|file| file.source.clone())
+    /// The file of a message, for reading.
+    pub fn source(&self, entry_id: EntryId) -> Option<crate::clip::SharedFile> {
+        self.files.get(&entry_id).map(|file| file.source.clone())
     }
 
     /// True when the oldest publish waits for its PubAck for too long: the connection is dead, whatever TCP says.

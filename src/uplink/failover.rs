@@ -11,14 +11,14 @@
 //! | anything else | the next broker |
 //!
 //! After every broker has been tried there is a pause with full jitter, from 1 s doubling to 5 min. On a broker that is not the
-//! first, the connection is given up after 30 min, so that the preferred one is tried again.
+//! first, the connection is dropped after 30 min, so that the preferred one is tried again.
 //!
 //! What belongs here: that choice, pure; randomness comes as an argument. What does not: connecting ([`super::client`]).
 
 use crate::settings::Protocol;
 use crate::units::MonoTime;
 
-/// First and longest pause between rounds, microseconds: full jitter, so that a commune's boxes do not come back as one.
+/// First and longest pause between rounds, microseconds: full jitter, so that a commune's devices do not come back as one.
 const PAUSE_MIN: u64 = 1_000_000;
 const PAUSE_MAX: u64 = 300_000_000;
 /// How long a broker that says it is busy is left alone, at least.
@@ -78,7 +78,7 @@ struct BrokerState {
     not_before: MonoTime,
 }
 
-/// The session machine of one box.
+/// The session machine of one device.
 #[derive(Debug)]
 pub struct BrokerSelector {
     brokers: Vec<BrokerState>,

@@ -14,16 +14,16 @@ use crate::wakeup::LowLatencyGuard;
 use crate::units::EntryId;
 
 /// Reads that wait at most. One at a time and file, two files at a time; the others are those of sessions that ended while the card
-/// hung, and long before there are so many the process has ended (`crate::pulse`).
+/// hung, and long before there are so many the process has ended (`crate::heartbeat`).
 const WAITING: usize = 64;
 
-/// A piece of a file that was read: of which letter, where it lies, and its bytes or why there are none.
+/// A piece of a file that was read: of which message, where it lies, and its bytes or why there are none.
 pub type Piece = (EntryId, u64, Result<Vec<u8>, String>);
 
 /// A piece to read.
 pub struct ReadRequest {
-    /// The letter.
-    pub ticket: EntryId,
+    /// The message.
+    pub entry_id: EntryId,
     /// Where the piece begins.
     pub offset: u64,
     /// Its bytes.
@@ -67,8 +67,8 @@ impl FileReader {
         let (sender, waiting) = sync_channel::<ReadRequest>(WAITING);
         let pieces = self.pieces.clone();
         thread::Builder::new().name("pieces".into()).spawn(move || {
-            for ReadRequest { ticket, offset, len, source, hurry } in std::iter::once(first).chain(waiting) {
-                let answered = pieces.blocking_send((ticket, offset, source.read(offset, len)));
+            for ReadRequest { entry_id, offset, len, source, hurry } in std::iter::once(first).chain(waiting) {
+                let answered = pieces.blocking_send((entry_id, offset, source.read(offset, len)));
                 drop(hurry);
                 if answered.is_err() {
                     return;
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn wanted(offset: u64, source: &Arc<Noted>) -> ReadRequest {
-        ReadRequest { ticket: EntryId(1), offset, len: 3, source: source.clone(), hurry: WakeupCoalescer::default().low_latency() }
+        ReadRequest { entry_id: EntryId(1), offset, len: 3, source: source.clone(), hurry: WakeupCoalescer::default().low_latency() }
     }
 
     #[test]

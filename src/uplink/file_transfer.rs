@@ -12,7 +12,7 @@ pub const UNCONFIRMED_MAX: u64 = 1 << 20;
 /// Microseconds without any answer until the exchange begins again with `init`; doubled each time up to the longest.
 const ANSWER_WITHIN: u64 = 10_000_000;
 const ANSWER_LONGEST: u64 = 300_000_000;
-/// Microseconds for which a `have` that comes after `fin` may be a late word about chunks: it is believed when nothing else has come
+/// Microseconds for which a `have` that comes after `fin` may be a late word about chunks: it is confirmed when nothing else has come
 /// so long after it, and after the broker took `fin`.
 const DOUBT: u64 = 2_000_000;
 /// Times `fin` may be answered with a demand for every byte again: an office whose disk spoils files would take them for ever.
@@ -278,7 +278,7 @@ mod tests {
                 None => transfer.have(now, 0, &[]),
             }
             now = now.plus_micros(if fins > 0 { DOUBT } else { 1 });
-            // The answer is believed with the next look.
+            // The answer is confirmed with the next look.
             transfer.wants(now.plus_micros(DOUBT), 4096);
         }
         assert_eq!(fins, ROUNDS_MAX + 1);

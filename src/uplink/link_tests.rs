@@ -141,11 +141,11 @@ impl World {
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                DeliveryEffect::News(UplinkUpdate::Receipted { ticket }) => self.receipted.push(ticket),
+                DeliveryEffect::News(UplinkUpdate::Receipted { entry_id }) => self.receipted.push(entry_id),
                 DeliveryEffect::News(_) => {}
-                DeliveryEffect::Read { ticket, offset, len } => {
-                    let bytes = self.sources[&ticket][offset as usize..offset as usize + len as usize].to_vec();
-                    self.link.chunk(stamp(self.now), ticket, offset, Ok(bytes), &mut more);
+                DeliveryEffect::Read { entry_id, offset, len } => {
+                    let bytes = self.sources[&entry_id][offset as usize..offset as usize + len as usize].to_vec();
+                    self.link.chunk(stamp(self.now), entry_id, offset, Ok(bytes), &mut more);
                 }
                 DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
@@ -198,15 +198,15 @@ impl World {
     }
 }
 
-fn letters(world: &mut World, events: u64, file_len: usize) {
+fn messages(world: &mut World, events: u64, file_len: usize) {
     for n in 1..=events {
         let payload = format!("{{\"id\":\"e{n}\"}}").into_bytes();
-        world.order(UplinkRequest::Send { ticket: EntryId(n), letter: Message::Event { id: format!("e{n}"), payload } });
+        world.order(UplinkRequest::Send { entry_id: EntryId(n), message: Message::Event { id: format!("e{n}"), payload } });
     }
     let (manifest, bytes) = file(file_len);
     world.sources.insert(EntryId(100), bytes.clone());
-    let letter = Message::File { manifest: Box::new(manifest), source: bytes };
-    world.order(UplinkRequest::Send { ticket: EntryId(100), letter });
+    let message = Message::File { manifest: Box::new(manifest), source: bytes };
+    world.order(UplinkRequest::Send { entry_id: EntryId(100), message });
 }
 
 #[test]
@@ -233,12 +233,12 @@ fn ping() -> Reply {
 fn bytes_that_are_published_again_are_counted() {
     let mut world = World::new(vec![0]);
     world.connect();
-    letters(&mut world, 3, 20_000);
+    messages(&mut world, 3, 20_000);
     assert_eq!((world.receipted.len(), world.link.counts.resent), (4, 0));
     // Acknowledged and dropped, every time: the events go out again with the next session, and once more for its archive.
     let mut world = World::new(vec![200]);
     world.connect();
-    letters(&mut world, 3, 20_000);
+    messages(&mut world, 3, 20_000);
     world.link.lost("cut".into(), false, &mut Vec::new());
     world.connect();
     assert_eq!(world.link.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was asked for yet");
@@ -248,7 +248,7 @@ fn bytes_that_are_published_again_are_counted() {
 fn a_puback_alone_delivers_nothing() {
     let mut world = World::new(vec![210]);
     world.connect();
-    letters(&mut world, 3, 9_000);
+    messages(&mut world, 3, 9_000);
     assert!(world.receipted.is_empty());
 }
 
@@ -256,7 +256,7 @@ fn a_puback_alone_delivers_nothing() {
 fn a_good_day_delivers_everything_once() {
     let mut world = World::new(vec![0]);
     world.connect();
-    letters(&mut world, 3, 12_345);
+    messages(&mut world, 3, 12_345);
     assert_eq!(world.receipted.len(), 4);
     assert_eq!(world.archive.chunk_bytes, 12_345);
     assert!(world.archive.events.values().all(|times| *times == 1));
@@ -266,7 +266,7 @@ fn a_good_day_delivers_everything_once() {
 fn a_new_connection_is_not_kept_waiting_as_long_as_the_last_one_was() {
     let mut world = World::new(vec![210]);
     world.connect();
-    letters(&mut world, 0, 9_000);
+    messages(&mut world, 0, 9_000);
     for _ in 0..60 {
         world.wait();
     }
@@ -285,7 +285,7 @@ fn no_archive_means_no_chunks() {
     let mut world = World::new(vec![0]);
     let mut out = Vec::new();
     world.link.connected(stamp(1), 1, limits(), 0, &mut out);
-    letters(&mut world, 0, 9_000);
+    messages(&mut world, 0, 9_000);
     assert!(world.archive.files.is_empty());
     world.connect();
     assert_eq!(world.receipted, [EntryId(100)]);
@@ -299,7 +299,7 @@ fn a_file_that_cannot_be_read_comes_back() {
     let (manifest, bytes) = file(100);
     link.order(
         stamp(1),
-        UplinkRequest::Send { ticket: EntryId(1), letter: Message::File { manifest: Box::new(manifest), source: bytes } },
+        UplinkRequest::Send { entry_id: EntryId(1), message: Message::File { manifest: Box::new(manifest), source: bytes } },
         &mut out,
     );
     out.clear();
@@ -314,7 +314,7 @@ fn a_file_that_cannot_be_read_comes_back() {
 fn a_late_receipt_for_other_bytes_is_not_ours() {
     let mut world = World::new(vec![210]);
     world.connect();
-    letters(&mut world, 1, 10);
+    messages(&mut world, 1, 10);
     let mut out = Vec::new();
     world.answer(Some(Ack::Event { id: "e1".into(), sha256: Digest::of(b"other") }), &mut out);
     assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Receipted { .. }))));
@@ -342,7 +342,7 @@ proptest! {
     fn every_letter_is_receipted_exactly_once_whatever_the_broker_does(mood in proptest::collection::vec(any::<u8>(), 1..60)) {
         let mut world = World::new(mood);
         world.connect();
-        letters(&mut world, 5, 60_000);
+        messages(&mut world, 5, 60_000);
         for _ in 0..600 {
             world.wait();
         }
@@ -357,8 +357,8 @@ fn with_events(limits: BrokerLimits, events: u64, bytes: usize) -> (Delivery, Ve
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, limits, 0, &mut out);
     for n in 1..=events {
-        let letter = Message::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
-        link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(n), letter }, &mut out);
+        let message = Message::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
+        link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(n), message }, &mut out);
     }
     (link, published(&out))
 }
@@ -410,8 +410,8 @@ fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back(
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, BrokerLimits { max_packet: 1_000, ..limits() }, 0, &mut out);
     out.clear();
-    let letter = Message::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
-    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
+    let message = Message::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
+    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     assert!(published(&out).is_empty());
     let came_back = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }));
     assert!(out.iter().any(came_back), "{out:?}");
@@ -423,15 +423,15 @@ fn an_event_the_office_refuses_comes_back_with_the_reason() {
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let payload = b"{\"seq\":\"x\"}".to_vec();
     let digest = Digest::of(&payload).hex();
-    let letter = Message::Event { id: "e1".into(), payload };
-    link.order(stamp(2), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
+    let message = Message::Event { id: "e1".into(), payload };
+    link.order(stamp(2), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
     let refusal = |sha256: &str| format!(r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#);
     link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
     assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { .. }))), "of other bytes");
     link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
     let why = ReturnReason::Refused("the office refuses it: `seq`: no number".into());
-    assert!(out.contains(&DeliveryEffect::News(UplinkUpdate::Returned { ticket: EntryId(1), why })), "{out:?}");
+    assert!(out.contains(&DeliveryEffect::News(UplinkUpdate::Returned { entry_id: EntryId(1), why })), "{out:?}");
     out.clear();
     link.advance(stamp(400_000_000), &mut out);
     assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("/event"))), "again");
@@ -525,10 +525,10 @@ fn files_wait_after_an_outage_and_events_do_not() {
     link.message(stamp(1), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
     out.clear();
     let (manifest, source) = file(100);
-    let letter = Message::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
-    let letter = Message::Event { id: "e".into(), payload: b"{}".to_vec() };
-    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(2), letter }, &mut out);
+    let message = Message::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    let message = Message::Event { id: "e".into(), payload: b"{}".to_vec() };
+    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(2), message }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["event"]);
     link.advance(stamp(21_000_000), &mut out);
     assert!(published(&out).iter().any(|(_, topic)| topic == "init"));
@@ -539,10 +539,10 @@ fn a_cancelled_file_is_taken_back() {
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, source) = file(100);
-    let letter = Message::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
+    let message = Message::File { manifest: Box::new(manifest), source };
+    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
-    link.order(stamp(2), UplinkRequest::Cancel { ticket: EntryId(1) }, &mut out);
+    link.order(stamp(2), UplinkRequest::Cancel { entry_id: EntryId(1) }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["abort"]);
     assert!(link.source(EntryId(1)).is_none());
 }
@@ -554,8 +554,8 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
     link.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(9_000);
     let fid = manifest.fid();
-    let letter = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
-    link.order(stamp(1), UplinkRequest::Send { ticket: EntryId(1), letter }, &mut out);
+    let message = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
+    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     let (mut done, mut topics_seen, mut rounds) = (false, Vec::new(), 0);
     while !done {
         rounds += 1;
@@ -570,11 +570,11 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }
-                DeliveryEffect::Read { ticket, offset, len } => {
+                DeliveryEffect::Read { entry_id, offset, len } => {
                     let piece = bytes[offset as usize..offset as usize + len as usize].to_vec();
-                    link.chunk(stamp(2), ticket, offset, Ok(piece), &mut out);
+                    link.chunk(stamp(2), entry_id, offset, Ok(piece), &mut out);
                 }
-                DeliveryEffect::News(UplinkUpdate::Receipted { ticket }) => done = ticket == EntryId(1),
+                DeliveryEffect::News(UplinkUpdate::Receipted { entry_id }) => done = entry_id == EntryId(1),
                 DeliveryEffect::News(_) => {}
             }
         }

@@ -8,7 +8,7 @@
 //! * [`client`] ⇄: one connection, both protocol versions. [`tls`] ⇄: what it believes. [`mqtt`] ⇄: the task that
 //!   connects, drives the link and reconnects.
 //!
-//! What belongs here: everything between the agent's letters and the broker's socket. What does not: deciding what is owed
+//! What belongs here: everything between the agent's messages and the broker's socket. What does not: deciding what is pending
 //! (the outbox) or keeping it (storage).
 
 pub mod client;
@@ -37,19 +37,19 @@ pub enum UplinkRequest {
     /// Deliver this; answered by [`UplinkNews::Receipted`] or [`UplinkNews::Returned`]. In flight until then.
     Send {
         /// The outbox entry it is.
-        ticket: EntryId,
+        entry_id: EntryId,
         /// What it is.
-        letter: Message,
+        message: Message,
     },
     /// This is not to be delivered any more: a file that the office has heard of is taken back.
     Cancel {
         /// The outbox entry it was.
-        ticket: EntryId,
+        entry_id: EntryId,
     },
     /// The office asks for this event again: its receipt, or the event, was lost on the way.
     Again {
         /// The outbox entry it is.
-        ticket: EntryId,
+        entry_id: EntryId,
     },
     /// What earlier starts have used of the data budget.
     Spent(bandwidth::DataSpent),
@@ -87,7 +87,7 @@ pub enum UplinkRequest {
     Close,
 }
 
-/// One thing owed to the office.
+/// One thing pending to the office.
 #[derive(Clone)]
 pub enum Message {
     /// An event: CloudEvents JSON.
@@ -136,7 +136,7 @@ pub enum UplinkUpdate {
     Confirm(Vec<u8>),
     /// Connected and subscribed.
     Up {
-        /// Number of this connection: higher than every one before on this box.
+        /// Number of this connection: higher than every one before on this device.
         conn: u64,
     },
     /// Connection lost; everything in flight stays the uplink's to deliver after the next connect.
@@ -149,12 +149,12 @@ pub enum UplinkUpdate {
     /// The office archive says it has this, durably, with the right hash.
     Receipted {
         /// The entry.
-        ticket: EntryId,
+        entry_id: EntryId,
     },
     /// This cannot be delivered now; the outbox decides.
     Returned {
         /// The entry.
-        ticket: EntryId,
+        entry_id: EntryId,
         /// Why.
         why: ReturnReason,
     },
@@ -173,12 +173,12 @@ pub enum UplinkUpdate {
     Closed,
 }
 
-/// Why a letter came back.
+/// Why a message came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReturnReason {
     /// Its bytes could not be read any more.
     Unreadable(String),
-    /// The broker or the office refuses it for good (not authorised, too large): dead-letter.
+    /// The broker or the office refuses it for good (not authorised, too large): dead-message.
     Refused(String),
 }
 

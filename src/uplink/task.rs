@@ -1,6 +1,6 @@
 //! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
 //!
-//! What belongs here: waiting, DNS. What does not: what is owed ([`super::link`]), where to connect next and when ([`super::session`]),
+//! What belongs here: waiting, DNS. What does not: what is pending ([`super::link`]), where to connect next and when ([`super::session`]),
 //! reading (`super::reader`).
 
 use std::collections::VecDeque;
@@ -32,13 +32,13 @@ const FRESH: &str = "other settings are tried";
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// For a name to be resolved when its first address does not answer.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
-/// Files wait a random part of a tenth of the outage, up to this many microseconds: boxes that lost the same broker come back one
+/// Files wait a random part of a tenth of the outage, up to this many microseconds: devices that lost the same broker come back one
 /// after the other.
 const CALM_MAX: u64 = 60_000_000;
 /// Microseconds between two warnings about the same certificate.
 const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
 
-/// Microseconds after which a box that hears no commands for wariness listens to them again.
+/// Microseconds after which a device that hears no commands for wariness listens to them again.
 const WARY_FOR: u64 = 3600 * 1_000_000;
 /// Messages after which everybody else on this thread has a turn: a flood must not keep the camera waiting.
 const TURN_AFTER: u32 = 16;
@@ -54,12 +54,12 @@ pub struct UplinkStart {
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// That of the runtime this runs on: nobody rests while a piece of a file is read.
-    pub lull: WakeupCoalescer,
+    pub wakeup: WakeupCoalescer,
 }
 
 /// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
-pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, news: mpsc::Sender<UplinkUpdate>, pulse: Heartbeat) {
-    let UplinkStart { settings, site, boot, clock, lull } = start;
+pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, update: mpsc::Sender<UplinkUpdate>, heartbeat: Heartbeat) {
+    let UplinkStart { settings, site, boot, clock, wakeup } = start;
     let link = Delivery::new(site.clone(), boot.0, &settings);
     let session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
@@ -74,16 +74,16 @@ pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, news
         site,
         boot,
         clock,
-        lull,
+        wakeup,
         orders,
-        news,
+        update,
         link,
         session,
         reader: FileReader::new(read),
         pieces,
         tries: 0,
         waiting,
-        pulse,
+        heartbeat,
         down_since,
         warned_at,
     };
@@ -108,7 +108,7 @@ pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, news
         open = uplink.pause(Duration::from_micros(pause)).await;
         uplink.fresh = false;
     }
-    let _ = uplink.news.send(UplinkUpdate::Closed).await;
+    let _ = uplink.update.send(UplinkUpdate::Closed).await;
 }
 
 /// Uniform in 0..1.
@@ -118,7 +118,7 @@ fn random() -> f64 {
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Another address of a host whose first one does not answer: of two families one may be a black hole. `None` goes by name.
+/// Another address of a host whose first one does not answer: of two families one may be a black gap. `None` goes by name.
 async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
     if attempt.misses == 0 {
         return None;
@@ -131,7 +131,7 @@ async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
 
 struct Uplink {
     settings: UplinkSettings,
-    /// Names `settings` in what is told of sessions.
+    /// Names `settings` in what is reported of sessions.
     epoch: u64,
     /// How often a message was too large, and ended the connection, and when last: it may be a retained one, which would end every other.
     wary: (u8, MonoTime),
@@ -142,9 +142,9 @@ struct Uplink {
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
-    lull: WakeupCoalescer,
+    wakeup: WakeupCoalescer,
     orders: mpsc::Receiver<UplinkRequest>,
-    news: mpsc::Sender<UplinkUpdate>,
+    update: mpsc::Sender<UplinkUpdate>,
     link: Delivery,
     session: BrokerSelector,
     reader: FileReader,
@@ -153,17 +153,17 @@ struct Uplink {
     tries: u32,
     /// Publishes the client had no room for.
     waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
-    pulse: Heartbeat,
+    heartbeat: Heartbeat,
     /// Since when there is no connection.
     down_since: MonoTime,
-    /// When people were last told of a certificate.
+    /// When people were last reported of a certificate.
     warned_at: MonoTime,
 }
 
 /// What one turn of the loop found.
 enum TaskEvent {
     Seen(Result<ClientEvent, Disconnected>),
-    /// This connection is given up.
+    /// This connection is dropped.
     GiveUp(Disconnected),
     /// It is closed in order.
     Closed,
@@ -226,7 +226,7 @@ impl Uplink {
             .find_map(|(at, (filter, granted))| granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})"))));
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
-        let _ = self.news.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
+        let _ = self.update.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
         (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
 
@@ -266,7 +266,7 @@ impl Uplink {
     async fn turn(&mut self, sender: &Sender, connection: &mut Connection, conn: u64, closing: &mut Option<Instant>) -> TaskEvent {
         let mut poll = pin!(connection.poll());
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             let mut out = Vec::new();
             let now = self.clock.now();
             tokio::select! {
@@ -286,7 +286,7 @@ impl Uplink {
                         }
                     }
                 },
-                Some((ticket, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, ticket, offset, bytes, &mut out),
+                Some((entry_id, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, entry_id, offset, bytes, &mut out),
                 () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
                     if closing.is_some() {
                         return TaskEvent::Closed;
@@ -314,7 +314,7 @@ impl Uplink {
             ClientEvent::Connected(limits) => {
                 self.session.connected(now.mono);
                 let session = UplinkUpdate::Session { epoch: self.epoch, broker: broker.address() };
-                let _ = self.news.send(session).await;
+                let _ = self.update.send(session).await;
                 let calm = (now.mono.since(self.down_since) / 10).min(CALM_MAX);
                 self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
             }
@@ -341,7 +341,7 @@ impl Uplink {
             };
             self.warned_at = now.mono;
             let detail = format!("the certificate in uplink.{key} ends at {} ({days} days): bring another", end.rfc3339());
-            let _ = self.news.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
+            let _ = self.update.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }
     }
 
@@ -375,16 +375,16 @@ impl Uplink {
         })
     }
 
-    /// Does what the link wants; without a connection only its news.
+    /// Does what the link wants; without a connection only its updates.
     async fn execute(&mut self, effects: Vec<DeliveryEffect>, sender: Option<&Sender>) {
         for effect in effects {
             match effect {
-                DeliveryEffect::News(news) => {
-                    let _ = self.news.send(news).await;
+                DeliveryEffect::News(update) => {
+                    let _ = self.update.send(update).await;
                 }
-                DeliveryEffect::Read { ticket, offset, len } => {
-                    let Some(source) = self.link.source(ticket) else { continue };
-                    let wanted = ReadRequest { ticket, offset, len, source, hurry: self.lull.low_latency() };
+                DeliveryEffect::Read { entry_id, offset, len } => {
+                    let Some(source) = self.link.source(entry_id) else { continue };
+                    let wanted = ReadRequest { entry_id, offset, len, source, hurry: self.wakeup.low_latency() };
                     if let Err(error) = self.reader.read(wanted) {
                         tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
                     }
@@ -400,7 +400,7 @@ impl Uplink {
         }
     }
 
-    /// Takes orders until the birth message is among them; the agent sends it first. False when it was told to close.
+    /// Takes orders until the birth message is among them; the agent sends it first. False when it was reported to close.
     async fn await_birth(&mut self) -> bool {
         while !self.link.is_born() {
             match self.orders.recv().await {
@@ -412,11 +412,11 @@ impl Uplink {
         true
     }
 
-    /// Waits, taking orders meanwhile; false when it was told to close.
+    /// Waits, taking orders meanwhile; false when it was reported to close.
     async fn pause(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             let left = until.saturating_duration_since(Instant::now());
             let now = self.clock.now();
             let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! ⇄ TLS: what this box believes, what it shows, and when that ends.
+//! ⇄ TLS: what this device believes, what it shows, and when that ends.
 //!
 //! What belongs here: certificates from files, rustls's configuration. What does not: the connection ([`super::client`]).
 
@@ -49,7 +49,7 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
     Ok(Arc::new(config))
 }
 
-/// When each certificate this box shows, or believes, ends: the file's name in the settings, and the earliest end in it.
+/// When each certificate this device shows, or believes, ends: the file's name in the settings, and the earliest end in it.
 pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, WallTime)> {
     let shown = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
     let files = [Some(("ca_file", &settings.ca)), shown].into_iter().flatten();

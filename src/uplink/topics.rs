@@ -9,15 +9,15 @@ const ROOT: &str = "taimat/v1";
 
 /// What the office subscribes to.
 pub const ALL_UP: &str = "taimat/v1/+/up/#";
-/// Where the answers of all boxes are heard.
+/// Where the answers of all devices are heard.
 pub const ALL_ANSWERS: &str = "taimat/v1/+/up/rsp";
-/// What a box subscribes to for the archive's presence.
+/// What a device subscribes to for the archive's presence.
 pub const ALL_HOSTS: &str = "taimat/v1/host/+/state";
 
-/// What a box subscribes to for commands to all boxes.
+/// What a device subscribes to for commands to all devices.
 pub const FLEET: &str = "taimat/v1/fleet/dn/cmd/+";
 
-/// `taimat/v1/fleet/dn/cmd/{name}`: a command to all boxes.
+/// `taimat/v1/fleet/dn/cmd/{name}`: a command to all devices.
 pub fn fleet(name: &str) -> String {
     format!("{ROOT}/fleet/dn/cmd/{name}")
 }
@@ -37,10 +37,10 @@ pub fn host_state(host: &str) -> String {
     format!("{ROOT}/host/{host}/state")
 }
 
-/// How wary a box may become of messages too large to be taken.
+/// How wary a device may become of messages too large to be taken.
 pub const WARY_MAX: u8 = 3;
 
-/// What a box subscribes to. `wary`: how often in a row a message too large ended the session; what is retained would end every further one.
+/// What a device subscribes to. `wary`: how often in a row a message too large ended the session; what is retained would end every further one.
 /// 1: without the one topic where documents are retained. 2: without commands and configurations. 3: receipts only.
 pub fn of_box(site: &SiteId, wary: u8) -> Vec<String> {
     let down: &[&str] = match wary {
@@ -52,14 +52,14 @@ pub fn of_box(site: &SiteId, wary: u8) -> Vec<String> {
     down.iter().map(|tail| dn(site, tail)).chain(hosts).collect()
 }
 
-/// What a topic is, seen from a box.
+/// What a topic is, seen from a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownTopic<'a> {
     /// A receipt.
     Ack,
     /// A command of this name.
     Command(&'a str),
-    /// The same, to all boxes.
+    /// The same, to all devices.
     Fleet(&'a str),
     /// A configuration document: the answer to `up/config/get`, or the retained one.
     Document,
@@ -69,7 +69,7 @@ pub enum DownTopic<'a> {
     Host(&'a str),
 }
 
-/// Reads a topic a box of `site` may receive; `None` for anything else.
+/// Reads a topic a device of `site` may receive; `None` for anything else.
 pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<DownTopic<'a>> {
     let tail = topic.strip_prefix(ROOT)?.strip_prefix('/')?;
     if let Some(host) = tail.strip_prefix("host/").and_then(|rest| rest.strip_suffix("/state")) {

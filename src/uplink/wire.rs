@@ -24,7 +24,7 @@ pub struct Event {
     pub datacontenttype: String,
     /// Gap-free number within `ring`, from 1.
     pub seq: u64,
-    /// Name of the ring on the card: a replaced card is another, and numbers begin anew.
+    /// Name of the ring on the card: a replaced card is another, and numbers begin again.
     #[serde(default)]
     pub ring: RingId,
     /// How far `time` can be trusted.
@@ -37,7 +37,7 @@ pub struct Event {
     pub data: serde_json::Value,
 }
 
-/// `up/birth`, retained: who this box is.
+/// `up/birth`, retained: who this device is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Birth {
     /// 1.

@@ -91,8 +91,8 @@ fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// The agent runs for a while with a broker that refuses it or that it refuses, which must be told with `word`; then `mend` makes
-/// things right, the box is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
+/// The agent runs for a while with a broker that refuses it or that it refuses, which must be reported with `word`; then `mend` makes
+/// things right, the device is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
 fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
     let broker = rig.broker();
     let mut agent = rig.agent();

@@ -1,4 +1,4 @@
-//! Configurations from afar, end to end: real agent, Mosquitto with certificates, the office's own commands.
+//! Configurations remotely, end to end: real agent, Mosquitto with certificates, the office's own commands.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use taimat::units::{Digest, SiteId, WallTime, hex};
 
 use crate::harness::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
 
-/// A rig whose box can be configured from afar.
+/// A rig whose box can be configured remotely.
 struct Remote {
     rig: Rig,
     key: Ed25519KeyPair,
@@ -60,7 +60,7 @@ impl Remote {
         command
     }
 
-    /// What the box says of its configuration, as the office has it.
+    /// What the device says of its configuration, as the office has it.
     fn reported(&self) -> Value {
         let site = SiteId::parse("km-17").unwrap();
         self.rig.archive().and_then(|archive| archive.reported(&site).ok()?).unwrap_or_default()
@@ -83,7 +83,7 @@ impl Remote {
         Document { v: 1, site: "km-17".into(), version, prev_sha256, not_after, config: text.into(), sig: None }
     }
 
-    /// Agent, broker and office, until the box has said what it runs.
+    /// Agent, broker and office, until the device has said what it runs.
     fn start(&self) -> (Running, Running, Running) {
         let running = (self.rig.broker(), self.rig.office(), self.rig.agent());
         wait_for("the box never said what it runs", 30, || self.reported()["phase"].is_string());
@@ -140,18 +140,18 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
     let text = zoned(&first, "road");
     std::fs::write(remote.rig.at("next.toml"), &text).unwrap();
     let sha256 = Digest::of(text.as_bytes()).hex();
-    let begun = Instant::now();
+    let started = Instant::now();
     let pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
     while remote.reported()["sha256"] != sha256.as_str() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}\n{}", remote.reported(), remote.rig.log());
+        assert!(started.elapsed() < Duration::from_secs(20), "{}\n{}", remote.reported(), remote.rig.log());
         std::thread::sleep(Duration::from_millis(20));
     }
-    let applied = begun.elapsed();
+    let applied = started.elapsed();
     let out = pushing.wait_with_output().unwrap();
     println!(
         "applied {} ms after the command was typed, committed after {} ms",
         applied.as_millis(),
-        begun.elapsed().as_millis()
+        started.elapsed().as_millis()
     );
     assert!(out.status.success() && said(&out).contains("committed"), "{}\n{}", said(&out), remote.rig.log());
     assert!(applied <= Duration::from_secs(2), "{applied:?}");
@@ -163,7 +163,7 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
     });
     assert_eq!(remote.rig.gap_reasons().iter().filter(|reason| *reason == "fell_behind" || *reason == "camera_down").count(), 0);
     called_back(&remote, &first);
-    let through = wall_of(begun);
+    let through = wall_of(started);
     assert_eq!(agent.terminate(), Some(0));
     every_picture_is_there(&remote.rig, &camera, through);
     let first = Digest::of(first.as_bytes()).hex();
@@ -307,7 +307,7 @@ fn a_retained_document_too_large_for_the_box_does_not_keep_it_from_its_broker() 
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// Somebody at the box goes back to the configuration before; the office hears of it.
+/// Somebody at the device goes back to the configuration before; the office hears of it.
 fn called_back(remote: &Remote, first: &str) {
     let on_the_box = |words: &[&str]| taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
     let none = on_the_box(&["config", "rollback", "7"]);
@@ -375,7 +375,7 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
         wait_for(&format!("{reason} was not reported"), 10, || remote.reported()["refused"]["refusal"]["why"] == reason);
         wait_for(&format!("{reason} was not told"), 10, || remote.told("refused").contains(&reason.to_owned()));
     }
-    // More than the broker of deploy/ takes (512 KiB): the publisher is thrown out, and the box never hears of it.
+    // More than the broker of deploy/ takes (512 KiB): the publisher is thrown out, and the device never hears of it.
     remote.publish("taimat/v1/km-17/dn/config/desired", &vec![b'x'; 10 << 20]);
     assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(running.as_bytes())));
     let bad = remote.push(&running.replace("health_every = \"5 s\"", "health_every = \"5 s\"\nlogin_file = \"/nowhere\""));
@@ -416,7 +416,7 @@ fn fifty_boxes_get_theirs_in_waves_that_stop_at_the_one_that_fails() {
     assert_eq!(fleet.committed(), 50);
 }
 
-/// Fifty boxes as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
+/// Fifty devices as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
 struct Fleet {
     shared: std::sync::Arc<std::sync::Mutex<Boxes>>,
 }
@@ -552,7 +552,7 @@ impl Drop for Service {
     }
 }
 
-/// Longest stretch without recording that the office was told of, in milliseconds.
+/// Longest stretch without recording that the office was reported of, in milliseconds.
 fn longest_hole(rig: &Rig) -> i64 {
     let time = |value: &Value| WallTime::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
     let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
@@ -602,16 +602,16 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
     ];
     for (what, text, reason) in cases {
         assert_ne!(text, first, "{what}");
-        let begun = Instant::now();
+        let started = Instant::now();
         let out = remote.push(&text);
-        println!("{what}: {} s: {}", begun.elapsed().as_secs(), said(&out).lines().last().unwrap_or_default());
+        println!("{what}: {} s: {}", started.elapsed().as_secs(), said(&out).lines().last().unwrap_or_default());
         assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", said(&out), remote.rig.log());
         assert!(said(&out).contains(reason), "{what}: {}", said(&out));
         let back = json!(Digest::of(first.as_bytes()));
         wait_for(what, 10, || remote.reported()["committed"]["sha256"] == back);
     }
     wait_for("it does not record any more", 30, || remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end")));
-    // The last case stopped the process and started it anew: that hole is named as every stop is.
+    // The last case stopped the process and started it again: that gap is named as every stop is.
     wait_for("the restarts left no named hole", 30, || remote.rig.gap_reasons().iter().any(|reason| reason == "stopped"));
     println!("holes: {:?}; longest {} ms", remote.rig.gap_reasons(), longest_hole(&remote.rig));
     let out = remote.push(&zoned(&first, "afterwards"));
@@ -746,7 +746,7 @@ fn killed_at_any_note_of_a_push_the_box_ends_on_one_side_and_says_which() {
     assert!(kills >= 16, "{kills}");
 }
 
-/// One push in which the agent is killed at the nth call of a kind that its keeper makes; gives how the box says it ended, and whether
+/// One push in which the agent is killed at the nth call of a kind that its keeper makes; gives how the device says it ended, and whether
 /// it then runs what it ran before. `None` when there were fewer calls.
 fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, bool)> {
     let remote = Remote::new(camera);

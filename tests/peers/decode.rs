@@ -217,13 +217,13 @@ fn lost_slices_and_lost_pictures_make_no_event() {
     for (name, frames) in [("slices", lossy), ("pictures", holed)] {
         let settings = MotionSettings { gating: false, ..MotionSettings::default() };
         let mut eye = Analyzer::new(settings, 1 << 20, Stages::ALL);
-        let mut news = Vec::new();
+        let mut update = Vec::new();
         for frame in frames {
-            eye.frame(&Arc::new(frame), &mut |_, _, _| (), &mut news);
+            eye.frame(&Arc::new(frame), &mut |_, _, _| (), &mut update);
         }
         println!("{name}: {:?}", eye.counts());
         assert!(eye.counts().decoded > 50, "{name}: {:?}", eye.counts());
-        let motion = news.iter().find(|news| matches!(news, AnalyticsUpdate::Motion(_)));
+        let motion = update.iter().find(|update| matches!(update, AnalyticsUpdate::Motion(_)));
         assert!(motion.is_none(), "{name}: {motion:?}");
     }
 }

@@ -290,8 +290,8 @@ fn flood(rig: &Rig, way: &Way, for_seconds: u64) -> (u64, u64) {
     // What the broker answers is thrown away: the socket's buffer must not fill.
     device.0.sock.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     let payload = vec![b'x'; way.bytes];
-    let (begun, mut sent) = (Instant::now(), 0_u64);
-    while begun.elapsed() < Duration::from_secs(for_seconds) {
+    let (started, mut sent) = (Instant::now(), 0_u64);
+    while started.elapsed() < Duration::from_secs(for_seconds) {
         let topic = format!("taimat/v1/km-18/up/file/f{sent}/0");
         let qos = way.qos[(sent % 2) as usize];
         let packet = publish(&topic, (sent % 65_535) as u16 + 1, qos, way.retain, &payload);

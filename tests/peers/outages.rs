@@ -69,7 +69,7 @@ fn durable_records_are_there(rig: &Rig) -> u64 {
     let told = log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
     let mut expected = 1;
     for line in rig.ring_list() {
-        // A hole is one record with a number of its own between two stretches.
+        // A gap is one record with a number of its own between two stretches.
         let Some((first, last)) = line["records"].as_array().map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()))
         else {
             expected += 1;
@@ -82,8 +82,8 @@ fn durable_records_are_there(rig: &Rig) -> u64 {
     told
 }
 
-/// Outside the holes that the ring declares no picture of the camera is missing: each carries its number. Gives how many there
-/// are, and the holes.
+/// Outside the gaps that the ring declares no picture of the camera is missing: each carries its number. Gives how many there
+/// are, and the gaps.
 fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(Path::new(&rig.at("ring"))).unwrap());
     let never_made = camera.faults().skipped.lock().unwrap().clone();
@@ -145,7 +145,7 @@ fn go_through(kills: &[u64], away: &Away) {
     seconds(8);
     rig.wait_until_whole(120);
     assert_eq!(agent.terminate(), Some(0), "the agent did not stop in order");
-    // What was in progress at the stop stays owed and comes with the next start.
+    // What was in progress at the stop stays pending and comes with the next start.
     agent = rig.agent();
     seconds(3);
     rig.wait_until_whole(60);

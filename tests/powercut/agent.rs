@@ -39,7 +39,7 @@ struct Heard {
     durable: AtomicU64,
     /// How many it called durable.
     records: AtomicU64,
-    /// When it told its start, after recovery.
+    /// When it reported its start, after recovery.
     started: Mutex<Option<Instant>>,
     log: Mutex<String>,
 }
@@ -63,7 +63,7 @@ impl Heard {
 /// A running agent; killed when dropped.
 pub struct Agent {
     child: Child,
-    begun: Instant,
+    started: Instant,
     heard: Arc<Heard>,
     reader: Option<JoinHandle<()>>,
 }
@@ -76,14 +76,14 @@ impl Agent {
     pub fn start(config: &Path) -> anyhow::Result<Agent> {
         let mut command = taimat();
         command.args(["run", "--config"]).arg(config).env("TAIMAT_LOG", "info,taimat::agent=debug");
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let (heard, pipe) = (Arc::new(Heard::default()), child.stderr.take().context("no pipe")?);
         let listening = heard.clone();
         let reader = std::thread::spawn(move || {
             BufReader::new(pipe).lines().map_while(Result::ok).for_each(|line| listening.line(&line));
         });
-        Ok(Agent { child, begun, heard, reader: Some(reader) })
+        Ok(Agent { child, started, heard, reader: Some(reader) })
     }
 
     /// The highest record it has called durable, 0 before the first.
@@ -98,7 +98,7 @@ impl Agent {
 
     /// Milliseconds from the start of the process to the start event that follows recovery.
     pub fn started_after(&self) -> Option<u64> {
-        self.heard.started.lock().unwrap().map(|at| at.duration_since(self.begun).as_millis() as u64)
+        self.heard.started.lock().unwrap().map(|at| at.duration_since(self.started).as_millis() as u64)
     }
 
     pub fn log(&self) -> String {

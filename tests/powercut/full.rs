@@ -50,7 +50,7 @@ pub struct Tally {
     pub files: usize,
 }
 
-/// Fills the disk to the last bytes, gives a little back, fills it again, until told to stop; then it gives back everything.
+/// Fills the disk to the last bytes, gives a little back, fills it again, until reported to stop; then it gives back everything.
 /// When it is asked to, it gives back so much that an office can start.
 fn neighbour(path: &Path, seed: u64, stop: &AtomicBool, give: &AtomicBool) {
     let mut random = Rng::new(seed);
@@ -155,11 +155,11 @@ pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     let tally = Tally { receipts_while_full: 0, restarts: 0, complaints: 0, files: 0 };
     let mut sender = Sender { clips, tally };
     drop(Archive::open(&archive)?);
-    let (stop, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
+    let (stop, started) = (Arc::new(AtomicBool::new(false)), Instant::now());
     let give = Arc::new(AtomicBool::new(false));
     let (told, asked, path) = (stop.clone(), give.clone(), mounted.dir.join("neighbour"));
     let filling = std::thread::spawn(move || neighbour(&path, seed, &told, &asked));
-    let ended = office(&archive, &mut sender, &mut random, (&stop, &give), begun);
+    let ended = office(&archive, &mut sender, &mut random, (&stop, &give), started);
     stop.store(true, Ordering::Relaxed);
     filling.join().ok().context("the neighbour ended by itself")?;
     ended?;
@@ -173,15 +173,15 @@ fn office(
     sender: &mut Sender,
     random: &mut Rng,
     (stop, give): (&AtomicBool, &AtomicBool),
-    begun: Instant,
+    started: Instant,
 ) -> anyhow::Result<()> {
     while sender.clips.iter().any(|clip| !clip.stored) {
-        ensure!(begun.elapsed() < LIMIT, "{} clips are stuck", sender.clips.iter().filter(|clip| !clip.stored).count());
+        ensure!(started.elapsed() < LIMIT, "{} clips are stuck", sender.clips.iter().filter(|clip| !clip.stored).count());
         // A full disk does not even let it start.
         let Ok(open) = Archive::open(archive) else {
             give.store(true, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(50));
-            stop.fetch_or(begun.elapsed() > FULL, Ordering::Relaxed);
+            stop.fetch_or(started.elapsed() > FULL, Ordering::Relaxed);
             continue;
         };
         let (intake, mut answers) = archive_thread::start(open, Retention::default(), Arc::new(SystemClock::new()))?;
@@ -189,7 +189,7 @@ fn office(
         while Instant::now() < until && sender.clips.iter().any(|clip| !clip.stored) {
             sender.begin(&intake);
             let full = !stop.load(Ordering::Relaxed);
-            stop.fetch_or(begun.elapsed() > FULL, Ordering::Relaxed);
+            stop.fetch_or(started.elapsed() > FULL, Ordering::Relaxed);
             match answers.try_recv() {
                 Ok(answer) => sender.hear(&intake, answer, full)?,
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),

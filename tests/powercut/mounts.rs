@@ -1,4 +1,4 @@
-//! Loop devices and mounts, let go when dropped, also when a test panics.
+//! Loop devices and mounts, released when dropped, also when a test panics.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! Power cuts of the office: the real office archives what real boxes and a publisher send, on real ext4 over the card that loses
+//! Power cuts of the office: the real office archives what real devices and a publisher send, on real ext4 over the card that loses
 //! what was not flushed. A subscriber to `dn/ack` writes down every receipt; what it had heard before the cut must be there after it.
 
 use std::collections::BTreeMap;

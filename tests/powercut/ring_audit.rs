@@ -63,7 +63,7 @@ impl Survey {
             let is_newest = at + 1 == index.live().len();
             ensure!(walked.end == ScanEnd::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
-            // Wiped to be begun anew, and not begun yet: no player is asked to open that.
+            // Wiped to be started again, and not begun yet: no player is asked to open that.
             let only_copy = troubles.iter().any(|trouble| trouble.fault == HeadFault::First && trouble.file == head.segment);
             if only_copy && walked.found.is_empty() {
                 continue;

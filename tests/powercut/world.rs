@@ -64,7 +64,7 @@ impl std::fmt::Display for Tally {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} cuts ({} within a flush, {} while a segment was begun, {} before recovery from the last): {} records acknowledged, {} lost, newest {} after {:.1} laps; start after a \
+            "{} cuts ({} within a flush, {} while a segment was started, {} before recovery from the last): {} records acknowledged, {} lost, newest {} after {:.1} laps; start after a \
              cut {}/{}/{} ms (min/median/max of {}); {} sectors pending, {} kept; {} flushes, {} delays of {} s in all; {} files \
              played, {} torn while recycled",
             self.cuts,
@@ -98,8 +98,8 @@ pub struct World {
     config: PathBuf,
     /// The highest record ever called durable.
     promised: u64,
-    /// An agent has told its start since the last ordered stop.
-    begun: bool,
+    /// An agent has reported its start since the last ordered stop.
+    started: bool,
     /// Every record ever seen on the card after a cut or a recovery.
     known: BTreeMap<u64, Digest>,
     /// The newest whole record before recovery began, while it is not yet recovered.
@@ -120,7 +120,7 @@ impl World {
         let config = configure(dir.path(), main_url, &dir.path().join("mnt/ring"), STORAGE)?;
         let (random, tally) = (Rng::new(seed), Tally::default());
         let world =
-            World { dir, random, honest, config, promised: 0, begun: false, known: BTreeMap::new(), wrecked_at: None, tally };
+            World { dir, random, honest, config, promised: 0, started: false, known: BTreeMap::new(), wrecked_at: None, tally };
         std::fs::File::create(world.image())?.set_len(CARD)?;
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", "size=4"]).arg(world.image()))?;
         Ok(world)
@@ -171,7 +171,7 @@ impl World {
         agent.still_runs()?;
         // What was read before the cut is a promise; what is read after it is none.
         let promised = agent.promised();
-        self.begun |= agent.started_after().is_some();
+        self.started |= agent.started_after().is_some();
         self.tally.in_flush += u64::from(drive.is_flushing());
         self.tally.recycling += u64::from(drive.ask(Card::has_pending_head));
         let wreck = drive.cut(&mut self.random);
@@ -225,11 +225,11 @@ impl World {
         self.promised = agent.promised();
         self.tally.acknowledged += agent.acknowledged();
         let survey = self.survey(all, false).context("after recovery")?;
-        // An agent that had not told its start when the power went had nothing to interrupt: the hole may be the ordered stop's.
-        let reasons = if self.begun { &[GapReason::PowerCut][..] } else { &[GapReason::PowerCut, GapReason::Stopped] };
+        // An agent that had not reported its start when the power went had nothing to interrupt: the gap may be the ordered stop's.
+        let reasons = if self.started { &[GapReason::PowerCut][..] } else { &[GapReason::PowerCut, GapReason::Stopped] };
         let before = self.wrecked_at.take().unwrap_or(0);
         ensure!(before == 0 || survey.explains(before, reasons), "no gap record behind record {before} names the power cut");
-        self.begun = false;
+        self.started = false;
         (self.tally.last, self.tally.laps) = (survey.last(), f64::from(survey.lap) / FILES as f64);
         Ok(())
     }

@@ -6,12 +6,12 @@ use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
 
-/// A short show: 12 motions of 6 news, at 20 news a second.
+/// A short show: 12 motions of 6 updates, at 20 updates a second.
 const SHOW: Show = Show { motions: 12, updates: 4, rate: 20 };
 /// Events it makes at least: starts and ends.
 const EVENTS: usize = 24;
 
-/// A box and an office at the broker: everything comes, each once, and the files are whole.
+/// A device and an office at the broker: everything comes, each once, and the files are whole.
 fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
     let camera = camera();
     let rig = Rig::new(&camera, port, office_port, uplink);

@@ -1,4 +1,4 @@
-//! The ledger: what a box gave a number to, against what the office has, after everything between them was killed again and again.
+//! The ledger: what a device gave a number to, against what the office has, after everything between them was killed again and again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ fn ledger(seed: u64, storm: &Storm) {
     let camera = camera();
     let rig = Rig::new(&camera, proxy.port, broker.port, "");
     let mut players = Players { agent: rig.agent_with(storm.show), office: rig.office() };
-    let (mut random, begun) = (Rng::new(seed), Instant::now());
+    let (mut random, started) = (Rng::new(seed), Instant::now());
     wait_for("nothing came at all", 60, || rig.received().0.len() > 3);
     let mut blows: BTreeMap<u64, u64> = BTreeMap::new();
     for round in 0..storm.kills {
@@ -90,7 +90,7 @@ fn ledger(seed: u64, storm: &Storm) {
     let highest = events.iter().map(|event| event.seq).max().unwrap();
     let ids: std::collections::BTreeSet<&String> = events.iter().map(|event| &event.id).collect();
     let clips = files.iter().filter(|file| file.purpose == "clip").count();
-    println!("ledger of seed {seed}, {} s", begun.elapsed().as_secs());
+    println!("ledger of seed {seed}, {} s", started.elapsed().as_secs());
     println!("  killed -9: agent {}, broker {} (database deleted once), office {}", blows[&0], blows[&1] + 1, blows[&2]);
     println!("  way cut {} times at random bytes", proxy.way.cuts.load(Ordering::Relaxed));
     println!("  events given a number {highest}, at the office {}, lost {}", events.len(), highest - events.len() as u64);

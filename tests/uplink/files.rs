@@ -34,7 +34,7 @@ fn requested(rig: &Rig) -> Option<u64> {
     rig.received().1.iter().find(|file| file.purpose == "requested").map(|file| file.size)
 }
 
-/// A counter of the box's last health message.
+/// A counter of the device's last health message.
 fn counter(rig: &Rig, name: &str) -> u64 {
     let path = std::path::Path::new(&rig.at("archive")).join("taimat.sqlite");
     let text = std::process::Command::new("python3")
@@ -165,9 +165,9 @@ fn an_alarm_overtakes_a_clip_on_256_kbit_a_second() {
     let mut agent = rig.agent_with(Show { motions: 40, updates: 0, rate: 1 });
     pause(35_000);
     let size = ask(&rig, 30);
-    let begun = Instant::now();
+    let started = Instant::now();
     wait_for("the clip did not come", 300, || requested(&rig).is_some());
-    let took = begun.elapsed();
+    let took = started.elapsed();
     rig.wait_until_whole(70, 120);
     let (events, p95) = delays(&rig);
     let kbit = size as f64 * 8.0 / took.as_secs_f64() / 1000.0;

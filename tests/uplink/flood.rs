@@ -143,9 +143,9 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     let mut asker =
         Asker { raw: raw("asker"), key: key(1), since: Instant::now(), worst: Duration::ZERO, answers: 0, last: Value::Null };
     asker.raw.subscribe("taimat/v1/km-17/up/rsp");
-    let (begun, mut waiting) = (Instant::now(), 0);
+    let (started, mut waiting) = (Instant::now(), 0);
     while waiting < events {
-        assert!(begun.elapsed().as_secs() < 120 + events / 50, "{waiting} events wait\n{}", rig.log());
+        assert!(started.elapsed().as_secs() < 120 + events / 50, "{waiting} events wait\n{}", rig.log());
         pause(500);
         asker.turn("ring-status", &Map::new());
         waiting = asker.last["data"]["backlog"]["n"].as_u64().unwrap_or(0);
@@ -156,7 +156,7 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
     let port = broker.port;
     let public = key(1).public_key().as_ref().to_vec();
     let flood = std::thread::spawn(move || {
-        let (mut raw, begun) = (Raw::connect(port, "stranger"), Instant::now());
+        let (mut raw, started) = (Raw::connect(port, "stranger"), Instant::now());
         let every = unsigned / with_signature;
         let id = Digest::of(&public).hex()[..16].to_owned();
         for n in 0..unsigned {
@@ -181,7 +181,7 @@ fn flooded(events: u64, unsigned: u64, with_signature: u64) {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        (raw, begun.elapsed())
+        (raw, started.elapsed())
     });
     let ranges = json!([[1, 100_000]].repeat(32)).to_string();
     let get = Map::from_iter([("ring".to_owned(), ring), ("seq".to_owned(), json!(ranges))]);

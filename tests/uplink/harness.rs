@@ -1,4 +1,4 @@
-//! One box, one office, and any broker between them, in a directory of their own. The box records a simulated camera; what moves
+//! One box, one office, and any broker between them, in a directory of their own. The device records a simulated camera; what moves
 //! before it is said by the test, so that a hundred events a second are possible.
 
 use std::fs::OpenOptions;
@@ -89,13 +89,13 @@ impl Rig {
         OpenOptions::new().create(true).append(true).open(self.at(name)).unwrap()
     }
 
-    /// The box, with nothing moving.
+    /// The device, with nothing moving.
     pub fn agent(&self) -> Running {
         let run = ["run", "--config", &self.config()].map(String::from);
         Running::start(taimat().args(run).env("TAIMAT_LOG", "info,taimat::agent=debug").stderr(self.log_file("agent.log")))
     }
 
-    /// The box, with a show before it.
+    /// The device, with a show before it.
     pub fn agent_with(&self, show: Show) -> Running {
         let Show { motions, updates, rate } = show;
         let mut command = taimat();

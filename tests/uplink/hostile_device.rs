@@ -124,8 +124,8 @@ fn hostile(way: &str, n: u64) -> Vec<u8> {
 
 /// Milliseconds until each receipt of an event that is said again after 10 s, for so many seconds.
 fn receipts(port: u16, heard: &Receiver<Vec<u8>>, stream: &mut TcpStream, first: u64, seconds: u64) -> Vec<u64> {
-    let (begun, mut times, mut seq) = (Instant::now(), Vec::new(), first);
-    while begun.elapsed().as_secs() < seconds {
+    let (started, mut times, mut seq) = (Instant::now(), Vec::new(), first);
+    while started.elapsed().as_secs() < seconds {
         let (id, sent) = (format!("H{seq}"), Instant::now());
         let message = publish("taimat/v1/km-17/up/event", &event(&id, seq, "vn.taimat.scene.v1", &json!({})));
         stream.write_all(&message).unwrap();

@@ -1,4 +1,4 @@
-//! How much of the way the box takes: after an outage, under a cap, a budget, and in quiet hours.
+//! How much of the way the device takes: after an outage, under a cap, a budget, and in quiet hours.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -15,7 +15,7 @@ fn clips(rig: &Rig) -> usize {
     rig.received().1.iter().filter(|file| file.purpose == "clip").count()
 }
 
-/// Waits until so many motions have been told to the box.
+/// Waits until so many motions have been reported to the device.
 fn wait_for_motions(rig: &Rig, motions: usize) {
     wait_for("nothing moves", 60, || rig.log().matches("kind=\"motion.end\"").count() >= motions);
 }
@@ -38,13 +38,13 @@ fn what_piled_up_in_an_outage_takes_most_of_the_way() {
     wait_for_motions(&rig, 2);
     pause(4_000);
     proxy.way.closed.store(false, Ordering::Relaxed);
-    let (begun, before) = (Instant::now(), proxy.way.up.load(Ordering::Relaxed));
+    let (started, before) = (Instant::now(), proxy.way.up.load(Ordering::Relaxed));
     // Each second: how much has passed, until all of it has.
     let mut passed = vec![0];
     while clips(&rig) < 2 {
         pause(1_000);
         passed.push(proxy.way.up.load(Ordering::Relaxed) - before);
-        assert!(begun.elapsed().as_secs() < 300, "the backlog does not drain");
+        assert!(started.elapsed().as_secs() < 300, "the backlog does not drain");
     }
     let first = passed.iter().position(|bytes| *bytes > RATE / 4).unwrap();
     let seconds = (passed.len() - 1 - first) as f64;
@@ -69,9 +69,9 @@ fn a_cap_holds_a_budget_stops_clips_and_no_event_and_quiet_hours_are_quiet() {
     // The cap: no second takes more than it, but for one chunk.
     let mut agent = rig.agent_with(Show { motions: 1, updates: 0, rate: 1 });
     wait_for("the clip does not begin", 60, || up() > 60_000);
-    let (begun, before) = (Instant::now(), up());
+    let (started, before) = (Instant::now(), up());
     wait_for("the clip did not come", 60, || clips(&rig) == 1);
-    let (bytes, seconds) = (up() - before, begun.elapsed().as_secs_f64());
+    let (bytes, seconds) = (up() - before, started.elapsed().as_secs_f64());
     println!("capped at 160 KiB/s: {bytes} bytes in {seconds:.1} s");
     assert!((bytes as f64) < (seconds + 1.0) * 160.0 * 1024.0 * 1.05, "{bytes} bytes in {seconds:.1} s");
     assert_eq!(agent.terminate(), Some(0));

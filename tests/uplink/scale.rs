@@ -1,4 +1,4 @@
-//! Many boxes, one broker, one office; and one box with as much as its outbox holds.
+//! Many devices, one broker, one office; and one device with as much as its outbox holds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -62,7 +62,7 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let office = rig.office();
     pause(1_000);
-    let (broker_cpu, office_cpu, begun) = (cpu(broker.id()), cpu(office.0.id()), Instant::now());
+    let (broker_cpu, office_cpu, started) = (cpu(broker.id()), cpu(office.0.id()), Instant::now());
     let (disk, idle, threads) = (disk_busy(), machine_idle(), threads(office.0.id()));
     let words = [sites, events, files, file_kib].map(|number| number.to_string());
     let mut load = taimat();
@@ -74,7 +74,7 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
         boxes_cpu = cpu(boxes.0.id()).max(boxes_cpu);
         pause(100);
     }
-    let took = begun.elapsed().as_secs_f64();
+    let took = started.elapsed().as_secs_f64();
     let share = |used: f64| 100.0 * used / took;
     let mut said = String::new();
     std::io::Read::read_to_string(&mut boxes.0.stdout.take().unwrap(), &mut said).unwrap();
@@ -178,33 +178,33 @@ fn memory_is_bounded_with_a_backlog_of_100_000_events_and_after_a_restart_and_al
     rig.configure("journal_slots = 16384", &format!("journal_slots = {SLOTS}"));
     let mut agent = rig.agent_with(Show { motions: BACKLOG, updates: 98, rate: 4_000 });
     wait_for("nothing was stored", 120, || rig.log().contains("seq=50"));
-    let (empty, begun) = (memory(&agent, "VmRSS"), Instant::now());
+    let (empty, started) = (memory(&agent, "VmRSS"), Instant::now());
     let until = format!("seq={BACKLOG}");
     while !rig.log().contains(&until) {
         pause(3_000);
-        assert!(begun.elapsed().as_secs() < 400, "the outbox does not fill");
+        assert!(started.elapsed().as_secs() < 400, "the outbox does not fill");
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     println!("{BACKLOG} events stored in {seconds:.1} s");
     println!("memory {empty} MiB at the begin, {} MiB with the backlog", memory(&agent, "VmRSS"));
     agent.kill();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut agent = rig.agent();
     wait_for("it did not start again", 120, || rig.log().matches("event kind=\"start\"").count() >= 2);
-    println!("the next start took {:.1} s and wrote {} MiB", begun.elapsed().as_secs_f64(), written(&agent) >> 20);
+    println!("the next start took {:.1} s and wrote {} MiB", started.elapsed().as_secs_f64(), written(&agent) >> 20);
     pause(3_000);
     println!("after a restart: {} MiB, at most {} MiB", memory(&agent, "VmRSS"), memory(&agent, "VmHWM"));
     assert!(memory(&agent, "VmHWM") < 128);
-    let (_office, begun) = (rig.office(), Instant::now());
+    let (_office, started) = (rig.office(), Instant::now());
     way.way.closed.store(false, Ordering::Relaxed);
     let confirmed = || rig.site().is_some_and(|site| site.events >= BACKLOG);
     while !confirmed() {
         pause(2_000);
-        assert!(begun.elapsed().as_secs() < 600, "{:?}", rig.site());
+        assert!(started.elapsed().as_secs() < 600, "{:?}", rig.site());
     }
     println!(
         "all of them at the office after {:.0} s; memory at most {} MiB",
-        begun.elapsed().as_secs_f64(),
+        started.elapsed().as_secs_f64(),
         memory(&agent, "VmHWM")
     );
     rig.wait_until_whole(BACKLOG as usize, 120);

@@ -1,4 +1,4 @@
-//! Four peers' ways of seeing motion, written anew from what their makers publish, so that our table always has someone to beat.
+//! Four peers' ways of seeing motion, written again from what their makers publish, so that our table always has someone to beat.
 //!
 //! What belongs here: what they share (grey pictures, blobs) and the trait. What does not: events and scores, which are the same
 //! for everybody ([`super::score`]).

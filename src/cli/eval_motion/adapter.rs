@@ -1,4 +1,4 @@
-//! ⇄ What is measured. A [`Watcher`] takes access units or pictures and says in a [`Log`] what it sees; ours is the agent's eye, and
+//! ⇄ What is measured. A [`Watcher`] takes access units or pictures and says in a [`Log`] what it sees; ours is the agent's analyzer, and
 //! tests and benches bring others.
 //!
 //! What belongs here: the seam between watchers and the harness. What does not: scores.
@@ -62,14 +62,14 @@ pub trait Adapter {
     }
 }
 
-/// An event as a watcher told it; seconds of the video.
+/// An event as a watcher reported it; seconds of the video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportedEvent {
     /// The watcher's number of it.
     pub id: u64,
     /// When the motion began.
     pub began: f64,
-    /// The unit that had come last when it was told.
+    /// The unit that had come last when it was reported.
     pub told: f64,
     /// When it ended.
     pub end: f64,
@@ -81,7 +81,7 @@ pub struct ReportedEvent {
 pub struct Log {
     /// Second of the unit that is being taken.
     pub now: f64,
-    /// Events in the order they were told.
+    /// Events in the order they were reported.
     pub events: Vec<ReportedEvent>,
     /// Changes of the scene.
     pub scenes: Vec<(f64, String)>,
@@ -101,7 +101,7 @@ impl Log {
         Log { now: 0.0, events: Vec::new(), scenes: Vec::new(), cells, beside: 0, times, masks, overlay }
     }
 
-    /// An event began, and is told now.
+    /// An event began, and is reported now.
     pub fn start_event(&mut self, id: u64, began: f64) {
         self.events.push(ReportedEvent { id, began, told: self.now, end: f64::INFINITY, words: String::new() });
     }
@@ -122,28 +122,28 @@ impl Log {
 
     /// What moves in a picture, in cells.
     pub fn mask(&mut self, grid: Grid, moving: &[bool], at: Timestamp) {
-        let begun = cpu_micros();
+        let started = cpu_micros();
         if let (Some(masks), Ok(index)) = (&self.masks, self.times.binary_search(&at.mono.0)) {
             masks.compare(index + 1, grid, moving, &mut self.cells);
         }
-        self.beside += cpu_micros().saturating_sub(begun);
+        self.beside += cpu_micros().saturating_sub(started);
     }
 }
 
-/// The agent's eye.
+/// The agent's analyzer.
 pub struct OwnDetector {
-    eye: Analyzer,
+    analyzer: Analyzer,
     last: Timestamp,
 }
 
 impl OwnDetector {
     /// As the agent would have it, but for stages that are left out.
     pub fn new(settings: MotionSettings, stages: Stages) -> OwnDetector {
-        OwnDetector { eye: Analyzer::new(settings, usize::MAX, stages), last: Timestamp::default() }
+        OwnDetector { analyzer: Analyzer::new(settings, usize::MAX, stages), last: Timestamp::default() }
     }
 
-    fn record(news: Vec<AnalyticsUpdate>, log: &mut Log) {
-        for item in news {
+    fn record(update: Vec<AnalyticsUpdate>, log: &mut Log) {
+        for item in update {
             match item {
                 AnalyticsUpdate::Motion(motion) => match (motion.phase, motion.continued_from) {
                     (MotionPhase::Start, Some(before)) => log.rename(before, motion.event_no),
@@ -174,36 +174,36 @@ impl OwnDetector {
 
 impl Adapter for OwnDetector {
     fn take(&mut self, unit: &Unit, log: &mut Log) {
-        let mut news = Vec::new();
+        let mut update = Vec::new();
         let mut look = |detector: &crate::analytics::detector::Detector, picture: &Picture, at: Timestamp| {
             if let Some((grid, mask)) = detector.mask() {
                 log.mask(grid, mask, at);
             }
-            let begun = cpu_micros();
+            let started = cpu_micros();
             if let Some(overlay) = &mut log.overlay {
                 overlay.draw(detector, picture, at);
             }
-            log.beside += cpu_micros().saturating_sub(begun);
+            log.beside += cpu_micros().saturating_sub(started);
         };
         match unit {
-            Unit::Coded(frame) => self.eye.frame(frame, &mut look, &mut news),
-            Unit::Plain(picture, at) => self.eye.show(picture.clone(), *at, &mut look, &mut news),
+            Unit::Coded(frame) => self.analyzer.frame(frame, &mut look, &mut update),
+            Unit::Plain(picture, at) => self.analyzer.show(picture.clone(), *at, &mut look, &mut update),
         }
         self.last = unit.at();
-        OwnDetector::record(news, log);
+        OwnDetector::record(update, log);
     }
 
     fn finish(&mut self, log: &mut Log) {
-        let mut news = Vec::new();
-        self.eye.finish(self.last, &mut news);
-        OwnDetector::record(news, log);
+        let mut update = Vec::new();
+        self.analyzer.finish(self.last, &mut update);
+        OwnDetector::record(update, log);
         if let Some(overlay) = log.overlay.take() {
             overlay.finish();
         }
     }
 
     fn notes(&self) -> Value {
-        let counts = self.eye.counts();
+        let counts = self.analyzer.counts();
         let suppressed: serde_json::Map<String, Value> =
             WHYS.iter().zip(counts.suppressed.0).filter(|(_, n)| *n > 0).map(|(why, n)| ((*why).into(), json!(n))).collect();
         let lines: Vec<Value> =

@@ -144,7 +144,7 @@ pub struct Truth {
     pub spans: Option<Vec<(f64, f64)>>,
     /// True masks.
     pub masks: Option<masks::Masks>,
-    /// What somebody does to the camera: from which second, and the word it is told with.
+    /// What somebody does to the camera: from which second, and the word it is reported with.
     pub tampered: Option<(f64, &'static str)>,
 }
 
@@ -179,9 +179,9 @@ pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, ove
     for unit in units {
         let unit = unit?;
         log.now = unit.seconds();
-        let (begun, beside) = (adapter::cpu_micros(), log.beside);
+        let (started, beside) = (adapter::cpu_micros(), log.beside);
         watcher.take(&unit, &mut log);
-        spent += adapter::cpu_micros().saturating_sub(begun).saturating_sub(log.beside - beside);
+        spent += adapter::cpu_micros().saturating_sub(started).saturating_sub(log.beside - beside);
     }
     watcher.finish(&mut log);
     let seconds = log.now;
@@ -193,7 +193,7 @@ pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, ove
 mod tests {
     use super::*;
 
-    /// Every drawn scene of these seeds, and what the agent's eye makes of it.
+    /// Every drawn scene of these seeds, and what the agent's analyzer makes of it.
     fn drawn(seeds: &[u64], kinds: &[Disturbance], quantiser: Option<u8>, gating: bool) -> Total {
         let mut total = Total::default();
         for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {

@@ -75,7 +75,7 @@ impl Overlay {
         for (corners, colour) in &self.outlines {
             corners.windows(2).for_each(|ends| stroke(&mut canvas, ends[0], ends[1], *colour));
         }
-        let open = detector.story().tracks();
+        let open = detector.event_tracker().tracks();
         for track in detector.tracks() {
             let colour = match track.state {
                 _ if open.contains(&track.id) => RED,
@@ -85,7 +85,7 @@ impl Overlay {
             };
             rectangle(&mut canvas, track.picture_box(), colour);
         }
-        if detector.story().is_open() {
+        if detector.event_tracker().is_open() {
             rectangle(&mut canvas, [0.0, 0.0, 1.0, 1.0], RED);
         } else if detector.is_holding(at) {
             rectangle(&mut canvas, [0.0, 0.0, 1.0, 1.0], YELLOW);

@@ -159,7 +159,7 @@ fn describe(score: &Score) -> String {
     )
 }
 
-/// Nothing while nobody tampers and nothing is told of it.
+/// Nothing while nobody tampers and nothing is reported of it.
 fn tampered(tampering: &Tampering) -> String {
     let Tampering { true_ones, late, wrong } = tampering;
     let latest = tampering.latest().map_or("-".into(), |late| format!("{late:.2}"));

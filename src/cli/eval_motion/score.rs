@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::adapter::ReportedEvent;
 use crate::analytics::SceneChange;
 
-/// Seconds by which labels made by eye may be off.
+/// Seconds by which labels made by analyzer may be off.
 const SLACK: f64 = 1.0;
 
 /// How a video went.
@@ -29,7 +29,7 @@ pub struct Score {
     pub wrong: usize,
     /// Seconds they lasted.
     pub wrong_seconds: f64,
-    /// Seconds from the begin of each found event until it was told.
+    /// Seconds from the begin of each found event until it was reported.
     pub late: Vec<f64>,
 }
 
@@ -37,7 +37,7 @@ impl Score {
     /// Compares.
     pub fn new(events: &[ReportedEvent], spans: &[(f64, f64)]) -> Score {
         let touch = |event: &ReportedEvent, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
-        // What was told before anything had come was told for nothing, however long it then went on.
+        // What was reported before anything had come was reported for nothing, however long it then went on.
         let early = |event: &ReportedEvent| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
         let early: Vec<bool> = events.iter().map(early).collect();
         let mut score = Score { true_events: spans.len(), ..Score::default() };
@@ -86,7 +86,7 @@ impl Score {
     }
 }
 
-/// What is told when somebody does something to a camera.
+/// What is reported when somebody does something to a camera.
 const TAMPERINGS: [SceneChange; 5] =
     [SceneChange::Covered, SceneChange::Blurred, SceneChange::Moved, SceneChange::Frozen, SceneChange::Black];
 
@@ -95,9 +95,9 @@ const TAMPERINGS: [SceneChange; 5] =
 pub struct Tampering {
     /// Cameras that somebody tampered with.
     pub true_ones: usize,
-    /// Seconds until it was told, for each that was.
+    /// Seconds until it was reported, for each that was.
     pub late: Vec<f64>,
-    /// Whatever else was told of tampering: another kind, too early, twice, or of a camera that nobody touched.
+    /// Whatever else was reported of tampering: another kind, too early, twice, or of a camera that nobody touched.
     pub wrong: usize,
 }
 

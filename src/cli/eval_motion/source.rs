@@ -226,7 +226,7 @@ fn line(pipe: &mut impl BufRead) -> anyhow::Result<String> {
 }
 
 /// A drawn scene of a minute, coded and to be decoded again, and its crossings. With a quantiser the encoder spends what that takes,
-/// as most cameras do, so that the sizes of quiet pictures are alike and the eye may sleep; without one it keeps to a rate.
+/// as most cameras do, so that the sizes of quiet pictures are alike and the analyzer may sleep; without one it keeps to a rate.
 #[cfg(feature = "sim")]
 pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyhow::Result<(Source, super::Truth)> {
     use crate::sim::{

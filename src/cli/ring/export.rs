@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
         after = last;
-        // Damage costs the records it hits: the rest is exported, and the holes are named.
+        // Damage costs the records it hits: the rest is exported, and the gaps are named.
         let unreadable = found.unreadable(reader.as_ref());
         let Some(span) = found.without(&unreadable) else {
             eprintln!("records up to {last}: not one of them can be read");

@@ -95,7 +95,7 @@ fn lines(disk: &dyn Disk, index: &Index) -> anyhow::Result<Vec<Line>> {
                 }
             };
             match record.gap() {
-                Some(gap) => lines.push(Line::Hole(index.dates.date_gap(&gap, before, record.boot))),
+                Some(gap) => lines.push(Line::Hole(index.clock_history.date_gap(&gap, before, record.boot))),
                 None => {
                     before = record.boot;
                     footage(index, record, &mut lines);
@@ -133,7 +133,7 @@ fn between(disk: &dyn Disk, index: &Index, (first, last): (u64, u64), lines: &mu
 fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[ScanItem], (first, last): (u64, u64)) -> MissingRecords {
     let around = locate_gap(disk, index, (first, last));
     let behind = found.iter().find_map(|found| match found {
-        ScanItem::Record(_, record) if record.seq > last => Some(index.dates.date(segment.head.boot, record.start)),
+        ScanItem::Record(_, record) if record.seq > last => Some(index.clock_history.date(segment.head.boot, record.start)),
         _ => None,
     });
     MissingRecords { to: behind.or(around.to), ..around }
@@ -141,7 +141,7 @@ fn damage(disk: &dyn Disk, index: &Index, segment: &Segment, found: &[ScanItem],
 
 /// Makes the last stretch longer, or begins another.
 fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
-    let begin = index.dates.date(record.boot, record.start);
+    let begin = index.clock_history.date(record.boot, record.start);
     let end = begin.after(record.duration);
     match lines.last_mut() {
         Some(Line::Footage(last))
@@ -166,7 +166,7 @@ fn held<'a>(stretch: &Stretch, locks: &'a [Lock]) -> Vec<&'a str> {
     locks.iter().filter(|lock| lock.first <= last && first <= lock.last).map(|lock| lock.id.as_str()).collect()
 }
 
-/// What is lost of a lock, told at a start or not yet.
+/// What is lost of a lock, reported at a start or not yet.
 fn missing_of(lock: &Lock, lost: &Ranges) -> Vec<(u64, u64)> {
     let mut all: Ranges = lock.missing.iter().copied().collect();
     lock.within(lost).list().iter().for_each(|(first, last)| all.add(*first, *last));

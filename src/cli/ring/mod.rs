@@ -31,11 +31,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum RingCommand {
-    /// Show what is recorded, how its clock was, the holes, and what is locked as evidence.
+    /// Show what is recorded, how its clock was, the gaps, and what is locked as evidence.
     List(list::Args),
     /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong.
     Check(check::Args),
-    /// Copy a range into MP4 files, without re-encoding, sound included; holes are listed.
+    /// Copy a range into MP4 files, without re-encoding, sound included; gaps are listed.
     Export(export::Args),
     /// Lock a range as evidence: it stays until the office lets it go with `office cmd SITE unlock`. Not beside a running agent.
     Lock(lock::Args),

@@ -1,6 +1,6 @@
-//! The office of a box on a pole, and the hand at it: what they do to it, and whether they have it under control afterwards.
+//! The office of a device on a pole, and the hand at it: what they do to it, and whether they have it under control afterwards.
 //!
-//! What belongs here: wishes and judgement. What does not: how the box fares ([`super`]).
+//! What belongs here: wishes and judgement. What does not: how the device fares ([`super`]).
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::remote_config::state_machine::{FileFound, ConfigInput};
 use crate::units::Digest;
 
 impl ConfigWorld {
-    /// The office keeps what is reported, and confirms what is on trial, whatever the nonce: it is the box that must know better.
+    /// The office keeps what is reported, and confirms what is on trial, whatever the nonce: it is the device that must know better.
     pub(super) fn office_hears(&mut self, report: Value) {
         if report["phase"] == "trial" {
             let confirm = json!({"id": report["trial"]["id"], "sha256": report["trial"]["sha256"],
@@ -23,7 +23,7 @@ impl ConfigWorld {
         self.report = report;
     }
 
-    /// The office signs a text for the box, as it reported last.
+    /// The office signs a text for the device, as it reported last.
     pub(super) fn send(&mut self, text: &str) {
         let prev = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
         let prev = prev.unwrap_or_else(|| Digest::of(self.file.as_bytes()));
@@ -36,7 +36,7 @@ impl ConfigWorld {
         self.request_config();
     }
 
-    /// Does it to the box, and lets the world go on for a while.
+    /// Does it to the device, and lets the world go on for a while.
     pub fn play(&mut self, scenario: Scenario) {
         let text = ScenarioText::default();
         match scenario {
@@ -77,18 +77,18 @@ impl ConfigWorld {
         self.inputs.push(ConfigInput::File(Box::new(FileFound { text, outcome })));
     }
 
-    /// True when the box has told its office that it is set up with this broker: only then does anybody switch the others off.
+    /// True when the device has reported its office that it is set up with this broker: only then does anybody switch the others off.
     pub fn knows(&self, host: &str) -> bool {
         let committed = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
         committed.and_then(|sha256| self.texts.get(&sha256)).is_some_and(|text| text.contains(host))
     }
 
-    /// True while the card hangs and no broker was reached, though all of them live: the box waits for an answer that never comes.
+    /// True while the card hangs and no broker was reached, though all of them live: the device waits for an answer that never comes.
     pub fn waits_for_its_card(&self) -> bool {
         self.files.state().hangs && self.machine.is_some() && self.session.is_none()
     }
 
-    /// From now on only one broker answers, and nothing else goes wrong: the box must take another change from its office.
+    /// From now on only one broker answers, and nothing else goes wrong: the device must take another change from its office.
     pub fn is_under_control(&mut self, alive: &'static str) -> bool {
         self.files.state().faults.clear();
         self.release();

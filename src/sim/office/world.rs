@@ -58,7 +58,7 @@ struct Sending {
     bytes: Vec<u8>,
     todo: Vec<(u64, u64)>,
     /// `init` was answered; `fin` was said.
-    begun: bool,
+    started: bool,
     finished: bool,
     heard: bool,
     rounds: u32,
@@ -131,7 +131,7 @@ impl World {
                 manifest,
                 bytes,
                 todo,
-                begun: false,
+                started: false,
                 finished: false,
                 heard: false,
                 rounds: 0,
@@ -167,7 +167,7 @@ impl World {
     /// The power comes back, and the office with it; it may go again while it starts.
     fn restart(&mut self) -> Result<(), String> {
         self.jobs.clear();
-        self.sending.iter_mut().for_each(|file| (file.begun, file.finished) = (false, false));
+        self.sending.iter_mut().for_each(|file| (file.started, file.finished) = (false, false));
         for attempt in 0.. {
             self.archive = None;
             if self.files.is_off() {
@@ -235,7 +235,7 @@ impl World {
         for file in &mut self.sending {
             // Nobody answered: it begins again.
             if !file.heard {
-                (file.begun, file.finished) = (false, false);
+                (file.started, file.finished) = (false, false);
             }
         }
         let (now, seconds) = (self.now, self.seconds());
@@ -255,7 +255,7 @@ impl World {
         }
         for file in self.sending.iter_mut().filter(|file| !file.stored) {
             let topic = |verb: &str| topics::up(&self.site, &format!("file/{}/{verb}", file.manifest.fid()));
-            if !file.begun {
+            if !file.started {
                 messages.push((topic("init"), file.manifest.bytes()));
                 continue;
             }
@@ -274,7 +274,7 @@ impl World {
         messages
     }
 
-    /// As the keeper does: what is refused together is tried one by one.
+    /// As the configuration thread does: what is refused together is tried one by one.
     fn deliver(&mut self, batch: &[(String, Vec<u8>)]) -> Result<(), String> {
         let (text, seconds) = (self.now.rfc3339(), self.seconds());
         let Some(archive) = self.archive.as_mut() else { return Ok(()) };
@@ -352,7 +352,7 @@ impl World {
         file.heard = true;
         let size = file.bytes.len() as u64;
         let todo = if missing.is_empty() { vec![(upto, size)] } else { missing };
-        if file.begun && !file.finished {
+        if file.started && !file.finished {
             return Ok(());
         }
         if file.finished && todo == [(0, size)] {
@@ -361,7 +361,7 @@ impl World {
                 return Err(format!("{} was asked for {ROUNDS_MAX} times and is given up", file.manifest.name));
             }
         }
-        (file.begun, file.finished, file.todo) = (true, false, todo.into_iter().filter(|(from, to)| from < to).collect());
+        (file.started, file.finished, file.todo) = (true, false, todo.into_iter().filter(|(from, to)| from < to).collect());
         Ok(())
     }
 

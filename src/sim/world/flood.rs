@@ -39,8 +39,8 @@ impl Flood {
     }
 
     /// Counts what comes from it.
-    pub(super) fn news(&mut self, news: &UplinkUpdate) {
-        self.heard += u64::from(matches!(news, UplinkUpdate::Command(_)));
+    pub(super) fn update(&mut self, update: &UplinkUpdate) {
+        self.heard += u64::from(matches!(update, UplinkUpdate::Command(_)));
     }
 
     /// The link is new, and its shares are full again.

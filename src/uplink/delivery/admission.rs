@@ -87,7 +87,7 @@ impl IncomingLimiter {
         share.take(mono).then_some(command)
     }
 
-    /// False when no verification is needed to know that the box will not take it.
+    /// False when no verification is needed to know that the device will not take it.
     fn may_be_good(&self, now: Timestamp, command: &Command) -> bool {
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str());
         let highest = key.and_then(|key| self.signers.get(key));
@@ -106,7 +106,7 @@ impl IncomingLimiter {
         }
     }
 
-    /// Something could not be read: counted, and one a minute told.
+    /// Something could not be read: counted, and one a minute reported.
     pub fn unread<T>(&mut self, now: Timestamp, what: &str, why: &str) -> Option<T> {
         if self.unreadable.take(now.mono) {
             let (what, before): (String, u64) = (what.chars().take(32).collect(), self.unreadable.dropped());

@@ -18,10 +18,10 @@ const FORBIDDEN: u64 = 600_000_000;
 
 /// Bytes of a confirmation at most: an id, a digest and a nonce.
 const CONFIRM_MAX: usize = 1024;
-/// Seconds over which boxes spread a command to all of them, unless it says `within`, and the longest that may say.
+/// Seconds over which devices spread a command to all of them, unless it says `within`, and the longest that may say.
 const SPREAD: u64 = 30;
 const SPREAD_MAX: u64 = 3600;
-/// Commands to all boxes that wait at most; more are not for one box to hold.
+/// Commands to all devices that wait at most; more are not for one device to hold.
 const LATER_MAX: usize = 16;
 /// Archives known to be online at most: an office has one or two, and names come from the broker.
 const HOSTS_MAX: usize = 16;
@@ -58,7 +58,7 @@ impl Delivery {
         self.advance(now, out);
     }
 
-    /// A command to all boxes waits its own part of the spread, so that they do not all answer at once.
+    /// A command to all devices waits its own part of the spread, so that they do not all answer at once.
     fn fleet_command(&mut self, now: Timestamp, name: &str, payload: &[u8]) {
         let Some(command) = self.gate.command(now, name, payload).filter(|_| self.later.len() < LATER_MAX) else {
             return;
@@ -81,7 +81,7 @@ impl Delivery {
     }
 
     fn by_fid(&mut self, fid: &str) -> Option<(EntryId, &mut Transfer)> {
-        self.files.iter_mut().find(|(_, file)| file.fid == fid).map(|(ticket, file)| (*ticket, file))
+        self.files.iter_mut().find(|(_, file)| file.fid == fid).map(|(entry_id, file)| (*entry_id, file))
     }
 
     /// The archive says what it has.
@@ -89,41 +89,41 @@ impl Delivery {
         match ack {
             Ack::Event { id, sha256 } => {
                 let found = self.events.iter().find(|(_, event)| event.id == id && event.digest == sha256);
-                if let Some(ticket) = found.map(|(ticket, _)| *ticket) {
-                    self.events.remove(&ticket);
-                    self.receipted(ticket, out);
+                if let Some(entry_id) = found.map(|(entry_id, _)| *entry_id) {
+                    self.events.remove(&entry_id);
+                    self.receipted(entry_id, out);
                 }
             }
             Ack::EventRefused { sha256, reason } => {
                 let found = self.events.iter().find(|(_, event)| event.digest == sha256);
-                if let Some(ticket) = found.map(|(ticket, _)| *ticket) {
-                    self.returned(ticket, ReturnReason::Refused(format!("the office refuses it: {reason}")), out);
+                if let Some(entry_id) = found.map(|(entry_id, _)| *entry_id) {
+                    self.returned(entry_id, ReturnReason::Refused(format!("the office refuses it: {reason}")), out);
                 }
             }
             Ack::Have { fid, upto, missing } => {
-                let Some((ticket, file)) = self.by_fid(&fid) else {
+                let Some((entry_id, file)) = self.by_fid(&fid) else {
                     return;
                 };
                 file.have(now, upto, &missing);
                 if file.is_hopeless() {
                     self.returned(
-                        ticket,
+                        entry_id,
                         ReturnReason::Refused("the office asked for the whole file again and again".into()),
                         out,
                     );
                 }
             }
             Ack::Stored { fid, sha256 } => match self.by_fid(&fid) {
-                Some((ticket, file)) if file.manifest.sha256 == sha256 => {
-                    self.forget_file(ticket);
-                    self.receipted(ticket, out);
+                Some((entry_id, file)) if file.manifest.sha256 == sha256 => {
+                    self.forget_file(entry_id);
+                    self.receipted(entry_id, out);
                 }
                 Some((_, file)) => file.unheard(now),
                 None => {}
             },
             Ack::Refused { fid, reason } => {
-                if let Some((ticket, _)) = self.by_fid(&fid) {
-                    self.returned(ticket, ReturnReason::Refused(reason), out);
+                if let Some((entry_id, _)) = self.by_fid(&fid) {
+                    self.returned(entry_id, ReturnReason::Refused(reason), out);
                 }
             }
         }
@@ -131,7 +131,7 @@ impl Delivery {
 
     /// EMQX says what became of a part of a file.
     fn emqx_answer(&mut self, now: MonoTime, answer: emqx_file_transfer::EmqxReply, out: &mut Vec<DeliveryEffect>) {
-        let Some((ticket, file)) = self.by_fid(&answer.fid) else {
+        let Some((entry_id, file)) = self.by_fid(&answer.fid) else {
             return;
         };
         match answer.part {
@@ -142,25 +142,25 @@ impl Delivery {
             emqx_file_transfer::EmqxMessage::Init => file.have(now, 0, &[]),
             emqx_file_transfer::EmqxMessage::Chunk => file.confirmed(now),
             emqx_file_transfer::EmqxMessage::Fin => {
-                self.forget_file(ticket);
-                self.receipted(ticket, out);
+                self.forget_file(entry_id);
+                self.receipted(entry_id, out);
             }
         }
     }
 
-    pub(super) fn receipted(&mut self, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
+    pub(super) fn receipted(&mut self, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
         self.counts.receipts += 1;
-        out.push(DeliveryEffect::News(UplinkUpdate::Receipted { ticket }));
+        out.push(DeliveryEffect::News(UplinkUpdate::Receipted { entry_id }));
     }
 
-    pub(super) fn returned(&mut self, ticket: EntryId, why: ReturnReason, out: &mut Vec<DeliveryEffect>) {
-        self.events.remove(&ticket);
-        self.forget_file(ticket);
-        out.push(DeliveryEffect::News(UplinkUpdate::Returned { ticket, why }));
+    pub(super) fn returned(&mut self, entry_id: EntryId, why: ReturnReason, out: &mut Vec<DeliveryEffect>) {
+        self.events.remove(&entry_id);
+        self.forget_file(entry_id);
+        out.push(DeliveryEffect::News(UplinkUpdate::Returned { entry_id, why }));
     }
 
-    fn forget_file(&mut self, ticket: EntryId) {
-        self.counts.file_retries += self.files.remove(&ticket).map_or(0, |file| file.retries);
+    fn forget_file(&mut self, entry_id: EntryId) {
+        self.counts.file_retries += self.files.remove(&entry_id).map_or(0, |file| file.retries);
     }
 
     /// The broker answered a publish.
@@ -175,15 +175,15 @@ impl Delivery {
             Acked::Taken => {
                 self.counts.acked += 1;
                 self.busy.1 = 0;
-                if let PublishSubject::File(ticket, 0) = about
-                    && let Some(file) = self.files.get_mut(&ticket)
+                if let PublishSubject::File(entry_id, 0) = about
+                    && let Some(file) = self.files.get_mut(&entry_id)
                 {
                     file.taken(now.mono);
                 }
             }
             Acked::Unheard => {
-                if let PublishSubject::File(ticket, _) = about
-                    && let Some(file) = self.files.get_mut(&ticket)
+                if let PublishSubject::File(entry_id, _) = about
+                    && let Some(file) = self.files.get_mut(&entry_id)
                 {
                     file.unheard(now.mono);
                 }
@@ -192,8 +192,8 @@ impl Delivery {
             Acked::Forbidden(reason) => self.forbid(now.mono, about.class(), reason, out),
             Acked::Invalid(reason) => {
                 self.counts.refused += 1;
-                if let PublishSubject::Event(ticket) | PublishSubject::File(ticket, _) = about {
-                    self.returned(ticket, ReturnReason::Refused(reason), out);
+                if let PublishSubject::Event(entry_id) | PublishSubject::File(entry_id, _) = about {
+                    self.returned(entry_id, ReturnReason::Refused(reason), out);
                 }
             }
         }
@@ -206,8 +206,8 @@ impl Delivery {
         tracing::warn!(pause_s = pause / 1_000_000, "the broker takes nothing for now: {reason}");
         self.busy = (now.plus_micros(pause), times + 1);
         match about {
-            PublishSubject::Event(ticket) => self.events.get_mut(&ticket).into_iter().for_each(|event| event.due = now),
-            PublishSubject::File(ticket, _) => self.files.get_mut(&ticket).into_iter().for_each(Transfer::restart),
+            PublishSubject::Event(entry_id) => self.events.get_mut(&entry_id).into_iter().for_each(|event| event.due = now),
+            PublishSubject::File(entry_id, _) => self.files.get_mut(&entry_id).into_iter().for_each(Transfer::restart),
             PublishSubject::Other => {}
         }
     }

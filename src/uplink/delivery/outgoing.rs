@@ -14,8 +14,8 @@ use crate::units::{MonoTime, Timestamp, EntryId};
 
 impl Delivery {
     /// Bytes of a file that were asked for.
-    pub fn chunk(&mut self, now: Timestamp, ticket: EntryId, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<DeliveryEffect>) {
-        let Some(file) = self.files.get_mut(&ticket) else {
+    pub fn chunk(&mut self, now: Timestamp, entry_id: EntryId, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<DeliveryEffect>) {
+        let Some(file) = self.files.get_mut(&entry_id) else {
             return;
         };
         match bytes {
@@ -26,15 +26,15 @@ impl Delivery {
                 {
                     self.counts.resent += again;
                     self.pace.sent(now.mono, len);
-                    if let Some(file) = self.files.get(&ticket) {
+                    if let Some(file) = self.files.get(&entry_id) {
                         let topic = self.file_topic(file, &offset.to_string());
-                        self.publish(now, PublishSubject::File(ticket, len), topic, bytes, false, out);
+                        self.publish(now, PublishSubject::File(entry_id, len), topic, bytes, false, out);
                     }
                 }
             }
             Err(reason) => {
-                self.cancel(ticket);
-                self.returned(ticket, ReturnReason::Unreadable(reason), out);
+                self.cancel(entry_id);
+                self.returned(entry_id, ReturnReason::Unreadable(reason), out);
             }
         }
         self.advance(now, out);
@@ -66,14 +66,14 @@ impl Delivery {
         let allowed = |forbidden: &BTreeMap<PublishClass, MonoTime>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
         while self.has_room()
             && allowed(&self.forbidden, PublishClass::Event)
-            && let Some(ticket) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(ticket, _)| *ticket)
+            && let Some(entry_id) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(entry_id, _)| *entry_id)
         {
-            self.send_event(now, ticket, out);
+            self.send_event(now, entry_id, out);
         }
         let heard = self.dialect == FileProtocol::Emqx || self.deaf || !self.hosts.is_empty();
         if heard && now.mono >= self.files_from && allowed(&self.forbidden, PublishClass::File) {
-            for ticket in self.files.keys().copied().collect::<Vec<_>>() {
-                self.advance_file(now, ticket, out);
+            for entry_id in self.files.keys().copied().collect::<Vec<_>>() {
+                self.advance_file(now, entry_id, out);
             }
         }
     }
@@ -87,9 +87,9 @@ impl Delivery {
         topic.len() + payload + HEADER <= self.limits.max_packet as usize
     }
 
-    fn send_event(&mut self, now: Timestamp, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
+    fn send_event(&mut self, now: Timestamp, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
         let topic = topics::up(&self.site, "event");
-        let Some(event) = self.events.get_mut(&ticket) else {
+        let Some(event) = self.events.get_mut(&entry_id) else {
             return;
         };
         event.due = now.mono.plus_micros(event.patience);
@@ -99,32 +99,32 @@ impl Delivery {
             self.counts.resent += payload.len() as u64;
         }
         if self.fits(&topic, payload.len()) {
-            self.publish(now, PublishSubject::Event(ticket), topic, payload, false, out);
+            self.publish(now, PublishSubject::Event(entry_id), topic, payload, false, out);
         } else {
-            self.too_large(ticket, payload.len(), out);
+            self.too_large(entry_id, payload.len(), out);
         }
     }
 
-    fn too_large(&mut self, ticket: EntryId, bytes: usize, out: &mut Vec<DeliveryEffect>) {
+    fn too_large(&mut self, entry_id: EntryId, bytes: usize, out: &mut Vec<DeliveryEffect>) {
         let most = self.limits.max_packet;
         self.returned(
-            ticket,
+            entry_id,
             ReturnReason::Refused(format!("{bytes} bytes are more than the broker's packets hold ({most})")),
             out,
         );
     }
 
-    fn advance_file(&mut self, now: Timestamp, ticket: EntryId, out: &mut Vec<DeliveryEffect>) {
+    fn advance_file(&mut self, now: Timestamp, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
         let chunk = self.pace.chunk(self.chunk_now);
         while self.has_room()
-            && let Some(file) = self.files.get_mut(&ticket)
+            && let Some(file) = self.files.get_mut(&entry_id)
             && let Some(step) = file.wants(now.mono, chunk)
         {
             if let TransferStep::Read { offset, len } = step {
                 match self.pace.throttle(now, len, file.manifest.purpose != Purpose::Clip) {
                     None => {
                         file.take(now.mono, step);
-                        out.push(DeliveryEffect::Read { ticket, offset, len });
+                        out.push(DeliveryEffect::Read { entry_id, offset, len });
                     }
                     Some(Throttle::Flying) => {}
                     Some(Throttle::Cap | Throttle::Budget | Throttle::Quiet) => file.throttled(now.mono),
@@ -132,15 +132,15 @@ impl Delivery {
                 return;
             }
             file.take(now.mono, step);
-            let Some(file) = self.files.get(&ticket) else {
+            let Some(file) = self.files.get(&entry_id) else {
                 return;
             };
             let (tail, payload) = self.encode_step(file, step);
             let topic = self.file_topic(file, &tail);
             if !self.fits(&topic, payload.len()) {
-                return self.too_large(ticket, payload.len(), out);
+                return self.too_large(entry_id, payload.len(), out);
             }
-            self.publish(now, PublishSubject::File(ticket, 0), topic, payload, false, out);
+            self.publish(now, PublishSubject::File(entry_id, 0), topic, payload, false, out);
         }
     }
 
