@@ -306,5 +306,5 @@ fn request(place: &ConfigPaths) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[path = "keeper_tests.rs"]
+#[path = "config_thread_tests.rs"]
 mod tests;

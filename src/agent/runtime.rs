@@ -455,5 +455,5 @@ impl Runtime {
 }
 
 #[cfg(test)]
-#[path = "wiring_tests.rs"]
+#[path = "runtime_tests.rs"]
 mod tests;

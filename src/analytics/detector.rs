@@ -2,17 +2,18 @@
 //!
 //! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
 
-use super::blobs::{self, Blob, Scene};
-use super::activity_map::ActivityMap;
-use super::low_light::LowLightDetector;
+use crate::analytics::detect::blobs::{self, Blob, Scene};
+use crate::analytics::detect::activity_map::ActivityMap;
+use crate::analytics::detect::low_light::LowLightDetector;
 use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
-use super::picture::{Grid, Picture, LumaGrid, downscale, textures};
-use super::background::{DIFFERS, BackgroundModel, THING};
-use super::stages::{Stage, Stages};
-use super::event_lifecycle::{TrackedScene, EventTracker};
-use super::tamper::TamperDetector;
-use super::tracker::{Track, Tracker};
-use super::{SceneChange, AnalyticsUpdate, Suppressed, SuppressReason, scene_change, stabilize};
+use crate::analytics::detect::picture::{Grid, Picture, LumaGrid, downscale, textures};
+use crate::analytics::detect::background::{DIFFERS, BackgroundModel, THING};
+use crate::analytics::detect::stages::{Stage, Stages};
+use crate::analytics::track::event_lifecycle::{TrackedScene, EventTracker};
+use crate::analytics::scene::tamper::TamperDetector;
+use crate::analytics::track::tracker::{Track, Tracker};
+use super::scene::{scene_change, stabilize};
+use super::{AnalyticsUpdate, SceneChange, Suppressed, SuppressReason};
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
 

@@ -1,43 +1,24 @@
-//! The motion room: looks at decoded pictures and says when something moved through the scene.
+//! Analytics: finds moving objects and scene changes in decoded pictures and reports them as updates.
 //!
-//! * [`limits`]: every threshold, with unit and reason. [`luma`]: pictures in the size they are judged in.
-//! * [`gate`] and [`tamper`]: changes of the whole scene. [`steady`]: shake and slow light taken out.
-//! * [`model`]: what the empty scene looks like. [`blobs`]: what differs from it, and is an object. [`churn`]: how restless a region
-//!   is. [`track`]: objects over time.
-//! * [`rules`]: zones, lines and what must happen there. [`story`]: an event's life. [`detector`]: all of it, from picture to updates;
-//!   [`stages`] are its parts by name.
-//! * [`decode`]: access units → pictures, as far as their [`numbers`] follow. [`analyzer`]: which are decoded and looked at, by their
-//!   [`sizes`] and the [`strain`] of the board. [`still`]: the JPEG. [`requested snapshots`]: pictures somebody asked for.
-//!   [`sight`] ⇄: the thread.
+//! * [`decode`]: which access units are decoded and analysed, by what, and at which cost.
+//! * [`detect`]: pictures in the size they are analysed in, the background model, regions that differ from it.
+//! * [`scene`]: changes of light, shake, tampering.
+//! * [`track`]: objects over time, zones and rules, the life of an event, its snapshot.
+//! * [`detector`]: all of it, from picture to update. [`params`]: every threshold with its unit and reason.
+//! * [`thread`]: the thread around it, an I/O module.
 //!
-//! What belongs here: decoding for analysis, the background model, blobs, tracks, rules. What does not: event numbers,
+//! What belongs here: decoding for analysis, the background model, regions, tracks, rules. What does not: event numbers,
 //! clips, publishing (the agent's).
 
-pub mod blobs;
-pub mod activity_map;
-pub mod decoder;
+pub mod decode;
+pub mod detect;
+pub mod scene;
+pub mod track;
 pub mod detector;
-pub mod scheduler;
-pub mod low_light;
-pub mod scene_change;
-pub mod snapshot_requests;
-pub mod hole_fill;
 pub mod params;
-pub mod picture;
-pub mod background;
-pub mod frame_num;
-pub mod rules;
 pub mod thread;
-pub mod size_trigger;
-pub mod stages;
-pub mod stabilize;
-pub mod snapshot;
-pub mod event_lifecycle;
-pub mod load_governor;
-pub mod tamper;
-pub mod tracker;
 
-use self::rules::LineCount;
+use self::track::rules::LineCount;
 use crate::settings::rules::RulePriority;
 use crate::units::Timestamp;
 

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::AnalyticsUpdate;
-use super::scheduler::Analyzer;
+use crate::analytics::decode::scheduler::Analyzer;
 use super::params::BLIND_AFTER;
-use super::stages::Stages;
-use super::load_governor::AnalysisRate;
+use crate::analytics::detect::stages::Stages;
+use crate::analytics::decode::load_governor::AnalysisRate;
 use crate::camera::StreamRole;
 use crate::clock::Clock;
 use crate::frame_queue::{Received, FrameReceiver};

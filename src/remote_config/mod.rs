@@ -31,6 +31,6 @@ pub mod status_report;
 pub mod admission;
 pub mod state_machine;
 #[cfg(test)]
-mod machine_tests;
+mod state_machine_tests;
 pub mod trial;
 pub mod startup;

@@ -402,5 +402,5 @@ impl Delivery {
 }
 
 #[cfg(test)]
-#[path = "link_tests.rs"]
+#[path = "delivery_tests.rs"]
 mod tests;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use taimat::camera::Frame;
 use taimat::cli::mp4_samples;
 use taimat::analytics::AnalyticsUpdate;
-use taimat::analytics::decoder::{Decoded, Decoder};
-use taimat::analytics::scheduler::Analyzer;
-use taimat::analytics::stages::Stages;
+use taimat::analytics::decode::decoder::{Decoded, Decoder};
+use taimat::analytics::decode::scheduler::Analyzer;
+use taimat::analytics::detect::stages::Stages;
 use taimat::settings::MotionSettings;
 
 use crate::harness::has;

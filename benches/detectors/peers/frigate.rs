@@ -2,7 +2,7 @@
 //! its contrast stretched, against a running average; contours of more than 10 pixels are motion, and four fifths of the picture
 //! at once are a change of light to settle on.
 
-use taimat::analytics::picture::Picture;
+use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, blobs, blurred, dilated};
 

@@ -8,7 +8,7 @@ mod mog2;
 mod motion;
 mod zoneminder;
 
-use taimat::analytics::picture::Picture;
+use taimat::analytics::detect::picture::Picture;
 
 /// A grey picture.
 #[derive(Debug, Clone)]

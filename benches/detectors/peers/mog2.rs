@@ -3,7 +3,7 @@
 //! defaults: history 500, five modes, variance threshold 16. Without its shadows, which want colour: of a grey picture they would
 //! take everything that is darker than the scene. The mask is opened with a 3x3 kernel and blobs of 0.1 % of the picture count.
 
-use taimat::analytics::picture::Picture;
+use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, dilated, eroded, large};
 

@@ -3,7 +3,7 @@
 //! `static_object_time`, 10 s, becomes part of the reference) but for one: its `threshold 1500` is made for a camera in a room, and
 //! somebody who crosses a road far away has a third of that. Here 0.1 % of the picture counts, which favours it, as with the others.
 
-use taimat::analytics::picture::Picture;
+use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer};
 

@@ -2,7 +2,7 @@
 //! that takes in 6.25 % of every picture, pixels that differ by 25, a 3x3 filter, and blobs. Its zones default to shares of the
 //! picture made for a camera that looks at a door; here a blob of 0.1 % of the picture counts, which favours it.
 
-use taimat::analytics::picture::Picture;
+use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, dilated, eroded, large};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::analytics::picture::Grid;
+use crate::analytics::detect::picture::Grid;
 
 /// Moving.
 const MOVING: u8 = 255;

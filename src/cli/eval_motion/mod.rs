@@ -22,7 +22,7 @@ use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
 use self::adapter::{Log, OwnDetector, Adapter};
-use crate::analytics::stages::{Stage, Stages};
+use crate::analytics::detect::stages::{Stage, Stages};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;

@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 
 use crate::analytics::detector::Detector;
-use crate::analytics::picture::Picture;
-use crate::analytics::tracker::TrackState;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::track::tracker::TrackState;
 use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};
 use crate::units::Timestamp;

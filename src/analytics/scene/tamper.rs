@@ -4,12 +4,12 @@
 //! What belongs here: the picture as a whole against what it has long been. What does not: changes from one picture to the next
 //! ([`super::gate`]).
 
-use super::SceneChange;
-use super::params::{
+use crate::analytics::SceneChange;
+use crate::analytics::params::{
     BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
     TAMPER_SECONDS, TAMPER_WARM,
 };
-use super::picture::{Grid, LumaGrid};
+use crate::analytics::detect::picture::{Grid, LumaGrid};
 use crate::units::Timestamp;
 
 /// Cells of one side of the blocks in which brightness is compared.

@@ -1,14 +1,14 @@
 //! Changes of the scene as a whole from one picture to the next, which must never look like objects: exposure, infrared, a frozen
 //! picture.
 //!
-//! What belongs here: judging neighbours in time. What does not: the slow marks of tampering ([`super::tamper`]).
+//! What belongs here: judging neighbours in time. What does not: the slow marks of tampering ([`crate::analytics::scene::tamper`]).
 
-use super::SceneChange;
-use super::params::{
+use crate::analytics::SceneChange;
+use crate::analytics::params::{
     COLOUR_ABOVE, FROZEN_AFTER, GREY_BELOW, LIGHT_STEP, NOISE_MOST, SAME_CELL, SAME_SHARE, SAME_WITHIN, STEP_WITHIN,
     USUAL_FOLLOWS,
 };
-use super::picture::LumaGrid;
+use crate::analytics::detect::picture::LumaGrid;
 use crate::units::Timestamp;
 
 /// Remembers the picture before.
@@ -105,7 +105,7 @@ fn median_ratio(before: &[u8], now: &[u8]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analytics::picture::Grid;
+    use crate::analytics::detect::picture::Grid;
     use crate::units::MonoTime;
 
     /// Changes reported for pictures at five a second, twenty a GOP, each of 32 x 18 cells drawn by `cell(look, at)`.

@@ -1,9 +1,9 @@
 //! Holes in objects: what differs all around is the object's, too.
 //!
-//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), objects ([`super::blobs`]).
+//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), objects ([`crate::analytics::detect::blobs`]).
 
-use super::params::HOLE_MAX;
-use super::picture::Grid;
+use crate::analytics::params::HOLE_MAX;
+use crate::analytics::detect::picture::Grid;
 
 /// Cells of a row, one beside the other, in which nothing differs.
 struct Run {

@@ -2,9 +2,9 @@
 //!
 //! What belongs here: polygons, points, lines, and what each rule remembers of each object. What does not: tracking, events.
 
-use super::SuppressReason;
-use super::picture::Grid;
-use super::tracker::{TrackState, Track};
+use crate::analytics::SuppressReason;
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::track::tracker::{TrackState, Track};
 use crate::settings::rules::{Rule, Trigger, CrossingDirection};
 use crate::settings::{Zone, ZoneKind};
 use crate::units::Timestamp;
@@ -248,9 +248,9 @@ fn refusal(rule: &Rule, track: &Track, at: Timestamp, utc_offset: i32) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analytics::blobs::Blob;
-    use crate::analytics::stages::Stages;
-    use crate::analytics::tracker::Tracker;
+    use crate::analytics::detect::blobs::Blob;
+    use crate::analytics::detect::stages::Stages;
+    use crate::analytics::track::tracker::Tracker;
     use crate::units::MonoTime;
 
     const GRID: Grid = Grid { width: 320, height: 180 };

@@ -3,9 +3,9 @@
 //! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded ([`super::analyzer`]), who may
 //! ask (the agent).
 
-use super::AnalyticsUpdate;
-use super::params::GLANCE_WITHIN;
-use super::picture::Picture;
+use crate::analytics::AnalyticsUpdate;
+use crate::analytics::params::GLANCE_WITHIN;
+use crate::analytics::detect::picture::Picture;
 use super::snapshot;
 use crate::settings::Zone;
 use crate::units::{MonoTime, Timestamp};

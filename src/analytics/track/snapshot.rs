@@ -4,9 +4,9 @@
 
 use jpeg_encoder::{ColorType, Encoder};
 
-use super::PictureBox;
-use super::picture::Picture;
-use super::rules::inside;
+use crate::analytics::PictureBox;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::track::rules::inside;
 use crate::settings::{Zone, ZoneKind};
 use crate::units::Timestamp;
 

@@ -1,14 +1,14 @@
 //! Things over time: nearest match along a constant velocity, when an object is confirmed, and whether it moves or stands.
 //!
-//! What belongs here: identity and movement. What does not: where movement matters ([`super::rules`]).
+//! What belongs here: identity and movement. What does not: where movement matters ([`crate::analytics::track::rules`]).
 
-use super::PictureBox;
-use super::blobs::Blob;
-use super::params::{
+use crate::analytics::PictureBox;
+use crate::analytics::detect::blobs::Blob;
+use crate::analytics::params::{
     ASTRAY, COAST, DENSE, EDGE, GUST, GUSTY, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL,
 };
-use super::picture::Grid;
-use super::stages::{Stage, Stages};
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::detect::stages::{Stage, Stages};
 use crate::units::Timestamp;
 
 /// What an object is doing.

@@ -1,13 +1,13 @@
 //! The life of an event: one may be open for each rule, from the object that began it to the quiet that ends it.
 //!
-//! What belongs here: begins, updates, ends, cooldown, stills. What does not: whether a rule fires ([`super::rules`]).
+//! What belongs here: begins, updates, ends, cooldown, stills. What does not: whether a rule fires ([`crate::analytics::track::rules`]).
 
-use super::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
-use super::picture::Picture;
-use super::rules::{Rules, RuleVerdict};
-use super::snapshot::BestPicture;
-use super::tracker::Track;
-use super::{MotionUpdate, MotionPhase, PictureBox, AnalyticsUpdate, Suppressed, SuppressReason};
+use crate::analytics::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::track::rules::{Rules, RuleVerdict};
+use crate::analytics::track::snapshot::BestPicture;
+use crate::analytics::track::tracker::Track;
+use crate::analytics::{MotionUpdate, MotionPhase, PictureBox, AnalyticsUpdate, Suppressed, SuppressReason};
 use crate::settings::MotionSettings;
 use crate::settings::rules::Rule;
 use crate::units::Timestamp;

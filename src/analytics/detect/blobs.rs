@@ -3,12 +3,12 @@
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
 use super::hole_fill;
-use super::params::{
+use crate::analytics::params::{
     BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
     LIT_SHARE, RELIT, RELIT_ROUGH,
 };
-use super::picture::Grid;
-use super::stages::{Stage, Stages};
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::detect::stages::{Stage, Stages};
 
 /// A region that differs.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::params::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_SETTLE, SIZES_WILD};
+use crate::analytics::params::{SIZES_KNOWN, SIZES_MAD, SIZES_MAX, SIZES_MEAN, SIZES_SECONDS, SIZES_SETTLE, SIZES_WILD};
 use crate::units::Timestamp;
 
 /// Microseconds between two looks at the baseline: sorting a minute of sizes costs as much as a small picture.

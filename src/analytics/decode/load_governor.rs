@@ -2,7 +2,7 @@
 //!
 //! What belongs here: the choice of a mode. What does not: measuring (the analytics thread), what a mode means ([`super::analyzer`]).
 
-use super::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
+use crate::analytics::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
 
 /// How pictures are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,20 +1,20 @@
 //! From access units to updates: which are decoded, which pictures are looked at, and in which order. The agent's analytics thread and
 //! `eval-motion` run the same analyzer.
 //!
-//! What belongs here: rates, sleep, order, budgets. What does not: judging pictures ([`super::detector`]), threads, clocks.
+//! What belongs here: rates, sleep, order, budgets. What does not: judging pictures ([`crate::analytics::detector`]), threads, clocks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::decoder::{Decoded, Decoder};
-use super::detector::Detector;
-use super::snapshot_requests::SnapshotRequests;
-use super::params::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
-use super::picture::Picture;
-use super::size_trigger::SizeTrigger;
-use super::stages::{Stage, Stages};
-use super::load_governor::{AnalysisRate, LoadGovernor};
-use super::{AnalyticsCounts, AnalyticsUpdate};
+use crate::analytics::decode::decoder::{Decoded, Decoder};
+use crate::analytics::detector::Detector;
+use crate::analytics::track::snapshot_requests::SnapshotRequests;
+use crate::analytics::params::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::decode::size_trigger::SizeTrigger;
+use crate::analytics::detect::stages::{Stage, Stages};
+use crate::analytics::decode::load_governor::{AnalysisRate, LoadGovernor};
+use crate::analytics::{AnalyticsCounts, AnalyticsUpdate};
 use crate::camera::{Frame, TrackKind};
 use crate::settings::MotionSettings;
 use crate::units::{Digest, MonoTime, Timestamp};
@@ -350,5 +350,5 @@ impl Analyzer {
 
 #[cfg(test)]
 #[cfg(feature = "sim")]
-#[path = "eye_tests.rs"]
+#[path = "scheduler_tests.rs"]
 mod tests;

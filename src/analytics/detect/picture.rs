@@ -2,7 +2,7 @@
 //!
 //! What belongs here: scaling. What does not: decoding.
 
-use super::params::{SIDE, TEXTURE_NOISE, TEXTURE_SHIFT};
+use crate::analytics::params::{SIDE, TEXTURE_NOISE, TEXTURE_SHIFT};
 
 /// A decoded picture, planar 4:2:0, 8 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
