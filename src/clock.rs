@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::units::{MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::units::{ClockQuality, MonoTime, Timestamp, WallTime};
 
 /// A source of time. Simulated worlds bring their own.
 pub trait Clock: Send + Sync {

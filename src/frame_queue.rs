@@ -95,8 +95,14 @@ pub struct FrameReceiver<O>(Arc<Shared<O>>);
 
 /// Makes a lane that holds at most `max_bytes` of frames and `max_orders` orders.
 pub fn frame_queue<O>(max_bytes: usize, max_orders: usize) -> (FrameSender<O>, FrameReceiver<O>) {
-    let state =
-        QueueState { slots: VecDeque::new(), orders: VecDeque::new(), bytes: 0, skipping: false, senders: 1, receiver_gone: false };
+    let state = QueueState {
+        slots: VecDeque::new(),
+        orders: VecDeque::new(),
+        bytes: 0,
+        skipping: false,
+        senders: 1,
+        receiver_gone: false,
+    };
     let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), max_bytes, max_orders });
     (FrameSender(shared.clone()), FrameReceiver(shared))
 }

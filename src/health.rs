@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::camera::{CameraCounts, CameraFault, StreamRole};
 use crate::analytics::{AnalyticsCounts, WHYS};
+use crate::camera::{CameraCounts, CameraFault, StreamRole};
 use crate::storage::StorageCounts;
 use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::UplinkCounts;
@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn a_camera_that_is_down_names_its_fault_in_every_heartbeat() {
         let mut gauges = Gauges::default();
-        *gauges.camera_mut(StreamRole::Main) = CameraState::Down { since: Timestamp::default(), fault: CameraFault::Unauthorized };
+        *gauges.camera_mut(StreamRole::Main) =
+            CameraState::Down { since: Timestamp::default(), fault: CameraFault::Unauthorized };
         let now = Timestamp { mono: MonoTime(61_000_000), wall: WallTime(0), quality: ClockQuality::Unset };
         let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
@@ -247,7 +248,8 @@ mod tests {
         let mut gauges = Gauges::new(true);
         *gauges.camera_mut(StreamRole::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
         let word = |gauges: &Gauges| {
-            let health = gauges.report(Timestamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
+            let health =
+                gauges.report(Timestamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
             (health.camera, health.sub.unwrap_or_default())
         };
         assert_eq!(word(&gauges), ("recording".into(), "starting".into()));

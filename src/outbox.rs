@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::units::{MonoTime, EntryId};
+use crate::units::{EntryId, MonoTime};
 use crate::uplink::wire::Backlog;
 
 /// Entries in flight at most: the broker's smallest usual Receive Maximum is 20 (Mosquitto's default), and a file needs one place.
@@ -57,9 +57,11 @@ pub enum Priority {
 }
 
 /// The lanes, highest first.
-const LANES: [Priority; 6] = [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
+const LANES: [Priority; 6] =
+    [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
 /// The order in which entries are dropped when the outbox is full.
-const SHED_ORDER: [Priority; 6] = [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
+const SHED_ORDER: [Priority; 6] =
+    [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
 
 impl Priority {
     fn is_file(self) -> bool {
@@ -162,8 +164,9 @@ impl Outbox {
     /// The entry to give up: of the least valuable lane, the oldest; dead messages, which nobody will fetch, before what waits.
     fn victim(&self) -> Option<EntryId> {
         let first = |kind: Priority| self.lanes.get(&kind)?.first().copied();
-        let dead =
-            |kind: Priority| self.dead.iter().find(|entry_id| self.entries.get(entry_id).is_some_and(|(meta, _)| meta.kind == kind));
+        let dead = |kind: Priority| {
+            self.dead.iter().find(|entry_id| self.entries.get(entry_id).is_some_and(|(meta, _)| meta.kind == kind))
+        };
         SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
     }
 
@@ -200,7 +203,8 @@ impl Outbox {
     }
 
     fn next(&self) -> Option<EntryId> {
-        let files = self.in_flight.iter().filter_map(|entry_id| self.entries.get(entry_id)).filter(|(meta, _)| meta.kind.is_file());
+        let files =
+            self.in_flight.iter().filter_map(|entry_id| self.entries.get(entry_id)).filter(|(meta, _)| meta.kind.is_file());
         let files_allowed = files.count() < FILES;
         let first = |kind: &Priority| self.lanes.get(kind)?.first().copied();
         if let Some(urgent) = self.urgent.first() {
@@ -323,7 +327,9 @@ mod tests {
     #[test]
     fn what_is_shed_is_the_least_valuable_and_is_named() {
         let mut outbox = Outbox::new(350, 1000);
-        for (entry_id, kind) in [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)] {
+        for (entry_id, kind) in
+            [(1, Priority::Event), (2, Priority::Clip), (3, Priority::Update), (4, Priority::Event), (5, Priority::Event)]
+        {
             outbox.push(MonoTime(0), EntryId(entry_id), meta(kind));
         }
         assert_eq!(outbox.take_shed(), [(EntryId(3), ShedReason::Full), (EntryId(2), ShedReason::Full)]);
@@ -398,8 +404,13 @@ mod tests {
     }
 
     fn action() -> impl Strategy<Value = Action> {
-        let kind =
-            prop_oneof![Just(Priority::Event), Just(Priority::Update), Just(Priority::Snapshot), Just(Priority::Clip), Just(Priority::Requested)];
+        let kind = prop_oneof![
+            Just(Priority::Event),
+            Just(Priority::Update),
+            Just(Priority::Snapshot),
+            Just(Priority::Clip),
+            Just(Priority::Requested)
+        ];
         prop_oneof![kind.prop_map(Action::Push), Just(Action::Next), any::<usize>().prop_map(Action::Receipt), Just(Action::Up)]
     }
 

@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_part_that_panics_has_ended_and_is_named() {
         let mut watchdog = Watchdog::default();
-        let (_other, heartbeat) = (watchdog.register(at(0), "sight", limits::SIGHT), watchdog.register(at(0), "storage", limits::STORAGE));
+        let (_other, heartbeat) =
+            (watchdog.register(at(0), "sight", limits::SIGHT), watchdog.register(at(0), "storage", limits::STORAGE));
         assert_eq!(watchdog.check(at(1)), Liveness::Alive);
         let thread = std::thread::spawn(move || {
             heartbeat.beat();

@@ -12,13 +12,13 @@ mod peers;
 use std::path::Path;
 
 use clap::ValueEnum as _;
-use taimat::cli::eval_motion::report::Total;
-use taimat::cli::eval_motion::source::{self, Source};
-use taimat::cli::eval_motion::adapter::{Log, OwnDetector, Unit, Adapter};
-use taimat::cli::eval_motion::{Truth, measure};
 use taimat::analytics::decode::decoder::{Decoded, Decoder};
 use taimat::analytics::detect::picture::{Grid, Picture};
 use taimat::analytics::detect::stages::{Stage, Stages};
+use taimat::cli::eval_motion::adapter::{Adapter, Log, OwnDetector, Unit};
+use taimat::cli::eval_motion::report::Total;
+use taimat::cli::eval_motion::source::{self, Source};
+use taimat::cli::eval_motion::{Truth, measure};
 use taimat::settings::MotionSettings;
 use taimat::sim::scene::Disturbance;
 use taimat::units::Timestamp;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use taimat::camera::{CameraUpdate, StreamRole, rtsp};
 use taimat::clock::SystemClock;
+use taimat::settings::{CameraSettings, load, parse};
 use taimat::wakeup::WakeupCoalescer;
 use taimat::watchdog::Heartbeat;
-use taimat::settings::{CameraSettings, load, parse};
 use tokio::sync::{mpsc, watch};
 
 /// Sessions at a time.

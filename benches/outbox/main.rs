@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use taimat::format::card_id::CardId;
 use taimat::storage::disk::{Disk, RealDisk};
-use taimat::storage::identity::CardId;
 use taimat::storage::journal::{BATCH_MAX, Journal};
 use taimat::units::EntryId;
 

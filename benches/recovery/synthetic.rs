@@ -8,15 +8,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use taimat::format::card_id::CardId;
+use taimat::format::record::{MARK, RECORD_BOX, RingRecord, free_block, padded};
+use taimat::format::segment_head::{RingStatement, SegmentHead, head_digest};
 use taimat::settings::{StorageSettings, parse};
 use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
-use taimat::storage::record::{MARK, RECORD_BOX, RingRecord, free_block, padded};
-use taimat::storage::segment_head::{SegmentHead, RingStatement, head_digest};
 use taimat::storage::head_selection::read_head;
-use taimat::storage::identity::CardId;
 use taimat::storage::scan::{ScanDepth, ScanItem, walk};
-use taimat::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use taimat::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 use crate::footage::{FPS, Footage};
 
@@ -150,7 +150,11 @@ impl Synthetic {
 
 /// When record `seq` begins: before the footage that the engine records.
 fn stamp(seq: u64) -> Timestamp {
-    Timestamp { mono: MonoTime(seq * 1_000_000), wall: WallTime(1_794_000_000_000_000 + seq as i64 * 1_000_000), quality: ClockQuality::Ntp }
+    Timestamp {
+        mono: MonoTime(seq * 1_000_000),
+        wall: WallTime(1_794_000_000_000_000 + seq as i64 * 1_000_000),
+        quality: ClockQuality::Ntp,
+    }
 }
 
 fn record(seq: u64, lap: u32, previous: Digest) -> RingRecord {

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use taimat::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use taimat::cli::mp4_samples;
+use taimat::format::mp4::BoxWriter;
 use taimat::sim::encode::Camera264;
 use taimat::sim::scene::{Disturbance, Scene};
-use taimat::storage::mp4::BoxWriter;
-use taimat::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use taimat::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 /// Pictures a second.
 pub const FPS: u64 = 25;
 /// Microseconds of one picture.
 const STEP: u64 = 1_000_000 / FPS;
 /// When the footage begins, on its own clocks: 1 s after a start, on 2026-11-24 at 02:00 UTC.
-const BEGIN: Timestamp = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_795_485_600_000_000), quality: ClockQuality::Ntp };
+const BEGIN: Timestamp =
+    Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_795_485_600_000_000), quality: ClockQuality::Ntp };
 /// A NAL unit of filler data (ITU-T H.264 7.3.2.7) is its head, as many 0xff as one likes, and the stop bit.
 const FILLER: u8 = 12;
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use taimat::format::record::padded;
 use taimat::settings::parse;
 use taimat::storage::StorageUpdate;
 use taimat::storage::disk::RealDisk;
 use taimat::storage::engine::Engine;
-use taimat::storage::record::padded;
 use taimat::storage::head_selection::heads;
 use taimat::storage::scan::{ScanDepth, ScanItem, walk};
 use taimat::units::Timestamp;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use taimat::storage::mp4::{head_boxes, move_times};
+use taimat::format::mp4::{head_boxes, move_times};
 use taimat::storage::fragment::{Anchor, Gathering};
 
 use crate::card::Card;

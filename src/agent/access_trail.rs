@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::events::kind;
 use super::{Agent, AgentEffect};
+use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::signed_command::{self, CommandRequest};
-use crate::remote_config::rejection::{Rejection, RejectReason};
 use crate::remote_config::token_bucket::TokenBucket;
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::wire::Command;
@@ -77,8 +77,12 @@ impl AccessTrail {
 impl Agent {
     /// Whether a command may be carried out now. A signed one waits until its number is on the card; acceptances and refusals are reported.
     pub(super) fn may_command(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Authorization {
-        let asked =
-            CommandRequest { name: &command.name, req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
+        let asked = CommandRequest {
+            name: &command.name,
+            req_id: &command.req_id,
+            expires: command.expires.as_deref(),
+            args: &command.args,
+        };
         let mut wanted = Vec::new();
         let verdict = match &mut self.configuration {
             Some(configuration) => configuration.command(now, asked, command, &mut wanted),

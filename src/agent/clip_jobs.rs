@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::spool::{Draft, SpooledEntry, EntryKind};
-use super::outbox_entry::{Body, OWED_MAX, PendingClip, ClipRange};
 use super::events::{self, kind};
+use super::outbox_entry::{Body, ClipRange, OWED_MAX, PendingClip};
+use super::spool::{Draft, EntryKind, SpooledEntry};
 use super::{Agent, AgentEffect};
-use crate::clip::virtual_file::VirtualClip;
 use crate::clip::hasher::{HashRequest, Hashed};
+use crate::clip::virtual_file::VirtualClip;
 use crate::clip::{FileSource, SharedFile, fate};
 use crate::evidence::manifest::{self, Manifest, Purpose};
 use crate::outbox::Priority;
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
-use crate::units::{Timestamp, EntryId};
+use crate::units::{EntryId, Timestamp};
 
 /// Clips found at start whose footage is looked for at once: each is an order, and the lane to storage has its bound.
 const LOOKED_FOR_MAX: usize = 16;
@@ -137,7 +137,9 @@ impl Agent {
         let file: SharedFile = Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
         // A part that is made again stays the part it was.
-        if let Some(SpooledEntry { what: EntryKind::File(before), .. }) = job.instead_of.and_then(|entry_id| self.spool.entry_mut(entry_id)) {
+        if let Some(SpooledEntry { what: EntryKind::File(before), .. }) =
+            job.instead_of.and_then(|entry_id| self.spool.entry_mut(entry_id))
+        {
             draft.last = before.last;
         }
         out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, file: file.clone() }));
@@ -152,7 +154,8 @@ impl Agent {
     /// so that there is always room for it, and is in the same entry.
     pub(super) fn hashed(&mut self, now: Timestamp, hashed: Hashed, out: &mut Vec<AgentEffect>) {
         let pin = PinId(hashed.job);
-        let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
+        let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin)
+        else {
             return;
         };
         // Damage costs the records it hits: the rest goes, with the gap named. Every round has fewer records than the one before.

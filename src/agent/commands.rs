@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::access_trail::Authorization;
-use super::spool::{TooLarge, EntryKind};
-use super::outbox_entry::{OWED_MAX, PendingClip, ClipRange};
 use super::events::{self, kind};
+use super::outbox_entry::{ClipRange, OWED_MAX, PendingClip};
+use super::spool::{EntryKind, TooLarge};
 use super::{Agent, AgentEffect};
-use crate::remote_config::signed_command::KNOWN;
 use crate::evidence::manifest::{Manifest, Purpose};
+use crate::remote_config::signed_command::KNOWN;
 use crate::storage::StorageRequest;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
-use crate::units::{Timestamp, EntryId, WallTime, ClockQuality};
+use crate::units::{ClockQuality, EntryId, Timestamp, WallTime};
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::{Command, Reply};
 
@@ -140,7 +140,11 @@ impl Agent {
             return Err("busy: too many clips in the making, ask again in a minute".into());
         }
         let range = ClipRange::Wall(from, to);
-        self.start_job(PendingClip { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 }, None, out);
+        self.start_job(
+            PendingClip { event: command.req_id.clone(), purpose: Purpose::Requested, part: 1, range, after: 0 },
+            None,
+            out,
+        );
         Ok(())
     }
 
@@ -158,7 +162,12 @@ impl Agent {
     }
 
     /// The picture somebody asked for becomes an entry, as the still of an event does; it is answered when that is durable.
-    pub(super) fn snapshot_taken(&mut self, req_id: &str, outcome: Result<(Timestamp, Vec<u8>), String>, out: &mut Vec<AgentEffect>) {
+    pub(super) fn snapshot_taken(
+        &mut self,
+        req_id: &str,
+        outcome: Result<(Timestamp, Vec<u8>), String>,
+        out: &mut Vec<AgentEffect>,
+    ) {
         let drafted = outcome.and_then(|(at, jpeg)| {
             if !self.spool.has_room() {
                 return Err("the card stands still: ask again later".to_owned());

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use super::config_thread::{ConfigRequest, ConfigUpdate};
 use super::events::kind;
-use super::config_thread::{ConfigUpdate, ConfigRequest};
 use super::{Agent, AgentEffect};
+use crate::remote_config::rejection::Rejection;
 use crate::remote_config::signed_command::CommandRequest;
 use crate::remote_config::state_machine::{self, Applied, COMMANDS_MAX, ConfigInput, ConfigMachine};
-use crate::remote_config::rejection::Rejection;
 use crate::settings::diff::SettingsDiff;
 use crate::storage::StorageRequest;
 use crate::units::Timestamp;
@@ -87,7 +87,9 @@ impl Agent {
                     self.restart = true;
                     self.start_shutdown(now, out);
                 }
-                state_machine::ConfigEffect::Report(report) => out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report)))),
+                state_machine::ConfigEffect::Report(report) => {
+                    out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report))))
+                }
                 state_machine::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
                 state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::AskForConfig)),
                 state_machine::ConfigEffect::Carry => {
@@ -116,8 +118,10 @@ impl Agent {
             }
             _ => None,
         };
-        let refused =
-            configuration.refused.take().map(|refusal| crate::remote_config::status_report::event("refused", "file", None, Some(&refusal)));
+        let refused = configuration
+            .refused
+            .take()
+            .map(|refusal| crate::remote_config::status_report::event("refused", "file", None, Some(&refusal)));
         for data in told.into_iter().chain(refused) {
             self.event(now, kind::CONFIG, None, data);
         }
@@ -167,7 +171,11 @@ impl Agent {
         }
         let text = command.args.get("config").and_then(Value::as_str).ok_or("config is missing: the whole TOML text")?.to_owned();
         if text.len() > crate::remote_config::signed_document::CONFIG_MAX {
-            return Err(format!("config has {} bytes; at most {}", text.len(), crate::remote_config::signed_document::CONFIG_MAX));
+            return Err(format!(
+                "config has {} bytes; at most {}",
+                text.len(),
+                crate::remote_config::signed_document::CONFIG_MAX
+            ));
         }
         let probe = command.args.get("probe").is_some_and(|probe| probe == "yes");
         let (req_id, now) = (command.req_id.clone(), Box::new(self.settings.clone()));

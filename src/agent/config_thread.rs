@@ -15,9 +15,9 @@ use super::connection_probe;
 use crate::camera::{CameraFault, StreamRole};
 use crate::clock::Clock;
 use crate::remote_config::credential_scope::{self, WITHHELD};
-use crate::remote_config::state_machine::{FileFound, ConfigInput};
+use crate::remote_config::rejection::{RejectReason, Rejection};
+use crate::remote_config::state_machine::{ConfigInput, FileFound};
 use crate::remote_config::state_record::ConfigState;
-use crate::remote_config::rejection::{Rejection, RejectReason};
 use crate::remote_config::state_store::{self, Files};
 use crate::remote_config::validation;
 use crate::settings::diff::SettingsDiff;
@@ -182,8 +182,10 @@ fn probe_camera(place: &ConfigPaths, now: &Settings, next: &Settings) -> Result<
             let asked = probe_stream(place, &next.camera, role, known || next.camera.login.is_none());
             let asked = match asked {
                 // Whether its login is right is shown on trial.
-                Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => wait(connection_probe::offers_digest(&url))
-                    .map_err(|reason| format!("{reason}: at a new address a hand on the box must set this camera up")),
+                Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => {
+                    wait(connection_probe::offers_digest(&url))
+                        .map_err(|reason| format!("{reason}: at a new address a hand on the box must set this camera up"))
+                }
                 asked => asked.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.as_str())),
             };
             asked.map_err(|reason| Rejection::bad_key(RejectReason::Probe, key, reason))?;
@@ -193,14 +195,22 @@ fn probe_camera(place: &ConfigPaths, now: &Settings, next: &Settings) -> Result<
 }
 
 /// One stream of a camera, with its login or without.
-fn probe_stream(place: &ConfigPaths, camera: &CameraSettings, role: StreamRole, shows: bool) -> Result<String, (CameraFault, String)> {
+fn probe_stream(
+    place: &ConfigPaths,
+    camera: &CameraSettings,
+    role: StreamRole,
+    shows: bool,
+) -> Result<String, (CameraFault, String)> {
     let login = camera.login.clone().filter(|_| shows);
     let asked = connection_probe::camera(CameraSettings { login, ..camera.clone() }, role, place.clock.clone());
     wait_or(asked, |error| (CameraFault::Protocol, error))
 }
 
 /// What decides whether a stream of the camera can be had.
-fn way(camera: &CameraSettings, role: StreamRole) -> (Option<url::Url>, Option<crate::settings::Login>, crate::settings::Transport) {
+fn way(
+    camera: &CameraSettings,
+    role: StreamRole,
+) -> (Option<url::Url>, Option<crate::settings::Login>, crate::settings::Transport) {
     let url = if role == StreamRole::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
     (url, camera.login.clone(), camera.transport)
 }

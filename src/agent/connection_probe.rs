@@ -12,13 +12,13 @@ use tokio::time::timeout;
 
 use crate::camera::{CameraFault, CameraUpdate, StreamRole, rtsp};
 use crate::clock::Clock;
-use crate::wakeup::WakeupCoalescer;
-use crate::watchdog::Heartbeat;
 use crate::settings::{Broker, CameraSettings, Protocol};
 use crate::units::SiteId;
-use crate::uplink::client::{self, Options, ClientEvent};
+use crate::uplink::client::{self, ClientEvent, Options};
 use crate::uplink::failover::ConnectFault;
 use crate::uplink::tls;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 
 /// For a camera to give a key frame: slow ones take 3 s to answer, and the GOP may be 10 s long.
 const CAMERA_WITHIN: Duration = Duration::from_secs(20);
@@ -37,8 +37,15 @@ const HEAD_MAX: u64 = 8192;
 pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
     let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
-    let stream =
-        rtsp::Stream { role, settings, clock, logins: Arc::default(), heartbeat: Heartbeat::default(), run: 0, wakeup: WakeupCoalescer::default() };
+    let stream = rtsp::Stream {
+        role,
+        settings,
+        clock,
+        logins: Arc::default(),
+        heartbeat: Heartbeat::default(),
+        run: 0,
+        wakeup: WakeupCoalescer::default(),
+    };
     let playing = tokio::spawn(rtsp::run(stream, |_| (), update, stopped));
     // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
     let answer = timeout(CAMERA_WITHIN, async {

@@ -198,7 +198,7 @@ mod tests {
     use crate::analytics::MotionPhase;
     use crate::storage::GapReason;
     use crate::storage::journal::ENTRY_MAX;
-    use crate::units::{MonoTime, WallTime, ClockQuality};
+    use crate::units::{ClockQuality, MonoTime, WallTime};
 
     fn at() -> Timestamp {
         Timestamp { mono: MonoTime(5_000_000), wall: WallTime(1_790_000_000_000_000), quality: ClockQuality::Ntp }

@@ -15,7 +15,8 @@ impl Bench {
             remote: crate::settings::RemoteSettings { keys: vec![trusted("office", RFC)], ..settings().remote },
             ..settings()
         };
-        let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
+        let record =
+            crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
         let known = state_machine::ProvenSettings { good: good.clone(), bootstrap: good, trying: None };
         let machine = state_machine::ConfigMachine::new(record, known, [1; 32], bench.now);
         let agent = std::mem::replace(&mut bench.agent, Agent::new(settings(), Arc::new(NoFootage), [7; 32]));
@@ -39,7 +40,8 @@ impl Bench {
     }
 
     fn pass(&mut self, micros: u64) {
-        self.now = Timestamp { mono: self.now.mono.plus_micros(micros), wall: self.now.wall.plus_micros(micros as i64), ..self.now };
+        self.now =
+            Timestamp { mono: self.now.mono.plus_micros(micros), wall: self.now.wall.plus_micros(micros as i64), ..self.now };
     }
 
     /// Entries written to the journal so far.

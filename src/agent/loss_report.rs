@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Agent;
-use super::spool::{Note, EntryKind};
 use super::events::kind;
+use super::spool::{EntryKind, Note};
 use crate::outbox::ShedReason;
 use crate::units::Timestamp;
 
@@ -36,7 +36,8 @@ pub enum LossReason {
 }
 
 impl LossReason {
-    const ALL: [LossReason; 5] = [LossReason::OutboxFull, LossReason::Unreadable, LossReason::StorageStalled, LossReason::TooLarge, LossReason::Expired];
+    const ALL: [LossReason; 5] =
+        [LossReason::OutboxFull, LossReason::Unreadable, LossReason::StorageStalled, LossReason::TooLarge, LossReason::Expired];
 
     /// The word used in payloads.
     pub fn as_str(self) -> &'static str {
@@ -210,7 +211,8 @@ pub(super) mod tests {
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
         let file_events = vec!["Z".repeat(64); FILES_MAX];
-        let lost = LossTotals { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
+        let lost =
+            LossTotals { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
         UnreportedLosses { lost: BTreeMap::from([(LossReason::StorageStalled, lost)]) }.take(true).unwrap()
     }
 

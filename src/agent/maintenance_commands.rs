@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use super::commands::text_arg;
-use super::spool::{SpooledEntry, EntryKind};
+use super::spool::{EntryKind, SpooledEntry};
 use super::{Agent, AgentEffect};
-use crate::units::{Timestamp, EntryId};
+use crate::units::{EntryId, Timestamp};
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
@@ -86,7 +86,8 @@ impl Agent {
     /// The office does not want a file any more.
     pub(super) fn clip_cancel(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
-        let entry_id = self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
+        let entry_id =
+            self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
         self.outbox.receipted(entry_id);
         out.push(AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }));
         self.file_lost(now, entry_id, &format!("cancelled by {}", command.req_id));

@@ -37,32 +37,32 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::access_trail::AccessTrail;
+use self::clip_jobs::ClipJobs;
 use self::commands::Commands;
 use self::config_client::ConfigClient;
-use self::spool::{Spool, Draft, Sendable, TooLarge, EntryKind};
-use self::outbox_entry::{AgentState, Body};
+use self::config_thread::{ConfigRequest, ConfigUpdate};
 use self::events::{Envelope, kind};
-use self::motion_events::MotionEvents;
-use self::clip_jobs::ClipJobs;
-use self::config_thread::{ConfigUpdate, ConfigRequest};
+use self::loss_report::{LossReason, UnreportedLosses};
 use self::maintenance_commands::ResendRanges;
-use self::loss_report::{UnreportedLosses, LossReason};
+use self::motion_events::MotionEvents;
+use self::outbox_entry::{AgentState, Body};
 use self::recovery::RecoveredEntries;
 use self::shutdown::ShutdownStep;
+use self::spool::{Draft, EntryKind, Sendable, Spool, TooLarge};
 use self::ulid::Ulids;
+use crate::analytics::AnalyticsUpdate;
 use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
-use crate::remote_config::state_machine;
 use crate::health::{CameraState, Gauges};
-use crate::analytics::AnalyticsUpdate;
-use crate::outbox::{Priority, Outbox};
+use crate::outbox::{Outbox, Priority};
+use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
 use crate::storage::clock_history::ClockSet;
 use crate::storage::locks::Lock;
-use crate::storage::{FootageReader, Gap, GapReason, StorageUpdate, StorageRequest};
-use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId};
-use crate::uplink::{Alarm, UplinkUpdate, UplinkRequest};
+use crate::storage::{FootageReader, Gap, GapReason, StorageRequest, StorageUpdate};
+use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp};
+use crate::uplink::{Alarm, UplinkRequest, UplinkUpdate};
 
 /// Microseconds between two events about a card that misbehaves: one is updates, a stream of them fills the outbox.
 const TROUBLE_EVERY: u64 = 60_000_000;
@@ -432,7 +432,12 @@ impl Agent {
             return;
         }
         self.trouble_quiet = (now.mono.plus_micros(TROUBLE_EVERY), 0);
-        self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}));
+        self.event(
+            now,
+            kind::STORAGE,
+            None,
+            json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}),
+        );
     }
 
     fn camera_update(&mut self, now: Timestamp, update: CameraUpdate, out: &mut Vec<AgentEffect>) {

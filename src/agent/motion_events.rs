@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 
-use super::spool::{Draft, TooLarge};
-use super::outbox_entry::AgentState;
-use super::outbox_entry::{Body, OPEN_MAX, OpenEvent, PendingClip, ClipRange};
 use super::events::{self, kind};
 use super::loss_report::LossReason;
+use super::outbox_entry::AgentState;
+use super::outbox_entry::{Body, ClipRange, OPEN_MAX, OpenEvent, PendingClip};
+use super::spool::{Draft, TooLarge};
 use super::{Agent, AgentEffect};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::evidence::manifest::{self, Purpose};
-use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
 use crate::outbox::Priority;
 use crate::storage::{PinClass, PinId, StorageRequest};
 use crate::units::{MonoTime, Timestamp};
@@ -59,7 +59,11 @@ impl MotionEvents {
     }
 
     fn event_of(&self, motion: u64) -> Option<String> {
-        let going = self.going.iter().find(|motion_event| motion_event.motion == motion).map(|motion_event| motion_event.open.event.clone());
+        let going = self
+            .going
+            .iter()
+            .find(|motion_event| motion_event.motion == motion)
+            .map(|motion_event| motion_event.open.event.clone());
         going.or_else(|| self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone()))
     }
 }
@@ -80,7 +84,10 @@ impl Agent {
                 }
             },
             AnalyticsUpdate::Still { motion, at, jpeg } => {
-                super::uplink_updates::publish_integrations(integrations::snapshot(self.settings.uplink.integrations, &self.site, &jpeg), out);
+                super::uplink_updates::publish_integrations(
+                    integrations::snapshot(self.settings.uplink.integrations, &self.site, &jpeg),
+                    out,
+                );
                 self.store_snapshot(motion, at, jpeg);
             }
             AnalyticsUpdate::Glance { req_id, outcome } => self.snapshot_taken(&req_id, outcome, out),
@@ -158,7 +165,14 @@ impl Agent {
     }
 
     /// Promises the clip of an event if clips are wanted and few enough are in the making; says which for its end event.
-    fn schedule_clip(&mut self, event: &str, pin: Option<PinId>, range: ClipRange, wanted: bool, out: &mut Vec<AgentEffect>) -> &'static str {
+    fn schedule_clip(
+        &mut self,
+        event: &str,
+        pin: Option<PinId>,
+        range: ClipRange,
+        wanted: bool,
+        out: &mut Vec<AgentEffect>,
+    ) -> &'static str {
         let owed = PendingClip { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
         let verdict = match self.settings.clip.enabled && wanted {
             false => "off",
@@ -193,7 +207,14 @@ impl Agent {
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
-    fn end_unobserved(&mut self, at: Timestamp, open: OpenEvent, why: &str, (pin, wanted): (Option<PinId>, bool), out: &mut Vec<AgentEffect>) {
+    fn end_unobserved(
+        &mut self,
+        at: Timestamp,
+        open: OpenEvent,
+        why: &str,
+        (pin, wanted): (Option<PinId>, bool),
+        out: &mut Vec<AgentEffect>,
+    ) {
         let last_moment =
             if open.boot == self.boot { at.mono } else { open.began.mono.plus_micros(self.settings.motion.max_event) };
         let range = self.clip_range(&open, last_moment);

@@ -4,14 +4,14 @@
 
 use serde_json::json;
 
-use super::spool::EntryKind;
-use super::outbox_entry::{AgentState, Body, Entry};
 use super::events::{self, kind};
+use super::outbox_entry::{AgentState, Body, Entry};
+use super::spool::EntryKind;
 use super::{Agent, AgentEffect, AgentPhase, clip_jobs};
 use crate::evidence::manifest::Purpose;
-use crate::outbox::{Priority, Outbox};
+use crate::outbox::{Outbox, Priority};
 use crate::storage::Recovered;
-use crate::units::{RingId, Timestamp, EntryId};
+use crate::units::{EntryId, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
 /// Holes, and repairs, reported one by one after a start; the start event has their number.

@@ -14,31 +14,31 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::config_thread::{self, ConfigThread, ConfigUpdate, ConfigRequest, ConfigPaths};
+use super::config_thread::{self, ConfigPaths, ConfigRequest, ConfigThread, ConfigUpdate};
 use super::request_backlog::RequestBacklog;
 use super::{Agent, AgentEffect, AgentInput};
+use crate::analytics::AnalyticsUpdate;
+use crate::analytics::params::LANE_BYTES;
+use crate::analytics::thread::{self, AnalyticsRequest};
 use crate::camera::auth_limiter::AuthLimiter;
 use crate::camera::rtsp::{self, Stream};
 use crate::camera::{CameraUpdate, Frame, StreamRole};
 use crate::clip::hasher::Hasher;
 use crate::clock::Clock;
+use crate::frame_queue::{FrameSender, frame_queue};
+use crate::log_tail::LogTail;
+use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::startup::Configured;
 use crate::remote_config::state_machine;
-use crate::remote_config::rejection::{Rejection, RejectReason};
-use crate::frame_queue::{FrameSender, frame_queue};
-use crate::wakeup::{self, WakeupCoalescer};
-use crate::analytics::AnalyticsUpdate;
-use crate::analytics::params::LANE_BYTES;
-use crate::analytics::thread::{self, AnalyticsRequest};
-use crate::watchdog::{Liveness, Watchdog, limits};
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
 use crate::storage::open::StorageFault;
 use crate::storage::thread::{self as storage, CardReader};
-use crate::storage::{StorageUpdate, StorageRequest};
-use crate::log_tail::LogTail;
+use crate::storage::{StorageRequest, StorageUpdate};
 use crate::units::Boot;
-use crate::uplink::{UplinkUpdate, UplinkRequest, task};
+use crate::uplink::{UplinkRequest, UplinkUpdate, task};
+use crate::wakeup::{self, WakeupCoalescer};
+use crate::watchdog::{Liveness, Watchdog, limits};
 
 /// Bytes of frames on their way to storage: eight seconds of a 16 Mbit/s camera, while a card stalls.
 const STORAGE_BYTES: usize = 16 << 20;
@@ -151,7 +151,8 @@ pub async fn run_beside(
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
         let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.wakeup.clone(), AgentInput::Keeper);
-        wiring.config_thread = Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
+        wiring.config_thread =
+            Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
     }
     let mut effects = Vec::new();
@@ -413,10 +414,18 @@ impl Runtime {
         };
         let refusal = || Rejection::new(RejectReason::Busy, why);
         let update = match order {
-            ConfigRequest::Save(record, _) => ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into()))),
-            ConfigRequest::Judge { sha256, .. } => ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal()))),
-            ConfigRequest::Check { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) },
-            ConfigRequest::Show { req_id, .. } => ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) },
+            ConfigRequest::Save(record, _) => {
+                ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into())))
+            }
+            ConfigRequest::Judge { sha256, .. } => {
+                ConfigUpdate::Machine(state_machine::ConfigInput::Judged(sha256, Err(refusal())))
+            }
+            ConfigRequest::Check { req_id, .. } => {
+                ConfigUpdate::Checked { req_id, cmd: config_thread::CHECK, outcome: Err(refusal()) }
+            }
+            ConfigRequest::Show { req_id, .. } => {
+                ConfigUpdate::Checked { req_id, cmd: config_thread::SHOW, outcome: Err(refusal()) }
+            }
         };
         let inbox = self.inbox.clone();
         tokio::spawn(async move { inbox.send(AgentInput::Keeper(update)).await });

@@ -68,7 +68,11 @@ fn a_card_without_room_leads_to_a_ring_in_memory() {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 stop.send(true)
             });
-            timeout(Duration::from_secs(30), run_configured(settings, Some(configured), clock, WakeupCoalescer::default(), stopped)).await
+            timeout(
+                Duration::from_secs(30),
+                run_configured(settings, Some(configured), clock, WakeupCoalescer::default(), stopped),
+            )
+            .await
         })
     };
     configured.runtime = Some(dir.path().to_owned());

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::outbox_entry::{AgentState, Body, Entry};
 use super::events::kind;
+use super::outbox_entry::{AgentState, Body, Entry};
 use crate::clip::SharedFile;
 use crate::clip::virtual_file::SnapshotFile;
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::outbox::{Priority, EntryMeta};
+use crate::outbox::{EntryMeta, Priority};
 use crate::storage::journal::{BATCH_MAX, ENTRY_MAX};
 use crate::storage::{FootageReader, PinId, StorageRequest};
-use crate::units::{MonoTime, EntryId};
+use crate::units::{EntryId, MonoTime};
 use crate::uplink::Message;
 
 /// An entry of so many bytes has no slot in the journal: nothing was put down.

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::outbox_entry::{Entry, OPEN_MAX, OWED_MAX, ZONES_MAX};
 use super::*;
+use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
-use crate::analytics::{MotionUpdate, MotionPhase};
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
-use crate::units::{Digest, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Digest, WallTime};
 use crate::uplink::Message;
 use crate::uplink::ReturnReason;
 use crate::uplink::wire::{self, Command};
@@ -114,8 +114,10 @@ impl Bench {
             for effect in out {
                 match effect {
                     AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
-                        let one = |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, still: None });
-                        let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
+                        let one =
+                            |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, still: None });
+                        let answers: Vec<AgentInput> =
+                            entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
                         inputs.extend(answers.into_iter().rev());
                     }
                     effect => inputs.extend(self.carry_out(effect)),
@@ -162,7 +164,9 @@ impl Bench {
                 self.sent.push((entry_id, message));
                 None
             }
-            AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => self.say(&format!("resize {budget} {pin_quota}")),
+            AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => {
+                self.say(&format!("resize {budget} {pin_quota}"))
+            }
             AgentEffect::Keep(ConfigRequest::Save(record, _)) => {
                 self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
                 Some(AgentInput::Keeper(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
@@ -1034,8 +1038,11 @@ fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
     bench.slots = 100_000;
     let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
     let about = crate::evidence::manifest::about(&manifest);
-    manifest.size =
-        crate::clip::FileSource::len(&crate::clip::virtual_file::VirtualClip::assemble(&span(false), &about, Arc::new(NoFootage)));
+    manifest.size = crate::clip::FileSource::len(&crate::clip::virtual_file::VirtualClip::assemble(
+        &span(false),
+        &about,
+        Arc::new(NoFootage),
+    ));
     for n in 0..3_000 {
         let body = Body::File(Box::new(manifest.clone()));
         let after = AgentState { ring: RingId(7), next_seq: 2, ..AgentState::default() };

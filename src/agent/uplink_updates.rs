@@ -4,13 +4,13 @@
 
 use serde_json::json;
 
-use super::spool::{Note, EntryKind, event_message};
-use super::outbox_entry::{Body, Entry};
 use super::events::{self, kind};
+use super::outbox_entry::{Body, Entry};
+use super::spool::{EntryKind, Note, event_message};
 use super::{Agent, AgentEffect};
 use crate::remote_config::state_machine;
-use crate::units::{Timestamp, EntryId};
-use crate::uplink::{Alarm, ReturnReason, UplinkUpdate, UplinkRequest, integrations};
+use crate::units::{EntryId, Timestamp};
+use crate::uplink::{Alarm, ReturnReason, UplinkRequest, UplinkUpdate, integrations};
 
 /// Microseconds between two events of the same alarm of the uplink.
 const ALARM_EVERY: u64 = 3_600_000_000;
@@ -31,8 +31,12 @@ impl Agent {
                 self.connected = false;
                 self.configure(now, state_machine::ConfigInput::NoSession(reason), out);
             }
-            UplinkUpdate::Session { epoch, broker } => self.configure(now, state_machine::ConfigInput::Session { epoch, broker }, out),
-            UplinkUpdate::Document { bytes, len } => self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out),
+            UplinkUpdate::Session { epoch, broker } => {
+                self.configure(now, state_machine::ConfigInput::Session { epoch, broker }, out)
+            }
+            UplinkUpdate::Document { bytes, len } => {
+                self.configure(now, state_machine::ConfigInput::Document { bytes, len }, out)
+            }
             UplinkUpdate::Confirm(bytes) => self.configure(now, state_machine::ConfigInput::Confirm(bytes), out),
             UplinkUpdate::Receipted { entry_id } => {
                 self.outbox.receipted(entry_id);
@@ -52,7 +56,13 @@ impl Agent {
     }
 
     /// The words of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
-    pub(super) fn fetched(&mut self, now: Timestamp, entry_id: EntryId, outcome: Result<Vec<u8>, String>, out: &mut Vec<AgentEffect>) {
+    pub(super) fn fetched(
+        &mut self,
+        now: Timestamp,
+        entry_id: EntryId,
+        outcome: Result<Vec<u8>, String>,
+        out: &mut Vec<AgentEffect>,
+    ) {
         if self.spool.entry_mut(entry_id).is_none() {
             return;
         }
@@ -91,7 +101,10 @@ impl Agent {
 
     /// Tells those who listen in other dialects whether anything moves.
     pub(super) fn publish_motion_state(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
-        publish_integrations(integrations::motion(self.settings.uplink.integrations, &self.site, self.motion_events.is_moving(), at.wall), out);
+        publish_integrations(
+            integrations::motion(self.settings.uplink.integrations, &self.site, self.motion_events.is_moving(), at.wall),
+            out,
+        );
     }
 }
 

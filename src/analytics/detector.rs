@@ -2,18 +2,18 @@
 //!
 //! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
 
-use crate::analytics::detect::blobs::{self, Blob, Scene};
-use crate::analytics::detect::activity_map::ActivityMap;
-use crate::analytics::detect::low_light::LowLightDetector;
 use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
-use crate::analytics::detect::picture::{Grid, Picture, LumaGrid, downscale, textures};
-use crate::analytics::detect::background::{DIFFERS, BackgroundModel, THING};
-use crate::analytics::detect::stages::{Stage, Stages};
-use crate::analytics::track::event_lifecycle::{TrackedScene, EventTracker};
-use crate::analytics::scene::tamper::TamperDetector;
-use crate::analytics::track::tracker::{Track, Tracker};
 use super::scene::{scene_change, stabilize};
-use super::{AnalyticsUpdate, SceneChange, Suppressed, SuppressReason};
+use super::{AnalyticsUpdate, SceneChange, SuppressReason, Suppressed};
+use crate::analytics::detect::activity_map::ActivityMap;
+use crate::analytics::detect::background::{BackgroundModel, DIFFERS, THING};
+use crate::analytics::detect::blobs::{self, Blob, Scene};
+use crate::analytics::detect::low_light::LowLightDetector;
+use crate::analytics::detect::picture::{Grid, LumaGrid, Picture, downscale, textures};
+use crate::analytics::detect::stages::{Stage, Stages};
+use crate::analytics::scene::tamper::TamperDetector;
+use crate::analytics::track::event_lifecycle::{EventTracker, TrackedScene};
+use crate::analytics::track::tracker::{Track, Tracker};
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
 
@@ -206,7 +206,14 @@ impl Detector {
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
         let model = BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
         let open = self.event_tracker.rules().open_cells(now.grid);
-        self.view = Some(View { model, activity_map: ActivityMap::new(now.grid), low_light: LowLightDetector::new(now.grid), open, warmed: 0, last: at });
+        self.view = Some(View {
+            model,
+            activity_map: ActivityMap::new(now.grid),
+            low_light: LowLightDetector::new(now.grid),
+            open,
+            warmed: 0,
+            last: at,
+        });
         self.tracker = Tracker::default();
     }
 
@@ -227,7 +234,8 @@ impl Detector {
         let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
         let front = self.front(&mut view, &now);
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let shows = front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.activity_map, &front.clean).0.is_empty();
+        let shows =
+            front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.activity_map, &front.clean).0.is_empty();
         self.view = Some(view);
         self.peeked = Some(Peeked { at, now, front });
         shows
@@ -249,7 +257,14 @@ impl Detector {
 
     /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is an object, and what the
     /// background learns.
-    fn compare(&mut self, picture: &Picture, now: &LumaGrid, found: Option<Front>, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+    fn compare(
+        &mut self,
+        picture: &Picture,
+        now: &LumaGrid,
+        found: Option<Front>,
+        at: Timestamp,
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         let Some(mut view) = self.view.take() else { return };
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;

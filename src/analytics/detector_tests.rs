@@ -1,7 +1,7 @@
 //! The detector on drawn scenes: what it must find and what it must leave alone.
 
 use super::*;
-use crate::analytics::{MotionUpdate, MotionPhase};
+use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::settings::{Zone, ZoneKind};
 use crate::units::MonoTime;
 
@@ -51,7 +51,8 @@ fn walker(second: f64, begin: f64) -> Option<(usize, usize)> {
 }
 
 fn motions(update: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate> {
-    update.iter()
+    update
+        .iter()
         .filter_map(|update| match update {
             AnalyticsUpdate::Motion(motion) if motion.phase == phase => Some(motion),
             _ => None,

@@ -225,7 +225,18 @@ pub enum SuppressReason {
 }
 
 /// Words of [`Why`], in its order.
-pub const WHYS: [&str; 10] = ["local_light", "light_change", "background_activity", "weather", "scene_change", "size", "speed", "heading", "hours", "cooldown"];
+pub const WHYS: [&str; 10] = [
+    "local_light",
+    "light_change",
+    "background_activity",
+    "weather",
+    "scene_change",
+    "size",
+    "speed",
+    "heading",
+    "hours",
+    "cooldown",
+];
 
 /// How often each [`Why`] was the reason: the first five count regions in pictures, the others objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

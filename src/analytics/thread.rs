@@ -8,16 +8,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::AnalyticsUpdate;
-use crate::analytics::decode::scheduler::Analyzer;
 use super::params::BLIND_AFTER;
-use crate::analytics::detect::stages::Stages;
 use crate::analytics::decode::load_governor::AnalysisRate;
+use crate::analytics::decode::scheduler::Analyzer;
+use crate::analytics::detect::stages::Stages;
 use crate::camera::StreamRole;
 use crate::clock::Clock;
-use crate::frame_queue::{Received, FrameReceiver};
-use crate::watchdog::Heartbeat;
+use crate::frame_queue::{FrameReceiver, Received};
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
+use crate::watchdog::Heartbeat;
 
 /// How long to wait for a frame before looking at the clock.
 const IDLE: Duration = Duration::from_millis(500);

@@ -18,15 +18,15 @@ use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFram
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::auth_limiter::{AuthPermit, AuthLimiter};
-use super::supervisor::{StreamSupervisor, StreamCheck};
+use super::auth_limiter::{AuthLimiter, AuthPermit};
+use super::supervisor::{StreamCheck, StreamSupervisor};
 use super::timeline::Timeline;
 use super::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clock::Clock;
-use crate::wakeup::WakeupCoalescer;
-use crate::watchdog::Heartbeat;
 use crate::settings::{CameraSettings, Transport};
 use crate::units::Digest;
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 
 /// For each of connect + DESCRIBE, SETUP, PLAY: slow cameras take 3 s, none takes 10.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
@@ -67,7 +67,8 @@ pub async fn run(
     update: mpsc::Sender<CameraUpdate>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let session = StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
+    let session =
+        StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
     let run = stream.run;
     let mut camera = Camera { stream, frames, update, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
@@ -285,7 +286,8 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         };
         self.stream.heartbeat.beat();
         step("SETUP", session.setup(video, setup_options(settings))).await?;
-        let audio = find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == StreamRole::Main);
+        let audio =
+            find(&session, "audio", &["mpeg4-generic", "pcma", "pcmu"]).filter(|_| settings.audio && role == StreamRole::Main);
         if let Some(audio) = audio {
             self.stream.heartbeat.beat();
             self.sound = set_up_sound(&mut session, audio, setup_options(settings), &self.sound).await;

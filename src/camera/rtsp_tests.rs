@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::rtsp::{self, Stream};
 use super::{CameraUpdate, StreamRole};
 use crate::clock::SystemClock;
-use crate::wakeup::WakeupCoalescer;
-use crate::watchdog::Heartbeat;
 use crate::settings::parse;
 use crate::sim::camera::{Options, SimCamera, Sound};
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 
 /// Plays the main stream of a camera; `until` looks at the updates and gives what the test wants to know.
 fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {

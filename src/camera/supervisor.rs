@@ -212,7 +212,9 @@ mod tests {
         session.connected(at(10));
         session.frame(at(10), true, String::new);
         assert_eq!(session.watch(at(14), at(10).mono), StreamCheck::Fine);
-        assert!(matches!(session.watch(at(15), at(10).mono), StreamCheck::Tell(CameraUpdate::Down { since, .. }) if since == at(10)));
+        assert!(
+            matches!(session.watch(at(15), at(10).mono), StreamCheck::Tell(CameraUpdate::Down { since, .. }) if since == at(10))
+        );
         assert_eq!(session.watch(at(16), at(10).mono), StreamCheck::Fine, "told twice");
         assert!(matches!(session.frame(at(17), false, String::new), Some(CameraUpdate::Up { .. })), "its end was not told");
         assert!(matches!(session.watch(at(33), at(10).mono), StreamCheck::Drop(CameraFault::Stalled, _)));
@@ -295,7 +297,10 @@ mod tests {
         }
         session.lost(7);
         let counts = CameraCounts { lost_packets: 7, bad_packets: 30_000 };
-        assert_eq!(session.watch(at(40), at(10).mono), StreamCheck::Tell(CameraUpdate::Counts { role: StreamRole::Main, counts }));
+        assert_eq!(
+            session.watch(at(40), at(10).mono),
+            StreamCheck::Tell(CameraUpdate::Counts { role: StreamRole::Main, counts })
+        );
         assert_eq!(session.watch(at(40), at(10).mono), StreamCheck::Fine, "told twice");
         let dropped = (0..ERRORS_MAX).find_map(|_| session.error("bad NAL"));
         assert!(matches!(dropped, Some((CameraFault::Protocol, ref detail)) if detail.contains("bad NAL")), "{dropped:?}");

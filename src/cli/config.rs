@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use crate::agent::config_thread::REQUEST;
-use crate::remote_config::startup::state_dir;
 use crate::remote_config::durable_files::RealFiles;
+use crate::remote_config::startup::state_dir;
 use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
 use crate::remote_config::state_store::{self, Files as _};
 

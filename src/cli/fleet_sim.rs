@@ -14,12 +14,12 @@ use crate::clip::SharedFile;
 use crate::clock::{Clock, SystemClock};
 use crate::evidence::manifest::of_still;
 use crate::health::Gauges;
+use crate::settings::parse;
+use crate::units::{Boot, EntryId, RingId, SiteId};
+use crate::uplink::wire::Event;
+use crate::uplink::{Message, UplinkRequest, UplinkUpdate, task};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
-use crate::settings::parse;
-use crate::units::{Boot, RingId, SiteId, EntryId};
-use crate::uplink::wire::Event;
-use crate::uplink::{Message, UplinkUpdate, UplinkRequest, task};
 
 /// Letters of one site on their way, as the outbox has them.
 const WINDOW: u64 = 16;

@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 
 use super::run::{on_signal, runtime};
 use crate::agent::{AgentInput, runtime};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::clock::{Clock, SystemClock};
-use crate::wakeup::WakeupCoalescer;
-use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
 use crate::settings::load;
 use crate::settings::rules::RulePriority;
 use crate::units::Timestamp;
+use crate::wakeup::WakeupCoalescer;
 
 /// Until the camera plays, so that the first clips have footage.
 const AFTER: Duration = Duration::from_secs(4);
@@ -51,8 +51,10 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        runtime::run_beside(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| _ = tokio::spawn(play(show, time, inbox)))
-            .await
+        runtime::run_beside(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| {
+            _ = tokio::spawn(play(show, time, inbox))
+        })
+        .await
     });
     runtime.shutdown_background();
     outcome.map(|_| ExitCode::SUCCESS)
@@ -86,5 +88,20 @@ fn motion(motion: u64, phase: MotionPhase, at: Timestamp, began: Timestamp) -> M
     let (zones, place) = (vec!["road".to_owned()], [0.1, 0.2, 0.3, 0.4]);
     let (direction, score, tracks, suppressed, continued_from) = (Some(90.0), 0.5, 1, 0, None);
     let (rule, clip, priority) = ("motion".to_owned(), true, RulePriority::Normal);
-    MotionUpdate { event_no: motion, phase, at, started_at: began, rule, clip, priority, zones, direction, bbox: place, score, tracks, suppressed, continued_from }
+    MotionUpdate {
+        event_no: motion,
+        phase,
+        at,
+        started_at: began,
+        rule,
+        clip,
+        priority,
+        zones,
+        direction,
+        bbox: place,
+        score,
+        tracks,
+        suppressed,
+        continued_from,
+    }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
-use crate::storage::mp4::{all, path};
-use crate::storage::record::box_at;
+use crate::format::mp4::{all, path};
+use crate::format::record::box_at;
 use crate::units::{Digest, MonoTime, Timestamp};
 
 /// The video frames of a file in decode order, with `at` counted from 1 s.
@@ -112,9 +112,10 @@ fn take_set(config: &[u8], at: usize, out: &mut Vec<u8>) -> Option<usize> {
 fn offsets(stbl: &[u8], count: usize, size: impl Fn(usize) -> Result<u32, String>) -> Result<Vec<u64>, String> {
     let chunks: Vec<u64> = match table(stbl, b"stco") {
         Ok(stco) => read_u32s(stco, 8).into_iter().map(u64::from).collect(),
-        Err(_) => {
-            read_u32s(table(stbl, b"co64")?, 8).chunks_exact(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1])).collect()
-        }
+        Err(_) => read_u32s(table(stbl, b"co64")?, 8)
+            .chunks_exact(2)
+            .map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1]))
+            .collect(),
     };
     let runs = read_u32s(table(stbl, b"stsc")?, 8);
     let mut out = Vec::with_capacity(count);

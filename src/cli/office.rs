@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
-use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
+use crate::escape::{shown, shown_json};
 use crate::office::archive::Archive;
 use crate::office::archive_lock::claim;
-use crate::office::service::{self, OfficeService};
 use crate::office::index;
-use crate::office::retention::Retention;
 use crate::office::queries::Filter;
+use crate::office::retention::Retention;
+use crate::office::service::{self, OfficeService};
+use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
 use crate::settings::{Login, Protocol, TlsSettings, parse};
-use crate::escape::{shown, shown_json};
 use crate::units::{Digest, Secret, SiteId, WallTime};
-use crate::uplink::client::{self, Disconnected, Options, ClientEvent};
+use crate::uplink::client::{self, ClientEvent, Disconnected, Options};
 use crate::uplink::failover::ConnectFault;
 use crate::uplink::{tls, topics};
 
@@ -269,7 +269,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             )
         }
         OfficeCommand::Export { dir, site, event, out, skip_bad } => export(&dir, (&site, &event), &out, skip_bad),
-        OfficeCommand::Cmd { site, name, args, sign, wait, broker } => command(&site, &name, &args, sign.as_deref(), wait, &broker),
+        OfficeCommand::Cmd { site, name, args, sign, wait, broker } => {
+            command(&site, &name, &args, sign.as_deref(), wait, &broker)
+        }
         OfficeCommand::Config(args) => super::office_config::run(args),
     }
 }
@@ -300,7 +302,9 @@ fn warn_of_full(dir: &Path) {
 
 fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
     let time = |name: &str, text: &Option<String>| match text {
-        Some(text) => WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}")),
+        Some(text) => {
+            WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
+        }
         None => Ok(None),
     };
     Ok(Filter {

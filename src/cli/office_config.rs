@@ -14,15 +14,15 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::text_diff::diff;
 use super::office::{Broker, options};
+use super::text_diff::diff;
 use crate::clock::{Clock as _, SystemClock};
-use crate::remote_config::signed_document::Document;
-use crate::office::archive::Archive;
-use crate::office::rollout::{Rollout, Send, TargetState};
-use crate::office::config_template;
-use crate::settings::{key_id, parse};
 use crate::escape::{shown, shown_json, shown_lines};
+use crate::office::archive::Archive;
+use crate::office::config_template;
+use crate::office::rollout::{Rollout, Send, TargetState};
+use crate::remote_config::signed_document::Document;
+use crate::settings::{key_id, parse};
 use crate::units::{Digest, MonoTime, SiteId};
 use crate::uplink::client::{self, ClientEvent, Sender};
 use crate::uplink::topics;
@@ -214,7 +214,8 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing) -> anyh
 fn summary(rollout: &Rollout) {
     let count = |wanted: fn(&TargetState) -> bool| rollout.states().filter(|(_, state)| wanted(state)).count();
     let (committed, already) = (count(|state| *state == TargetState::Committed), count(|state| *state == TargetState::Already));
-    let (failed, untouched) = (count(|state| matches!(state, TargetState::Failed(_))), count(|state| *state == TargetState::Waiting));
+    let (failed, untouched) =
+        (count(|state| matches!(state, TargetState::Failed(_))), count(|state| *state == TargetState::Waiting));
     println!("{committed} committed, {already} had it already, {failed} failed, {untouched} not begun");
     for (site, state) in rollout.states() {
         if let TargetState::Failed(reason) = state {

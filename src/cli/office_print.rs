@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::office::consistency_check::CheckReport;
 use crate::escape::{shown, shown_json};
+use crate::office::consistency_check::CheckReport;
 
 /// Lines on their way to the terminal at most; when it is stopped the others are counted.
 const LINES: usize = 1024;

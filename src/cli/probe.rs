@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
-use crate::wakeup::WakeupCoalescer;
 use crate::redact::masked;
-use crate::watchdog::Heartbeat;
 use crate::settings::{CameraSettings, load, parse};
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 
 /// Arguments of `taimat probe`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,8 @@ async fn listen(
     let (update, mut told) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
-    let stream = rtsp::Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() };
+    let stream =
+        rtsp::Stream { role: StreamRole::Main, settings, clock, logins, heartbeat, run: 0, wakeup: WakeupCoalescer::default() };
     let camera = tokio::spawn(rtsp::run(stream, take, update, stopped));
     let listening = tokio::time::sleep(how_long);
     tokio::pin!(listening);

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{load_test, fleet_sim};
-use crate::remote_config::mutation::Safeguard;
+use super::{fleet_sim, load_test};
 use crate::office::safeguards::IngestRule;
+use crate::remote_config::mutation::Safeguard;
 use crate::sim::barrier::Barrier;
-use crate::sim::crash_explorer::{self, CrashEffort, Failure, CrashPoint, Summary};
+use crate::sim::crash_explorer::{self, CrashEffort, CrashPoint, Failure, Summary};
 use crate::sim::oracle::Violation;
-use crate::sim::{office, config_faults, world};
+use crate::sim::{config_faults, office, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
@@ -218,7 +218,8 @@ fn config_states(second: u64) -> bool {
     summary.stranded.iter().for_each(|stranded| println!("STRANDED {stranded}"));
     let mut good = summary.stranded.is_empty();
     for without in Safeguard::ALL {
-        let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second: 0, first_only: true }, Some(without));
+        let summary =
+            config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second: 0, first_only: true }, Some(without));
         let verdict = summary.stranded.first().map_or("NOT NOTICED".to_owned(), |stranded| format!("stranded: {stranded}"));
         println!("{:<15} {:<72} {verdict} (world {})", without.name(), without.what(), summary.worlds);
         good &= !summary.stranded.is_empty();

@@ -19,7 +19,9 @@ impl DisplayZone {
     pub fn parse(text: &str) -> Result<DisplayZone, String> {
         match text {
             "UTC" | "utc" => Ok(DisplayZone(TimeZone::UTC)),
-            "local" => TimeZone::try_system().map(DisplayZone).map_err(|error| format!("this machine's zone is not known: {error}")),
+            "local" => {
+                TimeZone::try_system().map(DisplayZone).map_err(|error| format!("this machine's zone is not known: {error}"))
+            }
             name => TimeZone::get(name).map(DisplayZone).map_err(|error| error.to_string()),
         }
     }

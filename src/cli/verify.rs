@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::evidence::verify::{Report, check};
 use crate::escape::{shown, shown_json};
+use crate::evidence::verify::{Report, check};
 use crate::storage::missing_records::numbers;
 
 /// Arguments of `taimat verify`.

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::{FileSource, SharedFile};
-use crate::watchdog::Heartbeat;
 use crate::storage::GapReason;
 use crate::units::Digest;
+use crate::watchdog::Heartbeat;
 
 /// Bytes read at a time: a fragment's order of size, so that memory stays small.
 const PIECE: u64 = 256 * 1024;

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::FileSource;
 use crate::evidence::manifest::ABOUT_BOX;
-use crate::storage::mp4::{head_boxes, move_times};
-use crate::storage::record::{RECORD_BOX, seal};
+use crate::format::mp4::{head_boxes, move_times};
+use crate::format::record::{RECORD_BOX, seal};
 use crate::storage::{FootageReader, GapReason, Span};
 use crate::units::EntryId;
 

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::camera::{Codec, TrackKind, TrackParams};
-use crate::storage::mp4::{all, head_boxes, path};
-use crate::storage::segment_head::head_digest;
+use crate::format::mp4::{all, head_boxes, path};
+use crate::format::segment_head::head_digest;
 use crate::units::Digest;
 
 /// What is wrong with a head (`ftyp` and `moov` with their box headers) in front of records that name `named` and last `duration`

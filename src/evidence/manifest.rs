@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::storage::{FragmentRef, Gap, Span};
-use crate::units::{Digest, SiteId, Timestamp, ClockQuality};
+use crate::units::{ClockQuality, Digest, SiteId, Timestamp};
 
 /// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
 pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";

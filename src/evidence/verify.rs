@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::head_check;
 use super::manifest::{ABOUT_BOX, bounded, is_whole};
-use crate::storage::mp4::{move_times, timescales};
-use crate::storage::record::{RECORD_BOX, RECORD_TYPE, RingRecord, box_at};
-use crate::storage::segment_head::SEGMENT_TYPE;
-use crate::units::{Digest, ClockQuality};
+use crate::format::mp4::{move_times, timescales};
+use crate::format::record::{RECORD_BOX, RECORD_TYPE, RingRecord, box_at};
+use crate::format::segment_head::SEGMENT_TYPE;
+use crate::units::{ClockQuality, Digest};
 
 /// The boxes before the first record, in this order.
 const HEAD: [[u8; 4]; 3] = [*b"ftyp", *b"moov", *b"uuid"];
@@ -279,12 +279,12 @@ mod tests {
     use crate::clip::FileSource as _;
     use crate::clip::virtual_file::VirtualClip;
     use crate::evidence::manifest::{Purpose, about, of_span};
-    use crate::storage::mp4::{TrackRun, Sample, moof};
-    use crate::storage::record::tests::video;
-    use crate::storage::record::{MARK, seal};
-    use crate::storage::segment_head::head_digest;
+    use crate::format::mp4::{Sample, TrackRun, moof};
+    use crate::format::record::tests::video;
+    use crate::format::record::{MARK, seal};
+    use crate::format::segment_head::head_digest;
     use crate::storage::{FootageReader, FragmentRef, ReadFault, Span};
-    use crate::units::{Boot, MonoTime, SiteId, Timestamp, EntryId, WallTime};
+    use crate::units::{Boot, EntryId, MonoTime, SiteId, Timestamp, WallTime};
 
     struct Footage(Vec<Vec<u8>>);
 

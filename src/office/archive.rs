@@ -15,10 +15,10 @@ use anyhow::Context as _;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::index::{self, IndexGuard, Index};
+use super::file_store::{DiskStore, FileStore};
+use super::index::{self, Index, IndexGuard};
 use super::partial_files::{Check, Flush, Key, PartialFile};
 use super::safeguards::IngestRule;
-use super::file_store::{DiskStore, FileStore};
 use crate::units::SiteId;
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;

@@ -3,9 +3,9 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::super::retention::Retention;
-use super::super::queries::Filter;
 use super::super::file_store::flush_and_hash;
+use super::super::queries::Filter;
+use super::super::retention::Retention;
 use super::*;
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::units::{Digest, Timestamp, WallTime};

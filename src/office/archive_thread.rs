@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::archive::{Archive, IngestOutcome};
-use super::retention::{Released, Retention};
+use super::file_store::{DigestError, FileStore, flush_and_hash};
+use super::ingest_queue::{IngestQueue, Message};
 use super::partial_files::{BYTES_REFUSED, Check, Flush};
-use super::ingest_queue::{Message, IngestQueue};
-use super::file_store::{FileStore, DigestError, flush_and_hash};
+use super::retention::{Released, Retention};
 use crate::clock::Clock;
 use crate::units::{Digest, SiteId, Timestamp};
 use crate::uplink::topics;
@@ -119,7 +119,11 @@ impl Drop for Intake {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
+pub fn start(
+    archive: Archive,
+    retention: Retention,
+    clock: Arc<dyn Clock>,
+) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
     let (jobs, todo) = sync_channel::<FileJob>(JOBS);
     let session = Arc::new(IntakeShared { waiting: Mutex::default(), update: Condvar::new(), clock: clock.clone() });
@@ -133,8 +137,18 @@ pub fn start(archive: Archive, retention: Retention, clock: Arc<dyn Clock>) -> s
     })?;
     let now = Instant::now();
     let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), session.clone());
-    let archive_thread =
-        ArchiveThread { archive, retention, session: desk_of, answers, jobs, troubles, refusing, tidied: None, looked: now, going: None };
+    let archive_thread = ArchiveThread {
+        archive,
+        retention,
+        session: desk_of,
+        answers,
+        jobs,
+        troubles,
+        refusing,
+        tidied: None,
+        looked: now,
+        going: None,
+    };
     std::thread::Builder::new().name("archive".into()).spawn(move || archive_thread.run())?;
     Ok((Intake(session), answered))
 }
@@ -409,11 +423,16 @@ impl ArchiveThread {
         }
         if sum.files + sum.events + sum.parts > 0 {
             let (files, bytes, events, parts) = (sum.files, sum.bytes, sum.events, sum.parts);
-            self.send_answer(OutgoingAnswer::Line(format!("let go: {files} files of {bytes} bytes, {events} events, {parts} unfinished files")));
+            self.send_answer(OutgoingAnswer::Line(format!(
+                "let go: {files} files of {bytes} bytes, {events} events, {parts} unfinished files"
+            )));
         }
         for (site, share) in &sum.sites {
             let (files, bytes) = (share.files, share.bytes);
-            self.send_answer(OutgoingAnswer::Line(format!("{site}  let go: {files} files of {bytes} bytes, {} to {}", share.first, share.last)));
+            self.send_answer(OutgoingAnswer::Line(format!(
+                "{site}  let go: {files} files of {bytes} bytes, {} to {}",
+                share.first, share.last
+            )));
         }
         if sum.over > 0 {
             self.trouble("office", "tidyings that leave too many bytes: locked, or nobody's share is that large", 1, "");

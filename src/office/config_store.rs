@@ -98,7 +98,8 @@ impl Archive {
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
-        let update = before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
+        let update =
+            before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
         let line = update.then(|| format!("{site}  configuration {}: {}", text(id), text(phase)));
         let publish = self.confirmation(site, &report)?.map(|confirm| (topics::dn(site, "config/confirm"), confirm));
         Ok(ConfigAnswer { publish, line })

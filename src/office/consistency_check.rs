@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 
 use super::archive::Archive;
-use super::range_set::Ranges;
 use super::file_store::hash;
+use super::range_set::Ranges;
 use crate::evidence::manifest::Manifest;
 
 /// Something that is not as it should be.

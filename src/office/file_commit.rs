@@ -5,7 +5,7 @@
 
 use rusqlite::params;
 
-use super::archive::{Archive, Now, IngestOutcome};
+use super::archive::{Archive, IngestOutcome, Now};
 use super::partial_files::{Key, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
@@ -67,8 +67,12 @@ impl Archive {
             self.list(key, &manifest, &target, now)?;
         }
         self.parts.remove(key);
-        let line =
-            format!("{site}  {} of {} bytes, hash checked: {}", purpose_name(&manifest), manifest.size, self.dir.join(&target).display());
+        let line = format!(
+            "{site}  {} of {} bytes, hash checked: {}",
+            purpose_name(&manifest),
+            manifest.size,
+            self.dir.join(&target).display()
+        );
         let ack = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
         Ok(IngestOutcome { ack, line: Some(line), ..IngestOutcome::default() })
     }

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
-use super::archive::{Archive, Now, IngestOutcome};
+use super::archive::{Archive, IngestOutcome, Now};
 use crate::units::{Digest, RingId, SiteId};
 use crate::uplink::wire::{Ack, State};
 

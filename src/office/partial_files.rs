@@ -7,10 +7,10 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::archive::{Archive, Now, IngestOutcome};
+use super::archive::{Archive, IngestOutcome, Now};
+use super::file_store::DigestError;
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
-use super::file_store::DigestError;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
@@ -112,7 +112,10 @@ impl Archive {
             "fin" => Ok(self.fin(&key, now)),
             "abort" => {
                 self.drop_part(&key)?;
-                Ok(IngestOutcome { line: Some(format!("{}  file {} given up by the box", key.0, key.1)), ..IngestOutcome::default() })
+                Ok(IngestOutcome {
+                    line: Some(format!("{}  file {} given up by the box", key.0, key.1)),
+                    ..IngestOutcome::default()
+                })
             }
             _ => Ok(self.chunk(&key, verb, payload)),
         }
@@ -354,7 +357,12 @@ impl Archive {
     ///
     /// # Errors
     /// When the disk or the index refuses: then there is no receipt, and the device sends again.
-    pub fn checked(&mut self, check: &Check, digest: &Result<Digest, DigestError>, now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    pub fn checked(
+        &mut self,
+        check: &Check,
+        digest: &Result<Digest, DigestError>,
+        now: Now<'_>,
+    ) -> anyhow::Result<IngestOutcome> {
         let key = (check.site.clone(), check.fid.clone());
         let Some(part) = self.part_of(check).filter(|part| part.checking.is_some()) else {
             return Ok(IngestOutcome::default());

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::archive::Archive;
-use super::index::Index;
 use super::file_store::DiskStore;
+use super::index::Index;
 
 /// How long one who looks waits for one who writes.
 const BUSY: Duration = Duration::from_secs(5);

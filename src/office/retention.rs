@@ -235,7 +235,8 @@ impl Archive {
     fn newest_day(&self, site: &str) -> anyhow::Result<u64> {
         let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
         let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
-        let since = WallTime::parse(&newest.unwrap_or_default()).map(|newest| newest.plus_micros(-DAY).rfc3339()).unwrap_or_default();
+        let since =
+            WallTime::parse(&newest.unwrap_or_default()).map(|newest| newest.plus_micros(-DAY).rfc3339()).unwrap_or_default();
         let sum = "SELECT coalesce(sum(size), 0) FROM files WHERE site = ?1 AND gone IS NULL AND received > ?2";
         Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
     }

@@ -95,7 +95,9 @@ impl Rollout {
         for (site, target) in &mut self.targets {
             let next = match &target.state {
                 TargetState::Asked(since) => match self.reports.get(site) {
-                    None if now.since(*since) >= KNOWN_WITHIN => Some(TargetState::Failed("it has never said what it runs".into())),
+                    None if now.since(*since) >= KNOWN_WITHIN => {
+                        Some(TargetState::Failed("it has never said what it runs".into()))
+                    }
                     Some(report) if is_free(report) => {
                         let used = self.used.get(site).copied().unwrap_or(0);
                         Some(first_step(site, &self.key, target, report, used, now, &mut sends))
@@ -143,7 +145,15 @@ impl Rollout {
 }
 
 /// Sends a device its document, unless it runs it already.
-fn first_step(site: &SiteId, key: &str, target: &Target, report: &Value, used: u64, now: MonoTime, sends: &mut Vec<Send>) -> TargetState {
+fn first_step(
+    site: &SiteId,
+    key: &str,
+    target: &Target,
+    report: &Value,
+    used: u64,
+    now: MonoTime,
+    sends: &mut Vec<Send>,
+) -> TargetState {
     let running = report["committed"]["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     if running == Digest::of(target.text.as_bytes()) {
         return TargetState::Already;
@@ -253,8 +263,11 @@ mod tests {
         let mut fleet = fleet();
         let (rollout, most, sent) = drive(&mut fleet, 10);
         assert_eq!((most, sent), (10, 30), "three waves");
-        let failed: Vec<&str> =
-            rollout.states().filter(|(_, state)| matches!(state, TargetState::Failed(_))).map(|(site, _)| site.as_str()).collect();
+        let failed: Vec<&str> = rollout
+            .states()
+            .filter(|(_, state)| matches!(state, TargetState::Failed(_)))
+            .map(|(site, _)| site.as_str())
+            .collect();
         assert_eq!(failed, ["km-23"]);
         let count = |rollout: &Rollout, wanted: TargetState| rollout.states().filter(|(_, state)| **state == wanted).count();
         assert_eq!((count(&rollout, TargetState::Committed), count(&rollout, TargetState::Waiting)), (29, 20));

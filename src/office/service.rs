@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archive::Archive;
+use super::archive_thread::{self, Intake, OutgoingAnswer};
 use super::retention::Retention;
-use super::archive_thread::{self, OutgoingAnswer, Intake};
 use crate::clock::SystemClock;
-use crate::settings::Protocol;
 use crate::escape::shown;
+use crate::settings::Protocol;
 use crate::units::SiteId;
-use crate::uplink::client::{self, Connection, Disconnected, Options, ClientEvent, Sender};
+use crate::uplink::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use crate::uplink::failover::ConnectFault;
 use crate::uplink::topics;
 

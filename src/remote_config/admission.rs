@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::signed_document::Document;
 use super::mutation::Safeguard;
-use super::state_machine::{ConfigEffect, FileFound, ConfigMachine, AfterSave};
-use super::state_record::{Origin, ChangeOutcome, ConfigPhase, Trial, ConfigVersion};
-use super::rejection::{Rejection, RejectReason};
+use super::rejection::{RejectReason, Rejection};
+use super::signed_document::Document;
+use super::state_machine::{AfterSave, ConfigEffect, ConfigMachine, FileFound};
+use super::state_record::{ChangeOutcome, ConfigPhase, ConfigVersion, Origin, Trial};
 use super::status_report;
 use super::validation::{self, CurrentConfig};
 use crate::settings::Settings;
@@ -76,7 +76,10 @@ impl ConfigMachine {
         } else if self.is_busy() {
             Rejection::new(RejectReason::Busy, "another change is under way")
         } else if document.prev_sha256 != running {
-            Rejection::new(RejectReason::Stale, format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()))
+            Rejection::new(
+                RejectReason::Stale,
+                format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()),
+            )
         } else {
             return Ok(Some(document));
         };
@@ -117,7 +120,13 @@ impl ConfigMachine {
         out.push(ConfigEffect::Judge { text, sha256, probe });
     }
 
-    pub(super) fn judged(&mut self, now: Timestamp, sha256: Digest, outcome: Result<Box<Settings>, Rejection>, out: &mut Vec<ConfigEffect>) {
+    pub(super) fn judged(
+        &mut self,
+        now: Timestamp,
+        sha256: Digest,
+        outcome: Result<Box<Settings>, Rejection>,
+        out: &mut Vec<ConfigEffect>,
+    ) {
         let Some(Candidate { version, text, .. }) = self.judging.take_if(|candidate| candidate.version.sha256 == sha256) else {
             return;
         };

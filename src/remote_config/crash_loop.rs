@@ -11,8 +11,8 @@
 //! What belongs here: that table. What does not: reading the record ([`super::store`]), parsing texts ([`super::begin`]).
 
 use super::mutation::Safeguard;
+use super::rejection::{RejectReason, Rejection};
 use super::state_record::{ConfigPhase, ConfigState, SafeMode, Trial};
-use super::rejection::{Rejection, RejectReason};
 use crate::settings::Settings;
 
 /// Starts of the process inside one trial at most: a configuration that brings it down is gone after the fourth.
@@ -62,7 +62,10 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safe
                 // What brought the process down is gone.
                 record.exits.at.clear();
             } else if over && without != Some(Safeguard::Deadline) {
-                record.roll_back(Rejection::new(RejectReason::Trial, "its time was over before it had proven itself"), start.at.clone());
+                record.roll_back(
+                    Rejection::new(RejectReason::Trial, "its time was over before it had proven itself"),
+                    start.at.clone(),
+                );
             }
         }
     }
@@ -72,7 +75,10 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safe
 /// What runs when the note could not be written: a start that is not counted must not run what is on trial.
 pub fn not_noted(record: &mut ConfigState, reason: &str, at: &str) {
     if record.trial().is_some() {
-        record.roll_back(Rejection::new(RejectReason::NotStored, format!("this start could not be written down: {reason}")), at.to_owned());
+        record.roll_back(
+            Rejection::new(RejectReason::NotStored, format!("this start could not be written down: {reason}")),
+            at.to_owned(),
+        );
     }
 }
 
@@ -93,7 +99,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::remote_config::state_record::{Exits, Needs, ConfigVersion};
+    use crate::remote_config::state_record::{ConfigVersion, Exits, Needs};
     use crate::units::Digest;
 
     fn record(phase: ConfigPhase) -> ConfigState {

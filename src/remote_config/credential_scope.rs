@@ -5,7 +5,7 @@
 
 use url::Url;
 
-use super::rejection::{Rejection, RejectReason};
+use super::rejection::{RejectReason, Rejection};
 use crate::settings::parse::{Problem, Problems};
 use crate::settings::{Broker, CameraSettings, Login, Settings};
 

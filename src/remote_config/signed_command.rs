@@ -24,8 +24,8 @@
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};
 
+use super::rejection::{RejectReason, Rejection};
 use super::signed_document::{Signature, is_late, sign, verify};
-use super::rejection::{Rejection, RejectReason};
 use crate::settings::{KeyScope, TrustedKey};
 use crate::units::{Digest, SiteId, Timestamp, WallTime};
 
@@ -70,7 +70,10 @@ pub fn signed_bytes(site: &str, asked: CommandRequest<'_>, n: u64) -> Result<Vec
     named.sort_by_key(|(key, _)| key.as_bytes());
     for (key, value) in named {
         let Some(value) = value.as_str() else {
-            return Err(Rejection::new(RejectReason::Unreadable, format!("argument {:?} of a signed command must be text", short(key))));
+            return Err(Rejection::new(
+                RejectReason::Unreadable,
+                format!("argument {:?} of a signed command must be text", short(key)),
+            ));
         };
         text.push_str(&format!("arg {key} {}\n", Digest::of(value.as_bytes()).hex()));
     }
@@ -85,7 +88,12 @@ fn short(text: &str) -> String {
 ///
 /// # Errors
 /// When an argument is no text.
-pub fn add_signature(site: &str, asked: CommandRequest<'_>, n: u64, key: &Ed25519KeyPair) -> Result<Map<String, Value>, Rejection> {
+pub fn add_signature(
+    site: &str,
+    asked: CommandRequest<'_>,
+    n: u64,
+    key: &Ed25519KeyPair,
+) -> Result<Map<String, Value>, Rejection> {
     let signature = sign(key, &signed_bytes(site, asked, n)?);
     let mut args = asked.args.clone();
     args.insert("n".into(), json!(n));
@@ -110,10 +118,11 @@ pub fn check(
     if keys.is_empty() {
         return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
     }
-    let signature: Signature =
-        serde_json::from_value(signature.clone()).map_err(|error| Rejection::new(RejectReason::Unreadable, format!("sig: {error}")))?;
+    let signature: Signature = serde_json::from_value(signature.clone())
+        .map_err(|error| Rejection::new(RejectReason::Unreadable, format!("sig: {error}")))?;
     let n = asked.args.get("n").and_then(Value::as_u64);
-    let n = n.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "n is missing: a whole number higher than every one before"))?;
+    let n =
+        n.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "n is missing: a whole number higher than every one before"))?;
     let signed_for = |whom: &str| verify(keys, &signature, &signed_bytes(whom, asked, n)?);
     let key = match signed_for(site.as_str()) {
         Err(refusal) if refusal.why == RejectReason::BadSignature => signed_for(EVERY)?,
@@ -125,7 +134,8 @@ pub fn check(
     }
     let key = key.id();
     let until = asked.expires.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "a signed command must expire"))?;
-    let until = WallTime::parse(until).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("expires: {reason}")))?;
+    let until =
+        WallTime::parse(until).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("expires: {reason}")))?;
     if is_late(until, now) {
         return Err(Rejection::new(RejectReason::Expired, format!("expired {until}; here it is {}", now.wall)));
     }
@@ -159,7 +169,7 @@ pub fn unsigned(keys: &[TrustedKey], asked: CommandRequest<'_>) -> Result<(), Re
 mod tests {
     use super::*;
     use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
-    use crate::units::{MonoTime, ClockQuality};
+    use crate::units::{ClockQuality, MonoTime};
 
     fn now() -> Timestamp {
         Timestamp { mono: MonoTime(1), wall: WallTime::parse("2026-11-25T03:00:00Z").unwrap(), quality: ClockQuality::Ntp }
@@ -193,7 +203,8 @@ mod tests {
         let expires = Some("2026-11-25T03:30:00Z");
         let asked = CommandRequest { name: "clip-get", req_id: "r1", expires, args: &plain };
         let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
-        let judged = |asked: CommandRequest<'_>, site: &SiteId, highest: u64, now: Timestamp| check(site, &keys, asked, now, |_| highest);
+        let judged =
+            |asked: CommandRequest<'_>, site: &SiteId, highest: u64, now: Timestamp| check(site, &keys, asked, now, |_| highest);
         let asked = CommandRequest { args: &signed, ..asked };
         assert_eq!(judged(asked, &site, 11, now()), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
         let why = |asked, site: &SiteId, highest, now| judged(asked, site, highest, now).unwrap_err().why;
@@ -205,7 +216,10 @@ mod tests {
         assert_eq!(why(CommandRequest { args: &plain, ..asked }, &site, 0, now()), RejectReason::Unsigned);
         let late = Timestamp { wall: now().wall.plus_micros(3_600_000_000), ..now() };
         assert_eq!(why(asked, &site, 0, late), RejectReason::Expired);
-        assert!(judged(asked, &site, 0, Timestamp { quality: ClockQuality::Rtc, ..late }).is_ok(), "a clock that may be a day off");
+        assert!(
+            judged(asked, &site, 0, Timestamp { quality: ClockQuality::Rtc, ..late }).is_ok(),
+            "a clock that may be a day off"
+        );
         let foreign = add_signature(site.as_str(), CommandRequest { args: &plain, ..asked }, 12, &key(OTHER)).unwrap();
         assert_eq!(why(CommandRequest { args: &foreign, ..asked }, &site, 0, now()), RejectReason::UnknownKey);
         let mut more = signed.clone();
@@ -262,7 +276,8 @@ mod tests {
         let signed = add_signature(EVERY, asked, 12, &key(RFC)).unwrap();
         let asked = CommandRequest { args: &signed, ..asked };
         for site in ["km-17", "km-18"] {
-            let judged = |asked: CommandRequest<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
+            let judged =
+                |asked: CommandRequest<'_>, highest: u64| check(&SiteId::parse(site).unwrap(), &keys, asked, now(), |_| highest);
             assert_eq!(judged(asked, 11), Ok(CommandSignature { key: keys[0].id(), n: 12 }));
             assert_eq!(judged(asked, 12).unwrap_err().why, RejectReason::Replayed);
             assert_eq!(judged(CommandRequest { name: "unlock", ..asked }, 0).unwrap_err().why, RejectReason::BadSignature);

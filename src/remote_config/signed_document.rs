@@ -24,9 +24,9 @@
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use super::rejection::{Rejection, RejectReason};
+use super::rejection::{RejectReason, Rejection};
 use crate::settings::{KeyScope, TrustedKey, key_id};
-use crate::units::{Digest, SiteId, Timestamp, WallTime, ClockQuality, hex};
+use crate::units::{ClockQuality, Digest, SiteId, Timestamp, WallTime, hex};
 
 /// Bytes of a document at most: JSON may double the text by escapes.
 pub const DOCUMENT_MAX: usize = 160 << 10;
@@ -107,7 +107,10 @@ impl Document {
         let document: Document =
             serde_json::from_slice(bytes).map_err(|error| Rejection::new(RejectReason::Unreadable, error.to_string()))?;
         if document.v != 1 {
-            return Err(Rejection::new(RejectReason::Unreadable, format!("version {} of the format; this box knows 1", document.v)));
+            return Err(Rejection::new(
+                RejectReason::Unreadable,
+                format!("version {} of the format; this box knows 1", document.v),
+            ));
         }
         if document.config.len() > CONFIG_MAX {
             let detail = format!("a configuration of {} bytes; at most {CONFIG_MAX}", document.config.len());
@@ -143,8 +146,8 @@ impl Document {
     /// # Errors
     /// Expired, or no time is named.
     pub fn in_time(&self, now: Timestamp) -> Result<(), Rejection> {
-        let until =
-            WallTime::parse(&self.not_after).map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}")))?;
+        let until = WallTime::parse(&self.not_after)
+            .map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}")))?;
         if is_late(until, now) {
             return Err(Rejection::new(
                 RejectReason::Expired,
@@ -179,7 +182,11 @@ pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -
     };
     let signed =
         from_hex(&signature.ed25519).is_some_and(|raw| UnparsedPublicKey::new(&ED25519, key.public).verify(bytes, &raw).is_ok());
-    if signed { Ok(key) } else { Err(Rejection::new(RejectReason::BadSignature, format!("what {} signed is not this", key.name))) }
+    if signed {
+        Ok(key)
+    } else {
+        Err(Rejection::new(RejectReason::BadSignature, format!("what {} signed is not this", key.name)))
+    }
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

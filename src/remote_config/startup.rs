@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::crash_loop::BootDecision;
 use super::durable_files::RealFiles;
-use super::state_machine::ConfigMachine;
-use super::startup_state::{FoundFiles, StartupState, prepare};
-use super::state_record::SafeMode;
 use super::rejection::Rejection;
+use super::startup_state::{FoundFiles, StartupState, prepare};
+use super::state_machine::ConfigMachine;
+use super::state_record::SafeMode;
 use super::state_store::Files;
 use crate::settings::parse::Problems;
 use crate::settings::{Settings, StorageSettings, load};

@@ -5,9 +5,9 @@
 
 use super::crash_loop::{self, BootDecision};
 use super::mutation::Safeguard;
+use super::rejection::{RejectReason, Rejection};
 use super::state_machine::ProvenSettings;
-use super::state_record::{Needs, ConfigPhase, ConfigState, Trial, ConfigVersion};
-use super::rejection::{Rejection, RejectReason};
+use super::state_record::{ConfigPhase, ConfigState, ConfigVersion, Needs, Trial};
 use super::state_store::{self, Files};
 use super::validation;
 use crate::settings::Settings;
@@ -141,7 +141,10 @@ impl FoundFiles<'_> {
         };
         let trying = record.trial().and_then(|trial| self.parse(&trial.next));
         if record.trial().is_some() && trying.is_none() {
-            record.roll_back(Rejection::new(RejectReason::Trial, "its text or a file it names cannot be read"), self.start.at.clone());
+            record.roll_back(
+                Rejection::new(RejectReason::Trial, "its text or a file it names cannot be read"),
+                self.start.at.clone(),
+            );
         }
         Ok((record, ProvenSettings { trying, ..known }))
     }

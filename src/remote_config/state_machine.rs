@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::signed_command::{self, CommandRequest};
-use super::mutation::Safeguard;
 use super::admission::Candidate;
+use super::mutation::Safeguard;
+use super::rejection::{RejectReason, Rejection};
+use super::signed_command::{self, CommandRequest};
 use super::state_record::{ConfigPhase, ConfigState};
-use super::rejection::{Rejection, RejectReason};
 use super::status_report;
 use super::token_bucket::TokenBucket;
 use super::trial::Progress;

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::rejection::{RejectReason, Rejection};
 use super::signed_command::{CommandRequest, add_signature};
 use super::signed_document::Document;
 use super::signed_document::tests::{OTHER, RFC, key, trusted};
-use super::state_machine::{Applied, ConfigEffect, FileFound, ConfigInput, JUDGE_WITHIN, ProvenSettings, ConfigMachine, SAVE_WITHIN};
+use super::state_machine::{
+    Applied, ConfigEffect, ConfigInput, ConfigMachine, FileFound, JUDGE_WITHIN, ProvenSettings, SAVE_WITHIN,
+};
 use super::state_record::{ConfigPhase, ConfigState};
-use super::rejection::{Rejection, RejectReason};
 use crate::settings::{KeyScope, Settings, TrustedKey, test_settings};
-use crate::units::{Digest, MonoTime, SiteId, Timestamp, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Digest, MonoTime, SiteId, Timestamp, WallTime};
 
 const FILE: &str = "the file";
 
@@ -78,7 +80,8 @@ impl Bench {
         assert!(matches!(self.machine.record().phase, ConfigPhase::Staged(_)));
         self.saved(Ok(()));
         let out = self.saved(Ok(()));
-        let applied = out.into_iter().find_map(|effect| if let ConfigEffect::Apply(applied) = effect { Some(applied) } else { None });
+        let applied =
+            out.into_iter().find_map(|effect| if let ConfigEffect::Apply(applied) = effect { Some(applied) } else { None });
         *applied.expect("it was written down twice and not applied")
     }
 
@@ -304,8 +307,9 @@ fn a_card_that_keeps_nothing_allows_what_needs_no_restart() {
 #[test]
 fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
     let mut bench = Bench::new();
-    let found =
-        |text: &str, settings: Settings| ConfigInput::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }));
+    let found = |text: &str, settings: Settings| {
+        ConfigInput::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }))
+    };
     assert!(bench.tell(found(FILE, good())).is_empty(), "the same file");
     bench.tell(found("edited", zones()));
     bench.saved(Ok(()));
@@ -373,11 +377,10 @@ fn refusals_without_end_do_not_fill_the_outbox() {
     assert_eq!(events, 20);
     bench.pass(60_000_000);
     bench.tell(ConfigInput::Document { bytes: vec![200], len: 1 });
-    let suppressed_count = bench
-        .out
-        .iter()
-        .rev()
-        .find_map(|effect| if let ConfigEffect::Event(data) = effect { Some(data["suppressed_count"].clone()) } else { None });
+    let suppressed_count =
+        bench.out.iter().rev().find_map(|effect| {
+            if let ConfigEffect::Event(data) = effect { Some(data["suppressed_count"].clone()) } else { None }
+        });
     assert_eq!(suppressed_count, Some(json!(80)));
 }
 

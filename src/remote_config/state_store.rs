@@ -12,7 +12,7 @@
 //!
 //! What belongs here: those procedures over any [`Files`]. What does not: what a record means.
 
-use super::state_record::{Exits, ConfigState};
+use super::state_record::{ConfigState, Exits};
 use crate::units::Digest;
 
 /// Small files in one directory.
@@ -134,7 +134,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::remote_config::state_record::{Origin, ConfigVersion};
+    use crate::remote_config::state_record::{ConfigVersion, Origin};
 
     #[derive(Default)]
     struct Memory {

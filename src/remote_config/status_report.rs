@@ -4,9 +4,9 @@
 
 use serde_json::{Value, json};
 
+use super::rejection::Rejection;
 use super::state_machine::ConfigMachine;
 use super::state_record::{ConfigPhase, ConfigVersion};
-use super::rejection::Rejection;
 use super::trial::missing;
 use crate::settings::diff::SettingsDiff;
 use crate::units::Digest;

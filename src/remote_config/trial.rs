@@ -13,9 +13,9 @@
 use serde::Deserialize;
 
 use super::mutation::Safeguard;
-use super::state_machine::{Applied, ConfigEffect, ConfigMachine, AfterSave};
-use super::state_record::{Needs, Origin, ConfigPhase, SafeMode, Trial};
-use super::rejection::{Rejection, RejectReason};
+use super::rejection::{RejectReason, Rejection};
+use super::state_machine::{AfterSave, Applied, ConfigEffect, ConfigMachine};
+use super::state_record::{ConfigPhase, Needs, Origin, SafeMode, Trial};
 use super::status_report;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
@@ -110,7 +110,8 @@ impl ConfigMachine {
             return false;
         };
         self.trying = None;
-        let refusal = Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
+        let refusal =
+            Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         self.refuse_trial(trial, refusal, out);
         self.save(AfterSave::Refused, None, out);
@@ -120,7 +121,12 @@ impl ConfigMachine {
 
     fn refuse_trial(&self, trial: &Trial, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
         tracing::error!(id = trial.next.id, "configuration taken back: {}", refusal.line());
-        out.push(ConfigEffect::Event(status_report::event("rolled_back", &trial.next.id, Some(trial.next.sha256), Some(&refusal))));
+        out.push(ConfigEffect::Event(status_report::event(
+            "rolled_back",
+            &trial.next.id,
+            Some(trial.next.sha256),
+            Some(&refusal),
+        )));
     }
 
     /// The trial is written down: it takes effect.
@@ -301,7 +307,9 @@ impl ConfigMachine {
             (ConfigPhase::Idle, SafeMode::Safe, _) => "safe_mode",
             (ConfigPhase::Idle, SafeMode::Good, None) => "idle",
             (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.is_none() => "committed",
-            (ConfigPhase::Idle, SafeMode::Good, Some(last)) if last.refusal.as_ref().is_some_and(|refusal| refusal.why == RejectReason::Trial) => {
+            (ConfigPhase::Idle, SafeMode::Good, Some(last))
+                if last.refusal.as_ref().is_some_and(|refusal| refusal.why == RejectReason::Trial) =>
+            {
                 "rolled_back"
             }
             (ConfigPhase::Idle, SafeMode::Good, Some(_)) => "refused",

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::credential_scope;
+use super::rejection::{RejectReason, Rejection};
 use super::state_record::Origin;
-use super::rejection::{Rejection, RejectReason};
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, pem};
 
@@ -87,7 +87,11 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
             "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
         );
     }
-    if problems.is_empty() { credential_scope::judge(next, against.good) } else { Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems))) }
+    if problems.is_empty() {
+        credential_scope::judge(next, against.good)
+    } else {
+        Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems)))
+    }
 }
 
 /// The brokers of these settings over which nothing was ever confirmed.
@@ -111,7 +115,11 @@ mod tests {
         match check_continuity(next, CurrentConfig { good, proven: &proven }, &origin) {
             Ok(()) => Vec::new(),
             Err(refusal) => {
-                assert_eq!(check_continuity(next, CurrentConfig { good, proven: &proven }, &Origin::File), Ok(()), "a hand on the box may");
+                assert_eq!(
+                    check_continuity(next, CurrentConfig { good, proven: &proven }, &Origin::File),
+                    Ok(()),
+                    "a hand on the box may"
+                );
                 refusal.errors.into_iter().map(|problem| problem.key).collect()
             }
         }

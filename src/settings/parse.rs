@@ -12,8 +12,8 @@ use toml::{Table, Value};
 
 use super::parse_motion::motion;
 use super::{
-    Broker, CameraSettings, ClipSettings, FileProtocol, Login, Integrations, BandwidthSettings, Protocol, QuietHours, RemoteSettings, KeyScope,
-    Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
+    BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope, Login, Protocol, QuietHours,
+    RemoteSettings, Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
 use crate::redact;
 use crate::units::{Digest, Secret, SiteId};
@@ -363,7 +363,8 @@ fn clip(mut section: Section<'_>) -> ClipSettings {
 
 fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
     let allow_plain = section.flag("allow_plain", false);
-    let fallbacks = section.take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| value.as_array().cloned()).unwrap_or_default();
+    let fallbacks =
+        section.take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| value.as_array().cloned()).unwrap_or_default();
     if fallbacks.len() > FALLBACKS_MAX {
         section.bad("fallbacks", format!("has {} brokers; at most {FALLBACKS_MAX}", fallbacks.len()));
     }

@@ -5,7 +5,7 @@
 use toml::{Table, Value};
 
 use super::parse::Section;
-use super::rules::{Hours, RulePriority, Rule, Trigger, CrossingDirection};
+use super::rules::{CrossingDirection, Hours, Rule, RulePriority, Trigger};
 use super::{MotionSettings, Zone, ZoneKind};
 
 /// Zones at most: each is checked for every tracked box of every picture.

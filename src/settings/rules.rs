@@ -2,7 +2,7 @@
 //!
 //! What belongs here: what a rule may say. What does not: reading it (`raw_motion`), judging by it (the motion room).
 
-use crate::units::{Timestamp, ClockQuality};
+use crate::units::{ClockQuality, Timestamp};
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,7 +153,8 @@ mod tests {
     fn hours_hold_on_their_days_over_midnight_and_in_the_place_they_are_meant_for() {
         let night = Hours { days: 0b001_1111, from: 22 * 60, to: 5 * 60 };
         let rule = Rule { hours: vec![night], ..Rule::presence("night", 0) };
-        let at = |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), quality: ClockQuality::Ntp, ..Timestamp::default() };
+        let at =
+            |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), quality: ClockQuality::Ntp, ..Timestamp::default() };
         // 2026-11-20 was a Friday.
         for (time, applies) in [
             ("2026-11-20T23:00:00+07:00", true),
@@ -165,6 +166,9 @@ mod tests {
         ] {
             assert_eq!(rule.applies(at(time), 7 * 60), applies, "{time}");
         }
-        assert!(rule.applies(Timestamp { quality: ClockQuality::Unset, ..at("2026-11-21T12:00:00+07:00") }, 7 * 60), "unset clock");
+        assert!(
+            rule.applies(Timestamp { quality: ClockQuality::Unset, ..at("2026-11-21T12:00:00+07:00") }, 7 * 60),
+            "unset clock"
+        );
     }
 }

@@ -5,8 +5,8 @@
 //! ([`super::disk`]).
 
 use super::cow_image::{PAGE, Pending};
+use crate::format::segment_head::COPY_TYPE;
 use crate::storage::disk::FileId;
-use crate::storage::segment_head::COPY_TYPE;
 
 /// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

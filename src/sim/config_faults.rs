@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use super::config_scenarios::{FAR, NEW, OLD, Scenario};
 use super::config_world::ConfigWorld;
 use super::faulty_files::FileFault;
-use super::config_scenarios::{FAR, NEW, OLD, Scenario};
 use crate::remote_config::mutation::Safeguard;
 use crate::remote_config::state_record::SafeMode;
 

@@ -11,18 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use ring::signature::Ed25519KeyPair;
 use serde_json::Value;
 
-use super::faulty_files::FaultyFiles;
 use super::config_scenarios::{CRASHES, FAR, LATER, NEW, OLD, RESETS, ScenarioText, read, secret};
+use super::faulty_files::FaultyFiles;
 use crate::remote_config::crash_loop::BootDecision;
-use crate::remote_config::signed_document::Document;
 use crate::remote_config::mutation::Safeguard;
-use crate::remote_config::state_machine::{ConfigEffect, ConfigInput, ConfigMachine};
+use crate::remote_config::rejection::{RejectReason, Rejection};
+use crate::remote_config::signed_document::Document;
 use crate::remote_config::startup_state::{FoundFiles, prepare};
-use crate::remote_config::rejection::{Rejection, RejectReason};
+use crate::remote_config::state_machine::{ConfigEffect, ConfigInput, ConfigMachine};
 use crate::remote_config::state_store;
 use crate::remote_config::validation;
 use crate::settings::Settings;
-use crate::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 /// Microseconds of one step while something happens, and while nothing does.
 const STEP: u64 = 500_000;
@@ -347,7 +347,8 @@ impl ConfigWorld {
         match effect {
             ConfigEffect::Judge { text, sha256, .. } => {
                 let text = text.or_else(|| state_store::text(&self.files, &sha256));
-                let judged = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "gone")).and_then(|text| self.judge(&text));
+                let judged =
+                    text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "gone")).and_then(|text| self.judge(&text));
                 self.inputs.push(ConfigInput::Judged(sha256, judged));
             }
             ConfigEffect::Save(record, text) => {

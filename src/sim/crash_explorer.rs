@@ -8,13 +8,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::barrier::Barrier;
-use super::faulty_disk::{Point, FaultyDisk};
 use super::crash_image::Images;
-use super::oracle::{Violation, ImageCache, Oracle};
+use super::faulty_disk::{FaultyDisk, Point};
+use super::oracle::{ImageCache, Oracle, Violation};
 use super::rng::{Rng, mix};
 use super::workload::{Action, Workload, settings, stamp};
 use crate::storage::engine::Engine;
-use crate::storage::{StorageUpdate, StorageRequest};
+use crate::storage::{StorageRequest, StorageUpdate};
 
 /// Bytes on a card that is not full.
 const ROOM: u64 = 1 << 30;

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::barrier::Barrier;
-use super::cow_image::{CowImage, Choices, PAGE, erase_block};
-use super::faulty_disk::{Point, FaultyDisk};
-use super::oracle::{Violation, ImageCache, Oracle};
+use super::cow_image::{Choices, CowImage, PAGE, erase_block};
+use super::faulty_disk::{FaultyDisk, Point};
+use super::oracle::{ImageCache, Oracle, Violation};
 use super::rng::Rng;
-use super::workload::{SEGMENT, SEGMENTS, Workload, settings};
 use super::strict_reader;
+use super::workload::{SEGMENT, SEGMENTS, Workload, settings};
 use crate::storage::check::check;
 use crate::storage::disk::{Disk, FileId};
 use crate::storage::engine::Engine;
@@ -248,7 +248,14 @@ impl Image {
     ///
     /// # Errors
     /// The first promise that is broken.
-    pub fn check(&self, oracle: &Oracle, known: &ImageCache, idle: bool, now: u64, without: Option<Barrier>) -> Result<(), Violation> {
+    pub fn check(
+        &self,
+        oracle: &Oracle,
+        known: &ImageCache,
+        idle: bool,
+        now: u64,
+        without: Option<Barrier>,
+    ) -> Result<(), Violation> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
         if self.before.as_ref().is_some_and(|before| reported(before) == reported(&self.card)) {
             return Err(Violation::Untold(format!("{}: ring check says what it said before", self.kind)));

@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5 as p5;
 
+use super::mqtt_codec::{BrokerPacket, ClientPacket, Version};
 use super::rng::Rng;
-use super::mqtt_codec::{ClientPacket, Version, BrokerPacket};
 
 /// How long the broker gathers what comes before it acknowledges: a client that goes over its window is then seen to.
 const GATHER: Duration = Duration::from_millis(3);

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::barrier::Barrier;
-use super::cow_image::{CowImage, Choices, Pending, SECTOR};
+use super::cow_image::{Choices, CowImage, Pending, SECTOR};
 use super::rng::Rng;
+use crate::format::record::RECORD_TYPE;
+use crate::format::segment_head::{COPY_TYPE, SegmentHead};
 use crate::storage::disk::{Disk, DiskFault, FileId};
-use crate::storage::record::RECORD_TYPE;
-use crate::storage::segment_head::{COPY_TYPE, SegmentHead};
 
 /// An operation the card has carried out, whole or in part.
 #[derive(Debug, Clone)]
@@ -454,8 +454,8 @@ mod tests {
     use super::*;
     use crate::settings::test_settings;
     use crate::storage::engine::Engine;
-    use crate::storage::{StorageUpdate, StorageRequest};
-    use crate::units::{Timestamp, EntryId};
+    use crate::storage::{StorageRequest, StorageUpdate};
+    use crate::units::{EntryId, Timestamp};
 
     fn open(disk: &FaultyDisk) -> (Engine, Vec<StorageUpdate>) {
         Engine::open(Arc::new(disk.clone()), &test_settings().storage, Timestamp::default()).unwrap()
@@ -479,7 +479,11 @@ mod tests {
             for entry_id in 1..20 {
                 let mut out = Vec::new();
                 let entry = format!("entry {entry_id}").into_bytes();
-                engine.order(Timestamp::default(), StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, still: None }, &mut out);
+                engine.order(
+                    Timestamp::default(),
+                    StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, still: None },
+                    &mut out,
+                );
                 // A device without power says nothing, whatever it still decides.
                 if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }) {
                     stored.push(EntryId(entry_id));

@@ -29,7 +29,8 @@ pub enum FileFault {
 
 impl FileFault {
     /// All of them.
-    pub const ALL: [FileFault; 6] = [FileFault::Before, FileFault::After, FileFault::Damage, FileFault::Refused, FileFault::ReadOnly, FileFault::Hangs];
+    pub const ALL: [FileFault; 6] =
+        [FileFault::Before, FileFault::After, FileFault::Damage, FileFault::Refused, FileFault::ReadOnly, FileFault::Hangs];
 
     /// The power goes with it.
     pub fn cuts(self) -> bool {

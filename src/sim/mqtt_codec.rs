@@ -150,7 +150,9 @@ fn heard_v5(packet: p5::Packet, size: usize) -> ClientPacket {
         p5::Packet::Publish(p) => {
             ClientPacket::Publish { topic: text(&p.topic), payload: p.payload.to_vec(), retain: p.retain, id: p.pkid, size }
         }
-        p5::Packet::Subscribe(s) => ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() },
+        p5::Packet::Subscribe(s) => {
+            ClientPacket::Subscribe { id: s.pkid, filters: s.filters.into_iter().map(|f| f.path).collect() }
+        }
         p5::Packet::PingReq(_) => ClientPacket::Ping,
         p5::Packet::Disconnect(_) => ClientPacket::Disconnect,
         _ => ClientPacket::Other,

@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use super::violation::Violation;
 use super::cow_image::CowImage;
 use super::faulty_disk::Operation;
 pub use super::image_cache::{ImageCache, Seen};
 use super::strict_reader::SegmentAt;
+pub use super::violation::Violation;
+use crate::format::record::{RingRecord, padded};
+use crate::format::segment_head::SegmentHead;
 use crate::storage::disk::FileId;
-use crate::storage::record::{RingRecord, padded};
-use crate::storage::segment_head::SegmentHead;
-use crate::storage::{Cell, Recovered, StorageUpdate, StorageRequest};
+use crate::storage::{Cell, Recovered, StorageRequest, StorageUpdate};
 use crate::units::EntryId;
 
 /// Microseconds between two pieces of footage that are no gap: a picture, the two that are shown before it and come after it, and
@@ -450,7 +450,10 @@ fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)]) -> R
         let follows = after.seq > before.seq && (after.seq > before.seq + 1 || after.links.0 == before.links.1);
         if !follows {
             let file = segments[at].0;
-            return Err(Violation::Order(format!("record {} in segment {file} does not follow record {}", after.seq, before.seq)));
+            return Err(Violation::Order(format!(
+                "record {} in segment {file} does not follow record {}",
+                after.seq, before.seq
+            )));
         }
     }
     Ok(())

@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::faulty_disk::{Operation, FaultyDisk};
+use super::faulty_disk::{FaultyDisk, Operation};
 use super::rng::{Rng, mix};
-use super::workload::{self, SEGMENT, SEGMENTS, Workload, settings, stamp};
 use super::strict_reader;
+use super::workload::{self, SEGMENT, SEGMENTS, Workload, settings, stamp};
+use crate::format::record::RingRecord;
+use crate::format::segment_head::{SegmentHead, head_digest};
 use crate::storage::disk::{Disk as _, FileId};
 use crate::storage::engine::Engine;
-use crate::storage::record::RingRecord;
-use crate::storage::segment_head::{SegmentHead, head_digest};
-use crate::storage::{PinClass, PinId, SpanQuery, StorageUpdate, StorageRequest};
-use crate::units::{Digest, MonoTime, EntryId};
+use crate::storage::{PinClass, PinId, SpanQuery, StorageRequest, StorageUpdate};
+use crate::units::{Digest, EntryId, MonoTime};
 
 /// Entries stored together at most: the journal of the script has eight places.
 const BATCH_MAX: u64 = 3;
@@ -219,7 +219,8 @@ impl Pair {
             _ => self.pins.retain(|kept| kept.id != pin),
         }
         let out = self.order(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })?;
-        let found = out.iter().find_map(|update| if let StorageUpdate::Located { span, .. } = update { Some(span) } else { None });
+        let found =
+            out.iter().find_map(|update| if let StorageUpdate::Located { span, .. } = update { Some(span) } else { None });
         let span = found.ok_or("no answer")?.as_ref();
         let found: Vec<u64> = span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect());
         if found == expected { Ok(()) } else { Err(format!("records {first} to {last} are {expected:?}, found {found:?}")) }
@@ -229,14 +230,19 @@ impl Pair {
         let room = u64::from(settings().journal_slots) - 4;
         let entry_ids = self.entry_id + 1..=self.entry_id + count;
         let out = self.order(match count {
-            1 => StorageRequest::Enqueue { entry_id: EntryId(self.entry_id + 1), entry: workload::entry(self.entry_id + 1).0, still: None },
+            1 => StorageRequest::Enqueue {
+                entry_id: EntryId(self.entry_id + 1),
+                entry: workload::entry(self.entry_id + 1).0,
+                still: None,
+            },
             _ => {
                 let entries = entry_ids.clone().map(|entry_id| (EntryId(entry_id), workload::entry(entry_id).0)).collect();
                 StorageRequest::EnqueueAll { entries }
             }
         })?;
         let stored = entry_ids.clone().all(|entry_id| out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }));
-        let refused = out.iter().any(|update| matches!(update, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
+        let refused =
+            out.iter().any(|update| matches!(update, StorageUpdate::NotEnqueued { reason, .. } if reason.contains("flush")));
         let kept = self.entries.values().filter(|released| !**released).count() as u64;
         if stored {
             self.entries.extend(entry_ids.map(|entry_id| (entry_id, false)));
@@ -385,7 +391,8 @@ impl Pair {
     }
 
     fn entries_survived(&mut self, found: &BTreeSet<u64>, clean: bool) -> Result<(), String> {
-        let wanted: BTreeSet<u64> = self.entries.iter().filter(|(_, released)| !**released).map(|(entry_id, _)| *entry_id).collect();
+        let wanted: BTreeSet<u64> =
+            self.entries.iter().filter(|(_, released)| !**released).map(|(entry_id, _)| *entry_id).collect();
         let more: Vec<&u64> = found.difference(&wanted).collect();
         // A power cut brings released entries back, and one that was refused may have arrived.
         let excused = |entry_id: &&u64| {

@@ -4,10 +4,10 @@
 //! What belongs here: what is in one file and where it stops making sense. What does not: getting past damage
 //! ([`crate::storage::walk`]), what should be there ([`super::oracle`]).
 
+use crate::format::mp4::{all, path};
+use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at};
+use crate::format::segment_head::{SegmentHead, head_digest};
 use crate::storage::Gap;
-use crate::storage::mp4::{all, path};
-use crate::storage::record::{BLOCK, RECORD_BOX, RingRecord, box_at};
-use crate::storage::segment_head::{SegmentHead, head_digest};
 use crate::units::{Digest, Timestamp};
 
 /// One record as it lies in a file.

@@ -11,7 +11,7 @@ use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::frame_queue::DroppedFrames;
 use crate::settings::StorageSettings;
 use crate::storage::{Cell, Gap, GapReason, PinClass, PinId, SpanQuery, StorageRequest};
-use crate::units::{Digest, MonoTime, Timestamp, EntryId, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Digest, EntryId, MonoTime, Timestamp, WallTime};
 
 /// Bytes of a segment: eight pages.
 pub const SEGMENT: u64 = 32 << 10;

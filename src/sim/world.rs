@@ -10,24 +10,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::flood::Flood;
-use super::office_stub::OfficeStub;
 use super::barrier::Barrier;
 use super::faulty_disk::FaultyDisk;
+use super::office_stub::OfficeStub;
 use super::rng::Rng;
 use crate::agent::{Agent, AgentEffect, AgentInput};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::camera::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::clip::hasher::Hashed;
-use crate::analytics::{MotionUpdate, MotionPhase, AnalyticsUpdate};
 use crate::settings::{Settings, parse};
 use crate::storage::check;
 use crate::storage::disk::Disk;
 use crate::storage::engine::Engine;
-use crate::storage::head_selection::heads;
 use crate::storage::footage_query::locate;
+use crate::storage::head_selection::heads;
 use crate::storage::open::snapshot_geometry;
 use crate::storage::thread::CardReader;
 use crate::storage::{FootageReader as _, SpanQuery, StorageUpdate};
-use crate::units::{Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 use crate::uplink::delivery::{self, Delivery};
 use crate::uplink::{UplinkUpdate, topics};
 
@@ -361,7 +361,9 @@ impl World {
                         self.link.chunk(self.now, entry_id, offset, source.read(offset, len), &mut more);
                     }
                 }
-                delivery::DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
+                delivery::DeliveryEffect::Publish { token, topic, payload, .. } => {
+                    self.broker(token, &topic, &payload, &mut more)
+                }
             }
             queue.extend(more);
         }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::mp4::move_times;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::record::{RECORD_BOX, RingRecord, box_at};
-use super::segment_head::{EvictionCause, Eviction};
 use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy};
-use super::segment_index::{Index, Segment};
 use super::journal::{self, Journal, LoadedJournal};
 use super::missing_records::numbers;
 use super::range_set::Ranges;
 use super::recovery::{COPIES_MAX, expected};
-use super::snapshots;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, walk};
+use super::segment_index::Index;
+use super::snapshots;
+use crate::format::mp4::move_times;
+use crate::format::record::{RECORD_BOX, RingRecord, box_at};
+use crate::format::segment_head::Segment;
+use crate::format::segment_head::{Eviction, EvictionCause};
 use crate::units::{Digest, MonoTime};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a gap.
@@ -300,7 +301,12 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
 }
 
 /// Journal, locks and snapshots.
-fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&LoadedJournal>, checked: &mut CheckReport) -> Result<(), DiskFault> {
+fn check_sides(
+    disk: &Arc<dyn Disk>,
+    index: &Index,
+    kept: Option<&LoadedJournal>,
+    checked: &mut CheckReport,
+) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
         let problem = CheckProblem { file: FileId::Journal.name(), offset: 0, what: journal::LOST.into() };
         checked.problems.push(problem);

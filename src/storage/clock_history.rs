@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Gap;
-use crate::units::{Boot, MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::units::{Boot, ClockQuality, MonoTime, Timestamp, WallTime};
 
 /// Relations kept: the newest. A device that learns two in a start and starts daily reaches back two months, longer than its ring.
 const KNOWN_MAX: usize = 128;

@@ -6,20 +6,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::pending_queries::PendingQuery;
-use super::fallback::FallbackDisk;
 use super::disk::{Disk as _, FileId};
+use super::fallback::FallbackDisk;
 use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
+use super::pending_queries::PendingQuery;
 use super::ring::{AppendFault, NewFragment, Ring};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
 use super::wear::{ALARM, WriteLoad};
-use super::{Cell, Gap, GapReason, StorageUpdate, StorageRequest};
+use super::{Cell, Gap, GapReason, StorageRequest, StorageUpdate};
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::frame_queue::DroppedFrames;
-use crate::units::{Boot, MonoTime, Timestamp, EntryId};
+use crate::units::{Boot, EntryId, MonoTime, Timestamp};
 
 /// Microseconds of silence after which gathered frames are written without waiting for the next.
 const SILENCE: u64 = 1_200_000;

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::record::tests::video;
 use super::locks::Lock;
 use super::*;
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
+use crate::format::record::tests::video;
 use crate::settings::{StorageSettings, test_settings};
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
 use crate::units::ClockQuality;
+use crate::units::{Digest, Timestamp};
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
 pub(super) const NOON: i64 = 1_790_000_000_000_000;
@@ -158,7 +159,10 @@ impl Bench {
     }
 
     fn durable(&self) -> Option<u64> {
-        self.update.iter().rev().find_map(|update| if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None })
+        self.update
+            .iter()
+            .rev()
+            .find_map(|update| if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None })
     }
 
     /// Nothing is damaged, every number follows, no gap is without a name.
@@ -299,7 +303,10 @@ fn a_frame_that_fits_no_segment_is_a_named_hole_and_costs_no_file() {
     bench.record(30);
     assert_eq!(bench.holes().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.holes());
     assert!(
-        bench.update.iter().any(|update| matches!(update, StorageUpdate::Trouble { detail, .. } if detail.contains("storage.segment")))
+        bench
+            .update
+            .iter()
+            .any(|update| matches!(update, StorageUpdate::Trouble { detail, .. } if detail.contains("storage.segment")))
     );
     assert!(bench.bytes_on_card() >= files);
     bench.is_whole();
@@ -323,7 +330,8 @@ fn a_card_that_turns_read_only_is_told_and_recording_goes_on_in_memory() {
     bench.update.clear();
     bench.record(30);
     assert_eq!(bench.durable(), None, "what lies in memory survives nothing");
-    let lost = bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
+    let lost =
+        bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
     assert_eq!(bench.holes().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
     let (reason, from, to) = bench.holes()[0];
@@ -356,7 +364,8 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
 #[test]
 fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
     let mut bench = Bench::new(small());
-    let entry = |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], still: Some(vec![1; 999]) };
+    let entry =
+        |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], still: Some(vec![1; 999]) };
     bench.order(entry(1));
     bench.disk.read_only(true);
     for _ in 0..3 {
@@ -423,7 +432,9 @@ fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
     bench.record(20);
     let found = bench.find(5, 9);
     assert!((4..=7).contains(&found.len()), "{found:?}");
-    assert!(bench.update.iter().any(|update| matches!(update, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp)));
+    assert!(
+        bench.update.iter().any(|update| matches!(update, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp))
+    );
     bench.restart(small());
     assert_eq!(bench.find(5, 9), found, "the next start knows it too");
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault};
-use super::record::RingRecord;
-use super::segment_head::SegmentHead;
-use super::segment_index::{Index, Segment};
 use super::scan::{ScanDepth, ScanItem, walk_past};
+use super::segment_index::Index;
 use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
 use crate::camera::TrackParams;
+use crate::format::record::RingRecord;
+use crate::format::segment_head::Segment;
+use crate::format::segment_head::SegmentHead;
 use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
 /// Footage and gaps in the order of their numbers.

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use super::StorageUpdate;
-use super::fallback::FallbackDisk;
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::BLOCK;
-use super::identity::{CardId, NEXT, keep};
+use super::fallback::FallbackDisk;
+use super::identity::{NEXT, keep};
 use super::journal::{Journal, LoadedJournal};
 use super::snapshots::{self, SnapshotGeometry, SnapshotStore};
+use crate::format::card_id::CardId;
+use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
 /// A part that is not ours, for people.

@@ -9,12 +9,12 @@ use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine::Engine;
 use super::engine_tests::{Bench, small};
-use super::identity::CardId;
 use super::journal::copy_b;
+use super::open::{StorageFault, snapshot_geometry};
 use super::recovery::read;
 use super::rot_tests::{exported, told};
-use super::open::{StorageFault, snapshot_geometry};
 use super::*;
+use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
@@ -140,8 +140,7 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     assert!(entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)), "{name}: an entry of another card would be sent");
     assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
     for file in &files {
-        let names =
-            |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
+        let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
         assert!(update.iter().any(names), "{name}: a start does not name {}: {update:?}", file.name());
     }
     let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
@@ -207,7 +206,8 @@ fn missing_snapshots_that_entries_wait_for_are_named() {
     bench.disk = FaultyDisk::with(card, None);
     assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
     bench.restart(of_site("km-17"));
-    let names = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
+    let names =
+        |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == snapshots::LOST);
     assert!(bench.update.iter().any(names), "{:?}", bench.update);
 }
 
@@ -275,7 +275,8 @@ fn damage_in_the_newest_segment_is_told_at_one_start_only() {
     let damage = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count();
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 1);
     bench.record(2);
-    let counts = bench.update.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
+    let counts =
+        bench.update.iter().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
     assert_eq!(counts.unwrap().damaged, 1, "counted");
     bench.order(StorageRequest::Stop);
     assert_eq!(damage(&bench.restart(of_site("km-17"))), 0, "the next start tells it again");

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::mp4::{TrackRun, Sample, moof};
-use super::record::{RECORD_BOX, padded, ticks};
 use crate::camera::{Frame, TrackKind, TrackParams};
+use crate::format::mp4::{Sample, TrackRun, moof};
+use crate::format::record::{RECORD_BOX, padded, ticks};
 use crate::units::Timestamp;
 
 /// Microseconds of video after which a fragment ends: what a power cut may cost (promise P1). A picture more comes along where it fits
@@ -239,9 +239,9 @@ fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor,
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::video;
     use super::*;
     use crate::camera::StreamRole;
+    use crate::format::record::tests::video;
     use crate::units::{MonoTime, Timestamp};
 
     fn frame(pts_ms: i64, key: bool) -> Arc<Frame> {

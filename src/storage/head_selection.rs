@@ -19,11 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::record::{BLOCK, RECORD_BOX, RingRecord};
-use super::segment_head::{HEAD_MAX, SegmentHead, copy_len_at_end, head_digest, is_older};
-use super::identity::{CardId, NEXT, Voices};
-use super::segment_index::{SetAside, Index, Segment};
+use super::identity::{NEXT, Voices};
 use super::journal;
+use super::segment_index::{Index, SetAside};
+use crate::format::card_id::CardId;
+use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
+use crate::format::segment_head::Segment;
+use crate::format::segment_head::{HEAD_MAX, SegmentHead, copy_len_at_end, head_digest, is_older};
 use crate::units::SiteId;
 
 /// What is wrong with the head of a file.

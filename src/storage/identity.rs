@@ -17,10 +17,9 @@
 use std::collections::BTreeMap;
 
 use super::disk::{Disk, DiskFault, FileId};
-use crate::units::{Digest, SiteId, WallTime};
+use crate::format::card_id::CardId;
+use crate::units::{SiteId, WallTime};
 
-/// Bytes of a card's name.
-pub const CARD_ID: usize = 16;
 /// Files of other cards that are kept at most: what is beyond it stays where it lies, and journal and snapshots go to memory.
 pub const KEPT_MAX: u32 = 16;
 /// Bytes copied at a time.
@@ -28,53 +27,6 @@ const PIECE: u64 = 1 << 20;
 /// What to do about a part of another card.
 pub const NEXT: &str = "neither listed, sent nor written over; move it to a directory of its own, look there with taimat ring list and \
      export, then take it away from here";
-
-/// The name of a card's recording: which site it is of, and a number drawn when it was begun.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CardId {
-    site: [u8; 8],
-    drawn: u64,
-}
-
-impl CardId {
-    /// A new card of a site.
-    pub fn new(site: Option<&SiteId>, drawn: u64) -> CardId {
-        CardId { site: site_mark(site), drawn }
-    }
-
-    /// Its bytes on the card: the first 8 of SHA-256 of the site's name (zeros where none is known), then the number.
-    pub fn bytes(self) -> [u8; CARD_ID] {
-        let mut bytes = [0; CARD_ID];
-        bytes[..8].copy_from_slice(&self.site);
-        bytes[8..].copy_from_slice(&self.drawn.to_be_bytes());
-        bytes
-    }
-
-    /// Reads what [`CardId::bytes`] gives; `None` where there are too few bytes.
-    pub fn read(bytes: &[u8]) -> Option<CardId> {
-        let (site, drawn) = bytes.get(..CARD_ID)?.split_at(8);
-        Some(CardId { site: site.try_into().ok()?, drawn: u64::from_be_bytes(drawn.try_into().ok()?) })
-    }
-
-    /// True where it can be of this site: one of them does not say.
-    fn may_be_of(self, site: Option<&SiteId>) -> bool {
-        site.is_none() || self.site == [0; 8] || self.site == site_mark(site)
-    }
-}
-
-impl std::fmt::Display for CardId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "card {:016x}", self.drawn)
-    }
-}
-
-fn site_mark(site: Option<&SiteId>) -> [u8; 8] {
-    let mut mark = [0; 8];
-    if let Some(site) = site {
-        mark.copy_from_slice(&Digest::of(site.as_str().as_bytes()).0[..8]);
-    }
-    mark
-}
 
 /// What the parts of a ring say of their card.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +87,7 @@ pub fn keep(disk: &dyn Disk, file: FileId) -> Result<String, DiskFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Digest;
 
     fn card(site: &str, drawn: u64) -> CardId {
         CardId::new(Some(&SiteId::parse(site).unwrap()), drawn)

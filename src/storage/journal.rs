@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::BLOCK;
-use super::identity::CardId;
 pub use super::journal_load::{LoadedJournal, SpoiledCopy};
 use super::journal_load::{judge_copies, spoiled_copy};
 use super::journal_slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
-use crate::units::{Boot, RingId, EntryId};
+use crate::format::card_id::CardId;
+use crate::format::record::BLOCK;
+use crate::units::{Boot, EntryId, RingId};
 
 /// Bytes of one entry at most.
 pub const ENTRY_MAX: usize = 3840;
@@ -116,7 +116,12 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn open(disk: Arc<dyn Disk>, card: CardId, slots: u32, existing: Option<u64>) -> Result<(Journal, LoadedJournal), DiskFault> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        card: CardId,
+        slots: u32,
+        existing: Option<u64>,
+    ) -> Result<(Journal, LoadedJournal), DiskFault> {
         let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
             Some(slots) => slots as usize,
             None => {
@@ -243,9 +248,10 @@ impl Journal {
             return;
         };
         let first = newest.0.saturating_sub(place);
-        let there: BTreeMap<u64, usize> = self.by_ticket.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
-        let hole =
-            (first..=newest.0).find(|entry_id| !there.contains_key(entry_id) && !let_go.contains(entry_id) && *entry_id != newest.0);
+        let there: BTreeMap<u64, usize> =
+            self.by_ticket.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
+        let hole = (first..=newest.0)
+            .find(|entry_id| !there.contains_key(entry_id) && !let_go.contains(entry_id) && *entry_id != newest.0);
         let Some(hole) = hole.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
             return;
         };

@@ -4,11 +4,11 @@
 
 use super::Cell;
 use super::clock_history::ClockHistory;
-use super::record::BLOCK;
 use super::journal::{BATCH_MAX, TOMBSTONES_MAX, copy_b};
-use super::locks::Locks;
 use super::journal_slot::Slot;
-use crate::units::{Boot, RingId, EntryId};
+use super::locks::Locks;
+use crate::format::record::BLOCK;
+use crate::units::{Boot, EntryId, RingId};
 
 /// What a journal held at start.
 #[derive(Debug, Default)]

@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, DiskFault};
-use super::segment_index::Index;
-use super::journal::ENTRY_MAX;
 use super::footage_query::locate;
+use super::journal::ENTRY_MAX;
 use super::range_set::Ranges;
+use super::segment_index::Index;
 use super::{PinId, SpanQuery};
 use crate::units::WallTime;
 
@@ -163,7 +163,13 @@ impl Locks {
 ///
 /// # Errors
 /// When the card refuses to read.
-pub fn records(disk: &dyn Disk, index: &Index, newest: u64, from: WallTime, to: WallTime) -> Result<Option<(u64, u64)>, DiskFault> {
+pub fn records(
+    disk: &dyn Disk,
+    index: &Index,
+    newest: u64,
+    from: WallTime,
+    to: WallTime,
+) -> Result<Option<(u64, u64)>, DiskFault> {
     let (mut found, mut after) = (None::<(u64, u64)>, 0);
     loop {
         let span = locate(disk, index, newest, &SpanQuery::Wall { from, to, after })?;
@@ -185,7 +191,15 @@ mod tests {
     use super::*;
 
     fn lock(id: &str, reason: &str) -> Lock {
-        Lock { id: id.into(), from: WallTime(1), to: WallTime(2), first: 3, last: u64::MAX, reason: reason.into(), missing: Vec::new() }
+        Lock {
+            id: id.into(),
+            from: WallTime(1),
+            to: WallTime(2),
+            first: 3,
+            last: u64::MAX,
+            reason: reason.into(),
+            missing: Vec::new(),
+        }
     }
 
     #[test]

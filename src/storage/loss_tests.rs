@@ -10,6 +10,7 @@ use super::recovery::read;
 use super::*;
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
+use crate::units::Timestamp;
 
 /// A stopped ring without the file of the segment at `at`, oldest first, and the numbers that went with it.
 fn without(bench: &Bench, at: usize) -> (CowImage, (u64, u64)) {
@@ -111,7 +112,8 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     bench.disk = FaultyDisk::with(card, None);
     let found = bench.restart(small());
     assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
-    let told = |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
+    let told =
+        |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
     assert_eq!(bench.update.iter().filter(|update| told(update)).count(), 1, "{:?}", bench.update);
     let again = bench.restart(small());
     assert!(!bench.update.iter().any(told) && again.locks == found.locks);
@@ -140,8 +142,7 @@ fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
         let checked = super::check::check(&shared, |_, _| {}).unwrap();
         assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
         bench.restart(small());
-        let told =
-            |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
+        let told = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
         assert!(bench.update.iter().any(told), "a start tells nothing");
         bench.restart(small());
         assert!(!bench.update.iter().any(told), "the next start tells it again");

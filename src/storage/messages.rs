@@ -3,7 +3,7 @@
 //! What belongs here: those words. What does not: footage and gaps themselves ([`super`]), carrying an order out ([`super::engine`]).
 
 use super::{Gap, PinClass, PinId, Span, SpanQuery, clock_history, locks};
-use crate::units::{Boot, MonoTime, RingId, Timestamp, EntryId, WallTime};
+use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp, WallTime};
 
 /// What the agent may ask of the storage thread. Frames come by the same lane.
 #[derive(Debug, Clone, PartialEq)]

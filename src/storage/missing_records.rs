@@ -6,11 +6,11 @@
 use serde::Serialize;
 
 use super::disk::Disk;
-use super::segment_head::EvictionCause;
-use super::segment_index::Index;
 use super::range_set::Ranges;
 use super::recovery::{expected, there};
 use super::scan::{ScanDepth, ScanItem, walk_past};
+use super::segment_index::Index;
+use crate::format::segment_head::EvictionCause;
 use crate::units::Timestamp;
 
 /// Holes reported one by one at a start; the last one takes in the rest and says how many it stands for.

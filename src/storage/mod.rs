@@ -19,21 +19,17 @@
 //! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
 
 pub mod pending_queries;
-pub mod mp4;
 pub mod fallback;
 pub mod check;
 mod reuse_policy;
 pub mod clock_history;
 pub mod disk;
-pub mod on_disk;
 pub mod engine;
 #[cfg(all(test, feature = "sim"))]
 mod engine_tests;
 #[cfg(all(test, feature = "sim"))]
 mod power_tests;
-pub mod record;
 pub mod fragment;
-pub mod segment_head;
 pub mod head_selection;
 mod damage_exclusion;
 #[cfg(all(test, feature = "sim"))]
@@ -67,119 +63,12 @@ pub mod wear;
 
 use std::sync::Arc;
 
-pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageUpdate, StorageRequest};
+pub use crate::format::fragment_ref::FragmentRef;
+pub use crate::format::gap::{Gap, GapReason};
+pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageRequest, StorageUpdate};
 
 use crate::camera::TrackParams;
-use crate::units::{Boot, Digest, MonoTime, Timestamp, EntryId, WallTime};
-
-/// Where one durable fragment lies and what it holds. Its bytes never change while it is pinned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FragmentRef {
-    /// Record sequence number: gap-free over the life of the ring, across laps and boots.
-    pub seq: u64,
-    /// Index of the segment file.
-    pub segment: u32,
-    /// The segment's lap when this was written; a reader checks it.
-    pub lap: u32,
-    /// Offset in the file of the record's `uuid` box.
-    pub offset: u64,
-    /// Bytes from there to the end of its `mdat` (without padding).
-    pub len: u32,
-    /// The first video sample is a key frame.
-    pub key: bool,
-    /// Boot it was written in.
-    pub boot: Boot,
-    /// Times of its first video sample (first sample where there is no video).
-    pub start: Timestamp,
-    /// Media microseconds it covers.
-    pub duration: u64,
-    /// Start on the ring's own media clock in microseconds: monotonic over laps and boots, what `tfdt` is made from.
-    pub media: u64,
-    /// Milliseconds by which its sound begins before its first picture.
-    pub lead: u16,
-    /// Where the decode times of its segment count from, microseconds on the media clock.
-    pub base: u64,
-    /// Bytes of samples in it.
-    pub payload: u32,
-    /// Digest of the track layout (all sample entries) it needs.
-    pub layout: Digest,
-}
-
-impl FragmentRef {
-    /// The last moment it covers.
-    pub fn end(&self) -> Timestamp {
-        self.start.after(self.duration)
-    }
-}
-
-/// A gap in the recording, on disk and in updates: what is lost is named.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The last moment before the gap.
-    pub from: Timestamp,
-    /// The first moment after it; equal to `from` while it is not known.
-    pub to: Timestamp,
-    /// Why.
-    pub reason: GapReason,
-    /// Bytes lost, 0 where nobody can know.
-    pub bytes: u64,
-}
-
-/// Why footage is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum GapReason {
-    /// The camera sent nothing.
-    CameraDown = 1,
-    /// Storage was too slow; frames were skipped to the next key frame.
-    FellBehind = 2,
-    /// The power was cut or the agent was killed.
-    PowerCut = 3,
-    /// Evicted although somebody still wanted it.
-    EvictedPinned = 4,
-    /// A record was damaged on the card.
-    Damaged = 5,
-    /// The card refused a write or a flush.
-    DiskError = 6,
-    /// The agent was stopped in order.
-    Stopped = 7,
-    /// An access unit is larger than a segment can hold.
-    TooLarge = 8,
-    /// Pictures came that nobody can decode, because no key frame came before them.
-    NoKeyFrame = 9,
-    /// Its records are in no file, and nothing says that they were evicted.
-    Missing = 10,
-}
-
-impl GapReason {
-    /// The reason a stored byte stands for.
-    pub fn from_byte(byte: u8) -> Option<GapReason> {
-        use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedPinned, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
-        all.into_iter().find(|reason| *reason as u8 == byte)
-    }
-
-    /// True for gaps that begin in an earlier start, by another monotonic clock.
-    pub fn is_between_starts(self) -> bool {
-        matches!(self, GapReason::PowerCut | GapReason::Stopped)
-    }
-
-    /// The word used in payloads and tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            GapReason::CameraDown => "camera_down",
-            GapReason::FellBehind => "fell_behind",
-            GapReason::PowerCut => "power_cut",
-            GapReason::EvictedPinned => "evicted_pinned",
-            GapReason::Damaged => "damaged",
-            GapReason::DiskError => "disk_error",
-            GapReason::Stopped => "stopped",
-            GapReason::TooLarge => "too_large",
-            GapReason::NoKeyFrame => "no_key_frame",
-            GapReason::Missing => "missing",
-        }
-    }
-}
+use crate::units::{Boot, EntryId, MonoTime, WallTime};
 
 /// Which footage is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

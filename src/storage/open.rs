@@ -5,23 +5,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::fallback::FallbackDisk;
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::{Engine, OpenGap};
+use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_stills};
 use super::fragment::Gathering;
 use super::head_selection::read_heads;
-use super::identity::CardId;
 use super::journal::{self, LoadedJournal, cards};
 use super::locks::Locks;
 use super::missing_records::locate_gaps;
 use super::recovery::{Recovery, recover_from};
-use super::ring::{RingGeometry, Ring, SEGMENTS_MIN};
+use super::ring::{Ring, RingGeometry, SEGMENTS_MIN};
 use super::scrub::Scrub;
 use super::snapshots;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageUpdate};
+use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
-use crate::units::{MonoTime, RingId, Timestamp, EntryId};
+use crate::units::{EntryId, MonoTime, RingId, Timestamp};
 
 /// Entries reported at once: some hundred pieces may wait for the agent.
 const FOUND_MAX: usize = 32;
@@ -65,7 +65,11 @@ impl Engine {
     ///
     /// # Errors
     /// Only when recording is impossible; damage is never an error.
-    pub fn open(disk: Arc<dyn Disk>, settings: &StorageSettings, now: Timestamp) -> Result<(Engine, Vec<StorageUpdate>), StorageFault> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        settings: &StorageSettings,
+        now: Timestamp,
+    ) -> Result<(Engine, Vec<StorageUpdate>), StorageFault> {
         let card = Arc::new(FallbackDisk::new(disk));
         let disk: Arc<dyn Disk> = card.clone();
         let files = disk.files()?;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::disk::FileId;
 use super::engine::Engine;
-use super::identity::CardId;
 use super::journal::{Journal, file_len};
 use super::scan::{ScanDepth, ScanEnd, walk};
 use super::*;
+use crate::format::card_id::CardId;
 use crate::sim::cow_image::{Choices, erase_block};
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
-use crate::sim::workload::{Workload, settings, stamp};
 use crate::sim::strict_reader;
+use crate::sim::workload::{Workload, settings, stamp};
 use crate::units::EntryId;
 
 /// A ring, and a camera that never stops.
@@ -51,7 +51,8 @@ impl Rig {
     }
 
     fn found(&self) -> &Recovered {
-        let found = self.update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
+        let found =
+            self.update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
         found.unwrap()
     }
 
@@ -342,7 +343,8 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
     let geometry = open::snapshot_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut snapshots = snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
+        let mut snapshots =
+            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
         for _ in 0..2 {
             snapshots.store(EntryId(7), &[7; 3000]).unwrap();
         }
@@ -351,7 +353,8 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
         let mut snapshots =
-            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[EntryId(7)]).unwrap();
+            snapshots::SnapshotStore::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[EntryId(7)])
+                .unwrap();
         assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
         snapshots.store(EntryId(8), &[8; 3000]).unwrap();
         assert_eq!(snapshots::read(&ring.disk, geometry, EntryId(7)).unwrap(), [7; 3000], "slot {torn} is torn");
@@ -378,7 +381,8 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
 
 #[test]
 fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
-    let batch = |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
+    let batch =
+        |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
     let disk = FaultyDisk::new(None);
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
     journal.start_boot().unwrap();

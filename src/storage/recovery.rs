@@ -27,17 +27,18 @@ use std::sync::Arc;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
-use super::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
-use super::segment_head::{EvictionCause, EVICTED_MAX, Eviction};
 use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy, read_heads};
-use super::identity::CardId;
-use super::segment_index::{Index, Segment};
 use super::journal::{self, Journal, LoadedJournal};
 use super::locks::Locks;
 use super::missing_records::{self, MissingRecords, locate_gaps};
 use super::range_set::Ranges;
 use super::scan::{ScanDepth, ScanEnd, ScanItem, SegmentScan, walk, walk_past};
+use super::segment_index::Index;
 use super::{Gap, GapReason, Repair, RepairKind};
+use crate::format::card_id::CardId;
+use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
+use crate::format::segment_head::Segment;
+use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause};
 use crate::units::{Boot, Digest, Timestamp};
 
 /// What recovery found.
@@ -84,7 +85,13 @@ pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, clock_history: Clock
 }
 
 /// The same once the heads are read.
-pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
+pub fn recover_from(
+    disk: &dyn Disk,
+    heads: Heads,
+    files: &BTreeMap<u32, u64>,
+    clock_history: ClockHistory,
+    newest: u64,
+) -> Recovery {
     let mut found = Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
     found.card = heads.card.unwrap_or_default();
     found.index.clock_history = clock_history;

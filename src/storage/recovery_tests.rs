@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
-use super::record::{BLOCK, RECORD_BOX, padded};
 use super::head_selection::heads;
-use super::segment_index::Segment;
 use super::scan::{ScanDepth, ScanItem, walk};
 use super::{GapReason, Recovered, RepairKind};
+use crate::format::record::{BLOCK, RECORD_BOX, padded};
+use crate::format::segment_head::Segment;
 
 /// What is done to the head of the newest file.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,11 +2,11 @@
 //!
 //! What belongs here: that choice, and giving pins up for it. What does not: writing the file ([`super::ring`]).
 
-use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::disk::{DiskFault, FileId};
-use super::segment_head::{EvictionCause, Eviction};
+use super::fallback::{MEMORY_FIRST, is_in_memory};
 use super::ring::{Ring, SEGMENTS_MIN};
 use super::{Gap, GapReason, StorageUpdate};
+use crate::format::segment_head::{Eviction, EvictionCause};
 
 impl Ring {
     /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of

@@ -6,20 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::mp4::move_times;
-use super::fallback::MEMORY_MAX;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
-use super::segment_head::{EvictionCause, EVICTED_MAX, Eviction, PRESENT_MAX, SegmentHead, RingStatement, head_digest};
-use super::identity::CardId;
-use super::segment_index::{Index, Segment};
+use super::fallback::MEMORY_MAX;
 use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
+use super::segment_index::Index;
 use super::{GapReason, StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
+use crate::format::card_id::CardId;
+use crate::format::mp4::move_times;
+use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
+use crate::format::segment_head::Segment;
+use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, SegmentHead, head_digest};
 use crate::units::{Boot, Digest, Timestamp};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.
@@ -126,7 +127,13 @@ pub struct Ring {
 
 impl Ring {
     /// Takes over what recovery found in `files` (number and length of each).
-    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: RingGeometry, mut files: BTreeMap<u32, u64>) -> Ring {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        found: &mut Recovery,
+        boot: Boot,
+        geometry: RingGeometry,
+        mut files: BTreeMap<u32, u64>,
+    ) -> Ring {
         let foreign = std::mem::take(&mut found.foreign);
         files.retain(|file, _| !foreign.contains(file));
         let index = std::mem::take(&mut found.index);
@@ -277,7 +284,11 @@ impl Ring {
     ///
     /// # Errors
     /// [`AppendFault::TooLarge`].
-    pub fn place_fragment(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> Result<Option<SegmentHead>, AppendFault> {
+    pub fn place_fragment(
+        &self,
+        draft: &NewFragment<'_>,
+        tracks: &[Arc<TrackParams>],
+    ) -> Result<Option<SegmentHead>, AppendFault> {
         if self.has_place(draft, tracks) {
             return Ok(None);
         }

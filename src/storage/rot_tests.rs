@@ -9,18 +9,19 @@ use std::sync::Arc;
 use super::check::check;
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
-use super::record::{BLOCK, padded};
 use super::footage_query::locate;
-use super::recovery::read;
 use super::open::snapshot_geometry;
-use super::thread::CardReader;
+use super::recovery::read;
 use super::scan::{ScanDepth, ScanItem, walk};
+use super::thread::CardReader;
 use super::*;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
+use crate::format::record::{BLOCK, padded};
 use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
+use crate::units::Timestamp;
 
 /// Places that are tried.
 const PLACES: u64 = 500;
@@ -131,7 +132,12 @@ fn one_bit_in_500_covered_places_is_told_and_costs_at_most_its_record() {
             lost.push((*file, at, gone));
         }
     }
-    assert!(unreported.is_empty() && lost.is_empty(), "{} untold {unreported:?}, {} cost more {lost:?}", unreported.len(), lost.len());
+    assert!(
+        unreported.is_empty() && lost.is_empty(),
+        "{} untold {unreported:?}, {} cost more {lost:?}",
+        unreported.len(),
+        lost.len()
+    );
 }
 
 #[test]
@@ -172,12 +178,16 @@ fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
         bench.wait(3_600_000_000);
         (0..100).for_each(|_| bench.wait(1_000_000));
     }
-    let repair =
-        |update: &StorageUpdate| if let StorageUpdate::Repaired(repair) = update { Some((repair.kind, repair.offset)) } else { None };
+    let repair = |update: &StorageUpdate| {
+        if let StorageUpdate::Repaired(repair) = update { Some((repair.kind, repair.offset)) } else { None }
+    };
     let told: Vec<_> = bench.update.iter().filter_map(repair).collect();
     assert_eq!(told, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
-    let counts =
-        bench.update.iter().rev().find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
+    let counts = bench
+        .update
+        .iter()
+        .rev()
+        .find_map(|update| if let StorageUpdate::Counts(counts) = update { Some(*counts) } else { None });
     assert!(counts.is_some_and(|counts| counts.scrubbed >= 15 && counts.damaged == 1), "{counts:?}");
 }
 
@@ -200,7 +210,7 @@ fn a_card_of_the_first_format_is_refused_with_the_way_out() {
 fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
     let mut bench = Bench::new(small());
     bench.record(30);
-    let mut track = crate::camera::TrackParams::clone(&super::record::tests::video(2));
+    let mut track = crate::camera::TrackParams::clone(&crate::format::record::tests::video(2));
     track.annex_b = vec![7; 70_000];
     bench.stream(&Arc::new(track), 20);
     bench.record(10);

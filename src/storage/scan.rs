@@ -3,8 +3,8 @@
 //! What belongs here: following records through a file. What does not: deciding what to do about a tear ([`super::recovery`]).
 
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::{BLOCK, RECORD_BOX, RingRecord, box_at, is_padded, padded};
-use super::segment_index::Segment;
+use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at, is_padded, padded};
+use crate::format::segment_head::Segment;
 use crate::units::Digest;
 
 /// What was found where a record should be.

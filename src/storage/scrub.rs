@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::disk::{Disk as _, FileId};
 use super::engine::Engine;
-use super::record::RingRecord;
-use super::segment_index::Segment;
 use super::recovery::mend_copy;
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::{Repair, RepairKind, StorageUpdate};
+use crate::format::record::RingRecord;
+use crate::format::segment_head::Segment;
 use crate::units::MonoTime;
 
 /// Microseconds from the begin of one segment to the next: 24 segments a day are 400 MB of reading, nothing beside what a card bears.

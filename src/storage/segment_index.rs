@@ -3,39 +3,10 @@
 //!
 //! What belongs here: the order of segments. What does not: reading them ([`super::walk`]), choosing victims ([`super::ring`]).
 
-use std::sync::Arc;
-
 use super::clock_history::ClockHistory;
-use super::segment_head::SegmentHead;
 use super::range_set::Ranges;
-use crate::units::{Digest, Timestamp};
-
-/// One segment that holds footage.
-#[derive(Debug, Clone)]
-pub struct Segment {
-    /// What it says of itself, but for its file: that is where it lies.
-    pub head: Arc<SegmentHead>,
-    /// Bytes of its padded head: where its first record lies.
-    pub head_len: u64,
-    /// Where records and free space end, before the second copy of the head.
-    pub end: u64,
-    /// Digest of its head ([`super::head::head_digest`]).
-    pub layout: Digest,
-    /// The number of the file it was begun in; another than `head.segment`, the file it lies in, where names were changed.
-    pub named: u32,
-}
-
-impl Segment {
-    /// True where the file ends before its head says.
-    pub fn is_cut(&self) -> bool {
-        self.end < self.head.end()
-    }
-
-    /// Its head as it was written, with the number of the file it was begun in.
-    pub fn written(&self) -> SegmentHead {
-        SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }
-    }
-}
+use crate::format::segment_head::Segment;
+use crate::units::Timestamp;
 
 /// A file with whole records of which no head can be read. It is not written over before its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::ReadFault;
 use super::disk::{Disk, DiskFault, FileId};
-use super::record::BLOCK;
-use super::identity::CardId;
+use crate::format::card_id::CardId;
+use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
 /// Slots and their size.
@@ -175,7 +175,8 @@ pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, entry_id: EntryId) -> R
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
         let found = parse(&disk.read(FileId::Stills, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
-        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == entry_id && *len as u64 + BLOCK <= geometry.bytes) else {
+        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == entry_id && *len as u64 + BLOCK <= geometry.bytes)
+        else {
             continue;
         };
         let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;

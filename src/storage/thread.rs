@@ -11,15 +11,15 @@ use anyhow::Context as _;
 
 use super::disk::{Disk, FileId, RealDisk};
 use super::engine::Engine;
-use super::record::{RECORD_TYPE, RingRecord};
 use super::open::snapshot_geometry;
 use super::snapshots::{self, SnapshotGeometry};
-use super::{FootageReader, FragmentRef, ReadFault, StorageUpdate, StorageRequest};
+use super::{FootageReader, FragmentRef, ReadFault, StorageRequest, StorageUpdate};
 use crate::clock::Clock;
-use crate::frame_queue::{Received, FrameReceiver};
-use crate::watchdog::Heartbeat;
+use crate::format::record::{RECORD_TYPE, RingRecord};
+use crate::frame_queue::{FrameReceiver, Received};
 use crate::settings::StorageSettings;
 use crate::units::EntryId;
+use crate::watchdog::Heartbeat;
 
 /// How often the engine hears that time passes while nothing comes.
 const IDLE: Duration = Duration::from_millis(200);

@@ -267,7 +267,10 @@ mod tests {
     #[test]
     fn a_budget_holds_files_until_the_next_day_or_month() {
         let mut pace = pace(BandwidthSettings { day_budget: 1000, month_budget: 2500, ..BandwidthSettings::default() });
-        let day = |n: i64| Timestamp { wall: WallTime::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY), ..Timestamp::default() };
+        let day = |n: i64| Timestamp {
+            wall: WallTime::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY),
+            ..Timestamp::default()
+        };
         for n in 0..2 {
             assert_eq!(pace.throttle(day(n), 100, true), None, "day {n}");
             pace.count(day(n), 1200);

@@ -2,7 +2,7 @@
 //!
 //! What belongs here: that date, how near it is, and the name. What does not: judging a certificate (rustls).
 
-use crate::units::{Timestamp, WallTime, ClockQuality};
+use crate::units::{ClockQuality, Timestamp, WallTime};
 
 /// Days before the end from which on people are reported.
 pub const WARN_DAYS: i64 = 30;

@@ -401,7 +401,10 @@ fn ended(reason: String, fault: ConnectFault) -> Disconnected {
         let too_large = words.contains("payload size") && words.contains("exceeded");
         return Disconnected { reason, fault: if too_large { ConnectFault::TooLarge } else { fault } };
     };
-    Disconnected { reason: format!("{about} ({reason})"), fault: if fault == ConnectFault::Name { fault } else { ConnectFault::Refused } }
+    Disconnected {
+        reason: format!("{about} ({reason})"),
+        fault: if fault == ConnectFault::Name { fault } else { ConnectFault::Refused },
+    }
 }
 
 /// The same words for who has flags instead of settings: the office's commands.
@@ -426,7 +429,9 @@ mod tests {
     fn an_office_is_told_of_its_flags_and_not_of_a_box() {
         let reasons = ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
             .map(|reason| ended(reason.into(), ConnectFault::Lost));
-        for reason in reasons.into_iter().chain([ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault))) {
+        for reason in
+            reasons.into_iter().chain([ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault)))
+        {
             let told = in_flags(&reason.reason);
             assert!(told.contains("--") && !told.contains("uplink.") && !told.contains("box"), "{told}");
         }

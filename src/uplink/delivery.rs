@@ -20,12 +20,12 @@ mod outgoing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::admission::IncomingLimiter;
-use super::bandwidth::{CHUNK_MIN, Bandwidth};
+use super::bandwidth::{Bandwidth, CHUNK_MIN};
 use super::file_transfer::Transfer;
 use super::wire::{Birth, Command, Reply, State};
-use super::{Message, UplinkCounts, UplinkUpdate, UplinkRequest, emqx_file_transfer, topics};
+use super::{Message, UplinkCounts, UplinkRequest, UplinkUpdate, emqx_file_transfer, topics};
 use crate::settings::{FileProtocol, UplinkSettings};
-use crate::units::{Boot, Digest, MonoTime, SiteId, Timestamp, EntryId};
+use crate::units::{Boot, Digest, EntryId, MonoTime, SiteId, Timestamp};
 
 /// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
 const RECEIPT_WITHIN: u64 = 10_000_000;
@@ -306,7 +306,9 @@ impl Delivery {
                 self.keep_retained((topics::up(&self.site, "health"), payload, false));
                 self.report_counts(out);
             }
-            UplinkRequest::Mirror { topic, payload, retain } if self.connected.is_some() => self.keep_retained((topic, payload, retain)),
+            UplinkRequest::Mirror { topic, payload, retain } if self.connected.is_some() => {
+                self.keep_retained((topic, payload, retain))
+            }
             UplinkRequest::Reply(reply) => self.reply(&reply),
             UplinkRequest::Reported(payload) if self.connected.is_some() => {
                 self.keep_retained((topics::up(&self.site, "config/reported"), payload, true));

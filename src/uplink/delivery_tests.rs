@@ -305,7 +305,10 @@ fn a_file_that_cannot_be_read_comes_back() {
     out.clear();
     link.chunk(stamp(1), EntryId(1), 0, Err("gone".into()), &mut out);
     assert!(
-        out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })))
+        out.iter().any(|effect| matches!(
+            effect,
+            DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })
+        ))
     );
     assert!(out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("abort"))));
 }
@@ -413,7 +416,9 @@ fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back(
     let message = Message::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
     link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     assert!(published(&out).is_empty());
-    let came_back = |effect: &DeliveryEffect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }));
+    let came_back = |effect: &DeliveryEffect| {
+        matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }))
+    };
     assert!(out.iter().any(came_back), "{out:?}");
 }
 
@@ -434,7 +439,10 @@ fn an_event_the_office_refuses_comes_back_with_the_reason() {
     assert!(out.contains(&DeliveryEffect::News(UplinkUpdate::Returned { entry_id: EntryId(1), why })), "{out:?}");
     out.clear();
     link.advance(stamp(400_000_000), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("/event"))), "again");
+    assert!(
+        !out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("/event"))),
+        "again"
+    );
 }
 
 #[test]
@@ -504,8 +512,9 @@ fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
         let mut out = Vec::new();
         link.connected(stamp(1), 1, limits(), 0, &mut out);
         link.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
-        let commands =
-            |out: &[DeliveryEffect]| out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Command(_)))).count();
+        let commands = |out: &[DeliveryEffect]| {
+            out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Command(_)))).count()
+        };
         assert_eq!(commands(&out), 0, "{site} answers at once");
         let moment = (1..=101).find(|second| {
             link.advance(stamp(second * 1_000_000), &mut out);

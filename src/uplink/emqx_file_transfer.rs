@@ -81,7 +81,10 @@ mod tests {
         let read = |topic: &str, code| answer("$file-response/km-17", payload(topic, code).as_bytes());
         assert_eq!(read("$file-async/ab/init", 0).map(|a| (a.part, a.good)), Some((EmqxMessage::Init, true)));
         assert_eq!(read("$file-async/ab/4096", 0).map(|a| a.part), Some(EmqxMessage::Chunk));
-        assert_eq!(read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)), Some(("ab".into(), EmqxMessage::Fin, false)));
+        assert_eq!(
+            read("$file-async/ab/fin/9/ff", 131).map(|a| (a.fid, a.part, a.good)),
+            Some(("ab".into(), EmqxMessage::Fin, false))
+        );
         assert_eq!(read("taimat/v1/x", 0), None);
         assert_eq!(answer("taimat/v1/km-17/dn/ack", payload("$file-async/ab/init", 0).as_bytes()), None);
     }

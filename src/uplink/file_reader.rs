@@ -10,8 +10,8 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::clip::SharedFile;
-use crate::wakeup::LowLatencyGuard;
 use crate::units::EntryId;
+use crate::wakeup::LowLatencyGuard;
 
 /// Reads that wait at most. One at a time and file, two files at a time; the others are those of sessions that ended while the card
 /// hung, and long before there are so many the process has ended (`crate::heartbeat`).
@@ -108,7 +108,13 @@ mod tests {
     }
 
     fn wanted(offset: u64, source: &Arc<Noted>) -> ReadRequest {
-        ReadRequest { entry_id: EntryId(1), offset, len: 3, source: source.clone(), hurry: WakeupCoalescer::default().low_latency() }
+        ReadRequest {
+            entry_id: EntryId(1),
+            offset,
+            len: 3,
+            source: source.clone(),
+            hurry: WakeupCoalescer::default().low_latency(),
+        }
     }
 
     #[test]

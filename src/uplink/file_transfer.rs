@@ -294,7 +294,11 @@ mod tests {
         transfer.have(MonoTime(2), 4096, &[]);
         transfer.taken(MonoTime(3));
         assert_eq!(transfer.wants(MonoTime(1_900_000), 4096), None);
-        assert_eq!(transfer.wants(MonoTime(2_000_003), 4096), Some(TransferStep::Read { offset: 4096, len: 4096 }), "nothing else came");
+        assert_eq!(
+            transfer.wants(MonoTime(2_000_003), 4096),
+            Some(TransferStep::Read { offset: 4096, len: 4096 }),
+            "nothing else came"
+        );
     }
 
     #[test]

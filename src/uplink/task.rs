@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{self, Connection, Disconnected, Options, ClientEvent, Sender};
-use super::delivery::{DeliveryEffect, Delivery, connection_number};
-use super::file_reader::{Piece, FileReader, ReadRequest};
-use super::failover::{Attempt, ConnectFault, BrokerSelector};
-use super::{Alarm, UplinkUpdate, UplinkRequest, emqx_file_transfer, cert_expiry, tls, topics};
+use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
+use super::delivery::{Delivery, DeliveryEffect, connection_number};
+use super::failover::{Attempt, BrokerSelector, ConnectFault};
+use super::file_reader::{FileReader, Piece, ReadRequest};
+use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, emqx_file_transfer, tls, topics};
 use crate::clock::Clock;
-use crate::wakeup::WakeupCoalescer;
-use crate::watchdog::Heartbeat;
 use crate::settings::{Broker, FileProtocol, UplinkSettings, parse};
 use crate::units::{Boot, MonoTime, SiteId, Timestamp};
+use crate::wakeup::WakeupCoalescer;
+use crate::watchdog::Heartbeat;
 
 /// How often the link hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,7 +58,12 @@ pub struct UplinkStart {
 }
 
 /// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
-pub async fn run(start: UplinkStart, orders: mpsc::Receiver<UplinkRequest>, update: mpsc::Sender<UplinkUpdate>, heartbeat: Heartbeat) {
+pub async fn run(
+    start: UplinkStart,
+    orders: mpsc::Receiver<UplinkRequest>,
+    update: mpsc::Sender<UplinkUpdate>,
+    heartbeat: Heartbeat,
+) {
     let UplinkStart { settings, site, boot, clock, wakeup } = start;
     let link = Delivery::new(site.clone(), boot.0, &settings);
     let session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
@@ -227,7 +232,8 @@ impl Uplink {
         let (at, what) = refused?;
         let detail = format!("the broker refuses the subscription to {what}: look at its access list");
         let _ = self.update.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < topics::of_box(&self.site, self.wary.0).len()).then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
+        (at < topics::of_box(&self.site, self.wary.0).len())
+            .then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
 
     /// Listens to less, and says so once.
@@ -263,7 +269,13 @@ impl Uplink {
     }
 
     /// Waits for something to be seen, carrying out orders meanwhile.
-    async fn turn(&mut self, sender: &Sender, connection: &mut Connection, conn: u64, closing: &mut Option<Instant>) -> TaskEvent {
+    async fn turn(
+        &mut self,
+        sender: &Sender,
+        connection: &mut Connection,
+        conn: u64,
+        closing: &mut Option<Instant>,
+    ) -> TaskEvent {
         let mut poll = pin!(connection.poll());
         loop {
             self.heartbeat.beat();
@@ -298,10 +310,16 @@ impl Uplink {
                 return TaskEvent::GiveUp(Disconnected { reason: "no PubAck in time".into(), fault: ConnectFault::Lost });
             }
             if self.is_calm(now.mono) && closing.is_none() {
-                return TaskEvent::GiveUp(Disconnected { reason: "listening to commands again".into(), fault: ConnectFault::Lost });
+                return TaskEvent::GiveUp(Disconnected {
+                    reason: "listening to commands again".into(),
+                    fault: ConnectFault::Lost,
+                });
             }
             if self.session.is_on_fallback(now.mono) && closing.is_none() {
-                return TaskEvent::GiveUp(Disconnected { reason: "going back to the preferred broker".into(), fault: ConnectFault::Lost });
+                return TaskEvent::GiveUp(Disconnected {
+                    reason: "going back to the preferred broker".into(),
+                    fault: ConnectFault::Lost,
+                });
             }
             self.execute(out, Some(sender)).await;
         }
@@ -331,7 +349,8 @@ impl Uplink {
     /// Tells once a day of certificates that end soon.
     async fn check_certificates(&mut self, broker: &Broker) {
         let now: Timestamp = self.clock.now();
-        let Some(tls) = broker.tls.as_ref().filter(|_| self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > WARN_EVERY)
+        let Some(tls) =
+            broker.tls.as_ref().filter(|_| self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > WARN_EVERY)
         else {
             return;
         };
@@ -389,7 +408,9 @@ impl Uplink {
                         tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
                     }
                 }
-                DeliveryEffect::Publish { token, topic, payload, retain } => self.waiting.push_back((token, topic, payload, retain)),
+                DeliveryEffect::Publish { token, topic, payload, retain } => {
+                    self.waiting.push_back((token, topic, payload, retain))
+                }
             }
         }
         while let (Some(sender), Some((token, topic, payload, retain))) = (sender, self.waiting.front()) {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::evidence::manifest::{Manifest, Purpose};
-use crate::units::{Digest, RingId, ClockQuality};
+use crate::units::{ClockQuality, Digest, RingId};
 
 /// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode. A device writes every field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

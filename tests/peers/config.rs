@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
-use taimat::remote_config::signed_document::Document;
 use taimat::office::archive::Archive;
+use taimat::remote_config::signed_document::Document;
 use taimat::settings::key_id;
 use taimat::sim::camera::{Options, SimCamera};
 use taimat::sim::faulty_proxy::FaultyProxy;
@@ -220,7 +220,12 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
-    let asked = taimat::remote_config::signed_command::CommandRequest { name: "ping", req_id: "again", expires: Some(expires), args: &plain };
+    let asked = taimat::remote_config::signed_command::CommandRequest {
+        name: "ping",
+        req_id: "again",
+        expires: Some(expires),
+        args: &plain,
+    };
     let mut body = taimat::remote_config::signed_command::add_signature("km-17", asked, n, &remote.key).unwrap();
     body.insert("req_id".into(), json!("again"));
     body.insert("expires".into(), json!(expires));
@@ -427,7 +432,7 @@ type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
         use taimat::settings::{Protocol, TlsSettings, TrustedKey};
-        use taimat::uplink::client::{Options, ClientEvent, connect};
+        use taimat::uplink::client::{ClientEvent, Options, connect};
         let boxes: BTreeMap<String, (Digest, u64)> =
             (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
         let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
@@ -686,7 +691,8 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
         remote.rig.at("km-17.key")
     );
     let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
-    let both = first.replace("health_every", &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
+    let both =
+        first.replace("health_every", &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
     let out = remote.push(&only);
     assert!(out.status.code() == Some(1) && said(&out).contains("has not proven itself"), "the reverse order: {}", said(&out));
     // Both offices must know the document: the one that sends it, and the one that confirms it.
@@ -697,7 +703,8 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     wait_for("nothing was sent", 20, || {
         let sent = remote.rig.archive().and_then(|archive| archive.documents(&site).ok()).unwrap_or_default();
         let sent: Vec<Document> = sent.into_iter().filter(|document| document.config == both).collect();
-        sent.iter().for_each(|document| Archive::open_read_only(Path::new(&archive)).unwrap().store_config(document, "t").unwrap());
+        sent.iter()
+            .for_each(|document| Archive::open_read_only(Path::new(&archive)).unwrap().store_config(document, "t").unwrap());
         !sent.is_empty()
     });
     let reported = || Archive::open_read_only(Path::new(&archive)).unwrap().reported(&site).unwrap().unwrap_or_default();

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use taimat::camera::Frame;
-use taimat::cli::mp4_samples;
 use taimat::analytics::AnalyticsUpdate;
 use taimat::analytics::decode::decoder::{Decoded, Decoder};
 use taimat::analytics::decode::scheduler::Analyzer;
 use taimat::analytics::detect::stages::Stages;
+use taimat::camera::Frame;
+use taimat::cli::mp4_samples;
 use taimat::settings::MotionSettings;
 
 use crate::harness::has;

@@ -1,7 +1,7 @@
 //! The same box, configuration aside, on every kind of broker, good and bad.
 
 use std::sync::atomic::Ordering;
-use taimat::sim::faulty_broker::{FaultyBroker, BrokerFaults};
+use taimat::sim::faulty_broker::{BrokerFaults, FaultyBroker};
 use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
@@ -50,8 +50,12 @@ fn nats_of_three_nodes_with_one_killed() {
     let Some(mut nats) = Nats::start(3) else { return };
     let camera = camera();
     let fallbacks = |port| format!("{{ host = \"127.0.0.1\", port = {port} }}");
-    let rig =
-        Rig::new(&camera, nats.ports[0], nats.ports[2], &format!("fallbacks = [{}, {}]", fallbacks(nats.ports[1]), fallbacks(nats.ports[2])));
+    let rig = Rig::new(
+        &camera,
+        nats.ports[0],
+        nats.ports[2],
+        &format!("fallbacks = [{}, {}]", fallbacks(nats.ports[1]), fallbacks(nats.ports[2])),
+    );
     let _office = rig.office();
     let mut agent = rig.agent_with(SHOW);
     wait_for("nothing has come", 60, || rig.received().0.len() > 10);
@@ -129,7 +133,8 @@ fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
 #[ignore = "another broker: tests/run --full"]
 fn a_subscription_that_is_refused_ends_the_connection_with_an_alarm() {
     let camera = camera();
-    let broker = FaultyBroker::start(BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() }, 6).unwrap();
+    let broker =
+        FaultyBroker::start(BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() }, 6).unwrap();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
     let _agent = rig.agent();
     wait_for("nobody noticed", 30, || rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#"));
@@ -144,7 +149,8 @@ fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
         (FaultyBroker::start(BrokerFaults::default(), 7).unwrap(), FaultyBroker::start(BrokerFaults::default(), 8).unwrap());
     let proxy = FaultyProxy::start(local(first.port)).unwrap();
     let camera = camera();
-    let rig = Rig::new(&camera, proxy.port, second.port, &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
+    let rig =
+        Rig::new(&camera, proxy.port, second.port, &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
     let mut agent = rig.agent();
     wait_for("the preferred broker was not taken", 20, || first.counts().connects.contains_key("km-17"));
     proxy.way.closed.store(true, Ordering::Relaxed);

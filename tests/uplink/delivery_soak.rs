@@ -29,7 +29,15 @@ struct Players {
 }
 
 /// One blow. Which one is the seed's.
-fn strike(rig: &Rig, broker: &mut Mosquitto, proxy: &FaultyProxy, players: &mut Players, what: u64, show: Show, random: &mut Rng) {
+fn strike(
+    rig: &Rig,
+    broker: &mut Mosquitto,
+    proxy: &FaultyProxy,
+    players: &mut Players,
+    what: u64,
+    show: Show,
+    random: &mut Rng,
+) {
     match what {
         0 => {
             players.agent.kill();

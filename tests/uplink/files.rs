@@ -173,7 +173,8 @@ fn an_alarm_overtakes_a_clip_on_256_kbit_a_second() {
     let kbit = size as f64 * 8.0 / took.as_secs_f64() / 1000.0;
     println!("256 kbit/s with a clip of {size} bytes uploading ({kbit:.0} kbit/s): {events} alarms, p95 {p95} ms");
     pause(1_000);
-    let [connects, asked, answered] = [packet_counter::CONNECT, packet_counter::PINGREQ, packet_counter::PINGRESP].map(|kind| tap.count(kind));
+    let [connects, asked, answered] =
+        [packet_counter::CONNECT, packet_counter::PINGREQ, packet_counter::PINGRESP].map(|kind| tap.count(kind));
     println!("keep-alive of 10 s: {asked} PINGREQ, {answered} PINGRESP, {connects} connection");
     assert!(connects == 1 && asked >= 3 && asked - answered <= 1, "{connects} connections, {asked} asked, {answered} answered");
     assert!(p95 <= 2500 && !rig.log().contains("no broker"), "p95 {p95} ms\n{}", rig.log());

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rust_h265::DecodeLimits;
 use rust_h265::nal::parse_nal;
 
-use crate::analytics::params::PIXELS_MAX;
-use crate::analytics::detect::picture::Picture;
 use crate::analytics::decode::frame_num::FrameNumCheck;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::params::PIXELS_MAX;
 use crate::camera::{Codec, Frame};
 
 /// A decoder of one stream.

@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn too_much_work_is_halved_and_then_cut_to_key_frames_and_comes_back_after_ease() {
         let mut load_governor = LoadGovernor::new(50, 80);
-        assert_eq!(modes(&mut load_governor, 0, 3, 70), [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]);
+        assert_eq!(
+            modes(&mut load_governor, 0, 3, 70),
+            [AnalysisRate::HalfRate, AnalysisRate::KeyFrames, AnalysisRate::KeyFrames]
+        );
         let back = modes(&mut load_governor, 3, 13, 10);
         assert_eq!((back[4], back[5], back[12]), (AnalysisRate::KeyFrames, AnalysisRate::HalfRate, AnalysisRate::Full));
         assert!(modes(&mut load_governor, 16, 20, 40).iter().all(|mode| *mode == AnalysisRate::Full), "within the budget");

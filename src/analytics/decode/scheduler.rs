@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::analytics::decode::decoder::{Decoded, Decoder};
-use crate::analytics::detector::Detector;
-use crate::analytics::track::snapshot_requests::SnapshotRequests;
-use crate::analytics::params::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
-use crate::analytics::detect::picture::Picture;
-use crate::analytics::decode::size_trigger::SizeTrigger;
-use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::decode::load_governor::{AnalysisRate, LoadGovernor};
+use crate::analytics::decode::size_trigger::SizeTrigger;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::detect::stages::{Stage, Stages};
+use crate::analytics::detector::Detector;
+use crate::analytics::params::{CLOSER_FPS, HELD_BYTES, HELD_FRAMES, ORDER_MAX, SLEEP_AFTER};
+use crate::analytics::track::snapshot_requests::SnapshotRequests;
 use crate::analytics::{AnalyticsCounts, AnalyticsUpdate};
 use crate::camera::{Frame, TrackKind};
 use crate::settings::MotionSettings;
@@ -137,7 +137,12 @@ impl Analyzer {
     }
 
     /// Takes the next access unit.
-    pub fn frame(&mut self, frame: &Arc<Frame>, look: &mut dyn FnMut(&Detector, &Picture, Timestamp), out: &mut Vec<AnalyticsUpdate>) {
+    pub fn frame(
+        &mut self,
+        frame: &Arc<Frame>,
+        look: &mut dyn FnMut(&Detector, &Picture, Timestamp),
+        out: &mut Vec<AnalyticsUpdate>,
+    ) {
         if frame.kind() != TrackKind::Video {
             return;
         }

@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 
 use super::*;
+use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::{Codec, StreamRole, TrackParams};
-use crate::analytics::{MotionUpdate, MotionPhase};
 use crate::sim::encode::Camera264;
 use crate::sim::scene::{Disturbance, Scene};
 use crate::units::MonoTime;
@@ -71,7 +71,8 @@ fn awake() -> MotionSettings {
 }
 
 fn starts(update: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
-    let motion = |update: &'_ AnalyticsUpdate| matches!(update, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
+    let motion =
+        |update: &'_ AnalyticsUpdate| matches!(update, AnalyticsUpdate::Motion(motion) if motion.phase == MotionPhase::Start);
     let starts = update.iter().filter(|update| motion(update));
     starts.filter_map(|update| if let AnalyticsUpdate::Motion(motion) = update { Some(motion) } else { None }).collect()
 }

@@ -3,8 +3,8 @@
 //! What belongs here: the memory of regions. What does not: single cells (the model's feedback).
 
 use crate::analytics::detect::blobs::Blob;
-use crate::analytics::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
 use crate::analytics::detect::picture::Grid;
+use crate::analytics::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
 
 /// Share of the cells of each tile that differ without being a confirmed object.
 pub struct ActivityMap {

@@ -4,12 +4,12 @@
 //!
 //! What belongs here: foreground or not, cell by cell. What does not: what the foreground is.
 
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
     ABSORB, AGREE, BLINK_DOWN, BLINK_MAX, BLINK_UP, MEAN_SECONDS, RADIUS, RADIUS_BRIGHT, RADIUS_DARK, RADIUS_MAX, RENEW,
     RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
 };
-use crate::analytics::detect::picture::Grid;
-use crate::analytics::detect::stages::{Stage, Stages};
 
 /// Cells of a row that are judged together: vectors of bytes, and few enough that most are done after a few samples.
 const TOGETHER: usize = 32;

@@ -3,12 +3,12 @@
 //! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
 
 use super::hole_fill;
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
     BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
     LIT_SHARE, RELIT, RELIT_ROUGH,
 };
-use crate::analytics::detect::picture::Grid;
-use crate::analytics::detect::stages::{Stage, Stages};
 
 /// A region that differs.
 #[derive(Debug, Clone, PartialEq)]
@@ -354,11 +354,7 @@ mod tests {
             painted(&mean, &blob, |at, mean| if box_at(at) { if checked(at) { 200.0 } else { 30.0 } } else { mean * 1.5 });
         let parts = Scene::new(GRID, &with_box, &mean).in_light(&blob, 36.0);
         let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
-        assert!(
-            part.bbox[0] >= 22.0 && part.bbox[1] >= 16.0 && part.bbox[2] <= 42.0 && part.bbox[3] <= 44.0,
-            "{:?}",
-            part.bbox
-        );
+        assert!(part.bbox[0] >= 22.0 && part.bbox[1] >= 16.0 && part.bbox[2] <= 42.0 && part.bbox[3] <= 44.0, "{:?}", part.bbox);
         let none = |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
         assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "mere light");
         assert!(none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })), "mere thing");
@@ -384,7 +380,8 @@ mod tests {
         let blob = square(20, 20, 24);
         let window = |at: &usize| (26..36).contains(&(at % GRID.width)) && at / GRID.width > 26;
         let open_below = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);
-        let with_window = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
+        let with_window =
+            Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at) || at / GRID.width > 36).collect(), GRID);
         assert_eq!(with_window.filled(GRID).area, blob.area);
         assert_eq!(open_below.clone().filled(GRID).area, open_below.area, "legs stay apart");
     }

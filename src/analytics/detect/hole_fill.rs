@@ -2,8 +2,8 @@
 //!
 //! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), objects ([`crate::analytics::detect::blobs`]).
 
-use crate::analytics::params::HOLE_MAX;
 use crate::analytics::detect::picture::Grid;
+use crate::analytics::params::HOLE_MAX;
 
 /// Cells of a row, one beside the other, in which nothing differs.
 struct Run {

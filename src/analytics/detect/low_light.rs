@@ -3,11 +3,11 @@
 //!
 //! What belongs here: that measure. What does not: single cells that differ (the model).
 
+use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::{
     FAINT, FAINT_AROUND, FAINT_CLIP, FAINT_DARK, FAINT_FLOOR, FAINT_LOOKS, FAINT_NEAR, FAINT_OUT, FAINT_REACH, FAINT_WIDE,
     RESTLESS_SECONDS,
 };
-use crate::analytics::detect::picture::Grid;
 
 /// The noise of each cell.
 pub struct LowLightDetector {

@@ -4,11 +4,11 @@
 //! What belongs here: judging neighbours in time. What does not: the slow marks of tampering ([`crate::analytics::scene::tamper`]).
 
 use crate::analytics::SceneChange;
+use crate::analytics::detect::picture::LumaGrid;
 use crate::analytics::params::{
     COLOUR_ABOVE, FROZEN_AFTER, GREY_BELOW, LIGHT_STEP, NOISE_MOST, SAME_CELL, SAME_SHARE, SAME_WITHIN, STEP_WITHIN,
     USUAL_FOLLOWS,
 };
-use crate::analytics::detect::picture::LumaGrid;
 use crate::units::Timestamp;
 
 /// Remembers the picture before.
@@ -119,7 +119,9 @@ mod tests {
             if look.is_multiple_of(20) {
                 scene_changes.key_frame();
             }
-            out.extend(scene_changes.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)));
+            out.extend(
+                scene_changes.analyze(&LumaGrid { grid, cells, colour: colour(look) }, false, at).map(|change| (look, change)),
+            );
         }
         out
     }

@@ -2,8 +2,8 @@
 //!
 //! What belongs here: whole-picture corrections. What does not: judging what is left.
 
-use crate::analytics::params::{SHAKE_MAX, SHAKE_MIN};
 use crate::analytics::detect::picture::Grid;
+use crate::analytics::params::{SHAKE_MAX, SHAKE_MIN};
 
 /// Steps of brightness beyond which a cell shows something else, and says nothing about shake.
 const OTHER: f32 = 45.0;

@@ -5,11 +5,11 @@
 //! ([`super::gate`]).
 
 use crate::analytics::SceneChange;
+use crate::analytics::detect::picture::{Grid, LumaGrid};
 use crate::analytics::params::{
     BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
     TAMPER_SECONDS, TAMPER_WARM,
 };
-use crate::analytics::detect::picture::{Grid, LumaGrid};
 use crate::units::Timestamp;
 
 /// Cells of one side of the blocks in which brightness is compared.

@@ -2,12 +2,12 @@
 //!
 //! What belongs here: begins, updates, ends, cooldown, stills. What does not: whether a rule fires ([`crate::analytics::track::rules`]).
 
-use crate::analytics::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
 use crate::analytics::detect::picture::Picture;
-use crate::analytics::track::rules::{Rules, RuleVerdict};
+use crate::analytics::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
+use crate::analytics::track::rules::{RuleVerdict, Rules};
 use crate::analytics::track::snapshot::BestPicture;
 use crate::analytics::track::tracker::Track;
-use crate::analytics::{MotionUpdate, MotionPhase, PictureBox, AnalyticsUpdate, Suppressed, SuppressReason};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate, PictureBox, SuppressReason, Suppressed};
 use crate::settings::MotionSettings;
 use crate::settings::rules::Rule;
 use crate::units::Timestamp;

@@ -4,8 +4,8 @@
 
 use crate::analytics::SuppressReason;
 use crate::analytics::detect::picture::Grid;
-use crate::analytics::track::tracker::{TrackState, Track};
-use crate::settings::rules::{Rule, Trigger, CrossingDirection};
+use crate::analytics::track::tracker::{Track, TrackState};
+use crate::settings::rules::{CrossingDirection, Rule, Trigger};
 use crate::settings::{Zone, ZoneKind};
 use crate::units::Timestamp;
 
@@ -165,7 +165,9 @@ impl Rules {
             Trigger::Presence => !zones.is_empty() && track.state == TrackState::Moving,
             Trigger::Enter => !zones.is_empty() && (!was_inside || fresh && track.came_in()),
             Trigger::Exit => was_inside && (zones.is_empty() || gone && track.goes_out()),
-            Trigger::Cross { line, way } => crossing(line, before, now).is_some_and(|crossed| way == CrossingDirection::Any || way == crossed),
+            Trigger::Cross { line, way } => {
+                crossing(line, before, now).is_some_and(|crossed| way == CrossingDirection::Any || way == crossed)
+            }
             Trigger::Dwell(stay) => stayed >= stay,
         };
         if memo.fired {
@@ -326,7 +328,10 @@ mod tests {
         assert_eq!((rules.lines()[0].left, rules.lines()[0].right), (1, 0));
         let (wrong, _, rules) = walk(rule(Trigger::Cross { line, way: CrossingDirection::Right }), &[], rightwards());
         assert_eq!((wrong, rules.lines()[0].left), (None, 1));
-        assert_eq!(walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: CrossingDirection::Any }), &[], rightwards()).0, None);
+        assert_eq!(
+            walk(rule(Trigger::Cross { line: [[0.5, 0.0], [0.5, 0.3]], way: CrossingDirection::Any }), &[], rightwards()).0,
+            None
+        );
     }
 
     #[test]

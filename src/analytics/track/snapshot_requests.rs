@@ -3,10 +3,10 @@
 //! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded ([`super::analyzer`]), who may
 //! ask (the agent).
 
-use crate::analytics::AnalyticsUpdate;
-use crate::analytics::params::GLANCE_WITHIN;
-use crate::analytics::detect::picture::Picture;
 use super::snapshot;
+use crate::analytics::AnalyticsUpdate;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::params::GLANCE_WITHIN;
 use crate::settings::Zone;
 use crate::units::{MonoTime, Timestamp};
 
@@ -35,7 +35,8 @@ impl SnapshotRequests {
         if self.asked.is_empty() {
             return;
         }
-        let jpeg = snapshot::jpeg(picture, zones, most).ok_or_else(|| format!("no JPEG of at most {most} bytes can be made of it"));
+        let jpeg =
+            snapshot::jpeg(picture, zones, most).ok_or_else(|| format!("no JPEG of at most {most} bytes can be made of it"));
         let answer = |(req_id, _)| AnalyticsUpdate::Glance { req_id, outcome: jpeg.clone().map(|jpeg| (at, jpeg)) };
         self.answers.extend(self.asked.drain(..).map(answer));
     }

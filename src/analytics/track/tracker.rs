@@ -4,11 +4,11 @@
 
 use crate::analytics::PictureBox;
 use crate::analytics::detect::blobs::Blob;
+use crate::analytics::detect::picture::Grid;
+use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
     ASTRAY, COAST, DENSE, EDGE, GUST, GUSTY, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL,
 };
-use crate::analytics::detect::picture::Grid;
-use crate::analytics::detect::stages::{Stage, Stages};
 use crate::units::Timestamp;
 
 /// What an object is doing.

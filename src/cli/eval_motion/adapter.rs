@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::masks::{Cells, Masks};
 use super::overlay::Overlay;
-use crate::camera::Frame;
 use crate::analytics::decode::scheduler::Analyzer;
 use crate::analytics::detect::picture::{Grid, Picture};
 use crate::analytics::detect::stages::Stages;
-use crate::analytics::{MotionPhase, AnalyticsUpdate, WHYS};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, WHYS};
+use crate::camera::Frame;
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
 

@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use self::adapter::{Adapter, Log, OwnDetector};
 use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
-use self::adapter::{Log, OwnDetector, Adapter};
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
-use crate::analytics::detector::Detector;
 use crate::analytics::detect::picture::Picture;
+use crate::analytics::detector::Detector;
 use crate::analytics::track::tracker::TrackState;
 use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};

@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use super::Truth;
+use super::adapter::{Log, ReportedEvent};
 use super::masks::Cells;
 use super::score::{Score, Tampering};
-use super::adapter::{Log, ReportedEvent};
 
 /// What came of a video.
 pub struct Row {
@@ -87,15 +87,17 @@ impl Row {
 
     /// A line for each event and scene change.
     pub fn events(&self) -> Vec<String> {
-        let event =
-            |event: &ReportedEvent| format!("  {:8.2} to {:8.2} s, told at {:8.2}: {}", event.began, event.end, event.told, event.words);
+        let event = |event: &ReportedEvent| {
+            format!("  {:8.2} to {:8.2} s, told at {:8.2}: {}", event.began, event.end, event.told, event.words)
+        };
         let scenes = self.scenes.iter().map(|(second, word)| format!("  {second:8.2} s: scene {word}"));
         self.events.iter().map(event).chain(scenes).collect()
     }
 
     /// The object for programs.
     pub fn json(&self) -> Value {
-        let event = |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
+        let event =
+            |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
         let events: Vec<Value> = self.events.iter().map(event).collect();
         let mut row = json!({"file": self.name, "seconds": self.seconds, "cpu_ms_per_s": rounded(self.cost()), "events": events,
             "scenes": self.scenes, "notes": self.notes});

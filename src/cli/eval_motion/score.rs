@@ -38,7 +38,8 @@ impl Score {
     pub fn new(events: &[ReportedEvent], spans: &[(f64, f64)]) -> Score {
         let touch = |event: &ReportedEvent, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
         // What was reported before anything had come was reported for nothing, however long it then went on.
-        let early = |event: &ReportedEvent| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
+        let early =
+            |event: &ReportedEvent| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
         let early: Vec<bool> = events.iter().map(early).collect();
         let mut score = Score { true_events: spans.len(), ..Score::default() };
         let mut used = vec![false; events.len()];

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use rusty_h264_decoder::Sps;
 
 use super::adapter::Unit;
+use crate::analytics::detect::picture::Picture;
+use crate::analytics::params::PIXELS_MAX;
 use crate::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
 use crate::cli::mp4_samples;
-use crate::analytics::params::PIXELS_MAX;
-use crate::analytics::detect::picture::Picture;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
 use crate::units::{Digest, MonoTime, Timestamp};
@@ -149,7 +149,9 @@ fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
         Codec::H265 => (0, 0),
         _ => {
             let sps = nals(annex_b).into_iter().find(|nal| nal[0] & 0x1f == 7).context("no sequence parameter set")?;
-            let Ok(sps) = Sps::parse(&crate::analytics::decode::frame_num::plain(&sps[1..])) else { bail!("damaged sequence parameter set") };
+            let Ok(sps) = Sps::parse(&crate::analytics::decode::frame_num::plain(&sps[1..])) else {
+                bail!("damaged sequence parameter set")
+            };
             (sps.display_width() as u16, sps.display_height() as u16)
         }
     };

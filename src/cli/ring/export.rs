@@ -14,9 +14,9 @@ use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::storage::disk::Disk;
-use crate::storage::segment_index::Index;
 use crate::storage::footage_query::locate;
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
+use crate::storage::segment_index::Index;
 use crate::storage::snapshots::SnapshotGeometry;
 use crate::storage::thread::CardReader;
 use crate::storage::{Span, SpanQuery};
@@ -101,7 +101,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What is in no file of the asked range.
 fn lost_between(disk: &dyn Disk, index: &Index, (from, to): (WallTime, WallTime)) -> Vec<MissingRecords> {
-    let touches = |lost: &MissingRecords| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
+    let touches =
+        |lost: &MissingRecords| lost.from.is_none_or(|begin| begin.wall <= to) && lost.to.is_none_or(|end| end.wall >= from);
     locate_gaps(disk, index, &index.lost).into_iter().filter(touches).collect()
 }
 

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 use super::{Dir, Range, open};
 use crate::cli::time_zone::DisplayZone;
 use crate::escape::{shown, shown_json};
+use crate::format::record::RingRecord;
+use crate::format::segment_head::Segment;
 use crate::storage::Gap;
-use crate::storage::segment_index::{Index, Segment};
+use crate::storage::disk::Disk;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::{MissingRecords, locate_gap, numbers};
 use crate::storage::range_set::Ranges;
 use crate::storage::scan::{ScanDepth, ScanEnd, ScanItem, walk_past};
-use crate::storage::{disk::Disk, record::RingRecord};
+use crate::storage::segment_index::Index;
 use crate::units::{Boot, Timestamp, WallTime};
 
 /// Two stretches closer than this are one in the list, microseconds.

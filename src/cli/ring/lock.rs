@@ -8,12 +8,12 @@ use anyhow::{Context as _, anyhow};
 use super::{Dir, Range};
 use crate::clock::{Clock as _, SystemClock};
 use crate::storage::disk::{DirFault, Disk, FileId, RealDisk};
-use crate::storage::segment_index::Index;
-use crate::storage::journal::Journal;
 use crate::storage::footage_query::locate;
+use crate::storage::journal::Journal;
 use crate::storage::locks::{Lock, records};
 use crate::storage::missing_records::numbers;
 use crate::storage::recovery::{RecoveryScope, read};
+use crate::storage::segment_index::Index;
 use crate::storage::{Cell, SpanQuery};
 use crate::units::WallTime;
 

@@ -17,10 +17,10 @@ use anyhow::ensure;
 
 use super::time_zone::DisplayZone;
 use crate::storage::disk::{Disk, RealDisk};
-use crate::storage::segment_index::Index;
 use crate::storage::locks::Locks;
-use crate::storage::recovery::{RecoveryScope, read};
 use crate::storage::open::StorageFault;
+use crate::storage::recovery::{RecoveryScope, read};
+use crate::storage::segment_index::Index;
 
 /// Arguments of `taimat ring`.
 #[derive(Debug, clap::Args)]

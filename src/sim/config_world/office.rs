@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::config_scenarios::{CRASHES, FAR, LATER, NEW, RESETS, Scenario, ScenarioText};
-use super::{FAIR, STORMY, ConfigWorld};
+use super::{ConfigWorld, FAIR, STORMY};
 use crate::remote_config::signed_document::Document;
-use crate::remote_config::state_machine::{FileFound, ConfigInput};
+use crate::remote_config::state_machine::{ConfigInput, FileFound};
 use crate::units::Digest;
 
 impl ConfigWorld {

@@ -8,8 +8,8 @@ use std::io::{Error, ErrorKind, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::rng::Rng;
-use crate::office::index::{IndexGuard, IndexStep};
 use crate::office::file_store::FileStore;
+use crate::office::index::{IndexGuard, IndexStep};
 
 /// What refuses at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rng::Rng;
-use super::files::{SimFiles, DiskFaults};
+use super::files::{DiskFaults, SimFiles};
 use crate::evidence::manifest::{Manifest, of_still};
 use crate::office::archive::{Archive, IngestOutcome};
-use crate::office::retention::Retention;
-use crate::office::partial_files::{Check, Flush};
-use crate::office::safeguards::IngestRule;
 use crate::office::file_store::{FileStore as _, flush_and_hash};
+use crate::office::partial_files::{Check, Flush};
+use crate::office::retention::Retention;
+use crate::office::safeguards::IngestRule;
 use crate::units::{Digest, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::World;
 use crate::sim::rng::Rng;
 use crate::uplink::delivery::DeliveryEffect;
-use crate::uplink::{UplinkUpdate, UplinkRequest, topics};
+use crate::uplink::{UplinkRequest, UplinkUpdate, topics};
 
 /// Messages of one flood.
 const MESSAGES: u64 = 1_000;

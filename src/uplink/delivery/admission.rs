@@ -174,7 +174,7 @@ fn holds(bytes: &[u8], these: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::{MonoTime, ClockQuality};
+    use crate::units::{ClockQuality, MonoTime};
 
     fn at(micros: u64) -> Timestamp {
         Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }

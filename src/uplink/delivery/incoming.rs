@@ -2,13 +2,13 @@
 //!
 //! What belongs here: what each of them changes. What does not: what is published next ([`super`]).
 
-use super::super::topics::DownTopic;
 use super::super::file_transfer::Transfer;
+use super::super::topics::DownTopic;
 use super::super::wire::Ack;
 use super::super::{Alarm, ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
-use super::{PublishSubject, Acked, PublishClass, DeliveryEffect, Delivery, Token};
+use super::{Acked, Delivery, DeliveryEffect, PublishClass, PublishSubject, Token};
 use crate::remote_config::signed_document::DOCUMENT_MAX;
-use crate::units::{Digest, MonoTime, Timestamp, EntryId};
+use crate::units::{Digest, EntryId, MonoTime, Timestamp};
 
 /// How long a broker over its quota is left alone: first and longest.
 const BUSY_FIRST: u64 = 10_000_000;

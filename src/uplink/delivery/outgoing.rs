@@ -5,16 +5,23 @@
 use std::collections::BTreeMap;
 
 use super::super::bandwidth::Throttle;
-use super::super::file_transfer::{TransferStep, Transfer};
+use super::super::file_transfer::{Transfer, TransferStep};
 use super::super::wire::Purpose;
 use super::super::{ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
-use super::{PublishSubject, PublishClass, DeliveryEffect, HEADER, Delivery, RECEIPT_LONGEST};
+use super::{Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, RECEIPT_LONGEST};
 use crate::settings::FileProtocol;
-use crate::units::{MonoTime, Timestamp, EntryId};
+use crate::units::{EntryId, MonoTime, Timestamp};
 
 impl Delivery {
     /// Bytes of a file that were asked for.
-    pub fn chunk(&mut self, now: Timestamp, entry_id: EntryId, offset: u64, bytes: Result<Vec<u8>, String>, out: &mut Vec<DeliveryEffect>) {
+    pub fn chunk(
+        &mut self,
+        now: Timestamp,
+        entry_id: EntryId,
+        offset: u64,
+        bytes: Result<Vec<u8>, String>,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         let Some(file) = self.files.get_mut(&entry_id) else {
             return;
         };
@@ -63,7 +70,8 @@ impl Delivery {
         if now.mono < self.busy.0 {
             return;
         }
-        let allowed = |forbidden: &BTreeMap<PublishClass, MonoTime>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
+        let allowed =
+            |forbidden: &BTreeMap<PublishClass, MonoTime>, class| forbidden.get(&class).is_none_or(|until| now.mono >= *until);
         while self.has_room()
             && allowed(&self.forbidden, PublishClass::Event)
             && let Some(entry_id) = self.events.iter().find(|(_, event)| event.due <= now.mono).map(|(entry_id, _)| *entry_id)
@@ -154,7 +162,15 @@ impl Delivery {
         }
     }
 
-    fn publish(&mut self, now: Timestamp, about: PublishSubject, topic: String, payload: Vec<u8>, retain: bool, out: &mut Vec<DeliveryEffect>) {
+    fn publish(
+        &mut self,
+        now: Timestamp,
+        about: PublishSubject,
+        topic: String,
+        payload: Vec<u8>,
+        retain: bool,
+        out: &mut Vec<DeliveryEffect>,
+    ) {
         self.next_token += 1;
         self.counts.bytes += payload.len() as u64;
         self.pace.count(now, (topic.len() + payload.len() + HEADER) as u64);

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use super::card_id::{CARD_ID, CardId};
 use super::mp4::{BoxWriter, head_boxes};
 use super::record::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
-use super::identity::{CARD_ID, CardId};
 use crate::camera::{Codec, TrackKind, TrackParams};
-use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 /// Extended type of a segment header.
 pub const SEGMENT_TYPE: [u8; 16] = *b"taimat-segm-v2\0\0";
@@ -324,6 +324,33 @@ fn codec_byte(codec: Codec) -> u8 {
 
 fn codec_of(byte: u8) -> Option<Codec> {
     [Codec::H264, Codec::H265, Codec::Aac, Codec::PcmMulaw, Codec::PcmAlaw].into_iter().find(|codec| codec_byte(*codec) == byte)
+}
+
+/// One segment that holds footage.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// What it says of itself, but for its file: that is where it lies.
+    pub head: Arc<SegmentHead>,
+    /// Bytes of its padded head: where its first record lies.
+    pub head_len: u64,
+    /// Where records and free space end, before the second copy of the head.
+    pub end: u64,
+    /// Digest of its head ([`super::head::head_digest`]).
+    pub layout: Digest,
+    /// The number of the file it was begun in; another than `head.segment`, the file it lies in, where names were changed.
+    pub named: u32,
+}
+
+impl Segment {
+    /// True where the file ends before its head says.
+    pub fn is_cut(&self) -> bool {
+        self.end < self.head.end()
+    }
+
+    /// Its head as it was written, with the number of the file it was begun in.
+    pub fn written(&self) -> SegmentHead {
+        SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //!
 //! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::head`]), where bytes go ([`super::ring`]).
 
+use super::fragment_ref::FragmentRef;
+use super::gap::{Gap, GapReason};
 use super::mp4::BoxWriter;
-use super::segment_index::Segment;
-use super::{FragmentRef, Gap, GapReason};
-use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime, ClockQuality};
+use super::segment_head::Segment;
+use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 /// Everything is aligned to this: cards tear whole pages.
 pub const BLOCK: u64 = 4096;
@@ -16,7 +17,7 @@ const CHECKSUMS: usize = RECORD_BOX - 8;
 /// Extended type of a record.
 pub const RECORD_TYPE: [u8; 16] = *b"taimat-recd-v2\0\0";
 /// Format version, of heads too.
-pub(super) const VERSION: u16 = 2;
+pub const VERSION: u16 = 2;
 const FLAG_KEY: u16 = 1;
 const FLAG_GAP: u16 = 2;
 /// Bytes of a segment header's digest that the first fragment of the segment carries.
@@ -152,7 +153,7 @@ impl RingRecord {
     /// The chain digest of this record.
     pub fn link(&self) -> Digest {
         let encoded = self.encode(&[]);
-        crate::chain::link(&self.previous, &encoded[24..CHECKSUMS])
+        crate::format::hash_chain::link(&self.previous, &encoded[24..CHECKSUMS])
     }
 
     /// The fragment this record describes, at `offset` of `segment`; `None` for a gap record.
@@ -230,7 +231,7 @@ pub fn box_at(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
 }
 
 /// Reads integers off the front of a slice.
-pub(super) struct Take<'a>(pub(super) &'a [u8]);
+pub(super) struct Take<'a>(pub &'a [u8]);
 
 impl<'a> Take<'a> {
     pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {

@@ -57,7 +57,7 @@
 //! ```
 //! A gap record has the clock quality of its end in place of `lead`. The *mark* is the first 24 bytes of SHA-256 of the segment
 //! header from `version` to `present`: so what was evicted is in the chain. `length` counts from the start of the record's box to the
-//! end of its `mdat`, without padding. The chain digest of a record is [`crate::chain::link`] over its bytes from `version` to the
+//! end of its `mdat`, without padding. The chain digest of a record is [`crate::format::hash_chain::link`] over its bytes from `version` to the
 //! digest of the head; the second CRC is that of the file the record lies in, because decode times differ between files.
 //!
 //! ### Time in boxes

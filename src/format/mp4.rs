@@ -356,7 +356,8 @@ mod tests {
     #[test]
     fn times_move_to_another_file_and_back_to_the_same_bytes() {
         let sample = Sample { duration: 3600, size: 4, sync: true, offset: 0 };
-        let runs = [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun { track, start, samples: vec![sample] });
+        let runs =
+            [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun { track, start, samples: vec![sample] });
         let (chained, scales) = (moof(1, &runs), [90_000, 8_000]);
         let mut placed = chained.clone();
         move_times(&mut placed, &scales, 10_000_000, 9_980_000);
