@@ -168,7 +168,7 @@ impl Gauges {
         let (s, m, u) = (&self.storage, &self.sight, &self.uplink);
         let [main, sub] = &self.camera_counts;
         let pairs = [
-            ("camera.tries", self.camera_tries),
+            ("camera.connect_failures", self.camera_tries),
             ("camera.lost_packets", main.lost_packets),
             ("camera.bad_packets", main.bad_packets),
             ("camera.sub_lost_packets", sub.lost_packets),
@@ -190,13 +190,13 @@ impl Gauges {
             ("storage.memory_only", s.in_memory.into()),
             ("storage.scrubbed", s.scrubbed),
             ("storage.damaged", s.damaged),
-            ("storage.troubles", self.storage_troubles),
+            ("storage.faults", self.storage_troubles),
             ("storage.pins_lost", self.pins_lost),
             ("motion.decoded", m.decoded),
             ("motion.analysed", m.analysed),
             ("motion.dropped", m.dropped),
             ("motion.failed", m.failed),
-            ("motion.passed", m.passed),
+            ("motion.skipped_budget", m.passed),
             ("motion.wakes", m.wakes),
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),
@@ -216,8 +216,8 @@ impl Gauges {
             ("uplink.dead_letters", self.dead_letters),
             ("uplink.file_retries", u.file_retries),
             ("uplink.rate", u.rate),
-            ("uplink.today", u.spent.today),
-            ("uplink.month", u.spent.month),
+            ("uplink.bytes_today", u.spent.today),
+            ("uplink.bytes_month", u.spent.month),
         ];
         let reasons = WHYS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
         let lines = m.lines.iter().flat_map(|line| {

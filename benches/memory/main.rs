@@ -174,7 +174,7 @@ fn show(rig: &Rig, every: u64) -> Running {
     let log = std::fs::File::create(rig.at("agent.log")).unwrap();
     // A motion is a begin, an update and an end, one news a second; pauses are further updates, which the agent mostly swallows.
     let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
-    let words = ["sim", "--rate", "1", "--updates", &updates, "--feed"];
+    let words = ["sim", "--rate", "1", "--updates", &updates, "--load-test"];
     Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))
 }
 

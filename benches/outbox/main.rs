@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use taimat::storage::disk::{Disk, RealDisk};
+use taimat::storage::identity::CardId;
 use taimat::storage::journal::{BATCH_MAX, Journal};
 use taimat::units::Ticket;
 
@@ -21,7 +22,7 @@ fn measure(batch: usize, events: u64) {
     let parent = std::env::var("TAIMAT_BENCH_DIR").unwrap_or_else(|_| format!("{}/target", env!("CARGO_MANIFEST_DIR")));
     let dir = tempfile::tempdir_in(parent).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path(), false).unwrap());
-    let (mut journal, _) = Journal::open(disk, 4096, None).unwrap();
+    let (mut journal, _) = Journal::open(disk, CardId::default(), 4096, None).unwrap();
     journal.begin().unwrap();
     let (begun, before) = (Instant::now(), journal.written);
     let mut next = 1;

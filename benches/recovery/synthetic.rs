@@ -14,6 +14,7 @@ use taimat::storage::engine::Engine;
 use taimat::storage::format::{MARK, RECORD_BOX, Record, free_block, padded};
 use taimat::storage::head::{SegmentHead, Statement, head_digest};
 use taimat::storage::heads::read_head;
+use taimat::storage::identity::CardId;
 use taimat::storage::walk::{Depth, Found, walk};
 use taimat::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
 
@@ -61,7 +62,8 @@ impl Synthetic {
             let (size, lap, boot, tracks) = (SIZE, segment + 1, Boot(1), tracks.clone());
             let (first_seq, start, media) = (seq, stamp(seq), seq * 1_000_000);
             let (layout, statement) = (head_digest(&tracks), Statement::default());
-            let head = SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks, statement };
+            let card = CardId::default();
+            let head = SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement };
             let (bytes, end) = (head.encode(), head.end());
             file.write_all_at(&bytes, 0).unwrap();
             file.write_all_at(&head.encode_copy(), end).unwrap();

@@ -37,7 +37,7 @@ pub struct Access {
     accepted: TokenBucket,
     answered: TokenBucket,
     /// Not told since the last event.
-    unsaid: u64,
+    suppressed_count: u64,
     /// Refused for want of a signature or of a good one; refused because their share was spent.
     pub counts: (u64, u64),
     /// Highest number of each key, where no configuration is kept: of this start only.
@@ -47,7 +47,7 @@ pub struct Access {
 impl Default for Access {
     fn default() -> Access {
         let (refused, accepted, answered) = (REFUSED, ACCEPTED, ANSWERED);
-        Access { refused, accepted, answered, unsaid: 0, counts: (0, 0), highest: BTreeMap::new() }
+        Access { refused, accepted, answered, suppressed_count: 0, counts: (0, 0), highest: BTreeMap::new() }
     }
 }
 
@@ -69,7 +69,7 @@ impl Access {
             false if full >= ACCEPTED_BELOW => false,
             false => !READ.contains(&name) || self.accepted.take(now),
         };
-        self.unsaid += u64::from(!may);
+        self.suppressed_count += u64::from(!may);
         may
     }
 }
@@ -131,8 +131,8 @@ impl Agent {
             data["verdict"] = json!(refusal.why);
             data["detail"] = json!(refusal.detail);
         }
-        if self.access.unsaid > 0 {
-            data["unsaid"] = Value::from(std::mem::take(&mut self.access.unsaid));
+        if self.access.suppressed_count > 0 {
+            data["suppressed_count"] = Value::from(std::mem::take(&mut self.access.suppressed_count));
         }
         self.event(now, kind::ACCESS, None, data);
     }

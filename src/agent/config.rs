@@ -108,7 +108,7 @@ impl Agent {
         let record = configuration.machine.record();
         let (word, last) = (configuration.machine.word(), record.last.as_ref());
         let told = match word {
-            "safe" | "rolled_back" | "trial" => {
+            "safe_mode" | "rolled_back" | "trial" => {
                 let refusal = last.and_then(|last| last.refusal.as_ref()).filter(|_| word != "trial");
                 let id =
                     record.trial().map_or_else(|| last.map(|last| last.next.id.clone()), |trial| Some(trial.next.id.clone()));

@@ -153,7 +153,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_largest_file_entry_fits_its_journal_slot() {
-        let gap = (Wall(0).rfc3339(), Wall(0).rfc3339(), "evicted_wanted".to_owned());
+        let gap = (Wall(0).rfc3339(), Wall(0).rfc3339(), "evicted_pinned".to_owned());
         let manifest = Manifest {
             v: 1,
             site: "s".repeat(32),

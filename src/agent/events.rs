@@ -31,9 +31,9 @@ pub mod kind {
     /// The scene as a whole changed.
     pub const SCENE: &str = "scene";
     /// The detector cannot see; recording goes on.
-    pub const BLIND: &str = "sight.blind";
+    pub const BLIND: &str = "analytics.unavailable";
     /// The detector sees again.
-    pub const SEEING: &str = "sight.seeing";
+    pub const SEEING: &str = "analytics.available";
     /// A stream of the camera stopped.
     pub const CAMERA_DOWN: &str = "camera.down";
     /// It plays again.
@@ -45,7 +45,7 @@ pub mod kind {
     /// Outbox entries were dropped to keep its bound.
     pub const SHED: &str = "shed";
     /// The card misbehaves.
-    pub const STORAGE: &str = "storage.trouble";
+    pub const STORAGE: &str = "storage.fault";
     /// Recovery put something right, or gave it up.
     pub const REPAIR: &str = "storage.repair";
     /// The card takes nothing any more, or is nearly worn out: a person is needed.
@@ -107,7 +107,7 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
     let place: Vec<f64> = motion.place.iter().map(|v| rounded(f64::from(*v))).collect();
     let mut data = json!({
         "event": event,
-        "began": motion.began.wall.rfc3339(),
+        "started_at": motion.began.wall.rfc3339(),
         "rule": motion.rule,
         "zones": zones,
         "box": place,
@@ -121,7 +121,7 @@ pub fn motion(motion: &Motion, event: &str) -> Value {
         data["priority"] = json!(motion.priority.word());
     }
     if let Some(direction) = motion.direction {
-        data["direction"] = json!(direction.round());
+        data["heading"] = json!(direction.round());
     }
     if motion.suppressed > 0 {
         data["suppressed"] = json!(motion.suppressed);
@@ -149,7 +149,7 @@ pub fn lost(lost: &Lost) -> Value {
     let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.wall.rfc3339());
     let mut data = json!({"first": lost.first, "last": lost.last, "from": time(lost.from), "to": time(lost.to)});
     if lost.holes > 1 {
-        data["holes"] = json!(lost.holes);
+        data["gaps"] = json!(lost.holes);
     }
     data
 }
@@ -228,7 +228,7 @@ mod tests {
         let site = SiteId::parse("km-17").unwrap();
         let envelope =
             Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
-        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"began":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"direction":272.0,"event":"01JX","rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
+        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"started_at":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"heading":272.0,"event":"01JX","rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
 
@@ -241,10 +241,10 @@ mod tests {
             Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };
         let mut locked = lock(&held);
         (locked["action"], locked["req_id"]) = (json!("unlock"), json!("r".repeat(64)));
-        let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedWanted, bytes: u64::MAX };
+        let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedPinned, bytes: u64::MAX };
         vec![
             (kind::MOTION_UPDATE, motion(&crowded(20), &id)),
-            (kind::STORAGE, json!({"detail": worst, "lost": true, "unsaid": u64::MAX})),
+            (kind::STORAGE, json!({"detail": worst, "lost": true, "suppressed_count": u64::MAX})),
             (kind::CAMERA_DOWN, json!({"stream": "main", "fault": "no_key_frame", "detail": worst})),
             (kind::FILE_LOST, json!({"event": "r".repeat(64), "file": name, "part": u32::MAX, "reason": worst})),
             (kind::REFUSED, json!({"what": {"file": name}, "reason": worst})),

@@ -23,7 +23,7 @@ impl Agent {
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.incidents.is_moving());
-                let greeting = mirror::greeting(self.settings.uplink.mirrors, &self.site, &birth, moving, now.wall);
+                let greeting = mirror::greeting(self.settings.uplink.integrations, &self.site, &birth, moving, now.wall);
                 tell_mirrors(greeting, out);
             }
             UplinkNews::Down { reason, refused } => {
@@ -41,7 +41,7 @@ impl Agent {
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Unreadable(reason) } => {
                 self.outbox.receipted(ticket);
-                self.file_lost(now, ticket, &reason);
+                self.spoiled(now, ticket, &reason);
             }
             UplinkNews::Returned { ticket, why: ReturnReason::Refused(reason) } => self.refused(now, ticket, &reason),
             UplinkNews::Alarm { what, detail } => self.alarm(now, what, &detail),
@@ -91,7 +91,7 @@ impl Agent {
 
     /// Tells those who listen in other dialects whether anything moves.
     pub(super) fn mirror_motion(&mut self, at: Stamp, out: &mut Vec<Effect>) {
-        tell_mirrors(mirror::motion(self.settings.uplink.mirrors, &self.site, self.incidents.is_moving(), at.wall), out);
+        tell_mirrors(mirror::motion(self.settings.uplink.integrations, &self.site, self.incidents.is_moving(), at.wall), out);
     }
 }
 

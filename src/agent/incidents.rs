@@ -80,7 +80,7 @@ impl Agent {
                 }
             },
             SightNews::Still { motion, at, jpeg } => {
-                super::heard::tell_mirrors(mirror::snapshot(self.settings.uplink.mirrors, &self.site, &jpeg), out);
+                super::heard::tell_mirrors(mirror::snapshot(self.settings.uplink.integrations, &self.site, &jpeg), out);
                 self.still(motion, at, jpeg);
             }
             SightNews::Glance { req_id, outcome } => self.glanced(&req_id, outcome, out),
@@ -104,7 +104,7 @@ impl Agent {
     /// The order of an event: pin the footage first, then the journal, then the network.
     fn motion_start(&mut self, motion: Motion, out: &mut Vec<Effect>) {
         if !self.desk.has_room() {
-            return self.untold.event(Why::CardStoodStill);
+            return self.untold.event(Why::StorageStalled);
         }
         if self.incidents.going.len() >= OPEN_MAX || !self.is_running() {
             self.incidents.unopened += 1;
@@ -177,7 +177,7 @@ impl Agent {
             return;
         };
         if !self.desk.has_room() {
-            return self.untold.file(Why::CardStoodStill, event, jpeg.len() as u64);
+            return self.untold.file(Why::StorageStalled, event, jpeg.len() as u64);
         }
         let bytes = jpeg.len() as u64;
         if self.draft_still(&event, at, jpeg).is_err() {
@@ -198,7 +198,7 @@ impl Agent {
             if open.boot == self.boot { at.mono } else { open.began.mono.plus_micros(self.settings.motion.max_event) };
         let range = self.clip_range(&open, last_moment);
         let clip = self.owe_clip(&open.event, pin, range, wanted, out);
-        let data = json!({"event": open.event, "began": open.began.wall.rfc3339(), "reason": why, "clip": clip});
+        let data = json!({"event": open.event, "started_at": open.began.wall.rfc3339(), "reason": why, "clip": clip});
         self.event(at, kind::MOTION_END, None, data);
     }
 

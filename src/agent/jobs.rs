@@ -2,7 +2,7 @@
 //!
 //! What belongs here: that life, and what happens when footage is gone. What does not: reading footage (the clip room).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::events::{self, kind};
 use super::{Agent, Effect};
 use crate::clip::assemble::Clip;
 use crate::clip::worker::{HashOrder, Hashed};
-use crate::clip::{FileSource, SharedFile};
+use crate::clip::{FileSource, SharedFile, fate};
 use crate::evidence::manifest::{self, Manifest, Purpose};
 use crate::outbox::Kind;
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageOrder};
@@ -21,11 +21,15 @@ use crate::units::{Stamp, Ticket};
 
 /// Clips found at start whose footage is looked for at once: each is an order, and the lane to storage has its bound.
 const LOOKED_FOR_MAX: usize = 16;
+/// Times a stored clip that could not be read is read again without a fault: a card that fails now and then must not have it sent for ever.
+const MENDED_MAX: u32 = 3;
 
 /// One clip in the making.
 struct Job {
     pin: PinId,
     owed: Owed,
+    /// The stored entry it takes the place of: its footage rotted after it was hashed.
+    instead_of: Option<Ticket>,
     step: Step,
 }
 
@@ -46,12 +50,19 @@ pub struct Jobs {
     pub(super) done: (Vec<Ticket>, Vec<PinId>),
     /// Clips found at start whose footage is to be found and pinned again, and those being looked for.
     pub(super) lost_sight: (VecDeque<Ticket>, BTreeSet<Ticket>),
+    /// Stored clips that could not be read when they were sent: they wait to be made without what is damaged.
+    spoiled: VecDeque<Ticket>,
+    /// How often each of these was found to be whole again.
+    mended: BTreeMap<Ticket, u32>,
+    /// The file ids of what was made instead, on its way to the card, and the entries that are then let go.
+    replaced: BTreeMap<String, Ticket>,
 }
 
 impl Jobs {
     /// What an entry must remember of them.
     pub fn owed(&self) -> Vec<Owed> {
-        self.making.iter().map(|job| job.owed.clone()).collect()
+        // What is made instead of a stored entry is remembered by that entry.
+        self.making.iter().filter(|job| job.instead_of.is_none()).map(|job| job.owed.clone()).collect()
     }
 
     /// True when another clip may be promised.
@@ -103,7 +114,7 @@ impl Agent {
         };
         let class = pin_class(owed.purpose);
         out.push(Effect::Storage(StorageOrder::Locate { pin, class, query }));
-        self.jobs.making.push(Job { pin, owed, step: Step::Located });
+        self.jobs.making.push(Job { pin, owed, instead_of: None, step: Step::Located });
     }
 
     /// Storage answered: the footage of a new clip, or of one that was already owed before a restart.
@@ -115,8 +126,8 @@ impl Agent {
             return;
         };
         match span {
-            Some(span) => self.hash(job, span, out),
-            None => self.no_footage(now, &job, "not in the ring", out),
+            Some(span) if !span.fragments.is_empty() => self.hash(job, span, out),
+            span => self.no_footage(now, &job, &fate::words(&span.map(|span| span.gaps).unwrap_or_default()), out),
         }
     }
 
@@ -125,9 +136,14 @@ impl Agent {
         let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
         let file: SharedFile = Arc::new(Clip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
+        // A part that is made again stays the part it was.
+        if let Some(Held { what: What::File(before), .. }) = job.instead_of.and_then(|ticket| self.desk.held(ticket)) {
+            draft.last = before.last;
+        }
         out.push(Effect::Hash(HashOrder { job: job.pin.0, file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
-        let rest = span.more.then(|| Box::new(Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
+        let rest = (span.more && job.instead_of.is_none())
+            .then(|| Box::new(Owed { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
         let step = Step::Hashed { manifest: Box::new(draft), file, span: Box::new(span), rest };
         self.jobs.making.push(Job { step, ..job });
     }
@@ -136,40 +152,117 @@ impl Agent {
     /// so that there is always room for it, and is in the same entry.
     pub(super) fn hashed(&mut self, now: Stamp, hashed: Hashed, out: &mut Vec<Effect>) {
         let pin = PinId(hashed.job);
-        let Some(Job { owed, step: Step::Hashed { mut manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
+        let Some(Job { owed, instead_of, step: Step::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin) else {
             return;
         };
         // Damage costs the records it hits: the rest goes, with the hole named. Every round has fewer records than the one before.
         let whole = span.fragments.len();
         let rest_of = |span: Span| span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole);
         if !hashed.unreadable.is_empty()
-            && let Some(left) = rest_of(*span)
+            && let Some(left) = rest_of(span.as_ref().clone())
         {
             tracing::warn!(event = owed.event, records = ?hashed.unreadable, "a clip has records that cannot be read: made without");
-            return self.hash(Job { pin, owed, step: Step::Located }, left, out);
+            return self.hash(Job { pin, owed, instead_of, step: Step::Located }, left, out);
         }
         if let Some(rest) = rest {
             self.begin_job(*rest, None, out);
         }
-        let job = Job { pin, owed, step: Step::Located };
+        let job = Job { pin, owed, instead_of, step: Step::Located };
         match hashed.outcome {
-            Ok(digest) => {
-                manifest.sha256 = digest;
-                self.gauges.clips += 1;
-                let after = self.after(self.desk.next_seq());
-                let kind = lane_of(job.owed.purpose);
-                let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage: Some((file, pin)) };
-                if self.desk.put(draft).is_err() {
-                    self.no_footage(now, &job, "its manifest is larger than a journal slot", out);
-                }
+            Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
+            // Nothing is left of it, or the card refuses without naming a record.
+            Err(_) if !hashed.unreadable.is_empty() => {
+                self.no_footage(now, &job, &fate::words(&span.lost(&hashed.unreadable)), out);
             }
             Err(reason) => self.no_footage(now, &job, &reason, out),
+        }
+    }
+
+    /// A clip is whole: it becomes an entry. What it takes the place of is let go once the card has it.
+    fn made(&mut self, now: Stamp, job: &Job, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<Effect>) {
+        if let Some(ticket) = job.instead_of {
+            let Some(Held { what: What::File(before), .. }) = self.desk.held(ticket) else {
+                // It was taken back meanwhile.
+                return out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+            };
+            if *before == manifest {
+                out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+                return self.mended(now, ticket);
+            }
+            self.jobs.replaced.insert(manifest.fid(), ticket);
+        }
+        self.gauges.clips += 1;
+        let (fid, after) = (manifest.fid(), self.after(self.desk.next_seq()));
+        let (kind, footage) = (lane_of(job.owed.purpose), Some((file, job.pin)));
+        let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage };
+        if self.desk.put(draft).is_err() {
+            self.jobs.replaced.remove(&fid);
+            self.no_footage(now, job, "its manifest is larger than a journal slot", out);
+        }
+    }
+
+    /// A stored clip that could not be read can be read now, as it was: it is sent again, but not for ever.
+    fn mended(&mut self, now: Stamp, ticket: Ticket) {
+        let times = self.jobs.mended.entry(ticket).or_default();
+        *times += 1;
+        if *times > MENDED_MAX {
+            return self.file_lost(now, ticket, "the card cannot read it again and again, and then it can: look at the card");
+        }
+        if let Some(meta) = self.desk.held(ticket).map(|held| held.meta()) {
+            self.outbox.push(now.mono, ticket, meta);
+        }
+    }
+
+    /// A clip could not be read when it was sent: damage costs the records it hits, so it is made without them. Until that is stored the
+    /// entry stays. A snapshot is one record: it is lost.
+    pub(super) fn spoiled(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+        match self.desk.held(ticket).map(|held| &held.what) {
+            Some(What::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
+                tracing::warn!(file = manifest.name, reason, "a stored clip cannot be read: made again without what is damaged");
+                self.jobs.spoiled.push_back(ticket);
+            }
+            _ => self.file_lost(now, ticket, reason),
+        }
+    }
+
+    /// Begins to make spoiled clips again, as long as there is room among the clips in the making.
+    pub(super) fn make_again(&mut self, out: &mut Vec<Effect>) {
+        while self.jobs.has_room()
+            && let Some(ticket) = self.jobs.spoiled.pop_front()
+        {
+            let pin = self.jobs.new_pin();
+            let Some(Held { what: What::File(manifest), .. }) = self.desk.held(ticket) else {
+                continue;
+            };
+            let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
+            // Its range is never used: the records are known.
+            let range = Range::Mono(Default::default(), Default::default(), Default::default());
+            let (event, purpose, part) = (manifest.event.clone(), manifest.purpose, manifest.part);
+            let owed = Owed { event, purpose, part, range, after: 0 };
+            out.push(Effect::Storage(StorageOrder::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
+            self.jobs.making.push(Job { pin, owed, instead_of: Some(ticket), step: Step::Located });
+        }
+    }
+
+    /// An entry is on the card: what it takes the place of is let go.
+    pub(super) fn let_replaced_go(&mut self, ticket: Ticket) {
+        if self.jobs.replaced.is_empty() {
+            return;
+        }
+        if let Some(Held { what: What::File(manifest), .. }) = self.desk.held(ticket)
+            && let Some(before) = self.jobs.replaced.remove(&manifest.fid())
+        {
+            self.jobs.mended.remove(&before);
+            self.let_go(before);
         }
     }
 
     /// A promise that cannot be kept is told, never forgotten.
     fn no_footage(&mut self, now: Stamp, job: &Job, reason: &str, out: &mut Vec<Effect>) {
         out.push(Effect::Storage(StorageOrder::Unpin { pin: job.pin }));
+        if let Some(ticket) = job.instead_of {
+            return self.file_lost(now, ticket, reason);
+        }
         if job.owed.purpose == Purpose::Requested {
             self.answer_error(&job.owed, reason, out);
         }
@@ -212,12 +305,17 @@ impl Agent {
                 let meta = held.meta();
                 self.outbox.push(now.mono, ticket, meta);
             }
-            None => self.file_lost(now, ticket, "no longer in the ring"),
+            // Some of it is gone or cannot be read: the rest is made again.
+            None if span.is_some_and(|span| !span.fragments.is_empty()) => {
+                self.spoiled(now, ticket, "not all of it is in the ring any more");
+            }
+            None => self.file_lost(now, ticket, &fate::words(span.map_or(&[], |span| &span.gaps))),
         }
     }
 
     /// An entry whose bytes are gone is let go and told.
     pub(super) fn file_lost(&mut self, now: Stamp, ticket: Ticket, reason: &str) {
+        self.jobs.mended.remove(&ticket);
         if let Some(What::File(manifest)) = self.let_go(ticket) {
             tracing::error!(file = manifest.name, %reason, "a file owed to the office is gone");
             let data = json!({"event": manifest.event, "file": manifest.name, "reason": events::text(reason)});

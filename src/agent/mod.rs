@@ -283,6 +283,7 @@ impl Agent {
         self.tell_untold(now);
         self.let_go_on_card(out);
         self.look_for_footage(out);
+        self.make_again(out);
         out.extend(self.desk.next_order(now.mono).map(Effect::Storage));
         self.hurry_wanted(out);
         while self.connected
@@ -311,7 +312,7 @@ impl Agent {
     /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
     fn event(&mut self, at: Stamp, kind: &str, id: Option<String>, data: Value) {
         if !self.desk.has_room() {
-            self.untold.event(Why::CardStoodStill);
+            self.untold.event(Why::StorageStalled);
             return;
         }
         let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
@@ -371,6 +372,7 @@ impl Agent {
                 if let Some((ticket, meta)) = self.desk.take_stored(ticket) {
                     self.outbox.push(now.mono, ticket, meta);
                     self.answer_with_file(ticket, out);
+                    self.let_replaced_go(ticket);
                 }
             }
             StorageNews::NotEnqueued { ticket, reason } => {
@@ -424,13 +426,13 @@ impl Agent {
             false => tracing::warn!(lost, "storage: {detail}"),
         }
         self.gauges.storage_troubles += 1;
-        let (quiet_until, unsaid) = self.trouble_quiet;
+        let (quiet_until, suppressed_count) = self.trouble_quiet;
         if now.mono < quiet_until {
-            self.trouble_quiet.1 = unsaid + 1;
+            self.trouble_quiet.1 = suppressed_count + 1;
             return;
         }
         self.trouble_quiet = (now.mono.plus_micros(TROUBLE_EVERY), 0);
-        self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "unsaid": unsaid}));
+        self.event(now, kind::STORAGE, None, json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}));
     }
 
     fn camera_news(&mut self, now: Stamp, news: CameraNews, out: &mut Vec<Effect>) {

@@ -28,7 +28,7 @@ pub enum Why {
     /// Entries found at start were written by a version this one cannot read.
     Unreadable,
     /// The card took nothing, and what waited for it was over its bound. Such events never had a number.
-    CardStoodStill,
+    StorageStalled,
     /// It did not fit a slot of the journal.
     TooLarge,
     /// It was too old to be of use ([`crate::outbox`]).
@@ -36,14 +36,14 @@ pub enum Why {
 }
 
 impl Why {
-    const ALL: [Why; 5] = [Why::OutboxFull, Why::Unreadable, Why::CardStoodStill, Why::TooLarge, Why::Expired];
+    const ALL: [Why; 5] = [Why::OutboxFull, Why::Unreadable, Why::StorageStalled, Why::TooLarge, Why::Expired];
 
     /// The word used in payloads.
     pub fn word(self) -> &'static str {
         match self {
             Why::OutboxFull => "outbox_full",
             Why::Unreadable => "unreadable",
-            Why::CardStoodStill => "card_stood_still",
+            Why::StorageStalled => "storage_stalled",
             Why::TooLarge => "too_large",
             Why::Expired => "expired",
         }
@@ -57,7 +57,7 @@ struct Lost {
     events: u64,
     seq: Vec<(u64, u64)>,
     files: u64,
-    files_of: Vec<String>,
+    file_events: Vec<String>,
     bytes: u64,
     entries: u64,
     joined: bool,
@@ -112,8 +112,8 @@ impl Untold {
     pub fn file(&mut self, why: Why, event: String, bytes: u64) {
         let lost = self.lost.entry(why).or_default();
         (lost.files, lost.bytes) = (lost.files + 1, lost.bytes + bytes);
-        if lost.files_of.len() < NAMES_MAX {
-            lost.files_of.push(event);
+        if lost.file_events.len() < NAMES_MAX {
+            lost.file_events.push(event);
         }
     }
 
@@ -142,16 +142,16 @@ impl Untold {
 
     /// The particulars of the next event to tell; losses without numbers only while the card keeps up.
     fn take(&mut self, card_keeps_up: bool) -> Option<Value> {
-        let why = *self.lost.keys().find(|why| **why != Why::CardStoodStill || card_keeps_up)?;
+        let why = *self.lost.keys().find(|why| **why != Why::StorageStalled || card_keeps_up)?;
         let lost = self.lost.get_mut(&why)?;
         let seq: Vec<(u64, u64)> = lost.seq.drain(..lost.seq.len().min(RANGES_MAX)).collect();
-        let files_of: Vec<String> = lost.files_of.drain(..lost.files_of.len().min(FILES_MAX)).collect();
+        let file_events: Vec<String> = lost.file_events.drain(..lost.file_events.len().min(FILES_MAX)).collect();
         // Every event but the last of several tells what it names; the last tells the rest.
-        let more = !lost.seq.is_empty() || !lost.files_of.is_empty();
+        let more = !lost.seq.is_empty() || !lost.file_events.is_empty();
         let joined = lost.joined;
         let named = seq.iter().map(|(first, last)| last - first + 1).sum::<u64>();
         let (events, files) =
-            if more { (named.min(lost.events), (files_of.len() as u64).min(lost.files)) } else { (lost.events, lost.files) };
+            if more { (named.min(lost.events), (file_events.len() as u64).min(lost.files)) } else { (lost.events, lost.files) };
         (lost.events, lost.files) = (lost.events - events, lost.files - files);
         let (bytes, entries) = (std::mem::take(&mut lost.bytes), std::mem::take(&mut lost.entries));
         if !more {
@@ -160,10 +160,10 @@ impl Untold {
         let mut data = json!({"reason": why.word(), "events": events, "files": files});
         for (key, value, empty) in [
             ("seq", json!(seq), seq.is_empty()),
-            ("files_of", json!(files_of), files_of.is_empty()),
+            ("file_events", json!(file_events), file_events.is_empty()),
             ("bytes", json!(bytes), bytes == 0),
             ("entries", json!(entries), entries == 0),
-            ("joined", json!(true), !joined),
+            ("merged", json!(true), !joined),
         ] {
             if !empty {
                 data[key] = value;
@@ -209,9 +209,9 @@ pub(super) mod tests {
     /// The longest particulars a `shed` event can have.
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
-        let files_of = vec!["Z".repeat(64); FILES_MAX];
-        let lost = Lost { events: 1 << 40, seq, files: 1 << 40, files_of, bytes: 1 << 40, entries: 1 << 40, joined: true };
-        Untold { lost: BTreeMap::from([(Why::CardStoodStill, lost)]) }.take(true).unwrap()
+        let file_events = vec!["Z".repeat(64); FILES_MAX];
+        let lost = Lost { events: 1 << 40, seq, files: 1 << 40, file_events, bytes: 1 << 40, entries: 1 << 40, joined: true };
+        Untold { lost: BTreeMap::from([(Why::StorageStalled, lost)]) }.take(true).unwrap()
     }
 
     #[test]
@@ -250,7 +250,7 @@ pub(super) mod tests {
             untold.again(&payload);
         }
         let data = untold.take(true).unwrap();
-        assert_eq!((data["events"].as_u64(), data["joined"].as_bool()), (Some(60), Some(true)));
+        assert_eq!((data["events"].as_u64(), data["merged"].as_bool()), (Some(60), Some(true)));
         assert!(untold.take(true).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The ordered shutdown, following the data: camera closed → events ended and journalled → `going` said → storage last. Each
+//! The ordered shutdown, following the data: camera closed → events ended and journalled → `stopping` said → storage last. Each
 //! step has a deadline, so that a hung peer delays the end and cannot prevent it. Clips still owed are in the journal with the
 //! last entry and are cut at the next start: waiting for their post-roll would only make a stop longer, not safer.
 //!
@@ -16,7 +16,7 @@ use crate::uplink::UplinkOrder;
 const CAMERA_WITHIN: u64 = 4_000_000;
 /// Microseconds for the last drafts to become durable.
 const JOURNAL_WITHIN: u64 = 5_000_000;
-/// Microseconds for `going` and DISCONNECT.
+/// Microseconds for `stopping` and DISCONNECT.
 const UPLINK_WITHIN: u64 = 4_000_000;
 /// Microseconds for the last fragment to be flushed; SD cards stall for seconds.
 const STORAGE_WITHIN: u64 = 10_000_000;

@@ -371,7 +371,7 @@ fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
     let numbers: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     // The refused draft waits with the others.
-    assert_eq!(bench.data("shed"), [json!({"reason": "card_stood_still", "events": 50, "files": 0})]);
+    assert_eq!(bench.data("shed"), [json!({"reason": "storage_stalled", "events": 50, "files": 0})]);
 }
 
 #[test]
@@ -384,6 +384,129 @@ fn footage_that_is_gone_is_told_and_no_longer_owed() {
     assert!(bench.has("file.lost"));
     bench.boot_up();
     assert!(bench.asked.is_empty(), "the lost clip is asked for again");
+}
+
+/// A span of three records, from second 5 on.
+fn long_span() -> Span {
+    let first = span(false).fragments[0].clone();
+    let fragment = |n: u64| FragmentRef { seq: 4 + n, start: stamp(5 + 2 * n), media: n * 2_000_000, ..first.clone() };
+    Span { fragments: (0..3).map(fragment).collect(), ..span(false) }
+}
+
+impl Bench {
+    /// Manifests of the files on the card.
+    fn files(&self) -> Vec<crate::evidence::manifest::Manifest> {
+        let file = |bytes: &Vec<u8>| match Entry::decode(bytes).ok()?.body {
+            Body::File(manifest) => Some(*manifest),
+            Body::Event { .. } => None,
+        };
+        self.card.iter().filter_map(|(_, bytes)| file(bytes)).collect()
+    }
+
+    fn find(&mut self, span: Span) {
+        let pin = self.asked.pop().unwrap();
+        self.give(Input::Storage(StorageNews::Located { pin, span: Some(span) }));
+    }
+
+    fn hash(&mut self, word: &[u8], bad: &[u64]) {
+        let job = self.hashing.pop().unwrap();
+        let unreadable = bad.iter().map(|seq| (*seq, GapReason::Damaged)).collect();
+        let outcome = if bad.is_empty() { Ok(Digest::of(word)) } else { Err("damaged".into()) };
+        self.give(Input::Hashed(Hashed { job, outcome, unreadable }));
+    }
+
+    /// A clip of three records that is on its way to the office.
+    fn clip_on_its_way(&mut self) -> Ticket {
+        self.connect();
+        self.motion(MotionPhase::Start);
+        self.motion(MotionPhase::End);
+        self.find(long_span());
+        self.hash(b"whole", &[]);
+        self.sent.iter().find(|(_, letter)| matches!(letter, Letter::File { .. })).unwrap().0
+    }
+
+    fn spoil(&mut self, ticket: Ticket) {
+        let why = ReturnReason::Unreadable("record 5: damaged".into());
+        self.give(Input::Uplink(UplinkNews::Returned { ticket, why }));
+    }
+}
+
+#[test]
+fn rot_behind_the_hash_costs_the_clip_its_record_only() {
+    let mut bench = Bench::new();
+    let ticket = bench.clip_on_its_way();
+    bench.spoil(ticket);
+    assert!(!bench.has("file.lost") && bench.asked.len() == 1, "the rest is given up");
+    assert_eq!(bench.files().len(), 1, "what is owed is forgotten before the rest is stored");
+    bench.find(long_span());
+    bench.hash(b"", &[5]);
+    bench.hash(b"rest", &[]);
+    let files = bench.files();
+    assert_eq!(files.len(), 1);
+    assert_eq!((files[0].sha256, files[0].missing.clone(), files[0].records), (Digest::of(b"rest"), vec![(5, 5)], (4, 6)));
+    assert_eq!(files[0].gaps[0].2, "damaged");
+    assert!(matches!(&bench.sent.last().unwrap().1, Letter::File { manifest, .. } if manifest.sha256 == Digest::of(b"rest")));
+    assert!(!bench.has("file.lost"));
+}
+
+#[test]
+fn a_clip_whose_records_all_rotted_says_so() {
+    let mut bench = Bench::new();
+    let ticket = bench.clip_on_its_way();
+    bench.spoil(ticket);
+    bench.find(long_span());
+    bench.hash(b"", &[4, 5, 6]);
+    let lost = bench.data("file.lost");
+    let reason = lost[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("recorded and damaged since") && reason.contains(&stamp(5).wall.rfc3339()), "{reason}");
+    assert!(bench.files().is_empty());
+}
+
+#[test]
+fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
+    let mut bench = Bench::new();
+    let mut ticket = bench.clip_on_its_way();
+    for _ in 0..10 {
+        bench.spoil(ticket);
+        if bench.asked.is_empty() {
+            break;
+        }
+        bench.find(long_span());
+        bench.hash(b"whole", &[]);
+        assert!(bench.files().len() <= 1, "the same file is written again");
+        if bench.has("file.lost") {
+            break;
+        }
+        ticket = bench.sent.last().unwrap().0;
+    }
+    assert!(bench.has("file.lost") && bench.files().is_empty());
+}
+
+#[test]
+fn a_power_cut_while_a_clip_is_made_again_loses_nothing() {
+    let mut bench = Bench::new();
+    let ticket = bench.clip_on_its_way();
+    bench.spoil(ticket);
+    bench.find(long_span());
+    bench.boot_up();
+    assert_eq!((bench.files().len(), bench.asked.len()), (1, 1), "asked for twice, or forgotten");
+}
+
+#[test]
+fn a_clip_get_of_lost_footage_says_what_became_of_it() {
+    for (reason, words) in [
+        (GapReason::Damaged, "recorded and damaged since"),
+        (GapReason::EvictedPinned, "evicted since"),
+        (GapReason::CameraDown, "never recorded (camera_down)"),
+    ] {
+        let mut bench = Bench::new();
+        bench.command("clip-get", "r1", json!({"from": "1970-01-01T00:00:02Z", "to": "1970-01-01T00:00:09Z"}));
+        let gap = Gap { from: stamp(3), to: stamp(8), reason, bytes: 0 };
+        bench.find(Span { fragments: Vec::new(), gaps: vec![gap], ..span(false) });
+        let reply = bench.replies.last().unwrap();
+        assert_eq!(reply.status, "error");
+        assert!(reply.detail.contains(words) && reply.detail.contains(&stamp(3).wall.rfc3339()), "{reply:?}");
+    }
 }
 
 #[test]
@@ -546,7 +669,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
         bench.at(seconds);
     }
     let event = bench.data("motion.start")[0]["event"].clone();
-    let told = json!({"reason": "card_stood_still", "events": 0, "files": 1, "bytes": 10, "files_of": [event]});
+    let told = json!({"reason": "storage_stalled", "events": 0, "files": 1, "bytes": 10, "file_events": [event]});
     assert_eq!(bench.data("shed"), [told]);
 }
 
@@ -556,8 +679,8 @@ fn an_event_larger_than_a_slot_arrives_without_its_particulars_and_nothing_waits
     let data = json!({"event": "e1", "detail": "x".repeat(5_000)});
     bench.agent.event(stamp(2), kind::STORAGE, None, data);
     bench.hole();
-    assert_eq!(bench.data("storage.trouble")[0]["event"], "e1");
-    assert!(bench.data("storage.trouble")[0]["too_large"].as_u64().unwrap() > 5_000);
+    assert_eq!(bench.data("storage.fault")[0]["event"], "e1");
+    assert!(bench.data("storage.fault")[0]["too_large"].as_u64().unwrap() > 5_000);
     assert!(bench.has("gap") && bench.agent.desk.is_idle());
 }
 
@@ -909,7 +1032,10 @@ fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
 fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
     let mut bench = Bench::new();
     bench.slots = 100_000;
-    let manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
+    let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));
+    let about = crate::evidence::manifest::about(&manifest);
+    manifest.size =
+        crate::clip::FileSource::len(&crate::clip::assemble::Clip::assemble(&span(false), &about, Arc::new(NoFootage)));
     for n in 0..3_000 {
         let body = Body::File(Box::new(manifest.clone()));
         let after = After { ring: RingId(7), next_seq: 2, ..After::default() };

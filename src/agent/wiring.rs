@@ -136,7 +136,7 @@ pub async fn run_beside(
     let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
         // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
         // office's hands.
-        let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. }));
+        let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite));
         let detail = format!("the ring is kept in memory only until the next start: {error:#}");
         configured.last_resort().or_else(|| configured.in_memory().filter(|_| full)).map(|ring| (ring, detail))
     });

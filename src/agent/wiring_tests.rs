@@ -25,7 +25,7 @@ fn ends_when_it_panics(thread: &'static str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nuplink.host = \"127.0.0.1\"\nuplink.port = 9\n[storage]\n\
-         dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nstill_slots = 1\n",
+         dir = {dir:?}\nrequire_mount = false\nsegment = \"256 KiB\"\nbudget = \"1 MiB\"\njournal_slots = 64\nsnapshot_slots = 1\n",
         dir = dir.path()
     );
     let settings = raw::parse(&text, &|_| Err("none".into())).unwrap();

@@ -10,6 +10,8 @@ use serde_json::json;
 use crate::mask::masked;
 use crate::settings::raw::{Problem, Problems, ReadFile};
 use crate::settings::{Settings, load, pem};
+use crate::storage::disk::RealDisk;
+use crate::storage::start::room;
 use crate::uplink::expiry;
 
 /// Arguments of `taimat check-config`.
@@ -28,7 +30,8 @@ pub struct Args {
 /// Never: a bad file is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = load::load(&args.file).and_then(|settings| {
-        let problems = [pem::check(&settings, &load::read), others_certificates(&settings, &load::read)].concat();
+        let problems =
+            [pem::check(&settings, &load::read), others_certificates(&settings, &load::read), no_room(&settings)].concat();
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     });
     if args.json {
@@ -49,7 +52,7 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
         let (path, _) = broker.tls.as_ref()?.identity.as_ref()?;
         let der = CertificateDer::from_pem_slice(read(path).ok()?.as_bytes()).ok()?;
         let name = expiry::common_name(&der)?;
-        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.also[{}]", number - 1) };
+        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
         (name != settings.site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),
             reason: format!(
@@ -60,6 +63,23 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
         })
     });
     others.collect()
+}
+
+/// A card that is there and too small for `storage.budget`: the box would record into memory only, or into a smaller ring.
+fn no_room(settings: &Settings) -> Vec<Problem> {
+    // A directory that is not there yet is made at the first start, mostly on another machine than this.
+    let looked = RealDisk::look(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());
+    let short = looked.filter(|(wanted, available)| wanted > available);
+    let told = short.map(|(wanted, available)| Problem {
+        key: "storage.budget".into(),
+        reason: format!(
+            "{}: the ring still needs {} MiB and the file system has {}: lower storage.budget or free some space",
+            settings.storage.dir.display(),
+            wanted.div_ceil(1 << 20),
+            available >> 20
+        ),
+    });
+    told.into_iter().collect()
 }
 
 fn as_json(checked: &Result<Settings, Problems>) -> serde_json::Value {
@@ -103,6 +123,23 @@ mod tests {
     use super::*;
     use crate::settings::{TlsSettings, test_settings};
     use crate::units::SiteId;
+
+    #[test]
+    fn a_card_too_small_for_its_budget_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = test_settings();
+        settings.storage.dir = dir.path().join("ring");
+        settings.storage.budget = 1 << 43;
+        assert!(no_room(&settings).is_empty(), "a directory that is not there yet says nothing");
+        std::fs::create_dir(&settings.storage.dir).unwrap();
+        let told = no_room(&settings);
+        assert!(
+            told.len() == 1 && told[0].key == "storage.budget" && told[0].reason.contains("lower storage.budget"),
+            "{told:?}"
+        );
+        settings.storage.budget = 4 << 20;
+        assert!(no_room(&settings).is_empty());
+    }
 
     #[test]
     fn the_certificate_of_another_box_is_named() {

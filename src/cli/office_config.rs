@@ -39,50 +39,12 @@ pub struct Args {
     what: What,
 }
 
-/// How to reach the broker; `--key` is the signing key here.
-#[derive(Debug, clap::Args)]
-struct Way {
-    /// Host name or address.
-    #[arg(long, default_value = "127.0.0.1")]
-    broker: String,
-    /// Port; 8883 with --ca, else 1883.
-    #[arg(long)]
-    port: Option<u16>,
-    /// PEM of the broker's authority: switches TLS on.
-    #[arg(long)]
-    ca: Option<PathBuf>,
-    /// PEM certificate chain of the office.
-    #[arg(long, requires_all = ["ca", "cert_key"])]
-    cert: Option<PathBuf>,
-    /// PEM key of that certificate.
-    #[arg(long, requires = "cert")]
-    cert_key: Option<PathBuf>,
-    /// A file with one line user:password.
-    #[arg(long)]
-    login: Option<PathBuf>,
-    /// Allow a broker on another machine without TLS: everything, the password too, is readable on the way.
-    #[arg(long)]
-    allow_plain: bool,
-    /// MQTT version.
-    #[arg(long, default_value = "5", value_parser = ["5", "3.1.1"])]
-    protocol: String,
-}
-
-impl Way {
-    fn broker(&self) -> Broker {
-        let Way { broker, port, ca, cert, cert_key, login, allow_plain, protocol } = self;
-        let (broker, port, ca, cert) = (broker.clone(), *port, ca.clone(), cert.clone());
-        let (key, login, protocol) = (cert_key.clone(), login.clone(), protocol.clone());
-        Broker { broker, port, ca, cert, key, login, allow_plain: *allow_plain, protocol }
-    }
-}
-
 /// What every push needs.
 #[derive(Debug, clap::Args)]
 struct Pushing {
     /// The signing key (taimat keygen --office).
-    #[arg(long)]
-    key: PathBuf,
+    #[arg(long, value_name = "KEY")]
+    sign: PathBuf,
     /// The archive's directory: boxes that ask get the document from there, and their confirmation.
     #[arg(long)]
     dir: PathBuf,
@@ -96,7 +58,7 @@ struct Pushing {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    way: Way,
+    broker: Broker,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -222,7 +184,7 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing) -> anyh
         eprintln!("nothing was sent:\n{wrong}");
         return Ok(ExitCode::from(2));
     }
-    let (key, key_id) = signing_key(&pushing.key)?;
+    let (key, key_id) = signing_key(&pushing.sign)?;
     let archive = Archive::open(&pushing.dir)?;
     let mut used = BTreeMap::new();
     for site in texts.keys() {
@@ -275,7 +237,7 @@ struct Office<'a> {
 impl Office<'_> {
     /// One session until everything has ended; false when nobody wanted it sent.
     async fn drive(&self, rollout: &mut Rollout) -> anyhow::Result<bool> {
-        let options = options(&self.pushing.way.broker(), format!("taimat-config-{}", &Digest::of(&seed()?).hex()[..12]))?;
+        let options = options(&self.pushing.broker, format!("taimat-config-{}", &Digest::of(&seed()?).hex()[..12]))?;
         let mut lost = 0;
         loop {
             match self.session(&options, rollout).await {

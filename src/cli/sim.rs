@@ -51,7 +51,7 @@ pub struct Args {
     image: Option<u64>,
     /// Instead of worlds, run the box of this configuration as it is, with a show of motion before its camera, until a signal.
     #[arg(long, value_name = "CONFIG")]
-    feed: Option<PathBuf>,
+    load_test: Option<PathBuf>,
     /// Instead of worlds, load a broker on this machine and the office behind it as so many boxes would.
     #[arg(long, value_name = "SITES", requires = "port")]
     fleet: Option<u64>,
@@ -71,13 +71,13 @@ pub struct Args {
     #[arg(long, default_value_t = 0, requires = "fleet")]
     every: u64,
     /// News of motion a second in the show.
-    #[arg(long, default_value_t = 20, requires = "feed")]
+    #[arg(long, default_value_t = 20, requires = "load_test")]
     rate: u64,
     /// News between the begin and the end of each motion.
-    #[arg(long, default_value_t = 8, requires = "feed")]
+    #[arg(long, default_value_t = 8, requires = "load_test")]
     updates: u64,
     /// Motions shown; none after that.
-    #[arg(long, default_value_t = 1_000_000, requires = "feed")]
+    #[arg(long, default_value_t = 1_000_000, requires = "load_test")]
     motions: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct Args {
 /// # Errors
 /// When the box of a show cannot run; a broken promise is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(config) = &args.feed {
+    if let Some(config) = &args.load_test {
         return feed::run(config, feed::Show { rate: args.rate, updates: args.updates, motions: args.motions });
     }
     if let (Some(sites), Some(port)) = (args.fleet, args.port) {

@@ -1,12 +1,13 @@
 //! The clip room: turns a pinned span of footage into a sealed file for the office, without copying or re-encoding it.
 //!
 //! * [`assemble`]: a virtual file: an MP4 head and the ring's own fragments behind it, read where they lie.
-//! * [`worker`] ⇄: the thread that reads a file once to hash it.
+//! * [`worker`] ⇄: the thread that reads a file once to hash it. [`fate`]: what became of footage that cannot be had.
 //!
 //! What belongs here: a clip's MP4 head, reading its bytes piece by piece. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).
 
 pub mod assemble;
+pub mod fate;
 pub mod worker;
 
 use std::sync::Arc;

@@ -58,10 +58,11 @@ impl Configured {
             budget: 32 << 20,
             segment: 4 << 20,
             journal_slots: 256,
-            still_slots: 4,
+            snapshot_slots: 4,
             still_bytes: 256 << 10,
             pin_quota: 50,
             endurance: 0,
+            site: None,
         })
     }
 }

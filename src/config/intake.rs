@@ -86,10 +86,10 @@ impl Machine {
     /// Tells why a document was not even tried.
     pub(super) fn refuse(&mut self, id: &str, refusal: Refusal, out: &mut Vec<Effect>) {
         tracing::warn!(id, "configuration refused: {}", refusal.line());
-        if let Some(unsaid) = self.may_tell() {
+        if let Some(suppressed_count) = self.may_tell() {
             let mut data = report::event("refused", id, None, Some(&refusal));
-            if unsaid > 0 {
-                data["unsaid"] = json!(unsaid);
+            if suppressed_count > 0 {
+                data["suppressed_count"] = json!(suppressed_count);
             }
             out.push(Effect::Event(data));
         }
@@ -100,14 +100,14 @@ impl Machine {
     /// Whether another refusal may be an event, and how many were not since the last: whoever can reach the broker must not be able
     /// to fill the outbox.
     fn may_tell(&mut self) -> Option<u32> {
-        let (since, told, unsaid) = &mut self.refusals;
+        let (since, told, suppressed_count) = &mut self.refusals;
         if self.at.since(*since) >= 60_000_000 {
             (*since, *told) = (self.at, 0);
         }
         *told += 1;
         let may = *told <= REFUSALS_MAX;
-        *unsaid += u32::from(!may);
-        may.then(|| std::mem::take(unsaid))
+        *suppressed_count += u32::from(!may);
+        may.then(|| std::mem::take(suppressed_count))
     }
 
     fn judge(&mut self, version: Version, text: Option<String>, out: &mut Vec<Effect>) {

@@ -52,7 +52,7 @@ pub fn judge(next: &Settings, good: &Settings) -> Result<(), Refusal> {
     }
     for (number, broker) in next.uplink.brokers().iter().enumerate() {
         if of_camera(&broker.login) && !of_brokers(&broker.login) {
-            bad(if number == 0 { "uplink.login_file".into() } else { format!("uplink.also[{}].login_file", number - 1) });
+            bad(if number == 0 { "uplink.login_file".into() } else { format!("uplink.fallbacks[{}].login_file", number - 1) });
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Refusal::bad_keys(Why::Overlap, Problems(problems))) }
@@ -106,10 +106,10 @@ mod tests {
         assert!(keys(&good).is_empty());
         let broker = |host: &str, user| Broker { host: host.into(), port: 8883, tls: None, login: login(user) };
         let mut next = good.clone();
-        next.uplink.also = vec![broker("moved", "broker"), broker("new", "its own")];
+        next.uplink.fallbacks = vec![broker("moved", "broker"), broker("new", "its own")];
         assert!(keys(&next).is_empty());
-        next.uplink.also = vec![broker("new", "broker"), broker("newer", "camera")];
-        assert_eq!(keys(&next), ["uplink.also[1].login_file"]);
+        next.uplink.fallbacks = vec![broker("new", "broker"), broker("newer", "camera")];
+        assert_eq!(keys(&next), ["uplink.fallbacks[1].login_file"]);
         next.camera.login = login("broker");
         assert_eq!(keys(&next)[0], "camera.login_file");
     }

@@ -332,7 +332,7 @@ fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
 fn on_trial_only_the_new_broker_is_tried_and_afterwards_the_bootstrap_too() {
     let mut bench = Bench::new();
     let mut two = good();
-    two.uplink.also = vec![crate::settings::Broker { host: "new".into(), port: 1883, tls: None, login: None }];
+    two.uplink.fallbacks = vec![crate::settings::Broker { host: "new".into(), port: 1883, tls: None, login: None }];
     let applied = bench.try_out(&document(1, FILE, "two"), two.clone());
     let hosts = |settings: &Settings| settings.uplink.brokers().into_iter().map(|broker| broker.host).collect::<Vec<_>>();
     assert_eq!(hosts(&applied.settings), ["new"]);
@@ -373,12 +373,12 @@ fn refusals_without_end_do_not_fill_the_outbox() {
     assert_eq!(events, 20);
     bench.pass(60_000_000);
     bench.tell(Input::Document { bytes: vec![200], len: 1 });
-    let unsaid = bench
+    let suppressed_count = bench
         .out
         .iter()
         .rev()
-        .find_map(|effect| if let Effect::Event(data) = effect { Some(data["unsaid"].clone()) } else { None });
-    assert_eq!(unsaid, Some(json!(80)));
+        .find_map(|effect| if let Effect::Event(data) = effect { Some(data["suppressed_count"].clone()) } else { None });
+    assert_eq!(suppressed_count, Some(json!(80)));
 }
 
 #[test]

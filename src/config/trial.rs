@@ -298,7 +298,7 @@ impl Machine {
         match (&self.record.phase, self.record.rest, &self.record.last) {
             (Phase::Staged(_), ..) => "staged",
             (Phase::Trial(_), ..) => "trial",
-            (Phase::Idle, Rest::Safe, _) => "safe",
+            (Phase::Idle, Rest::Safe, _) => "safe_mode",
             (Phase::Idle, Rest::Good, None) => "idle",
             (Phase::Idle, Rest::Good, Some(last)) if last.refusal.is_none() => "committed",
             (Phase::Idle, Rest::Good, Some(last)) if last.refusal.as_ref().is_some_and(|refusal| refusal.why == Why::Trial) => {

@@ -71,13 +71,13 @@ pub fn overlap(next: &Settings, against: Against<'_>, origin: &Origin) -> Result
         bad(
             "uplink.host",
             format!(
-                "{} has not proven itself: add it beside a broker that has (uplink.also), and remove that one only when the change is committed",
+                "{} has not proven itself: add it beside a broker that has (uplink.fallbacks), and remove that one only when the change is committed",
                 unproven.join(", ")
             ),
         );
     } else if unproven.len() > 1 {
         bad(
-            "uplink.also",
+            "uplink.fallbacks",
             format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
         );
     }
@@ -128,7 +128,7 @@ mod tests {
         assert!(keys_of(&with(&["old", "new"]), &good, &["old"]).is_empty());
         assert!(keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(), "it has proven itself");
         assert_eq!(keys_of(&with(&["new"]), &good, &["old"]), ["uplink.host"], "the reverse order");
-        assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.also"]);
+        assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.fallbacks"]);
     }
 
     #[test]

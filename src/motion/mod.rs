@@ -244,7 +244,7 @@ pub enum Why {
 }
 
 /// Words of [`Why`], in its order.
-pub const WHYS: [&str; 10] = ["glow", "relit", "churn", "weather", "hold", "size", "speed", "heading", "hours", "cooldown"];
+pub const WHYS: [&str; 10] = ["local_light", "light_change", "background_activity", "weather", "scene_change", "size", "speed", "heading", "hours", "cooldown"];
 
 /// How often each [`Why`] was the reason: the first five count regions in pictures, the others things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -117,7 +117,7 @@ fn a_late_lost_of_an_older_connection_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let state = |word: &str, conn: u64| format!(r#"{{"v":1,"state":"{word}","boot":1,"conn":{conn},"t":""}}"#).into_bytes();
-    for (word, conn) in [("online", 8), ("lost", 7), ("going", 7)] {
+    for (word, conn) in [("online", 8), ("lost", 7), ("stopping", 7)] {
         take(&mut archive, &up("state"), &state(word, conn));
         assert_eq!(archive.sites().unwrap()[0].state, "online");
     }
@@ -475,7 +475,7 @@ fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
     let now = ("2026-11-24T02:10:00.000Z", 1_000);
     let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec()), bad], now).unwrap();
     let check = taken[0].1.check.clone().expect("nobody checks it");
-    assert!(taken[1].1.ack.is_none() && taken[1].1.complaint.is_some());
+    assert!(matches!(taken[1].1.ack, Some(Ack::EventRefused { .. })) && taken[1].1.complaint.is_some());
     // Its answer is lost: it is asked for again, and the next one counts.
     assert!(archive.overdue(1_030).is_empty());
     assert_eq!(archive.overdue(1_060).first(), Some(&check));
@@ -514,6 +514,78 @@ fn two_files_of_one_name_are_exported_and_no_name_is_ours() {
     assert_eq!(std::fs::read_to_string(half.join("SHA256SUMS")).unwrap().lines().count(), 9);
     let checked = archive.check(true).unwrap();
     assert_eq!(checked.differences.iter().map(|difference| difference.kind).collect::<Vec<_>>(), ["size"]);
+}
+
+/// Names of a FAT stick: case means nothing, devices of DOS are no files, and a last dot or space is lost.
+#[test]
+fn exported_names_are_files_on_fat_and_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let names = ["events.jsonl", "sha256sums", "con", "nul.jpg", "com1.a.mp4", "a.jpg", "a.jpg.manifest.json", "last.", "b.mp4"];
+    for (n, name) in (1..).zip(names) {
+        let (mut manifest, bytes) = still("km-17", n, day(100), 100);
+        (manifest.name, manifest.event) = (name.into(), "E1-1".into());
+        assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })), "{name}");
+    }
+    // Of an archive that took other names.
+    for (from, to) in [("b.mp4", "A.JPG"), ("last.", "last. ")] {
+        archive.index.db.execute("UPDATE files SET name = ?2 WHERE name = ?1", [from, to]).unwrap();
+    }
+    let out = dir.path().join("out");
+    assert_eq!(archive.export("km-17", "E1-1", &out).unwrap(), (9, 0));
+    let mut there = std::collections::BTreeSet::new();
+    for entry in out.read_dir().unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap().to_ascii_lowercase();
+        let stem = name.split('.').next().unwrap();
+        assert!(!["con", "nul", "com1"].contains(&stem) && !name.ends_with(['.', ' ']), "{name}");
+        assert!(there.insert(name.clone()), "{name} is there twice");
+    }
+    assert_eq!(there.len(), 2 * 9 + 2, "{there:?}");
+}
+
+#[test]
+fn an_event_without_optional_fields_is_receipted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    for (n, field) in (1..).zip(["specversion", "source", "datacontenttype", "ring", "clock", "boot", "mono", "data"]) {
+        let mut event: serde_json::Value = serde_json::from_slice(&event(n)).unwrap();
+        event.as_object_mut().unwrap().remove(field).unwrap();
+        let ack = take(&mut archive, &up("event"), event.to_string().as_bytes()).ack;
+        assert!(matches!(ack, Some(Ack::Event { .. })), "without {field}: {ack:?}");
+    }
+    let rows = archive.events(&Filter { limit: 99, ..Filter::default() }).unwrap();
+    assert_eq!(rows.len(), 8);
+}
+
+#[test]
+fn a_refused_event_is_answered_with_the_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let mut bad: Vec<(&str, serde_json::Value)> = Vec::new();
+    for field in ["id", "type", "time", "seq"] {
+        let mut event: serde_json::Value = serde_json::from_slice(&event(1)).unwrap();
+        event.as_object_mut().unwrap().remove(field).unwrap();
+        bad.push((field, event));
+    }
+    for (field, value) in
+        [("clock", json!(7)), ("boot", json!("x")), ("mono", json!(-1)), ("datacontenttype", json!([])), ("ring", json!("g"))]
+    {
+        let mut event: serde_json::Value = serde_json::from_slice(&event(1)).unwrap();
+        event[field] = value;
+        bad.push((field, event));
+    }
+    for (field, event) in bad {
+        let payload = event.to_string().into_bytes();
+        let outcome = take(&mut archive, &up("event"), &payload);
+        let answer = serde_json::to_value(&outcome.ack).unwrap();
+        assert_eq!(
+            (answer["t"].as_str(), answer["sha256"].as_str()),
+            (Some("event-refused"), Some(&*Digest::of(&payload).hex()))
+        );
+        assert!(answer["reason"].as_str().unwrap().contains(&format!("`{field}`")), "{field}: {answer}");
+        assert!(outcome.complaint.unwrap().1.contains(&format!("`{field}`")), "{field}");
+    }
+    assert!(archive.events(&Filter { limit: 99, ..Filter::default() }).unwrap().is_empty());
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! What belongs here: bounds and rows of single messages. What does not: batches ([`super::archive`]), files ([`super::parts`]).
 
 use rusqlite::{OptionalExtension as _, params};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::archive::{Archive, Now, Outcome};
-use crate::units::{Digest, SiteId};
-use crate::uplink::wire::{Ack, Event, State};
+use crate::units::{Digest, RingId, SiteId};
+use crate::uplink::wire::{Ack, State};
 
 /// Bytes of one event at most: a journal slot of a device holds 3,840.
 pub const EVENT_MAX: usize = 4 << 10;
@@ -47,25 +47,68 @@ fn is_number(number: u64) -> bool {
     i64::try_from(number).is_ok()
 }
 
-/// The event in a payload, when it keeps the bounds.
-fn event_in(payload: &[u8]) -> Option<Event> {
-    let event = Some(payload).filter(|payload| payload.len() <= EVENT_MAX);
-    let event: Event = serde_json::from_slice(event?).ok()?;
-    let good = is_plain(&event.id, ID_MAX)
-        && is_plain(&event.kind, KIND_MAX)
-        && may_be_time(&event.time)
-        && is_number(event.seq)
-        && is_number(event.mono)
-        && event.data["seq"].as_array().is_none_or(|ranges| ranges.len() <= RANGES_MAX);
-    good.then_some(event)
+/// What the archive reads of an event.
+#[derive(Debug)]
+struct Envelope {
+    id: String,
+    kind: String,
+    time: String,
+    seq: u64,
+    ring: RingId,
+    data: Value,
+}
+
+/// The event in a payload, when it keeps the bounds; or which field does not, and why. `id`, `type`, `time` and `seq` are required, the
+/// others may be absent.
+fn event_in(payload: &[u8]) -> Result<Envelope, String> {
+    if payload.len() > EVENT_MAX {
+        return Err(format!("it has {} bytes, and an event has at most {EVENT_MAX}", payload.len()));
+    }
+    let mut event: Map<String, Value> =
+        serde_json::from_slice(payload).map_err(|error| format!("it is no JSON object: {error}"))?;
+    let text = |key: &str, good: &dyn Fn(&str) -> bool, what: &str| match event.get(key) {
+        None => Err(format!("`{key}` is missing")),
+        Some(value) => {
+            value.as_str().filter(|text| good(text)).map(str::to_owned).ok_or_else(|| format!("`{key}` is not {what}"))
+        }
+    };
+    let id = text("id", &|text| is_plain(text, ID_MAX), "1 to 64 of A-Z a-z 0-9 . _ -")?;
+    let kind = text("type", &|text| is_plain(text, KIND_MAX), "1 to 80 of A-Z a-z 0-9 . _ -")?;
+    let time = text("time", &may_be_time, "a time of at most 40 characters")?;
+    let number = |key: &str| event.get(key).map(|value| value.as_u64().filter(|number| is_number(*number)));
+    let seq = number("seq").ok_or("`seq` is missing")?.ok_or("`seq` is not a whole number below 2^63")?;
+    for key in ["specversion", "source", "datacontenttype", "clock"] {
+        if event.get(key).is_some_and(|value| !value.is_string()) {
+            return Err(format!("`{key}` is not a text"));
+        }
+    }
+    for key in ["boot", "mono"] {
+        if number(key) == Some(None) {
+            return Err(format!("`{key}` is not a whole number below 2^63"));
+        }
+    }
+    let ring = event.remove("ring").map_or(Ok(RingId::default()), serde_json::from_value);
+    let ring = ring.map_err(|_| "`ring` is not 16 hexadecimal digits")?;
+    let data = event.remove("data").unwrap_or_default();
+    if data["seq"].as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
+        return Err(format!("`data.seq` has more than {RANGES_MAX} ranges"));
+    }
+    Ok(Envelope { id, kind, time, seq, ring, data })
+}
+
+/// An event that is not taken: its device is told, and does not send it again.
+fn refused(payload: &[u8], reason: String) -> Outcome {
+    let ack = Some(Ack::EventRefused { sha256: Digest::of(payload), reason: reason.clone() });
+    Outcome { ack, complaint: Some((UNREADABLE, format!("an event: {reason}"))), ..Outcome::default() }
 }
 
 impl Archive {
     /// Takes one event. One whose id is known with other bytes is kept beside it, under its id, `~` and the begin of its digest: a receipt
     /// is for bytes, and neither of the two may be lost.
     pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<Outcome> {
-        let Some(event) = event_in(payload) else {
-            return Ok(unreadable("an event"));
+        let event = match event_in(payload) {
+            Ok(event) => event,
+            Err(reason) => return Ok(refused(payload, reason)),
         };
         let (ring, sha256) = (event.ring.to_string(), Digest::of(payload));
         let query = "SELECT payload = ?3 FROM events WHERE site = ?1 AND id = ?2";
@@ -98,7 +141,7 @@ impl Archive {
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
             return Ok(unreadable("a state"));
         };
-        if !matches!(state.state.as_str(), "online" | "going" | "lost") || !is_number(state.conn) {
+        if !matches!(state.state.as_str(), "online" | "stopping" | "lost") || !is_number(state.conn) {
             return Ok(unreadable("a state"));
         }
         let changed = self.index.change(
@@ -168,9 +211,9 @@ mod tests {
 
     #[test]
     fn an_event_over_a_bound_of_the_documents_is_no_event() {
-        assert!(event_in(&event("")).is_some());
+        assert!(event_in(&event("")).is_ok());
         let ranges = |n| format!("\"data\":{{}}>\"data\":{{\"seq\":[{}[1,1]]}}", "[1,1],".repeat(n - 1));
-        assert!(event_in(&event(&ranges(RANGES_MAX))).is_some());
+        assert!(event_in(&event(&ranges(RANGES_MAX))).is_ok());
         let long = format!("\"data\":{{}}>\"data\":{{\"a\":\"{}\"}}", "x".repeat(EVENT_MAX));
         let kind = format!("\"type\":\"t\">\"type\":\"{}\"", "t".repeat(KIND_MAX + 1));
         let changes = [
@@ -186,7 +229,7 @@ mod tests {
             &ranges(RANGES_MAX + 1),
         ];
         for change in changes {
-            assert!(event_in(&event(change)).is_none(), "{change}");
+            assert!(event_in(&event(change)).is_err(), "{change}");
         }
     }
 }

@@ -22,8 +22,8 @@ type Exported = (String, String, String, Vec<u8>);
 
 impl Archive {
     /// Writes everything about `event` of `site` into the new directory `out`: `EVENTS.jsonl` (payloads as they were received), each
-    /// file with its `….MANIFEST.json` beside it, and `SHA256SUMS`, which `sha256sum -c` reads. Our own names have capitals, which
-    /// no device's name may have. Gives how many files and events. On any failure nothing is left.
+    /// file with its `….MANIFEST.json` beside it, and `SHA256SUMS`, which `sha256sum -c` reads. All names differ in more than case and
+    /// are names on FAT, exFAT and Windows too. Gives how many files and events. On any failure nothing is left.
     ///
     /// # Errors
     /// When there is no such event, a file has changed since it was stored, or the disk refuses.
@@ -83,7 +83,7 @@ impl Archive {
         };
         let lines = events.iter().flat_map(|payload| [&payload[..], b"\n"]).collect::<Vec<_>>().concat();
         let mut sums = write("EVENTS.jsonl", &lines)?;
-        let mut used = BTreeSet::new();
+        let mut used = Names::default();
         for (name, path, sha256, manifest) in files {
             // Before the copy, so that only a bad source is left out, and a disk that refuses ends it all.
             match (hash(&Disk::new(&self.dir), path), bad.as_deref_mut()) {
@@ -95,7 +95,7 @@ impl Archive {
                     continue;
                 }
             }
-            let name = free_name(name, &mut used);
+            let name = used.free(name);
             sums += &write(&format!("{name}.MANIFEST.json"), manifest)?;
             std::fs::copy(self.dir.join(path), out.join(&name)).with_context(|| path.clone())?;
             let disk = Disk::new(out);
@@ -113,15 +113,48 @@ fn changed(digest: &Digest, stored: &str) -> String {
     format!("is no longer what was stored: {} instead of {stored}", digest.hex())
 }
 
-/// A name nobody has yet: the second of one name gets `-2` before its last dot.
-fn free_name(name: &str, used: &mut BTreeSet<String>) -> String {
-    let (stem, end) = name.rsplit_once('.').map_or((name, String::new()), |(stem, end)| (stem, format!(".{end}")));
-    let mut free = name.to_owned();
-    for number in 2.. {
-        if used.insert(free.clone()) {
-            break;
-        }
-        free = format!("{stem}-{number}{end}");
+/// Names that Windows takes for devices, whatever their ending is; `COM1` to `COM9` and `LPT1` to `LPT9` too.
+const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+
+/// The names of one export, in lower case: FAT, exFAT and NTFS compare names without case.
+struct Names(BTreeSet<String>);
+
+impl Default for Names {
+    fn default() -> Names {
+        Names(["events.jsonl", "sha256sums"].map(str::to_owned).into())
     }
-    free
+}
+
+impl Names {
+    /// A free name for a file and its manifest: the second file of one name gets `-2` before its last dot.
+    fn free(&mut self, name: &str) -> String {
+        let name = portable(name);
+        let (stem, end) = name.rsplit_once('.').map_or((&*name, String::new()), |(stem, end)| (stem, format!(".{end}")));
+        let mut free = name.clone();
+        for number in 2.. {
+            let both = [free.to_ascii_lowercase(), format!("{free}.MANIFEST.json").to_ascii_lowercase()];
+            if !both.iter().any(|name| self.0.contains(name)) {
+                self.0.extend(both);
+                break;
+            }
+            free = format!("{stem}-{number}{end}");
+        }
+        free
+    }
+}
+
+/// A name that every file system takes: other characters than `[A-Za-z0-9._-]` become `_`, the name of a device begins with `_`, and
+/// a dot at the end, which Windows drops, is followed by `_`.
+fn portable(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let mut name: String = name.chars().map(plain).collect();
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let numbered = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
+    if DEVICES.contains(&&*stem) || numbered.is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9'])) {
+        name.insert(0, '_');
+    }
+    if name.is_empty() || name.ends_with('.') {
+        name.push('_');
+    }
+    name
 }

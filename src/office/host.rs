@@ -24,7 +24,7 @@ use crate::uplink::topics;
 
 /// Pause between connections.
 const PAUSE: Duration = Duration::from_secs(2);
-/// For `going` to leave at the end.
+/// For `stopping` to leave at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// A session that the broker closes so soon may be another's: brokers end the older of two with one client id.
 const STOLEN_WITHIN: Duration = Duration::from_secs(15);
@@ -152,7 +152,7 @@ impl Desk {
                         self.waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload));
                     }
                     _ = stop.wait_for(|stop| *stop) => {
-                        sender.publish(0, &self.presence, br#"{"v":1,"state":"going"}"#.to_vec(), self.retain);
+                        sender.publish(0, &self.presence, br#"{"v":1,"state":"stopping"}"#.to_vec(), self.retain);
                         sender.disconnect();
                         break Err(Ended { reason: CLOSING.into(), fault: Fault::Lost });
                     }

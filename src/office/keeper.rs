@@ -161,25 +161,25 @@ impl Troubles {
     fn count(&mut self, site: &str, kind: &'static str, many: u64, detail: &str) -> Option<String> {
         let now = Instant::now();
         if self.0.len() >= KINDS && !self.0.contains_key(&(site.to_owned(), kind)) {
-            self.0.retain(|_, (told, unsaid)| told.elapsed() < TELL_EVERY || *unsaid > 0);
+            self.0.retain(|_, (told, suppressed_count)| told.elapsed() < TELL_EVERY || *suppressed_count > 0);
             if self.0.len() >= KINDS {
                 return None;
             }
         }
         let known = self.0.entry((site.to_owned(), kind));
-        let (told, unsaid) = match known {
+        let (told, suppressed_count) = match known {
             std::collections::hash_map::Entry::Vacant(new) => {
                 new.insert((now, 0));
                 (None, many)
             }
             std::collections::hash_map::Entry::Occupied(old) => {
-                let (told, unsaid) = old.into_mut();
-                *unsaid += many;
+                let (told, suppressed_count) = old.into_mut();
+                *suppressed_count += many;
                 if told.elapsed() < TELL_EVERY {
                     return None;
                 }
                 *told = now;
-                (Some(()), std::mem::take(unsaid))
+                (Some(()), std::mem::take(suppressed_count))
             }
         };
         let since = if told.is_some() { " since the last word" } else { "" };
@@ -187,16 +187,16 @@ impl Troubles {
         let is_full = detail.contains("is full") || detail.contains("No space left") || detail.contains("os error 28");
         let room = if is_full { ": make room on the archive's disk" } else { "" };
         let detail = if detail.is_empty() { String::new() } else { format!(" ({detail}{room})") };
-        Some(format!("{site}  {unsaid} {kind}{since}{detail}"))
+        Some(format!("{site}  {suppressed_count} {kind}{since}{detail}"))
     }
 
     /// What was counted and not told, a minute after the last word.
     fn due(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
-        for ((site, kind), (told, unsaid)) in &mut self.0 {
-            if *unsaid > 0 && told.elapsed() >= TELL_EVERY {
-                lines.push(format!("{site}  {unsaid} {kind} since the last word"));
-                (*told, *unsaid) = (Instant::now(), 0);
+        for ((site, kind), (told, suppressed_count)) in &mut self.0 {
+            if *suppressed_count > 0 && told.elapsed() >= TELL_EVERY {
+                lines.push(format!("{site}  {suppressed_count} {kind} since the last word"));
+                (*told, *suppressed_count) = (Instant::now(), 0);
             }
         }
         lines

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::archive::Archive;
 use super::index::Index;
 use super::store::Disk;
-use crate::uplink::wire::Event;
 
 /// How long one who looks waits for one who writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct SiteRow {
     /// Site id.
     pub site: String,
-    /// `online`, `going`, `lost`, or empty.
+    /// `online`, `stopping`, `lost`, or empty.
     pub state: String,
     /// RFC 3339 time of the last message.
     pub seen: String,
@@ -53,7 +53,7 @@ pub struct EventRow {
     /// ULID.
     pub id: String,
     /// Particulars.
-    pub data: serde_json::Value,
+    pub data: Value,
 }
 
 /// One line of `office clips`.
@@ -159,7 +159,7 @@ impl Archive {
         )?;
         let rows = query.query_map(params![filter.site, filter.from, filter.to, filter.limit, filter.kind], |row| {
             let payload: Vec<u8> = row.get(5)?;
-            let data = serde_json::from_slice::<Event>(&payload).map(|event| event.data).unwrap_or_default();
+            let data = serde_json::from_slice::<Value>(&payload).map(|mut event| event["data"].take()).unwrap_or_default();
             Ok(EventRow { site: row.get(0)?, seq: row.get(1)?, time: row.get(2)?, kind: row.get(3)?, id: row.get(4)?, data })
         })?;
         let mut rows: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
@@ -229,7 +229,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn reply_to(&self, site: &str, req_id: &str) -> anyhow::Result<Option<serde_json::Value>> {
+    pub fn reply_to(&self, site: &str, req_id: &str) -> anyhow::Result<Option<Value>> {
         ensure!(req_id.len() <= 64, "a req_id has at most 64 characters");
         let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
         let bytes: Option<Vec<u8>> = self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;

@@ -189,7 +189,7 @@ impl Archive {
         let manifest = match acceptable(site, fid, payload) {
             Ok(manifest) => manifest,
             Err(reason) => {
-                let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.to_owned() });
+                let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.clone() });
                 let complaint = Some(("refused files", format!("{fid}: {reason}")));
                 return Ok(Outcome { ack, complaint, ..Outcome::default() });
             }
@@ -439,22 +439,33 @@ fn check_of(key: &Key, part: &Part) -> Check {
 }
 
 /// The manifest in an `init`, or why it is refused.
-fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, &'static str> {
+fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, String> {
     if payload.len() > MANIFEST_MAX {
-        return Err("the manifest is too large");
+        return Err(format!("the manifest has {} bytes, and at most {MANIFEST_MAX} are taken", payload.len()));
     }
-    let manifest: Manifest = serde_json::from_slice(payload).map_err(|_| "the manifest cannot be read")?;
-    if Digest::of(payload).hex()[..32] != *fid || manifest.site != site.as_str() {
-        return Err("the manifest does not match its id or site");
+    // The error names the field.
+    let manifest: Manifest = serde_json::from_slice(payload).map_err(|error| format!("the manifest cannot be read: {error}"))?;
+    let wrong = |field: &str, what: &str| Err(format!("`{field}` of the manifest {what}"));
+    if Digest::of(payload).hex()[..32] != *fid {
+        return Err("the manifest does not match its id".to_owned());
     }
-    if !(1..=FILE_MAX).contains(&manifest.size) || !is_safe(&manifest.name) {
-        return Err("the size or the name is not acceptable");
+    if manifest.site != site.as_str() {
+        return wrong("site", "is not the site that sends it");
     }
-    if manifest.event.len() > 64 || [&manifest.from, &manifest.to].iter().any(|time| time.len() > 40) {
-        return Err("a field is too long");
+    if !(1..=FILE_MAX).contains(&manifest.size) {
+        return wrong("size", "is not within 1 byte and 2 GiB");
+    }
+    if !is_safe(&manifest.name) {
+        return wrong("name", "is not 1 to 120 of a-z 0-9 . _ -, or begins with a dot or dash");
+    }
+    if manifest.event.len() > 64 {
+        return wrong("event", "is longer than 64 bytes");
+    }
+    if [&manifest.from, &manifest.to].iter().any(|time| time.len() > 40) {
+        return wrong("from` or `to", "is longer than 40 bytes");
     }
     if [manifest.records.0, manifest.records.1].iter().any(|number| i64::try_from(*number).is_err()) {
-        return Err("a number is over 2^63 - 1");
+        return wrong("records", "has a number over 2^63 - 1");
     }
     Ok(manifest)
 }

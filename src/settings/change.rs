@@ -64,8 +64,8 @@ fn restart(old: &StorageSettings, new: &StorageSettings) -> Vec<&'static str> {
         (old.require_mount != new.require_mount, "storage.require_mount"),
         (old.segment != new.segment, "storage.segment"),
         (old.journal_slots != new.journal_slots, "storage.journal_slots"),
-        (old.still_slots != new.still_slots, "storage.still_slots"),
-        (old.still_bytes != new.still_bytes, "storage.still_size"),
+        (old.snapshot_slots != new.snapshot_slots, "storage.snapshot_slots"),
+        (old.still_bytes != new.still_bytes, "storage.snapshot_size"),
     ];
     keys.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key).collect()
 }
@@ -82,7 +82,7 @@ mod tests {
         new.motion.sensitivity = 7;
         assert_eq!(Change::between(&old, &new), Change { motion: true, ..Change::default() });
         new.storage.budget *= 2;
-        new.uplink.also = new.uplink.brokers();
+        new.uplink.fallbacks = new.uplink.brokers();
         assert_eq!(Change::between(&old, &new).words(), ["storage", "motion", "uplink"]);
         assert!(Change::between(&old, &new).restart.is_empty(), "the ring's bound can change while it records");
     }

@@ -88,13 +88,15 @@ pub struct StorageSettings {
     /// Slots of 4 KiB in the journal (two copies each): how many outbox entries it can hold.
     pub journal_slots: u32,
     /// Slots for snapshots waiting for the office.
-    pub still_slots: u32,
+    pub snapshot_slots: u32,
     /// Bytes of one snapshot slot.
     pub still_bytes: u32,
     /// Percent of the budget that pins may hold before the oldest of the lowest class goes (default 50).
     pub pin_quota: u8,
     /// Bytes the card may be written with over its life by its data sheet; 0 (the default) when nobody has said.
     pub endurance: u64,
+    /// The site whose card it must be; `None` takes any.
+    pub site: Option<SiteId>,
 }
 
 /// What counts as motion.
@@ -210,26 +212,26 @@ pub struct UplinkSettings {
     /// How files are named on the wire.
     pub files: Dialect,
     /// Other dialects spoken beside our own.
-    pub mirrors: Mirrors,
+    pub integrations: Mirrors,
     /// Further brokers, tried in this order when the one above cannot be reached.
-    pub also: Vec<Broker>,
+    pub fallbacks: Vec<Broker>,
 }
 
 impl UplinkSettings {
     /// All brokers in the order they are tried.
     pub fn brokers(&self) -> Vec<Broker> {
         let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
-        std::iter::once(first).chain(self.also.iter().cloned()).collect()
+        std::iter::once(first).chain(self.fallbacks.iter().cloned()).collect()
     }
 
     /// The same settings with other brokers, at least one.
     #[must_use]
     pub fn with_brokers(&self, brokers: &[Broker]) -> UplinkSettings {
-        let Some((first, also)) = brokers.split_first() else {
+        let Some((first, fallbacks)) = brokers.split_first() else {
             return self.clone();
         };
         let Broker { host, port, tls, login } = first.clone();
-        UplinkSettings { host, port, tls, login, also: also.to_vec(), ..self.clone() }
+        UplinkSettings { host, port, tls, login, fallbacks: fallbacks.to_vec(), ..self.clone() }
     }
 }
 
@@ -426,10 +428,11 @@ pub(crate) fn test_settings() -> Settings {
             budget: 64 << 20,
             segment: 1 << 20,
             journal_slots: 512,
-            still_slots: 8,
+            snapshot_slots: 8,
             still_bytes: 64 << 10,
             pin_quota: 50,
             endurance: 0,
+            site: None,
         },
         motion: MotionSettings::default(),
         clip: ClipSettings {
@@ -451,8 +454,8 @@ pub(crate) fn test_settings() -> Settings {
             health_every: 60,
             pace: PaceSettings::default(),
             files: Dialect::Own,
-            mirrors: Mirrors::default(),
-            also: Vec::new(),
+            integrations: Mirrors::default(),
+            fallbacks: Vec::new(),
         },
         remote: RemoteSettings { keys: Vec::new(), trial: 600 },
     }

@@ -17,7 +17,7 @@ use super::{Settings, TlsSettings};
 pub fn check(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (number, broker) in settings.uplink.brokers().iter().enumerate() {
-        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.also[{}]", number - 1) };
+        let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
         if let Some(tls) = &broker.tls {
             problems.extend(check_tls(&section, tls, read));
         }

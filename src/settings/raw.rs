@@ -33,8 +33,8 @@ pub const KEYS: &[&str] = &[
     "storage.budget",
     "storage.segment",
     "storage.journal_slots",
-    "storage.still_slots",
-    "storage.still_size",
+    "storage.snapshot_slots",
+    "storage.snapshot_size",
     "storage.pin_quota",
     "storage.endurance",
     "motion.enabled",
@@ -68,16 +68,16 @@ pub const KEYS: &[&str] = &[
     "uplink.health_every",
     "uplink.rate_cap",
     "uplink.day_budget",
-    "uplink.month_budget",
+    "uplink.bytes_month_budget",
     "uplink.quiet_hours",
     "uplink.files",
-    "uplink.mirrors",
-    "uplink.also",
+    "uplink.integrations",
+    "uplink.fallbacks",
     "remote.keys",
     "remote.trial",
 ];
 /// Brokers beside the first at most: a box that is cut off tries each in turn, and a round should stay short.
-const ALSO_MAX: usize = 3;
+const FALLBACKS_MAX: usize = 3;
 /// Keys that may sign at most.
 const KEYS_MAX: usize = 8;
 /// Bytes of a login at most: a file that holds more is something else.
@@ -122,7 +122,7 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let named = root.text("site").and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
     let site = named.or_else(|| root.missing("site", "the name of this place, a-z 0-9 and '-', e.g. \"km-17\""));
     let camera = camera(root.section("camera"), read);
-    let storage = storage(root.section("storage"));
+    let storage = storage(root.section("storage"), site.clone());
     let motion = motion(root.section("motion"));
     let clip = clip(root.section("clip"));
     let uplink = uplink(root.section("uplink"), read);
@@ -317,7 +317,7 @@ fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings
     Some(CameraSettings { main_url: main_url?, sub_url, login, audio, transport, stall_after, reconnect_after })
 }
 
-fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
+fn storage(mut section: Section<'_>, site: Option<SiteId>) -> Option<StorageSettings> {
     let dir = section.path("dir").or_else(|| section.missing("dir", "where the recording goes, e.g. \"/var/lib/taimat/ring\""));
     let require_mount = section.flag("require_mount", true);
     let segment = section.size("segment", 256 << 10, 1 << 30, 16 << 20);
@@ -329,13 +329,24 @@ fn storage(mut section: Section<'_>) -> Option<StorageSettings> {
         section.bad("budget", "must hold at least 4 segments");
     }
     let journal_slots = section.number("journal_slots", 64..=131_072, 2048) as u32;
-    let still_slots = section.number("still_slots", 1..=4096, 64) as u32;
-    let still_bytes = section.size("still_size", 16 << 10, 4 << 20, 256 << 10) as u32;
+    let snapshot_slots = section.number("snapshot_slots", 1..=4096, 64) as u32;
+    let still_bytes = section.size("snapshot_size", 16 << 10, 4 << 20, 256 << 10) as u32;
     let pin_quota = section.number("pin_quota", 10..=90, 50) as u8;
     let endurance = section.size("endurance", 0, 1 << 53, 0);
     section.finish();
     let (dir, still_bytes) = (dir?, still_bytes & !4095);
-    Some(StorageSettings { dir, require_mount, budget, segment, journal_slots, still_slots, still_bytes, pin_quota, endurance })
+    Some(StorageSettings {
+        dir,
+        require_mount,
+        budget,
+        segment,
+        journal_slots,
+        snapshot_slots,
+        still_bytes,
+        pin_quota,
+        endurance,
+        site,
+    })
 }
 
 fn clip(mut section: Section<'_>) -> ClipSettings {
@@ -352,17 +363,17 @@ fn clip(mut section: Section<'_>) -> ClipSettings {
 
 fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings> {
     let allow_plain = section.flag("allow_plain", false);
-    let also = section.take("also", "a list of tables [[uplink.also]]", |value| value.as_array().cloned()).unwrap_or_default();
-    if also.len() > ALSO_MAX {
-        section.bad("also", format!("has {} brokers; at most {ALSO_MAX}", also.len()));
+    let fallbacks = section.take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| value.as_array().cloned()).unwrap_or_default();
+    if fallbacks.len() > FALLBACKS_MAX {
+        section.bad("fallbacks", format!("has {} brokers; at most {FALLBACKS_MAX}", fallbacks.len()));
     }
     let first = broker(&mut section, allow_plain, read);
-    let also: Vec<Broker> =
-        also.into_iter().enumerate().filter_map(|(i, value)| further(&section, i, value, allow_plain, read)).collect();
-    for (i, one) in also.iter().enumerate() {
-        let before = first.iter().chain(&also[..i]).any(|other| other.address() == one.address());
+    let fallbacks: Vec<Broker> =
+        fallbacks.into_iter().enumerate().filter_map(|(i, value)| further(&section, i, value, allow_plain, read)).collect();
+    for (i, one) in fallbacks.iter().enumerate() {
+        let before = first.iter().chain(&fallbacks[..i]).any(|other| other.address() == one.address());
         if before {
-            section.bad("also", format!("names {}:{} twice", one.host, one.port));
+            section.bad("fallbacks", format!("names {}:{} twice", one.host, one.port));
         }
     }
     let versions = [("auto", None), ("5", Some(Protocol::V5)), ("3.1.1", Some(Protocol::V311))];
@@ -379,7 +390,7 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
         quiet,
     };
     let files = section.one_of("files", &[("own", Dialect::Own), ("emqx", Dialect::Emqx)], Dialect::Own);
-    let mirrors = section.take("mirrors", "a list of homeassistant, frigate, onvif", mirrors).unwrap_or_default();
+    let integrations = section.take("integrations", "a list of homeassistant, frigate, onvif", integrations).unwrap_or_default();
     section.finish();
     let Broker { host, port, tls, login } = first?;
     Some(UplinkSettings {
@@ -392,24 +403,24 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
         outbox_bytes,
         chunk,
         health_every,
-        also,
+        fallbacks,
         pace,
         files,
-        mirrors,
+        integrations,
     })
 }
 
-fn mirrors(value: &Value) -> Option<Mirrors> {
-    let mut mirrors = Mirrors::default();
+fn integrations(value: &Value) -> Option<Mirrors> {
+    let mut integrations = Mirrors::default();
     for word in value.as_array()? {
         match word.as_str()? {
-            "homeassistant" => mirrors.home_assistant = true,
-            "frigate" => mirrors.frigate = true,
-            "onvif" => mirrors.onvif = true,
+            "homeassistant" => integrations.home_assistant = true,
+            "frigate" => integrations.frigate = true,
+            "onvif" => integrations.onvif = true,
             _ => return None,
         }
     }
-    Some(mirrors)
+    Some(integrations)
 }
 
 fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
@@ -424,13 +435,13 @@ fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> O
     Some(Broker { host: host?, port, tls, login })
 }
 
-/// One table of `uplink.also`.
+/// One table of `uplink.fallbacks`.
 fn further(parent: &Section<'_>, number: usize, value: Value, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
     let Value::Table(table) = value else {
-        parent.bad("also", format!("entry {number} must be a table"));
+        parent.bad("fallbacks", format!("entry {number} must be a table"));
         return None;
     };
-    let mut section = Section { path: format!("uplink.also[{number}]"), table, problems: parent.problems };
+    let mut section = Section { path: format!("uplink.fallbacks[{number}]"), table, problems: parent.problems };
     let broker = broker(&mut section, allow_plain, read);
     section.finish();
     broker

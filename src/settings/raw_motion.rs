@@ -164,19 +164,19 @@ fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
     let words = ["presence", "enter", "exit", "cross", "dwell"];
     let on = section.one_of("on", &words.map(|word| (word, word)), "presence");
     let ways = [("any", Way::Any), ("left", Way::Left), ("right", Way::Right)];
-    let has_way = section.table.contains_key("way");
-    let way = section.one_of("way", &ways, Way::Any);
+    let has_way = section.table.contains_key("direction");
+    let way = section.one_of("direction", &ways, Way::Any);
     let line = section.take("line", "two different points [x, y] from 0 to 1", |value| {
         let line: [[f32; 2]; 2] = points(value, 2, 2)?.try_into().ok()?;
         (line[0] != line[1]).then_some(line)
     });
-    let has_stay = section.table.contains_key("stay");
-    let stay = section.duration("stay", 1, 600, 10);
+    let has_stay = section.table.contains_key("dwell_time");
+    let stay = section.duration("dwell_time", 1, 600, 10);
     if on != "cross" && (line.is_some() || has_way) {
-        section.bad(if has_way { "way" } else { "line" }, "belongs to on = \"cross\" only");
+        section.bad(if has_way { "direction" } else { "line" }, "belongs to on = \"cross\" only");
     }
     if on != "dwell" && has_stay {
-        section.bad("stay", "belongs to on = \"dwell\" only");
+        section.bad("dwell_time", "belongs to on = \"dwell\" only");
     }
     match on {
         "enter" => Some(Trigger::Enter),

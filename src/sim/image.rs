@@ -156,7 +156,7 @@ fn is_covered(card: &Card, file: FileId, at: usize) -> bool {
     let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
     match file {
         FileId::Journal => page.iter().any(|byte| *byte != 0),
-        FileId::Stills => false,
+        FileId::Stills | FileId::Foreign(_) => false,
         FileId::Segment(_) => {
             let reading = strict::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
             let records = reading.records.iter().any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
@@ -224,7 +224,7 @@ fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
         }
         FileId::Stills => oracle.excuse_stills(),
         // Two copies far apart: nothing is excused.
-        FileId::Journal => {}
+        FileId::Journal | FileId::Foreign(_) => {}
     }
 }
 

@@ -30,10 +30,11 @@ pub fn settings() -> StorageSettings {
         budget: SEGMENT * SEGMENTS,
         segment: SEGMENT,
         journal_slots: 12,
-        still_slots: 3,
+        snapshot_slots: 3,
         still_bytes: 8192,
         pin_quota: 50,
         endurance: 0,
+        site: None,
     }
 }
 

@@ -117,7 +117,7 @@ impl Text {
     /// As it would stand in the file.
     pub fn toml(&self) -> String {
         let Text { hosts, login, camera, sensitivity, segment, keys, trial } = self;
-        let also: Vec<String> =
+        let fallbacks: Vec<String> =
             hosts.iter().skip(1).map(|host| format!("{{ host = \"{host}\", login_file = \"{login}\" }}")).collect();
         let keys = if *keys { format!("\"office:{}\"", hex(secret().public_key().as_ref())) } else { String::new() };
         format!(
@@ -125,7 +125,7 @@ impl Text {
              [motion]\nsensitivity = {sensitivity}\n[uplink]\nhost = \"{}\"\nallow_plain = true\nlogin_file = \"{login}\"\nalso = [{}]\n\
              [remote]\nkeys = [{keys}]\ntrial = \"{trial}\"\n",
             hosts.first().unwrap_or(&OLD),
-            also.join(", ")
+            fallbacks.join(", ")
         )
     }
 }

@@ -94,7 +94,7 @@ pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
 
 fn settings() -> Result<Settings, String> {
     let text = "site = \"sim\"\ncamera.main_url = \"rtsp://127.0.0.1/\"\nuplink.host = \"127.0.0.1\"\n[storage]\ndir = \"/sim\"\n\
-                segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nstill_slots = 8\nstill_size = \"16 KiB\"\n";
+                segment = \"256 KiB\"\nbudget = \"4 MiB\"\njournal_slots = 512\nsnapshot_slots = 8\nsnapshot_size = \"16 KiB\"\n";
     raw::parse(text, &|path| Err(format!("{}: none here", path.display()))).map_err(|problems| problems.to_string())
 }
 

@@ -3,7 +3,7 @@
 //! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::locate`]).
 
 use super::engine::Engine;
-use super::locate::locate;
+use super::locate::{locate, nothing};
 use super::locks::{Lock, records};
 use super::{Cell, PinClass, PinId, SpanQuery, StorageNews};
 use crate::units::{Boot, Mono, Stamp, Wall};
@@ -60,7 +60,7 @@ impl Engine {
     fn answer(&mut self, waiting: &Waiting, out: &mut Vec<StorageNews>) {
         let Waiting { pin, class, query, .. } = waiting;
         let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
-            Ok(span) => span,
+            Ok(span) => span.or_else(|| nothing(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
             Err(fault) => {
                 out.push(StorageNews::Trouble { detail: fault.to_string(), lost: false });
                 None

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::boxes::move_times;
 use super::disk::{Disk, DiskFault, FileId};
+use super::foreign;
 use super::format::{RECORD_BOX, Record, box_at};
 use super::head::{Cause, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy};
@@ -92,7 +93,8 @@ struct Before {
 /// # Errors
 /// When the directory cannot be read at all.
 pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Result<Checked, DiskFault> {
-    let Heads { index, troubles, older } = heads(disk.as_ref())?;
+    let Heads { index, troubles, older, card, .. } = heads(disk.as_ref())?;
+    let card = card.unwrap_or_default();
     let blank = (index.blank().len() + index.aside().len()) as u64;
     let mut checked = Checked { segments: index.live().len() as u64, blank, ..Checked::default() };
     if let Some(file) = older {
@@ -101,7 +103,7 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
         checked.problems.push(Problem { file, offset: 0, what });
     }
     let kept = match disk.files()?.get(&FileId::Journal) {
-        Some(len) => Some(Journal::look(disk.clone(), *len)?),
+        Some(len) => Some(Journal::look(disk.clone(), card, *len)?),
         None => None,
     };
     let mut before = None;
@@ -117,6 +119,9 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     let there = before.map(|before| before.there).unwrap_or_default();
     check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
     check_sides(disk, &index, kept.as_ref(), &mut checked)?;
+    for (file, what) in foreign::beside(disk.as_ref(), card, kept.as_ref())? {
+        checked.problems.push(Problem { file: file.name(), offset: 0, what });
+    }
     Ok(checked)
 }
 
@@ -132,7 +137,7 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
             false => checked.problems.push(problem),
         }
     }
-    for (at, segment) in index.live().iter().enumerate() {
+    for (at, segment) in index.live().iter().enumerate().filter(|(_, segment)| !segment.is_cut()) {
         let file = segment.head.segment;
         let name = FileId::Segment(file).name();
         let what = match read_copy(disk, file, segment.head.size) {
@@ -325,7 +330,12 @@ fn check_sides(disk: &Arc<dyn Disk>, index: &Index, kept: Option<&Kept>, checked
         }
         Err(reason) => wrong(FileId::Journal, reason),
     }
-    if let Some(len) = files.get(&FileId::Stills) {
+    let stills = files.get(&FileId::Stills);
+    // They are made with the journal, before any footage.
+    if stills.is_none() && !(index.live().is_empty() && kept.entries.is_empty()) {
+        wrong(FileId::Stills, stills::LOST.into());
+    }
+    if let Some(len) = stills {
         let damaged = stills::damaged(disk.as_ref(), *len, &kept.entries)?;
         damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
     }

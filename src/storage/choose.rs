@@ -48,7 +48,7 @@ impl Ring {
             return Ok(None);
         }
         let first = if self.in_memory { MEMORY_FIRST } else { 0 };
-        let Some(file) = (first..).find(|file| !self.files.contains_key(file)) else {
+        let Some(file) = (first..).find(|file| !self.files.contains_key(file) && !self.foreign.contains(file)) else {
             return Ok(None);
         };
         match self.disk.create(FileId::Segment(file), self.geometry.segment) {
@@ -117,7 +117,7 @@ impl Ring {
         let from = (0..live.len()).find(holds)?;
         let to = (0..live.len()).rev().find(holds)?;
         let end = live.get(to + 1).map_or(live[to].head.start, |next| next.head.start);
-        Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedWanted, bytes: 0 })
+        Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedPinned, bytes: 0 })
     }
 
     /// Bytes of segments with footage, and of those that are pinned.

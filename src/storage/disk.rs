@@ -21,6 +21,8 @@ pub enum FileId {
     Journal,
     /// The snapshots.
     Stills,
+    /// A file with parts of another card, kept as it was found ([`super::identity`]).
+    Foreign(u32),
 }
 
 impl FileId {
@@ -29,7 +31,8 @@ impl FileId {
         match self {
             FileId::Segment(index) => format!("seg-{index:05}.mp4"),
             FileId::Journal => "journal.taimat".into(),
-            FileId::Stills => "stills.taimat".into(),
+            FileId::Stills => "snapshots.taimat".into(),
+            FileId::Foreign(index) => format!("foreign-{index:05}.taimat"),
         }
     }
 
@@ -37,11 +40,11 @@ impl FileId {
     pub fn parse(name: &str) -> Option<FileId> {
         match name {
             "journal.taimat" => Some(FileId::Journal),
-            "stills.taimat" => Some(FileId::Stills),
+            "snapshots.taimat" => Some(FileId::Stills),
             _ => {
-                let digits = name.strip_prefix("seg-")?.strip_suffix(".mp4")?;
-                let index = digits.parse().ok()?;
-                (FileId::Segment(index).name() == name).then_some(FileId::Segment(index))
+                let number = |begin, end| name.strip_prefix(begin)?.strip_suffix(end)?.parse().ok();
+                let segment = number("seg-", ".mp4").map(FileId::Segment);
+                segment.or_else(|| number("foreign-", ".taimat").map(FileId::Foreign)).filter(|file| file.name() == name)
             }
         }
     }
@@ -335,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_file_name_stands_for_one_file_only() {
-        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Stills] {
+        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Stills, FileId::Foreign(3)] {
             assert_eq!(FileId::parse(&file.name()), Some(file));
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);

@@ -1,4 +1,4 @@
-//! # The files on the card, byte by byte (format version 2)
+//! # The files on the card, byte by byte (format version 3)
 //!
 //! All integers are big-endian unless a box of ISO/IEC 14496-12 says otherwise. A *block* is 4096 bytes.
 //!
@@ -12,7 +12,9 @@
 //! 5. Every segment file is at every instant a playable fMP4 up to a tear; the one that is being begun holds nothing, and has no
 //!    head that says otherwise: when a file is recycled, zeros over its old head are flushed before the new one is written.
 //! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
-//! 7. One damaged bit costs at most the record it hits. A card of format 1 is refused, never written over.
+//! 7. One damaged bit costs at most the record it hits. A card of format 1 or 2 is refused, never written over.
+//! 8. Every part names its card ([`super::identity`]): 8 bytes of SHA-256 of the site's name and a number drawn when the card was begun.
+//!    A part of another card takes no place, and is never sent or written over.
 //!
 //! ## `seg-NNNNN.mp4`: a segment
 //! ```text
@@ -28,8 +30,9 @@
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v2\0\0`
 //! ```text
-//! u16 version = 2   u16 reserved   u32 segment   u32 lap   u32 boot   u64 first record   [32] chain digest before it
+//! u16 version = 3   u16 reserved   u32 segment   u32 lap   u32 boot   u64 first record   [32] chain digest before it
 //! u64 mono µs   i64 wall µs   u8 clock quality   u8 tracks   u8 evicted   u8 present   u64 segment bytes   u64 media µs
+//! [16] card
 //! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
 //!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
 //! evicted × { u8 cause (1 oldest, 2 wanted, 3 resized, 4 missing, 5 skipped)   u64 first record   u64 last record }
@@ -70,7 +73,8 @@
 //! Copy A at 0, copy B at [`super::journal::copy_b`]. A commit writes the slots of A, flushes, writes B, flushes. Of two valid
 //! copies the higher generation counts.
 //! ```text
-//! "TMJ1"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 place     u16 length   u64 generation   u64 key   [length] bytes   0…
+//! "TMJ2"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 place     u16 length   u64 generation   u64 key   [16] card
+//! [length] bytes   0…
 //! u32 CRC-32C of the block before it
 //! ```
 //! Slot 0 holds the start record (key = boot; bytes: `u8` 1 after an ordered stop, `u64` ring id, `u64` newest record at the last
@@ -80,8 +84,9 @@
 //! key 0 and its ticket (`u64`) as bytes. The ring id is drawn when the journal is made: it tells this ring's numbers from those of the card before. The slot of
 //! the highest ticket is never reused, so the counters in it outlive its release.
 //!
-//! ## `stills.taimat`: slots for snapshots
+//! ## `snapshots.taimat`: slots for snapshots
 //! ```text
-//! "TMS2"   u32 length   u64 ticket   u32 CRC-32C of the bytes   u32 CRC-32C of the 20 bytes before   0… to 2048   the same again
+//! "TMS3"   u32 length   u64 ticket   [16] card   u32 CRC-32C of the bytes   u32 CRC-32C of the 36 bytes before   0… to 2048
+//! the same again
 //! 0… to 4096   [length] JPEG
 //! ```

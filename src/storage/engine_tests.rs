@@ -14,7 +14,7 @@ use crate::sim::rng::Rng;
 use crate::units::WallQuality;
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
-const NOON: i64 = 1_790_000_000_000_000;
+pub(super) const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
 /// A box without a camera: frames are made here.
@@ -35,7 +35,7 @@ pub(super) fn small() -> StorageSettings {
         segment,
         budget: 8 * segment,
         journal_slots: 64,
-        still_slots: 2,
+        snapshot_slots: 2,
         still_bytes: 16 << 10,
         ..test_settings().storage
     }
@@ -66,6 +66,17 @@ impl Bench {
             StorageNews::Started(found) => *found,
             other => panic!("{other:?}"),
         }
+    }
+
+    pub(super) fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The next start of the same settings on another card.
+    pub(super) fn go_on(&self, disk: SimDisk) -> Bench {
+        let now = Stamp { mono: Mono(1_000_000), ..self.now };
+        let (engine, news) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
+        Bench { disk, settings: self.settings.clone(), engine, now, run: self.run + 1, frames: 0, news }
     }
 
     pub(super) fn wait(&mut self, micros: u64) {
@@ -189,7 +200,7 @@ fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     let told: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
-    assert_eq!(told, [(file.name().as_str(), offset), ("stills.taimat", 0)], "{problems:?}");
+    assert_eq!(told, [(file.name().as_str(), offset), ("snapshots.taimat", 0)], "{problems:?}");
     flip(file, 700);
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")), "{problems:?}");

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::boxes::{Boxes, head_boxes};
-use super::format::{BLOCK, MARK, Take, VERSION, box_at, is_padded, pad, padded};
+use super::format::{BLOCK, MARK, Take, box_at, is_padded, pad, padded};
+use super::identity::{CARD_ID, CardId};
 use crate::camera::{Codec, TrackKind, TrackParams};
 use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
 
@@ -14,6 +15,8 @@ use crate::units::{Boot, Digest, Mono, Stamp, Wall, WallQuality};
 pub const SEGMENT_TYPE: [u8; 16] = *b"taimat-segm-v2\0\0";
 /// Extended type of the copy of a segment header at the end of the file.
 pub const COPY_TYPE: [u8; 16] = *b"taimat-copy-v2\0\0";
+/// Version of what heads say.
+const VERSION: u16 = 3;
 /// The same of the first format, which this version does not read.
 const OLDER_TYPE: [u8; 16] = *b"taimat-segm-v1\0\0";
 /// Bytes of a segment's head at most; sample entries are a few hundred bytes.
@@ -81,6 +84,8 @@ pub struct Statement {
 /// What a segment says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentHead {
+    /// The card it was recorded on.
+    pub card: CardId,
     /// Index of the file.
     pub segment: u32,
     /// Which use of a file of this ring it is, counted over all files from 1.
@@ -175,6 +180,7 @@ impl SegmentHead {
         body.put(&[self.start.quality as u8, self.tracks.len() as u8, evicted.len() as u8, present.len() as u8]);
         body.put_u64(self.size);
         body.put_u64(self.media);
+        body.put(&self.card.bytes());
         for track in &self.tracks {
             put_track(&mut body, track);
         }
@@ -200,6 +206,7 @@ impl SegmentHead {
         let (mono, wall) = (Mono(from.u64()?), Wall(from.u64()? as i64));
         let counts = from.take(4)?;
         let (size, media) = (from.u64()?, from.u64()?);
+        let card = CardId::read(from.take(CARD_ID)?)?;
         let tracks = (0..counts[1]).map(|_| take_track(from)).collect::<Option<Vec<_>>>()?;
         let mut evicted = Vec::new();
         for _ in 0..counts[2] {
@@ -209,7 +216,7 @@ impl SegmentHead {
         let present = (0..counts[3]).map(|_| Some((from.u64()?, from.u64()?))).collect::<Option<Vec<_>>>()?;
         let start = Stamp { mono, wall, quality: WallQuality::from_byte(counts[0]) };
         let statement = Statement { evicted, present };
-        Some(SegmentHead { segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
+        Some(SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
     }
 
     /// Reads the head at the start of a segment file; gives it and its padded length. `None` when it is damaged or never written.
@@ -243,9 +250,20 @@ impl SegmentHead {
     }
 }
 
-/// True when these first bytes of a segment file were written by a version that knew the first format only.
+/// True when these first bytes of a segment file were written by a version that knew an older format only.
 pub fn is_older(bytes: &[u8]) -> bool {
-    header_at(bytes).is_some_and(|at| bytes.get(at + 8..at + 24) == Some(&OLDER_TYPE))
+    // Its checksum must hold: one bit of rot must not make an older card of ours.
+    let whole = |at: usize| {
+        let (_, len) = box_at(bytes, at)?;
+        let (covered, stored) = bytes.get(..at + len)?.split_at((at + len).checked_sub(4)?);
+        Some(crc32c::crc32c(covered).to_be_bytes() == stored)
+    };
+    let older = |at: usize| match (bytes.get(at + 8..at + 24), bytes.get(at + 24..at + 26)) {
+        (Some(kind), _) if kind == OLDER_TYPE => true,
+        (Some(kind), Some(version)) => kind == SEGMENT_TYPE && version == 2_u16.to_be_bytes() && whole(at) == Some(true),
+        _ => false,
+    };
+    header_at(bytes).is_some_and(older)
 }
 
 /// Where the segment header begins: behind `ftyp` and `moov`, which come first, exactly once each.
@@ -325,6 +343,7 @@ mod tests {
     #[test]
     fn a_segment_head_survives_the_card_and_damage_makes_it_blank() {
         let head = SegmentHead {
+            card: CardId::read(b"0123456789abcdef").unwrap(),
             segment: 4,
             lap: 9,
             boot: Boot(2),
@@ -357,6 +376,7 @@ mod tests {
         let (segment, lap, boot, previous) = (4, 9, Boot(2), Digest([5; 32]));
         let tracks = vec![Arc::new(track)];
         SegmentHead {
+            card: CardId::default(),
             segment,
             lap,
             boot,

@@ -8,19 +8,23 @@
 //! | never written, or damaged | whole | the second; the first is written again at a start |
 //! | never written | not whole | blank: free to use |
 //! | damaged | not whole | unreadable: kept until its turn comes where whole records lie in it, else free to use |
-//! | whole, another length than the file's | – | likewise: a file resized by somebody |
+//! | whole, another length than the file's | – | what it says: a file that was cut ends where it ends, and what lies behind a grown one is not ours |
+//! | of another card than the ring's ([`super::identity`]) | – | not ours: it stays as it is, and its name is taken |
 //!
 //! Of two files that begin with one record the one without a first copy holds nothing: it refused to be begun. Of two files of one lap the one with the right name counts, the other is a copy somebody made: free to use.
 //!
 //! What belongs here: this table. What does not: putting right ([`super::recovery`]), telling ([`super::check`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::format::{BLOCK, RECORD_BOX, Record};
 use super::head::{HEAD_MAX, SegmentHead, copy_len_at_end, head_digest, is_older};
+use super::identity::{CardId, NEXT, Voices};
 use super::index::{Aside, Index, Segment};
+use super::journal;
+use crate::units::SiteId;
 
 /// What is wrong with the head of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,11 @@ pub enum Fault {
     Name,
     /// It holds what another file holds too.
     Twin,
-    /// Neither copy can be read, or it has another length than its head says.
+    /// It has another length than its head says.
+    Size,
+    /// It is another card's.
+    Foreign,
+    /// Neither copy can be read.
     Unreadable,
 }
 
@@ -59,7 +67,13 @@ pub struct Heads {
     pub index: Index,
     /// What is wrong.
     pub troubles: Vec<HeadTrouble>,
-    /// A file of the first format, which this version neither reads nor writes over.
+    /// The card that is ours; `None` where no part names one, or only cards of other sites.
+    pub card: Option<CardId>,
+    /// Parts name cards, and all of them are of other sites.
+    pub of_other_site: bool,
+    /// Files of other cards.
+    pub foreign: BTreeSet<u32>,
+    /// A file of an older format, which this version neither reads nor writes over.
     pub older: Option<String>,
 }
 
@@ -77,16 +91,32 @@ enum Holds {
 /// # Errors
 /// When the directory cannot be read.
 pub fn heads(disk: &dyn Disk) -> Result<Heads, DiskFault> {
-    Ok(read_heads(disk, &segments(&disk.files()?)))
+    Ok(read_heads(disk, &segments(&disk.files()?), journal::cards(disk)?, None))
 }
 
-/// The same for some files (number and length).
-pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>) -> Heads {
+/// The same for some files (number and length), the cards that the copies of the journal name, and the site of the box.
+pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<CardId>, site: Option<&SiteId>) -> Heads {
     let mut heads = Heads::default();
+    let mut voices = Voices { journal, ..Voices::default() };
+    let mut all = Vec::new();
     for (file, size) in files {
         // A bus that was reset refuses one read and takes the next; footage must not go for that.
         let read = || holds(disk, *file, *size).map_err(|fault| fault.to_string());
-        match read().or_else(|_| read()) {
+        let held = read().or_else(|_| read());
+        if let Ok(Holds::Segment(segment, _)) = &held {
+            voices.segment(segment.head.card, segment.head.start.wall);
+        }
+        all.push((file, size, held));
+    }
+    heads.card = voices.agree(site);
+    heads.of_other_site = heads.card.is_none() && !voices.is_silent();
+    for (file, size, held) in all {
+        match held {
+            Ok(Holds::Segment(segment, _)) if heads.card != Some(segment.head.card) => {
+                heads.foreign.insert(*file);
+                let what = format!("a segment of another card ({}): {NEXT}", segment.head.card);
+                heads.troubles.push(HeadTrouble { file: *file, fault: Fault::Foreign, what });
+            }
             Ok(Holds::Nothing) => heads.index.add_blank(*file),
             Ok(Holds::Segment(segment, trouble)) => {
                 heads.troubles.extend(trouble.map(|(fault, what)| HeadTrouble { file: *file, fault, what }));
@@ -162,12 +192,17 @@ fn holds(disk: &dyn Disk, file: u32, size: u64) -> Result<Holds, DiskFault> {
             let what = format!("holds segment {}: its name was changed", head.segment);
             Holds::Segment(segment_of(head, head_len, file), Some((Fault::Name, what)))
         }
-        (Some((head, _)), _) => {
-            let what = format!("head of segment {} with {} bytes", head.segment, head.size);
-            Holds::Unreadable(first_lap(disk, file, size), what)
+        (Some((head, head_len)), _) => {
+            let what = format!("has {size} bytes, and the head of segment {} says {}", head.segment, head.size);
+            let mut segment = segment_of(head, head_len, file);
+            segment.end = segment.end.min(size - size % BLOCK);
+            Holds::Segment(segment, Some((Fault::Size, what)))
         }
         (None, Some(copy)) => from_copy(copy, file, "damaged segment head: read from its second copy".into()),
         (None, None) if blank => Holds::Nothing,
+        (None, None) if let Some(copy) = find_copy(disk, file, size) => {
+            from_copy(copy, file, format!("damaged segment head, and {size} bytes: read from its second copy"))
+        }
         (None, None) => Holds::Unreadable(first_lap(disk, file, size), "damaged segment head".into()),
     })
 }
@@ -200,6 +235,12 @@ pub fn read_copy(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment
         BLOCK => SegmentHead::decode_copy(&last),
         len => SegmentHead::decode_copy(&read(len)?),
     })
+}
+
+/// The second copy in a file that was made longer: wherever one ends that says so.
+fn find_copy(disk: &dyn Disk, file: u32, size: u64) -> Option<SegmentHead> {
+    let at = |end: u64| read_copy(disk, file, end).ok().flatten().filter(|copy| copy.size == end);
+    (1..=size / BLOCK).rev().find_map(|blocks| at(blocks * BLOCK))
 }
 
 /// The lap of the first whole record in a file that no head describes.

@@ -26,6 +26,11 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// True where the file ends before its head says.
+    pub fn is_cut(&self) -> bool {
+        self.end < self.head.end()
+    }
+
     /// Its head as it was written, with the number of the file it was begun in.
     pub fn written(&self) -> SegmentHead {
         SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::Cell;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
+use super::identity::CardId;
 pub use super::kept::{Kept, SpoiledCopy};
 use super::kept::{judge_copies, spoiled_copy};
-use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer};
+use super::slot::{Block, Blocks, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
 use crate::units::{Boot, RingId, Ticket};
 
 /// Bytes of one entry at most.
@@ -47,6 +48,26 @@ fn slots_of(len: u64) -> u64 {
     if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
 }
 
+/// The cards that the copies of a journal name, the one that most of their first slots name for each.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
+    let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
+    let slots = slots_of(len);
+    let mut cards = Vec::new();
+    for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
+        let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);
+        // A bus that was reset refuses one read and takes the next; a copy that cannot be read names nothing.
+        let bytes = read().or_else(|_| read()).unwrap_or_default();
+        let mut named: BTreeMap<CardId, u32> = BTreeMap::new();
+        let slots = bytes.chunks(BLOCK as usize).filter_map(Slot::decode);
+        slots.for_each(|slot| *named.entry(slot.card).or_default() += 1);
+        cards.extend(named.into_iter().max_by_key(|(_, count)| *count).map(|(card, _)| card));
+    }
+    Ok(cards)
+}
+
 /// Why the journal did not take something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalFault {
@@ -67,6 +88,7 @@ type Write = (usize, u8, u8, u64, Vec<u8>);
 /// The journal.
 pub struct Journal {
     disk: Arc<dyn Disk>,
+    card: CardId,
     slots: usize,
     generation: u64,
     boot: Boot,
@@ -90,11 +112,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal, making one of `slots` slots when there is none; an existing one keeps its size.
+    /// Opens the journal of a card, making one of `slots` slots when there is none; an existing one keeps its size.
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn open(disk: Arc<dyn Disk>, slots: u32, existing: Option<u64>) -> Result<(Journal, Kept), DiskFault> {
+    pub fn open(disk: Arc<dyn Disk>, card: CardId, slots: u32, existing: Option<u64>) -> Result<(Journal, Kept), DiskFault> {
         let slots = match existing.map(slots_of).filter(|slots| *slots > RESERVED as u64) {
             Some(slots) => slots as usize,
             None => {
@@ -105,6 +127,7 @@ impl Journal {
         };
         let mut journal = Journal {
             disk,
+            card,
             slots,
             generation: 0,
             boot: Boot(0),
@@ -127,9 +150,9 @@ impl Journal {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn look(disk: Arc<dyn Disk>, len: u64) -> Result<Kept, DiskFault> {
+    pub fn look(disk: Arc<dyn Disk>, card: CardId, len: u64) -> Result<Kept, DiskFault> {
         match slots_of(len) {
-            slots if slots > RESERVED as u64 => Ok(Journal::open(disk, 0, Some(len))?.1),
+            slots if slots > RESERVED as u64 => Ok(Journal::open(disk, card, 0, Some(len))?.1),
             _ => Ok(Kept::default()),
         }
     }
@@ -153,6 +176,11 @@ impl Journal {
             let a = self.disk.read(FileId::Journal, at, len)?;
             let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
             for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                let place = (first + at) as u64 * BLOCK;
+                let (a, foreign_a) = ours(self.card, a);
+                let (b, foreign_b) = ours(self.card, b);
+                kept.foreign.extend(foreign_a.then_some(place));
+                kept.foreign.extend(foreign_b.then_some(copy_b(self.slots as u64) + place));
                 spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
                 let slot = self.compare(first + at, a, b, &mut in_b, &mut kept).map(|mut slot| {
                     let_go.extend(slot.let_go());
@@ -224,7 +252,7 @@ impl Journal {
         for (ticket, at) in there.range(hole..).map(|(ticket, at)| (Ticket(*ticket), *at)) {
             self.release(ticket);
             self.generation += 1;
-            let free = Slot { kind: FREE, place: 0, generation: self.generation, key: 0, bytes: Vec::new() };
+            let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
             self.unsure.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
         }
         let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..hole).contains(&slot.key));
@@ -259,7 +287,8 @@ impl Journal {
     /// What counts in a slot.
     fn slot(&self, at: usize) -> Result<Option<Slot>, DiskFault> {
         let copy = |base| self.disk.read(FileId::Journal, base + at as u64 * BLOCK, BLOCK as usize);
-        Ok(newer(&copy(0)?, &copy(copy_b(self.slots as u64))?).map(|(slot, _)| slot))
+        let (a, b) = (copy(0)?, copy(copy_b(self.slots as u64))?);
+        Ok(newer(ours(self.card, &a).0, ours(self.card, &b).0).map(|(slot, _)| slot))
     }
 
     /// The bytes of an entry; `None` when there is none, or it is damaged by now.
@@ -399,7 +428,7 @@ impl Journal {
             blocks.insert(*slot, self.tombstone(*slot)?);
         }
         for (slot, kind, place, key, bytes) in writes {
-            blocks.insert(slot, Slot { kind, place, generation: 0, key, bytes });
+            blocks.insert(slot, Slot { kind, place, generation: 0, key, card: self.card, bytes });
         }
         for slot in blocks.values_mut() {
             self.generation += 1;
@@ -449,13 +478,17 @@ impl Journal {
         match self.newest {
             Some((ticket, newest)) if newest == slot => {
                 let bytes = self.slot(slot)?.map(|kept| kept.bytes).unwrap_or_default();
-                Ok(Slot { kind: FREE, place: 0, generation: 0, key: ticket.0, bytes })
+                Ok(self.free_slot(ticket.0, bytes))
             }
             _ => {
                 let bytes = self.released.get(&slot).map_or(Vec::new(), |ticket| ticket.0.to_be_bytes().to_vec());
-                Ok(Slot { kind: FREE, place: 0, generation: 0, key: 0, bytes })
+                Ok(self.free_slot(0, bytes))
             }
         }
+    }
+
+    fn free_slot(&self, key: u64, bytes: Vec<u8>) -> Slot {
+        Slot { kind: FREE, place: 0, generation: 0, key, card: self.card, bytes }
     }
 }
 

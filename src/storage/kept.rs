@@ -29,6 +29,8 @@ pub struct Kept {
     pub damaged: u32,
     /// Copies of slots that are not what they should be while the other is: they are written again at a start.
     pub copies: Vec<SpoiledCopy>,
+    /// Where slots of another card lie: they count for nothing.
+    pub foreign: Vec<u64>,
     /// The highest record number of the ring that this journal was told of.
     pub record: u64,
 }

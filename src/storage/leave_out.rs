@@ -8,7 +8,7 @@ impl ReadFault {
     /// What a hole is called that was left by this.
     pub fn reason(&self) -> GapReason {
         match self {
-            ReadFault::Gone(_) => GapReason::EvictedWanted,
+            ReadFault::Gone(_) => GapReason::EvictedPinned,
             ReadFault::Damaged(_) => GapReason::Damaged,
             ReadFault::Io(_) => GapReason::DiskError,
         }
@@ -48,6 +48,21 @@ impl Span {
         self.gaps.extend(left);
         self.gaps.sort_by_key(|gap| (gap.from.mono, gap.to.mono));
         (!self.fragments.is_empty()).then_some(self)
+    }
+
+    /// The gaps that take its footage when none of these records can be read.
+    pub fn lost(&self, unreadable: &[(u64, GapReason)]) -> Vec<Gap> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        for fragment in &self.fragments {
+            let Some((_, reason)) = unreadable.iter().find(|(seq, _)| *seq == fragment.seq) else { continue };
+            match gaps.last_mut().filter(|before| before.reason == *reason) {
+                Some(before) => (before.to, before.bytes) = (fragment.end(), before.bytes + u64::from(fragment.len)),
+                None => {
+                    gaps.push(Gap { from: fragment.start, to: fragment.end(), reason: *reason, bytes: fragment.len.into() });
+                }
+            }
+        }
+        gaps
     }
 
     /// Leaves out what a file was made without: the records in `missing`. So it can be made again as it was.

@@ -2,6 +2,8 @@
 //!
 //! What belongs here: from a query to a span. What does not: waiting for footage that is not yet durable ([`super::engine`]).
 
+use std::sync::Arc;
+
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault};
 use super::format::Record;
@@ -9,7 +11,8 @@ use super::head::SegmentHead;
 use super::index::{Index, Segment};
 use super::walk::{Depth, Found, walk_past};
 use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
-use crate::units::{Boot, Stamp, Wall};
+use crate::camera::TrackParams;
+use crate::units::{Boot, Digest, Mono, Stamp, Wall};
 
 /// Footage and holes in the order of their numbers.
 enum Piece {
@@ -46,10 +49,86 @@ impl Piece {
 /// # Errors
 /// None today: a card that cannot be read at all gives holes.
 pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Result<Option<Span>, DiskFault> {
-    let wanted = candidates(index, newest, query);
+    let (mut pieces, tracks) = pieces(disk, index, newest, query);
+    let Some((first, last)) = stretch(&pieces, query) else {
+        return Ok(None);
+    };
+    let Piece::Fragment(start) = &pieces[first] else {
+        return Ok(None);
+    };
+    let layout = start.layout;
+    let fits = |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
+    let end = (first..=last).take_while(|at| fits(&pieces[*at])).last().unwrap_or(first);
+    let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
+    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
+    span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
+    let (first, end) = beside(&pieces, (first, end), query, more);
+    for piece in pieces.drain(first..=end) {
+        match piece {
+            Piece::Fragment(fragment) => span.fragments.push(*fragment),
+            Piece::Hole(_, gap) => span.gaps.push(gap),
+            Piece::Damage(first, last, gap) => {
+                span.gaps.push(gap);
+                span.damaged.push((first, last));
+            }
+        }
+    }
+    Ok(Some(span))
+}
+
+/// Why there is nothing of a query: a span without footage whose gaps say what became of it. `None` when nothing was recorded then, as
+/// far as the ring knows.
+pub(super) fn nothing(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Option<Span> {
+    let asked = |seq: (u64, u64), gap: &Gap| match *query {
+        SpanQuery::Wall { from, to, .. } => gap.to.wall > from && gap.from.wall <= to,
+        SpanQuery::Mono { from, to, .. } => gap.to.mono > from && gap.from.mono <= to,
+        SpanQuery::Seq { first, last } => seq.0 <= last && seq.1 >= first,
+    };
+    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
+    span.gaps.extend(evicted(index, query));
+    for piece in pieces(disk, index, newest, query).0 {
+        match piece {
+            Piece::Hole(seq, gap) if asked((seq, seq), &gap) => span.gaps.push(gap),
+            Piece::Damage(first, last, gap) if asked((first, last), &gap) => {
+                span.gaps.push(gap);
+                span.damaged.push((first, last));
+            }
+            Piece::Fragment(_) | Piece::Hole(..) | Piece::Damage(..) => {}
+        }
+    }
+    (!span.gaps.is_empty()).then_some(span)
+}
+
+/// What of a query lies before the oldest footage of a ring that has evicted some.
+fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
+    let head = index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;
+    let oldest = index.dates.date(head.boot, head.start);
+    let (from, to) = match *query {
+        SpanQuery::Wall { from, to, .. } if from < oldest.wall => {
+            (Stamp { wall: from, ..oldest }, Stamp { wall: to.min(oldest.wall), ..oldest })
+        }
+        SpanQuery::Mono { boot, from, to, .. } if boot < head.boot || boot == head.boot && from < oldest.mono => {
+            let to = if boot == head.boot { to.min(oldest.mono) } else { to };
+            let at = |mono| {
+                let wall = Wall(oldest.wall.0.saturating_sub(oldest.mono.0.saturating_sub(mono).min(i64::MAX as u64) as i64));
+                index.dates.date(boot, Stamp { mono: Mono(mono), wall, ..Stamp::default() })
+            };
+            (at(from.0), at(to.0))
+        }
+        SpanQuery::Seq { first, .. } if first < head.first_seq => (oldest, oldest),
+        _ => return None,
+    };
+    Some(Gap { from, to, reason: GapReason::EvictedPinned, bytes: 0 })
+}
+
+/// Tracks by their layout.
+type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
+
+/// Footage and holes of the segments that a query may touch, and the tracks of these.
+fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
-    for at in wanted {
+    for at in candidates(index, newest, query) {
         let segment = &index.live()[at];
         // A segment given up after a failed flush may hold a record that was written again elsewhere.
         let last = index.last_seq(at, newest);
@@ -80,30 +159,7 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
         tracks.push((segment.layout, segment.head.tracks.clone()));
     }
     pieces.retain(|piece| piece.seq() > after(query));
-    let Some((first, last)) = stretch(&pieces, query) else {
-        return Ok(None);
-    };
-    let Piece::Fragment(start) = &pieces[first] else {
-        return Ok(None);
-    };
-    let layout = start.layout;
-    let fits = |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
-    let end = (first..=last).take_while(|at| fits(&pieces[*at])).last().unwrap_or(first);
-    let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
-    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
-    span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
-    let (first, end) = beside(&pieces, (first, end), query, more);
-    for piece in pieces.drain(first..=end) {
-        match piece {
-            Piece::Fragment(fragment) => span.fragments.push(*fragment),
-            Piece::Hole(_, gap) => span.gaps.push(gap),
-            Piece::Damage(first, last, gap) => {
-                span.gaps.push(gap);
-                span.damaged.push((first, last));
-            }
-        }
-    }
-    Ok(Some(span))
+    (pieces, tracks)
 }
 
 /// What is in no file between a segment and the next: from the end of its footage to the head of the next.

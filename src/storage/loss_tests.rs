@@ -38,6 +38,46 @@ fn a_lost_segment_is_a_named_hole_in_an_export() {
     assert_eq!((gap.from, gap.to), (edge(lost.0 - 1).end(), edge(lost.1 + 1).start));
 }
 
+/// What storage answers to a query, in seconds since noon.
+fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)> {
+    let noon = super::engine_tests::NOON;
+    let query = SpanQuery::Wall { from: Wall(noon + from * 1_000_000), to: Wall(noon + to * 1_000_000), after: 0 };
+    bench.order(StorageOrder::Locate { pin: PinId(1), class: PinClass::Requested, query });
+    bench.wait(11_000_000);
+    let at = bench.news.iter().rposition(|news| matches!(news, StorageNews::Located { .. })).unwrap();
+    let StorageNews::Located { span, .. } = bench.news.remove(at) else { panic!() };
+    let span = span.unwrap();
+    assert!(span.fragments.is_empty());
+    let second = |stamp: Stamp| (stamp.wall.0 - noon) / 1_000_000;
+    span.gaps.iter().map(|gap| (gap.reason.word(), second(gap.from), second(gap.to))).collect()
+}
+
+#[test]
+fn a_query_before_the_ring_says_that_it_is_evicted() {
+    let mut bench = Bench::new(small());
+    bench.record(120);
+    let oldest = bench.engine.ring.index().live()[0].head.start;
+    let oldest = (oldest.wall.0 - super::engine_tests::NOON) / 1_000_000;
+    assert!(oldest > 20, "nothing was evicted");
+    assert_eq!(answer(&mut bench, 1, 10), [("evicted_pinned", 1, 10)]);
+}
+
+#[test]
+fn a_query_within_a_lost_segment_names_the_hole() {
+    let mut bench = super::rot_tests::stopped();
+    let live = bench.engine.ring.index().live();
+    let noon = super::engine_tests::NOON;
+    let second = |at: usize| (live[at].head.start.wall.0 - noon) / 1_000_000;
+    let (from, to) = (second(3) + 2, second(4) - 2);
+    assert!(from < to);
+    let (card, _) = without(&bench, 3);
+    bench.disk = SimDisk::with(card, None);
+    bench.restart(small());
+    let found = answer(&mut bench, from, to);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0 == "missing" && found[0].1 <= from && found[0].2 >= to, "{found:?}");
+}
+
 #[test]
 fn a_hole_is_told_at_one_start_and_not_at_the_next() {
     let (mut bench, bench_of_before) = (super::rot_tests::stopped(), super::rot_tests::stopped());
@@ -61,7 +101,7 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     let (mut card, lost) = without(&bench, 3);
     let shared: Arc<dyn Disk> = Arc::new(SimDisk::with(bench.disk.durable(), None));
     let len = shared.files().unwrap()[&FileId::Journal];
-    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), 0, Some(len)).unwrap();
+    let (mut journal, kept) = super::journal::Journal::open(shared.clone(), look(&shared).unwrap().card, 0, Some(len)).unwrap();
     let mut locks = kept.locks().unwrap();
     let (from, to, first, last) = (Wall(1), Wall(2), lost.0 + 1, u64::MAX);
     locks.add(super::locks::Lock { id: "a".into(), from, to, first, last, reason: "b".into(), missing: Vec::new() }).unwrap();

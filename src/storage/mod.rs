@@ -10,6 +10,7 @@
 //! * [`ring`]: append, recycle. `choose`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
 //! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
 //! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them. `kept`: all at a start.
+//! * [`identity`]: whose parts lie in the directory. [`foreign`]: what is done about those of another card.
 //! * [`stills`]: fixed slots for snapshots that wait for the office.
 //! * [`talk`]: orders and news. [`engine`]: one owner of ring + journal + stills: frames and orders in, news out. Pure over [`disk::Disk`].
 //!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
@@ -39,6 +40,8 @@ mod leave_out;
 mod loss_tests;
 pub mod index;
 pub mod journal;
+pub mod foreign;
+pub mod identity;
 mod kept;
 pub mod locate;
 pub mod locks;
@@ -51,6 +54,8 @@ mod recovery_tests;
 pub mod ring;
 #[cfg(all(test, feature = "sim"))]
 mod rot_tests;
+#[cfg(all(test, feature = "sim"))]
+mod foreign_tests;
 pub mod scrub;
 mod slot;
 pub mod start;
@@ -131,7 +136,7 @@ pub enum GapReason {
     /// The power was cut or the agent was killed.
     PowerCut = 3,
     /// Evicted although somebody still wanted it.
-    EvictedWanted = 4,
+    EvictedPinned = 4,
     /// A record was damaged on the card.
     Damaged = 5,
     /// The card refused a write or a flush.
@@ -150,7 +155,7 @@ impl GapReason {
     /// The reason a stored byte stands for.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
-        let all = [CameraDown, FellBehind, PowerCut, EvictedWanted, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
+        let all = [CameraDown, FellBehind, PowerCut, EvictedPinned, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
@@ -165,7 +170,7 @@ impl GapReason {
             GapReason::CameraDown => "camera_down",
             GapReason::FellBehind => "fell_behind",
             GapReason::PowerCut => "power_cut",
-            GapReason::EvictedWanted => "evicted_wanted",
+            GapReason::EvictedPinned => "evicted_pinned",
             GapReason::Damaged => "damaged",
             GapReason::DiskError => "disk_error",
             GapReason::Stopped => "stopped",

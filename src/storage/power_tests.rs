@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::disk::FileId;
 use super::engine::Engine;
+use super::identity::CardId;
 use super::journal::{Journal, file_len};
 use super::walk::{Depth, End, walk};
 use super::*;
@@ -341,7 +342,7 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
     let geometry = start::still_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
-        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, None, &[]).unwrap();
+        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, None, &[]).unwrap();
         for _ in 0..2 {
             stills.store(Ticket(7), &[7; 3000]).unwrap();
         }
@@ -349,7 +350,8 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
         card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
-        let mut stills = stills::Stills::open(Arc::new(ring.disk.clone()), geometry, Some(len), &[Ticket(7)]).unwrap();
+        let mut stills =
+            stills::Stills::open(Arc::new(ring.disk.clone()), CardId::default(), geometry, Some(len), &[Ticket(7)]).unwrap();
         assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
         stills.store(Ticket(8), &[8; 3000]).unwrap();
         assert_eq!(stills::read(&ring.disk, geometry, Ticket(7)).unwrap(), [7; 3000], "slot {torn} is torn");
@@ -378,7 +380,7 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
 fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
     let batch = |from: u64, n: u64| (from..from + n).map(|ticket| (Ticket(ticket), vec![ticket as u8; 700])).collect::<Vec<_>>();
     let disk = SimDisk::new(None);
-    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), 40, None).unwrap();
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
     journal.begin().unwrap();
     journal.enqueue_all(batch(1, 4)).unwrap();
     // Two of the four are delivered before the next batch; in the one after, the rest.
@@ -393,7 +395,8 @@ fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_
                 let after = SimDisk::with(choices.outcome(&point.durable, number), None);
                 // A second start must find what the first found, also when the power goes again in between.
                 let found = [0, 1].map(|_| {
-                    let (mut journal, kept) = Journal::open(Arc::new(after.clone()), 40, Some(file_len(40))).unwrap();
+                    let (mut journal, kept) =
+                        Journal::open(Arc::new(after.clone()), CardId::default(), 40, Some(file_len(40))).unwrap();
                     journal.begin().unwrap();
                     let tickets: Vec<u64> = kept.entries.iter().map(|ticket| ticket.0).collect();
                     (tickets, kept.newest.map(|(ticket, _)| ticket.0))
@@ -410,6 +413,6 @@ fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_
         delivered.into_iter().for_each(|ticket| journal.release(Ticket(ticket)));
     }
     assert!(cut > 20 && whole > 20, "{cut} cut, {whole} whole");
-    let (_, kept) = Journal::open(Arc::new(disk), 40, Some(file_len(40))).unwrap();
+    let (_, kept) = Journal::open(Arc::new(disk), CardId::default(), 40, Some(file_len(40))).unwrap();
     assert_eq!(kept.newest.unwrap().0, Ticket(15));
 }

@@ -8,7 +8,8 @@
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
 //! | whole | yes | torn | the `free` header is put back at the tear, then as above |
-//! | whole | yes | past damage, then as above | the damage is left alone and told, recording goes on behind the last record |
+//! | whole | yes | past damage, then as above | the damage is left alone and told, once: recording goes on in another file |
+//! | whole, of a longer file than there is | yes | anywhere | sealed and left as it is: recording goes on in another file, with numbers no record of this one has |
 //! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
 //! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
 //! | whole, wrong file number | – | – | what it holds counts, and the changed name is told |
@@ -20,14 +21,16 @@
 //!
 //! What belongs here: this table and carrying it out. What does not: writing new footage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
+use super::foreign;
 use super::format::{BLOCK, RECORD_BOX, Record, free_block};
 use super::head::{Cause, EVICTED_MAX, Evicted};
 use super::heads::{Fault, HeadTrouble, Heads, heads, read_copy, read_heads};
+use super::identity::CardId;
 use super::index::{Index, Segment};
 use super::journal::{self, Journal, Kept};
 use super::locks::Locks;
@@ -64,18 +67,26 @@ pub struct Recovery {
     pub troubles: Vec<(String, bool)>,
     /// Record numbers that are in the ring as far as its heads say.
     pub present: Ranges,
+    /// The card.
+    pub card: CardId,
+    /// Segment files of other cards.
+    pub foreign: BTreeSet<u32>,
+    /// Records of the newest segment that are damaged, told now.
+    pub damaged: u64,
     /// Record numbers that were found missing: the next head puts them on record.
     pub missing: Vec<Evicted>,
 }
 
 /// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
 pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
-    recover_from(disk, read_heads(disk, files), files, dates, newest)
+    let cards = journal::cards(disk).unwrap_or_default();
+    recover_from(disk, read_heads(disk, files, cards, None), files, dates, newest)
 }
 
 /// The same once the heads are read.
 pub fn recover_from(disk: &dyn Disk, heads: Heads, files: &BTreeMap<u32, u64>, dates: Dates, newest: u64) -> Recovery {
-    let mut found = Recovery { next_seq: 1, index: heads.index, ..Recovery::default() };
+    let mut found = Recovery { next_seq: 1, index: heads.index, foreign: heads.foreign, ..Recovery::default() };
+    found.card = heads.card.unwrap_or_default();
     found.index.dates = dates;
     found.oldest = found.index.oldest();
     if let Some(segment) = found.index.live().last().cloned() {
@@ -112,7 +123,7 @@ fn mend_copies(disk: &dyn Disk, found: &mut Recovery) {
 /// When the card refuses.
 pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, DiskFault> {
     let (file, head) = (FileId::Segment(segment.head.segment), segment.written());
-    if read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head) {
+    if segment.is_cut() || read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head) {
         return Ok(None);
     }
     disk.write(file, segment.end, &head.encode_copy())?;
@@ -124,7 +135,12 @@ pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, D
 fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
     // What an earlier start told as missing is not lost again.
-    let lost = trouble.fault == Fault::Unreadable && (!found.missing.is_empty() || found.index.live().is_empty());
+    let lost = match trouble.fault {
+        Fault::Unreadable => !found.missing.is_empty() || found.index.live().is_empty(),
+        // Nothing of ours, and still somebody must come.
+        Fault::Foreign => true,
+        _ => false,
+    };
     found.troubles.push((trouble.to_string(), lost));
     match trouble.fault {
         Fault::Unreadable if !lost => {}
@@ -143,7 +159,7 @@ fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u3
                 }
             }
         }
-        Fault::Name | Fault::Twin => {}
+        Fault::Name | Fault::Twin | Fault::Size | Fault::Foreign => {}
     }
 }
 
@@ -209,7 +225,7 @@ pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> 
         let next = index.live().get(at + 1);
         let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
         let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
-        let last = match follows || !unbroken {
+        let last = match (follows || !unbroken) && !segment.is_cut() {
             true => last,
             false => walk_past(disk, segment, Depth::Records).next_seq.saturating_sub(1).min(last),
         };
@@ -221,6 +237,8 @@ pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> 
 /// A ring that somebody else may be writing.
 #[derive(Debug, Default)]
 pub struct Look {
+    /// The card that most of it is of.
+    pub card: CardId,
     /// The segments, with the ring's clocks as the journal knows them.
     pub index: Index,
     /// Evidence locks.
@@ -238,9 +256,12 @@ pub struct Look {
 pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
     // The journal first: what it has seen is in a file by the time the files are read.
     let journal = disk.files()?.get(&FileId::Journal).copied();
-    let kept = journal.map(|len| Journal::look(disk.clone(), len)).transpose()?;
-    let Heads { mut index, troubles, older } = heads(disk.as_ref())?;
+    let card = heads(disk.as_ref())?.card.unwrap_or_default();
+    let kept = journal.map(|len| Journal::look(disk.clone(), card, len)).transpose()?;
+    let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
+    let beside = foreign::beside(disk.as_ref(), card, kept.as_ref())?;
+    troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
     let told = kept.as_ref().map_or(0, |kept| kept.record);
     index.dates = kept.as_ref().map(Kept::dates).unwrap_or_default();
     index.lost = lost::lost(disk.as_ref(), &index, told);
@@ -249,7 +270,7 @@ pub fn look(disk: &Arc<dyn Disk>) -> Result<Look, DiskFault> {
         troubles.push(reason);
         Locks::default()
     });
-    Ok(Look { index, locks, troubles, older })
+    Ok(Look { card, index, locks, troubles, older })
 }
 
 /// Walks the newest segment to its end and puts a tear right.
@@ -287,6 +308,15 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         found.repairs.push(repair);
         found.gaps.push(gap);
     }
+    found.damaged = damaged_records(&walked);
+    if newest.is_cut() {
+        // Nobody knows how many records lay behind. Their numbers are not given twice, and the file is left as it is.
+        let first = found.next_seq;
+        found.next_seq += (newest.head.size - walked.at) / BLOCK;
+        let name = file.name();
+        found.troubles.push((format!("{name}: was cut off behind record {}: what lay there is lost", first - 1), true));
+        return found.missing.push(Evicted { cause: Cause::Skipped, first, last: found.next_seq - 1 });
+    }
     found.open_at = Some(walked.at);
     let mended = match walked.end {
         End::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
@@ -299,6 +329,15 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
             found.troubles.push((fault.to_string(), true));
         }
     }
+    if found.damaged > 0 {
+        // Recording goes on in another file: the next start finds this one among the older ones, and does not tell it again.
+        found.open_at = None;
+    }
+}
+
+fn damaged_records(walked: &Walk) -> u64 {
+    let damaged = |found: &Found| if let Found::Damaged { first, last, .. } = found { last - first + 1 } else { 0 };
+    walked.found.iter().map(damaged).sum()
 }
 
 /// Puts the `free` header back where a write was torn, and says what was given up.

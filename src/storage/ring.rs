@@ -12,6 +12,7 @@ use super::dates::Dates;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::{BLOCK, MARK, RECORD_BOX, Record, free_block, pad, padded};
 use super::head::{Cause, EVICTED_MAX, Evicted, PRESENT_MAX, SegmentHead, Statement, head_digest};
+use super::identity::CardId;
 use super::index::{Index, Segment};
 use super::locks::Lock;
 use super::pins::Pins;
@@ -94,6 +95,9 @@ pub struct Ring {
     pub(super) geometry: Geometry,
     /// Segment files there are, and their length: those of an older `storage.segment` are kept until their turn comes.
     pub(super) files: BTreeMap<u32, u64>,
+    /// Files of other cards: their names are taken.
+    pub(super) foreign: BTreeSet<u32>,
+    card: CardId,
     boot: Boot,
     pub(super) index: Index,
     current: Option<Current>,
@@ -122,7 +126,9 @@ pub struct Ring {
 
 impl Ring {
     /// Takes over what recovery found in `files` (number and length of each).
-    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: Geometry, files: BTreeMap<u32, u64>) -> Ring {
+    pub fn new(disk: Arc<dyn Disk>, found: &mut Recovery, boot: Boot, geometry: Geometry, mut files: BTreeMap<u32, u64>) -> Ring {
+        let foreign = std::mem::take(&mut found.foreign);
+        files.retain(|file, _| !foreign.contains(file));
         let index = std::mem::take(&mut found.index);
         let aside = index.aside().iter().map(|aside| aside.lap).filter(|lap| *lap < u32::MAX);
         let next_lap = index.live().iter().map(|segment| segment.head.lap).chain(aside).max().unwrap_or(0) + 1;
@@ -133,6 +139,8 @@ impl Ring {
             disk,
             geometry,
             files,
+            foreign,
+            card: found.card,
             boot,
             index,
             current,
@@ -294,6 +302,7 @@ impl Ring {
     /// has at most.
     fn next_head(&self, draft: &Draft<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
         let head = SegmentHead {
+            card: self.card,
             segment: 0,
             lap: self.next_lap,
             boot: self.boot,
@@ -374,7 +383,7 @@ impl Ring {
         }
     }
 
-    /// What the next head says of the ring, when `going` goes for it.
+    /// What the next head says of the ring, when `stopping` goes for it.
     fn statement(&self, going: Option<Evicted>) -> Statement {
         if self.in_memory {
             return Statement::default();

@@ -60,7 +60,7 @@ fn covered(disk: &SimDisk) -> Vec<(FileId, Range<u64>)> {
         let blocks =
             (0..len).step_by(BLOCK as usize).filter(|at| disk.read(file, *at, 4096).unwrap().iter().any(|byte| *byte != 0));
         match file {
-            FileId::Segment(_) => {}
+            FileId::Segment(_) | FileId::Foreign(_) => {}
             FileId::Journal => places.extend(blocks.map(|at| (file, at..at + BLOCK))),
             FileId::Stills => {
                 for slot in 0..2 {
@@ -76,14 +76,14 @@ fn covered(disk: &SimDisk) -> Vec<(FileId, Range<u64>)> {
 }
 
 /// What `ring check` tells, every line of it.
-fn told(disk: &SimDisk) -> Vec<String> {
+pub(super) fn told(disk: &SimDisk) -> Vec<String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let checked = check(&shared, |_, _| {}).unwrap();
     checked.torn.iter().chain(&checked.problems).map(ToString::to_string).collect()
 }
 
 /// The numbers of all fragments that an export of everything holds, each read whole.
-fn exported(disk: &SimDisk) -> BTreeSet<u64> {
+pub(super) fn exported(disk: &SimDisk) -> BTreeSet<u64> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let index = look(&shared).unwrap().index;
     let reader = Arc::new(Reader::new(shared.clone(), still_geometry(&small())));

@@ -57,6 +57,15 @@ impl Rot {
 }
 
 impl Engine {
+    /// Damaged records of the newest segment were told at the start: counted, and not told again by the scrub.
+    pub(super) fn note_damage(&mut self, records: u64) {
+        if let Some(newest) = self.ring.index().live().last().filter(|_| records > 0) {
+            let lap = newest.head.lap;
+            self.scrub.told.insert(lap, records);
+            self.ring.counts.damaged += records;
+        }
+    }
+
     /// Goes on with the scrub where it is time: a record at most.
     pub(super) fn scrub(&mut self, now: Mono, out: &mut Vec<StorageNews>) {
         let next = *self.scrub.next_segment.get_or_insert(now.plus_micros(SEGMENT_EVERY));

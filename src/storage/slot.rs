@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use super::format::BLOCK;
+use super::identity::{CARD_ID, CardId};
 
 pub(super) const FREE: u8 = 0;
 pub(super) const ENTRY: u8 = 1;
 pub(super) const CELL: u8 = 2;
 pub(super) const START: u8 = 3;
+/// Bytes of a slot before its own.
+const HEADER: usize = 24 + CARD_ID;
 
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,17 +22,20 @@ pub(super) struct Slot {
     pub(super) place: u8,
     pub(super) generation: u64,
     pub(super) key: u64,
+    /// The card it is of.
+    pub(super) card: CardId,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Slot {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(BLOCK as usize);
-        block.extend(b"TMJ1");
+        block.extend(b"TMJ2");
         block.extend([self.kind, self.place]);
         block.extend((self.bytes.len() as u16).to_be_bytes());
         block.extend(self.generation.to_be_bytes());
         block.extend(self.key.to_be_bytes());
+        block.extend(self.card.bytes());
         block.extend(&self.bytes);
         block.resize(BLOCK as usize - 4, 0);
         let crc = crc32c::crc32c(&block);
@@ -45,13 +51,15 @@ impl Slot {
 
     pub(super) fn decode(block: &[u8]) -> Option<Slot> {
         let (covered, stored) = block.split_at_checked(BLOCK as usize - 4)?;
-        if covered[..4] != *b"TMJ1" || crc32c::crc32c(covered).to_be_bytes() != stored {
+        if covered[..4] != *b"TMJ2" || crc32c::crc32c(covered).to_be_bytes() != stored {
             return None;
         }
         let len = u16::from_be_bytes([covered[6], covered[7]]) as usize;
         let generation = u64::from_be_bytes(covered[8..16].try_into().ok()?);
         let key = u64::from_be_bytes(covered[16..24].try_into().ok()?);
-        Some(Slot { kind: covered[4], place: covered[5], generation, key, bytes: covered.get(24..24 + len)?.to_vec() })
+        let card = CardId::read(&covered[24..])?;
+        let bytes = covered.get(HEADER..HEADER + len)?.to_vec();
+        Some(Slot { kind: covered[4], place: covered[5], generation, key, card, bytes })
     }
 }
 
@@ -77,15 +85,22 @@ pub(super) fn newer(a: &[u8], b: &[u8]) -> Option<(Slot, bool)> {
     if in_b { Some((slot_b?, true)) } else { Some((slot_a?, false)) }
 }
 
+/// A copy of a slot as zeros where it is another card's, and whether it is.
+pub(super) fn ours(card: CardId, copy: &[u8]) -> (&[u8], bool) {
+    let foreign = Slot::decode(copy).is_some_and(|slot| slot.card != card);
+    (if foreign { &[0; BLOCK as usize] } else { copy }, foreign)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_bytes_of_a_slot_are_pinned() {
-        let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, bytes: b"hi".to_vec() };
+        let card = CardId::read(b"0123456789abcdef").unwrap();
+        let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, card, bytes: b"hi".to_vec() };
         let block = slot.encode();
-        assert_eq!(&block[..26], b"TMJ1\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03hi");
+        assert_eq!(&block[..42], b"TMJ2\x01\x00\x00\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x030123456789abcdefhi");
         assert_eq!(block.len(), 4096);
         assert_eq!(Slot::decode(&block), Some(slot));
         let mut damaged = block;

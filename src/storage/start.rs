@@ -8,15 +8,17 @@ use std::sync::Arc;
 use super::card::Card;
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::engine::{Engine, OpenHole};
+use super::foreign::{open_journal, open_stills};
 use super::fragment::Gathering;
 use super::heads::read_heads;
-use super::journal::{self, Journal, Kept};
+use super::identity::CardId;
+use super::journal::{self, Kept, cards};
 use super::locks::Locks;
 use super::lost::holes;
 use super::recovery::{Recovery, recover_from};
 use super::ring::{Geometry, Ring, SEGMENTS_MIN};
 use super::scrub::Scrub;
-use super::stills::{self, Stills};
+use super::stills;
 use super::{Cell, GapReason, Recovered, Repair, RepairKind, StorageNews};
 use crate::settings::StorageSettings;
 use crate::units::{Mono, RingId, Stamp, Ticket};
@@ -36,6 +38,12 @@ pub enum StorageFault {
          then empty the ring's directory"
     )]
     Older(String),
+    /// Every part of it is of another site: its footage may be evidence, and its events are not ours to tell.
+    #[error(
+        "the card is another site's: put it back into that site's box, or export what is wanted with `taimat ring export` and empty the \
+         ring's directory"
+    )]
+    OtherSite,
     /// There is no room for it.
     #[error("the ring needs {wanted} bytes more and the file system has {available}: lower storage.budget or free some space")]
     NoRoom {
@@ -48,7 +56,7 @@ pub enum StorageFault {
 
 /// The geometry of the snapshot slots for some settings.
 pub fn still_geometry(settings: &StorageSettings) -> stills::Geometry {
-    stills::Geometry { slots: settings.still_slots, bytes: u64::from(settings.still_bytes) }
+    stills::Geometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
 }
 
 impl Engine {
@@ -63,13 +71,23 @@ impl Engine {
         let files = disk.files()?;
         check_room(disk.as_ref(), settings, &files)?;
         let segments = segments(&files);
-        let mut heads = read_heads(disk.as_ref(), &segments);
+        let site = settings.site.as_ref();
+        let mut heads = read_heads(disk.as_ref(), &segments, cards(disk.as_ref())?, site);
         if let Some(file) = heads.older.take() {
             return Err(StorageFault::Older(file));
         }
-        let (mut journal, kept) = Journal::open(disk.clone(), settings.journal_slots, files.get(&FileId::Journal).copied())?;
+        if heads.of_other_site {
+            return Err(StorageFault::OtherSite);
+        }
+        let id = *heads.card.get_or_insert_with(|| CardId::new(site, disk.draw()));
+        let mut beside = Vec::new();
+        let len = |file| files.get(&file).copied();
+        let (mut journal, kept) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
         let (ring_id, boot) = journal.begin()?;
-        let stills = Stills::open(disk.clone(), still_geometry(settings), files.get(&FileId::Stills).copied(), &kept.entries)?;
+        let (slots, made) = (still_geometry(settings), len(FileId::Stills));
+        // They are made with the journal: without them what its entries wait with is gone.
+        let no_stills = made.is_none() && !kept.entries.is_empty();
+        let stills = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
         let mut found = recover_from(disk.as_ref(), heads, &segments, kept.dates(), kept.record);
         found.repairs.extend(kept.copies.iter().map(|copy| Repair {
             file: FileId::Journal.name(),
@@ -111,11 +129,14 @@ impl Engine {
             scrub: Scrub::default(),
             untold: kept.entries.clone(),
         };
+        engine.note_damage(found.damaged);
         let locks = engine.take_over_locks(&kept);
         // A journal is begun before any footage: footage without one means that it was lost, cut short or wiped.
         let lost = kept.ring.is_none() && found.oldest.is_some();
         let mut news = engine.tell_start(ring_id, found, kept)?;
         news.extend(locks);
+        news.extend(beside);
+        news.extend(no_stills.then(|| StorageNews::Trouble { detail: stills::LOST.into(), lost: true }));
         news.extend(lost.then(|| StorageNews::Trouble { detail: journal::LOST.into(), lost: true }));
         Ok((engine, news))
     }
@@ -184,14 +205,27 @@ impl Engine {
     }
 }
 
+/// Bytes that the ring still has to allocate by these settings, and those the file system has.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn room(disk: &dyn Disk, settings: &StorageSettings) -> Result<(u64, u64), DiskFault> {
+    let files = disk.files()?;
+    Ok((wanted(settings, &files, &segments(&files)), disk.available()))
+}
+
+fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTreeMap<u32, u64>) -> u64 {
+    let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
+    let whole = settings.budget - settings.budget % settings.segment;
+    whole.saturating_sub(made.values().sum())
+        + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
+        + side(FileId::Stills, still_geometry(settings).size())
+}
+
 /// Refuses to start where the ring can never reach its size, unless it already has enough to work with.
 fn check_room(disk: &dyn Disk, settings: &StorageSettings, files: &BTreeMap<FileId, u64>) -> Result<(), StorageFault> {
     let made = segments(files);
-    let side = |file: FileId, size: u64| if files.contains_key(&file) { 0 } else { size };
-    let whole = settings.budget - settings.budget % settings.segment;
-    let wanted = whole.saturating_sub(made.values().sum())
-        + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
-        + side(FileId::Stills, u64::from(settings.still_slots) * u64::from(settings.still_bytes));
+    let wanted = wanted(settings, files, &made);
     let available = disk.available();
     match made.len() >= SEGMENTS_MIN || wanted <= available {
         true => Ok(()),

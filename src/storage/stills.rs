@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::ReadFault;
 use super::disk::{Disk, DiskFault, FileId};
 use super::format::BLOCK;
+use super::identity::CardId;
 use crate::units::Ticket;
 
 /// Slots and their size.
@@ -19,16 +20,24 @@ pub struct Geometry {
     pub bytes: u64,
 }
 
-/// Where the second copy of a header lies in its block, and bytes of one.
+impl Geometry {
+    /// Bytes of the file.
+    pub fn size(self) -> u64 {
+        u64::from(self.slots) * self.bytes
+    }
+}
+
+/// What is said of a journal with entries and no snapshots beside it.
+pub const LOST: &str = "snapshots.taimat is missing: snapshots of events that wait for the office are lost";
+/// Where the second copy of a header lies in its block.
 const SECOND: usize = 2048;
-const HEADER: usize = 24;
 
 /// The header of a slot, twice: ticket, length, checksum of the data.
-fn header(ticket: Ticket, data: &[u8]) -> Vec<u8> {
-    let mut header = Vec::with_capacity(HEADER);
-    header.extend(b"TMS2");
+fn header(card: CardId, ticket: Ticket, data: &[u8]) -> Vec<u8> {
+    let mut header = b"TMS3".to_vec();
     header.extend((data.len() as u32).to_be_bytes());
     header.extend(ticket.0.to_be_bytes());
+    header.extend(card.bytes());
     header.extend(crc32c::crc32c(data).to_be_bytes());
     let crc = crc32c::crc32c(&header);
     header.extend(crc.to_be_bytes());
@@ -39,16 +48,19 @@ fn header(ticket: Ticket, data: &[u8]) -> Vec<u8> {
     block
 }
 
-/// Ticket, length and checksum of the data from one copy of a header.
-fn parse_one(header: &[u8]) -> Option<(Ticket, usize, u32)> {
+/// What a header says: ticket, length and checksum of the data, and its card.
+type Header = (Ticket, usize, u32, CardId);
+
+/// What one copy of a header says.
+fn parse_one(header: &[u8]) -> Option<Header> {
     let field = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
-    let whole = header.get(..4)? == b"TMS2" && crc32c::crc32c(header.get(..20)?) == field(20)?;
+    let whole = header.get(..4)? == b"TMS3" && crc32c::crc32c(header.get(..36)?) == field(36)?;
     let ticket = Ticket(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
-    whole.then_some((ticket, field(4)? as usize, field(16)?))
+    whole.then_some((ticket, field(4)? as usize, field(32)?, CardId::read(header.get(16..)?)?))
 }
 
 /// The same from a header block, by whichever copy is whole, and whether both are.
-fn parse(block: &[u8]) -> Option<((Ticket, usize, u32), bool)> {
+fn parse(block: &[u8]) -> Option<(Header, bool)> {
     let (first, second) = (parse_one(block), block.get(SECOND..).and_then(parse_one));
     let both = first.is_some() && first == second;
     Some((first.or(second)?, both))
@@ -58,6 +70,7 @@ fn parse(block: &[u8]) -> Option<((Ticket, usize, u32), bool)> {
 pub struct Stills {
     disk: Arc<dyn Disk>,
     geometry: Geometry,
+    card: CardId,
     /// Tickets by slot. One that was refused and offered again may have two.
     used: BTreeMap<u32, Ticket>,
 }
@@ -67,9 +80,15 @@ impl Stills {
     ///
     /// # Errors
     /// When the card refuses.
-    pub fn open(disk: Arc<dyn Disk>, geometry: Geometry, existing: Option<u64>, live: &[Ticket]) -> Result<Stills, DiskFault> {
-        let size = u64::from(geometry.slots) * geometry.bytes;
-        let mut stills = Stills { disk, geometry, used: BTreeMap::new() };
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        card: CardId,
+        geometry: Geometry,
+        existing: Option<u64>,
+        live: &[Ticket],
+    ) -> Result<Stills, DiskFault> {
+        let size = geometry.size();
+        let mut stills = Stills { disk, geometry, card, used: BTreeMap::new() };
         if existing != Some(size) {
             stills.disk.create(FileId::Stills, size)?;
             return Ok(stills);
@@ -85,7 +104,7 @@ impl Stills {
 
     /// Bytes of its file.
     pub fn size(&self) -> u64 {
-        u64::from(self.geometry.slots) * self.geometry.bytes
+        self.geometry.size()
     }
 
     /// Stores a snapshot; durable when this returns `Ok`.
@@ -100,7 +119,7 @@ impl Stills {
         let Some(slot) = (0..slots).find(|slot| !self.used.contains_key(slot)) else {
             return Err(format!("all {slots} snapshot slots are taken"));
         };
-        let mut block = header(ticket, jpeg);
+        let mut block = header(self.card, ticket, jpeg);
         block.extend_from_slice(jpeg);
         let at = u64::from(slot) * bytes;
         let written = self.disk.write(FileId::Stills, at, &block).and_then(|()| self.disk.sync(FileId::Stills));
@@ -115,6 +134,19 @@ impl Stills {
     }
 }
 
+/// Offsets of snapshots of another card in a file of `len` bytes, with slots of `step` bytes; with [`BLOCK`] whatever its geometry.
+///
+/// # Errors
+/// When the card refuses.
+pub fn foreign(disk: &dyn Disk, len: u64, step: u64, card: CardId) -> Result<Vec<u64>, DiskFault> {
+    let mut found = Vec::new();
+    for at in (0..len).step_by(step as usize) {
+        let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
+        found.extend(header.filter(|((.., of), _)| *of != card).map(|_| at));
+    }
+    Ok(found)
+}
+
 /// Offsets of snapshots that `live` entries wait for and that are damaged, in a file of `len` bytes whatever its geometry.
 ///
 /// # Errors
@@ -123,7 +155,7 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[Ticket]) -> Result<Vec<u64>, D
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
         let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
-        let Some(((_, size, crc), both)) = header.filter(|((ticket, ..), _)| live.contains(ticket)) else {
+        let Some(((_, size, crc, _), both)) = header.filter(|((ticket, ..), _)| live.contains(ticket)) else {
             continue;
         };
         let fits = at + BLOCK + size as u64 <= len;
@@ -143,7 +175,7 @@ pub fn read(disk: &dyn Disk, geometry: Geometry, ticket: Ticket) -> Result<Vec<u
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
         let found = parse(&disk.read(FileId::Stills, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
-        let Some((_, len, crc)) = found.filter(|(of, len, _)| *of == ticket && *len as u64 + BLOCK <= geometry.bytes) else {
+        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == ticket && *len as u64 + BLOCK <= geometry.bytes) else {
             continue;
         };
         let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;

@@ -418,6 +418,26 @@ fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back(
 }
 
 #[test]
+fn an_event_the_office_refuses_comes_back_with_the_reason() {
+    let (mut link, mut out) = (new(), Vec::new());
+    link.connected(stamp(1), 1, limits(), 0, &mut out);
+    let payload = b"{\"seq\":\"x\"}".to_vec();
+    let digest = Digest::of(&payload).hex();
+    let letter = Letter::Event { id: "e1".into(), payload };
+    link.order(stamp(2), UplinkOrder::Send { ticket: Ticket(1), letter }, &mut out);
+    out.clear();
+    let refusal = |sha256: &str| format!(r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#);
+    link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
+    assert!(!out.iter().any(|effect| matches!(effect, Effect::News(UplinkNews::Returned { .. }))), "of other bytes");
+    link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
+    let why = ReturnReason::Refused("the office refuses it: `seq`: no number".into());
+    assert!(out.contains(&Effect::News(UplinkNews::Returned { ticket: Ticket(1), why })), "{out:?}");
+    out.clear();
+    link.advance(stamp(400_000_000), &mut out);
+    assert!(!out.iter().any(|effect| matches!(effect, Effect::Publish { topic, .. } if topic.ends_with("/event"))), "again");
+}
+
+#[test]
 fn a_broker_that_retains_nothing_is_asked_to_retain_nothing() {
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, Limits { retain: false, ..limits() }, 0, &mut out);

@@ -14,9 +14,9 @@ use crate::units::{SiteId, Wall};
 pub type Message = (String, Vec<u8>, bool);
 
 /// What is said on every connect: who we are to Home Assistant, and that nothing moves as far as we know.
-pub fn greeting(mirrors: Mirrors, site: &SiteId, birth: &Birth, moving: bool, now: Wall) -> Vec<Message> {
-    let mut messages = motion(mirrors, site, moving, now);
-    if mirrors.home_assistant {
+pub fn greeting(integrations: Mirrors, site: &SiteId, birth: &Birth, moving: bool, now: Wall) -> Vec<Message> {
+    let mut messages = motion(integrations, site, moving, now);
+    if integrations.home_assistant {
         let topic = format!("homeassistant/device/taimat-{site}/config");
         messages.insert(0, (topic, discovery(site, birth).to_string().into_bytes(), true));
     }
@@ -24,16 +24,16 @@ pub fn greeting(mirrors: Mirrors, site: &SiteId, birth: &Birth, moving: bool, no
 }
 
 /// Something begins to move, or nothing does any more.
-pub fn motion(mirrors: Mirrors, site: &SiteId, moving: bool, now: Wall) -> Vec<Message> {
+pub fn motion(integrations: Mirrors, site: &SiteId, moving: bool, now: Wall) -> Vec<Message> {
     let word = if moving { "ON" } else { "OFF" };
     let mut messages = Vec::new();
-    if mirrors.home_assistant {
+    if integrations.home_assistant {
         messages.push((topics::up(site, "motion"), word.into(), true));
     }
-    if mirrors.frigate {
+    if integrations.frigate {
         messages.push((format!("frigate/{site}/motion"), word.into(), true));
     }
-    if mirrors.onvif {
+    if integrations.onvif {
         let event = json!({"UtcTime": now.rfc3339(), "Source": {"Source": "main"}, "Data": {"State": moving}});
         let topic = topics::up(site, "onvif-ej/VideoSource/MotionAlarm/main");
         messages.push((topic, event.to_string().into_bytes(), false));
@@ -42,8 +42,8 @@ pub fn motion(mirrors: Mirrors, site: &SiteId, moving: bool, now: Wall) -> Vec<M
 }
 
 /// The best picture of an event.
-pub fn snapshot(mirrors: Mirrors, site: &SiteId, jpeg: &[u8]) -> Option<Message> {
-    mirrors.home_assistant.then(|| (topics::up(site, "snapshot"), jpeg.to_vec(), true))
+pub fn snapshot(integrations: Mirrors, site: &SiteId, jpeg: &[u8]) -> Option<Message> {
+    integrations.home_assistant.then(|| (topics::up(site, "snapshot"), jpeg.to_vec(), true))
 }
 
 /// One device with five entities, in one message (Home Assistant, MQTT device discovery).

@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// What is said of a connection that ends because other settings are to be tried.
 const FRESH: &str = "other settings are tried";
-/// For `going` to be acknowledged at the end.
+/// For `stopping` to be acknowledged at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// For a name to be resolved when its first address does not answer.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ pub struct Start {
 pub async fn run(start: Start, orders: mpsc::Receiver<UplinkOrder>, news: mpsc::Sender<UplinkNews>, pulse: Pulse) {
     let Start { settings, site, boot, clock, lull } = start;
     let link = Link::new(site.clone(), boot.0, &settings);
-    let session = Session::new(1 + settings.also.len(), settings.protocol);
+    let session = Session::new(1 + settings.fallbacks.len(), settings.protocol);
     // One read at a time and file, two files at a time: this cannot fill.
     let (read, pieces) = mpsc::channel(8);
     let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, Mono(0));
@@ -275,7 +275,7 @@ impl Uplink {
                     Some(UplinkOrder::Close) | None if !self.link.is_connected() => return Turn::Closed,
                     Some(UplinkOrder::Close) | None => {
                         *closing = Some(Instant::now() + CLOSE_WITHIN);
-                        let going = self.link.state("going", conn, now);
+                        let going = self.link.state("stopping", conn, now);
                         sender.publish(0, &topics::up(&self.site, "state"), going, self.link.retains());
                         sender.disconnect();
                     }
@@ -349,7 +349,7 @@ impl Uplink {
     fn order(&mut self, now: Stamp, order: UplinkOrder, out: &mut Vec<Effect>) {
         if let UplinkOrder::Settings { settings, epoch, fresh } = &order {
             if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
-                self.session = Session::new(1 + settings.also.len(), settings.protocol);
+                self.session = Session::new(1 + settings.fallbacks.len(), settings.protocol);
             }
             (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
             self.fresh |= *fresh;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::evidence::manifest::{Manifest, Purpose};
 use crate::units::{Digest, RingId, WallQuality};
 
-/// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode.
+/// `up/event`: a CloudEvents 1.0 envelope in structured JSON mode. A device writes every field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Always `1.0`.
@@ -160,7 +160,7 @@ pub struct Reply {
 pub struct State {
     /// 1.
     pub v: u32,
-    /// `online`, `going` (stopped in order) or `lost` (the will).
+    /// `online`, `stopping` (stopped in order) or `lost` (the will).
     pub state: String,
     /// Name of the ring on the card.
     #[serde(default)]
@@ -193,6 +193,14 @@ pub enum Ack {
         /// Holes above it that are known to be missing, `[from, to)`.
         #[serde(default)]
         missing: Vec<(u64, u64)>,
+    },
+    /// An event will never be stored: something in it breaks the rules of `docs/mqtt.md`.
+    #[serde(rename = "event-refused")]
+    EventRefused {
+        /// SHA-256 of the payload as it was received: its `id` may be what is wrong with it.
+        sha256: Digest,
+        /// Which field, and why.
+        reason: String,
     },
     /// A file is stored, whole and with the right hash.
     Stored {

@@ -54,9 +54,9 @@ impl Remote {
 
     fn command(&self, what: &str, args: &[&str]) -> Command {
         let mut command = taimat();
-        let login = self.rig.office_login().into_iter().map(|word| if word == "--key" { "--cert-key".into() } else { word });
+        let login = self.rig.office_login();
         command.args(["office", "config", what]).args(args).args(login);
-        command.args(["--key", &self.rig.at("office.sign.key"), "--dir", &self.rig.at("archive"), "--yes", "--wait", "150"]);
+        command.args(["--sign", &self.rig.at("office.sign.key"), "--dir", &self.rig.at("archive"), "--yes", "--wait", "150"]);
         command
     }
 
@@ -259,7 +259,7 @@ fn a_box_whose_card_is_dead_is_in_the_offices_hands_after_its_crash_loop() {
     std::fs::remove_dir_all(remote.rig.at("ring")).unwrap();
     std::fs::write(remote.rig.at("ring"), "no directory").unwrap();
     let service = Service::start(&remote.rig, &remote.rig.dir.path().join("run"));
-    wait_for("it is out of reach", 40, || remote.reported()["phase"] == "safe");
+    wait_for("it is out of reach", 40, || remote.reported()["phase"] == "safe_mode");
     let out = remote.push(&first.replace(&remote.rig.at("ring"), &remote.rig.at("other-ring")));
     println!("{}", said(&out));
     assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
@@ -363,7 +363,7 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
         ("unsigned", good.encode()),
         ("unknown_key", good.clone().signed(&stranger).encode()),
         ("bad_signature", Document { config: "x".into(), sig: good.clone().signed(&remote.key).sig, ..good.clone() }.encode()),
-        ("foreign", signed(Document { site: "km-18".into(), ..good.clone() })),
+        ("wrong_site", signed(Document { site: "km-18".into(), ..good.clone() })),
         ("replayed", signed(Document { version: 1, ..good.clone() })),
         ("stale", signed(Document { prev_sha256: Digest::of(b"else"), ..good.clone() })),
         ("expired", signed(Document { not_after: "2020-01-01T00:00:00Z".into(), ..good.clone() })),
@@ -674,7 +674,6 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
         let mut command = taimat();
         let old = remote.rig.office_port.to_string();
         let login = remote.rig.office_login().into_iter().map(|word| if word == old { office_port.to_string() } else { word });
-        let login = login.map(|word| if word == "--key" && words.contains(&"config") { "--cert-key".into() } else { word });
         command.args(words).args(login);
         command
     };
@@ -687,7 +686,7 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
         remote.rig.at("km-17.key")
     );
     let only = first.replace(&format!("port = {}", remote.rig.port), &format!("port = {port}"));
-    let both = first.replace("health_every", &format!("also = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
+    let both = first.replace("health_every", &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
     let out = remote.push(&only);
     assert!(out.status.code() == Some(1) && said(&out).contains("has not proven itself"), "the reverse order: {}", said(&out));
     // Both offices must know the document: the one that sends it, and the one that confirms it.
@@ -710,14 +709,14 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     // From the new office the old broker is removed, and then it dies.
     std::fs::write(remote.rig.at("next.toml"), &only).unwrap();
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
-    push.args(["--key", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
     let out = push.output().unwrap();
     assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
     drop(old);
     wait_for("it does not say so", 10, || reported()["committed"]["sha256"] == json!(Digest::of(only.as_bytes())));
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
-    push.args(["--key", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
+    push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
     let out = push.output().unwrap();
     assert!(out.status.success(), "the old broker is dead, the box must not care: {}", said(&out));
     assert_eq!(agent.terminate(), Some(0));

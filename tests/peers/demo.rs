@@ -88,7 +88,7 @@ fn the_demo_delivers_clips_that_play_and_hold_the_crossings_their_events_name() 
             event.kind == "vn.taimat.motion.start.v1" && event.data["event"] == clip.event.as_str()
         };
         let event = events.iter().find(starts).unwrap();
-        let crossing = holds_its_crossing(&scene, &clip.path, &clip.start, event.data["began"].as_str().unwrap(), skipped);
+        let crossing = holds_its_crossing(&scene, &clip.path, &clip.start, event.data["started_at"].as_str().unwrap(), skipped);
         assert!(!seen.contains(&crossing), "two events of one crossing");
         seen.push(crossing);
     }

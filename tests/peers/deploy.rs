@@ -145,7 +145,7 @@ fn no_office_command_sends_a_password_in_the_clear_unasked() {
     for words in [
         &["run", "--dir", "DIR"][..],
         &["cmd", "km-17", "ping", "--wait", "2"],
-        &["config", "push", "km-17", "FILE", "--dir", "DIR", "--key", "KEY", "--wait", "2", "--yes"],
+        &["config", "push", "km-17", "FILE", "--dir", "DIR", "--sign", "KEY", "--wait", "2", "--yes"],
     ] {
         let (out, heard) = said_to_a_far_broker(words);
         let said = String::from_utf8_lossy(&out.stderr);

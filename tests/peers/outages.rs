@@ -164,7 +164,7 @@ fn go_through(kills: &[u64], away: &Away) {
     // Those, the camera's outage, and the ordered stop.
     assert!(pictures > 200 && holes >= ended as u64 + 2, "{pictures} pictures, {holes} holes");
     assert!(reasons.iter().any(|reason| reason.starts_with("camera")), "the camera's outage left no gap record: {reasons:?}");
-    assert_eq!(rig.archive().unwrap().sites().unwrap()[0].state, "going");
+    assert_eq!(rig.archive().unwrap().sites().unwrap()[0].state, "stopping");
     drop((office, broker));
 }
 

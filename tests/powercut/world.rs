@@ -24,7 +24,7 @@ use super::survey::{Survey, tools_agree};
 /// Bytes of the card: the ring, the agent's journal, ext4's own.
 const CARD: u64 = 64 << 20;
 /// A ring of the smallest segments there are: a fragment or two in each, so that every other flush recycles a file.
-const STORAGE: &str = "segment = \"256 KiB\"\nbudget = \"3 MiB\"\nstill_slots = 1";
+const STORAGE: &str = "segment = \"256 KiB\"\nbudget = \"3 MiB\"\nsnapshot_slots = 1";
 const FILES: usize = 12;
 /// How long a moment is waited for.
 const MOMENT_WITHIN: Duration = Duration::from_secs(2);

@@ -20,7 +20,7 @@ fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
     wait_for("nothing has come at all", 40, || rig.received().0.len() > 5);
     rig.wait_until_whole(EVENTS, 400);
     assert_eq!(agent.terminate(), Some(0), "{what}: the box did not stop in order");
-    wait_for("the stop has not come", 20, || rig.site().is_some_and(|site| site.state == "going"));
+    wait_for("the stop has not come", 20, || rig.site().is_some_and(|site| site.state == "stopping"));
     let files = rig.files_are_whole();
     println!("{what}: {} events and {files} files, each once", rig.received().0.len());
     rig
@@ -49,9 +49,9 @@ fn nats_alone_is_found_to_speak_3_1_1() {
 fn nats_of_three_nodes_with_one_killed() {
     let Some(mut nats) = Nats::start(3) else { return };
     let camera = camera();
-    let also = |port| format!("{{ host = \"127.0.0.1\", port = {port} }}");
+    let fallbacks = |port| format!("{{ host = \"127.0.0.1\", port = {port} }}");
     let rig =
-        Rig::new(&camera, nats.ports[0], nats.ports[2], &format!("also = [{}, {}]", also(nats.ports[1]), also(nats.ports[2])));
+        Rig::new(&camera, nats.ports[0], nats.ports[2], &format!("fallbacks = [{}, {}]", fallbacks(nats.ports[1]), fallbacks(nats.ports[2])));
     let _office = rig.office();
     let mut agent = rig.agent_with(SHOW);
     wait_for("nothing has come", 60, || rig.received().0.len() > 10);
@@ -144,7 +144,7 @@ fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
         (HostileBroker::start(Temper::default(), 7).unwrap(), HostileBroker::start(Temper::default(), 8).unwrap());
     let proxy = Proxy::start(local(first.port)).unwrap();
     let camera = camera();
-    let rig = Rig::new(&camera, proxy.port, second.port, &format!("also = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
+    let rig = Rig::new(&camera, proxy.port, second.port, &format!("fallbacks = [{{ host = \"127.0.0.1\", port = {} }}]", second.port));
     let mut agent = rig.agent();
     wait_for("the preferred broker was not taken", 20, || first.seen().connects.contains_key("km-17"));
     proxy.way.closed.store(true, Ordering::Relaxed);

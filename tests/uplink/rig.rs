@@ -37,7 +37,7 @@ pub fn camera() -> SimCamera {
     SimCamera::start(Options { main: (320, 180), sub: (320, 180), ..Options::default() }).unwrap()
 }
 
-/// What moves before the camera, as `taimat sim --feed` takes it.
+/// What moves before the camera, as `taimat sim --load-test` takes it.
 #[derive(Clone, Copy)]
 pub struct Show {
     pub motions: u64,
@@ -99,7 +99,7 @@ impl Rig {
     pub fn agent_with(&self, show: Show) -> Running {
         let Show { motions, updates, rate } = show;
         let mut command = taimat();
-        command.args(["sim", "--feed", &self.config()]);
+        command.args(["sim", "--load-test", &self.config()]);
         command.args(["--motions", &motions.to_string(), "--updates", &updates.to_string(), "--rate", &rate.to_string()]);
         command.env("TAIMAT_LOG", "info");
         Running::start(command.stderr(self.log_file("agent.log")).stdout(Stdio::null()))

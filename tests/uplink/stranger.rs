@@ -18,7 +18,7 @@ fn script() -> String {
 fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
     let (true, Some(broker)) = (has("mosquitto_sub"), Mosquitto::start("")) else { return };
     let camera = camera();
-    let rig = Rig::new(&camera, broker.port, broker.port, "mirrors = [\"homeassistant\", \"frigate\", \"onvif\"]");
+    let rig = Rig::new(&camera, broker.port, broker.port, "integrations = [\"homeassistant\", \"frigate\", \"onvif\"]");
     std::fs::write(rig.at("rebuild.py"), script()).unwrap();
     std::fs::create_dir(rig.at("stranger")).unwrap();
     let line = format!(
@@ -76,7 +76,7 @@ fn home_assistant() -> Option<String> {
 fn the_device_discovery_passes_home_assistants_own_schema() {
     let (true, Some(broker), Some(theirs)) = (has("mosquitto_sub"), Mosquitto::start(""), home_assistant()) else { return };
     let camera = camera();
-    let rig = Rig::new(&camera, broker.port, broker.port, "mirrors = [\"homeassistant\"]");
+    let rig = Rig::new(&camera, broker.port, broker.port, "integrations = [\"homeassistant\"]");
     let mut agent = rig.agent();
     wait_for("it did not connect", 30, || rig.log().contains("connected to the office's broker"));
     let port = broker.port.to_string();

@@ -13,7 +13,7 @@ use crate::storage::journal::Journal;
 use crate::storage::locate::locate;
 use crate::storage::locks::{Lock, records};
 use crate::storage::lost::numbers;
-use crate::storage::recovery::look;
+use crate::storage::recovery::{Look, look};
 use crate::storage::{Cell, SpanQuery};
 use crate::units::Wall;
 
@@ -37,10 +37,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         opened => Arc::new(opened?),
     };
-    let index = look(&disk)?.index;
+    let Look { index, card, .. } = look(&disk)?;
     let (first, last) = records(disk.as_ref(), &index, u64::MAX, from, to)?.context("nothing is recorded between these times")?;
     let len = disk.files()?.get(&FileId::Journal).copied();
-    let (mut journal, kept) = Journal::open(disk.clone(), 0, Some(len.context("the ring has no journal")?))?;
+    let (mut journal, kept) = Journal::open(disk.clone(), card, 0, Some(len.context("the ring has no journal")?))?;
     let mut locks = kept.locks().map_err(anyhow::Error::msg)?;
     let id = format!("here-{}", SystemClock::new().now().wall.0 / 1_000_000);
     // Without --from or --to it is from the first record to the last.

@@ -83,7 +83,7 @@ impl Range {
 
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::look(dir)?);
-    let Look { index, locks, troubles, older } = look(&disk)?;
+    let Look { index, locks, troubles, older, .. } = look(&disk)?;
     if let Some(file) = older {
         anyhow::bail!("{}", StorageFault::Older(file));
     }

@@ -339,6 +339,7 @@ impl World {
                 self.is_durable(&fid, &bytes).map_err(|what| format!("{name} was receipted: {what}"))?;
             }
             Some(Ack::Refused { reason, .. }) => return Err(format!("an honest file was refused: {reason}")),
+            Some(Ack::EventRefused { reason, .. }) => return Err(format!("an honest event was refused: {reason}")),
             None => {}
         }
         Ok(())

@@ -115,7 +115,7 @@ impl World {
             let lines = text.lines().map(|line| match line.split(' ').next() {
                 Some("sensitivity") => "sensitivity = 4",
                 Some("host") => &host,
-                Some("also") => "also = []",
+                Some("fallbacks") => "fallbacks = []",
                 _ => line,
             });
             let text = lines.collect::<Vec<_>>().join("\n") + &"\n# asked again".repeat(self.version as usize) + "\n";

@@ -94,6 +94,12 @@ impl Link {
                     self.receipted(ticket, out);
                 }
             }
+            Ack::EventRefused { sha256, reason } => {
+                let found = self.events.iter().find(|(_, event)| event.digest == sha256);
+                if let Some(ticket) = found.map(|(ticket, _)| *ticket) {
+                    self.returned(ticket, ReturnReason::Refused(format!("the office refuses it: {reason}")), out);
+                }
+            }
             Ack::Have { fid, upto, missing } => {
                 let Some((ticket, file)) = self.by_fid(&fid) else {
                     return;

@@ -1,0 +1,101 @@
+//! Parts of other cards in a ring's directory: which there are, and keeping them before their place is used.
+//!
+//! What belongs here: that, for the journal and the snapshots. What does not: which card is ours ([`super::identity`]), segments of
+//! other cards ([`super::heads`]).
+
+use std::sync::Arc;
+
+use super::StorageNews;
+use super::card::Card;
+use super::disk::{Disk, DiskFault, FileId};
+use super::format::BLOCK;
+use super::identity::{CardId, NEXT, keep};
+use super::journal::{Journal, Kept};
+use super::stills::{self, Geometry, Stills};
+use crate::units::Ticket;
+
+/// A part that is not ours, for people.
+pub fn sentence(file: FileId, parts: usize) -> String {
+    match file {
+        FileId::Foreign(_) => format!("holds what was found of another card: {NEXT}"),
+        _ => format!("{parts} parts of it are another card's: the next start keeps them as foreign-NNNNN.taimat; {NEXT}"),
+    }
+}
+
+/// Every file beside the segments that holds something of another card than `card`, and what is said of it.
+///
+/// # Errors
+/// When the card refuses.
+pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&Kept>) -> Result<Vec<(FileId, String)>, DiskFault> {
+    let mut found = Vec::new();
+    let mut tell = |file, parts: usize| found.extend((parts > 0).then(|| (file, sentence(file, parts))));
+    for (file, len) in disk.files()? {
+        match file {
+            FileId::Segment(_) => {}
+            FileId::Journal => tell(file, kept.map_or(0, |kept| kept.foreign.len())),
+            FileId::Stills => tell(file, stills::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Foreign(_) => tell(file, 1),
+        }
+    }
+    Ok(found)
+}
+
+/// Opens the journal without what is another card's.
+///
+/// # Errors
+/// When the card refuses.
+pub fn open_journal(
+    card: &Arc<Card>,
+    id: CardId,
+    slots: u32,
+    existing: Option<u64>,
+    out: &mut Vec<StorageNews>,
+) -> Result<(Journal, Kept), DiskFault> {
+    let (journal, kept) = Journal::open(card.clone(), id, slots, existing)?;
+    if kept.foreign.is_empty() {
+        return Ok((journal, kept));
+    }
+    set_aside(card, FileId::Journal, &kept.foreign, out)?;
+    Journal::open(card.clone(), id, slots, existing)
+}
+
+/// Opens the snapshots without those of another card.
+///
+/// # Errors
+/// When the card refuses.
+pub fn open_stills(
+    card: &Arc<Card>,
+    id: CardId,
+    geometry: Geometry,
+    existing: Option<u64>,
+    live: &[Ticket],
+    out: &mut Vec<StorageNews>,
+) -> Result<Stills, DiskFault> {
+    let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
+    let foreign = existing.map_or(Ok(Vec::new()), |len| stills::foreign(card.as_ref(), len, step, id))?;
+    if !foreign.is_empty() {
+        set_aside(card, FileId::Stills, &foreign, out)?;
+    }
+    Stills::open(card.clone(), id, geometry, existing, live)
+}
+
+/// Keeps a copy of a file, then wipes the blocks of it that are another card's. Where no copy can be made, nothing of it is written
+/// over: from now on the file is in memory.
+fn set_aside(card: &Card, file: FileId, foreign: &[u64], out: &mut Vec<StorageNews>) -> Result<(), DiskFault> {
+    let (name, parts) = (file.name(), foreign.len());
+    let len = card.files()?.get(&file).copied().unwrap_or_default();
+    let detail = match keep(card, file) {
+        Ok(kept) => format!("{name}: {parts} parts of it are another card's; kept as {kept}, {NEXT}"),
+        Err(fault) => {
+            card.hold(file, len);
+            format!(
+                "{name}: {parts} parts of it are another card's and cannot be kept ({fault}): it is in memory until it is taken away"
+            )
+        }
+    };
+    out.push(StorageNews::Trouble { detail, lost: true });
+    for at in foreign {
+        card.write(file, *at, &[0; BLOCK as usize])?;
+    }
+    card.sync(file)
+}

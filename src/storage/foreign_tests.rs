@@ -1,0 +1,282 @@
+//! Parts of another device's card in our directory: under the name of one of ours or under a free one. None is taken, sent or written
+//! over, and each is named. And files that somebody cut or made longer.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::check::check;
+use super::disk::{Disk, FileId};
+use super::engine::Engine;
+use super::engine_tests::{Bench, small};
+use super::identity::CardId;
+use super::journal::copy_b;
+use super::recovery::look;
+use super::rot_tests::{exported, told};
+use super::start::{StorageFault, still_geometry};
+use super::*;
+use crate::settings::StorageSettings;
+use crate::sim::card::Card;
+use crate::sim::disk::SimDisk;
+use crate::sim::rng::Rng;
+use crate::units::SiteId;
+
+fn of_site(site: &str) -> StorageSettings {
+    StorageSettings { site: SiteId::parse(site).ok(), ..small() }
+}
+
+/// A ring that was stopped in order, in its second lap, with entries and snapshots of this byte.
+fn ring(site: &str, byte: u8, seconds: i64) -> Bench {
+    let mut bench = Bench::new(of_site(site));
+    for ticket in 1..=6 {
+        let still = (ticket <= 2).then(|| vec![byte; 9000]);
+        bench.order(StorageOrder::Enqueue { ticket: Ticket(ticket), entry: vec![byte; 700], still });
+    }
+    bench.record(seconds);
+    bench.order(StorageOrder::Stop);
+    bench
+}
+
+fn copy(from: &Card, file: FileId, to: &mut Card, name: FileId) {
+    let bytes = from.read(file, 0, from.len(file)).unwrap();
+    to.create(name, bytes.len() as u64);
+    to.write(name, 0, &bytes);
+}
+
+fn card_of(disk: &SimDisk) -> CardId {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    look(&shared).unwrap().card
+}
+
+fn entries(news: &[StorageNews]) -> Vec<Vec<u8>> {
+    let of = |news: &StorageNews| match news {
+        StorageNews::Started(found) => found.entries.clone(),
+        StorageNews::Found { entries } => entries.clone(),
+        _ => Vec::new(),
+    };
+    news.iter().flat_map(of).map(|(_, bytes)| bytes).collect()
+}
+
+/// What is exchanged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Part {
+    Journal,
+    CopyA,
+    CopyB,
+    Stills,
+    /// So many segments take the names of ours, which are gone.
+    Instead(usize),
+    /// So many segments take the names of ours, which get free ones.
+    Renamed(usize),
+    /// So many segments under free names.
+    Beside(usize),
+}
+
+const PARTS: [Part; 11] = [
+    Part::Journal,
+    Part::CopyA,
+    Part::CopyB,
+    Part::Stills,
+    Part::Instead(1),
+    Part::Instead(5),
+    Part::Renamed(1),
+    Part::Renamed(3),
+    Part::Renamed(8),
+    Part::Beside(1),
+    Part::Beside(8),
+];
+
+/// Puts it in; gives the files that hold something foreign now.
+fn put(part: Part, ours: &mut Card, theirs: &Card, rng: &mut Rng) -> Vec<FileId> {
+    let free = |n: usize| FileId::Segment(20 + n as u32);
+    let first = rng.below(8) as usize;
+    let file = |n: usize| FileId::Segment(((first + n) % 8) as u32);
+    let (half, len) = (copy_b(64) as usize, 64 * 4096);
+    match part {
+        Part::Journal => copy(theirs, FileId::Journal, ours, FileId::Journal),
+        Part::CopyA => ours.write(FileId::Journal, 0, &theirs.read(FileId::Journal, 0, len).unwrap()),
+        Part::CopyB => ours.write(FileId::Journal, half, &theirs.read(FileId::Journal, half, len).unwrap()),
+        Part::Stills => copy(theirs, FileId::Stills, ours, FileId::Stills),
+        Part::Instead(count) => (0..count).for_each(|n| copy(theirs, file(n), ours, file(n))),
+        Part::Renamed(count) => {
+            for n in 0..count {
+                copy(&ours.clone(), file(n), ours, free(n));
+                copy(theirs, file(n), ours, file(n));
+            }
+        }
+        Part::Beside(count) => (0..count).for_each(|n| copy(theirs, file(n), ours, free(n))),
+    }
+    match part {
+        Part::Journal | Part::CopyA | Part::CopyB => vec![FileId::Journal],
+        Part::Stills => vec![FileId::Stills],
+        Part::Instead(count) | Part::Renamed(count) => (0..count).map(file).collect(),
+        Part::Beside(count) => (0..count).map(free).collect(),
+    }
+}
+
+fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
+    let (id, whole) = (card_of(&ours.disk), exported(&ours.disk));
+    let (mut card, other) = (ours.disk.durable(), theirs.disk.durable());
+    let files = put(part, &mut card, &other, rng);
+    let name = format!("{part:?} {files:?}");
+    let disk = SimDisk::with(card.clone(), None);
+    assert_eq!(card_of(&disk), id, "{name}: whose card it is");
+    let lines = told(&disk);
+    for file in &files {
+        let names =
+            |line: &String| line.starts_with(&file.name()) && line.contains("another card") && line.contains("taimat ring list");
+        assert!(lines.iter().any(names), "{name}: check does not name {}: {lines:?}", file.name());
+    }
+    let kept = exported(&disk);
+    match part {
+        Part::Instead(_) => assert!(kept.is_subset(&whole), "{name}"),
+        _ => assert_eq!(kept, whole, "{name}: our own footage"),
+    }
+    let (mut engine, mut news) = Engine::open(Arc::new(disk.clone()), &of_site("km-17"), ours.now()).unwrap();
+    while let Some(more) = engine.found().unwrap() {
+        news.push(more);
+    }
+    let entries = entries(&news);
+    assert!(entries.iter().all(|entry| entry.iter().all(|byte| *byte == 1)), "{name}: an entry of another card would be sent");
+    assert_eq!(entries.len(), if part == Part::Journal { 0 } else { 6 }, "{name}");
+    for file in &files {
+        let names =
+            |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail.starts_with(&file.name()));
+        assert!(news.iter().any(names), "{name}: a start does not name {}: {news:?}", file.name());
+    }
+    let still = stills::read(&disk, still_geometry(&small()), Ticket(1));
+    assert!(
+        still.is_err() == (part == Part::Stills) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Stills),
+        "{name}"
+    );
+    assert_eq!(exported(&disk), kept, "{name}: after a start");
+    // Two laps later every foreign byte is where it was, or kept under a name that says so.
+    drop(engine);
+    let mut bench = ours.go_on(disk.clone());
+    bench.record(120);
+    for file in &files {
+        let (file, shift) = if matches!(file, FileId::Segment(_)) { (*file, *file) } else { (FileId::Foreign(0), *file) };
+        let len = card.len(shift);
+        assert_eq!(
+            disk.read(file, 0, len).unwrap(),
+            card.read(shift, 0, len).unwrap(),
+            "{name}: {} was written over",
+            shift.name()
+        );
+    }
+    assert!(bench.engine.ring.index().live().iter().all(|segment| segment.head.card == id), "{name}");
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let foreign = |problem: &super::check::Problem| problem.what.contains("another card");
+    let problems = check(&shared, |_, _| {}).unwrap().problems;
+    assert!(problems.iter().any(foreign), "{name}: {problems:?}");
+}
+
+#[test]
+fn no_part_of_another_card_is_taken_sent_or_written_over() {
+    let mut rng = Rng::new(18);
+    let ours = ring("km-17", 1, 120);
+    // A card that does not say its site has as much of a voice as one of ours.
+    for site in ["", "km-18"] {
+        // Theirs is older in one case and newer in the other: generations and laps are lower and higher than ours.
+        for seconds in [90, 200] {
+            let theirs = ring(site, 2, seconds);
+            PARTS.iter().for_each(|part| try_part(*part, &ours, &theirs, &mut rng));
+        }
+    }
+}
+
+#[test]
+fn a_whole_card_goes_on_at_its_site_and_is_refused_elsewhere() {
+    let bench = ring("km-17", 1, 120);
+    let card = bench.disk.durable();
+    let disk = SimDisk::with(card.clone(), None);
+    let refused = Engine::open(Arc::new(disk.clone()), &of_site("km-18"), bench.now()).err().unwrap();
+    assert!(matches!(refused, StorageFault::OtherSite) && refused.to_string().contains("ring export"), "{refused}");
+    assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
+    // Another board of the same site has nothing but the card.
+    let (_, news) = Engine::open(Arc::new(disk), &of_site("km-17"), bench.now()).unwrap();
+    assert_eq!(entries(&news).len(), 6);
+    assert!(!news.iter().any(|news| matches!(news, StorageNews::Trouble { .. })), "{news:?}");
+}
+
+#[test]
+fn missing_snapshots_that_entries_wait_for_are_named() {
+    let mut bench = ring("km-17", 1, 60);
+    let mut card = bench.disk.durable();
+    card.remove(FileId::Stills);
+    bench.disk = SimDisk::with(card, None);
+    assert!(told(&bench.disk).iter().any(|line| line.contains(stills::LOST)), "{:?}", told(&bench.disk));
+    bench.restart(of_site("km-17"));
+    let names = |news: &StorageNews| matches!(news, StorageNews::Trouble { detail, lost: true } if detail == stills::LOST);
+    assert!(bench.news.iter().any(names), "{:?}", bench.news);
+}
+
+/// The numbers whose records end before byte `end` of a segment's file, and all numbers it holds.
+fn numbers_before(bench: &Bench, at: usize, end: u64) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let segment = &bench.engine.ring.index().live()[at];
+    let found = super::walk::walk(&bench.disk, segment, super::walk::Depth::Content).unwrap().found;
+    let (mut before, mut all) = (BTreeSet::new(), BTreeSet::new());
+    for found in found {
+        let super::walk::Found::Record(offset, record) = found else { panic!("damaged") };
+        if offset + u64::from(record.len) <= end {
+            before.insert(record.seq);
+        }
+        all.insert(record.seq);
+    }
+    (before, all)
+}
+
+#[test]
+fn a_segment_that_was_cut_or_grown_costs_what_was_cut_off() {
+    let bench = ring("km-17", 1, 120);
+    let (live, whole) = (bench.engine.ring.index().live().len(), exported(&bench.disk));
+    for (at, blocks) in (0..live).flat_map(|at| [9_u64, 8, 30].map(|blocks| (at, blocks))) {
+        let file = FileId::Segment(bench.engine.ring.index().live()[at].head.segment);
+        let mut card = bench.disk.durable();
+        let bytes = card.read(file, 0, card.len(file)).unwrap();
+        let len = blocks * 4096 + 100;
+        card.create(file, len);
+        card.write(file, 0, &bytes[..bytes.len().min(len as usize)]);
+        let disk = SimDisk::with(card, None);
+        let (left, all) = numbers_before(&bench, at, len);
+        let expected: BTreeSet<u64> = whole.iter().copied().filter(|seq| !all.contains(seq) || left.contains(seq)).collect();
+        let name = format!("segment {at} with {len} bytes");
+        assert_eq!(exported(&disk), expected, "{name}");
+        assert!(
+            told(&disk).iter().any(|line| line.starts_with(&file.name()) && line.contains("bytes")),
+            "{name}: {:?}",
+            told(&disk)
+        );
+        let mut after = bench.go_on(disk.clone());
+        assert_eq!(exported(&disk), expected, "{name}: after a start");
+        after.record(8);
+        let new: BTreeSet<u64> = exported(&disk).difference(&whole).copied().collect();
+        assert!(new.len() >= 3, "{name}: no number is given twice");
+    }
+}
+
+#[test]
+fn damage_in_the_newest_segment_is_told_at_one_start_only() {
+    let records = |bench: &Bench| {
+        let index = super::heads::heads(&bench.disk).unwrap().index;
+        super::walk::walk(&bench.disk, index.live().last().unwrap(), super::walk::Depth::Records).unwrap().found.len()
+    };
+    let mut bench = (120..).map(|seconds| ring("km-17", 1, seconds)).find(|bench| records(bench) > 2).unwrap();
+    let (file, at) = {
+        let live = bench.engine.ring.index().live();
+        let newest = live.last().unwrap();
+        let found = super::walk::walk(&bench.disk, newest, super::walk::Depth::Records).unwrap().found;
+        let super::walk::Found::Record(offset, _) = found[0] else { panic!() };
+        (FileId::Segment(newest.head.segment), offset + 300)
+    };
+    let byte = bench.disk.read(file, at, 1).unwrap()[0];
+    bench.disk.write(file, at, &[byte ^ 1]).unwrap();
+    bench.disk.sync(file).unwrap();
+    let damage = |found: &Recovered| found.repairs.iter().filter(|repair| repair.kind == RepairKind::Damaged).count();
+    assert_eq!(damage(&bench.restart(of_site("km-17"))), 1);
+    bench.record(2);
+    let counts = bench.news.iter().find_map(|news| if let StorageNews::Counts(counts) = news { Some(*counts) } else { None });
+    assert_eq!(counts.unwrap().damaged, 1, "counted");
+    bench.order(StorageOrder::Stop);
+    assert_eq!(damage(&bench.restart(of_site("km-17"))), 0, "the next start tells it again");
+}
