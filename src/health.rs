@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sub_stream_that_is_down_shows_beside_a_main_stream_that_records() {
+    fn a_failed_sub_stream_is_shown_beside_a_recording_main() {
         let mut gauges = Gauges::new(true);
         *gauges.camera_mut(StreamRole::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
         let word = |gauges: &Gauges| {

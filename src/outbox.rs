@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_the_newest_events_go_first_and_then_the_oldest() {
+    fn after_an_outage_the_newest_events_go_first() {
         let mut outbox = filled(&[Priority::Event; 30]);
         outbox.up();
         let order: Vec<u64> = std::iter::from_fn(|| outbox.pick()).map(|entry_id| entry_id.0).collect();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_to_be_of_use_is_given_up_and_named_but_no_event_and_no_clip() {
+    fn expired_entries_are_dropped_but_no_event_and_no_clip() {
         let mut outbox = filled(&[Priority::Update, Priority::Event, Priority::Snapshot, Priority::Clip]);
         outbox.expire(MonoTime(5 * HOUR));
         assert!(outbox.take_shed().is_empty());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_kept_counted_and_never_sent_again_and_goes_first_when_room_is_short() {
+    fn a_dead_letter_is_counted_never_resent_and_shed_first() {
         let mut outbox = Outbox::new(350, 1000);
         outbox.push(MonoTime(0), EntryId(1), meta(Priority::Event));
         let entry_id = outbox.pick().unwrap();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_entries_are_sent_in_their_order_and_quickly() {
+    fn a_hundred_thousand_entries_are_sent_in_order() {
         let mut outbox = Outbox::new(1 << 30, 200_000);
         for entry_id in 1..=100_000 {
             outbox.push(MonoTime(0), EntryId(entry_id), meta(Priority::Event));

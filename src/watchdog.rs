@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_hangs_is_named_after_its_own_limit_and_once_as_new() {
+    fn a_hung_part_is_named_after_its_own_timeout() {
         let mut watchdog = Watchdog::default();
         let quick = watchdog.register(at(0), "sight", limits::SIGHT);
         let hangs = watchdog.register(at(0), "storage", limits::STORAGE);

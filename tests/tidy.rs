@@ -47,7 +47,7 @@ fn is_test(path: &Path) -> bool {
 }
 
 #[test]
-fn only_shells_do_input_and_output() {
+fn only_io_modules_do_input_and_output() {
     for (path, text) in sources() {
         if text.starts_with("//! ⇄") || is_test(&path) || path == Path::new("lib.rs") {
             continue;
@@ -61,7 +61,7 @@ fn only_shells_do_input_and_output() {
 }
 
 #[test]
-fn a_room_imports_only_rooms_above_it() {
+fn a_module_imports_only_modules_above_it() {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let rooms: Vec<&str> =
         lib.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(|line| line.trim_end_matches(';')).collect();
@@ -71,6 +71,9 @@ fn a_room_imports_only_rooms_above_it() {
         let room = path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
         let Some(own) = place(&room).filter(|_| !is_test(&path)) else { continue };
         if room == "agent" {
+            // It may import every module but those that import it.
+            let above = |line: &&str| ["crate::office::", "crate::sim::", "crate::cli::"].iter().any(|name| line.contains(name));
+            assert_eq!(code(&text).into_iter().find(above), None, "{}: the agent imports what imports it", path.display());
             continue;
         }
         for line in code(&text) {
@@ -115,7 +118,7 @@ fn every_key_is_documented_and_in_the_example() {
 }
 
 #[test]
-fn the_example_configuration_is_valid_with_and_without_its_comments() {
+fn the_example_configuration_is_valid_both_ways() {
     let example = std::fs::read_to_string(root().join("deploy/taimat.toml")).unwrap();
     let whole: String = example
         .lines()
@@ -124,5 +127,151 @@ fn the_example_configuration_is_valid_with_and_without_its_comments() {
     let files = |path: &Path| Ok(if path.extension().is_some_and(|e| e == "login") { "user:password" } else { "PEM" }.to_owned());
     for text in [example, whole] {
         taimat::settings::parse::parse(&text, &files).unwrap();
+    }
+}
+
+/// Identifiers that the glossary (CONTRIBUTING.md) has retired; none may come back.
+const RETIRED_IDENTIFIERS: &str = "Stamp Mono Wall WallQuality Ticket Pulses Lull LULL Hurry LaneSender LaneReceiver StorageNews StorageOrder \
+    SightNews SightOrder SightCounts UplinkNews UplinkOrder CameraNews KeeperNews KeeperOrder HashOrder EventLetter Letter Untold Incidents \
+    Incident Glances Churn Faint Story Strain WHYS Stills StillFile Walk Dates Refusal Guarantee SimDisk HostileBroker Temper SimArchive \
+    SmallCard Keeper Desk Wiring Begun Owed Mirrors Numbers Doors Broken BREATH LOOK_EVERY carry_out look_after offer_waiting tell_untold \
+    is_astray is_believed CardStoodStill EvictedWanted";
+/// Files whose names said nothing to a reader of the field, relative to `src/`.
+const RETIRED_FILES: &str = "pulse lull mask shown tail lane chain config motion config/begin config/boot settings/raw settings/raw_motion \
+    settings/change camera/logins camera/session storage/answers storage/boxes storage/card storage/choose storage/dates storage/document \
+    storage/format storage/head storage/heads storage/kept storage/leave_out storage/locate storage/lost storage/slot storage/start \
+    storage/stills storage/talk storage/walk clip/assemble clip/worker uplink/link uplink/session uplink/mqtt uplink/pace uplink/mirror \
+    uplink/transfer uplink/expiry agent/wiring agent/desk agent/heard agent/incidents agent/jobs agent/keeper agent/shed agent/start \
+    agent/stop agent/waiting office/host office/keep office/keeper office/look office/configs office/gaps office/door office/claim \
+    office/placing office/parts cli/zone cli/feed cli/fleet sim/archive sim/card sim/disk sim/hostile sim/proxy sim/image sim/pole sim/texts \
+    sim/small_card sim/stranding sim/script sim/strict sim/wire";
+/// Words that stood on the wire, in keys and in names of files, as they would be written there.
+const RETIRED_WORDS: &str = "\"going\" `going` unsaid sight.blind sight.seeing evicted_wanted card_stood_still files_of motion.passed \
+    suppressed.churn suppressed.relit suppressed.glow uplink.mirrors uplink.also still_slots still_size stills.taimat storage.trouble \
+    camera.tries uplink.today --feed --cert-key";
+
+/// Every text of the repository that a reader meets, but for the change log, the notes of experiments and the lists of this test.
+fn texts() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut dirs: Vec<PathBuf> = ["src", "tests", "benches", "docs", "deploy", "fuzz"].iter().map(|dir| root().join(dir)).collect();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_owned();
+            if path.is_dir() {
+                if !name.ends_with("target") && !name.ends_with("notes") {
+                    dirs.push(path);
+                }
+            } else if let Ok(text) = std::fs::read_to_string(&path)
+                && !name.ends_with("tidy.rs")
+                && !name.ends_with("prose-words.txt")
+            {
+                found.push((name, text));
+            }
+        }
+    }
+    for name in ["README.md", "ARCHITECTURE.md", "SECURITY.md"] {
+        found.extend(std::fs::read_to_string(root().join(name)).map(|text| (name.into(), text)));
+    }
+    found
+}
+
+/// Where `text` has a retired word: as a whole identifier, or as it stands.
+fn retired(name: &Path, text: &str) -> Option<String> {
+    let identifiers: std::collections::HashSet<&str> = RETIRED_IDENTIFIERS.split_whitespace().collect();
+    let code = name.extension().is_some_and(|extension| extension == "rs");
+    for (number, line) in text.lines().enumerate() {
+        let place = |word: &str| Some(format!("{}:{}: {word}: {}", name.display(), number + 1, line.trim()));
+        if let Some(word) = line.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| code && identifiers.contains(word)) {
+            return place(word);
+        }
+        if let Some(word) = RETIRED_WORDS.split_whitespace().find(|word| line.contains(word)) {
+            return place(word);
+        }
+    }
+    None
+}
+
+#[test]
+fn retired_names_do_not_come_back() {
+    assert!(retired(Path::new("a.rs"), "let at: Stamp = now();").is_some(), "a planted identifier is found");
+    assert!(retired(Path::new("a.md"), "| `sight.blind` | none |").is_some(), "a planted word of the wire is found");
+    for (name, text) in texts() {
+        assert_eq!(retired(&name, &text), None);
+    }
+    for name in RETIRED_FILES.split_whitespace() {
+        for path in [format!("src/{name}.rs"), format!("src/{name}/mod.rs")] {
+            assert!(!root().join(&path).exists(), "{path} has another name now");
+        }
+    }
+}
+
+/// Words of everyday speech that hide an actor or a term (house style, CONTRIBUTING.md): how often each may stand in each file.
+const PROSE_WORDS: [&str; 18] = [
+    "nobody", "somebody", "whoever", "anew", "told", "tells", "news", "from afar", "in one go", "takes nothing", "given up", "let go", "owed",
+    "hole", "holes", "letter", "believed", "at all costs",
+];
+
+/// How often each word of [`PROSE_WORDS`] stands in `text`, as a whole word.
+fn prose_counts(text: &str) -> Vec<(&'static str, usize)> {
+    let text = text.to_lowercase();
+    let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+    let count = |word: &str| {
+        let found = text.match_indices(word);
+        found.filter(|(at, _)| is_edge(text[..*at].chars().next_back()) && is_edge(text[at + word.len()..].chars().next())).count()
+    };
+    PROSE_WORDS.iter().map(|word| (*word, count(word))).filter(|(_, count)| *count > 0).collect()
+}
+
+/// `tests/prose-words.txt` holds one line `FILE WORD COUNT` each. Write it again with `TAIMAT_PROSE_WORDS=write cargo test --test tidy`,
+/// which refuses to let a count rise.
+#[test]
+fn counts_of_everyday_words_only_fall() {
+    assert_eq!(prose_counts("Nobody told the hole; toldx"), [("nobody", 1), ("told", 1), ("hole", 1)], "planted words are counted");
+    let path = root().join("tests/prose-words.txt");
+    let ceilings: std::collections::BTreeMap<(String, String), usize> = std::fs::read_to_string(&path)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let (rest, count) = line.rsplit_once(' ')?;
+            let (file, word) = rest.split_once(' ')?;
+            Some(((file.to_owned(), word.to_owned()), count.parse().ok()?))
+        })
+        .collect();
+    let mut lines = Vec::new();
+    let mut risen = Vec::new();
+    for (name, text) in texts() {
+        for (word, count) in prose_counts(&text) {
+            let ceiling = ceilings.get(&(name.display().to_string(), word.to_owned())).copied().unwrap_or(0);
+            if count > ceiling {
+                risen.push(format!("{}: {word:?} stands {count} times, {ceiling} are allowed", name.display()));
+            }
+            lines.push(format!("{} {word} {}\n", name.display(), if ceilings.is_empty() { count } else { count.min(ceiling) }));
+        }
+    }
+    lines.sort();
+    if std::env::var("TAIMAT_PROSE_WORDS").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, lines.concat()).unwrap();
+        assert!(ceilings.is_empty() || risen.is_empty(), "{risen:#?}");
+        return;
+    }
+    assert!(risen.is_empty(), "write what the thing is called (CONTRIBUTING.md): {risen:#?}");
+}
+
+#[test]
+fn test_names_have_at_most_sixty_characters() {
+    const NAME_MAX: usize = 60;
+    for (name, text) in texts() {
+        let mut lines = text.lines().peekable();
+        let mut is_test = false;
+        for line in lines.by_ref() {
+            let line = line.trim_start();
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let function = line.split("fn ").nth(1).filter(|_| is_test && !line.starts_with("//"));
+            if let Some(function) = function.and_then(|rest| rest.split('(').next()) {
+                assert!(function.len() <= NAME_MAX, "{}: {function} has {} characters", name.display(), function.len());
+                is_test = false;
+            }
+        }
     }
 }

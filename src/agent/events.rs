@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_event_of_every_kind_fits_its_journal_slot_beside_the_fullest_state() {
+    fn the_largest_event_of_each_kind_fits_its_journal_slot() {
         use super::super::outbox_entry::{Body, Entry, tests::full_after};
         let site = SiteId::parse(&"s".repeat(32)).unwrap();
         let id = "Z".repeat(26);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_by_what_it_takes_in_the_journal_and_never_in_a_character() {
+    fn text_is_cut_by_its_journal_size_between_characters() {
         for (text_in, len) in [("ế".repeat(500), 133), ("\"".repeat(500), 100), ("\u{1}".repeat(500), 57), ("a".repeat(500), 400)]
         {
             let cut = text(&text_in);

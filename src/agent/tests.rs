@@ -294,7 +294,7 @@ fn span(more: bool) -> Span {
 }
 
 #[test]
-fn footage_is_pinned_before_the_event_is_journalled_and_journalled_before_it_is_sent() {
+fn an_event_is_pinned_then_journalled_then_sent() {
     let mut bench = Bench::new();
     bench.connect();
     bench.log.clear();
@@ -303,7 +303,7 @@ fn footage_is_pinned_before_the_event_is_journalled_and_journalled_before_it_is_
 }
 
 #[test]
-fn an_event_ends_with_its_clip_and_both_are_let_go_by_the_receipt() {
+fn a_receipt_releases_an_ended_event_and_its_clip() {
     let mut bench = Bench::new();
     bench.connect();
     bench.at(20);
@@ -323,7 +323,7 @@ fn an_event_ends_with_its_clip_and_both_are_let_go_by_the_receipt() {
 }
 
 #[test]
-fn an_event_cut_by_a_power_cut_is_ended_after_the_restart_with_its_clip() {
+fn an_event_cut_by_a_power_cut_ends_after_the_restart() {
     let mut bench = Bench::new();
     bench.at(20);
     bench.motion(MotionPhase::Start);
@@ -347,7 +347,7 @@ fn numbers_go_on_after_everything_was_receipted_and_released() {
 }
 
 #[test]
-fn a_refused_journal_entry_is_tried_again_and_no_number_is_skipped() {
+fn a_refused_journal_write_is_retried_without_a_seq_gap() {
     let mut bench = Bench::new();
     bench.card_full = true;
     bench.motion(MotionPhase::Start);
@@ -361,7 +361,7 @@ fn a_refused_journal_entry_is_tried_again_and_no_number_is_skipped() {
 }
 
 #[test]
-fn a_card_that_stands_still_bounds_what_waits_and_the_rest_is_told_by_number() {
+fn a_stalled_card_bounds_the_drafts_and_reports_the_rest() {
     let mut bench = Bench::new();
     bench.card_full = true;
     for _ in 0..spool::WAITING_MAX + 50 {
@@ -526,7 +526,7 @@ fn a_clip_across_a_change_of_parameters_comes_in_parts() {
 }
 
 #[test]
-fn a_requested_range_is_answered_with_its_file_and_a_repeat_with_the_same_answer() {
+fn a_requested_range_is_answered_the_same_when_repeated() {
     let mut bench = Bench::new();
     bench.at(100);
     let args = json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()});
@@ -539,7 +539,7 @@ fn a_requested_range_is_answered_with_its_file_and_a_repeat_with_the_same_answer
 }
 
 #[test]
-fn a_command_that_cannot_be_carried_out_says_which_argument_is_wrong() {
+fn a_command_with_a_bad_argument_names_the_argument() {
     let mut bench = Bench::new();
     bench.at(100);
     bench.command("clip-get", "a", json!({"from": "yesterday", "to": "2026-01-01T00:00:00Z"}));
@@ -605,7 +605,7 @@ fn named(told: &[Value]) -> Vec<u64> {
 }
 
 #[test]
-fn a_journal_smaller_than_the_settings_say_is_shed_into_and_never_jams() {
+fn a_journal_smaller_than_configured_sheds_and_never_jams() {
     let mut bench = Bench::of_slots(40);
     for _ in 0..200 {
         bench.hole();
@@ -641,7 +641,7 @@ fn what_was_shed_while_the_desk_is_full_is_told_later() {
 }
 
 #[test]
-fn motion_that_is_not_opened_is_counted_once_and_where_it_belongs() {
+fn an_event_that_is_not_opened_is_counted_once() {
     let mut bench = Bench::new();
     for motion in 1..=OPEN_MAX as u64 + 3 {
         bench.moves(motion, MotionPhase::Start);
@@ -678,7 +678,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
 }
 
 #[test]
-fn an_event_larger_than_a_slot_arrives_without_its_particulars_and_nothing_waits_behind_it() {
+fn an_event_larger_than_a_slot_is_sent_without_its_data() {
     let mut bench = Bench::new();
     let data = json!({"event": "e1", "detail": "x".repeat(5_000)});
     bench.agent.event(stamp(2), kind::STORAGE, None, data);
@@ -707,7 +707,7 @@ fn numbers_never_go_back_when_the_newest_entry_cannot_be_read() {
 }
 
 #[test]
-fn entries_nobody_can_read_are_told_with_the_numbers_they_may_have_had() {
+fn unreadable_entries_are_reported_with_their_possible_numbers() {
     let mut bench = Bench::new();
     for _ in 0..9 {
         bench.hole();
@@ -735,7 +735,7 @@ fn no_entry_that_can_be_read_at_all_still_gives_numbers_a_floor() {
 }
 
 #[test]
-fn the_rest_of_every_split_clip_is_owed_however_many_are_in_the_making() {
+fn every_part_of_a_split_clip_becomes_pending() {
     let mut bench = Bench::new();
     for motion in 1..=OWED_MAX as u64 {
         bench.moves(motion, MotionPhase::Start);
@@ -784,7 +784,7 @@ fn every_message_names_the_ring_its_numbers_count_in() {
 
 #[cfg(feature = "sim")]
 #[test]
-fn a_card_keeps_its_name_and_its_journal_whatever_the_settings_say_later() {
+fn a_card_keeps_its_ring_id_when_settings_change() {
     use crate::sim::faulty_disk::FaultyDisk;
     use crate::storage::engine::Engine;
     let open = |disk: &FaultyDisk, slots: u32| {
@@ -809,7 +809,7 @@ fn the_zones_of_an_event_are_bounded() {
 }
 
 #[test]
-fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
+fn each_lock_command_is_answered_and_leaves_an_event() {
     let mut bench = Bench::new();
     let lock = Lock {
         id: "r1".into(),
@@ -837,7 +837,7 @@ fn a_lock_is_made_listed_and_let_go_by_command_and_each_leaves_an_event() {
 }
 
 #[test]
-fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
+fn a_rejected_lock_is_answered_and_leaves_no_event() {
     let mut bench = Bench::new();
     bench.command("lock", "r1", json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()}));
     assert!(bench.replies[0].detail.contains("reason is missing"), "{:?}", bench.replies);
@@ -848,7 +848,7 @@ fn a_lock_that_is_refused_is_answered_with_the_reason_and_is_no_event() {
 }
 
 #[test]
-fn the_office_gets_numbers_it_lacks_as_far_as_they_are_still_here() {
+fn event_get_returns_the_numbers_that_are_still_here() {
     let mut bench = Bench::new();
     bench.connect();
     bench.motion(MotionPhase::Start);
@@ -902,7 +902,7 @@ fn the_ring_and_the_log_can_be_looked_at() {
 }
 
 #[test]
-fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
+fn an_uplink_alarm_is_reported_once_an_hour() {
     let mut bench = Bench::new();
     bench.connect();
     let alarm = || AgentInput::Uplink(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
@@ -926,7 +926,7 @@ fn an_alarm_of_the_uplink_is_told_once_an_hour_and_a_refused_refusal_never() {
 }
 
 #[test]
-fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
+fn other_limits_reach_only_the_modules_they_touch() {
     let mut bench = Bench::new();
     let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
     let known = state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
@@ -959,7 +959,7 @@ fn other_limits_reach_only_the_rooms_they_touch_and_are_told_as_events() {
 }
 
 #[test]
-fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
+fn a_snapshot_is_durable_before_it_is_accepted() {
     let mut bench = Bench::new();
     bench.connect();
     bench.command("snapshot", "r1", json!({}));
@@ -986,7 +986,7 @@ fn a_snapshot_is_an_entry_before_it_is_accepted_and_is_taken_once() {
 }
 
 #[test]
-fn a_backlog_larger_than_memory_is_sent_from_the_card_each_event_once_and_in_its_order() {
+fn a_backlog_larger_than_memory_is_sent_once_and_in_order() {
     let mut bench = Bench::of_slots(100_000);
     // Half of them before a restart.
     for half in 0..2 {
@@ -1033,7 +1033,7 @@ fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
 }
 
 #[test]
-fn thousands_of_clips_found_at_a_start_are_looked_for_a_few_at_a_time() {
+fn clips_found_at_a_boot_are_located_a_few_at_a_time() {
     let mut bench = Bench::new();
     bench.slots = 100_000;
     let mut manifest = crate::evidence::manifest::of_span(&bench.agent.site, Purpose::Clip, "e", 1, &span(false));

@@ -61,7 +61,7 @@ fn motions(update: &[AnalyticsUpdate], phase: MotionPhase) -> Vec<&MotionUpdate>
 }
 
 #[test]
-fn a_crossing_is_one_event_with_its_direction_a_still_and_an_end() {
+fn a_crossing_is_one_event_with_direction_and_snapshot() {
     let update = watch(settings(), 30.0, |n, s| picture(n, 1.0, walker(s, 10.0)));
     let (starts, ends) = (motions(&update, MotionPhase::Start), motions(&update, MotionPhase::End));
     assert_eq!((starts.len(), ends.len()), (1, 1), "{update:?}");
@@ -135,7 +135,7 @@ fn a_reconnect_begins_no_event() {
 }
 
 #[test]
-fn light_that_comes_and_goes_makes_no_region_restless_and_leaves_do() {
+fn flickering_light_raises_no_activity_and_leaves_do() {
     // Two pictures a second with, and three without, 80 x 60 cells that are lit or full of leaves.
     let restless = |change: fn(usize, u8) -> u8| {
         let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
@@ -187,7 +187,7 @@ fn what_a_region_explains_does_not_keep_it_restless() {
 
 #[cfg(feature = "sim")]
 #[test]
-fn tampering_is_told_within_ten_seconds_begins_no_event_and_the_night_switch_is_none() {
+fn tampering_is_reported_within_ten_seconds() {
     use crate::sim::scene::{Disturbance, Scene, TAMPERED};
     const LOOKS: u64 = 4;
     // A coarse encoder leaves out the little noise of a lens that sees nothing: it seems frozen, too.

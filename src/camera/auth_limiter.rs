@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_streams_together_show_a_wrong_password_three_times_and_then_once_in_five_to_thirty_minutes() {
+    fn two_streams_share_the_limit_of_wrong_passwords() {
         let (mut logins, mut shown) = (AuthLimiter::default(), Vec::new());
         // Both streams ask every second; the camera takes a second to refuse.
         for second in 0..7200 {

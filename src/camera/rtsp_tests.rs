@@ -52,7 +52,7 @@ fn camera(sound: Sound) -> SimCamera {
 }
 
 #[test]
-fn sound_that_cannot_be_had_is_told_and_pictures_are_recorded_without_it() {
+fn pictures_are_recorded_without_unusable_sound() {
     for (sound, why) in [(Sound::LowBitRate, "mpeg4-generic"), (Sound::Refused, "461")] {
         let told = play(&camera(sound), |update| match update {
             CameraUpdate::Up { tracks, .. } => Some(tracks),

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_is_news_after_five_seconds_and_a_reconnect_after_fifteen() {
+    fn a_stall_is_reported_after_5_s_and_reconnects_after_15_s() {
         let mut session = session();
         session.connected(at(10));
         session.frame(at(10), true, String::new);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_frame_alone_does_not_shorten_the_pauses_and_a_minute_of_good_media_does() {
+    fn backoff_resets_after_a_minute_of_media_not_a_key_frame() {
         let mut session = session();
         (0..4).for_each(|_| _ = unreachable(&mut session, 1.0));
         session.connected(at(100));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_that_stop_coming_are_missed_after_three_times_the_usual_gop() {
+    fn a_missing_key_frame_is_a_fault_after_three_usual_gops() {
         let mut session = session();
         session.connected(at(0));
         for second in 0..=60 {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_packet_costs_a_count_and_nothing_but_errors_the_session() {
+    fn a_bad_packet_is_counted_and_only_errors_end_the_session() {
         let mut session = session();
         session.connected(at(10));
         for second in 10..40 {

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn one_wild_access_unit_is_restamped_and_three_are_a_new_timeline() {
+    fn three_wild_access_units_start_a_new_timeline() {
         let mut timeline = Timeline::default();
         let mut at = 100_000_000;
         let mut place = |media| {

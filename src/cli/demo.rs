@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_file_that_is_not_as_it_should_be_fails_the_demo_however_many_are() {
+    fn one_bad_file_fails_the_demo() {
         let (clip, snapshot) = ((true, true), (false, true));
         assert_eq!(shortfall(2, &[clip, snapshot, clip]), None);
         assert!(shortfall(2, &[clip, snapshot, (true, false)]).is_some());

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clip_as_it_left_the_box_is_whole_and_its_hole_in_time_is_named() {
+    fn an_untouched_clip_is_whole_and_its_gap_is_named() {
         let report = check(&clip(&[4, 5, 7, 8])).unwrap();
         assert_eq!((report.problems, report.missing), (Vec::new(), vec![(6, 6)]));
         assert_eq!((report.numbers, report.records, report.begins_with_key, report.signed), (Some((4, 8)), 4, true, false));

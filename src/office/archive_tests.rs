@@ -72,7 +72,7 @@ fn an_event_that_comes_twice_is_receipted_twice_and_kept_once() {
 }
 
 #[test]
-fn a_file_is_stored_only_when_its_digest_is_right_and_resumes_after_a_restart() {
+fn a_file_is_stored_with_the_right_digest_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = vec![7_u8; 1000];
     let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
@@ -184,7 +184,7 @@ fn health(confirmed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn numbers_that_are_missing_are_shown_and_asked_for_and_those_given_up_say_why() {
+fn missing_numbers_are_shown_requested_and_explained() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for seq in [1, 2, 5, 6, 9] {
@@ -209,7 +209,7 @@ fn numbers_that_are_missing_are_shown_and_asked_for_and_those_given_up_say_why()
 }
 
 #[test]
-fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_whole() {
+fn chunks_in_any_order_make_one_whole_file() {
     let dir = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 % 251) as u8).collect();
     let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
@@ -231,7 +231,7 @@ fn a_file_whose_chunks_come_in_any_order_twice_or_not_at_all_is_stored_once_and_
 }
 
 #[test]
-fn an_office_killed_while_it_moves_a_file_lists_it_at_the_next_start() {
+fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = vec![7_u8; 1000];
     let manifest = of_still(&site(), "e", Timestamp::default(), &bytes);
@@ -269,7 +269,7 @@ fn kept(archive: &Archive) -> Vec<String> {
 }
 
 #[test]
-fn what_is_too_old_goes_unless_it_is_locked_and_does_not_come_again() {
+fn expired_files_go_unless_locked_and_do_not_return() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let mut sent = Vec::new();
@@ -387,7 +387,7 @@ fn a_file_in_too_many_pieces_is_taken_no_further() {
 }
 
 #[test]
-fn an_event_that_comes_again_with_other_bytes_is_kept_beside_the_first() {
+fn an_event_id_with_other_bytes_is_kept_beside_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let other = String::from_utf8(event(1)).unwrap().replace(r#""data":{}"#, r#""data":{"a":1}"#).into_bytes();

@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_with_what_becomes_of_the_messages_and_what_to_do() {
+    fn a_full_disk_is_reported_with_the_next_step() {
         let line = Troubles::default().count("km-17", NOT_KEPT, 1, "database or disk is full").unwrap();
         assert!(line.contains("keep them and send them again") && line.contains("make room"), "{line}");
         let line = Troubles::default().count("km-17", BYTES_REFUSED, 1, "No space left on device (os error 28)").unwrap();

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_holes_that_is_too_long_ends_with_one_that_holds_the_rest() {
+    fn a_list_of_gaps_that_is_too_long_ends_with_a_joined_one() {
         let mut ranges = Ranges::default();
         (0..10).for_each(|n| ranges.add(n * 10, n * 10 + 5));
         assert_eq!(ranges.missing(0, 100, 2), [(5, 10), (15, 100)]);

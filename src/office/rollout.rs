@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_boxes_in_waves_of_ten_stop_at_the_one_that_fails_and_go_on_when_it_is_mended() {
+    fn a_rollout_of_fifty_stops_at_a_failure_and_resumes() {
         let mut fleet = fleet();
         let (rollout, most, sent) = drive(&mut fleet, 10);
         assert_eq!((most, sent), (10, 30), "three waves");

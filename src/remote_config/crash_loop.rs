@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn five_exits_in_ten_minutes_of_one_run_of_the_kernel_are_a_crash_loop() {
+    fn five_exits_in_ten_minutes_are_a_crash_loop() {
         let mut at = record(ConfigPhase::Idle);
         for (n, uptime) in [10, 20, 30, 40, 50].into_iter().enumerate() {
             note(&mut at, &start("k", uptime), None);

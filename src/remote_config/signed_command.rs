@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_taken_once_from_an_enrolled_key_in_time_and_unaltered() {
+    fn a_command_runs_once_for_an_enrolled_key_in_time() {
         let (site, other) = (SiteId::parse("km-17").unwrap(), SiteId::parse("km-18").unwrap());
         let keys = [trusted("office", RFC)];
         let plain = args();

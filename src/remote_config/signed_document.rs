@@ -231,7 +231,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_signed_bytes_and_the_signature_are_what_the_document_says() {
+    fn signed_bytes_and_signature_match_the_golden_vector() {
         let signed = document().signed(&key(RFC));
         let lines = "taimat configuration 1\nsite km-17\nversion 7\n\
                      prev_sha256 6db7d803e74f1ffa7d8f5adc0bf95b3e15bf4c8373fffadf546227cc6c6742cb\n\
@@ -248,7 +248,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn whatever_is_altered_unsigned_foreign_or_of_another_key_is_refused_by_name() {
+    fn each_invalid_signature_is_rejected_with_its_reason() {
         let site = SiteId::parse("km-17").unwrap();
         let keys = [trusted("office", RFC)];
         let good = document().signed(&key(RFC));
@@ -282,7 +282,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_too_large_truncated_or_has_more_fields_is_no_document() {
+    fn an_oversized_or_truncated_document_is_malformed() {
         let good = document().signed(&key(RFC)).encode();
         let why = |bytes: &[u8], len| Document::decode(bytes, len).unwrap_err().why;
         assert_eq!(why(&[], 10 << 20), RejectReason::TooLarge);

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_file_is_on_trial_from_the_start_and_gone_after_three() {
+    fn an_edited_file_is_on_trial_for_three_boots() {
         let here = Box::new();
         assert_eq!(here.started(), (5, "idle"));
         here.edit(7);

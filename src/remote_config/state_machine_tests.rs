@@ -138,7 +138,7 @@ fn zones() -> Settings {
 }
 
 #[test]
-fn a_change_is_written_down_before_each_step_and_committed_on_evidence() {
+fn each_step_is_stored_first_and_committed_on_evidence() {
     let mut bench = Bench::new();
     let applied = bench.try_out(&document(1, FILE, "new"), zones());
     assert!(applied.fresh && applied.settings.motion.sensitivity == 7);
@@ -209,7 +209,7 @@ fn what_failed_before_is_not_asked_for() {
 }
 
 #[test]
-fn every_refusal_of_a_document_is_told_once_by_name_and_nothing_changes() {
+fn each_rejected_document_is_reported_once_and_changes_nothing() {
     let mut bench = Bench::new();
     let before = bench.machine.record().committed.clone();
     let late = Document { not_after: "2026-11-01T00:00:00Z".into(), sig: None, ..document(1, FILE, "new") }.signed(&key(RFC));
@@ -305,7 +305,7 @@ fn a_card_that_keeps_nothing_allows_what_needs_no_restart() {
 }
 
 #[test]
-fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
+fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
     let mut bench = Bench::new();
     let found = |text: &str, settings: Settings| {
         ConfigInput::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }))
@@ -333,7 +333,7 @@ fn an_edited_file_becomes_a_version_and_needs_no_office_unless_it_touches_it() {
 }
 
 #[test]
-fn on_trial_only_the_new_broker_is_tried_and_afterwards_the_bootstrap_too() {
+fn on_trial_only_the_new_broker_is_tried() {
     let mut bench = Bench::new();
     let mut two = good();
     two.uplink.fallbacks = vec![crate::settings::Broker { host: "new".into(), port: 1883, tls: None, login: None }];
@@ -350,7 +350,7 @@ fn on_trial_only_the_new_broker_is_tried_and_afterwards_the_bootstrap_too() {
 }
 
 #[test]
-fn a_signed_command_waits_for_its_number_to_be_kept_and_is_taken_once() {
+fn a_signed_command_waits_until_its_number_is_stored() {
     let mut bench = Bench::new();
     let site = SiteId::parse("km-17").unwrap();
     let plain = serde_json::Map::new();
@@ -385,7 +385,7 @@ fn refusals_without_end_do_not_fill_the_outbox() {
 }
 
 #[test]
-fn a_card_that_hangs_keeps_no_roll_back_waiting_and_its_late_answers_change_nothing() {
+fn a_hung_card_delays_no_rollback() {
     let mut bench = Bench::new();
     let next = good();
     bench.try_out(&document(1, FILE, "next"), next);

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_known_good_two_older_ones_and_the_bootstrap_are_kept() {
+    fn four_configurations_are_kept() {
         let mut record = ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
         for name in ["a", "b", "c", "d", "b"] {
             record.commit(version(name), String::new());

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_is_added_beside_a_proven_one_and_only_then_is_that_removed() {
+    fn a_proven_broker_is_removed_only_after_a_new_one_is_proven() {
         let mut good = test_settings();
         good.remote.keys = vec![trusted("office", RFC)];
         let with = |hosts: &[&str]| {

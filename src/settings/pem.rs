@@ -83,7 +83,7 @@ mod tests {
     use crate::settings::test_settings;
 
     #[test]
-    fn an_authority_a_chain_and_a_key_are_each_judged_and_must_belong_together() {
+    fn ca_chain_and_key_are_checked_and_must_match() {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

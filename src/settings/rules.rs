@@ -150,7 +150,7 @@ mod tests {
     use crate::units::WallTime;
 
     #[test]
-    fn hours_hold_on_their_days_over_midnight_and_in_the_place_they_are_meant_for() {
+    fn hours_apply_across_midnight_in_local_time() {
         let night = Hours { days: 0b001_1111, from: 22 * 60, to: 5 * 60 };
         let rule = Rule { hours: vec![night], ..Rule::presence("night", 0) };
         let at =

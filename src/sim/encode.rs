@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_access_unit_carries_its_number_and_the_first_is_a_key_frame() {
+    fn every_access_unit_has_its_number_and_the_first_is_a_key() {
         let scene = Scene::new(1, Disturbance::None, 10.0);
         let mut encoder = Camera264::new(64, 48, 5, 200_000).unwrap();
         let mut recording = Vec::new();

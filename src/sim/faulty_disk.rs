@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_entry_survives_any_power_cut_and_a_released_one_does_not_come_back_after_an_ordered_stop() {
+    fn a_stored_entry_survives_and_a_released_one_stays_gone() {
         for seed in 0..200 {
             let (disk, mut rng) = (FaultyDisk::new(None), Rng::new(seed));
             let (mut engine, _) = open(&disk);

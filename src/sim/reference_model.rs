@@ -458,7 +458,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ring_and_journal_do_what_the_naive_model_does_over_many_laps_and_starts() {
+    fn ring_and_journal_match_the_reference_model() {
         for seed in 0..60 {
             run(seed, 250).unwrap_or_else(|why| panic!("{why}"));
         }

@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_and_time_give_the_same_picture_and_another_seed_another() {
+    fn the_same_seed_and_time_give_the_same_picture() {
         let scene = Scene::new(1, Disturbance::None, 60.0);
         assert_eq!(scene.draw(3.0, 64, 36), scene.draw(3.0, 64, 36));
         assert_ne!(scene.draw(3.0, 64, 36), Scene::new(2, Disturbance::None, 60.0).draw(3.0, 64, 36));
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn the_infrared_filter_takes_the_colour_and_the_light_at_second_20() {
+    fn the_ir_filter_removes_colour_and_light_at_second_20() {
         let (before, plain) = both(Disturbance::IrSwitch, 19.9);
         assert_eq!(before, plain);
         let (after, plain) = both(Disturbance::IrSwitch, 20.1);

@@ -200,7 +200,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_whole_segment_reads_to_its_end_and_a_changed_byte_of_any_box_is_found() {
+    fn a_changed_byte_in_any_box_of_a_segment_is_found() {
         let disk = FaultyDisk::new(None);
         let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), Default::default()).unwrap();
         let mut script = Workload::new(3);

@@ -125,7 +125,7 @@ mod tests {
     const NOON: i64 = 1_790_000_000_000_000;
 
     #[test]
-    fn footage_of_an_hour_without_a_clock_is_dated_once_the_time_is_known() {
+    fn an_hour_without_a_clock_is_dated_once_time_is_known() {
         let (mut clock_history, boot) = (ClockHistory::default(), Boot(3));
         let early = stamp(5_000_000, 77, ClockQuality::Unset);
         assert_eq!(clock_history.learn(boot, early), None, "1970 is not worth keeping");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_dates_what_was_recorded_before_and_leaves_trusted_times_alone() {
+    fn a_clock_set_back_leaves_trusted_times_alone() {
         let (mut clock_history, boot) = (ClockHistory::default(), Boot(1));
         let hour = 3_600_000_000;
         let fast = stamp(1_000_000, NOON + hour, ClockQuality::Rtc);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_fought_over_is_learned_every_ten_seconds_and_forgotten_oldest_first() {
+    fn a_disputed_clock_is_learned_every_ten_seconds() {
         let (mut clock_history, mut learned) = (ClockHistory::default(), 0);
         for i in 0..2_000_u64 {
             let jump = if i % 2 == 0 { 0 } else { 5_000_000 };

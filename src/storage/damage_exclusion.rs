@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_beginning_costs_itself_and_two_in_a_row_are_one_hole() {
+    fn two_damaged_starts_in_a_row_are_one_gap() {
         let rest = span(&[(4, true), (5, false), (6, true)]).without(&[(4, GapReason::Damaged)]).unwrap();
         assert_eq!(left(&rest), (vec![5, 6], vec![(4, 5)]));
         let both = [(5, GapReason::Damaged), (6, GapReason::Damaged)];

@@ -174,7 +174,7 @@ impl Bench {
 }
 
 #[test]
-fn a_stall_too_short_to_be_called_one_is_a_named_hole_all_the_same() {
+fn a_short_stall_is_a_named_gap_too() {
     let mut bench = Bench::new(small());
     bench.record(4);
     bench.wait(3_000_000);
@@ -211,7 +211,7 @@ fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
 }
 
 #[test]
-fn another_segment_size_keeps_all_footage_until_its_turn_and_the_budget_to_the_byte() {
+fn another_segment_size_keeps_all_footage_until_its_turn() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let (budget, newest) = (bench.settings.budget, bench.durable().unwrap());
@@ -228,7 +228,7 @@ fn another_segment_size_keeps_all_footage_until_its_turn_and_the_budget_to_the_b
 }
 
 #[test]
-fn a_smaller_budget_takes_the_oldest_footage_and_a_larger_one_none() {
+fn a_smaller_budget_takes_the_oldest_footage_only() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let before = bench.find(0, 200);
@@ -291,7 +291,7 @@ fn a_lock_that_cannot_be_kept_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_frame_that_fits_no_segment_is_a_named_hole_and_costs_no_file() {
+fn a_frame_larger_than_a_segment_is_a_named_gap() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let files = bench.bytes_on_card();
@@ -322,7 +322,7 @@ fn pictures_without_a_key_frame_are_a_named_hole() {
 }
 
 #[test]
-fn a_card_that_turns_read_only_is_told_and_recording_goes_on_in_memory() {
+fn recording_continues_in_memory_on_a_read_only_card() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let durable = bench.durable().unwrap();
@@ -362,7 +362,7 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
 }
 
 #[test]
-fn entries_go_on_in_memory_when_the_journal_is_refused_again_and_again() {
+fn entries_continue_in_memory_when_the_journal_is_refused() {
     let mut bench = Bench::new(small());
     let entry =
         |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], still: Some(vec![1; 999]) };
@@ -421,7 +421,7 @@ fn a_camera_with_a_key_frame_a_minute_is_flushed_every_second() {
 }
 
 #[test]
-fn footage_recorded_in_1970_is_found_by_its_true_time_once_the_clock_is_set() {
+fn footage_of_1970_is_found_by_its_true_time() {
     let mut bench = Bench::new(small());
     bench.now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_000_000), quality: ClockQuality::Unset };
     bench.record(20);
@@ -470,7 +470,7 @@ fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
 }
 
 #[test]
-fn a_cut_while_a_file_is_recycled_leaves_no_record_half_overwritten() {
+fn a_cut_during_recycling_leaves_no_half_record() {
     for seed in 0..200 {
         let (mut bench, mut rng) = (Bench::new(small()), Rng::new(seed));
         bench.record(60);

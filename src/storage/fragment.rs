@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_fits_into_the_padding_of_a_full_second_is_taken_along() {
+    fn a_picture_that_fits_the_padding_joins_the_fragment() {
         let in_order = |bytes| (0..201).map(|n| (n, bytes)).collect::<Vec<_>>();
         assert_eq!(lengths(&in_order(10)), [25, 25, 26, 24, 26, 24, 26, 24], "the first second of a run may yet have B-frames");
         assert_eq!(lengths(&in_order(4090)), [25; 8], "it would need a block of its own");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_lags_keeps_its_time_and_older_sound_is_counted_out() {
+    fn late_sound_keeps_its_time_and_older_sound_is_counted() {
         let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
         let digest = crate::units::Digest::of(&sample_entry);
         let (kind, codec) = (TrackKind::Audio, crate::camera::Codec::PcmAlaw);

@@ -92,7 +92,7 @@ impl Rig {
 }
 
 #[test]
-fn whatever_arrived_of_a_write_every_file_plays_to_its_end_after_a_start() {
+fn every_file_plays_whatever_arrived_of_a_write() {
     for seed in 1..6 {
         let (disk, mut script, mut out) = (FaultyDisk::new(None), Workload::new(seed), Vec::new());
         let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
@@ -128,7 +128,7 @@ fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
 }
 
 #[test]
-fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_start() {
+fn a_gap_before_the_first_picture_hides_no_other_gap() {
     let mut ring = opened();
     ring.pictures(40);
     ring.cut();
@@ -142,7 +142,7 @@ fn a_hole_told_before_the_first_picture_does_not_hide_the_one_since_the_last_sta
 }
 
 #[test]
-fn a_journal_that_lost_one_copy_can_lose_the_other_a_start_later() {
+fn a_journal_can_lose_each_copy_in_turn() {
     let mut ring = opened();
     (1..=5).for_each(|entry_id| assert!(ring.enqueue(entry_id)));
     for copy in [0, 4 << 20] {
@@ -155,7 +155,7 @@ fn a_journal_that_lost_one_copy_can_lose_the_other_a_start_later() {
 }
 
 #[test]
-fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is_released() {
+fn an_entry_offered_twice_is_stored_once() {
     for flush in 1..=2 {
         let mut ring = opened();
         ring.enqueue(1);
@@ -171,7 +171,7 @@ fn an_entry_that_was_refused_and_offered_again_is_there_once_and_goes_when_it_is
 }
 
 #[test]
-fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
+fn a_cell_survives_a_refused_flush_and_a_power_cut() {
     for seed in 0..20 {
         let mut ring = opened();
         let save = |ring: &mut Rig, byte| {
@@ -195,7 +195,7 @@ fn a_cell_survives_a_refused_flush_and_a_power_cut_in_the_commit_after_it() {
 }
 
 #[test]
-fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
+fn a_gap_record_moved_to_another_file_brings_its_tracks() {
     for flush in 1..=2 {
         let mut ring = opened();
         ring.pictures(40);
@@ -208,7 +208,7 @@ fn a_gap_record_that_had_to_go_to_another_file_gives_that_file_its_tracks() {
 }
 
 #[test]
-fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
+fn a_boot_with_a_refused_flush_keeps_the_journal() {
     for seed in 0..20 {
         let mut ring = opened();
         ring.enqueue(1);
@@ -229,7 +229,7 @@ fn a_start_that_was_refused_a_flush_does_not_cost_the_next_one_the_journal() {
 }
 
 #[test]
-fn a_record_that_a_start_found_after_a_kill_survives_the_power_cut_after_that() {
+fn a_record_found_after_a_kill_survives_a_power_cut() {
     let mut ring = opened();
     ring.disk.take_points();
     ring.pictures(60);
@@ -292,7 +292,7 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
 }
 
 #[test]
-fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() {
+fn a_refused_read_during_repair_leaves_a_playable_file() {
     let mut ring = opened();
     ring.pictures(80);
     let newest = |disk: &FaultyDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
@@ -318,7 +318,7 @@ fn a_read_that_is_refused_while_a_torn_end_is_mended_leaves_a_file_that_plays() 
 }
 
 #[test]
-fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_away() {
+fn records_behind_a_bad_sector_keep_their_numbers() {
     let mut ring = opened();
     ring.pictures(80);
     ring.cut();
@@ -339,7 +339,7 @@ fn records_behind_a_bad_sector_of_the_newest_segment_do_not_give_their_numbers_a
 }
 
 #[test]
-fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_given_away() {
+fn a_snapshot_in_two_slots_is_read_from_the_whole_one() {
     let geometry = open::snapshot_geometry(&settings());
     for torn in 0..2 {
         let ring = opened();
@@ -362,7 +362,7 @@ fn a_snapshot_that_lies_in_two_slots_is_read_from_the_whole_one_and_neither_is_g
 }
 
 #[test]
-fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_kernel_still_shows_it() {
+fn a_record_with_a_refused_flush_does_not_count_later() {
     for seed in 0..20 {
         let mut ring = opened();
         ring.pictures(20);
@@ -380,7 +380,7 @@ fn a_record_whose_flush_was_refused_does_not_count_after_a_restart_because_the_k
 }
 
 #[test]
-fn of_a_batch_that_was_cut_the_first_so_many_are_there_and_what_was_reported_is_there_whole() {
+fn a_cut_batch_keeps_its_first_entries_whole() {
     let batch =
         |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
     let disk = FaultyDisk::new(None);

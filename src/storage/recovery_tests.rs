@@ -153,7 +153,7 @@ fn expect(bench: &Bench, found: &Recovered, head: Head, tail: Tail, (first, last
 }
 
 #[test]
-fn every_pattern_of_the_table_is_recovered_as_it_says_and_recording_goes_on() {
+fn every_row_of_the_recovery_table_is_recovered() {
     for head in HEADS {
         for tail in TAILS {
             let mut bench = ring();
@@ -180,7 +180,7 @@ fn every_pattern_of_the_table_is_recovered_as_it_says_and_recording_goes_on() {
 }
 
 #[test]
-fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
+fn a_card_that_refuses_repair_is_recorded_to_elsewhere() {
     for tail in [Tail::TornRecord, Tail::TornContent, Tail::Garbage] {
         let bench = ring();
         let (segment, _) = newest(&bench);
@@ -194,7 +194,7 @@ fn a_card_that_refuses_the_repair_is_recorded_to_in_another_file() {
 }
 
 #[test]
-fn a_head_lost_amid_the_ring_is_a_named_hole_and_only_its_neighbours_are_walked() {
+fn a_lost_head_amid_the_ring_is_a_named_gap() {
     let mut bench = ring();
     let index = heads(&bench.disk).unwrap().index;
     let lost = FileId::Segment(index.live()[3].head.segment);

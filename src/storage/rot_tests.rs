@@ -114,7 +114,7 @@ fn flipped(card: &CowImage, file: FileId, at: u64, bit: u64) -> FaultyDisk {
 }
 
 #[test]
-fn one_bit_in_500_covered_places_is_told_and_costs_at_most_its_record() {
+fn one_bit_in_500_places_costs_at_most_its_record() {
     let bench = stopped();
     let card = bench.disk.durable();
     let (places, whole) = (covered(&bench.disk), exported(&bench.disk));
@@ -207,7 +207,7 @@ fn a_card_of_the_first_format_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_head_that_could_not_be_read_again_is_a_named_hole_and_never_written() {
+fn an_unreadable_head_is_a_named_gap_and_not_overwritten() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let mut track = crate::camera::TrackParams::clone(&crate::format::record::tests::video(2));
@@ -232,7 +232,7 @@ fn a_segment_file_that_is_gone_is_named() {
 }
 
 #[test]
-fn two_segments_that_changed_names_are_named_and_nothing_is_lost() {
+fn two_exchanged_segments_are_named_and_nothing_is_lost() {
     let bench = stopped();
     let whole = exported(&bench.disk);
     let count = bench.disk.files().unwrap().len() as u32 - 2;

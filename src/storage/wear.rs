@@ -63,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn a_card_half_written_by_its_data_sheet_lasts_as_long_again_at_this_pace() {
+    fn half_of_the_rated_writes_leaves_half_of_the_days() {
         assert_eq!(load().wear(), Wear { percent: 50, days_left: 2962 });
     }
 
     #[test]
-    fn the_device_is_believed_when_it_says_worse_and_nothing_is_guessed_without_a_data_sheet() {
+    fn the_cards_own_wear_report_counts_when_it_is_worse() {
         assert_eq!(WriteLoad { device: Some(90), ..load() }.wear().percent, 90);
         assert_eq!(WriteLoad { endurance: 0, ..load() }.wear(), Wear::default());
         assert_eq!(WriteLoad { since: (MonoTime(0), MonoTime(60_000_000)), ..load() }.wear().days_left, 0, "a minute is no pace");

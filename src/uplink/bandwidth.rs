@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_an_event_is_two_seconds_of_the_way_at_most_once_it_is_measured() {
+    fn an_event_waits_behind_two_seconds_of_data_at_most() {
         for rate in [8_000, 32_000, 1_000_000] {
             let mut pace = pace(BandwidthSettings::default());
             moves(&mut pace, rate, 400_000);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_thirty_days_ahead_and_not_by_a_clock_that_was_never_set() {
+    fn certificate_expiry_is_reported_thirty_days_ahead() {
         let end = WallTime(100 * DAY);
         let now = |day: i64, quality| Timestamp { wall: WallTime(day * DAY), quality, ..Timestamp::default() };
         assert_eq!(near(end, now(70, ClockQuality::Ntp)), None);

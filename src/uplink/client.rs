@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_cut_before_connack_may_be_of_another_version_and_a_name_without_address_is_said() {
+    fn eof_before_connack_may_be_a_version_fault() {
         let cut = |up| ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault;
         assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Lost));
         let dns = std::io::Error::other("failed to lookup address information: Name or service not known");
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connect_names_the_settings_and_a_busy_broker_does_not() {
+    fn a_refused_connect_names_the_settings() {
         use p5::ConnectReturnCode as Code;
         let refused = |code| ended_v5(&v5::ConnectionError::ConnectionRefused(code), false);
         assert!(refused(Code::NotAuthorized).reason.contains("uplink.login_file"));

@@ -263,7 +263,7 @@ fn a_good_day_delivers_everything_once() {
 }
 
 #[test]
-fn a_new_connection_is_not_kept_waiting_as_long_as_the_last_one_was() {
+fn a_new_connection_does_not_inherit_the_old_backoff() {
     let mut world = World::new(vec![210]);
     world.connect();
     messages(&mut world, 0, 9_000);
@@ -324,7 +324,7 @@ fn a_late_receipt_for_other_bytes_is_not_ours() {
 }
 
 #[test]
-fn a_connection_number_rises_over_any_number_of_tries_and_starts() {
+fn a_connection_number_rises_over_tries_and_boots() {
     let numbers = [(1, 1), (1, 65_536), (1, u32::MAX), (2, 1), (3, 0)].map(|(boot, tries)| connection_number(Boot(boot), tries));
     assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
 }
@@ -342,7 +342,7 @@ fn the_state_names_the_ring_of_the_birth_message() {
 
 proptest! {
     #[test]
-    fn every_letter_is_receipted_exactly_once_whatever_the_broker_does(mood in proptest::collection::vec(any::<u8>(), 1..60)) {
+    fn every_message_is_receipted_exactly_once(mood in proptest::collection::vec(any::<u8>(), 1..60)) {
         let mut world = World::new(mood);
         world.connect();
         messages(&mut world, 5, 60_000);
@@ -398,7 +398,7 @@ fn a_receive_maximum_of_one_means_one_at_a_time() {
 }
 
 #[test]
-fn the_oldest_publish_has_a_deadline_whatever_else_is_acknowledged() {
+fn the_oldest_publish_has_a_deadline() {
     let (mut link, sent) = with_events(limits(), 10, 10);
     for second in 1..=44 {
         let token = sent.get(second as usize).map_or(0, |(token, _)| *token);
@@ -409,7 +409,7 @@ fn the_oldest_publish_has_a_deadline_whatever_else_is_acknowledged() {
 }
 
 #[test]
-fn nothing_larger_than_the_brokers_packets_is_published_and_an_event_comes_back() {
+fn nothing_larger_than_the_broker_allows_is_published() {
     let (mut link, mut out) = (new(), Vec::new());
     link.connected(stamp(1), 1, BrokerLimits { max_packet: 1_000, ..limits() }, 0, &mut out);
     out.clear();
@@ -470,7 +470,7 @@ fn what_is_not_allowed_is_an_alarm_and_rests_for_ten_minutes() {
 }
 
 #[test]
-fn a_quota_stops_everything_for_ten_seconds_doubling_and_nothing_is_dropped() {
+fn a_quota_pauses_everything_and_drops_nothing() {
     let (mut link, sent) = with_events(limits(), 1, 10);
     let mut token = sent.last().unwrap().0;
     let mut now = 2;

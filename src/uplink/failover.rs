@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn brokers_are_tried_in_order_and_the_preferred_one_first_after_a_good_connection() {
+    fn the_preferred_broker_is_tried_first_after_a_connection() {
         let mut session = BrokerSelector::new(3, None);
         let mut order = vec![session.attempt().broker];
         for _ in 0..4 {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_speaks_only_3_1_1_is_asked_in_it_at_once_and_from_then_on() {
+    fn a_broker_that_speaks_only_3_1_1_is_remembered() {
         let mut session = BrokerSelector::new(1, None);
         assert_eq!(session.attempt().protocol, Protocol::V5);
         assert!(session.ended(at(0), ConnectFault::Version, 0.9) < SECOND);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_speaks_neither_version_is_not_asked_in_a_hot_loop() {
+    fn a_peer_that_speaks_neither_version_is_retried_slowly() {
         let mut session = BrokerSelector::new(1, None);
         let pauses: Vec<u64> = (0..8).map(|_| session.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
         assert_eq!(pauses, [0, 1, 0, 3, 0, 7, 0, 15]);
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_without_retained_messages_is_tried_again_at_once_without_them() {
+    fn a_broker_without_retain_is_retried_without_it_at_once() {
         let mut session = BrokerSelector::new(1, None);
         assert!(session.attempt().retain);
         assert!(session.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !session.attempt().retain);
     }
 
     #[test]
-    fn a_refusal_is_never_retried_hot_and_another_broker_gets_its_turn() {
+    fn a_refusal_is_never_retried_hot() {
         let mut session = BrokerSelector::new(1, None);
         let pauses: Vec<u64> = (0..7).map(|_| session.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 900, 900]);

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_and_the_patience_doubles_up_to_five_minutes() {
+    fn silence_doubles_the_timeout_up_to_five_minutes() {
         let mut transfer = transfer(10);
         let mut inits = Vec::new();
         for second in 0..1500 {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_about_chunks_does_not_send_the_end_of_a_file_again() {
+    fn a_late_have_does_not_resend_the_end_of_a_file() {
         let mut transfer = transfer(10_000);
         step(&mut transfer, MonoTime(0));
         transfer.have(MonoTime(0), 0, &[]);

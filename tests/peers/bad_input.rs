@@ -39,7 +39,7 @@ fn a_reader_that_has_seen_enough_is_no_fault() {
 }
 
 #[test]
-fn a_ring_without_its_mount_and_a_camera_that_is_not_there_are_clear_errors() {
+fn a_missing_mount_and_a_missing_camera_are_clear_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("taimat.toml");
     let text = "site = \"a\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/taimat-not-mounted\"\nuplink.host = \"localhost\"\n";
@@ -113,7 +113,7 @@ fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
 }
 
 #[test]
-fn a_broker_that_does_not_believe_the_box_is_named_and_costs_nothing_but_time() {
+fn a_broker_that_rejects_our_certificate_is_named() {
     if !has("mosquitto") {
         return;
     }
@@ -125,7 +125,7 @@ fn a_broker_that_does_not_believe_the_box_is_named_and_costs_nothing_but_time() 
 }
 
 #[test]
-fn a_broker_that_the_box_does_not_believe_is_named_and_costs_nothing_but_time() {
+fn a_broker_with_an_unknown_authority_is_named() {
     if !has("mosquitto") {
         return;
     }
@@ -141,7 +141,7 @@ fn a_broker_that_the_box_does_not_believe_is_named_and_costs_nothing_but_time() 
 }
 
 #[test]
-fn a_broker_that_refuses_the_login_is_named_and_costs_nothing_but_time() {
+fn a_broker_that_refuses_the_login_is_named() {
     if !has("mosquitto") {
         return;
     }
@@ -176,7 +176,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_disk_that_is_too_small_is_refused_and_one_that_fills_up_keeps_recording() {
+fn a_small_disk_is_refused_and_a_filling_one_keeps_recording() {
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
     let Some(small) = SmallDisk::mount(&rig.at("ring"), 16) else {

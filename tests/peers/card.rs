@@ -73,7 +73,7 @@ impl Drop for Card {
 }
 
 #[test]
-fn a_real_card_that_turns_read_only_is_told_and_recorded_to_again_after_a_restart() {
+fn a_real_read_only_card_is_recorded_to_after_a_restart() {
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 32);
     let Some(card) = Card::insert(&rig.at("image"), &rig.at("ring")) else {

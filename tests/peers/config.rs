@@ -129,7 +129,7 @@ fn zoned(text: &str, name: &str) -> String {
 }
 
 #[test]
-fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documents_never_do() {
+fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
     if !has("mosquitto") || !has("mosquitto_pub") {
         return;
     }
@@ -174,7 +174,7 @@ fn a_zone_reaches_the_box_in_two_seconds_without_a_dropped_frame_and_bad_documen
 }
 
 #[test]
-fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
+fn only_signed_commands_run_each_once_with_an_event() {
     if !has("mosquitto") || !has("mosquitto_pub") {
         return;
     }
@@ -251,7 +251,7 @@ fn only_signed_commands_are_carried_out_each_once_and_each_leaves_its_trace() {
 
 #[test]
 #[ignore = "half a minute: a crash loop"]
-fn a_box_whose_card_is_dead_is_in_the_offices_hands_after_its_crash_loop() {
+fn a_device_with_a_dead_card_is_configured_after_crash_loop() {
     if !has("mosquitto") {
         return;
     }
@@ -276,7 +276,7 @@ fn a_box_whose_card_is_dead_is_in_the_offices_hands_after_its_crash_loop() {
 }
 
 #[test]
-fn a_retained_document_too_large_for_the_box_does_not_keep_it_from_its_broker() {
+fn an_oversized_retained_document_keeps_no_device_offline() {
     if !has("mosquitto") || !has("mosquitto_pub") {
         return;
     }
@@ -391,7 +391,7 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
 }
 
 #[test]
-fn fifty_boxes_get_theirs_in_waves_that_stop_at_the_one_that_fails() {
+fn a_real_rollout_of_fifty_stops_at_the_one_that_fails() {
     if !has("mosquitto") {
         return;
     }
@@ -626,7 +626,7 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
 
 #[test]
 #[ignore = "a minute: a camera that never shows anything"]
-fn a_camera_that_answers_once_and_then_never_again_is_taken_back_and_the_old_one_recorded_again() {
+fn a_camera_that_stops_answering_is_rolled_back() {
     if !has("mosquitto") {
         return;
     }
@@ -731,7 +731,7 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
 
 #[test]
 #[ignore = "minutes: a kill at every note of a push"]
-fn killed_at_any_note_of_a_push_the_box_ends_on_one_side_and_says_which() {
+fn a_push_killed_at_any_step_ends_on_one_side() {
     if !has("mosquitto") || !has("strace") {
         return;
     }
@@ -810,7 +810,7 @@ fn thread_of(process: u32, name: &str) -> u32 {
 }
 
 #[test]
-fn check_config_names_files_that_do_not_belong_together_and_speaks_json() {
+fn check_config_names_mismatched_files_and_prints_json() {
     let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
     let remote = Remote::new(&camera);
     let check = |args: &[&str]| taimat().arg("check-config").arg(remote.rig.config()).args(args).output().unwrap();

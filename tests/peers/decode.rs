@@ -84,7 +84,7 @@ fn against_ffmpeg(name: &str, path: &Path) -> (usize, usize, Vec<String>) {
 }
 
 #[test]
-fn every_coding_tool_of_cameras_decodes_to_the_pictures_of_ffmpeg() {
+fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
     if !has("ffmpeg") {
         return;
     }
@@ -135,7 +135,7 @@ fn stream(size: &str, options: &[&str]) -> Vec<Frame> {
 }
 
 #[test]
-fn a_parameter_set_inside_an_access_unit_cannot_enlarge_the_picture() {
+fn an_inner_parameter_set_cannot_enlarge_the_picture() {
     if !has("ffmpeg") {
         return;
     }

@@ -61,7 +61,7 @@ fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skip
 }
 
 #[test]
-fn the_demo_delivers_clips_that_play_and_hold_the_crossings_their_events_name() {
+fn demo_clips_play_and_hold_their_crossings() {
     if !has("ffmpeg") {
         return;
     }

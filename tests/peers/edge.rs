@@ -10,7 +10,7 @@ use crate::harness::{Rig, Running, has, plays, small_camera, wait_for};
 
 #[test]
 #[ignore = "needs a cross-built binary: tests/run cross"]
-fn under_qemu_the_stripped_aarch64_binary_delivers_an_event_and_a_clip() {
+fn the_aarch64_binary_delivers_an_event_and_a_clip() {
     let Ok(binary) = std::env::var("TAIMAT_EDGE") else {
         println!("SKIPPED: TAIMAT_EDGE names no aarch64 binary");
         return;

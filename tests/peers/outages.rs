@@ -175,7 +175,7 @@ fn pauses(n: usize) -> Vec<u64> {
 }
 
 #[test]
-fn nothing_is_lost_when_the_agent_is_killed_and_every_peer_goes_away() {
+fn nothing_is_lost_when_agent_and_peers_are_killed() {
     if has("mosquitto") {
         go_through(&pauses(3), &Away { camera: 5, broker: 6, office: 4 });
     }

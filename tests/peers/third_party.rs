@@ -7,7 +7,7 @@ use crate::harness::{Rig, Running, has, plays, small_camera, taimat, wait_for};
 
 #[test]
 #[ignore = "the everyday run hears a stranger who only listens: tests/run --full"]
-fn another_office_written_from_the_document_alone_gets_clips_byte_for_byte() {
+fn an_office_from_the_document_gets_clips_byte_for_byte() {
     if !has("mosquitto") || !has("mosquitto_sub") || !has("python3") {
         return;
     }

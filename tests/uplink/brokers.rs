@@ -131,7 +131,7 @@ fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn a_subscription_that_is_refused_ends_the_connection_with_an_alarm() {
+fn a_refused_subscription_disconnects_with_an_alarm() {
     let camera = camera();
     let broker =
         FaultyBroker::start(BrokerFaults { refuses_filter: Some("km-17/dn".into()), ..BrokerFaults::default() }, 6).unwrap();

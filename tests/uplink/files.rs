@@ -47,7 +47,7 @@ fn counter(rig: &Rig, name: &str) -> u64 {
 }
 
 #[test]
-fn a_snapshot_comes_while_nobody_looks_for_motion_and_once_for_each_command() {
+fn a_snapshot_comes_without_motion_once_per_command() {
     let Some(broker) = Mosquitto::start("") else { return };
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
@@ -129,7 +129,7 @@ fn a_file_goes_on_from_what_the_office_has() {
 
 #[test]
 #[ignore = "a clip of 20 MB: tests/run --full"]
-fn a_clip_of_20_mb_goes_on_from_what_the_office_has_after_ten_cuts() {
+fn a_20_mb_clip_resumes_after_ten_cuts() {
     interrupted(190, 10);
 }
 

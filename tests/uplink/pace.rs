@@ -59,7 +59,7 @@ fn what_piled_up_in_an_outage_takes_most_of_the_way() {
 }
 
 #[test]
-fn a_cap_holds_a_budget_stops_clips_and_no_event_and_quiet_hours_are_quiet() {
+fn caps_budgets_and_quiet_hours_hold_files_and_no_event() {
     let Some(broker) = Mosquitto::start("") else { return };
     let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();

@@ -120,7 +120,7 @@ fn archived(rig: &Rig, host: &str) -> Vec<(String, u64, u64)> {
 }
 
 #[test]
-fn offices_that_share_the_sites_archive_each_event_once_and_each_its_own() {
+fn offices_that_share_sites_archive_each_event_once() {
     let Some(broker) = Mosquitto::start("") else { return };
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "");
@@ -168,7 +168,7 @@ fn written(running: &Running) -> u64 {
 
 #[test]
 #[ignore = "100,000 events that wait: tests/run --full"]
-fn memory_is_bounded_with_a_backlog_of_100_000_events_and_after_a_restart_and_all_of_them_arrive() {
+fn memory_is_bounded_with_a_backlog_of_100_000_events() {
     let Some(broker) = Mosquitto::start("") else { return };
     let camera = camera();
     let way = FaultyProxy::start(local(broker.port)).unwrap();

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_work_is_halved_and_then_cut_to_key_frames_and_comes_back_after_ease() {
+    fn overload_halves_the_rate_then_leaves_key_frames_only() {
         let mut load_governor = LoadGovernor::new(50, 80);
         assert_eq!(
             modes(&mut load_governor, 0, 3, 70),

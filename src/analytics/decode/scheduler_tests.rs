@@ -94,7 +94,7 @@ fn pictures_that_vanish_unnoticed_make_no_event_and_are_counted() {
 }
 
 #[test]
-fn after_a_noticed_loss_nothing_is_shown_before_the_next_key_frame() {
+fn after_a_loss_nothing_is_decoded_before_a_key_frame() {
     let mut frames = empty()[0].clone();
     frames[103].lost = 4;
     let (_, all) = watch(awake(), &empty()[0]);
@@ -126,7 +126,7 @@ fn another_resolution_begins_no_event() {
 }
 
 #[test]
-fn a_reconnect_that_begins_in_the_middle_or_grey_begins_no_event() {
+fn a_reconnect_in_the_middle_of_a_gop_starts_no_event() {
     let mut frames = empty()[0].clone();
     frames.iter_mut().skip(107).for_each(|frame| frame.run = 2);
     assert_silent(&frames);
@@ -146,7 +146,7 @@ fn a_reconnect_that_begins_in_the_middle_or_grey_begins_no_event() {
 }
 
 #[test]
-fn sleep_decodes_few_pictures_of_an_empty_road_and_loses_no_crossing() {
+fn sleep_decodes_few_pictures_and_misses_no_crossing() {
     let frames = coded((320, 176), 45, 30.0);
     let (awake, all) = watch(awake(), &frames);
     let (asleep, few) = watch(MotionSettings::default(), &frames);
@@ -169,7 +169,7 @@ fn fill(frames: &mut [Frame]) {
 }
 
 #[test]
-fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye() {
+fn a_live_scene_with_long_gops_is_not_frozen() {
     // GOPs of 20 pictures that repeat their first, as of an encoder that leaves all noise out between key frames, of ten seconds each.
     let encoder = Camera264::of_quality(320, 176, FPS as u32, 18).unwrap();
     let mut frames = coded_by(encoder, (320, 176), 30, 0.0, |number| number / 20 * 20);
@@ -184,7 +184,7 @@ fn a_live_scene_that_each_long_gop_repeats_is_not_frozen_when_sizes_wake_the_eye
 }
 
 #[test]
-fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asleep_again() {
+fn an_analyzer_woken_by_sizes_falls_asleep_again() {
     let mut frames = empty()[0].clone();
     fill(&mut frames[150..156]);
     let mut analyzer = Analyzer::new(MotionSettings::default(), 1 << 20, Stages::ALL);
@@ -201,7 +201,7 @@ fn an_eye_that_was_woken_by_sizes_goes_on_from_the_last_key_frame_and_falls_asle
 }
 
 #[test]
-fn pictures_of_a_stream_with_b_frames_are_looked_at_in_the_order_they_were_taken() {
+fn pictures_with_b_frames_are_analysed_in_display_order() {
     let mut order = ReorderBuffer::default();
     let picture = || Box::new(Picture { width: 2, height: 2, y: vec![0; 4], u: vec![0], v: vec![0] });
     let mut shown = Vec::new();
@@ -247,7 +247,7 @@ fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> 
 }
 
 #[test]
-fn a_picture_is_taken_when_it_is_asked_for_awake_or_asleep_or_with_nobody_looking() {
+fn a_requested_snapshot_is_taken_awake_or_asleep() {
     let frames = &empty()[0];
     let off = MotionSettings { enabled: false, ..MotionSettings::default() };
     let keys: Vec<usize> = frames.iter().enumerate().filter(|(_, frame)| frame.key).map(|(at, _)| at).collect();

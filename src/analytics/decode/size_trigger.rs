@@ -87,7 +87,7 @@ mod tests {
     use crate::units::MonoTime;
 
     #[test]
-    fn sizes_that_leave_their_baseline_stir_and_key_frames_and_noise_do_not() {
+    fn only_sizes_above_their_baseline_trigger() {
         let mut sizes = SizeTrigger::default();
         let mut stirred = Vec::new();
         for number in 0..750_u64 {

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_explains_itself_and_not_who_stands_before_it_nor_who_is_elsewhere() {
+    fn a_tree_explains_only_its_own_motion() {
         let mut activity_map = ActivityMap::new(GRID);
         let tree = blob(8, 8);
         for n in 0..100 {

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_renews_one_sample_and_gets_one_of_a_neighbours_each_time() {
+    fn each_cell_renews_one_sample_and_one_of_a_neighbour() {
         let once = renewed(|_| 0, 1, 1.0);
         assert!(once.iter().all(|samples| (1..=2).contains(samples)), "{once:?}");
         // Two replaced of twenty, less those that are hit twice.
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cell_remembers_was_its_own_or_that_of_one_of_the_eight_around_it() {
+    fn a_cell_remembers_only_itself_and_its_eight_neighbours() {
         let cells: Vec<u8> = (0..GRID.cells()).map(|at| (at % GRID.width * 3) as u8).collect();
         let textures: Vec<u8> = (0..GRID.cells()).map(|at| (at / GRID.width * 10) as u8).collect();
         let mut model = BackgroundModel::new(&cells, &textures, GRID, 1.0, Stages::ALL);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thing_is_not_learned_and_what_merely_differs_is_learned_by_itself_alone() {
+    fn objects_are_not_learned_and_other_differences_are() {
         let kinds = |at: usize| match at % GRID.width {
             20..40 => THING,
             50..66 => DIFFERS,

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_light_is_told_apart_from_it_and_a_thing_without_light_stays_whole() {
+    fn an_object_in_light_is_separated_from_the_light() {
         let (mean, blob) = (vec![60.0; GRID.cells()], square(10, 10, 40));
         let checked = |at: usize| (at / 3 + at / GRID.width / 3).is_multiple_of(2);
         let box_at = |at: usize| (26..38).contains(&(at % GRID.width)) && (20..40).contains(&(at / GRID.width));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shadow_that_a_thing_stands_in_is_taken_off_and_dark_trousers_are_not() {
+    fn a_cast_shadow_is_removed_and_dark_trousers_are_kept() {
         let (mean, blob) = (vec![120.0; GRID.cells()], square(20, 20, 24));
         let rows_left = |paint: &dyn Fn(usize, f32) -> f32| {
             let cells = painted(&mean, &blob, |at, mean| paint(at / GRID.width, mean));

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_between_a_thing_and_the_edge_of_the_picture_is_no_hole_and_what_a_ring_encloses_is() {
+    fn a_bay_at_the_picture_edge_stays_open_and_a_ring_is_filled() {
         let filled = |drawn: &[&str]| {
             let grid = Grid { width: drawn[0].len(), height: drawn.len() };
             let mut front: Vec<u8> = drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();

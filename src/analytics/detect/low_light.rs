@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_no_further_from_the_night_than_its_noise_is_seen_and_noise_is_not() {
+    fn a_person_at_noise_level_is_detected_and_noise_is_not() {
         let (inside, outside) = marked(35.0, 6, |at| painted(at, 35.0, 10.0));
         assert!(inside > 80 && outside < 20, "{inside} inside and {outside} outside");
         assert_eq!(marked(35.0, 6, |_| 35.0), (0, 0));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn light_that_lies_over_everything_and_a_bright_drop_are_not_faint_things() {
+    fn even_light_and_bright_rain_are_no_low_light_objects() {
         let (inside, outside) = marked(35.0, 6, |_| 44.0);
         assert!(inside + outside < 36, "{inside} and {outside} cells are a thing");
         assert_eq!(marked(35.0, 6, |at| if at % 80 == 40 && at / 80 == 30 { 220.0 } else { 35.0 }), (0, 0));

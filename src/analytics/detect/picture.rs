@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_the_mean_of_its_pixels_for_whole_broken_and_enlarging_scales() {
+    fn a_cell_is_the_mean_of_its_pixels_at_every_scale() {
         for (width, height) in [(640, 360), (700, 400), (160, 90)] {
             let y = (0..width * height).map(|i| ((i % width) * 200 / width) as u8).collect();
             let chroma = vec![128; (width / 2) * (height / 2)];

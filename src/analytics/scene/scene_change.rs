@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_stands_still_is_told_once_though_it_is_coded_anew_and_a_live_one_never() {
+    fn a_frozen_picture_is_reported_once_and_a_live_one_never() {
         let live = |look: u64, at: u64| street(at) + noise(look, at);
         assert_eq!(told(200, |_| 9.0, live), []);
         // The first four of each ten are still rounded differently.
@@ -159,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn a_live_scene_whose_noise_the_encoder_leaves_out_within_each_gop_is_not_frozen() {
+    fn a_live_scene_without_coded_noise_is_not_frozen() {
         assert_eq!(told(200, |_| 9.0, |look, at| street(at) + noise(look / 20, at)), []);
     }
 
     #[test]
-    fn colour_that_goes_and_comes_is_the_filter_and_a_step_of_light_is_exposure() {
+    fn colour_loss_is_the_filter_and_a_light_step_is_exposure() {
         let live = |look: u64, at: u64| street(at) + noise(look, at);
         let filter = told(60, |look| if (20..40).contains(&look) { 0.0 } else { 9.0 }, live);
         assert_eq!(filter, [(20, SceneChange::IrOn), (40, SceneChange::IrOff)]);

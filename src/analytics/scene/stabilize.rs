@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_does_not_shake_or_has_moved_away_is_left_alone() {
+    fn a_still_or_moved_picture_is_not_stabilised() {
         let mean: Vec<f32> = landscape(0.0, 0.0).into_iter().map(f32::from).collect();
         assert_eq!(stabilized(&mean, &landscape(0.0, 0.0), GRID), None);
         assert_eq!(stabilized(&vec![100.0; GRID.cells()], &landscape(1.0, 0.0), GRID), None);

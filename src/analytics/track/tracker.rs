@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn who_walks_is_believed_after_four_looks_and_stands_when_he_stops() {
+    fn a_walker_is_confirmed_after_four_pictures_and_then_stands() {
         let walk = |look: usize| Some(20.0 + look.min(20) as f32 * 4.0);
         assert!(!shown(0.0, (0..3).map(walk)).0);
         assert!(shown(0.0, (0..4).map(walk)).0);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sways_or_darts_or_is_here_and_there_or_hardly_leaves_a_restless_place_is_not_believed() {
+    fn erratic_or_local_motion_is_never_confirmed() {
         let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
         assert!(!shown(0.0, sways).0);
         let blinks = (0..60).map(|look: usize| look.is_multiple_of(3).then_some(20.0 + look as f32 * 3.0));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_gust_may_throw_leaves_a_thing_must_go_further_to_be_believed() {
+    fn objects_in_gust_range_must_travel_further() {
         let way = |cells: f32| (0..14).map(move |look: usize| Some(100.0 + (look as f32 * 2.0).min(cells)));
         assert!(shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0, "nothing moves there");
         assert!(!shown(GUSTY, way(12.0)).0, "it differs a thirtieth of the time, and this is as far as leaves go");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_joins_another_begins_anew_and_is_believed_as_soon_as_any_other() {
+    fn a_merged_track_is_confirmed_like_a_new_one() {
         let mut tracker = Tracker::default();
         let mut confirmed = None;
         for look in 0..20_u64 {
