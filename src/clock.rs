@@ -1,4 +1,4 @@
-//! ⇄ The clock: the one place that reads time. Everything else is reported the time as a [`Stamp`].
+//! ⇄ The clock: the one place that reads time. Everything else is reported the time as a [`Timestamp`].
 //!
 //! What belongs here: the trait, the real clock, and how the quality of the wall clock is found out. What does not:
 //! deciding anything by time.
@@ -29,7 +29,7 @@ const NEVER_SET_BEFORE: i64 = 1_735_689_600_000_000;
 /// calls that `ProtectClock=` of our unit forbids, and chrony leaves the flag alone unless it runs with `rtcsync`.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 /// Microseconds for which the answer is remembered: every frame asks for the time, and a file is a system call.
-const LOOK_EVERY: u64 = 1_000_000;
+const POLL_INTERVAL: u64 = 1_000_000;
 
 /// The last answer and when to ask again.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ struct Remembered {
 impl Remembered {
     fn answer(&mut self, now: MonoTime, ask: impl FnOnce() -> bool) -> bool {
         if now >= self.ask_at {
-            *self = Remembered { answer: ask(), ask_at: now.plus_micros(LOOK_EVERY) };
+            *self = Remembered { answer: ask(), ask_at: now.plus_micros(POLL_INTERVAL) };
         }
         self.answer
     }

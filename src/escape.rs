@@ -22,7 +22,7 @@ pub fn shown(text: &str) -> String {
     out
 }
 
-/// Lines of a text, each as [`shown`]; tabulators stay.
+/// Lines of a text, each as `escape`; tabulators stay.
 pub fn shown_lines(text: &str) -> String {
     text.split('\n').map(|line| line.split('\t').map(shown).collect::<Vec<_>>().join("\t")).collect::<Vec<_>>().join("\n")
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::analytics::{AnalyticsCounts, WHYS};
+use crate::analytics::{AnalyticsCounts, SUPPRESS_REASONS};
 use crate::camera::{CameraCounts, CameraFault, StreamRole};
 use crate::storage::StorageCounts;
 use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
@@ -219,7 +219,7 @@ impl Gauges {
             ("uplink.bytes_today", u.spent.today),
             ("uplink.bytes_month", u.spent.month),
         ];
-        let reasons = WHYS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
+        let reasons = SUPPRESS_REASONS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
         let lines = m.lines.iter().flat_map(|line| {
             [("left", line.left), ("right", line.right)].map(|(way, count)| (format!("motion.line.{}.{way}", line.rule), count))
         });

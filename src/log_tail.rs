@@ -1,6 +1,6 @@
 //! ⇄ The tail of the log: the last lines, kept in memory so that the office may look at them without a way into the device.
 //!
-//! What belongs here: keeping lines. What does not: what is masked ([`crate::mask`]), who may ask for them (the agent's commands).
+//! What belongs here: keeping lines. What does not: what is masked ([`crate::redact`]), who may ask for them (the agent's commands).
 
 use std::collections::VecDeque;
 use std::io;

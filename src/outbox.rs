@@ -4,9 +4,9 @@
 //! |---|---|---|---|
 //! | `Event` | somebody must hear of it | never | 6th |
 //! | `Snapshot` | the still of an event | 7 days | 5th |
-//! | `Access` | who commanded, and who was refused | never | 1st |
+//! | `AccessTrail` | who commanded, and who was refused | never | 1st |
 //! | `Update` | updates of an event that goes on | 6 h | 2nd |
-//! | `Clip` | the clip of an event | never: the ring's own end is its end | 4th |
+//! | `VirtualClip` | the clip of an event | never: the ring's own end is its end | 4th |
 //! | `Requested` | a range somebody asked for | 7 days | 3rd |
 //!
 //! Within a lane oldest first; after an outage the newest events go before the backlog, because somebody may be waiting for them.
@@ -33,7 +33,7 @@ const SPARE: u32 = 16;
 /// Once over its bound, the outbox sheds until this part of it is free, and [`SLACK_MIN`] entries. The events that tell of it then
 /// fit: otherwise each would push out another entry, and that one the next, without end.
 const SLACK: u64 = 16;
-/// Telling of so many entries takes fewer events than they leave room for ([`crate::agent::shed`]).
+/// Telling of so many entries takes fewer events than they leave room for ([`crate::agent::loss_report`]).
 const SLACK_MIN: usize = 4;
 /// Entries of the smallest outbox that can be reported of what it shed.
 const ENTRIES_MIN: usize = 8;

@@ -29,7 +29,7 @@ impl MonoTime {
 }
 
 /// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC, no leap seconds, as POSIX counts them). May lie: see
-/// [`WallQuality`].
+/// [`ClockQuality`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
@@ -87,7 +87,7 @@ pub enum ClockQuality {
 }
 
 impl ClockQuality {
-    /// The quality a stored byte stands for; unknown bytes are [`WallQuality::Unset`], the careful reading.
+    /// The quality a stored byte stands for; unknown bytes are [`ClockQuality::Unset`], the careful reading.
     pub fn from_byte(byte: u8) -> ClockQuality {
         match byte {
             1 => ClockQuality::Rtc,

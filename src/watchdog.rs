@@ -14,7 +14,7 @@ use crate::units::MonoTime;
 /// | part | longest step without a sign | limit |
 /// |---|---|---|
 /// | `storage` | one write and flush: a worn SD card collects garbage for seconds, a bus reset takes two | 30 s |
-/// | `sight` | one picture decoded and looked at: 1080p on a small core takes a second | 20 s |
+/// | `thread` | one picture decoded and looked at: 1080p on a small core takes a second | 20 s |
 /// | `clip` | one read of 256 KiB from the card, which waits behind storage's flush | 30 s |
 /// | `camera main`, `camera sub` | one step of the set-up (10 s) or TEARDOWN (3 s), and the agent's inbox | 20 s |
 /// | `uplink` | DNS and TLS go on beside its ticks, so only the agent's inbox | 20 s |

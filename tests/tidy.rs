@@ -131,10 +131,10 @@ fn the_example_configuration_is_valid_both_ways() {
 }
 
 /// Identifiers that the glossary (CONTRIBUTING.md) has retired; none may come back.
-const RETIRED_IDENTIFIERS: &str = "Stamp Mono Wall WallQuality Ticket Pulses Lull LULL Hurry LaneSender LaneReceiver StorageNews StorageOrder \
+const RETIRED_IDENTIFIERS: &str = "Stamp WallQuality Ticket Pulses Lull LULL Hurry LaneSender LaneReceiver StorageNews StorageOrder \
     SightNews SightOrder SightCounts UplinkNews UplinkOrder CameraNews KeeperNews KeeperOrder HashOrder EventLetter Letter Untold Incidents \
-    Incident Glances Churn Faint Story Strain WHYS Stills StillFile Walk Dates Refusal Guarantee SimDisk HostileBroker Temper SimArchive \
-    SmallCard Keeper Desk Wiring Begun Owed Mirrors Numbers Doors Broken BREATH LOOK_EVERY carry_out look_after offer_waiting tell_untold \
+    Incident Glances Churn Story Strain WHYS Stills StillFile Dates Refusal Guarantee SimDisk HostileBroker Temper SimArchive \
+    SmallCard Keeper Desk Wiring Begun Owed Mirrors Doors BREATH LOOK_EVERY carry_out look_after offer_waiting tell_untold \
     is_astray is_believed CardStoodStill EvictedWanted";
 /// Files whose names said nothing to a reader of the field, relative to `src/`.
 const RETIRED_FILES: &str = "pulse lull mask shown tail lane chain config motion config/begin config/boot settings/raw settings/raw_motion \
@@ -153,7 +153,8 @@ const RETIRED_WORDS: &str = "\"going\" `going` unsaid sight.blind sight.seeing e
 /// Every text of the repository that a reader meets, but for the change log, the notes of experiments and the lists of this test.
 fn texts() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut dirs: Vec<PathBuf> = ["src", "tests", "benches", "docs", "deploy", "fuzz"].iter().map(|dir| root().join(dir)).collect();
+    let mut dirs: Vec<PathBuf> =
+        ["src", "tests", "benches", "docs", "deploy", "fuzz"].iter().map(|dir| root().join(dir)).collect();
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -182,7 +183,8 @@ fn retired(name: &Path, text: &str) -> Option<String> {
     let code = name.extension().is_some_and(|extension| extension == "rs");
     for (number, line) in text.lines().enumerate() {
         let place = |word: &str| Some(format!("{}:{}: {word}: {}", name.display(), number + 1, line.trim()));
-        if let Some(word) = line.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| code && identifiers.contains(word)) {
+        if let Some(word) = line.split(|c: char| !c.is_alphanumeric() && c != '_').find(|word| code && identifiers.contains(word))
+        {
             return place(word);
         }
         if let Some(word) = RETIRED_WORDS.split_whitespace().find(|word| line.contains(word)) {
@@ -208,8 +210,24 @@ fn retired_names_do_not_come_back() {
 
 /// Words of everyday speech that hide an actor or a term (house style, CONTRIBUTING.md): how often each may stand in each file.
 const PROSE_WORDS: [&str; 18] = [
-    "nobody", "somebody", "whoever", "anew", "told", "tells", "news", "from afar", "in one go", "takes nothing", "given up", "let go", "owed",
-    "hole", "holes", "letter", "believed", "at all costs",
+    "nobody",
+    "somebody",
+    "whoever",
+    "anew",
+    "told",
+    "tells",
+    "news",
+    "from afar",
+    "in one go",
+    "takes nothing",
+    "given up",
+    "let go",
+    "owed",
+    "hole",
+    "holes",
+    "letter",
+    "believed",
+    "at all costs",
 ];
 
 /// How often each word of [`PROSE_WORDS`] stands in `text`, as a whole word.
@@ -218,7 +236,9 @@ fn prose_counts(text: &str) -> Vec<(&'static str, usize)> {
     let is_edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
     let count = |word: &str| {
         let found = text.match_indices(word);
-        found.filter(|(at, _)| is_edge(text[..*at].chars().next_back()) && is_edge(text[at + word.len()..].chars().next())).count()
+        found
+            .filter(|(at, _)| is_edge(text[..*at].chars().next_back()) && is_edge(text[at + word.len()..].chars().next()))
+            .count()
     };
     PROSE_WORDS.iter().map(|word| (*word, count(word))).filter(|(_, count)| *count > 0).collect()
 }
@@ -227,7 +247,11 @@ fn prose_counts(text: &str) -> Vec<(&'static str, usize)> {
 /// which refuses to let a count rise.
 #[test]
 fn counts_of_everyday_words_only_fall() {
-    assert_eq!(prose_counts("Nobody told the hole; toldx"), [("nobody", 1), ("told", 1), ("hole", 1)], "planted words are counted");
+    assert_eq!(
+        prose_counts("Nobody told the hole; toldx"),
+        [("nobody", 1), ("told", 1), ("hole", 1)],
+        "planted words are counted"
+    );
     let path = root().join("tests/prose-words.txt");
     let ceilings: std::collections::BTreeMap<(String, String), usize> = std::fs::read_to_string(&path)
         .unwrap_or_default()

@@ -82,7 +82,7 @@ impl Synthetic {
         Synthetic { dir: dir.to_owned(), torn: None }
     }
 
-    /// Records with the engine until `segment` is as full as `part` says, then stops as a power cut does; tells how full it is.
+    /// Records with the engine until `segment` is as full as `register` says, then stops as a power cut does; tells how full it is.
     pub fn fill(&mut self, segment: u32, part: f64) -> String {
         let disk = Arc::new(RealDisk::open(&self.dir, false).unwrap());
         let (mut engine, _) = Engine::open(disk, &settings(&self.dir), Timestamp::default()).unwrap();

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taimat::config::command::{Asked, check};
+use taimat::remote_config::signed_command::{CommandRequest, check};
 use taimat::settings::TrustedKey;
-use taimat::units::{SiteId, Stamp};
+use taimat::units::{SiteId, Timestamp};
 use taimat::uplink::wire::{Ack, Command};
 
 fuzz_target!(|data: &[u8]| {
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let site = SiteId::parse("a").expect("a good id");
-    let keys = [TrustedKey { name: "k".into(), public: [7; 32] }];
-    let asked = Asked { name: "ping", req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
-    assert!(check(&site, &keys, asked, Stamp::default(), |_| 0).is_err(), "nobody signed this");
+    let keys = [TrustedKey { name: "k".into(), public: [7; 32], scope: taimat::settings::KeyScope::All }];
+    let asked = CommandRequest { name: "ping", req_id: &command.req_id, expires: command.expires.as_deref(), args: &command.args };
+    assert!(check(&site, &keys, asked, Timestamp::default(), |_| 0).is_err(), "it has no signature");
 });

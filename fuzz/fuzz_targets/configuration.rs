@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taimat::config::verdict;
+use taimat::remote_config::validation;
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     // What the text names holds the text itself: as a login, and as PEM.
     let read = |_: &std::path::Path| Ok(text.clone().into_owned());
-    if let Err(refusal) = verdict::judge(&text, &read) {
+    if let Err(refusal) = validation::judge(&text, &read) {
         assert!(!refusal.errors.is_empty() && refusal.errors.iter().all(|problem| !problem.key.is_empty()), "{refusal:?}");
     }
 });

@@ -1,7 +1,7 @@
-//! Who may command, and the trail of it: `access` events. Strangers' messages must cost neither card nor outbox: what is refused is
+//! Who may command, and the trail of it: `access_trail` events. Strangers' messages must cost neither card nor outbox: what is refused is
 //! reported as far as its share reaches, counted beyond it, and travels in a lane that is shed before everything else.
 //!
-//! What belongs here: that trail and its limits. What does not: judging signatures ([`crate::config::command`]).
+//! What belongs here: that trail and its limits. What does not: judging signatures ([`crate::remote_config::signed_command`]).
 
 use std::collections::BTreeMap;
 

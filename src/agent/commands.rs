@@ -2,7 +2,7 @@
 //! twice. Where keys are enrolled, only signed commands are carried out.
 //!
 //! What belongs here: which commands there are, `clip-get`, `snapshot` and locks. What does not: the other commands
-//! ([`super::queries`]), topics and transport (the uplink).
+//! ([`super::maintenance_commands`]), topics and transport (the uplink).
 
 use std::collections::VecDeque;
 

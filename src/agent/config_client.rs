@@ -1,7 +1,7 @@
 //! The configuration as the agent sees it: what it tells the machine, and what it does when the machine wants something.
 //!
 //! What belongs here: passing on, and applying settings to the agent's own state. What does not: any decision about a change
-//! ([`crate::config::machine`]).
+//! ([`crate::remote_config::state_machine`]).
 
 use std::collections::VecDeque;
 
@@ -164,7 +164,7 @@ impl Agent {
         }
     }
 
-    /// `config-check`: a dry run beside everything else. `probe` is `"yes"` to ask camera and brokers too.
+    /// `config-check`: a dry run beside everything else. `connection_probe` is `"yes"` to ask camera and brokers too.
     pub(super) fn config_check(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if self.configuration.is_none() {
             return Err("this box keeps no configurations".into());

@@ -1,7 +1,7 @@
 //! ⇄ The keeper: the thread that keeps configuration records, judges texts with the files they name, asks new cameras and brokers,
 //! and sees when a hand edits the file. A card that hangs delays changes of the configuration and nothing else.
 //!
-//! What belongs here: doing that, one after the other. What does not: deciding what follows ([`crate::config::machine`]).
+//! What belongs here: doing that, one after the other. What does not: deciding what follows ([`crate::remote_config::state_machine`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::uplink::failover::ConnectFault;
 /// Orders that wait at most: one record and one text at a time, and a few dry runs.
 const ORDERS: usize = 16;
 /// How often the file and the requests are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The request `taimat config rollback` leaves beside the records: the number of the older one.
 pub const REQUEST: &str = "request";
 
@@ -40,9 +40,9 @@ pub const SHOW: &str = "config-show";
 /// What may be asked of the configuration thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigRequest {
-    /// Keep a record, and first its text; answered by [`Input::Saved`].
+    /// Keep a record, and first its text; answered by `Saved`.
     Save(Box<ConfigState>, Option<String>),
-    /// Judge a text, or the kept one; answered by [`Input::Judged`].
+    /// Judge a text, or the kept one; answered by `Judged`.
     Judge {
         /// The text.
         text: Option<String>,
@@ -51,14 +51,14 @@ pub enum ConfigRequest {
         /// What is in force, when another camera must be asked.
         probe: Option<Box<Settings>>,
     },
-    /// A kept text; answered by [`KeeperNews::Checked`].
+    /// A kept text; answered by [`ConfigUpdate::Checked`].
     Show {
         /// Of the command.
         req_id: String,
         /// Its digest.
         sha256: Digest,
     },
-    /// A dry run; answered by [`KeeperNews::Checked`].
+    /// A dry run; answered by [`ConfigUpdate::Checked`].
     Check {
         /// Of the command.
         req_id: String,
@@ -131,7 +131,7 @@ impl ConfigThread {
 fn work(place: &ConfigPaths, orders: &Receiver<ConfigRequest>, tell: &dyn Fn(ConfigUpdate)) {
     let mut seen = stamp(&place.file);
     loop {
-        match orders.recv_timeout(LOOK_EVERY) {
+        match orders.recv_timeout(POLL_INTERVAL) {
             Ok(ConfigRequest::Save(record, text)) => {
                 let kept = save(place, &record, text.as_deref());
                 tell(ConfigUpdate::Machine(ConfigInput::Saved(record.generation, kept)));

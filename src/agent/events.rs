@@ -228,7 +228,7 @@ mod tests {
         let site = SiteId::parse("km-17").unwrap();
         let envelope =
             Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
-        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"started_at":"2026-09-21T14:13:20.000Z","box":[0.123,0.333,0.5,0.25],"heading":272.0,"event":"01JX","rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
+        let golden = r#"{"specversion":"1.0","id":"01JX","source":"taimat/km-17","type":"vn.taimat.motion.start.v1","time":"2026-09-21T14:13:20.000Z","datacontenttype":"application/json","seq":7,"ring":"0000000000000009","clock":"ntp","boot":3,"mono":5000000,"data":{"box":[0.123,0.333,0.5,0.25],"event":"01JX","heading":272.0,"rule":"rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr","score":0.988,"started_at":"2026-09-21T14:13:20.000Z","suppressed":2,"tracks":3,"zones":["zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"]}}"#;
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
 

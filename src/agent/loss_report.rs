@@ -1,6 +1,6 @@
 //! What was dropped and is not an event yet. It waits here until there is room to tell it, however long the card stands still.
 //!
-//! What belongs here: counting losses by their reason, and `shed` events. What does not: choosing what goes (the outbox).
+//! What belongs here: counting losses by their reason, and `loss_report` events. What does not: choosing what goes (the outbox).
 
 use std::collections::BTreeMap;
 
@@ -207,7 +207,7 @@ impl Agent {
 pub(super) mod tests {
     use super::*;
 
-    /// The longest particulars a `shed` event can have.
+    /// The longest particulars a `loss_report` event can have.
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
         let file_events = vec!["Z".repeat(64); FILES_MAX];

@@ -1,12 +1,12 @@
 //! The agent room: the one place that decides. [`Agent::handle`] is a plain function of its state, the time and one input; what
-//! it wants done comes out as [`Effect`]s, all carried out before the next input. Frames never pass through here.
+//! it wants done comes out as [`AgentEffect`]s, all carried out before the next input. Frames never pass through here.
 //!
-//! * [`entry`]: an outbox entry on the card. [`desk`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
-//! * [`start`]: what the last start left. [`shed`]: what was dropped, until it is reported.
-//! * [`motion events`]: motion events from start to end. [`jobs`]: clips in the making. [`commands`], [`queries`]: what the office asks.
-//! * [`access`]: who may command, and the trail of it. [`waiting`]: orders a part has no room for.
-//! * [`config`]: the configuration as the agent sees it; [`keeper`] ⇄ keeps it, [`probe`] ⇄ asks new cameras and brokers.
-//! * [`heard`]: what the uplink tells. [`stop`]: the ordered shutdown. [`ulid`]: ids. [`wiring`] ⇄: channels, threads and the loop that feeds this.
+//! * [`outbox_entry`]: an outbox entry on the card. [`spool`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
+//! * [`recovery`]: what the last start left. [`loss_report`]: what was dropped, until it is reported.
+//! * [`motion events`]: motion events from start to end. [`clip_jobs`]: clips in the making. [`commands`], [`maintenance_commands`]: what the office asks.
+//! * [`access_trail`]: who may command, and the trail of it. [`request_backlog`]: orders a part has no room for.
+//! * [`config_client`]: the configuration as the agent sees it; [`config_thread`] ⇄ keeps it, [`connection_probe`] ⇄ asks new cameras and brokers.
+//! * [`uplink_updates`]: what the uplink tells. [`shutdown`]: the ordered shutdown. [`ulid`]: ids. [`runtime`] ⇄: channels, threads and the loop that feeds this.
 //!
 //! What belongs here: what an event is, when a clip is cut, what is pending. What does not: any I/O.
 
@@ -79,7 +79,7 @@ pub enum AgentInput {
     Storage(StorageUpdate),
     /// From the camera tasks.
     Camera(CameraUpdate),
-    /// Every camera task has ended after [`Effect::StopCamera`].
+    /// Every camera task has ended after [`AgentEffect::StopCamera`].
     CameraStopped,
     /// From the analytics thread.
     Sight(AnalyticsUpdate),
@@ -87,7 +87,7 @@ pub enum AgentInput {
     Uplink(UplinkUpdate),
     /// From the clip worker.
     Hashed(Hashed),
-    /// Answer to [`Effect::Tail`].
+    /// Answer to [`AgentEffect::Tail`].
     Tail {
         /// The command that asked.
         req_id: String,
@@ -113,7 +113,7 @@ pub enum AgentEffect {
     Uplink(UplinkRequest),
     /// To the clip worker.
     Hash(HashRequest),
-    /// Look at the end of the log; answered by [`Input::Tail`].
+    /// Look at the end of the log; answered by [`AgentInput::Tail`].
     Tail {
         /// The command that asks.
         req_id: String,
@@ -122,7 +122,7 @@ pub enum AgentEffect {
         /// Bytes of all lines at most.
         bytes: usize,
     },
-    /// Take a picture; answered by [`SightNews::Glance`].
+    /// Take a picture; answered by [`AnalyticsUpdate::Glance`].
     Glance {
         /// The command that asks.
         req_id: String,
@@ -140,7 +140,7 @@ pub enum AgentEffect {
         /// The session with the broker ends, and another begins.
         fresh: bool,
     },
-    /// Close the camera's sessions and end the analytics thread; answered by [`Input::CameraStopped`].
+    /// Close the camera's sessions and end the analytics thread; answered by [`AgentInput::CameraStopped`].
     StopCamera,
     /// Everything is out: end the process.
     Finished,
@@ -199,7 +199,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that waits for storage's [`StorageNews::Started`]. `seed` is 32 random bytes for its ids; `reader` is only
+    /// An agent that waits for storage's [`StorageUpdate::Started`]. `seed` is 32 random bytes for its ids; `file_reader` is only
     /// handed on inside files, never called.
     pub fn new(settings: Settings, reader: Arc<dyn FootageReader>, seed: [u8; 32]) -> Agent {
         Agent {
@@ -252,7 +252,7 @@ impl Agent {
         self.advance(now, out);
     }
 
-    /// When [`Input::Tick`] is due at the latest.
+    /// When [`AgentInput::Tick`] is due at the latest.
     pub fn deadline(&self) -> MonoTime {
         let health = (!matches!(self.phase, AgentPhase::Starting)).then_some(self.next_health);
         let stop = match &self.phase {

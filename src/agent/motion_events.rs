@@ -1,6 +1,6 @@
 //! Motion events from their first picture to their end, and what each owes: a pin at once, a clip at the end, a still between.
 //!
-//! What belongs here: the life of an event. What does not: judging motion (the motion room), cutting clips ([`super::jobs`]).
+//! What belongs here: the life of an event. What does not: judging motion (the motion room), cutting clips ([`super::clip_jobs`]).
 
 use std::collections::VecDeque;
 

@@ -32,7 +32,7 @@ pub struct RequestBacklog<T> {
 }
 
 impl<T> RequestBacklog<T> {
-    /// Nothing waits for `part`.
+    /// Nothing waits for `register`.
     pub fn new(part: &'static str, now: MonoTime) -> RequestBacklog<T> {
         RequestBacklog { part, orders: VecDeque::new(), taken: now, dropped: 0, told: (0, MonoTime(0)) }
     }

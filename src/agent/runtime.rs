@@ -94,7 +94,7 @@ pub enum RunEnd {
     Restart,
 }
 
-/// Runs a device whose configuration stays as it is, until `stop` becomes true and everything is put away.
+/// Runs a device whose configuration stays as it is, until `shutdown` becomes true and everything is put away.
 ///
 /// # Errors
 /// As [`run_configured`].
@@ -102,7 +102,7 @@ pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receive
     run_configured(settings, None, clock, WakeupCoalescer::default(), stop).await.map(|_| ())
 }
 
-/// Runs a device until `stop` becomes true, or a configuration needs a new start, and everything is put away. `wake-up` is that of the
+/// Runs a device until `shutdown` becomes true, or a configuration needs a new start, and everything is put away. `wake-up` is that of the
 /// runtime this runs on; one in which nobody rests does nothing.
 ///
 /// # Errors

@@ -344,7 +344,7 @@ impl Spool {
         self.waiting.is_empty() && self.writing.is_empty()
     }
 
-    /// When [`Desk::next_order`] may have something again after a refusal.
+    /// When [`Spool::next_request`] may have something again after a refusal.
     pub fn deadline(&self) -> Option<MonoTime> {
         self.retry_at
     }

@@ -310,7 +310,7 @@ fn a_receipt_releases_an_ended_event_and_its_clip() {
     bench.motion(MotionPhase::Start);
     bench.at(24);
     bench.motion(MotionPhase::End);
-    assert!(bench.log.iter().any(|line| line.contains("from: Mono(15000000), to: Mono(29000000)")), "{:?}", bench.log);
+    assert!(bench.log.iter().any(|line| line.contains("from: MonoTime(15000000), to: MonoTime(29000000)")), "{:?}", bench.log);
     bench.find_footage(false);
     let file = bench.sent.iter().find_map(|(_, message)| match message {
         Message::File { manifest, .. } => Some(manifest.clone()),
@@ -329,7 +329,7 @@ fn an_event_cut_by_a_power_cut_ends_after_the_restart() {
     bench.motion(MotionPhase::Start);
     bench.boot_up();
     assert!(bench.has("motion.end"));
-    assert!(bench.log.iter().any(|line| line.contains("boot: Boot(1), from: Mono(15000000)")), "{:?}", bench.log);
+    assert!(bench.log.iter().any(|line| line.contains("boot: Boot(1), from: MonoTime(15000000)")), "{:?}", bench.log);
     bench.boot_up();
     assert!(!bench.asked.is_empty(), "a second power cut lost the clip that was owed");
     let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();

@@ -224,8 +224,8 @@ pub enum SuppressReason {
     Cooldown,
 }
 
-/// Words of [`Why`], in its order.
-pub const WHYS: [&str; 10] = [
+/// Words of [`SuppressReason`], in its order.
+pub const SUPPRESS_REASONS: [&str; 10] = [
     "local_light",
     "light_change",
     "background_activity",
@@ -238,9 +238,9 @@ pub const WHYS: [&str; 10] = [
     "cooldown",
 ];
 
-/// How often each [`Why`] was the reason: the first five count regions in pictures, the others objects.
+/// How often each [`SuppressReason`] was the reason: the first five count regions in pictures, the others objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Suppressed(pub [u64; WHYS.len()]);
+pub struct Suppressed(pub [u64; SUPPRESS_REASONS.len()]);
 
 impl Suppressed {
     /// Counts one.

@@ -1,6 +1,6 @@
 //! ⇄ The analytics thread: takes access units, hands them to the analyzer, and measures what that costs.
 //!
-//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`super::analyzer`]),
+//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`crate::analytics::decode::scheduler`]),
 //! judging pictures ([`super::detector`]).
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const ZONES_MAX: usize = 16;
 pub enum AnalyticsRequest {
     /// Go on with other settings.
     Settings(MotionSettings),
-    /// A picture, answered by [`SightNews::Glance`].
+    /// A picture, answered by [`AnalyticsUpdate::Glance`].
     Glance {
         /// The command that asks.
         req_id: String,
@@ -56,7 +56,7 @@ struct AnalyticsThread {
     source: &'static str,
 }
 
-/// Starts the thread. It ends on [`SightOrder::Stop`] or when every sender of the lane is gone.
+/// Starts the thread. It ends on [`AnalyticsRequest::Stop`] or when every sender of the lane is gone.
 ///
 /// # Errors
 /// When the operating system gives no thread.

@@ -2,7 +2,7 @@
 //! camera knock at the same door.
 //!
 //! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is reported what
-//! ([`super::session`]).
+//! ([`super::supervisor`]).
 
 use crate::units::MonoTime;
 
@@ -17,7 +17,7 @@ const OUTCOME_WITHIN: u64 = 500_000;
 /// What a stream may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthPermit {
-    /// Knock now, and say [`Logins::answered`] afterwards.
+    /// Knock now, and say [`AuthLimiter::answered`] afterwards.
     Granted,
     /// Ask again in so many microseconds: the tries that are left are being made.
     Busy(u64),

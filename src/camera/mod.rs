@@ -1,6 +1,6 @@
 //! The camera room: pulls RTSP and hands on frames with a time everybody can trust.
 //!
-//! * [`session`]: the pure machine: connect, stall, back-off. [`logins`]: how often a password may be shown, pure.
+//! * [`supervisor`]: the pure machine: connect, stall, back-off. [`auth_limiter`]: how often a password may be shown, pure.
 //! * [`timeline`]: pure: RTP media time → wall time.
 //! * [`rtsp`] ⇄: the shell around `retina`.
 //!

@@ -1,7 +1,7 @@
 //! ⇄ The RTSP shell around `retina`: one task a stream. Everything retina leaves to its user is here: time-outs around each
 //! step, the watchdog on frames, reconnecting, waiting for TEARDOWN.
 //!
-//! What belongs here: retina's types and how they become [`Frame`]s. What does not: when to give up ([`super::session`]),
+//! What belongs here: retina's types and how they become [`Frame`]s. What does not: when to give up ([`super::supervisor`]),
 //! what time it is ([`super::timeline`]).
 
 use std::future::poll_fn;
@@ -60,7 +60,7 @@ pub struct Stream {
     pub wakeup: WakeupCoalescer,
 }
 
-/// Runs one stream of the camera until `stop` becomes true: frames to `frames`, everything else to `updates`.
+/// Runs one stream of the camera until `shutdown` becomes true: frames to `frames`, everything else to `updates`.
 pub async fn run(
     stream: Stream,
     frames: impl FnMut(Arc<Frame>) + Send,
@@ -319,7 +319,7 @@ fn setup_options(settings: &CameraSettings) -> SetupOptions {
     SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4)
 }
 
-/// Sets up sound where it can be had; `known` is what the session before knew.
+/// Sets up sound where it can be had; `image_cache` is what the session before knew.
 async fn set_up_sound(session: &mut Rtsp<Described>, audio: usize, options: SetupOptions, known: &Sound) -> Sound {
     if let Sound::Silenced(why) = known {
         return Sound::None(why.clone());

@@ -1,7 +1,7 @@
 //! The life of a camera's stream: connecting, playing, stalled, waiting to try again.
 //!
 //! What belongs here: when to give up, how long to wait, what to tell. What does not: sockets ([`super::rtsp`]), how often a
-//! password may be shown ([`super::logins`]).
+//! password may be shown ([`super::auth_limiter`]).
 
 use super::{CameraCounts, CameraFault, CameraUpdate, StreamRole};
 use crate::units::{MonoTime, Timestamp};
@@ -85,7 +85,7 @@ impl StreamSupervisor {
         (self.playing, self.good_since, self.errors) = (false, None, 0);
     }
 
-    /// A video frame came; tells [`CameraNews::Up`] with the first key frame.
+    /// A video frame came; tells [`CameraUpdate::Up`] with the first key frame.
     pub fn frame(&mut self, at: Timestamp, key: bool, tracks: impl FnOnce() -> String) -> Option<CameraUpdate> {
         (self.last_frame, self.errors) = (at, 0);
         if key {
@@ -119,7 +119,7 @@ impl StreamSupervisor {
             .then(|| (CameraFault::Protocol, format!("{} errors and no frame, last {detail}", self.errors)))
     }
 
-    /// When [`Session::watch`] may have something to say, counted from the connect or the last frame.
+    /// When [`StreamSupervisor::watch`] may have something to say, counted from the connect or the last frame.
     pub fn watch(&mut self, now: Timestamp, since_connect: MonoTime) -> StreamCheck {
         let quiet = now.mono.since(self.last_frame.mono.max(since_connect));
         if quiet >= self.reconnect_after {

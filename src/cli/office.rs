@@ -182,7 +182,7 @@ enum OfficeCommand {
     },
     /// Send a command to a device and show its answer, e.g. `cmd km-17 clip-get from=2026-11-24T02:05:00Z to=2026-11-24T02:15:00Z`.
     Cmd {
-        /// The site, or `fleet` for every box (each answers within `within` seconds; the first answer is shown).
+        /// The site, or `fleet_sim` for every box (each answers within `within` seconds; the first answer is shown).
         site: String,
         /// The command: clip-get (from, to), clip-cancel (fid), snapshot, event-get (ring, seq), lock (from, to, reason), unlock (id),
         /// locks, ring-status, log-tail (lines), restart (boot), ping, config-show, config-check (config=@FILE, probe=yes).

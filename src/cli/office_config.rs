@@ -1,7 +1,7 @@
 //! ⇄ `taimat office config`: signed configurations to one device or to many.
 //!
 //! What belongs here: words for people, the session with the broker. What does not: waves ([`crate::office::rollout`]), what is kept
-//! ([`crate::office::configs`]).
+//! ([`crate::office::config_store`]).
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -30,7 +30,7 @@ use crate::uplink::topics;
 /// What an office hears of configurations.
 const ALL_REPORTED: &str = "taimat/v1/+/up/config/reported";
 /// How often waves are looked at while nothing comes.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Arguments of `taimat office config`.
 #[derive(Debug, clap::Args)]
@@ -263,7 +263,7 @@ impl Office<'_> {
             let seen = {
                 let mut poll = std::pin::pin!(connection.poll());
                 loop {
-                    match tokio::time::timeout(LOOK_EVERY, &mut poll).await {
+                    match tokio::time::timeout(POLL_INTERVAL, &mut poll).await {
                         Ok(seen) => break seen,
                         Err(_) if !self.step(rollout, &sender, started)? => return Ok(false),
                         Err(_) if rollout.is_over() => return Ok(true),

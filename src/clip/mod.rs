@@ -1,7 +1,7 @@
 //! The clip room: turns a pinned span of footage into a sealed file for the office, without copying or re-encoding it.
 //!
-//! * [`assemble`]: a virtual file: an MP4 head and the ring's own fragments behind it, read where they lie.
-//! * [`worker`] ⇄: the thread that reads a file once to hash it. [`fate`]: what became of footage that cannot be had.
+//! * [`virtual_file`]: a virtual file: an MP4 head and the ring's own fragments behind it, read where they lie.
+//! * [`hasher`] ⇄: the thread that reads a file once to hash it. [`fate`]: what became of footage that cannot be had.
 //!
 //! What belongs here: a clip's MP4 head, reading its bytes piece by piece. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).

@@ -3,7 +3,7 @@
 //! Nothing is copied: the fragments are pinned, so the file can be read piece by piece, again and again, until the office has it.
 //!
 //! What belongs here: the order of the pieces and how an offset finds its piece. What does not: box contents
-//! ([`crate::storage::format`]), what the about box says ([`crate::evidence::manifest`]).
+//! ([`crate::format::record`]), what the about box says ([`crate::evidence::manifest`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,7 +47,7 @@ impl VirtualClip {
         VirtualClip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
     }
 
-    /// The bytes of fragment `index`, from memory when it was the last one read.
+    /// The bytes of fragment `segment_index`, from memory when it was the last one read.
     fn fragment(&self, index: usize) -> Result<Arc<Vec<u8>>, String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, bytes)) = last.as_ref().filter(|(cached, _)| *cached == index) {

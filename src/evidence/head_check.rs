@@ -2,7 +2,7 @@
 //! for byte; what only the tracks say, each record vouches for by its digest.
 //!
 //! What belongs here: reading tracks back, building, comparing. What does not: records ([`super::verify`]), the boxes themselves
-//! ([`crate::storage::boxes`]).
+//! ([`crate::format::mp4`]).
 
 use std::sync::Arc;
 

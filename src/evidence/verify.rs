@@ -1,7 +1,7 @@
 //! Checking a clip that left a box: that it holds the records its about box names, each whole by its digest and checksum, each
 //! following from the one before.
 //!
-//! What belongs here: that check, pure. What does not: its head ([`super::head`]), signatures. Nothing is signed in this version: the
+//! What belongs here: that check, pure. What does not: its head ([`super::head_check`]), signatures. Nothing is signed in this version: the
 //! check finds damage, in every bit of the file, and changes by somebody who does not know the format. Whoever does can write head,
 //! records and about box that fit each other.
 

@@ -1,6 +1,6 @@
 //! MP4 boxes (ISO/IEC 14496-12), written by hand: the ring needs a dozen of them in one exact shape.
 //!
-//! What belongs here: the bytes of `ftyp`, `moov`, `moof`. What does not: our own `uuid` boxes ([`super::format`]).
+//! What belongs here: the bytes of `ftyp`, `moov`, `moof`. What does not: our own `uuid` boxes ([`super::record`]).
 
 use std::sync::Arc;
 
@@ -294,7 +294,7 @@ fn write_traf(out: &mut BoxWriter, run: &TrackRun, offset: u32) {
 
 /// Moves the decode times (`tfdt`) of a fragment from a file that begins at `from` on the media clock to one that begins at
 /// `to`, both microseconds; `scales` are the ticks a second of the tracks. The chain knows each fragment with `from` = its own
-/// start ([`super::document`]), so that one digest holds wherever the fragment lies.
+/// start ([`super::on_disk`]), so that one digest holds wherever the fragment lies.
 pub fn move_times(content: &mut [u8], scales: &[u32], from: u64, to: u64) {
     let Some((_, moof)) = box_at(content, 0).filter(|(name, len)| name == b"moof" && *len <= content.len()) else {
         return;

@@ -13,7 +13,7 @@
 //!    head that says otherwise: when a file is recycled, zeros over its old head are flushed before the new one is written.
 //! 6. Nothing old can be taken for new: number, lap and chain must follow on from the record before.
 //! 7. One damaged bit costs at most the record it hits. A card of format 1 or 2 is refused, never written over.
-//! 8. Every part names its card ([`super::identity`]): 8 bytes of SHA-256 of the site's name and a number drawn when the card was begun.
+//! 8. Every part names its card ([`crate::storage::identity`]): 8 bytes of SHA-256 of the site's name and a number drawn when the card was begun.
 //!    A part of another card takes no place, and is never sent or written over.
 //!
 //! ## `seg-NNNNN.mp4`: a segment
@@ -26,7 +26,7 @@
 //! the old `free` header (nothing happened) or a record whose checksum or padding fails (recovery puts the `free` header back).
 //! The *content* of `free` boxes is covered by nothing and read by nobody: signatures may lie there.
 //! A file is started again in three steps: the second copy of the new head is written and flushed, which puts on record what goes; the
-//! old head is wiped and flushed; the new head is written, and flushed with its first record. [`super::heads`] says which copy counts.
+//! old head is wiped and flushed; the new head is written, and flushed with its first record. [`crate::storage::head_selection`] says which copy counts.
 //!
 //! ### Segment header: `uuid` box, extended type `taimat-segm-v2\0\0`
 //! ```text
@@ -45,9 +45,9 @@
 //! from `version` to `present`, zeros, `u32` CRC-32C of the box before it, `u32` length of the box, which ends the file.
 //!
 //! The *digest of a head* is SHA-256 of `ftyp` and `moov` without a duration, as they follow from the tracks
-//! ([`super::head::head_digest`]): the same for a segment and for every clip of it.
+//! ([`super::segment_head::head_digest`]): the same for a segment and for every clip of it.
 //!
-//! ### Record: `uuid` box of [`super::format::RECORD_BOX`] bytes, extended type `taimat-recd-v2\0\0`
+//! ### Record: `uuid` box of [`super::record::RECORD_BOX`] bytes, extended type `taimat-recd-v2\0\0`
 //! ```text
 //! u16 version = 2   u16 flags (1 key frame first, 2 gap record)   u32 lap   u64 number   u32 boot   u32 length
 //! u64 mono µs   i64 wall µs   u8 clock quality   u8 gap reason   u16 lead ms   u32 payload bytes   u64 media µs   u64 duration µs
@@ -65,12 +65,12 @@
 //! record's `media` is its first picture on it, and `lead` says how much earlier its sound begins. `tfdt` counts from the `media`
 //! of the segment header, so that every file plays from 0; in a clip it counts from the begin of its first fragment. The content
 //! digest is SHA-256 of `moof` and `mdat` with each `tfdt` counted from the record's own `media`, modulo 2^64: the same wherever
-//! the fragment lies ([`super::boxes::move_times`]). Sound older than the fragment before (or the first of a run) is left out.
+//! the fragment lies ([`super::mp4::move_times`]). Sound older than the fragment before (or the first of a run) is left out.
 //! Decode times within a fragment are its presentation times sorted; composition offsets are signed (`trun` version 1), so
 //! streams with B-frames keep their order. A fragment begins only before a video frame later than every frame before it.
 //!
 //! ## `journal.taimat`: slots of one block, two copies
-//! Copy A at 0, copy B at [`super::journal::copy_b`]. A commit writes the slots of A, flushes, writes B, flushes. Of two valid
+//! Copy A at 0, copy B at [`crate::storage::journal::copy_b`]. A commit writes the slots of A, flushes, writes B, flushes. Of two valid
 //! copies the higher generation counts.
 //! ```text
 //! "TMJ2"   u8 kind (0 free, 1 entry, 2 cell, 3 start)   u8 place     u16 length   u64 generation   u64 key   [16] card

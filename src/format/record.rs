@@ -1,6 +1,6 @@
-//! Encodes and decodes what [`super::document`] describes: records, padding and free space.
+//! Encodes and decodes what [`super::on_disk`] describes: records, padding and free space.
 //!
-//! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::head`]), where bytes go ([`super::ring`]).
+//! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::segment_head`]), where bytes go ([`crate::storage::ring`]).
 
 use super::fragment_ref::FragmentRef;
 use super::gap::{Gap, GapReason};
@@ -55,7 +55,7 @@ pub struct RingRecord {
     pub previous: Digest,
     /// SHA-256 of `moof` and `mdat` with decode times that count from the fragment's own start.
     pub content: Digest,
-    /// Digest of the head that its pictures need ([`super::head::head_digest`]).
+    /// Digest of the head that its pictures need ([`super::segment_head::head_digest`]).
     pub head: Digest,
 }
 
@@ -92,7 +92,7 @@ impl RingRecord {
         out.finish()
     }
 
-    /// Reads a record's box, `None` where its own checksum is wrong; that of the content is checked with [`Record::intact`].
+    /// Reads a record's box, `None` where its own checksum is wrong; that of the content is checked with [`RingRecord::intact`].
     pub fn decode(bytes: &[u8]) -> Option<RingRecord> {
         let len = (RECORD_BOX as u32).to_be_bytes();
         if bytes.len() < RECORD_BOX || bytes[..4] != len || bytes[4..8] != *b"uuid" || bytes[8..24] != RECORD_TYPE {
@@ -205,7 +205,7 @@ pub fn is_padded(bytes: &[u8], end: usize, padded: usize) -> bool {
     padded == end || box_at(bytes, end) == Some((*b"free", padded - end))
 }
 
-/// One block that begins a `free` box over `rest` bytes; empty when nothing is left.
+/// One block that begins a `free` box over `park` bytes; empty when nothing is left.
 pub fn free_block(rest: u64) -> Vec<u8> {
     if rest == 0 {
         return Vec::new();

@@ -1,7 +1,7 @@
-//! The head of a segment and its second copy: what a file holds, which tracks, and what was evicted for it ([`super::document`]).
+//! The head of a segment and its second copy: what a file holds, which tracks, and what was evicted for it ([`super::on_disk`]).
 //!
-//! What belongs here: bytes ⇄ heads, pure, and the one digest of a head. What does not: records ([`super::format`]), which copy
-//! counts ([`super::heads`]).
+//! What belongs here: bytes ⇄ heads, pure, and the one digest of a head. What does not: records ([`super::record`]), which copy
+//! counts ([`crate::storage::head_selection`]).
 
 use std::sync::Arc;
 
@@ -335,7 +335,7 @@ pub struct Segment {
     pub head_len: u64,
     /// Where records and free space end, before the second copy of the head.
     pub end: u64,
-    /// Digest of its head ([`super::head::head_digest`]).
+    /// Digest of its head ([`super::segment_head::head_digest`]).
     pub layout: Digest,
     /// The number of the file it was begun in; another than `head.segment`, the file it lies in, where names were changed.
     pub named: u32,

@@ -4,8 +4,8 @@
 //! Messages are taken in batches, one transaction and one flush each: a receipt leaves after its batch is on the disk, and memory
 //! changes after it. A message that the index refuses takes back its batch, and what memory holds of it is read again.
 //!
-//! What belongs here: opening, batches. What does not: single messages ([`super::door`], [`super::parts`]), MQTT ([`super::host`]),
-//! listing ([`super::look`]), missing numbers ([`super::gaps`]), keeping and letting go ([`super::keep`]).
+//! What belongs here: opening, batches. What does not: single messages ([`super::message_ingest`], [`super::partial_files`]), MQTT ([`super::service`]),
+//! listing (`check`), missing numbers ([`super::sequence_gaps`]), keeping and letting go ([`super::retention`]).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -165,7 +165,7 @@ fn an_archive_made_before_rings_had_names_goes_on() {
     assert_eq!((row.events, row.rings, row.missing_seq), (2, 2, 0));
 }
 
-/// A device's `shed` event with these numbers.
+/// A device's `loss_report` event with these numbers.
 fn shed(seq: u64, ranges: &str) -> Vec<u8> {
     String::from_utf8(event(seq))
         .unwrap()

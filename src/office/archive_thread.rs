@@ -1,8 +1,8 @@
 //! ⇄ The keeper: the thread that owns the archive, and one beside it that flushes and hashes files. The event loop that talks to the
-//! broker waits for neither: what it hears goes into lanes ([`super::queue`]), one for each site.
+//! broker waits for neither: what it hears goes into lanes ([`super::ingest_queue`]), one for each site.
 //!
-//! What belongs here: batches, threads, tidying, telling what went wrong. What does not: what is kept ([`super::archive`]), MQTT
-//! ([`super::host`]).
+//! What belongs here: batches, threads, tidying, telling what went wrong. What does not: what is kept (`office_stub`), MQTT
+//! ([`super::service`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -31,7 +31,7 @@ const JOBS: usize = 1024;
 /// How often what is too old or too much goes; then slice by slice until nothing is left to go.
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 /// How often checks without an answer are looked for, and what was dropped is removed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often one kind of trouble of one site is reported, and kinds reported apart at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 const KINDS: usize = 256;
@@ -278,7 +278,7 @@ impl ArchiveThread {
 
     /// Waits for something to do, a few seconds at most; `None` at the end.
     fn wait(&self) -> Option<Round> {
-        let until = Instant::now() + LOOK_EVERY;
+        let until = Instant::now() + POLL_INTERVAL;
         let session = self.session.clone();
         let mut waiting = session.lock();
         loop {
@@ -291,7 +291,7 @@ impl ArchiveThread {
             if waiting.closed {
                 return None;
             }
-            let budget = waiting.queue.wait(now).map_or(LOOK_EVERY, |micros| Duration::from_micros(micros.max(10_000)));
+            let budget = waiting.queue.wait(now).map_or(POLL_INTERVAL, |micros| Duration::from_micros(micros.max(10_000)));
             let left = until.saturating_duration_since(Instant::now()).min(budget);
             if Instant::now() >= until || self.going.is_some() {
                 return Some(Round { dropped: std::mem::take(&mut waiting.dropped), ..Round::default() });
@@ -391,7 +391,7 @@ impl ArchiveThread {
 
     /// Sees to checks without an answer, to what is to be removed, and to what was not reported.
     fn run_maintenance(&mut self, now: Timestamp) {
-        if self.looked.elapsed() < LOOK_EVERY {
+        if self.looked.elapsed() < POLL_INTERVAL {
             return;
         }
         self.looked = Instant::now();

@@ -13,7 +13,7 @@ use crate::evidence::manifest::Manifest;
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `missing`, `size`, `digest`, `unreadable`, `manifest`, `unlisted`, `left part`, `short part`, `lost move`, `sum`, `index`.
+    /// `missing`, `size`, `digest`, `unreadable`, `manifest`, `unlisted`, `left part`, `short part`, `lost move`, `sum`, `segment_index`.
     pub kind: &'static str,
     /// Site id, where it is one's.
     pub site: String,

@@ -1,7 +1,7 @@
 //! ⇄ The last steps of a file, each durable before the next: target, move, directories, list. Then it is receipted. Or, when its digest is
 //! not right, the first step again.
 //!
-//! What belongs here: putting a checked file in its place. What does not: how its bytes came ([`super::parts`]).
+//! What belongs here: putting a checked file in its place. What does not: how its bytes came ([`super::partial_files`]).
 
 use rusqlite::params;
 

@@ -1,7 +1,7 @@
 //! ⇄ Where the archive's bytes lie: every operation it makes on files, one by one, so that a simulated disk can refuse each of them.
 //! A key is a path below the archive's directory, with `/` between its parts.
 //!
-//! What belongs here: single operations. What does not: their order ([`super::parts`], [`super::keep`]).
+//! What belongs here: single operations. What does not: their order ([`super::partial_files`], [`super::retention`]).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,7 @@
 //! ⇄ The archive's index: `taimat.sqlite`, its tables, and its transactions one step at a time, so that a simulated one can refuse,
 //! be locked or lose power before each step.
 //!
-//! What belongs here: tables, migrations, transactions. What does not: what is written ([`super::archive`] and its neighbours).
+//! What belongs here: tables, migrations, transactions. What does not: what is written (`office_stub` and its neighbours).
 
 use std::cell::Cell;
 use std::path::Path;

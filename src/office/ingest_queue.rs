@@ -2,7 +2,7 @@
 //! budget waits with what it has sent, and what it sends beyond its lane is dropped without a receipt: it sends again. The others do not
 //! notice.
 //!
-//! What belongs here: order and budgets, pure over the time they are reported. What does not: threads ([`super::keeper`]).
+//! What belongs here: order and budgets, pure over the time they are reported. What does not: threads ([`super::archive_thread`]).
 
 use std::collections::{HashMap, VecDeque};
 

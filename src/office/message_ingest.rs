@@ -1,7 +1,7 @@
 //! ⇄ What comes through the door and is no file: events, states, births, health, answers, reports. A device's word is not trusted:
 //! sizes, numbers, words and lengths are those of docs/mqtt.md, or it is not taken and there is no receipt.
 //!
-//! What belongs here: bounds and rows of single messages. What does not: batches ([`super::archive`]), files ([`super::parts`]).
+//! What belongs here: bounds and rows of single messages. What does not: batches (`office_stub`), files ([`super::partial_files`]).
 
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
@@ -26,7 +26,7 @@ const ID_MAX: usize = 64;
 const KIND_MAX: usize = 80;
 const TIME_MAX: usize = 40;
 
-/// Why something was not taken, for [`Outcome::complaint`].
+/// Why something was not taken, for [`IngestOutcome::complaint`].
 const UNREADABLE: &str = "messages over the bounds of docs/mqtt.md, not kept";
 
 fn unreadable(what: &str) -> IngestOutcome {

@@ -1,13 +1,13 @@
 //! The office room: the reference archive of the commune office. Everything it does is possible for any other MQTT subscriber.
 //!
-//! * [`host`] ⇄: its MQTT client. [`keeper`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
-//! * [`store`] ⇄: single operations on files. [`index`] ⇄: its transactions. [`door`] ⇄: messages that are no files. [`parts`] ⇄: files on
-//!   their way. [`placing`] ⇄: their last steps. [`rules`]: what the way in owes its safety to.
-//! * [`look`] ⇄: what it shows. [`keep`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
-//! * [`check`] ⇄: index against files. [`claim`] ⇄: one receiving office for each archive. [`queue`]: messages before the archive, in turn.
-//! * [`gaps`] ⇄: numbers that are missing. [`ranges`]: which bytes, or numbers, are there.
-//! * [`configs`] ⇄: documents sent to devices and what they answered. [`rollout`]: one change to many devices, in waves, pure.
-//!   [`template`]: one text for many devices.
+//! * [`service`] ⇄: its MQTT client. [`archive_thread`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
+//! * [`file_store`] ⇄: single operations on files. [`index`] ⇄: its transactions. [`message_ingest`] ⇄: messages that are no files. [`partial_files`] ⇄: files on
+//!   their way. [`file_commit`] ⇄: their last steps. [`safeguards`]: what the way in owes its safety to.
+//! * [`queries`] ⇄: what it shows. [`retention`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
+//! * [`consistency_check`] ⇄: index against files. [`archive_lock`] ⇄: one receiving office for each archive. [`ingest_queue`]: messages before the archive, in turn.
+//! * [`sequence_gaps`] ⇄: numbers that are missing. [`range_set`]: which bytes, or numbers, are there.
+//! * [`config_store`] ⇄: documents sent to devices and what they answered. [`rollout`]: one change to many devices, in waves, pure.
+//!   [`config_template`]: one text for many devices.
 //!
 //! What belongs here: keeping what devices send, receipts, looking at it. What does not: anything a device needs (this is a Cargo
 //! feature the edge build leaves out).

@@ -1,9 +1,9 @@
 //! ⇄ The way in of a file. Its bytes gather in `partial/` with the ranges that are flushed; when all are there it is flushed and hashed
-//! (on a thread of its own, [`super::keeper`]); then it is put in its place and receipted ([`super::placing`]). A refusal or a power
+//! (on a thread of its own, [`super::archive_thread`]); then it is put in its place and receipted ([`super::file_commit`]). A refusal or a power
 //! cut between any two steps leaves a file whose state index and disk tell: memory is only a copy of the index, and is dropped when
 //! anything refuses.
 //!
-//! What belongs here: single files on their way. What does not: transactions of batches ([`super::archive`]), letting go ([`super::keep`]).
+//! What belongs here: single files on their way. What does not: transactions of batches (`office_stub`), letting go ([`super::retention`]).
 
 use rusqlite::{OptionalExtension as _, params};
 

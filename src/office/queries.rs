@@ -1,6 +1,6 @@
 //! ⇄ What the archive shows: sites, events, files, gaps.
 //!
-//! What belongs here: queries. What does not: storing ([`super::archive`]).
+//! What belongs here: queries. What does not: storing (`office_stub`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct SiteRow {
     /// Site id.
     pub site: String,
-    /// `online`, `stopping`, `lost`, or empty.
+    /// `online`, `stopping`, `missing_records`, or empty.
     pub state: String,
     /// RFC 3339 time of the last message.
     pub seen: String,

@@ -1,6 +1,6 @@
 //! ⇄ What the archive releases, and what it keeps whatever happens.
 //!
-//! What belongs here: retention, locks. What does not: storing ([`super::archive`]).
+//! What belongs here: retention, locks. What does not: storing (`office_stub`).
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 

@@ -1,6 +1,6 @@
 //! What the archive owes to each of its rules: a simulation takes one away and must see something break.
 //!
-//! What belongs here: their names. What does not: keeping them ([`super::archive`], [`super::parts`]).
+//! What belongs here: their names. What does not: keeping them (`office_stub`, [`super::partial_files`]).
 
 /// A rule of the way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

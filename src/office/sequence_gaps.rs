@@ -1,6 +1,6 @@
 //! ⇄ Numbers that are missing: found by what devices say is settled, asked for, and written down when they will never come.
 //!
-//! What belongs here: completeness of numbers. What does not: showing it ([`super::look`]).
+//! What belongs here: completeness of numbers. What does not: showing it (`check`).
 
 use rusqlite::params;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const LOOK_AT: u64 = 100_000;
 /// Seconds until a device is asked again for the same numbers.
 const ASK_EVERY: i64 = 600;
 /// Seconds until a site's numbers are looked through again: a device decides how often it tells its health.
-const LOOK_EVERY: i64 = 4;
+const POLL_INTERVAL: i64 = 4;
 /// Rings of one site at most: cards it had. Ranges dropped in one ring at most.
 const RINGS_MAX: u64 = 64;
 const GIVEN_UP_MAX: usize = 4096;
@@ -48,7 +48,7 @@ impl Archive {
             return Ok(IngestOutcome::default());
         };
         let (ring, confirmed) = (health.ring.to_string(), health.watermarks.confirmed);
-        let lately = |seen: &i64| now - *seen < LOOK_EVERY && now >= *seen;
+        let lately = |seen: &i64| now - *seen < POLL_INTERVAL && now >= *seen;
         if i64::try_from(confirmed).is_err() || self.looked_at.get(site).is_some_and(lately) || !self.has_room_for(site, &ring)? {
             return Ok(IngestOutcome::default());
         }

@@ -1,7 +1,7 @@
 //! ⇄ The office's MQTT client: subscribes to devices, hands what comes to the configuration thread, publishes its answers, shows its presence.
 //!
-//! What belongs here: connecting and passing on. What does not: storing ([`super::archive`]), batches and hashing
-//! ([`super::keeper`]).
+//! What belongs here: connecting and passing on. What does not: storing (`office_stub`), batches and hashing
+//! ([`super::archive_thread`]).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -65,7 +65,7 @@ impl OfficeService {
     }
 }
 
-/// Runs the office until `stop`; every line for people goes to `line`.
+/// Runs the office until `shutdown`; every line for people goes to `line`.
 ///
 /// # Errors
 /// When the system gives no thread.

@@ -8,7 +8,7 @@
 //! | five starts in ten minutes of one run of the kernel that nobody asked for | safe mode; what is on trial is taken back |
 //! | the record cannot be written | nothing that is on trial runs |
 //!
-//! What belongs here: that table. What does not: reading the record ([`super::store`]), parsing texts ([`super::begin`]).
+//! What belongs here: that table. What does not: reading the record ([`super::state_store`]), parsing texts ([`super::startup`]).
 
 use super::mutation::Safeguard;
 use super::rejection::{RejectReason, Rejection};

@@ -1,6 +1,6 @@
 //! ⇄ The store's files in a real directory: each is replaced whole, by its name, and is durable when that returns.
 //!
-//! What belongs here: those system calls. What does not: what is in the files ([`super::store`]).
+//! What belongs here: those system calls. What does not: what is in the files ([`super::state_store`]).
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};

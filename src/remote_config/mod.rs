@@ -1,16 +1,16 @@
 //! The configuration room: how settings come to a device and prove themselves, so that no change can strand it.
 //!
-//! * [`document`]: the signed document, byte by byte. [`command`]: signed commands. [`refusal`]: every reason to say no.
+//! * [`signed_document`]: the signed document, byte by byte. [`signed_command`]: signed commands. [`rejection`]: every reason to say no.
 //! * [`token_bucket`]: how much strangers may ask for.
-//! * [`record`]: what is kept, and its format. [`store`]: in which files, over any [`store::Files`]; [`files`] ⇄: real ones.
-//! * [`logins`]: to whom a login may be shown. [`verdict`]: whether a text may be tried at all. [`boot`]: what a start does with what it finds.
-//! * [`machine`]: idle → staged → trial → committed or rolled back, pure; [`intake`]: the way
-//!   in; [`trial`]: proof and time. [`report`]: what the office is reported.
-//! * [`guarantee`]: each promise by name, so that a check can take one away.
-//! * [`prepare`]: what a start goes by, over any files; [`begin`] ⇄: the start itself. What else needs threads and time is the agent's ([`crate::agent::keeper`]).
+//! * [`state_record`]: what is kept, and its format. [`state_store`]: in which files, over any [`state_store::Files`]; [`durable_files`] ⇄: real ones.
+//! * [`credential_scope`]: to whom a login may be shown. [`validation`]: whether a text may be tried at all. [`crash_loop`]: what a start does with what it finds.
+//! * [`state_machine`]: idle → staged → trial → committed or rolled back, pure; [`admission`]: the way
+//!   in; [`trial`]: proof and time. [`status_report`]: what the office is reported.
+//! * [`mutation`]: each promise by name, so that a check can take one away.
+//! * [`startup_state`]: what a start goes by, over any files; [`startup`] ⇄: the start itself. What else needs threads and time is the agent's ([`crate::agent::config_thread`]).
 //!
 //! The module lies behind `settings` and in front of everything that only uses them: it decides about settings as a whole and needs no
-//! other room; what it must know of camera, card and broker comes in as [`machine::Input`] from the agent.
+//! other room; what it must know of camera, card and broker comes in as [`state_machine::ConfigInput`] from the agent.
 //!
 //! What belongs here: judging, keeping, trying and taking back configurations; who may command. What does not: applying one (the
 //! agent and its wiring), publishing (the uplink).

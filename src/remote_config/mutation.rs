@@ -1,7 +1,7 @@
 //! What keeps a device from being stranded, promise by promise, so that each can be taken away by itself: a check that does not notice
 //! is no check. Only simulated worlds take one away.
 //!
-//! What belongs here: the names. What does not: keeping the promises ([`super::machine`], [`super::boot`], [`super::store`]).
+//! What belongs here: the names. What does not: keeping the promises ([`super::state_machine`], [`super::crash_loop`], [`super::state_store`]).
 
 /// A promise that can be taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@
 //! `n` is higher than every number the key has used with this device; the office takes its clock in microseconds. The device keeps the
 //! highest before it carries the command out, so that nobody can repeat one after a restart.
 //!
-//! What belongs here: reading and signing them. What does not: what they mean (the agent), keeping the guard ([`super::machine`]).
+//! What belongs here: reading and signing them. What does not: what they mean (the agent), keeping the guard ([`super::state_machine`]).
 
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};

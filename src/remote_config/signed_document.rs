@@ -19,7 +19,7 @@
 //! So nothing depends on how JSON is written. Whatever is not signed is not allowed: unknown fields refuse the document.
 //!
 //! What belongs here: reading, signing, and every reason to refuse that needs no file. What does not: what the configuration says
-//! ([`super::verdict`]), when it is tried ([`super::machine`]).
+//! ([`super::validation`]), when it is tried ([`super::state_machine`]).
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! ⇄ The start: reads the record and the file, notes the start, and says under which settings the device runs.
 //!
-//! What belongs here: the order of it. What does not: the decisions ([`super::boot`], [`super::verdict`]).
+//! What belongs here: the order of it. What does not: the decisions ([`super::crash_loop`], [`super::validation`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Configured {
     pub file: PathBuf,
     /// Where exits are counted beside the record.
     pub volatile: Option<Arc<dyn Files>>,
-    /// The directory of `files`, where `taimat config` leaves its requests.
+    /// The directory of `durable_files`, where `taimat config` leaves its requests.
     pub state: PathBuf,
     /// What was wrong with the file at this start.
     pub refused: Option<Rejection>,

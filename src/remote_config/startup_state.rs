@@ -1,7 +1,7 @@
 //! What a device starts with, from what is kept and from its file: over any [`Files`], so that a simulated world starts like a real one.
 //!
-//! What belongs here: the order of reading, noting and choosing. What does not: the table of starts ([`super::boot`]), real files
-//! ([`super::begin`]).
+//! What belongs here: the order of reading, noting and choosing. What does not: the table of starts ([`super::crash_loop`]), real files
+//! ([`super::startup`]).
 
 use super::crash_loop::{self, BootDecision};
 use super::mutation::Safeguard;

@@ -1,7 +1,7 @@
 //! The phase machine: `idle → staged → trial → committed | rolled back`. A plain function of its state, the time and one input.
 //!
-//! 1. A document is read and must be signed, new, for this device, in time, and replace what runs ([`super::intake`]).
-//! 2. Its text is judged, with the files it names ([`Effect::Judge`]).
+//! 1. A document is read and must be signed, new, for this device, in time, and replace what runs ([`super::admission`]).
+//! 2. Its text is judged, with the files it names ([`ConfigEffect::Judge`]).
 //! 3. `staged` is written down with its text.
 //! 4. `trial` is written down.
 //! 5. It is applied: the modules it touches, and always a fresh session with the broker; or the device starts again under it.
@@ -52,9 +52,9 @@ pub enum ConfigInput {
         /// How many there were.
         len: usize,
     },
-    /// Answer to [`Effect::Judge`] of the text with this digest.
+    /// Answer to [`ConfigEffect::Judge`] of the text with this digest.
     Judged(Digest, Result<Box<Settings>, Rejection>),
-    /// Answer to [`Effect::Save`] of the record of this generation: how it failed, if it did.
+    /// Answer to [`ConfigEffect::Save`] of the record of this generation: how it failed, if it did.
     Saved(u64, Result<(), String>),
     /// The file on the device is another than before.
     File(Box<FileFound>),
@@ -62,7 +62,7 @@ pub enum ConfigInput {
     CallBack(usize),
     /// Connected to a broker, under the settings applied as the `epoch`th.
     Session {
-        /// As [`Effect::Apply`] named it.
+        /// As [`ConfigEffect::Apply`] named it.
         epoch: u64,
         /// Which broker.
         broker: (String, u16),
@@ -188,7 +188,7 @@ pub struct ConfigMachine {
 }
 
 impl ConfigMachine {
-    /// The machine after a start that [`super::boot::note`] has noted. `seed` is 32 random bytes.
+    /// The machine after a start that [`super::crash_loop::note`] has noted. `seed` is 32 random bytes.
     pub fn new(record: ConfigState, known: ProvenSettings, seed: [u8; 32], now: Timestamp) -> ConfigMachine {
         let ProvenSettings { good, bootstrap, trying } = known;
         let mut machine = ConfigMachine {
@@ -374,7 +374,7 @@ impl ConfigMachine {
         }
     }
 
-    /// Whether a command may be carried out. `Ok(true)`: when [`Effect::Carry`] says that its number is kept. `Ok(false)`: now, no key
+    /// Whether a command may be carried out. `Ok(true)`: when [`ConfigEffect::Carry`] says that its number is kept. `Ok(false)`: now, no key
     /// is enrolled, and this command needs none.
     ///
     /// # Errors

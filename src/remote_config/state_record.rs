@@ -1,9 +1,9 @@
 //! What is kept of configurations on the card: which one runs, which ones ran before, and how far a change has come.
 //!
 //! A record is two lines: the SHA-256 of the second in 64 hex digits, and one JSON object. The highest `generation` of the copies
-//! that are whole counts. The texts it names lie beside it, each in a file of its own named by its SHA-256 ([`super::store`]).
+//! that are whole counts. The texts it names lie beside it, each in a file of its own named by its SHA-256 ([`super::state_store`]).
 //!
-//! What belongs here: the format. What does not: files, and what follows from a record ([`super::boot`], [`super::machine`]).
+//! What belongs here: the format. What does not: files, and what follows from a record ([`super::crash_loop`], [`super::state_machine`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `record.a`, `record.b` | [`Record`], the higher generation counts |
+//! | `record.a`, `record.b` | [`ConfigState`], the higher generation counts |
 //! | `exits` | in the directory that is gone with the power: [`Exits`] |
 //! | `<sha256>.a`, `<sha256>.b` | a configuration's text; its name is its checksum |
 //!
@@ -103,7 +103,7 @@ fn tidy(files: &dyn Files, record: &ConfigState) {
     }
 }
 
-/// The exits as they are counted where the card has no say ([`super::prepare::Found::volatile`]).
+/// The exits as they are counted where the card has no say ([`super::startup_state::FoundFiles::volatile`]).
 pub fn exits(volatile: &dyn Files) -> Option<Exits> {
     serde_json::from_slice(&volatile.read(EXITS).ok()??).ok()
 }

@@ -8,7 +8,7 @@
 //! | [`KEEP_EVERY`] | 30 s | how often the time that has run is written down: what a power cut may add to a trial |
 //! | [`STREAMED_WITHIN`] | 30 s | footage that young means that the device recorded before |
 //!
-//! What belongs here: evidence, commit and roll-back. What does not: how a change comes to its trial ([`super::machine`]).
+//! What belongs here: evidence, commit and roll-back. What does not: how a change comes to its trial ([`super::state_machine`]).
 
 use serde::Deserialize;
 
@@ -215,7 +215,7 @@ impl ConfigMachine {
         }
     }
 
-    /// When [`super::machine::Input::Tick`] is due at the latest.
+    /// When [`super::state_machine::ConfigInput::Tick`] is due at the latest.
     pub fn deadline(&self) -> MonoTime {
         let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
             return self.patience_ends();

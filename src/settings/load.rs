@@ -1,6 +1,6 @@
 //! ⇄ Settings from a file.
 //!
-//! What belongs here: reading it and the files it names. What does not: what keys mean ([`super::raw`]).
+//! What belongs here: reading it and the files it names. What does not: what keys mean ([`super::parse`]).
 
 use std::path::{Path, PathBuf};
 

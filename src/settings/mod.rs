@@ -1,7 +1,7 @@
-//! Settings: always valid once made. Raw TOML is parsed in [`raw`], which reports every bad key at once.
+//! Settings: always valid once made. Raw TOML is parsed in [`parse`], which reports every bad key at once.
 //!
-//! * [`raw`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
-//! * [`change`]: what differs between two settings, room by room.
+//! * [`parse`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
+//! * [`diff`]: what differs between two settings, room by room.
 //!
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the module it touches.
 //! What does not: reading files (that is the caller's, through [`load`]), how settings come to a device (`config`).
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use self::rules::Rule;
 use crate::units::{Secret, SiteId};
 
-/// Everything one device needs to know. Made only by [`raw`], so every value is in range.
+/// Everything one device needs to know. Made only by [`parse`], so every value is in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// Which place this is.
@@ -110,7 +110,7 @@ pub struct MotionSettings {
     pub fps: f32,
     /// Zones; none means the whole picture is one zone named `all`.
     pub zones: Vec<Zone>,
-    /// Rules; none means one named `motion`: whatever moves in any zone.
+    /// Rules; none means one named `analytics`: whatever moves in any zone.
     pub rules: Vec<Rule>,
     /// Microseconds of quiet that end an event (default 5 s).
     pub quiet_after: u64,
@@ -285,12 +285,12 @@ pub struct TrustedKey {
 pub enum KeyScope {
     /// Everything.
     All,
-    /// Commands that read, or that keep and send footage: [`Scope::COMMANDS`].
+    /// Commands that read, or that keep and send footage: [`KeyScope::COMMANDS`].
     Commands,
 }
 
 impl KeyScope {
-    /// The word for [`Scope::Commands`] in `remote.keys`.
+    /// The word for [`KeyScope::Commands`] in `remote.keys`.
     pub const WORD: &str = "commands";
     /// What a key of scope `commands` may sign; where no key is enrolled these need no signature.
     pub const COMMANDS: [&str; 10] =

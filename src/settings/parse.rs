@@ -1,5 +1,4 @@
-//! TOML text → [`Settings`], or every problem at once. Files that settings name are read through a function the caller gives, so
-//! that this stays pure.
+//! Parses TOML text into [`Settings`], or reports every problem at once; the caller reads the files that settings name.
 //!
 //! What belongs here: keys, defaults, ranges, reasons. What does not: where the text comes from ([`super::load`]).
 
@@ -68,7 +67,7 @@ pub const KEYS: &[&str] = &[
     "uplink.health_every",
     "uplink.rate_cap",
     "uplink.day_budget",
-    "uplink.bytes_month_budget",
+    "uplink.month_budget",
     "uplink.quiet_hours",
     "uplink.files",
     "uplink.integrations",

@@ -1,6 +1,6 @@
 //! The part of a configuration that says what counts as motion: zones and rules.
 //!
-//! What belongs here: their keys, defaults, ranges, reasons. What does not: other modules' keys ([`super::raw`]).
+//! What belongs here: their keys, defaults, ranges, reasons. What does not: other modules' keys ([`super::parse`]).
 
 use toml::{Table, Value};
 
@@ -271,8 +271,8 @@ mod tests {
              {{ name = \"any\" }},\n\
              {{ name = \"in\", on = \"enter\", zones = [\"road\"], hours = [\"mon-fri 22:00-05:00\", \"sat,sun 00:00-24:00\"] }},\n\
              {{ name = \"out\", on = \"exit\", priority = \"high\", clip = false }},\n\
-             {{ name = \"wrong-way\", on = \"cross\", line = [[0.1, 0.6], [0.9, 0.6]], way = \"left\", cooldown = \"0 s\" }},\n\
-             {{ name = \"loiter\", on = \"dwell\", stay = \"20 s\", min_height = 0.1, horizon = 0.3, heading = [300, 60], min_speed = 0.1 }},\n]"
+             {{ name = \"wrong-way\", on = \"cross\", line = [[0.1, 0.6], [0.9, 0.6]], direction = \"left\", cooldown = \"0 s\" }},\n\
+             {{ name = \"loiter\", on = \"dwell\", dwell_time = \"20 s\", min_height = 0.1, horizon = 0.3, heading = [300, 60], min_speed = 0.1 }},\n]"
         );
         let motion = with(&text).unwrap();
         let [any, enter, exit, cross, dwell] = motion.rules.as_slice() else { panic!("{:?}", motion.rules) };
@@ -292,8 +292,8 @@ mod tests {
             ("{ name = \"Gate\" }", "motion.rules[0].name"),
             ("{ name = \"a\", on = \"cross\" }", "motion.rules[0].line"),
             ("{ name = \"a\", on = \"cross\", line = [[0.1, 0.1], [0.1, 0.1]] }", "motion.rules[0].line"),
-            ("{ name = \"a\", way = \"left\" }", "motion.rules[0].way"),
-            ("{ name = \"a\", stay = \"3 s\" }", "motion.rules[0].stay"),
+            ("{ name = \"a\", direction = \"left\" }", "motion.rules[0].direction"),
+            ("{ name = \"a\", dwell_time = \"3 s\" }", "motion.rules[0].dwell_time"),
             ("{ name = \"a\", zones = [\"lake\"] }", "motion.rules[0].zones"),
             ("{ name = \"a\", hours = [\"someday\"] }", "motion.rules[0].hours"),
             ("{ name = \"a\", hours = [\"25:00-26:00\"] }", "motion.rules[0].hours"),

@@ -1,5 +1,5 @@
 //! Whether the PEM files that settings name are what they should be: an authority, a certificate chain, and the key that belongs to it.
-//! Apart from [`super::raw`], because a device records with a bad certificate too: what cannot be used is the uplink's to tell.
+//! Apart from [`super::parse`], because a device records with a bad certificate too: what cannot be used is the uplink's to tell.
 //!
 //! What belongs here: judging their text. What does not: connecting with them (the uplink).
 

@@ -1,6 +1,6 @@
 //! Rules of motion: what must happen where and when for an event.
 //!
-//! What belongs here: what a rule may say. What does not: reading it (`raw_motion`), judging by it (the motion room).
+//! What belongs here: what a rule may say. What does not: reading it (`parse_motion`), judging by it (the motion room).
 
 use crate::units::{ClockQuality, Timestamp};
 

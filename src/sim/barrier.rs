@@ -2,7 +2,7 @@
 //! no check.
 //!
 //! What belongs here: the names and how to recognise the operation each stands for. What does not: carrying operations out
-//! ([`super::disk`]).
+//! ([`super::faulty_disk`]).
 
 use super::cow_image::{PAGE, Pending};
 use crate::format::segment_head::COPY_TYPE;
@@ -183,7 +183,7 @@ fn is_copy(bytes: &[u8]) -> bool {
     bytes.get(8..24) == Some(&COPY_TYPE)
 }
 
-/// True for `free` headers over `rest` bytes.
+/// True for `free` headers over `park` bytes.
 fn is_free(bytes: &[u8], rest: usize) -> bool {
     bytes.get(..4) == Some(&(rest as u32).to_be_bytes()) && bytes.get(4..8) == Some(b"free")
 }

@@ -1,7 +1,7 @@
 //! Whether anything can strand a device: a change of every kind, cut, refused or damaged at every operation of the card; afterwards the
 //! network is fair, one broker answers, and the device must be back under control.
 //!
-//! What belongs here: trying everything, and counting it. What does not: the world it happens in ([`super::pole`]).
+//! What belongs here: trying everything, and counting it. What does not: the world it happens in ([`super::config_world`]).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is done to a device on a pole ([`super::pole`]): configurations, ordinary ones and ones that do harm.
+//! What is done to a device on a pole ([`super::config_world`]): configurations, ordinary ones and ones that do harm.
 //!
 //! What belongs here: their names and texts. What does not: what the harm looks like.
 
@@ -122,7 +122,7 @@ impl ScenarioText {
         let keys = if *keys { format!("\"office:{}\"", hex(secret().public_key().as_ref())) } else { String::new() };
         format!(
             "site = \"km-17\"\n[camera]\nmain_url = \"rtsp://camera/{camera}\"\n[storage]\ndir = \"/ring\"\nsegment = \"{segment}\"\n\
-             [motion]\nsensitivity = {sensitivity}\n[uplink]\nhost = \"{}\"\nallow_plain = true\nlogin_file = \"{login}\"\nalso = [{}]\n\
+             [motion]\nsensitivity = {sensitivity}\n[uplink]\nhost = \"{}\"\nallow_plain = true\nlogin_file = \"{login}\"\nfallbacks = [{}]\n\
              [remote]\nkeys = [{keys}]\ntrial = \"{trial}\"\n",
             hosts.first().unwrap_or(&OLD),
             fallbacks.join(", ")

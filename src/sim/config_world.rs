@@ -2,7 +2,7 @@
 //! again, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
 //!
 //! What belongs here: how the device fares in that world. What does not: what its office and a hand do to it (`office`), trying
-//! everything ([`super::stranding`]).
+//! everything ([`super::config_faults`]).
 
 mod office;
 

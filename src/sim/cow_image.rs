@@ -1,7 +1,7 @@
 //! What a card holds, as pages that copies share: a copy costs a few pointers, so that millions of power cuts can be tried.
 //!
 //! What belongs here: files of pages, and which sectors a power cut may leave in which state. What does not: the
-//! [`crate::storage::disk::Disk`] trait ([`super::disk`]), what the bytes mean.
+//! `storage::faulty_disk::DiskStore` trait ([`super::faulty_disk`]), what the bytes mean.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

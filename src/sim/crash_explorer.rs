@@ -1,7 +1,7 @@
 //! Lives of a card: the real engine records into a tiny ring while everything goes wrong, and at every moment at which the power
 //! may go the cards it could leave are opened and checked.
 //!
-//! What belongs here: the life and its moments. What does not: the cards of one moment ([`super::image`]), the promises
+//! What belongs here: the life and its moments. What does not: the cards of one moment ([`super::crash_image`]), the promises
 //! ([`super::oracle`]).
 
 use std::collections::HashSet;

@@ -1,7 +1,7 @@
 //! One card as a power cut leaves it: made from what was durable and what was on its way, opened with the real engine, checked.
 //!
 //! What belongs here: which images there are of one moment, and one check from pulled card to new footage. What does not: how
-//! the moment came about ([`super::crash`]).
+//! the moment came about ([`super::crash_explorer`]).
 
 use std::sync::Arc;
 

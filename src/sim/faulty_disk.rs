@@ -1,8 +1,8 @@
 //! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors. It
 //! refuses, tears, forgets and dawdles when reported to.
 //!
-//! What belongs here: the [`Disk`] trait with faults. What does not: what is written, which outcomes are tried
-//! ([`super::crash`]).
+//! What belongs here: the `DiskStore` trait with faults. What does not: what is written, which outcomes are tried
+//! ([`super::crash_explorer`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +108,7 @@ impl FaultyDisk {
         FaultyDisk::with(CowImage::default(), without)
     }
 
-    /// A card that holds `card`, all of it durable.
+    /// A card that holds `cow_image`, all of it durable.
     pub fn with(card: CowImage, without: Option<Barrier>) -> FaultyDisk {
         let disk = FaultyDisk::default();
         let mut state = disk.lock();

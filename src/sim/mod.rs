@@ -1,13 +1,13 @@
 //! The simulated world: what the demo shows and the tests break.
 //!
 //! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
-//! * [`hostile`] ⇄: a broker with a temper ([`wire`] ⇄: its packets). [`proxy`] ⇄: a bad way to any broker.
-//! * [`rng`]: randomness from a seed. [`disk`]: a card that loses power. [`archive`]: an office in memory. [`world`]: all of it with the agent.
-//! * [`card`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`script`]: a camera and an
-//!   agent that want everything at once. [`strict`]: a second reader of segments. [`oracle`]: what was promised ([`broken`], [`known`]). [`image`]: one card
-//!   after a cut, checked. [`crash`]: lives of cards, cut everywhere. [`model`]: ring and journal against a naive model.
+//! * [`faulty_broker`] ⇄: a broker with a temper ([`mqtt_codec`] ⇄: its packets). [`faulty_proxy`] ⇄: a bad way to any broker.
+//! * [`rng`]: randomness from a seed. [`faulty_disk`]: a card that loses power. [`office_stub`]: an office in memory. [`world`]: all of it with the agent.
+//! * [`cow_image`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`workload`]: a camera and an
+//!   agent that want everything at once. [`strict_reader`]: a second reader of segments. [`oracle`]: what was promised ([`violation`], [`image_cache`]). [`crash_image`]: one card
+//!   after a cut, checked. [`crash_explorer`]: lives of cards, cut everywhere. [`reference_model`]: ring and journal against a naive model.
 //! * [`office`]: the office's disk and index, full, refusing, locked and cut.
-//! * [`pole`]: a device as its configuration sees it. [`texts`]: configurations for it. [`small_card`]: where they are kept. [`stranding`]: whether anything can strand it.
+//! * [`config_world`]: a device as its configuration sees it. [`config_scenarios`]: configurations for it. [`faulty_files`]: where they are kept. [`config_faults`]: whether anything can strand it.
 //!
 //! What belongs here: stand-ins for what a device meets. What does not: anything a device needs (the edge build leaves this out).
 

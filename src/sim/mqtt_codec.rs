@@ -1,6 +1,6 @@
 //! ⇄ MQTT packets as a broker sees them, version 5 or 3.1.1 behind one face, by rumqttc's codec.
 //!
-//! What belongs here: bytes to words and back. What does not: what a broker does ([`super::hostile`]).
+//! What belongs here: bytes to words and back. What does not: what a broker does ([`super::faulty_broker`]).
 
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::{self, v5 as p5};

@@ -1,6 +1,6 @@
 //! The office in memory, for simulated worlds: keeps what comes, says what it has.
 //!
-//! What belongs here: an archive that never fails. What does not: the real one ([`crate::office::archive`]).
+//! What belongs here: an archive that never fails. What does not: the real one (`office::office_stub`).
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What storage has promised so far, and whether a card keeps it.
 //!
 //! What belongs here: promises, collected from what storage was asked, did and said. What does not: making cards
-//! ([`super::crash`]).
+//! ([`super::crash_explorer`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -206,7 +206,7 @@ impl Oracle {
         self.earlier.retain(|(seq, _)| *seq > durable);
     }
 
-    /// The power is back: of a record that was written twice the one that counts on `card` is meant from now on.
+    /// The power is back: of a record that was written twice the one that counts on `cow_image` is meant from now on.
     pub fn reconcile(&mut self, card: &CowImage) {
         let earlier = std::mem::take(&mut self.earlier);
         if earlier.is_empty() {
@@ -246,7 +246,7 @@ impl Oracle {
         self.version += 1;
     }
 
-    /// True for a file whose records the newest head on `card` says are in the ring.
+    /// True for a file whose records the newest head on `cow_image` says are in the ring.
     pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
         let segments = ImageCache::default().with_footage(card);
         let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
@@ -374,7 +374,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `gaps`
+    /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `sequence_gaps`
     /// whether recovery has seen all damage there is: only then gaps have names and what follows on can be reported.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The ring and the journal against a model so naive that it cannot be wrong in the same way: a list of segments, a list of pins,
 //! a map of entries. After every action both must agree on what is there, what goes next and what is counted.
 //!
-//! What belongs here: the model, the actions, the comparison. What does not: what a power cut may leave ([`super::crash`]).
+//! What belongs here: the model, the actions, the comparison. What does not: what a power cut may leave ([`super::crash_explorer`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

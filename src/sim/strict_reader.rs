@@ -1,8 +1,8 @@
-//! A second, strict reader of segment files: every box to the end of the file, by ISO/IEC 14496-12 and [`crate::storage::document`]
+//! A second, strict reader of segment files: every box to the end of the file, by ISO/IEC 14496-12 and [`crate::format::on_disk`]
 //! alone. It forgives nothing, so that a player need not.
 //!
 //! What belongs here: what is in one file and where it stops making sense. What does not: getting past damage
-//! ([`crate::storage::walk`]), what should be there ([`super::oracle`]).
+//! ([`crate::storage::scan`]), what should be there ([`super::oracle`]).
 
 use crate::format::mp4::{all, path};
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at};

@@ -1,6 +1,6 @@
 //! A camera and an agent that want everything at once from a tiny ring, from a seed.
 //!
-//! What belongs here: frames and orders. What does not: faults and checks ([`super::crash`], [`super::model`]).
+//! What belongs here: frames and orders. What does not: faults and checks ([`super::crash_explorer`], [`super::reference_model`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Reading a ring as the next owner of the card would: every invariant of [`super::document`], every checksum, every gap.
+//! Reading a ring as the next owner of the card would: every invariant of [`crate::format::on_disk`], every checksum, every gap.
 //!
 //! What belongs here: what is wrong, by file and offset. What does not: putting it right ([`super::recovery`]).
 

@@ -48,7 +48,7 @@ pub struct ClockHistory {
 }
 
 impl ClockHistory {
-    /// Reads what [`Dates::encode`] wrote; what is cut short is left out.
+    /// Reads what [`ClockHistory::encode`] wrote; what is cut short is left out.
     pub fn decode(bytes: &[u8]) -> ClockHistory {
         let known = bytes.chunks_exact(ENCODED).filter_map(|chunk| {
             let boot = Boot(u32::from_be_bytes(chunk[..4].try_into().ok()?));
@@ -106,7 +106,7 @@ impl ClockHistory {
     }
 
     /// A gap as it is understood now. `before` is the start of the footage in front of it, where a gap between two starts
-    /// begins; `boot` is the start that recorded it.
+    /// begins; `crash_loop` is the start that recorded it.
     pub fn date_gap(&self, gap: &Gap, before: Boot, boot: Boot) -> Gap {
         let from = self.date(if gap.reason.is_between_starts() { before } else { boot }, gap.from);
         Gap { from, to: self.date(boot, gap.to), ..gap.clone() }

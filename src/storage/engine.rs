@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::disk::{Disk as _, FileId};
 use super::fallback::FallbackDisk;
+use super::fragment::NewFragment;
 use super::fragment::{Anchor, Fragment, Gathering};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::pending_queries::PendingQuery;
-use super::ring::{AppendFault, NewFragment, Ring};
+use super::ring::{AppendFault, Ring};
 use super::scrub::Scrub;
 use super::snapshots::SnapshotStore;
 use super::wear::{ALARM, WriteLoad};

@@ -1,7 +1,7 @@
 //! Parts of other cards in a ring's directory: which there are, and keeping them before their place is used.
 //!
 //! What belongs here: that, for the journal and the snapshots. What does not: which card is ours ([`super::identity`]), segments of
-//! other cards ([`super::heads`]).
+//! other cards ([`super::head_selection`]).
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub fn sentence(file: FileId, parts: usize) -> String {
     }
 }
 
-/// Every file beside the segments that holds something of another card than `card`, and what is said of it.
+/// Every file beside the segments that holds something of another card than `fallback`, and what is said of it.
 ///
 /// # Errors
 /// When the card refuses.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::GapReason;
 use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::format::mp4::{Sample, TrackRun, moof};
 use crate::format::record::{RECORD_BOX, padded, ticks};
@@ -235,6 +236,27 @@ fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor,
         offset: (shown[i] as i64 - decoded[i] as i64) as i32,
     });
     Some(TrackRun { track, start: *decoded.first()?, samples: samples.collect() })
+}
+
+/// What a new record says, before it has a number and a place.
+#[derive(Debug, Clone)]
+pub struct NewFragment<'a> {
+    /// See `RingRecord`.
+    pub start: Timestamp,
+    /// See `RingRecord`.
+    pub key: bool,
+    /// See `RingRecord`.
+    pub payload: u32,
+    /// See `RingRecord`.
+    pub media: u64,
+    /// See `RingRecord`.
+    pub lead: u16,
+    /// See `RingRecord`.
+    pub duration: u64,
+    /// See `RingRecord`.
+    pub gap: Option<(Timestamp, GapReason, u64)>,
+    /// `moof` and `mdat` with decode times that count from `media`; empty for a gap record.
+    pub content: &'a [u8],
 }
 
 #[cfg(test)]

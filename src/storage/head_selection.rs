@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
 use super::identity::{NEXT, Voices};
-use super::journal;
+use super::journal_load;
 use super::segment_index::{Index, SetAside};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
@@ -93,7 +93,7 @@ enum Holds {
 /// # Errors
 /// When the directory cannot be read.
 pub fn heads(disk: &dyn Disk) -> Result<Heads, DiskFault> {
-    Ok(read_heads(disk, &segments(&disk.files()?), journal::cards(disk)?, None))
+    Ok(read_heads(disk, &segments(&disk.files()?), journal_load::cards(disk)?, None))
 }
 
 /// The same for some files (number and length), the cards that the copies of the journal name, and the site of the box.

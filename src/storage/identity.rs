@@ -3,7 +3,7 @@
 //! | the parts say | taken as ours |
 //! |---|---|
 //! | nothing | a new card is named |
-//! | only cards of other sites | nothing: the card is refused ([`super::start::StorageFault::OtherSite`]) |
+//! | only cards of other sites | nothing: the card is refused ([`super::open::StorageFault::OtherSite`]) |
 //! | a card that the journal and at least one segment name | that one, whatever most segments say |
 //! | journal and segments disagree altogether | what most segments say; of two with as many, the one recorded last |
 //! | no segment is there | what the journal says |
@@ -12,7 +12,7 @@
 //! the same site, so it goes on. A part of another card never takes a place, is never sent, never pinned and never written over: a
 //! segment stays where it lies, a journal or snapshots are kept under the name `foreign-NNNNN.taimat` before they are used again.
 //!
-//! What belongs here: that choice, and keeping a foreign file. What does not: reading what parts say ([`super::heads`], [`super::journal`]).
+//! What belongs here: that choice, and keeping a foreign file. What does not: reading what parts say ([`super::head_selection`], [`super::journal`]).
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Voices {
 }
 
 impl Voices {
-    /// A segment that begins at `start` names a card.
+    /// A segment that begins at `open` names a card.
     pub fn segment(&mut self, card: CardId, start: WallTime) {
         let voice = self.segments.entry(card).or_insert((0, start));
         *voice = (voice.0 + 1, voice.1.max(start));

@@ -1,4 +1,4 @@
-//! The journal: fixed slots of one block, two copies far apart, highest valid generation wins ([`super::document`]).
+//! The journal: fixed slots of one block, two copies far apart, highest valid generation wins ([`crate::format::on_disk`]).
 //!
 //! What belongs here: slots, commits, recovery of slots. What does not: what the bytes in a slot mean.
 
@@ -20,9 +20,9 @@ pub const ENTRY_MAX: usize = 3840;
 /// the whole of it.
 const APART: u64 = 4 << 20;
 /// Slots read at once when it is opened.
-const PIECE: usize = 256;
+pub(super) const PIECE: usize = 256;
 /// Slots in front of the entries: the start record and three cells.
-const RESERVED: usize = 4;
+pub(super) const RESERVED: usize = 4;
 
 /// Entries stored together at most: one flush of each copy is for all of them.
 pub const BATCH_MAX: usize = 64;
@@ -44,28 +44,8 @@ pub fn file_len(slots: u64) -> u64 {
 pub const LOST: &str = "journal.taimat is missing or holds nothing: which footage is locked as evidence, and what waits for the office, cannot be known";
 
 /// The number of slots in a journal file of `len` bytes.
-fn slots_of(len: u64) -> u64 {
+pub(super) fn slots_of(len: u64) -> u64 {
     if len >= 2 * APART { len / 2 / BLOCK } else { len.saturating_sub(APART) / BLOCK }
-}
-
-/// The cards that the copies of a journal name, the one that most of their first slots name for each.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
-    let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
-    let slots = slots_of(len);
-    let mut cards = Vec::new();
-    for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
-        let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);
-        // A bus that was reset refuses one read and takes the next; a copy that cannot be read names nothing.
-        let bytes = read().or_else(|_| read()).unwrap_or_default();
-        let mut named: BTreeMap<CardId, u32> = BTreeMap::new();
-        let slots = bytes.chunks(BLOCK as usize).filter_map(Slot::decode);
-        slots.for_each(|slot| *named.entry(slot.card).or_default() += 1);
-        cards.extend(named.into_iter().max_by_key(|(_, count)| *count).map(|(card, _)| card));
-    }
-    Ok(cards)
 }
 
 /// Why the journal did not take something.

@@ -2,11 +2,15 @@
 //!
 //! What belongs here: that, and telling rot from a cut. What does not: reading slots ([`super::journal`]).
 
+use std::collections::BTreeMap;
+
 use super::Cell;
 use super::clock_history::ClockHistory;
-use super::journal::{BATCH_MAX, TOMBSTONES_MAX, copy_b};
+use super::disk::{Disk, DiskFault, FileId};
+use super::journal::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
 use super::journal_slot::Slot;
 use super::locks::Locks;
+use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
 
@@ -83,4 +87,24 @@ pub(super) fn judge_copies(kept: &mut LoadedJournal, newest: u64, spoiled: &[(u6
     let judge =
         |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
     kept.copies = spoiled.iter().map(judge).collect();
+}
+
+/// The cards that the copies of a journal name, the one that most of their first slots name for each.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
+    let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
+    let slots = slots_of(len);
+    let mut cards = Vec::new();
+    for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
+        let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);
+        // A bus that was reset refuses one read and takes the next; a copy that cannot be read names nothing.
+        let bytes = read().or_else(|_| read()).unwrap_or_default();
+        let mut named: BTreeMap<CardId, u32> = BTreeMap::new();
+        let slots = bytes.chunks(BLOCK as usize).filter_map(Slot::decode);
+        slots.for_each(|slot| *named.entry(slot.card).or_default() += 1);
+        cards.extend(named.into_iter().max_by_key(|(_, count)| *count).map(|(card, _)| card));
+    }
+    Ok(cards)
 }

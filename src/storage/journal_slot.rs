@@ -1,4 +1,4 @@
-//! One slot of the journal: a block with its kind, place, generation, key and bytes ([`super::document`]).
+//! One slot of the journal: a block with its kind, place, generation, key and bytes ([`crate::format::on_disk`]).
 //!
 //! What belongs here: its bytes. What does not: which slot holds what, and when it is written ([`super::journal`]).
 

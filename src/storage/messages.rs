@@ -8,7 +8,7 @@ use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp, WallTime};
 /// What the agent may ask of the storage thread. Frames come by the same lane.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StorageRequest {
-    /// Keep everything from `from` on, until [`StorageOrder::Locate`] with the same pin narrows it or it is unpinned.
+    /// Keep everything from `from` on, until [`StorageRequest::Locate`] with the same pin narrows it or it is unpinned.
     PinOpen {
         /// The pin.
         pin: PinId,
@@ -17,7 +17,7 @@ pub enum StorageRequest {
         /// From when.
         from: MonoTime,
     },
-    /// Find footage and pin exactly it. Answered by [`StorageNews::Located`] once everything up to the end of the query is
+    /// Find footage and pin exactly it. Answered by [`StorageUpdate::Located`] once everything up to the end of the query is
     /// durable, or at once with what there is when the end is in the past.
     Locate {
         /// The pin; replaces an open pin of the same name.
@@ -32,7 +32,7 @@ pub enum StorageRequest {
         /// The pin.
         pin: PinId,
     },
-    /// Store an outbox entry (and its snapshot), then say [`StorageNews::Enqueued`].
+    /// Store an outbox entry (and its snapshot), then say [`StorageUpdate::Enqueued`].
     Enqueue {
         /// Its entry id; higher than every entry id before.
         entry_id: EntryId,
@@ -52,12 +52,12 @@ pub enum StorageRequest {
         /// Their entry ids.
         entry_ids: Vec<EntryId>,
     },
-    /// Read an outbox entry; answered by [`StorageNews::Fetched`].
+    /// Read an outbox entry; answered by [`StorageUpdate::Fetched`].
     Fetch {
         /// Its entry id.
         entry_id: EntryId,
     },
-    /// Store a small named state, then say [`StorageNews::CellSaved`]. The newest wins.
+    /// Store a small named state, then say [`StorageUpdate::CellSaved`]. The newest wins.
     SaveCell {
         /// Which one.
         cell: Cell,
@@ -66,7 +66,7 @@ pub enum StorageRequest {
     },
     /// The recording has a gap for a reason only the agent knows (the camera is down).
     NoteGap(Gap),
-    /// Keep the footage between two moments as evidence; answered by [`StorageNews::Locked`]. The same id replaces.
+    /// Keep the footage between two moments as evidence; answered by [`StorageUpdate::Locked`]. The same id replaces.
     Lock {
         /// Its name.
         id: String,
@@ -77,7 +77,7 @@ pub enum StorageRequest {
         /// Why.
         reason: String,
     },
-    /// Let a lock go; answered by [`StorageNews::Unlocked`].
+    /// Let a lock go; answered by [`StorageUpdate::Unlocked`].
     Unlock {
         /// Its name.
         id: String,
@@ -91,7 +91,7 @@ pub enum StorageRequest {
         /// Bytes the card may be written with over its life; 0 when nobody has said.
         endurance: u64,
     },
-    /// Write everything out, record a clean stop, and say [`StorageNews::Stopped`].
+    /// Write everything out, record a clean stop, and say [`StorageUpdate::Stopped`].
     Stop,
 }
 
@@ -101,7 +101,7 @@ pub enum StorageRequest {
 pub enum Cell {
     /// Phases of a configuration change.
     Configuration = 1,
-    /// How the clocks of each start are read ([`dates`]).
+    /// How the clocks of each start are read ([`clock_history`]).
     Clock = 2,
     /// The evidence locks ([`locks`]).
     Locks = 3,
@@ -136,7 +136,7 @@ pub enum StorageUpdate {
         /// Why, for people.
         reason: String,
     },
-    /// Answer to [`StorageOrder::Fetch`].
+    /// Answer to [`StorageRequest::Fetch`].
     Fetched {
         /// Its entry id.
         entry_id: EntryId,
@@ -148,7 +148,7 @@ pub enum StorageUpdate {
         /// Which one.
         cell: Cell,
     },
-    /// Answer to [`StorageOrder::Locate`]; `None` when nothing of it is in the ring.
+    /// Answer to [`StorageRequest::Locate`]; `None` when nothing of it is in the ring.
     Located {
         /// The pin.
         pin: PinId,
@@ -169,14 +169,14 @@ pub enum StorageUpdate {
         /// The pin.
         pin: PinId,
     },
-    /// Answer to [`StorageOrder::Lock`].
+    /// Answer to [`StorageRequest::Lock`].
     Locked {
         /// The name that was asked for.
         id: String,
         /// The lock, in the journal now, or why there is none.
         outcome: Result<locks::Lock, String>,
     },
-    /// Answer to [`StorageOrder::Unlock`]: the lock that was released, or why not.
+    /// Answer to [`StorageRequest::Unlock`]: the lock that was released, or why not.
     Unlocked {
         /// The name that was asked for.
         id: String,
@@ -206,7 +206,7 @@ pub enum StorageUpdate {
     Repaired(Repair),
     /// Counters, about once a minute.
     Counts(StorageCounts),
-    /// Answer to [`StorageOrder::Stop`].
+    /// Answer to [`StorageRequest::Stop`].
     Stopped,
 }
 
@@ -223,7 +223,7 @@ pub struct Recovered {
     pub last_seq: u64,
     /// Times of the oldest and newest footage.
     pub extent: Option<(Timestamp, Timestamp)>,
-    /// Outbox entries not released, by entry id, unless they were reported before ([`StorageNews::Found`]). Empty is one that cannot be
+    /// Outbox entries not released, by entry id, unless they were reported before ([`StorageUpdate::Found`]). Empty is one that cannot be
     /// read.
     pub entries: Vec<(EntryId, Vec<u8>)>,
     /// The highest entry id ever stored and its entry, released or not: it carries the counters on.

@@ -1,7 +1,7 @@
 //! Records that should be in the ring, are in no file, and of which no head says that they were evicted: a file that is gone, both
 //! copies of a head rotten.
 //!
-//! What belongs here: which numbers, and between which times. What does not: telling ([`super::recovery`]), spans ([`super::locate`]).
+//! What belongs here: which numbers, and between which times. What does not: telling ([`super::recovery`]), spans ([`super::footage_query`]).
 
 use serde::Serialize;
 

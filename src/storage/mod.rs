@@ -1,20 +1,19 @@
-//! The storage room: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
+//! Storage: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
 //!
-//! * [`document`]: the on-disk format, byte by byte; the other files implement it.
-//! * [`mod@format`]: encode and decode records. [`head`]: heads of segments, and [`heads`]: which of their copies counts. [`devices`]: the
-//!   MP4 devices. [`fragment`]: frames → `moof` and `mdat`. [`ranges`]: sets of record numbers.
-//! * [`index`]: what is in the ring, in memory. [`walk`]: reading a segment record by record. [`locate`]: finding footage. `leave_out`: without
-//!   what cannot be read. [`lost`]: what is in no file.
+//! * [`fragment`]: frames → `moof` and `mdat`. [`range_set`]: sets of record numbers. The bytes themselves: [`crate::format`].
+//! * [`head_selection`]: which copy of a segment's head counts.
+//! * [`segment_index`]: what is in the ring, in memory. [`scan`]: reading a segment record by record. [`footage_query`]: finding footage. `damage_exclusion`: without
+//!   what cannot be read. [`missing_records`]: what is in no file.
 //! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
 //!   [`scrub`]: the same a segment an hour.
-//! * [`ring`]: append, recycle. `choose`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
-//! * [`dates`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `slot`: one of them. `kept`: all at a start.
+//! * [`ring`]: append, recycle. `reuse_policy`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
+//! * [`clock_history`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
+//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `journal_slot`: one of them. `journal_load`: all at a start.
 //! * [`identity`]: whose parts lie in the directory. [`foreign`]: what is done about those of another card.
-//! * [`stills`]: fixed slots for snapshots that wait for the office.
-//! * [`talk`]: orders and updates. [`engine`]: one owner of ring + journal + stills: frames and orders in, updates out. Pure over [`disk::Disk`].
-//!   [`start`]: opening it. [`answers`]: waiting for footage that is asked for.
-//! * [`card`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
+//! * [`snapshots`]: fixed slots for snapshots that wait for the office.
+//! * [`messages`]: orders and updates. [`engine`]: one owner of ring + journal + stills: frames and orders in, updates out. Pure over [`disk::Disk`].
+//!   [`open`]: opening it. [`pending_queries`]: waiting for footage that is asked for.
+//! * [`fallback`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
 //!
 //! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
 

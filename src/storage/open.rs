@@ -11,7 +11,8 @@ use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_stills};
 use super::fragment::Gathering;
 use super::head_selection::read_heads;
-use super::journal::{self, LoadedJournal, cards};
+use super::journal::{self, LoadedJournal};
+use super::journal_load::cards;
 use super::locks::Locks;
 use super::missing_records::locate_gaps;
 use super::recovery::{Recovery, recover_from};
@@ -60,7 +61,7 @@ pub fn snapshot_geometry(settings: &StorageSettings) -> snapshots::SnapshotGeome
 }
 
 impl Engine {
-    /// Opens or makes everything in `disk` and recovers what a power cut left. The first updates is [`StorageNews::Started`], but
+    /// Opens or makes everything in `disk` and recovers what a power cut left. The first updates is [`StorageUpdate::Started`], but
     /// entries that do not fit it come before ([`Engine::found`]).
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl Engine {
         Ok((engine, update))
     }
 
-    /// Entries found at the start, a piece at a time and oldest first, to be reported before [`StorageNews::Started`]: all at once they
+    /// Entries found at the start, a piece at a time and oldest first, to be reported before [`StorageUpdate::Started`]: all at once they
     /// can be larger than the memory of a board. `None` when the rest is in `Started`.
     ///
     /// # Errors

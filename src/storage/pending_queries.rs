@@ -1,6 +1,6 @@
 //! Questions about footage: pins for what is to come, and queries that wait until their end is durable.
 //!
-//! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::locate`]).
+//! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::footage_query`]).
 
 use super::engine::Engine;
 use super::footage_query::{locate, nothing};

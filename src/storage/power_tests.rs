@@ -1,4 +1,4 @@
-//! What the simulated power cuts of [`crate::sim::crash`] brought to light, each by itself.
+//! What the simulated power cuts of [`crate::sim::crash_explorer`] brought to light, each by itself.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Ranges of record numbers: what is in the ring, what was evicted, what is missing.
 //!
-//! What belongs here: sets of numbers, pure. What does not: where they are kept ([`super::head`]).
+//! What belongs here: sets of numbers, pure. What does not: where they are kept ([`crate::format::segment_head`]).
 
 /// Numbers, as ranges that neither touch nor overlap, lowest first. Both ends belong to a range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

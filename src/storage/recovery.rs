@@ -3,7 +3,7 @@
 //! | head of the file | newest by number | walk ends | done |
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
-//! | read from its second copy ([`super::heads`]) | – | – | the first copy is written again, then as below |
+//! | read from its second copy ([`super::head_selection`]) | – | – | the first copy is written again, then as below |
 //! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `missing` gap is reported |
 //! | whole | no | – | live, read when asked for |
 //! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
@@ -15,7 +15,7 @@
 //! | whole, wrong file number | – | – | what it holds counts, and the changed name is reported |
 //! | whole, lap of another file | – | – | blank: a file copied by somebody |
 //!
-//! Record numbers that should be there by what the newest head says ([`super::head::Statement`]), and are in no file, are reported as
+//! Record numbers that should be there by what the newest head says ([`crate::format::segment_head::RingStatement`]), and are in no file, are reported as
 //! missing, with the times around them, and the next head puts that on record: recording goes on in another file, so that the next
 //! start does not tell it again. So are those that the journal has seen and no file has.
 //!
@@ -29,6 +29,7 @@ use super::disk::{Disk, DiskFault, FileId};
 use super::foreign;
 use super::head_selection::{HeadFault, HeadTrouble, Heads, heads, read_copy, read_heads};
 use super::journal::{self, Journal, LoadedJournal};
+use super::journal_load;
 use super::locks::Locks;
 use super::missing_records::{self, MissingRecords, locate_gaps};
 use super::range_set::Ranges;
@@ -80,7 +81,7 @@ pub struct Recovery {
 
 /// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
 pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
-    let cards = journal::cards(disk).unwrap_or_default();
+    let cards = journal_load::cards(disk).unwrap_or_default();
     recover_from(disk, read_heads(disk, files, cards, None), files, clock_history, newest)
 }
 

@@ -1,6 +1,6 @@
 //! Appending to the ring: when the next file is begun, and what is put on record of the ones that go for it.
 //!
-//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken (`super::choose`),
+//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken (`super::reuse_policy`),
 //! what is appended and why.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,45 +9,25 @@ use std::sync::Arc;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
 use super::fallback::MEMORY_MAX;
+use super::fragment::NewFragment;
 use super::locks::Lock;
 use super::pins::Pins;
 use super::range_set::Ranges;
 use super::recovery::Recovery;
 use super::segment_index::Index;
-use super::{GapReason, StorageCounts, StorageUpdate};
+use super::{StorageCounts, StorageUpdate};
 use crate::camera::TrackParams;
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
 use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
 use crate::format::segment_head::Segment;
 use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, SegmentHead, head_digest};
-use crate::units::{Boot, Digest, Timestamp};
+use crate::units::{Boot, Digest};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.
 pub const SEGMENTS_MIN: usize = 4;
 /// Files tried for one record before it is dropped: a card that refuses three in a row refuses all.
 const TRIES: usize = 3;
-
-/// What a new record says, before it has a number and a place.
-#[derive(Debug, Clone)]
-pub struct NewFragment<'a> {
-    /// See [`Record`].
-    pub start: Timestamp,
-    /// See [`Record`].
-    pub key: bool,
-    /// See [`Record`].
-    pub payload: u32,
-    /// See [`Record`].
-    pub media: u64,
-    /// See [`Record`].
-    pub lead: u16,
-    /// See [`Record`].
-    pub duration: u64,
-    /// See [`Record`].
-    pub gap: Option<(Timestamp, GapReason, u64)>,
-    /// `moof` and `mdat` with decode times that count from `media`; empty for a gap record.
-    pub content: &'a [u8],
-}
 
 /// Why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,7 +97,7 @@ pub struct Ring {
     blamed: BTreeSet<u32>,
     /// What the card said last.
     pub(super) last_fault: String,
-    /// The card takes nothing any more: only files in memory are written ([`super::card`]).
+    /// The card takes nothing any more: only files in memory are written ([`super::fallback`]).
     pub(super) in_memory: bool,
     /// Who wants what kept.
     pub pins: Pins,
@@ -126,7 +106,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Takes over what recovery found in `files` (number and length of each).
+    /// Takes over what recovery found in `durable_files` (number and length of each).
     pub fn new(
         disk: Arc<dyn Disk>,
         found: &mut Recovery,
@@ -249,7 +229,7 @@ impl Ring {
     /// record.
     ///
     /// # Errors
-    /// Why no file took it; each refusal has been reported as [`StorageNews::Trouble`].
+    /// Why no file took it; each refusal has been reported as [`StorageUpdate::Trouble`].
     pub fn append(
         &mut self,
         draft: &NewFragment<'_>,
@@ -329,7 +309,7 @@ impl Ring {
         (head, len)
     }
 
-    /// Begins a segment with `head` over a file that may be overwritten.
+    /// Begins a segment with `segment_head` over a file that may be overwritten.
     fn start_segment(&mut self, head: SegmentHead, out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
         self.current = None;
         let (file, cause) = self.next_file(out)?;

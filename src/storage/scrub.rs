@@ -1,7 +1,7 @@
 //! The scrub: a slow reading of old segments, so that rot is reported before somebody needs the footage.
 //!
 //! What belongs here: which segment is read when, and telling what is found, once. What does not: reading past damage
-//! ([`super::walk`]), a whole ring at once ([`super::check`]).
+//! ([`super::scan`]), a whole ring at once ([`super::check`]).
 
 use std::collections::{BTreeMap, VecDeque};
 

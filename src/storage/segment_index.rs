@@ -1,7 +1,7 @@
 //! What is in the ring, in memory: one line a segment. Fragments are found by walking a segment's records when somebody asks,
 //! so the index of 128 GB is a few thousand lines and needs only segment heads at start.
 //!
-//! What belongs here: the order of segments. What does not: reading them ([`super::walk`]), choosing victims ([`super::ring`]).
+//! What belongs here: the order of segments. What does not: reading them ([`super::scan`]), choosing victims ([`super::ring`]).
 
 use super::clock_history::ClockHistory;
 use super::range_set::Ranges;
@@ -30,7 +30,7 @@ pub struct Index {
     aside: Vec<SetAside>,
     /// How the clocks of each start are read.
     pub clock_history: ClockHistory,
-    /// Numbers that should be there and are in no file ([`super::lost`]).
+    /// Numbers that should be there and are in no file ([`super::missing_records`]).
     pub lost: Ranges,
 }
 

@@ -1,4 +1,4 @@
-//! Snapshots that wait for the office: fixed slots, found by entry id ([`super::document`]).
+//! Snapshots that wait for the office: fixed slots, found by entry id ([`crate::format::on_disk`]).
 //!
 //! What belongs here: slots of JPEGs. What does not: JPEG itself.
 

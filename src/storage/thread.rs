@@ -60,7 +60,7 @@ impl FootageReader for CardReader {
     }
 }
 
-/// Opens the ring and starts the thread. It ends after [`StorageOrder::Stop`] or when every sender of the lane is gone.
+/// Opens the ring and starts the thread. It ends after [`StorageRequest::Stop`] or when every sender of the lane is gone.
 ///
 /// # Errors
 /// When the directory or the card cannot be used; says what to do about it.

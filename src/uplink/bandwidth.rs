@@ -7,7 +7,7 @@
 //! | chunks without PubAck | 1.5 s of it, two chunks at least, 1 MiB at most | two keep the way busy; PINGREQ waits behind them too |
 //! | first guess | 16 KiB/s | a bad SIM; it is measured within seconds |
 //!
-//! What belongs here: measuring and allowing, pure. What does not: which piece is next ([`super::transfer`]).
+//! What belongs here: measuring and allowing, pure. What does not: which piece is next ([`super::file_transfer`]).
 
 use serde::{Deserialize, Serialize};
 

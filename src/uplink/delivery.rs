@@ -10,8 +10,8 @@
 //! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead message with an alarm: it comes back |
 //!
 //! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is asked for here, what goes out in `sending`, what is heard in `answers`, how much of it in `gate`. What does not: sockets and packet ids
-//! ([`super::mqtt`]), the way's speed ([`super::pace`]).
+//! is asked for here, what goes out in `outgoing`, what is heard in `incoming`, how much of it in `admission`. What does not: sockets and packet ids
+//! ([`super::task`]), the way's speed ([`super::bandwidth`]).
 
 mod incoming;
 mod admission;
@@ -84,7 +84,7 @@ pub struct BrokerLimits {
 pub enum DeliveryEffect {
     /// Publish with QoS 1.
     Publish {
-        /// Come back with [`Link::acked`] under this name.
+        /// Come back with [`Delivery::acked`] under this name.
         token: Token,
         /// Where to.
         topic: String,
@@ -93,7 +93,7 @@ pub enum DeliveryEffect {
         /// Keep as the topic's last value.
         retain: bool,
     },
-    /// Read bytes of a file and come back with [`Link::chunk`].
+    /// Read bytes of a file and come back with [`Delivery::chunk`].
     Read {
         /// The file's message.
         entry_id: EntryId,

@@ -1,7 +1,7 @@
 //! The other dialect for files: EMQX's file transfer, asynchronous form (`$file-async/…`). There the broker itself puts files
 //! together, and says so on `$file-response/{client}`. Its words are EMQX's; ours is only how they are made and read.
 //!
-//! What belongs here: names and payloads of that dialect. What does not: when they are published ([`super::link`]).
+//! What belongs here: names and payloads of that dialect. What does not: when they are published ([`super::delivery`]).
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! ⇄ The reader: reads pieces of files on a thread of its own, because a card is slow and the uplink must not wait. One thread, so that
 //! the allocator keeps one arena for it, however many files travel.
 //!
-//! What belongs here: that one thread. What does not: what is read or why ([`super::link`]).
+//! What belongs here: that one thread. What does not: what is read or why ([`super::delivery`]).
 
 use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};

@@ -1,7 +1,7 @@
 //! One file on its way: `init` → the receiver says what it has → chunks → `fin` → `stored`. Resume is the receiver's: after any
 //! loss `init` is sent again and only what the receiver lacks follows.
 //!
-//! What belongs here: which piece is next. What does not: publishing it ([`super::link`]), how fast ([`super::pace`]).
+//! What belongs here: which piece is next. What does not: publishing it ([`super::delivery`]), how fast ([`super::bandwidth`]).
 
 use super::wire::Manifest;
 use crate::clip::SharedFile;

@@ -1,11 +1,11 @@
 //! The uplink room: one MQTT connection to the office, and what travels on it.
 //!
 //! * [`topics`], [`wire`]: topic names and payloads, the only serde types seen from outside (documented in `docs/mqtt.md`).
-//! * [`transfer`]: pure: one file on its way. [`pace`]: how fast files may go. [`emqx`]: the other dialect for files.
-//! * [`mirror`]: motion and health in the words of others.
-//! * [`link`]: pure: what to publish when; receipts; resend after a lost session.
-//! * [`session`]: pure: which broker is tried next, how and when. [`expiry`]: when a certificate ends.
-//! * [`client`] ⇄: one connection, both protocol versions. [`tls`] ⇄: what it believes. [`mqtt`] ⇄: the task that
+//! * [`file_transfer`]: pure: one file on its way. [`bandwidth`]: how fast files may go. [`emqx_file_transfer`]: the other dialect for files.
+//! * [`integrations`]: motion and health in the words of others.
+//! * [`delivery`]: pure: what to publish when; receipts; resend after a lost session.
+//! * [`failover`]: pure: which broker is tried next, how and when. [`cert_expiry`]: when a certificate ends.
+//! * [`client`] ⇄: one connection, both protocol versions. [`tls`] ⇄: what it believes. [`task`] ⇄: the task that
 //!   connects, drives the link and reconnects.
 //!
 //! What belongs here: everything between the agent's messages and the broker's socket. What does not: deciding what is pending
@@ -34,7 +34,7 @@ use crate::units::EntryId;
 /// What the agent asks of the uplink.
 #[derive(Debug)]
 pub enum UplinkRequest {
-    /// Deliver this; answered by [`UplinkNews::Receipted`] or [`UplinkNews::Returned`]. In flight until then.
+    /// Deliver this; answered by [`UplinkUpdate::Receipted`] or [`UplinkUpdate::Returned`]. In flight until then.
     Send {
         /// The outbox entry it is.
         entry_id: EntryId,
@@ -78,7 +78,7 @@ pub enum UplinkRequest {
     Settings {
         /// They.
         settings: Box<UplinkSettings>,
-        /// Comes back with [`UplinkNews::Session`].
+        /// Comes back with [`UplinkUpdate::Session`].
         epoch: u64,
         /// As above.
         fresh: bool,
@@ -118,7 +118,7 @@ impl fmt::Debug for Message {
 /// What the uplink tells the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UplinkUpdate {
-    /// A session was made, before [`UplinkNews::Up`] tells more of it.
+    /// A session was made, before [`UplinkUpdate::Up`] tells more of it.
     Session {
         /// Of the settings it was made under.
         epoch: u64,
@@ -169,7 +169,7 @@ pub enum UplinkUpdate {
     Command(Box<wire::Command>),
     /// Counters, about once a minute.
     Counts(UplinkCounts),
-    /// Answer to [`UplinkOrder::Close`].
+    /// Answer to [`UplinkRequest::Close`].
     Closed,
 }
 

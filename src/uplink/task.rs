@@ -1,7 +1,7 @@
-//! ⇄ The uplink task: connects, drives the [`Link`], reconnects. One task owns client and event loop.
+//! ⇄ The uplink task: connects, drives the [`Delivery`], reconnects. One task owns client and event loop.
 //!
-//! What belongs here: waiting, DNS. What does not: what is pending ([`super::link`]), where to connect next and when ([`super::session`]),
-//! reading (`super::reader`).
+//! What belongs here: waiting, DNS. What does not: what is pending ([`super::delivery`]), where to connect next and when ([`super::failover`]),
+//! reading (`super::file_reader`).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -57,7 +57,7 @@ pub struct UplinkStart {
     pub wakeup: WakeupCoalescer,
 }
 
-/// Runs the uplink until [`UplinkOrder::Close`] or until the orders end.
+/// Runs the uplink until [`UplinkRequest::Close`] or until the orders end.
 pub async fn run(
     start: UplinkStart,
     orders: mpsc::Receiver<UplinkRequest>,

@@ -31,7 +31,7 @@ pub struct Event {
     pub clock: ClockQuality,
     /// Start number of the agent.
     pub boot: u32,
-    /// Monotonic microseconds of what it tells, within `boot`.
+    /// Monotonic microseconds of what it tells, within `crash_loop`.
     pub mono: u64,
     /// The particulars, by `type`.
     pub data: serde_json::Value,
@@ -79,7 +79,7 @@ pub struct Health {
     pub boot: u32,
     /// Seconds since this start.
     pub uptime: u64,
-    /// The main stream: `recording`, `starting` or what is wrong, e.g. `unreachable` ([`crate::camera::CameraFault::word`]).
+    /// The main stream: `recording`, `starting` or what is wrong, e.g. `unreachable` ([`crate::camera::CameraFault::as_str`]).
     pub camera: String,
     /// The same of the sub-stream, `playing` when it does; not there when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +160,7 @@ pub struct Reply {
 pub struct State {
     /// 1.
     pub v: u32,
-    /// `online`, `stopping` (stopped in order) or `lost` (the will).
+    /// `online`, `stopping` (stopped in order) or `missing_records` (the will).
     pub state: String,
     /// Name of the ring on the card.
     #[serde(default)]

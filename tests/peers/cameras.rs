@@ -83,7 +83,7 @@ fn length(file: &Path) -> f64 {
     String::from_utf8(out).unwrap().trim().parse().unwrap()
 }
 
-/// True when `part` is a stretch of `whole`.
+/// True when `register` is a stretch of `whole`.
 fn is_stretch<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }

@@ -588,7 +588,7 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
     );
     let dead = first.replace(
         "health_every = \"5 s\"",
-        &format!("health_every = \"5 s\"\nalso = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
+        &format!("health_every = \"5 s\"\nfallbacks = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
     );
     let cases = [
         ("a camera that is not there", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),

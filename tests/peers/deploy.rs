@@ -28,7 +28,7 @@ fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
     assert!(out.status.success(), "{words}");
 }
 
-/// Runs make-certs.sh for `host` and the site km-17.
+/// Runs make-certs.sh for `service` and the site km-17.
 fn make_certs(dir: &Path, host: &str) -> Output {
     Command::new(deploy("mosquitto/make-certs.sh")).arg(dir).args([host, "km-17"]).output().unwrap()
 }

@@ -1,6 +1,6 @@
 //! A card with a volatile cache, in memory: a write is read back at once, and survives a power cut for sure only after a flush.
 //!
-//! What belongs here: bytes, what is pending, what a cut leaves. What does not: how a kernel reaches it ([`super::drive`]).
+//! What belongs here: bytes, what is pending, what a cut leaves. What does not: how a kernel reaches it ([`super::fuse_disk`]).
 
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ enum Fate {
 }
 
 impl Card {
-    /// A card that holds `image`. One that is not `honest` calls everything flushed and flushes nothing.
+    /// A card that holds `crash_image`. One that is not `honest` calls everything flushed and flushes nothing.
     pub fn new(image: Vec<u8>, honest: bool) -> Card {
         Card { seen: image.clone(), durable: image, pending: VecDeque::new(), settled: 0, honest }
     }

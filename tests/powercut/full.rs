@@ -1,5 +1,5 @@
 //! The office on a disk that a neighbour keeps full: the real archive with its threads on a small real ext4, honest devices that send again
-//! what was not receipted, restarts in between. Every receipted file must have its bytes, and `check` must find nothing.
+//! what was not receipted, restarts in between. Every receipted file must have its bytes, and `consistency_check` must find nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -26,7 +26,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts `image` in `dir`; ext4 replays its journal.
+    /// Mounts `crash_image` in `dir`; ext4 replays its journal.
     ///
     /// # Errors
     /// When this machine does not allow it, or the image holds no file system any more.

@@ -88,7 +88,7 @@ impl Survey {
         self.segments.last().map_or(0, |segment| segment.next - 1)
     }
 
-    /// Every record up to `promised` is there, or was evicted because the ring of `files` segment files was full.
+    /// Every record up to `promised` is there, or was evicted because the ring of `durable_files` segment files was full.
     ///
     /// # Errors
     /// Says what is missing.
@@ -105,7 +105,7 @@ impl Survey {
         Ok(())
     }
 
-    /// Every record that was there before and still is has not changed; `known` learns the new ones.
+    /// Every record that was there before and still is has not changed; `image_cache` learns the new ones.
     ///
     /// # Errors
     /// Names the record.

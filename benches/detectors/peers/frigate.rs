@@ -1,4 +1,4 @@
-//! Frigate's motion detector with its defaults (docs.frigate.video, reference configuration, `motion`): the picture 100 lines high,
+//! Frigate's motion detector with its defaults (docs.frigate.video, reference configuration, `analytics`): the picture 100 lines high,
 //! its contrast stretched, against a running average; contours of more than 10 pixels are motion, and four fifths of the picture
 //! at once are a change of light to settle on.
 

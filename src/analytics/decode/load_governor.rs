@@ -1,6 +1,6 @@
 //! How much looking the board can afford: a share of one core, and a temperature. Motion gives way, recording never does.
 //!
-//! What belongs here: the choice of a mode. What does not: measuring (the analytics thread), what a mode means ([`super::analyzer`]).
+//! What belongs here: the choice of a mode. What does not: measuring (the analytics thread), what a mode means ([`super::scheduler`]).
 
 use crate::analytics::params::{COOLER, STRAIN_EASY, STRAIN_WINDOW};
 

@@ -1,7 +1,7 @@
 //! The sizes of access units: an encoder spends bits on what moves, so a size that leaves its baseline says "look", and never
 //! "something is there".
 //!
-//! What belongs here: the baseline. What does not: what is done when it is left ([`super::analyzer`]).
+//! What belongs here: the baseline. What does not: what is done when it is left ([`super::scheduler`]).
 
 use std::collections::VecDeque;
 

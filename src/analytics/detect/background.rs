@@ -223,7 +223,7 @@ impl BackgroundModel {
         }
     }
 
-    /// How bright each cell is, how restless, and how often it blinks; without branches, as in [`Model::look`].
+    /// How bright each cell is, how restless, and how often it blinks; without branches, as in [`BackgroundModel::classify`].
     fn follow(&mut self, cells: &[u8], kinds: &[u8], seconds: f32) {
         let mean_follow = (seconds / MEAN_SECONDS).min(1.0);
         for ((mean, cell), kind) in self.mean.iter_mut().zip(cells).zip(kinds) {
@@ -273,7 +273,7 @@ impl BackgroundModel {
 impl Sample {
     /// Those of the cells that take it get what is seen.
     fn replace(&mut self, seen: &Sample, takes: &Lanes) {
-        // Without branches, as in [`Model::look`].
+        // Without branches, as in [`BackgroundModel::classify`].
         for (known, now) in [(&mut self.cells, &seen.cells), (&mut self.textures, &seen.textures)] {
             for lane in 0..TOGETHER {
                 let mask = takes[lane].wrapping_neg();

@@ -1,6 +1,6 @@
 //! From differing cells to objects: joined regions, and the tests a region must pass to be an object rather than light.
 //!
-//! What belongs here: regions of one picture. What does not: regions over time ([`super::track`], [`super::churn`]).
+//! What belongs here: regions of one picture. What does not: regions over time ([`crate::analytics::track::tracker`], [`crate::analytics::detect::activity_map`]).
 
 use super::hole_fill;
 use crate::analytics::detect::picture::Grid;

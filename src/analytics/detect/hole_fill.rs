@@ -1,6 +1,6 @@
 //! Holes in objects: what differs all around is the object's, too.
 //!
-//! What belongs here: finding what is enclosed. What does not: which cells differ ([`super::model`]), objects ([`crate::analytics::detect::blobs`]).
+//! What belongs here: finding what is enclosed. What does not: which cells differ ([`crate::analytics::detect::background`]), objects ([`crate::analytics::detect::blobs`]).
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::HOLE_MAX;

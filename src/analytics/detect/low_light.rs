@@ -123,7 +123,7 @@ mod tests {
         (0..GRID.cells()).map(|at| (cell(at) + noise(at)).clamp(0.0, 255.0) as u8).collect()
     }
 
-    /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `shown` after forty looks at the empty scene.
+    /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `escape` after forty looks at the empty scene.
     fn marked(mean: f32, steps: u64, shown: impl Fn(usize) -> f32) -> (usize, usize) {
         let background = vec![mean; GRID.cells()];
         let mut low_light = LowLightDetector::new(GRID);

@@ -22,7 +22,7 @@ pub struct SceneChangeDetector {
     end: Option<(Vec<u8>, Timestamp)>,
     /// How far apart two GOPs usually end, steps of 255.
     usual: f32,
-    /// Since when the ends of GOPs have said that [`Gate::frozen`] is wrong.
+    /// Since when the ends of GOPs have said that [`SceneChangeDetector::frozen`] is wrong.
     otherwise: Option<Timestamp>,
     frozen: bool,
     grey: bool,

@@ -2,7 +2,7 @@
 //! reported, because a lorry covers a lens for a second, too.
 //!
 //! What belongs here: the picture as a whole against what it has long been. What does not: changes from one picture to the next
-//! ([`super::gate`]).
+//! ([`crate::analytics::scene::scene_change`]).
 
 use crate::analytics::SceneChange;
 use crate::analytics::detect::picture::{Grid, LumaGrid};

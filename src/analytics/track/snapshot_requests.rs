@@ -1,6 +1,6 @@
 //! Pictures somebody asked for: the next one that is decoded, as a JPEG with privacy zones blacked out.
 //!
-//! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded ([`super::analyzer`]), who may
+//! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded (`scheduler`), who may
 //! ask (the agent).
 
 use super::snapshot;

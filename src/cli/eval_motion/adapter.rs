@@ -1,4 +1,4 @@
-//! ⇄ What is measured. A [`Watcher`] takes access units or pictures and says in a [`Log`] what it sees; ours is the agent's analyzer, and
+//! ⇄ What is measured. A [`Adapter`] takes access units or pictures and says in a [`Log`] what it sees; ours is the agent's analyzer, and
 //! tests and benches bring others.
 //!
 //! What belongs here: the seam between watchers and the harness. What does not: scores.
@@ -12,7 +12,7 @@ use super::overlay::Overlay;
 use crate::analytics::decode::scheduler::Analyzer;
 use crate::analytics::detect::picture::{Grid, Picture};
 use crate::analytics::detect::stages::Stages;
-use crate::analytics::{AnalyticsUpdate, MotionPhase, WHYS};
+use crate::analytics::{AnalyticsUpdate, MotionPhase, SUPPRESS_REASONS};
 use crate::camera::Frame;
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
@@ -87,7 +87,7 @@ pub struct Log {
     pub scenes: Vec<(f64, String)>,
     /// Cells right and wrong so far.
     pub cells: Cells,
-    /// Microseconds of CPU that measuring has taken inside of [`Watcher::take`].
+    /// Microseconds of CPU that measuring has taken inside of [`Adapter::take`].
     pub beside: u64,
     times: Vec<u64>,
     masks: Option<Masks>,
@@ -204,8 +204,12 @@ impl Adapter for OwnDetector {
 
     fn notes(&self) -> Value {
         let counts = self.analyzer.counts();
-        let suppressed: serde_json::Map<String, Value> =
-            WHYS.iter().zip(counts.suppressed.0).filter(|(_, n)| *n > 0).map(|(why, n)| ((*why).into(), json!(n))).collect();
+        let suppressed: serde_json::Map<String, Value> = SUPPRESS_REASONS
+            .iter()
+            .zip(counts.suppressed.0)
+            .filter(|(_, n)| *n > 0)
+            .map(|(why, n)| ((*why).into(), json!(n)))
+            .collect();
         let lines: Vec<Value> =
             counts.lines.iter().map(|line| json!({"rule": line.rule, "left": line.left, "right": line.right})).collect();
         json!({"decoded": counts.decoded, "analysed": counts.analysed, "refused": counts.failed, "wakes": counts.wakes,

@@ -1,7 +1,7 @@
 //! ⇄ `taimat eval-motion`: the agent's own detector on files, faster than real time, measured against the truth.
 //!
 //! * [`source`] ⇄: files and drawn scenes as access units or pictures. [`masks`] ⇄: true masks. [`score`]: found, missed, false.
-//! * [`watch`] ⇄: what is measured: ours, or anybody's [`watch::Watcher`]. [`report`]: tables. [`overlay`] ⇄: a film that shows why.
+//! * [`adapter`] ⇄: what is measured: ours, or anybody's [`adapter::Adapter`]. `status_report`: tables. [`overlay`] ⇄: a film that shows why.
 //!
 //! What belongs here: measuring. What does not: detecting (the motion room).
 

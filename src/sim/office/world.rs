@@ -1,7 +1,7 @@
 //! One world of an office whose disk and index refuse: an honest sender with events and files (some of the same name), the archive taken
 //! message by message as its threads take it, faults and cuts by a seed, and a judge who reads every receipt.
 //!
-//! What belongs here: the course of a world, what was promised. What does not: the disk ([`super::files`]).
+//! What belongs here: the course of a world, what was promised. What does not: the disk (`durable_files`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The chain of what is left in a world's ring: segments follow each other in numbers and digests.
 //!
-//! What belongs here: that one promise. What does not: the others ([`super::World`]).
+//! What belongs here: that one promise. What does not: the others (`ConfigWorld`).
 
 use super::World;
 use crate::storage::head_selection::{Heads, heads};

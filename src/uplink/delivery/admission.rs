@@ -8,7 +8,7 @@
 //! | a configuration document | 16, then one a second; asked for again when the flood is over |
 //! | a confirmation; an archive's state | 20, then 5 a second each |
 //!
-//! Validly signed commands have a share of their own, behind the verification ([`crate::config::machine`]).
+//! Validly signed commands have a share of their own, behind the verification ([`crate::remote_config::state_machine`]).
 //!
 //! What belongs here: counting and dropping. What does not: judging signatures, or what a command does (the agent).
 

@@ -1,6 +1,6 @@
 //! What the link sends: small messages first, then events that are due, then files at their pace.
 //!
-//! What belongs here: what is published next. What does not: what the answers to it change ([`super::answers`]).
+//! What belongs here: what is published next. What does not: what the answers to it change ([`super::incoming`]).
 
 use std::collections::BTreeMap;
 
