@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 /// The longest rest. A picture is seen and a command heard 50 ms later on average, and what a power cut may cost grows by as much. TCP
 /// holds what comes meanwhile: 200 kB at 16 Mbit/s, and the kernel's window grows with what is taken at once.
-pub const LULL: Duration = Duration::from_millis(100);
+pub const MAX_DELAY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct CoalescerState {

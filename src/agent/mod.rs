@@ -95,7 +95,7 @@ pub enum AgentInput {
         lines: Vec<String>,
     },
     /// From the configuration thread.
-    Keeper(ConfigUpdate),
+    Config(ConfigUpdate),
     /// Stop in order: a signal or the service manager asks.
     Stop,
 }
@@ -243,7 +243,7 @@ impl Agent {
             AgentInput::Uplink(update) => self.uplink_update(now, update, out),
             AgentInput::Hashed(hashed) => self.hashed(now, hashed, out),
             AgentInput::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
-            AgentInput::Keeper(update) => self.config_update(now, update, out),
+            AgentInput::Config(update) => self.config_update(now, update, out),
             AgentInput::Stop => self.start_shutdown(now, out),
         }
         if self.configuration.as_ref().is_some_and(|configuration| now.mono >= configuration.machine.deadline()) {
@@ -290,7 +290,7 @@ impl Agent {
             && let Some(entry_id) = self.outbox.pick()
         {
             match self.spool.next_message(entry_id) {
-                Sendable::Letter(message) => out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message })),
+                Sendable::Message(message) => out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message })),
                 Sendable::OnCard => out.push(AgentEffect::Storage(StorageRequest::Fetch { entry_id })),
                 Sendable::Nowhere => {}
             }

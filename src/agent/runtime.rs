@@ -150,7 +150,7 @@ pub async fn run_beside(
     };
     let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.wakeup.clone(), AgentInput::Keeper);
+        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.wakeup.clone(), AgentInput::Config);
         wiring.config_thread =
             Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
         agent = agent.with_configuration(machine, refused);
@@ -428,7 +428,7 @@ impl Runtime {
             }
         };
         let inbox = self.inbox.clone();
-        tokio::spawn(async move { inbox.send(AgentInput::Keeper(update)).await });
+        tokio::spawn(async move { inbox.send(AgentInput::Config(update)).await });
     }
 
     /// Other settings: only the modules they touch are reported.

@@ -73,7 +73,7 @@ pub enum Note {
     /// It tells of something else.
     None,
     /// Something was refused.
-    Refusal,
+    Rejection,
     /// Something was dropped: its payload.
     Shed(Box<str>),
 }
@@ -91,7 +91,7 @@ impl EntryKind {
         let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
         let note = match () {
             () if tells(kind::SHED) => Note::Shed(payload.as_str().into()),
-            () if tells(kind::REFUSED) => Note::Refusal,
+            () if tells(kind::REFUSED) => Note::Rejection,
             () => Note::None,
         };
         (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
@@ -101,7 +101,7 @@ impl EntryKind {
 /// What there is to send of an entry.
 pub enum Sendable {
     /// All of it.
-    Letter(Message),
+    Message(Message),
     /// An event whose words lie on the card.
     OnCard,
     /// A file whose bytes have not been found again after a restart.
@@ -279,10 +279,10 @@ impl Spool {
             return Sendable::Nowhere;
         };
         match (what, self.words.0.get(&entry_id), file) {
-            (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Letter(event_message(id.clone(), payload.clone())),
+            (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Message(event_message(id.clone(), payload.clone())),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
             (EntryKind::File(manifest), _, Some(source)) => {
-                Sendable::Letter(Message::File { manifest: manifest.clone(), source: source.clone() })
+                Sendable::Message(Message::File { manifest: manifest.clone(), source: source.clone() })
             }
             (EntryKind::File(_), _, None) => Sendable::Nowhere,
         }

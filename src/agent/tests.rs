@@ -116,17 +116,16 @@ impl Bench {
                     AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
                         let one =
                             |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, still: None });
-                        let answers: Vec<AgentInput> =
-                            entries.into_iter().map(one).filter_map(|one| self.carry_out(one)).collect();
+                        let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.execute(one)).collect();
                         inputs.extend(answers.into_iter().rev());
                     }
-                    effect => inputs.extend(self.carry_out(effect)),
+                    effect => inputs.extend(self.execute(effect)),
                 }
             }
         }
     }
 
-    fn carry_out(&mut self, effect: AgentEffect) -> Option<AgentInput> {
+    fn execute(&mut self, effect: AgentEffect) -> Option<AgentInput> {
         match effect {
             AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, .. }) => {
                 self.log.push(format!("journal {}", word_of(&entry)));
@@ -169,7 +168,7 @@ impl Bench {
             }
             AgentEffect::Keep(ConfigRequest::Save(record, _)) => {
                 self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
-                Some(AgentInput::Keeper(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
+                Some(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
             }
             AgentEffect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.section_names())),
             AgentEffect::Uplink(UplinkRequest::Reply(reply)) => {
@@ -938,7 +937,7 @@ fn other_limits_reach_only_the_modules_they_touch() {
     let mut next = settings();
     (next.storage.budget, next.storage.pin_quota, next.motion.sensitivity) = (32 << 20, 30, 7);
     let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
-    bench.give(AgentInput::Keeper(ConfigUpdate::Machine(state_machine::ConfigInput::File(Box::new(found)))));
+    bench.give(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::File(Box::new(found)))));
     let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
     assert_eq!(log, ["keep a change", "keep a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
     bench.log.clear();

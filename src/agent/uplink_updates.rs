@@ -90,7 +90,7 @@ impl Agent {
         self.outbox.refused(entry_id);
         let what = match self.spool.entry_mut(entry_id).map(|held| &held.what) {
             // Telling of a refusal that is refused would never end.
-            Some(EntryKind::Event { note: Note::Refusal, .. }) => return,
+            Some(EntryKind::Event { note: Note::Rejection, .. }) => return,
             Some(EntryKind::Event { seq, .. }) => json!({"seq": seq}),
             Some(EntryKind::File(manifest)) => json!({"file": manifest.name}),
             None => return,

@@ -287,13 +287,16 @@ impl Detector {
         let scene = Scene::new(now.grid, &front.cells, view.model.mean());
         let (objects, others) = self.sort(&scene, &view.activity_map, &front.clean);
         others.iter().for_each(|(why, _)| self.suppressed.count(*why));
-        let restless = |blob: &Blob| if self.stages.has(Stage::Churn) { view.activity_map.usual(blob) / blob.area } else { 0.0 };
+        let restless = |blob: &Blob| {
+            if self.stages.has(Stage::BackgroundActivity) { view.activity_map.usual(blob) / blob.area } else { 0.0 }
+        };
         let restless: Vec<f32> = objects.iter().map(restless).collect();
         let (owners, lost) = self.tracker.step(&objects, &restless, at, now.grid, self.stages);
         let kinds = self.kinds(now.grid, &front.clean, &objects, &owners, at);
         view.low_light.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
-        let explained = cells_of(&others, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::Churn));
+        let explained =
+            cells_of(&others, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::BackgroundActivity));
         let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
         view.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
@@ -344,7 +347,9 @@ impl Detector {
                 () if scene.is_weather(&blob) => Some(SuppressReason::Weather),
                 () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(SuppressReason::Glow),
                 () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(SuppressReason::Relit),
-                () if stages.has(Stage::Churn) && !known && activity_map.explains(&blob) => Some(SuppressReason::Churn),
+                () if stages.has(Stage::BackgroundActivity) && !known && activity_map.explains(&blob) => {
+                    Some(SuppressReason::BackgroundActivity)
+                }
                 () => None,
             };
             match why {

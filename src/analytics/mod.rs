@@ -207,7 +207,7 @@ pub enum SuppressReason {
     /// A surface in another light.
     Relit,
     /// No more than its region does all day.
-    Churn,
+    BackgroundActivity,
     /// As large as weather.
     Weather,
     /// The whole scene was changing.

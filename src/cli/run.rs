@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::agent::runtime::{self, RunEnd};
 use crate::clock::{Clock as _, SystemClock};
 use crate::remote_config::startup;
-use crate::wakeup::{LULL, WakeupCoalescer};
+use crate::wakeup::{MAX_DELAY, WakeupCoalescer};
 
 /// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
 /// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let wakeup = WakeupCoalescer::default();
     let resting = wakeup.clone();
-    let rest = move || resting.park(LULL);
+    let rest = move || resting.park(MAX_DELAY);
     let runtime = runtime().on_thread_park(rest).build()?;
     let outcome = runtime.block_on(async {
         let stop = on_signal()?;

@@ -485,7 +485,7 @@ fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
 }
 
 #[test]
-fn two_files_of_one_name_are_exported_and_no_name_is_ours() {
+fn a_shared_file_name_are_exported_and_no_name_is_ours() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for (n, name) in [(1, "events.jsonl"), (2, "a.jpg"), (3, "a.jpg"), (4, "a-2.jpg"), (5, "a.jpg.manifest.json")] {

@@ -143,7 +143,7 @@ impl Barrier {
             RecoveryFlush => segment && starting,
             CopyAFlush => file == FileId::Journal && !in_copy_b(last.offset),
             CopyBFlush => file == FileId::Journal && in_copy_b(last.offset),
-            StillFlush => file == FileId::Stills,
+            StillFlush => file == FileId::Snapshots,
             _ => false,
         }
     }
@@ -165,7 +165,7 @@ impl Barrier {
         // Free space ends before the second copy of the head, a page in the simulated rings.
         let tail = if is_free(&bytes[at..], len.saturating_sub(PAGE + offset + at)) { PAGE } else { 0 };
         match (self, file) {
-            (StillFirst, FileId::Stills) => bytes.len(),
+            (StillFirst, FileId::Snapshots) => bytes.len(),
             (HeadFirst, FileId::Segment(_)) if offset == 0 && is_head(bytes) || is_copy(bytes) => bytes.len(),
             (FreeWithRecord, FileId::Segment(_)) if offset > 0 && bytes.len() > PAGE => tail,
             _ => 0,

@@ -185,7 +185,7 @@ fn name_of(file: FileId) -> u64 {
     match file {
         FileId::Segment(n) => u64::from(n) << 40,
         FileId::Journal => u64::MAX << 40,
-        FileId::Stills => (u64::MAX - 1) << 40,
+        FileId::Snapshots => (u64::MAX - 1) << 40,
         FileId::Foreign(n) => ((u64::MAX - 2) << 40) ^ u64::from(n),
     }
 }
@@ -211,7 +211,7 @@ pub fn erase_block(file: FileId, at: usize, beside: bool) -> std::ops::Range<usi
     let size = match file {
         FileId::Segment(_) => ERASE_TINY,
         FileId::Journal if beside => 4 * ERASE,
-        FileId::Journal | FileId::Stills | FileId::Foreign(_) => ERASE,
+        FileId::Journal | FileId::Snapshots | FileId::Foreign(_) => ERASE,
     };
     let start = at / size * size;
     start..start + size

@@ -156,7 +156,7 @@ fn is_covered(card: &CowImage, file: FileId, at: usize) -> bool {
     let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
     match file {
         FileId::Journal => page.iter().any(|byte| *byte != 0),
-        FileId::Stills | FileId::Foreign(_) => false,
+        FileId::Snapshots | FileId::Foreign(_) => false,
         FileId::Segment(_) => {
             let reading = strict_reader::read(&card.read(file, 0, card.len(file)).unwrap_or_default());
             let records = reading.records.iter().any(|lies| (lies.offset..lies.offset + lies.len).contains(&at));
@@ -222,7 +222,7 @@ fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
             oracle.excuse(segment, range);
             oracle.excuse_end();
         }
-        FileId::Stills => oracle.excuse_stills(),
+        FileId::Snapshots => oracle.excuse_stills(),
         // Two copies far apart: nothing is excused.
         FileId::Journal | FileId::Foreign(_) => {}
     }
@@ -258,7 +258,7 @@ impl Image {
     ) -> Result<(), Violation> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
         if self.before.as_ref().is_some_and(|before| reported(before) == reported(&self.card)) {
-            return Err(Violation::Untold(format!("{}: ring check says what it said before", self.kind)));
+            return Err(Violation::Unreported(format!("{}: ring check says what it said before", self.kind)));
         }
         if !self.damaged {
             oracle.check_pulled(&self.card, known, idle)?;

@@ -316,12 +316,12 @@ impl State {
         }
         let (released, held) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|write| write.file == file || copy_b && write.file == FileId::Stills);
+            .partition(|write| write.file == file || copy_b && write.file == FileId::Snapshots);
         self.held = held;
         let released: Vec<Pending> = released;
         for write in released {
             match write.file {
-                FileId::Stills => self.durable.write(write.file, write.offset, &write.bytes),
+                FileId::Snapshots => self.durable.write(write.file, write.offset, &write.bytes),
                 _ => self.pending.push(write),
             }
         }

@@ -107,7 +107,7 @@ impl Oracle {
                 self.given_up.remove(file);
                 self.damaged.remove(file);
             }
-            Operation::Sync(FileId::Stills, true) => {
+            Operation::Sync(FileId::Snapshots, true) => {
                 // The newest is the one that is being stored.
                 self.entries.values_mut().next_back().into_iter().for_each(|entry| entry.shown = entry.still.is_some());
             }

@@ -16,7 +16,7 @@ pub enum Violation {
     /// Numbers or the chain do not follow on.
     Order(String),
     /// Something that happened to the card and `ring check` does not tell.
-    Untold(String),
+    Unreported(String),
 }
 
 impl std::fmt::Display for Violation {
@@ -27,7 +27,7 @@ impl std::fmt::Display for Violation {
             Violation::Service(detail) => ("service (P4)", detail),
             Violation::Unplayable(detail) => ("unplayable (P7)", detail),
             Violation::Order(detail) => ("numbers or chain", detail),
-            Violation::Untold(detail) => ("untold", detail),
+            Violation::Unreported(detail) => ("untold", detail),
         };
         write!(f, "{word}: {detail}")
     }

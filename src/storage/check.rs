@@ -336,14 +336,14 @@ fn check_sides(
         }
         Err(reason) => wrong(FileId::Journal, reason),
     }
-    let snapshots = files.get(&FileId::Stills);
+    let snapshots = files.get(&FileId::Snapshots);
     // They are made with the journal, before any footage.
     if snapshots.is_none() && !(index.live().is_empty() && kept.entries.is_empty()) {
-        wrong(FileId::Stills, snapshots::LOST.into());
+        wrong(FileId::Snapshots, snapshots::LOST.into());
     }
     if let Some(len) = snapshots {
         let damaged = snapshots::damaged(disk.as_ref(), *len, &kept.entries)?;
-        damaged.into_iter().for_each(|slot| wrong(FileId::Stills, format!("the snapshot at byte {slot} is damaged")));
+        damaged.into_iter().for_each(|slot| wrong(FileId::Snapshots, format!("the snapshot at byte {slot} is damaged")));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Dates: how the monotonic clock of each start relates to wall time, learned while it runs and kept in the journal. A board without
+//! Clock history: how the monotonic clock of each start relates to wall time, learned while it runs and kept in the journal. A board without
 //! a battery records its first hour in 1970; once the time is known, that hour is dated without touching a sample.
 //!
 //! What belongs here: learning and applying the relation, pure. What does not: reading clocks ([`crate::clock`]), whose stamps are

@@ -20,7 +20,7 @@ pub enum FileId {
     /// The journal.
     Journal,
     /// The snapshots.
-    Stills,
+    Snapshots,
     /// A file with parts of another card, kept as it was found ([`super::identity`]).
     Foreign(u32),
 }
@@ -31,7 +31,7 @@ impl FileId {
         match self {
             FileId::Segment(index) => format!("seg-{index:05}.mp4"),
             FileId::Journal => "journal.taimat".into(),
-            FileId::Stills => "snapshots.taimat".into(),
+            FileId::Snapshots => "snapshots.taimat".into(),
             FileId::Foreign(index) => format!("foreign-{index:05}.taimat"),
         }
     }
@@ -40,7 +40,7 @@ impl FileId {
     pub fn parse(name: &str) -> Option<FileId> {
         match name {
             "journal.taimat" => Some(FileId::Journal),
-            "snapshots.taimat" => Some(FileId::Stills),
+            "snapshots.taimat" => Some(FileId::Snapshots),
             _ => {
                 let number = |begin, end| name.strip_prefix(begin)?.strip_suffix(end)?.parse().ok();
                 let segment = number("seg-", ".mp4").map(FileId::Segment);
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_file_name_stands_for_one_file_only() {
-        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Stills, FileId::Foreign(3)] {
+        for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Snapshots, FileId::Foreign(3)] {
             assert_eq!(FileId::parse(&file.name()), Some(file));
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);

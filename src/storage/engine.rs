@@ -270,7 +270,7 @@ impl Engine {
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
             self.card.hold_in_memory(FileId::Journal, self.journal.size());
-            self.card.hold_in_memory(FileId::Stills, self.snapshots.size());
+            self.card.hold_in_memory(FileId::Snapshots, self.snapshots.size());
             out.push(StorageUpdate::CardLost { detail });
         }
     }

@@ -200,7 +200,7 @@ fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
         bench.disk.sync(file).unwrap();
     };
     flip(file, offset + 3000);
-    flip(FileId::Stills, BLOCK + 5);
+    flip(FileId::Snapshots, BLOCK + 5);
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     let told: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();

@@ -34,7 +34,7 @@ pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&LoadedJournal>) -> Re
         match file {
             FileId::Segment(_) => {}
             FileId::Journal => tell(file, kept.map_or(0, |kept| kept.foreign.len())),
-            FileId::Stills => tell(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Snapshots => tell(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
             FileId::Foreign(_) => tell(file, 1),
         }
     }
@@ -75,7 +75,7 @@ pub fn open_stills(
     let step = if existing == Some(geometry.size()) { geometry.bytes } else { BLOCK };
     let foreign = existing.map_or(Ok(Vec::new()), |len| snapshots::foreign(card.as_ref(), len, step, id))?;
     if !foreign.is_empty() {
-        set_aside(card, FileId::Stills, &foreign, out)?;
+        set_aside(card, FileId::Snapshots, &foreign, out)?;
     }
     SnapshotStore::open(card.clone(), id, geometry, existing, live)
 }

@@ -63,7 +63,7 @@ enum Part {
     Journal,
     CopyA,
     CopyB,
-    Stills,
+    Snapshots,
     /// So many segments take the names of ours, which are gone.
     Instead(usize),
     /// So many segments take the names of ours, which get free ones.
@@ -76,7 +76,7 @@ const PARTS: [Part; 11] = [
     Part::Journal,
     Part::CopyA,
     Part::CopyB,
-    Part::Stills,
+    Part::Snapshots,
     Part::Instead(1),
     Part::Instead(5),
     Part::Renamed(1),
@@ -96,7 +96,7 @@ fn put(part: Part, ours: &mut CowImage, theirs: &CowImage, rng: &mut Rng) -> Vec
         Part::Journal => copy(theirs, FileId::Journal, ours, FileId::Journal),
         Part::CopyA => ours.write(FileId::Journal, 0, &theirs.read(FileId::Journal, 0, len).unwrap()),
         Part::CopyB => ours.write(FileId::Journal, half, &theirs.read(FileId::Journal, half, len).unwrap()),
-        Part::Stills => copy(theirs, FileId::Stills, ours, FileId::Stills),
+        Part::Snapshots => copy(theirs, FileId::Snapshots, ours, FileId::Snapshots),
         Part::Instead(count) => (0..count).for_each(|n| copy(theirs, file(n), ours, file(n))),
         Part::Renamed(count) => {
             for n in 0..count {
@@ -108,7 +108,7 @@ fn put(part: Part, ours: &mut CowImage, theirs: &CowImage, rng: &mut Rng) -> Vec
     }
     match part {
         Part::Journal | Part::CopyA | Part::CopyB => vec![FileId::Journal],
-        Part::Stills => vec![FileId::Stills],
+        Part::Snapshots => vec![FileId::Snapshots],
         Part::Instead(count) | Part::Renamed(count) => (0..count).map(file).collect(),
         Part::Beside(count) => (0..count).map(free).collect(),
     }
@@ -145,7 +145,7 @@ fn try_part(part: Part, ours: &Bench, theirs: &Bench, rng: &mut Rng) {
     }
     let still = snapshots::read(&disk, snapshot_geometry(&small()), EntryId(1));
     assert!(
-        still.is_err() == (part == Part::Stills) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Stills),
+        still.is_err() == (part == Part::Snapshots) && still.is_ok_and(|still| still[0] == 1) == (part != Part::Snapshots),
         "{name}"
     );
     assert_eq!(exported(&disk), kept, "{name}: after a start");
@@ -202,7 +202,7 @@ fn a_whole_card_goes_on_at_its_site_and_is_refused_elsewhere() {
 fn missing_snapshots_that_entries_wait_for_are_named() {
     let mut bench = ring("km-17", 1, 60);
     let mut card = bench.disk.durable();
-    card.remove(FileId::Stills);
+    card.remove(FileId::Snapshots);
     bench.disk = FaultyDisk::with(card, None);
     assert!(told(&bench.disk).iter().any(|line| line.contains(snapshots::LOST)), "{:?}", told(&bench.disk));
     bench.restart(of_site("km-17"));

@@ -89,7 +89,7 @@ impl Engine {
         let len = |file| files.get(&file).copied();
         let (mut journal, kept) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
         let (ring_id, boot) = journal.start_boot()?;
-        let (slots, made) = (snapshot_geometry(settings), len(FileId::Stills));
+        let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
         // They are made with the journal: without them what its entries wait with is gone.
         let no_stills = made.is_none() && !kept.entries.is_empty();
         let snapshots = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
@@ -224,7 +224,7 @@ fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTre
     let whole = settings.budget - settings.budget % settings.segment;
     whole.saturating_sub(made.values().sum())
         + side(FileId::Journal, journal::file_len(u64::from(settings.journal_slots)))
-        + side(FileId::Stills, snapshot_geometry(settings).size())
+        + side(FileId::Snapshots, snapshot_geometry(settings).size())
 }
 
 /// Refuses to start where the ring can never reach its size, unless it already has enough to work with.

@@ -349,7 +349,7 @@ fn a_snapshot_in_two_slots_is_read_from_the_whole_one() {
             snapshots.store(EntryId(7), &[7; 3000]).unwrap();
         }
         let mut card = ring.disk.durable();
-        card.write(FileId::Stills, torn * geometry.bytes as usize + 5000, &[0; 500]);
+        card.write(FileId::Snapshots, torn * geometry.bytes as usize + 5000, &[0; 500]);
         ring.disk.power_on_with(card);
         let len = u64::from(geometry.slots) * geometry.bytes;
         let mut snapshots =

@@ -63,7 +63,7 @@ fn covered(disk: &FaultyDisk) -> Vec<(FileId, Range<u64>)> {
         match file {
             FileId::Segment(_) | FileId::Foreign(_) => {}
             FileId::Journal => places.extend(blocks.map(|at| (file, at..at + BLOCK))),
-            FileId::Stills => {
+            FileId::Snapshots => {
                 for slot in 0..2 {
                     let at = slot * u64::from(small().still_bytes);
                     places.push((file, at..at + 24));

@@ -90,11 +90,11 @@ impl SnapshotStore {
         let size = geometry.size();
         let mut snapshots = SnapshotStore { disk, geometry, card, used: BTreeMap::new() };
         if existing != Some(size) {
-            snapshots.disk.create(FileId::Stills, size)?;
+            snapshots.disk.create(FileId::Snapshots, size)?;
             return Ok(snapshots);
         }
         for slot in 0..geometry.slots {
-            let block = snapshots.disk.read(FileId::Stills, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
+            let block = snapshots.disk.read(FileId::Snapshots, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
             if let Some(((entry_id, ..), _)) = parse(&block).filter(|((entry_id, ..), _)| live.contains(entry_id)) {
                 snapshots.used.insert(slot, entry_id);
             }
@@ -122,7 +122,7 @@ impl SnapshotStore {
         let mut block = header(self.card, entry_id, jpeg);
         block.extend_from_slice(jpeg);
         let at = u64::from(slot) * bytes;
-        let written = self.disk.write(FileId::Stills, at, &block).and_then(|()| self.disk.sync(FileId::Stills));
+        let written = self.disk.write(FileId::Snapshots, at, &block).and_then(|()| self.disk.sync(FileId::Snapshots));
         written.map_err(|fault| fault.to_string())?;
         self.used.insert(slot, entry_id);
         Ok(block.len() as u64)
@@ -141,7 +141,7 @@ impl SnapshotStore {
 pub fn foreign(disk: &dyn Disk, len: u64, step: u64, card: CardId) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(step as usize) {
-        let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
+        let header = parse(&disk.read(FileId::Snapshots, at, (len - at).min(BLOCK) as usize)?);
         found.extend(header.filter(|((.., of), _)| *of != card).map(|_| at));
     }
     Ok(found)
@@ -154,12 +154,12 @@ pub fn foreign(disk: &dyn Disk, len: u64, step: u64, card: CardId) -> Result<Vec
 pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
-        let header = parse(&disk.read(FileId::Stills, at, (len - at).min(BLOCK) as usize)?);
+        let header = parse(&disk.read(FileId::Snapshots, at, (len - at).min(BLOCK) as usize)?);
         let Some(((_, size, crc, _), both)) = header.filter(|((entry_id, ..), _)| live.contains(entry_id)) else {
             continue;
         };
         let fits = at + BLOCK + size as u64 <= len;
-        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Stills, at + BLOCK, size)?) == crc;
+        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Snapshots, at + BLOCK, size)?) == crc;
         found.extend((!whole).then_some(at));
     }
     Ok(found)
@@ -171,20 +171,20 @@ pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, 
 /// When it is gone, damaged or the card refuses.
 pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, entry_id: EntryId) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
-    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Stills.name(), entry_id.0));
+    let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Snapshots.name(), entry_id.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
-        let found = parse(&disk.read(FileId::Stills, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
+        let found = parse(&disk.read(FileId::Snapshots, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
         let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == entry_id && *len as u64 + BLOCK <= geometry.bytes)
         else {
             continue;
         };
-        let jpeg = disk.read(FileId::Stills, at + BLOCK, len).map_err(io)?;
+        let jpeg = disk.read(FileId::Snapshots, at + BLOCK, len).map_err(io)?;
         if crc32c::crc32c(&jpeg) == crc {
             return Ok(jpeg);
         }
         // Another slot may have it whole.
-        fault = ReadFault::Damaged(format!("{} slot {slot}", FileId::Stills.name()));
+        fault = ReadFault::Damaged(format!("{} slot {slot}", FileId::Snapshots.name()));
     }
     Err(fault)
 }

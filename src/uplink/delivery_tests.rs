@@ -127,16 +127,16 @@ impl World {
         let mut out = Vec::new();
         self.link.connected(stamp(self.now), self.conn, limits(), 0, &mut out);
         self.link.message(stamp(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
-        self.carry_out(out);
+        self.execute(out);
     }
 
     fn order(&mut self, order: UplinkRequest) {
         let mut out = Vec::new();
         self.link.order(stamp(self.now), order, &mut out);
-        self.carry_out(out);
+        self.execute(out);
     }
 
-    fn carry_out(&mut self, out: Vec<DeliveryEffect>) {
+    fn execute(&mut self, out: Vec<DeliveryEffect>) {
         let mut queue: VecDeque<DeliveryEffect> = out.into();
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
@@ -194,7 +194,7 @@ impl World {
         }
         let mut out = Vec::new();
         self.link.advance(stamp(self.now), &mut out);
-        self.carry_out(out);
+        self.execute(out);
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Stage {
     /// A relit surface is no object.
     Relit,
     /// A region must exceed what it always does.
-    Churn,
+    BackgroundActivity,
     /// Things that stand still are kept out of the background.
     Stand,
     /// An object goes on as it went.
