@@ -194,7 +194,7 @@ impl Connection {
                 Loop::V311(events) => events.poll().await.map(Incoming::V311).map_err(|error| ended_v311(&error, self.up)),
             };
             match polled {
-                Ok(heard) => return Ok(self.to_client_event(heard)),
+                Ok(heard) => return Ok(self.client_event(heard)),
                 Err(ended) => self.ended = Some(ended),
             }
         }
@@ -205,11 +205,11 @@ impl Connection {
         };
         match (left, &self.ended) {
             (None, Some(ended)) => Err(ended.clone()),
-            (left, _) => Ok(left.map_or(ClientEvent::Other, |heard| self.to_client_event(heard))),
+            (left, _) => Ok(left.map_or(ClientEvent::Other, |heard| self.client_event(heard))),
         }
     }
 
-    fn to_client_event(&mut self, heard: Incoming) -> ClientEvent {
+    fn client_event(&mut self, heard: Incoming) -> ClientEvent {
         match heard {
             Incoming::V5(event) => self.seen_v5(*event),
             Incoming::V311(event) => self.seen_v311(event),
