@@ -55,7 +55,7 @@ pub fn judge(next: &Settings, good: &Settings) -> Result<(), Rejection> {
             bad(if number == 0 { "uplink.login_file".into() } else { format!("uplink.fallbacks[{}].login_file", number - 1) });
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems))) }
+    if problems.is_empty() { Ok(()) } else { Err(Rejection::bad_keys(RejectReason::Continuity, Problems(problems))) }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub enum RejectReason {
     /// No key is enrolled: nothing can come remotely.
     NoKeys,
     /// For another site.
-    Foreign,
+    WrongSite,
     /// Its version, or its number, is not higher than the highest this key has used.
     Replayed,
     /// It replaces a configuration that this device does not run.
@@ -42,7 +42,7 @@ pub enum RejectReason {
     /// Keys are bad.
     Invalid,
     /// It would cut off every broker or key that has proven itself.
-    Overlap,
+    Continuity,
     /// The new camera does not answer.
     Probe,
     /// It needs a restart, and cannot be stored to outlive one.
@@ -62,13 +62,13 @@ impl RejectReason {
             RejectReason::BadSignature => "bad_signature",
             RejectReason::Scope => "scope",
             RejectReason::NoKeys => "no_keys",
-            RejectReason::Foreign => "wrong_site",
+            RejectReason::WrongSite => "wrong_site",
             RejectReason::Replayed => "replayed",
             RejectReason::Stale => "stale",
             RejectReason::Expired => "expired",
             RejectReason::Busy => "busy",
             RejectReason::Invalid => "invalid",
-            RejectReason::Overlap => "continuity",
+            RejectReason::Continuity => "continuity",
             RejectReason::Probe => "probe",
             RejectReason::NotStored => "not_stored",
             RejectReason::Trial => "trial",

@@ -132,7 +132,7 @@ impl Document {
         };
         let key = verify(keys, signature, &self.signed_bytes())?;
         if self.site != site.as_str() {
-            return Err(Rejection::new(RejectReason::Foreign, format!("it is for {:?}, this is {site}", self.site)));
+            return Err(Rejection::new(RejectReason::WrongSite, format!("it is for {:?}, this is {site}", self.site)));
         }
         if key.scope != KeyScope::All {
             let detail = format!("key {} may sign commands only, no configuration", key.name);
@@ -268,7 +268,7 @@ pub(crate) mod tests {
         assert_eq!(why(&document().signed(&key(OTHER)), &keys), RejectReason::UnknownKey);
         assert_eq!(why(&good, &[]), RejectReason::NoKeys);
         let foreign = Document { site: "km-18".into(), ..document() }.signed(&key(RFC));
-        assert_eq!(why(&foreign, &keys), RejectReason::Foreign);
+        assert_eq!(why(&foreign, &keys), RejectReason::WrongSite);
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn each_rejected_document_is_reported_once_and_changes_nothing() {
         (Document { sig: None, ..document(1, FILE, "new") }, RejectReason::Unsigned),
         (document(1, FILE, "new").signed(&key(OTHER)), RejectReason::UnknownKey),
         (Document { version: 2, ..document(1, FILE, "new") }, RejectReason::BadSignature),
-        (foreign, RejectReason::Foreign),
+        (foreign, RejectReason::WrongSite),
         (late, RejectReason::Expired),
         (document(1, "another file", "new"), RejectReason::Stale),
     ];
@@ -252,7 +252,7 @@ fn a_key_for_commands_is_refused_with_the_documents_id() {
     assert_eq!(told(&bench), (json!("?-8"), RejectReason::BadSignature));
     let foreign = Document { site: "km-18".into(), sig: None, ..document(9, FILE, "new") };
     bench.send(&foreign.signed(&key(OTHER)));
-    assert_eq!(told(&bench), (json!("?-9"), RejectReason::Foreign));
+    assert_eq!(told(&bench), (json!("?-9"), RejectReason::WrongSite));
 }
 
 #[test]

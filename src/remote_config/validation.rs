@@ -90,7 +90,7 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
     if problems.is_empty() {
         credential_scope::judge(next, against.good)
     } else {
-        Err(Rejection::bad_keys(RejectReason::Overlap, Problems(problems)))
+        Err(Rejection::bad_keys(RejectReason::Continuity, Problems(problems)))
     }
 }
 
