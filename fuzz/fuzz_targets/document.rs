@@ -13,7 +13,7 @@ use taimat::units::{Digest, SiteId, Timestamp};
 fn settings() -> Settings {
     let text = "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\n";
     let mut settings = parse::parse(text, &|_| Err("none".into())).expect("a good text");
-    settings.remote = RemoteSettings { keys: vec![TrustedKey { name: "k".into(), public: [7; 32] }], trial: 60 };
+    settings.remote = RemoteSettings { keys: vec![TrustedKey { name: "k".into(), public: [7; 32], scope: taimat::settings::KeyScope::All }], trial: 60 };
     settings
 }
 
