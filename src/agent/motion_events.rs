@@ -8,8 +8,7 @@ use serde_json::json;
 
 use super::events::{self, kind};
 use super::loss_report::LossReason;
-use super::outbox_entry::AgentState;
-use super::outbox_entry::{Body, ClipRange, OPEN_MAX, OpenEvent, PendingClip};
+use super::outbox_entry::{AgentState, Body, ClipRange, OPEN_MAX, OpenEvent, PendingClip};
 use super::spool::{Draft, TooLarge};
 use super::{Agent, AgentEffect};
 use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};

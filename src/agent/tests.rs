@@ -11,9 +11,8 @@ use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{ClockQuality, Digest, WallTime};
-use crate::uplink::Message;
-use crate::uplink::ReturnReason;
 use crate::uplink::wire::{self, Command};
+use crate::uplink::{Message, ReturnReason};
 
 struct NoFootage;
 

@@ -19,8 +19,7 @@ use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::signed_document::Document;
 use crate::remote_config::startup_state::{FoundFiles, prepare};
 use crate::remote_config::state_machine::{ConfigEffect, ConfigInput, ConfigMachine};
-use crate::remote_config::state_store;
-use crate::remote_config::validation;
+use crate::remote_config::{state_store, validation};
 use crate::settings::Settings;
 use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 

@@ -18,8 +18,7 @@ use super::segment_index::Index;
 use super::snapshots;
 use crate::format::mp4::move_times;
 use crate::format::record::{RECORD_BOX, RingRecord, box_at};
-use crate::format::segment_head::Segment;
-use crate::format::segment_head::{Eviction, EvictionCause};
+use crate::format::segment_head::{Eviction, EvictionCause, Segment};
 use crate::units::{Digest, MonoTime};
 
 /// Microseconds between two fragments of one start that nobody has to explain: twice what the engine calls a gap.

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk as _, FileId};
 use super::fallback::FallbackDisk;
-use super::fragment::NewFragment;
-use super::fragment::{Anchor, Fragment, Gathering};
+use super::fragment::{Anchor, Fragment, Gathering, NewFragment};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::pending_queries::PendingQuery;

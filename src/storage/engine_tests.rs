@@ -11,8 +11,7 @@ use crate::format::record::tests::video;
 use crate::settings::{StorageSettings, test_settings};
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
-use crate::units::ClockQuality;
-use crate::units::{Digest, Timestamp};
+use crate::units::{ClockQuality, Digest, Timestamp};
 
 /// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
 pub(super) const NOON: i64 = 1_790_000_000_000_000;

@@ -11,8 +11,7 @@ use super::segment_index::Index;
 use super::{FragmentRef, Gap, GapReason, Span, SpanQuery};
 use crate::camera::TrackParams;
 use crate::format::record::RingRecord;
-use crate::format::segment_head::Segment;
-use crate::format::segment_head::SegmentHead;
+use crate::format::segment_head::{Segment, SegmentHead};
 use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
 /// Footage and gaps in the order of their numbers.

@@ -24,8 +24,7 @@ use super::journal_load;
 use super::segment_index::{Index, SetAside};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
-use crate::format::segment_head::Segment;
-use crate::format::segment_head::{HEAD_MAX, SegmentHead, copy_len_at_end, head_digest, is_older};
+use crate::format::segment_head::{HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older};
 use crate::units::SiteId;
 
 /// What is wrong with the head of a file.

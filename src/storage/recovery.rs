@@ -38,8 +38,7 @@ use super::segment_index::Index;
 use super::{Gap, GapReason, Repair, RepairKind};
 use crate::format::card_id::CardId;
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
-use crate::format::segment_head::Segment;
-use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause};
+use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, Segment};
 use crate::units::{Boot, Digest, Timestamp};
 
 /// What recovery found.

@@ -20,8 +20,9 @@ use crate::camera::TrackParams;
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
 use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
-use crate::format::segment_head::Segment;
-use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, SegmentHead, head_digest};
+use crate::format::segment_head::{
+    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, Segment, SegmentHead, head_digest,
+};
 use crate::units::{Boot, Digest};
 
 /// Fewer segments than this and recycling one would throw away too much of what was just recorded.

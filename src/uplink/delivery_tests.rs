@@ -8,8 +8,7 @@ use super::*;
 use crate::evidence::manifest::of_still;
 use crate::units::{RingId, WallTime};
 use crate::uplink::ReturnReason;
-use crate::uplink::wire::Ack;
-use crate::uplink::wire::Manifest;
+use crate::uplink::wire::{Ack, Manifest};
 
 fn site() -> SiteId {
     SiteId::parse("km-17").unwrap()
