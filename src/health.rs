@@ -152,7 +152,7 @@ impl Gauges {
         };
         Birth {
             v: 1,
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: crate::VERSION.into(),
             ring,
             boot: boot.0,
             capabilities: CAPABILITIES.map(String::from).to_vec(),

@@ -6,6 +6,10 @@
 //!   `cli` and `sim` import `agent`. Files whose module doc begins with ⇄ are shells: only they may name tokio, `std::fs`,
 //!   `std::net`, threads, clocks, randomness, retina, rumqttc. `tests/tidy.rs` keeps both laws.
 
+/// Version and commit of this build, as SemVer build metadata: `0.1.0+fc4d2ba0c1d2`; `.modified` follows if the sources
+/// differed from the commit, and the commit is `unknown` where no repository was at hand.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("TAIMAT_COMMIT"));
+
 pub mod units;
 pub mod clock;
 pub mod watchdog;

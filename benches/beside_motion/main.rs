@@ -27,7 +27,7 @@ const SECONDS: u64 = 40;
 const SETTLE: u64 = 12;
 
 fn main() {
-    let footage = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera");
+    let footage = process::footage("camera");
     let busy = [footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4")];
     if !busy[0].exists() || Command::new("motion").arg("-h").output().is_err() {
         return println!("SKIPPED: no footage or no `motion` here (apt-get install motion)");

@@ -7,6 +7,8 @@
 //! and a half). `-- WORD` runs the lines only that have it in their names.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
+#[path = "../../tests/common/footage.rs"]
+mod footage;
 mod peers;
 
 use std::path::Path;
@@ -39,7 +41,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let stages = args.iter().any(|arg| arg == "--stages");
     let word = args.iter().find(|arg| !arg.starts_with("--")).map_or("", String::as_str);
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/motion");
+    let data = footage::footage("motion");
     for folder in FOLDERS {
         let videos = source::videos(&[data.join(folder)]).unwrap_or_default();
         if videos.is_empty() {

@@ -2,7 +2,6 @@
 //!
 //! What belongs here: real footage filled up to the rate, or generated pictures where there is none. What does not: recording it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use taimat::camera::{Codec, Frame, StreamRole, TrackKind, TrackParams};
@@ -11,6 +10,9 @@ use taimat::format::mp4::BoxWriter;
 use taimat::sim::encode::Camera264;
 use taimat::sim::scene::{Disturbance, Scene};
 use taimat::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
+
+#[path = "../../tests/common/footage.rs"]
+mod data;
 
 /// Pictures a second.
 pub const FPS: u64 = 25;
@@ -35,7 +37,7 @@ impl Footage {
     /// are filled up with filler data as cameras do that hold a constant rate. Every `gop`th frame is called a key frame: the
     /// real footage has one at every change of scene, which cameras do not do. `None` leaves it as it is.
     pub fn new(bits: u64, gop: Option<usize>) -> Footage {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera/road-1080p25-h264-2m.mp4");
+        let file = data::footage("camera").join("road-1080p25-h264-2m.mp4");
         let bytes = bits as f64 / 8.0 / FPS as f64;
         let (pictures, source) = match std::fs::read(&file) {
             Ok(whole) => (mp4_samples::frames(&whole).unwrap(), "road-1080p25-h264-2m.mp4"),

@@ -12,8 +12,11 @@ use taimat::sim::camera::{Options, SimCamera};
 #[path = "../../tests/common/process.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
 mod common;
+#[path = "../../tests/common/footage.rs"]
+mod footage;
 
 pub use common::{Running, free_port, taimat};
+pub use footage::footage;
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,7 +58,7 @@ pub struct Camera {
 impl Camera {
     /// GStreamer's server with 1080p25 footage where both are here, else the simulated camera. Says which.
     pub fn start() -> Camera {
-        let footage = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera");
+        let footage = footage("camera");
         let (main, sub) = (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
         if let Some(camera) = main.exists().then(|| Camera::serve(&main, &sub)).flatten() {
             println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");

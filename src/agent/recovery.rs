@@ -51,7 +51,7 @@ impl Agent {
         out.push(AgentEffect::Uplink(UplinkRequest::Birth(Box::new(self.birth(now)))));
         self.publish_signers(out);
         let particulars = json!({
-            "version": env!("CARGO_PKG_VERSION"), "clean": found.clean, "repaired": found.repairs.len(), "gaps": found.gaps.len(),
+            "version": crate::VERSION, "clean": found.clean, "repaired": found.repairs.len(), "gaps": found.gaps.len(),
             "recovery_ms": found.took / 1000, "unreadable_entries": unreadable, "damaged_slots": found.damaged_slots,
         });
         self.event(now, kind::START, None, particulars);

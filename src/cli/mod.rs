@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 /// The arguments of `taimat`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "taimat", version, about, max_term_width = 110)]
+#[command(name = "taimat", version = crate::VERSION, about, max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

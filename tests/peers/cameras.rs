@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use taimat::units::WallTime;
 
+use crate::footage::footage;
 use crate::harness::{Rig, Running, free_port, has, seconds, taimat};
 
 /// Frames of the source that must come out again: ten seconds at 25 fps.
@@ -29,7 +30,7 @@ struct Footage {
 impl Footage {
     /// The file, where there is any.
     fn path(&self) -> Option<PathBuf> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera").join(self.file);
+        let here = footage("camera").join(self.file);
         if !here.exists() {
             println!("SKIPPED: no {}", here.display());
             return None;

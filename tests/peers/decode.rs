@@ -12,6 +12,7 @@ use taimat::camera::Frame;
 use taimat::cli::mp4_samples;
 use taimat::settings::MotionSettings;
 
+use crate::footage::footage;
 use crate::harness::has;
 
 /// Frames of each stream: three GOPs.
@@ -111,7 +112,7 @@ fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
         }
     }
     for name in ["road-360p25-h264-400k.mp4", "road-1080p25-h264-2m.mp4", "road-1080p25-h265-aac.mp4"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera").join(name);
+        let path = footage("camera").join(name);
         if !path.exists() {
             println!("SKIPPED: no {}", path.display());
             continue;

@@ -14,4 +14,6 @@ mod deploy_broker;
 mod edge;
 mod outages;
 mod harness;
+#[path = "../common/footage.rs"]
+mod footage;
 mod third_party;
