@@ -65,9 +65,13 @@ fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> 
     others.collect()
 }
 
-/// A card that is there and too small for `storage.budget`: the device would record into memory only, or into a smaller ring.
+/// A ring directory that `run` would refuse, or a card that is too small for `storage.budget`: the device would record into memory
+/// only, or into a smaller ring.
 fn no_room(settings: &Settings) -> Vec<Problem> {
-    // A directory that is not there yet is made at the first start, mostly on another machine than this.
+    if let Err(fault) = RealDisk::check_dir(&settings.storage.dir, settings.storage.require_mount) {
+        return vec![Problem { key: "storage.dir".into(), reason: fault.to_string() }];
+    }
+    // A directory that is not there yet is made at the first start: what fits into it is seen then.
     let looked = RealDisk::open_read_only(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());
     let short = looked.filter(|(wanted, available)| wanted > available);
     let told = short.map(|(wanted, available)| Problem {
@@ -139,6 +143,24 @@ mod tests {
         );
         settings.storage.budget = 4 << 20;
         assert!(no_room(&settings).is_empty());
+    }
+
+    #[test]
+    fn a_ring_directory_that_run_would_refuse_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = test_settings();
+        settings.storage.dir = dir.path().join("gone/ring");
+        let told = no_room(&settings);
+        assert!(told.len() == 1 && told[0].key == "storage.dir" && told[0].reason.contains("gone"), "{told:?}");
+        assert!(!dir.path().join("gone").exists(), "looking makes nothing");
+        settings.storage.dir = "/taimat-test-not-mounted".into();
+        settings.storage.require_mount = true;
+        let told = no_room(&settings);
+        assert!(told.len() == 1 && told[0].key == "storage.dir" && told[0].reason.contains("mounted"), "{told:?}");
+        settings.storage.dir = dir.path().join("file");
+        std::fs::write(&settings.storage.dir, "no directory").unwrap();
+        settings.storage.require_mount = false;
+        assert_eq!(no_room(&settings).first().map(|told| told.key.as_str()), Some("storage.dir"));
     }
 
     #[test]

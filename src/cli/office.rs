@@ -170,7 +170,7 @@ enum OfficeCommand {
         /// The site.
         #[arg(long)]
         site: String,
-        /// Id of the event's start, or req_id of a clip-get.
+        /// Id of any event of a motion event (its start, an update, its end), or req_id of a clip-get.
         #[arg(long)]
         event: String,
         /// Where to; must not exist.

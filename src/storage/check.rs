@@ -73,6 +73,9 @@ pub struct CheckReport {
     /// Records of the newest segment.
     #[serde(skip)]
     newest: usize,
+    /// Numbers between two files.
+    #[serde(skip)]
+    between: Vec<(u64, u64)>,
 }
 
 /// What was seen of the records so far.
@@ -168,8 +171,8 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
         ..Before::default()
     });
     if now.next_seq < segment.head.first_seq {
-        // Pinned footage outlives its neighbours: what lay between was evicted in its turn.
-        checked.evicted += 1;
+        // Pinned footage outlives its neighbours: what lay between was evicted in its turn, unless it should be there.
+        checked.between.push((now.next_seq, segment.head.first_seq - 1));
         now.end = None;
     } else if now.next_seq > segment.head.first_seq {
         wrong(0, format!("begins with record {}, and the file before ends before {}", segment.head.first_seq, now.next_seq));
@@ -281,7 +284,7 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
         expected.add(newest + 1, told);
     }
     let mut wrong = |what: String| checked.problems.push(CheckProblem { file: "ring".into(), offset: 0, what });
-    let mut seen = Ranges::default();
+    let (mut seen, mut missing) = (Ranges::default(), Ranges::default());
     for Eviction { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
         expected.remove(*first, *last);
         // A head that never became durable may have said the same before.
@@ -290,11 +293,15 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
         for (first, last) in new.list() {
             *checked.gone.entry(cause.as_str()).or_default() += last - first + 1;
             if *cause == EvictionCause::Missing {
+                missing.add(*first, *last);
                 wrong(format!("{} missing since a start, and nothing says that they were evicted", numbers(*first, *last)));
             }
         }
     }
-    for (first, last) in expected.without(there).list() {
+    let lost = expected.without(there);
+    let went = |range: &&(u64, u64)| !Ranges::from_iter([**range]).without(&lost).without(&missing).list().is_empty();
+    checked.evicted = checked.between.iter().filter(went).count() as u64;
+    for (first, last) in lost.list() {
         wrong(format!("{} missing: no head says that they were evicted", numbers(*first, *last)));
     }
 }

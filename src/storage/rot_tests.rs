@@ -232,6 +232,18 @@ fn a_segment_file_that_is_gone_is_named() {
 }
 
 #[test]
+fn a_segment_removed_by_hand_is_not_called_evicted() {
+    let bench = stopped();
+    let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let middle = read(&shared).unwrap().index.live()[3].head.segment;
+    let mut card = bench.disk.durable();
+    card.remove(FileId::Segment(middle));
+    let shared: Arc<dyn Disk> = Arc::new(FaultyDisk::with(card, None));
+    let checked = check(&shared, |_, _| {}).unwrap();
+    assert_eq!((checked.evicted, checked.problems.is_empty()), (0, false));
+}
+
+#[test]
 fn two_exchanged_segments_are_named_and_nothing_is_lost() {
     let bench = stopped();
     let whole = exported(&bench.disk);
