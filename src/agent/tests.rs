@@ -906,8 +906,8 @@ fn numbers_that_are_no_ranges_are_refused_with_the_right_form() {
     for (args, what) in [(json!({"ring": "1", "seq": 1}), "not 1"), (json!({"ring": "1"}), "is missing")] {
         let req_id = format!("r{}", what.len());
         bench.command("event-get", &req_id, args);
-        let told = bench.replies.pop().unwrap().detail;
-        assert!(told.contains(what) && told.contains("[[1,20]"), "{told}");
+        let named = bench.replies.pop().unwrap().detail;
+        assert!(named.contains(what) && named.contains("[[1,20]"), "{named}");
     }
 }
 
@@ -915,12 +915,12 @@ fn numbers_that_are_no_ranges_are_refused_with_the_right_form() {
 fn a_clock_that_is_only_read_again_is_no_event() {
     let mut bench = Bench::new();
     bench.connect();
-    let told = |bench: &Bench| bench.log.iter().filter(|line| line.contains("clock")).count();
-    let before = told(&bench);
+    let named = |bench: &Bench| bench.log.iter().filter(|line| line.contains("clock")).count();
+    let before = named(&bench);
     let mut set = |before: ClockQuality, now: ClockQuality, step: i64| {
         let now = Timestamp { quality: now, ..Timestamp::default() };
         bench.give(AgentInput::Storage(StorageUpdate::ClockSet(ClockSet { before, now, step })));
-        told(&bench)
+        named(&bench)
     };
     assert_eq!(set(ClockQuality::Rtc, ClockQuality::Rtc, 0), before);
     assert_eq!(set(ClockQuality::Rtc, ClockQuality::Rtc, -49_000), before);

@@ -152,7 +152,7 @@ mod tests {
         settings.storage.budget = 1 << 43;
         assert!(no_room(&settings.storage).is_empty(), "a directory that is not there yet says nothing");
         std::fs::create_dir(&settings.storage.dir).unwrap();
-        let told = no_room(&settings.storage);
+        let named = no_room(&settings.storage);
         assert!(
             told.len() == 1 && told[0].key == "storage.budget" && told[0].reason.contains("lower storage.budget"),
             "{told:?}"
@@ -166,8 +166,8 @@ mod tests {
         let text = "site = \"a\"\ncamera.main_url = \"http://x/\"\nstorage.dir = \"/taimat-test-gone/ring\"\n\
                     uplink.host = \"far\"\nuplink.ca_file = \"/pem\"\n";
         let read = |_: &std::path::Path| Ok("nothing".to_owned());
-        let told = judge(parse::parts(text, &read), &read).unwrap_err();
-        let keys: Vec<&str> = told.0.iter().map(|problem| problem.key.as_str()).collect();
+        let named = judge(parse::parts(text, &read), &read).unwrap_err();
+        let keys: Vec<&str> = named.0.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(keys, ["camera.main_url", "uplink.ca_file", "storage.dir"]);
     }
 
@@ -176,17 +176,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = test_settings();
         settings.storage.dir = dir.path().join("gone/ring");
-        let told = no_room(&settings.storage);
-        assert!(told.len() == 1 && told[0].key == "storage.dir" && told[0].reason.contains("gone"), "{told:?}");
+        let named = no_room(&settings.storage);
+        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("gone"), "{named:?}");
         assert!(!dir.path().join("gone").exists(), "looking makes nothing");
         settings.storage.dir = "/taimat-test-not-mounted".into();
         settings.storage.require_mount = true;
-        let told = no_room(&settings.storage);
-        assert!(told.len() == 1 && told[0].key == "storage.dir" && told[0].reason.contains("mounted"), "{told:?}");
+        let named = no_room(&settings.storage);
+        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("mounted"), "{named:?}");
         settings.storage.dir = dir.path().join("file");
         std::fs::write(&settings.storage.dir, "no directory").unwrap();
         settings.storage.require_mount = false;
-        assert_eq!(no_room(&settings.storage).first().map(|told| told.key.as_str()), Some("storage.dir"));
+        assert_eq!(no_room(&settings.storage).first().map(|named| named.key.as_str()), Some("storage.dir"));
     }
 
     #[test]

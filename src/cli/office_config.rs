@@ -184,9 +184,9 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, termina
         eprintln!("nothing was sent:\n{wrong}");
         return Ok(ExitCode::from(2));
     }
-    // Before the session: a question that nobody can answer would be asked in each of its tries.
+    // Before the session: a question without an answer would be asked in each of its tries.
     if !pushing.yes && !terminal {
-        eprintln!("nothing was sent: stdin is no terminal, so nobody can be asked: --yes sends without asking");
+        eprintln!("nothing was sent: stdin is no terminal, so there is no one to ask: --yes sends without asking");
         return Ok(ExitCode::from(2));
     }
     let (key, key_id) = signing_key(&pushing.sign)?;

@@ -66,7 +66,7 @@ pub(super) const EVENT_KINDS: [&str; 22] = [
 /// What files are for.
 pub(super) const FILE_KINDS: [&str; 3] = ["clip", "snapshot", "requested"];
 
-/// An empty table says that nothing is there. Where that is so because of a word or a name nobody knows, that is said instead.
+/// An empty table says that nothing is there. Where that is so because of an unknown word or name, that is said instead.
 pub(super) fn explain_empty(archive: &Archive, lines: &Wanted, empty: bool, kinds: &[&str]) -> anyhow::Result<()> {
     if let Some(word) = lines.kind.as_deref().filter(|word| empty && !kinds.contains(word)) {
         let known = match kinds.is_empty() {

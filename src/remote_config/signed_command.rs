@@ -300,8 +300,8 @@ mod tests {
     fn an_unsigned_command_is_refused_with_the_way_to_sign_it() {
         let (site, plain, keys) = (SiteId::parse("km-17").unwrap(), Map::new(), [trusted("office", RFC)]);
         let asked = CommandRequest { name: "restart", req_id: "r1", expires: None, args: &plain };
-        let told = [unsigned(&keys, asked), unsigned(&[], asked), check(&site, &keys, asked, now(), |_| 0).map(|_| ())];
-        assert!(told.iter().all(|told| told.as_ref().is_err_and(|told| told.detail.contains("--sign"))), "{told:?}");
+        let named = [unsigned(&keys, asked), unsigned(&[], asked), check(&site, &keys, asked, now(), |_| 0).map(|_| ())];
+        assert!(named.iter().all(|named| named.as_ref().is_err_and(|named| named.detail.contains("--sign"))), "{named:?}");
     }
 
     #[test]

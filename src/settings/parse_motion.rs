@@ -266,9 +266,9 @@ mod tests {
 
     #[test]
     fn a_name_used_twice_is_named_beside_other_faults() {
-        let told = with("zones = [{ name = \"a\" }, { name = \"a\", polygon = [[0, 0], [1, 1]] }]").unwrap_err().to_string();
+        let named = with("zones = [{ name = \"a\" }, { name = \"a\", polygon = [[0, 0], [1, 1]] }]").unwrap_err().to_string();
         let all = ["two entries named \"a\"", "zones[0].polygon", "zones[1].polygon"];
-        assert!(all.iter().all(|what| told.contains(what)), "{told}");
+        assert!(all.iter().all(|what| named.contains(what)), "{named}");
     }
 
     #[test]
