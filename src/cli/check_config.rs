@@ -152,7 +152,7 @@ mod tests {
         settings.storage.budget = 1 << 43;
         assert!(no_room(&settings.storage).is_empty(), "a directory that is not there yet says nothing");
         std::fs::create_dir(&settings.storage.dir).unwrap();
-        let named = no_room(&settings.storage);
+        let told = no_room(&settings.storage);
         assert!(
             told.len() == 1 && told[0].key == "storage.budget" && told[0].reason.contains("lower storage.budget"),
             "{told:?}"
