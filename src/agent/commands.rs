@@ -14,7 +14,7 @@ use super::outbox_entry::{ClipRange, OWED_MAX, PendingClip};
 use super::spool::{EntryKind, TooLarge};
 use super::{Agent, AgentEffect};
 use crate::evidence::manifest::{Manifest, Purpose};
-use crate::remote_config::signed_command::KNOWN;
+use crate::remote_config::signed_command::unknown;
 use crate::storage::StorageRequest;
 use crate::storage::locks::Lock;
 use crate::storage::missing_records::MissingRecords;
@@ -108,7 +108,7 @@ impl Agent {
             "locks" => Ok(Some(json!(self.locks.iter().map(events::lock).collect::<Vec<_>>()))),
             "config-check" => self.config_check(&command, out).map(|()| None),
             "config-show" => self.config_show(&command, out).map(|()| None),
-            name => Err(format!("no command {name:?}: this version knows {KNOWN}")),
+            name => Err(unknown(name)),
         };
         match verdict {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),

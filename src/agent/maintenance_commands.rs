@@ -13,6 +13,10 @@ use crate::uplink::wire::Command;
 
 /// Ranges in one `event-get` at most, and in its answer: a device is no search engine, and a packet has its bound.
 const RANGES_MAX: usize = 32;
+/// How ranges are written.
+const RANGES: &str = "ranges of numbers, first and last of each, such as seq=[[1,20],[31,31]]";
+/// Characters of a wrong argument that its refusal repeats at most.
+const SHOWN_MAX: usize = 60;
 /// Events hurried at once at most: four windows of the outbox.
 const RESENDS_MAX: usize = 64;
 /// Lines of the log in one answer, unless the command says less, and at most.
@@ -47,14 +51,15 @@ impl Agent {
     /// The office lacks numbers: those that are still here go next, those that are not are named.
     pub(super) fn event_get(&mut self, command: &Command) -> Result<Value, String> {
         let ring = text_arg(command, "ring", "the ring whose numbers are meant")?;
-        let ranges: Vec<(u64, u64)> = command
-            .args
-            .get("seq")
-            .and_then(|value| match value.as_str() {
-                Some(text) => serde_json::from_str(text).ok(),
-                None => serde_json::from_value(value.clone()).ok(),
-            })
-            .ok_or("seq is missing: ranges [[first,last],…]")?;
+        let seq = command.args.get("seq").ok_or_else(|| format!("seq is missing: {RANGES}"))?;
+        let ranges: Option<Vec<(u64, u64)>> = match seq.as_str() {
+            Some(text) => serde_json::from_str(text).ok(),
+            None => serde_json::from_value(seq.clone()).ok(),
+        };
+        let ranges = ranges.ok_or_else(|| {
+            let shown: String = seq.to_string().chars().take(SHOWN_MAX).collect();
+            format!("seq must be {RANGES}, not {shown}")
+        })?;
         if ranges.len() > RANGES_MAX {
             return Err(format!("at most {RANGES_MAX} ranges at once"));
         }

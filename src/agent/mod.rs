@@ -411,6 +411,9 @@ impl Agent {
     /// The clock was set: what was dated before is reported with the event, so that the office can date what it already has.
     fn clock_set(&mut self, set: &ClockSet) {
         let ClockSet { before, now, step } = set;
+        if set.is_read_again() {
+            return;
+        }
         tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "the clock was set");
         self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
     }

@@ -900,6 +900,35 @@ fn the_ring_and_the_log_can_be_looked_at() {
 }
 
 #[test]
+fn numbers_that_are_no_ranges_are_refused_with_the_right_form() {
+    let mut bench = Bench::new();
+    bench.connect();
+    for (args, what) in [(json!({"ring": "1", "seq": 1}), "not 1"), (json!({"ring": "1"}), "is missing")] {
+        let req_id = format!("r{}", what.len());
+        bench.command("event-get", &req_id, args);
+        let named = bench.replies.pop().unwrap().detail;
+        assert!(named.contains(what) && named.contains("[[1,20]"), "{named}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_only_read_again_is_no_event() {
+    let mut bench = Bench::new();
+    bench.connect();
+    let named = |bench: &Bench| bench.log.iter().filter(|line| line.contains("clock")).count();
+    let before = named(&bench);
+    let mut set = |before: ClockQuality, now: ClockQuality, step: i64| {
+        let now = Timestamp { quality: now, ..Timestamp::default() };
+        bench.give(AgentInput::Storage(StorageUpdate::ClockSet(ClockSet { before, now, step })));
+        named(&bench)
+    };
+    assert_eq!(set(ClockQuality::Rtc, ClockQuality::Rtc, 0), before);
+    assert_eq!(set(ClockQuality::Rtc, ClockQuality::Rtc, -49_000), before);
+    assert_eq!(set(ClockQuality::Rtc, ClockQuality::Ntp, 0), before + 1);
+    assert_eq!(set(ClockQuality::Ntp, ClockQuality::Ntp, 600_000), before + 2);
+}
+
+#[test]
 fn an_uplink_alarm_is_reported_once_an_hour() {
     let mut bench = Bench::new();
     bench.connect();

@@ -8,10 +8,11 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use crate::redact::masked;
-use crate::settings::parse::{Problem, Problems, ReadFile};
-use crate::settings::{Settings, load, pem};
+use crate::settings::parse::{Parsed, Problem, Problems, ReadFile};
+use crate::settings::{KeyScope, Settings, StorageSettings, UplinkSettings, load, pem};
 use crate::storage::disk::RealDisk;
 use crate::storage::open::room;
+use crate::units::SiteId;
 use crate::uplink::cert_expiry;
 
 /// Arguments of `taimat check-config`.
@@ -29,11 +30,7 @@ pub struct Args {
 /// # Errors
 /// Never: a bad file is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = load::load(&args.file).and_then(|settings| {
-        let problems =
-            [pem::check(&settings, &load::read), others_certificates(&settings, &load::read), no_room(&settings)].concat();
-        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
-    });
+    let checked = judge(load::parts(&args.file), &load::read);
     if args.json {
         println!("{}", as_json(&checked));
     } else {
@@ -45,36 +42,54 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
+/// Everything that is wrong at once: the files and the directory that a part names are judged although another part is bad.
+fn judge(parsed: Parsed, read: ReadFile<'_>) -> Result<Settings, Problems> {
+    let Parsed { whole, site, storage, uplink, mut problems } = parsed;
+    if let Some(uplink) = &uplink {
+        problems.extend(pem::check(uplink, read));
+    }
+    if let (Some(site), Some(uplink)) = (&site, &uplink) {
+        problems.extend(others_certificates(site, uplink, read));
+    }
+    if let Some(storage) = &storage {
+        problems.extend(no_room(storage));
+    }
+    whole.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+}
+
 /// Certificates of another box: a broker that knows devices by them lets this one send nothing, and ends the other's session.
-fn others_certificates(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> {
-    let brokers = settings.uplink.brokers();
+fn others_certificates(site: &SiteId, uplink: &UplinkSettings, read: ReadFile<'_>) -> Vec<Problem> {
+    let brokers = uplink.brokers();
     let others = brokers.iter().enumerate().filter_map(|(number, broker)| {
         let (path, _) = broker.tls.as_ref()?.identity.as_ref()?;
         let der = CertificateDer::from_pem_slice(read(path).ok()?.as_bytes()).ok()?;
         let name = cert_expiry::common_name(&der)?;
         let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
-        (name != settings.site.as_str()).then(|| Problem {
+        (name != site.as_str()).then(|| Problem {
             key: format!("{section}.cert_file"),
             reason: format!(
-                "{}: is the certificate of {name:?}, and site is {}: the broker knows a box by it",
-                path.display(),
-                settings.site
+                "{}: is the certificate of {name:?}, and site is {site}: the broker knows a box by it",
+                path.display()
             ),
         })
     });
     others.collect()
 }
 
-/// A card that is there and too small for `storage.budget`: the device would record into memory only, or into a smaller ring.
-fn no_room(settings: &Settings) -> Vec<Problem> {
-    // A directory that is not there yet is made at the first start, mostly on another machine than this.
-    let looked = RealDisk::open_read_only(&settings.storage.dir).ok().and_then(|disk| room(&disk, &settings.storage).ok());
+/// A ring directory that `run` would refuse, or a card that is too small for `storage.budget`: the device would record into memory
+/// only, or into a smaller ring.
+fn no_room(storage: &StorageSettings) -> Vec<Problem> {
+    if let Err(fault) = RealDisk::check_dir(&storage.dir, storage.require_mount) {
+        return vec![Problem { key: "storage.dir".into(), reason: fault.to_string() }];
+    }
+    // A directory that is not there yet is made at the first start: what fits into it is seen then.
+    let looked = RealDisk::open_read_only(&storage.dir).ok().and_then(|disk| room(&disk, storage).ok());
     let short = looked.filter(|(wanted, available)| wanted > available);
     let told = short.map(|(wanted, available)| Problem {
         key: "storage.budget".into(),
         reason: format!(
             "{}: the ring still needs {} MiB and the file system has {}: lower storage.budget or free some space",
-            settings.storage.dir.display(),
+            storage.dir.display(),
             wanted.div_ceil(1 << 20),
             available >> 20
         ),
@@ -112,8 +127,14 @@ fn summary(args: &Args, settings: &Settings) {
             );
         }
     }
-    let keys: Vec<&str> = settings.remote.keys.iter().map(|key| key.name.as_str()).collect();
-    println!("configured from afar by: {}", if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") });
+    let names = |scope: KeyScope| {
+        let keys: Vec<&str> = settings.remote.keys.iter().filter(|key| key.scope == scope).map(|key| key.name.as_str()).collect();
+        if keys.is_empty() { "nobody".to_owned() } else { keys.join(", ") }
+    };
+    println!("configured from afar by: {}", names(KeyScope::All));
+    if settings.remote.keys.iter().any(|key| key.scope == KeyScope::Commands) {
+        println!("commanded, and not configured, by: {}", names(KeyScope::Commands));
+    }
 }
 
 #[cfg(test)]
@@ -121,8 +142,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
 
     use super::*;
-    use crate::settings::{TlsSettings, test_settings};
-    use crate::units::SiteId;
+    use crate::settings::{TlsSettings, parse, test_settings};
 
     #[test]
     fn a_card_too_small_for_its_budget_is_named() {
@@ -130,15 +150,43 @@ mod tests {
         let mut settings = test_settings();
         settings.storage.dir = dir.path().join("ring");
         settings.storage.budget = 1 << 43;
-        assert!(no_room(&settings).is_empty(), "a directory that is not there yet says nothing");
+        assert!(no_room(&settings.storage).is_empty(), "a directory that is not there yet says nothing");
         std::fs::create_dir(&settings.storage.dir).unwrap();
-        let told = no_room(&settings);
+        let told = no_room(&settings.storage);
         assert!(
             told.len() == 1 && told[0].key == "storage.budget" && told[0].reason.contains("lower storage.budget"),
             "{told:?}"
         );
         settings.storage.budget = 4 << 20;
-        assert!(no_room(&settings).is_empty());
+        assert!(no_room(&settings.storage).is_empty());
+    }
+
+    #[test]
+    fn files_and_directory_are_judged_beside_a_bad_key() {
+        let text = "site = \"a\"\ncamera.main_url = \"http://x/\"\nstorage.dir = \"/taimat-test-gone/ring\"\n\
+                    uplink.host = \"far\"\nuplink.ca_file = \"/pem\"\n";
+        let read = |_: &std::path::Path| Ok("nothing".to_owned());
+        let named = judge(parse::parts(text, &read), &read).unwrap_err();
+        let keys: Vec<&str> = named.0.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["camera.main_url", "uplink.ca_file", "storage.dir"]);
+    }
+
+    #[test]
+    fn a_ring_directory_that_run_would_refuse_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = test_settings();
+        settings.storage.dir = dir.path().join("gone/ring");
+        let named = no_room(&settings.storage);
+        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("gone"), "{named:?}");
+        assert!(!dir.path().join("gone").exists(), "looking makes nothing");
+        settings.storage.dir = "/taimat-test-not-mounted".into();
+        settings.storage.require_mount = true;
+        let named = no_room(&settings.storage);
+        assert!(named.len() == 1 && named[0].key == "storage.dir" && named[0].reason.contains("mounted"), "{named:?}");
+        settings.storage.dir = dir.path().join("file");
+        std::fs::write(&settings.storage.dir, "no directory").unwrap();
+        settings.storage.require_mount = false;
+        assert_eq!(no_room(&settings.storage).first().map(|named| named.key.as_str()), Some("storage.dir"));
     }
 
     #[test]
@@ -151,7 +199,7 @@ mod tests {
             let mut settings = test_settings();
             settings.site = SiteId::parse(site).unwrap();
             settings.uplink.tls = Some(TlsSettings { ca: "/ca".into(), identity: Some(("/cert".into(), "/key".into())) });
-            others_certificates(&settings, &read)
+            others_certificates(&settings.site, &settings.uplink, &read)
         };
         assert!(wrong("km-17").is_empty());
         let told = wrong("km-18");

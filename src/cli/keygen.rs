@@ -54,8 +54,11 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let pair = pair.map_err(|error| anyhow::anyhow!("the new key is unusable: {error}"))?;
     let path = args.dir.join(format!("{name}.sign.key"));
     put(&path, document.as_ref())?;
-    println!("key: {} (keep it where configurations are signed, and a copy in a safe place)", path.display());
-    let scope = if args.scope.as_deref() == Some(KeyScope::WORD) { format!("{}:", KeyScope::WORD) } else { String::new() };
+    let (scope, place) = match args.scope.as_deref() == Some(KeyScope::WORD) {
+        true => (format!("{}:", KeyScope::WORD), "keep it where commands are signed every day; it signs no configuration"),
+        false => (String::new(), "keep it where configurations are signed, and a copy in a safe place"),
+    };
+    println!("key: {} ({place})", path.display());
     println!("for the boxes, in [remote]: keys = [\"{name}:{scope}{}\"]", hex(pair.public_key().as_ref()));
     Ok(ExitCode::SUCCESS)
 }

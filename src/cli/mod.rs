@@ -21,6 +21,8 @@ pub mod office;
 #[cfg(feature = "office")]
 pub mod office_config;
 #[cfg(feature = "office")]
+mod office_filter;
+#[cfg(feature = "office")]
 mod office_print;
 pub mod probe;
 pub mod ring;
@@ -80,11 +82,26 @@ impl Cli {
     }
 }
 
+/// What the caller got wrong beyond what the parser of arguments can see: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
 /// Carries out one command line.
 ///
 /// # Errors
 /// Whatever the subcommand could not do, with the chain of causes.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match dispatch(cli) {
+        Err(error) if error.is::<Usage>() => {
+            eprintln!("taimat: {error:#}");
+            Ok(ExitCode::from(2))
+        }
+        outcome => outcome,
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(args),
         #[cfg(feature = "sim")]

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use super::office_filter::{EVENT_KINDS, FILE_KINDS, Wanted, explain_empty, filter};
 use super::office_print::{Lines, show, show_check};
 use super::run::on_signal;
 use crate::clock::{Clock as _, SystemClock};
@@ -15,7 +16,6 @@ use crate::escape::{shown, shown_json};
 use crate::office::archive::Archive;
 use crate::office::archive_lock::claim;
 use crate::office::index;
-use crate::office::queries::Filter;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
 use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
@@ -64,32 +64,6 @@ pub(super) struct Broker {
     /// MQTT version; auto is 5, and 3.1.1 where that fails.
     #[arg(long, default_value = "auto", value_parser = ["auto", "5", "3.1.1"])]
     pub(super) protocol: String,
-}
-
-/// Which lines to show.
-#[derive(Debug, clap::Args)]
-struct Wanted {
-    /// The archive's directory.
-    #[arg(long)]
-    dir: PathBuf,
-    /// Only this site.
-    #[arg(long)]
-    site: Option<String>,
-    /// Begin, RFC 3339 (UTC when no zone is given).
-    #[arg(long)]
-    from: Option<String>,
-    /// End, likewise.
-    #[arg(long)]
-    to: Option<String>,
-    /// Only this kind: of events e.g. motion.start, of files clip, snapshot or requested.
-    #[arg(long)]
-    kind: Option<String>,
-    /// Newest lines at most.
-    #[arg(long, default_value_t = 100)]
-    limit: u32,
-    /// JSON instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -170,7 +144,7 @@ enum OfficeCommand {
         /// The site.
         #[arg(long)]
         site: String,
-        /// Id of the event's start, or req_id of a clip-get.
+        /// Id of any event of a motion event (its start, an update, its end), or req_id of a clip-get.
         #[arg(long)]
         event: String,
         /// Where to; must not exist.
@@ -225,13 +199,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             })
         }
         OfficeCommand::Events(lines) => {
-            let rows = Archive::open_read_only(&lines.dir)?.events(&filter(&lines)?)?;
+            let wanted = filter(&lines)?;
+            let archive = Archive::open_read_only(&lines.dir)?;
+            let rows = archive.events(&wanted)?;
+            explain_empty(&archive, &lines, rows.is_empty(), &EVENT_KINDS)?;
             show(lines.json, &rows, "site            number  time                      id                          kind", |row| {
                 format!("{:15} {:>6}  {:24}  {:26}  {}", row.site, row.seq, row.time, row.id, row.kind)
             })
         }
         OfficeCommand::Clips(lines) => {
-            let rows = Archive::open_read_only(&lines.dir)?.files(&filter(&lines)?)?;
+            let wanted = filter(&lines)?;
+            let archive = Archive::open_read_only(&lines.dir)?;
+            let rows = archive.files(&wanted)?;
+            explain_empty(&archive, &lines, rows.is_empty(), &FILE_KINDS)?;
             show(
                 lines.json,
                 &rows,
@@ -243,7 +223,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             )
         }
         OfficeCommand::Gaps(lines) => {
-            let rows = Archive::open_read_only(&lines.dir)?.gaps(&filter(&lines)?)?;
+            let wanted = filter(&lines)?;
+            let archive = Archive::open_read_only(&lines.dir)?;
+            let rows = archive.gaps(&wanted)?;
+            explain_empty(&archive, &lines, rows.is_empty(), &[])?;
             show(lines.json, &rows, "site            ring                 first     last  why", |row| {
                 format!("{:15} {:16} {:>9} {:>8}  {}", row.site, row.ring, row.first, row.last, row.why)
             })
@@ -298,22 +281,6 @@ fn warn_of_full(dir: &Path) {
              it and send it again: make room"
         );
     }
-}
-
-fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
-    let time = |name: &str, text: &Option<String>| match text {
-        Some(text) => {
-            WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
-        }
-        None => Ok(None),
-    };
-    Ok(Filter {
-        site: lines.site.clone(),
-        from: time("from", &lines.from)?,
-        to: time("to", &lines.to)?,
-        limit: lines.limit,
-        kind: lines.kind.clone(),
-    })
 }
 
 pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Options> {

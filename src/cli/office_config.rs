@@ -54,7 +54,7 @@ struct Pushing {
     /// Hours the document stays valid.
     #[arg(long, default_value_t = 72)]
     valid: u32,
-    /// Send without asking.
+    /// Send without asking; needed where stdin is no terminal.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -112,11 +112,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         OfficeConfigCommand::Push { site, file, pushing } => {
             let site = SiteId::parse(&site).map_err(anyhow::Error::msg)?;
             let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            push(BTreeMap::from([(site, text)]), 1, &pushing)
+            push(BTreeMap::from([(site, text)]), 1, &pushing, std::io::stdin().is_terminal())
         }
         OfficeConfigCommand::Fleet { plan, pushing } => {
             let (texts, wave) = planned(&plan)?;
-            push(texts, wave, &pushing)
+            push(texts, wave, &pushing, std::io::stdin().is_terminal())
         }
         OfficeConfigCommand::Show { site, dir, text } => show(&site, &dir, text),
         OfficeConfigCommand::History { site, dir, json } => history(&site, &dir, json),
@@ -179,9 +179,14 @@ fn judged(texts: &BTreeMap<SiteId, String>) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
-fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing) -> anyhow::Result<ExitCode> {
+fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, terminal: bool) -> anyhow::Result<ExitCode> {
     if let Err(wrong) = judged(&texts) {
         eprintln!("nothing was sent:\n{wrong}");
+        return Ok(ExitCode::from(2));
+    }
+    // Before the session: a question without an answer would be asked in each of its tries.
+    if !pushing.yes && !terminal {
+        eprintln!("nothing was sent: stdin is no terminal, so there is no one to ask: --yes sends without asking");
         return Ok(ExitCode::from(2));
     }
     let (key, key_id) = signing_key(&pushing.sign)?;
@@ -344,7 +349,6 @@ impl Office<'_> {
         if self.pushing.yes {
             return Ok(true);
         }
-        ensure!(std::io::stdin().is_terminal(), "nobody can be asked here: say --yes");
         print!("send to {} box(es)? [y/N] ", sends.len());
         std::io::stdout().flush()?;
         let mut answer = String::new();
@@ -400,4 +404,33 @@ fn history(site: &str, dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
         println!("{:24}  {:>7}  {}  {}", row.made, row.version, &row.sha256[..12], shown(&row.outcome));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushing(yes: bool) -> Pushing {
+        let broker = Broker {
+            broker: "127.0.0.1".into(),
+            port: Some(9),
+            ca: None,
+            cert: None,
+            key: None,
+            login: None,
+            allow_plain: false,
+            protocol: "auto".into(),
+        };
+        Pushing { sign: "/gone/key".into(), dir: "/gone".into(), wait: 1, valid: 1, yes, broker }
+    }
+
+    #[test]
+    fn a_push_that_can_ask_nobody_ends_before_it_connects() {
+        let (two, error) = (format!("{:?}", ExitCode::from(2)), "an error about the key".to_owned());
+        let outcome = |yes: bool, terminal: bool| {
+            push(BTreeMap::new(), 1, &pushing(yes), terminal).map_or(error.clone(), |code| format!("{code:?}"))
+        };
+        assert_eq!(outcome(false, false), two);
+        assert_eq!([outcome(true, false), outcome(false, true)], [error.clone(), error.clone()], "the key is looked at then");
+    }
 }

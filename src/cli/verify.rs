@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use crate::escape::{shown, shown_json};
 use crate::evidence::verify::{Report, check};
 use crate::storage::missing_records::numbers;
@@ -31,7 +33,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = match read.and_then(|bytes| check(&bytes)) {
         Ok(report) => report,
         Err(reason) => {
-            eprintln!("{}: {reason}", args.file.display());
+            match args.json {
+                true => println!("{}", shown_json(&json!({"file": args.file, "error": reason}))?),
+                false => eprintln!("{}: {reason}", args.file.display()),
+            }
             return Ok(ExitCode::from(2));
         }
     };

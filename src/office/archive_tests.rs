@@ -425,6 +425,22 @@ fn an_event_is_exported_with_its_files_manifests_and_digests() {
     assert!(archive.export("km-17", "nothing", &dir.path().join("other")).is_err());
 }
 
+#[test]
+fn the_id_of_an_end_event_exports_its_start_and_its_clip() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut archive = Archive::open(dir.path()).unwrap();
+    let related = |seq: u64| String::from_utf8(event(seq)).unwrap().replace("{}", r#"{"event":"E1-1"}"#).into_bytes();
+    take(&mut archive, &up("event"), &related(1));
+    take(&mut archive, &up("event"), &related(2));
+    take(&mut archive, &up("event"), &event(3));
+    let bytes = vec![9_u8; 500];
+    let manifest = of_still(&site(), "E1-1", Timestamp::default(), &bytes);
+    assert!(send(&mut archive, &manifest, &bytes, day(0)).is_some());
+    for (id, files_and_events) in [("E1-1", (1, 2)), ("E1-2", (1, 2)), ("E1-3", (0, 1))] {
+        assert_eq!(archive.export("km-17", id, &dir.path().join(id)).unwrap(), files_and_events, "{id}");
+    }
+}
+
 /// A file as an honest device sends it: manifest, topic of a verb, bytes.
 fn honest(n: u8) -> (Manifest, Vec<u8>) {
     let bytes = vec![n; 1000];

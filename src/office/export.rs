@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use super::archive::Archive;
 use super::file_store::{DiskStore, FileStore as _, hash};
@@ -21,7 +21,7 @@ const NOTHING: &str = "Nothing was exported: --skip-bad leaves out what is bad, 
 type Exported = (String, String, String, Vec<u8>);
 
 impl Archive {
-    /// Writes everything about `event` of `site` into the new directory `out`: `EVENTS.jsonl` (payloads as they were received), each
+    /// Writes everything about `event` of `site`, and of the event it belongs to, into the new directory `out`: `EVENTS.jsonl` (payloads as they were received), each
     /// file with its `….MANIFEST.json` beside it, and `SHA256SUMS`, which `sha256sum -c` reads. All names differ in more than case and
     /// are names on FAT, exFAT and Windows too. Gives how many files and events. On any failure nothing is left.
     ///
@@ -42,6 +42,8 @@ impl Archive {
     }
 
     fn export_out(&self, site: &str, event: &str, out: &Path, bad: Option<&mut Vec<String>>) -> anyhow::Result<(usize, usize)> {
+        let started = self.start_of(site, event)?;
+        let event = started.as_deref().unwrap_or(event);
         let mut query = self.index.db.prepare(
             "SELECT payload FROM events WHERE site = ?1 AND (id = ?2 OR substr(id, 1, length(?2) + 1) = ?2 || '~' OR
              CASE WHEN json_valid(CAST(payload AS TEXT)) THEN json_extract(CAST(payload AS TEXT), '$.data.event') = ?2 END)
@@ -66,6 +68,15 @@ impl Archive {
             return Err(error);
         }
         Ok((files.len(), events.len()))
+    }
+
+    /// The event that `event` belongs to by its `data.event`: of the end of a motion event its start, whose id the clip carries.
+    fn start_of(&self, site: &str, event: &str) -> anyhow::Result<Option<String>> {
+        let mut query = self.index.db.prepare(
+            "SELECT json_extract(CAST(payload AS TEXT), '$.data.event') FROM events WHERE site = ?1 AND id = ?2
+             AND json_valid(CAST(payload AS TEXT)) AND json_type(CAST(payload AS TEXT), '$.data.event') = 'text'",
+        )?;
+        Ok(query.query_row(params![site, event], |row| row.get(0)).optional()?)
     }
 
     fn write_out(

@@ -46,6 +46,19 @@ pub struct CommandRequest<'a> {
 pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                          config-check and config-show";
 
+/// What becomes of an unsigned command where a key is enrolled.
+const SIGN_IT: &str = "this box takes only signed commands (remote.keys): sign it with office cmd … --sign KEY";
+
+/// Whether this version has a command of that name.
+fn is_known(name: &str) -> bool {
+    KNOWN.replace(" and ", ", ").split(", ").any(|known| known == name)
+}
+
+/// What is said of a command that no version, or only a later one, has.
+pub fn unknown(name: &str) -> String {
+    format!("no command {:?}: this version knows {KNOWN}", short(name))
+}
+
 /// What stands in place of a site in a command to all devices.
 pub const EVERY: &str = "*";
 
@@ -113,7 +126,7 @@ pub fn check(
     highest: impl Fn(&str) -> u64,
 ) -> Result<CommandSignature, Rejection> {
     let Some(signature) = asked.args.get("sig") else {
-        return Err(Rejection::new(RejectReason::Unsigned, "this box takes only signed commands (remote.keys)"));
+        return Err(Rejection::new(RejectReason::Unsigned, SIGN_IT));
     };
     if keys.is_empty() {
         return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
@@ -129,7 +142,10 @@ pub fn check(
         judged => judged?,
     };
     if !key.scope.allows(asked.name) {
-        let detail = format!("key {} may sign only {}", key.name, KeyScope::COMMANDS.join(", "));
+        let detail = match is_known(asked.name) {
+            true => format!("key {} may sign only {}", key.name, KeyScope::COMMANDS.join(", ")),
+            false => unknown(asked.name),
+        };
         return Err(Rejection::new(RejectReason::Scope, detail));
     }
     let key = key.id();
@@ -151,16 +167,17 @@ pub fn check(
 /// When it must be signed.
 pub fn unsigned(keys: &[TrustedKey], asked: CommandRequest<'_>) -> Result<(), Rejection> {
     if !keys.is_empty() {
-        return Err(Rejection::new(RejectReason::Unsigned, "this box takes only signed commands (remote.keys)"));
+        return Err(Rejection::new(RejectReason::Unsigned, SIGN_IT));
     }
     if KeyScope::Commands.allows(asked.name) {
         return Ok(());
     }
-    let name = short(asked.name);
-    let is_known = KNOWN.split([',', ' ']).any(|known| known == name);
-    let detail = match is_known {
-        true => format!("{name:?} must be signed: enrol a key by hand (remote.keys)"),
-        false => format!("no command {name:?}: this version knows {KNOWN}"),
+    let detail = match is_known(asked.name) {
+        true => format!(
+            "{:?} must be signed: enrol a key by hand (remote.keys), then sign it with office cmd … --sign KEY",
+            asked.name
+        ),
+        false => unknown(asked.name),
     };
     Err(Rejection::new(RejectReason::Unsigned, detail))
 }
@@ -264,8 +281,27 @@ mod tests {
         };
         assert!(detail("pong").contains("no command \"pong\"") && detail("pong").contains("config-show"), "{}", detail("pong"));
         assert!(detail("restart").contains("must be signed"), "{}", detail("restart"));
-        let listed: Vec<&str> = KNOWN.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
-        assert!(KeyScope::COMMANDS.iter().all(|name| listed.contains(name)));
+        assert!(KeyScope::COMMANDS.iter().chain(&["restart", "config-check", "config-show"]).all(|name| is_known(name)));
+    }
+
+    #[test]
+    fn an_unknown_command_is_called_unknown_whoever_signs_it() {
+        let (site, plain) = (SiteId::parse("km-17").unwrap(), Map::new());
+        let keys = [TrustedKey { scope: KeyScope::Commands, ..trusted("desk", RFC) }];
+        let asked = CommandRequest { name: "pong", req_id: "r1", expires: Some("2026-11-25T03:30:00Z"), args: &plain };
+        let signed = add_signature(site.as_str(), asked, 12, &key(RFC)).unwrap();
+        let refused = check(&site, &keys, CommandRequest { args: &signed, ..asked }, now(), |_| 0).unwrap_err();
+        assert!(refused.detail.contains("no command \"pong\""), "{}", refused.detail);
+        let word = unsigned(&[], CommandRequest { name: "and", ..asked }).unwrap_err();
+        assert!(word.detail.contains("no command \"and\""), "{}", word.detail);
+    }
+
+    #[test]
+    fn an_unsigned_command_is_refused_with_the_way_to_sign_it() {
+        let (site, plain, keys) = (SiteId::parse("km-17").unwrap(), Map::new(), [trusted("office", RFC)]);
+        let asked = CommandRequest { name: "restart", req_id: "r1", expires: None, args: &plain };
+        let named = [unsigned(&keys, asked), unsigned(&[], asked), check(&site, &keys, asked, now(), |_| 0).map(|_| ())];
+        assert!(named.iter().all(|named| named.as_ref().is_err_and(|named| named.detail.contains("--sign"))), "{named:?}");
     }
 
     #[test]

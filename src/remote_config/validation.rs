@@ -17,7 +17,7 @@ use crate::settings::{KeyScope, Settings, pem};
 /// Every bad key.
 pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     let settings = parse::parse(text, read).map_err(|problems| Rejection::bad_keys(RejectReason::Invalid, problems))?;
-    match pem::check(&settings, read) {
+    match pem::check(&settings.uplink, read) {
         problems if problems.is_empty() => Ok(settings),
         problems => Err(Rejection::bad_keys(RejectReason::Invalid, Problems(problems))),
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Settings;
-use super::parse::{self, Problem, Problems};
+use super::parse::{self, Parsed, Problem, Problems};
 
 /// Bytes of a configuration or of a file it names at most.
 const FILE_MAX: u64 = 1 << 20;
@@ -17,6 +17,14 @@ const FILE_MAX: u64 = 1 << 20;
 pub fn load(path: &Path) -> Result<Settings, Problems> {
     let text = read(path).map_err(|reason| Problems(vec![Problem { key: path.display().to_string(), reason }]))?;
     parse::parse(&text, &read)
+}
+
+/// The parts of the settings in `path` that can be read, and every bad key.
+pub fn parts(path: &Path) -> Parsed {
+    match read(path) {
+        Ok(text) => parse::parts(&text, &read),
+        Err(reason) => Parsed { problems: vec![Problem { key: path.display().to_string(), reason }], ..Parsed::default() },
+    }
 }
 
 /// Reads a file that settings name, which may be a credential.

@@ -1,6 +1,7 @@
 //! Settings: always valid once made. Raw TOML is parsed in [`parse`], which reports every bad key at once.
 //!
 //! * [`parse`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
+//! * `values`: single values, as they are read and shown.
 //! * [`diff`]: what differs between two settings, room by room.
 //!
 //! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the module it touches.
@@ -12,6 +13,7 @@ pub mod pem;
 pub mod parse;
 mod parse_motion;
 pub mod rules;
+mod values;
 
 use std::path::PathBuf;
 

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::parse_motion::motion;
+use super::values::{DURATIONS, SIZES, distance, is_host, scaled, shown};
 use super::{
     BandwidthSettings, Broker, CameraSettings, ClipSettings, FileProtocol, Integrations, KeyScope, Login, Protocol, QuietHours,
     RemoteSettings, Settings, StorageSettings, TlsSettings, Transport, TrustedKey, UplinkSettings,
 };
-use crate::redact;
 use crate::units::{Digest, Secret, SiteId};
 
 /// Every key there is, as `docs/config.md` documents them.
@@ -107,15 +107,42 @@ impl fmt::Display for Problems {
 /// Reads a file settings name; gives its text or the reason.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
 
+/// The parts of a configuration that can be read, whatever else is wrong with it, and what that is.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// All of it, with defaults where a key is bad; there when every part is.
+    pub whole: Option<Settings>,
+    /// The site.
+    pub site: Option<SiteId>,
+    /// The ring.
+    pub storage: Option<StorageSettings>,
+    /// The office.
+    pub uplink: Option<UplinkSettings>,
+    /// Every bad key.
+    pub problems: Vec<Problem>,
+}
+
 /// Parses a configuration.
 ///
 /// # Errors
 /// Every bad key.
 pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
-    let table = text.parse::<Table>().map_err(|error| {
-        let at = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        Problems(vec![Problem { key: format!("line {at}"), reason: error.message().to_owned() }])
-    })?;
+    match parts(text, read) {
+        Parsed { whole: Some(settings), problems, .. } if problems.is_empty() => Ok(settings),
+        Parsed { problems, .. } => Err(Problems(problems)),
+    }
+}
+
+/// Parses what can be parsed, for who judges the parts further although others are bad.
+pub fn parts(text: &str, read: ReadFile<'_>) -> Parsed {
+    let table = match text.parse::<Table>() {
+        Ok(table) => table,
+        Err(error) => {
+            let at = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let problem = Problem { key: format!("line {at}"), reason: error.message().to_owned() };
+            return Parsed { problems: vec![problem], ..Parsed::default() };
+        }
+    };
     let problems = RefCell::new(Vec::new());
     let mut root = Section { path: String::new(), table, problems: &problems };
     let named = root.text("site").and_then(|text| SiteId::parse(&text).map_err(|reason| root.bad("site", reason)).ok());
@@ -127,14 +154,9 @@ pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     let uplink = uplink(root.section("uplink"), read);
     let remote = remote(root.section("remote"));
     root.finish();
-    let whole = site.zip(camera).zip(storage).zip(uplink);
-    let problems = problems.into_inner();
-    match whole {
-        Some((((site, camera), storage), uplink)) if problems.is_empty() => {
-            Ok(Settings { site, camera, storage, motion, clip, uplink, remote })
-        }
-        _ => Err(Problems(problems)),
-    }
+    let whole = site.clone().zip(camera).zip(storage.clone()).zip(uplink.clone());
+    let whole = whole.map(|(((site, camera), storage), uplink)| Settings { site, camera, storage, motion, clip, uplink, remote });
+    Parsed { whole, site, storage, uplink, problems: problems.into_inner() }
 }
 
 /// One table of the file: keys are taken out as they are understood; what is left is unknown.
@@ -238,41 +260,6 @@ impl<'a> Section<'a> {
     }
 }
 
-const DURATIONS: &[(&str, u64)] = &[("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)];
-const SIZES: &[(&str, u64)] = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-
-/// `"5 s"` → 5,000,000 with the units given.
-fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let unit = text[digits..].trim();
-    let (_, scale) = units.iter().find(|(word, _)| *word == unit)?;
-    text[..digits].parse::<u64>().ok()?.checked_mul(*scale)
-}
-
-/// A value as it may be shown: passwords only ever stand in files, but a URL with one may be here by mistake.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) if text.contains('@') || redact::masked(text) != *text => "(hidden: it may hold a password)".into(),
-        Value::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
-        other => other.to_string().chars().take(60).collect(),
-    }
-}
-
-/// Edit distance (Levenshtein 1966), for hints.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.chars().enumerate() {
-            let replaced = corner + usize::from(a != b);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let text = section.text(key)?;
     let verdict = match url::Url::parse(&text) {
@@ -283,6 +270,9 @@ fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
         Err(error) => Err(format!("is not a URL: {error}")),
         Ok(url) if url.scheme() != "rtsp" => Err(format!("must begin with rtsp://, not {}://", url.scheme())),
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
+        Ok(url) if !is_host(url.host_str().unwrap_or_default().trim_matches(['[', ']'])) => {
+            Err(format!("{:?} is no name and no address of a host", url.host_str().unwrap_or_default()))
+        }
         Ok(url) => Ok(url),
     };
     verdict.map_err(|reason| section.bad(key, reason)).ok()
@@ -425,6 +415,10 @@ fn integrations(value: &Value) -> Option<Integrations> {
 
 fn broker(section: &mut Section<'_>, allow_plain: bool, read: ReadFile<'_>) -> Option<Broker> {
     let host = section.text("host").or_else(|| section.missing("host", "name or address of the office's broker"));
+    if let Some(wrong) = host.as_deref().filter(|host| !is_host(host)) {
+        let what = "must be the name or the address of a host alone (its port is another key)";
+        section.bad("host", format!("{what}, not {}", shown(&Value::from(wrong))));
+    }
     let tls = tls(section, read);
     let port = section.number("port", 1..=65_535, if tls.is_some() { 8883 } else { 1883 }) as u16;
     let local = host.as_deref().is_some_and(is_local);
@@ -616,6 +610,17 @@ mod tests {
         for host in ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.2", "::2"] {
             assert!(with(host).is_err_and(|problems| problems.0[0].key == "uplink.ca_file"), "{host}");
         }
+    }
+
+    #[test]
+    fn a_host_that_can_be_none_is_refused() {
+        for host in ["mqtt://office", "office:8883", "a b", "", "192.168.1.300", "office/"] {
+            let refused = parse(&SMALLEST.replace("127.0.0.1", host), &files).unwrap_err();
+            assert!(refused.0.iter().any(|problem| problem.key == "uplink.host"), "{host:?}: {refused}");
+        }
+        let refused = parse(&format!("{SMALLEST}\ncamera.sub_url = \"rtsp://192.168.1.300/\"\nuplink.port = 0"), &files);
+        let keys: Vec<String> = refused.unwrap_err().0.into_iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["camera.sub_url", "uplink.port"], "each beside the others");
     }
 
     #[test]

@@ -33,9 +33,7 @@ pub(super) fn motion(mut section: Section<'_>) -> MotionSettings {
     let cpu = section.number("cpu", 5..=100, 50) as u8;
     let max_temperature = section.number("max_temperature", 40..=120, 80) as u8;
     let zones = tables(&mut section, "zones", ZONES_MAX, zone);
-    same_names(&section, "zones", zones.iter().map(|zone| &zone.name));
     let rules = tables(&mut section, "rules", RULES_MAX, |section| rule(section, &zones, cooldown));
-    same_names(&section, "rules", rules.iter().map(|rule| &rule.name));
     section.finish();
     MotionSettings {
         enabled,
@@ -61,6 +59,8 @@ fn tables<T>(parent: &mut Section<'_>, key: &str, most: usize, read: impl Fn(Sec
         parent.bad(key, format!("has {} entries; at most {most}", list.len()));
         return Vec::new();
     }
+    // By what is written: an entry with another fault has its name all the same.
+    same_names(parent, key, list.iter().filter_map(|value| value.get("name")?.as_str()));
     let entry = |(number, value): (usize, Value)| {
         let Value::Table(table) = value else {
             parent.bad(key, format!("entry {number} must be a table"));
@@ -75,8 +75,8 @@ fn entry_of<'a>(parent: &Section<'a>, key: &str, number: usize, table: Table) ->
     Section { path: format!("{}[{number}]", parent.key(key)), table, problems: parent.problems }
 }
 
-fn same_names<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = &'n String>) {
-    let mut seen: Vec<&String> = Vec::new();
+fn same_names<'n>(section: &Section<'_>, key: &str, names: impl Iterator<Item = &'n str>) {
+    let mut seen: Vec<&str> = Vec::new();
     for name in names {
         if seen.contains(&name) {
             section.bad(key, format!("has two entries named {name:?}"));
@@ -263,6 +263,13 @@ mod tests {
     }
 
     const ZONES: &str = "zones = [{ name = \"road\", polygon = [[0, 0.5], [1, 0.5], [1, 1], [0, 1]] }]\n";
+
+    #[test]
+    fn a_name_used_twice_is_named_beside_other_faults() {
+        let named = with("zones = [{ name = \"a\" }, { name = \"a\", polygon = [[0, 0], [1, 1]] }]").unwrap_err().to_string();
+        let all = ["two entries named \"a\"", "zones[0].polygon", "zones[1].polygon"];
+        assert!(all.iter().all(|what| named.contains(what)), "{named}");
+    }
 
     #[test]
     fn a_rule_of_every_kind_is_read() {

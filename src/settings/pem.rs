@@ -11,12 +11,12 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::parse::{Problem, ReadFile};
-use super::{Settings, TlsSettings};
+use super::{TlsSettings, UplinkSettings};
 
 /// Every PEM file that cannot be used, by key.
-pub fn check(settings: &Settings, read: ReadFile<'_>) -> Vec<Problem> {
+pub fn check(uplink: &UplinkSettings, read: ReadFile<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (number, broker) in settings.uplink.brokers().iter().enumerate() {
+    for (number, broker) in uplink.brokers().iter().enumerate() {
         let section = if number == 0 { "uplink".to_owned() } else { format!("uplink.fallbacks[{}]", number - 1) };
         if let Some(tls) = &broker.tls {
             problems.extend(check_tls(&section, tls, read));
@@ -100,7 +100,7 @@ mod tests {
         let wrong = |ca: &str, cert: &str, key: &str| -> Vec<String> {
             let mut settings = test_settings();
             settings.uplink.tls = Some(TlsSettings { ca: ca.into(), identity: Some((cert.into(), key.into())) });
-            check(&settings, &read).into_iter().map(|problem| problem.key).collect()
+            check(&settings.uplink, &read).into_iter().map(|problem| problem.key).collect()
         };
         assert!(wrong("/ca", "/cert", "/key").is_empty());
         assert_eq!(wrong("/ca", "/cert", "/other"), ["uplink.key_file"]);

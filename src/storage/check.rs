@@ -33,6 +33,26 @@ pub struct CheckProblem {
     pub offset: u64,
     /// What is wrong, for people.
     pub what: String,
+    /// What becomes of it.
+    pub remedy: Remedy,
+}
+
+/// What becomes of a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remedy {
+    /// Something is lost, or may be: export what is left.
+    Export,
+    /// Nothing is lost: the next start writes it again, or the scrub when it comes there.
+    Start,
+    /// Nothing is lost by it: a person does what the sentence says.
+    Person,
+}
+
+impl CheckProblem {
+    fn new(file: String, offset: u64, what: String, remedy: Remedy) -> CheckProblem {
+        CheckProblem { file, offset, what, remedy }
+    }
 }
 
 impl std::fmt::Display for CheckProblem {
@@ -73,6 +93,9 @@ pub struct CheckReport {
     /// Records of the newest segment.
     #[serde(skip)]
     newest: usize,
+    /// Numbers between two files.
+    #[serde(skip)]
+    between: Vec<(u64, u64)>,
 }
 
 /// What was seen of the records so far.
@@ -100,7 +123,7 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     if let Some(file) = older {
         let what =
             "written in a format that only an older taimat reads: export it with that version's `taimat ring export`".into();
-        checked.problems.push(CheckProblem { file, offset: 0, what });
+        checked.problems.push(CheckProblem::new(file, 0, what, Remedy::Person));
     }
     let kept = match disk.files()?.get(&FileId::Journal) {
         Some(len) => Some(Journal::open_read_only(disk.clone(), card, *len)?),
@@ -120,7 +143,7 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
     check_sides(disk, &index, kept.as_ref(), &mut checked)?;
     for (file, what) in foreign::beside(disk.as_ref(), card, kept.as_ref())? {
-        checked.problems.push(CheckProblem { file: file.name(), offset: 0, what });
+        checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Person));
     }
     Ok(checked)
 }
@@ -131,7 +154,12 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
     let newest = index.live().last().map(|segment| segment.head.segment);
     let fresh = newest.filter(|_| checked.newest <= 1);
     for HeadTrouble { file, fault, what } in troubles {
-        let problem = CheckProblem { file: FileId::Segment(*file).name(), offset: 0, what: what.clone() };
+        let remedy = match fault {
+            HeadFault::First => Remedy::Start,
+            HeadFault::Name | HeadFault::Twin | HeadFault::Foreign => Remedy::Person,
+            HeadFault::Size | HeadFault::Unreadable => Remedy::Export,
+        };
+        let problem = CheckProblem::new(FileId::Segment(*file).name(), 0, what.clone(), remedy);
         match *fault == HeadFault::First && fresh == Some(*file) {
             true => checked.torn.push(problem),
             false => checked.problems.push(problem),
@@ -144,13 +172,13 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
             Ok(Some(copy)) if copy == segment.written() => continue,
             Ok(Some(copy)) if copy.lap > segment.head.lap => {
                 let what = "it was about to be begun anew when the power went: its records are on record as gone".into();
-                checked.torn.push(CheckProblem { file: name, offset: segment.end, what });
+                checked.torn.push(CheckProblem::new(name, segment.end, what, Remedy::Start));
                 continue;
             }
-            Ok(_) => "the second copy of its head is damaged".into(),
-            Err(fault) => fault.reason,
+            Ok(_) => ("the second copy of its head is damaged: a start, or the scrub, writes it again".into(), Remedy::Start),
+            Err(fault) => (fault.reason, Remedy::Export),
         };
-        let problem = CheckProblem { file: name, offset: segment.end, what };
+        let problem = CheckProblem::new(name, segment.end, what.0, what.1);
         let cut = fresh == Some(file) || !clean && at < COPIES_MAX;
         if cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
@@ -160,7 +188,8 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
     let segment = &index.live()[at];
     let file = FileId::Segment(segment.head.segment);
     let name = file.name();
-    let mut wrong = |offset: u64, what: String| checked.problems.push(CheckProblem { file: name.clone(), offset, what });
+    let mut wrong =
+        |offset: u64, what: String| checked.problems.push(CheckProblem::new(name.clone(), offset, what, Remedy::Export));
     let newest = at + 1 == index.live().len();
     let mut now = before.take().unwrap_or_else(|| Before {
         next_seq: segment.head.first_seq,
@@ -168,8 +197,8 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
         ..Before::default()
     });
     if now.next_seq < segment.head.first_seq {
-        // Pinned footage outlives its neighbours: what lay between was evicted in its turn.
-        checked.evicted += 1;
+        // Pinned footage outlives its neighbours: what lay between was evicted in its turn, unless it should be there.
+        checked.between.push((now.next_seq, segment.head.first_seq - 1));
         now.end = None;
     } else if now.next_seq > segment.head.first_seq {
         wrong(0, format!("begins with record {}, and the file before ends before {}", segment.head.first_seq, now.next_seq));
@@ -212,7 +241,7 @@ fn check_segment(disk: &dyn Disk, index: &Index, at: usize, before: &mut Option<
         match newest {
             true => {
                 let what = "the last write was cut: the next start puts this right".into();
-                checked.torn.push(CheckProblem { file: name, offset: walked.at, what });
+                checked.torn.push(CheckProblem::new(name, walked.at, what, Remedy::Start));
             }
             // Damage up to the end of the file: which records it hit the next file says.
             false if walked.next_seq <= last => {
@@ -280,8 +309,8 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
     if told > newest {
         expected.add(newest + 1, told);
     }
-    let mut wrong = |what: String| checked.problems.push(CheckProblem { file: "ring".into(), offset: 0, what });
-    let mut seen = Ranges::default();
+    let mut wrong = |what: String| checked.problems.push(CheckProblem::new("ring".into(), 0, what, Remedy::Export));
+    let (mut seen, mut missing) = (Ranges::default(), Ranges::default());
     for Eviction { cause, first, last } in index.live().iter().flat_map(|segment| &segment.head.statement.evicted) {
         expected.remove(*first, *last);
         // A head that never became durable may have said the same before.
@@ -290,11 +319,15 @@ fn check_missing(index: &Index, there: &Ranges, told: u64, checked: &mut CheckRe
         for (first, last) in new.list() {
             *checked.gone.entry(cause.as_str()).or_default() += last - first + 1;
             if *cause == EvictionCause::Missing {
+                missing.add(*first, *last);
                 wrong(format!("{} missing since a start, and nothing says that they were evicted", numbers(*first, *last)));
             }
         }
     }
-    for (first, last) in expected.without(there).list() {
+    let lost = expected.without(there);
+    let went = |range: &&(u64, u64)| !Ranges::from_iter([**range]).without(&lost).without(&missing).list().is_empty();
+    checked.evicted = checked.between.iter().filter(went).count() as u64;
+    for (first, last) in lost.list() {
         wrong(format!("{} missing: no head says that they were evicted", numbers(*first, *last)));
     }
 }
@@ -307,7 +340,7 @@ fn check_sides(
     checked: &mut CheckReport,
 ) -> Result<(), DiskFault> {
     let Some(kept) = kept else {
-        let problem = CheckProblem { file: FileId::Journal.name(), offset: 0, what: journal::LOST.into() };
+        let problem = CheckProblem::new(FileId::Journal.name(), 0, journal::LOST.into(), Remedy::Export);
         checked.problems.push(problem);
         return Ok(());
     };
@@ -315,10 +348,10 @@ fn check_sides(
     checked.entries = kept.entries.len() as u64;
     for copy in &kept.copies {
         let what = "one of the two copies of this slot is damaged: the next start writes it again".into();
-        let problem = CheckProblem { file: FileId::Journal.name(), offset: copy.offset, what };
+        let problem = CheckProblem::new(FileId::Journal.name(), copy.offset, what, Remedy::Start);
         if copy.cut { checked.torn.push(problem) } else { checked.problems.push(problem) }
     }
-    let mut wrong = |file: FileId, what: String| checked.problems.push(CheckProblem { file: file.name(), offset: 0, what });
+    let mut wrong = |file: FileId, what: String| checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Export));
     if kept.ring.is_none() && !index.live().is_empty() {
         wrong(FileId::Journal, journal::LOST.into());
     }

@@ -13,6 +13,8 @@ use crate::units::{Boot, ClockQuality, MonoTime, Timestamp, WallTime};
 const KNOWN_MAX: usize = 128;
 /// Microseconds by which the clock must have been set before it is updates: NTP daemons slew smaller errors.
 const STEP_MIN: i64 = 500_000;
+/// Microseconds by which a clock of the same trust must have been set to be reported: less is how exactly two clocks are read.
+const TOLD_MIN: i64 = 50_000;
 /// Microseconds between two relations of one start at least: a clock that is fought over must not wear the journal out.
 const LEARN_EVERY: u64 = 10_000_000;
 /// Bytes of one relation in the journal.
@@ -36,6 +38,13 @@ pub struct ClockSet {
     pub now: Timestamp,
     /// Microseconds it moved forward; negative is back.
     pub step: i64,
+}
+
+impl ClockSet {
+    /// True where nothing was set: each start learns its clock again, which is kept, and nothing to tell.
+    pub fn is_read_again(&self) -> bool {
+        self.before == self.now.quality && self.step.abs() < TOLD_MIN
+    }
 }
 
 /// All relations known.

@@ -162,14 +162,9 @@ impl RealDisk {
     /// See [`DirFault`].
     pub fn open(dir: &Path, require_mount: bool) -> Result<RealDisk, DirFault> {
         let unusable = |error: io::Error| DirFault::Unusable(dir.to_owned(), error.to_string());
+        RealDisk::check_dir(dir, require_mount)?;
         if !dir.exists() {
-            if require_mount && same_device(dir.parent().unwrap_or(dir), Path::new("/")).map_err(unusable)? {
-                return Err(DirFault::NotMounted(dir.to_owned()));
-            }
             std::fs::create_dir(dir).map_err(unusable)?;
-        }
-        if require_mount && same_device(dir, Path::new("/")).map_err(unusable)? {
-            return Err(DirFault::NotMounted(dir.to_owned()));
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -182,6 +177,27 @@ impl RealDisk {
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DirFault::InUse(dir.to_owned())),
             Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// Whether `dir` can be opened for recording, as far as can be seen without making anything.
+    ///
+    /// # Errors
+    /// See [`DirFault`].
+    pub fn check_dir(dir: &Path, require_mount: bool) -> Result<(), DirFault> {
+        let unusable = |reason: String| DirFault::Unusable(dir.to_owned(), reason);
+        if dir.exists() && !dir.is_dir() {
+            return Err(unusable("is no directory".into()));
+        }
+        // A relative name of one part has an empty parent.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let there = if dir.exists() { dir } else { parent };
+        if !there.is_dir() {
+            return Err(unusable(format!("cannot be made: {} is no directory: make it, or mount the card", there.display())));
+        }
+        match require_mount && same_device(there, Path::new("/")).map_err(|error| unusable(error.to_string()))? {
+            true => Err(DirFault::NotMounted(dir.to_owned())),
+            false => Ok(()),
         }
     }
 

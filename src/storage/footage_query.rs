@@ -99,6 +99,12 @@ pub(super) fn nothing(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQ
     (!span.gaps.is_empty()).then_some(span)
 }
 
+/// The gaps between two moments, where no footage is: what became of it, as far as the ring knows.
+pub fn gaps_between(disk: &dyn Disk, index: &Index, from: WallTime, to: WallTime) -> Vec<Gap> {
+    let query = SpanQuery::Wall { from, to, after: 0 };
+    nothing(disk, index, u64::MAX, &query).map(|span| span.gaps).unwrap_or_default()
+}
+
 /// What of a query lies before the oldest footage of a ring that has evicted some.
 fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
     let head = index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::disk::{Disk, FileId};
-use super::engine_tests::{Bench, small};
-use super::footage_query::locate;
+use super::engine_tests::{Bench, NOON, small};
+use super::footage_query::{gaps_between, locate};
 use super::recovery::read;
 use super::*;
 use crate::sim::cow_image::CowImage;
@@ -26,6 +26,21 @@ fn all(disk: &FaultyDisk) -> Span {
     let index = read(&shared).unwrap().index;
     let query = SpanQuery::Wall { from: WallTime(i64::MIN), to: WallTime(i64::MAX), after: 0 };
     locate(disk, &index, u64::MAX, &query).unwrap().unwrap()
+}
+
+#[test]
+fn footage_asked_from_within_a_gap_has_that_gap_before_it() {
+    let mut bench = Bench::new(small());
+    bench.record(10);
+    bench.order(StorageRequest::Stop);
+    bench.wait(60_000_000);
+    bench.restart(small());
+    bench.record(10);
+    let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let index = read(&shared).unwrap().index;
+    let (from, to) = (WallTime(NOON + 40_000_000), WallTime(NOON + 75_000_000));
+    let gaps = gaps_between(shared.as_ref(), &index, from, to);
+    assert!(gaps.len() == 1 && gaps[0].reason == GapReason::Stopped && gaps[0].from.wall < from, "{gaps:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::check::check;
+use super::check::{Remedy, check};
 use super::disk::{Disk, FileId};
 use super::engine_tests::{Bench, small};
 use super::footage_query::locate;
@@ -229,6 +229,31 @@ fn a_segment_file_that_is_gone_is_named() {
         let told = told(&FaultyDisk::with(card, None));
         assert!(told.iter().any(|line| line.contains("missing")), "{}: {told:?}", file.name());
     }
+}
+
+#[test]
+fn a_rotten_copy_is_mended_by_a_start_and_a_record_is_not() {
+    let bench = stopped();
+    let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let first = read(&shared).unwrap().index.live()[0].clone();
+    let file = FileId::Segment(first.head.segment);
+    for (at, remedy) in [(40, Remedy::Start), (first.end + 40, Remedy::Start), (first.head_len + 3000, Remedy::Export)] {
+        let shared: Arc<dyn Disk> = Arc::new(flipped(&bench.disk.durable(), file, at, 2));
+        let problems = check(&shared, |_, _| {}).unwrap().problems;
+        assert!(!problems.is_empty() && problems.iter().all(|problem| problem.remedy == remedy), "{at}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_segment_removed_by_hand_is_not_called_evicted() {
+    let bench = stopped();
+    let shared: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let middle = read(&shared).unwrap().index.live()[3].head.segment;
+    let mut card = bench.disk.durable();
+    card.remove(FileId::Segment(middle));
+    let shared: Arc<dyn Disk> = Arc::new(FaultyDisk::with(card, None));
+    let checked = check(&shared, |_, _| {}).unwrap();
+    assert_eq!((checked.evicted, checked.problems.is_empty()), (0, false));
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! ⇄ `taimat ring check`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Dir, Progress};
-use crate::storage::check::check;
+use super::{Dir, Progress, refuse_no_ring};
+use crate::storage::check::{CheckProblem, Remedy, check};
 use crate::storage::clock_history::ClockHistory;
-use crate::storage::disk::{Disk, RealDisk, segments};
+use crate::storage::disk::{Disk, FileId, RealDisk, segments};
 use crate::storage::recovery::recover;
 use crate::storage::{Repair, RepairKind};
 
@@ -17,7 +18,8 @@ use crate::storage::{Repair, RepairKind};
 pub(super) struct Args {
     #[command(flatten)]
     dir: Dir,
-    /// First do what the next start of an agent would: put the `free` header back over a cut write. Nothing else is changed.
+    /// First do what the next start of an agent would with the segments: put the `free` header back over a cut write, and write a
+    /// damaged copy of a head again from the other. Journal and snapshots stay as they are. Not beside a running agent.
     #[arg(long)]
     repair: bool,
     /// One JSON document instead of lines.
@@ -28,6 +30,31 @@ pub(super) struct Args {
 /// What to do about problems.
 const NEXT: &str = "What to do: stop writing to this card. Copy what is left with taimat ring export (it leaves holes out and names them), send it \
      with this list to the office, then replace the card where there are more than a few.";
+
+/// Where nothing is lost.
+const NEXT_START: &str = "What to do: nothing is lost. The next start of the agent, or its scrub, writes again what is damaged; heads also ring check --repair.";
+/// Where a person must look, and nothing is lost either.
+const NEXT_PERSON: &str = "What to do: nothing is lost by this. The lines above say what each of these files is and needs.";
+/// The former name of the snapshots' file. In two parts, because the name itself is retired.
+const FORMER_SNAPSHOTS: &str = concat!("stills", ".taimat");
+
+/// What is said of a file of the former name; the agent does not look at it.
+fn former_snapshots(dir: &Path) -> Option<String> {
+    let there = dir.join(FORMER_SNAPSHOTS).exists();
+    let next = match dir.join(FileId::Snapshots.name()).exists() {
+        false => "rename it so before the next start, and snapshots that wait are sent",
+        true => "there is one already, which is used: remove the old one",
+    };
+    there.then(|| format!("{FORMER_SNAPSHOTS}: the former name of {}: {next}", FileId::Snapshots.name()))
+}
+
+/// What to do next, as the worst problem needs it.
+fn next_step(problems: &[CheckProblem]) -> Option<&'static str> {
+    let any = |remedy: Remedy| problems.iter().any(|problem| problem.remedy == remedy);
+    [(Remedy::Export, NEXT), (Remedy::Person, NEXT_PERSON), (Remedy::Start, NEXT_START)]
+        .into_iter()
+        .find_map(|(remedy, next)| any(remedy).then_some(next))
+}
 
 /// What `--repair` did, or could not do.
 fn sentence(repair: &Repair) -> String {
@@ -44,6 +71,7 @@ fn sentence(repair: &Repair) -> String {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    refuse_no_ring(&args.dir.dir)?;
     let disk: Arc<dyn Disk> = match args.repair {
         // Opened for recording: refused while an agent runs.
         true => Arc::new(RealDisk::open(&args.dir.dir, false)?) as Arc<dyn Disk>,
@@ -52,6 +80,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut repairs = Vec::new();
     if args.repair {
         repairs = recover(disk.as_ref(), &segments(&disk.files()?), ClockHistory::default(), 0).repairs;
+    }
+    if let Some(former) = former_snapshots(&args.dir.dir) {
+        eprintln!("{former}");
     }
     let mut progress = Progress::new("checking");
     let checked = check(&disk, |done, all| progress.at(done as u64, all as u64))?;
@@ -77,9 +108,43 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             checked.locks,
             checked.problems.len()
         );
-        if !checked.problems.is_empty() {
-            println!("{NEXT}");
+        if let Some(next) = next_step(&checked.problems) {
+            println!("{next}");
         }
     }
     Ok(if checked.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Usage;
+
+    #[test]
+    fn a_directory_without_a_ring_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, repair) in [("", false), ("", true), ("gone", true)] {
+            let args = Args { dir: Dir { dir: dir.path().join(name) }, repair, json: false };
+            assert!(run(args).unwrap_err().is::<Usage>(), "{name:?}");
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "no lock, no directory");
+    }
+
+    #[test]
+    fn only_what_is_lost_asks_for_an_export() {
+        let problem = |remedy: Remedy| CheckProblem { file: "seg".into(), offset: 0, what: "x".into(), remedy };
+        assert_eq!(next_step(&[]), None);
+        assert_eq!(next_step(&[problem(Remedy::Start)]), Some(NEXT_START));
+        assert_eq!(next_step(&[problem(Remedy::Start), problem(Remedy::Export)]), Some(NEXT));
+    }
+
+    #[test]
+    fn a_file_of_the_former_name_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(former_snapshots(dir.path()), None);
+        std::fs::write(dir.path().join(FORMER_SNAPSHOTS), "").unwrap();
+        assert!(former_snapshots(dir.path()).unwrap().contains("rename it"));
+        std::fs::write(dir.path().join(FileId::Snapshots.name()), "").unwrap();
+        assert!(former_snapshots(dir.path()).unwrap().contains("remove the old one"));
+    }
 }

@@ -10,16 +10,17 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Dir, Progress, Range, open};
+use crate::cli::time_zone::DisplayZone;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::storage::disk::Disk;
-use crate::storage::footage_query::locate;
+use crate::storage::footage_query::{gaps_between, locate};
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
 use crate::storage::segment_index::Index;
 use crate::storage::snapshots::SnapshotGeometry;
 use crate::storage::thread::CardReader;
-use crate::storage::{Span, SpanQuery};
+use crate::storage::{Gap, GapReason, Span, SpanQuery};
 use crate::units::{SiteId, WallTime};
 
 /// Bytes copied at a time.
@@ -33,7 +34,7 @@ pub(super) struct Args {
     #[command(flatten)]
     range: Range,
     /// The file to make. What cannot be in one file (the camera's picture format changed, the clock was set back) makes several:
-    /// OUT-2.mp4 and so on.
+    /// OUT-2.mp4 and so on. In a directory it is named export.mp4.
     #[arg(short, long, default_value = "export.mp4")]
     out: PathBuf,
     /// The site's name to write into the file.
@@ -51,8 +52,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (from, to) = args.range.moments()?;
     let site = SiteId::parse(&args.site).map_err(|reason| anyhow::anyhow!("--site: {reason}"))?;
     let (disk, index, _) = open(&args.dir.dir)?;
+    let out = if args.out.is_dir() { args.out.join("export.mp4") } else { args.out.clone() };
     let reader = Arc::new(CardReader::new(disk.clone(), SnapshotGeometry { slots: 0, bytes: 0 }));
-    let (mut after, mut made, mut damaged) = (0, Vec::new(), 0);
+    let (mut after, mut made, mut damaged, mut unread) = (0, Vec::new(), 0, Vec::new());
     let mut extent: Option<(WallTime, WallTime)> = None;
     while let Some(found) = locate(disk.as_ref(), &index, u64::MAX, &SpanQuery::Wall { from, to, after })? {
         let (more, last) = (found.more, found.fragments.last().map_or(u64::MAX, |last| last.seq));
@@ -60,7 +62,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // Damage costs the records it hits: the rest is exported, and the gaps are named.
         let unreadable = found.unreadable(reader.as_ref());
         let Some(span) = found.without(&unreadable) else {
-            eprintln!("records up to {last}: not one of them can be read");
+            if !args.json {
+                eprintln!("records up to {last}: not one of them can be read");
+            }
+            unread.push(last);
             damaged += 1;
             if more { continue } else { break }
         };
@@ -70,8 +75,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let manifest = of_span(&site, Purpose::Requested, "ring-export", part, &span);
         let clip = VirtualClip::assemble(&span, &about(&manifest), reader.clone());
         let path = match part {
-            1 => args.out.clone(),
-            _ => args.out.with_file_name(format!("{}-{part}.mp4", args.out.file_stem().unwrap_or_default().to_string_lossy())),
+            1 => out.clone(),
+            _ => out.with_file_name(format!("{}-{part}.mp4", out.file_stem().unwrap_or_default().to_string_lossy())),
         };
         write(&path, &clip, args.force)?;
         made.push(describe(args, &path, &span, clip.len()));
@@ -86,14 +91,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         missing.first().map(|lost| format!(": {lost}")).unwrap_or_default(),
         args.dir.dir.display()
     );
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&made)?);
+    let edges = edges(disk.as_ref(), &index, args, extent);
+    match args.json {
+        true => {
+            let edges: Vec<Value> = edges.iter().map(|edge| edge.json(&args.range.zone)).collect();
+            let document = json!({"files": made, "edges": edges, "unreadable": unread});
+            println!("{}", serde_json::to_string_pretty(&document)?);
+        }
+        false => edges.iter().for_each(|edge| eprintln!("{}", edge.sentence(&args.range.zone))),
     }
-    report_edges(args, extent);
     match damaged {
         0 => Ok(ExitCode::SUCCESS),
         _ => {
-            eprintln!("records that are damaged or missing are left out: each is a hole in the files, named in them and above");
+            if !args.json {
+                eprintln!(
+                    "records that are damaged or missing are left out: each is a hole in the files, named in them and above"
+                );
+            }
             Ok(ExitCode::FAILURE)
         }
     }
@@ -112,18 +126,46 @@ fn extent_with(extent: Option<(WallTime, WallTime)>, span: &Span) -> (WallTime, 
     extent.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last)))
 }
 
-/// Says where the files begin later or end earlier than was asked.
-fn report_edges(args: &Args, extent: Option<(WallTime, WallTime)>) {
+/// Where the files begin later or end earlier than was asked, and the gaps that say why.
+struct Edge {
+    asked: WallTime,
+    reached: WallTime,
+    gaps: Vec<Gap>,
+}
+
+impl Edge {
+    fn sentence(&self, zone: &DisplayZone) -> String {
+        let Edge { asked, reached, gaps } = self;
+        let begin = asked < reached;
+        let (from, ends, lies) = if begin { ("from", "begins", "before") } else { ("to", "ends", "behind") };
+        let gap = |gap: &Gap| format!("{} to {}: {}", zone.show(gap.from.wall), zone.show(gap.to.wall), reason(gap));
+        let why = match gaps.is_empty() {
+            true => format!("what lies {lies} is not in the ring"),
+            false => format!("missing {}", gaps.iter().map(gap).collect::<Vec<_>>().join("; ")),
+        };
+        format!("asked {from} {}, and the footage {ends} at {}: {why}", zone.show(*asked), zone.show(*reached))
+    }
+
+    fn json(&self, zone: &DisplayZone) -> Value {
+        let gap = |gap: &Gap| json!({"from": zone.show(gap.from.wall), "to": zone.show(gap.to.wall), "reason": reason(gap)});
+        let gaps: Vec<Value> = self.gaps.iter().map(gap).collect();
+        json!({"asked": zone.show(self.asked), "reached": zone.show(self.reached), "gaps": gaps})
+    }
+}
+
+/// Footage before the oldest that is there went in its turn.
+fn reason(gap: &Gap) -> &'static str {
+    if gap.reason == GapReason::EvictedPinned { "evicted" } else { gap.reason.as_str() }
+}
+
+/// The edges of what was exported that are not where they were asked.
+fn edges(disk: &dyn Disk, index: &Index, args: &Args, extent: Option<(WallTime, WallTime)>) -> Vec<Edge> {
     let (Some((begin, end)), Ok((from, to))) = (extent, args.range.moments()) else {
-        return;
+        return Vec::new();
     };
-    let show = |wall: WallTime| args.range.zone.show(wall);
-    if args.range.from.is_some() && begin > from {
-        eprintln!("asked from {}, and the footage begins at {}: what lies before is not in the ring", show(from), show(begin));
-    }
-    if args.range.to.is_some() && end < to {
-        eprintln!("asked to {}, and the footage ends at {}: what lies behind is not in the ring", show(to), show(end));
-    }
+    let early = (args.range.from.is_some() && begin > from).then(|| (from, begin, gaps_between(disk, index, from, begin)));
+    let late = (args.range.to.is_some() && end < to).then(|| (to, end, gaps_between(disk, index, end, to)));
+    [early, late].into_iter().flatten().map(|(asked, reached, gaps)| Edge { asked, reached, gaps }).collect()
 }
 
 /// What was made, said at once unless a document is wanted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
-use super::{Dir, Range};
+use super::{Dir, Range, refuse_no_ring};
 use crate::clock::{Clock as _, SystemClock};
 use crate::storage::disk::{DirFault, Disk, FileId, RealDisk};
 use crate::storage::footage_query::locate;
@@ -30,6 +30,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    refuse_no_ring(&args.dir.dir)?;
     let ((from, to), zone) = (args.range.moments()?, &args.range.zone);
     let disk: Arc<dyn Disk> = match RealDisk::open(&args.dir.dir, false) {
         Err(DirFault::InUse(dir)) => {

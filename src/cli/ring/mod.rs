@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 
+use super::Usage;
 use super::time_zone::DisplayZone;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::locks::Locks;
@@ -31,9 +32,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum RingCommand {
-    /// Show what is recorded, how its clock was, the gaps, and what is locked as evidence.
+    /// Show what is recorded, how its clock was, the gaps, and what is locked as evidence; exit code 1 when records are missing or
+    /// damaged (check sees more: heads, copies, journal, snapshots, the pictures themselves).
     List(list::Args),
-    /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong.
+    /// Check every invariant, checksum and digest as the next owner of the card would; exit code 1 when something is wrong, 2 when there is no ring.
     Check(check::Args),
     /// Copy a range into MP4 files, without re-encoding, sound included; gaps are listed.
     Export(export::Args),
@@ -76,12 +78,26 @@ impl Range {
             None => Ok(crate::units::WallTime(default)),
         };
         let (from, to) = (time("from", &self.from, i64::MIN)?, time("to", &self.to, i64::MAX)?);
-        ensure!(from < to, "--from must lie before --to");
-        Ok((from, to))
+        match from < to {
+            true => Ok((from, to)),
+            false => Err(Usage("--from must lie before --to".into()).into()),
+        }
     }
 }
 
+/// Refuses a directory that holds nothing of a ring: a wrong name is not damage.
+fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
+    let what = match RealDisk::open_read_only(dir).map(|disk| disk.files()) {
+        Ok(Ok(files)) if !files.is_empty() => return Ok(()),
+        Ok(Ok(_)) => "holds no ring: no segment, no journal, no snapshots; --dir is storage.dir of the configuration".to_owned(),
+        Ok(Err(fault)) => fault.reason,
+        Err(_) => "is no directory; --dir is storage.dir of the configuration".to_owned(),
+    };
+    Err(Usage(format!("{}: {what}", dir.display())).into())
+}
+
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
+    refuse_no_ring(dir)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(dir)?);
     let RecoveryScope { index, locks, troubles, older, .. } = read(&disk)?;
     if let Some(file) = older {

@@ -1,0 +1,118 @@
+//! Which lines `taimat office events|clips|gaps` shows, and what is said instead of an empty table.
+//!
+//! What belongs here: arguments that choose. What does not: the queries ([`crate::office::queries`]), printing ([`super::office_print`]).
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+
+use super::Usage;
+use crate::agent::events::kind;
+use crate::office::archive::Archive;
+use crate::office::queries::Filter;
+use crate::units::WallTime;
+
+/// Which lines to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// The archive's directory.
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Only this site.
+    #[arg(long)]
+    pub(super) site: Option<String>,
+    /// Begin, RFC 3339 (UTC when no zone is given).
+    #[arg(long)]
+    pub(super) from: Option<String>,
+    /// End, likewise.
+    #[arg(long)]
+    pub(super) to: Option<String>,
+    /// Only this kind: of events e.g. motion.start, of files clip, snapshot or requested.
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// Newest lines at most.
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: u32,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Kinds of events that this version makes.
+pub(super) const EVENT_KINDS: [&str; 22] = [
+    kind::START,
+    kind::STOP,
+    kind::MOTION_START,
+    kind::MOTION_UPDATE,
+    kind::MOTION_END,
+    kind::SCENE,
+    kind::BLIND,
+    kind::SEEING,
+    kind::CAMERA_DOWN,
+    kind::CAMERA_UP,
+    kind::GAP,
+    kind::FILE_LOST,
+    kind::SHED,
+    kind::STORAGE,
+    kind::REPAIR,
+    kind::CARD,
+    kind::CLOCK,
+    kind::LOCK,
+    kind::UPLINK,
+    kind::CONFIG,
+    kind::ACCESS,
+    kind::REFUSED,
+];
+/// What files are for.
+pub(super) const FILE_KINDS: [&str; 3] = ["clip", "snapshot", "requested"];
+
+/// An empty table says that nothing is there. Where that is so because of an unknown word or name, that is said instead.
+pub(super) fn explain_empty(archive: &Archive, lines: &Wanted, empty: bool, kinds: &[&str]) -> anyhow::Result<()> {
+    if let Some(word) = lines.kind.as_deref().filter(|word| empty && !kinds.contains(word)) {
+        let known = match kinds.is_empty() {
+            true => "gaps have none".to_owned(),
+            false => format!("one of {}", kinds.join(", ")),
+        };
+        return Err(Usage(format!("--kind {word}: no such kind here: {known}")).into());
+    }
+    if let Some(site) = lines.site.as_deref().filter(|_| empty) {
+        let there = archive.sites()?.iter().any(|row| row.site == site);
+        ensure!(there, "--site {site}: this archive has never heard of it; taimat office sites lists those it knows");
+    }
+    Ok(())
+}
+
+/// The rows that are meant.
+pub(super) fn filter(lines: &Wanted) -> anyhow::Result<Filter> {
+    let time = |name: &str, text: &Option<String>| match text {
+        Some(text) => {
+            WallTime::parse(text).map(|wall| Some(wall.rfc3339())).map_err(|reason| anyhow::anyhow!("--{name}: {reason}"))
+        }
+        None => Ok(None),
+    };
+    let (from, to) = (time("from", &lines.from)?, time("to", &lines.to)?);
+    if from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| from > to) {
+        return Err(Usage("--from lies after --to".into()).into());
+    }
+    Ok(Filter { site: lines.site.clone(), from, to, limit: lines.limit, kind: lines.kind.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_begin_behind_its_end_is_the_callers_mistake() {
+        let wanted = |from: &str, to: &str| Wanted {
+            dir: "/gone".into(),
+            site: None,
+            from: Some(from.into()),
+            to: Some(to.into()),
+            kind: None,
+            limit: 1,
+            json: false,
+        };
+        assert!(filter(&wanted("2026-11-24T02:00:00Z", "2026-11-24T01:00:00Z")).is_err());
+        assert!(filter(&wanted("2026-11-24T01:00:00Z", "2026-11-24T01:00:00Z")).is_ok());
+    }
+}
