@@ -119,7 +119,7 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     let there = before.map(|before| before.there).unwrap_or_default();
     check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
     check_sides(disk, &index, kept.as_ref(), &mut checked)?;
-    for (file, what) in foreign::beside(disk.as_ref(), card, kept.as_ref())? {
+    for (file, what) in foreign::foreign_files(disk.as_ref(), card, kept.as_ref())? {
         checked.problems.push(CheckProblem { file: file.name(), offset: 0, what });
     }
     Ok(checked)

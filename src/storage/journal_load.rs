@@ -1,6 +1,7 @@
-//! What a journal holds when it is opened, and which copies of its slots are not what they should be.
+//! Journal load: the content of a journal when it is opened, and damaged copies of its slots.
 //!
-//! What belongs here: that, and telling rot from a cut. What does not: reading slots ([`super::journal`]).
+//! What belongs here: that content, and telling bit rot from a power cut. What does not: reading
+//! slots ([`super::journal`]).
 
 use std::collections::BTreeMap;
 
@@ -14,47 +15,49 @@ use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
 
-/// What a journal held at start.
+/// The content of a journal when it was opened.
 #[derive(Debug, Default)]
 pub struct LoadedJournal {
-    /// The last start, 0 before the first.
+    /// Number of the last boot, 0 before the first.
     pub boot: Boot,
-    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
+    /// Id drawn when this journal was created; `None` if it has none or is damaged.
     pub ring: Option<RingId>,
-    /// It ended in order.
+    /// True if the last boot ended with an orderly stop.
     pub clean: bool,
-    /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
+    /// Unreleased entries in order of their ids. [`super::journal::Journal::entry`] reads their
+    /// bytes.
     pub entries: Vec<EntryId>,
-    /// The entry of the highest entry id ever.
+    /// The entry with the highest id ever stored.
     pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Slots of which both copies are damaged, not merely empty.
+    /// Slots of which both copies are damaged; blank slots do not count.
     pub damaged: u32,
-    /// Copies of slots that are not what they should be while the other is: they are written again at a start.
+    /// Damaged copies of slots whose other copy is whole. They are rewritten when the journal is
+    /// opened.
     pub copies: Vec<SpoiledCopy>,
-    /// Where slots of another card lie: they count for nothing.
+    /// Offsets of slots of another card, which are ignored.
     pub foreign: Vec<u64>,
-    /// The highest record number of the ring that this journal was reported of.
+    /// Highest record number of the ring that this journal knows.
     pub record: u64,
 }
 
-/// One copy of a slot that is not what it should be.
+/// A damaged copy of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoiledCopy {
-    /// Where it begins.
+    /// Byte offset of the copy.
     pub offset: u64,
-    /// A power cut in the last commit may have left it so.
+    /// True if a power cut during the last commit can have caused the damage.
     pub cut: bool,
 }
 
 impl LoadedJournal {
-    /// What a cell holds, if it was ever written.
+    /// The content of a cell, if it was ever written.
     pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
         self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// What is known of the clocks of past starts.
+    /// The clock history of past boots.
     pub fn clock_history(&self) -> ClockHistory {
         self.cell(Cell::Clock).map(ClockHistory::decode).unwrap_or_default()
     }
@@ -62,14 +65,14 @@ impl LoadedJournal {
     /// The evidence locks.
     ///
     /// # Errors
-    /// Says what is wrong with the list.
+    /// If the list cannot be decoded.
     pub fn locks(&self) -> Result<Locks, String> {
         self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
     }
 }
 
-/// What of the two copies of a slot is not what it should be, as far as they tell by themselves: where it
-/// lies, and the generation of the other.
+/// Finds a damaged copy of a slot by comparing both copies. Returns its offset and the generation
+/// of the other copy.
 pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Option<(u64, u64)> {
     let at = at as u64 * BLOCK;
     let empty = |copy: &[u8]| copy.iter().all(|byte| *byte == 0);
@@ -81,25 +84,26 @@ pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Optio
     }
 }
 
-/// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
-pub(super) fn judge_copies(kept: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
+/// A commit writes and flushes copy A before copy B. A power cut therefore damages only slots of
+/// the last commit.
+pub(super) fn judge_copies(loaded: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
     let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
     let judge =
-        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
-    kept.copies = spoiled.iter().map(judge).collect();
+        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !loaded.clean && *generation >= last_commit };
+    loaded.copies = spoiled.iter().map(judge).collect();
 }
 
-/// The cards that the copies of a journal name, the one that most of their first slots name for each.
+/// The cards named by the copies of the journal: for each copy the card of most of its first slots.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
     let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
     let slots = slots_of(len);
     let mut cards = Vec::new();
     for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
         let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);
-        // A bus that was reset refuses one read and takes the next; a copy that cannot be read names nothing.
+        // Retry once: a bus reset fails a single read. An unreadable copy names no card.
         let bytes = read().or_else(|_| read()).unwrap_or_default();
         let mut named: BTreeMap<CardId, u32> = BTreeMap::new();
         let slots = bytes.chunks(BLOCK as usize).filter_map(Slot::decode);
