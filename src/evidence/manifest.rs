@@ -1,8 +1,6 @@
 //! Manifests and about boxes: describe a clip or snapshot, beside the file and inside it.
 //!
 //! The about box is part of the clip, so that a copy of the clip still states its site and time.
-//!
-//! What belongs here: building both. What does not: hashing (the clip worker), sending.
 
 use serde::{Deserialize, Serialize};
 

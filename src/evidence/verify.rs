@@ -3,8 +3,6 @@
 //! Nothing is signed in this version. The check detects damage of any bit, and changes made without
 //! knowledge of the format. An attacker who knows the format can write a head, records and an about
 //! box that match.
-//!
-//! What belongs here: this check, pure. What does not: its head ([`super::head_check`]), signatures.
 
 use serde::Deserialize;
 

@@ -1,7 +1,6 @@
 //! Hash chain: each record contains the digest of the record before it.
 //!
-//! A record cannot be removed, inserted or exchanged without breaking the chain. What belongs here:
-//! the link function. What does not: the place of records (storage), signatures.
+//! A record cannot be removed, inserted or exchanged without breaking the chain.
 
 use crate::units::Digest;
 

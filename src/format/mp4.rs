@@ -1,6 +1,4 @@
 //! MP4 boxes of a fragmented file (ISO/IEC 14496-12): `ftyp`, `moov` and `moof`.
-//!
-//! What belongs here: these boxes. What does not: our own `uuid` boxes ([`super::record`]).
 
 use std::sync::Arc;
 
@@ -301,8 +299,10 @@ fn write_traf(out: &mut BoxWriter, run: &TrackRun, offset: u32) {
     });
 }
 
-/// Changes the decode times (`tfdt`) of a fragment from a file that begins at `from` to one that
-/// begins at `to`, both microseconds on the media clock. `scales` are the timescales of the tracks.
+/// Moves the decode times (`tfdt`) of a fragment to another file.
+///
+/// The media times of the old and the new file begin at `from` and `to`, microseconds. `scales` are
+/// the timescales of the tracks.
 ///
 /// The content digest is computed with `from` = the start of the fragment ([`super::on_disk`]), so
 /// it is the same in every file.

@@ -83,8 +83,8 @@
 //!
 //! `tfdt` (ISO/IEC 14496-12 8.8.12) counts from the `media` of the segment header, so that every file
 //! plays from 0; in a clip it counts from the start of the first fragment. The content digest is
-//! SHA-256 of `moof` and `mdat` with each `tfdt` counted from the record's own `media`, modulo 2^64,
-//! so that it is the same in every file ([`super::mp4::move_times`]). Audio older than the previous
+//! SHA-256 of `moof` and `mdat` with each `tfdt` counted from the record's own `media`, modulo 2^64.
+//! The digest is therefore the same in every file ([`super::mp4::move_times`]). Audio older than the previous
 //! fragment, or older than the first fragment of a run, is dropped.
 //!
 //! The decode times in a fragment are its sorted presentation times. Composition offsets are signed
@@ -100,14 +100,14 @@
 //! u32 CRC-32C of the block before it
 //! ```
 //! Slot 0 holds the boot record (kind 3, key = number of the boot). Its bytes are `u8` 1 after an
-//! orderly stop, else 0, `u64` ring id, and `u64` newest record at the last boot or orderly stop;
-//! numbers up to it are not assigned again. The ring id is drawn when the journal is created and
+//! orderly stop, else 0; `u64` ring id; `u64` newest record at the last orderly stop. Numbers up to
+//! that record are not assigned again. The ring id is drawn when the journal is created and
 //! distinguishes this ring from the one on a previous card. Slots 1 to 3 hold the cells, the others
 //! entries.
 //!
 //! Entries stored together have consecutive entry ids and a place in the batch, from 0. If the newest
-//! batch has a gap and none of its entries is in copy B, a power cut hit the batch, and it ends before
-//! the gap. A released entry is no gap: its slot is free, with key 0 and its entry id (`u64`) as bytes.
+//! batch has a gap and none of its entries is in copy B, it was hit by a power cut. The batch then
+//! ends before the gap. A released entry is no gap: its slot is free, with key 0 and its entry id (`u64`) as bytes.
 //! The slot of the highest entry id is never reused, so that the counters in it survive the release.
 //!
 //! ## `snapshots.taimat`: slots for snapshots

@@ -1,7 +1,4 @@
 //! Records of the ring ([`super::on_disk`]): encoding and decoding, padding and free space.
-//!
-//! What belongs here: bytes ⇄ values, pure. What does not: segment heads ([`super::segment_head`]),
-//! offsets in a file ([`crate::storage::ring`]).
 
 use super::fragment_ref::FragmentRef;
 use super::gap::{Gap, GapReason};

@@ -1,7 +1,4 @@
 //! Segment heads: file, tracks and evictions of a segment, in two copies ([`super::on_disk`]).
-//!
-//! What belongs here: encoding, decoding and the digest of a head. What does not: records
-//! ([`super::record`]), which copy counts ([`crate::storage::head_selection`]).
 
 use std::sync::Arc;
 

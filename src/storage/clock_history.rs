@@ -2,11 +2,9 @@
 //!
 //! A board without a battery-backed clock records its first hour in 1970. Once the time is known,
 //! that footage is dated without changing its records. The journal stores the history.
-//!
-//! What belongs here: learning and applying the mapping, pure. What does not: reading clocks
-//! ([`crate::clock`]).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Gap;
 use crate::units::{Boot, ClockQuality, MonoTime, Timestamp, WallTime};
@@ -14,11 +12,11 @@ use crate::units::{Boot, ClockQuality, MonoTime, Timestamp, WallTime};
 /// Most mappings kept; the oldest is dropped. At two mappings a boot and one boot a day they reach
 /// back two months, longer than a ring.
 const KNOWN_MAX: usize = 128;
-/// Shortest clock step that counts as a new setting, microseconds. NTP daemons slew smaller errors.
-const STEP_MIN: i64 = 500_000;
-/// Shortest interval between two mappings of one boot, microseconds. A clock set by two sources
+/// Shortest clock step that counts as a new setting. NTP daemons slew smaller errors.
+const STEP_MIN: Duration = Duration::from_millis(500);
+/// Shortest interval between two mappings of one boot. A clock set by two sources
 /// must not wear out the journal.
-const LEARN_INTERVAL: u64 = 10_000_000;
+const LEARN_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes of one mapping in the journal.
 const ENCODED: usize = 21;
 
@@ -88,13 +86,15 @@ impl ClockHistory {
         let quality = self.last_quality;
         let step = offset - before;
         let known = self.known.back().is_some_and(|known| known.boot == boot);
-        let changed = now.quality > quality || step.abs() > STEP_MIN || !known && now.quality > ClockQuality::Unset;
+        let changed = now.quality > quality
+            || Duration::from_micros(step.unsigned_abs()) > STEP_MIN
+            || !known && now.quality > ClockQuality::Unset;
         if !changed || now.mono < self.next_learn {
             return None;
         }
         self.last_offset = Some(offset);
         self.last_quality = now.quality;
-        self.next_learn = now.mono.plus_micros(LEARN_INTERVAL);
+        self.next_learn = now.mono.plus(LEARN_INTERVAL);
         if now.quality > ClockQuality::Unset {
             self.known.push_back(BootClock { boot, from: now.mono, offset, quality: now.quality });
             if self.known.len() > KNOWN_MAX {

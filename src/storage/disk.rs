@@ -1,6 +1,4 @@
 //! ⇄ Disk access: a trait for files of fixed length, and its implementation on a real file system.
-//!
-//! What belongs here: reads, writes, flushes and device information. What does not: file contents.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

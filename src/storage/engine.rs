@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
+use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
 use super::fragment::{Anchor, Fragment, FragmentBuilder, NewFragment};
 use super::journal::{Journal, JournalFault};
@@ -18,8 +20,8 @@ use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::frame_queue::DroppedFrames;
 use crate::units::{Boot, EntryId, MonoTime, Timestamp};
 
-/// Gathered frames are written after this long without another frame, microseconds.
-const FLUSH_TIMEOUT: u64 = 1_200_000;
+/// Gathered frames are written after this long without another frame.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Audio without a video frame is written alone after this long, microseconds. Cameras that send
 /// one video frame a second still get their audio into the fragment of that frame.
 const AUDIO_ALONE: i64 = 1_200_000;
@@ -29,28 +31,25 @@ const EARLY_MAX: usize = 192;
 /// Fragments remembered for pins into the recent past: twice the pre-roll plus the longest GOP, at
 /// one fragment a second.
 const RECENT_MAX: usize = 64;
-/// Gaps that may wait to be recorded. When full, the last gap is extended.
-const PENDING_GAPS_MAX: usize = 32;
-/// Interval between two reports of the counters, microseconds.
-const COUNTS_INTERVAL: u64 = 30_000_000;
-/// Recording continues in memory after the card has rejected every write for this long,
-/// microseconds. A bus reset takes two seconds.
-const CARD_TIMEOUT: u64 = 5_000_000;
+/// Interval between two reports of the counters.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(30);
+/// Recording continues in memory after the card has rejected every write for this long. A bus reset
+/// takes two seconds.
+const CARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Recording of entries continues in memory after this many rejected journal writes in a row. The
 /// agent offers an entry again every five seconds.
 const REFUSALS_MAX: u32 = 3;
-/// Shortest time between two fragments that counts as a gap, microseconds: 12 frames at 25 fps.
-const GAP_MIN: u64 = 500_000;
 /// Longest gap in the media clock between two boots, microseconds (30 days). Limits the effect of a
 /// wrong clock.
 const GAP_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
-/// A gap without an end; it ends where the next footage begins.
+/// A recent fragment, at which an open pin may begin.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OpenGap {
-    pub(super) from: Timestamp,
-    pub(super) reason: GapReason,
-    pub(super) bytes: u64,
+pub(super) struct RecentFragment {
+    pub(super) seq: u64,
+    pub(super) start: MonoTime,
+    /// Starts with a key frame.
+    pub(super) key: bool,
 }
 
 /// Owns ring, journal and snapshots; the only writer of the card.
@@ -82,8 +81,8 @@ pub struct Engine {
     /// End of the durable footage.
     pub(super) until: Timestamp,
     pub(super) waiting: Vec<PendingQuery>,
-    /// Recent fragments: number, start, starts with a key frame.
-    pub(super) recent: VecDeque<(u64, MonoTime, bool)>,
+    /// The newest fragments, oldest first.
+    pub(super) recent: VecDeque<RecentFragment>,
     pub(super) next_counts: MonoTime,
     /// Time of the first of the rejected fragments; `None` when the last write succeeded.
     pub(super) refused_since: Option<MonoTime>,
@@ -138,20 +137,6 @@ impl Engine {
     fn fits_padding(&self, frame: &Arc<Frame>) -> bool {
         let layout = self.ring.layout_for(&self.builder.tracks());
         self.anchor.is_some_and(|anchor| self.builder.fits_padding(frame, self.ring.room(), &anchor, &layout))
-    }
-
-    /// Counts a frame that cannot be decoded. The gap is recorded when the footage continues.
-    fn skip_frame(&mut self, frame: &Frame) {
-        if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {
-            self.ring.counts.skipped += 1;
-            self.extend_open_gap(frame.at, GapReason::NoKeyFrame, frame.data.len() as u64);
-        }
-    }
-
-    /// Opens a gap at `from`, or adds `bytes` to the open gap.
-    fn extend_open_gap(&mut self, from: Timestamp, reason: GapReason, bytes: u64) {
-        let gap = self.open_gap.get_or_insert(OpenGap { from, reason, bytes: 0 });
-        gap.bytes += bytes;
     }
 
     /// Holds audio back until its video frame arrives; writes it alone after [`AUDIO_ALONE`].
@@ -283,7 +268,7 @@ impl Engine {
 
     /// Runs periodic work; called when no frame or request is pending.
     pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
-        if self.builder.last().is_some_and(|last| now.mono.since(last.at.mono) > FLUSH_TIMEOUT) {
+        if self.builder.last().is_some_and(|last| now.mono.duration_since(last.at.mono) > FLUSH_TIMEOUT) {
             self.flush(None, out);
         }
         self.answer_due(now.mono, out);
@@ -293,7 +278,7 @@ impl Engine {
         self.learn_clock(now, out);
         self.scrub(now.mono, out);
         if now.mono >= self.next_counts {
-            self.next_counts = now.mono.plus_micros(COUNTS_INTERVAL);
+            self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             self.count(now.mono, out);
         }
     }
@@ -315,7 +300,8 @@ impl Engine {
         let mut counts = self.ring.counts;
         counts.written += self.journal.written_bytes;
         counts.syncs += self.journal.flushes;
-        (counts.used, counts.pinned) = self.ring.usage();
+        counts.used = self.ring.used_bytes();
+        counts.pinned = self.ring.pinned_bytes();
         counts.oldest = self.ring.index().oldest().map(|stamp| stamp.wall);
         counts.available = self.card.available();
         counts.slowest_sync = self.card.take_slowest_sync();
@@ -378,14 +364,6 @@ impl Engine {
         written.or_else(|fault| self.refused(fault, fragment, tracks, out))
     }
 
-    /// Records a `camera_down` gap for a stall that was too short for the camera supervisor.
-    fn queue_stall_gap(&mut self, begin: Timestamp) {
-        let end = self.until.mono.max(self.named_until);
-        if self.until != Timestamp::default() && begin.mono.since(end) > GAP_MIN {
-            self.queue_gap(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
-        }
-    }
-
     /// Retries a rejected fragment in memory once the card has rejected all writes for
     /// [`CARD_TIMEOUT`].
     fn refused(
@@ -400,7 +378,7 @@ impl Engine {
         };
         let now = fragment.start.mono;
         let since = *self.refused_since.get_or_insert(now);
-        if self.ring.is_in_memory() || now.since(since) < CARD_TIMEOUT {
+        if self.ring.is_in_memory() || now.duration_since(since) < CARD_TIMEOUT {
             return Err(AppendFault::Refused(detail));
         }
         self.ring.switch_to_memory();
@@ -414,7 +392,7 @@ impl Engine {
         self.ring.counts.skipped += u64::from(fragment.dropped_audio);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
         self.until = fragment.start.after(fragment.duration);
-        self.recent.push_back((seq, fragment.start.mono, fragment.key));
+        self.recent.push_back(RecentFragment { seq, start: fragment.start.mono, key: fragment.key });
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
@@ -424,56 +402,6 @@ impl Engine {
         }
         self.narrow_locks(out);
         self.answer_due(fragment.start.mono, out);
-    }
-
-    /// Adds a gap and records it at once if a segment is open.
-    fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
-        // The open gap ends here. After a power cut, recording is known to continue behind the
-        // newest record.
-        let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
-        if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take_if(before) {
-            self.queue_gap(Gap { from, to: gap.from, reason, bytes });
-        }
-        self.queue_gap(gap);
-        if self.ring.is_open() {
-            self.write_gaps(self.media_end, &[], out);
-        }
-    }
-
-    /// Queues a gap, or extends the last one if they touch and have the same reason.
-    fn queue_gap(&mut self, gap: Gap) {
-        self.named_until = self.named_until.max(gap.to.mono);
-        let full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
-        let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
-        match self.pending_gaps.last_mut() {
-            Some(last) if full || same(last) => {
-                last.to = gap.to;
-                last.bytes += gap.bytes;
-            }
-            _ => self.pending_gaps.push(gap),
-        }
-    }
-
-    /// Records the queued gaps at `media` on the media clock. Gaps that [`Recovered`] already
-    /// reported are recorded but not reported again.
-    fn write_gaps(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
-        let mut gaps = VecDeque::from(std::mem::take(&mut self.pending_gaps));
-        while let Some(gap) = gaps.pop_front() {
-            let what = Some((gap.to, gap.reason, gap.bytes));
-            let start = gap.from;
-            let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
-            match self.ring.append(&draft, tracks, out) {
-                Ok(_) if gap.reason == GapReason::Damaged => {}
-                Ok(_) => out.push(StorageUpdate::Gap(gap)),
-                Err(fault) => {
-                    // Keep it queued: it must be recorded before the next fragment.
-                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-                    gaps.push_front(gap);
-                    break;
-                }
-            }
-        }
-        self.pending_gaps = gaps.into();
     }
 
     fn stop(&mut self, out: &mut Vec<StorageUpdate>) {

@@ -2,9 +2,6 @@
 //!
 //! When the card rejects writes (remounted read-only, worn out, removed), recording continues in a
 //! ring in memory, so that events can still be viewed and sent. The card stays readable.
-//!
-//! What belongs here: the place of each file. What does not: the decision to leave the card
-//! ([`super::engine`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

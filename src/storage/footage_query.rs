@@ -1,7 +1,4 @@
 //! Footage queries: finds fragments and gaps by time or record number over all segments.
-//!
-//! What belongs here: from a query to a span. What does not: queries whose end is not durable yet
-//! ([`super::pending_queries`]).
 
 use std::sync::Arc;
 
@@ -18,28 +15,35 @@ use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 /// A fragment, gap or damaged stretch, in the order of record numbers.
 enum Piece {
     Fragment(Box<FragmentRef>),
-    Gap(u64, Gap),
-    /// Records that cannot be read: first and last.
-    Damage(u64, u64, Gap),
+    Gap {
+        seq: u64,
+        gap: Gap,
+    },
+    /// Records that cannot be read.
+    Damage {
+        first: u64,
+        last: u64,
+        gap: Gap,
+    },
 }
 
 impl Piece {
     fn damage(first: u64, last: u64, from: Timestamp, to: Timestamp, reason: GapReason) -> Piece {
-        Piece::Damage(first, last, Gap { from, to, reason, bytes: 0 })
+        Piece::Damage { first, last, gap: Gap { from, to, reason, bytes: 0 } }
     }
 
     /// The boot that recorded the footage.
     fn boot(&self) -> Option<Boot> {
         match self {
             Piece::Fragment(fragment) => Some(fragment.boot),
-            Piece::Gap(..) | Piece::Damage(..) => None,
+            Piece::Gap { .. } | Piece::Damage { .. } => None,
         }
     }
 
     fn seq(&self) -> u64 {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
-            Piece::Gap(seq, _) | Piece::Damage(seq, ..) => *seq,
+            Piece::Gap { seq, .. } | Piece::Damage { first: seq, .. } => *seq,
         }
     }
 }
@@ -67,8 +71,8 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     for piece in pieces.drain(first..=end) {
         match piece {
             Piece::Fragment(fragment) => span.fragments.push(*fragment),
-            Piece::Gap(_, gap) => span.gaps.push(gap),
-            Piece::Damage(first, last, gap) => {
+            Piece::Gap { gap, .. } => span.gaps.push(gap),
+            Piece::Damage { first, last, gap } => {
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
             }
@@ -79,21 +83,21 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
 
 /// A span without footage, whose gaps tell why. `None` if the ring knows nothing of the range.
 pub(super) fn explain_absence(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Option<Span> {
-    let asked = |seq: (u64, u64), gap: &Gap| match *query {
+    let overlaps = |low: u64, high: u64, gap: &Gap| match *query {
         SpanQuery::Wall { from, to, .. } => gap.to.wall > from && gap.from.wall <= to,
         SpanQuery::Mono { from, to, .. } => gap.to.mono > from && gap.from.mono <= to,
-        SpanQuery::Seq { first, last } => seq.0 <= last && seq.1 >= first,
+        SpanQuery::Seq { first, last } => low <= last && high >= first,
     };
     let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
     span.gaps.extend(evicted(index, query));
     for piece in pieces(disk, index, newest, query).0 {
         match piece {
-            Piece::Gap(seq, gap) if asked((seq, seq), &gap) => span.gaps.push(gap),
-            Piece::Damage(first, last, gap) if asked((first, last), &gap) => {
+            Piece::Gap { seq, gap } if overlaps(seq, seq, &gap) => span.gaps.push(gap),
+            Piece::Damage { first, last, gap } if overlaps(first, last, &gap) => {
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
             }
-            Piece::Fragment(_) | Piece::Gap(..) | Piece::Damage(..) => {}
+            Piece::Fragment(_) | Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
     (!span.gaps.is_empty()).then_some(span)
@@ -178,8 +182,8 @@ fn missing_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Ve
 fn with_adjacent_damage(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, more: bool) -> (usize, usize) {
     let (mut begin, mut end) = (first, last);
     let wanted = |piece: &Piece| match (piece, query) {
-        (Piece::Damage(.., gap), SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
-        (Piece::Damage(.., gap), SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
+        (Piece::Damage { gap, .. }, SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
+        (Piece::Damage { gap, .. }, SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
         _ => false,
     };
     while begin > 0 && wanted(&pieces[begin - 1]) {
@@ -194,7 +198,7 @@ fn with_adjacent_damage(pieces: &[Piece], (first, last): (usize, usize), query: 
 /// Converts a record, with its times corrected. `before` is the boot of the footage in front of it.
 fn piece(clock_history: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
     match record.gap() {
-        Some(gap) => Some(Piece::Gap(record.seq, clock_history.date_gap(&gap, before, record.boot))),
+        Some(gap) => Some(Piece::Gap { seq: record.seq, gap: clock_history.date_gap(&gap, before, record.boot) }),
         None => {
             let fragment = record.fragment(segment, offset)?;
             let start = clock_history.date(fragment.boot, fragment.start);
@@ -229,7 +233,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
         match piece {
             Piece::Fragment(_) if matches(&at) => last = at,
             Piece::Fragment(_) => break,
-            Piece::Gap(..) | Piece::Damage(..) => {}
+            Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
     if matches!(query, SpanQuery::Seq { .. }) {
@@ -238,7 +242,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
     let before = (0..=hit).rev().find(key);
     // Footage behind damage is kept, even if it cannot be decoded.
-    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage(..)));
+    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
     let begin = before.or_else(|| behind_damage.then_some(hit));
     // Without a key frame before it, begin at the first key frame inside.
     Some((begin.or_else(|| (hit..=last).find(key))?, last))

@@ -1,7 +1,4 @@
-//! Foreign parts: copies journal and snapshot files that hold parts of another card before reuse.
-//!
-//! What belongs here: finding and copying these parts. What does not: which card owns the ring
-//! ([`super::identity`]), foreign segments ([`super::head_selection`]).
+//! Foreign parts: copies journal and snapshot files with parts of another card before reuse.
 
 use std::sync::Arc;
 
@@ -23,7 +20,7 @@ pub fn describe(file: FileId, parts: usize) -> String {
     }
 }
 
-/// The files foreign_files the segments that hold parts of another card than `card`, each described.
+/// The files, other than segments, that hold parts of another card than `card`, each described.
 ///
 /// # Errors
 /// If the card reports an error.

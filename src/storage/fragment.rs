@@ -106,9 +106,9 @@ impl FragmentBuilder {
 
     /// True when `frame` begins the next fragment.
     ///
-    /// The fragment ends when `frame` cannot be added. It also ends before a key frame and after
-    /// one second, but only before a video frame later than all frames so far, so that B-frames
-    /// stay with the frames they refer to.
+    /// The fragment ends when `frame` cannot be added, before a key frame, and after one second. In
+    /// the last two cases it ends only before a video frame later than all frames so far. B-frames
+    /// thus stay with the frames they refer to.
     pub fn ends_before(&self, frame: &Frame, room: usize) -> bool {
         let length = self.length_before(frame);
         let should = match frame.kind() {

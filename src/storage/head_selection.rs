@@ -1,4 +1,4 @@
-//! Head selection: decides which copy of a segment head counts, and which file holds which segment.
+//! Head selection: chooses the valid copy of each segment head and the file of each segment.
 //!
 //! | first copy | second copy | result |
 //! |---|---|---|
@@ -14,9 +14,6 @@
 //! Two files may begin with the same record if one rejected its first write: the one without a
 //! first copy holds nothing. Two files may have the same lap if one is a duplicate: the one with
 //! the right name counts, and the other is free to use.
-//!
-//! What belongs here: this table. What does not: repairs ([`super::recovery`]), reports
-//! ([`super::check`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Card identity: selects the card that owns a ring directory from the ids that its parts carry.
+//! Card identity: determines the owner of a ring directory from the card ids in its parts.
 //!
 //! Each segment head, journal slot and snapshot carries the id of its card.
 //!
@@ -14,9 +14,6 @@
 //! board of the same site keeps its id. Parts of another card are never overwritten, sent or pinned:
 //! a segment stays where it is; a journal or snapshot file is copied to `foreign-NNNNN.taimat`
 //! before it is reused.
-//!
-//! What belongs here: this selection, and copying a foreign file. What does not: reading the ids
-//! ([`super::head_selection`], [`super::journal`]).
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,12 @@
-//! Journal load: the content of a journal when it is opened, and damaged copies of its slots.
-//!
-//! What belongs here: that content, and telling bit rot from a power cut. What does not: reading
-//! slots ([`super::journal`]).
+//! Journal load: reads the slots of a journal, and detects damaged copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cell;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::journal::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
-use super::journal_slot::Slot;
+use super::journal::{BATCH_MAX, Journal, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
+use super::journal_slot::{Block, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
 use super::locks::Locks;
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
@@ -69,6 +66,138 @@ impl LoadedJournal {
     pub fn locks(&self) -> Result<Locks, String> {
         self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
     }
+}
+
+impl Journal {
+    pub(super) fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
+        let mut loaded = LoadedJournal::default();
+        let (mut slots, mut in_b, mut released) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut spoiled = Vec::new();
+        for first in (0..self.slots).step_by(PIECE) {
+            let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
+            let a = self.disk.read(FileId::Journal, at, len)?;
+            let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
+            for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                let place = (first + at) as u64 * BLOCK;
+                let (a, foreign_a) = ours(self.card, a);
+                let (b, foreign_b) = ours(self.card, b);
+                loaded.foreign.extend(foreign_a.then_some(place));
+                loaded.foreign.extend(foreign_b.then_some(copy_b(self.slots as u64) + place));
+                spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
+                let slot = self.compare(first + at, a, b, &mut in_b, &mut loaded).map(|mut slot| {
+                    released.extend(slot.tombstone_of());
+                    // Drop the bytes of entries: a full journal is larger than the memory of a
+                    // small board.
+                    if matches!(slot.kind, ENTRY | FREE) {
+                        slot.bytes = Vec::new();
+                    }
+                    (first + at, slot)
+                });
+                slots.extend(slot);
+            }
+        }
+        // In the order of writing: the last slot of an entry id counts.
+        slots.sort_by_key(|(_, slot)| slot.generation);
+        for (at, slot) in &slots {
+            self.generation = slot.generation;
+            self.apply_slot(*at, slot.clone(), &mut loaded);
+        }
+        self.drop_torn(&slots, &in_b, &released);
+        self.boot = loaded.boot;
+        self.ring = loaded.ring;
+        self.record = loaded.record;
+        judge_copies(&mut loaded, self.generation, &spoiled);
+        loaded.entries = self.slot_by_entry.keys().copied().collect();
+        if let Some((entry_id, at)) = self.newest {
+            loaded.newest = self.slot(at)?.map(|slot| (entry_id, slot.bytes));
+        }
+        Ok(loaded)
+    }
+
+    /// Compares the two copies of a slot. Returns the one that counts and marks what must be
+    /// rewritten.
+    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, loaded: &mut LoadedJournal) -> Option<Slot> {
+        let newer = newer(a, b).map(|(slot, is_in_b)| {
+            if is_in_b {
+                in_b.insert(at);
+            }
+            slot
+        });
+        let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
+        // If only one copy was ever written, a power cut interrupted the first write of the slot.
+        loaded.damaged += u32::from(newer.is_none() && written(a) && written(b));
+        let right = encoded(newer.as_ref());
+        if a != right || b != right {
+            self.unverified.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Again));
+        } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
+            // The kernel may show a copy B whose flush failed before the restart. Rewrite every
+            // slot in use: 4 KiB for each pending entry.
+            self.unverified[1].insert(at, Block::Again);
+        }
+        newer
+    }
+
+    /// Truncates a batch that a power cut left with a gap: entries behind the gap were never
+    /// reported, and an entry without its predecessor breaks the sequence.
+    ///
+    /// Only the newest batch can have such a gap, and only if none of its entries is in copy B:
+    /// copy B is written after all of copy A is durable. An entry with a tombstone was
+    /// delivered and is no gap; copy B may be damaged as a whole.
+    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, released: &BTreeSet<u64>) {
+        let Some((newest, newest_at)) = self.newest else {
+            return;
+        };
+        let Some(place) = slots.iter().find(|(at, _)| *at == newest_at).map(|(_, slot)| u64::from(slot.place)) else {
+            return;
+        };
+        let first = newest.0.saturating_sub(place);
+        let there: BTreeMap<u64, usize> =
+            self.slot_by_entry.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
+        let gap = (first..=newest.0)
+            .find(|entry_id| !there.contains_key(entry_id) && !released.contains(entry_id) && *entry_id != newest.0);
+        let Some(gap) = gap.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
+            return;
+        };
+        for (entry_id, at) in there.range(gap..).map(|(entry_id, at)| (EntryId(*entry_id), *at)) {
+            self.release(entry_id);
+            self.generation += 1;
+            let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
+            self.unverified.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
+        }
+        let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..gap).contains(&slot.key));
+        let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
+        self.newest = last.map(|(at, slot)| (EntryId(slot.key), *at));
+    }
+
+    fn apply_slot(&mut self, at: usize, slot: Slot, loaded: &mut LoadedJournal) {
+        let entry_id = EntryId(slot.key);
+        match slot.kind {
+            START => {
+                loaded.boot = Boot(slot.key as u32);
+                loaded.clean = slot.bytes.first() == Some(&1);
+                let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+                loaded.ring = number(1).map(RingId);
+                loaded.record = number(9).unwrap_or(0);
+            }
+            CELL => loaded.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
+            ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
+                // A rejected entry that was offered again may occupy two slots.
+                self.release(entry_id);
+                if self.newest.is_none_or(|(newest, _)| newest <= entry_id) {
+                    self.newest = Some((entry_id, at));
+                }
+                if slot.kind == ENTRY {
+                    self.free.remove(&at);
+                    self.slot_by_entry.insert(entry_id, at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn cell_of(key: u64) -> Option<Cell> {
+    [Cell::Configuration, Cell::Clock, Cell::Locks].into_iter().find(|cell| *cell as u64 == key)
 }
 
 /// Finds a damaged copy of a slot by comparing both copies. Returns its offset and the generation

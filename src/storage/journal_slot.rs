@@ -1,7 +1,6 @@
-//! Journal slot: one block with kind, place, generation, key and bytes ([`crate::format::on_disk`]).
+//! Journal slot: encodes one block with kind, place, generation, key and bytes.
 //!
-//! What belongs here: encoding and decoding. What does not: which slot holds what
-//! ([`super::journal`]).
+//! Layout: [`crate::format::on_disk`].
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,4 @@
-//! Evidence locks: footage kept until a command releases it; stored in the journal across restarts.
-//!
-//! What belongs here: the list, its limits and its bytes, and the records of a lock. What does not:
-//! permission to lock (the agent), protection from eviction ([`super::pins`]).
+//! Evidence locks: keep footage until a command releases it; stored in the journal.
 
 use serde::{Deserialize, Serialize};
 

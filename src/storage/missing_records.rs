@@ -1,8 +1,6 @@
-//! Missing records: numbers that the ring should hold, that no file holds and no head lists as evicted.
+//! Missing records: finds record numbers lost from the ring without an eviction entry.
 //!
-//! A deleted file or a head with two damaged copies causes them. What belongs here: their numbers
-//! and the times around them. What does not: reports ([`super::recovery`]), spans
-//! ([`super::footage_query`]).
+//! A deleted file or a head with two damaged copies causes them.
 
 use serde::Serialize;
 

@@ -2,9 +2,11 @@
 //!
 //! Recording:
 //! * [`fragment`]: groups frames into a `moof` and `mdat`.
-//! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file.
+//! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file,
+//!   `ring_statement` lists present and evicted records for segment heads.
 //! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
 //! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
+//!   `engine_gaps` records gaps.
 //!   [`open`] opens it, [`pending_queries`] holds queries whose end is not durable yet.
 //! * [`messages`]: the requests and updates. [`thread`] ⇄: the loop around the engine.
 //!
@@ -31,48 +33,51 @@
 //! What belongs here: everything that touches the card. What does not: the bytes themselves
 //! ([`crate::format`]), events, and the decision when a clip is cut.
 
-pub mod pending_queries;
-pub mod fallback;
 pub mod check;
-mod reuse_policy;
 pub mod clock_history;
+mod damage_exclusion;
 pub mod disk;
 pub mod engine;
-#[cfg(all(test, feature = "sim"))]
-mod engine_tests;
-#[cfg(all(test, feature = "sim"))]
-mod power_tests;
+mod engine_gaps;
+pub mod fallback;
+pub mod footage_query;
+pub mod foreign;
 pub mod fragment;
 pub mod head_selection;
-mod damage_exclusion;
-#[cfg(all(test, feature = "sim"))]
-mod loss_tests;
-pub mod segment_index;
-pub mod journal;
-pub mod foreign;
 pub mod identity;
+pub mod journal;
 mod journal_load;
-pub mod footage_query;
+mod journal_slot;
 pub mod locks;
+pub mod messages;
 pub mod missing_records;
+pub mod open;
+pub mod pending_queries;
 pub mod pins;
 pub mod range_set;
 pub mod recovery;
-#[cfg(all(test, feature = "sim"))]
-mod recovery_tests;
+mod reuse_policy;
 pub mod ring;
+mod ring_statement;
+pub mod scan;
+pub mod scrub;
+pub mod segment_index;
+pub mod snapshots;
+pub mod thread;
+pub mod wear;
+
 #[cfg(all(test, feature = "sim"))]
-mod rot_tests;
+mod engine_tests;
 #[cfg(all(test, feature = "sim"))]
 mod foreign_tests;
-pub mod scrub;
-mod journal_slot;
-pub mod open;
-pub mod snapshots;
-pub mod messages;
-pub mod thread;
-pub mod scan;
-pub mod wear;
+#[cfg(all(test, feature = "sim"))]
+mod loss_tests;
+#[cfg(all(test, feature = "sim"))]
+mod power_tests;
+#[cfg(all(test, feature = "sim"))]
+mod recovery_tests;
+#[cfg(all(test, feature = "sim"))]
+mod rot_tests;
 
 use std::sync::Arc;
 

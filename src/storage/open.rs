@@ -1,13 +1,11 @@
 //! Opens the ring: checks that recording is possible, and recovers the state of the last boot.
-//!
-//! What belongs here: from files to a working [`Engine`]. What does not: recovery of segments
-//! ([`super::recovery`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::engine::{Engine, OpenGap};
+use super::engine::Engine;
+use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
 use super::foreign::{open_journal, open_snapshots};
 use super::fragment::FragmentBuilder;

@@ -1,7 +1,6 @@
 //! Pending queries: pins for future footage, queries that wait for durable footage, and locks.
-//!
-//! What belongs here: when a query is answered, and evidence locks. What does not: finding footage
-//! ([`super::footage_query`]).
+
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::footage_query::{explain_absence, locate};
@@ -9,9 +8,9 @@ use super::locks::{Lock, records};
 use super::{Cell, PinClass, PinId, SpanQuery, StorageUpdate};
 use crate::units::{Boot, MonoTime, Timestamp, WallTime};
 
-/// A query is answered with the footage available this long after its end, microseconds. A fragment
+/// A query is answered with the footage available this long after its end. A fragment
 /// may last one second, and a card may stall for a few.
-const QUERY_TIMEOUT: u64 = 10_000_000;
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most queries that may wait; further ones are answered at once.
 const WAITING_MAX: usize = 64;
 
@@ -40,15 +39,15 @@ impl PendingQuery {
 impl Engine {
     /// Pins all footage from the last key frame at or before `from` on.
     pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: MonoTime) {
-        let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
-        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |(seq, ..)| *seq);
+        let before = self.recent.iter().rev().find(|fragment| fragment.key && fragment.start <= from);
+        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |fragment| fragment.seq);
         self.ring.pins.set(pin, class, first, u64::MAX);
     }
 
     pub(super) fn query(&mut self, now: Timestamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageUpdate>) {
         let until = match query {
-            SpanQuery::Mono { to, .. } => to.plus_micros(QUERY_TIMEOUT),
-            SpanQuery::Wall { .. } => now.mono.plus_micros(QUERY_TIMEOUT),
+            SpanQuery::Mono { to, .. } => to.plus(QUERY_TIMEOUT),
+            SpanQuery::Wall { .. } => now.mono.plus(QUERY_TIMEOUT),
             SpanQuery::Seq { .. } => now.mono,
         };
         let waiting = PendingQuery { pin, class, query, until };

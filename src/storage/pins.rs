@@ -1,7 +1,4 @@
-//! Pins: footage that must not be evicted (promise P5).
-//!
-//! What belongs here: the pins, and the order in which they are released. What does not: which file
-//! that affects ([`super::ring`]).
+//! Pins: protect footage from eviction (promise P5).
 
 use std::collections::BTreeMap;
 

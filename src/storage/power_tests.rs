@@ -47,7 +47,8 @@ impl Harness {
 
     fn start(&mut self) {
         let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
-        (self.engine, self.update) = (engine, update);
+        self.engine = engine;
+        self.update = update;
     }
 
     fn found(&self) -> &Recovered {
@@ -286,7 +287,8 @@ fn a_single_read_error_at_boot_costs_no_footage() {
         let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
         ring.disk.fail_read_after(u64::MAX);
         let Ok((engine, update)) = opened else { continue };
-        (ring.engine, ring.update) = (engine, update);
+        ring.engine = engine;
+        ring.update = update;
         assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
     }
 }
@@ -414,7 +416,11 @@ fn a_batch_hit_by_a_power_cut_keeps_a_prefix() {
                 let until = begin + of_batch.len() as u64;
                 assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a gap in a batch");
                 assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{entry_ids:?}");
-                (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
+                if of_batch.len() < n as usize {
+                    cut += 1;
+                } else {
+                    whole += 1;
+                }
             }
         }
         delivered.into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));

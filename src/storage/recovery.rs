@@ -20,8 +20,6 @@
 //! Numbers that no file holds are reported as missing, with the times around them. Recording then
 //! continues in another file, whose head records them as missing, so that the next boot does not
 //! report them again.
-//!
-//! What belongs here: this table and its actions. What does not: writing new footage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -239,9 +237,10 @@ pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &R
         let next = index.live().get(at + 1);
         let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
         let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
-        let last = match (follows || !unbroken) && !segment.is_cut() {
-            true => last,
-            false => walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last),
+        let last = if (follows || !unbroken) && !segment.is_cut() {
+            last
+        } else {
+            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
         };
         present.add(first, last);
     }

@@ -1,7 +1,4 @@
 //! Reuse policy: selects the next file of the ring: a blank, a new, or the oldest unpinned one.
-//!
-//! What belongs here: this selection, and releasing pins for it. What does not: writing the file
-//! ([`super::ring`]).
 
 use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
@@ -121,10 +118,14 @@ impl Ring {
         Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedPinned, bytes: 0 })
     }
 
-    /// Bytes of segments with footage, and bytes of pinned segments.
-    pub fn usage(&self) -> (u64, u64) {
-        let sizes = |at: usize| self.index.live()[at].head.size;
-        let live = 0..self.index.live().len();
-        (live.clone().map(sizes).sum(), live.filter(|at| self.is_pinned(*at)).map(sizes).sum())
+    /// Bytes of segments with footage.
+    pub fn used_bytes(&self) -> u64 {
+        self.index.live().iter().map(|segment| segment.head.size).sum()
+    }
+
+    /// Bytes of pinned segments.
+    pub fn pinned_bytes(&self) -> u64 {
+        let live = self.index.live();
+        (0..live.len()).filter(|at| self.is_pinned(*at)).map(|at| live[at].head.size).sum()
     }
 }

@@ -19,9 +19,7 @@ use crate::camera::TrackParams;
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
 use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
-use crate::format::segment_head::{
-    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, Segment, SegmentHead, head_digest,
-};
+use crate::format::segment_head::{Eviction, Segment, SegmentHead, head_digest};
 use crate::units::{Boot, Digest};
 
 /// Fewest segments of a ring. With fewer, recycling one would evict too large a share of the
@@ -89,9 +87,9 @@ pub struct Ring {
     next_lap: u32,
     chain: Digest,
     /// Records on the card, as far as the heads say.
-    present: Ranges,
+    pub(super) present: Ranges,
     /// Evictions since the last durable head; the next head records them.
-    gone: Vec<Eviction>,
+    pub(super) gone: Vec<Eviction>,
     /// Files excluded until restart, because a flush failed or they twice rejected a write that
     /// another file accepted.
     pub(super) quarantined: BTreeSet<u32>,
@@ -364,50 +362,6 @@ impl Ring {
     /// True when a file without footage is not blank: it holds a duplicate or an unreadable head.
     fn is_used(&self, file: u32) -> bool {
         self.disk.read(FileId::Segment(file), 0, 8).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
-    }
-
-    /// The record numbers of a segment: from its first to the one before the next segment.
-    pub(super) fn numbers_of(&self, at: usize) -> (u64, u64) {
-        let (first, last) = (self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()));
-        // Records between a pinned segment and the next one may have been evicted long ago.
-        let stretch = self.present.list().iter().find(|(from, to)| *from <= first && first <= *to);
-        (first, stretch.map_or(last, |(_, to)| last.min(*to)))
-    }
-
-    /// Notes an eviction; the next head records it.
-    pub(super) fn note_eviction(&mut self, evicted: Eviction) {
-        if self.in_memory || evicted.last < evicted.first {
-            return;
-        }
-        self.present.remove(evicted.first, evicted.last);
-        let full = self.gone.len() >= EVICTED_MAX;
-        match self.gone.last_mut() {
-            Some(last) if full || last.cause == evicted.cause && last.last + 1 == evicted.first => last.last = evicted.last,
-            _ => self.gone.push(evicted),
-        }
-    }
-
-    /// What the next head states about the ring when `going` is evicted for it.
-    fn statement(&self, going: Option<Eviction>) -> RingStatement {
-        if self.in_memory {
-            return RingStatement::default();
-        }
-        let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
-        if let Some(going) = going.filter(|going| going.first <= going.last) {
-            present.remove(going.first, going.last);
-            evicted.truncate(EVICTED_MAX - 1);
-            evicted.push(going);
-        }
-        let older = present.list().len().saturating_sub(PRESENT_MAX);
-        RingStatement { evicted, present: present.list()[older..].to_vec() }
-    }
-
-    /// A statement at least as long as any current [`Ring::statement`]: an eviction may split a
-    /// stretch.
-    fn largest_statement(&self) -> RingStatement {
-        let mut largest = self.statement(Some(Eviction { cause: EvictionCause::Oldest, first: u64::MAX, last: u64::MAX }));
-        largest.present.resize((largest.present.len() + 1).min(PRESENT_MAX), (0, 0));
-        largest
     }
 
     /// Writes the record at the end of the current segment.

@@ -1,7 +1,6 @@
 //! Segment scan: reads a segment record by record and resumes behind damage.
 //!
-//! A record that cannot be read costs only itself. What belongs here: following records through a
-//! file. What does not: repairs ([`super::recovery`]).
+//! A record that cannot be read costs only itself.
 
 use super::disk::{Disk, DiskFault, FileId};
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at, is_padded, padded};

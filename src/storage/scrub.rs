@@ -1,9 +1,7 @@
 //! Scrub: verifies old segments slowly, so that bit rot is reported before the footage is needed.
-//!
-//! What belongs here: the schedule, and reporting each damage once. What does not: reading past
-//! damage ([`super::scan`]), verifying a whole ring at once ([`super::check`]).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
 use super::engine::Engine;
@@ -14,12 +12,12 @@ use crate::format::record::RingRecord;
 use crate::format::segment_head::Segment;
 use crate::units::MonoTime;
 
-/// Interval between the starts of two segments, microseconds. 24 segments a day are 400 MB of
+/// Interval between the starts of two segments. 24 segments a day are 400 MB of
 /// reads, which do not wear the card.
-const SEGMENT_INTERVAL: u64 = 3_600_000_000;
-/// Interval between two records of a segment, microseconds. Reading one delays recording by a few
+const SEGMENT_INTERVAL: Duration = Duration::from_secs(3600);
+/// Interval between two records of a segment. Reading one delays recording by a few
 /// milliseconds.
-const RECORD_INTERVAL: u64 = 1_000_000;
+const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Position of the scrub in the ring.
 #[derive(Default)]
@@ -73,17 +71,17 @@ impl Engine {
 
     /// Verifies at most one record, if one is due.
     pub(super) fn scrub(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
-        let next = *self.scrub.next_segment.get_or_insert(now.plus_micros(SEGMENT_INTERVAL));
+        let next = *self.scrub.next_segment.get_or_insert(now.plus(SEGMENT_INTERVAL));
         if self.ring.is_in_memory() || now < self.scrub.next_record {
             return;
         }
         match self.scrub.reading.take() {
             Some(reading) => {
-                self.scrub.next_record = now.plus_micros(RECORD_INTERVAL);
+                self.scrub.next_record = now.plus(RECORD_INTERVAL);
                 self.scrub_record(reading, out);
             }
             None if now >= next => {
-                self.scrub.next_segment = Some(now.plus_micros(SEGMENT_INTERVAL));
+                self.scrub.next_segment = Some(now.plus(SEGMENT_INTERVAL));
                 self.start_scrub();
             }
             None => {}

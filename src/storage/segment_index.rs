@@ -1,10 +1,7 @@
-//! Segment index: the heads of all segments, in memory and in order.
+//! Segment index: keeps the heads of all segments in memory, in order.
 //!
 //! Queries scan the records of a segment on demand. The index of 128 GB therefore has a few thousand
 //! entries and is built from the segment heads alone.
-//!
-//! What belongs here: the order of segments. What does not: reading them ([`super::scan`]),
-//! selecting one for reuse (`super::reuse_policy`).
 
 use super::clock_history::ClockHistory;
 use super::range_set::Ranges;

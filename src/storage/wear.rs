@@ -1,14 +1,13 @@
-//! Wear: percent of the life of the card used, and days left at the current pace.
-//!
-//! What belongs here: that arithmetic. What does not: asking the device ([`super::disk`]), counting
-//! bytes ([`super::ring`]).
+//! Wear: computes the used life of the card and the days left at the current pace.
+
+use std::time::Duration;
 
 use crate::units::MonoTime;
 
 /// Percent of the life of the card at which it should be replaced.
 pub const ALARM: u8 = 80;
-/// Shortest time over which the pace is measured, microseconds.
-const PACE_AFTER: u64 = 600_000_000;
+/// Shortest time over which the pace is measured.
+const PACE_MIN: Duration = Duration::from_secs(600);
 
 /// Wear of the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,13 +44,13 @@ impl WriteLoad {
     }
 
     fn days_left(&self) -> u32 {
-        let lasted = self.now.since(self.since);
-        if self.endurance == 0 || self.written == 0 || lasted < PACE_AFTER {
+        let lasted = self.now.duration_since(self.since);
+        if self.endurance == 0 || self.written == 0 || lasted < PACE_MIN {
             return 0;
         }
         let left = u128::from(self.endurance.saturating_sub(self.lifetime));
-        let day = 86_400_000_000_u128;
-        u32::try_from(left * u128::from(lasted) / u128::from(self.written) / day).unwrap_or(u32::MAX)
+        let day = Duration::from_secs(86_400).as_micros();
+        u32::try_from(left * lasted.as_micros() / u128::from(self.written) / day).unwrap_or(u32::MAX)
     }
 }
 
