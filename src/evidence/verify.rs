@@ -463,7 +463,7 @@ mod tests {
         let at = whole.windows(6).position(|window| window == b"\"from\"").unwrap() + 8 + 12;
         let mut other = whole.clone();
         other[at] = if other[at] == b'1' { b'2' } else { b'1' };
-        reports_problem(&other, "the about box");
+        reports_problem(&other, "the about box states");
     }
 
     #[test]

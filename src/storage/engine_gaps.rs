@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Records the queued gaps at `media` on the media clock. Gaps that [`Recovered`] already
+    /// Records the queued gaps at `media` on the media clock. Gaps that [`super::Recovered`] already
     /// reported are recorded but not reported again.
     pub(super) fn write_gaps(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
         let mut gaps = VecDeque::from(std::mem::take(&mut self.pending_gaps));

@@ -25,16 +25,16 @@ impl Ring {
         }
     }
 
-    /// What the next head states about the ring when `going` is evicted for it.
-    pub(super) fn statement(&self, going: Option<Eviction>) -> RingStatement {
+    /// What the next head states about the ring when `leaving` is evicted for it.
+    pub(super) fn statement(&self, leaving: Option<Eviction>) -> RingStatement {
         if self.in_memory {
             return RingStatement::default();
         }
         let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
-        if let Some(going) = going.filter(|going| going.first <= going.last) {
-            present.remove(going.first, going.last);
+        if let Some(leaving) = leaving.filter(|leaving| leaving.first <= leaving.last) {
+            present.remove(leaving.first, leaving.last);
             evicted.truncate(EVICTED_MAX - 1);
-            evicted.push(going);
+            evicted.push(leaving);
         }
         let older = present.list().len().saturating_sub(PRESENT_MAX);
         RingStatement { evicted, present: present.list()[older..].to_vec() }
