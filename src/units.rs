@@ -4,6 +4,7 @@
 //! decides, reads or writes. Time is a value here, never a clock: the clock is [`crate::clock`].
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,17 @@ impl MonoTime {
         self.plus_micros(secs.saturating_mul(1_000_000))
     }
 
-    /// Microseconds from `earlier` to this instant; 0 when `earlier` is in fact later.
+    /// This instant moved later by `duration`, saturating.
+    pub fn plus(self, duration: Duration) -> MonoTime {
+        self.plus_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Time from `earlier` to this instant; 0 when `earlier` is later.
+    pub fn duration_since(self, earlier: MonoTime) -> Duration {
+        Duration::from_micros(self.since(earlier))
+    }
+
+    /// Microseconds from `earlier` to this instant; 0 when `earlier` is later.
     pub fn since(self, earlier: MonoTime) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

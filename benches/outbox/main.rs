@@ -24,7 +24,7 @@ fn measure(batch: usize, events: u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path(), false).unwrap());
     let (mut journal, _) = Journal::open(disk, CardId::default(), 4096, None).unwrap();
     journal.start_boot().unwrap();
-    let (started, before) = (Instant::now(), journal.written);
+    let (started, bytes_before, flushes_before) = (Instant::now(), journal.written_bytes, journal.flushes);
     let mut next = 1;
     while next <= events {
         let entries = (next..next + batch as u64).map(|entry_id| (EntryId(entry_id), vec![7; ENTRY])).collect();
@@ -33,10 +33,10 @@ fn measure(batch: usize, events: u64) {
         (next..next + batch as u64).for_each(|entry_id| journal.release(EntryId(entry_id)));
         next += batch as u64;
     }
-    journal.tidy().unwrap();
+    journal.write_tombstones().unwrap();
     let (seconds, stored) = (started.elapsed().as_secs_f64(), (next - 1) as f64);
-    let bytes = (journal.written.0 - before.0) as f64;
-    let flushes = (journal.written.1 - before.1) as f64;
+    let bytes = (journal.written_bytes - bytes_before) as f64;
+    let flushes = (journal.flushes - flushes_before) as f64;
     println!(
         "{batch:>3} together: {:>7.0} durable events/s (budget {RATE:.0} in a burst), {:>6.0} bytes of flash each (budget {BYTES:.0}), {:.2} flushes each",
         stored / seconds,

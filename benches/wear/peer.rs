@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use taimat::format::mp4::{head_boxes, move_times};
-use taimat::storage::fragment::{Anchor, Gathering};
+use taimat::storage::fragment::{Anchor, FragmentBuilder};
 
 use crate::card::Card;
 use crate::footage::Footage;
@@ -38,7 +38,7 @@ pub struct Peer {
 /// Fragmented MP4 for ffmpeg's standard input, a second at a time.
 struct Feed {
     footage: std::iter::Peekable<Footage>,
-    gathering: Gathering,
+    gathering: FragmentBuilder,
     number: u32,
 }
 
@@ -66,7 +66,7 @@ pub fn ffmpeg(footage: Footage, lap: u64, laps: u64) -> Option<Peer> {
     let mut child = spawn(&card.mount(), lap / FILES)?;
     let mut pipe = child.stdin.take()?;
     pipe.write_all(&head).unwrap();
-    let mut feed = Feed { footage: footage.peekable(), gathering: Gathering::default(), number: 0 };
+    let mut feed = Feed { footage: footage.peekable(), gathering: FragmentBuilder::default(), number: 0 };
     let mut flusher = Flusher { pid: child.id(), ..Flusher::default() };
     let (mut before, mut payload) = ((0, 0), 0);
     let mut due = Instant::now();

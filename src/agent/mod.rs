@@ -383,7 +383,7 @@ impl Agent {
             StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
             StorageUpdate::CellSaved { .. } => {}
             StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
-            StorageUpdate::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
             StorageUpdate::Repaired(repair) => {
                 let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
                 tracing::warn!(file, offset, bytes, what = repair.kind.as_str(), "the scrub found damage on the card");

@@ -209,7 +209,7 @@ impl Spool {
             0 | 1 => {
                 let (entry_id, entry) = entries.into_iter().next()?;
                 let still = self.writing.front().and_then(|(_, draft)| draft.still.clone());
-                Some(StorageRequest::Enqueue { entry_id, entry, still })
+                Some(StorageRequest::Enqueue { entry_id, entry, snapshot: still })
             }
             _ => Some(StorageRequest::EnqueueAll { entries }),
         }

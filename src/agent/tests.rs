@@ -114,7 +114,7 @@ impl Bench {
                 match effect {
                     AgentEffect::Storage(StorageRequest::EnqueueAll { entries }) => {
                         let one =
-                            |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, still: None });
+                            |(entry_id, entry)| AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, snapshot: None });
                         let answers: Vec<AgentInput> = entries.into_iter().map(one).filter_map(|one| self.execute(one)).collect();
                         inputs.extend(answers.into_iter().rev());
                     }
@@ -251,7 +251,7 @@ impl Bench {
 
     fn hole(&mut self) {
         let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::FellBehind, bytes: 1 };
-        self.give(AgentInput::Storage(StorageUpdate::Hole(gap)));
+        self.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
     }
 
     fn moves(&mut self, motion: u64, phase: MotionPhase) {

@@ -1,8 +1,7 @@
-//! The head of a clip against its records: tracks are read out of `moov`, the head is built again from them and must be the same byte
-//! for byte; what only the tracks say, each record vouches for by its digest.
+//! Head check: compares the head of a clip with its records.
 //!
-//! What belongs here: reading tracks back, building, comparing. What does not: records ([`super::verify`]), the boxes themselves
-//! ([`crate::format::mp4`]).
+//! The tracks are parsed from `moov`, and a head built from them must be equal byte for byte. The
+//! records contain the digest of the head, which covers the tracks.
 
 use std::sync::Arc;
 
@@ -11,20 +10,20 @@ use crate::format::mp4::{all, head_boxes, path};
 use crate::format::segment_head::head_digest;
 use crate::units::Digest;
 
-/// What is wrong with a head (`ftyp` and `moov` with their box headers) in front of records that name `named` and last `duration`
-/// microseconds together.
+/// Returns the problem of a head (`ftyp` and `moov` with their box headers), or `None`. Its records
+/// contain the head digest `named` and last `duration` microseconds together.
 pub fn problem(head: &[u8], named: &Digest, duration: u64) -> Option<String> {
     let Some(tracks) = all(head, b"moov").first().and_then(|moov| tracks(moov)) else {
         return Some("the head of the file cannot be read".into());
     };
     if head_digest(&tracks) != *named {
-        return Some("the head is not the one its records name: codec, sizes, time scale or parameter sets were altered".into());
+        return Some("the head does not match its records: codec, size, timescale or parameter sets were altered".into());
     }
     let altered = head_boxes(&tracks, Some(duration)) != head;
-    altered.then(|| "the head was altered: it is not what follows from its tracks and the length of its records".into())
+    altered.then(|| "the head was altered: it does not match its tracks and the duration of its records".into())
 }
 
-/// The tracks that a `moov` as [`head_boxes`] writes it describes.
+/// The tracks of a `moov` written by [`head_boxes`].
 fn tracks(moov: &[u8]) -> Option<Vec<Arc<TrackParams>>> {
     let tracks: Vec<Arc<TrackParams>> = all(moov, b"trak").into_iter().map(track).collect::<Option<_>>()?;
     (!tracks.is_empty()).then_some(tracks)
@@ -41,7 +40,7 @@ fn track(trak: &[u8]) -> Option<Arc<TrackParams>> {
     };
     let sample_entry = path(trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?.get(8..)?.to_vec();
     let digest = Digest::of(&sample_entry);
-    // The codec is in the sample entry; nothing else depends on it here.
+    // The sample entry contains the codec; no check depends on this field.
     let codec = if kind == TrackKind::Video { Codec::H264 } else { Codec::Aac };
     let (timescale, annex_b) = (u32::from_be_bytes(scale), Vec::new());
     Some(Arc::new(TrackParams { kind, codec, timescale, sample_entry, annex_b, size, digest }))

@@ -1,72 +1,75 @@
-//! What a file says of itself. The manifest travels beside the file; the about box travels inside it, so that a clip copied
-//! from the archive to a stick still says where and when it was taken.
+//! Manifests and about boxes: describe a clip or snapshot, beside the file and inside it.
 //!
-//! What belongs here: filling a [`Manifest`] and the about box made from it. What does not: hashing (the clip worker), sending.
+//! The about box is part of the clip, so that a copy of the clip still states its site and time.
 
 use serde::{Deserialize, Serialize};
 
 use crate::storage::{FragmentRef, Gap, Span};
 use crate::units::{ClockQuality, Digest, SiteId, Timestamp};
 
-/// Type of the box that says what the clip is, as JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74 2d 76 31 00` ("taimat-about-v1").
+/// Extended type of the about box, which contains JSON: UUID `74 61 69 6d 61 74 2d 61 62 6f 75 74
+/// 2d 76 31 00` ("taimat-about-v1").
 pub const ABOUT_BOX: [u8; 16] = *b"taimat-about-v1\0";
-/// Holes listed in one manifest at most: an outbox entry is one 4 KiB journal slot. Further gaps are merged into the last.
+/// Most gaps in a manifest, because an outbox entry is one 4 KiB journal slot. Beyond it, the last
+/// gap covers the rest.
 pub const GAPS_MAX: usize = 8;
-/// Stretches of missing record numbers in one manifest at most: 24 bytes each, in what is left of the same slot.
+/// Most stretches of missing records in a manifest: 24 bytes each, in the rest of the same slot.
+/// Beyond it, the last stretch covers the rest.
 pub const MISSING_MAX: usize = 24;
 
-/// What a file is: sent in `init`, its SHA-256 names the file.
+/// Description of a file, sent in `init` before its content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// 1.
+    /// Version of the manifest: 1.
     pub v: u32,
-    /// Site it comes from.
+    /// Site that recorded it.
     pub site: String,
-    /// File name proposed to the office, `[a-z0-9._-]` only.
+    /// File name proposed to the office, only `[a-z0-9._-]`.
     pub name: String,
-    /// `clip`, `snapshot` or `requested`.
+    /// Purpose of the file.
     pub purpose: Purpose,
     /// `video/mp4` or `image/jpeg`.
     pub media_type: String,
-    /// Bytes.
+    /// Size of the file, bytes.
     pub size: u64,
     /// SHA-256 of the whole file.
     pub sha256: Digest,
-    /// The event it belongs to, or the request it answers.
+    /// Id of the event it belongs to, or of the request it answers.
     pub event: String,
-    /// Wall time of its first picture, RFC 3339.
+    /// Wall time of its first frame, RFC 3339.
     pub from: String,
     /// Wall time of its end, RFC 3339.
     pub to: String,
-    /// How far those times can be trusted.
+    /// Quality of the clock that these times come from.
     pub clock: ClockQuality,
-    /// First and last record of the ring in it; (0, 0) for a snapshot.
+    /// First and last record number in it; (0, 0) for a snapshot.
     pub records: (u64, u64),
-    /// Holes inside, each `from`, `to` and reason.
+    /// Gaps in it: `from`, `to` and reason.
     pub gaps: Vec<(String, String, String)>,
-    /// Numbers between `records` that are not in it, `[first, last]`: gaps have numbers of their own, and so has footage that
-    /// was evicted or damaged.
+    /// Record numbers between `records` that are not in it, `[first, last]`: gap records, and
+    /// footage that was evicted or damaged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<(u64, u64)>,
-    /// Which piece of the range it is, from 1.
+    /// Number of this part of the requested range, from 1.
     pub part: u32,
-    /// No further piece follows.
+    /// True if no further part follows.
     pub last: bool,
 }
 
 impl Manifest {
-    /// The bytes that are hashed into the file id: this struct as compact JSON in field order.
+    /// The bytes of the file id digest: this struct as compact JSON in field order.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// File id: the first 32 hex digits of SHA-256 of [`Manifest::bytes`]; retries are idempotent, content never mixes.
+    /// File id: the first 32 hex digits of SHA-256 of [`Manifest::bytes`]. Retries have the same
+    /// id, other content has another one.
     pub fn fid(&self) -> String {
         Digest::of(&self.bytes()).hex()[..32].to_owned()
     }
 }
 
-/// What a file is for: decides its lane.
+/// Purpose of a file; determines its transfer priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
@@ -74,11 +77,11 @@ pub enum Purpose {
     Clip,
     /// The best picture of an event.
     Snapshot,
-    /// A range somebody asked for.
+    /// Footage that the office requested.
     Requested,
 }
 
-/// The about box: the manifest without what only the finished file can tell.
+/// Content of the about box: the manifest without the fields that need the finished file.
 #[derive(Serialize)]
 struct About<'a> {
     v: u32,
@@ -95,8 +98,11 @@ struct About<'a> {
     last: bool,
 }
 
-/// JSON of the about box. A function of the manifest alone, so that the same bytes come out after a restart. Its last member,
-/// `digest`, is SHA-256 of the document without it: what no record can vouch for must not change unseen either.
+/// The JSON of the about box. Derived from the manifest alone, so that it is the same after a
+/// restart.
+///
+/// Its last member, `digest`, is SHA-256 of the document without it; it detects changes of fields
+/// that no record covers.
 pub fn about(manifest: &Manifest) -> Vec<u8> {
     let Manifest { v, site, purpose, event, from, to, clock, records, gaps, missing, part, last, .. } = manifest;
     let (v, purpose, clock, records, part, last) = (*v, *purpose, *clock, *records, *part, *last);
@@ -110,10 +116,10 @@ pub fn about(manifest: &Manifest) -> Vec<u8> {
     bytes
 }
 
-/// What leads to the digest at the end of an about box.
+/// Start of the `digest` member at the end of an about box.
 const DIGEST_MEMBER: &[u8] = b",\"digest\":\"";
 
-/// True when an about box ends with the digest of the rest of it.
+/// True when an about box ends with the right digest.
 pub fn is_whole(about: &[u8]) -> bool {
     let Some(at) = about.len().checked_sub(DIGEST_MEMBER.len() + 64 + 2) else {
         return false;
@@ -122,7 +128,7 @@ pub fn is_whole(about: &[u8]) -> bool {
     about[at..] == [DIGEST_MEMBER, Digest::of(&without).hex().as_bytes(), b"\"}"].concat()
 }
 
-/// The manifest of a clip before its size and digest are known.
+/// The manifest of a clip; its size and digest are filled in later.
 pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &Span) -> Manifest {
     let (from, to, records) = match (span.fragments.first(), span.fragments.last()) {
         (Some(first), Some(last)) => (first.start, last.end(), (first.seq, last.seq)),
@@ -149,7 +155,7 @@ pub fn of_span(site: &SiteId, purpose: Purpose, event: &str, part: u32, span: &S
     }
 }
 
-/// The manifest of a snapshot, complete.
+/// The complete manifest of a snapshot.
 pub fn of_still(site: &SiteId, event: &str, at: Timestamp, jpeg: &[u8]) -> Manifest {
     Manifest {
         v: 1,
@@ -171,7 +177,8 @@ pub fn of_still(site: &SiteId, event: &str, at: Timestamp, jpeg: &[u8]) -> Manif
     }
 }
 
-/// `{site}-{purpose}-{time}-{end of the event id}[-{part}].{ext}`: sorts by time, unique, safe on any file system.
+/// `{site}-{purpose}-{time}-{end of the event id}[-{part}].{ext}`: sorts by time, is unique, and is
+/// valid on any file system.
 fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Timestamp, ext: &str) -> String {
     let time: String = at.wall.rfc3339().chars().take(19).filter(char::is_ascii_alphanumeric).collect();
     let word = match purpose {
@@ -188,21 +195,22 @@ fn file_name(site: &SiteId, purpose: Purpose, event: &str, part: u32, at: Timest
 fn gap_list(gaps: &[Gap]) -> Vec<(String, String, String)> {
     let line = |gap: &Gap| (gap.from.wall.rfc3339(), gap.to.wall.rfc3339(), gap.reason.as_str().to_owned());
     let mut list: Vec<_> = gaps.iter().take(GAPS_MAX).map(line).collect();
-    if let (Some(last), Some(shown)) = (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut()) {
-        shown.1 = last.to.wall.rfc3339();
-        shown.2 = "several".into();
+    if let (Some(last), Some((_, to, reason))) = (gaps.get(GAPS_MAX..).and_then(<[Gap]>::last), list.last_mut()) {
+        *to = last.to.wall.rfc3339();
+        *reason = "several".into();
     }
     list
 }
 
-/// The numbers between fragments that are not among them.
+/// The record numbers between fragments that are not among them.
 fn missing(fragments: &[FragmentRef]) -> Vec<(u64, u64)> {
     let skipped =
         fragments.windows(2).filter(|pair| pair[0].seq + 1 < pair[1].seq).map(|pair| (pair[0].seq + 1, pair[1].seq - 1));
     bounded(skipped.collect())
 }
 
-/// Beyond the bound the last range takes in all that follow, so that it then holds numbers that are there.
+/// Limits a list to [`MISSING_MAX`] ranges. The last range then covers all that follow, including
+/// records that are present.
 pub fn bounded(mut list: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     if let Some((_, end)) = list.last().copied().filter(|_| list.len() > MISSING_MAX) {
         list.truncate(MISSING_MAX);
@@ -222,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_sorts_by_time_and_is_safe() {
+    fn a_file_name_contains_the_time_and_safe_characters() {
         let at = Timestamp { wall: WallTime(1_790_000_000_123_456), ..Timestamp::default() };
         let manifest = of_still(&site(), "01JDABCDEFGHJKMNPQRSTVWXYZ", at, b"jpeg");
         assert_eq!(manifest.name, "km-17-snapshot-20260921t141320z-rstvwxyz.jpg");
@@ -230,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn many_holes_stay_within_an_outbox_entry_and_none_is_hidden() {
+    fn many_gaps_fit_an_outbox_entry_and_all_are_covered() {
         let stamp = |n: u64| Timestamp { mono: MonoTime(n), wall: WallTime(n as i64 * 1_000_000), ..Timestamp::default() };
         let gaps: Vec<Gap> =
             (0..20).map(|n| Gap { from: stamp(n), to: stamp(n + 1), reason: GapReason::FellBehind, bytes: 0 }).collect();

@@ -1,8 +1,10 @@
-//! The evidence room: what makes a file speak for itself when it has left the box.
+//! Evidence: describes clips and snapshots so that they can be verified away from the device.
 //!
-//! * [`manifest`]: what a file is, beside it and inside it. [`verify`]: whether a clip is whole. [`head_check`]: its head.
+//! * [`manifest`]: the description beside a file and inside it.
+//! * [`verify`]: verifies a clip. [`head_check`]: verifies its head.
 //!
-//! What belongs here: manifests and their checking. What does not: the chain of records (`chain`), keeping footage (storage).
+//! What belongs here: manifests and their verification. What does not: the hash chain
+//! ([`crate::format::hash_chain`]), keeping footage (storage).
 
 pub mod head_check;
 pub mod manifest;

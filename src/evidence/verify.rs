@@ -1,9 +1,8 @@
-//! Checking a clip that left a box: that it holds the records its about box names, each whole by its digest and checksum, each
-//! following from the one before.
+//! Clip verification: checks records, hash chain, head and about box of a clip against each other.
 //!
-//! What belongs here: that check, pure. What does not: its head ([`super::head_check`]), signatures. Nothing is signed in this version: the
-//! check finds damage, in every bit of the file, and changes by somebody who does not know the format. Whoever does can write head,
-//! records and about box that fit each other.
+//! Nothing is signed in this version. The check detects damage of any bit, and changes made without
+//! knowledge of the format. An attacker who knows the format can write a head, records and an about
+//! box that match.
 
 use serde::Deserialize;
 
@@ -17,32 +16,33 @@ use crate::units::{ClockQuality, Digest};
 /// The boxes before the first record, in this order.
 const HEAD: [[u8; 4]; 3] = [*b"ftyp", *b"moov", *b"uuid"];
 
-/// What was found in a clip.
+/// Result of a verification.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Report {
-    /// What the clip says of itself.
+    /// The about box, as JSON.
     pub about: serde_json::Value,
-    /// Records in it.
+    /// Number of records in the clip.
     pub records: u64,
-    /// First and last number.
+    /// First and last record number.
     pub numbers: Option<(u64, u64)>,
-    /// Numbers between them that are not in it, `[first, last]`, as far as the about box names them.
+    /// Missing record numbers between them, `[first, last]`, that the about box lists.
     pub missing: Vec<(u64, u64)>,
-    /// End of the record before each of them and start of the one behind, as they were recorded.
+    /// For each range in `missing`: end of the record before it and start of the record behind it,
+    /// as recorded.
     pub missing_times: Vec<(String, String)>,
     /// The first record starts with a key frame.
     pub begins_with_key: bool,
-    /// Bytes of the clip.
+    /// Size of the clip, bytes.
     pub size: u64,
     /// SHA-256 of the whole file.
     pub sha256: Digest,
     /// False: this version signs nothing.
     pub signed: bool,
-    /// Everything that is wrong.
+    /// All problems found; empty for an intact clip.
     pub problems: Vec<String>,
 }
 
-/// What of the about box is held against the records.
+/// The fields of the about box that are compared with the records.
 #[derive(Default, Deserialize)]
 struct About {
     from: String,
@@ -53,43 +53,44 @@ struct About {
     missing: Vec<(u64, u64)>,
 }
 
-/// What is known of the file so far.
+/// State of the verification.
 #[derive(Default)]
 struct File {
-    /// Boxes of the head that have been seen.
+    /// Number of head boxes seen.
     head: usize,
     about: Option<About>,
     /// `ftyp` and `moov`.
     head_bytes: Vec<u8>,
-    /// Worst clock of its records.
+    /// Worst clock quality of its records.
     clock: Option<ClockQuality>,
-    /// Ticks a second of its tracks.
+    /// Timescales of its tracks.
     scales: Vec<u32>,
-    /// Where its decode times count from, microseconds on the media clock.
+    /// Media time from which its decode times count, microseconds.
     base: u64,
     first: Option<RingRecord>,
-    /// The record before.
+    /// The previous record.
     last: Option<RingRecord>,
-    /// Numbers skipped between records, and the times around them.
+    /// Record numbers skipped between records.
     skipped: Vec<(u64, u64)>,
+    /// For each range in `skipped`: end of the record before it and start of the record behind it.
     skipped_times: Vec<(String, String)>,
     report: Report,
 }
 
-/// Checks a whole clip.
+/// Verifies a whole clip.
 ///
 /// # Errors
-/// When it is no clip of taimat at all.
+/// If the file is not a clip of taimat.
 pub fn check(clip: &[u8]) -> Result<Report, String> {
     if is_segment(clip) {
-        return Err("a segment of a ring, and no clip: taimat ring check --dir DIR reads the ring it lies in".into());
+        return Err("this is a segment of a ring, not a clip: verify the ring with taimat ring check --dir DIR".into());
     }
     let report = Report { size: clip.len() as u64, sha256: Digest::of(clip), ..Report::default() };
     let mut file = File { report, ..File::default() };
     let mut at = 0;
     while at < clip.len() {
         let Some((name, len)) = box_at(clip, at).filter(|(_, len)| at + len <= clip.len()) else {
-            file.problem(format!("offset {at}: no whole box begins here"));
+            file.problem(format!("offset {at}: no complete box"));
             break;
         };
         at += match clip.get(at + 8..at + 24) {
@@ -101,13 +102,13 @@ pub fn check(clip: &[u8]) -> Result<Report, String> {
         };
     }
     if file.about.is_none() && file.last.is_none() {
-        return Err("not a clip of taimat: it has neither an about box nor records".into());
+        return Err("not a clip of taimat: no about box and no records".into());
     }
     file.compare();
     Ok(file.report)
 }
 
-/// True for a file of a ring, which begins with the head of a segment.
+/// True for a segment file of a ring.
 fn is_segment(file: &[u8]) -> bool {
     let mut at = 0;
     while let Some((name, len)) = box_at(file, at).filter(|(_, len)| *len >= 8) {
@@ -124,12 +125,13 @@ impl File {
         self.report.problems.push(what);
     }
 
-    /// Takes a box that is no record: only those of the head may be, once each and in order.
+    /// Verifies a box that is no record: only the boxes of the head are allowed, once each and in
+    /// order.
     fn head_box(&mut self, clip: &[u8], (at, len): (usize, usize), name: [u8; 4], kind: &[u8]) {
         let expected = self.last.is_none() && HEAD.get(self.head) == Some(&name) && (name != *b"uuid" || *kind == ABOUT_BOX);
         if !expected {
             let name = String::from_utf8_lossy(&name).into_owned();
-            return self.problem(format!("offset {at}: a box {name:?} that no record covers"));
+            return self.problem(format!("offset {at}: box {name:?} is covered by no record"));
         }
         self.head += 1;
         match &name {
@@ -150,15 +152,15 @@ impl File {
         }
     }
 
-    /// Checks one record and its place in the chain; gives its length.
+    /// Verifies a record and its place in the chain. Returns its length.
     fn record(&mut self, clip: &[u8], at: usize) -> usize {
         let Some(record) = RingRecord::decode(&clip[at..]) else {
-            self.problem(format!("offset {at}: a record that cannot be read"));
+            self.problem(format!("offset {at}: unreadable record"));
             return RECORD_BOX;
         };
         let (seq, len) = (record.seq, record.len as usize);
         let Some(bytes) = clip.get(at..at + len) else {
-            self.problem(format!("offset {at}: record {seq} is cut short"));
+            self.problem(format!("offset {at}: record {seq} is truncated"));
             return clip.len() - at;
         };
         if self.last.is_none() {
@@ -179,7 +181,7 @@ impl File {
         len
     }
 
-    /// Checks a record against the one before it.
+    /// Compares a record with the one before it.
     fn follows(&mut self, at: usize, record: &RingRecord) {
         let seq = record.seq;
         match self.last.as_ref().map(|before| (before.seq, before.link())) {
@@ -194,7 +196,7 @@ impl File {
             Some((before, link)) if before + 1 == seq && link != record.previous => {
                 self.problem(format!("offset {at}: record {seq} does not follow from record {before}"));
             }
-            // Holes in time have records of their own, which a clip does not carry.
+            // A clip does not contain gap records.
             Some((before, _)) if before + 1 < seq => {
                 self.skipped.push((before + 1, seq - 1));
                 let end = self.last.as_ref().map(|before| before.end().wall.rfc3339()).unwrap_or_default();
@@ -207,38 +209,37 @@ impl File {
         }
     }
 
-    /// Holds the records against what the about box says is in the file.
+    /// Compares the records with the about box.
     fn compare(&mut self) {
         let Some(about) = self.about.take() else {
-            return self.problem("the about box is missing or cannot be read: nothing says which records belong here".into());
+            return self.problem("the about box is missing or unreadable: the expected records are unknown".into());
         };
         let (first, last) = about.records;
         match self.report.numbers {
             Some(numbers) if numbers == about.records => {}
             Some((begin, end)) => {
-                let what = format!("holds records {begin} to {end}, and the about box says {first} to {last}");
-                self.problem(format!("{what}: the head or the tail is missing, or it is another clip's about box"));
+                let what = format!("the clip contains records {begin} to {end}; the about box states {first} to {last}");
+                self.problem(format!("{what}: records are missing at an end, or the about box belongs to another clip"));
             }
-            None => self.problem(format!("holds no record, and the about box says {first} to {last}")),
+            None => self.problem(format!("the clip contains no record; the about box states {first} to {last}")),
         }
         let skipped = std::mem::take(&mut self.skipped);
         if bounded(skipped.clone()) != about.missing && skipped.iter().all(|range| is_in(range, &about.missing)) {
-            self.problem(format!("the about box says that {:?} are missing, and {skipped:?} are", about.missing));
+            self.problem(format!("the about box lists {:?} as missing; {skipped:?} are missing", about.missing));
         }
         for ((from, to), times) in skipped.into_iter().zip(std::mem::take(&mut self.skipped_times)) {
-            match is_in(&(from, to), &about.missing) {
-                true => {
-                    self.report.missing.push((from, to));
-                    self.report.missing_times.push(times);
-                }
-                false => self.problem(format!("records {from} to {to} are missing, and the about box does not say so")),
+            if is_in(&(from, to), &about.missing) {
+                self.report.missing.push((from, to));
+                self.report.missing_times.push(times);
+            } else {
+                self.problem(format!("records {from} to {to} are missing and not listed in the about box"));
             }
         }
         self.compare_times(&about);
         self.compare_head();
     }
 
-    /// The head is built again and must be the same.
+    /// Builds the head from the tracks and compares it.
     fn compare_head(&mut self) {
         let (Some(first), Some(last)) = (&self.first, &self.last) else {
             return;
@@ -248,20 +249,20 @@ impl File {
         self.report.problems.extend(problem);
     }
 
-    /// Times of a clock that NTP disciplined are never dated again: then both must say the same.
+    /// Compares the times. Times of an NTP clock are never corrected later, so both must be equal.
     fn compare_times(&mut self, about: &About) {
         let first = self.first.as_ref().map(|record| (record.start, &about.from));
         let last = self.last.as_ref().map(|record| (record.end(), &about.to));
         let differing = [first, last]
             .into_iter()
             .flatten()
-            .filter(|(stamp, told)| stamp.quality == ClockQuality::Ntp && stamp.wall.rfc3339() != **told);
-        let told: Vec<String> =
-            differing.map(|(stamp, told)| format!("the about box says {told} where the records say {}", stamp.wall)).collect();
-        self.report.problems.extend(told);
-        // A clock that was better known later is reported better than it was recorded, never worse.
+            .filter(|(stamp, stated)| stamp.quality == ClockQuality::Ntp && stamp.wall.rfc3339() != **stated);
+        let problems: Vec<String> =
+            differing.map(|(stamp, stated)| format!("the about box states {stated}; the records state {}", stamp.wall)).collect();
+        self.report.problems.extend(problems);
+        // Later knowledge can only improve the clock quality of the about box.
         if let Some(clock) = self.clock.filter(|clock| about.clock < *clock) {
-            self.problem(format!("the about box says clock {}, and the records say {}", about.clock.as_str(), clock.as_str()));
+            self.problem(format!("the about box states clock {}; the records state {}", about.clock.as_str(), clock.as_str()));
         }
     }
 }
@@ -298,7 +299,7 @@ mod tests {
         }
     }
 
-    /// A record of a second as it lies on the card, and what follows from it.
+    /// A record of one second as it lies on the card, and its fields.
     fn record(seq: u64, previous: Digest) -> (Vec<u8>, RingRecord) {
         let sample = Sample { duration: 90_000, size: 4, sync: true, offset: 0 };
         let mut content = moof(seq as u32, &[TrackRun { track: 1, start: 0, samples: vec![sample] }]);
@@ -328,7 +329,7 @@ mod tests {
         (bytes, record)
     }
 
-    /// A clip of records with these numbers, as a box cuts it; a number left out is a gap in time.
+    /// A clip with these record numbers; a skipped number is a gap in time.
     fn clip(numbers: &[u64]) -> Vec<u8> {
         let (mut previous, mut bytes, mut fragments) = (Digest([9; 32]), Vec::new(), Vec::new());
         for seq in numbers {
@@ -361,7 +362,7 @@ mod tests {
         clip.read(0, clip.len() as u32).unwrap()
     }
 
-    /// Where each record lies.
+    /// The range of each record.
     fn places(clip: &[u8]) -> Vec<Range<usize>> {
         let is_record = |at: &usize| clip.get(at + 8..at + 24) == Some(&RECORD_TYPE) && clip[at + 4..at + 8] == *b"uuid";
         let starts = (0..clip.len()).filter(is_record);
@@ -373,57 +374,57 @@ mod tests {
     }
 
     #[track_caller]
-    fn complains(clip: &[u8], about: &str) {
+    fn reports_problem(clip: &[u8], about: &str) {
         let problems = check(clip).unwrap().problems;
-        assert!(problems.iter().any(|problem| problem.contains(about)), "nobody said {about:?}: {problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains(about)), "{about:?} is not reported: {problems:?}");
     }
 
     #[test]
-    fn an_untouched_clip_is_whole_and_its_gap_is_named() {
+    fn an_intact_clip_has_no_problems_and_lists_its_gap() {
         let report = check(&clip(&[4, 5, 7, 8])).unwrap();
         assert_eq!((report.problems, report.missing), (Vec::new(), vec![(6, 6)]));
         assert_eq!((report.numbers, report.records, report.begins_with_key, report.signed), (Some((4, 8)), 4, true, false));
     }
 
     #[test]
-    fn records_cut_from_head_middle_and_tail_are_missed() {
+    fn records_removed_from_any_place_are_reported() {
         let whole = clip(&[4, 5, 6, 7]);
         let places = places(&whole);
-        complains(&without(&whole, places[0].clone()), "holds records 5 to 7, and the about box says 4 to 7");
-        complains(&without(&whole, places[1].clone()), "records 5 to 5 are missing");
-        complains(&without(&whole, places[3].clone()), "holds records 4 to 6, and the about box says 4 to 7");
-        complains(&without(&whole, places[0].start..whole.len()), "holds no record");
-        complains(&whole[..whole.len() - 5], "cut short");
+        reports_problem(&without(&whole, places[0].clone()), "contains records 5 to 7; the about box states 4 to 7");
+        reports_problem(&without(&whole, places[1].clone()), "records 5 to 5 are missing");
+        reports_problem(&without(&whole, places[3].clone()), "contains records 4 to 6; the about box states 4 to 7");
+        reports_problem(&without(&whole, places[0].start..whole.len()), "contains no record");
+        reports_problem(&whole[..whole.len() - 5], "truncated");
     }
 
     #[test]
-    fn a_record_beside_a_declared_hole_is_missed_too() {
+    fn a_record_removed_beside_a_listed_gap_is_reported() {
         let whole = clip(&[4, 5, 7, 8]);
-        complains(&without(&whole, places(&whole)[1].clone()), "records 5 to 6 are missing");
+        reports_problem(&without(&whole, places(&whole)[1].clone()), "records 5 to 6 are missing");
     }
 
     #[test]
-    fn records_that_changed_places_or_came_twice_are_noticed() {
+    fn swapped_and_repeated_records_are_reported() {
         let whole = clip(&[4, 5, 6, 7]);
         let at = places(&whole);
         let (before, behind) = (&whole[..at[1].start], &whole[at[2].end..]);
         let (first, second) = (&whole[at[1].clone()], &whole[at[2].clone()]);
-        complains(&[before, second, first, behind].concat(), "record 5 comes after record 6");
-        complains(&[before, first, first, second, behind].concat(), "record 5 comes after record 5");
+        reports_problem(&[before, second, first, behind].concat(), "record 5 comes after record 6");
+        reports_problem(&[before, first, first, second, behind].concat(), "record 5 comes after record 5");
     }
 
     #[test]
-    fn no_byte_of_a_record_can_be_flipped_unnoticed() {
+    fn a_flipped_bit_in_any_byte_of_a_record_is_detected() {
         let whole = clip(&[4, 5, 6]);
         for at in places(&whole)[0].start..whole.len() {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x40;
-            assert!(!check(&flipped).unwrap().problems.is_empty(), "byte {at} was flipped unnoticed");
+            assert!(!check(&flipped).unwrap().problems.is_empty(), "a flipped bit in byte {at} was not detected");
         }
     }
 
     #[test]
-    fn a_thousand_bits_over_a_whole_clip_are_all_found() {
+    fn flipped_bits_in_head_and_records_are_detected() {
         let whole = clip(&[4, 5, 7]);
         let head = places(&whole)[0].start;
         let found = |at: usize, bit: usize| {
@@ -433,7 +434,7 @@ mod tests {
         };
         let unseen: Vec<(usize, usize)> =
             (0..head).flat_map(|at| (0..8).map(move |bit| (at, bit))).filter(|(at, bit)| !found(*at, *bit)).collect();
-        assert_eq!(unseen, [], "bits of the head, all of them");
+        assert_eq!(unseen, [], "all bits of the head");
         let mut rng = 18_u64;
         for _ in 0..1000 {
             rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -443,33 +444,33 @@ mod tests {
     }
 
     #[test]
-    fn a_time_altered_with_its_checksum_put_right_breaks_the_chain() {
+    fn an_altered_time_with_a_right_checksum_breaks_the_chain() {
         let whole = clip(&[4, 5, 6]);
         let altered = |which: usize| {
             let (mut clip, place) = (whole.clone(), places(&whole)[which].clone());
-            // The wall time lies behind version, flags, lap, number, boot, length and monotonic time.
+            // The wall time follows version, flags, lap, number, boot, length and monotonic time.
             clip[place.start + 24 + 32 + 7] ^= 1;
             let (record, content) = clip[place].split_at_mut(RECORD_BOX);
             seal(record, content);
             clip
         };
-        complains(&altered(1), "record 6 does not follow from record 5");
+        reports_problem(&altered(1), "record 6 does not follow from record 5");
     }
 
     #[test]
-    fn an_about_box_that_tells_other_times_is_noticed() {
+    fn an_about_box_with_other_times_is_reported() {
         let whole = clip(&[4, 5, 6]);
         let at = whole.windows(6).position(|window| window == b"\"from\"").unwrap() + 8 + 12;
         let mut other = whole.clone();
         other[at] = if other[at] == b'1' { b'2' } else { b'1' };
-        complains(&other, "the about box says");
+        reports_problem(&other, "the about box states");
     }
 
     #[test]
-    fn a_clip_stripped_of_its_about_box_is_not_whole() {
+    fn a_clip_without_its_about_box_is_reported() {
         let whole = clip(&[4, 5, 6]);
         let at = whole.windows(16).position(|window| *window == ABOUT_BOX).unwrap() - 8;
-        complains(&without(&whole, at..places(&whole)[0].start), "the about box is missing");
+        reports_problem(&without(&whole, at..places(&whole)[0].start), "the about box is missing");
         assert!(check(b"\0\0\0\x08free").is_err());
     }
 }

@@ -1,10 +1,10 @@
-//! The name of a card: the site it belongs to and a number drawn when it was begun.
+//! Card id: the site of a card and a random number drawn when the card was first used.
 
 use crate::units::{Digest, SiteId};
 
-/// Bytes of a card's name.
+/// Bytes of a card id.
 pub const CARD_ID: usize = 16;
-/// The name of a card's recording: which site it is of, and a number drawn when it was begun.
+/// Identifies the recording on a card: digest of the site id, and a random number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardId {
     site: [u8; 8],
@@ -12,12 +12,13 @@ pub struct CardId {
 }
 
 impl CardId {
-    /// A new card of a site.
+    /// The id of a new card of `site`, with a random number `drawn`.
     pub fn new(site: Option<&SiteId>, drawn: u64) -> CardId {
         CardId { site: site_mark(site), drawn }
     }
 
-    /// Its bytes on the card: the first 8 of SHA-256 of the site's name (zeros where none is known), then the number.
+    /// Encodes the id: the first 8 bytes of SHA-256 of the site id (zeros if unknown), then the
+    /// number.
     pub fn bytes(self) -> [u8; CARD_ID] {
         let mut bytes = [0; CARD_ID];
         bytes[..8].copy_from_slice(&self.site);
@@ -25,13 +26,13 @@ impl CardId {
         bytes
     }
 
-    /// Reads what [`CardId::bytes`] gives; `None` where there are too few bytes.
+    /// Decodes [`CardId::bytes`]; `None` if there are too few bytes.
     pub fn read(bytes: &[u8]) -> Option<CardId> {
         let (site, drawn) = bytes.get(..CARD_ID)?.split_at(8);
         Some(CardId { site: site.try_into().ok()?, drawn: u64::from_be_bytes(drawn.try_into().ok()?) })
     }
 
-    /// True where it can be of this site: one of them does not say.
+    /// True when the card may belong to `site`: the sites are equal, or one is unknown.
     pub fn may_be_of(self, site: Option<&SiteId>) -> bool {
         site.is_none() || self.site == [0; 8] || self.site == site_mark(site)
     }

@@ -1,42 +1,43 @@
-//! References to durable fragments: where a fragment lies in the ring and what it holds.
+//! References to durable fragments: position in the ring, times and size.
 
 use crate::units::{Boot, Digest, Timestamp};
 
-/// Where one durable fragment lies and what it holds. Its bytes never change while it is pinned.
+/// A durable fragment. Its bytes never change while it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FragmentRef {
-    /// Record sequence number: gap-free over the life of the ring, across laps and boots.
+    /// Record number: gap-free over the life of the ring, across laps and boots.
     pub seq: u64,
-    /// Index of the segment file.
+    /// Number of the segment file.
     pub segment: u32,
-    /// The segment's lap when this was written; a reader checks it.
+    /// Lap of the segment when it was written; a reader must compare it.
     pub lap: u32,
-    /// Offset in the file of the record's `uuid` box.
+    /// Offset of the `uuid` box of the record in the file.
     pub offset: u64,
-    /// Bytes from there to the end of its `mdat` (without padding).
+    /// Bytes from there to the end of its `mdat`, without padding.
     pub len: u32,
-    /// The first video sample is a key frame.
+    /// Starts with a key frame.
     pub key: bool,
-    /// Boot it was written in.
+    /// Boot that wrote it.
     pub boot: Boot,
-    /// Times of its first video sample (first sample where there is no video).
+    /// Capture time of its first video frame, or of its first audio frame if there is no video.
     pub start: Timestamp,
-    /// Media microseconds it covers.
+    /// Duration, microseconds.
     pub duration: u64,
-    /// Start on the ring's own media clock in microseconds: monotonic over laps and boots, what `tfdt` is made from.
+    /// Start on the media clock of the ring, microseconds. Monotonic over laps and boots; `tfdt` is
+    /// derived from it.
     pub media: u64,
-    /// Milliseconds by which its sound begins before its first picture.
+    /// Milliseconds by which its audio starts before its video, rounded up.
     pub lead: u16,
-    /// Where the decode times of its segment count from, microseconds on the media clock.
+    /// Media time from which the decode times of its segment count, microseconds.
     pub base: u64,
-    /// Bytes of samples in it.
+    /// Bytes of samples.
     pub payload: u32,
-    /// Digest of the track layout (all sample entries) it needs.
+    /// Digest of the track layout needed to decode it.
     pub layout: Digest,
 }
 
 impl FragmentRef {
-    /// The last moment it covers.
+    /// End of the fragment.
     pub fn end(&self) -> Timestamp {
         self.start.after(self.duration)
     }

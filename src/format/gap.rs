@@ -1,60 +1,60 @@
-//! Gaps in a recording and their reasons, as gap records and events name them.
+//! Gaps in a recording, with their reasons as stored in gap records and sent in events.
 
 use crate::units::Timestamp;
 
-/// A gap in the recording, on disk and in updates: what is lost is named.
+/// A time range without footage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The last moment before the gap.
+    /// End of the footage before the gap.
     pub from: Timestamp,
-    /// The first moment after it; equal to `from` while it is not known.
+    /// Start of the footage after the gap; equal to `from` while unknown.
     pub to: Timestamp,
-    /// Why.
+    /// Reason.
     pub reason: GapReason,
-    /// Bytes lost, 0 where nobody can know.
+    /// Bytes lost; 0 if unknown.
     pub bytes: u64,
 }
 
-/// Why footage is missing.
+/// Reasons for missing footage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum GapReason {
-    /// The camera sent nothing.
+    /// The camera sent no frames.
     CameraDown = 1,
-    /// Storage was too slow; frames were skipped to the next key frame.
+    /// Storage was too slow; frames were dropped up to the next key frame.
     FellBehind = 2,
     /// The power was cut or the agent was killed.
     PowerCut = 3,
-    /// Evicted although somebody still wanted it.
+    /// The footage was evicted although it was pinned, or before it was requested.
     EvictedPinned = 4,
-    /// A record was damaged on the card.
+    /// A record on the card was damaged.
     Damaged = 5,
-    /// The card refused a write or a flush.
+    /// The card rejected a write or a flush.
     DiskError = 6,
-    /// The agent was stopped in order.
+    /// The agent was stopped in an orderly way.
     Stopped = 7,
     /// An access unit is larger than a segment can hold.
     TooLarge = 8,
-    /// Pictures came that nobody can decode, because no key frame came before them.
+    /// Frames arrived without a key frame before them, so that they cannot be decoded.
     NoKeyFrame = 9,
-    /// Its records are in no file, and nothing says that they were evicted.
+    /// No file holds the records, and no head lists them as evicted.
     Missing = 10,
 }
 
 impl GapReason {
-    /// The reason a stored byte stands for.
+    /// Decodes the reason of a gap record.
     pub fn from_byte(byte: u8) -> Option<GapReason> {
         use GapReason::*;
         let all = [CameraDown, FellBehind, PowerCut, EvictedPinned, Damaged, DiskError, Stopped, TooLarge, NoKeyFrame, Missing];
         all.into_iter().find(|reason| *reason as u8 == byte)
     }
 
-    /// True for gaps that begin in an earlier start, by another monotonic clock.
+    /// True for gaps that begin in an earlier boot, by another monotonic clock.
     pub fn is_between_starts(self) -> bool {
         matches!(self, GapReason::PowerCut | GapReason::Stopped)
     }
 
-    /// The word used in payloads and tables.
+    /// The word used in messages and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             GapReason::CameraDown => "camera_down",

@@ -1,6 +1,7 @@
-//! The format on the card: MP4 boxes, records, segment heads and the hash chain, as pure values and bytes.
+//! Card format: MP4 boxes, records, segment heads and the hash chain, as values and bytes.
 //!
-//! What belongs here: what a file says, byte by byte. What does not: which file is written when, and reading a card (storage).
+//! What belongs here: encoding and decoding, pure. What does not: I/O and the decision what is
+//! written when (storage). [`on_disk`] specifies every file byte by byte.
 
 pub mod card_id;
 pub mod fragment_ref;

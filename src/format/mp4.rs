@@ -1,29 +1,29 @@
-//! MP4 boxes (ISO/IEC 14496-12), written by hand: the ring needs a dozen of them in one exact shape.
-//!
-//! What belongs here: the bytes of `ftyp`, `moov`, `moof`. What does not: our own `uuid` boxes ([`super::record`]).
+//! MP4 boxes of a fragmented file (ISO/IEC 14496-12): `ftyp`, `moov` and `moof`.
 
 use std::sync::Arc;
 
 use super::record::{box_at, ticks};
 use crate::camera::{TrackKind, TrackParams};
 
-/// Timescale of `mvhd` and of edit durations, ticks a second.
+/// Timescale of `mvhd` and of `tkhd` durations, ticks a second.
 const MOVIE_SCALE: u32 = 1000;
 /// The unity matrix of `mvhd` and `tkhd` (8.2.2).
 const UNITY: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
-/// Sample flags (8.8.3.1): depends on no other and is a sync sample.
+/// Sample flags of a sync sample (ISO/IEC 14496-12 8.8.3.1): depends on no other sample.
 const SYNC: u32 = 0x0200_0000;
-/// Sample flags: depends on others, not a sync sample.
+/// Sample flags of any other sample: depends on others, is not a sync sample.
 const NOT_SYNC: u32 = 0x0101_0000;
 
-/// A buffer that writes big-endian integers and boxes.
+/// Builds big-endian integers and boxes in a buffer.
 #[derive(Debug, Default)]
-pub struct BoxWriter(Vec<u8>);
+pub struct BoxWriter {
+    bytes: Vec<u8>,
+}
 
 impl BoxWriter {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Appends 16 bits.
@@ -41,17 +41,17 @@ impl BoxWriter {
         self.put(&value.to_be_bytes());
     }
 
-    /// Appends a box around what `fill` writes.
+    /// Appends a box with the content that `fill` writes.
     pub fn boxed(&mut self, name: &[u8; 4], fill: impl FnOnce(&mut BoxWriter)) {
-        let start = self.0.len();
+        let start = self.bytes.len();
         self.put_u32(0);
         self.put(name);
         fill(self);
-        let len = (self.0.len() - start) as u32;
-        self.0[start..start + 4].copy_from_slice(&len.to_be_bytes());
+        let len = (self.bytes.len() - start) as u32;
+        self.bytes[start..start + 4].copy_from_slice(&len.to_be_bytes());
     }
 
-    /// Appends a full box: version and 24 bits of flags first.
+    /// Appends a full box (ISO/IEC 14496-12 4.2), which has a version and 24 bits of flags.
     pub fn full(&mut self, name: &[u8; 4], version: u8, flags: u32, fill: impl FnOnce(&mut BoxWriter)) {
         self.boxed(name, |out| {
             out.put_u32(u32::from(version) << 24 | flags);
@@ -59,18 +59,19 @@ impl BoxWriter {
         });
     }
 
-    /// What has been written.
+    /// The bytes written so far.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
-    /// What has been written, for good.
+    /// Returns the buffer.
     pub fn finish(self) -> Vec<u8> {
-        self.0
+        self.bytes
     }
 }
 
-/// `ftyp` and `moov` (ISO/IEC 14496-12 8.1 to 8.8). `duration` in microseconds when it is known, as for a clip.
+/// `ftyp` and `moov` (ISO/IEC 14496-12 8.1 to 8.8). `duration` in microseconds; `None` for a
+/// segment, whose duration is not known when it starts.
 pub fn head_boxes(tracks: &[Arc<TrackParams>], duration: Option<u64>) -> Vec<u8> {
     let mut out = BoxWriter::default();
     out.boxed(b"ftyp", |out| {
@@ -143,9 +144,10 @@ fn mdia(out: &mut BoxWriter, track: &TrackParams, video: bool) {
         out.put(b"taimat\0");
     });
     out.boxed(b"minf", |out| {
-        match video {
-            true => out.full(b"vmhd", 0, 1, |out| out.put(&[0; 8])),
-            false => out.full(b"smhd", 0, 0, |out| out.put(&[0; 4])),
+        if video {
+            out.full(b"vmhd", 0, 1, |out| out.put(&[0; 8]));
+        } else {
+            out.full(b"smhd", 0, 0, |out| out.put(&[0; 4]));
         }
         out.boxed(b"dinf", |out| {
             out.full(b"dref", 0, 0, |out| {
@@ -166,16 +168,16 @@ fn mdia(out: &mut BoxWriter, track: &TrackParams, video: bool) {
     });
 }
 
-/// One sample of a fragment.
+/// A sample of a fragment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Ticks until the next.
+    /// Ticks until the next sample.
     pub duration: u32,
-    /// Bytes.
+    /// Size, bytes.
     pub size: u32,
-    /// Decoding can start here.
+    /// True for a sync sample, where decoding can start.
     pub sync: bool,
-    /// Presentation minus decode time, ticks.
+    /// Composition offset: presentation minus decode time, ticks.
     pub offset: i32,
 }
 
@@ -184,27 +186,32 @@ pub struct Sample {
 pub struct TrackRun {
     /// Track number, from 1.
     pub track: u32,
-    /// Decode time of the first sample against the fragment's start, ticks of the track, modulo 2^64: sound may begin before.
+    /// Decode time of the first sample relative to the start of the fragment, ticks of the track,
+    /// modulo 2^64, because audio may start before the fragment.
     pub start: u64,
     /// The samples.
     pub samples: Vec<Sample>,
 }
 
-/// A `moof` with one `traf` a run (8.8.4 to 8.8.8) for samples that lie in the `mdat` right behind it, run after run. What all
-/// samples of a run share is said once: at 1 Mbit/s the boxes of a second would otherwise be half a percent of all that is written.
+/// Builds a `moof` with one `traf` for each run (ISO/IEC 14496-12 8.8.4 to 8.8.8). The samples lie
+/// run after run in the `mdat` that follows.
+///
+/// Values that all samples of a run share are stored once. At 1 Mbit/s this saves half a percent of
+/// all bytes written.
 pub fn moof(number: u32, runs: &[TrackRun]) -> Vec<u8> {
-    // The data offset needs the length of the box itself, which does not depend on it.
+    // The data offset depends on the length of the box, which does not depend on the offset.
     let len = write_moof(number, runs, 0).len();
     write_moof(number, runs, len as u32 + 8)
 }
 
-/// What the samples of a run have in common.
+/// Values that all samples of a run share; `None` where they differ.
 struct Common {
     duration: Option<u32>,
     size: Option<u32>,
     /// Flags of all samples, or of all but the first.
     flags: Option<u32>,
     first_flags: Option<u32>,
+    /// Any sample has a composition offset.
     offsets: bool,
 }
 
@@ -225,11 +232,11 @@ impl Common {
         }
     }
 
-    /// Flags and fields of `tfhd` (8.8.7): default-base-is-moof always.
+    /// Flags and fields of `tfhd` (8.8.7); default-base-is-moof is always set.
     fn tfhd(&self) -> (u32, Vec<u32>) {
         let fields = [(0x08, self.duration), (0x10, self.size), (0x20, self.flags)];
-        let there = fields.iter().filter_map(|(bit, value)| value.map(|value| (*bit, value)));
-        there.fold((0x02_0000, Vec::new()), |(bits, mut values), (bit, value)| {
+        let present = fields.iter().filter_map(|(bit, value)| value.map(|value| (*bit, value)));
+        present.fold((0x02_0000, Vec::new()), |(bits, mut values), (bit, value)| {
             values.push(value);
             (bits | bit, values)
         })
@@ -246,7 +253,7 @@ impl Common {
     }
 }
 
-/// The value that all samples have, if they have one.
+/// The value of a field if all samples have the same.
 fn shared(samples: &[Sample], of: impl Fn(&Sample) -> u32) -> Option<u32> {
     let value = of(samples.first()?);
     samples.iter().all(|sample| of(sample) == value).then_some(value)
@@ -292,9 +299,13 @@ fn write_traf(out: &mut BoxWriter, run: &TrackRun, offset: u32) {
     });
 }
 
-/// Moves the decode times (`tfdt`) of a fragment from a file that begins at `from` on the media clock to one that begins at
-/// `to`, both microseconds; `scales` are the ticks a second of the tracks. The chain knows each fragment with `from` = its own
-/// start ([`super::on_disk`]), so that one digest holds wherever the fragment lies.
+/// Moves the decode times (`tfdt`) of a fragment to another file.
+///
+/// The media times of the old and the new file begin at `from` and `to`, microseconds. `scales` are
+/// the timescales of the tracks.
+///
+/// The content digest is computed with `from` = the start of the fragment ([`super::on_disk`]), so
+/// it is the same in every file.
 pub fn move_times(content: &mut [u8], scales: &[u32], from: u64, to: u64) {
     let Some((_, moof)) = box_at(content, 0).filter(|(name, len)| name == b"moof" && *len <= content.len()) else {
         return;
@@ -325,18 +336,19 @@ fn move_track(traf: &mut [u8], scales: &[u32], from: u64, to: u64) {
     }
 }
 
-/// Ticks a second of every track in a `moov` box with version 1 `mdhd` boxes, as [`head_boxes`] writes them.
+/// The timescales of all tracks in a `moov` with `mdhd` boxes of version 1, as [`head_boxes`]
+/// writes them.
 pub fn timescales(moov: &[u8]) -> Vec<u32> {
     let scale = |trak: &[u8]| path(trak, &[b"mdia", b"mdhd"])?.get(20..24)?.try_into().ok().map(u32::from_be_bytes);
     all(moov, b"trak").into_iter().map(|trak| scale(trak).unwrap_or(1)).collect()
 }
 
-/// The contents of the first box of each name inside the one before.
+/// The content of the box that `names` leads to, one name for each level.
 pub fn path<'a>(bytes: &'a [u8], names: &[&[u8; 4]]) -> Option<&'a [u8]> {
     names.iter().try_fold(bytes, |bytes, name| all(bytes, name).into_iter().next())
 }
 
-/// The contents of all boxes of a name at this level.
+/// The contents of all boxes with a name at this level.
 pub fn all<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Vec<&'a [u8]> {
     let (mut at, mut out) = (0, Vec::new());
     while let Some((found, len)) = box_at(bytes, at) {
@@ -354,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_move_to_another_file_and_back_to_the_same_bytes() {
+    fn decode_times_move_to_another_file_and_back() {
         let sample = Sample { duration: 3600, size: 4, sync: true, offset: 0 };
         let runs =
             [(1, 0_u64), (2, 160_u64.wrapping_neg())].map(|(track, start)| TrackRun { track, start, samples: vec![sample] });
@@ -363,16 +375,16 @@ mod tests {
         move_times(&mut placed, &scales, 10_000_000, 9_980_000);
         let times: Vec<u64> = [1_800, 0].to_vec();
         let expected = moof(1, &[0, 1].map(|at| TrackRun { track: at as u32 + 1, start: times[at], samples: vec![sample] }));
-        assert_eq!(placed, expected, "20 ms behind the file's begin, where the sound begins");
+        assert_eq!(placed, expected, "20 ms after the start of the file, which is the start of the audio");
         move_times(&mut placed, &scales, 9_980_000, 10_000_000);
         assert_eq!(placed, chained);
     }
 
     #[test]
-    fn what_samples_share_is_said_once() {
+    fn values_shared_by_all_samples_are_stored_once() {
         let sample = |size, sync| Sample { duration: 3600, size, sync, offset: 0 };
         let pictures: Vec<Sample> = (0..25).map(|i| sample(5000 + i, i == 0)).collect();
-        let sounds = vec![Sample { duration: 160, size: 160, sync: true, offset: 0 }; 50];
+        let audio = vec![Sample { duration: 160, size: 160, sync: true, offset: 0 }; 50];
         let run = |track, samples| TrackRun { track, start: 0, samples };
         let usual = moof(1, &[run(1, pictures.clone())]);
         assert_eq!(usual.len(), 24 + 8 + 24 + 20 + 24 + 4 * 25);
@@ -380,14 +392,18 @@ mod tests {
             &usual[24 + 8..24 + 8 + 28],
             [0, 0, 0, 24, b't', b'f', b'h', b'd', 0, 2, 0, 0x28, 0, 0, 0, 1, 0, 0, 14, 16, 1, 1, 0, 0, 0, 0, 0, 20]
         );
-        let with_sound = moof(1, &[run(1, pictures), run(2, sounds)]);
-        assert_eq!(with_sound.len() - usual.len(), 8 + 28 + 20 + 20, "fifty sounds of one size are said in 20 bytes");
+        let with_audio = moof(1, &[run(1, pictures), run(2, audio)]);
+        assert_eq!(with_audio.len() - usual.len(), 8 + 28 + 20 + 20, "50 audio samples of one size take 20 bytes");
         let odd = vec![sample(1, true), Sample { duration: 3000, offset: -5, ..sample(2, false) }, sample(3, true)];
-        assert_eq!(moof(1, &[run(1, odd)]).len(), 8 + 16 + 8 + 16 + 20 + 20 + 3 * 16, "what differs is said for each");
+        assert_eq!(
+            moof(1, &[run(1, odd)]).len(),
+            8 + 16 + 8 + 16 + 20 + 20 + 3 * 16,
+            "differing values are stored for each sample"
+        );
     }
 
     #[test]
-    fn the_ticks_of_each_track_are_read_back_from_a_head() {
+    fn timescales_are_read_back_from_a_head() {
         let head = head_boxes(&[video(1), video(2)], None);
         let moov = all(&head, b"moov")[0];
         assert_eq!(timescales(moov), [90_000, 90_000]);

@@ -1,6 +1,4 @@
-//! Encodes and decodes what [`super::on_disk`] describes: records, padding and free space.
-//!
-//! What belongs here: bytes ⇄ values, pure. What does not: heads of segments ([`super::segment_head`]), where bytes go ([`crate::storage::ring`]).
+//! Records of the ring ([`super::on_disk`]): encoding and decoding, padding and free space.
 
 use super::fragment_ref::FragmentRef;
 use super::gap::{Gap, GapReason};
@@ -8,59 +6,59 @@ use super::mp4::BoxWriter;
 use super::segment_head::Segment;
 use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
-/// Everything is aligned to this: cards tear whole pages.
+/// Alignment of everything on the card, bytes. Cards tear whole pages.
 pub const BLOCK: u64 = 4096;
-/// Bytes of a record's box.
+/// Bytes of a record box.
 pub const RECORD_BOX: usize = 24 + 64 + 24 + 96 + 8;
-/// Where the checksums of a record's box begin: its own, then that of the content.
+/// Offset of the checksums in a record box: that of the box, then that of the content.
 const CHECKSUMS: usize = RECORD_BOX - 8;
 /// Extended type of a record.
 pub const RECORD_TYPE: [u8; 16] = *b"taimat-recd-v2\0\0";
-/// Format version, of heads too.
+/// Version of the fields of a record.
 pub const VERSION: u16 = 2;
 const FLAG_KEY: u16 = 1;
 const FLAG_GAP: u16 = 2;
-/// Bytes of a segment header's digest that the first fragment of the segment carries.
+/// Bytes of a segment header digest in the first fragment of the segment.
 pub const MARK: usize = 24;
 
-/// One record, without its samples.
+/// A record without its samples: a fragment or a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RingRecord {
-    /// Number.
+    /// Record number.
     pub seq: u64,
     /// Lap of its segment.
     pub lap: u32,
-    /// Start it was written in.
+    /// Boot that wrote it.
     pub boot: Boot,
-    /// Bytes from its box to the end of its `mdat`.
+    /// Bytes from its box to the end of its `mdat`, without padding.
     pub len: u32,
-    /// Times of its first picture; of the begin of the gap for a gap record.
+    /// Capture time of its first frame; start of the gap for a gap record.
     pub start: Timestamp,
-    /// Key frame first.
+    /// Starts with a key frame.
     pub key: bool,
-    /// Sample bytes.
+    /// Bytes of samples.
     pub payload: u32,
-    /// On the media clock, microseconds.
+    /// Start of its video on the media clock, microseconds.
     pub media: u64,
-    /// Microseconds covered.
+    /// Duration, microseconds.
     pub duration: u64,
-    /// Milliseconds by which its sound begins before its first picture, rounded up.
+    /// Milliseconds by which its audio starts before `media`, rounded up.
     pub lead: u16,
-    /// For a gap record: its end, reason and bytes.
+    /// For a gap record: its end, reason and bytes lost.
     pub gap: Option<(Timestamp, GapReason, u64)>,
-    /// In the first fragment of a segment the begin of the digest of its header, so that what was evicted for it is in the chain;
-    /// zeros in all others.
+    /// In the first fragment of a segment: start of the digest of the segment header, which adds
+    /// the evictions to the hash chain. Zeros in other records.
     pub mark: [u8; MARK],
     /// Chain digest of the record before.
     pub previous: Digest,
-    /// SHA-256 of `moof` and `mdat` with decode times that count from the fragment's own start.
+    /// SHA-256 of `moof` and `mdat` with decode times relative to the start of the fragment.
     pub content: Digest,
-    /// Digest of the head that its pictures need ([`super::segment_head::head_digest`]).
+    /// Digest of the head needed to decode it ([`super::segment_head::head_digest`]).
     pub head: Digest,
 }
 
 impl RingRecord {
-    /// The record's box in front of `content` (`moof` and `mdat`, empty for a gap record).
+    /// Encodes the record box for `content` (`moof` and `mdat`, empty for a gap record).
     pub fn encode(&self, content: &[u8]) -> Vec<u8> {
         let mut out = BoxWriter::default();
         out.put_u32(RECORD_BOX as u32);
@@ -92,7 +90,8 @@ impl RingRecord {
         out.finish()
     }
 
-    /// Reads a record's box, `None` where its own checksum is wrong; that of the content is checked with [`RingRecord::intact`].
+    /// Decodes a record box; `None` if its checksum is wrong. [`RingRecord::intact`] verifies the
+    /// content.
     pub fn decode(bytes: &[u8]) -> Option<RingRecord> {
         let len = (RECORD_BOX as u32).to_be_bytes();
         if bytes.len() < RECORD_BOX || bytes[..4] != len || bytes[4..8] != *b"uuid" || bytes[8..24] != RECORD_TYPE {
@@ -101,7 +100,7 @@ impl RingRecord {
         if crc32c::crc32c(&bytes[..CHECKSUMS]).to_be_bytes() != bytes[CHECKSUMS..CHECKSUMS + 4] {
             return None;
         }
-        let mut from = Take(&bytes[24..RECORD_BOX]);
+        let mut from = Take::new(&bytes[24..RECORD_BOX]);
         let (version, flags) = (from.u16()?, from.u16()?);
         let (lap, seq, boot, len) = (from.u32()?, from.u64()?, Boot(from.u32()?), from.u32()?);
         let (mono, wall) = (MonoTime(from.u64()?), WallTime(from.u64()? as i64));
@@ -110,7 +109,7 @@ impl RingRecord {
         let start = Timestamp { mono, wall, quality: ClockQuality::from_byte(marks[0]) };
         let (payload, media, duration) = (from.u32()?, from.u64()?, from.u64()?);
         let mut mark: [u8; MARK] = from.take(MARK)?.try_into().ok()?;
-        let mut of_gap = Take(&mark);
+        let mut of_gap = Take::new(&mark);
         let (mono, wall, gap_bytes) = (MonoTime(of_gap.u64()?), WallTime(of_gap.u64()? as i64), of_gap.u64()?);
         let gap_end = Timestamp { mono, wall, quality: ClockQuality::from_byte(lead as u8) };
         let (previous, content, head) = (from.digest()?, from.digest()?, from.digest()?);
@@ -142,7 +141,8 @@ impl RingRecord {
         })
     }
 
-    /// True when this record is what `bytes` (from its box on, at least `len`) begin with, and the checksum of the content is right.
+    /// True when `bytes` begin with this record and the checksum of the content is right. `bytes`
+    /// must have at least `len` bytes.
     pub fn intact(&self, bytes: &[u8]) -> bool {
         let Some((record, content)) = bytes.get(..self.len as usize).and_then(|whole| whole.split_at_checked(RECORD_BOX)) else {
             return false;
@@ -156,7 +156,7 @@ impl RingRecord {
         crate::format::hash_chain::link(&self.previous, &encoded[24..CHECKSUMS])
     }
 
-    /// The fragment this record describes, at `offset` of `segment`; `None` for a gap record.
+    /// The fragment of this record at `offset` of `segment`; `None` for a gap record.
     pub fn fragment(&self, segment: &Segment, offset: u64) -> Option<FragmentRef> {
         let RingRecord { seq, lap, boot, len, start, key, payload, media, duration, lead, gap: None, .. } = self.clone() else {
             return None;
@@ -165,18 +165,18 @@ impl RingRecord {
         Some(FragmentRef { seq, segment, lap, offset, len, key, boot, start, duration, media, lead, base, payload, layout })
     }
 
-    /// The last moment this record covers.
+    /// End of the record.
     pub fn end(&self) -> Timestamp {
         self.gap.map_or_else(|| self.start.after(self.duration), |(to, ..)| to)
     }
 
-    /// The gap this record describes.
+    /// The gap of this record; `None` for a fragment.
     pub fn gap(&self) -> Option<Gap> {
         self.gap.map(|(to, reason, bytes)| Gap { from: self.start, to, reason, bytes })
     }
 }
 
-/// Puts the checksums right in a record's box whose content was moved to another file.
+/// Updates the checksums of a record box after its content was moved to another file.
 pub fn seal(record: &mut [u8], content: &[u8]) {
     if let Some((covered, stored)) = record.split_at_mut_checked(CHECKSUMS).filter(|(_, stored)| stored.len() == 8) {
         stored[..4].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
@@ -184,12 +184,13 @@ pub fn seal(record: &mut [u8], content: &[u8]) {
     }
 }
 
-/// Ticks of a track for a time on the media clock.
+/// Converts a time on the media clock from microseconds to ticks.
 pub fn ticks(micros: u64, timescale: u32) -> u64 {
     ((u128::from(micros) * u128::from(timescale) + 500_000) / 1_000_000) as u64
 }
 
-/// Fills up to the next block boundary with a `free` box; one more block where the rest is too small for a box header.
+/// Pads to the next block boundary with a `free` box. Adds a block if the rest is too small for a
+/// box header.
 pub fn pad(bytes: &mut Vec<u8>) {
     let rest = (BLOCK as usize - bytes.len() % BLOCK as usize) % BLOCK as usize;
     let rest = if rest > 0 && rest < 8 { rest + BLOCK as usize } else { rest };
@@ -200,12 +201,12 @@ pub fn pad(bytes: &mut Vec<u8>) {
     }
 }
 
-/// True when the `free` box that [`pad`] writes leads from `end` to `padded`. It is the one part of a write that no checksum covers.
+/// True when the `free` box of [`pad`] leads from `end` to `padded`. No checksum covers this box.
 pub fn is_padded(bytes: &[u8], end: usize, padded: usize) -> bool {
     padded == end || box_at(bytes, end) == Some((*b"free", padded - end))
 }
 
-/// One block that begins a `free` box over `park` bytes; empty when nothing is left.
+/// One block that begins a `free` box over `rest` bytes; empty if `rest` is 0.
 pub fn free_block(rest: u64) -> Vec<u8> {
     if rest == 0 {
         return Vec::new();
@@ -217,26 +218,32 @@ pub fn free_block(rest: u64) -> Vec<u8> {
     block
 }
 
-/// Bytes a record of `len` bytes takes with its padding.
+/// Bytes of a record of `len` bytes with its padding.
 pub fn padded(len: u64) -> u64 {
     let rest = (BLOCK - len % BLOCK) % BLOCK;
     len + if rest > 0 && rest < 8 { rest + BLOCK } else { rest }
 }
 
-/// Name and length of the box at `at`.
+/// Name and length of the box at `at`; `None` if there is no valid box header.
 pub fn box_at(bytes: &[u8], at: usize) -> Option<([u8; 4], usize)> {
     let head = bytes.get(at..at + 8)?;
     let len = u32::from_be_bytes(head[..4].try_into().ok()?) as usize;
     (len >= 8).then_some((head[4..].try_into().ok()?, len))
 }
 
-/// Reads integers off the front of a slice.
-pub(super) struct Take<'a>(pub &'a [u8]);
+/// Reads big-endian integers from the front of a slice.
+pub(super) struct Take<'a> {
+    rest: &'a [u8],
+}
 
 impl<'a> Take<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Take<'a> {
+        Take { rest: bytes }
+    }
+
     pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (front, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
+        let (front, rest) = self.rest.split_at_checked(n)?;
+        self.rest = rest;
         Some(front)
     }
 
@@ -265,7 +272,7 @@ pub(crate) mod tests {
     use crate::camera::{Codec, TrackKind, TrackParams};
     use crate::units::hex;
 
-    /// A video track nobody can decode, for tests that only move bytes.
+    /// A video track that cannot be decoded, for tests that only move bytes.
     pub(crate) fn video(mark: u8) -> Arc<TrackParams> {
         let sample_entry = vec![0, 0, 0, 9, b'a', b'v', b'c', b'1', mark];
         let digest = Digest::of(&sample_entry);
@@ -294,7 +301,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_record_are_pinned() {
+    fn record_bytes_are_fixed() {
         let golden = concat!(
             "000000d875756964",
             "7461696d61742d726563642d76320000",
@@ -321,7 +328,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_record_survives_the_card_and_any_flipped_bit_is_seen() {
+    fn a_record_round_trips_and_any_flipped_bit_is_detected() {
         let mut bytes = record().encode(b"hello");
         bytes.extend(b"hello");
         let read = RingRecord::decode(&bytes).unwrap();
@@ -331,7 +338,7 @@ pub(crate) mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
             let seen = RingRecord::decode(&damaged).is_none_or(|record| !record.intact(&damaged));
-            assert!(seen, "a flipped bit at {at} went unseen");
+            assert!(seen, "a flipped bit at {at} was not detected");
         }
         assert!(!read.intact(&bytes[..bytes.len() - 1]));
     }

@@ -1,7 +1,4 @@
-//! The head of a segment and its second copy: what a file holds, which tracks, and what was evicted for it ([`super::on_disk`]).
-//!
-//! What belongs here: bytes ⇄ heads, pure, and the one digest of a head. What does not: records ([`super::record`]), which copy
-//! counts ([`crate::storage::head_selection`]).
+//! Segment heads: file, tracks and evictions of a segment, in two copies ([`super::on_disk`]).
 
 use std::sync::Arc;
 
@@ -15,31 +12,33 @@ use crate::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 pub const SEGMENT_TYPE: [u8; 16] = *b"taimat-segm-v2\0\0";
 /// Extended type of the copy of a segment header at the end of the file.
 pub const COPY_TYPE: [u8; 16] = *b"taimat-copy-v2\0\0";
-/// Version of what heads say.
+/// Version of the fields of a head.
 const VERSION: u16 = 3;
-/// The same of the first format, which this version does not read.
+/// Extended type of a segment header in format 1, which this version does not read.
 const OLDER_TYPE: [u8; 16] = *b"taimat-segm-v1\0\0";
-/// Bytes of a segment's head at most; sample entries are a few hundred bytes.
+/// Largest head, bytes. Sample entries have a few hundred bytes.
 pub const HEAD_MAX: usize = 64 * 1024;
-/// Stretches of records that a head says are in the ring, the newest: an unbroken ring is one, each pinned one amid evicted ones is
-/// another. What lies in older ones is not missed when it goes.
+/// Most stretches that a head lists as present; the newest are kept. An unbroken ring has one stretch;
+/// each pinned stretch between evicted ones adds one. A loss in an older, unlisted stretch is not
+/// detected.
 pub const PRESENT_MAX: usize = 64;
-/// Evictions that a head tells at most: one, but for a ring that was made smaller. Beyond it the last stretch takes in the rest.
+/// Most evictions in a head: one, more only after the ring was made smaller. Beyond it, the last
+/// stretch covers the rest.
 pub const EVICTED_MAX: usize = 16;
 
-/// Why records are no longer in the ring.
+/// Reason why records are no longer in the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EvictionCause {
-    /// The ring is full: they were the oldest that nobody wanted.
+    /// The ring is full; they were the oldest without a pin.
     Oldest = 1,
-    /// Somebody wanted them, and pins held more than they may.
+    /// They were pinned, but pins exceeded their quota.
     Wanted = 2,
-    /// The ring or its segments have another size.
+    /// The size of the ring or of its segments was changed.
     Resized = 3,
-    /// Their file was not there at a start, or no longer read as theirs.
+    /// Their file was missing or unreadable when the ring was opened.
     Missing = 4,
-    /// Nobody could tell at a start how many numbers were given: these were passed over.
+    /// Numbers skipped because recovery could not determine which numbers were in use.
     Skipped = 5,
 }
 
@@ -61,50 +60,51 @@ impl EvictionCause {
     }
 }
 
-/// Records that went, and why.
+/// A stretch of evicted records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Eviction {
-    /// Why.
+    /// Reason.
     pub cause: EvictionCause,
-    /// First number.
+    /// First record number.
     pub first: u64,
-    /// Last number.
+    /// Last record number.
     pub last: u64,
 }
 
-/// What the writer of a segment says of the ring around it.
+/// What a segment head states about the ring around the segment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RingStatement {
-    /// What went for this segment, or since the one before it was begun.
+    /// Evictions for this segment, or since the one before was started.
     pub evicted: Vec<Eviction>,
-    /// Stretches of records in the ring before this segment, without those.
+    /// Stretches of records in the ring before this segment, without the evicted ones.
     pub present: Vec<(u64, u64)>,
 }
 
-/// What a segment says of itself.
+/// The head of a segment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentHead {
-    /// The card it was recorded on.
+    /// The card on which it was recorded.
     pub card: CardId,
-    /// Index of the file.
+    /// Number of the file.
     pub segment: u32,
-    /// Which use of a file of this ring it is, counted over all files from 1.
+    /// Counts the starts of segments over all files of the ring, from 1.
     pub lap: u32,
-    /// Start that began it.
+    /// Boot that started the segment.
     pub boot: Boot,
     /// Number of its first record.
     pub first_seq: u64,
-    /// Chain digest of the record before its first.
+    /// Chain digest of the record before the first one.
     pub previous: Digest,
-    /// When it begins.
+    /// Time at which the segment begins.
     pub start: Timestamp,
-    /// Where its decode times count from, on the media clock, microseconds: its first sample, sound or picture.
+    /// Start of its first sample, audio or video, on the media clock, microseconds. Its decode
+    /// times count from here.
     pub media: u64,
-    /// Length of the file.
+    /// Length of the file, bytes.
     pub size: u64,
     /// Its tracks, video first.
     pub tracks: Vec<Arc<TrackParams>>,
-    /// What went for it, and what is in the ring.
+    /// Evictions and present records.
     pub statement: RingStatement,
 }
 
@@ -118,7 +118,8 @@ impl SegmentHead {
         header.put(b"uuid");
         header.put(&SEGMENT_TYPE);
         header.put(&body);
-        // Over `ftyp` and `moov` too: a head torn in the middle must not pass, no player would open the file.
+        // The checksum covers `ftyp` and `moov` too: no player could open a file with a torn
+        // `moov`.
         let crc = crc32c::crc32c_append(crc32c::crc32c(&out), header.bytes());
         header.put_u32(crc);
         out.extend(header.finish());
@@ -126,7 +127,8 @@ impl SegmentHead {
         out
     }
 
-    /// The second copy, whole blocks at the end of the file: without `ftyp` and `moov`, which follow from the tracks.
+    /// The second copy: whole blocks for the end of the file, without `ftyp` and `moov`, which can
+    /// be rebuilt from the tracks.
     pub fn encode_copy(&self) -> Vec<u8> {
         let body = self.body();
         let len = copy_len(body.len());
@@ -142,20 +144,21 @@ impl SegmentHead {
         out.finish()
     }
 
-    /// Where the second copy begins: records and the `free` box over the rest end here.
+    /// Offset of the second copy. Records and the `free` box over the rest end here.
     pub fn end(&self) -> u64 {
         self.size.saturating_sub(copy_len(self.body().len()) as u64)
     }
 
-    /// What the first fragment of the segment carries of its header.
+    /// The mark that the first fragment of the segment carries; it adds this head to the hash
+    /// chain.
     pub fn mark(&self) -> [u8; MARK] {
         let (mut mark, digest) = ([0; MARK], Digest::of(&self.body()));
         mark.copy_from_slice(&digest.0[..MARK]);
         mark
     }
 
-    /// True when both copies of this head are read as what they were written from. What is not is never written: of all that can
-    /// come from a camera only parameter sets beyond all reason can be so.
+    /// True when both copies decode to this head. Only parameter sets beyond the limits of the
+    /// format fail; such a head is never written.
     pub fn is_readable(&self) -> bool {
         let (head, copy) = (self.encode(), self.encode_copy());
         let reads = |read: Option<SegmentHead>| read.as_ref() == Some(self);
@@ -219,7 +222,8 @@ impl SegmentHead {
         Some(SegmentHead { card, segment, lap, boot, first_seq, previous, start, media, size, tracks, statement })
     }
 
-    /// Reads the head at the start of a segment file; gives it and its padded length. `None` when it is damaged or never written.
+    /// Decodes the head at the start of a segment file. Returns it with its padded length; `None`
+    /// if it is damaged or was never written.
     pub fn decode(bytes: &[u8]) -> Option<(SegmentHead, u64)> {
         let at = header_at(bytes)?;
         let (_, len) = box_at(bytes, at).filter(|(name, _)| name == b"uuid")?;
@@ -232,10 +236,11 @@ impl SegmentHead {
         {
             return None;
         }
-        Some((SegmentHead::read_body(&mut Take(&covered[at + 24..]))?, head_len))
+        Some((SegmentHead::read_body(&mut Take::new(&covered[at + 24..]))?, head_len))
     }
 
-    /// Reads the second copy; `bytes` are the end of a segment file, whole blocks. `None` when it is damaged or never written.
+    /// Decodes the second copy from whole blocks at the end of a segment file; `None` if it is
+    /// damaged or was never written.
     pub fn decode_copy(bytes: &[u8]) -> Option<SegmentHead> {
         let len = copy_len_at_end(bytes)?;
         let copy = bytes.get(bytes.len().checked_sub(len)?..)?;
@@ -246,13 +251,13 @@ impl SegmentHead {
         if crc32c::crc32c(covered).to_be_bytes() != stored[..4] {
             return None;
         }
-        SegmentHead::read_body(&mut Take(&covered[24..]))
+        SegmentHead::read_body(&mut Take::new(&covered[24..]))
     }
 }
 
-/// True when these first bytes of a segment file were written by a version that knew an older format only.
+/// True when the first bytes of a segment file are a head of an older format.
 pub fn is_older(bytes: &[u8]) -> bool {
-    // Its checksum must hold: one bit of rot must not make an older card of ours.
+    // Require a valid checksum: a flipped bit must not make the head of this version look older.
     let whole = |at: usize| {
         let (_, len) = box_at(bytes, at)?;
         let (covered, stored) = bytes.get(..at + len)?.split_at((at + len).checked_sub(4)?);
@@ -266,24 +271,26 @@ pub fn is_older(bytes: &[u8]) -> bool {
     header_at(bytes).is_some_and(older)
 }
 
-/// Where the segment header begins: behind `ftyp` and `moov`, which come first, exactly once each.
+/// Offset of the segment header, behind exactly one `ftyp` and one `moov`.
 fn header_at(bytes: &[u8]) -> Option<usize> {
     [b"ftyp", b"moov"].iter().try_fold(0, |at, name| Some(at + box_at(bytes, at).filter(|(found, _)| found == *name)?.1))
 }
 
-/// Bytes of the second copy of a header with a body of so many.
+/// Bytes of the second copy of a header with a body of `body` bytes.
 fn copy_len(body: usize) -> usize {
     (24 + body + 8).next_multiple_of(BLOCK as usize)
 }
 
-/// Bytes of the second copy at the end of `bytes`, as it says itself.
+/// Bytes of the second copy at the end of `bytes`, by its own length field.
 pub fn copy_len_at_end(bytes: &[u8]) -> Option<usize> {
     let len = u32::from_be_bytes(bytes.get(bytes.len().checked_sub(4)?..)?.try_into().ok()?) as usize;
     (len >= BLOCK as usize && len <= HEAD_MAX && len.is_multiple_of(BLOCK as usize)).then_some(len)
 }
 
-/// The one digest of a head: SHA-256 of `ftyp` and `moov` as they follow from the tracks, without a duration. It is the same for a
-/// segment and for every clip of it: codec, sizes, time scale, matrix, parameter sets. Each record names it.
+/// The digest of a head: SHA-256 of `ftyp` and `moov` without a duration, built from the tracks.
+///
+///  It covers codec, sizes, timescale, matrix and parameter sets, and is the same for a segment and
+/// for every clip of it. Each record contains it.
 pub fn head_digest(tracks: &[Arc<TrackParams>]) -> Digest {
     Digest::of(&head_boxes(tracks, None))
 }
@@ -326,28 +333,29 @@ fn codec_of(byte: u8) -> Option<Codec> {
     [Codec::H264, Codec::H265, Codec::Aac, Codec::PcmMulaw, Codec::PcmAlaw].into_iter().find(|codec| codec_byte(*codec) == byte)
 }
 
-/// One segment that holds footage.
+/// A segment that holds footage.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// What it says of itself, but for its file: that is where it lies.
+    /// Its head, with the number of the file that holds the segment now.
     pub head: Arc<SegmentHead>,
-    /// Bytes of its padded head: where its first record lies.
+    /// Bytes of its padded head, i.e. the offset of its first record.
     pub head_len: u64,
-    /// Where records and free space end, before the second copy of the head.
+    /// End of records and free space; the second copy of the head follows.
     pub end: u64,
-    /// Digest of its head ([`super::segment_head::head_digest`]).
+    /// Digest of its head ([`head_digest`]).
     pub layout: Digest,
-    /// The number of the file it was begun in; another than `head.segment`, the file it lies in, where names were changed.
+    /// Number of the file in which it was started. Differs from `head.segment` if the file was
+    /// renamed.
     pub named: u32,
 }
 
 impl Segment {
-    /// True where the file ends before its head says.
+    /// True when the file is shorter than its head states.
     pub fn is_cut(&self) -> bool {
         self.end < self.head.end()
     }
 
-    /// Its head as it was written, with the number of the file it was begun in.
+    /// Its head as written, with the number of the file in which it was started.
     pub fn written(&self) -> SegmentHead {
         SegmentHead { segment: self.named, ..SegmentHead::clone(&self.head) }
     }
@@ -368,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_head_survives_the_card_and_damage_makes_it_blank() {
+    fn a_head_round_trips_and_any_flipped_bit_is_detected() {
         let head = SegmentHead {
             card: CardId::read(b"0123456789abcdef").unwrap(),
             segment: 4,
@@ -390,7 +398,7 @@ mod tests {
         for at in 0..end {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert_eq!(SegmentHead::decode(&damaged), None, "a flipped bit at {at} went unseen");
+            assert_eq!(SegmentHead::decode(&damaged), None, "a flipped bit at {at} was not detected");
         }
         assert_eq!(SegmentHead::decode(&vec![0; 8192]), None);
     }
@@ -418,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_any_length_is_as_long_when_it_is_read() {
+    fn a_head_of_any_length_round_trips() {
         for entry in 40..2100 {
             let head = head_with(entry, 0);
             let bytes = head.encode();
@@ -427,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_arrived_in_part_over_another_is_no_head() {
+    fn a_torn_head_over_an_older_head_is_rejected() {
         for entry in (40..1500).step_by(61) {
             let (old, new) = (head_with(entry, 1).encode(), head_with(entry, 2).encode());
             for arrived in 0..1_u32 << 8 {

@@ -235,7 +235,7 @@ impl Life {
             match action {
                 Action::Frame(frame) => engine.frame(frame, &mut out),
                 Action::Skipped(skip) => engine.skipped(*skip, &mut out),
-                Action::Order(order) => engine.order(now, order.clone(), &mut out),
+                Action::Order(order) => engine.request(now, order.clone(), &mut out),
                 Action::Idle => engine.idle(now, &mut out),
             }
         }

@@ -278,7 +278,7 @@ impl Image {
         while script.now < now + 2 * DARK + 200_000 {
             engine.frame(&script.picture(), &mut out);
         }
-        engine.order(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
+        engine.request(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
         if !out.iter().any(|update| matches!(update, StorageUpdate::Durable { .. })) {
             return Err(Violation::Service(format!("nothing is recorded after recovery: {out:?}")));
         }

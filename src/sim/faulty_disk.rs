@@ -479,9 +479,9 @@ mod tests {
             for entry_id in 1..20 {
                 let mut out = Vec::new();
                 let entry = format!("entry {entry_id}").into_bytes();
-                engine.order(
+                engine.request(
                     Timestamp::default(),
-                    StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, still: None },
+                    StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, snapshot: None },
                     &mut out,
                 );
                 // A device without power says nothing, whatever it still decides.
@@ -494,8 +494,8 @@ mod tests {
             let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };
             let kept: Vec<EntryId> = found.entries.iter().map(|(entry_id, _)| *entry_id).collect();
             assert!(stored.iter().all(|entry_id| kept.contains(entry_id)), "seed {seed}: stored {stored:?}, kept {kept:?}");
-            engine.order(Timestamp::default(), StorageRequest::Release { entry_ids: kept }, &mut Vec::new());
-            engine.order(Timestamp::default(), StorageRequest::Stop, &mut Vec::new());
+            engine.request(Timestamp::default(), StorageRequest::Release { entry_ids: kept }, &mut Vec::new());
+            engine.request(Timestamp::default(), StorageRequest::Stop, &mut Vec::new());
             let (_, update) = open(&disk);
             let Some(StorageUpdate::Started(found)) = update.first() else { panic!("no start") };
             assert!(found.entries.is_empty() && found.clean, "seed {seed}: {:?}", found.entries);

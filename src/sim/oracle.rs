@@ -76,7 +76,7 @@ impl Oracle {
         self.version += 1;
         self.stopped = false;
         match order {
-            StorageRequest::Enqueue { entry_id, entry, still } => {
+            StorageRequest::Enqueue { entry_id, entry, snapshot: still } => {
                 self.batch = None;
                 let entry = Entry { bytes: entry.clone(), still: still.clone(), shown: false, stored: false, released: false };
                 self.entries.insert(*entry_id, entry);
@@ -182,7 +182,7 @@ impl Oracle {
             self.version += 1;
             match update {
                 StorageUpdate::Durable { seq, .. } => self.durable = self.durable.max(*seq),
-                StorageUpdate::Hole(gap) => {
+                StorageUpdate::Gap(gap) => {
                     let named = |w: &Written| w.gap && w.span == (gap.from.wall.0, gap.to.wall.0);
                     let at = self.written.iter().rev().find(|(_, w)| named(w)).map(|(seq, _)| *seq);
                     self.durable = self.durable.max(at.unwrap_or(0));

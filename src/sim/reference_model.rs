@@ -186,7 +186,7 @@ impl Pair {
             workload::Action::Frame(frame) => self.engine.frame(&frame, &mut out),
             workload::Action::Skipped(skip) => self.engine.skipped(skip, &mut out),
             workload::Action::Order(order @ StorageRequest::NoteGap(_)) => {
-                self.engine.order(stamp(self.script.now), order, &mut out);
+                self.engine.request(stamp(self.script.now), order, &mut out);
             }
             _ => self.engine.frame(&self.script.picture(), &mut out),
         }
@@ -195,7 +195,7 @@ impl Pair {
 
     fn order(&mut self, order: StorageRequest) -> Result<Vec<StorageUpdate>, String> {
         let mut out = Vec::new();
-        self.engine.order(stamp(self.script.now), order, &mut out);
+        self.engine.request(stamp(self.script.now), order, &mut out);
         self.follow(&out)?;
         Ok(out)
     }
@@ -233,7 +233,7 @@ impl Pair {
             1 => StorageRequest::Enqueue {
                 entry_id: EntryId(self.entry_id + 1),
                 entry: workload::entry(self.entry_id + 1).0,
-                still: None,
+                snapshot: None,
             },
             _ => {
                 let entries = entry_ids.clone().map(|entry_id| (EntryId(entry_id), workload::entry(entry_id).0)).collect();

@@ -201,7 +201,7 @@ impl Workload {
         self.entry_id += 1;
         let entry_id = EntryId(self.entry_id);
         let (entry, still) = entry(self.entry_id);
-        Action::Order(StorageRequest::Enqueue { entry_id, entry, still })
+        Action::Order(StorageRequest::Enqueue { entry_id, entry, snapshot: still })
     }
 
     /// What came while a batch was being written goes together.

@@ -319,7 +319,7 @@ impl World {
         match effect {
             AgentEffect::Storage(order) => {
                 let mut out = Vec::new();
-                self.engine.order(self.now, order, &mut out);
+                self.engine.request(self.now, order, &mut out);
                 // What was decided before the power went was not heard by anybody.
                 if !self.disk.is_off() {
                     self.apply_updates(out);

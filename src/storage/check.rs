@@ -142,7 +142,7 @@ pub fn check(disk: &Arc<dyn Disk>, mut progress: impl FnMut(usize, usize)) -> Re
     let there = before.map(|before| before.there).unwrap_or_default();
     check_missing(&index, &there, kept.as_ref().map_or(0, |kept| kept.record), &mut checked);
     check_sides(disk, &index, kept.as_ref(), &mut checked)?;
-    for (file, what) in foreign::beside(disk.as_ref(), card, kept.as_ref())? {
+    for (file, what) in foreign::foreign_files(disk.as_ref(), card, kept.as_ref())? {
         checked.problems.push(CheckProblem::new(file.name(), 0, what, Remedy::Person));
     }
     Ok(checked)
@@ -156,7 +156,7 @@ fn check_heads(disk: &dyn Disk, index: &Index, troubles: &[HeadTrouble], clean: 
     for HeadTrouble { file, fault, what } in troubles {
         let remedy = match fault {
             HeadFault::First => Remedy::Start,
-            HeadFault::Name | HeadFault::Twin | HeadFault::Foreign => Remedy::Person,
+            HeadFault::Name | HeadFault::Duplicate | HeadFault::Foreign => Remedy::Person,
             HeadFault::Size | HeadFault::Unreadable => Remedy::Export,
         };
         let problem = CheckProblem::new(FileId::Segment(*file).name(), 0, what.clone(), remedy);

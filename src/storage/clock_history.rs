@@ -1,26 +1,28 @@
-//! Clock history: how the monotonic clock of each start relates to wall time, learned while it runs and kept in the journal. A board without
-//! a battery records its first hour in 1970; once the time is known, that hour is dated without touching a sample.
+//! Clock history: maps the monotonic clock of each boot to wall time.
 //!
-//! What belongs here: learning and applying the relation, pure. What does not: reading clocks ([`crate::clock`]), whose stamps are
-//! stored with every record as they were.
+//! A board without a battery-backed clock records its first hour in 1970. Once the time is known,
+//! that footage is dated without changing its records. The journal stores the history.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Gap;
 use crate::units::{Boot, ClockQuality, MonoTime, Timestamp, WallTime};
 
-/// Relations kept: the newest. A device that learns two in a start and starts daily reaches back two months, longer than its ring.
+/// Most mappings kept; the oldest is dropped. At two mappings a boot and one boot a day they reach
+/// back two months, longer than a ring.
 const KNOWN_MAX: usize = 128;
-/// Microseconds by which the clock must have been set before it is updates: NTP daemons slew smaller errors.
-const STEP_MIN: i64 = 500_000;
-/// Microseconds by which a clock of the same trust must have been set to be reported: less is how exactly two clocks are read.
-const TOLD_MIN: i64 = 50_000;
-/// Microseconds between two relations of one start at least: a clock that is fought over must not wear the journal out.
-const LEARN_EVERY: u64 = 10_000_000;
-/// Bytes of one relation in the journal.
+/// Shortest clock step that counts as a new setting. NTP daemons slew smaller errors.
+const STEP_MIN: Duration = Duration::from_millis(500);
+/// Smallest step of a clock of the same quality that is reported. Less is reading noise.
+const REPORT_MIN: Duration = Duration::from_millis(50);
+/// Shortest interval between two mappings of one boot. A clock set by two sources
+/// must not wear out the journal.
+const LEARN_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of one mapping in the journal.
 const ENCODED: usize = 21;
 
-/// From `from` on, wall time was monotonic time plus `offset`.
+/// Wall time = monotonic time + `offset`, valid from `from` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct BootClock {
     boot: Boot,
@@ -29,35 +31,37 @@ struct BootClock {
     quality: ClockQuality,
 }
 
-/// The clock was set: what it was before and by how much it moved.
+/// A step of the wall clock, or its first valid setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSet {
-    /// Trust before.
+    /// Clock quality before the step.
     pub before: ClockQuality,
-    /// Now.
+    /// Time after the step.
     pub now: Timestamp,
-    /// Microseconds it moved forward; negative is back.
+    /// Size of the step, microseconds; negative if the clock was set back.
     pub step: i64,
 }
 
 impl ClockSet {
-    /// True where nothing was set: each start learns its clock again, which is kept, and nothing to tell.
+    /// True if the clock was read again but not set. Each boot learns its clock anew.
     pub fn is_read_again(&self) -> bool {
-        self.before == self.now.quality && self.step.abs() < TOLD_MIN
+        self.before == self.now.quality && self.step.unsigned_abs() < REPORT_MIN.as_micros() as u64
     }
 }
 
-/// All relations known.
+/// Mappings of all recent boots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClockHistory {
     known: VecDeque<BootClock>,
-    /// The clock as it was last read in this start.
-    last: Option<(i64, ClockQuality)>,
+    /// Offset of the clock when it was last learned in this boot, microseconds.
+    last_offset: Option<i64>,
+    /// Quality of the clock at that time.
+    last_quality: ClockQuality,
     next_learn: MonoTime,
 }
 
 impl ClockHistory {
-    /// Reads what [`ClockHistory::encode`] wrote; what is cut short is left out.
+    /// Decodes [`ClockHistory::encode`]; ignores a truncated mapping.
     pub fn decode(bytes: &[u8]) -> ClockHistory {
         let known = bytes.chunks_exact(ENCODED).filter_map(|chunk| {
             let boot = Boot(u32::from_be_bytes(chunk[..4].try_into().ok()?));
@@ -80,19 +84,26 @@ impl ClockHistory {
         out
     }
 
-    /// Reads the clocks of this start. `Some` when a relation was learned, which must then be saved: the first one that can be
-    /// trusted at all, a better one, or another one because the clock was set.
+    /// Compares the clocks of this boot. Returns a new mapping, which the caller must save, when
+    /// the clock is valid for the first time, has better quality, or was set.
     pub fn learn(&mut self, boot: Boot, now: Timestamp) -> Option<ClockSet> {
         let offset = now.wall.0 - now.mono.0 as i64;
-        let (before, quality) = *self.last.get_or_insert((offset, now.quality));
+        if self.last_offset.is_none() {
+            self.last_quality = now.quality;
+        }
+        let before = *self.last_offset.get_or_insert(offset);
+        let quality = self.last_quality;
         let step = offset - before;
         let known = self.known.back().is_some_and(|known| known.boot == boot);
-        let is_news = now.quality > quality || step.abs() > STEP_MIN || !known && now.quality > ClockQuality::Unset;
-        if !is_news || now.mono < self.next_learn {
+        let changed = now.quality > quality
+            || Duration::from_micros(step.unsigned_abs()) > STEP_MIN
+            || !known && now.quality > ClockQuality::Unset;
+        if !changed || now.mono < self.next_learn {
             return None;
         }
-        self.last = Some((offset, now.quality));
-        self.next_learn = now.mono.plus_micros(LEARN_EVERY);
+        self.last_offset = Some(offset);
+        self.last_quality = now.quality;
+        self.next_learn = now.mono.plus(LEARN_INTERVAL);
         if now.quality > ClockQuality::Unset {
             self.known.push_back(BootClock { boot, from: now.mono, offset, quality: now.quality });
             if self.known.len() > KNOWN_MAX {
@@ -102,7 +113,8 @@ impl ClockHistory {
         Some(ClockSet { before: quality, now, step })
     }
 
-    /// A stored stamp as it is understood now: dated by the first better clock that the same start had later, else as it was.
+    /// Corrects a stored timestamp by the first better clock that the same boot had later. Returns
+    /// it unchanged if there is none.
     pub fn date(&self, boot: Boot, stamp: Timestamp) -> Timestamp {
         let better = |known: &&BootClock| known.boot == boot && known.quality > stamp.quality && known.from >= stamp.mono;
         match self.known.iter().find(better) {
@@ -114,8 +126,8 @@ impl ClockHistory {
         }
     }
 
-    /// A gap as it is understood now. `before` is the start of the footage in front of it, where a gap between two starts
-    /// begins; `crash_loop` is the start that recorded it.
+    /// Corrects the times of a gap. `before` is the boot of the footage in front of it, where a gap
+    /// between two boots begins; `boot` is the boot that recorded it.
     pub fn date_gap(&self, gap: &Gap, before: Boot, boot: Boot) -> Gap {
         let from = self.date(if gap.reason.is_between_starts() { before } else { boot }, gap.from);
         Gap { from, to: self.date(boot, gap.to), ..gap.clone() }
@@ -134,38 +146,39 @@ mod tests {
     const NOON: i64 = 1_790_000_000_000_000;
 
     #[test]
-    fn an_hour_without_a_clock_is_dated_once_time_is_known() {
+    fn footage_of_1970_is_dated_once_the_time_is_known() {
         let (mut clock_history, boot) = (ClockHistory::default(), Boot(3));
         let early = stamp(5_000_000, 77, ClockQuality::Unset);
-        assert_eq!(clock_history.learn(boot, early), None, "1970 is not worth keeping");
+        assert_eq!(clock_history.learn(boot, early), None, "an unset clock is not stored");
         assert_eq!(clock_history.date(boot, early), early);
         let set = clock_history.learn(boot, stamp(3_605_000_000, NOON, ClockQuality::Ntp)).unwrap();
         assert_eq!((set.before, set.step), (ClockQuality::Unset, NOON - 3_605_000_000 - (77 - 5_000_000)));
         let dated = clock_history.date(boot, early);
         assert_eq!((dated.wall, dated.quality, dated.mono), (WallTime(NOON - 3_600_000_000), ClockQuality::Ntp, early.mono));
-        assert_eq!(clock_history.date(Boot(2), early), early, "another start had another clock");
+        assert_eq!(clock_history.date(Boot(2), early), early, "another boot had another clock");
         assert_eq!(ClockHistory::decode(&clock_history.encode()).date(boot, early), dated);
     }
 
     #[test]
-    fn a_clock_set_back_leaves_trusted_times_alone() {
+    fn a_clock_set_back_keeps_the_times_recorded_under_ntp() {
         let (mut clock_history, boot) = (ClockHistory::default(), Boot(1));
         let hour = 3_600_000_000;
         let fast = stamp(1_000_000, NOON + hour, ClockQuality::Rtc);
-        assert!(clock_history.learn(boot, fast).is_some(), "the first clock that can be trusted at all");
+        assert!(clock_history.learn(boot, fast).is_some(), "the first valid clock");
         assert_eq!(clock_history.learn(boot, stamp(2_000_000, NOON + hour + 1_000_000, ClockQuality::Rtc)), None);
         let set = clock_history.learn(boot, stamp(20_000_000, NOON + 19_000_000, ClockQuality::Ntp)).unwrap();
         assert_eq!(set.step, -hour);
         assert_eq!(clock_history.date(boot, fast).wall, WallTime(NOON));
         let trusted = stamp(21_000_000, NOON + 20_000_000, ClockQuality::Ntp);
         assert_eq!(clock_history.date(boot, trusted), trusted);
-        // NTP itself was wrong and steps by a second: what was recorded under it is evidence of that and stays.
+        // NTP itself was wrong and steps by a second: footage recorded under it keeps its time as
+        // evidence.
         assert!(clock_history.learn(boot, stamp(40_000_000, NOON + 40_000_000, ClockQuality::Ntp)).is_some());
         assert_eq!(clock_history.date(boot, trusted), trusted);
     }
 
     #[test]
-    fn a_disputed_clock_is_learned_every_ten_seconds() {
+    fn a_jumping_clock_is_learned_at_most_every_ten_seconds() {
         let (mut clock_history, mut learned) = (ClockHistory::default(), 0);
         for i in 0..2_000_u64 {
             let jump = if i % 2 == 0 { 0 } else { 5_000_000 };
@@ -178,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_between_two_starts_begins_on_the_clock_of_the_first() {
+    fn a_gap_between_boots_begins_on_the_clock_of_the_first() {
         let mut clock_history = ClockHistory::default();
         clock_history.learn(Boot(1), stamp(10, NOON, ClockQuality::Rtc));
         clock_history = ClockHistory::decode(&clock_history.encode());

@@ -1,11 +1,9 @@
-//! A span without what cannot be read: damage costs the record it hits and no more.
-//!
-//! What belongs here: leaving records out and naming the gaps. What does not: reading them ([`super::FootageReader`]).
+//! Damage exclusion: removes unreadable records from a span and adds gaps in their place.
 
 use super::{FootageReader, Gap, GapReason, ReadFault, Span};
 
 impl ReadFault {
-    /// What a gap is called that was left by this.
+    /// The gap reason for a record with this fault.
     pub fn reason(&self) -> GapReason {
         match self {
             ReadFault::Gone(_) => GapReason::EvictedPinned,
@@ -16,17 +14,17 @@ impl ReadFault {
 }
 
 impl Span {
-    /// The records of it that cannot be read, and what each gap is called. Reads all of them.
+    /// The unreadable records of the span, each with the reason of its gap. Reads every record.
     pub fn unreadable(&self, reader: &dyn FootageReader) -> Vec<(u64, GapReason)> {
-        // A bus that was reset refuses one read and takes the next.
+        // Retry once: a bus reset fails a single read.
         let read = |fragment| reader.fragment(fragment).or_else(|_| reader.fragment(fragment));
         let faults =
             self.fragments.iter().filter_map(|fragment| read(fragment).err().map(|fault| (fragment.seq, fault.reason())));
         faults.collect()
     }
 
-    /// Leaves these records out: each is a gap. Pictures that need one of them stay, and cannot be decoded up to the next key frame.
-    /// `None` when nothing is left.
+    /// Removes records and adds a gap for each. Frames that refer to a removed record stay, and
+    /// cannot be decoded until the next key frame. `None` when no footage is left.
     pub fn without(mut self, unreadable: &[(u64, GapReason)]) -> Option<Span> {
         let mut left: Vec<Gap> = Vec::new();
         let reason_of = |seq: u64| unreadable.iter().find(|(of, _)| *of == seq).map(|(_, reason)| *reason);
@@ -36,7 +34,10 @@ impl Span {
             if let Some(reason) = reason {
                 let gap = Gap { from: fragment.start, to: fragment.end(), reason, bytes: fragment.len.into() };
                 match left.last_mut().filter(|before| last.is_some() && before.reason == reason) {
-                    Some(before) => (before.to, before.bytes) = (gap.to, before.bytes + gap.bytes),
+                    Some(before) => {
+                        before.to = gap.to;
+                        before.bytes += gap.bytes;
+                    }
                     None => left.push(gap),
                 }
             }
@@ -50,13 +51,16 @@ impl Span {
         (!self.fragments.is_empty()).then_some(self)
     }
 
-    /// The gaps that take its footage when none of these records can be read.
+    /// The gaps that remain when none of these records can be read.
     pub fn lost(&self, unreadable: &[(u64, GapReason)]) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = Vec::new();
         for fragment in &self.fragments {
             let Some((_, reason)) = unreadable.iter().find(|(seq, _)| *seq == fragment.seq) else { continue };
             match gaps.last_mut().filter(|before| before.reason == *reason) {
-                Some(before) => (before.to, before.bytes) = (fragment.end(), before.bytes + u64::from(fragment.len)),
+                Some(before) => {
+                    before.to = fragment.end();
+                    before.bytes += u64::from(fragment.len);
+                }
                 None => {
                     gaps.push(Gap { from: fragment.start, to: fragment.end(), reason: *reason, bytes: fragment.len.into() });
                 }
@@ -65,7 +69,8 @@ impl Span {
         gaps
     }
 
-    /// Leaves out what a file was made without: the records in `missing`. So it can be made again as it was.
+    /// Removes the records in `missing`, so that a file that was built without them can be built
+    /// again.
     pub fn as_before(mut self, missing: &[(u64, u64)]) -> Span {
         self.fragments.retain(|fragment| !missing.iter().any(|(first, last)| (*first..=*last).contains(&fragment.seq)));
         self
@@ -105,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_costs_its_record_and_is_a_named_hole() {
+    fn damage_costs_its_record_and_becomes_a_gap() {
         let bad = [(5, GapReason::Damaged)];
         let whole = span(&[(4, true), (5, false), (6, true), (7, false)]);
         let rest = whole.clone().without(&bad).unwrap();
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn two_damaged_starts_in_a_row_are_one_gap() {
+    fn adjacent_damaged_records_form_one_gap() {
         let rest = span(&[(4, true), (5, false), (6, true)]).without(&[(4, GapReason::Damaged)]).unwrap();
         assert_eq!(left(&rest), (vec![5, 6], vec![(4, 5)]));
         let both = [(5, GapReason::Damaged), (6, GapReason::Damaged)];

@@ -1,7 +1,4 @@
-//! ⇄ The card: the trait storage works through, and the real file system behind it.
-//!
-//! What belongs here: files of fixed length, reads, writes, flushes, and what the operating system says about them. What does
-//! not: what is in the files.
+//! ⇄ Disk access: a trait for files of fixed length, and its implementation on a real file system.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,16 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// One of storage's files.
+/// A file of the ring directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileId {
     /// A segment of the ring.
     Segment(u32),
     /// The journal.
     Journal,
-    /// The snapshots.
+    /// The snapshot slots.
     Snapshots,
-    /// A file with parts of another card, kept as it was found ([`super::identity`]).
+    /// A copied file with parts of another card ([`super::identity`]).
     Foreign(u32),
 }
 
@@ -36,7 +33,7 @@ impl FileId {
         }
     }
 
-    /// The file a name stands for; `None` for strangers.
+    /// Parses a file name; `None` for a file that is not ours.
     pub fn parse(name: &str) -> Option<FileId> {
         match name {
             "journal.taimat" => Some(FileId::Journal),
@@ -50,76 +47,78 @@ impl FileId {
     }
 }
 
-/// What went wrong with the card.
+/// An I/O error of the card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {what} at byte {offset}: {reason}")]
 pub struct DiskFault {
     /// File name.
     pub file: String,
-    /// `read`, `write`, `flush`, `create`.
+    /// Operation: `read`, `write`, `flush`, `create`, `remove` or `copy`.
     pub what: &'static str,
-    /// Where.
+    /// Byte offset in the file.
     pub offset: u64,
-    /// The operating system's words.
+    /// The error text of the operating system.
     pub reason: String,
 }
 
-/// The segment files among some files, by number, and their lengths.
+/// The segment files among `files`: number and length.
 pub fn segments(files: &BTreeMap<FileId, u64>) -> BTreeMap<u32, u64> {
     let number = |(file, len): (&FileId, &u64)| if let FileId::Segment(number) = file { Some((*number, *len)) } else { None };
     files.iter().filter_map(number).collect()
 }
 
-/// Files of fixed length on something that may lose power. All methods may block; a `write` is durable only after the `sync`
-/// of its file that follows it.
+/// Files of fixed length on a device that may lose power. All methods may block. A `write` is
+/// durable only after the next `sync` of its file.
 pub trait Disk: Send + Sync {
-    /// Files that are there and their lengths.
+    /// Existing files and their lengths.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault>;
-    /// Makes a file of `len` zero bytes, all written, so that later writes overwrite allocated blocks. Durable when it returns.
+    /// Creates a durable file of `len` zero bytes, so that later writes overwrite allocated blocks.
     ///
     /// # Errors
-    /// When there is no room or the card refuses.
+    /// If there is no room or the card reports an error.
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault>;
-    /// A number nobody else draws: it names a new ring.
+    /// Draws a random number; it identifies a ring or a card.
     fn draw(&self) -> u64 {
         let mut bytes = [0; 8];
-        // Without randomness rings cannot be reported apart, which only matters after a card was replaced.
+        // Without randomness two rings may share an id, which matters only after a card was
+        // replaced.
         let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
         u64::from_be_bytes(bytes)
     }
-    /// Takes a file away: one of another size than the ring now uses. Durable when it returns.
+    /// Deletes a file durably.
     ///
     /// # Errors
-    /// When the card refuses.
+    /// If the card reports an error.
     fn remove(&self, file: FileId) -> Result<(), DiskFault>;
     /// Reads exactly `len` bytes.
     ///
     /// # Errors
-    /// When the card refuses or the file ends before.
+    /// If the card reports an error or the file is shorter.
     fn read(&self, file: FileId, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault>;
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// When the card refuses.
+    /// If the card reports an error.
     fn write(&self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskFault>;
     /// Makes everything written to `file` durable (fdatasync).
     ///
     /// # Errors
-    /// When the card refuses: nothing written since the last flush can be trusted then.
+    /// If the card reports an error; everything written since the last flush is unknown then.
     fn sync(&self, file: FileId) -> Result<(), DiskFault>;
-    /// Forgets what the kernel remembers of a file beside what still has to be written: after a flush that failed it shows what the
-    /// card does not hold, to every process, until the power goes.
+    /// Drops the clean pages of a file from the page cache. After a failed flush the kernel shows
+    /// every process content that the card does not hold.
     fn forget(&self, file: FileId);
-    /// Bytes available to us on the file system.
+    /// Free bytes of the file system available to this process.
     fn available(&self) -> u64;
-    /// Longest flush since this was last asked, microseconds; 0 where nobody measures.
+    /// Longest flush since the last call, microseconds; 0 if not measured.
     fn take_slowest_sync(&self) -> u64 {
         0
     }
-    /// Percent of its life the device says it has used (eMMC `life_time`, JESD84-B51 7.4.40); `None` where it says nothing.
+    /// Percent of its life that the device reports as used (eMMC `life_time`, JESD84-B51 7.4.40);
+    /// `None` if it reports nothing.
     fn life_used(&self) -> Option<u8> {
         None
     }
@@ -130,33 +129,35 @@ pub struct RealDisk {
     dir: PathBuf,
     writable: bool,
     open: Mutex<BTreeMap<FileId, Arc<File>>>,
-    /// Longest flush since somebody asked, microseconds.
+    /// Longest flush since the last report, microseconds.
     slowest: AtomicU64,
-    /// Held while the ring is ours; the lock goes with the process, even when killed.
+    /// Lock against a second agent. The kernel releases it when the process ends, even when killed.
     _lock: Option<File>,
 }
 
-/// Why a ring directory cannot be used.
+/// Reason why a ring directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirFault {
     /// The directory is missing or unusable.
     #[error("ring directory {0}: {1}")]
     Unusable(PathBuf, String),
-    /// It is on the root file system although it should be a mount of its own.
+    /// The directory is on the root file system, although a separate mount is required.
     #[error(
-        "ring directory {0} lies on the root file system: is the card mounted? (storage.require_mount = false allows it on purpose)"
+        "ring directory {0} lies on the root file system: mount the card, \
+         or set storage.require_mount = false"
     )]
     NotMounted(PathBuf),
-    /// Another agent records into it.
-    #[error("ring directory {0} is in use by another taimat")]
+    /// Another agent records into the directory.
+    #[error("ring directory {0} is in use by another taimat agent: stop that one first")]
     InUse(PathBuf),
 }
 
-/// Zeros written at a time when a file is made.
+/// Zeros written at a time when a file is created, bytes.
 const ZEROS: usize = 1 << 20;
 
 impl RealDisk {
-    /// Opens `dir` for recording: makes it if its parent exists, and locks it against a second agent.
+    /// Opens `dir` for recording: creates it if its parent exists, and locks it against a second
+    /// agent.
     ///
     /// # Errors
     /// See [`DirFault`].
@@ -201,10 +202,10 @@ impl RealDisk {
         }
     }
 
-    /// Opens `dir` for looking only; works beside a recording agent.
+    /// Opens `dir` read-only; works beside a recording agent.
     ///
     /// # Errors
-    /// When it is not a directory.
+    /// If `dir` is not a directory.
     pub fn open_read_only(dir: &Path) -> Result<RealDisk, DirFault> {
         if !dir.is_dir() {
             return Err(DirFault::Unusable(dir.to_owned(), "no such directory".into()));
@@ -218,14 +219,16 @@ impl RealDisk {
             return Ok(handle.clone());
         }
         let path = self.dir.join(file.name());
-        // A pipe of this name must not hold up whoever reads a stranger's card; a file knows no difference.
-        let wait_not = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).custom_flags(wait_not).open(path)?);
+        // Do not block on a named pipe in the directory of a foreign card; regular files are
+        // unaffected.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).custom_flags(nonblocking).open(path)?);
         if self.writable {
-            // A start reads one block of each of thousands of files: what the kernel would read ahead is thirty times as much.
+            // Opening a ring reads one block of each of thousands of files. Read-ahead would read
+            // 30 times as much.
             let _ = rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::Random);
         }
-        // One file of the ring is written and a few are read at a time: handles of long ago only take memory.
+        // One file is written and few are read at a time; older handles only use memory.
         if open.len() >= 64 {
             open.clear();
         }
@@ -238,9 +241,10 @@ impl RealDisk {
         move |error| DiskFault { file, what, offset, reason: error.to_string() }
     }
 
-    /// Half a file would look like a whole one of another size at the next start: it gets its name when it is whole.
-    fn make(&self, half: &Path, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(half)?;
+    /// Creates a file under a temporary name and renames it when complete. A partial file would be
+    /// taken for a file of another size.
+    fn make(&self, partial: &Path, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(partial)?;
         let zeros = vec![0; ZEROS];
         let mut at = 0;
         while at < len {
@@ -249,7 +253,7 @@ impl RealDisk {
             at += n;
         }
         file.sync_all()?;
-        std::fs::rename(half, path)?;
+        std::fs::rename(partial, path)?;
         File::open(&self.dir)?.sync_all()
     }
 }
@@ -277,11 +281,12 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, file: FileId, len: u64) -> Result<(), DiskFault> {
-        let (path, half) = (self.dir.join(file.name()), self.dir.join(file.name() + ".new"));
+        let path = self.dir.join(file.name());
+        let partial = self.dir.join(file.name() + ".new");
         // A file of another size may have had this name.
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
-        self.make(&half, &path, len).map_err(|error| {
-            let _ = std::fs::remove_file(&half);
+        self.make(&partial, &path, len).map_err(|error| {
+            let _ = std::fs::remove_file(&partial);
             self.fault(file, "create", 0)(error)
         })
     }
@@ -308,18 +313,20 @@ impl Disk for RealDisk {
         let started = Instant::now();
         let synced = self.file(file).and_then(|handle| {
             handle.sync_data()?;
-            // Bytes in a file without a name are gone with the power: a directory that was removed under us must not be called durable.
-            match handle.metadata()?.nlink() {
-                0 => Err(io::Error::new(io::ErrorKind::NotFound, "the file has no name any more: was the directory removed?")),
-                _ => Ok(()),
+            // Bytes in an unlinked file do not survive a power cut, so a removed directory must not
+            // count as durable.
+            if handle.metadata()?.nlink() == 0 {
+                let reason = "the file was unlinked: was the ring directory removed?";
+                return Err(io::Error::new(io::ErrorKind::NotFound, reason));
             }
+            Ok(())
         });
         self.slowest.fetch_max(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         synced.map_err(self.fault(file, "flush", 0))
     }
 
     fn forget(&self, file: FileId) {
-        // A kernel that keeps it all the same leaves things as they were.
+        // Best effort: if the kernel keeps the pages, nothing changes.
         let _ = self.file(file).map(|handle| rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::DontNeed));
     }
 
@@ -334,7 +341,7 @@ impl Disk for RealDisk {
     fn life_used(&self) -> Option<u8> {
         let device = std::fs::metadata(&self.dir).ok()?.dev();
         let name = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-        // A partition's directory lies inside its disk's.
+        // The directory of a partition lies inside that of its disk.
         let here = std::fs::canonicalize(name).ok()?;
         let text =
             [here.as_path(), here.parent()?].iter().find_map(|dir| std::fs::read_to_string(dir.join("device/life_time")).ok());
@@ -342,7 +349,8 @@ impl Disk for RealDisk {
     }
 }
 
-/// Two hexadecimal numbers of tenths begun, one for each kind of memory in the device; 0x0b means beyond its life.
+/// Parses `life_time`: two hexadecimal numbers, one for each kind of memory, that count started
+/// tenths of its life. 0x0b means beyond its life (JESD84-B51 7.4.40).
 fn life_percent(text: &str) -> Option<u8> {
     let tenths = text.split_whitespace().filter_map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).ok());
     tenths.filter(|tenths| (1..=11).contains(tenths)).max().map(|tenths| tenths * 10)
@@ -353,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_name_stands_for_one_file_only() {
+    fn a_file_name_parses_to_one_file_only() {
         for file in [FileId::Segment(0), FileId::Segment(123_456), FileId::Journal, FileId::Snapshots, FileId::Foreign(3)] {
             assert_eq!(FileId::parse(&file.name()), Some(file));
         }
@@ -362,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_with_the_name_of_a_segment_is_an_error_not_a_wait() {
+    fn a_named_pipe_in_place_of_a_segment_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seg-00001.mp4");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -373,14 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn the_life_an_emmc_reports_is_the_worse_of_its_two_kinds() {
+    fn emmc_life_is_the_worse_of_its_two_memory_types() {
         assert_eq!(life_percent("0x01 0x03\n"), Some(30));
         assert_eq!(life_percent("0x00 0x00\n"), None, "not defined");
         assert_eq!(life_percent("0x0b 0x01"), Some(110));
     }
 
     #[test]
-    fn a_file_gets_its_name_when_it_is_whole() {
+    fn a_created_file_appears_only_when_complete() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(&dir.path().join("ring"), false).unwrap();
         let path = dir.path().join("ring/journal.taimat");
@@ -391,15 +399,15 @@ mod tests {
             })
         });
         disk.create(FileId::Journal, 64 << 20).unwrap();
-        assert_eq!(watch.join().unwrap(), Some(64 << 20), "half a file under the name of a whole one");
+        assert_eq!(watch.join().unwrap(), Some(64 << 20), "a partial file under the final name");
         disk.write(FileId::Journal, 0, b"old").unwrap();
         disk.create(FileId::Journal, 8192).unwrap();
-        assert_eq!(disk.read(FileId::Journal, 0, 3).unwrap(), [0; 3], "the file before, which had another size");
+        assert_eq!(disk.read(FileId::Journal, 0, 3).unwrap(), [0; 3], "the content of the previous file of that name");
         assert_eq!(std::fs::read_dir(dir.path().join("ring")).unwrap().count(), 2, "the lock and the journal");
     }
 
     #[test]
-    fn a_file_whose_directory_was_removed_is_not_called_durable() {
+    fn sync_fails_after_the_directory_was_removed() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(&dir.path().join("ring"), false).unwrap();
         disk.create(FileId::Segment(0), 8192).unwrap();
@@ -411,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_agent_is_kept_out_and_a_looker_is_not() {
+    fn a_second_agent_is_rejected_and_a_reader_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let ring = dir.path().join("ring");
         let first = RealDisk::open(&ring, false).unwrap();
@@ -422,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_mount_is_refused_by_name() {
+    fn a_missing_mount_is_named_in_the_error() {
         let error = RealDisk::open(Path::new("/taimat-test-not-mounted"), true).err().unwrap();
         assert!(error.to_string().contains("/taimat-test-not-mounted") && error.to_string().contains("mounted"), "{error}");
     }

@@ -1,14 +1,13 @@
-//! The engine: one owner of ring, journal and snapshots. Frames and orders in, updates out; the thread around it only loops.
-//!
-//! What belongs here: gathering frames into fragments, answering orders, waiting for footage that is asked for and not yet
-//! durable. What does not: devices, slots, files (the modules' other files).
+//! Storage engine: gathers frames into fragments, executes requests and reports durable footage.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
+use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
-use super::fragment::{Anchor, Fragment, Gathering, NewFragment};
+use super::fragment::{Anchor, Fragment, FragmentBuilder, NewFragment};
 use super::journal::{Journal, JournalFault};
 use super::locks::Locks;
 use super::pending_queries::PendingQuery;
@@ -21,37 +20,39 @@ use crate::camera::{Frame, TrackKind, TrackParams};
 use crate::frame_queue::DroppedFrames;
 use crate::units::{Boot, EntryId, MonoTime, Timestamp};
 
-/// Microseconds of silence after which gathered frames are written without waiting for the next.
-const SILENCE: u64 = 1_200_000;
-/// Microseconds of sound without a picture after which it is written alone: cameras that show one picture a second still get
-/// theirs in time.
-const SOUND_ALONE: i64 = 1_200_000;
-/// Sound frames that wait for a picture at most: [`SOUND_ALONE`] of AAC or of 10 ms packets, whatever their times say.
+/// Gathered frames are written after this long without another frame.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1200);
+/// Audio without a video frame is written alone after this long, microseconds. Cameras that send
+/// one video frame a second still get their audio into the fragment of that frame.
+const AUDIO_ALONE: i64 = 1_200_000;
+/// Audio frames that may wait for a video frame: [`AUDIO_ALONE`] of AAC or of 10 ms packets. Bounds
+/// the queue when the timestamps are wrong.
 const EARLY_MAX: usize = 192;
-/// Fragments remembered for pins into the recent past: the pre-roll and the longest GOP, at one fragment a second, twice over.
+/// Fragments remembered for pins into the recent past: twice the pre-roll plus the longest GOP, at
+/// one fragment a second.
 const RECENT_MAX: usize = 64;
-/// Holes that wait to be recorded; beyond it the last one is made longer.
-const HOLES_MAX: usize = 32;
-/// Microseconds between counters.
-const COUNTS_EVERY: u64 = 30_000_000;
-/// Microseconds for which the card may refuse every write until recording goes on in memory: a bus that resets takes two seconds.
-const CARD_PATIENCE: u64 = 5_000_000;
-/// Times in a row the journal may be refused until it goes on in memory; the agent offers an entry again every five seconds.
+/// Interval between two reports of the counters.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(30);
+/// Recording continues in memory after the card has rejected every write for this long. A bus reset
+/// takes two seconds.
+const CARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Recording of entries continues in memory after this many rejected journal writes in a row. The
+/// agent offers an entry again every five seconds.
 const REFUSALS_MAX: u32 = 3;
-/// Microseconds between two fragments that are a gap: half a second is 12 pictures.
-const HOLE_MIN: u64 = 500_000;
-/// Longest gap in the media clock between two starts, microseconds (30 days): a wrong clock must not stretch it further.
-const HOLE_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
+/// Longest gap in the media clock between two boots, microseconds (30 days). Limits the effect of a
+/// wrong clock.
+const GAP_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
-/// A gap that is still open: it ends where the next footage begins.
+/// A recent fragment, at which an open pin may begin.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OpenGap {
-    pub(super) from: Timestamp,
-    pub(super) reason: GapReason,
-    pub(super) bytes: u64,
+pub(super) struct RecentFragment {
+    pub(super) seq: u64,
+    pub(super) start: MonoTime,
+    /// Starts with a key frame.
+    pub(super) key: bool,
 }
 
-/// Ring, journal and snapshots under one owner.
+/// Owns ring, journal and snapshots; the only writer of the card.
 pub struct Engine {
     pub(super) card: Arc<FallbackDisk>,
     pub(super) ring: Ring,
@@ -59,128 +60,117 @@ pub struct Engine {
     pub(super) snapshots: SnapshotStore,
     pub(super) locks: Locks,
     pub(super) boot: Boot,
-    /// When this start began, and what the card bears by its data sheet: for its wear.
+    /// Monotonic time at which this boot opened the ring.
     pub(super) started: MonoTime,
+    /// Bytes that may be written to the card by its data sheet; 0 when not configured.
     pub(super) endurance: u64,
-    pub(super) gathering: Gathering,
+    pub(super) builder: FragmentBuilder,
     pub(super) anchor: Option<Anchor>,
-    /// Sound that came before its picture.
+    /// Audio that arrived before its video frame.
     pub(super) early: Vec<Arc<Frame>>,
-    /// Nothing can be decoded before the next key frame.
+    /// Frames are skipped until the next key frame, because they cannot be decoded without it.
     pub(super) need_key: bool,
     /// End of the footage on the media clock, microseconds.
     pub(super) media_end: u64,
-    /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
-    pub(super) open_hole: Option<OpenGap>,
-    pub(super) holes: Vec<Gap>,
-    /// End of the last gap that was named in this start.
+    /// The gap since the last boot, a write error or an undecodable frame.
+    pub(super) open_gap: Option<OpenGap>,
+    /// Gaps that still have to be recorded.
+    pub(super) pending_gaps: Vec<Gap>,
+    /// End of the last gap that this boot recorded or is about to record.
     pub(super) named_until: MonoTime,
-    /// End of what is durable.
+    /// End of the durable footage.
     pub(super) until: Timestamp,
     pub(super) waiting: Vec<PendingQuery>,
-    /// (number, begin, starts on a key frame) of recent fragments.
-    pub(super) recent: VecDeque<(u64, MonoTime, bool)>,
+    /// The newest fragments, oldest first.
+    pub(super) recent: VecDeque<RecentFragment>,
     pub(super) next_counts: MonoTime,
-    /// Since when the card has refused every fragment.
+    /// Time of the first of the rejected fragments; `None` when the last write succeeded.
     pub(super) refused_since: Option<MonoTime>,
-    /// How often in a row the journal was refused.
+    /// Rejected journal writes in a row.
     pub(super) refusals: u32,
-    pub(super) told_worn: bool,
+    pub(super) wear_reported: bool,
     pub(super) scrub: Scrub,
-    /// Entries found at the start that are not reported yet, oldest last.
+    /// Outbox entries found when the ring was opened and not reported yet, newest first.
     pub(super) unreported: Vec<EntryId>,
 }
 
 impl Engine {
-    /// Where footage and snapshots are read: the card, and memory where that has taken its place.
+    /// The disk to read footage and snapshots from: the card, or memory where it replaces the card.
     pub fn card(&self) -> Arc<FallbackDisk> {
         self.card.clone()
     }
 
-    /// Takes a frame of the main stream.
+    /// Adds a frame of the main stream.
     pub fn frame(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
         let video = frame.kind() == TrackKind::Video;
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) && video {
             self.start_run(frame, out);
         }
         if self.anchor.is_none_or(|anchor| anchor.run != frame.run) || self.need_key && !(video && frame.key) {
-            return self.pass_over(frame);
+            return self.skip_frame(frame);
         }
         self.need_key = false;
-        if self.gathering.is_empty() && !video {
-            return self.sound_first(frame, out);
+        if self.builder.is_empty() && !video {
+            return self.hold_audio(frame, out);
         }
-        if self.gathering.ends_before(frame, self.ring.room()) {
-            if self.takes_along(frame) {
-                self.gathering.push(frame.clone());
+        if self.builder.ends_before(frame, self.ring.room()) {
+            if self.fits_padding(frame) {
+                self.builder.push(frame.clone());
                 return self.flush(None, out);
             }
             self.flush(Some(frame), out);
-            // The card may have refused what this frame needs.
+            // The flush may have failed, and with it the key frame that this frame needs.
             if self.need_key && !(video && frame.key) {
-                return self.pass_over(frame);
+                return self.skip_frame(frame);
             }
             self.need_key = false;
-            if self.gathering.is_empty() && !video {
-                return self.sound_first(frame, out);
+            if self.builder.is_empty() && !video {
+                return self.hold_audio(frame, out);
             }
         }
-        self.gathering.push(frame.clone());
+        self.builder.push(frame.clone());
         for early in self.early.drain(..) {
-            self.gathering.push(early);
+            self.builder.push(early);
         }
     }
 
-    fn takes_along(&self, frame: &Arc<Frame>) -> bool {
-        let layout = self.ring.layout_for(&self.gathering.tracks());
-        self.anchor.is_some_and(|anchor| self.gathering.takes_along(frame, self.ring.room(), &anchor, &layout))
+    fn fits_padding(&self, frame: &Arc<Frame>) -> bool {
+        let layout = self.ring.layout_for(&self.builder.tracks());
+        self.anchor.is_some_and(|anchor| self.builder.fits_padding(frame, self.ring.room(), &anchor, &layout))
     }
 
-    /// A frame that nobody could decode: what is missing is named once footage goes on.
-    fn pass_over(&mut self, frame: &Frame) {
-        if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {
-            self.ring.counts.skipped += 1;
-            self.leave_open(frame.at, GapReason::NoKeyFrame, frame.data.len() as u64);
-        }
-    }
-
-    /// Footage is missing from `from` on, or still is.
-    fn leave_open(&mut self, from: Timestamp, reason: GapReason, bytes: u64) {
-        let hole = self.open_hole.get_or_insert(OpenGap { from, reason, bytes: 0 });
-        hole.bytes += bytes;
-    }
-
-    /// Sound waits for the picture it belongs to, and goes on alone when none comes.
-    fn sound_first(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
+    /// Holds audio back until its video frame arrives; writes it alone after [`AUDIO_ALONE`].
+    fn hold_audio(&mut self, frame: &Arc<Frame>, out: &mut Vec<StorageUpdate>) {
         self.early.push(frame.clone());
         let first = self.early[0].pts_micros();
-        if frame.pts_micros() - first >= SOUND_ALONE || self.early.len() >= EARLY_MAX {
+        if frame.pts_micros() - first >= AUDIO_ALONE || self.early.len() >= EARLY_MAX {
             self.flush_all(out);
         }
     }
 
-    /// Writes everything that waits, sound without its picture too.
+    /// Writes all gathered frames and the audio that waits for a video frame.
     fn flush_all(&mut self, out: &mut Vec<StorageUpdate>) {
         for early in self.early.drain(..) {
-            self.gathering.push(early);
+            self.builder.push(early);
         }
         self.flush(None, out);
     }
 
-    /// A new run of media time: the ring's media clock goes on by real time where it can be known.
+    /// Starts a new run of media time. The media clock advances by the real time since the last
+    /// footage.
     fn start_run(&mut self, frame: &Frame, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         self.need_key = true;
-        let since = match self.open_hole {
-            Some(hole) if self.until == Timestamp::default() => frame.at.wall.0 - hole.from.wall.0,
+        let since = match self.open_gap {
+            Some(gap) if self.until == Timestamp::default() => frame.at.wall.0 - gap.from.wall.0,
             _ if self.until == Timestamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };
-        let media = self.media_end + since.clamp(0, HOLE_MAX) as u64;
+        let media = self.media_end + since.clamp(0, GAP_MAX) as u64;
         self.anchor = Some(Anchor { run: frame.run, pts: frame.pts_micros(), media });
     }
 
-    /// Frames are missing before the next: the lane was full.
+    /// Records the gap left by frames that a full frame queue dropped.
     pub fn skipped(&mut self, skip: DroppedFrames, out: &mut Vec<StorageUpdate>) {
         self.flush_all(out);
         self.need_key = true;
@@ -188,16 +178,16 @@ impl Engine {
         self.record_gap(Gap { from: skip.from, to: skip.to, reason: GapReason::FellBehind, bytes: skip.bytes }, out);
     }
 
-    /// Carries out an order.
-    pub fn order(&mut self, now: Timestamp, order: StorageRequest, out: &mut Vec<StorageUpdate>) {
-        match order {
+    /// Executes a request.
+    pub fn request(&mut self, now: Timestamp, request: StorageRequest, out: &mut Vec<StorageUpdate>) {
+        match request {
             StorageRequest::PinOpen { pin, class, from } => self.pin_open(pin, class, from),
             StorageRequest::Locate { pin, class, query } => self.query(now, pin, class, query, out),
             StorageRequest::Unpin { pin } => {
                 self.waiting.retain(|waiting| waiting.pin != pin);
                 self.ring.pins.remove(pin);
             }
-            StorageRequest::Enqueue { entry_id, entry, still } => self.enqueue(entry_id, entry, still, out),
+            StorageRequest::Enqueue { entry_id, entry, snapshot } => self.enqueue(entry_id, entry, snapshot, out),
             StorageRequest::EnqueueAll { entries } => self.enqueue_all(entries, out),
             StorageRequest::Release { entry_ids } => {
                 for entry_id in entry_ids {
@@ -207,7 +197,7 @@ impl Engine {
             }
             StorageRequest::Fetch { entry_id } => {
                 let read = self.journal.entry(entry_id).map_err(|fault| fault.to_string());
-                let outcome = read.and_then(|entry| entry.ok_or_else(|| "damaged on the card".to_owned()));
+                let outcome = read.and_then(|entry| entry.ok_or_else(|| "both copies are damaged on the card".to_owned()));
                 out.push(StorageUpdate::Fetched { entry_id, outcome });
             }
             StorageRequest::SaveCell { cell, bytes } => out.push(match self.journal.save(cell, bytes) {
@@ -215,7 +205,8 @@ impl Engine {
                 Err(fault) => StorageUpdate::Trouble { detail: fault.to_string(), lost: true },
             }),
             StorageRequest::NoteGap(gap) => {
-                // Footage that is still in memory comes before the gap: a power cut would leave it without a name.
+                // Footage in memory precedes the gap. Recording the gap first would leave a time
+                // without footage and without a gap after a power cut.
                 self.flush_all(out);
                 self.record_gap(gap, out);
             }
@@ -229,8 +220,8 @@ impl Engine {
         }
     }
 
-    fn enqueue(&mut self, entry_id: EntryId, entry: Vec<u8>, still: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
-        if let Some(jpeg) = still {
+    fn enqueue(&mut self, entry_id: EntryId, entry: Vec<u8>, snapshot: Option<Vec<u8>>, out: &mut Vec<StorageUpdate>) {
+        if let Some(jpeg) = snapshot {
             match self.snapshots.store(entry_id, &jpeg) {
                 Ok(written) => self.ring.counts.written += written,
                 Err(detail) => out.push(StorageUpdate::Trouble { detail, lost: true }),
@@ -244,7 +235,7 @@ impl Engine {
                 StorageUpdate::NotEnqueued { entry_id, reason: fault.to_string() }
             }
         });
-        self.journal_answered(stored, out);
+        self.count_journal_result(stored, out);
     }
 
     fn enqueue_all(&mut self, entries: Vec<(EntryId, Vec<u8>)>, out: &mut Vec<StorageUpdate>) {
@@ -254,17 +245,18 @@ impl Engine {
             Ok(()) => StorageUpdate::Enqueued { entry_id },
             Err(fault) => StorageUpdate::NotEnqueued { entry_id, reason: fault.to_string() },
         }));
-        self.journal_answered(stored, out);
+        self.count_journal_result(stored, out);
     }
 
-    fn journal_answered(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageUpdate>) {
+    fn count_journal_result(&mut self, stored: Result<(), JournalFault>, out: &mut Vec<StorageUpdate>) {
         match stored {
             Err(JournalFault::Disk(fault)) => self.journal_refused(fault.to_string(), out),
             Ok(()) | Err(_) => self.refusals = 0,
         }
     }
 
-    /// A journal that is refused again and again goes on in memory: events must reach the office, above all this one.
+    /// Moves journal and snapshots to memory after repeated write errors, so that events still
+    /// reach the office.
     fn journal_refused(&mut self, detail: String, out: &mut Vec<StorageUpdate>) {
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX && !self.card.holds(FileId::Journal) {
@@ -274,27 +266,27 @@ impl Engine {
         }
     }
 
-    /// Time passes without frames or orders.
+    /// Runs periodic work; called when no frame or request is pending.
     pub fn idle(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
-        if self.gathering.last().is_some_and(|last| now.mono.since(last.at.mono) > SILENCE) {
+        if self.builder.last().is_some_and(|last| now.mono.duration_since(last.at.mono) > FLUSH_TIMEOUT) {
             self.flush(None, out);
         }
         self.answer_due(now.mono, out);
-        if let Err(fault) = self.journal.tidy() {
+        if let Err(fault) = self.journal.write_tombstones() {
             out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
         }
         self.learn_clock(now, out);
         self.scrub(now.mono, out);
         if now.mono >= self.next_counts {
-            self.next_counts = now.mono.plus_micros(COUNTS_EVERY);
+            self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             self.count(now.mono, out);
         }
     }
 
-    /// Learns how the clock stands, and keeps what it learned.
+    /// Updates the clock history and stores it in the journal.
     fn learn_clock(&mut self, now: Timestamp, out: &mut Vec<StorageUpdate>) {
         let boot = self.boot;
-        let Some(set) = self.ring.dates_mut().learn(boot, now) else {
+        let Some(set) = self.ring.clock_history_mut().learn(boot, now) else {
             return;
         };
         let bytes = self.ring.index().clock_history.encode();
@@ -306,34 +298,37 @@ impl Engine {
 
     fn count(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let mut counts = self.ring.counts;
-        counts.written += self.journal.written.0;
-        counts.syncs += self.journal.written.1;
-        (counts.used, counts.pinned) = self.ring.usage();
+        counts.written += self.journal.written_bytes;
+        counts.syncs += self.journal.flushes;
+        counts.used = self.ring.used_bytes();
+        counts.pinned = self.ring.pinned_bytes();
         counts.oldest = self.ring.index().oldest().map(|stamp| stamp.wall);
-        (counts.available, counts.slowest_sync) = (self.card.available(), self.card.take_slowest_sync());
+        counts.available = self.card.available();
+        counts.slowest_sync = self.card.take_slowest_sync();
         counts.lifetime = self.ring.lifetime() + self.journal.lifetime();
         counts.in_memory = self.ring.is_in_memory() || self.card.holds(FileId::Journal);
-        let (lifetime, written, since) = (counts.lifetime, counts.written, (self.started, now));
-        let wear = WriteLoad { lifetime, written, since, endurance: self.endurance, device: self.card.life_used() }.wear();
-        (counts.worn, counts.days_left) = (wear.percent, wear.days_left);
-        if wear.percent >= ALARM && !self.told_worn {
-            self.told_worn = true;
+        let (lifetime, written, since) = (counts.lifetime, counts.written, self.started);
+        let wear = WriteLoad { lifetime, written, since, now, endurance: self.endurance, device: self.card.life_used() }.wear();
+        counts.worn = wear.percent;
+        counts.days_left = wear.days_left;
+        if wear.percent >= ALARM && !self.wear_reported {
+            self.wear_reported = true;
             out.push(StorageUpdate::CardWorn { percent: wear.percent });
         }
         out.push(StorageUpdate::Counts(counts));
     }
 
-    /// Writes what is gathered. `next` is the frame that ended it.
+    /// Writes the gathered frames as a fragment. `next` is the frame that ended the fragment.
     fn flush(&mut self, next: Option<&Arc<Frame>>, out: &mut Vec<StorageUpdate>) {
-        let (Some(anchor), Some(first)) = (self.anchor, self.gathering.first().cloned()) else {
+        let (Some(anchor), Some(first)) = (self.anchor, self.builder.first().cloned()) else {
             return;
         };
-        let bytes = self.gathering.bytes() as u64;
-        let tracks = self.gathering.tracks();
+        let bytes = self.builder.bytes() as u64;
+        let tracks = self.builder.tracks();
         let layout = self.ring.layout_for(&tracks);
         let next = next.filter(|next| next.run == anchor.run).map(Arc::as_ref);
         let number = self.ring.newest() as u32 + 1;
-        let Some(fragment) = self.gathering.finish(&anchor, next, &layout, number) else {
+        let Some(fragment) = self.builder.finish(&anchor, next, &layout, number) else {
             return;
         };
         let written = self.record(&fragment, &tracks, out);
@@ -347,12 +342,12 @@ impl Engine {
                 self.need_key = true;
                 let too_large = matches!(fault, AppendFault::TooLarge { .. } | AppendFault::Head { .. });
                 let reason = if too_large { GapReason::TooLarge } else { GapReason::DiskError };
-                self.leave_open(first.at, reason, bytes);
+                self.extend_open_gap(first.at, reason, bytes);
             }
         }
     }
 
-    /// Records a fragment, and the gaps before it first.
+    /// Appends a fragment, after the gaps that precede it.
     fn record(
         &mut self,
         fragment: &Fragment,
@@ -360,24 +355,17 @@ impl Engine {
         out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
         self.ring.place_fragment(&draft_of(fragment), tracks)?;
-        if let Some(OpenGap { from, reason, bytes }) = self.open_hole.take() {
-            self.add_hole(Gap { from, to: fragment.start, reason, bytes });
+        if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take() {
+            self.queue_gap(Gap { from, to: fragment.start, reason, bytes });
         }
-        self.name_silence(fragment.start);
-        self.write_holes(fragment.media, tracks, out);
+        self.queue_stall_gap(fragment.start);
+        self.write_gaps(fragment.media, tracks, out);
         let written = self.ring.append(&draft_of(fragment), tracks, out);
         written.or_else(|fault| self.refused(fault, fragment, tracks, out))
     }
 
-    /// A camera that stalled for less than it takes to be called down left a gap all the same.
-    fn name_silence(&mut self, begin: Timestamp) {
-        let end = self.until.mono.max(self.named_until);
-        if self.until != Timestamp::default() && begin.mono.since(end) > HOLE_MIN {
-            self.add_hole(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
-        }
-    }
-
-    /// A fragment that no file took is tried once more in memory, when the card has refused everything for long enough.
+    /// Retries a rejected fragment in memory once the card has rejected all writes for
+    /// [`CARD_TIMEOUT`].
     fn refused(
         &mut self,
         fault: AppendFault,
@@ -390,76 +378,30 @@ impl Engine {
         };
         let now = fragment.start.mono;
         let since = *self.refused_since.get_or_insert(now);
-        if self.ring.is_in_memory() || now.since(since) < CARD_PATIENCE {
+        if self.ring.is_in_memory() || now.duration_since(since) < CARD_TIMEOUT {
             return Err(AppendFault::Refused(detail));
         }
-        self.ring.go_to_memory();
+        self.ring.switch_to_memory();
         out.push(StorageUpdate::CardLost { detail });
-        self.write_holes(fragment.media, tracks, out);
+        self.write_gaps(fragment.media, tracks, out);
         self.ring.append(&draft_of(fragment), tracks, out)
     }
 
     fn durable(&mut self, seq: u64, fragment: &Fragment, out: &mut Vec<StorageUpdate>) {
         self.ring.counts.frames += u64::from(fragment.frames);
-        self.ring.counts.skipped += u64::from(fragment.left_out);
+        self.ring.counts.skipped += u64::from(fragment.dropped_audio);
         self.media_end = self.media_end.max(fragment.media + fragment.duration);
         self.until = fragment.start.after(fragment.duration);
-        self.recent.push_back((seq, fragment.start.mono, fragment.key));
+        self.recent.push_back(RecentFragment { seq, start: fragment.start.mono, key: fragment.key });
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
-        // What lies in memory can be looked at and sent, but survives nothing.
+        // Footage in memory does not survive a power cut, so it is not reported as durable.
         if !self.ring.is_in_memory() {
             out.push(StorageUpdate::Durable { seq, until: self.until });
         }
         self.narrow_locks(out);
         self.answer_due(fragment.start.mono, out);
-    }
-
-    /// Tells a gap and records it, now or when the first segment opens.
-    fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
-        // One that is open since before ends here: after a power cut recording is known to go on behind the newest record.
-        let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
-        if let Some(OpenGap { from, reason, bytes }) = self.open_hole.take_if(before) {
-            self.add_hole(Gap { from, to: gap.from, reason, bytes });
-        }
-        self.add_hole(gap);
-        if self.ring.is_open() {
-            self.write_holes(self.media_end, &[], out);
-        }
-    }
-
-    /// A gap that goes on where the last one ended makes it longer.
-    fn add_hole(&mut self, gap: Gap) {
-        self.named_until = self.named_until.max(gap.to.mono);
-        let full = self.holes.len() >= HOLES_MAX;
-        let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
-        match self.holes.last_mut() {
-            Some(last) if full || same(last) => (last.to, last.bytes) = (gap.to, last.bytes + gap.bytes),
-            _ => self.holes.push(gap),
-        }
-    }
-
-    /// Records the waiting gaps, at `media` on the media clock: where the footage behind them begins, when there is some already.
-    /// A gap found at start was reported with it; all others are reported here.
-    fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
-        let mut holes = VecDeque::from(std::mem::take(&mut self.holes));
-        while let Some(gap) = holes.pop_front() {
-            let what = Some((gap.to, gap.reason, gap.bytes));
-            let start = gap.from;
-            let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
-            match self.ring.append(&draft, tracks, out) {
-                Ok(_) if gap.reason == GapReason::Damaged => {}
-                Ok(_) => out.push(StorageUpdate::Hole(gap)),
-                Err(fault) => {
-                    // It waits for the next fragment, before which it must stand.
-                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-                    holes.push_front(gap);
-                    break;
-                }
-            }
-        }
-        self.holes = holes.into();
     }
 
     fn stop(&mut self, out: &mut Vec<StorageUpdate>) {
@@ -474,7 +416,7 @@ impl Engine {
     }
 }
 
-/// A fragment as the ring takes it.
+/// The fragment in the form that the ring appends.
 fn draft_of(fragment: &Fragment) -> NewFragment<'_> {
     let Fragment { content, start, key, media, lead, duration, payload, .. } = fragment;
     let (start, key, payload, media, lead, duration) = (*start, *key, *payload, *media, *lead, *duration);

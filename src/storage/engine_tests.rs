@@ -1,4 +1,4 @@
-//! The engine driven by hand on a simulated card: what is kept, what goes, and what is said about it.
+//! Storage engine on a simulated card: what it keeps, what it evicts, and what it reports.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
 use crate::units::{ClockQuality, Digest, Timestamp};
 
-/// Noon of some day, and what the wall clock of a bench shows when its monotonic clock shows 1 s.
+/// Wall time of a bench when its monotonic clock shows 1 s.
 pub(super) const NOON: i64 = 1_790_000_000_000_000;
 const BLOCK: u64 = 4096;
 
-/// A device without a camera: frames are made here.
+/// A device without a camera; the tests create the frames.
 pub(super) struct Bench {
     pub(super) disk: FaultyDisk,
     settings: StorageSettings,
     pub(super) engine: Engine,
     now: Timestamp,
     run: u32,
-    /// Frames of the run so far.
+    /// Frames of the current run.
     frames: i64,
     pub(super) update: Vec<StorageUpdate>,
 }
@@ -41,7 +41,7 @@ pub(super) fn small() -> StorageSettings {
     }
 }
 
-fn sound() -> Arc<TrackParams> {
+fn audio() -> Arc<TrackParams> {
     let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
     let digest = Digest::of(&sample_entry);
     let (kind, codec) = (TrackKind::Audio, Codec::PcmAlaw);
@@ -56,12 +56,15 @@ impl Bench {
         Bench { disk, settings, engine, now, run: 1, frames: 0, update }
     }
 
-    /// The next start, with other settings if wanted; what the last one said is forgotten.
+    /// Opens the ring again, as after a power cut. Drops the updates of the last boot.
     pub(super) fn restart(&mut self, settings: StorageSettings) -> Recovered {
         self.now.mono = MonoTime(1_000_000);
         self.settings = settings;
         let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &self.settings, self.now).unwrap();
-        (self.engine, self.update, self.run, self.frames) = (engine, update, self.run + 1, 0);
+        self.engine = engine;
+        self.update = update;
+        self.run += 1;
+        self.frames = 0;
         match self.update.remove(0) {
             StorageUpdate::Started(found) => *found,
             other => panic!("{other:?}"),
@@ -72,7 +75,7 @@ impl Bench {
         self.now
     }
 
-    /// The next start of the same settings on another card.
+    /// Continues this bench on another card with the same settings.
     pub(super) fn go_on(&self, disk: FaultyDisk) -> Bench {
         let now = Timestamp { mono: MonoTime(1_000_000), ..self.now };
         let (engine, update) = Engine::open(Arc::new(disk.clone()), &self.settings, now).unwrap();
@@ -84,14 +87,15 @@ impl Bench {
         self.engine.idle(self.now, &mut self.update);
     }
 
-    /// So many key frames of another track, a run of its own, 100 ms apart.
+    /// Records `frames` key frames of another track, 100 ms apart, as a run of its own.
     pub(super) fn stream(&mut self, params: &Arc<TrackParams>, frames: i64) {
         self.run += 1;
         for n in 0..frames {
             self.wait(100_000);
             self.frame(params, n * 9000, true, 500);
         }
-        (self.run, self.frames) = (self.run + 1, 0);
+        self.run += 1;
+        self.frames = 0;
     }
 
     fn frame(&mut self, params: &Arc<TrackParams>, pts: i64, key: bool, len: usize) {
@@ -100,14 +104,14 @@ impl Bench {
         self.engine.frame(&Arc::new(frame), &mut self.update);
     }
 
-    /// A picture of `len` bytes after 100 ms.
+    /// Records a frame of `len` bytes after 100 ms.
     fn picture(&mut self, key: bool, len: usize) {
         self.wait(100_000);
         self.frame(&video(1), self.frames * 9000, key, len);
         self.frames += 1;
     }
 
-    /// So many seconds of 10 pictures each, a key frame every two seconds.
+    /// Records seconds of 10 frames each, with a key frame every two seconds.
     pub(super) fn record(&mut self, seconds: i64) {
         for _ in 0..seconds * 10 {
             self.picture(self.frames % 20 == 0, 500);
@@ -115,7 +119,7 @@ impl Bench {
     }
 
     pub(super) fn order(&mut self, order: StorageRequest) {
-        self.engine.order(self.now, order, &mut self.update);
+        self.engine.request(self.now, order, &mut self.update);
     }
 
     fn lock(&mut self, id: &str, from: i64, to: i64) -> Result<Lock, String> {
@@ -127,7 +131,7 @@ impl Bench {
         }
     }
 
-    /// Numbers of the fragments between two moments, in seconds since noon.
+    /// Numbers of the fragments between two times, in seconds since noon.
     fn find(&mut self, from: i64, to: i64) -> Vec<u64> {
         let (from, to) = (WallTime(NOON + from * 1_000_000), WallTime(NOON + to * 1_000_000));
         self.order(StorageRequest::Locate {
@@ -141,14 +145,15 @@ impl Bench {
         self.order(StorageRequest::Unpin { pin: PinId(1) });
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
     }
+    /// Gaps reported, with their times in tenths of a second since noon.
 
-    fn holes(&self) -> Vec<(GapReason, i64, i64)> {
+    fn gaps(&self) -> Vec<(GapReason, i64, i64)> {
         let second = |stamp: Timestamp| (stamp.wall.0 - NOON) / 100_000;
-        let hole = |update: &StorageUpdate| match update {
-            StorageUpdate::Hole(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
+        let gap_of = |update: &StorageUpdate| match update {
+            StorageUpdate::Gap(gap) => Some((gap.reason, second(gap.from), second(gap.to))),
             _ => None,
         };
-        self.update.iter().filter_map(hole).collect()
+        self.update.iter().filter_map(gap_of).collect()
     }
 
     fn bytes_on_card(&self) -> u64 {
@@ -164,7 +169,8 @@ impl Bench {
             .find_map(|update| if let StorageUpdate::Durable { seq, .. } = update { Some(*seq) } else { None })
     }
 
-    /// Nothing is damaged, every number follows, no gap is without a name.
+    /// Asserts that the ring has no damage, consecutive record numbers, and a gap for every missing
+    /// time.
     pub(super) fn is_whole(&self) {
         let disk: Arc<dyn super::disk::Disk> = Arc::new(self.disk.clone());
         let checked = super::check::check(&disk, |_, _| {}).unwrap();
@@ -173,22 +179,22 @@ impl Bench {
 }
 
 #[test]
-fn a_short_stall_is_a_named_gap_too() {
+fn a_short_stall_is_reported_as_a_gap() {
     let mut bench = Bench::new(small());
     bench.record(4);
     bench.wait(3_000_000);
     bench.frames += 30;
     bench.picture(false, 500);
     bench.record(2);
-    assert_eq!(bench.holes(), [(GapReason::CameraDown, 41, 71)]);
+    assert_eq!(bench.gaps(), [(GapReason::CameraDown, 41, 71)]);
     bench.is_whole();
 }
 
 #[test]
-fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
+fn check_names_file_and_offset_of_each_damage() {
     use super::disk::{Disk as _, FileId};
     let mut bench = Bench::new(small());
-    bench.order(StorageRequest::Enqueue { entry_id: EntryId(1), entry: vec![7; 99], still: Some(vec![1; 999]) });
+    bench.order(StorageRequest::Enqueue { entry_id: EntryId(1), entry: vec![7; 99], snapshot: Some(vec![1; 999]) });
     bench.record(100);
     bench.is_whole();
     let segment = bench.engine.ring.index().live()[1].clone();
@@ -202,21 +208,21 @@ fn the_check_names_file_and_offset_of_everything_that_is_wrong() {
     flip(FileId::Snapshots, BLOCK + 5);
     let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
-    let told: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
-    assert_eq!(told, [(file.name().as_str(), offset), ("snapshots.taimat", 0)], "{problems:?}");
+    let reported: Vec<(&str, u64)> = problems.iter().map(|problem| (problem.file.as_str(), problem.offset)).collect();
+    assert_eq!(reported, [(file.name().as_str(), offset), ("snapshots.taimat", 0)], "{problems:?}");
     flip(file, 700);
     let problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
     assert!(problems.iter().any(|problem| problem.file == file.name() && problem.what.contains("head")), "{problems:?}");
 }
 
 #[test]
-fn another_segment_size_keeps_all_footage_until_its_turn() {
+fn a_new_segment_size_keeps_old_footage_until_recycling() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let (budget, newest) = (bench.settings.budget, bench.durable().unwrap());
     let larger = StorageSettings { segment: 24 * BLOCK, ..small() };
     bench.restart(larger);
-    assert!(bench.find(199, 200).contains(&newest), "the old footage is still there");
+    assert!(bench.find(199, 200).contains(&newest), "the old footage is kept");
     for second in 0..300 {
         bench.record(1);
         assert!(bench.bytes_on_card() <= budget, "{} bytes after {second} s", bench.bytes_on_card());
@@ -227,7 +233,7 @@ fn another_segment_size_keeps_all_footage_until_its_turn() {
 }
 
 #[test]
-fn a_smaller_budget_takes_the_oldest_footage_only() {
+fn a_smaller_budget_evicts_the_oldest_footage_only() {
     let mut bench = Bench::new(small());
     bench.record(200);
     let before = bench.find(0, 200);
@@ -243,7 +249,7 @@ fn a_smaller_budget_takes_the_oldest_footage_only() {
 }
 
 #[test]
-fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
+fn locked_footage_survives_laps_and_restarts_until_unlocked() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let lock = bench.lock("case-7", 10, 14).unwrap();
@@ -259,7 +265,7 @@ fn locked_footage_outlives_laps_and_restarts_until_it_is_let_go() {
 }
 
 #[test]
-fn a_lock_reaches_into_the_future_and_ends_where_it_was_told_to() {
+fn a_lock_into_the_future_is_narrowed_when_its_end_is_recorded() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let lock = bench.lock("ahead", 28, 40).unwrap();
@@ -277,7 +283,7 @@ fn narrowed_len(bench: &Bench) -> u64 {
 }
 
 #[test]
-fn a_lock_that_cannot_be_kept_is_refused_with_the_reason() {
+fn an_impossible_lock_is_rejected_with_the_reason() {
     let mut bench = Bench::new(small());
     bench.record(200);
     assert!(bench.lock("a", 5, 5).unwrap_err().contains("before"));
@@ -286,11 +292,11 @@ fn a_lock_that_cannot_be_kept_is_refused_with_the_reason() {
     assert!(bench.engine.locks.list().is_empty());
     bench.disk.read_only(true);
     assert!(bench.lock("a", 195, 199).unwrap_err().contains("read-only"));
-    assert!(bench.engine.locks.list().is_empty(), "what the journal refused is not believed");
+    assert!(bench.engine.locks.list().is_empty(), "a lock that the journal rejected does not count");
 }
 
 #[test]
-fn a_frame_larger_than_a_segment_is_a_named_gap() {
+fn a_frame_larger_than_a_segment_is_reported_as_a_gap() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let files = bench.bytes_on_card();
@@ -300,7 +306,7 @@ fn a_frame_larger_than_a_segment_is_a_named_gap() {
     }
     bench.frames = (bench.frames + 19) / 20 * 20;
     bench.record(30);
-    assert_eq!(bench.holes().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.holes());
+    assert_eq!(bench.gaps().iter().filter(|(reason, ..)| *reason == GapReason::TooLarge).count(), 1, "{:?}", bench.gaps());
     assert!(
         bench
             .update
@@ -312,12 +318,13 @@ fn a_frame_larger_than_a_segment_is_a_named_gap() {
 }
 
 #[test]
-fn pictures_without_a_key_frame_are_a_named_hole() {
+fn frames_without_a_key_frame_are_reported_as_a_gap() {
     let mut bench = Bench::new(small());
     bench.record(4);
-    (bench.run, bench.frames) = (2, 5);
+    bench.run = 2;
+    bench.frames = 5;
     bench.record(4);
-    assert_eq!(bench.holes(), [(GapReason::NoKeyFrame, 41, 56)]);
+    assert_eq!(bench.gaps(), [(GapReason::NoKeyFrame, 41, 56)]);
 }
 
 #[test]
@@ -328,26 +335,26 @@ fn recording_continues_in_memory_on_a_read_only_card() {
     bench.disk.read_only(true);
     bench.update.clear();
     bench.record(30);
-    assert_eq!(bench.durable(), None, "what lies in memory survives nothing");
+    assert_eq!(bench.durable(), None, "footage in memory is not durable");
     let lost =
         bench.update.iter().filter(|update| matches!(update, StorageUpdate::CardLost { detail } if detail.contains("read-only")));
     assert_eq!(lost.count(), 1);
-    assert_eq!(bench.holes().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
-    let (reason, from, to) = bench.holes()[0];
-    assert!(to - from <= 80, "{reason:?} from {from} to {to}: the hole ends when memory takes over");
-    assert!(!bench.find(5, 9).is_empty(), "the card can still be read");
+    assert_eq!(bench.gaps().iter().map(|(reason, ..)| *reason).collect::<Vec<_>>(), [GapReason::DiskError]);
+    let (reason, from, to) = bench.gaps()[0];
+    assert!(to - from <= 80, "{reason:?} from {from} to {to}: the gap ends when recording continues in memory");
+    assert!(!bench.find(5, 9).is_empty(), "the card stays readable");
     let seen = bench.find(45, 50);
-    assert!(seen.len() >= 5, "what happens now can be sent: {seen:?}");
+    assert!(seen.len() >= 5, "current footage can be read: {seen:?}");
     bench.disk.read_only(false);
     let found = bench.restart(small());
     assert_eq!((found.last_seq, found.clean), (durable, false));
     bench.record(3);
-    assert_eq!(bench.holes()[0].0, GapReason::PowerCut, "what was only in memory is missing by name");
+    assert_eq!(bench.gaps()[0].0, GapReason::PowerCut, "the footage in memory is reported as a gap");
     bench.is_whole();
 }
 
 #[test]
-fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
+fn a_short_write_failure_is_a_gap_and_the_card_stays_in_use() {
     let mut bench = Bench::new(small());
     bench.record(30);
     bench.disk.read_only(true);
@@ -355,16 +362,16 @@ fn a_short_refusal_costs_its_own_time_and_the_card_stays_in_use() {
     bench.disk.read_only(false);
     bench.record(30);
     assert!(!bench.update.iter().any(|update| matches!(update, StorageUpdate::CardLost { .. })));
-    let holes: Vec<_> = bench.holes().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
-    assert!(holes.len() == 1 && holes[0].2 - holes[0].1 <= 60, "{holes:?}");
+    let gaps: Vec<_> = bench.gaps().into_iter().filter(|(reason, ..)| *reason == GapReason::DiskError).collect();
+    assert!(matches!(gaps[..], [(_, from, to)] if to - from <= 60), "{gaps:?}");
     bench.is_whole();
 }
 
 #[test]
-fn entries_continue_in_memory_when_the_journal_is_refused() {
+fn entries_are_kept_in_memory_when_the_journal_fails() {
     let mut bench = Bench::new(small());
     let entry =
-        |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], still: Some(vec![1; 999]) };
+        |entry_id: u64| StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![7; 99], snapshot: Some(vec![1; 999]) };
     bench.order(entry(1));
     bench.disk.read_only(true);
     for _ in 0..3 {
@@ -379,27 +386,27 @@ fn entries_continue_in_memory_when_the_journal_is_refused() {
 }
 
 #[test]
-fn sound_goes_on_to_the_card_when_the_pictures_stop() {
+fn audio_is_recorded_when_the_video_stops() {
     let mut bench = Bench::new(small());
-    let sound = sound();
-    let hear = |bench: &mut Bench, ms: i64| {
+    let audio = audio();
+    let add_audio = |bench: &mut Bench, ms: i64| {
         bench.wait(20_000);
-        bench.frame(&sound, ms * 8, true, 160);
+        bench.frame(&audio, ms * 8, true, 160);
     };
     for ms in (0..2000).step_by(20) {
         if ms % 100 == 0 {
             bench.frame(&video(1), ms * 90, ms == 0, 500);
         }
-        hear(&mut bench, ms);
+        add_audio(&mut bench, ms);
     }
     let with_pictures = bench.engine.ring.counts.payload;
     for ms in (2000..12_000).step_by(20) {
-        hear(&mut bench, ms);
+        add_audio(&mut bench, ms);
         let behind = bench.now.mono.since(bench.engine.until.mono);
         assert!(behind <= 2_300_000, "{behind} us are not durable");
     }
-    let sound_only = bench.engine.ring.counts.payload - with_pictures;
-    assert!(sound_only >= 8 * 8000, "{sound_only} bytes of ten seconds of sound");
+    let audio_only = bench.engine.ring.counts.payload - with_pictures;
+    assert!(audio_only >= 8 * 8000, "{audio_only} bytes of ten seconds of audio");
     for i in 0..20 {
         bench.wait(100_000);
         bench.frame(&video(1), (12_000 + i * 100) * 90, i == 0, 500);
@@ -420,12 +427,12 @@ fn a_camera_with_a_key_frame_a_minute_is_flushed_every_second() {
 }
 
 #[test]
-fn footage_of_1970_is_found_by_its_true_time() {
+fn footage_of_1970_is_found_by_its_corrected_time() {
     let mut bench = Bench::new(small());
     bench.now = Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_000_000), quality: ClockQuality::Unset };
     bench.record(20);
     assert_eq!(bench.find(5, 9), [] as [u64; 0]);
-    // NTP answers; the device was switched on at noon.
+    // The clock is set by NTP; the device was switched on at noon.
     let mono = bench.now.mono;
     bench.now = Timestamp { mono, wall: WallTime(NOON + mono.0 as i64 - 1_000_000), quality: ClockQuality::Ntp };
     bench.record(20);
@@ -435,11 +442,11 @@ fn footage_of_1970_is_found_by_its_true_time() {
         bench.update.iter().any(|update| matches!(update, StorageUpdate::ClockSet(set) if set.now.quality == ClockQuality::Ntp))
     );
     bench.restart(small());
-    assert_eq!(bench.find(5, 9), found, "the next start knows it too");
+    assert_eq!(bench.find(5, 9), found, "the next boot finds it too");
 }
 
 #[test]
-fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
+fn a_clock_set_back_an_hour_hides_no_footage() {
     let mut bench = Bench::new(small());
     bench.now.quality = ClockQuality::Rtc;
     bench.now.wall = WallTime(NOON + 3_600_000_000);
@@ -452,24 +459,24 @@ fn a_clock_set_back_an_hour_hides_and_overwrites_nothing() {
 }
 
 #[test]
-fn the_oldest_footage_that_is_told_moves_on_with_the_ring() {
+fn the_reported_oldest_footage_advances_with_the_ring() {
     let mut bench = Bench::new(small());
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..4 {
         bench.record(40);
         bench.update.drain(..).for_each(|update| {
             if let StorageUpdate::Counts(counts) = update {
-                told.push(counts.oldest);
+                reported.push(counts.oldest);
             }
         });
     }
-    let begin = |told: &Option<WallTime>| told.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
-    assert!(begin(&told[1]) < 5, "the ring has not come round yet: {told:?}");
-    assert!(begin(told.last().unwrap()) > 60, "footage is named that is long gone: {told:?}");
+    let begin = |reported: &Option<WallTime>| reported.map_or(0, |wall| (wall.0 - NOON) / 1_000_000);
+    assert!(begin(&reported[1]) < 5, "the ring is not in its second lap yet: {reported:?}");
+    assert!(begin(reported.last().unwrap()) > 60, "evicted footage is reported as the oldest: {reported:?}");
 }
 
 #[test]
-fn a_cut_during_recycling_leaves_no_half_record() {
+fn a_power_cut_during_recycling_damages_no_record() {
     for seed in 0..200 {
         let (mut bench, mut rng) = (Bench::new(small()), Rng::new(seed));
         bench.record(60);
@@ -479,7 +486,7 @@ fn a_cut_during_recycling_leaves_no_half_record() {
         bench.restart(small());
         let disk: Arc<dyn super::disk::Disk> = Arc::new(bench.disk.clone());
         let mut problems = super::check::check(&disk, |_, _| {}).unwrap().problems;
-        // The head that was being written may be torn: that file holds nothing.
+        // The power cut may tear the head of a file that holds nothing yet.
         problems.retain(|problem| problem.what != "damaged segment head");
         assert_eq!(problems, [], "seed {seed}");
     }

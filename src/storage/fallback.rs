@@ -1,48 +1,49 @@
-//! The card with memory behind it: when the card takes nothing any more (remounted read-only, worn out, pulled), recording goes on
-//! in a ring in memory, so that what happens now can still be seen and sent. What lies on the card stays readable.
+//! Fallback disk: a card with files in memory that replace rejected ones.
 //!
-//! What belongs here: which file is read and written where. What does not: deciding that the card is lost ([`super::engine`]).
+//! When the card rejects writes (remounted read-only, worn out, removed), recording continues in a
+//! ring in memory, so that events can still be viewed and sent. The card stays readable.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskFault, FileId};
 
-/// Segment files from this number on lie in memory: no card holds so many.
+/// First number of segment files in memory; larger than any number on a card.
 pub const MEMORY_FIRST: u32 = 1 << 31;
-/// Bytes of the ring in memory at most: a minute of 8 Mbit/s, and bearable on a board with 512 MB.
+/// Most bytes of the ring in memory: one minute at 8 Mbit/s, and acceptable on a board with 512 MB.
 pub const MEMORY_MAX: u64 = 64 << 20;
 
-/// True for a segment file that lies in memory.
+/// True for a segment file in memory.
 pub fn is_in_memory(segment: u32) -> bool {
     segment >= MEMORY_FIRST
 }
 
-/// A disk that can do without its card, file by file.
+/// A disk that can move single files from the card to memory.
 pub struct FallbackDisk {
     disk: Arc<dyn Disk>,
-    /// The files that lie in memory.
+    /// The files in memory.
     memory: Mutex<BTreeMap<FileId, Vec<u8>>>,
 }
 
 impl FallbackDisk {
-    /// A card that works.
+    /// Returns a disk with all files on the card.
     pub fn new(disk: Arc<dyn Disk>) -> FallbackDisk {
         FallbackDisk { disk, memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, BTreeMap<FileId, Vec<u8>>> {
-        // Every change is one insert or one copy into a vector: a panic elsewhere leaves the map whole.
+        // Every change is one insert or one copy into a vector, so a panic elsewhere leaves the map
+        // valid.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds a file of `len` bytes in memory from now on, with what the card still shows of it, or empty where it shows nothing.
+    /// Moves a file of `len` bytes to memory, with its content on the card if readable, else zeros.
     pub fn hold_in_memory(&self, file: FileId, len: u64) {
         let bytes = self.disk.read(file, 0, len as usize).unwrap_or_else(|_| vec![0; len as usize]);
         self.memory().insert(file, bytes);
     }
 
-    /// True when this file lies in memory.
+    /// True when this file is in memory.
     pub fn holds(&self, file: FileId) -> bool {
         self.memory().contains_key(&file)
     }

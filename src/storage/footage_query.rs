@@ -1,6 +1,4 @@
-//! Finding footage by time or number, over all segments.
-//!
-//! What belongs here: from a query to a span. What does not: waiting for footage that is not yet durable ([`super::engine`]).
+//! Footage queries: finds fragments and gaps by time or record number over all segments.
 
 use std::sync::Arc;
 
@@ -14,40 +12,47 @@ use crate::format::record::RingRecord;
 use crate::format::segment_head::{Segment, SegmentHead};
 use crate::units::{Boot, Digest, MonoTime, Timestamp, WallTime};
 
-/// Footage and gaps in the order of their numbers.
+/// A fragment, gap or damaged stretch, in the order of record numbers.
 enum Piece {
     Fragment(Box<FragmentRef>),
-    Hole(u64, Gap),
-    /// Records that cannot be read: first and last.
-    Damage(u64, u64, Gap),
+    Gap {
+        seq: u64,
+        gap: Gap,
+    },
+    /// Records that cannot be read.
+    Damage {
+        first: u64,
+        last: u64,
+        gap: Gap,
+    },
 }
 
 impl Piece {
     fn damage(first: u64, last: u64, from: Timestamp, to: Timestamp, reason: GapReason) -> Piece {
-        Piece::Damage(first, last, Gap { from, to, reason, bytes: 0 })
+        Piece::Damage { first, last, gap: Gap { from, to, reason, bytes: 0 } }
     }
 
-    /// The start that footage was recorded in.
+    /// The boot that recorded the footage.
     fn boot(&self) -> Option<Boot> {
         match self {
             Piece::Fragment(fragment) => Some(fragment.boot),
-            Piece::Hole(..) | Piece::Damage(..) => None,
+            Piece::Gap { .. } | Piece::Damage { .. } => None,
         }
     }
 
     fn seq(&self) -> u64 {
         match self {
             Piece::Fragment(fragment) => fragment.seq,
-            Piece::Hole(seq, _) | Piece::Damage(seq, ..) => *seq,
+            Piece::Gap { seq, .. } | Piece::Damage { first: seq, .. } => *seq,
         }
     }
 }
 
-/// The footage a query means: one file's worth, starting on a key frame.
-/// What the card refuses to read is damage.
+/// Finds the first stretch of footage of a query that fits one file; it starts on a key frame.
+/// Unreadable records count as damage.
 ///
 /// # Errors
-/// None today: a card that cannot be read at all gives gaps.
+/// Never fails today: unreadable segments yield gaps.
 pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Result<Option<Span>, DiskFault> {
     let (mut pieces, tracks) = pieces(disk, index, newest, query);
     let Some((first, last)) = stretch(&pieces, query) else {
@@ -62,12 +67,12 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
     let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
     span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
-    let (first, end) = beside(&pieces, (first, end), query, more);
+    let (first, end) = with_adjacent_damage(&pieces, (first, end), query, more);
     for piece in pieces.drain(first..=end) {
         match piece {
             Piece::Fragment(fragment) => span.fragments.push(*fragment),
-            Piece::Hole(_, gap) => span.gaps.push(gap),
-            Piece::Damage(first, last, gap) => {
+            Piece::Gap { gap, .. } => span.gaps.push(gap),
+            Piece::Damage { first, last, gap } => {
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
             }
@@ -76,24 +81,23 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     Ok(Some(span))
 }
 
-/// Why there is nothing of a query: a span without footage whose gaps say what became of it. `None` when nothing was recorded then, as
-/// far as the ring knows.
-pub(super) fn nothing(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Option<Span> {
-    let asked = |seq: (u64, u64), gap: &Gap| match *query {
+/// A span without footage, whose gaps tell why. `None` if the ring knows nothing of the range.
+pub(super) fn explain_absence(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> Option<Span> {
+    let overlaps = |low: u64, high: u64, gap: &Gap| match *query {
         SpanQuery::Wall { from, to, .. } => gap.to.wall > from && gap.from.wall <= to,
         SpanQuery::Mono { from, to, .. } => gap.to.mono > from && gap.from.mono <= to,
-        SpanQuery::Seq { first, last } => seq.0 <= last && seq.1 >= first,
+        SpanQuery::Seq { first, last } => low <= last && high >= first,
     };
     let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
     span.gaps.extend(evicted(index, query));
     for piece in pieces(disk, index, newest, query).0 {
         match piece {
-            Piece::Hole(seq, gap) if asked((seq, seq), &gap) => span.gaps.push(gap),
-            Piece::Damage(first, last, gap) if asked((first, last), &gap) => {
+            Piece::Gap { seq, gap } if overlaps(seq, seq, &gap) => span.gaps.push(gap),
+            Piece::Damage { first, last, gap } if overlaps(first, last, &gap) => {
                 span.gaps.push(gap);
                 span.damaged.push((first, last));
             }
-            Piece::Fragment(_) | Piece::Hole(..) | Piece::Damage(..) => {}
+            Piece::Fragment(_) | Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
     (!span.gaps.is_empty()).then_some(span)
@@ -102,10 +106,10 @@ pub(super) fn nothing(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQ
 /// The gaps between two moments, where no footage is: what became of it, as far as the ring knows.
 pub fn gaps_between(disk: &dyn Disk, index: &Index, from: WallTime, to: WallTime) -> Vec<Gap> {
     let query = SpanQuery::Wall { from, to, after: 0 };
-    nothing(disk, index, u64::MAX, &query).map(|span| span.gaps).unwrap_or_default()
+    explain_absence(disk, index, u64::MAX, &query).map(|span| span.gaps).unwrap_or_default()
 }
 
-/// What of a query lies before the oldest footage of a ring that has evicted some.
+/// The part of a query before the oldest footage of a ring that has evicted footage.
 fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
     let head = index.live().first().map(|segment| &segment.head).filter(|head| head.first_seq > 1)?;
     let oldest = index.clock_history.date(head.boot, head.start);
@@ -127,40 +131,41 @@ fn evicted(index: &Index, query: &SpanQuery) -> Option<Gap> {
     Some(Gap { from, to, reason: GapReason::EvictedPinned, bytes: 0 })
 }
 
-/// Tracks by their layout.
+/// Track layouts by their digest.
 type Tracks = Vec<(Digest, Vec<Arc<TrackParams>>)>;
 
-/// Footage and gaps of the segments that a query may touch, and the tracks of these.
+/// Fragments and gaps of the segments that a query may touch, with their track layouts.
 fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Vec<Piece>, Tracks) {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut tracks = Vec::new();
     for at in candidates(index, newest, query) {
         let segment = &index.live()[at];
-        // A segment dropped after a failed flush may hold a record that was written again elsewhere.
+        // A segment abandoned after a failed flush may hold a record that was rewritten elsewhere.
         let last = index.last_seq(at, newest);
         let mut end = index.clock_history.date(segment.head.boot, segment.head.start);
-        let mut hole: Option<(u64, u64)> = None;
+        let mut damaged: Option<(u64, u64)> = None;
         let walked = walk_past(disk, segment, ScanDepth::Records);
         for found in &walked.found {
             match found {
                 ScanItem::Record(offset, record) if record.seq <= last => {
                     let before = pieces.iter().rev().find_map(Piece::boot).unwrap_or(record.boot);
                     let begin = index.clock_history.date(record.boot, record.start);
-                    pieces.extend(hole.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
+                    pieces.extend(damaged.take().map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Damaged)));
                     pieces.extend(piece(&index.clock_history, segment, *offset, record, before));
                     end = index.clock_history.date(record.boot, record.end());
                 }
                 ScanItem::Record(..) => {}
-                ScanItem::Damaged { first, last, .. } => hole = Some((*first, *last)),
+                ScanItem::Damaged { first, last, .. } => damaged = Some((*first, *last)),
             }
         }
-        // Damage up to the end of a file: the next one, begun right behind it, says how far its numbers went.
+        // Damage up to the end of a file: the next segment, started right behind it, gives the last
+        // number.
         let next = index.live().get(at + 1).filter(|next| next.head.lap == segment.head.lap + 1 && walked.next_seq <= last);
         if let Some(next) = next {
             let begin = index.clock_history.date(next.head.boot, next.head.start);
             pieces.push(Piece::damage(walked.next_seq, last, end, begin, GapReason::Damaged));
         } else {
-            pieces.extend(lost_behind(index, at, walked.next_seq, end));
+            pieces.extend(missing_behind(index, at, walked.next_seq, end));
         }
         tracks.push((segment.layout, segment.head.tracks.clone()));
     }
@@ -168,8 +173,9 @@ fn pieces(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) -> (Ve
     (pieces, tracks)
 }
 
-/// What is in no file between a segment and the next: from the end of its footage to the head of the next.
-fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Vec<Piece> {
+/// Missing records between a segment and the next, as a gap from the end of its footage to the next
+/// head.
+fn missing_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Vec<Piece> {
     let next = index.live().get(at + 1);
     let to_seq = next.map_or(u64::MAX, |next| next.head.first_seq.saturating_sub(1));
     let begin = next.map_or(end, |next| index.clock_history.date(next.head.boot, next.head.start));
@@ -178,12 +184,12 @@ fn lost_behind(index: &Index, at: usize, from_seq: u64, end: Timestamp) -> Vec<P
     lost.map(|(first, last)| Piece::damage(first, last, end, begin, GapReason::Missing)).collect()
 }
 
-/// Damage right beside a stretch that takes some of what was asked for: before it and behind it.
-fn beside(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, more: bool) -> (usize, usize) {
+/// Extends a stretch over adjacent damage that overlaps the query.
+fn with_adjacent_damage(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, more: bool) -> (usize, usize) {
     let (mut begin, mut end) = (first, last);
     let wanted = |piece: &Piece| match (piece, query) {
-        (Piece::Damage(.., gap), SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
-        (Piece::Damage(.., gap), SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
+        (Piece::Damage { gap, .. }, SpanQuery::Wall { from, to, .. }) => gap.to.wall > *from && gap.from.wall <= *to,
+        (Piece::Damage { gap, .. }, SpanQuery::Mono { from, to, .. }) => gap.to.mono > *from && gap.from.mono <= *to,
         _ => false,
     };
     while begin > 0 && wanted(&pieces[begin - 1]) {
@@ -195,10 +201,10 @@ fn beside(pieces: &[Piece], (first, last): (usize, usize), query: &SpanQuery, mo
     (begin, end)
 }
 
-/// A record as its times are understood now; `before` is the start of the footage in front of it.
+/// Converts a record, with its times corrected. `before` is the boot of the footage in front of it.
 fn piece(clock_history: &ClockHistory, segment: &Segment, offset: u64, record: &RingRecord, before: Boot) -> Option<Piece> {
     match record.gap() {
-        Some(gap) => Some(Piece::Hole(record.seq, clock_history.date_gap(&gap, before, record.boot))),
+        Some(gap) => Some(Piece::Gap { seq: record.seq, gap: clock_history.date_gap(&gap, before, record.boot) }),
         None => {
             let fragment = record.fragment(segment, offset)?;
             let start = clock_history.date(fragment.boot, fragment.start);
@@ -223,8 +229,8 @@ fn matches_query(fragment: &FragmentRef, query: &SpanQuery) -> bool {
     }
 }
 
-/// The first unbroken stretch of matches, from the key frame at or before its first. A gap does not break it; footage of
-/// another time between two matches (the clock was set back) does.
+/// The first contiguous stretch of matches, extended back to a key frame. Gaps do not interrupt it.
+/// Footage of another time does, e.g. when the clock was set back.
 fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     let matches = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if matches_query(f, query));
     let hit = (0..pieces.len()).find(matches)?;
@@ -233,7 +239,7 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
         match piece {
             Piece::Fragment(_) if matches(&at) => last = at,
             Piece::Fragment(_) => break,
-            Piece::Hole(..) | Piece::Damage(..) => {}
+            Piece::Gap { .. } | Piece::Damage { .. } => {}
         }
     }
     if matches!(query, SpanQuery::Seq { .. }) {
@@ -241,15 +247,16 @@ fn stretch(pieces: &[Piece], query: &SpanQuery) -> Option<(usize, usize)> {
     }
     let key = |at: &usize| matches!(&pieces[*at], Piece::Fragment(f) if f.key);
     let before = (0..=hit).rev().find(key);
-    // Behind damage what is left is left, whether it can be decoded or not.
-    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage(..)));
+    // Footage behind damage is kept, even if it cannot be decoded.
+    let behind_damage = hit.checked_sub(1).is_some_and(|at| matches!(pieces[at], Piece::Damage { .. }));
     let begin = before.or_else(|| behind_damage.then_some(hit));
-    // Without a key frame before it the pictures cannot be decoded: begin at the first one inside.
+    // Without a key frame before it, begin at the first key frame inside.
     Some((begin.or_else(|| (hit..=last).find(key))?, last))
 }
 
-/// The segments a query may touch, with one neighbour before for the key frame. Wall clocks may have jumped between two
-/// segments, so each is taken to span from its own start to the next one's in either direction.
+/// The segments that a query may touch, and the one before them for its key frame. The wall clock
+/// may have been set between two segments, so each spans from its start to that of the next, in
+/// either direction.
 fn candidates(index: &Index, newest: u64, query: &SpanQuery) -> std::ops::Range<usize> {
     let live = index.live();
     let touches = |at: usize| {

@@ -1,7 +1,4 @@
-//! Parts of other cards in a ring's directory: which there are, and keeping them before their place is used.
-//!
-//! What belongs here: that, for the journal and the snapshots. What does not: which card is ours ([`super::identity`]), segments of
-//! other cards ([`super::head_selection`]).
+//! Foreign parts: copies journal and snapshot files with parts of another card before reuse.
 
 use std::sync::Arc;
 
@@ -15,36 +12,36 @@ use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
-/// A part that is not ours, for people.
-pub fn sentence(file: FileId, parts: usize) -> String {
+/// Describes a file with foreign parts for log and operator.
+pub fn describe(file: FileId, parts: usize) -> String {
     match file {
-        FileId::Foreign(_) => format!("holds what was found of another card: {NEXT}"),
-        _ => format!("{parts} parts of it are another card's: the next start keeps them as foreign-NNNNN.taimat; {NEXT}"),
+        FileId::Foreign(_) => format!("copy of a file with parts of another card: {NEXT}"),
+        _ => format!("{parts} parts belong to another card: the next boot copies the file to foreign-NNNNN.taimat; {NEXT}"),
     }
 }
 
-/// Every file beside the segments that holds something of another card than `fallback`, and what is said of it.
+/// The files, other than segments, that hold parts of another card than `card`, each described.
 ///
 /// # Errors
-/// When the card refuses.
-pub fn beside(disk: &dyn Disk, card: CardId, kept: Option<&LoadedJournal>) -> Result<Vec<(FileId, String)>, DiskFault> {
+/// If the card reports an error.
+pub fn foreign_files(disk: &dyn Disk, card: CardId, loaded: Option<&LoadedJournal>) -> Result<Vec<(FileId, String)>, DiskFault> {
     let mut found = Vec::new();
-    let mut tell = |file, parts: usize| found.extend((parts > 0).then(|| (file, sentence(file, parts))));
+    let mut add = |file, parts: usize| found.extend((parts > 0).then(|| (file, describe(file, parts))));
     for (file, len) in disk.files()? {
         match file {
             FileId::Segment(_) => {}
-            FileId::Journal => tell(file, kept.map_or(0, |kept| kept.foreign.len())),
-            FileId::Snapshots => tell(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
-            FileId::Foreign(_) => tell(file, 1),
+            FileId::Journal => add(file, loaded.map_or(0, |loaded| loaded.foreign.len())),
+            FileId::Snapshots => add(file, snapshots::foreign(disk, len, BLOCK, card)?.len()),
+            FileId::Foreign(_) => add(file, 1),
         }
     }
     Ok(found)
 }
 
-/// Opens the journal without what is another card's.
+/// Opens the journal; copies and wipes slots of another card first.
 ///
 /// # Errors
-/// When the card refuses.
+/// If the card reports an error.
 pub fn open_journal(
     card: &Arc<FallbackDisk>,
     id: CardId,
@@ -52,19 +49,19 @@ pub fn open_journal(
     existing: Option<u64>,
     out: &mut Vec<StorageUpdate>,
 ) -> Result<(Journal, LoadedJournal), DiskFault> {
-    let (journal, kept) = Journal::open(card.clone(), id, slots, existing)?;
-    if kept.foreign.is_empty() {
-        return Ok((journal, kept));
+    let (journal, loaded) = Journal::open(card.clone(), id, slots, existing)?;
+    if loaded.foreign.is_empty() {
+        return Ok((journal, loaded));
     }
-    set_aside(card, FileId::Journal, &kept.foreign, out)?;
+    set_aside(card, FileId::Journal, &loaded.foreign, out)?;
     Journal::open(card.clone(), id, slots, existing)
 }
 
-/// Opens the snapshots without those of another card.
+/// Opens the snapshot slots; copies and wipes snapshots of another card first.
 ///
 /// # Errors
-/// When the card refuses.
-pub fn open_stills(
+/// If the card reports an error.
+pub fn open_snapshots(
     card: &Arc<FallbackDisk>,
     id: CardId,
     geometry: SnapshotGeometry,
@@ -80,17 +77,17 @@ pub fn open_stills(
     SnapshotStore::open(card.clone(), id, geometry, existing, live)
 }
 
-/// Keeps a copy of a file, then wipes the blocks of it that are another card's. Where no copy can be made, nothing of it is written
-/// over: from now on the file is in memory.
+/// Copies a file, then wipes its blocks that belong to another card. If it cannot be copied, the
+/// card is left unchanged and the file is moved to memory.
 fn set_aside(card: &FallbackDisk, file: FileId, foreign: &[u64], out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
     let (name, parts) = (file.name(), foreign.len());
     let len = card.files()?.get(&file).copied().unwrap_or_default();
     let detail = match keep(card, file) {
-        Ok(kept) => format!("{name}: {parts} parts of it are another card's; kept as {kept}, {NEXT}"),
+        Ok(copy) => format!("{name}: {parts} parts belong to another card; copied to {copy}: {NEXT}"),
         Err(fault) => {
             card.hold_in_memory(file, len);
             format!(
-                "{name}: {parts} parts of it are another card's and cannot be kept ({fault}): it is in memory until it is taken away"
+                "{name}: {parts} parts belong to another card and cannot be copied ({fault}): using memory until the file is removed"
             )
         }
     };

@@ -30,7 +30,7 @@ fn ring(site: &str, byte: u8, seconds: i64) -> Bench {
     let mut bench = Bench::new(of_site(site));
     for entry_id in 1..=6 {
         let still = (entry_id <= 2).then(|| vec![byte; 9000]);
-        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![byte; 700], still });
+        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![byte; 700], snapshot: still });
     }
     bench.record(seconds);
     bench.order(StorageRequest::Stop);

@@ -1,6 +1,4 @@
-//! Frames → one fragment: decode times, composition offsets, `moof` and `mdat`.
-//!
-//! What belongs here: when a fragment ends and what is in it, pure. What does not: numbering it, writing it.
+//! Fragment builder: cuts frames into `moof` and `mdat` with decode times and composition offsets.
 
 use std::sync::Arc;
 
@@ -10,28 +8,29 @@ use crate::format::mp4::{Sample, TrackRun, moof};
 use crate::format::record::{RECORD_BOX, padded, ticks};
 use crate::units::Timestamp;
 
-/// Microseconds of video after which a fragment ends: what a power cut may cost (promise P1). A picture more comes along where it fits
-/// into the padding.
+/// Length of video after which a fragment ends, microseconds. Bounds what a power cut can lose
+/// (promise P1). One more frame is added if it fits the padding.
 pub const FRAGMENT_MAX: i64 = 1_000_000;
-/// Microseconds of sound behind the first picture at most, so that pictures that stop coming do not keep the sound, and themselves,
-/// from the card: a little more than a fragment, because pictures lag behind sound.
-const SOUND_MAX: i64 = 1_200_000;
-/// Frames in one fragment at most: 1 s of 120 fps video with 50 audio frames, twice over. Bounds the `moof`.
+/// Length of audio behind the first video frame after which a fragment ends, microseconds. Audio
+/// and video still reach the card when the video stops. Longer than [`FRAGMENT_MAX`], because video
+/// lags behind audio.
+const AUDIO_MAX: i64 = 1_200_000;
+/// Most frames in one fragment: twice 1 s of 120 fps video with 50 audio frames. Bounds the `moof`.
 const FRAMES_MAX: usize = 512;
 
-/// Where a run of media time lies on the ring's media clock.
+/// Maps the presentation times of a run to the media clock of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
-    /// The run.
+    /// Number of the run.
     pub run: u32,
-    /// Presentation time that was its first, microseconds.
+    /// Presentation time of the first frame of the run, microseconds.
     pub pts: i64,
     /// The same moment on the media clock, microseconds.
     pub media: u64,
 }
 
 impl Anchor {
-    /// A presentation time of this run on the media clock, in ticks of its track.
+    /// The presentation time of `frame` on the media clock, in ticks of its track.
     fn tick(&self, frame: &Frame) -> u64 {
         let scale = frame.params.timescale;
         let base = ticks(self.media, scale) as i64;
@@ -40,44 +39,46 @@ impl Anchor {
     }
 }
 
-/// Frames gathered for the next fragment; the first is a video frame, unless there is only sound.
+/// Frames of the next fragment. The first is a video frame unless there is only audio.
 #[derive(Debug, Default)]
-pub struct Gathering {
+pub struct FragmentBuilder {
     frames: Vec<Arc<Frame>>,
-    /// Highest video presentation time, ticks.
+    /// Highest video presentation time so far, ticks.
     latest: i64,
     bytes: usize,
-    /// A run in which a picture came after one that is shown later: it has B-frames.
+    /// A run with B-frames: a video frame arrived after one with a later presentation time.
     reordered: Option<u32>,
-    /// Run of the fragment finished last, and where it begins on the media clock, microseconds.
-    before: Option<(u32, u64)>,
+    /// Run of the previous fragment.
+    previous_run: Option<u32>,
+    /// Start of the previous fragment on the media clock, microseconds.
+    previous_media: u64,
 }
 
-/// A fragment ready to be numbered and written.
+/// A fragment without a record number or a place in the ring.
 #[derive(Debug)]
 pub struct Fragment {
-    /// `moof` and `mdat`, with decode times that count from `media`.
+    /// `moof` and `mdat`, with decode times relative to `media`.
     pub content: Vec<u8>,
-    /// When its first picture was taken.
+    /// Capture time of its first frame.
     pub start: Timestamp,
-    /// Starts with a key frame.
+    /// The fragment starts with a key frame.
     pub key: bool,
-    /// Its first picture on the media clock, microseconds.
+    /// Start of its video on the media clock, microseconds.
     pub media: u64,
-    /// Milliseconds by which its sound begins before that, rounded up.
+    /// Milliseconds by which its audio starts before `media`, rounded up.
     pub lead: u16,
-    /// Microseconds.
+    /// Duration, microseconds.
     pub duration: u64,
-    /// Sample bytes.
+    /// Bytes of samples.
     pub payload: u32,
-    /// Frames in it.
+    /// Number of frames.
     pub frames: u32,
-    /// Sound samples that came too late to have a place.
-    pub left_out: u32,
+    /// Number of audio frames dropped because they belong before the previous fragment.
+    pub dropped_audio: u32,
 }
 
-impl Gathering {
-    /// True when nothing is gathered.
+impl FragmentBuilder {
+    /// True when no frame is gathered.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
@@ -92,30 +93,33 @@ impl Gathering {
         self.frames.last()
     }
 
-    /// Sample bytes gathered.
+    /// Bytes of samples gathered.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The tracks in it, video first.
+    /// The tracks of the gathered frames, video first.
     pub fn tracks(&self) -> Vec<Arc<TrackParams>> {
         let of = |kind| self.frames.iter().find(|frame| frame.kind() == kind).map(|frame| frame.params.clone());
         [of(TrackKind::Video), of(TrackKind::Audio)].into_iter().flatten().collect()
     }
 
-    /// True when `frame` begins the next fragment: it must, or it is a video frame where the fragment may end (later than every
-    /// frame so far, so that no B-frame is torn from its neighbours) and should (key frame, or a second is full).
+    /// True when `frame` begins the next fragment.
+    ///
+    /// The fragment ends when `frame` cannot be added, before a key frame, and after one second. In
+    /// the last two cases it ends only before a video frame later than all frames so far. B-frames
+    /// thus stay with the frames they refer to.
     pub fn ends_before(&self, frame: &Frame, room: usize) -> bool {
         let length = self.length_before(frame);
         let should = match frame.kind() {
-            TrackKind::Audio => length >= SOUND_MAX,
+            TrackKind::Audio => length >= AUDIO_MAX,
             TrackKind::Video => frame.pts > self.latest && (frame.key || length >= FRAGMENT_MAX),
         };
-        !self.is_empty() && (should || self.has_no_place_for(frame, room))
+        !self.is_empty() && (should || self.cannot_add(frame, room))
     }
 
-    /// Another run or layout, or no room.
-    fn has_no_place_for(&self, frame: &Frame, room: usize) -> bool {
+    /// True when `frame` belongs to another run or track layout, or exceeds a limit.
+    fn cannot_add(&self, frame: &Frame, room: usize) -> bool {
         self.first().is_some_and(|first| frame.run != first.run)
             || self.bytes + frame.data.len() > room
             || self.frames.len() >= FRAMES_MAX
@@ -127,13 +131,15 @@ impl Gathering {
         self.first().map_or(0, |first| frame.pts_micros() - first.pts_micros())
     }
 
-    /// True when `frame`, before which the fragment ends because a second is full, fits into the padding of its last block: taken
-    /// along it costs the card nothing, and at 1 Mbit/s a third of all fragments have such a picture behind them. Not in a run
-    /// that has B-frames or may still show them: they would be torn from it.
-    pub fn takes_along(&self, frame: &Arc<Frame>, room: usize, anchor: &Anchor, layout: &[Arc<TrackParams>]) -> bool {
-        let plain = self.reordered != Some(frame.run) && self.before.is_some_and(|(run, _)| run == frame.run);
+    /// True when `frame` fits the padding of the last block of a fragment that has lasted a second.
+    ///
+    ///  Adding the frame then costs no block; at 1 Mbit/s this saves one in three fragments a
+    /// block. Never true in a run with B-frames, or before the run is known to have none, because
+    /// they would be separated from the frame.
+    pub fn fits_padding(&self, frame: &Arc<Frame>, room: usize, anchor: &Anchor, layout: &[Arc<TrackParams>]) -> bool {
+        let plain = self.reordered != Some(frame.run) && self.previous_run == Some(frame.run);
         let picture = frame.kind() == TrackKind::Video && !frame.key && self.length_before(frame) >= FRAGMENT_MAX;
-        if !plain || !picture || self.has_no_place_for(frame, room) {
+        if !plain || !picture || self.cannot_add(frame, room) {
             return false;
         }
         let blocks = |frames: &[Arc<Frame>]| {
@@ -144,7 +150,7 @@ impl Gathering {
         blocks(&[&self.frames[..], std::slice::from_ref(frame)].concat()) <= blocks(&self.frames)
     }
 
-    /// Takes a frame; the caller has asked [`Gathering::ends_before`].
+    /// Adds a frame; the caller has checked [`FragmentBuilder::ends_before`].
     pub fn push(&mut self, frame: Arc<Frame>) {
         if frame.kind() == TrackKind::Video {
             let pictures = self.frames.iter().any(|old| old.kind() == TrackKind::Video);
@@ -157,8 +163,10 @@ impl Gathering {
         self.frames.push(frame);
     }
 
-    /// Makes the fragment and starts again. `next` is the video frame behind it, where there is one of the same run: it tells
-    /// how long the last sample lasts. `layout` is the segment's tracks, which give the track numbers.
+    /// Builds the fragment and resets the builder.
+    ///
+    /// `next` is the frame behind the fragment, if it belongs to the same run; it gives the
+    /// duration of the last sample. `layout` gives the track numbers.
     pub fn finish(
         &mut self,
         anchor: &Anchor,
@@ -172,15 +180,16 @@ impl Gathering {
         let scale = u64::from(first.params.timescale.max(1));
         let leading = frames.iter().filter(|frame| frame.kind() == first.kind());
         let media = leading.map(|frame| anchor.tick(frame)).min()? * 1_000_000 / scale;
-        // Sound older than the fragment before would have no place in a file that begins there.
-        let oldest = self.before.filter(|(run, _)| *run == anchor.run).map_or(media, |(_, media)| media);
+        // A file that begins with the previous fragment has no place for older audio.
+        let oldest = if self.previous_run == Some(anchor.run) { self.previous_media } else { media };
         let on_time = |frame: &Frame| anchor.tick(frame) >= ticks(oldest, frame.params.timescale);
         let gathered = frames.len();
         frames.retain(|frame| frame.kind() == TrackKind::Video || on_time(frame));
-        self.before = Some((anchor.run, media));
+        self.previous_run = Some(anchor.run);
+        self.previous_media = media;
         let mut runs = runs(&frames, anchor, next, layout);
         let payload: usize = frames.iter().map(|frame| frame.data.len()).sum();
-        // Video is the first track of every layout, and sound that goes alone is the only one.
+        // Video is the first track of every layout; audio without video is the only track.
         let length: u64 = runs.first()?.samples.iter().map(|sample| u64::from(sample.duration)).sum();
         let ahead = |run: &TrackRun| {
             let scale = layout[run.track as usize - 1].timescale;
@@ -208,19 +217,21 @@ impl Gathering {
             duration: length * 1_000_000 / scale,
             payload: payload as u32,
             frames: frames.len() as u32,
-            left_out: (gathered - frames.len()) as u32,
+            dropped_audio: (gathered - frames.len()) as u32,
         })
     }
 }
 
-/// The samples of all tracks that have any.
+/// The samples of every track that has any.
 fn runs(frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>, layout: &[Arc<TrackParams>]) -> Vec<TrackRun> {
     let of = |(track, params): (usize, &Arc<TrackParams>)| run(track as u32 + 1, params, frames, anchor, next);
     layout.iter().enumerate().filter_map(of).collect()
 }
 
-/// The samples of one track. Decode times are the presentation times sorted: a valid order for every stream whose fragments end
-/// only where all earlier pictures have been shown.
+/// The samples of one track.
+///
+/// The decode times are the sorted presentation times. This order is valid because a fragment ends
+/// only before a frame later than all earlier frames.
 fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor, next: Option<&Frame>) -> Option<TrackRun> {
     let mine: Vec<&Arc<Frame>> = frames.iter().filter(|frame| frame.kind() == params.kind).collect();
     let shown: Vec<u64> = mine.iter().map(|frame| anchor.tick(frame)).collect();
@@ -238,24 +249,25 @@ fn run(track: u32, params: &TrackParams, frames: &[Arc<Frame>], anchor: &Anchor,
     Some(TrackRun { track, start: *decoded.first()?, samples: samples.collect() })
 }
 
-/// What a new record says, before it has a number and a place.
+/// The content of a new record, before it has a number and a place. For fields without a comment
+/// see [`crate::format::record::RingRecord`].
 #[derive(Debug, Clone)]
 pub struct NewFragment<'a> {
-    /// See `RingRecord`.
+    /// Capture time of the first frame, or start of the gap.
     pub start: Timestamp,
-    /// See `RingRecord`.
+    /// Starts with a key frame.
     pub key: bool,
-    /// See `RingRecord`.
+    /// Bytes of samples.
     pub payload: u32,
-    /// See `RingRecord`.
+    /// Start on the media clock, microseconds.
     pub media: u64,
-    /// See `RingRecord`.
+    /// Milliseconds by which the audio starts before `media`, rounded up.
     pub lead: u16,
-    /// See `RingRecord`.
+    /// Duration, microseconds.
     pub duration: u64,
-    /// See `RingRecord`.
+    /// For a gap record: its end, reason and bytes lost.
     pub gap: Option<(Timestamp, GapReason, u64)>,
-    /// `moof` and `mdat` with decode times that count from `media`; empty for a gap record.
+    /// `moof` and `mdat` with decode times relative to `media`; empty for a gap record.
     pub content: &'a [u8],
 }
 
@@ -272,17 +284,17 @@ mod tests {
         Arc::new(Frame { role: StreamRole::Main, params: video(1), data, key, pts: pts_ms * 90, run: 1, at, lost: 0 })
     }
 
-    /// The fragments a stream of (milliseconds, key) is cut into, as the times of their first frames.
+    /// Presentation times, in milliseconds, at which a stream of (milliseconds, key) is cut.
     fn cuts(stream: &[(i64, bool)]) -> Vec<i64> {
-        let mut gathering = Gathering::default();
+        let mut builder = FragmentBuilder::default();
         let mut starts = Vec::new();
         for (pts, key) in stream {
             let next = frame(*pts, *key);
-            if gathering.is_empty() || gathering.ends_before(&next, 1 << 20) {
+            if builder.is_empty() || builder.ends_before(&next, 1 << 20) {
                 starts.push(*pts);
-                gathering = Gathering::default();
+                builder = FragmentBuilder::default();
             }
-            gathering.push(next);
+            builder.push(next);
         }
         starts
     }
@@ -293,30 +305,31 @@ mod tests {
         assert_eq!(cuts(&stream), [0, 1000, 1520, 2520, 3040]);
     }
 
-    /// Numbers of frames in the fragments of 25 pictures a second, each of `bytes`, with a key frame every two seconds.
+    /// Frames per fragment at 25 fps with a key frame every two seconds; input: (frame number,
+    /// bytes).
     fn lengths(pictures: &[(i64, usize)]) -> Vec<u32> {
-        let (mut gathering, mut lengths) = (Gathering::default(), Vec::new());
+        let (mut builder, mut lengths) = (FragmentBuilder::default(), Vec::new());
         let (anchor, layout) = (Anchor { run: 1, pts: 0, media: 0 }, [video(1)]);
         for (n, (at, bytes)) in pictures.iter().enumerate() {
             let next = Frame { data: vec![7; *bytes].into(), ..Frame::clone(&frame(at * 40, n % 50 == 0)) };
             let next = Arc::new(next);
-            let along = gathering.ends_before(&next, 1 << 20) && gathering.takes_along(&next, 1 << 20, &anchor, &layout);
-            if !along && gathering.ends_before(&next, 1 << 20) {
-                lengths.push(gathering.finish(&anchor, Some(&next), &layout, 1).unwrap().frames);
+            let along = builder.ends_before(&next, 1 << 20) && builder.fits_padding(&next, 1 << 20, &anchor, &layout);
+            if !along && builder.ends_before(&next, 1 << 20) {
+                lengths.push(builder.finish(&anchor, Some(&next), &layout, 1).unwrap().frames);
             }
-            gathering.push(next);
+            builder.push(next);
             if along {
-                lengths.push(gathering.finish(&anchor, None, &layout, 1).unwrap().frames);
+                lengths.push(builder.finish(&anchor, None, &layout, 1).unwrap().frames);
             }
         }
         lengths
     }
 
     #[test]
-    fn a_picture_that_fits_the_padding_joins_the_fragment() {
+    fn a_frame_that_fits_the_padding_joins_the_fragment() {
         let in_order = |bytes| (0..201).map(|n| (n, bytes)).collect::<Vec<_>>();
-        assert_eq!(lengths(&in_order(10)), [25, 25, 26, 24, 26, 24, 26, 24], "the first second of a run may yet have B-frames");
-        assert_eq!(lengths(&in_order(4090)), [25; 8], "it would need a block of its own");
+        assert_eq!(lengths(&in_order(10)), [25, 25, 26, 24, 26, 24, 26, 24], "B-frames cannot be ruled out in the first second");
+        assert_eq!(lengths(&in_order(4090)), [25; 8], "an added frame needs another block");
         let late = |n| [n, 4, 3][usize::from(n == 3) + 2 * usize::from(n == 4)];
         assert_eq!(
             lengths(&in_order(10).iter().map(|(n, bytes)| (late(*n), *bytes)).collect::<Vec<_>>()),
@@ -326,8 +339,9 @@ mod tests {
     }
 
     #[test]
-    fn b_frames_are_never_torn_from_the_pictures_they_need() {
-        // Decode order of an IBBP stream: after one second the next P may begin a fragment, a B may not.
+    fn a_fragment_never_begins_with_a_b_frame() {
+        // Decode order of an IBBP stream: after one second a fragment may begin with a P, never
+        // with a B.
         let stream: Vec<_> = (0..20).flat_map(|i| [(i * 120 + 80, i == 0), (i * 120, false), (i * 120 + 40, false)]).collect();
         for start in cuts(&stream) {
             assert_eq!(start % 120, 80, "a fragment begins with the B-frame at {start} ms");
@@ -335,13 +349,13 @@ mod tests {
     }
 
     #[test]
-    fn composition_offsets_put_b_frames_back_in_order() {
-        let mut gathering = Gathering::default();
+    fn composition_offsets_restore_presentation_order() {
+        let mut builder = FragmentBuilder::default();
         for (pts, key) in [(80, true), (0, false), (40, false), (200, false), (120, false), (160, false)] {
-            gathering.push(frame(pts, key));
+            builder.push(frame(pts, key));
         }
         let anchor = Anchor { run: 1, pts: 0, media: 0 };
-        let video = run(1, &video(1), &gathering.frames, &anchor, Some(&frame(320, false))).unwrap();
+        let video = run(1, &video(1), &builder.frames, &anchor, Some(&frame(320, false))).unwrap();
         let shown: Vec<i64> = video
             .samples
             .iter()
@@ -355,18 +369,18 @@ mod tests {
     }
 
     #[test]
-    fn media_time_goes_on_where_the_anchor_puts_it() {
-        let mut gathering = Gathering::default();
-        gathering.push(frame(5000, true));
-        gathering.push(frame(5040, false));
+    fn media_time_follows_the_anchor() {
+        let mut builder = FragmentBuilder::default();
+        builder.push(frame(5000, true));
+        builder.push(frame(5040, false));
         let anchor = Anchor { run: 1, pts: 4_000_000, media: 70_000_000 };
-        let fragment = gathering.finish(&anchor, Some(&frame(5080, false)), &[video(1)], 1).unwrap();
+        let fragment = builder.finish(&anchor, Some(&frame(5080, false)), &[video(1)], 1).unwrap();
         assert_eq!((fragment.media, fragment.duration, fragment.key), (71_000_000, 80_000, true));
-        assert!(gathering.is_empty());
+        assert!(builder.is_empty());
     }
 
     #[test]
-    fn late_sound_keeps_its_time_and_older_sound_is_counted() {
+    fn late_audio_keeps_its_time_and_older_audio_is_dropped() {
         let sample_entry = vec![0, 0, 0, 8, b'a', b'l', b'a', b'w'];
         let digest = crate::units::Digest::of(&sample_entry);
         let (kind, codec) = (TrackKind::Audio, crate::camera::Codec::PcmAlaw);
@@ -376,17 +390,17 @@ mod tests {
             let (pts, data) = (ms * 8, vec![1; 160].into());
             Arc::new(Frame { params: params.clone(), data, pts, ..Frame::clone(&frame(0, true)) })
         };
-        let (mut gathering, layout) = (Gathering::default(), [video(1), params.clone()]);
+        let (mut builder, layout) = (FragmentBuilder::default(), [video(1), params.clone()]);
         let anchor = Anchor { run: 1, pts: 0, media: 10_000_000 };
         let mut cut = |frames: &[Arc<Frame>]| {
-            frames.iter().for_each(|frame| gathering.push(frame.clone()));
-            gathering.finish(&anchor, None, &layout, 1).unwrap()
+            frames.iter().for_each(|frame| builder.push(frame.clone()));
+            builder.finish(&anchor, None, &layout, 1).unwrap()
         };
         let first = cut(&[frame(0, true), sound(-20), sound(0), frame(40, false)]);
-        assert_eq!((first.lead, first.left_out, first.frames), (0, 1, 3), "before the first picture there is nothing");
+        assert_eq!((first.lead, first.dropped_audio, first.frames), (0, 1, 3), "audio before the first video frame is dropped");
         let second = cut(&[frame(80, true), sound(20), frame(120, false), sound(40)]);
-        assert_eq!((second.media, second.lead, second.left_out), (10_080_000, 60, 0));
+        assert_eq!((second.media, second.lead, second.dropped_audio), (10_080_000, 60, 0));
         let third = cut(&[frame(160, true), sound(79), sound(80)]);
-        assert_eq!((third.lead, third.left_out), (80, 1), "older than the fragment before");
+        assert_eq!((third.lead, third.dropped_audio), (80, 1), "audio older than the previous fragment is dropped");
     }
 }

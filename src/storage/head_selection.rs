@@ -1,25 +1,25 @@
-//! Which head of a segment file counts: there are two copies, files may have lost their names, and one may hold another's bytes.
+//! Head selection: chooses the valid copy of each segment head and the file of each segment.
 //!
-//! | first copy | second copy | taken as |
+//! | first copy | second copy | result |
 //! |---|---|---|
-//! | whole, of this file | not read | what it says |
-//! | whole, of another file | whole, of this file | the second: the first was written to the wrong place, and is written again at a start |
-//! | whole, of another file | anything else | what it says: the file's name was changed |
-//! | never written, or damaged | whole | the second; the first is written again at a start |
+//! | whole, of this file | not read | the first copy |
+//! | whole, of another file | whole, of this file | the second copy; the first was misplaced and is rewritten when the ring is opened |
+//! | whole, of another file | anything else | the first copy; the file was renamed |
+//! | never written, or damaged | whole | the second copy; the first is rewritten when the ring is opened |
 //! | never written | not whole | blank: free to use |
-//! | damaged | not whole | unreadable: kept until its turn comes where whole records lie in it, else free to use |
-//! | whole, another length than the file's | – | what it says: a file that was cut ends where it ends, and what lies behind a grown one is not ours |
-//! | of another card than the ring's ([`super::identity`]) | – | not ours: it stays as it is, and its name is taken |
+//! | damaged | not whole | unreadable: kept until it is recycled if it holds whole records, else free to use |
+//! | whole, with another length than the file | – | the first copy; a truncated file ends at its end, and the bytes behind a grown one do not count |
+//! | of another card than the ring ([`super::identity`]) | – | foreign: the file is left as it is, and its name stays taken |
 //!
-//! Of two files that begin with one record the one without a first copy holds nothing: it refused to be begun. Of two files of one lap the one with the right name counts, the other is a copy somebody made: free to use.
-//!
-//! What belongs here: this table. What does not: putting right ([`super::recovery`]), telling ([`super::check`]).
+//! Two files may begin with the same record if one rejected its first write: the one without a
+//! first copy holds nothing. Two files may have the same lap if one is a duplicate: the one with
+//! the right name counts, and the other is free to use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::identity::{NEXT, Voices};
+use super::identity::{CardVotes, NEXT};
 use super::journal_load;
 use super::segment_index::{Index, SetAside};
 use crate::format::card_id::CardId;
@@ -27,31 +27,31 @@ use crate::format::record::{BLOCK, RECORD_BOX, RingRecord};
 use crate::format::segment_head::{HEAD_MAX, Segment, SegmentHead, copy_len_at_end, head_digest, is_older};
 use crate::units::SiteId;
 
-/// What is wrong with the head of a file.
+/// Problem of a segment head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadFault {
-    /// Its first copy is not whole and was read from the second.
+    /// The first copy is damaged; the head was read from the second.
     First,
-    /// It holds a segment that had another name.
+    /// The file was renamed.
     Name,
-    /// It holds what another file holds too.
-    Twin,
-    /// It has another length than its head says.
+    /// The file is a duplicate of another file.
+    Duplicate,
+    /// The head states another length than the file has.
     Size,
-    /// It is another card's.
+    /// The file belongs to another card.
     Foreign,
     /// Neither copy can be read.
     Unreadable,
 }
 
-/// A file whose head is not as it should be.
+/// A file with a problematic head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadTrouble {
-    /// The file.
+    /// Number of the file.
     pub file: u32,
-    /// What it is.
+    /// Kind of problem.
     pub fault: HeadFault,
-    /// The same for people, without the file's name.
+    /// Description for log and operator, without the file name.
     pub what: String,
 }
 
@@ -64,86 +64,89 @@ impl std::fmt::Display for HeadTrouble {
 /// The heads of all segment files.
 #[derive(Debug, Default)]
 pub struct Heads {
-    /// The segments.
+    /// The readable segments.
     pub index: Index,
-    /// What is wrong.
+    /// Problems found.
     pub troubles: Vec<HeadTrouble>,
-    /// The card that is ours; `None` where no part names one, or only cards of other sites.
+    /// The card that owns the ring; `None` if no part names one, or all parts name cards of other
+    /// sites.
     pub card: Option<CardId>,
-    /// Parts name cards, and all of them are of other sites.
+    /// True if parts name cards, and all of them belong to other sites.
     pub of_other_site: bool,
     /// Files of other cards.
     pub foreign: BTreeSet<u32>,
-    /// A file of an older format, which this version neither reads nor writes over.
+    /// Name of a file in an older format, which this version neither reads nor overwrites.
     pub older: Option<String>,
 }
 
-/// What lies in one file.
-enum Holds {
-    Nothing,
+/// Content of a segment file.
+enum FileContent {
+    Blank,
     Segment(Segment, Option<(HeadFault, String)>),
     Unreadable(Option<u32>, String),
     Older,
 }
 
-/// The segments of a ring that somebody else may be writing, from their heads alone (times are as they were recorded), and what is
-/// wrong with files.
+/// Reads the segments of a ring, which another process may be writing, from their heads alone.
+/// Times are as recorded.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub fn heads(disk: &dyn Disk) -> Result<Heads, DiskFault> {
     Ok(read_heads(disk, &segments(&disk.files()?), journal_load::cards(disk)?, None))
 }
 
-/// The same for some files (number and length), the cards that the copies of the journal name, and the site of the box.
+/// Reads the heads of `files` (number and length). `journal` are the cards that the copies of the
+/// journal name; `site` is the site of the device.
 pub fn read_heads(disk: &dyn Disk, files: &BTreeMap<u32, u64>, journal: Vec<CardId>, site: Option<&SiteId>) -> Heads {
     let mut heads = Heads::default();
-    let mut voices = Voices { journal, ..Voices::default() };
+    let mut votes = CardVotes { journal, ..CardVotes::default() };
     let mut all = Vec::new();
     for (file, size) in files {
-        // A bus that was reset refuses one read and takes the next; footage must not go for that.
-        let read = || holds(disk, *file, *size).map_err(|fault| fault.to_string());
+        // Retry once: a bus reset fails a single read, and must not cost footage.
+        let read = || read_file(disk, *file, *size).map_err(|fault| fault.to_string());
         let held = read().or_else(|_| read());
-        if let Ok(Holds::Segment(segment, _)) = &held {
-            voices.segment(segment.head.card, segment.head.start.wall);
+        if let Ok(FileContent::Segment(segment, _)) = &held {
+            votes.add_segment(segment.head.card, segment.head.start.wall);
         }
         all.push((file, size, held));
     }
-    heads.card = voices.agree(site);
-    heads.of_other_site = heads.card.is_none() && !voices.is_silent();
+    heads.card = votes.elect(site);
+    heads.of_other_site = heads.card.is_none() && !votes.is_empty();
     for (file, size, held) in all {
         match held {
-            Ok(Holds::Segment(segment, _)) if heads.card != Some(segment.head.card) => {
+            Ok(FileContent::Segment(segment, _)) if heads.card != Some(segment.head.card) => {
                 heads.foreign.insert(*file);
                 let what = format!("a segment of another card ({}): {NEXT}", segment.head.card);
                 heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Foreign, what });
             }
-            Ok(Holds::Nothing) => heads.index.add_blank(*file),
-            Ok(Holds::Segment(segment, trouble)) => {
+            Ok(FileContent::Blank) => heads.index.add_blank(*file),
+            Ok(FileContent::Segment(segment, trouble)) => {
                 heads.troubles.extend(trouble.map(|(fault, what)| HeadTrouble { file: *file, fault, what }));
                 heads.index.add(segment);
             }
-            Ok(Holds::Unreadable(lap, what)) => {
+            Ok(FileContent::Unreadable(lap, what)) => {
                 match lap {
                     Some(lap) => heads.index.put_aside(SetAside { file: *file, lap, size: *size }),
                     None => heads.index.add_blank(*file),
                 }
                 heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
             }
-            Ok(Holds::Older) => heads.older = Some(FileId::Segment(*file).name()),
+            Ok(FileContent::Older) => heads.older = Some(FileId::Segment(*file).name()),
             Err(what) => {
                 heads.index.put_aside(SetAside { file: *file, lap: u32::MAX, size: *size });
                 heads.troubles.push(HeadTrouble { file: *file, fault: HeadFault::Unreadable, what });
             }
         }
     }
-    take_out_twins(&mut heads);
-    take_out_begun(&mut heads);
+    free_duplicates(&mut heads);
+    free_unstarted(&mut heads);
     heads
 }
 
-/// A file that was to be begun and refused the write has a second copy of a head and no first; the same record began in another file.
-fn take_out_begun(heads: &mut Heads) {
+/// Frees files that rejected their first write: they have a second copy but no first copy of a
+/// head, and the same record begins another file.
+fn free_unstarted(heads: &mut Heads) {
     let live = heads.index.live();
     let again = |at: usize| live.get(at + 1).is_some_and(|next| next.head.first_seq == live[at].head.first_seq);
     let started: Vec<u32> = (0..live.len()).filter(|at| again(*at)).map(|at| live[at].head.segment).collect();
@@ -156,73 +159,73 @@ fn take_out_begun(heads: &mut Heads) {
     }
 }
 
-/// The segment in a file; `None` for one that was never used.
+/// Reads the segment in a file; `None` if the file is blank.
 ///
 /// # Errors
-/// Says that neither copy of its head can be read.
+/// If neither copy of its head can be read.
 pub fn read_head(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment>, String> {
-    match holds(disk, file, size).map_err(|fault| fault.to_string())? {
-        Holds::Segment(segment, _) => Ok(Some(segment)),
-        Holds::Nothing => Ok(None),
-        Holds::Unreadable(_, what) => Err(what),
-        Holds::Older => Err("written by an older version".into()),
+    match read_file(disk, file, size).map_err(|fault| fault.to_string())? {
+        FileContent::Segment(segment, _) => Ok(Some(segment)),
+        FileContent::Blank => Ok(None),
+        FileContent::Unreadable(_, what) => Err(what),
+        FileContent::Older => Err("recorded in a format that only an older version reads".into()),
     }
 }
 
-fn holds(disk: &dyn Disk, file: u32, size: u64) -> Result<Holds, DiskFault> {
+fn read_file(disk: &dyn Disk, file: u32, size: u64) -> Result<FileContent, DiskFault> {
     let read = |len: usize| disk.read(FileId::Segment(file), 0, len.min(size as usize));
-    // A head is one block but for the largest parameter sets, and a ring of 128 GB has 8192 of them. One that cannot be read is
-    // damaged like one with another bit.
+    // A head is one block except with the largest parameter sets, and a ring of 128 GB has 8192
+    // heads. An unreadable block counts as damaged.
     let bytes = read(BLOCK as usize).unwrap_or_default();
     if is_older(&bytes) {
-        return Ok(Holds::Older);
+        return Ok(FileContent::Older);
     }
     let blank = !bytes.is_empty() && bytes.iter().take(8).all(|byte| *byte == 0);
     let long = || read(HEAD_MAX).ok().and_then(|bytes| SegmentHead::decode(&bytes));
     let first = if blank { None } else { SegmentHead::decode(&bytes).or_else(long) };
     if let Some((head, head_len)) = first.as_ref().filter(|(head, _)| head.segment == file && head.size == size) {
-        return Ok(Holds::Segment(segment_of(head.clone(), *head_len, file), None));
+        return Ok(FileContent::Segment(segment_of(head.clone(), *head_len, file), None));
     }
     let second = read_copy(disk, file, size)?.filter(|copy| copy.size == size);
     Ok(match (first, second) {
         (Some((head, _)), Some(copy)) if copy.segment == file => {
-            let what = format!("the head of segment {} lies in front of it: read from its second copy", head.segment);
+            let what = format!("begins with the head of segment {}: using the second copy", head.segment);
             from_copy(copy, file, what)
         }
         (Some((head, head_len)), _) if head.size == size => {
-            let what = format!("holds segment {}: its name was changed", head.segment);
-            Holds::Segment(segment_of(head, head_len, file), Some((HeadFault::Name, what)))
+            let what = format!("holds segment {}: the file was renamed", head.segment);
+            FileContent::Segment(segment_of(head, head_len, file), Some((HeadFault::Name, what)))
         }
         (Some((head, head_len)), _) => {
-            let what = format!("has {size} bytes, and the head of segment {} says {}", head.segment, head.size);
+            let what = format!("has {size} bytes; the head of segment {} states {}", head.segment, head.size);
             let mut segment = segment_of(head, head_len, file);
             segment.end = segment.end.min(size - size % BLOCK);
-            Holds::Segment(segment, Some((HeadFault::Size, what)))
+            FileContent::Segment(segment, Some((HeadFault::Size, what)))
         }
-        (None, Some(copy)) => from_copy(copy, file, "damaged segment head: read from its second copy".into()),
-        (None, None) if blank => Holds::Nothing,
+        (None, Some(copy)) => from_copy(copy, file, "damaged segment head: using the second copy".into()),
+        (None, None) if blank => FileContent::Blank,
         (None, None) if let Some(copy) = find_copy(disk, file, size) => {
-            from_copy(copy, file, format!("damaged segment head, and {size} bytes: read from its second copy"))
+            from_copy(copy, file, format!("damaged segment head and wrong length of {size} bytes: using the second copy"))
         }
-        (None, None) => Holds::Unreadable(first_lap(disk, file, size), "damaged segment head".into()),
+        (None, None) => FileContent::Unreadable(first_lap(disk, file, size), "damaged segment head".into()),
     })
 }
 
-fn from_copy(copy: SegmentHead, file: u32, what: String) -> Holds {
+fn from_copy(copy: SegmentHead, file: u32, what: String) -> FileContent {
     let head_len = copy.encode().len() as u64;
-    Holds::Segment(segment_of(copy, head_len, file), Some((HeadFault::First, what)))
+    FileContent::Segment(segment_of(copy, head_len, file), Some((HeadFault::First, what)))
 }
 
-/// A segment as it lies in `file`, whatever number it was begun under.
+/// A segment in `file`, whatever number its head states.
 fn segment_of(head: SegmentHead, head_len: u64, file: u32) -> Segment {
     let (named, end, layout) = (head.segment, head.end(), head_digest(&head.tracks));
     Segment { head: Arc::new(SegmentHead { segment: file, ..head }), head_len, end, layout, named }
 }
 
-/// The second copy of a head; `None` where it is damaged or was never written.
+/// The second copy of a head; `None` if it is damaged or was never written.
 ///
 /// # Errors
-/// When the card refuses to read.
+/// If the card reports a read error.
 pub fn read_copy(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<SegmentHead>, DiskFault> {
     let read = |len: u64| disk.read(FileId::Segment(file), size - len, len as usize);
     if size < BLOCK {
@@ -238,13 +241,13 @@ pub fn read_copy(disk: &dyn Disk, file: u32, size: u64) -> Result<Option<Segment
     })
 }
 
-/// The second copy in a file that was made longer: wherever one ends that says so.
+/// Finds the second copy in a file that has grown.
 fn find_copy(disk: &dyn Disk, file: u32, size: u64) -> Option<SegmentHead> {
     let at = |end: u64| read_copy(disk, file, end).ok().flatten().filter(|copy| copy.size == end);
     (1..=size / BLOCK).rev().find_map(|blocks| at(blocks * BLOCK))
 }
 
-/// The lap of the first whole record in a file that no head describes.
+/// The lap of the first whole record in a file without a readable head.
 fn first_lap(disk: &dyn Disk, file: u32, size: u64) -> Option<u32> {
     let id = FileId::Segment(file);
     let record = |at: u64| disk.read(id, at, RECORD_BOX).ok().and_then(|bytes| RingRecord::decode(&bytes));
@@ -254,8 +257,8 @@ fn first_lap(disk: &dyn Disk, file: u32, size: u64) -> Option<u32> {
     record.intact(&whole).then_some(record.lap)
 }
 
-/// Two files never have one lap: one of them is a copy.
-fn take_out_twins(heads: &mut Heads) {
+/// Frees duplicates: two files never have the same lap.
+fn free_duplicates(heads: &mut Heads) {
     let mut by_lap: BTreeMap<u32, Vec<(bool, u32)>> = BTreeMap::new();
     for segment in heads.index.live() {
         let file = segment.head.segment;
@@ -267,8 +270,8 @@ fn take_out_twins(heads: &mut Heads) {
             heads.index.forget(file);
             heads.index.add_blank(file);
             heads.troubles.retain(|trouble| trouble.file != file);
-            let what = "holds what another file holds too: a copy".into();
-            heads.troubles.push(HeadTrouble { file, fault: HeadFault::Twin, what });
+            let what = "duplicate of another segment file".into();
+            heads.troubles.push(HeadTrouble { file, fault: HeadFault::Duplicate, what });
         }
     }
 }

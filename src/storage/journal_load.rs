@@ -1,60 +1,60 @@
-//! What a journal holds when it is opened, and which copies of its slots are not what they should be.
-//!
-//! What belongs here: that, and telling rot from a cut. What does not: reading slots ([`super::journal`]).
+//! Journal load: reads the slots of a journal, and detects damaged copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cell;
 use super::clock_history::ClockHistory;
 use super::disk::{Disk, DiskFault, FileId};
-use super::journal::{BATCH_MAX, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
-use super::journal_slot::Slot;
+use super::journal::{BATCH_MAX, Journal, PIECE, RESERVED, TOMBSTONES_MAX, copy_b, slots_of};
+use super::journal_slot::{Block, CELL, ENTRY, FREE, START, Slot, encoded, newer, ours};
 use super::locks::Locks;
 use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::{Boot, EntryId, RingId};
 
-/// What a journal held at start.
+/// The content of a journal when it was opened.
 #[derive(Debug, Default)]
 pub struct LoadedJournal {
-    /// The last start, 0 before the first.
+    /// Number of the last boot, 0 before the first.
     pub boot: Boot,
-    /// The name drawn when this journal was made; `None` where none was, or it is damaged.
+    /// Id drawn when this journal was created; `None` if it has none or is damaged.
     pub ring: Option<RingId>,
-    /// It ended in order.
+    /// True if the last boot ended with an orderly stop.
     pub clean: bool,
-    /// Entries not released, in order. Their bytes are read when they are wanted ([`super::journal::Journal::entry`]).
+    /// Unreleased entries in order of their ids. [`super::journal::Journal::entry`] reads their
+    /// bytes.
     pub entries: Vec<EntryId>,
-    /// The entry of the highest entry id ever.
+    /// The entry with the highest id ever stored.
     pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Slots of which both copies are damaged, not merely empty.
+    /// Slots of which both copies are damaged; blank slots do not count.
     pub damaged: u32,
-    /// Copies of slots that are not what they should be while the other is: they are written again at a start.
+    /// Damaged copies of slots whose other copy is whole. They are rewritten when the journal is
+    /// opened.
     pub copies: Vec<SpoiledCopy>,
-    /// Where slots of another card lie: they count for nothing.
+    /// Offsets of slots of another card, which are ignored.
     pub foreign: Vec<u64>,
-    /// The highest record number of the ring that this journal was reported of.
+    /// Highest record number of the ring that this journal knows.
     pub record: u64,
 }
 
-/// One copy of a slot that is not what it should be.
+/// A damaged copy of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoiledCopy {
-    /// Where it begins.
+    /// Byte offset of the copy.
     pub offset: u64,
-    /// A power cut in the last commit may have left it so.
+    /// True if a power cut during the last commit can have caused the damage.
     pub cut: bool,
 }
 
 impl LoadedJournal {
-    /// What a cell holds, if it was ever written.
+    /// The content of a cell, if it was ever written.
     pub fn cell(&self, wanted: Cell) -> Option<&[u8]> {
         self.cells.iter().find(|(cell, _)| *cell == wanted).map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// What is known of the clocks of past starts.
+    /// The clock history of past boots.
     pub fn clock_history(&self) -> ClockHistory {
         self.cell(Cell::Clock).map(ClockHistory::decode).unwrap_or_default()
     }
@@ -62,14 +62,146 @@ impl LoadedJournal {
     /// The evidence locks.
     ///
     /// # Errors
-    /// Says what is wrong with the list.
+    /// If the list cannot be decoded.
     pub fn locks(&self) -> Result<Locks, String> {
         self.cell(Cell::Locks).map_or(Ok(Locks::default()), Locks::decode)
     }
 }
 
-/// What of the two copies of a slot is not what it should be, as far as they tell by themselves: where it
-/// lies, and the generation of the other.
+impl Journal {
+    pub(super) fn read(&mut self) -> Result<LoadedJournal, DiskFault> {
+        let mut loaded = LoadedJournal::default();
+        let (mut slots, mut in_b, mut released) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut spoiled = Vec::new();
+        for first in (0..self.slots).step_by(PIECE) {
+            let (len, at) = (PIECE.min(self.slots - first) * BLOCK as usize, first as u64 * BLOCK);
+            let a = self.disk.read(FileId::Journal, at, len)?;
+            let b = self.disk.read(FileId::Journal, copy_b(self.slots as u64) + at, len)?;
+            for (at, (a, b)) in a.chunks(BLOCK as usize).zip(b.chunks(BLOCK as usize)).enumerate() {
+                let place = (first + at) as u64 * BLOCK;
+                let (a, foreign_a) = ours(self.card, a);
+                let (b, foreign_b) = ours(self.card, b);
+                loaded.foreign.extend(foreign_a.then_some(place));
+                loaded.foreign.extend(foreign_b.then_some(copy_b(self.slots as u64) + place));
+                spoiled.extend(spoiled_copy(first + at, self.slots, a, b));
+                let slot = self.compare(first + at, a, b, &mut in_b, &mut loaded).map(|mut slot| {
+                    released.extend(slot.tombstone_of());
+                    // Drop the bytes of entries: a full journal is larger than the memory of a
+                    // small board.
+                    if matches!(slot.kind, ENTRY | FREE) {
+                        slot.bytes = Vec::new();
+                    }
+                    (first + at, slot)
+                });
+                slots.extend(slot);
+            }
+        }
+        // In the order of writing: the last slot of an entry id counts.
+        slots.sort_by_key(|(_, slot)| slot.generation);
+        for (at, slot) in &slots {
+            self.generation = slot.generation;
+            self.apply_slot(*at, slot.clone(), &mut loaded);
+        }
+        self.drop_torn(&slots, &in_b, &released);
+        self.boot = loaded.boot;
+        self.ring = loaded.ring;
+        self.record = loaded.record;
+        judge_copies(&mut loaded, self.generation, &spoiled);
+        loaded.entries = self.slot_by_entry.keys().copied().collect();
+        if let Some((entry_id, at)) = self.newest {
+            loaded.newest = self.slot(at)?.map(|slot| (entry_id, slot.bytes));
+        }
+        Ok(loaded)
+    }
+
+    /// Compares the two copies of a slot. Returns the one that counts and marks what must be
+    /// rewritten.
+    fn compare(&mut self, at: usize, a: &[u8], b: &[u8], in_b: &mut BTreeSet<usize>, loaded: &mut LoadedJournal) -> Option<Slot> {
+        let newer = newer(a, b).map(|(slot, is_in_b)| {
+            if is_in_b {
+                in_b.insert(at);
+            }
+            slot
+        });
+        let written = |copy: &[u8]| copy.iter().any(|byte| *byte != 0);
+        // If only one copy was ever written, a power cut interrupted the first write of the slot.
+        loaded.damaged += u32::from(newer.is_none() && written(a) && written(b));
+        let right = encoded(newer.as_ref());
+        if a != right || b != right {
+            self.unverified.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Again));
+        } else if newer.as_ref().is_some_and(|slot| slot.kind != FREE || slot.key > 0) {
+            // The kernel may show a copy B whose flush failed before the restart. Rewrite every
+            // slot in use: 4 KiB for each pending entry.
+            self.unverified[1].insert(at, Block::Again);
+        }
+        newer
+    }
+
+    /// Truncates a batch that a power cut left with a gap: entries behind the gap were never
+    /// reported, and an entry without its predecessor breaks the sequence.
+    ///
+    /// Only the newest batch can have such a gap, and only if none of its entries is in copy B:
+    /// copy B is written after all of copy A is durable. An entry with a tombstone was
+    /// delivered and is no gap; copy B may be damaged as a whole.
+    fn drop_torn(&mut self, slots: &[(usize, Slot)], in_b: &BTreeSet<usize>, released: &BTreeSet<u64>) {
+        let Some((newest, newest_at)) = self.newest else {
+            return;
+        };
+        let Some(place) = slots.iter().find(|(at, _)| *at == newest_at).map(|(_, slot)| u64::from(slot.place)) else {
+            return;
+        };
+        let first = newest.0.saturating_sub(place);
+        let there: BTreeMap<u64, usize> =
+            self.slot_by_entry.range(EntryId(first)..).map(|(entry_id, at)| (entry_id.0, *at)).collect();
+        let gap = (first..=newest.0)
+            .find(|entry_id| !there.contains_key(entry_id) && !released.contains(entry_id) && *entry_id != newest.0);
+        let Some(gap) = gap.filter(|_| !there.values().chain([&newest_at]).any(|at| in_b.contains(at))) else {
+            return;
+        };
+        for (entry_id, at) in there.range(gap..).map(|(entry_id, at)| (EntryId(*entry_id), *at)) {
+            self.release(entry_id);
+            self.generation += 1;
+            let free = Slot { generation: self.generation, ..self.free_slot(0, Vec::new()) };
+            self.unverified.iter_mut().for_each(|copy| _ = copy.insert(at, Block::Slot(free.clone())));
+        }
+        let before = slots.iter().filter(|(at, slot)| *at >= RESERVED && (1..gap).contains(&slot.key));
+        let last = before.max_by_key(|(_, slot)| (slot.key, slot.generation));
+        self.newest = last.map(|(at, slot)| (EntryId(slot.key), *at));
+    }
+
+    fn apply_slot(&mut self, at: usize, slot: Slot, loaded: &mut LoadedJournal) {
+        let entry_id = EntryId(slot.key);
+        match slot.kind {
+            START => {
+                loaded.boot = Boot(slot.key as u32);
+                loaded.clean = slot.bytes.first() == Some(&1);
+                let number = |from: usize| slot.bytes.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+                loaded.ring = number(1).map(RingId);
+                loaded.record = number(9).unwrap_or(0);
+            }
+            CELL => loaded.cells.extend(cell_of(slot.key).map(|cell| (cell, slot.bytes))),
+            ENTRY | FREE if at >= RESERVED && entry_id.0 > 0 => {
+                // A rejected entry that was offered again may occupy two slots.
+                self.release(entry_id);
+                if self.newest.is_none_or(|(newest, _)| newest <= entry_id) {
+                    self.newest = Some((entry_id, at));
+                }
+                if slot.kind == ENTRY {
+                    self.free.remove(&at);
+                    self.slot_by_entry.insert(entry_id, at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn cell_of(key: u64) -> Option<Cell> {
+    [Cell::Configuration, Cell::Clock, Cell::Locks].into_iter().find(|cell| *cell as u64 == key)
+}
+
+/// Finds a damaged copy of a slot by comparing both copies. Returns its offset and the generation
+/// of the other copy.
 pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Option<(u64, u64)> {
     let at = at as u64 * BLOCK;
     let empty = |copy: &[u8]| copy.iter().all(|byte| *byte == 0);
@@ -81,25 +213,26 @@ pub(super) fn spoiled_copy(at: usize, slots: usize, a: &[u8], b: &[u8]) -> Optio
     }
 }
 
-/// Copy A is written whole and flushed before copy B, so a cut leaves an empty or torn copy only where the last commit wrote.
-pub(super) fn judge_copies(kept: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
+/// A commit writes and flushes copy A before copy B. A power cut therefore damages only slots of
+/// the last commit.
+pub(super) fn judge_copies(loaded: &mut LoadedJournal, newest: u64, spoiled: &[(u64, u64)]) {
     let last_commit = newest.saturating_sub((TOMBSTONES_MAX + BATCH_MAX) as u64);
     let judge =
-        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !kept.clean && *generation >= last_commit };
-    kept.copies = spoiled.iter().map(judge).collect();
+        |(offset, generation): &(u64, u64)| SpoiledCopy { offset: *offset, cut: !loaded.clean && *generation >= last_commit };
+    loaded.copies = spoiled.iter().map(judge).collect();
 }
 
-/// The cards that the copies of a journal name, the one that most of their first slots name for each.
+/// The cards named by the copies of the journal: for each copy the card of most of its first slots.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub fn cards(disk: &dyn Disk) -> Result<Vec<CardId>, DiskFault> {
     let len = disk.files()?.get(&FileId::Journal).copied().unwrap_or_default();
     let slots = slots_of(len);
     let mut cards = Vec::new();
     for base in [0, copy_b(slots)].into_iter().filter(|_| slots > RESERVED as u64) {
         let read = || disk.read(FileId::Journal, base, (slots.min(PIECE as u64) * BLOCK) as usize);
-        // A bus that was reset refuses one read and takes the next; a copy that cannot be read names nothing.
+        // Retry once: a bus reset fails a single read. An unreadable copy names no card.
         let bytes = read().or_else(|_| read()).unwrap_or_default();
         let mut named: BTreeMap<CardId, u32> = BTreeMap::new();
         let slots = bytes.chunks(BLOCK as usize).filter_map(Slot::decode);

@@ -1,6 +1,6 @@
-//! One slot of the journal: a block with its kind, place, generation, key and bytes ([`crate::format::on_disk`]).
+//! Journal slot: encodes one block with kind, place, generation, key and bytes.
 //!
-//! What belongs here: its bytes. What does not: which slot holds what, and when it is written ([`super::journal`]).
+//! Layout: [`crate::format::on_disk`].
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ pub(super) const FREE: u8 = 0;
 pub(super) const ENTRY: u8 = 1;
 pub(super) const CELL: u8 = 2;
 pub(super) const START: u8 = 3;
-/// Bytes of a slot before its own.
+/// Bytes of a slot before its content.
 const HEADER: usize = 24 + CARD_ID;
 
-/// What a slot holds.
+/// The content of a slot.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Slot {
     pub(super) kind: u8,
-    /// Which entry of its batch it is, from 0.
+    /// Position of the entry in its batch, from 0.
     pub(super) place: u8,
     pub(super) generation: u64,
     pub(super) key: u64,
-    /// The card it is of.
+    /// The card that the slot belongs to.
     pub(super) card: CardId,
     pub(super) bytes: Vec<u8>,
 }
@@ -43,7 +43,7 @@ impl Slot {
         block
     }
 
-    /// The entry that a tombstone stands for.
+    /// The entry whose tombstone this slot is.
     pub(super) fn tombstone_of(&self) -> Option<u64> {
         let bytes = self.bytes.as_slice().try_into().ok().filter(|_| self.kind == FREE && self.key == 0);
         bytes.map(u64::from_be_bytes)
@@ -63,29 +63,30 @@ impl Slot {
     }
 }
 
-/// A slot to be written, without the padding that makes a block of it.
+/// A slot to be written, without the padding of its block.
 #[derive(Debug, Clone)]
 pub(super) enum Block {
     Slot(Slot),
-    /// What the newer of its two copies holds, read when it is written: after a start a hundred thousand may wait.
+    /// The newer of the two copies, read when it is written. After a boot, up to 100,000 slots may
+    /// wait.
     Again,
 }
 
 pub(super) type Blocks = BTreeMap<usize, Block>;
 
-/// The block of a slot.
+/// The block of a slot; zeros for none.
 pub(super) fn encoded(slot: Option<&Slot>) -> Vec<u8> {
     slot.map_or_else(|| vec![0; BLOCK as usize], Slot::encode)
 }
 
-/// The copy that counts, and whether it is B.
+/// The copy that counts, and whether it is copy B.
 pub(super) fn newer(a: &[u8], b: &[u8]) -> Option<(Slot, bool)> {
     let (slot_a, slot_b) = (Slot::decode(a), Slot::decode(b));
     let in_b = slot_b.as_ref().is_some_and(|b| slot_a.as_ref().is_none_or(|a| a.generation <= b.generation));
     if in_b { Some((slot_b?, true)) } else { Some((slot_a?, false)) }
 }
 
-/// A copy of a slot as zeros where it is another card's, and whether it is.
+/// Returns zeros for a copy that belongs to another card, and whether it does.
 pub(super) fn ours(card: CardId, copy: &[u8]) -> (&[u8], bool) {
     let foreign = Slot::decode(copy).is_some_and(|slot| slot.card != card);
     (if foreign { &[0; BLOCK as usize] } else { copy }, foreign)
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bytes_of_a_slot_are_pinned() {
+    fn slot_bytes_are_fixed() {
         let card = CardId::read(b"0123456789abcdef").unwrap();
         let slot = Slot { kind: ENTRY, place: 0, generation: 2, key: 3, card, bytes: b"hi".to_vec() };
         let block = slot.encode();

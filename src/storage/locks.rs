@@ -1,7 +1,4 @@
-//! Evidence locks: footage that stays until somebody lets it go by command. They lie in the journal and outlive every restart.
-//!
-//! What belongs here: the list, its limits and its bytes, and which records a lock means. What does not: who may lock (the agent),
-//! keeping footage from being evicted ([`super::pins`]).
+//! Evidence locks: keep footage until a command releases it; stored in the journal.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,45 +10,47 @@ use super::segment_index::Index;
 use super::{PinId, SpanQuery};
 use crate::units::WallTime;
 
-/// Locks at once at most: they share one slot of the journal.
+/// Most locks; they share one slot of the journal.
 pub const LOCKS_MAX: usize = 16;
-/// Bytes of a reason at most.
+/// Longest reason, bytes.
 pub const REASON_MAX: usize = 80;
-/// Stretches of lost records that a lock names, from the first lost to the last: all locks share one slot of the journal.
+/// Stretches of lost records that a lock names. All locks share one slot of the journal, so one
+/// stretch covers all losses from the first to the last.
 pub const LOST_MAX: usize = 1;
-/// Bytes of an id at most.
+/// Longest id, bytes.
 pub const ID_MAX: usize = 36;
-/// Pins of locks count from here; the agent's own count from 1.
+/// First pin id of locks; pins of the agent count from 1.
 const PINS_FROM: u64 = 1 << 63;
 
-/// One lock.
+/// An evidence lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    /// Its name: the `req_id` of the command that made it.
+    /// Its id: the `req_id` of the command that created it.
     pub id: String,
-    /// First moment, microseconds since 1970.
+    /// Start of the range, microseconds since 1970.
     pub from: WallTime,
-    /// Last moment.
+    /// End of the range, microseconds since 1970.
     pub to: WallTime,
-    /// First record it keeps.
+    /// First record kept.
     pub first: u64,
-    /// Last record it keeps; `u64::MAX` while `to` lies ahead.
+    /// Last record kept; `u64::MAX` while `to` lies in the future.
     pub last: u64,
-    /// Why, in the words of whoever asked.
+    /// Reason given in the command.
     pub reason: String,
-    /// Records of it that are lost, as far as a start has found; beyond [`LOST_MAX`] stretches the last takes in the rest.
+    /// Lost records of the range, as found when the ring was opened. Beyond [`LOST_MAX`] stretches
+    /// the last one covers the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<(u64, u64)>,
 }
 
 impl Lock {
-    /// What of some numbers it holds.
+    /// The part of `numbers` that the lock covers.
     pub fn within(&self, numbers: &Ranges) -> Ranges {
         numbers.list().iter().map(|(first, last)| (self.first.max(*first), self.last.min(*last))).collect()
     }
 
-    /// Takes down what is lost of it.
-    pub fn miss(&mut self, lost: &Ranges) {
+    /// Adds lost records.
+    pub fn add_missing(&mut self, lost: &Ranges) {
         let mut all: Ranges = self.missing.iter().copied().collect();
         lost.list().iter().for_each(|(first, last)| all.add(*first, *last));
         let end = all.list().last().map(|(_, last)| *last);
@@ -62,7 +61,7 @@ impl Lock {
     }
 }
 
-/// All locks. Each has a number of its own in this run, for its pin.
+/// All locks, each with a number for its pin, unique since this boot.
 #[derive(Debug, Default, Clone)]
 pub struct Locks {
     locks: Vec<(u64, Lock)>,
@@ -73,9 +72,10 @@ impl Locks {
     /// Reads what [`Locks::encode`] wrote.
     ///
     /// # Errors
-    /// When it was written by another version.
+    /// If another version wrote it.
     pub fn decode(bytes: &[u8]) -> Result<Locks, String> {
-        let list: Vec<Lock> = serde_json::from_slice(bytes).map_err(|error| format!("the list of locks: {error}"))?;
+        let list: Vec<Lock> =
+            serde_json::from_slice(bytes).map_err(|error| format!("the list of locks cannot be read: {error}"))?;
         let mut locks = Locks::default();
         for lock in list {
             locks.put(lock);
@@ -94,26 +94,26 @@ impl Locks {
         self.locks.iter().map(|(_, lock)| lock.clone()).collect()
     }
 
-    /// Each lock with its pin.
+    /// Each lock with its pin id.
     pub fn pins(&self) -> impl Iterator<Item = (PinId, &Lock)> {
         self.locks.iter().map(|(number, lock)| (PinId(PINS_FROM + number), lock))
     }
 
-    /// The lock of a name.
+    /// The lock with this id.
     pub fn get(&self, id: &str) -> Option<&Lock> {
         self.locks.iter().map(|(_, lock)| lock).find(|lock| lock.id == id)
     }
 
-    /// Adds a lock, or replaces the one of the same name.
+    /// Adds a lock, or replaces the one with the same id.
     ///
     /// # Errors
-    /// Says which limit it is over; nothing has changed then.
+    /// Names the exceeded limit; nothing has changed then.
     pub fn add(&mut self, lock: Lock) -> Result<(), String> {
         if lock.id.is_empty() || lock.id.len() > ID_MAX {
-            return Err(format!("a lock's id must have 1 to {ID_MAX} bytes"));
+            return Err(format!("lock id must have 1 to {ID_MAX} bytes"));
         }
         if lock.reason.trim().is_empty() || lock.reason.len() > REASON_MAX {
-            return Err(format!("reason must say why, in 1 to {REASON_MAX} bytes"));
+            return Err(format!("reason must have 1 to {REASON_MAX} bytes"));
         }
         if self.get(&lock.id).is_none() && self.locks.len() >= LOCKS_MAX {
             return Err(format!("there are {LOCKS_MAX} locks already: release one first"));
@@ -123,7 +123,7 @@ impl Locks {
         let len = self.encode().len();
         if len > ENTRY_MAX {
             self.locks = before;
-            return Err(format!("the list of locks would have {len} bytes, and {ENTRY_MAX} is the most: release one first"));
+            return Err(format!("the list of locks would have {len} bytes; the limit is {ENTRY_MAX}: release one first"));
         }
         Ok(())
     }
@@ -138,20 +138,20 @@ impl Locks {
         }
     }
 
-    /// Takes down what is lost of the footage they hold. Each that lost more than it says, with the numbers.
-    pub fn miss(&mut self, lost: &Ranges) -> Vec<(Lock, Ranges)> {
+    /// Adds lost records to every lock that covers them. Returns each lock with newly lost records.
+    pub fn add_missing(&mut self, lost: &Ranges) -> Vec<(Lock, Ranges)> {
         let mut broken = Vec::new();
         for (_, lock) in &mut self.locks {
             let more = lock.within(lost).without(&lock.missing.iter().copied().collect());
             if !more.list().is_empty() {
-                lock.miss(&more);
+                lock.add_missing(&more);
                 broken.push((lock.clone(), more));
             }
         }
         broken
     }
 
-    /// Lets a lock go; gives its pin.
+    /// Removes a lock; returns its pin id.
     pub fn remove(&mut self, id: &str) -> Option<(PinId, Lock)> {
         let at = self.locks.iter().position(|(_, lock)| lock.id == id)?;
         let (number, lock) = self.locks.remove(at);
@@ -159,10 +159,11 @@ impl Locks {
     }
 }
 
-/// The records with footage between two moments, from the key frame before the first; `None` when there is none.
+/// First and last record with footage in a time range, from the key frame before it; `None` if
+/// there is none.
 ///
 /// # Errors
-/// When the card refuses to read.
+/// If the card reports a read error.
 pub fn records(
     disk: &dyn Disk,
     index: &Index,
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn locks_survive_the_journal_and_are_let_go_by_name() {
+    fn locks_survive_the_journal_and_are_released_by_id() {
         let mut locks = Locks::default();
         locks.add(lock("a", "case 12/2026")).unwrap();
         locks.add(lock("b", "accident")).unwrap();
@@ -224,12 +225,12 @@ mod tests {
             locks.add(lock(&format!("{i}"), "y")).unwrap();
         }
         assert!(locks.add(lock("one more", "y")).unwrap_err().contains("release one"));
-        assert!(locks.add(lock("3", "another reason")).is_ok(), "the same name replaces");
+        assert!(locks.add(lock("3", "another reason")).is_ok(), "a lock with the same id is replaced");
         assert_eq!(locks.list().len(), LOCKS_MAX);
     }
 
     #[test]
-    fn the_longest_locks_fit_their_slot_or_are_refused() {
+    fn the_longest_locks_fit_their_slot_or_are_rejected() {
         let mut locks = Locks::default();
         let long = |i: usize| Lock {
             from: WallTime(i64::MIN),

@@ -1,4 +1,5 @@
-//! What is in no file any more and was not evicted: reported with numbers and times, once, in exports, clips, starts and locks.
+//! Missing segments: reported once, with record numbers and times, in exports, queries, boots and
+//! locks.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::sim::cow_image::CowImage;
 use crate::sim::faulty_disk::FaultyDisk;
 use crate::units::Timestamp;
 
-/// A stopped ring without the file of the segment at `at`, oldest first, and the numbers that went with it.
+/// A stopped ring without the file of its segment at `at` (0 = oldest), and the lost record
+/// numbers.
 fn without(bench: &Bench, at: usize) -> (CowImage, (u64, u64)) {
     let live = bench.engine.ring.index().live();
     let numbers = (live[at].head.first_seq, live[at + 1].head.first_seq - 1);
@@ -44,7 +46,7 @@ fn footage_asked_from_within_a_gap_has_that_gap_before_it() {
 }
 
 #[test]
-fn a_lost_segment_is_a_named_hole_in_an_export() {
+fn a_lost_segment_is_a_gap_in_an_export() {
     let bench = super::rot_tests::stopped();
     let (card, lost) = without(&bench, 3);
     let span = all(&FaultyDisk::with(card, None));
@@ -54,7 +56,7 @@ fn a_lost_segment_is_a_named_hole_in_an_export() {
     assert_eq!((gap.from, gap.to), (edge(lost.0 - 1).end(), edge(lost.1 + 1).start));
 }
 
-/// What storage answers to a query, in seconds since noon.
+/// The gaps in the answer to a query: reason, start and end in seconds since noon.
 fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)> {
     let noon = super::engine_tests::NOON;
     let query = SpanQuery::Wall { from: WallTime(noon + from * 1_000_000), to: WallTime(noon + to * 1_000_000), after: 0 };
@@ -69,7 +71,7 @@ fn answer(bench: &mut Bench, from: i64, to: i64) -> Vec<(&'static str, i64, i64)
 }
 
 #[test]
-fn a_query_before_the_ring_says_that_it_is_evicted() {
+fn a_query_before_the_ring_reports_eviction() {
     let mut bench = Bench::new(small());
     bench.record(120);
     let oldest = bench.engine.ring.index().live()[0].head.start;
@@ -79,7 +81,7 @@ fn a_query_before_the_ring_says_that_it_is_evicted() {
 }
 
 #[test]
-fn a_query_within_a_lost_segment_names_the_hole() {
+fn a_query_within_a_lost_segment_reports_the_gap() {
     let mut bench = super::rot_tests::stopped();
     let live = bench.engine.ring.index().live();
     let noon = super::engine_tests::NOON;
@@ -95,7 +97,7 @@ fn a_query_within_a_lost_segment_names_the_hole() {
 }
 
 #[test]
-fn a_hole_is_told_at_one_start_and_not_at_the_next() {
+fn missing_records_are_reported_at_one_boot_only() {
     let (mut bench, bench_of_before) = (super::rot_tests::stopped(), super::rot_tests::stopped());
     let (card, _) = without(&bench, 3);
     bench.disk = FaultyDisk::with(card, None);
@@ -103,16 +105,16 @@ fn a_hole_is_told_at_one_start_and_not_at_the_next() {
     let (_, lost) = without(&bench_of_before, 3);
     let found = bench.restart(small());
     assert_eq!(missing(&found), 1);
-    let hole = found.repairs[0].lost.unwrap();
-    assert_eq!((hole.first, hole.last), lost);
-    assert!(hole.from.unwrap().wall < hole.to.unwrap().wall, "{hole}");
+    let gap = found.repairs[0].lost.unwrap();
+    assert_eq!((gap.first, gap.last), lost);
+    assert!(gap.from.unwrap().wall < gap.to.unwrap().wall, "{gap}");
     bench.record(2);
     bench.order(StorageRequest::Stop);
     assert_eq!(missing(&bench.restart(small())), 0);
 }
 
 #[test]
-fn a_lock_that_lost_footage_says_so_once_and_remembers() {
+fn a_lock_that_lost_footage_is_reported_once() {
     let mut bench = super::rot_tests::stopped();
     let (mut card, lost) = without(&bench, 3);
     let shared: Arc<dyn Disk> = Arc::new(FaultyDisk::with(bench.disk.durable(), None));
@@ -127,15 +129,15 @@ fn a_lock_that_lost_footage_says_so_once_and_remembers() {
     bench.disk = FaultyDisk::with(card, None);
     let found = bench.restart(small());
     assert_eq!(found.locks[0].missing, [(lost.0 + 1, lost.1)]);
-    let told =
+    let reported =
         |update: &StorageUpdate| matches!(update, StorageUpdate::LockBroken { lock, lost } if lock.id == "a" && lost.len() == 1);
-    assert_eq!(bench.update.iter().filter(|update| told(update)).count(), 1, "{:?}", bench.update);
+    assert_eq!(bench.update.iter().filter(|update| reported(update)).count(), 1, "{:?}", bench.update);
     let again = bench.restart(small());
-    assert!(!bench.update.iter().any(told) && again.locks == found.locks);
+    assert!(!bench.update.iter().any(reported) && again.locks == found.locks);
 }
 
 #[test]
-fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
+fn a_missing_truncated_or_wiped_journal_is_reported_once() {
     let spoilt: [fn(&mut CowImage); 3] = [
         |card| card.remove(FileId::Journal),
         |card| {
@@ -157,9 +159,9 @@ fn a_ring_whose_journal_is_gone_cut_or_wiped_says_so() {
         let checked = super::check::check(&shared, |_, _| {}).unwrap();
         assert!(checked.problems.iter().any(|problem| problem.what == super::journal::LOST), "{:?}", checked.problems);
         bench.restart(small());
-        let told = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
-        assert!(bench.update.iter().any(told), "a start tells nothing");
+        let reported = |update: &StorageUpdate| matches!(update, StorageUpdate::Trouble { detail, lost: true } if detail == super::journal::LOST);
+        assert!(bench.update.iter().any(reported), "the boot reports nothing");
         bench.restart(small());
-        assert!(!bench.update.iter().any(told), "the next start tells it again");
+        assert!(!bench.update.iter().any(reported), "the next boot reports it again");
     }
 }

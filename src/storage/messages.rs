@@ -1,55 +1,55 @@
-//! What is said between the storage thread and the agent: orders one way, updates the other.
-//!
-//! What belongs here: those words. What does not: footage and gaps themselves ([`super`]), carrying an order out ([`super::engine`]).
+//! Requests to the storage thread and updates from it.
 
 use super::{Gap, PinClass, PinId, Span, SpanQuery, clock_history, locks};
 use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp, WallTime};
 
-/// What the agent may ask of the storage thread. Frames come by the same lane.
+/// Requests to the storage thread. They share the frame queue with the frames.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StorageRequest {
-    /// Keep everything from `from` on, until [`StorageRequest::Locate`] with the same pin narrows it or it is unpinned.
+    /// Keep all footage from `from` on, until [`StorageRequest::Locate`] with the same pin narrows
+    /// the pin or it is released.
     PinOpen {
         /// The pin.
         pin: PinId,
         /// Its class.
         class: PinClass,
-        /// From when.
+        /// Start of the footage to keep.
         from: MonoTime,
     },
-    /// Find footage and pin exactly it. Answered by [`StorageUpdate::Located`] once everything up to the end of the query is
-    /// durable, or at once with what there is when the end is in the past.
+    /// Find footage and pin exactly that. Answered by [`StorageUpdate::Located`] once everything up
+    /// to the end of the query is durable, or at once if the end is in the past.
     Locate {
-        /// The pin; replaces an open pin of the same name.
+        /// The pin; replaces an open pin with the same id.
         pin: PinId,
         /// Its class.
         class: PinClass,
-        /// Which footage.
+        /// The footage to find.
         query: SpanQuery,
     },
-    /// Let a pin go.
+    /// Release a pin.
     Unpin {
         /// The pin.
         pin: PinId,
     },
-    /// Store an outbox entry (and its snapshot), then say [`StorageUpdate::Enqueued`].
+    /// Store an outbox entry and its snapshot; answered by [`StorageUpdate::Enqueued`].
     Enqueue {
-        /// Its entry id; higher than every entry id before.
+        /// Its entry id, higher than all entry ids before.
         entry_id: EntryId,
         /// The entry, at most `journal::ENTRY_MAX` bytes.
         entry: Vec<u8>,
-        /// A snapshot that belongs to it, at most one still slot.
-        still: Option<Vec<u8>>,
+        /// The JPEG that belongs to it, at most one snapshot slot.
+        snapshot: Option<Vec<u8>>,
     },
-    /// Store several entries without snapshots, of consecutive entry ids, at most `journal::BATCH_MAX`; each is answered. All are
-    /// stored or none, and a power cut in between leaves the first so many.
+    /// Store several entries without snapshots and with consecutive ids, at most
+    /// `journal::BATCH_MAX`. Each is answered. Either all are stored or none; a power cut keeps a
+    /// prefix.
     EnqueueAll {
-        /// Tickets and entries.
+        /// Entry ids and entries.
         entries: Vec<(EntryId, Vec<u8>)>,
     },
-    /// Forget outbox entries (lazily: a power cut may bring them back).
+    /// Delete outbox entries. Written lazily: a power cut may bring them back.
     Release {
-        /// Their entry ids.
+        /// The entry ids.
         entry_ids: Vec<EntryId>,
     },
     /// Read an outbox entry; answered by [`StorageUpdate::Fetched`].
@@ -57,69 +57,71 @@ pub enum StorageRequest {
         /// Its entry id.
         entry_id: EntryId,
     },
-    /// Store a small named state, then say [`StorageUpdate::CellSaved`]. The newest wins.
+    /// Store a small named state; answered by [`StorageUpdate::CellSaved`]. The newest counts.
     SaveCell {
-        /// Which one.
+        /// The cell.
         cell: Cell,
         /// Its bytes, at most `journal::ENTRY_MAX`.
         bytes: Vec<u8>,
     },
-    /// The recording has a gap for a reason only the agent knows (the camera is down).
+    /// Record a gap for a reason that only the agent knows, e.g. that the camera is down.
     NoteGap(Gap),
-    /// Keep the footage between two moments as evidence; answered by [`StorageUpdate::Locked`]. The same id replaces.
+    /// Lock footage as evidence; answered by [`StorageUpdate::Locked`]. Replaces a lock with the
+    /// same id.
     Lock {
-        /// Its name.
+        /// Id of the lock.
         id: String,
-        /// First moment; extended back to the key frame before it.
+        /// Start of the range; extended back to the key frame before it.
         from: WallTime,
-        /// Last moment; may lie ahead.
+        /// End of the range; may lie in the future.
         to: WallTime,
-        /// Why.
+        /// Reason, as free text.
         reason: String,
     },
-    /// Let a lock go; answered by [`StorageUpdate::Unlocked`].
+    /// Release a lock; answered by [`StorageUpdate::Unlocked`].
     Unlock {
-        /// Its name.
+        /// Id of the lock.
         id: String,
     },
-    /// The ring has other bounds from now on.
+    /// Change the size limits of the ring.
     Resize {
-        /// Bytes of all segment files together.
+        /// Most bytes of all segment files together.
         budget: u64,
-        /// Percent of it that pins may hold.
+        /// Percent of the budget that pins may hold.
         pin_quota: u8,
-        /// Bytes the card may be written with over its life; 0 when nobody has said.
+        /// Bytes that may be written to the card by its data sheet; 0 when not configured.
         endurance: u64,
     },
-    /// Write everything out, record a clean stop, and say [`StorageUpdate::Stopped`].
+    /// Write everything, record an orderly stop, and answer [`StorageUpdate::Stopped`].
     Stop,
 }
 
-/// The named small states.
+/// Named small states in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Cell {
-    /// Phases of a configuration change.
+    /// Phase of a configuration change.
     Configuration = 1,
-    /// How the clocks of each start are read ([`clock_history`]).
+    /// The clock history ([`clock_history`]).
     Clock = 2,
     /// The evidence locks ([`locks`]).
     Locks = 3,
 }
 
-/// What storage tells the agent.
+/// Updates from storage to the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StorageUpdate {
-    /// Before the first updates: outbox entries older than those in it, a piece at a time and oldest first.
+    /// Older outbox entries, oldest first and in several updates, sent before
+    /// [`StorageUpdate::Started`].
     Found {
-        /// Tickets and entries, as in [`Recovered`].
+        /// Entry ids and entries, as in [`Recovered`].
         entries: Vec<(EntryId, Vec<u8>)>,
     },
-    /// First updates after start: what was found.
+    /// The result of recovery.
     Started(Box<Recovered>),
     /// Everything up to and including this record survives a power cut.
     Durable {
-        /// The record.
+        /// Number of the record.
         seq: u64,
         /// End of the footage in it.
         until: Timestamp,
@@ -129,150 +131,152 @@ pub enum StorageUpdate {
         /// Its entry id.
         entry_id: EntryId,
     },
-    /// The entry could not be stored: the journal is full or failed.
+    /// The entry was not stored: the journal is full or failed.
     NotEnqueued {
         /// Its entry id.
         entry_id: EntryId,
-        /// Why, for people.
+        /// Reason, for log and operator.
         reason: String,
     },
     /// Answer to [`StorageRequest::Fetch`].
     Fetched {
         /// Its entry id.
         entry_id: EntryId,
-        /// The entry, or why it cannot be read.
+        /// The entry, or the reason why it cannot be read.
         outcome: Result<Vec<u8>, String>,
     },
     /// The cell survives a power cut.
     CellSaved {
-        /// Which one.
+        /// The cell.
         cell: Cell,
     },
-    /// Answer to [`StorageRequest::Locate`]; `None` when nothing of it is in the ring.
+    /// Answer to [`StorageRequest::Locate`]; `None` if the ring knows neither footage nor gaps of
+    /// the range.
     Located {
         /// The pin.
         pin: PinId,
-        /// What was found, now pinned.
+        /// The footage found, now pinned.
         span: Option<Span>,
     },
-    /// A gap was recorded.
-    Hole(Gap),
-    /// Footage that is locked as evidence is lost; the lock says now what is missing.
+    /// A gap was recorded, or footage of a pin was evicted.
+    Gap(Gap),
+    /// Footage that is locked as evidence is lost; the lock now names what is missing.
     LockBroken {
         /// The lock.
         lock: locks::Lock,
-        /// What was lost of it since the last start.
+        /// The records lost since the last boot.
         lost: Vec<super::missing_records::MissingRecords>,
     },
-    /// A pin lost footage to the quota.
+    /// A pin was released because pins exceeded their quota.
     PinLost {
         /// The pin.
         pin: PinId,
     },
     /// Answer to [`StorageRequest::Lock`].
     Locked {
-        /// The name that was asked for.
+        /// Id of the lock as requested.
         id: String,
-        /// The lock, in the journal now, or why there is none.
+        /// The stored lock, or the reason for the rejection.
         outcome: Result<locks::Lock, String>,
     },
-    /// Answer to [`StorageRequest::Unlock`]: the lock that was released, or why not.
+    /// Answer to [`StorageRequest::Unlock`].
     Unlocked {
-        /// The name that was asked for.
+        /// Id of the lock as requested.
         id: String,
-        /// What was released.
+        /// The released lock, or the reason for the rejection.
         outcome: Result<locks::Lock, String>,
     },
-    /// The wall clock was set, and footage of this start is dated again where that helps.
+    /// The wall clock was set; footage of this boot is dated by the new clock where that is better.
     ClockSet(clock_history::ClockSet),
-    /// The card takes nothing any more: from now on everything is kept in memory only. A person is needed.
+    /// The card rejects writes: recording continues in memory only until the card is replaced.
     CardLost {
-        /// What it said last.
+        /// The last error of the card.
         detail: String,
     },
-    /// The card is nearly worn out. Told once a start.
+    /// The card is nearly worn out. Sent once a boot.
     CardWorn {
-        /// Percent of its life.
+        /// Percent of the life of the card.
         percent: u8,
     },
-    /// The card misbehaves: words for people. Recording goes on as well as it can.
+    /// The card reported an error; recording continues as far as possible.
     Trouble {
-        /// What happened: names file and offset.
+        /// Description for log and operator; names file and offset.
         detail: String,
-        /// Whether footage or entries were lost by it.
+        /// True if the error cost footage or entries.
         lost: bool,
     },
-    /// Something was found damaged or put right while recording.
+    /// Damage was found or repaired while recording.
     Repaired(Repair),
-    /// Counters, about once a minute.
+    /// Counters, every 30 seconds.
     Counts(StorageCounts),
     /// Answer to [`StorageRequest::Stop`].
     Stopped,
 }
 
-/// What was found at start.
+/// The state of the ring when it was opened.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recovered {
-    /// Name of this ring, as old as its journal.
+    /// Id of this ring; drawn with its journal.
     pub ring: RingId,
-    /// Number of this start.
+    /// Number of this boot.
     pub boot: Boot,
-    /// Outbox entries the journal can hold: an existing one keeps its size, whatever the settings say.
+    /// Outbox entries that the journal can hold. An existing journal keeps its size when the
+    /// settings change.
     pub slots: u32,
-    /// Highest record sequence in the ring, 0 when it is empty.
+    /// Highest record number in the ring, 0 if it is empty.
     pub last_seq: u64,
-    /// Times of the oldest and newest footage.
+    /// Times of the oldest and newest footage; `None` if the ring is empty.
     pub extent: Option<(Timestamp, Timestamp)>,
-    /// Outbox entries not released, by entry id, unless they were reported before ([`StorageUpdate::Found`]). Empty is one that cannot be
-    /// read.
+    /// Unreleased outbox entries by entry id, except those reported before
+    /// ([`StorageUpdate::Found`]). An unreadable entry has no bytes.
     pub entries: Vec<(EntryId, Vec<u8>)>,
-    /// The highest entry id ever stored and its entry, released or not: it carries the counters on.
+    /// The entry with the highest id ever stored, released or not. It holds the event counters.
     pub newest: Option<(EntryId, Vec<u8>)>,
     /// The cells.
     pub cells: Vec<(Cell, Vec<u8>)>,
-    /// Holes found or made at start (a power cut, damaged records).
+    /// Gaps found when the ring was opened, e.g. damaged records.
     pub gaps: Vec<Gap>,
-    /// What was put right or dropped, record by record.
+    /// Damage repaired or passed over.
     pub repairs: Vec<Repair>,
-    /// Damaged slots of the journal.
+    /// Journal slots of which both copies are damaged.
     pub damaged_slots: u32,
     /// The evidence locks.
     pub locks: Vec<locks::Lock>,
-    /// True when the last stop was in order.
+    /// True if the last boot ended with an orderly stop.
     pub clean: bool,
-    /// Microseconds recovery took.
+    /// Duration of recovery, microseconds.
     pub took: u64,
 }
 
-/// Something recovery or the scrub met and dealt with.
+/// Damage that recovery or the scrub found, and repaired where possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// File name.
     pub file: String,
-    /// Where in it.
+    /// Byte offset in the file.
     pub offset: u64,
-    /// What it was.
+    /// Kind of damage.
     pub kind: RepairKind,
-    /// Bytes dropped.
+    /// Bytes lost.
     pub bytes: u64,
-    /// Microseconds of footage dropped, 0 where nobody can know.
+    /// Footage lost, microseconds; 0 if unknown.
     pub micros: u64,
-    /// Which records were dropped, where that is known.
+    /// The records lost; `None` if unknown.
     pub lost: Option<super::missing_records::MissingRecords>,
 }
 
-/// What recovery meets.
+/// Kinds of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepairKind {
-    /// The last write of a start was cut; its begin was overwritten with free space.
+    /// The last write of a boot was torn; it was replaced by free space.
     Torn,
-    /// Records amid others cannot be read; they are left alone and passed over.
+    /// Records between others cannot be read; they are left as they are and passed over.
     Damaged,
-    /// The head of a file cannot be read, neither copy of it.
+    /// Neither copy of a segment head can be read.
     Head,
-    /// One of two copies was damaged and was written again from the other: nothing is lost.
+    /// One of two copies was damaged and was rewritten from the other; nothing is lost.
     Copy,
-    /// Records that should be there are in no file.
+    /// Records that the ring should hold are in no file.
     Missing,
 }
 
@@ -289,41 +293,42 @@ impl RepairKind {
     }
 }
 
-/// Counters of the storage thread since start.
+/// Counters of the storage thread since this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StorageCounts {
-    /// Sample bytes recorded.
+    /// Bytes of samples recorded.
     pub payload: u64,
-    /// Bytes handed to the device, all files.
+    /// Bytes written to the device, all files.
     pub written: u64,
     /// Flushes.
     pub syncs: u64,
     /// Frames recorded.
     pub frames: u64,
-    /// Frames skipped because we fell behind.
+    /// Frames dropped: the frame queue was full, or no key frame preceded them.
     pub skipped: u64,
-    /// Bytes of the ring now in use by footage.
+    /// Bytes of segments with footage.
     pub used: u64,
-    /// Bytes of the ring's budget.
+    /// Most bytes of all segment files together.
     pub budget: u64,
-    /// When the oldest footage in the ring was taken.
+    /// Capture time of the oldest footage; `None` if the ring is empty.
     pub oldest: Option<WallTime>,
-    /// Bytes pinned.
+    /// Bytes of pinned segments.
     pub pinned: u64,
-    /// Longest flush in microseconds since the last report.
+    /// Longest flush since the last report, microseconds.
     pub slowest_sync: u64,
-    /// Bytes free (available to us) on the file system.
+    /// Free bytes of the file system available to this process.
     pub available: u64,
-    /// Bytes handed to the device over the life of this ring.
+    /// Bytes written to the device over the life of this ring.
     pub lifetime: u64,
-    /// Percent of the card's life used: what the device says, or `lifetime` against `storage.endurance`; 0 where nobody knows.
+    /// Percent of the life of the card used: the report of the device, or `lifetime` against
+    /// `storage.endurance`; 0 if unknown.
     pub worn: u8,
-    /// Days until the card is worn out at the pace of this start; 0 where nobody knows.
+    /// Days until the card is worn out at the pace of this boot; 0 if unknown.
     pub days_left: u32,
-    /// Nothing reaches the card: recording is in memory only.
+    /// True when recording continues in memory only.
     pub in_memory: bool,
-    /// Old segments read by the scrub.
+    /// Segments verified by the scrub.
     pub scrubbed: u64,
-    /// Records that it found damaged.
+    /// Damaged records found by recovery and scrub.
     pub damaged: u64,
 }

@@ -1,38 +1,37 @@
-//! Records that should be in the ring, are in no file, and of which no head says that they were evicted: a file that is gone, both
-//! copies of a head rotten.
+//! Missing records: finds record numbers lost from the ring without an eviction entry.
 //!
-//! What belongs here: which numbers, and between which times. What does not: telling ([`super::recovery`]), spans ([`super::footage_query`]).
+//! A deleted file or a head with two damaged copies causes them.
 
 use serde::Serialize;
 
 use super::disk::Disk;
 use super::range_set::Ranges;
-use super::recovery::{expected, there};
+use super::recovery::{expected, present_records};
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::segment_index::Index;
 use crate::format::segment_head::EvictionCause;
 use crate::units::Timestamp;
 
-/// Holes reported one by one at a start; the last one takes in the rest and says how many it stands for.
-pub const TOLD_MAX: usize = 16;
+/// Most stretches reported one by one; the last one covers the rest and counts them.
+pub const REPORTED_MAX: usize = 16;
 
-/// A stretch of records that is lost.
+/// A stretch of missing records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MissingRecords {
-    /// First number.
+    /// First record number.
     pub first: u64,
-    /// Last number.
+    /// Last record number.
     pub last: u64,
-    /// End of the footage before it; `None` where nothing is there.
+    /// End of the footage before the stretch; `None` if there is none.
     pub from: Option<Timestamp>,
-    /// Start of the footage behind it, likewise.
+    /// Start of the footage behind the stretch; `None` if there is none.
     pub to: Option<Timestamp>,
-    /// How many gaps it stands for: more than one where there are too many to be reported.
-    pub holes: usize,
+    /// Number of stretches it covers; more than 1 only if there were too many to report.
+    pub gaps: usize,
 }
 
 impl MissingRecords {
-    /// Microseconds between its times, 0 where one is not known.
+    /// Microseconds from `from` to `to`; 0 if either is unknown.
     pub fn micros(&self) -> u64 {
         self.from.zip(self.to).map_or(0, |(from, to)| to.wall.0.saturating_sub(from.wall.0).max(0) as u64)
     }
@@ -50,26 +49,26 @@ pub fn numbers(first: u64, last: u64) -> String {
     if first == last { format!("record {first} is") } else { format!("records {first} to {last} are") }
 }
 
-/// Numbers that the heads of a ring put on record as missing.
+/// Record numbers that the heads of a ring list as missing.
 pub fn stated(index: &Index) -> Ranges {
     let stated = index.live().iter().flat_map(|segment| &segment.head.statement.evicted);
     stated.filter(|evicted| evicted.cause == EvictionCause::Missing).map(|evicted| (evicted.first, evicted.last)).collect()
 }
 
-/// All numbers that are lost, reported at a start or not yet. `reported` is the highest number the journal has seen.
-pub fn lost(disk: &dyn Disk, index: &Index, told: u64) -> Ranges {
+/// All missing record numbers. `known` is the highest record number that the journal knows.
+pub fn lost(disk: &dyn Disk, index: &Index, known: u64) -> Ranges {
     let newest = index.live().last().map_or(0, |segment| walk_past(disk, segment, ScanDepth::Records).next_seq - 1);
     let expected = expected(index, newest);
-    let there = there(disk, index, newest, &expected);
-    let mut lost = expected.without(&there);
-    if told > newest {
-        lost.add(newest + 1, told);
+    let present = present_records(disk, index, newest, &expected);
+    let mut lost = expected.without(&present);
+    if known > newest {
+        lost.add(newest + 1, known);
     }
     stated(index).list().iter().for_each(|(first, last)| lost.add(*first, *last));
     lost
 }
 
-/// The times around a stretch of numbers, from the records and heads beside it.
+/// The times around a stretch, from the records and heads beside it.
 pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> MissingRecords {
     let live = index.live();
     let before = live.partition_point(|segment| segment.head.first_seq < first).checked_sub(1).map(|at| &live[at]);
@@ -83,16 +82,18 @@ pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> 
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
     let to = behind.map(|segment| index.clock_history.date(segment.head.boot, segment.head.start));
-    MissingRecords { first, last, from, to, holes: 1 }
+    MissingRecords { first, last, from, to, gaps: 1 }
 }
 
-/// All lost stretches of a ring with their times; beyond [`TOLD_MAX`] the last takes in the rest.
+/// All missing stretches with their times; beyond [`REPORTED_MAX`] the last one covers the rest.
 pub fn locate_gaps(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<MissingRecords> {
     let list = lost.list();
-    let mut holes: Vec<MissingRecords> = list.iter().take(TOLD_MAX).map(|range| locate_gap(disk, index, *range)).collect();
-    if let (Some(end), Some(last)) = (list.get(TOLD_MAX..).and_then(<[_]>::last), holes.last_mut()) {
+    let mut gaps: Vec<MissingRecords> = list.iter().take(REPORTED_MAX).map(|range| locate_gap(disk, index, *range)).collect();
+    if let (Some(end), Some(last)) = (list.get(REPORTED_MAX..).and_then(<[_]>::last), gaps.last_mut()) {
         let rest = locate_gap(disk, index, *end);
-        (last.last, last.to, last.holes) = (rest.last, rest.to, list.len() - TOLD_MAX + 1);
+        last.last = rest.last;
+        last.to = rest.to;
+        last.gaps = list.len() - REPORTED_MAX + 1;
     }
-    holes
+    gaps
 }

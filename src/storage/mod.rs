@@ -1,64 +1,83 @@
-//! Storage: a ring of always-playable fMP4 segments, its journal and its snapshots, safe against power cuts.
+//! Storage: a ring of fMP4 segments, a journal and snapshot slots that survive power cuts.
 //!
-//! * [`fragment`]: frames → `moof` and `mdat`. [`range_set`]: sets of record numbers. The bytes themselves: [`crate::format`].
-//! * [`head_selection`]: which copy of a segment's head counts.
-//! * [`segment_index`]: what is in the ring, in memory. [`scan`]: reading a segment record by record. [`footage_query`]: finding footage. `damage_exclusion`: without
-//!   what cannot be read. [`missing_records`]: what is in no file.
-//! * [`recovery`]: the decision table for what is found after a power cut. [`check`]: reading a ring as its next owner would.
-//!   [`scrub`]: the same a segment an hour.
-//! * [`ring`]: append, recycle. `reuse_policy`: what is evicted. [`pins`]: who wants what kept. [`locks`]: what must be kept until somebody says otherwise.
-//! * [`clock_history`]: what time it was on a board that did not know. [`wear`]: how long the card will last.
-//! * [`journal`]: fixed checksummed slots, two copies far apart: outbox entries and cells. `journal_slot`: one of them. `journal_load`: all at a start.
-//! * [`identity`]: whose parts lie in the directory. [`foreign`]: what is done about those of another card.
-//! * [`snapshots`]: fixed slots for snapshots that wait for the office.
-//! * [`messages`]: orders and updates. [`engine`]: one owner of ring + journal + stills: frames and orders in, updates out. Pure over [`disk::Disk`].
-//!   [`open`]: opening it. [`pending_queries`]: waiting for footage that is asked for.
-//! * [`fallback`]: the card with memory behind it. [`disk`] ⇄: the trait and the real disk. [`thread`] ⇄: the engine's thread.
+//! Recording:
+//! * [`fragment`]: groups frames into a `moof` and `mdat`.
+//! * [`ring`]: appends records and recycles segment files; `reuse_policy` selects the next file,
+//!   `ring_statement` lists present and evicted records for segment heads.
+//! * [`pins`]: footage that must not be evicted. [`locks`]: evidence locks, which outlive restarts.
+//! * [`engine`]: owns ring, journal and snapshots; frames and requests in, updates out.
+//!   `engine_gaps` records gaps.
+//!   [`open`] opens it, [`pending_queries`] holds queries whose end is not durable yet.
+//! * [`messages`]: the requests and updates. [`thread`] ⇄: the loop around the engine.
 //!
-//! What belongs here: everything that touches the card. What does not: what an event is, when to cut a clip.
+//! Reading:
+//! * [`segment_index`]: the segments, in memory. [`scan`]: reads a segment record by record.
+//! * [`footage_query`]: finds footage. `damage_exclusion`: removes unreadable records from a span.
+//! * [`clock_history`]: dates footage of boots that began without a valid clock.
+//!
+//! Recovery:
+//! * [`head_selection`]: selects the valid copy of each segment head.
+//! * [`recovery`]: the decision table applied when a ring is opened.
+//! * [`missing_records`]: record numbers that no file holds. [`range_set`]: sets of record numbers.
+//! * [`check`]: verifies a whole ring read-only. [`scrub`]: verifies one segment an hour.
+//! * [`identity`]: selects the card that owns the directory. [`foreign`]: sets aside parts of other
+//!   cards.
+//!
+//! The card:
+//! * [`journal`]: outbox entries and cells in checksummed slots, two copies each. `journal_slot`:
+//!   the bytes of a slot. `journal_load`: the content of a journal when it is opened.
+//! * [`snapshots`]: fixed slots for JPEGs that wait for the office.
+//! * [`disk`] ⇄: the trait for the card, and the real file system. [`fallback`]: a disk that falls
+//!   back to memory. [`wear`]: remaining life of the card.
+//!
+//! What belongs here: everything that touches the card. What does not: the bytes themselves
+//! ([`crate::format`]), events, and the decision when a clip is cut.
 
-pub mod pending_queries;
-pub mod fallback;
 pub mod check;
-mod reuse_policy;
 pub mod clock_history;
+mod damage_exclusion;
 pub mod disk;
 pub mod engine;
-#[cfg(all(test, feature = "sim"))]
-mod engine_tests;
-#[cfg(all(test, feature = "sim"))]
-mod power_tests;
+mod engine_gaps;
+pub mod fallback;
+pub mod footage_query;
+pub mod foreign;
 pub mod fragment;
 pub mod head_selection;
-mod damage_exclusion;
-#[cfg(all(test, feature = "sim"))]
-mod loss_tests;
-pub mod segment_index;
-pub mod journal;
-pub mod foreign;
 pub mod identity;
+pub mod journal;
 mod journal_load;
-pub mod footage_query;
+mod journal_slot;
 pub mod locks;
+pub mod messages;
 pub mod missing_records;
+pub mod open;
+pub mod pending_queries;
 pub mod pins;
 pub mod range_set;
 pub mod recovery;
-#[cfg(all(test, feature = "sim"))]
-mod recovery_tests;
+mod reuse_policy;
 pub mod ring;
+mod ring_statement;
+pub mod scan;
+pub mod scrub;
+pub mod segment_index;
+pub mod snapshots;
+pub mod thread;
+pub mod wear;
+
 #[cfg(all(test, feature = "sim"))]
-mod rot_tests;
+mod engine_tests;
 #[cfg(all(test, feature = "sim"))]
 mod foreign_tests;
-pub mod scrub;
-mod journal_slot;
-pub mod open;
-pub mod snapshots;
-pub mod messages;
-pub mod thread;
-pub mod scan;
-pub mod wear;
+#[cfg(all(test, feature = "sim"))]
+mod loss_tests;
+#[cfg(all(test, feature = "sim"))]
+mod power_tests;
+#[cfg(all(test, feature = "sim"))]
+mod recovery_tests;
+#[cfg(all(test, feature = "sim"))]
+mod rot_tests;
 
 use std::sync::Arc;
 
@@ -69,30 +88,30 @@ pub use messages::{Cell, Recovered, Repair, RepairKind, StorageCounts, StorageRe
 use crate::camera::TrackParams;
 use crate::units::{Boot, EntryId, MonoTime, WallTime};
 
-/// Which footage is meant.
+/// Selects footage by time or by record number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpanQuery {
     /// By the monotonic clock of one boot; extended back to the key frame at or before `from`.
     Mono {
-        /// The boot whose clock it is.
+        /// The boot that the clock belongs to.
         boot: Boot,
-        /// First moment.
+        /// Start of the range.
         from: MonoTime,
-        /// Last moment.
+        /// End of the range, inclusive.
         to: MonoTime,
-        /// Only records with a higher number: how the rest of a query that was cut is asked for. 0 for all.
+        /// Only records with a higher number; 0 for all. Continues a query that [`Span::more`] cut.
         after: u64,
     },
     /// By wall time; extended back to the key frame at or before `from`.
     Wall {
-        /// First moment.
+        /// Start of the range.
         from: WallTime,
-        /// Last moment.
+        /// End of the range, inclusive.
         to: WallTime,
-        /// Only records with a higher number, as above.
+        /// Only records with a higher number; 0 for all. Continues a query that [`Span::more`] cut.
         after: u64,
     },
-    /// Exactly these records, e.g. after a restart.
+    /// By record number, e.g. to find the footage of a clip again after a restart.
     Seq {
         /// First record.
         first: u64,
@@ -104,59 +123,61 @@ pub enum SpanQuery {
 /// Footage found: consecutive fragments of one track layout, starting on a key frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Span {
-    /// The fragments in order, at least one.
+    /// The fragments in order of their numbers, at least one.
     pub fragments: Vec<FragmentRef>,
-    /// The tracks, in track-id order (video first): what a `moov` is made from.
+    /// The tracks in order of their track ids, video first. The `moov` of a clip is built from
+    /// them.
     pub tracks: Vec<Arc<TrackParams>>,
-    /// Holes inside.
+    /// Gaps between and beside the fragments.
     pub gaps: Vec<Gap>,
-    /// Records inside that cannot be read, `[first, last]`: each is a gap too.
+    /// Unreadable records in the range, `[first, last]`. Each is also in `gaps`.
     pub damaged: Vec<(u64, u64)>,
-    /// True when the query reached further but a file cannot go on here: the track layout changed, or the clock was set back
-    /// and the same wall time comes again. Ask again with `after` = the last record of this span.
+    /// True when the query continues behind this span in another file, because the track layout
+    /// changed or the clock was set back. Repeat the query with `after` = the last record of this
+    /// span.
     pub more: bool,
 }
 
-/// Name of a pin, the agent's own number.
+/// Identifies a pin; the agent assigns the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PinId(pub u64);
 
-/// Why footage is pinned; lower classes go first when the pin quota is full.
+/// Reason for a pin. When the pin quota is exceeded, the lowest class is released first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PinClass {
-    /// A clip somebody asked for.
+    /// A clip that the office requested.
     Requested,
     /// The clip of an event.
     Event,
-    /// Locked as evidence.
+    /// Footage locked as evidence.
     Lock,
 }
 
-/// Reads durable footage and snapshots from another thread.
+/// Reads durable footage and snapshots; usable from any thread.
 pub trait FootageReader: Send + Sync {
-    /// The bytes of a fragment: its `uuid` record, `moof` and `mdat`, checksum verified.
+    /// Returns a fragment: its `uuid` record, `moof` and `mdat`, with verified checksums.
     ///
     /// # Errors
-    /// Says which file and offset cannot be read or no longer hold this record.
+    /// Names the file and offset that could not be read or that no longer hold this record.
     fn fragment(&self, fragment: &FragmentRef) -> Result<Vec<u8>, ReadFault>;
 
     /// The snapshot stored with an outbox entry.
     ///
     /// # Errors
-    /// Says why when it is gone or damaged.
+    /// If the snapshot is gone, damaged or unreadable.
     fn snapshot(&self, entry_id: EntryId) -> Result<Vec<u8>, ReadFault>;
 }
 
-/// Why footage could not be read.
+/// Reason why footage could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFault {
-    /// It was recycled: lap or sequence differ.
+    /// The file was recycled: the lap or the record number differs.
     #[error("{0}: no longer there")]
     Gone(String),
-    /// It is there but its checksum is wrong.
+    /// The record is there, but its checksum is wrong.
     #[error("{0}: damaged")]
     Damaged(String),
-    /// The card refused.
+    /// The card reported a read error.
     #[error("{0}")]
     Io(String),
 }

@@ -1,15 +1,14 @@
-//! Opening the ring: what must be true before anything is recorded, and what the last start left.
-//!
-//! What belongs here: from files to a working [`Engine`]. What does not: what is found in a segment ([`super::recovery`]).
+//! Opens the ring: checks that recording is possible, and recovers the state of the last boot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFault, FileId, segments};
-use super::engine::{Engine, OpenGap};
+use super::engine::Engine;
+use super::engine_gaps::OpenGap;
 use super::fallback::FallbackDisk;
-use super::foreign::{open_journal, open_stills};
-use super::fragment::Gathering;
+use super::foreign::{open_journal, open_snapshots};
+use super::fragment::FragmentBuilder;
 use super::head_selection::read_heads;
 use super::journal::{self, LoadedJournal};
 use super::journal_load::cards;
@@ -23,48 +22,51 @@ use crate::format::card_id::CardId;
 use crate::settings::StorageSettings;
 use crate::units::{EntryId, MonoTime, RingId, Timestamp};
 
-/// Entries reported at once: some hundred pieces may wait for the agent.
+/// Entries in one update. Keeps the updates small: hundreds of them may wait for the agent.
 const FOUND_MAX: usize = 32;
 
-/// Why the ring cannot be used at all.
+/// Reason why the ring cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageFault {
-    /// The card refuses.
+    /// The card reported an error.
     #[error(transparent)]
     Disk(#[from] DiskFault),
-    /// It was recorded by an older version, and this one would write over it.
+    /// The ring was recorded by an older version, and this version would overwrite it.
     #[error(
-        "{0} was recorded in a format that only an older taimat reads: export what is wanted with that version's `taimat ring export`, \
+        "{0} was recorded in a format that only an older taimat reads: export the footage with that version's `taimat ring export`, \
          then empty the ring's directory"
     )]
     Older(String),
-    /// Every part of it is of another site: its footage may be evidence, and its events are not ours to tell.
+    /// Every part of the ring belongs to another site. Its footage may be evidence, and this device
+    /// must not send its events.
     #[error(
-        "the card is another site's: put it back into that site's box, or export what is wanted with `taimat ring export` and empty the \
-         ring's directory"
+        "the card belongs to another site: return it to that site's device, or export the footage with `taimat ring export` and empty \
+         the ring's directory"
     )]
     OtherSite,
-    /// There is no room for it.
-    #[error("the ring needs {wanted} bytes more and the file system has {available}: lower storage.budget or free some space")]
+    /// The file system has no room for the ring.
+    #[error("the ring needs {wanted} more bytes and the file system has {available}: lower storage.budget or free some space")]
     NoRoom {
         /// Bytes still to be allocated.
         wanted: u64,
-        /// Bytes there are.
+        /// Bytes available.
         available: u64,
     },
 }
 
-/// The geometry of the snapshot slots for some settings.
+/// The geometry of the snapshot slots by the settings.
 pub fn snapshot_geometry(settings: &StorageSettings) -> snapshots::SnapshotGeometry {
     snapshots::SnapshotGeometry { slots: settings.snapshot_slots, bytes: u64::from(settings.still_bytes) }
 }
 
 impl Engine {
-    /// Opens or makes everything in `disk` and recovers what a power cut left. The first updates is [`StorageUpdate::Started`], but
-    /// entries that do not fit it come before ([`Engine::found`]).
+    /// Opens or creates all files in `disk` and recovers from a power cut.
+    ///
+    /// The first update is [`StorageUpdate::Started`]; [`Engine::found`] returns the entries that
+    /// it does not contain.
     ///
     /// # Errors
-    /// Only when recording is impossible; damage is never an error.
+    /// Only if recording is impossible; damage is never an error.
     pub fn open(
         disk: Arc<dyn Disk>,
         settings: &StorageSettings,
@@ -86,14 +88,15 @@ impl Engine {
         let id = *heads.card.get_or_insert_with(|| CardId::new(site, disk.draw()));
         let mut beside = Vec::new();
         let len = |file| files.get(&file).copied();
-        let (mut journal, kept) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
+        let (mut journal, loaded) = open_journal(&card, id, settings.journal_slots, len(FileId::Journal), &mut beside)?;
         let (ring_id, boot) = journal.start_boot()?;
         let (slots, made) = (snapshot_geometry(settings), len(FileId::Snapshots));
-        // They are made with the journal: without them what its entries wait with is gone.
-        let no_stills = made.is_none() && !kept.entries.is_empty();
-        let snapshots = open_stills(&card, id, slots, made, &kept.entries, &mut beside)?;
-        let mut found = recover_from(disk.as_ref(), heads, &segments, kept.clock_history(), kept.record);
-        found.repairs.extend(kept.copies.iter().map(|copy| Repair {
+        // The snapshot file is created with the journal. If it is missing, the snapshots of pending
+        // entries are lost.
+        let no_snapshots = made.is_none() && !loaded.entries.is_empty();
+        let snapshots = open_snapshots(&card, id, slots, made, &loaded.entries, &mut beside)?;
+        let mut found = recover_from(disk.as_ref(), heads, &segments, loaded.clock_history(), loaded.record);
+        found.repairs.extend(loaded.copies.iter().map(|copy| Repair {
             file: FileId::Journal.name(),
             offset: copy.offset,
             kind: RepairKind::Copy,
@@ -103,8 +106,8 @@ impl Engine {
         }));
         let geometry = RingGeometry { segment: settings.segment, budget: settings.budget, quota: settings.pin_quota };
         let ring = Ring::new(disk, &mut found, boot, geometry, segments);
-        let reason = if kept.clean { GapReason::Stopped } else { GapReason::PowerCut };
-        let open_hole = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
+        let reason = if loaded.clean { GapReason::Stopped } else { GapReason::PowerCut };
+        let open_gap = found.end.map(|(_, from)| OpenGap { from, reason, bytes: 0 });
         let mut engine = Engine {
             card,
             ring,
@@ -114,14 +117,14 @@ impl Engine {
             boot,
             started: now.mono,
             endurance: settings.endurance,
-            gathering: Gathering::default(),
+            builder: FragmentBuilder::default(),
             anchor: None,
             early: Vec::new(),
             need_key: true,
             media_end: found.media,
-            open_hole,
-            // What is missing is on record in the next head.
-            holes: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
+            open_gap,
+            // Missing records are recorded in the next head instead.
+            pending_gaps: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
             named_until: MonoTime(0),
             until: Timestamp::default(),
             waiting: Vec::new(),
@@ -129,27 +132,28 @@ impl Engine {
             next_counts: now.mono,
             refused_since: None,
             refusals: 0,
-            told_worn: false,
+            wear_reported: false,
             scrub: Scrub::default(),
-            unreported: kept.entries.clone(),
+            unreported: loaded.entries.clone(),
         };
         engine.note_damage(found.damaged);
-        let locks = engine.take_over_locks(&kept);
-        // A journal is begun before any footage: footage without one means that it was lost, cut short or wiped.
-        let lost = kept.ring.is_none() && found.oldest.is_some();
-        let mut update = engine.report_start(ring_id, found, kept)?;
+        let locks = engine.restore_locks(&loaded);
+        // The journal is created before any footage. Footage without one means that it was lost,
+        // truncated or wiped.
+        let lost = loaded.ring.is_none() && found.oldest.is_some();
+        let mut update = engine.report_start(ring_id, found, loaded)?;
         update.extend(locks);
         update.extend(beside);
-        update.extend(no_stills.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
+        update.extend(no_snapshots.then(|| StorageUpdate::Trouble { detail: snapshots::LOST.into(), lost: true }));
         update.extend(lost.then(|| StorageUpdate::Trouble { detail: journal::LOST.into(), lost: true }));
         Ok((engine, update))
     }
 
-    /// Entries found at the start, a piece at a time and oldest first, to be reported before [`StorageUpdate::Started`]: all at once they
-    /// can be larger than the memory of a board. `None` when the rest is in `Started`.
+    /// The next entries to report before [`StorageUpdate::Started`], oldest first. Reporting all at
+    /// once could exceed the memory of the board. `None` when `Started` contains the rest.
     ///
     /// # Errors
-    /// When the card refuses: a new start is needed.
+    /// If the card reports an error; the process must restart then.
     pub fn found(&mut self) -> Result<Option<StorageUpdate>, DiskFault> {
         if self.unreported.is_empty() {
             return Ok(None);
@@ -158,33 +162,33 @@ impl Engine {
         Ok(Some(StorageUpdate::Found { entries: self.read_entries(piece.into_iter().rev())? }))
     }
 
-    /// An entry that is damaged by now comes empty: the agent tells that it cannot be read.
+    /// Reads entries; a damaged entry has no bytes, and the agent reports it.
     fn read_entries(&self, entry_ids: impl Iterator<Item = EntryId>) -> Result<Vec<(EntryId, Vec<u8>)>, DiskFault> {
         entry_ids.map(|entry_id| Ok((entry_id, self.journal.entry(entry_id)?.unwrap_or_default()))).collect()
     }
 
-    /// Pins what is locked; trouble when the list cannot be read. What is lost of it is reported once: the list itself remembers.
-    fn take_over_locks(&mut self, kept: &LoadedJournal) -> Vec<StorageUpdate> {
-        match kept.locks() {
+    /// Pins the locked footage and reports newly lost parts of it, or an unreadable list.
+    fn restore_locks(&mut self, loaded: &LoadedJournal) -> Vec<StorageUpdate> {
+        match loaded.locks() {
             Ok(locks) => self.locks = locks,
             Err(detail) => return vec![StorageUpdate::Trouble { detail, lost: true }],
         }
         self.pin_locks();
-        let broken = self.locks.miss(&self.ring.index().lost);
+        let broken = self.locks.add_missing(&self.ring.index().lost);
         if broken.is_empty() {
             return Vec::new();
         }
-        // Where the journal refuses, or the list would be too long for its slot, the next start tells it again.
+        // If this write fails, the next boot reports the losses again.
         let saved = self.journal.save(Cell::Locks, self.locks.encode());
         let trouble = saved.err().map(|fault| StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-        let told = broken.into_iter().map(|(lock, lost)| {
+        let reports = broken.into_iter().map(|(lock, lost)| {
             let lost = locate_gaps(self.card.as_ref(), self.ring.index(), &lost);
             StorageUpdate::LockBroken { lock, lost }
         });
-        told.chain(trouble).collect()
+        reports.chain(trouble).collect()
     }
 
-    fn report_start(&mut self, ring: RingId, found: Recovery, kept: LoadedJournal) -> Result<Vec<StorageUpdate>, DiskFault> {
+    fn report_start(&mut self, ring: RingId, found: Recovery, loaded: LoadedJournal) -> Result<Vec<StorageUpdate>, DiskFault> {
         let extent = found.oldest.zip(found.end).map(|(oldest, (_, end))| (oldest, end));
         let newest = self.unreported.split_off(self.unreported.len().saturating_sub(FOUND_MAX));
         self.unreported.reverse();
@@ -195,13 +199,13 @@ impl Engine {
             last_seq: self.ring.newest(),
             extent,
             entries: self.read_entries(newest.into_iter())?,
-            newest: kept.newest,
-            cells: kept.cells,
+            newest: loaded.newest,
+            cells: loaded.cells,
             gaps: found.gaps,
             repairs: found.repairs,
-            damaged_slots: kept.damaged,
+            damaged_slots: loaded.damaged,
             locks: self.locks.list(),
-            clean: kept.clean,
+            clean: loaded.clean,
             took: 0,
         };
         let troubles = found.troubles.into_iter().map(|(detail, lost)| StorageUpdate::Trouble { detail, lost });
@@ -209,10 +213,10 @@ impl Engine {
     }
 }
 
-/// Bytes that the ring still has to allocate by these settings, and those the file system has.
+/// Bytes that the ring still has to allocate by these settings, and free bytes of the file system.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub fn room(disk: &dyn Disk, settings: &StorageSettings) -> Result<(u64, u64), DiskFault> {
     let files = disk.files()?;
     Ok((wanted(settings, &files, &segments(&files)), disk.available()))
@@ -226,13 +230,10 @@ fn wanted(settings: &StorageSettings, files: &BTreeMap<FileId, u64>, made: &BTre
         + side(FileId::Snapshots, snapshot_geometry(settings).size())
 }
 
-/// Refuses to start where the ring can never reach its size, unless it already has enough to work with.
+/// Rejects a ring that cannot reach its size, unless it already has enough segments to record.
 fn check_room(disk: &dyn Disk, settings: &StorageSettings, files: &BTreeMap<FileId, u64>) -> Result<(), StorageFault> {
     let made = segments(files);
     let wanted = wanted(settings, files, &made);
     let available = disk.available();
-    match made.len() >= SEGMENTS_MIN || wanted <= available {
-        true => Ok(()),
-        false => Err(StorageFault::NoRoom { wanted, available }),
-    }
+    if made.len() >= SEGMENTS_MIN || wanted <= available { Ok(()) } else { Err(StorageFault::NoRoom { wanted, available }) }
 }

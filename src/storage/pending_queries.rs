@@ -1,30 +1,31 @@
-//! Questions about footage: pins for what is to come, and queries that wait until their end is durable.
-//!
-//! What belongs here: when a question is answered, and locks. What does not: finding footage ([`super::footage_query`]).
+//! Pending queries: pins for future footage, queries that wait for durable footage, and locks.
+
+use std::time::Duration;
 
 use super::engine::Engine;
-use super::footage_query::{locate, nothing};
+use super::footage_query::{explain_absence, locate};
 use super::locks::{Lock, records};
 use super::{Cell, PinClass, PinId, SpanQuery, StorageUpdate};
 use crate::units::{Boot, MonoTime, Timestamp, WallTime};
 
-/// Microseconds past the end of a query until it is answered with what there is: a fragment may be one second and a card may
-/// stall for a few.
-const PATIENCE: u64 = 10_000_000;
-/// Queries that may wait at once; more are answered at once.
+/// A query is answered with the footage available this long after its end. A fragment
+/// may last one second, and a card may stall for a few.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most queries that may wait; further ones are answered at once.
 const WAITING_MAX: usize = 64;
 
-/// A query that waits for its end to be durable.
+/// A query whose end is not durable yet.
 pub(super) struct PendingQuery {
     pub(super) pin: PinId,
     class: PinClass,
     query: SpanQuery,
-    /// When it is answered with what there is.
+    /// Time at which it is answered with the footage available.
     until: MonoTime,
 }
 
 impl PendingQuery {
-    /// True when everything asked for is durable, or its time is over. What another start recorded is durable or lost.
+    /// True when the queried range is durable or the query has timed out. Footage of another boot
+    /// is durable or lost.
     fn is_due(&self, now: MonoTime, this: Boot, durable: Timestamp) -> bool {
         now >= self.until
             || match self.query {
@@ -36,17 +37,17 @@ impl PendingQuery {
 }
 
 impl Engine {
-    /// Keeps everything from the last key frame at or before `from` on.
+    /// Pins all footage from the last key frame at or before `from` on.
     pub(super) fn pin_open(&mut self, pin: PinId, class: PinClass, from: MonoTime) {
-        let before = self.recent.iter().rev().find(|(_, begin, key)| *key && *begin <= from);
-        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |(seq, ..)| *seq);
+        let before = self.recent.iter().rev().find(|fragment| fragment.key && fragment.start <= from);
+        let first = before.or(self.recent.front()).map_or(self.ring.newest() + 1, |fragment| fragment.seq);
         self.ring.pins.set(pin, class, first, u64::MAX);
     }
 
     pub(super) fn query(&mut self, now: Timestamp, pin: PinId, class: PinClass, query: SpanQuery, out: &mut Vec<StorageUpdate>) {
         let until = match query {
-            SpanQuery::Mono { to, .. } => to.plus_micros(PATIENCE),
-            SpanQuery::Wall { .. } => now.mono.plus_micros(PATIENCE),
+            SpanQuery::Mono { to, .. } => to.plus(QUERY_TIMEOUT),
+            SpanQuery::Wall { .. } => now.mono.plus(QUERY_TIMEOUT),
             SpanQuery::Seq { .. } => now.mono,
         };
         let waiting = PendingQuery { pin, class, query, until };
@@ -60,7 +61,7 @@ impl Engine {
     fn answer(&mut self, waiting: &PendingQuery, out: &mut Vec<StorageUpdate>) {
         let PendingQuery { pin, class, query, .. } = waiting;
         let span = match locate(self.card.as_ref(), self.ring.index(), self.ring.newest(), query) {
-            Ok(span) => span.or_else(|| nothing(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
+            Ok(span) => span.or_else(|| explain_absence(self.card.as_ref(), self.ring.index(), self.ring.newest(), query)),
             Err(fault) => {
                 out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
                 None
@@ -75,24 +76,24 @@ impl Engine {
         out.push(StorageUpdate::Located { pin: *pin, span });
     }
 
-    /// Answers the queries whose end is durable or whose time is over.
+    /// Answers the queries whose end is durable or that have timed out.
     pub(super) fn answer_due(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
         let (boot, durable) = (self.boot, self.until);
         let due = |waiting: &PendingQuery| waiting.is_due(now, boot, durable);
-        let (ready, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
-        self.waiting = still;
+        let (ready, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().partition(due);
+        self.waiting = pending;
         for waiting in ready {
             self.answer(&waiting, out);
         }
     }
 
-    /// Locks footage as evidence, if it is there and pins may hold so much.
+    /// Locks footage as evidence if it exists and the pin quota allows it.
     pub(super) fn lock(&mut self, id: String, span: (WallTime, WallTime), reason: String, out: &mut Vec<StorageUpdate>) {
-        let outcome = self.make_lock(&id, span, reason);
+        let outcome = self.try_lock(&id, span, reason);
         out.push(StorageUpdate::Locked { id, outcome });
     }
 
-    fn make_lock(&mut self, id: &str, (from, to): (WallTime, WallTime), reason: String) -> Result<Lock, String> {
+    fn try_lock(&mut self, id: &str, (from, to): (WallTime, WallTime), reason: String) -> Result<Lock, String> {
         if from >= to {
             return Err(format!("from ({from}) must lie before to ({to})"));
         }
@@ -101,16 +102,17 @@ impl Engine {
             _ if from > self.until.wall => (self.ring.newest() + 1, u64::MAX),
             Some((first, _)) if to > self.until.wall => (first, u64::MAX),
             Some(found) => found,
-            None => return Err("nothing of it is in the ring".into()),
+            None => return Err("the ring holds no footage of this range".into()),
         };
         let mut lock = Lock { id: id.to_owned(), from, to, first, last, reason, missing: Vec::new() };
-        lock.miss(&lock.within(&self.ring.index().lost));
-        self.ring.afford(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
+        lock.add_missing(&lock.within(&self.ring.index().lost));
+        self.ring.check_lock_quota(self.locks.list().iter().filter(|other| other.id != id).chain([&lock]))?;
         self.change_locks(|locks| locks.add(lock.clone()))?;
         Ok(lock)
     }
 
-    /// Changes the list, writes it and pins what it says; takes the change back when the journal refuses.
+    /// Changes the locks, stores them and updates their pins. Reverts the change if the journal
+    /// fails.
     fn change_locks<T>(&mut self, change: impl FnOnce(&mut super::locks::Locks) -> Result<T, String>) -> Result<T, String> {
         let before = self.locks.clone();
         let done = change(&mut self.locks)?;
@@ -122,14 +124,14 @@ impl Engine {
         Ok(done)
     }
 
-    /// Pins what the list of locks says.
+    /// Pins the locked footage.
     pub(super) fn pin_locks(&mut self) {
         for (pin, lock) in self.locks.pins() {
             self.ring.pins.set(pin, PinClass::Lock, lock.first, lock.last);
         }
     }
 
-    /// Lets a lock go.
+    /// Releases a lock.
     pub(super) fn unlock(&mut self, id: String, out: &mut Vec<StorageUpdate>) {
         let missing = || format!("there is no lock {id:?}");
         let outcome = self.change_locks(|locks| locks.remove(&id).ok_or_else(missing)).map(|(pin, lock)| {
@@ -139,7 +141,7 @@ impl Engine {
         out.push(StorageUpdate::Unlocked { id, outcome });
     }
 
-    /// Locks whose end lay ahead are narrowed once it is recorded.
+    /// Narrows locks whose end lay in the future, once the end is recorded.
     pub(super) fn narrow_locks(&mut self, out: &mut Vec<StorageUpdate>) {
         let (until, newest) = (self.until.wall, self.ring.newest());
         let open = |lock: &Lock| lock.last == u64::MAX && lock.to <= until;

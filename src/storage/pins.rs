@@ -1,21 +1,19 @@
-//! Who wants which footage kept (promise P5).
-//!
-//! What belongs here: pins and the order in which they are dropped. What does not: which file that concerns ([`super::ring`]).
+//! Pins: protect footage from eviction (promise P5).
 
 use std::collections::BTreeMap;
 
 use super::{PinClass, PinId};
 
-/// Pins at once at most: clips pending (≤ 8) and clips on their way to the office (bounded by the journal's slots).
+/// Most pins: pending clips (≤ 8) and clips in transfer (limited by the slots of the journal).
 pub const PINS_MAX: usize = 8192;
 
-/// Footage somebody wants kept, by record numbers.
+/// A range of records to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pin {
     class: PinClass,
     first: u64,
     last: u64,
-    /// Age: pins made earlier are lower.
+    /// Order of creation; earlier pins have lower numbers.
     order: u64,
 }
 
@@ -27,8 +25,8 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Keeps records `first..=last`; `u64::MAX` keeps everything from `first` on. Replaces a pin of the same name. False when
-    /// there are too many.
+    /// Pins records `first..=last`; `u64::MAX` pins everything from `first` on. Replaces a pin with
+    /// the same id. False if there are too many pins.
     pub fn set(&mut self, id: PinId, class: PinClass, first: u64, last: u64) -> bool {
         if self.pins.len() >= PINS_MAX && !self.pins.contains_key(&id) {
             return false;
@@ -39,20 +37,20 @@ impl Pins {
         true
     }
 
-    /// Lets go.
+    /// Releases a pin.
     pub fn remove(&mut self, id: PinId) {
         self.pins.remove(&id);
     }
 
-    /// True when some record of `first..=last` is pinned.
+    /// True when any record of `first..=last` is pinned.
     pub fn holds(&self, first: u64, last: u64) -> bool {
         self.pins.values().any(|pin| pin.first <= last && first <= pin.last)
     }
 
-    /// The pin to give up next: the oldest of the lowest class.
+    /// The pin to release next: the oldest of the lowest class; its id, first and last record.
     pub fn weakest(&self) -> Option<(PinId, u64, u64)> {
-        let weakest = self.pins.iter().min_by_key(|(_, pin)| (pin.class, pin.order))?;
-        Some((*weakest.0, weakest.1.first, weakest.1.last))
+        let (id, pin) = self.pins.iter().min_by_key(|(_, pin)| (pin.class, pin.order))?;
+        Some((*id, pin.first, pin.last))
     }
 }
 
@@ -61,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_pin_of_the_lowest_class_goes_first() {
+    fn the_oldest_pin_of_the_lowest_class_is_released_first() {
         let mut pins = Pins::default();
         pins.set(PinId(1), PinClass::Lock, 1, 5);
         pins.set(PinId(2), PinClass::Event, 6, 9);

@@ -1,4 +1,4 @@
-//! What the simulated power cuts of [`crate::sim::crash_explorer`] brought to light, each by itself.
+//! Regression tests for power cuts that [`crate::sim::crash_explorer`] found.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -16,28 +16,28 @@ use crate::sim::strict_reader;
 use crate::sim::workload::{Workload, settings, stamp};
 use crate::units::EntryId;
 
-/// A ring, and a camera that never stops.
-struct Rig {
+/// A ring and a camera that never stops.
+struct Harness {
     disk: FaultyDisk,
     engine: Engine,
     script: Workload,
     update: Vec<StorageUpdate>,
 }
 
-fn opened() -> Rig {
+fn opened() -> Harness {
     let (disk, script) = (FaultyDisk::new(None), Workload::new(1));
     let (engine, update) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
-    Rig { disk, engine, script, update }
+    Harness { disk, engine, script, update }
 }
 
-impl Rig {
+impl Harness {
     fn pictures(&mut self, n: usize) {
         for _ in 0..n {
             self.engine.frame(&self.script.picture(), &mut self.update);
         }
     }
 
-    /// Nothing survives that was not flushed; three seconds later the power is back.
+    /// Loses everything that was not flushed; the power is back three seconds later.
     fn cut(&mut self) {
         self.disk.power_on_with(self.disk.durable());
         self.script.pass(3_000_000);
@@ -47,7 +47,8 @@ impl Rig {
 
     fn start(&mut self) {
         let (engine, update) = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now)).unwrap();
-        (self.engine, self.update) = (engine, update);
+        self.engine = engine;
+        self.update = update;
     }
 
     fn found(&self) -> &Recovered {
@@ -61,15 +62,15 @@ impl Rig {
     }
 
     fn order(&mut self, order: StorageRequest) {
-        self.engine.order(stamp(self.script.now), order, &mut self.update);
+        self.engine.request(stamp(self.script.now), order, &mut self.update);
     }
 
     fn enqueue(&mut self, entry_id: u64) -> bool {
-        self.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 900], still: None });
+        self.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 900], snapshot: None });
         self.update.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) })
     }
 
-    /// Time between two neighbours in the ring that neither holds nor names footage, milliseconds.
+    /// Times between consecutive records without footage and without a gap, milliseconds.
     fn silent(&self) -> Vec<i64> {
         let index = head_selection::heads(&self.disk).unwrap().index;
         let mut spans = Vec::new();
@@ -92,7 +93,7 @@ impl Rig {
 }
 
 #[test]
-fn every_file_plays_whatever_arrived_of_a_write() {
+fn every_segment_is_playable_after_any_torn_write() {
     for seed in 1..6 {
         let (disk, mut script, mut out) = (FaultyDisk::new(None), Workload::new(seed), Vec::new());
         let (mut engine, _) = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now)).unwrap();
@@ -115,7 +116,7 @@ fn every_file_plays_whatever_arrived_of_a_write() {
 }
 
 #[test]
-fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
+fn gathered_footage_is_written_before_the_gap_behind_it() {
     for pictures in 5..15 {
         let mut ring = opened();
         ring.pictures(pictures);
@@ -123,12 +124,12 @@ fn footage_in_memory_is_recorded_before_the_hole_behind_it() {
         ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         ring.cut();
         ring.pictures(40);
-        assert_eq!(ring.silent(), [0_i64; 0], "ms without a name after {pictures} pictures");
+        assert_eq!(ring.silent(), [0_i64; 0], "ms without a gap after {pictures} frames");
     }
 }
 
 #[test]
-fn a_gap_before_the_first_picture_hides_no_other_gap() {
+fn a_gap_before_the_first_frame_hides_no_other_gap() {
     let mut ring = opened();
     ring.pictures(40);
     ring.cut();
@@ -138,7 +139,7 @@ fn a_gap_before_the_first_picture_hides_no_other_gap() {
     ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
     ring.cut();
     ring.pictures(40);
-    assert_eq!(ring.silent(), [0_i64; 0], "ms without a name");
+    assert_eq!(ring.silent(), [0_i64; 0], "ms without a gap");
 }
 
 #[test]
@@ -171,10 +172,10 @@ fn an_entry_offered_twice_is_stored_once() {
 }
 
 #[test]
-fn a_cell_survives_a_refused_flush_and_a_power_cut() {
+fn a_cell_survives_a_failed_flush_and_a_power_cut() {
     for seed in 0..20 {
         let mut ring = opened();
-        let save = |ring: &mut Rig, byte| {
+        let save = |ring: &mut Harness, byte| {
             ring.order(StorageRequest::SaveCell { cell: Cell::Configuration, bytes: vec![byte; 900] });
         };
         save(&mut ring, 1);
@@ -195,7 +196,7 @@ fn a_cell_survives_a_refused_flush_and_a_power_cut() {
 }
 
 #[test]
-fn a_gap_record_moved_to_another_file_brings_its_tracks() {
+fn a_gap_record_moved_to_another_file_keeps_its_tracks() {
     for flush in 1..=2 {
         let mut ring = opened();
         ring.pictures(40);
@@ -203,12 +204,12 @@ fn a_gap_record_moved_to_another_file_brings_its_tracks() {
         let (from, to) = (stamp(ring.script.now), stamp(ring.script.now + 300_000));
         ring.order(StorageRequest::NoteGap(Gap { from, to, reason: GapReason::CameraDown, bytes: 0 }));
         let index = head_selection::heads(&ring.disk).unwrap().index;
-        assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a file that no player can open");
+        assert!(index.live().iter().all(|segment| !segment.head.tracks.is_empty()), "a segment without tracks is not playable");
     }
 }
 
 #[test]
-fn a_boot_with_a_refused_flush_keeps_the_journal() {
+fn a_boot_with_a_failed_flush_keeps_the_boot_number() {
     for seed in 0..20 {
         let mut ring = opened();
         ring.enqueue(1);
@@ -222,7 +223,7 @@ fn a_boot_with_a_refused_flush_keeps_the_journal() {
             for number in 0..choices.outcomes() {
                 ring.disk.power_on_with(choices.outcome(&point.durable, number));
                 ring.start();
-                assert!(ring.found().boot > Boot(1), "seed {seed}: starts are counted anew");
+                assert!(ring.found().boot > Boot(1), "seed {seed}: the boot number was lost");
             }
         }
     }
@@ -247,7 +248,7 @@ fn a_record_found_after_a_kill_survives_a_power_cut() {
 }
 
 #[test]
-fn an_entry_that_a_start_reported_is_in_both_copies() {
+fn an_entry_reported_at_boot_is_in_both_copies() {
     let mut ring = opened();
     ring.enqueue(1);
     ring.disk.fail_sync_after(2, &mut Rng::new(1));
@@ -261,8 +262,8 @@ fn an_entry_that_a_start_reported_is_in_both_copies() {
     assert_eq!(ring.entry_ids(), reported);
 }
 
-/// Records that can be found by their numbers.
-fn readable(ring: &mut Rig, last: u64) -> usize {
+/// Number of records that a query by number finds.
+fn readable(ring: &mut Harness, last: u64) -> usize {
     let (mut after, mut count) = (0, 0);
     while after < last {
         let query = SpanQuery::Seq { first: after + 1, last };
@@ -275,7 +276,7 @@ fn readable(ring: &mut Rig, last: u64) -> usize {
 }
 
 #[test]
-fn a_read_that_is_refused_once_at_start_costs_no_footage() {
+fn a_single_read_error_at_boot_costs_no_footage() {
     let mut ring = opened();
     ring.pictures(80);
     ring.cut();
@@ -286,13 +287,14 @@ fn a_read_that_is_refused_once_at_start_costs_no_footage() {
         let opened = Engine::open(Arc::new(ring.disk.clone()), &settings(), stamp(ring.script.now));
         ring.disk.fail_read_after(u64::MAX);
         let Ok((engine, update)) = opened else { continue };
-        (ring.engine, ring.update) = (engine, update);
+        ring.engine = engine;
+        ring.update = update;
         assert_eq!((ring.found().last_seq, readable(&mut ring, last)), (last, whole), "read {read}");
     }
 }
 
 #[test]
-fn a_refused_read_during_repair_leaves_a_playable_file() {
+fn a_read_error_during_repair_leaves_no_torn_file() {
     let mut ring = opened();
     ring.pictures(80);
     let newest = |disk: &FaultyDisk| head_selection::heads(disk).unwrap().index.live().last().unwrap().clone();
@@ -311,7 +313,7 @@ fn a_refused_read_during_repair_leaves_a_playable_file() {
         let open = || Engine::open(Arc::new(disk.clone()), &settings(), stamp(ring.script.now));
         let opened = open();
         disk.fail_read_after(u64::MAX);
-        // A start that gave up is followed by another.
+        // A failed start is followed by another one.
         let _running = opened.or_else(|_| open()).unwrap();
         assert_eq!(ends(&disk).end, ScanEnd::Free, "read {read}");
     }
@@ -334,8 +336,11 @@ fn records_behind_a_bad_sector_keep_their_numbers() {
     assert!(readable(&mut ring, last) > 0 && ring.found().last_seq > last);
     let before = index.live().last().unwrap().head.first_seq;
     ring.order(StorageRequest::Locate { pin: PinId(1), class: PinClass::Event, query: SpanQuery::Seq { first: before, last } });
-    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { panic!("they are gone") };
-    assert!(span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest), "others have their numbers");
+    let Some(StorageUpdate::Located { span: Some(span), .. }) = ring.update.pop() else { panic!("the records are lost") };
+    assert!(
+        span.fragments.iter().all(|fragment| FileId::Segment(fragment.segment) == newest),
+        "other records have their numbers"
+    );
 }
 
 #[test]
@@ -362,7 +367,7 @@ fn a_snapshot_in_two_slots_is_read_from_the_whole_one() {
 }
 
 #[test]
-fn a_record_with_a_refused_flush_does_not_count_later() {
+fn a_record_with_a_failed_flush_never_counts() {
     for seed in 0..20 {
         let mut ring = opened();
         ring.pictures(20);
@@ -380,14 +385,14 @@ fn a_record_with_a_refused_flush_does_not_count_later() {
 }
 
 #[test]
-fn a_cut_batch_keeps_its_first_entries_whole() {
+fn a_batch_hit_by_a_power_cut_keeps_a_prefix() {
     let batch =
         |from: u64, n: u64| (from..from + n).map(|entry_id| (EntryId(entry_id), vec![entry_id as u8; 700])).collect::<Vec<_>>();
     let disk = FaultyDisk::new(None);
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), CardId::default(), 40, None).unwrap();
     journal.start_boot().unwrap();
     journal.enqueue_all(batch(1, 4)).unwrap();
-    // Two of the four are delivered before the next batch; in the one after, the rest.
+    // Entries 2 and 3 are delivered before the next batch, entries 1 and 4 before the one after.
     [2, 3].into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));
     let (mut cut, mut whole) = (0, 0);
     for (begin, n, delivered) in [(5, 5, [1, 4]), (10, 6, [6, 7])] {
@@ -397,7 +402,7 @@ fn a_cut_batch_keeps_its_first_entries_whole() {
             let choices = Choices::new(&point.durable, &point.pending);
             for number in 0..choices.outcomes().min(400) {
                 let after = FaultyDisk::with(choices.outcome(&point.durable, number), None);
-                // A second start must find what the first found, also when the power goes again in between.
+                // Open the journal twice: a second boot must find what the first one found.
                 let found = [0, 1].map(|_| {
                     let (mut journal, kept) =
                         Journal::open(Arc::new(after.clone()), CardId::default(), 40, Some(file_len(40))).unwrap();
@@ -409,9 +414,13 @@ fn a_cut_batch_keeps_its_first_entries_whole() {
                 let (entry_ids, newest) = &found[0];
                 let of_batch: Vec<u64> = entry_ids.iter().copied().filter(|entry_id| *entry_id >= begin).collect();
                 let until = begin + of_batch.len() as u64;
-                assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a hole in a batch");
+                assert_eq!(of_batch, (begin..until).collect::<Vec<_>>(), "a gap in a batch");
                 assert_eq!(newest.unwrap(), (until - 1).max(begin - 1), "{entry_ids:?}");
-                (cut, whole) = if of_batch.len() < n as usize { (cut + 1, whole) } else { (cut, whole + 1) };
+                if of_batch.len() < n as usize {
+                    cut += 1;
+                } else {
+                    whole += 1;
+                }
             }
         }
         delivered.into_iter().for_each(|entry_id| journal.release(EntryId(entry_id)));

@@ -1,41 +1,42 @@
-//! Ranges of record numbers: what is in the ring, what was evicted, what is missing.
-//!
-//! What belongs here: sets of numbers, pure. What does not: where they are kept ([`crate::format::segment_head`]).
+//! Sets of record numbers, stored as ranges.
 
-/// Numbers, as ranges that neither touch nor overlap, lowest first. Both ends belong to a range.
+/// Disjoint, non-adjacent ranges in ascending order. Both ends belong to a range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ranges(Vec<(u64, u64)>);
+pub struct Ranges {
+    ranges: Vec<(u64, u64)>,
+}
 
 impl Ranges {
     /// The ranges, lowest first.
     pub fn list(&self) -> &[(u64, u64)] {
-        &self.0
+        &self.ranges
     }
 
-    /// Adds `first..=last`; nothing where `last` lies before `first`.
+    /// Adds `first..=last`; does nothing if `last` is below `first`.
     pub fn add(&mut self, first: u64, last: u64) {
         if last < first {
             return;
         }
         let (mut low, mut high) = (first, last);
-        self.0.retain(|(from, to)| {
+        self.ranges.retain(|(from, to)| {
             let touches = *from <= last.saturating_add(1) && first <= to.saturating_add(1);
             if touches {
-                (low, high) = (low.min(*from), high.max(*to));
+                low = low.min(*from);
+                high = high.max(*to);
             }
             !touches
         });
-        let at = self.0.partition_point(|(from, _)| *from < low);
-        self.0.insert(at, (low, high));
+        let at = self.ranges.partition_point(|(from, _)| *from < low);
+        self.ranges.insert(at, (low, high));
     }
 
-    /// Takes `first..=last` out.
+    /// Removes `first..=last`.
     pub fn remove(&mut self, first: u64, last: u64) {
         if last < first {
             return;
         }
-        let mut left = Vec::with_capacity(self.0.len() + 1);
-        for (from, to) in self.0.drain(..) {
+        let mut left = Vec::with_capacity(self.ranges.len() + 1);
+        for (from, to) in self.ranges.drain(..) {
             if to < first || last < from {
                 left.push((from, to));
                 continue;
@@ -43,12 +44,12 @@ impl Ranges {
             left.extend((from < first).then(|| (from, first - 1)));
             left.extend((to > last).then(|| (last + 1, to)));
         }
-        self.0 = left;
+        self.ranges = left;
     }
 
-    /// What is in these ranges and not in `others`.
+    /// The numbers of this set that are not in `others`.
     pub fn without(mut self, others: &Ranges) -> Ranges {
-        others.0.iter().for_each(|(first, last)| self.remove(*first, *last));
+        others.ranges.iter().for_each(|(first, last)| self.remove(*first, *last));
         self
     }
 }
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_that_touch_are_one_and_what_is_taken_out_splits_them() {
+    fn adjacent_ranges_merge_and_a_removal_splits_them() {
         let mut set: Ranges = [(10, 12), (1, 3), (4, 5), (20, 19)].into_iter().collect();
         assert_eq!(set.list(), [(1, 5), (10, 12)]);
         set.add(5, 10);

@@ -1,25 +1,25 @@
-//! What is found at start, and what is done about it: a literal table.
+//! Recovery: a decision table for the segment files found when a ring is opened.
 //!
-//! | head of the file | newest by number | walk ends | done |
+//! | head of the file | newest by number | scan ends | action |
 //! |---|---|---|---|
 //! | never written (zeros) | – | – | blank: free to use |
-//! | read from its second copy ([`super::head_selection`]) | – | – | the first copy is written again, then as below |
-//! | neither copy readable | – | – | kept until its turn comes where whole records lie in it, else free to use. If numbers are missing between its neighbours, a `missing` gap is reported |
-//! | whole | no | – | live, read when asked for |
-//! | whole | yes | at `free` or the end of the file | live and flushed, recording goes on behind its last record |
-//! | whole | yes | torn | the `free` header is put back at the tear, then as above |
-//! | whole | yes | past damage, then as above | the damage is left alone and reported, once: recording goes on in another file |
-//! | whole, of a longer file than there is | yes | anywhere | sealed and left as it is: recording goes on in another file, with numbers no record of this one has |
-//! | whole | yes | as above, and the card refuses the `free` header or the flush | sealed: recording goes on in another file |
-//! | whole | yes | card refuses to read, twice | sealed: recording goes on in another file, with numbers no record of this one has |
-//! | whole, wrong file number | – | – | what it holds counts, and the changed name is reported |
-//! | whole, lap of another file | – | – | blank: a file copied by somebody |
+//! | read from its second copy ([`super::head_selection`]) | – | – | the first copy is rewritten, then as below |
+//! | neither copy readable | – | – | kept until it is recycled if it holds whole records, else free to use; if record numbers are missing between its neighbours, a `missing` gap is reported |
+//! | whole | no | – | live; scanned when a query needs it |
+//! | whole | yes | at `free` or the end of the file | live and flushed; recording continues behind its last record |
+//! | whole | yes | at a torn write | the `free` header is restored at the tear, then as above |
+//! | whole | yes | behind damage, then as above | the damage is left as it is and reported once; recording continues in another file |
+//! | whole, states a longer file | yes | anywhere | sealed and left as it is; recording continues in another file, with numbers that no record of this file has |
+//! | whole | yes | as above, and the card rejects the `free` header or the flush | sealed; recording continues in another file |
+//! | whole | yes | at a read error, twice | sealed; recording continues in another file, with numbers that no record of this file has |
+//! | whole, wrong file number | – | – | its content counts, and the changed name is reported |
+//! | whole, lap of another file | – | – | blank: a duplicate of that file |
 //!
-//! Record numbers that should be there by what the newest head says ([`crate::format::segment_head::RingStatement`]), and are in no file, are reported as
-//! missing, with the times around them, and the next head puts that on record: recording goes on in another file, so that the next
-//! start does not tell it again. So are those that the journal has seen and no file has.
-//!
-//! What belongs here: this table and carrying it out. What does not: writing new footage.
+//! The newest head states which record numbers the ring holds
+//! ([`crate::format::segment_head::RingStatement`]), and the journal knows the newest of them.
+//! Numbers that no file holds are reported as missing, with the times around them. Recording then
+//! continues in another file, whose head records them as missing, so that the next boot does not
+//! report them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,50 +41,51 @@ use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, free_block};
 use crate::format::segment_head::{EVICTED_MAX, Eviction, EvictionCause, Segment};
 use crate::units::{Boot, Digest, Timestamp};
 
-/// What recovery found.
+/// The result of recovery.
 #[derive(Debug, Default)]
 pub struct Recovery {
     /// The segments.
     pub index: Index,
-    /// Where recording may go on in the newest segment.
+    /// Offset in the newest segment at which recording continues; `None` if it must start another.
     pub open_at: Option<u64>,
-    /// Its first fragment is there.
+    /// The newest segment has its first fragment, which carries the mark of the head.
     pub marked: bool,
     /// Number of the next record, from 1.
     pub next_seq: u64,
     /// Chain digest of the last record.
     pub chain: Digest,
-    /// End of the newest footage and the start it was written in.
+    /// End of the newest footage, and the boot that wrote it.
     pub end: Option<(Boot, Timestamp)>,
     /// End of the newest footage on the media clock, microseconds.
     pub media: u64,
     /// Start of the oldest footage.
     pub oldest: Option<Timestamp>,
-    /// Holes found.
+    /// Gaps found.
     pub gaps: Vec<Gap>,
-    /// What was put right or dropped.
+    /// Damage repaired or passed over.
     pub repairs: Vec<Repair>,
-    /// Troubles met on the way, for people, and whether footage was lost by them.
+    /// Errors met, each with whether it cost footage.
     pub troubles: Vec<(String, bool)>,
-    /// Record numbers that are in the ring as far as its heads say.
+    /// Record numbers that the ring holds by its heads.
     pub present: Ranges,
-    /// The card.
+    /// The card that owns the ring.
     pub card: CardId,
     /// Segment files of other cards.
     pub foreign: BTreeSet<u32>,
-    /// Records of the newest segment that are damaged, reported now.
+    /// Damaged records of the newest segment; `repairs` reports them.
     pub damaged: u64,
-    /// Record numbers that were found missing: the next head puts them on record.
+    /// Record numbers found missing; the next head records them.
     pub missing: Vec<Eviction>,
 }
 
-/// Looks at every segment file (number and length). `newest` is the highest record number the journal has seen.
+/// Recovers the ring in `files` (number and length). `newest` is the highest record number that the
+/// journal knows.
 pub fn recover(disk: &dyn Disk, files: &BTreeMap<u32, u64>, clock_history: ClockHistory, newest: u64) -> Recovery {
     let cards = journal_load::cards(disk).unwrap_or_default();
     recover_from(disk, read_heads(disk, files, cards, None), files, clock_history, newest)
 }
 
-/// The same once the heads are read.
+/// Recovers the ring from heads that were read before.
 pub fn recover_from(
     disk: &dyn Disk,
     heads: Heads,
@@ -97,38 +98,39 @@ pub fn recover_from(
     found.index.clock_history = clock_history;
     found.oldest = found.index.oldest();
     if let Some(segment) = found.index.live().last().cloned() {
-        take_newest(disk, &segment, &mut found);
+        recover_newest(disk, &segment, &mut found);
     }
-    name_missing(disk, newest, &mut found);
+    find_missing(disk, newest, &mut found);
     for trouble in &heads.troubles {
-        take_head_trouble(disk, trouble, files, &mut found);
+        repair_head(disk, trouble, files, &mut found);
     }
-    mend_copies(disk, &mut found);
+    repair_copies(disk, &mut found);
     found
 }
 
-/// Second copies that are looked at when a ring is opened: of the newest segment, and of the oldest ones, of which a cut may have hit
-/// the one that was about to be started again. The others have their turn in the scrub.
+/// Most second copies verified when a ring is opened: that of the newest segment, and those of the
+/// oldest, one of which a power cut may have hit while it was recycled. The scrub verifies the
+/// others.
 pub const COPIES_MAX: usize = 16;
 
-/// Writes second copies again that are not what they should be.
-fn mend_copies(disk: &dyn Disk, found: &mut Recovery) {
+/// Rewrites second copies that differ from their head.
+fn repair_copies(disk: &dyn Disk, found: &mut Recovery) {
     let live = found.index.live();
     let newest = live.len().saturating_sub(1).max(COPIES_MAX.min(live.len()));
-    let looked_at: Vec<Segment> = live.iter().take(COPIES_MAX).chain(live.get(newest..).unwrap_or_default()).cloned().collect();
-    for segment in looked_at {
-        match mend_copy(disk, &segment) {
+    let checked: Vec<Segment> = live.iter().take(COPIES_MAX).chain(live.get(newest..).unwrap_or_default()).cloned().collect();
+    for segment in checked {
+        match repair_copy(disk, &segment) {
             Ok(repair) => found.repairs.extend(repair),
             Err(fault) => found.troubles.push((fault.to_string(), false)),
         }
     }
 }
 
-/// Writes the second copy of a head again when it is not what it should be, and tells that.
+/// Rewrites the second copy of a head if it differs. Returns the repair.
 ///
 /// # Errors
-/// When the card refuses.
-pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, DiskFault> {
+/// If the card reports an error.
+pub fn repair_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, DiskFault> {
     let (file, head) = (FileId::Segment(segment.head.segment), segment.written());
     if segment.is_cut() || read_copy(disk, segment.head.segment, head.size)?.as_ref() == Some(&head) {
         return Ok(None);
@@ -138,13 +140,13 @@ pub fn mend_copy(disk: &dyn Disk, segment: &Segment) -> Result<Option<Repair>, D
     Ok(Some(Repair { file: file.name(), offset: segment.end, kind: RepairKind::Copy, bytes: 0, micros: 0, lost: None }))
 }
 
-/// What is wrong with a head is reported, and put right where there is a second copy.
-fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
+/// Reports a problem of a head, and rewrites the first copy if only the second was readable.
+fn repair_head(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u32, u64>, found: &mut Recovery) {
     let (file, name) = (trouble.file, FileId::Segment(trouble.file).name());
-    // What an earlier start reported as missing is not lost again.
+    // What an earlier boot reported as missing is not lost again.
     let lost = match trouble.fault {
         HeadFault::Unreadable => !found.missing.is_empty() || found.index.live().is_empty(),
-        // Nothing of ours, and still somebody must come.
+        // No footage of ours is lost, but an operator must remove the file.
         HeadFault::Foreign => true,
         _ => false,
     };
@@ -166,28 +168,29 @@ fn take_head_trouble(disk: &dyn Disk, trouble: &HeadTrouble, files: &BTreeMap<u3
                 }
             }
         }
-        HeadFault::Name | HeadFault::Twin | HeadFault::Size | HeadFault::Foreign => {}
+        HeadFault::Name | HeadFault::Duplicate | HeadFault::Size | HeadFault::Foreign => {}
     }
 }
 
-/// Record numbers that should be in the ring, by what its newest head says and by what the journal has seen, and are in no file.
-/// Numbers the journal has seen are not given again.
-fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
+/// Finds record numbers that the newest head or the journal states and that no file holds. Numbers
+/// that the journal knows are not assigned again.
+fn find_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     let walked = found.next_seq - 1;
     found.present = expected(&found.index, walked);
-    let there = there(disk, &found.index, walked, &found.present);
-    let mut missing = std::mem::take(&mut found.present).without(&there);
+    let present = present_records(disk, &found.index, walked, &found.present);
+    let mut missing = std::mem::take(&mut found.present).without(&present);
     found.present = expected(&found.index, walked).without(&missing);
     if newest > walked {
         missing.add(walked + 1, newest);
-        (found.next_seq, found.open_at) = (newest + 1, None);
+        found.next_seq = newest + 1;
+        found.open_at = None;
     }
     found.index.lost = missing_records::stated(&found.index);
     missing.list().iter().for_each(|(first, last)| found.index.lost.add(*first, *last));
     if missing.list().is_empty() {
         return;
     }
-    // The next head is where the next start learns that this is reported.
+    // The next boot learns from the next head that these numbers were reported.
     found.open_at = None;
     let record = |(first, last): &(u64, u64)| Eviction { cause: EvictionCause::Missing, first: *first, last: *last };
     found.missing.extend(missing.list().iter().take(EVICTED_MAX - 1).map(record));
@@ -195,25 +198,25 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     {
         last.last = *end;
     }
-    let holes = locate_gaps(disk, &found.index, &missing);
-    for hole in &holes {
-        found.troubles.push((format!("{hole}, and nothing says why: taimat ring check tells more"), true));
-        let gap = |(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 };
-        found.gaps.extend(hole.from.zip(hole.to).map(gap));
+    let gaps = locate_gaps(disk, &found.index, &missing);
+    for gap in &gaps {
+        found.troubles.push((format!("{gap}, cause unknown: run taimat ring check"), true));
+        let times = gap.from.zip(gap.to);
+        found.gaps.extend(times.map(|(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 }));
     }
-    let repairs = holes.into_iter().map(|hole| Repair {
+    let repairs = gaps.into_iter().map(|gap| Repair {
         file: "ring".into(),
         offset: 0,
         kind: RepairKind::Missing,
         bytes: 0,
-        micros: hole.micros(),
-        lost: Some(hole),
+        micros: gap.micros(),
+        lost: Some(gap),
     });
-    // A start tells so many repairs and no more: first what is lost.
+    // Lost records come first, because a boot reports a bounded number of repairs.
     found.repairs.splice(0..0, repairs);
 }
 
-/// The record numbers a ring should hold, by what its newest head says; `newest` is the last of them.
+/// The record numbers that the ring should hold by its newest head; `newest` is the last of them.
 pub fn expected(index: &Index, newest: u64) -> Ranges {
     let Some(head) = index.live().last().map(|segment| &segment.head) else {
         return Ranges::default();
@@ -223,78 +226,82 @@ pub fn expected(index: &Index, newest: u64) -> Ranges {
     ranges
 }
 
-/// The record numbers that files hold. A file ends where the next begins, or with its stretch of `expected`; only where files may be
-/// missing in between, because laps are, it is walked.
-pub fn there(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
-    let mut there = Ranges::default();
+/// The record numbers that files hold.
+///
+/// A segment ends where the next one begins, or with its stretch of `expected`. It is scanned only
+/// if laps are missing behind it, so that files may be missing.
+pub fn present_records(disk: &dyn Disk, index: &Index, newest: u64, expected: &Ranges) -> Ranges {
+    let mut present = Ranges::default();
     for (at, segment) in index.live().iter().enumerate() {
         let (first, last) = (segment.head.first_seq, index.last_seq(at, newest));
         let next = index.live().get(at + 1);
         let follows = next.is_none_or(|next| segment.head.lap + 1 == next.head.lap);
         let unbroken = expected.list().iter().any(|(from, to)| *from <= last && last < *to);
-        let last = match (follows || !unbroken) && !segment.is_cut() {
-            true => last,
-            false => walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last),
+        let last = if (follows || !unbroken) && !segment.is_cut() {
+            last
+        } else {
+            walk_past(disk, segment, ScanDepth::Records).next_seq.saturating_sub(1).min(last)
         };
-        there.add(first, last);
+        present.add(first, last);
     }
-    there
+    present
 }
 
-/// A ring that somebody else may be writing.
+/// A ring opened read-only; another process may be writing it.
 #[derive(Debug, Default)]
-pub struct RecoveryScope {
-    /// The card that most of it is of.
+pub struct ReadOnlyRing {
+    /// The card that owns the ring.
     pub card: CardId,
-    /// The segments, with the ring's clocks as the journal knows them.
+    /// The segments, with the clock history of the journal.
     pub index: Index,
     /// Evidence locks.
     pub locks: Locks,
-    /// What is wrong with the heads of files.
+    /// Problems of segment heads, journal and foreign files.
     pub troubles: Vec<String>,
-    /// A file of a format that only an older version reads.
+    /// Name of a file in a format that only an older version reads.
     pub older: Option<String>,
 }
 
-/// Looks at a ring that somebody else may be writing.
+/// Reads a ring that another process may be writing.
 ///
 /// # Errors
-/// When the directory cannot be read.
-pub fn read(disk: &Arc<dyn Disk>) -> Result<RecoveryScope, DiskFault> {
-    // The journal first: what it has seen is in a file by the time the files are read.
+/// If the directory cannot be read.
+pub fn read(disk: &Arc<dyn Disk>) -> Result<ReadOnlyRing, DiskFault> {
+    // Read the journal first: every record it knows is in a file by the time the files are read.
     let journal = disk.files()?.get(&FileId::Journal).copied();
     let card = heads(disk.as_ref())?.card.unwrap_or_default();
-    let kept = journal.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()?;
+    let loaded = journal.map(|len| Journal::open_read_only(disk.clone(), card, len)).transpose()?;
     let Heads { mut index, troubles, older, .. } = heads(disk.as_ref())?;
     let mut troubles: Vec<String> = troubles.iter().map(ToString::to_string).collect();
-    let beside = foreign::beside(disk.as_ref(), card, kept.as_ref())?;
-    troubles.extend(beside.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
-    let told = kept.as_ref().map_or(0, |kept| kept.record);
-    index.clock_history = kept.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
-    index.lost = missing_records::lost(disk.as_ref(), &index, told);
-    let known = kept.filter(|kept| kept.ring.is_some() || index.live().is_empty());
-    let locks = known.map_or(Err(journal::LOST.to_owned()), |kept| kept.locks()).unwrap_or_else(|reason| {
+    let foreign_files = foreign::foreign_files(disk.as_ref(), card, loaded.as_ref())?;
+    troubles.extend(foreign_files.into_iter().map(|(file, what)| format!("{}: {what}", file.name())));
+    let known_record = loaded.as_ref().map_or(0, |loaded| loaded.record);
+    index.clock_history = loaded.as_ref().map(LoadedJournal::clock_history).unwrap_or_default();
+    index.lost = missing_records::lost(disk.as_ref(), &index, known_record);
+    let known = loaded.filter(|loaded| loaded.ring.is_some() || index.live().is_empty());
+    let locks = known.map_or(Err(journal::LOST.to_owned()), |loaded| loaded.locks()).unwrap_or_else(|reason| {
         troubles.push(reason);
         Locks::default()
     });
-    Ok(RecoveryScope { card, index, locks, troubles, older })
+    Ok(ReadOnlyRing { card, index, locks, troubles, older })
 }
 
-/// Walks the newest segment to its end and puts a tear right.
-fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
+/// Scans the newest segment to its end and repairs a torn write.
+fn recover_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     found.next_seq = newest.head.first_seq;
     found.chain = newest.head.previous;
     found.media = newest.head.media;
     found.end = Some((newest.head.boot, newest.head.start));
-    // After a kill the last record may be in the kernel's memory only, and from here on it counts. After a flush that was refused
-    // it may never have left it, however whole it looks there.
+    // After a kill the last record may be in the page cache only, and it counts from here on. After
+    // a failed flush the page cache may show a record that the card does not hold.
     let file = FileId::Segment(newest.head.segment);
     let flushed = disk.sync(file);
     disk.forget(file);
     let walked = match walk(disk, newest, ScanDepth::Content).or_else(|_| walk(disk, newest, ScanDepth::Content)) {
         Ok(walked) => walked,
         Err(fault) => {
-            // Nobody knows how many records it holds. Their numbers are not given twice: what can be read of them stays.
+            // The number of its records is unknown. Skip their numbers, so that readable ones stay
+            // valid.
             let first = found.next_seq;
             found.next_seq += newest.head.size / BLOCK;
             found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
@@ -317,19 +324,19 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
     }
     found.damaged = damaged_records(&walked);
     if newest.is_cut() {
-        // Nobody knows how many records lay behind. Their numbers are not given twice, and the file is left as it is.
+        // The number of lost records is unknown. Skip their numbers, and leave the file as it is.
         let first = found.next_seq;
         found.next_seq += (newest.head.size - walked.at) / BLOCK;
         let name = file.name();
-        found.troubles.push((format!("{name}: was cut off behind record {}: what lay there is lost", first - 1), true));
+        found.troubles.push((format!("{name}: truncated behind record {}: the records that followed are lost", first - 1), true));
         return found.missing.push(Eviction { cause: EvictionCause::Skipped, first, last: found.next_seq - 1 });
     }
     found.open_at = Some(walked.at);
-    let mended = match walked.end {
-        ScanEnd::Torn => flushed.and_then(|()| mend(disk, newest, walked.at)).map(Some),
+    let repaired = match walked.end {
+        ScanEnd::Torn => flushed.and_then(|()| repair_tear(disk, newest, walked.at)).map(Some),
         ScanEnd::Free => flushed.map(|()| None),
     };
-    match mended {
+    match repaired {
         Ok(repair) => found.repairs.extend(repair),
         Err(fault) => {
             found.open_at = None;
@@ -337,7 +344,8 @@ fn take_newest(disk: &dyn Disk, newest: &Segment, found: &mut Recovery) {
         }
     }
     if found.damaged > 0 {
-        // Recording goes on in another file: the next start finds this one among the older ones, and does not tell it again.
+        // Continue in another file: the next boot then scans this segment no more and reports the
+        // damage only once.
         found.open_at = None;
     }
 }
@@ -347,13 +355,13 @@ fn damaged_records(walked: &SegmentScan) -> u64 {
     walked.found.iter().map(damaged).sum()
 }
 
-/// Puts the `free` header back where a write was torn, and says what was dropped.
+/// Restores the `free` header at a torn write. Returns what was dropped.
 ///
 /// # Errors
-/// When the card refuses.
-pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
+/// If the card reports an error.
+pub fn repair_tear(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
-    // What was dropped is only reported: where it cannot be read, the file is mended all the same.
+    // The dropped bytes are only reported, so a read error here does not prevent the repair.
     let bytes = disk.read(file, at, RECORD_BOX.min((segment.end - at) as usize)).ok();
     let torn = bytes.and_then(|bytes| RingRecord::decode(&bytes)).filter(|record| record.lap == segment.head.lap);
     let (bytes, micros) = torn.map_or((0, 0), |record| (record.len.into(), record.duration));
@@ -362,7 +370,8 @@ pub fn mend(disk: &dyn Disk, segment: &Segment, at: u64) -> Result<Repair, DiskF
     Ok(Repair { file: file.name(), offset: at, kind: RepairKind::Torn, bytes, micros, lost: None })
 }
 
-/// The damaged stretches of a walked segment, as what was dropped and as gaps between the records around them.
+/// The damaged stretches of a scanned segment, as repairs and as gaps between the records around
+/// them.
 pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
     let file = FileId::Segment(segment.head.segment).name();
     let (mut before, mut out) = (segment.head.start, Vec::new());
@@ -372,7 +381,7 @@ pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
             (ScanItem::Damaged { offset, first, last }, Some(ScanItem::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
-                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), holes: 1 });
+                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), gaps: 1 });
                 out.push((
                     Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros, lost },
                     Gap { from: before, to, reason: GapReason::Damaged, bytes },

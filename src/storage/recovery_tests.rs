@@ -1,4 +1,4 @@
-//! The decision table of [`super::recovery`], pattern by pattern: every head × every tail × whether the card takes the repair.
+//! The decision table of [`super::recovery`]: every state of the head with every state of the tail.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use super::{GapReason, Recovered, RepairKind};
 use crate::format::record::{BLOCK, RECORD_BOX, padded};
 use crate::format::segment_head::Segment;
 
-/// What is done to the head of the newest file.
+/// Damage to the head of the newest file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Head {
     Whole,
     /// As if never written.
     Zeros,
-    /// One byte of the segment header is another.
+    /// One byte of the segment header is changed.
     Damaged,
-    /// Both copies of it are damaged.
+    /// Both copies are damaged.
     Both,
-    /// Copied from another file by somebody.
+    /// Overwritten by the head of another file.
     Foreign,
 }
 
-/// What is done behind it.
+/// Damage behind the head of the newest file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Tail {
-    /// Nothing: it ends at `free`.
+    /// None: the records end at `free`.
     Free,
-    /// The record's own block is torn.
+    /// The box of the last record is torn.
     TornRecord,
-    /// The record is whole, its samples are not.
+    /// The samples of the last record are torn.
     TornContent,
     /// Neither a record nor `free`.
     Garbage,
-    /// A record amid others is damaged, then `free`.
+    /// A record between others is damaged; the records end at `free`.
     Damage,
-    /// The same, then a torn record.
+    /// A record between others is damaged, and the last one is torn.
     DamageThenTorn,
 }
 
@@ -51,7 +51,7 @@ fn put(bench: &Bench, file: FileId, at: u64, bytes: &[u8]) {
     bench.disk.sync(file).unwrap();
 }
 
-/// The newest segment and the places (offset, length) of its records.
+/// The newest segment, and offset and length of each of its records.
 fn newest(bench: &Bench) -> (Segment, Vec<(u64, u64)>) {
     let index = heads(&bench.disk).unwrap().index;
     let segment = index.live().last().unwrap().clone();
@@ -64,7 +64,7 @@ fn newest(bench: &Bench) -> (Segment, Vec<(u64, u64)>) {
     (segment, places)
 }
 
-/// Does it; gives how many records of the newest file are lost by the tail alone.
+/// Applies the damage. Returns the number of records of the newest file that the tail loses.
 fn spoil(bench: &Bench, head: Head, tail: Tail) -> u64 {
     let (segment, places) = newest(bench);
     let file = FileId::Segment(segment.head.segment);
@@ -101,7 +101,7 @@ fn spoil(bench: &Bench, head: Head, tail: Tail) -> u64 {
             if head == Head::Both {
                 put(bench, file, segment.end + 40, &[0x55; 8]);
             }
-            // Inside the segment header, whose place is behind `ftyp` and `moov`.
+            // Inside the segment header, which follows `ftyp` and `moov`.
             let bytes = bench.disk.read(file, 0, segment.head_len as usize).unwrap();
             let at = bytes.windows(14).position(|window| window == b"taimat-segm-v2").unwrap() + 20;
             put(bench, file, at as u64, &[bytes[at] ^ 1]);
@@ -130,15 +130,15 @@ fn ring() -> Bench {
     bench
 }
 
-/// What the table says must come of it.
+/// Asserts the result that the table states.
 fn expect(bench: &Bench, found: &Recovered, head: Head, tail: Tail, (first, last, lost): (u64, u64, u64)) {
     let kinds: Vec<RepairKind> = found.repairs.iter().map(|repair| repair.kind).collect();
     let name = format!("{head:?} {tail:?}: {:?} {:?}", found.repairs, found.gaps);
     if head == Head::Both {
-        assert!(kinds.contains(&RepairKind::Head) && found.last_seq == first - 1, "{name}: the ring ends before it");
+        assert!(kinds.contains(&RepairKind::Head) && found.last_seq == first - 1, "{name}: the ring ends before the segment");
         return;
     }
-    assert_eq!(kinds.contains(&RepairKind::Copy), head != Head::Whole, "{name}: the first copy is written again");
+    assert_eq!(kinds.contains(&RepairKind::Copy), head != Head::Whole, "{name}: the first copy is rewritten");
     let torn = matches!(tail, Tail::TornRecord | Tail::TornContent | Tail::Garbage | Tail::DamageThenTorn);
     let damaged = matches!(tail, Tail::Damage | Tail::DamageThenTorn);
     assert_eq!(kinds.contains(&RepairKind::Torn), torn, "{name}");
@@ -164,8 +164,9 @@ fn every_row_of_the_recovery_table_is_recovered() {
             let found = bench.restart(small());
             expect(&bench, &found, head, tail, (first, last, lost));
             let again = bench.restart(small());
-            // What is only passed over is met again until its file is written over; a tear is mended once.
-            assert!(again.repairs.iter().all(|repair| repair.kind != RepairKind::Torn), "{head:?} {tail:?}: mended twice");
+            // Damage that is passed over is found again until its file is recycled; a tear is
+            // repaired once.
+            assert!(again.repairs.iter().all(|repair| repair.kind != RepairKind::Torn), "{head:?} {tail:?}: repaired twice");
             assert_eq!(again.last_seq, found.last_seq);
             bench.record(60);
             let disk: Arc<dyn Disk> = Arc::new(bench.disk.clone());
@@ -180,7 +181,7 @@ fn every_row_of_the_recovery_table_is_recovered() {
 }
 
 #[test]
-fn a_card_that_refuses_repair_is_recorded_to_elsewhere() {
+fn recording_leaves_a_segment_that_cannot_be_repaired() {
     for tail in [Tail::TornRecord, Tail::TornContent, Tail::Garbage] {
         let bench = ring();
         let (segment, _) = newest(&bench);
@@ -194,7 +195,7 @@ fn a_card_that_refuses_repair_is_recorded_to_elsewhere() {
 }
 
 #[test]
-fn a_lost_head_amid_the_ring_is_a_named_gap() {
+fn a_lost_head_inside_the_ring_is_reported_as_a_gap() {
     let mut bench = ring();
     let index = heads(&bench.disk).unwrap().index;
     let lost = FileId::Segment(index.live()[3].head.segment);
@@ -207,5 +208,5 @@ fn a_lost_head_amid_the_ring_is_a_named_gap() {
     assert_eq!(damaged[0].to, index.live()[4].head.start);
     let walked = bench.disk.reads() - reads;
     let records = newest(&bench).1.len() as u64;
-    assert!(walked < 80 + 4 * records, "{walked} reads: one file before the hole and the newest are walked, not the ring");
+    assert!(walked < 80 + 4 * records, "{walked} reads: only the file before the gap and the newest may be scanned");
 }

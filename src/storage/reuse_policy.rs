@@ -1,6 +1,4 @@
-//! Which file of the ring is written next: unused ones, new ones, then the oldest that nobody wants.
-//!
-//! What belongs here: that choice, and giving pins up for it. What does not: writing the file ([`super::ring`]).
+//! Reuse policy: selects the next file of the ring: a blank, a new, or the oldest unpinned one.
 
 use super::disk::{DiskFault, FileId};
 use super::fallback::{MEMORY_FIRST, is_in_memory};
@@ -9,19 +7,19 @@ use super::{Gap, GapReason, StorageUpdate};
 use crate::format::segment_head::{Eviction, EvictionCause};
 
 impl Ring {
-    /// A file to begin: unused, new while the budget allows, else the oldest nobody wants. Files beyond the budget and of
-    /// another length are taken away on the way. What the file holds stays in the index until it is written over.
+    /// Selects the file of the next segment. Deletes files that exceed the budget or have another
+    /// length. The footage of the file stays in the index until it is overwritten.
     pub(super) fn next_file(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
         loop {
             let blank = self.index.blank().iter().copied().find(|file| self.is_usable(*file));
             let (file, cause) = match blank {
                 Some(file) => (file, EvictionCause::Oldest),
-                None => match self.make(out)? {
+                None => match self.create_file(out)? {
                     Some(file) => (file, EvictionCause::Oldest),
-                    None => self.victim(out)?,
+                    None => self.evict_oldest(out)?,
                 },
             };
-            if self.files.get(&file) == Some(&self.geometry.segment) && self.taken() <= self.geometry.budget {
+            if self.files.get(&file) == Some(&self.geometry.segment) && self.allocated() <= self.geometry.budget {
                 return Ok((file, cause));
             }
             if let Err(fault) = self.disk.remove(FileId::Segment(file)) {
@@ -30,21 +28,21 @@ impl Ring {
             }
             if let Some(at) = self.index.live().iter().position(|segment| segment.head.segment == file) {
                 let (first, last) = self.numbers_of(at);
-                self.go(Eviction { cause: EvictionCause::Resized, first, last });
+                self.note_eviction(Eviction { cause: EvictionCause::Resized, first, last });
             }
             self.index.forget(file);
             self.files.remove(&file);
         }
     }
 
-    /// Bytes of all segment files that are ours to write.
-    fn taken(&self) -> u64 {
+    /// Bytes of all segment files on the current medium.
+    fn allocated(&self) -> u64 {
         self.files.iter().filter(|(file, _)| is_in_memory(**file) == self.in_memory).map(|(_, len)| len).sum()
     }
 
-    /// Makes another file where the budget and the card allow one.
-    fn make(&mut self, out: &mut Vec<StorageUpdate>) -> Result<Option<u32>, DiskFault> {
-        if self.taken() + self.geometry.segment > self.geometry.budget {
+    /// Creates a file if the budget and the card allow it.
+    fn create_file(&mut self, out: &mut Vec<StorageUpdate>) -> Result<Option<u32>, DiskFault> {
+        if self.allocated() + self.geometry.segment > self.geometry.budget {
             return Ok(None);
         }
         let first = if self.in_memory { MEMORY_FIRST } else { 0 };
@@ -59,7 +57,7 @@ impl Ring {
             }
             Err(fault) if self.files.len() < SEGMENTS_MIN => Err(fault),
             Err(fault) => {
-                self.geometry.budget = self.taken();
+                self.geometry.budget = self.allocated();
                 self.counts.budget = self.geometry.budget;
                 let detail = format!("{fault}: the ring stays at {} bytes", self.geometry.budget);
                 out.push(StorageUpdate::Trouble { detail, lost: false });
@@ -68,16 +66,16 @@ impl Ring {
         }
     }
 
-    /// The file of the oldest segment nobody wants; gives pins up, weakest first, when there is none or when pins hold more than
-    /// their quota.
-    fn victim(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
+    /// Selects the file of the oldest unpinned segment. Releases pins, weakest first, if there is
+    /// none or if pins exceed their quota.
+    fn evict_oldest(&mut self, out: &mut Vec<StorageUpdate>) -> Result<(u32, EvictionCause), DiskFault> {
         let mut cause = EvictionCause::Oldest;
         loop {
             let usable: Vec<usize> = (0..self.index.live().len()).filter(|at| self.is_usable(self.file_at(*at))).collect();
             let (pinned, free): (Vec<usize>, Vec<usize>) = usable.into_iter().partition(|at| self.is_pinned(*at));
             let held: u64 = pinned.iter().map(|at| self.index.live()[*at].head.size).sum();
             let over = held * 100 > u64::from(self.geometry.quota) * self.geometry.budget;
-            // One that cannot be read has its turn like the others: whole records lie in it.
+            // An unreadable file is recycled in its turn, because it holds whole records.
             let aside = self.index.aside().iter().find(|aside| self.is_usable(aside.file));
             let oldest = free.first().map(|at| self.index.live()[*at].head.lap);
             if let Some(aside) = aside.filter(|aside| oldest.is_none_or(|lap| aside.lap < lap)) {
@@ -87,13 +85,13 @@ impl Ring {
                 return Ok((self.file_at(*at), cause));
             }
             let Some((pin, first, last)) = self.pins.weakest() else {
-                let reason = format!("every file of the ring has been refused; the last fault was: {}", self.last_fault);
+                let reason = format!("every file of the ring rejected the write; last error: {}", self.last_fault);
                 return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
             };
             self.pins.remove(pin);
             cause = EvictionCause::Wanted;
             out.push(StorageUpdate::PinLost { pin });
-            out.extend(self.span_of(first, last).map(StorageUpdate::Hole));
+            out.extend(self.gap_of_pin(first, last).map(StorageUpdate::Gap));
         }
     }
 
@@ -101,7 +99,7 @@ impl Ring {
         self.index.live()[at].head.segment
     }
 
-    /// A file that may be written in this run.
+    /// True for a file that may be written since this boot.
     fn is_usable(&self, file: u32) -> bool {
         !self.refused.contains(&file) && !self.quarantined.contains(&file) && is_in_memory(file) == self.in_memory
     }
@@ -110,8 +108,8 @@ impl Ring {
         self.pins.holds(self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()))
     }
 
-    /// The time a given-up pin covered, as a gap that names why.
-    pub(super) fn span_of(&self, first: u64, last: u64) -> Option<Gap> {
+    /// The time range of a released pin, as a gap.
+    pub(super) fn gap_of_pin(&self, first: u64, last: u64) -> Option<Gap> {
         let live = self.index.live();
         let holds = |at: &usize| live[*at].head.first_seq <= last && self.index.last_seq(*at, self.newest()) >= first;
         let from = (0..live.len()).find(holds)?;
@@ -120,10 +118,14 @@ impl Ring {
         Some(Gap { from: live[from].head.start, to: end, reason: GapReason::EvictedPinned, bytes: 0 })
     }
 
-    /// Bytes of segments with footage, and of those that are pinned.
-    pub fn usage(&self) -> (u64, u64) {
-        let sizes = |at: usize| self.index.live()[at].head.size;
-        let live = 0..self.index.live().len();
-        (live.clone().map(sizes).sum(), live.filter(|at| self.is_pinned(*at)).map(sizes).sum())
+    /// Bytes of segments with footage.
+    pub fn used_bytes(&self) -> u64 {
+        self.index.live().iter().map(|segment| segment.head.size).sum()
+    }
+
+    /// Bytes of pinned segments.
+    pub fn pinned_bytes(&self) -> u64 {
+        let live = self.index.live();
+        (0..live.len()).filter(|at| self.is_pinned(*at)).map(|at| live[at].head.size).sum()
     }
 }

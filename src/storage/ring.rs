@@ -1,7 +1,6 @@
-//! Appending to the ring: when the next file is begun, and what is put on record of the ones that go for it.
+//! Ring of segment files: appends records, starts segments and records evictions.
 //!
-//! What belongs here: one append from record to flush, recycling, quarantine. What does not: which file is taken (`super::reuse_policy`),
-//! what is appended and why.
+//! `super::reuse_policy` selects the file of the next segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,64 +19,65 @@ use crate::camera::TrackParams;
 use crate::format::card_id::CardId;
 use crate::format::mp4::move_times;
 use crate::format::record::{BLOCK, MARK, RECORD_BOX, RingRecord, free_block, pad, padded};
-use crate::format::segment_head::{
-    EVICTED_MAX, Eviction, EvictionCause, PRESENT_MAX, RingStatement, Segment, SegmentHead, head_digest,
-};
+use crate::format::segment_head::{Eviction, Segment, SegmentHead, head_digest};
 use crate::units::{Boot, Digest};
 
-/// Fewer segments than this and recycling one would throw away too much of what was just recorded.
+/// Fewest segments of a ring. With fewer, recycling one would evict too large a share of the
+/// footage.
 pub const SEGMENTS_MIN: usize = 4;
-/// Files tried for one record before it is dropped: a card that refuses three in a row refuses all.
+/// Files tried for one record before it is dropped. A card that rejects three in a row rejects all.
 const TRIES: usize = 3;
 
-/// Why a record was not written.
+/// Reason why a record was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendFault {
-    /// It cannot fit any segment.
+    /// The record does not fit any segment.
     #[error("a record of {need} bytes does not fit a segment of {size}: raise storage.segment")]
     TooLarge {
-        /// Bytes it takes with its padding and the segment's head.
+        /// Bytes of the record, its padding and the segment head.
         need: u64,
         /// Bytes of a segment.
         size: u64,
     },
-    /// Its tracks make a head that nobody could read again: parameter sets beyond all reason.
-    #[error("a segment's head of {len} bytes could not be read again: the camera's parameter sets are too large")]
+    /// The tracks need a head larger than the format allows; the camera sends invalid parameter
+    /// sets.
+    #[error("a segment head of {len} bytes exceeds the format: the camera's parameter sets are too large")]
     Head {
-        /// Bytes the head would take.
+        /// Bytes of that head.
         len: u64,
     },
-    /// Every file that was tried refused it.
+    /// Every file that was tried rejected the record.
     #[error("{0}")]
     Refused(String),
 }
 
-/// How large the ring may be.
+/// Size limits of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingGeometry {
-    /// Bytes of a new segment file.
+    /// Length of a new segment file, bytes.
     pub segment: u64,
-    /// Bytes all segment files may take together.
+    /// Most bytes of all segment files together.
     pub budget: u64,
     /// Percent of the budget that pins may hold.
     pub quota: u8,
 }
 
-/// The segment being written.
+/// The segment that is being written.
 struct CurrentSegment {
     segment: Segment,
     at: u64,
-    /// Its first fragment is there, and with it the mark of its head.
+    /// True once its first fragment, which carries the mark of the head, is written.
     marked: bool,
 }
 
-/// The ring.
+/// The segment files and the state of the append position.
 pub struct Ring {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) geometry: RingGeometry,
-    /// Segment files there are, and their length: those of an older `storage.segment` are kept until their turn comes.
+    /// Existing segment files and their lengths. Files of an older `storage.segment` are kept until
+    /// they are recycled.
     pub(super) files: BTreeMap<u32, u64>,
-    /// Files of other cards: their names are taken.
+    /// Numbers of files of other cards; they are never written.
     pub(super) foreign: BTreeSet<u32>,
     card: CardId,
     boot: Boot,
@@ -86,28 +86,30 @@ pub struct Ring {
     next_seq: u64,
     next_lap: u32,
     chain: Digest,
-    /// Records on the card, as far as is known.
-    present: Ranges,
-    /// What went since the last head that is durable: the next one says so.
-    gone: Vec<Eviction>,
-    /// Files dropped for this run: a flush failed on them, or they refused twice what another file then took.
+    /// Records on the card, as far as the heads say.
+    pub(super) present: Ranges,
+    /// Evictions since the last durable head; the next head records them.
+    pub(super) gone: Vec<Eviction>,
+    /// Files excluded until restart, because a flush failed or they twice rejected a write that
+    /// another file accepted.
     pub(super) quarantined: BTreeSet<u32>,
-    /// Files that refused the write in hand: passed over for it. Only when another takes it was it the file, and not the card.
+    /// Files that rejected the current write. They are to blame only if another file accepts it.
     pub(super) refused: BTreeSet<u32>,
     /// Files that were to blame once.
     blamed: BTreeSet<u32>,
-    /// What the card said last.
+    /// The last error of the card.
     pub(super) last_fault: String,
-    /// The card takes nothing any more: only files in memory are written ([`super::fallback`]).
+    /// True when the card rejects writes and only files in memory are written
+    /// ([`super::fallback`]).
     pub(super) in_memory: bool,
-    /// Who wants what kept.
+    /// Footage that must not be evicted.
     pub pins: Pins,
-    /// Counters.
+    /// Counters since this boot.
     pub counts: StorageCounts,
 }
 
 impl Ring {
-    /// Takes over what recovery found in `durable_files` (number and length of each).
+    /// Continues what recovery found in `files` (number and length of each).
     pub fn new(
         disk: Arc<dyn Disk>,
         found: &mut Recovery,
@@ -147,54 +149,58 @@ impl Ring {
         }
     }
 
-    /// Changes how many bytes the ring may take. A smaller ring is reached when the next segment begins, oldest footage first;
-    /// pinned footage keeps its rights.
+    /// Changes the size limits. A smaller ring is reached when the next segment starts; the oldest
+    /// footage is evicted first, pinned footage last.
     pub fn resize(&mut self, budget: u64, quota: u8) {
         self.geometry.quota = quota;
         if !self.in_memory {
-            (self.geometry.budget, self.counts.budget) = (budget, budget);
+            self.geometry.budget = budget;
+            self.counts.budget = budget;
         }
     }
 
-    /// Goes on in memory, because the card takes nothing any more: footage on the card stays readable and is never evicted.
-    pub fn go_to_memory(&mut self) {
+    /// Continues in memory because the card rejects writes. Footage on the card stays readable and
+    /// is not evicted.
+    pub fn switch_to_memory(&mut self) {
         let segment = self.geometry.segment.min(MEMORY_MAX / SEGMENTS_MIN as u64);
         let budget = MEMORY_MAX.min(self.geometry.budget) / segment * segment;
-        (self.in_memory, self.current) = (true, None);
+        self.in_memory = true;
+        self.current = None;
         self.geometry = RingGeometry { segment, budget, ..self.geometry };
         self.counts.budget = budget;
     }
 
-    /// Bytes of segment files written over the life of this ring, to one segment: every begun segment has a lap of its own.
+    /// Bytes written to segment files over the life of the ring, rounded to segments. Each started
+    /// segment has its own lap.
     pub fn lifetime(&self) -> u64 {
         u64::from(self.next_lap - 1) * self.geometry.segment
     }
 
-    /// Number of the newest record, 0 when there is none.
+    /// Number of the newest record, 0 if there is none.
     pub fn newest(&self) -> u64 {
         self.next_seq - 1
     }
 
-    /// What is in the ring.
+    /// The segments of the ring.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// How the clocks of each start are read.
-    pub fn dates_mut(&mut self) -> &mut ClockHistory {
+    /// The clock history, for updates.
+    pub fn clock_history_mut(&mut self) -> &mut ClockHistory {
         &mut self.index.clock_history
     }
 
-    /// True when recording goes on in memory only.
+    /// True when recording continues in memory only.
     pub fn is_in_memory(&self) -> bool {
         self.in_memory
     }
 
-    /// Refuses locks that together would hold more of the ring than pins may.
+    /// Rejects locks that together exceed the pin quota.
     ///
     /// # Errors
-    /// Says how many bytes they hold and how many they may.
-    pub fn afford<'a>(&self, locks: impl Iterator<Item = &'a Lock>) -> Result<(), String> {
+    /// Names the bytes they would hold and the limit.
+    pub fn check_lock_quota<'a>(&self, locks: impl Iterator<Item = &'a Lock>) -> Result<(), String> {
         let locks: Vec<&Lock> = locks.collect();
         let held = |at: &usize| {
             let (first, last) = (self.index.live()[*at].head.first_seq, self.index.last_seq(*at, self.newest()));
@@ -202,10 +208,10 @@ impl Ring {
         };
         let bytes: u64 = (0..self.index.live().len()).filter(held).map(|at| self.index.live()[at].head.size).sum();
         let most = self.geometry.budget / 100 * u64::from(self.geometry.quota);
-        match bytes <= most {
-            true => Ok(()),
-            false => Err(format!("all locks together would hold {bytes} bytes of the ring, and storage.pin_quota allows {most}")),
+        if bytes > most {
+            return Err(format!("all locks together would hold {bytes} bytes; storage.pin_quota allows {most}"));
         }
+        Ok(())
     }
 
     /// True when a gap record can be written without knowing the tracks.
@@ -213,12 +219,13 @@ impl Ring {
         self.current.is_some()
     }
 
-    /// Sample bytes that surely fit in one fragment.
+    /// Sample bytes that always fit one fragment.
     pub fn room(&self) -> usize {
         (self.geometry.segment / 2) as usize
     }
 
-    /// The track layout a fragment with `tracks` will be written under: the current segment's where it covers them.
+    /// The track layout for a fragment with `tracks`: that of the current segment if it covers
+    /// them.
     pub fn layout_for(&self, tracks: &[Arc<TrackParams>]) -> Vec<Arc<TrackParams>> {
         match &self.current {
             Some(current) if covers(&current.segment.head.tracks, tracks) => current.segment.head.tracks.clone(),
@@ -226,11 +233,11 @@ impl Ring {
         }
     }
 
-    /// Writes one record and flushes it. When this returns `Ok`, the record survives a power cut. `tracks` is empty for a gap
-    /// record.
+    /// Appends one record and flushes it. The record survives a power cut once this returns `Ok`.
+    /// `tracks` is empty for a gap record.
     ///
     /// # Errors
-    /// Why no file took it; each refusal has been reported as [`StorageUpdate::Trouble`].
+    /// If no file accepted the record. Each rejection was reported as [`StorageUpdate::Trouble`].
     pub fn append(
         &mut self,
         draft: &NewFragment<'_>,
@@ -238,7 +245,8 @@ impl Ring {
         out: &mut Vec<StorageUpdate>,
     ) -> Result<u64, AppendFault> {
         let content = Digest::of(draft.content);
-        // A gap record goes where footage of the same tracks goes, also when it has to go to another file.
+        // A gap record keeps the tracks of the open segment, also when it has to move to another
+        // file.
         let open = self.current.as_ref().filter(|_| tracks.is_empty()).map(|current| current.segment.head.tracks.clone());
         let tracks = open.as_deref().unwrap_or(tracks);
         let mut reason = String::new();
@@ -261,10 +269,10 @@ impl Ring {
         Err(AppendFault::Refused(reason))
     }
 
-    /// Where a draft would go: `None` for the current segment, else the head of the next.
+    /// Returns `None` if the draft fits the current segment, else the head of the next segment.
     ///
     /// # Errors
-    /// [`AppendFault::TooLarge`].
+    /// [`AppendFault::TooLarge`] or [`AppendFault::Head`].
     pub fn place_fragment(
         &self,
         draft: &NewFragment<'_>,
@@ -281,17 +289,18 @@ impl Ring {
         if need > size { Err(AppendFault::TooLarge { need, size }) } else { Ok(Some(head)) }
     }
 
-    /// True when the current segment has room and the right tracks.
+    /// True when the current segment has room and covers the tracks.
     fn has_place(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> bool {
         let need = padded_len(draft);
         self.current.as_ref().is_some_and(|CurrentSegment { segment: Segment { head, end, .. }, at, .. }| {
-            // Pictures that come late, behind their sound, may lie before the begin of a file that began with the sound.
+            // A video frame that arrives after its audio may start before a file that began with
+            // the audio.
             covers(&head.tracks, tracks) && at + need <= *end && start_of(draft) >= head.media
         })
     }
 
-    /// The head of the segment that would begin with `draft`, its file and what goes for it still to be chosen, and the length it
-    /// has at most.
+    /// The head of a segment that begins with `draft`, and its largest length. The file and the
+    /// evictions are chosen later.
     fn next_head(&self, draft: &NewFragment<'_>, tracks: &[Arc<TrackParams>]) -> (SegmentHead, u64) {
         let head = SegmentHead {
             card: self.card,
@@ -310,7 +319,7 @@ impl Ring {
         (head, len)
     }
 
-    /// Begins a segment with `segment_head` over a file that may be overwritten.
+    /// Starts a segment with `head` in a file that may be overwritten.
     fn start_segment(&mut self, head: SegmentHead, out: &mut Vec<StorageUpdate>) -> Result<(), DiskFault> {
         self.current = None;
         let (file, cause) = self.next_file(out)?;
@@ -330,71 +339,29 @@ impl Ring {
         self.current = Some(CurrentSegment { segment: segment.clone(), at: head_len, marked: false });
         self.write_bytes(file, end, &copy)?;
         if old.is_some() || self.is_used(file) {
-            // What goes is on record before anything of it does.
+            // The eviction must be durable before the old footage is overwritten.
             self.flush(file)?;
             if let Some((first, last)) = went {
-                self.go(Eviction { cause, first, last });
+                self.note_eviction(Eviction { cause, first, last });
             }
             self.index.forget(file);
             self.index.add_blank(file);
-            // The old head goes first, all of it: a tear of the write below would leave it in front of records that are half
-            // overwritten, and nobody could tell them from damaged ones.
+            // Wipe the old head first. A torn write below would otherwise leave it in front of
+            // partly overwritten records, which would look damaged.
             self.write_bytes(file, 0, &free_of(old_len))?;
             self.flush(file)?;
         }
-        // The flush of its first record makes it durable too: before that it holds nothing anybody was reported of.
+        // The flush of the first record makes the head durable too. Before it, the file holds
+        // nothing that was reported.
         self.write_bytes(file, 0, &bytes)?;
         self.index.forget(file);
         self.index.add(segment);
         Ok(())
     }
 
-    /// True when something lies at the begin of a file without footage: a copy somebody made, a head that nobody can read.
+    /// True when a file without footage is not blank: it holds a duplicate or an unreadable head.
     fn is_used(&self, file: u32) -> bool {
         self.disk.read(FileId::Segment(file), 0, 8).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
-    }
-
-    /// Records of a segment: from its first to the one before the next.
-    pub(super) fn numbers_of(&self, at: usize) -> (u64, u64) {
-        let (first, last) = (self.index.live()[at].head.first_seq, self.index.last_seq(at, self.newest()));
-        // What lies behind a pinned one may have been evicted long ago.
-        let stretch = self.present.list().iter().find(|(from, to)| *from <= first && first <= *to);
-        (first, stretch.map_or(last, |(_, to)| last.min(*to)))
-    }
-
-    /// Records went; the next head says so.
-    pub(super) fn go(&mut self, evicted: Eviction) {
-        if self.in_memory || evicted.last < evicted.first {
-            return;
-        }
-        self.present.remove(evicted.first, evicted.last);
-        let full = self.gone.len() >= EVICTED_MAX;
-        match self.gone.last_mut() {
-            Some(last) if full || last.cause == evicted.cause && last.last + 1 == evicted.first => last.last = evicted.last,
-            _ => self.gone.push(evicted),
-        }
-    }
-
-    /// What the next head says of the ring, when `stopping` goes for it.
-    fn statement(&self, going: Option<Eviction>) -> RingStatement {
-        if self.in_memory {
-            return RingStatement::default();
-        }
-        let (mut present, mut evicted) = (self.present.clone(), self.gone.clone());
-        if let Some(going) = going.filter(|going| going.first <= going.last) {
-            present.remove(going.first, going.last);
-            evicted.truncate(EVICTED_MAX - 1);
-            evicted.push(going);
-        }
-        let older = present.list().len().saturating_sub(PRESENT_MAX);
-        RingStatement { evicted, present: present.list()[older..].to_vec() }
-    }
-
-    /// One that is as long as any [`Ring::statement`] of now: what goes may split a stretch.
-    fn largest_statement(&self) -> RingStatement {
-        let mut largest = self.statement(Some(Eviction { cause: EvictionCause::Oldest, first: u64::MAX, last: u64::MAX }));
-        largest.present.resize((largest.present.len() + 1).min(PRESENT_MAX), (0, 0));
-        largest
     }
 
     /// Writes the record at the end of the current segment.
@@ -423,29 +390,31 @@ impl Ring {
             self.present.add(seq, seq);
             self.gone.clear();
         }
-        (self.next_seq, self.chain) = (self.next_seq + 1, record.link());
+        self.next_seq += 1;
+        self.chain = record.link();
         self.counts.payload += u64::from(payload);
         if let Some(current) = &mut self.current {
-            (current.at, current.marked) = (end, current.marked || begins);
+            current.at = end;
+            current.marked |= begins;
         }
         Ok(seq)
     }
 
-    /// Writes and counts.
+    /// Writes and counts bytes.
     fn write_bytes(&mut self, file: u32, at: u64, bytes: &[u8]) -> Result<(), DiskFault> {
         self.disk.write(FileId::Segment(file), at, bytes)?;
         self.counts.written += bytes.len() as u64;
         Ok(())
     }
 
-    /// Flushes and counts.
+    /// Flushes and counts the flush.
     fn flush(&mut self, file: u32) -> Result<(), DiskFault> {
         self.counts.syncs += 1;
         self.disk.sync(FileId::Segment(file))
     }
 
-    /// Leaves the current file. After a failed flush nobody knows what is on it, so that is final; a refused write has changed
-    /// nothing that counts, and may be refused by the card as a whole.
+    /// Leaves the current file. A failed flush excludes the file until restart, because its content
+    /// is unknown. A rejected write changed nothing and may concern the whole card.
     fn abandon_segment(&mut self, fault: &DiskFault) {
         self.last_fault = fault.to_string();
         let Some(current) = self.current.take() else {
@@ -459,7 +428,7 @@ impl Ring {
         }
     }
 
-    /// A write was taken: the files that refused it are to blame.
+    /// Another file accepted the write, so the files that rejected it are to blame.
     fn blame(&mut self) {
         for file in std::mem::take(&mut self.refused) {
             if !self.blamed.insert(file) {
@@ -469,22 +438,22 @@ impl Ring {
     }
 }
 
-/// Zeros over a head of so many bytes, a block at least.
+/// Zeros that overwrite a head of `head_len` bytes, at least one block.
 fn free_of(head_len: u64) -> Vec<u8> {
     vec![0; head_len.max(BLOCK) as usize]
 }
 
-/// Where a draft begins on the media clock, sound or picture.
+/// Start of a draft on the media clock, audio or video, microseconds.
 fn start_of(draft: &NewFragment<'_>) -> u64 {
     draft.media.saturating_sub(u64::from(draft.lead) * 1000)
 }
 
-/// Bytes a draft takes with its record and padding.
+/// Bytes of a draft with its record and padding.
 fn padded_len(draft: &NewFragment<'_>) -> u64 {
     padded((RECORD_BOX + draft.content.len()) as u64)
 }
 
-/// True when every track of `tracks` is one of `layout`'s.
+/// True when `layout` contains every track of `tracks`.
 fn covers(layout: &[Arc<TrackParams>], tracks: &[Arc<TrackParams>]) -> bool {
     tracks.iter().all(|track| layout.iter().any(|have| have.digest == track.digest && have.kind == track.kind))
 }

@@ -1,5 +1,4 @@
-//! Rot and absence: a bit that turned over somewhere in a ring, a segment file that is gone, two that have each other's names. Each is
-//! reported, and costs at most the record it hits.
+//! Bit rot and missing files: each is reported and costs at most the record it hits.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -23,15 +22,15 @@ use crate::sim::faulty_disk::FaultyDisk;
 use crate::sim::rng::Rng;
 use crate::units::Timestamp;
 
-/// Places that are tried.
+/// Number of places tried.
 const PLACES: u64 = 500;
 
-/// A ring that was stopped in order, in its second lap, with entries and snapshots that wait.
+/// A ring in its second lap after an orderly stop, with pending entries and snapshots.
 pub(super) fn stopped() -> Bench {
     let mut bench = Bench::new(small());
     for entry_id in 1..=6 {
-        let still = (entry_id <= 2).then(|| vec![entry_id as u8; 9000]);
-        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 700], still });
+        let snapshot = (entry_id <= 2).then(|| vec![entry_id as u8; 9000]);
+        bench.order(StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry: vec![entry_id as u8; 700], snapshot });
     }
     bench.order(StorageRequest::Release { entry_ids: vec![EntryId(4)] });
     bench.record(120);
@@ -39,7 +38,7 @@ pub(super) fn stopped() -> Bench {
     bench
 }
 
-/// Everything that is covered: what was written and means something.
+/// The ranges of the ring that a checksum or a comparison covers.
 fn covered(disk: &FaultyDisk) -> Vec<(FileId, Range<u64>)> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut places = Vec::new();
@@ -76,14 +75,14 @@ fn covered(disk: &FaultyDisk) -> Vec<(FileId, Range<u64>)> {
     places
 }
 
-/// What `ring check` tells, every line of it.
+/// The lines that `taimat ring check` reports.
 pub(super) fn told(disk: &FaultyDisk) -> Vec<String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let checked = check(&shared, |_, _| {}).unwrap();
     checked.torn.iter().chain(&checked.problems).map(ToString::to_string).collect()
 }
 
-/// The numbers of all fragments that an export of everything holds, each read whole.
+/// The record numbers in an export of the whole ring; each record is read and verified.
 pub(super) fn exported(disk: &FaultyDisk) -> BTreeSet<u64> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let index = read(&shared).unwrap().index;
@@ -114,7 +113,7 @@ fn flipped(card: &CowImage, file: FileId, at: u64, bit: u64) -> FaultyDisk {
 }
 
 #[test]
-fn one_bit_in_500_places_costs_at_most_its_record() {
+fn a_flipped_bit_is_reported_and_costs_at_most_its_record() {
     let bench = stopped();
     let card = bench.disk.durable();
     let (places, whole) = (covered(&bench.disk), exported(&bench.disk));
@@ -134,14 +133,14 @@ fn one_bit_in_500_places_costs_at_most_its_record() {
     }
     assert!(
         unreported.is_empty() && lost.is_empty(),
-        "{} untold {unreported:?}, {} cost more {lost:?}",
+        "{} unreported {unreported:?}, {} cost more than a record {lost:?}",
         unreported.len(),
         lost.len()
     );
 }
 
 #[test]
-fn a_bit_in_any_place_costs_a_start_at_most_one_record() {
+fn a_flipped_bit_costs_a_boot_at_most_one_record() {
     let bench = stopped();
     let card = bench.disk.durable();
     let (places, whole) = (covered(&bench.disk), exported(&bench.disk));
@@ -157,11 +156,11 @@ fn a_bit_in_any_place_costs_a_start_at_most_one_record() {
             wrong.push((*file, at, gone));
         }
     }
-    assert!(wrong.is_empty(), "{} cost more: {wrong:?}", wrong.len());
+    assert!(wrong.is_empty(), "{} cost more than a record: {wrong:?}", wrong.len());
 }
 
 #[test]
-fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
+fn the_scrub_reports_rot_once_and_repairs_a_copy() {
     let mut bench = Bench::new(small());
     bench.record(60);
     let (file, end, at) = {
@@ -181,8 +180,8 @@ fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
     let repair = |update: &StorageUpdate| {
         if let StorageUpdate::Repaired(repair) = update { Some((repair.kind, repair.offset)) } else { None }
     };
-    let told: Vec<_> = bench.update.iter().filter_map(repair).collect();
-    assert_eq!(told, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
+    let reported: Vec<_> = bench.update.iter().filter_map(repair).collect();
+    assert_eq!(reported, [(RepairKind::Copy, end), (RepairKind::Damaged, at)]);
     let counts = bench
         .update
         .iter()
@@ -192,7 +191,7 @@ fn the_scrub_tells_rot_once_and_writes_a_rotten_copy_again() {
 }
 
 #[test]
-fn a_card_of_the_first_format_is_refused_with_the_way_out() {
+fn a_card_of_format_1_is_rejected_with_a_remedy() {
     let bench = stopped();
     let mut card = bench.disk.durable();
     let file = FileId::Segment(0);
@@ -202,25 +201,25 @@ fn a_card_of_the_first_format_is_refused_with_the_way_out() {
     let disk = FaultyDisk::with(card.clone(), None);
     let refused = super::engine::Engine::open(Arc::new(disk.clone()), &small(), Timestamp::default()).err().unwrap().to_string();
     assert!(refused.contains("seg-00000.mp4") && refused.contains("ring export"), "{refused}");
-    assert_eq!(disk.durable().hash(), card.hash(), "and not a byte of it is touched");
+    assert_eq!(disk.durable().hash(), card.hash(), "the card was modified");
     assert!(told(&disk).iter().any(|line| line.contains("older taimat")));
 }
 
 #[test]
-fn an_unreadable_head_is_a_named_gap_and_not_overwritten() {
+fn tracks_too_large_for_a_head_are_reported_as_one_gap() {
     let mut bench = Bench::new(small());
     bench.record(30);
     let mut track = crate::camera::TrackParams::clone(&crate::format::record::tests::video(2));
     track.annex_b = vec![7; 70_000];
     bench.stream(&Arc::new(track), 20);
     bench.record(10);
-    let tells = |update: &StorageUpdate| matches!(update, StorageUpdate::Hole(gap) if gap.reason == GapReason::TooLarge);
-    assert_eq!(bench.update.iter().filter(|update| tells(update)).count(), 1);
+    let is_gap = |update: &StorageUpdate| matches!(update, StorageUpdate::Gap(gap) if gap.reason == GapReason::TooLarge);
+    assert_eq!(bench.update.iter().filter(|update| is_gap(update)).count(), 1);
     bench.is_whole();
 }
 
 #[test]
-fn a_segment_file_that_is_gone_is_named() {
+fn a_deleted_segment_file_is_reported() {
     let bench = stopped();
     let files: Vec<FileId> = bench.disk.files().unwrap().into_keys().filter(|file| matches!(file, FileId::Segment(_))).collect();
     for file in files {
@@ -257,7 +256,7 @@ fn a_segment_removed_by_hand_is_not_called_evicted() {
 }
 
 #[test]
-fn two_exchanged_segments_are_named_and_nothing_is_lost() {
+fn two_exchanged_segments_are_reported_and_cost_nothing() {
     let bench = stopped();
     let whole = exported(&bench.disk);
     let count = bench.disk.files().unwrap().len() as u32 - 2;

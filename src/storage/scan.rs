@@ -1,72 +1,72 @@
-//! Reading a segment record by record, and getting past damage: a record that cannot be read costs itself, not what lies behind.
+//! Segment scan: reads a segment record by record and resumes behind damage.
 //!
-//! What belongs here: following records through a file. What does not: deciding what to do about a tear ([`super::recovery`]).
+//! A record that cannot be read costs only itself.
 
 use super::disk::{Disk, DiskFault, FileId};
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at, is_padded, padded};
 use crate::format::segment_head::Segment;
 use crate::units::Digest;
 
-/// What was found where a record should be.
+/// The content found where a record is expected.
 #[expect(clippy::large_enum_variant, reason = "nearly all are records: a box for each would cost more than it saves")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScanItem {
     /// A record at this offset.
     Record(u64, RingRecord),
-    /// Records from this offset on cannot be read: these numbers.
+    /// Unreadable records from this offset on.
     Damaged {
-        /// Where.
+        /// Byte offset in the file.
         offset: u64,
-        /// First number lost.
+        /// First record number lost.
         first: u64,
-        /// Last number lost.
+        /// Last record number lost.
         last: u64,
     },
 }
 
-/// How a walk ended.
+/// Reason why a scan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanEnd {
-    /// At a `free` box over the rest, or at the end of the file: in order.
+    /// At a `free` box over the rest, or at the end of the file.
     Free,
-    /// At something that is neither a record nor `free`: a torn write, or old content behind one.
+    /// At bytes that are neither a record nor `free`: a torn write, or old content behind one.
     Torn,
 }
 
-/// The outcome of a walk.
+/// The result of a scan.
 #[derive(Debug)]
 pub struct SegmentScan {
-    /// Everything found, in order.
+    /// Records and damage, in order.
     pub found: Vec<ScanItem>,
-    /// Where the next record would begin.
+    /// Offset at which the next record would begin.
     pub at: u64,
-    /// How it ended.
+    /// Reason why the scan ended.
     pub end: ScanEnd,
-    /// Number the next record would have.
+    /// Number that the next record would have.
     pub next_seq: u64,
     /// Chain digest of the last record.
     pub chain: Digest,
 }
 
-/// Whether the content of each record is read and checked too.
+/// How much of each record is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanDepth {
-    /// Records only: each has a checksum of its own.
+    /// The box of each record, which has its own checksum.
     Records,
-    /// Checksums over all content.
+    /// The content too.
     Content,
 }
 
-/// Follows the records of `segment`.
+/// Scans the records of `segment`.
 ///
 /// # Errors
-/// When the card refuses to read.
+/// If the card reports a read error.
 pub fn walk(disk: &dyn Disk, segment: &Segment, depth: ScanDepth) -> Result<SegmentScan, DiskFault> {
     let file = FileId::Segment(segment.head.segment);
     follow(&|at, len| disk.read(file, at, len), segment, depth)
 }
 
-/// The same past what the card refuses to read twice: that is damage like any other.
+/// Scans the records of `segment`; treats whatever cannot be read twice as damage.
 pub fn walk_past(disk: &dyn Disk, segment: &Segment, depth: ScanDepth) -> SegmentScan {
     let file = FileId::Segment(segment.head.segment);
     let read = |at, len| {
@@ -76,7 +76,7 @@ pub fn walk_past(disk: &dyn Disk, segment: &Segment, depth: ScanDepth) -> Segmen
     follow(&read, segment, depth).unwrap_or_else(|_| SegmentScan::at_begin(segment))
 }
 
-/// Reads so many bytes of a segment's file from an offset on.
+/// Reads bytes of a segment file: offset and length.
 type Read<'a> = &'a dyn Fn(u64, usize) -> Result<Vec<u8>, DiskFault>;
 
 fn follow(read: Read<'_>, segment: &Segment, depth: ScanDepth) -> Result<SegmentScan, DiskFault> {
@@ -120,12 +120,12 @@ impl SegmentScan {
     }
 }
 
-/// A record that can belong to this lap of this segment.
+/// True for a record that can belong to this lap of this segment.
 fn follows(record: &RingRecord, segment: &Segment, at: u64) -> bool {
     record.lap == segment.head.lap && at + u64::from(record.len) <= segment.end
 }
 
-/// True when a record and the padding behind it arrived whole.
+/// True when a record and the padding behind it are whole.
 fn intact(read: Read<'_>, segment: &Segment, at: u64, record: &RingRecord) -> Result<bool, DiskFault> {
     let padded = padded(record.len.into());
     if at + padded > segment.end {
@@ -135,7 +135,7 @@ fn intact(read: Read<'_>, segment: &Segment, at: u64, record: &RingRecord) -> Re
     Ok(record.intact(&bytes) && is_padded(&bytes, record.len as usize, padded as usize))
 }
 
-/// The next whole record of this lap behind damage.
+/// Finds the next whole record of this lap behind damage.
 fn resume(read: Read<'_>, segment: &Segment, walk: &SegmentScan) -> Result<Option<(u64, RingRecord)>, DiskFault> {
     let mut at = walk.at + BLOCK;
     while at + RECORD_BOX as u64 <= segment.end {

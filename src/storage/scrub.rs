@@ -1,38 +1,38 @@
-//! The scrub: a slow reading of old segments, so that rot is reported before somebody needs the footage.
-//!
-//! What belongs here: which segment is read when, and telling what is found, once. What does not: reading past damage
-//! ([`super::scan`]), a whole ring at once ([`super::check`]).
+//! Scrub: verifies old segments slowly, so that bit rot is reported before the footage is needed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::disk::{Disk as _, FileId};
 use super::engine::Engine;
-use super::recovery::mend_copy;
+use super::recovery::repair_copy;
 use super::scan::{ScanDepth, ScanItem, walk_past};
 use super::{Repair, RepairKind, StorageUpdate};
 use crate::format::record::RingRecord;
 use crate::format::segment_head::Segment;
 use crate::units::MonoTime;
 
-/// Microseconds from the begin of one segment to the next: 24 segments a day are 400 MB of reading, nothing beside what a card bears.
-const SEGMENT_EVERY: u64 = 3_600_000_000;
-/// Microseconds between two records of a segment: one is read in a few milliseconds, and recording waits no longer than that.
-const RECORD_EVERY: u64 = 1_000_000;
+/// Interval between the starts of two segments. 24 segments a day are 400 MB of
+/// reads, which do not wear the card.
+const SEGMENT_INTERVAL: Duration = Duration::from_secs(3600);
+/// Interval between two records of a segment. Reading one delays recording by a few
+/// milliseconds.
+const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the scrub is.
+/// Position of the scrub in the ring.
 #[derive(Default)]
 pub struct Scrub {
-    /// When the next segment is begun; `None` before the first idle moment.
+    /// Time at which the next segment is started; `None` before the first idle call.
     next_segment: Option<MonoTime>,
     next_record: MonoTime,
-    /// Lap of the segment read last.
+    /// Lap of the last segment read.
     last: Option<u32>,
     reading: Option<ScrubPosition>,
-    /// Damaged records reported of each segment, by lap: reported again only when there are more. Only of segments that are there.
-    told: BTreeMap<u32, u64>,
+    /// Number of damaged records already reported, by lap of the segment. Holds only live segments.
+    reported: BTreeMap<u32, u64>,
 }
 
-/// A segment that is being read.
+/// A segment that is being verified.
 struct ScrubPosition {
     segment: Segment,
     /// Offsets and records still to be read.
@@ -40,7 +40,7 @@ struct ScrubPosition {
     found: ScrubDamage,
 }
 
-/// What is damaged of it.
+/// Damage found in the segment.
 #[derive(Default)]
 struct ScrubDamage {
     offset: Option<u64>,
@@ -52,41 +52,45 @@ struct ScrubDamage {
 impl ScrubDamage {
     fn add(&mut self, offset: u64, records: u64, bytes: u64, micros: u64) {
         self.offset.get_or_insert(offset);
-        (self.records, self.bytes, self.micros) = (self.records + records, self.bytes + bytes, self.micros + micros);
+        self.records += records;
+        self.bytes += bytes;
+        self.micros += micros;
     }
 }
 
 impl Engine {
-    /// Damaged records of the newest segment were reported at the start: counted, and not reported again by the scrub.
+    /// Counts the damaged records that recovery reported, so that the scrub does not report them
+    /// again.
     pub(super) fn note_damage(&mut self, records: u64) {
         if let Some(newest) = self.ring.index().live().last().filter(|_| records > 0) {
             let lap = newest.head.lap;
-            self.scrub.told.insert(lap, records);
+            self.scrub.reported.insert(lap, records);
             self.ring.counts.damaged += records;
         }
     }
 
-    /// Goes on with the scrub where it is time: a record at most.
+    /// Verifies at most one record, if one is due.
     pub(super) fn scrub(&mut self, now: MonoTime, out: &mut Vec<StorageUpdate>) {
-        let next = *self.scrub.next_segment.get_or_insert(now.plus_micros(SEGMENT_EVERY));
+        let next = *self.scrub.next_segment.get_or_insert(now.plus(SEGMENT_INTERVAL));
         if self.ring.is_in_memory() || now < self.scrub.next_record {
             return;
         }
         match self.scrub.reading.take() {
             Some(reading) => {
-                self.scrub.next_record = now.plus_micros(RECORD_EVERY);
+                self.scrub.next_record = now.plus(RECORD_INTERVAL);
                 self.scrub_record(reading, out);
             }
             None if now >= next => {
-                self.scrub.next_segment = Some(now.plus_micros(SEGMENT_EVERY));
+                self.scrub.next_segment = Some(now.plus(SEGMENT_INTERVAL));
                 self.start_scrub();
             }
             None => {}
         }
     }
 
-    /// The next segment by lap, from anywhere after a start: a device that starts every day must not read its oldest hours only. The one
-    /// that is being written is not read: recovery has read it, and it has not had the time to rot.
+    /// Starts the next segment by lap. The first one after a boot is random: a device that boots
+    /// daily must not verify only its oldest hours. The newest segment is skipped, because recovery
+    /// has just read it.
     fn start_scrub(&mut self) {
         let live = self.ring.index().live();
         let Some(old) = live.len().checked_sub(1).filter(|old| *old > 0) else {
@@ -98,9 +102,9 @@ impl Engine {
             return;
         };
         let laps: Vec<u32> = live.iter().map(|segment| segment.head.lap).collect();
-        self.scrub.told.retain(|lap, _| laps.contains(lap));
+        self.scrub.reported.retain(|lap, _| laps.contains(lap));
         self.scrub.last = Some(segment.head.lap);
-        // What the kernel remembers of it is not what the card holds.
+        // Verify the content of the card, not that of the page cache.
         self.card.forget(FileId::Segment(segment.head.segment));
         let (mut left, mut found) = (VecDeque::new(), ScrubDamage::default());
         let walked = walk_past(self.card.as_ref(), &segment, ScanDepth::Records);
@@ -120,7 +124,7 @@ impl Engine {
     fn scrub_record(&mut self, mut reading: ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let (file, lap) = (reading.segment.head.segment, reading.segment.head.lap);
         if !self.ring.index().live().iter().any(|segment| segment.head.lap == lap && segment.head.segment == file) {
-            // It was started again meanwhile.
+            // The file was recycled meanwhile.
             return;
         }
         let Some((offset, record)) = reading.left.pop_front() else {
@@ -133,20 +137,20 @@ impl Engine {
         self.scrub.reading = Some(reading);
     }
 
-    /// Both heads last; then what was found is reported, once.
+    /// Verifies both copies of the head, then reports the damage found.
     fn end_scrub(&mut self, reading: &ScrubPosition, out: &mut Vec<StorageUpdate>) {
         let ScrubPosition { segment, found, .. } = reading;
         self.ring.counts.scrubbed += 1;
-        match mend_copy(self.card.as_ref(), segment) {
+        match repair_copy(self.card.as_ref(), segment) {
             Ok(repair) => out.extend(repair.map(StorageUpdate::Repaired)),
             Err(fault) => out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false }),
         }
-        let told = self.scrub.told.entry(segment.head.lap).or_default();
-        let Some(offset) = found.offset.filter(|_| found.records > *told) else {
+        let reported = self.scrub.reported.entry(segment.head.lap).or_default();
+        let Some(offset) = found.offset.filter(|_| found.records > *reported) else {
             return;
         };
-        self.ring.counts.damaged += found.records - *told;
-        *told = found.records;
+        self.ring.counts.damaged += found.records - *reported;
+        *reported = found.records;
         let file = FileId::Segment(segment.head.segment).name();
         let (bytes, micros) = (found.bytes, found.micros);
         out.push(StorageUpdate::Repaired(Repair { file, offset, kind: RepairKind::Damaged, bytes, micros, lost: None }));

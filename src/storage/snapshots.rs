@@ -1,6 +1,4 @@
-//! Snapshots that wait for the office: fixed slots, found by entry id ([`crate::format::on_disk`]).
-//!
-//! What belongs here: slots of JPEGs. What does not: JPEG itself.
+//! Snapshot slots: JPEGs that wait for the office, found by entry id ([`crate::format::on_disk`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,28 +9,28 @@ use crate::format::card_id::CardId;
 use crate::format::record::BLOCK;
 use crate::units::EntryId;
 
-/// Slots and their size.
+/// Number and size of the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotGeometry {
     /// Number of slots.
     pub slots: u32,
-    /// Bytes of a slot, header and all: a multiple of a block.
+    /// Bytes of a slot with its header block; a multiple of the block size.
     pub bytes: u64,
 }
 
 impl SnapshotGeometry {
-    /// Bytes of the file.
+    /// Length of the file, bytes.
     pub fn size(self) -> u64 {
         u64::from(self.slots) * self.bytes
     }
 }
 
-/// What is said of a journal with entries and no snapshots beside it.
-pub const LOST: &str = "snapshots.taimat is missing: snapshots of events that wait for the office are lost";
-/// Where the second copy of a header lies in its block.
+/// Problem reported for a journal with entries but without a snapshot file.
+pub const LOST: &str = "snapshots.taimat is missing: the snapshots of pending events are lost";
+/// Offset of the second copy of a header in its block.
 const SECOND: usize = 2048;
 
-/// The header of a slot, twice: entry id, length, checksum of the data.
+/// The header block of a slot, with two copies of the header.
 fn header(card: CardId, entry_id: EntryId, data: &[u8]) -> Vec<u8> {
     let mut header = b"TMS3".to_vec();
     header.extend((data.len() as u32).to_be_bytes());
@@ -48,38 +46,50 @@ fn header(card: CardId, entry_id: EntryId, data: &[u8]) -> Vec<u8> {
     block
 }
 
-/// What a header says: entry id, length and checksum of the data, and its card.
-type Header = (EntryId, usize, u32, CardId);
+/// The header of a slot.
+#[derive(PartialEq)]
+struct Header {
+    entry_id: EntryId,
+    /// Bytes of the JPEG.
+    len: usize,
+    /// CRC-32C of the JPEG.
+    crc: u32,
+    card: CardId,
+}
 
-/// What one copy of a header says.
+/// Parses one copy of a header; `None` if it is damaged.
 fn parse_one(header: &[u8]) -> Option<Header> {
     let field = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
     let whole = header.get(..4)? == b"TMS3" && crc32c::crc32c(header.get(..36)?) == field(36)?;
     let entry_id = EntryId(u64::from_be_bytes(header.get(8..16)?.try_into().ok()?));
-    whole.then_some((entry_id, field(4)? as usize, field(32)?, CardId::read(header.get(16..)?)?))
+    let len = field(4)? as usize;
+    let crc = field(32)?;
+    let card = CardId::read(header.get(16..)?)?;
+    whole.then_some(Header { entry_id, len, crc, card })
 }
 
-/// The same from a header block, by whichever copy is whole, and whether both are.
+/// Parses a header block: the first whole copy, and whether both copies are whole and equal.
 fn parse(block: &[u8]) -> Option<(Header, bool)> {
     let (first, second) = (parse_one(block), block.get(SECOND..).and_then(parse_one));
     let both = first.is_some() && first == second;
     Some((first.or(second)?, both))
 }
 
-/// The snapshot slots.
+/// The snapshot slots and the entries that use them.
 pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     geometry: SnapshotGeometry,
     card: CardId,
-    /// Tickets by slot. One that was refused and offered again may have two.
+    /// Entry ids by slot. An entry that was rejected and offered again may have two slots.
     used: BTreeMap<u32, EntryId>,
 }
 
 impl SnapshotStore {
-    /// Opens the slots, making them when there are none or their size has changed; snapshots of `live` entry ids are kept.
+    /// Opens the slots; creates them if there are none or the geometry has changed. Keeps the
+    /// snapshots of `live` entries.
     ///
     /// # Errors
-    /// When the card refuses.
+    /// If the card reports an error.
     pub fn open(
         disk: Arc<dyn Disk>,
         card: CardId,
@@ -95,29 +105,29 @@ impl SnapshotStore {
         }
         for slot in 0..geometry.slots {
             let block = snapshots.disk.read(FileId::Snapshots, u64::from(slot) * geometry.bytes, BLOCK as usize)?;
-            if let Some(((entry_id, ..), _)) = parse(&block).filter(|((entry_id, ..), _)| live.contains(entry_id)) {
-                snapshots.used.insert(slot, entry_id);
+            if let Some((header, _)) = parse(&block).filter(|(header, _)| live.contains(&header.entry_id)) {
+                snapshots.used.insert(slot, header.entry_id);
             }
         }
         Ok(snapshots)
     }
 
-    /// Bytes of its file.
+    /// Length of its file, bytes.
     pub fn size(&self) -> u64 {
         self.geometry.size()
     }
 
-    /// Stores a snapshot; durable when this returns `Ok`.
+    /// Stores a snapshot durably. Returns the bytes written.
     ///
     /// # Errors
-    /// Says why when it is too large, all slots are taken, or the card refuses.
+    /// If it is too large, all slots are in use, or the card reports an error.
     pub fn store(&mut self, entry_id: EntryId, jpeg: &[u8]) -> Result<u64, String> {
         let SnapshotGeometry { slots, bytes } = self.geometry;
         if jpeg.len() as u64 + BLOCK > bytes {
             return Err(format!("a snapshot of {} bytes does not fit a slot of {bytes}", jpeg.len()));
         }
         let Some(slot) = (0..slots).find(|slot| !self.used.contains_key(slot)) else {
-            return Err(format!("all {slots} snapshot slots are taken"));
+            return Err(format!("all {slots} snapshot slots are in use"));
         };
         let mut block = header(self.card, entry_id, jpeg);
         block.extend_from_slice(jpeg);
@@ -128,62 +138,63 @@ impl SnapshotStore {
         Ok(block.len() as u64)
     }
 
-    /// Frees the slot of a entry id.
+    /// Frees the slots of an entry.
     pub fn free(&mut self, entry_id: EntryId) {
         self.used.retain(|_, used| *used != entry_id);
     }
 }
 
-/// Offsets of snapshots of another card in a file of `len` bytes, with slots of `step` bytes; with [`BLOCK`] whatever its geometry.
+/// Offsets of snapshots of another card in a file of `len` bytes with slots of `step` bytes. Pass
+/// [`BLOCK`] if the geometry is unknown.
 ///
 /// # Errors
-/// When the card refuses.
+/// If the card reports an error.
 pub fn foreign(disk: &dyn Disk, len: u64, step: u64, card: CardId) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(step as usize) {
         let header = parse(&disk.read(FileId::Snapshots, at, (len - at).min(BLOCK) as usize)?);
-        found.extend(header.filter(|((.., of), _)| *of != card).map(|_| at));
+        found.extend(header.filter(|(header, _)| header.card != card).map(|_| at));
     }
     Ok(found)
 }
 
-/// Offsets of snapshots that `live` entries wait for and that are damaged, in a file of `len` bytes whatever its geometry.
+/// Offsets of damaged snapshots of `live` entries in a file of `len` bytes of any geometry.
 ///
 /// # Errors
-/// When the card refuses.
+/// If the card reports an error.
 pub fn damaged(disk: &dyn Disk, len: u64, live: &[EntryId]) -> Result<Vec<u64>, DiskFault> {
     let mut found = Vec::new();
     for at in (0..len).step_by(BLOCK as usize) {
         let header = parse(&disk.read(FileId::Snapshots, at, (len - at).min(BLOCK) as usize)?);
-        let Some(((_, size, crc, _), both)) = header.filter(|((entry_id, ..), _)| live.contains(entry_id)) else {
+        let Some((header, both)) = header.filter(|(header, _)| live.contains(&header.entry_id)) else {
             continue;
         };
-        let fits = at + BLOCK + size as u64 <= len;
-        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Snapshots, at + BLOCK, size)?) == crc;
+        let fits = at + BLOCK + header.len as u64 <= len;
+        let whole = both && fits && crc32c::crc32c(&disk.read(FileId::Snapshots, at + BLOCK, header.len)?) == header.crc;
         found.extend((!whole).then_some(at));
     }
     Ok(found)
 }
 
-/// Reads the snapshot of a entry id.
+/// Reads the snapshot of an entry.
 ///
 /// # Errors
-/// When it is gone, damaged or the card refuses.
+/// If it is gone or damaged, or the card reports an error.
 pub fn read(disk: &dyn Disk, geometry: SnapshotGeometry, entry_id: EntryId) -> Result<Vec<u8>, ReadFault> {
     let io = |fault: DiskFault| ReadFault::Io(fault.to_string());
     let mut fault = ReadFault::Gone(format!("{}: snapshot of entry {}", FileId::Snapshots.name(), entry_id.0));
     for slot in 0..geometry.slots {
         let at = u64::from(slot) * geometry.bytes;
         let found = parse(&disk.read(FileId::Snapshots, at, BLOCK as usize).map_err(io)?).map(|(header, _)| header);
-        let Some((_, len, crc, _)) = found.filter(|(of, len, ..)| *of == entry_id && *len as u64 + BLOCK <= geometry.bytes)
-        else {
+        let fits = |header: &Header| header.entry_id == entry_id && header.len as u64 + BLOCK <= geometry.bytes;
+        let Some(header) = found.filter(fits) else {
             continue;
         };
-        let jpeg = disk.read(FileId::Snapshots, at + BLOCK, len).map_err(io)?;
-        if crc32c::crc32c(&jpeg) == crc {
+        let jpeg = disk.read(FileId::Snapshots, at + BLOCK, header.len).map_err(io)?;
+        if crc32c::crc32c(&jpeg) == header.crc {
             return Ok(jpeg);
         }
-        // Another slot may have it whole.
+        // Another slot may hold a whole copy.
         fault = ReadFault::Damaged(format!("{} slot {slot}", FileId::Snapshots.name()));
     }
     Err(fault)

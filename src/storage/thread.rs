@@ -1,6 +1,4 @@
-//! ⇄ The storage thread, and the reader other threads use.
-//!
-//! What belongs here: the loop around [`Engine`], reading fragments and snapshots for clips. What does not: any decision.
+//! ⇄ Storage thread, and a reader of footage for other threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,19 +19,19 @@ use crate::settings::StorageSettings;
 use crate::units::EntryId;
 use crate::watchdog::Heartbeat;
 
-/// How often the engine hears that time passes while nothing comes.
+/// The engine is called at least this often while no frame or request arrives.
 const IDLE: Duration = Duration::from_millis(200);
-/// Fragments between two such hearings while frames come without a pause.
+/// The engine is called after this many items while they arrive without a pause.
 const BUSY: u32 = 32;
 
-/// Reads footage from any thread, checking that it is still what was pinned.
+/// Reads footage from any thread, and verifies that it is still the pinned footage.
 pub struct CardReader {
     disk: Arc<dyn Disk>,
     snapshots: SnapshotGeometry,
 }
 
 impl CardReader {
-    /// A reader of what `disk` holds.
+    /// Returns a reader of `disk`.
     pub fn new(disk: Arc<dyn Disk>, snapshots: SnapshotGeometry) -> CardReader {
         CardReader { disk, snapshots }
     }
@@ -60,14 +58,15 @@ impl FootageReader for CardReader {
     }
 }
 
-/// Opens the ring and starts the thread. It ends after [`StorageRequest::Stop`] or when every sender of the lane is gone.
+/// Opens the ring and starts the thread. The thread ends after [`StorageRequest::Stop`], or when
+/// every sender of the frame queue is dropped.
 ///
 /// # Errors
-/// When the directory or the card cannot be used; says what to do about it.
+/// If the directory or the card cannot be used; the error names a remedy.
 pub fn start(
     settings: &StorageSettings,
     clock: Arc<dyn Clock>,
-    mut lane: FrameReceiver<StorageRequest>,
+    mut queue: FrameReceiver<StorageRequest>,
     heartbeat: Heartbeat,
     update: impl Fn(StorageUpdate) + Send + 'static,
 ) -> anyhow::Result<(JoinHandle<()>, CardReader)> {
@@ -79,35 +78,37 @@ pub fn start(
         found.took = started.elapsed().as_micros() as u64;
     }
     let reader = CardReader::new(engine.card(), snapshot_geometry(settings));
-    // Recovery may have taken long; from here on silence counts.
+    // Recovery may have taken long; the watchdog counts from here.
     heartbeat.beat();
     let work = move || {
         loop {
             match engine.found() {
                 Ok(Some(piece)) => update(piece),
                 Ok(None) => break,
-                // The thread's end ends the process: a new start is the cure, as where the ring cannot be opened.
-                Err(fault) => return tracing::error!("the outbox cannot be read: {fault}"),
+                // The end of this thread restarts the process, as if the ring could not be opened.
+                Err(fault) => {
+                    return tracing::error!(error = %fault, "outbox unreadable, disk error; restarting the process");
+                }
             }
             heartbeat.beat();
         }
         first.into_iter().for_each(&update);
-        let mut busy = 0;
+        let mut since_idle = 0;
         let mut out = Vec::new();
         loop {
             heartbeat.beat();
-            let item = lane.next(IDLE);
-            busy += 1;
+            let item = queue.next(IDLE);
+            since_idle += 1;
             let quiet = matches!(item, Received::Quiet);
             match item {
                 Received::Frame(frame) => engine.frame(&frame, &mut out),
-                Received::Order(order) => engine.order(clock.now(), order, &mut out),
+                Received::Order(request) => engine.request(clock.now(), request, &mut out),
                 Received::Skipped(skip) => engine.skipped(skip, &mut out),
                 Received::Quiet => {}
-                Received::Closed => engine.order(clock.now(), StorageRequest::Stop, &mut out),
+                Received::Closed => engine.request(clock.now(), StorageRequest::Stop, &mut out),
             }
-            if quiet || busy >= BUSY {
-                busy = 0;
+            if quiet || since_idle >= BUSY {
+                since_idle = 0;
                 engine.idle(clock.now(), &mut out);
             }
             let stopped = out.contains(&StorageUpdate::Stopped);

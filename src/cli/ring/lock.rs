@@ -12,7 +12,7 @@ use crate::storage::footage_query::locate;
 use crate::storage::journal::Journal;
 use crate::storage::locks::{Lock, records};
 use crate::storage::missing_records::numbers;
-use crate::storage::recovery::{RecoveryScope, read};
+use crate::storage::recovery::{ReadOnlyRing, read};
 use crate::storage::segment_index::Index;
 use crate::storage::{Cell, SpanQuery};
 use crate::units::WallTime;
@@ -38,7 +38,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         opened => Arc::new(opened?),
     };
-    let RecoveryScope { index, card, .. } = read(&disk)?;
+    let ReadOnlyRing { index, card, .. } = read(&disk)?;
     let (first, last) = records(disk.as_ref(), &index, u64::MAX, from, to)?.context("nothing is recorded between these times")?;
     let len = disk.files()?.get(&FileId::Journal).copied();
     let (mut journal, kept) = Journal::open(disk.clone(), card, 0, Some(len.context("the ring has no journal")?))?;
@@ -46,7 +46,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let id = format!("here-{}", SystemClock::new().now().wall.0 / 1_000_000);
     // Without --from or --to it is from the first record to the last.
     let mut lock = Lock { id, from, to, first, last, reason: args.reason, missing: Vec::new() };
-    lock.miss(&lock.within(&index.lost));
+    lock.add_missing(&lock.within(&index.lost));
     (lock.from, lock.to) = moments(disk.as_ref(), &index, &lock)?;
     locks.add(lock.clone()).map_err(anyhow::Error::msg)?;
     journal.save(Cell::Locks, locks.encode())?;

@@ -20,7 +20,7 @@ use super::time_zone::DisplayZone;
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::locks::Locks;
 use crate::storage::open::StorageFault;
-use crate::storage::recovery::{RecoveryScope, read};
+use crate::storage::recovery::{ReadOnlyRing, read};
 use crate::storage::segment_index::Index;
 
 /// Arguments of `taimat ring`.
@@ -99,7 +99,7 @@ fn refuse_no_ring(dir: &Path) -> anyhow::Result<()> {
 fn open(dir: &Path) -> anyhow::Result<(Arc<dyn Disk>, Index, Locks)> {
     refuse_no_ring(dir)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(dir)?);
-    let RecoveryScope { index, locks, troubles, older, .. } = read(&disk)?;
+    let ReadOnlyRing { index, locks, troubles, older, .. } = read(&disk)?;
     if let Some(file) = older {
         anyhow::bail!("{}", StorageFault::Older(file));
     }

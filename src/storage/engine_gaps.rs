@@ -1,0 +1,98 @@
+//! Gap recording of the engine: opens, queues and appends gap records.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::fragment::NewFragment;
+use super::{Gap, GapReason, StorageUpdate};
+use crate::camera::{Frame, TrackKind, TrackParams};
+use crate::units::Timestamp;
+
+/// Gaps that may wait to be recorded. When full, the last gap is extended.
+const PENDING_GAPS_MAX: usize = 32;
+/// Shortest time between two fragments that counts as a gap: 12 frames at 25 fps.
+const GAP_MIN: Duration = Duration::from_millis(500);
+
+/// A gap without an end; it ends where the next footage begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenGap {
+    pub(super) from: Timestamp,
+    pub(super) reason: GapReason,
+    pub(super) bytes: u64,
+}
+
+impl Engine {
+    /// Counts a frame that cannot be decoded. The gap is recorded when the footage continues.
+    pub(super) fn skip_frame(&mut self, frame: &Frame) {
+        if frame.kind() == TrackKind::Video && self.ring.newest() > 0 {
+            self.ring.counts.skipped += 1;
+            self.extend_open_gap(frame.at, GapReason::NoKeyFrame, frame.data.len() as u64);
+        }
+    }
+
+    /// Opens a gap at `from`, or adds `bytes` to the open gap.
+    pub(super) fn extend_open_gap(&mut self, from: Timestamp, reason: GapReason, bytes: u64) {
+        let gap = self.open_gap.get_or_insert(OpenGap { from, reason, bytes: 0 });
+        gap.bytes += bytes;
+    }
+
+    /// Records a `camera_down` gap for a stall that was too short for the camera supervisor.
+    pub(super) fn queue_stall_gap(&mut self, begin: Timestamp) {
+        let end = self.until.mono.max(self.named_until);
+        if self.until != Timestamp::default() && begin.mono.duration_since(end) > GAP_MIN {
+            self.queue_gap(Gap { from: self.until.at(end), to: begin, reason: GapReason::CameraDown, bytes: 0 });
+        }
+    }
+
+    /// Adds a gap and records it at once if a segment is open.
+    pub(super) fn record_gap(&mut self, gap: Gap, out: &mut Vec<StorageUpdate>) {
+        // The open gap ends here. After a power cut, recording is known to continue behind the
+        // newest record.
+        let before = |open: &mut OpenGap| open.reason.is_between_starts() || open.from.mono <= gap.from.mono;
+        if let Some(OpenGap { from, reason, bytes }) = self.open_gap.take_if(before) {
+            self.queue_gap(Gap { from, to: gap.from, reason, bytes });
+        }
+        self.queue_gap(gap);
+        if self.ring.is_open() {
+            self.write_gaps(self.media_end, &[], out);
+        }
+    }
+
+    /// Queues a gap, or extends the last one if they touch and have the same reason.
+    pub(super) fn queue_gap(&mut self, gap: Gap) {
+        self.named_until = self.named_until.max(gap.to.mono);
+        let full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
+        let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
+        match self.pending_gaps.last_mut() {
+            Some(last) if full || same(last) => {
+                last.to = gap.to;
+                last.bytes += gap.bytes;
+            }
+            _ => self.pending_gaps.push(gap),
+        }
+    }
+
+    /// Records the queued gaps at `media` on the media clock. Gaps that [`super::Recovered`] already
+    /// reported are recorded but not reported again.
+    pub(super) fn write_gaps(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
+        let mut gaps = VecDeque::from(std::mem::take(&mut self.pending_gaps));
+        while let Some(gap) = gaps.pop_front() {
+            let what = Some((gap.to, gap.reason, gap.bytes));
+            let start = gap.from;
+            let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
+            match self.ring.append(&draft, tracks, out) {
+                Ok(_) if gap.reason == GapReason::Damaged => {}
+                Ok(_) => out.push(StorageUpdate::Gap(gap)),
+                Err(fault) => {
+                    // Keep it queued: it must be recorded before the next fragment.
+                    out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
+                    gaps.push_front(gap);
+                    break;
+                }
+            }
+        }
+        self.pending_gaps = gaps.into();
+    }
+}
