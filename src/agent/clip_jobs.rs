@@ -15,7 +15,6 @@ use crate::clip::hasher::{HashRequest, Hashed};
 use crate::clip::virtual_file::VirtualClip;
 use crate::clip::{FileSource, SharedFile, fate};
 use crate::evidence::manifest::{self, Manifest, Purpose};
-use crate::outbox::Priority;
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
 use crate::units::{EntryId, Timestamp};
 
@@ -92,15 +91,6 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
     match purpose {
         Purpose::Clip | Purpose::Snapshot => PinClass::Event,
         Purpose::Requested => PinClass::Requested,
-    }
-}
-
-/// The outbox lane of a file.
-pub fn priority_of(purpose: Purpose) -> Priority {
-    match purpose {
-        Purpose::Snapshot => Priority::Snapshot,
-        Purpose::Clip => Priority::Clip,
-        Purpose::Requested => Priority::Requested,
     }
 }
 
@@ -196,8 +186,7 @@ impl Agent {
         }
         self.gauges.clips += 1;
         let (fid, after) = (manifest.fid(), self.after(self.spool.next_seq()));
-        let (kind, footage) = (priority_of(job.owed.purpose), Some((file, job.pin)));
-        let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage };
+        let draft = Draft { after, body: Body::File(manifest), still: None, footage: Some((file, job.pin)) };
         if self.spool.put(draft).is_err() {
             self.jobs.replaced.remove(&fid);
             self.no_footage(now, job, "its manifest is larger than a journal slot", out);

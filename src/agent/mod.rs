@@ -54,7 +54,7 @@ use crate::analytics::AnalyticsUpdate;
 use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::health::{CameraState, Gauges};
-use crate::outbox::{Outbox, Priority};
+use crate::outbox::Outbox;
 use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
@@ -330,13 +330,8 @@ impl Agent {
         let seq = self.spool.next_seq();
         let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
-        let body = Body::Event { id: id.to_owned(), seq, payload };
-        let lane = match kind {
-            kind::MOTION_UPDATE => Priority::Update,
-            kind::ACCESS => Priority::Access,
-            _ => Priority::Event,
-        };
-        self.spool.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
+        let body = Body::Event { id: id.to_owned(), seq, class: events::class_of(kind), payload };
+        self.spool.put(Draft { after: self.after(seq + 1), body, still: None, footage: None })?;
         tracing::info!(kind, seq, "event");
         Ok(())
     }

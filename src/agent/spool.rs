@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::events::kind;
-use super::outbox_entry::{AgentState, Body, Entry};
+use super::outbox_entry::{AgentState, Body, Entry, EventClass};
 use crate::clip::SharedFile;
 use crate::clip::virtual_file::SnapshotFile;
 use crate::evidence::manifest::{Manifest, Purpose};
@@ -38,8 +37,6 @@ pub struct Draft {
     pub after: AgentState,
     /// What it is.
     pub body: Body,
-    /// Which lane it travels in.
-    pub kind: Priority,
     /// The snapshot's bytes, for the still slot.
     pub still: Option<Vec<u8>>,
     /// The clip's bytes where they lie, and the pin that keeps them there.
@@ -84,15 +81,14 @@ type Payload = (String, String);
 impl EntryKind {
     /// Of an entry, and its words where it is an event.
     pub fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
-        let (id, seq, payload) = match body {
-            Body::Event { id, seq, payload } => (id, seq, payload),
+        let (id, seq, class, payload) = match body {
+            Body::Event { id, seq, class, payload } => (id, seq, class, payload),
             Body::File(manifest) => return (EntryKind::File(manifest), None),
         };
-        let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
-        let note = match () {
-            () if tells(kind::SHED) => Note::Shed(payload.as_str().into()),
-            () if tells(kind::REFUSED) => Note::Rejection,
-            () => Note::None,
+        let note = match class {
+            EventClass::Shed => Note::Shed(payload.as_str().into()),
+            EventClass::Rejection => Note::Rejection,
+            EventClass::Other | EventClass::Update | EventClass::Access => Note::None,
         };
         (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
     }
@@ -220,8 +216,9 @@ impl Spool {
         let (writing, draft) = if self.writing.front()?.0 == entry_id { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
+        let kind = draft.body.priority();
         let (what, words) = EntryKind::from_body(draft.body);
-        let held = SpooledEntry { file, what, kind: draft.kind, pin };
+        let held = SpooledEntry { file, what, kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
         self.cache_payload(writing, words);
@@ -252,8 +249,8 @@ impl Spool {
     }
 
     /// Takes up an entry found at start.
-    pub fn restore(&mut self, entry_id: EntryId, kind: Priority, body: Body) {
-        let file = self.snapshot_file(entry_id, &body);
+    pub fn restore(&mut self, entry_id: EntryId, body: Body) {
+        let (file, kind) = (self.snapshot_file(entry_id, &body), body.priority());
         let (what, words) = EntryKind::from_body(body);
         self.held.insert(entry_id, SpooledEntry { what, kind, file, pin: None });
         self.cache_payload(entry_id, words);
