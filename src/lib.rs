@@ -8,6 +8,7 @@
 
 pub mod units;
 pub mod clock;
+pub mod fault_switch;
 pub mod watchdog;
 pub mod wakeup;
 pub mod redact;
