@@ -15,3 +15,5 @@ mod edge;
 mod outages;
 mod harness;
 mod third_party;
+#[path = "../common/mqtt.rs"]
+mod mqtt;
