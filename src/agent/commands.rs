@@ -203,7 +203,7 @@ impl Agent {
         let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
         data["action"] = json!("broken");
         data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
-        data["gaps"] = json!(lost.iter().map(|lost| lost.holes).sum::<usize>());
+        data["gaps"] = json!(lost.iter().map(|lost| lost.gaps).sum::<usize>());
         self.event(now, kind::LOCK, None, data);
     }
 

@@ -159,8 +159,8 @@ pub fn repair(repair: &Repair) -> Value {
 pub fn lost(lost: &MissingRecords) -> Value {
     let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.wall.rfc3339());
     let mut data = json!({"first": lost.first, "last": lost.last, "from": time(lost.from), "to": time(lost.to)});
-    if lost.holes > 1 {
-        data["gaps"] = json!(lost.holes);
+    if lost.gaps > 1 {
+        data["gaps"] = json!(lost.gaps);
     }
     data
 }

@@ -339,17 +339,18 @@ impl Agent {
     /// Forgets an entry here; its slot and pin are released with the next effects.
     fn release_entry(&mut self, entry_id: EntryId) -> Option<EntryKind> {
         let held = self.spool.release(entry_id)?;
-        self.jobs.done.0.push(entry_id);
-        self.jobs.done.1.extend(held.pin);
+        self.jobs.done_entries.push(entry_id);
+        self.jobs.done_pins.extend(held.pin);
         Some(held.what)
     }
 
     /// Lets go on the card what is done.
     fn release_on_card(&mut self, out: &mut Vec<AgentEffect>) {
-        let (entry_ids, pins) = &mut self.jobs.done;
-        if !entry_ids.is_empty() {
-            out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids: std::mem::take(entry_ids) }));
+        if !self.jobs.done_entries.is_empty() {
+            let entry_ids = std::mem::take(&mut self.jobs.done_entries);
+            out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids }));
         }
+        let pins = &mut self.jobs.done_pins;
         let some = pins.drain(..pins.len().min(UNPINNED_MAX));
         out.extend(some.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
     }
@@ -367,7 +368,7 @@ impl Agent {
                 if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
                     self.outbox.push(now.mono, entry_id, meta);
                     self.answer_with_file(entry_id, out);
-                    self.let_replaced_go(entry_id);
+                    self.release_replaced(entry_id);
                 }
             }
             StorageUpdate::NotEnqueued { entry_id, reason } => {

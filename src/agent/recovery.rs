@@ -90,11 +90,13 @@ impl Agent {
         for entry_id in &unreadable {
             tracing::error!(entry_id = entry_id.0, "an outbox entry cannot be read: dropped");
         }
-        self.jobs.done.0.extend(&unreadable);
+        self.jobs.done_entries.extend(&unreadable);
         for (entry_id, held) in self.spool.stored() {
             match &held.what {
                 // A clip enters the outbox once its footage is found and pinned again.
-                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => self.jobs.lost_sight.0.push_back(entry_id),
+                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => {
+                    self.jobs.awaiting_footage.push_back(entry_id)
+                }
                 _ => self.outbox.push(now.mono, entry_id, held.meta()),
             }
         }

@@ -25,9 +25,9 @@ pub struct TooLarge(pub usize);
 /// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
 /// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
 pub const WAITING_MAX: usize = 256;
-/// Bytes of events' words kept in memory after they are stored, newest first: thousands of events. What lies further back in the
+/// Bytes of events' payloads kept in memory after they are stored, newest first: thousands of events. What lies further back in the
 /// backlog is read from the card when its turn comes.
-const WORDS_MAX: usize = 2 << 20;
+const PAYLOAD_CACHE_MAX: usize = 2 << 20;
 /// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
 const RETRY_AFTER: u64 = 5_000_000;
 
@@ -75,11 +75,11 @@ pub enum Note {
     Shed(Box<str>),
 }
 
-/// The words of an event: id and payload.
+/// An event without its number: id and payload.
 type Payload = (String, String);
 
 impl EntryKind {
-    /// Of an entry, and its words where it is an event.
+    /// Of an entry, and its payload where it is an event.
     pub fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
         let (id, seq, class, payload) = match body {
             Body::Event { id, seq, class, payload } => (id, seq, class, payload),
@@ -98,7 +98,7 @@ impl EntryKind {
 pub enum Sendable {
     /// All of it.
     Message(Message),
-    /// An event whose words lie on the card.
+    /// An event whose payload lies on the card.
     OnCard,
     /// A file whose bytes have not been found again after a restart.
     Nowhere,
@@ -125,8 +125,10 @@ pub struct Spool {
     writing: VecDeque<(EntryId, Draft)>,
     retry_at: Option<MonoTime>,
     held: BTreeMap<EntryId, SpooledEntry>,
-    /// Words of the newest events among them, and their bytes.
-    words: (BTreeMap<EntryId, Payload>, usize),
+    /// Payloads of the newest events among them.
+    payloads: BTreeMap<EntryId, Payload>,
+    /// Their bytes.
+    payload_bytes: usize,
     /// Where snapshots are read from when they are sent.
     reader: Arc<dyn FootageReader>,
 }
@@ -141,7 +143,8 @@ impl Spool {
             writing: VecDeque::new(),
             retry_at: None,
             held: BTreeMap::new(),
-            words: (BTreeMap::new(), 0),
+            payloads: BTreeMap::new(),
+            payload_bytes: 0,
             reader,
         }
     }
@@ -217,11 +220,11 @@ impl Spool {
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
         let kind = draft.body.priority();
-        let (what, words) = EntryKind::from_body(draft.body);
+        let (what, payload) = EntryKind::from_body(draft.body);
         let held = SpooledEntry { file, what, kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
-        self.cache_payload(writing, words);
+        self.cache_payload(writing, payload);
         Some((writing, meta))
     }
 
@@ -251,22 +254,21 @@ impl Spool {
     /// Takes up an entry found at start.
     pub fn restore(&mut self, entry_id: EntryId, body: Body) {
         let (file, kind) = (self.snapshot_file(entry_id, &body), body.priority());
-        let (what, words) = EntryKind::from_body(body);
+        let (what, payload) = EntryKind::from_body(body);
         self.held.insert(entry_id, SpooledEntry { what, kind, file, pin: None });
-        self.cache_payload(entry_id, words);
+        self.cache_payload(entry_id, payload);
     }
 
-    /// Keeps an event's words, and lets the oldest go that are too many.
-    fn cache_payload(&mut self, entry_id: EntryId, words: Option<Payload>) {
-        let (kept, bytes) = &mut self.words;
-        if let Some((id, payload)) = words {
-            *bytes += id.len() + payload.len();
-            kept.insert(entry_id, (id, payload));
+    /// Keeps an event's payload, and drops the oldest that are too many.
+    fn cache_payload(&mut self, entry_id: EntryId, payload: Option<Payload>) {
+        if let Some((id, payload)) = payload {
+            self.payload_bytes += id.len() + payload.len();
+            self.payloads.insert(entry_id, (id, payload));
         }
-        while *bytes > WORDS_MAX
-            && let Some((_, (id, payload))) = kept.pop_first()
+        while self.payload_bytes > PAYLOAD_CACHE_MAX
+            && let Some((_, (id, payload))) = self.payloads.pop_first()
         {
-            *bytes -= id.len() + payload.len();
+            self.payload_bytes -= id.len() + payload.len();
         }
     }
 
@@ -275,7 +277,7 @@ impl Spool {
         let Some(SpooledEntry { what, file, .. }) = self.held.get(&entry_id) else {
             return Sendable::Nowhere;
         };
-        match (what, self.words.0.get(&entry_id), file) {
+        match (what, self.payloads.get(&entry_id), file) {
             (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Message(event_message(id.clone(), payload.clone())),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
             (EntryKind::File(manifest), _, Some(source)) => {
@@ -297,8 +299,8 @@ impl Spool {
 
     /// Lets an entry go.
     pub fn release(&mut self, entry_id: EntryId) -> Option<SpooledEntry> {
-        if let Some((id, payload)) = self.words.0.remove(&entry_id) {
-            self.words.1 -= id.len() + payload.len();
+        if let Some((id, payload)) = self.payloads.remove(&entry_id) {
+            self.payload_bytes -= id.len() + payload.len();
         }
         self.held.remove(&entry_id)
     }

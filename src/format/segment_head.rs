@@ -31,10 +31,10 @@ pub const EVICTED_MAX: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EvictionCause {
-    /// The ring is full: they were the oldest that nobody wanted.
+    /// The ring is full: they were the oldest without a pin.
     Oldest = 1,
-    /// Somebody wanted them, and pins held more than they may.
-    Wanted = 2,
+    /// They were pinned, and pins held more than they may.
+    Pinned = 2,
     /// The ring or its segments have another size.
     Resized = 3,
     /// Their file was not there at a start, or no longer read as theirs.
@@ -45,15 +45,15 @@ pub enum EvictionCause {
 
 impl EvictionCause {
     fn from_byte(byte: u8) -> Option<EvictionCause> {
-        use EvictionCause::{Missing, Oldest, Resized, Skipped, Wanted};
-        [Oldest, Wanted, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
+        use EvictionCause::{Missing, Oldest, Pinned, Resized, Skipped};
+        [Oldest, Pinned, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
     }
 
     /// The word used in tables.
     pub fn as_str(self) -> &'static str {
         match self {
             EvictionCause::Oldest => "oldest",
-            EvictionCause::Wanted => "wanted",
+            EvictionCause::Pinned => "pinned",
             EvictionCause::Resized => "resized",
             EvictionCause::Missing => "missing",
             EvictionCause::Skipped => "skipped",

@@ -31,7 +31,7 @@ const EARLY_MAX: usize = 192;
 /// Fragments remembered for pins into the recent past: the pre-roll and the longest GOP, at one fragment a second, twice over.
 const RECENT_MAX: usize = 64;
 /// Holes that wait to be recorded; beyond it the last one is made longer.
-const HOLES_MAX: usize = 32;
+const GAPS_MAX: usize = 32;
 /// Microseconds between counters.
 const COUNTS_EVERY: u64 = 30_000_000;
 /// Microseconds for which the card may refuse every write until recording goes on in memory: a bus that resets takes two seconds.
@@ -72,7 +72,7 @@ pub struct Engine {
     pub(super) media_end: u64,
     /// Footage is missing from a moment on: since the last start, a refusal of the card, a frame that cannot be decoded.
     pub(super) open_hole: Option<OpenGap>,
-    pub(super) holes: Vec<Gap>,
+    pub(super) gaps: Vec<Gap>,
     /// End of the last gap that was named in this start.
     pub(super) named_until: MonoTime,
     /// End of what is durable.
@@ -364,7 +364,7 @@ impl Engine {
             self.add_hole(Gap { from, to: fragment.start, reason, bytes });
         }
         self.name_silence(fragment.start);
-        self.write_holes(fragment.media, tracks, out);
+        self.write_gaps(fragment.media, tracks, out);
         let written = self.ring.append(&draft_of(fragment), tracks, out);
         written.or_else(|fault| self.refused(fault, fragment, tracks, out))
     }
@@ -395,7 +395,7 @@ impl Engine {
         }
         self.ring.go_to_memory();
         out.push(StorageUpdate::CardLost { detail });
-        self.write_holes(fragment.media, tracks, out);
+        self.write_gaps(fragment.media, tracks, out);
         self.ring.append(&draft_of(fragment), tracks, out)
     }
 
@@ -425,26 +425,26 @@ impl Engine {
         }
         self.add_hole(gap);
         if self.ring.is_open() {
-            self.write_holes(self.media_end, &[], out);
+            self.write_gaps(self.media_end, &[], out);
         }
     }
 
     /// A gap that goes on where the last one ended makes it longer.
     fn add_hole(&mut self, gap: Gap) {
         self.named_until = self.named_until.max(gap.to.mono);
-        let full = self.holes.len() >= HOLES_MAX;
+        let full = self.gaps.len() >= GAPS_MAX;
         let same = |last: &Gap| last.reason == gap.reason && gap.from.mono <= last.to.mono && last.from.mono <= gap.from.mono;
-        match self.holes.last_mut() {
+        match self.gaps.last_mut() {
             Some(last) if full || same(last) => (last.to, last.bytes) = (gap.to, last.bytes + gap.bytes),
-            _ => self.holes.push(gap),
+            _ => self.gaps.push(gap),
         }
     }
 
     /// Records the waiting gaps, at `media` on the media clock: where the footage behind them begins, when there is some already.
     /// A gap found at start was reported with it; all others are reported here.
-    fn write_holes(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
-        let mut holes = VecDeque::from(std::mem::take(&mut self.holes));
-        while let Some(gap) = holes.pop_front() {
+    fn write_gaps(&mut self, media: u64, tracks: &[Arc<TrackParams>], out: &mut Vec<StorageUpdate>) {
+        let mut gaps = VecDeque::from(std::mem::take(&mut self.gaps));
+        while let Some(gap) = gaps.pop_front() {
             let what = Some((gap.to, gap.reason, gap.bytes));
             let start = gap.from;
             let draft = NewFragment { start, key: false, payload: 0, media, lead: 0, duration: 0, gap: what, content: &[] };
@@ -454,12 +454,12 @@ impl Engine {
                 Err(fault) => {
                     // It waits for the next fragment, before which it must stand.
                     out.push(StorageUpdate::Trouble { detail: fault.to_string(), lost: false });
-                    holes.push_front(gap);
+                    gaps.push_front(gap);
                     break;
                 }
             }
         }
-        self.holes = holes.into();
+        self.gaps = gaps.into();
     }
 
     fn stop(&mut self, out: &mut Vec<StorageUpdate>) {

@@ -28,7 +28,7 @@ pub struct MissingRecords {
     /// Start of the footage behind it, likewise.
     pub to: Option<Timestamp>,
     /// How many gaps it stands for: more than one where there are too many to be reported.
-    pub holes: usize,
+    pub gaps: usize,
 }
 
 impl MissingRecords {
@@ -83,16 +83,16 @@ pub fn locate_gap(disk: &dyn Disk, index: &Index, (first, last): (u64, u64)) -> 
     });
     let behind = live.iter().find(|segment| segment.head.first_seq > last);
     let to = behind.map(|segment| index.clock_history.date(segment.head.boot, segment.head.start));
-    MissingRecords { first, last, from, to, holes: 1 }
+    MissingRecords { first, last, from, to, gaps: 1 }
 }
 
 /// All lost stretches of a ring with their times; beyond [`TOLD_MAX`] the last takes in the rest.
 pub fn locate_gaps(disk: &dyn Disk, index: &Index, lost: &Ranges) -> Vec<MissingRecords> {
     let list = lost.list();
-    let mut holes: Vec<MissingRecords> = list.iter().take(TOLD_MAX).map(|range| locate_gap(disk, index, *range)).collect();
-    if let (Some(end), Some(last)) = (list.get(TOLD_MAX..).and_then(<[_]>::last), holes.last_mut()) {
+    let mut gaps: Vec<MissingRecords> = list.iter().take(TOLD_MAX).map(|range| locate_gap(disk, index, *range)).collect();
+    if let (Some(end), Some(last)) = (list.get(TOLD_MAX..).and_then(<[_]>::last), gaps.last_mut()) {
         let rest = locate_gap(disk, index, *end);
-        (last.last, last.to, last.holes) = (rest.last, rest.to, list.len() - TOLD_MAX + 1);
+        (last.last, last.to, last.gaps) = (rest.last, rest.to, list.len() - TOLD_MAX + 1);
     }
-    holes
+    gaps
 }

@@ -121,7 +121,7 @@ impl Engine {
             media_end: found.media,
             open_hole,
             // What is missing is on record in the next head.
-            holes: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
+            gaps: found.gaps.iter().filter(|gap| gap.reason != GapReason::Missing).cloned().collect(),
             named_until: MonoTime(0),
             until: Timestamp::default(),
             waiting: Vec::new(),

@@ -195,19 +195,19 @@ fn name_missing(disk: &dyn Disk, newest: u64, found: &mut Recovery) {
     {
         last.last = *end;
     }
-    let holes = locate_gaps(disk, &found.index, &missing);
-    for hole in &holes {
-        found.troubles.push((format!("{hole}, and nothing says why: taimat ring check tells more"), true));
+    let gaps = locate_gaps(disk, &found.index, &missing);
+    for lost in &gaps {
+        found.troubles.push((format!("{lost}, and nothing says why: taimat ring check tells more"), true));
         let gap = |(from, to)| Gap { from, to, reason: GapReason::Missing, bytes: 0 };
-        found.gaps.extend(hole.from.zip(hole.to).map(gap));
+        found.gaps.extend(lost.from.zip(lost.to).map(gap));
     }
-    let repairs = holes.into_iter().map(|hole| Repair {
+    let repairs = gaps.into_iter().map(|lost| Repair {
         file: "ring".into(),
         offset: 0,
         kind: RepairKind::Missing,
         bytes: 0,
-        micros: hole.micros(),
-        lost: Some(hole),
+        micros: lost.micros(),
+        lost: Some(lost),
     });
     // A start tells so many repairs and no more: first what is lost.
     found.repairs.splice(0..0, repairs);
@@ -372,7 +372,7 @@ pub fn damages(segment: &Segment, walked: &SegmentScan) -> Vec<(Repair, Gap)> {
             (ScanItem::Damaged { offset, first, last }, Some(ScanItem::Record(next, record))) => {
                 let (bytes, to) = (next - offset, record.start);
                 let micros = to.mono.since(before.mono);
-                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), holes: 1 });
+                let lost = Some(MissingRecords { first: *first, last: *last, from: Some(before), to: Some(to), gaps: 1 });
                 out.push((
                     Repair { file: file.clone(), offset: *offset, kind: RepairKind::Damaged, bytes, micros, lost },
                     Gap { from: before, to, reason: GapReason::Damaged, bytes },

@@ -16,27 +16,27 @@ pub enum Stage {
     /// A radius per cell that learns.
     Feedback,
     /// Windows of cells measured against their noise, at night.
-    Faint,
+    LowLight,
     /// Shadow is background.
     Shadow,
     /// Changes of the whole scene.
-    Gate,
-    /// Light on an unchanged surface is no object.
-    Glow,
+    SceneChange,
+    /// Light on an unchanged surface is no object (suppressed as `local_light`).
+    LocalLight,
     /// What stands in the light is reported apart from it.
     Lit,
-    /// A relit surface is no object.
-    Relit,
+    /// A surface in another light is no object (suppressed as `light_change`).
+    LightChange,
     /// A region must exceed what it always does.
     BackgroundActivity,
     /// Things that stand still are kept out of the background.
     Stand,
-    /// An object goes on as it went.
-    Steady,
+    /// A track that strays from its net path is not confirmed.
+    StraightPath,
     /// What joins another or comes apart starts again.
     Like,
     /// Holes in objects are filled.
-    Fill,
+    HoleFill,
     /// A closer look while something undecided is in view.
     Closer,
     /// Key frames only while nothing happens.
