@@ -15,7 +15,6 @@ use crate::clip::hasher::{HashRequest, Hashed};
 use crate::clip::virtual_file::VirtualClip;
 use crate::clip::{FileSource, SharedFile, fate};
 use crate::evidence::manifest::{self, Manifest, Purpose};
-use crate::outbox::Priority;
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
 use crate::units::{EntryId, Timestamp};
 
@@ -46,10 +45,14 @@ enum ClipStep {
 pub struct ClipJobs {
     making: Vec<ClipJob>,
     pins: u64,
-    /// What is done and can be released: entries and pins.
-    pub(super) done: (Vec<EntryId>, Vec<PinId>),
-    /// Clips found at start whose footage is to be found and pinned again, and those being looked for.
-    pub(super) lost_sight: (VecDeque<EntryId>, BTreeSet<EntryId>),
+    /// Entries that are done and can be released on the card.
+    pub(super) done_entries: Vec<EntryId>,
+    /// The pins that are released with them.
+    pub(super) done_pins: Vec<PinId>,
+    /// Clips found at start whose footage is to be found and pinned again.
+    pub(super) awaiting_footage: VecDeque<EntryId>,
+    /// Those of them that storage is asked about.
+    locating: BTreeSet<EntryId>,
     /// Stored clips that could not be read when they were sent: they wait to be made without what is damaged.
     spoiled: VecDeque<EntryId>,
     /// How often each of these was found to be whole again.
@@ -95,13 +98,10 @@ pub fn pin_class(purpose: Purpose) -> PinClass {
     }
 }
 
-/// The outbox lane of a file.
-pub fn priority_of(purpose: Purpose) -> Priority {
-    match purpose {
-        Purpose::Snapshot => Priority::Snapshot,
-        Purpose::Clip => Priority::Clip,
-        Purpose::Requested => Priority::Requested,
-    }
+/// Asks storage for exactly the records of a stored clip, under that pin.
+fn locate_records(manifest: &Manifest, pin: PinId) -> AgentEffect {
+    let ((first, last), class) = (manifest.records, pin_class(manifest.purpose));
+    AgentEffect::Storage(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } })
 }
 
 impl Agent {
@@ -127,7 +127,7 @@ impl Agent {
         };
         match span {
             Some(span) if !span.fragments.is_empty() => self.hash(job, span, out),
-            span => self.no_footage(now, &job, &fate::words(&span.map(|span| span.gaps).unwrap_or_default()), out),
+            span => self.no_footage(now, &job, &fate::describe(&span.map(|span| span.gaps).unwrap_or_default()), out),
         }
     }
 
@@ -175,7 +175,7 @@ impl Agent {
             Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
             // Nothing is left of it, or the card refuses without naming a record.
             Err(_) if !hashed.unreadable.is_empty() => {
-                self.no_footage(now, &job, &fate::words(&span.lost(&hashed.unreadable)), out);
+                self.no_footage(now, &job, &fate::describe(&span.lost(&hashed.unreadable)), out);
             }
             Err(reason) => self.no_footage(now, &job, &reason, out),
         }
@@ -196,8 +196,7 @@ impl Agent {
         }
         self.gauges.clips += 1;
         let (fid, after) = (manifest.fid(), self.after(self.spool.next_seq()));
-        let (kind, footage) = (priority_of(job.owed.purpose), Some((file, job.pin)));
-        let draft = Draft { after, body: Body::File(manifest), kind, still: None, footage };
+        let draft = Draft { after, body: Body::File(manifest), still: None, footage: Some((file, job.pin)) };
         if self.spool.put(draft).is_err() {
             self.jobs.replaced.remove(&fid);
             self.no_footage(now, job, "its manifest is larger than a journal slot", out);
@@ -237,18 +236,17 @@ impl Agent {
             let Some(SpooledEntry { what: EntryKind::File(manifest), .. }) = self.spool.entry_mut(entry_id) else {
                 continue;
             };
-            let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
+            out.push(locate_records(manifest, pin));
             // Its range is never used: the records are known.
             let range = ClipRange::Mono(Default::default(), Default::default(), Default::default());
             let (event, purpose, part) = (manifest.event.clone(), manifest.purpose, manifest.part);
             let owed = PendingClip { event, purpose, part, range, after: 0 };
-            out.push(AgentEffect::Storage(StorageRequest::Locate { pin, class, query: SpanQuery::Seq { first, last } }));
             self.jobs.making.push(ClipJob { pin, owed, instead_of: Some(entry_id), step: ClipStep::Located });
         }
     }
 
     /// An entry is on the card: what it takes the place of is released.
-    pub(super) fn let_replaced_go(&mut self, entry_id: EntryId) {
+    pub(super) fn release_replaced(&mut self, entry_id: EntryId) {
         if self.jobs.replaced.is_empty() {
             return;
         }
@@ -275,23 +273,21 @@ impl Agent {
 
     /// Looks for the footage of clips found at start, a few at a time: a backlog may have thousands.
     pub(super) fn relocate_footage(&mut self, out: &mut Vec<AgentEffect>) {
-        while self.jobs.lost_sight.1.len() < LOOKED_FOR_MAX
-            && let Some(entry_id) = self.jobs.lost_sight.0.pop_front()
+        while self.jobs.locating.len() < LOOKED_FOR_MAX
+            && let Some(entry_id) = self.jobs.awaiting_footage.pop_front()
         {
             let Some(SpooledEntry { what: EntryKind::File(manifest), pin, .. }) = self.spool.entry_mut(entry_id) else {
                 continue;
             };
-            let (class, (first, last)) = (pin_class(manifest.purpose), manifest.records);
-            let found = *pin.insert(self.jobs.new_pin());
-            out.push(AgentEffect::Storage(StorageRequest::Locate { pin: found, class, query: SpanQuery::Seq { first, last } }));
-            self.jobs.lost_sight.1.insert(entry_id);
+            out.push(locate_records(manifest, *pin.insert(self.jobs.new_pin())));
+            self.jobs.locating.insert(entry_id);
         }
     }
 
     /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
     fn found_again(&mut self, now: Timestamp, entry_id: EntryId, span: Option<&Span>) {
         let reader = self.reader.clone();
-        self.jobs.lost_sight.1.remove(&entry_id);
+        self.jobs.locating.remove(&entry_id);
         let Some(held) = self.spool.entry_mut(entry_id) else {
             return;
         };
@@ -312,7 +308,7 @@ impl Agent {
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
                 self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => self.file_lost(now, entry_id, &fate::words(span.map_or(&[], |span| &span.gaps))),
+            None => self.file_lost(now, entry_id, &fate::describe(span.map_or(&[], |span| &span.gaps))),
         }
     }
 

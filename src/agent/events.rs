@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::outbox_entry::ZONES_MAX;
+use super::outbox_entry::{EventClass, ZONES_MAX};
 use crate::analytics::MotionUpdate;
 use crate::settings::rules::RulePriority;
 use crate::storage::locks::Lock;
@@ -62,6 +62,17 @@ pub mod kind {
     pub const ACCESS: &str = "access";
     /// The broker or the office refused an entry for good.
     pub const REFUSED: &str = "delivery.refused";
+}
+
+/// How an event of this kind is treated on its way.
+pub fn class_of(kind: &str) -> EventClass {
+    match kind {
+        kind::MOTION_UPDATE => EventClass::Update,
+        kind::ACCESS => EventClass::Access,
+        kind::SHED => EventClass::Shed,
+        kind::REFUSED => EventClass::Rejection,
+        _ => EventClass::Other,
+    }
 }
 
 /// Everything an envelope needs besides the particulars.
@@ -265,7 +276,7 @@ mod tests {
             let envelope = Envelope { id: &id, site: &site, kind, at: at(), seq, ring, boot };
             let payload = payload(&envelope, data);
             let len = payload.len();
-            let body = Body::Event { id: id.clone(), seq, payload };
+            let body = Body::Event { id: id.clone(), seq, class: class_of(kind), payload };
             let bytes = Entry { after: full_after(), body }.encode();
             assert!(bytes.len() <= ENTRY_MAX, "{kind} of {len} bytes makes an entry of {}", bytes.len());
         }

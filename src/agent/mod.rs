@@ -54,7 +54,7 @@ use crate::analytics::AnalyticsUpdate;
 use crate::camera::{CameraUpdate, StreamRole};
 use crate::clip::hasher::{HashRequest, Hashed};
 use crate::health::{CameraState, Gauges};
-use crate::outbox::{Outbox, Priority};
+use crate::outbox::Outbox;
 use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
@@ -330,13 +330,8 @@ impl Agent {
         let seq = self.spool.next_seq();
         let envelope = Envelope { id, site: &self.site, kind, at, seq, ring: self.ring, boot: self.boot };
         let payload = events::payload(&envelope, data);
-        let body = Body::Event { id: id.to_owned(), seq, payload };
-        let lane = match kind {
-            kind::MOTION_UPDATE => Priority::Update,
-            kind::ACCESS => Priority::Access,
-            _ => Priority::Event,
-        };
-        self.spool.put(Draft { after: self.after(seq + 1), body, kind: lane, still: None, footage: None })?;
+        let body = Body::Event { id: id.to_owned(), seq, class: events::class_of(kind), payload };
+        self.spool.put(Draft { after: self.after(seq + 1), body, still: None, footage: None })?;
         tracing::info!(kind, seq, "event");
         Ok(())
     }
@@ -344,17 +339,18 @@ impl Agent {
     /// Forgets an entry here; its slot and pin are released with the next effects.
     fn release_entry(&mut self, entry_id: EntryId) -> Option<EntryKind> {
         let held = self.spool.release(entry_id)?;
-        self.jobs.done.0.push(entry_id);
-        self.jobs.done.1.extend(held.pin);
+        self.jobs.done_entries.push(entry_id);
+        self.jobs.done_pins.extend(held.pin);
         Some(held.what)
     }
 
     /// Lets go on the card what is done.
     fn release_on_card(&mut self, out: &mut Vec<AgentEffect>) {
-        let (entry_ids, pins) = &mut self.jobs.done;
-        if !entry_ids.is_empty() {
-            out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids: std::mem::take(entry_ids) }));
+        if !self.jobs.done_entries.is_empty() {
+            let entry_ids = std::mem::take(&mut self.jobs.done_entries);
+            out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids }));
         }
+        let pins = &mut self.jobs.done_pins;
         let some = pins.drain(..pins.len().min(UNPINNED_MAX));
         out.extend(some.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
     }
@@ -372,7 +368,7 @@ impl Agent {
                 if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
                     self.outbox.push(now.mono, entry_id, meta);
                     self.answer_with_file(entry_id, out);
-                    self.let_replaced_go(entry_id);
+                    self.release_replaced(entry_id);
                 }
             }
             StorageUpdate::NotEnqueued { entry_id, reason } => {

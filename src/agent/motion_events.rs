@@ -13,7 +13,6 @@ use super::spool::{Draft, TooLarge};
 use super::{Agent, AgentEffect};
 use crate::analytics::{AnalyticsUpdate, MotionPhase, MotionUpdate};
 use crate::evidence::manifest::{self, Purpose};
-use crate::outbox::Priority;
 use crate::storage::{PinClass, PinId, StorageRequest};
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::integrations;
@@ -202,7 +201,7 @@ impl Agent {
     pub(super) fn draft_snapshot(&mut self, event: &str, at: Timestamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
         let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
         let after = self.after(self.spool.next_seq());
-        self.spool.put(Draft { after, body, kind: Priority::Snapshot, still: Some(jpeg), footage: None })
+        self.spool.put(Draft { after, body, still: Some(jpeg), footage: None })
     }
 
     /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.

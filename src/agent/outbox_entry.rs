@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::manifest::{Manifest, Purpose};
+use crate::outbox::Priority;
 use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::bandwidth::DataSpent;
 
@@ -38,12 +39,55 @@ pub enum Body {
         id: String,
         /// Its number.
         seq: u64,
+        /// How it is treated. Entries of before have none: they are [`EventClass::Other`], which is never dropped for its age.
+        #[serde(rename = "c", default, skip_serializing_if = "EventClass::is_other")]
+        class: EventClass,
         /// Its payload, JSON.
         payload: String,
     },
     /// A file; its bytes are footage in the ring or the still of this entry.
     #[serde(rename = "f")]
     File(Box<Manifest>),
+}
+
+impl Body {
+    /// The outbox lane it travels in.
+    pub fn priority(&self) -> Priority {
+        match self {
+            Body::Event { class: EventClass::Update, .. } => Priority::Update,
+            Body::Event { class: EventClass::Access, .. } => Priority::Access,
+            Body::Event { class: EventClass::Other | EventClass::Shed | EventClass::Rejection, .. } => Priority::Event,
+            Body::File(manifest) => match manifest.purpose {
+                Purpose::Snapshot => Priority::Snapshot,
+                Purpose::Clip => Priority::Clip,
+                Purpose::Requested => Priority::Requested,
+            },
+        }
+    }
+}
+
+/// How an event is treated on its way: decided by its kind when it is drafted, and stored with it. Its payload is never searched,
+/// because it holds free text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventClass {
+    /// Like most: the office must receive it.
+    #[default]
+    Other,
+    /// An update of an event that goes on: of use for some hours.
+    Update,
+    /// The access trail.
+    Access,
+    /// A report of what the outbox dropped. Dropped itself, what it reports is reported again.
+    Shed,
+    /// A report of a refusal. Refused itself, that is not reported.
+    Rejection,
+}
+
+impl EventClass {
+    fn is_other(&self) -> bool {
+        *self == EventClass::Other
+    }
 }
 
 /// The agent's state that must survive a power cut.
@@ -178,9 +222,32 @@ pub(super) mod tests {
 
     #[test]
     fn an_entry_survives_the_journal_and_nonsense_is_an_error() {
-        let body = Body::Event { id: "01J".into(), seq: 7, payload: "{\"a\":\"é\"}".into() };
-        let entry = Entry { after: full_after(), body };
-        assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
+        for class in [EventClass::Other, EventClass::Update, EventClass::Access, EventClass::Shed, EventClass::Rejection] {
+            let body = Body::Event { id: "01J".into(), seq: 7, class, payload: "{\"a\":\"é\"}".into() };
+            let entry = Entry { after: full_after(), body };
+            assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
+        }
         assert!(Entry::decode(b"{\"a\":1}").is_err());
+    }
+
+    #[test]
+    fn the_class_is_stored_and_may_be_absent() {
+        let entry = |class| Entry {
+            after: AgentState { ring: RingId(9), next_seq: 8, ..AgentState::default() },
+            body: Body::Event { id: "01J".into(), seq: 7, class, payload: "{}".into() },
+        };
+        let golden = |class: &str| {
+            let spent = serde_json::to_string(&DataSpent::default()).expect("it is plain");
+            format!(
+                r#"{{"a":{{"r":"0000000000000009","s":8,"d":{spent}}},"b":{{"e":{{"id":"01J","seq":7,{class}"payload":"{{}}"}}}}}}"#
+            )
+        };
+        let of = |class| String::from_utf8(entry(class).encode()).expect("JSON is UTF-8");
+        assert_eq!(of(EventClass::Update), golden(r#""c":"update","#));
+        assert_eq!(of(EventClass::Access), golden(r#""c":"access","#));
+        assert_eq!(of(EventClass::Shed), golden(r#""c":"shed","#));
+        assert_eq!(of(EventClass::Rejection), golden(r#""c":"rejection","#));
+        assert_eq!(of(EventClass::Other), golden(""), "as every entry was before there was a class");
+        assert_eq!(Entry::decode(golden("").as_bytes()), Ok(entry(EventClass::Other)));
     }
 }

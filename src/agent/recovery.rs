@@ -7,17 +7,15 @@ use serde_json::json;
 use super::events::{self, kind};
 use super::outbox_entry::{AgentState, Body, Entry};
 use super::spool::EntryKind;
-use super::{Agent, AgentEffect, AgentPhase, clip_jobs};
+use super::{Agent, AgentEffect, AgentPhase};
 use crate::evidence::manifest::Purpose;
-use crate::outbox::{Outbox, Priority};
+use crate::outbox::Outbox;
 use crate::storage::Recovered;
 use crate::units::{EntryId, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
 /// Holes, and repairs, reported one by one after a start; the start event has their number.
 const START_GAPS_MAX: usize = 32;
-/// [`kind::ACCESS`] as it stands in a payload.
-const ACCESS: &str = "vn.taimat.access.v1";
 
 impl Agent {
     /// Takes up where the last start ended: counters, what is pending, events that were open when the power went.
@@ -81,7 +79,7 @@ impl Agent {
             };
             self.left.entries.push((entry_id, Some((seq, after.next_seq))));
             self.left.best = Some((entry_id, after));
-            self.spool.restore(entry_id, lane_of(&body), body);
+            self.spool.restore(entry_id, body);
         }
     }
 
@@ -92,11 +90,13 @@ impl Agent {
         for entry_id in &unreadable {
             tracing::error!(entry_id = entry_id.0, "an outbox entry cannot be read: dropped");
         }
-        self.jobs.done.0.extend(&unreadable);
+        self.jobs.done_entries.extend(&unreadable);
         for (entry_id, held) in self.spool.stored() {
             match &held.what {
                 // A clip enters the outbox once its footage is found and pinned again.
-                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => self.jobs.lost_sight.0.push_back(entry_id),
+                EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => {
+                    self.jobs.awaiting_footage.push_back(entry_id)
+                }
                 _ => self.outbox.push(now.mono, entry_id, held.meta()),
             }
         }
@@ -152,14 +152,4 @@ fn unreadable(newest: EntryId, next_seq: u64, entries: &[(EntryId, Option<Number
     }
     close(&mut run, low, end);
     runs
-}
-
-/// The lane an entry found at start travels in.
-fn lane_of(body: &Body) -> Priority {
-    match body {
-        Body::Event { payload, .. } if payload.contains(kind::MOTION_UPDATE) => Priority::Update,
-        Body::Event { payload, .. } if payload.contains(ACCESS) => Priority::Access,
-        Body::Event { .. } => Priority::Event,
-        Body::File(manifest) => clip_jobs::priority_of(manifest.purpose),
-    }
 }

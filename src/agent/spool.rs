@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::events::kind;
-use super::outbox_entry::{AgentState, Body, Entry};
+use super::outbox_entry::{AgentState, Body, Entry, EventClass};
 use crate::clip::SharedFile;
 use crate::clip::virtual_file::SnapshotFile;
 use crate::evidence::manifest::{Manifest, Purpose};
@@ -26,9 +25,9 @@ pub struct TooLarge(pub usize);
 /// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
 /// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
 pub const WAITING_MAX: usize = 256;
-/// Bytes of events' words kept in memory after they are stored, newest first: thousands of events. What lies further back in the
+/// Bytes of events' payloads kept in memory after they are stored, newest first: thousands of events. What lies further back in the
 /// backlog is read from the card when its turn comes.
-const WORDS_MAX: usize = 2 << 20;
+const PAYLOAD_CACHE_MAX: usize = 2 << 20;
 /// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
 const RETRY_AFTER: u64 = 5_000_000;
 
@@ -38,8 +37,6 @@ pub struct Draft {
     pub after: AgentState,
     /// What it is.
     pub body: Body,
-    /// Which lane it travels in.
-    pub kind: Priority,
     /// The snapshot's bytes, for the still slot.
     pub still: Option<Vec<u8>>,
     /// The clip's bytes where they lie, and the pin that keeps them there.
@@ -78,21 +75,20 @@ pub enum Note {
     Shed(Box<str>),
 }
 
-/// The words of an event: id and payload.
+/// An event without its number: id and payload.
 type Payload = (String, String);
 
 impl EntryKind {
-    /// Of an entry, and its words where it is an event.
+    /// Of an entry, and its payload where it is an event.
     pub fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
-        let (id, seq, payload) = match body {
-            Body::Event { id, seq, payload } => (id, seq, payload),
+        let (id, seq, class, payload) = match body {
+            Body::Event { id, seq, class, payload } => (id, seq, class, payload),
             Body::File(manifest) => return (EntryKind::File(manifest), None),
         };
-        let tells = |kind: &str| payload.contains(&format!("vn.taimat.{kind}.v1"));
-        let note = match () {
-            () if tells(kind::SHED) => Note::Shed(payload.as_str().into()),
-            () if tells(kind::REFUSED) => Note::Rejection,
-            () => Note::None,
+        let note = match class {
+            EventClass::Shed => Note::Shed(payload.as_str().into()),
+            EventClass::Rejection => Note::Rejection,
+            EventClass::Other | EventClass::Update | EventClass::Access => Note::None,
         };
         (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
     }
@@ -102,7 +98,7 @@ impl EntryKind {
 pub enum Sendable {
     /// All of it.
     Message(Message),
-    /// An event whose words lie on the card.
+    /// An event whose payload lies on the card.
     OnCard,
     /// A file whose bytes have not been found again after a restart.
     Nowhere,
@@ -129,8 +125,10 @@ pub struct Spool {
     writing: VecDeque<(EntryId, Draft)>,
     retry_at: Option<MonoTime>,
     held: BTreeMap<EntryId, SpooledEntry>,
-    /// Words of the newest events among them, and their bytes.
-    words: (BTreeMap<EntryId, Payload>, usize),
+    /// Payloads of the newest events among them.
+    payloads: BTreeMap<EntryId, Payload>,
+    /// Their bytes.
+    payload_bytes: usize,
     /// Where snapshots are read from when they are sent.
     reader: Arc<dyn FootageReader>,
 }
@@ -145,7 +143,8 @@ impl Spool {
             writing: VecDeque::new(),
             retry_at: None,
             held: BTreeMap::new(),
-            words: (BTreeMap::new(), 0),
+            payloads: BTreeMap::new(),
+            payload_bytes: 0,
             reader,
         }
     }
@@ -220,11 +219,12 @@ impl Spool {
         let (writing, draft) = if self.writing.front()?.0 == entry_id { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
         let file = file.or_else(|| self.snapshot_file(writing, &draft.body));
-        let (what, words) = EntryKind::from_body(draft.body);
-        let held = SpooledEntry { file, what, kind: draft.kind, pin };
+        let kind = draft.body.priority();
+        let (what, payload) = EntryKind::from_body(draft.body);
+        let held = SpooledEntry { file, what, kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
-        self.cache_payload(writing, words);
+        self.cache_payload(writing, payload);
         Some((writing, meta))
     }
 
@@ -252,24 +252,23 @@ impl Spool {
     }
 
     /// Takes up an entry found at start.
-    pub fn restore(&mut self, entry_id: EntryId, kind: Priority, body: Body) {
-        let file = self.snapshot_file(entry_id, &body);
-        let (what, words) = EntryKind::from_body(body);
+    pub fn restore(&mut self, entry_id: EntryId, body: Body) {
+        let (file, kind) = (self.snapshot_file(entry_id, &body), body.priority());
+        let (what, payload) = EntryKind::from_body(body);
         self.held.insert(entry_id, SpooledEntry { what, kind, file, pin: None });
-        self.cache_payload(entry_id, words);
+        self.cache_payload(entry_id, payload);
     }
 
-    /// Keeps an event's words, and lets the oldest go that are too many.
-    fn cache_payload(&mut self, entry_id: EntryId, words: Option<Payload>) {
-        let (kept, bytes) = &mut self.words;
-        if let Some((id, payload)) = words {
-            *bytes += id.len() + payload.len();
-            kept.insert(entry_id, (id, payload));
+    /// Keeps an event's payload, and drops the oldest that are too many.
+    fn cache_payload(&mut self, entry_id: EntryId, payload: Option<Payload>) {
+        if let Some((id, payload)) = payload {
+            self.payload_bytes += id.len() + payload.len();
+            self.payloads.insert(entry_id, (id, payload));
         }
-        while *bytes > WORDS_MAX
-            && let Some((_, (id, payload))) = kept.pop_first()
+        while self.payload_bytes > PAYLOAD_CACHE_MAX
+            && let Some((_, (id, payload))) = self.payloads.pop_first()
         {
-            *bytes -= id.len() + payload.len();
+            self.payload_bytes -= id.len() + payload.len();
         }
     }
 
@@ -278,7 +277,7 @@ impl Spool {
         let Some(SpooledEntry { what, file, .. }) = self.held.get(&entry_id) else {
             return Sendable::Nowhere;
         };
-        match (what, self.words.0.get(&entry_id), file) {
+        match (what, self.payloads.get(&entry_id), file) {
             (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Message(event_message(id.clone(), payload.clone())),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
             (EntryKind::File(manifest), _, Some(source)) => {
@@ -300,8 +299,8 @@ impl Spool {
 
     /// Lets an entry go.
     pub fn release(&mut self, entry_id: EntryId) -> Option<SpooledEntry> {
-        if let Some((id, payload)) = self.words.0.remove(&entry_id) {
-            self.words.1 -= id.len() + payload.len();
+        if let Some((id, payload)) = self.payloads.remove(&entry_id) {
+            self.payload_bytes -= id.len() + payload.len();
         }
         self.held.remove(&entry_id)
     }

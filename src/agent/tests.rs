@@ -9,6 +9,7 @@ use super::*;
 use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
+use crate::outbox::Priority;
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{ClockQuality, Digest, WallTime};
 use crate::uplink::wire::{self, Command};
@@ -843,6 +844,55 @@ fn a_rejected_lock_is_answered_and_leaves_no_event() {
     bench.give(AgentInput::Storage(StorageUpdate::Unlocked { id: "x".into(), outcome: Err("there is no lock \"x\"".into()) }));
     assert_eq!((bench.replies[1].status.as_str(), bench.replies[1].detail.as_str()), ("error", "there is no lock \"x\""));
     assert!(!bench.has("lock"));
+}
+
+impl Bench {
+    /// A lock of evidence whose reason is free text. Gives the entry of its event.
+    fn lock_because(&mut self, reason: &str) -> EntryId {
+        let (from, to) = (stamp(5).wall, stamp(9).wall);
+        let lock = Lock { id: "r1".into(), from, to, first: 3, last: 8, reason: reason.into(), missing: Vec::new() };
+        self.command("lock", "r1", json!({"from": from.rfc3339(), "to": to.rfc3339(), "reason": reason}));
+        self.give(AgentInput::Storage(StorageUpdate::Locked { id: "r1".into(), outcome: Ok(lock) }));
+        assert!(self.has("lock"));
+        self.card.last().expect("the event is on the card").0
+    }
+}
+
+#[test]
+fn free_text_in_an_event_never_sets_its_priority() {
+    for reason in ["motion.update", "vn.taimat.access.v1", "vn.taimat.motion.update.v1"] {
+        let mut bench = Bench::new();
+        let lock = bench.lock_because(reason);
+        bench.boot_up();
+        assert_eq!(bench.agent.spool.entry_mut(lock).map(|held| held.meta().kind), Some(Priority::Event), "{reason}");
+        bench.at(7 * 3600);
+        assert!(bench.has("lock"), "{reason}: an event is never too old");
+    }
+}
+
+#[test]
+fn free_text_in_an_event_never_makes_it_a_report() {
+    let mut bench = Bench::new();
+    let lock = bench.lock_because("vn.taimat.delivery.refused.v1");
+    bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id: lock, why: ReturnReason::Refused("no".into()) }));
+    assert!(bench.has("delivery.refused"), "the refusal of a lock is reported");
+}
+
+#[test]
+fn a_boot_keeps_the_priority_of_every_entry() {
+    let mut bench = Bench::new();
+    bench.motion(MotionPhase::Start);
+    bench.motion(MotionPhase::Update);
+    bench.command("no-such-command", "r9", json!({}));
+    bench.agent.unreported.event(LossReason::StorageStalled);
+    bench.at(2);
+    let of = |bench: &Bench| -> Vec<(EntryId, Priority)> {
+        bench.agent.spool.stored().map(|(entry_id, held)| (entry_id, held.meta().kind)).collect()
+    };
+    let before = of(&bench);
+    assert!(before.iter().any(|(_, priority)| *priority == Priority::Update), "{before:?}");
+    bench.boot_up();
+    assert_eq!(of(&bench)[..before.len()], before);
 }
 
 #[test]

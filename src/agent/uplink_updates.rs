@@ -55,7 +55,7 @@ impl Agent {
         }
     }
 
-    /// The words of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
+    /// The payload of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
     pub(super) fn fetched(
         &mut self,
         now: Timestamp,

@@ -183,7 +183,7 @@ impl Detector {
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.analyze(&now, at);
         out.extend(tampered.map(|change| AnalyticsUpdate::Scene { change, at }));
-        let change = self.scene_changes.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::Gate));
+        let change = self.scene_changes.analyze(&now, self.tamper.doubts(), at).filter(|_| self.stages.has(Stage::SceneChange));
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
@@ -247,7 +247,7 @@ impl Detector {
         let texture = textures(&cells, now.grid);
         let mut raw = view.model.classify(&cells, &texture);
         let global = is_global(&raw, now.grid);
-        if self.stages.has(Stage::Faint) {
+        if self.stages.has(Stage::LowLight) {
             view.low_light.analyze(view.model.mean(), &cells);
             view.low_light.mark(&mut raw);
         }
@@ -269,7 +269,7 @@ impl Detector {
         let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
         view.last = at;
         let front = found.unwrap_or_else(|| self.front(&mut view, now));
-        if front.global && self.stages.has(Stage::Gate) {
+        if front.global && self.stages.has(Stage::SceneChange) {
             self.view = Some(view);
             return self.scene(SceneChange::Exposure, now, at, out);
         }
@@ -278,7 +278,7 @@ impl Detector {
             view.model.warm(&front.cells, &front.texture, view.warmed);
             let scene = Scene::new(now.grid, &front.cells, view.model.mean());
             let others = self.sort(&scene, &view.activity_map, &front.clean).1;
-            let lit = cells_of(&others, now.grid, |why| why == SuppressReason::Glow);
+            let lit = cells_of(&others, now.grid, |why| why == SuppressReason::LocalLight);
             view.activity_map.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
             view.warmed += 1;
             self.view = Some(view);
@@ -296,7 +296,7 @@ impl Detector {
         view.low_light.learn(|at| kinds[at] == THING, seconds);
         view.model.learn(&front.cells, &front.texture, &kinds, seconds);
         let explained =
-            cells_of(&others, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::BackgroundActivity));
+            cells_of(&others, now.grid, |why| matches!(why, SuppressReason::LocalLight | SuppressReason::BackgroundActivity));
         let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
         view.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
@@ -338,15 +338,15 @@ impl Detector {
                 found.push(blob);
             } else {
                 found.extend(parts);
-                others.push((SuppressReason::Glow, blob));
+                others.push((SuppressReason::LocalLight, blob));
             }
         }
         for blob in found {
             let known = self.tracker.tracks.iter().any(|track| track.is_confirmed() && overlap(track.bbox, blob.bbox));
             let why = match () {
                 () if scene.is_weather(&blob) => Some(SuppressReason::Weather),
-                () if stages.has(Stage::Glow) && scene.is_glow(&blob) => Some(SuppressReason::Glow),
-                () if stages.has(Stage::Relit) && scene.is_relit(&blob) => Some(SuppressReason::Relit),
+                () if stages.has(Stage::LocalLight) && scene.is_local_light(&blob) => Some(SuppressReason::LocalLight),
+                () if stages.has(Stage::LightChange) && scene.is_light_change(&blob) => Some(SuppressReason::LightChange),
                 () if stages.has(Stage::BackgroundActivity) && !known && activity_map.explains(&blob) => {
                     Some(SuppressReason::BackgroundActivity)
                 }
@@ -355,7 +355,7 @@ impl Detector {
             match why {
                 None => {
                     let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
-                    objects.push(if stages.has(Stage::Fill) { blob.filled(scene.grid) } else { blob });
+                    objects.push(if stages.has(Stage::HoleFill) { blob.filled(scene.grid) } else { blob });
                 }
                 Some(why) => others.push((why, blob)),
             }
@@ -387,7 +387,7 @@ impl Detector {
     /// Events of what was seen.
     fn track_and_report(&mut self, picture: &Picture, at: Timestamp, lost: &[Track], out: &mut Vec<AnalyticsUpdate>) {
         if self.tamper.is_blinded() {
-            self.suppressed.count(SuppressReason::Hold);
+            self.suppressed.count(SuppressReason::SceneChange);
             return;
         }
         let confirmed = |tracks: &[Track]| tracks.iter().filter(|track| track.is_confirmed()).cloned().collect::<Vec<_>>();

@@ -203,15 +203,15 @@ pub struct AnalyticsCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SuppressReason {
     /// Light on an unchanged surface.
-    Glow,
+    LocalLight,
     /// A surface in another light.
-    Relit,
+    LightChange,
     /// No more than its region does all day.
     BackgroundActivity,
     /// As large as weather.
     Weather,
     /// The whole scene was changing.
-    Hold,
+    SceneChange,
     /// Too small for its rule.
     Size,
     /// Too slow or too fast for it.

@@ -139,7 +139,7 @@ pub const BLOB_MAX_SHARE: f32 = 0.5;
 /// surface, not an object.
 pub const LIGHT_GRADIENT: f32 = 0.05;
 /// Cells inside a blob, away from its edge, that must be there to say anything about its light.
-pub const GLOW_CELLS: usize = 12;
+pub const LOCAL_LIGHT_CELLS: usize = 12;
 /// Cells from which on a region may be light with something in it.
 pub const LIT_MIN: f32 = 600.0;
 /// Cells to each side of one whose shade says whether it is merely lit.
@@ -149,9 +149,9 @@ pub const LIT_ROUGH: f32 = 0.25;
 /// Share of a region that may stand in its light: else it is no light.
 pub const LIT_SHARE: f32 = 0.35;
 /// Correlation of a blob's fine structure with the background's above which it is the background, lit otherwise.
-pub const RELIT: f32 = 0.80;
-/// Steps of fine structure a background must have before [`RELIT`] says anything: more than noise.
-pub const RELIT_ROUGH: f32 = 3.0;
+pub const LIGHT_CHANGE: f32 = 0.80;
+/// Steps of fine structure a background must have before [`LIGHT_CHANGE`] says anything: more than noise.
+pub const LIGHT_CHANGE_ROUGH: f32 = 3.0;
 /// Cells of the largest gap that is filled: the windows of a lorry near by.
 pub const HOLE_MAX: usize = 1500;
 /// Share of an object's height, from below, that can be the shadow it stands in.

@@ -15,6 +15,7 @@ use crate::sim::{config_faults, office, world};
 
 /// Arguments of `taimat sim`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = crate::sim::MARKER)]
 pub struct Args {
     /// Seed of the first world or of the first life of a card; the following ones count up from it.
     #[arg(long, default_value_t = 1)]

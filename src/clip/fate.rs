@@ -8,7 +8,7 @@ use crate::storage::{Gap, GapReason};
 const NAMED_MAX: usize = 3;
 
 /// The words for a clip of which nothing can be had, by the gaps that take it.
-pub fn words(gaps: &[Gap]) -> String {
+pub fn describe(gaps: &[Gap]) -> String {
     if gaps.is_empty() {
         return "not in the ring: nothing was recorded then".into();
     }
@@ -47,15 +47,15 @@ mod tests {
 
     #[test]
     fn each_fate_has_its_words_and_its_range() {
-        let told = words(&[gap(GapReason::Damaged), gap(GapReason::CameraDown)]);
+        let told = describe(&[gap(GapReason::Damaged), gap(GapReason::CameraDown)]);
         assert!(told.contains("damaged since, 1970-01-01T00:00:01.000Z to 1970-01-01T00:00:02.000Z"), "{told}");
         assert!(told.contains("never recorded (camera_down)"), "{told}");
-        assert!(words(&[]).contains("nothing was recorded"));
+        assert!(describe(&[]).contains("nothing was recorded"));
     }
 
     #[test]
     fn many_gaps_fit_into_an_event() {
-        let told = words(&vec![gap(GapReason::Missing); 50]);
+        let told = describe(&vec![gap(GapReason::Missing); 50]);
         assert!(told.ends_with("; 47 more gaps") && told.len() <= 400, "{} {told}", told.len());
     }
 }

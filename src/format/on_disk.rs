@@ -45,7 +45,7 @@
 //! [16] card
 //! tracks × { u8 kind (1 video, 2 audio)   u8 codec (1 H.264, 2 H.265, 3 AAC, 4 PCMU, 5 PCMA)   u32 timescale
 //!            u16 width   u16 height   u32 len   [len] sample entry   u32 len   [len] Annex B parameter sets }
-//! evicted × { u8 cause (1 oldest, 2 wanted, 3 resized, 4 missing, 5 skipped)   u64 first record   u64 last record }
+//! evicted × { u8 cause (1 oldest, 2 pinned, 3 resized, 4 missing, 5 skipped)   u64 first record   u64 last record }
 //! present × { u64 first record   u64 last record }
 //! u32 CRC-32C of everything in the file before it: `ftyp` and `moov` too
 //! ```

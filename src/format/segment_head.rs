@@ -33,7 +33,7 @@ pub enum EvictionCause {
     /// The ring is full; they were the oldest without a pin.
     Oldest = 1,
     /// They were pinned, but pins exceeded their quota.
-    Wanted = 2,
+    Pinned = 2,
     /// The size of the ring or of its segments was changed.
     Resized = 3,
     /// Their file was missing or unreadable when the ring was opened.
@@ -44,15 +44,15 @@ pub enum EvictionCause {
 
 impl EvictionCause {
     fn from_byte(byte: u8) -> Option<EvictionCause> {
-        use EvictionCause::{Missing, Oldest, Resized, Skipped, Wanted};
-        [Oldest, Wanted, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
+        use EvictionCause::{Missing, Oldest, Pinned, Resized, Skipped};
+        [Oldest, Pinned, Resized, Missing, Skipped].into_iter().find(|cause| *cause as u8 == byte)
     }
 
     /// The word used in tables.
     pub fn as_str(self) -> &'static str {
         match self {
             EvictionCause::Oldest => "oldest",
-            EvictionCause::Wanted => "wanted",
+            EvictionCause::Pinned => "pinned",
             EvictionCause::Resized => "resized",
             EvictionCause::Missing => "missing",
             EvictionCause::Skipped => "skipped",

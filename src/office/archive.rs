@@ -16,9 +16,10 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::file_store::{DiskStore, FileStore};
-use super::index::{self, Index, IndexGuard};
+use super::index::{self, Index};
 use super::partial_files::{Check, Flush, Key, PartialFile};
 use super::safeguards::IngestRule;
+use crate::fault_switch::FaultSwitch;
 use crate::units::SiteId;
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
@@ -69,7 +70,7 @@ pub struct Archive {
     /// When the numbers of a site were looked through; bounded as the sites are.
     pub(super) looked_at: HashMap<SiteId, i64>,
     /// A rule that is taken away, in simulations.
-    pub(super) without: Option<IngestRule>,
+    pub(super) switch: FaultSwitch<IngestRule>,
 }
 
 impl Archive {
@@ -102,18 +103,20 @@ impl Archive {
 
     /// An archive over an open index, with nothing on its way.
     pub(super) fn over(dir: PathBuf, index: Index, files: Arc<dyn FileStore>) -> Archive {
-        let (parts, touched, turns, looked_at, without) = (HashMap::new(), Vec::new(), 0, HashMap::new(), None);
-        Archive { dir, index, files, parts, touched, turns, looked_at, without }
+        let (parts, touched, turns, looked_at, switch) = (HashMap::new(), Vec::new(), 0, HashMap::new(), FaultSwitch::NONE);
+        Archive { dir, index, files, parts, touched, turns, looked_at, switch }
     }
 
     /// An index with a guard over an open database, for [`Archive::open_over`].
-    pub fn guarded(db: Connection, guard: Arc<dyn IndexGuard>) -> Index {
+    #[cfg(any(test, feature = "sim"))]
+    pub fn guarded(db: Connection, guard: Arc<dyn index::IndexGuard>) -> Index {
         Index::over(db, Some(guard))
     }
 
     /// Takes a rule away, to see that something breaks.
+    #[cfg(any(test, feature = "sim"))]
     pub fn take_away(&mut self, rule: IngestRule) {
-        self.without = Some(rule);
+        self.switch = FaultSwitch::only(Some(rule));
     }
 
     /// Its index, for who looks at it.
@@ -157,7 +160,7 @@ impl Archive {
             }
             Err(error) => {
                 self.index.roll_back();
-                if self.without != Some(IngestRule::CommitBeforeMemory) {
+                if !self.switch.disables(IngestRule::CommitBeforeMemory) {
                     let touched = std::mem::take(&mut self.touched);
                     touched.iter().for_each(|key| _ = self.parts.remove(key));
                 }
@@ -179,7 +182,7 @@ impl Archive {
     fn take_within(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
         self.index.begin_transaction()?;
         let outcomes = self.take_each(messages, now)?;
-        if self.without == Some(IngestRule::CommitBeforeReceipt) {
+        if self.switch.disables(IngestRule::CommitBeforeReceipt) {
             self.index.put_off();
         } else {
             self.index.commit()?;

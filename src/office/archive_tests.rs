@@ -230,6 +230,14 @@ fn chunks_in_any_order_make_one_whole_file() {
     assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
 }
 
+/// The one unfinished file has this target, whose directory is there: as right before its move. Gives where it goes.
+fn begin_move(archive: &Archive, target: &str) -> PathBuf {
+    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
+    let target = archive.dir.join(target);
+    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+    target
+}
+
 #[test]
 fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,10 +249,8 @@ fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     take(&mut archive, &topic("init"), &manifest.bytes());
     take(&mut archive, &topic("0"), &bytes);
     // As `checked` leaves it between the move and the list.
-    let target = "files/km-17/1970-01-01/moved.jpg";
-    std::fs::create_dir_all(dir.path().join("files/km-17/1970-01-01")).unwrap();
-    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
-    std::fs::rename(dir.path().join(format!("partial/km-17-{fid}.part")), dir.path().join(target)).unwrap();
+    let target = begin_move(&archive, "files/km-17/1970-01-01/moved.jpg");
+    std::fs::rename(dir.path().join(format!("partial/km-17-{fid}.part")), target).unwrap();
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
     let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
@@ -644,12 +650,9 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
     let (manifest, bytes) = still("km-17", 1, day(100), 1000);
     let fid = manifest.fid();
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
-    let target = "files/km-17/1970-04-11/moved.jpg";
     let mut archive = Archive::open(dir.path()).unwrap();
     take(&mut archive, &topic("init"), &manifest.bytes());
-    archive.index.db.execute("UPDATE parts SET target = ?1", [target]).unwrap();
-    std::fs::create_dir_all(dir.path().join("files/km-17/1970-04-11")).unwrap();
-    std::fs::write(dir.path().join(target), b"").unwrap();
+    std::fs::write(begin_move(&archive, "files/km-17/1970-04-11/moved.jpg"), b"").unwrap();
     // As an archive of before: no sums, no version.
     archive
         .index

@@ -46,12 +46,12 @@ impl Archive {
             Some(target) => target.clone(),
             None => self.free_target(key, &manifest, now)?,
         };
-        let list_first = self.without == Some(IngestRule::MoveFirst);
+        let list_first = self.switch.disables(IngestRule::MoveFirst);
         if list_first {
             self.list(key, &manifest, &target, now)?;
         }
         if moved.is_none() {
-            if self.without != Some(IngestRule::TargetFirst) && !list_first {
+            if !self.switch.disables(IngestRule::TargetFirst) && !list_first {
                 let set = "UPDATE parts SET target = ?3 WHERE site = ?1 AND fid = ?2";
                 self.index.within(|index| index.change(set, params![site.as_str(), fid, target]))?;
             }

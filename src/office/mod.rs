@@ -17,7 +17,10 @@ pub mod message_ingest;
 pub mod index;
 pub mod partial_files;
 pub mod file_commit;
+#[cfg(any(test, feature = "sim"))]
 pub mod safeguards;
+#[cfg(not(any(test, feature = "sim")))]
+mod safeguards;
 pub mod file_store;
 pub mod consistency_check;
 pub mod archive_lock;

@@ -287,7 +287,7 @@ impl Archive {
 
     /// A file that is all there is to be checked; the rest is asked for otherwise.
     fn fin(&mut self, key: &Key, now: Now<'_>) -> IngestOutcome {
-        let early = self.without == Some(IngestRule::CommitBeforeMemory);
+        let early = self.switch.disables(IngestRule::CommitBeforeMemory);
         let Some(part) = self.parts.get_mut(key).filter(|part| part.checking.is_none()) else {
             return IngestOutcome::default();
         };
@@ -375,14 +375,14 @@ impl Archive {
         };
         let done = match right {
             Ok(true) => self.commit_file(&key, now),
-            Err(_) if self.without != Some(IngestRule::ErrorIsNoDigest) => {
+            Err(_) if !self.switch.disables(IngestRule::ErrorIsNoDigest) => {
                 let complaint =
                     digest.as_ref().err().map(|error| ("files the disk does not give", format!("{}: {error}", key.1)));
                 Ok(IngestOutcome { complaint, ..IngestOutcome::default() })
             }
             _ => self.refill(&key),
         };
-        if (done.is_err() || lost) && self.without != Some(IngestRule::CommitBeforeMemory) {
+        if (done.is_err() || lost) && !self.switch.disables(IngestRule::CommitBeforeMemory) {
             self.parts.remove(&key);
         }
         done
@@ -418,7 +418,7 @@ impl Archive {
             let Some(part) = self.parts.get_mut(&key).filter(|part| part.target.is_some() && part.checking.is_none()) else {
                 continue;
             };
-            if self.without == Some(IngestRule::HashAtTakeUp) {
+            if self.switch.disables(IngestRule::HashAtTakeUp) {
                 self.commit_file(&key, now)?;
                 continue;
             }

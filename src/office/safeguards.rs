@@ -19,6 +19,7 @@ pub enum IngestRule {
     ErrorIsNoDigest,
 }
 
+#[cfg(any(test, feature = "sim"))]
 impl IngestRule {
     /// All of them.
     pub const ALL: [IngestRule; 6] = [

@@ -136,7 +136,7 @@ impl ConfigMachine {
         }
         let against = CurrentConfig { good: &self.good, proven: &self.record.proven };
         let overlap = |settings: Box<Settings>| match validation::check_continuity(&settings, against, &version.origin) {
-            Err(_) if self.without == Some(Safeguard::KeyOverlap) => Ok(settings),
+            Err(_) if self.switch.disables(Safeguard::KeyOverlap) => Ok(settings),
             verdict => verdict.map(|()| settings),
         };
         match outcome.and_then(overlap) {
@@ -169,7 +169,7 @@ impl ConfigMachine {
         self.refused = None;
         self.trying = Some(Arc::new(settings));
         out.push(ConfigEffect::Event(event));
-        if self.without == Some(Safeguard::JournalFirst) {
+        if self.switch.disables(Safeguard::JournalFirst) {
             return self.apply_trial(MonoTime(0), out);
         }
         self.save(AfterSave::Try, text, out);

@@ -13,6 +13,7 @@
 use super::mutation::Safeguard;
 use super::rejection::{RejectReason, Rejection};
 use super::state_record::{ConfigPhase, ConfigState, SafeMode, Trial};
+use crate::fault_switch::FaultSwitch;
 use crate::settings::Settings;
 
 /// Starts of the process inside one trial at most: a configuration that brings it down is gone after the fourth.
@@ -33,8 +34,8 @@ pub struct BootDecision {
     pub at: String,
 }
 
-/// Notes a start in the record: to be written before anything runs. `without` is for simulated worlds.
-pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safeguard>) {
+/// Notes a start in the record: to be written before anything runs. `switch` is for simulated worlds.
+pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<Safeguard>) {
     if record.exits.kernel != start.kernel {
         record.exits.at.clear();
         record.exits.kernel.clone_from(&start.kernel);
@@ -44,7 +45,7 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safe
     }
     record.exits.at.retain(|at| start.uptime.saturating_sub(*at) < EXITS_WITHIN);
     // The start after the fifth exit is the sixth.
-    if record.exits.at.len() > EXITS_MAX && without != Some(Safeguard::SafeMode) {
+    if record.exits.at.len() > EXITS_MAX && !switch.disables(Safeguard::SafeMode) {
         let detail = format!("{EXITS_MAX} exits in {} min", EXITS_WITHIN / 60);
         record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
         record.rest = SafeMode::Safe;
@@ -56,12 +57,12 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, without: Option<Safe
         ConfigPhase::Trial(trial) => {
             trial.starts += 1;
             let (many, over) = (trial.starts > STARTS_MAX, trial.ran >= trial.limit);
-            if many && without != Some(Safeguard::Starts) {
+            if many && !switch.disables(Safeguard::Starts) {
                 let detail = format!("the process started {} times while it was on trial", trial.starts);
                 record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
                 // What brought the process down is gone.
                 record.exits.at.clear();
-            } else if over && without != Some(Safeguard::Deadline) {
+            } else if over && !switch.disables(Safeguard::Deadline) {
                 record.roll_back(
                     Rejection::new(RejectReason::Trial, "its time was over before it had proven itself"),
                     start.at.clone(),
@@ -119,7 +120,7 @@ mod tests {
     fn every_row_of_the_table_of_starts() {
         let noted = |phase: ConfigPhase| {
             let mut record = record(phase);
-            note(&mut record, &start("k", 1), None);
+            note(&mut record, &start("k", 1), FaultSwitch::NONE);
             record
         };
         assert_eq!(noted(ConfigPhase::Idle).phase, ConfigPhase::Idle);
@@ -139,15 +140,15 @@ mod tests {
     fn five_exits_in_ten_minutes_are_a_crash_loop() {
         let mut at = record(ConfigPhase::Idle);
         for (n, uptime) in [10, 20, 30, 40, 50].into_iter().enumerate() {
-            note(&mut at, &start("k", uptime), None);
+            note(&mut at, &start("k", uptime), FaultSwitch::NONE);
             assert_eq!(at.rest, SafeMode::Good, "{n} exits");
         }
         at.phase = ConfigPhase::Trial(trial(0, 0));
-        note(&mut at, &start("k", 60), None);
+        note(&mut at, &start("k", 60), FaultSwitch::NONE);
         assert_eq!((at.rest, &at.phase), (SafeMode::Safe, &ConfigPhase::Idle), "what is on trial is taken back with it");
         let calm = |starts: &[(&str, u64)]| {
             let mut record = record(ConfigPhase::Idle);
-            starts.iter().for_each(|(kernel, uptime)| note(&mut record, &start(kernel, *uptime), None));
+            starts.iter().for_each(|(kernel, uptime)| note(&mut record, &start(kernel, *uptime), FaultSwitch::NONE));
             record
         };
         let slow: Vec<(&str, u64)> = (0..20).map(|n| ("k", n * 130)).collect();

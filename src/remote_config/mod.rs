@@ -22,7 +22,10 @@ pub mod signed_command;
 pub mod state_record;
 pub mod state_store;
 pub mod durable_files;
+#[cfg(any(test, feature = "sim"))]
 pub mod mutation;
+#[cfg(not(any(test, feature = "sim")))]
+mod mutation;
 pub mod credential_scope;
 pub mod validation;
 pub mod crash_loop;

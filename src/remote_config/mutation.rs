@@ -36,8 +36,10 @@ pub enum Safeguard {
     KeyOverlap,
 }
 
+#[cfg(any(test, feature = "sim"))]
 use Safeguard::*;
 
+#[cfg(any(test, feature = "sim"))]
 impl Safeguard {
     /// All of them.
     pub const ALL: [Safeguard; 14] = [

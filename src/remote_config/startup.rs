@@ -12,6 +12,7 @@ use super::startup_state::{FoundFiles, StartupState, prepare};
 use super::state_machine::ConfigMachine;
 use super::state_record::SafeMode;
 use super::state_store::Files;
+use crate::fault_switch::FaultSwitch;
 use crate::settings::parse::Problems;
 use crate::settings::{Settings, StorageSettings, load};
 use crate::units::Timestamp;
@@ -94,7 +95,7 @@ pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -
         name: file.display().to_string(),
         read: &load::read,
         start: start(now.wall.rfc3339()),
-        without: None,
+        switch: FaultSwitch::NONE,
     };
     let StartupState { record, known, refused, unsaved } = prepare(&found)?;
     let mut machine = ConfigMachine::new(record, known, seed, now);

@@ -10,6 +10,7 @@ use super::state_machine::ProvenSettings;
 use super::state_record::{ConfigPhase, ConfigState, ConfigVersion, Needs, Trial};
 use super::state_store::{self, Files};
 use super::validation;
+use crate::fault_switch::FaultSwitch;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
@@ -31,7 +32,7 @@ pub struct FoundFiles<'a> {
     /// Which start this is.
     pub start: BootDecision,
     /// A promise that is taken away, in simulated worlds.
-    pub without: Option<Safeguard>,
+    pub switch: FaultSwitch<Safeguard>,
 }
 
 /// What it goes by.
@@ -82,12 +83,12 @@ impl FoundFiles<'_> {
         if let Some(exits) = self.volatile.and_then(state_store::exits) {
             record.exits = exits;
         }
-        crash_loop::note(&mut record, &self.start, self.without);
+        crash_loop::note(&mut record, &self.start, self.switch);
         self.volatile.into_iter().for_each(|volatile| state_store::save_exits(volatile, &record));
         let (text, refused) = self.edited(&mut record);
         if let Err(reason) = state_store::save(self.files, &record, text.as_deref()) {
             tracing::error!("this start cannot be written down: {reason}");
-            if self.without != Some(Safeguard::CountedStart) {
+            if !self.switch.disables(Safeguard::CountedStart) {
                 crash_loop::not_noted(&mut record, &reason, &self.start.at);
             }
             *unsaved = Some(reason);

@@ -25,6 +25,7 @@ use super::status_report;
 use super::token_bucket::TokenBucket;
 use super::trial::Progress;
 use super::validation;
+use crate::fault_switch::FaultSwitch;
 use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, Settings, UplinkSettings};
 use crate::units::{Digest, MonoTime, SiteId, Timestamp};
@@ -184,7 +185,7 @@ pub struct ConfigMachine {
     signed: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
-    pub(super) without: Option<Safeguard>,
+    pub(super) switch: FaultSwitch<Safeguard>,
 }
 
 impl ConfigMachine {
@@ -214,7 +215,7 @@ impl ConfigMachine {
             signed: SIGNED,
             seed,
             drawn: 0,
-            without: None,
+            switch: FaultSwitch::NONE,
             record,
         };
         if let Some(trial) = machine.record.trial().filter(|_| machine.trying.is_some()) {
@@ -225,9 +226,10 @@ impl ConfigMachine {
     }
 
     /// The same machine without one of its promises, for simulated worlds.
+    #[cfg(any(test, feature = "sim"))]
     #[must_use]
     pub fn without(self, guarantee: Option<Safeguard>) -> ConfigMachine {
-        ConfigMachine { without: guarantee, ..self }
+        ConfigMachine { switch: FaultSwitch::only(guarantee), ..self }
     }
 
     /// What is kept.
@@ -264,7 +266,7 @@ impl ConfigMachine {
 
     /// A card that does not answer counts as one that refuses: what is on trial must be taken back whatever it does.
     fn abandon_change(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
-        if self.without == Some(Safeguard::CardDeadline) {
+        if self.switch.disables(Safeguard::CardDeadline) {
             return;
         }
         if self.saving.as_ref().is_some_and(|(since, _)| now.mono.since(*since) >= SAVE_WITHIN) {
@@ -307,7 +309,7 @@ impl ConfigMachine {
         }
         let safe = self.record.rest == super::state_record::SafeMode::Safe;
         let others = if safe { self.good.uplink.brokers() } else { self.bootstrap.uplink.brokers() };
-        if self.without != Some(Safeguard::Bootstrap) {
+        if !self.switch.disables(Safeguard::Bootstrap) {
             let more: Vec<Broker> = others.into_iter().filter(|other| !brokers.contains(other)).collect();
             brokers.extend(more);
         }

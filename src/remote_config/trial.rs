@@ -140,7 +140,7 @@ impl ConfigMachine {
         }
         self.record.phase = ConfigPhase::Trial(Box::new(trial.clone()));
         self.progress = Some(Progress::new(now, !trial.camera));
-        if self.without == Some(Safeguard::LastGood)
+        if self.switch.disables(Safeguard::LastGood)
             && let Some(trying) = &self.trying
         {
             (self.good, self.record.committed) = (trying.clone(), trial.next.clone());
@@ -156,7 +156,7 @@ impl ConfigMachine {
     }
 
     pub(super) fn session(&mut self, now: Timestamp, epoch: u64, broker: (String, u16), out: &mut Vec<ConfigEffect>) {
-        if epoch != self.epoch && self.without != Some(Safeguard::FreshSession) {
+        if epoch != self.epoch && !self.switch.disables(Safeguard::FreshSession) {
             return;
         }
         let nonce = self.draw();
@@ -182,7 +182,7 @@ impl ConfigMachine {
             tracing::warn!("a confirmation that cannot be read");
             return;
         };
-        let stale = self.without == Some(Safeguard::FreshSession);
+        let stale = self.switch.disables(Safeguard::FreshSession);
         let (Some(trial), Some(progress)) = (self.record.trial(), &mut self.progress) else {
             return;
         };
@@ -233,9 +233,9 @@ impl ConfigMachine {
         };
         let missing = missing(trial.needs, progress);
         let age = now.mono.since(progress.applied);
-        let proven = missing.is_empty() && age >= SETTLE || self.without == Some(Safeguard::Evidence);
+        let proven = missing.is_empty() && age >= SETTLE || self.switch.disables(Safeguard::Evidence);
         let blind = trial.camera && trial.needs.picture && !progress.picture && age >= PICTURE_WITHIN;
-        let over = trial.ran >= trial.limit && self.without != Some(Safeguard::Deadline);
+        let over = trial.ran >= trial.limit && !self.switch.disables(Safeguard::Deadline);
         if proven {
             return self.commit(now, out);
         }

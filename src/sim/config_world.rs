@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::config_scenarios::{CRASHES, FAR, LATER, NEW, OLD, RESETS, ScenarioText, read, secret};
 use super::faulty_files::FaultyFiles;
+use crate::fault_switch::FaultSwitch;
 use crate::remote_config::crash_loop::BootDecision;
 use crate::remote_config::mutation::Safeguard;
 use crate::remote_config::rejection::{RejectReason, Rejection};
@@ -177,7 +178,7 @@ impl ConfigWorld {
             name: "file".into(),
             read: &read,
             start: BootDecision { kernel: format!("kernel {}", self.boards), uptime, at: String::new() },
-            without: self.without,
+            switch: FaultSwitch::only(self.without),
         };
         let prepared = prepare(&found);
         let Ok(prepared) = prepared else {

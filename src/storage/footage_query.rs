@@ -65,8 +65,8 @@ pub fn locate(disk: &dyn Disk, index: &Index, newest: u64, query: &SpanQuery) ->
     let fits = |piece: &Piece| !matches!(piece, Piece::Fragment(fragment) if fragment.layout != layout);
     let end = (first..=last).take_while(|at| fits(&pieces[*at])).last().unwrap_or(first);
     let more = pieces[end + 1..].iter().any(|piece| matches!(piece, Piece::Fragment(f) if matches_query(f, query)));
-    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more };
-    span.tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
+    let tracks = tracks.into_iter().find(|(of, _)| *of == layout).map(|(_, tracks)| tracks).unwrap_or_default();
+    let mut span = Span { tracks, more, ..Span::default() };
     let (first, end) = with_adjacent_damage(&pieces, (first, end), query, more);
     for piece in pieces.drain(first..=end) {
         match piece {
@@ -88,8 +88,7 @@ pub(super) fn explain_absence(disk: &dyn Disk, index: &Index, newest: u64, query
         SpanQuery::Mono { from, to, .. } => gap.to.mono > from && gap.from.mono <= to,
         SpanQuery::Seq { first, last } => low <= last && high >= first,
     };
-    let mut span = Span { fragments: Vec::new(), tracks: Vec::new(), gaps: Vec::new(), damaged: Vec::new(), more: false };
-    span.gaps.extend(evicted(index, query));
+    let mut span = Span { gaps: evicted(index, query).into_iter().collect(), ..Span::default() };
     for piece in pieces(disk, index, newest, query).0 {
         match piece {
             Piece::Gap { seq, gap } if overlaps(seq, seq, &gap) => span.gaps.push(gap),

@@ -121,7 +121,7 @@ pub enum SpanQuery {
 }
 
 /// Footage found: consecutive fragments of one track layout, starting on a key frame.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Span {
     /// The fragments in order of their numbers, at least one.
     pub fragments: Vec<FragmentRef>,

@@ -89,7 +89,7 @@ impl Ring {
                 return Err(DiskFault { file: "ring".into(), what: "write", offset: 0, reason });
             };
             self.pins.remove(pin);
-            cause = EvictionCause::Wanted;
+            cause = EvictionCause::Pinned;
             out.push(StorageUpdate::PinLost { pin });
             out.extend(self.gap_of_pin(first, last).map(StorageUpdate::Gap));
         }

@@ -12,6 +12,7 @@ use rustls::{ClientConnection, StreamOwned};
 use taimat::settings::TlsSettings;
 
 use crate::harness::{Rig, deploy, has, seconds, wait_for};
+use crate::mqtt::{packet, read_packet, text};
 
 /// The largest publish that the shipped broker takes, less than its own header.
 const LARGEST: usize = 294_800;
@@ -40,27 +41,6 @@ fn rig() -> Rig {
 /// An MQTT 5 client in a few lines: it claims what it likes.
 struct Client(StreamOwned<ClientConnection, TcpStream>);
 
-/// A length-prefixed text of MQTT.
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-/// A packet: its first byte, its length as MQTT writes it, its body.
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    let mut left = body.len();
-    loop {
-        let byte = (left % 128) as u8;
-        left /= 128;
-        packet.push(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(body);
-    packet
-}
-
 impl Client {
     /// Connects with the certificate of `whose`, claiming the client id `id`. An error when TLS or CONNACK refuses it.
     fn connect(rig: &Rig, port: u16, whose: &str, id: &str) -> Result<Client, String> {
@@ -70,8 +50,8 @@ impl Client {
         tcp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let mut client = Client(StreamOwned::new(ClientConnection::new(Arc::clone(&config), name).unwrap(), tcp));
-        let connect = [&text("MQTT")[..], &[5, 2, 0, 60, 0], &text(id)].concat();
-        client.write(&packet(0x10, &connect)).map_err(|error| error.to_string())?;
+        let connect = packet(0x10, &[&text("MQTT"), &[5, 2, 0, 60, 0], &text(id)]);
+        client.write(&connect).map_err(|error| error.to_string())?;
         let (first, body) = client.read().map_err(|error| error.to_string())?;
         if first == 0x20 && body.get(1) == Some(&0) { Ok(client) } else { Err(format!("CONNACK {body:?}")) }
     }
@@ -83,26 +63,11 @@ impl Client {
 
     /// The next packet.
     fn read(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
-        let mut byte = [0];
-        self.0.read_exact(&mut byte)?;
-        let first = byte[0];
-        let (mut length, mut shift) = (0, 0);
-        loop {
-            self.0.read_exact(&mut byte)?;
-            length |= usize::from(byte[0] & 0x7f) << shift;
-            shift += 7;
-            if byte[0] & 0x80 == 0 {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok((first, body))
+        read_packet(&mut self.0)
     }
 
     fn subscribe(&mut self, filter: &str) {
-        let body = [&[0, 1, 0][..], &text(filter), &[1]].concat();
-        self.write(&packet(0x82, &body)).unwrap();
+        self.write(&packet(0x82, &[&[0, 1, 0], &text(filter), &[1]])).unwrap();
         assert_eq!(self.read().unwrap().0, 0x90, "no SUBACK");
     }
 
@@ -119,7 +84,7 @@ fn publish(topic: &str, id: u16, qos: u8, retain: bool, payload: &[u8]) -> Vec<u
     }
     body.push(0);
     body.extend_from_slice(payload);
-    packet(0x30 | qos << 1 | u8::from(retain), &body)
+    packet(0x30 | qos << 1 | u8::from(retain), &[&body])
 }
 
 /// Whose sessions the certificate of km-18 ends at this broker.
@@ -203,7 +168,7 @@ fn receipts(rig: &Rig) -> u32 {
 fn event_receipted(rig: &Rig, session: &mut Option<Client>, n: u32) -> Option<()> {
     if session.is_none() {
         let mut client = Client::connect(rig, rig.port, "km-17", "km-17").ok()?;
-        client.write(&packet(0x82, &[&[0, 1, 0][..], &text("taimat/v1/km-17/dn/#"), &[1]].concat())).ok()?;
+        client.write(&packet(0x82, &[&[0, 1, 0], &text("taimat/v1/km-17/dn/#"), &[1]])).ok()?;
         client.0.sock.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         *session = Some(client);
     }

@@ -17,3 +17,5 @@ mod harness;
 #[path = "../common/footage.rs"]
 mod footage;
 mod third_party;
+#[path = "../common/mqtt.rs"]
+mod mqtt;

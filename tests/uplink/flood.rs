@@ -10,44 +10,25 @@ use taimat::remote_config::signed_command::{CommandRequest, add_signature};
 use taimat::units::{Digest, WallTime, hex};
 
 use crate::harness::{Mosquitto, Rig, Show, camera, local, pause, taimat};
+use crate::mqtt::{packet, text};
 
 /// A client of MQTT 3.1.1 with QoS 0: as many messages as the socket takes.
 struct Raw(TcpStream, Vec<u8>);
 
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
-    let (mut out, mut len) = (vec![kind], body.len());
-    loop {
-        let more = len > 127;
-        out.push((len % 128) as u8 | if more { 128 } else { 0 });
-        len /= 128;
-        if !more {
-            break;
-        }
-    }
-    out.extend(body);
-    out
-}
-
 impl Raw {
     fn connect(port: u16, id: &str) -> Raw {
         let mut stream = TcpStream::connect(local(port)).unwrap();
-        let body = [text("MQTT"), vec![4, 2, 0, 0], text(id)].concat();
-        stream.write_all(&packet(0x10, &body)).unwrap();
+        stream.write_all(&packet(0x10, &[&text("MQTT"), &[4, 2, 0, 0], &text(id)])).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         Raw(stream, Vec::new())
     }
 
     fn publish(&mut self, name: &str, payload: &[u8]) {
-        let body = [text(&format!("taimat/v1/km-17/dn/cmd/{name}")), payload.to_vec()].concat();
-        self.0.write_all(&packet(0x30, &body)).unwrap();
+        self.0.write_all(&packet(0x30, &[&text(&format!("taimat/v1/km-17/dn/cmd/{name}")), payload])).unwrap();
     }
 
     fn subscribe(&mut self, filter: &str) {
-        self.0.write_all(&packet(0x82, &[vec![0, 1], text(filter), vec![0]].concat())).unwrap();
+        self.0.write_all(&packet(0x82, &[&[0, 1], &text(filter), &[0]])).unwrap();
     }
 
     /// Answers heard in the next tenth of a second.

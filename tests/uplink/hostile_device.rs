@@ -13,29 +13,11 @@ use taimat::evidence::manifest::of_still;
 use taimat::units::{SiteId, Timestamp};
 
 use crate::harness::{Mosquitto, Rig, camera, local, pause, taimat};
+use crate::mqtt::{packet, read_packet, text};
 
 /// Seconds of flood, and of peace behind it.
 const FLOOD: u64 = 10;
 const PEACE: u64 = 8;
-
-/// MQTT 3.1.1 by hand: a flood needs no client that behaves.
-fn packet(kind: u8, body: &[&[u8]]) -> Vec<u8> {
-    let (mut out, mut len) = (vec![kind], body.iter().map(|part| part.len()).sum::<usize>());
-    loop {
-        let byte = (len % 128) as u8;
-        len /= 128;
-        out.push(if len > 0 { byte | 0x80 } else { byte });
-        if len == 0 {
-            break;
-        }
-    }
-    body.iter().for_each(|part| out.extend_from_slice(part));
-    out
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
-}
 
 fn connect(port: u16, id: &str) -> TcpStream {
     let mut stream = TcpStream::connect(local(port)).unwrap();
@@ -56,27 +38,8 @@ fn subscribe(port: u16, id: &str, topic: &str) -> Receiver<Vec<u8>> {
     stream.write_all(&packet(0x82, &[&[0, 1], &text(topic), &[0]])).unwrap();
     let (send, heard) = channel();
     std::thread::spawn(move || {
-        loop {
-            let (mut byte, mut len, mut shift) = ([0], 0_usize, 0);
-            if stream.read_exact(&mut byte).is_err() {
-                return;
-            }
-            let kind = byte[0] >> 4;
-            loop {
-                if stream.read_exact(&mut byte).is_err() {
-                    return;
-                }
-                len |= usize::from(byte[0] & 127) << shift;
-                shift += 7;
-                if byte[0] < 128 {
-                    break;
-                }
-            }
-            let mut body = vec![0; len];
-            if stream.read_exact(&mut body).is_err() {
-                return;
-            }
-            if kind == 3 {
+        while let Ok((first, body)) = read_packet(&mut stream) {
+            if first >> 4 == 3 {
                 let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 if send.send(body[2 + topic..].to_vec()).is_err() {
                     return;

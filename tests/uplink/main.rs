@@ -12,3 +12,5 @@ mod harness;
 mod scale;
 mod documented_subscriber;
 mod packet_counter;
+#[path = "../common/mqtt.rs"]
+mod mqtt;

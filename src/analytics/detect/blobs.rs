@@ -6,8 +6,8 @@ use super::hole_fill;
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
-    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, GLOW_CELLS, LIGHT_GRADIENT, LIT_MIN, LIT_REACH, LIT_ROUGH,
-    LIT_SHARE, RELIT, RELIT_ROUGH,
+    BLOB_MAX_SHARE, CONTACT_DARK, CONTACT_MOST, CONTACT_NOISE, LIGHT_CHANGE, LIGHT_CHANGE_ROUGH, LIGHT_GRADIENT, LIT_MIN,
+    LIT_REACH, LIT_ROUGH, LIT_SHARE, LOCAL_LIGHT_CELLS,
 };
 
 /// A region that differs.
@@ -84,7 +84,7 @@ pub struct Scene<'a> {
 /// Steps of shade in a doubling of brightness.
 const OCTAVE: f32 = 64.0;
 /// [`LIGHT_GRADIENT`] in them.
-const GLOW_STEP: f32 = LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2;
+const LOCAL_LIGHT_STEP: f32 = LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2;
 
 impl<'a> Scene<'a> {
     /// Looks at both.
@@ -169,14 +169,14 @@ impl<'a> Scene<'a> {
     }
 
     /// True for light on an unchanged surface: its shade has no edges inside.
-    pub fn is_glow(&self, blob: &Blob) -> bool {
+    pub fn is_local_light(&self, blob: &Blob) -> bool {
         let mut steps: Vec<f32> = self.steps(blob).into_iter().map(|(_, step)| step).collect();
-        if steps.len() < GLOW_CELLS {
+        if steps.len() < LOCAL_LIGHT_CELLS {
             return false;
         }
         let index = steps.len() * 8 / 10;
         let (_, percentile, _) = steps.select_nth_unstable_by(index, f32::total_cmp);
-        *percentile < GLOW_STEP
+        *percentile < LOCAL_LIGHT_STEP
     }
 
     /// What stands in the light: of a large region that is mostly lit surface the parts that are not, none if there is no such part.
@@ -187,7 +187,7 @@ impl<'a> Scene<'a> {
         let width = self.grid.width;
         let mut rough = vec![0_u8; self.grid.cells()];
         for (at, step) in self.steps(blob) {
-            rough[at] = u8::from(step >= GLOW_STEP);
+            rough[at] = u8::from(step >= LOCAL_LIGHT_STEP);
         }
         let window = LIT_REACH;
         let is_thing = |at: &usize| {
@@ -205,7 +205,7 @@ impl<'a> Scene<'a> {
     }
 
     /// True when the fine structure is the background's own, in another light.
-    pub fn is_relit(&self, blob: &Blob) -> bool {
+    pub fn is_light_change(&self, blob: &Blob) -> bool {
         let width = self.grid.width;
         let (mut own, mut theirs, mut both, mut count) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
         for at in self.inner(blob) {
@@ -215,7 +215,7 @@ impl<'a> Scene<'a> {
             (own, theirs, both, count) = (own + now * now, theirs + then * then, both + now * then, count + 1.0);
         }
         // A background without structure correlates with nothing but by chance.
-        theirs > RELIT_ROUGH * RELIT_ROUGH * count && both > RELIT * (own * theirs).sqrt()
+        theirs > LIGHT_CHANGE_ROUGH * LIGHT_CHANGE_ROUGH * count && both > LIGHT_CHANGE * (own * theirs).sqrt()
     }
 
     /// True for a blob as large as weather.
@@ -251,7 +251,7 @@ fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
 pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     let raw: Vec<u8> = front.iter().map(|front| u8::from(*front)).collect();
     let mut clean = vote(&vote(&raw, grid, 5), grid, 3);
-    if stages.has(Stage::Fill) {
+    if stages.has(Stage::HoleFill) {
         hole_fill::fill(&mut clean, grid);
     }
     clean
@@ -341,8 +341,8 @@ mod tests {
         let lit = painted(&mean, &blob, |_, mean| mean * 1.5);
         let boxed = painted(&mean, &blob, |at, _| if (at / 4 + at / 80 / 4) % 2 == 0 { 170.0 } else { 210.0 });
         let scene = |cells| Scene::new(GRID, cells, &mean);
-        assert!(scene(&lit).is_glow(&blob) && scene(&lit).is_relit(&blob));
-        assert!(!scene(&boxed).is_glow(&blob) && !scene(&boxed).is_relit(&blob));
+        assert!(scene(&lit).is_local_light(&blob) && scene(&lit).is_light_change(&blob));
+        assert!(!scene(&boxed).is_local_light(&blob) && !scene(&boxed).is_light_change(&blob));
     }
 
     #[test]

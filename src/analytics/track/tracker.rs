@@ -192,7 +192,7 @@ impl Track {
             (self.rest, self.moved) = (is, at);
         }
         let net = distance(is, centre(self.start));
-        let stabilized = self.astray <= ASTRAY * net || !stages.has(Stage::Steady);
+        let stabilized = self.astray <= ASTRAY * net || !stages.has(Stage::StraightPath);
         let gust = GUST * (self.restless / GUSTY).min(1.0);
         let far = TRAVEL + gust.max(RESTLESS_TRAVEL * self.restless * size);
         let confirmed =

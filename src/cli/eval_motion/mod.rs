@@ -22,7 +22,9 @@ use self::adapter::{Adapter, Log, OwnDetector};
 use self::overlay::Overlay;
 use self::report::{Row, Total};
 use self::source::Source;
-use crate::analytics::detect::stages::{Stage, Stages};
+#[cfg(feature = "sim")]
+use crate::analytics::detect::stages::Stage;
+use crate::analytics::detect::stages::Stages;
 use crate::settings::MotionSettings;
 #[cfg(feature = "sim")]
 use crate::sim::scene::Disturbance;
@@ -49,6 +51,7 @@ pub struct Args {
     #[arg(long, default_value_t = 25.0)]
     fps: f64,
     /// Leaves a stage out, to see what it is worth.
+    #[cfg(feature = "sim")]
     #[arg(long, value_enum, value_delimiter = ',', hide = true)]
     without: Vec<Stage>,
     /// Decodes key frames only while nothing happens, as the agent does. Without it every picture is decoded.
@@ -82,7 +85,10 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let videos = source::videos(&args.videos)?;
     let settings = settings(&args)?;
+    #[cfg(feature = "sim")]
     let stages = Stages::without(&args.without);
+    #[cfg(not(feature = "sim"))]
+    let stages = Stages::ALL;
     let mut rows = Vec::new();
     let mut total = Total::default();
     ensure!(args.overlay.is_none() || videos.len() == 1, "--overlay wants exactly one video");
