@@ -98,12 +98,12 @@ pub fn start(
             heartbeat.beat();
             let item = lane.next(IDLE);
             busy += 1;
-            let quiet = matches!(item, Received::Quiet);
+            let quiet = matches!(item, Received::TimedOut);
             match item {
                 Received::Frame(frame) => engine.frame(&frame, &mut out),
-                Received::Order(order) => engine.order(clock.now(), order, &mut out),
-                Received::Skipped(skip) => engine.skipped(skip, &mut out),
-                Received::Quiet => {}
+                Received::Request(order) => engine.order(clock.now(), order, &mut out),
+                Received::Dropped(skip) => engine.skipped(skip, &mut out),
+                Received::TimedOut => {}
                 Received::Closed => engine.order(clock.now(), StorageRequest::Stop, &mut out),
             }
             if quiet || busy >= BUSY {
