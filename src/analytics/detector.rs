@@ -19,7 +19,7 @@ use crate::units::{MonoTime, Timestamp};
 
 /// The learned state of one scene. Another scene starts with a new one.
 struct SceneModel {
-    model: BackgroundModel,
+    background: BackgroundModel,
     activity_map: ActivityMap,
     low_light: LowLightDetector,
     /// True for each cell that no exclusion or privacy zone covers.
@@ -27,7 +27,7 @@ struct SceneModel {
     /// Pictures of the warm-up so far.
     warmed: usize,
     /// Capture time of the last analysed picture.
-    last: Timestamp,
+    last_at: Timestamp,
 }
 
 /// The foreground of a picture: the cells that differ from the background.
@@ -57,20 +57,21 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     let columns = grid.width.div_ceil(side);
     let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
     for (at, differs) in raw.iter().enumerate() {
-        let tile = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
-        *tile = (tile.0 + u32::from(*differs), tile.1 + 1);
+        let (differing, all) = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
+        *differing += u32::from(*differs);
+        *all += 1;
     }
     let full = tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
-/// Cells of the rejected regions whose reason `is_meant` accepts. Regions that light or their place
-/// explains must not raise the activity of the place: a road whose cars were explained once would
-/// explain all that follow.
-fn cells_of(rejected: &[(SuppressReason, Blob)], grid: Grid, is_meant: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
+/// Cells of the rejected regions for whose reason `accepts` is true. Regions that light or their
+/// place explains must not raise the activity of the place: a road whose cars were explained once
+/// would explain all that follow.
+fn cells_of(rejected: &[(SuppressReason, Blob)], grid: Grid, accepts: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
     let mut cells = vec![false; grid.cells()];
-    let meant = rejected.iter().filter(|(why, _)| is_meant(*why));
-    meant.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
+    let accepted = rejected.iter().filter(|(why, _)| accepts(*why));
+    accepted.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
     cells
 }
 
@@ -80,7 +81,7 @@ pub struct Detector {
     stages: Stages,
     scene_changes: scene_change::SceneChangeDetector,
     tamper: TamperDetector,
-    view: Option<SceneModel>,
+    scene_model: Option<SceneModel>,
     tracker: Tracker,
     event_tracker: EventTracker,
     /// The result of the last peek. The next call of [`Detector::analyze`] is usually for the same
@@ -106,7 +107,7 @@ impl Detector {
             stages,
             scene_changes: scene_change::SceneChangeDetector::default(),
             tamper: TamperDetector::default(),
-            view: None,
+            scene_model: None,
             tracker: Tracker::default(),
             event_tracker: EventTracker::new(settings, snapshot_max),
             peeked: None,
@@ -124,15 +125,15 @@ impl Detector {
             self.interrupted();
         }
         self.event_tracker.reconfigure(settings, at, out);
-        if let Some(view) = &mut self.view {
-            view.unmasked = self.event_tracker.rules().unmasked_cells(view.model.grid());
+        if let Some(scene_model) = &mut self.scene_model {
+            scene_model.unmasked = self.event_tracker.rules().unmasked_cells(scene_model.background.grid());
         }
     }
 
     /// Restarts after an interruption of the stream: the scene is learned again, and no event
     /// starts meanwhile.
     pub fn interrupted(&mut self) {
-        self.view = None;
+        self.scene_model = None;
         self.peeked = None;
         self.scene_changes = scene_change::SceneChangeDetector::default();
         self.tracker = Tracker::default();
@@ -145,7 +146,10 @@ impl Detector {
 
     /// True when no object is in view, no warm-up or hold is running, and no event is open.
     pub fn is_quiet(&self, at: Timestamp) -> bool {
-        self.tracker.tracks.is_empty() && at.mono >= self.hold_until && self.view.is_some() && !self.event_tracker.is_open()
+        self.tracker.tracks.is_empty()
+            && at.mono >= self.hold_until
+            && self.scene_model.is_some()
+            && !self.event_tracker.is_open()
     }
 
     /// Counts of the regions and objects that started no event.
@@ -165,8 +169,8 @@ impl Detector {
 
     /// Cells of objects in the last picture, in rows of the grid; `None` before the first.
     pub fn mask(&self) -> Option<(Grid, &[bool])> {
-        let view = self.view.as_ref()?;
-        Some((view.model.grid(), &self.mask))
+        let scene_model = self.scene_model.as_ref()?;
+        Some((scene_model.background.grid(), &self.mask))
     }
 
     /// True during a warm-up or hold, when no object is reported.
@@ -191,8 +195,8 @@ impl Detector {
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
-        match &self.view {
-            Some(view) if view.model.grid() == now.grid => {}
+        match &self.scene_model {
+            Some(scene_model) if scene_model.background.grid() == now.grid => {}
             _ => {
                 self.seed(&now, at);
                 self.hold_until = at.mono.plus(WARM_UP);
@@ -208,15 +212,16 @@ impl Detector {
     }
 
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
-        let model = BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+        let background =
+            BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
         let unmasked = self.event_tracker.rules().unmasked_cells(now.grid);
-        self.view = Some(SceneModel {
-            model,
+        self.scene_model = Some(SceneModel {
+            background,
             activity_map: ActivityMap::new(now.grid),
             low_light: LowLightDetector::new(now.grid),
             unmasked,
             warmed: 0,
-            last: at,
+            last_at: at,
         });
         self.tracker = Tracker::default();
     }
@@ -236,28 +241,33 @@ impl Detector {
     /// True when a picture may show an object. Nothing is learned or reported.
     pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
         let now = downscale(picture);
-        let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
-        let foreground = self.foreground(&mut view, &now);
-        let scene = Scene::new(now.grid, &foreground.cells, view.model.mean());
-        let shows = foreground.global
-            || at.mono < self.hold_until
-            || !self.sort(&scene, &view.activity_map, &foreground.clean).0.is_empty();
-        self.view = Some(view);
+        let Some(mut scene_model) = self.scene_model.take().filter(|scene_model| scene_model.background.grid() == now.grid)
+        else {
+            return true;
+        };
+        let foreground = self.foreground(&mut scene_model, &now);
+        let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+        let has_objects = || {
+            let (objects, _) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
+            !objects.is_empty()
+        };
+        let shows = foreground.global || at.mono < self.hold_until || has_objects();
+        self.scene_model = Some(scene_model);
         self.peeked = Some(Peeked { at, now, foreground });
         shows
     }
 
     /// The foreground of a picture, after stabilisation and light compensation.
-    fn foreground(&self, view: &mut SceneModel, now: &LumaGrid) -> Foreground {
-        let cells = self.stabilized(view, &now.cells);
+    fn foreground(&self, scene_model: &mut SceneModel, now: &LumaGrid) -> Foreground {
+        let cells = self.stabilized(scene_model, &now.cells);
         let texture = textures(&cells, now.grid);
-        let mut raw = view.model.classify(&cells, &texture);
+        let mut raw = scene_model.background.classify(&cells, &texture);
         let global = is_global(&raw, now.grid);
         if self.stages.has(Stage::Faint) {
-            view.low_light.analyze(view.model.mean(), &cells);
-            view.low_light.mark(&mut raw);
+            scene_model.low_light.analyze(scene_model.background.mean(), &cells);
+            scene_model.low_light.mark(&mut raw);
         }
-        raw.iter_mut().zip(&view.unmasked).for_each(|(foreground, unmasked)| *foreground &= *unmasked);
+        raw.iter_mut().zip(&scene_model.unmasked).for_each(|(foreground, unmasked)| *foreground &= *unmasked);
         Foreground { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
@@ -271,61 +281,61 @@ impl Detector {
         at: Timestamp,
         out: &mut Vec<AnalyticsUpdate>,
     ) {
-        let Some(mut view) = self.view.take() else { return };
-        let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
-        view.last = at;
-        let foreground = found.unwrap_or_else(|| self.foreground(&mut view, now));
+        let Some(mut scene_model) = self.scene_model.take() else { return };
+        let seconds = (at.mono.since(scene_model.last_at.mono) as f32 / 1e6).clamp(0.01, 5.0);
+        scene_model.last_at = at;
+        let foreground = found.unwrap_or_else(|| self.foreground(&mut scene_model, now));
         if foreground.global && self.stages.has(Stage::Gate) {
-            self.view = Some(view);
+            self.scene_model = Some(scene_model);
             return self.report_scene_change(SceneChange::Exposure, now, at, out);
         }
         if at.mono < self.hold_until {
-            view.low_light.learn(|_| false, seconds);
-            view.model.warm(&foreground.cells, &foreground.texture, view.warmed);
-            let scene = Scene::new(now.grid, &foreground.cells, view.model.mean());
-            let rejected = self.sort(&scene, &view.activity_map, &foreground.clean).1;
+            scene_model.low_light.learn(|_| false, seconds);
+            scene_model.background.warm(&foreground.cells, &foreground.texture, scene_model.warmed);
+            let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+            let (_, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
             let lit = cells_of(&rejected, now.grid, |why| why == SuppressReason::Glow);
-            view.activity_map.learn(blobs::differing(&foreground.clean).filter(|at| !lit[*at]), seconds);
-            view.warmed += 1;
-            self.view = Some(view);
+            scene_model.activity_map.learn(blobs::differing(&foreground.clean).filter(|at| !lit[*at]), seconds);
+            scene_model.warmed += 1;
+            self.scene_model = Some(scene_model);
             return;
         }
-        let scene = Scene::new(now.grid, &foreground.cells, view.model.mean());
-        let (objects, rejected) = self.sort(&scene, &view.activity_map, &foreground.clean);
+        let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+        let (objects, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
         rejected.iter().for_each(|(why, _)| self.suppressed.count(*why));
         let restless = |blob: &Blob| {
-            if self.stages.has(Stage::BackgroundActivity) { view.activity_map.usual(blob) / blob.area } else { 0.0 }
+            if self.stages.has(Stage::BackgroundActivity) { scene_model.activity_map.usual(blob) / blob.area } else { 0.0 }
         };
         let restless: Vec<f32> = objects.iter().map(restless).collect();
         let (owners, lost) = self.tracker.step(&objects, &restless, at, now.grid, self.stages);
         let kinds = self.kinds(now.grid, &foreground.clean, &objects, &owners, at);
-        view.low_light.learn(|at| kinds[at] == OBJECT, seconds);
-        view.model.learn(&foreground.cells, &foreground.texture, &kinds, seconds);
+        scene_model.low_light.learn(|at| kinds[at] == OBJECT, seconds);
+        scene_model.background.learn(&foreground.cells, &foreground.texture, &kinds, seconds);
         let explained =
             cells_of(&rejected, now.grid, |why| matches!(why, SuppressReason::Glow | SuppressReason::BackgroundActivity));
         let unexplained = blobs::differing(&foreground.clean).filter(|at| kinds[*at] == FOREGROUND && !explained[*at]);
-        view.activity_map.learn(unexplained, seconds);
+        scene_model.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
-            view.activity_map.learn_lost(track.bbox, track.area, followed);
+            scene_model.activity_map.learn_lost(track.bbox, track.area, followed);
         }
-        self.view = Some(view);
+        self.scene_model = Some(scene_model);
         self.track_and_report(picture, at, &lost, out);
     }
 
     /// Removes shake and slow changes of light.
-    fn stabilized(&self, view: &mut SceneModel, cells: &[u8]) -> Vec<u8> {
+    fn stabilized(&self, scene_model: &mut SceneModel, cells: &[u8]) -> Vec<u8> {
         let mut cells = cells.to_vec();
         if self.stages.has(Stage::Light) {
-            let gain = stabilize::light_gain(view.model.mean(), &cells);
+            let gain = stabilize::light_gain(scene_model.background.mean(), &cells);
             if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
-                view.model.relight(gain);
+                scene_model.background.relight(gain);
             } else if (gain - 1.0).abs() > 0.01 {
                 cells = stabilize::apply_gain(&cells, gain);
             }
         }
         if self.stages.has(Stage::Shake)
-            && let Some(stabilized) = stabilize::stabilized(view.model.mean(), &cells, view.model.grid())
+            && let Some(stabilized) = stabilize::stabilized(scene_model.background.mean(), &cells, scene_model.background.grid())
         {
             cells = stabilized;
         }

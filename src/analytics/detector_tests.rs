@@ -150,9 +150,9 @@ fn flickering_light_raises_no_activity_and_leaves_do() {
             let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
             detector.analyze(&shown, at, &mut Vec::new());
         }
-        let view = detector.view.unwrap();
+        let scene_model = detector.scene_model.unwrap();
         let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
-        view.activity_map.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+        scene_model.activity_map.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
     };
     let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
     assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
@@ -168,7 +168,7 @@ fn explained_regions_do_not_raise_the_activity_level() {
     let mut least = area;
     for number in 0..250_u64 {
         if number == 50 {
-            let activity_map = &mut detector.view.as_mut().unwrap().activity_map;
+            let activity_map = &mut detector.scene_model.as_mut().unwrap().activity_map;
             (0..60).for_each(|_| activity_map.learn(cells.iter().copied(), 1.0));
         }
         let mut shown = picture(number, 1.0, None);
@@ -178,7 +178,7 @@ fn explained_regions_do_not_raise_the_activity_level() {
         let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
         detector.analyze(&shown, at, &mut Vec::new());
         if number >= 50 {
-            least = least.min(detector.view.as_ref().unwrap().activity_map.usual(&region));
+            least = least.min(detector.scene_model.as_ref().unwrap().activity_map.usual(&region));
         }
     }
     // 780 when explained regions raise the level, 410 when only unexplained ones do.

@@ -1,4 +1,4 @@
-//! Hole filling: sets background cells that the foreground encloses.
+//! Region filling (morphology): sets background cells that the foreground encloses.
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::HOLE_MAX;

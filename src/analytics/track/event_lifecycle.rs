@@ -17,7 +17,7 @@ struct OpenEvent {
     /// Time of the last picture in which an object of the event moved, or stood for less than
     /// [`STAND_MAX`].
     last_active: Timestamp,
-    updated: Timestamp,
+    last_update: Timestamp,
     zones: Vec<String>,
     direction: Option<f32>,
     bbox: PictureBox,
@@ -109,7 +109,7 @@ impl EventTracker {
             let objects = scene.lost.iter().map(|track| (track, true)).chain(here);
             for (track, gone) in objects {
                 match self.rules.judge(number, track, gone, scene.at) {
-                    RuleVerdict::Fires(zones) => self.fires(number, track, &zones, scene, suppressed, out),
+                    RuleVerdict::Fires(zones) => self.start_or_update(number, track, &zones, scene, suppressed, out),
                     RuleVerdict::Rejected(why) => suppressed.count(why),
                     RuleVerdict::Nothing => {}
                 }
@@ -124,7 +124,7 @@ impl EventTracker {
         self.rules.forget(|id| scene.objects.iter().any(|track| track.id == id));
     }
 
-    fn fires(
+    fn start_or_update(
         &mut self,
         number: usize,
         track: &Track,
@@ -158,14 +158,14 @@ impl EventTracker {
             }
         };
         open.departed_at = None;
-        let fresh = open.take(track, zones, at);
+        let changed = open.add_object(track, zones, at);
         if open.best.offer(track.picture_box(), scene.picture, at) {
             open.score = open.score.max(track.score());
         }
-        let started = open.updated.mono.0 == 0;
+        let started = open.last_update.mono.0 == 0;
         let phase = if started { MotionPhase::Start } else { MotionPhase::Update };
-        if started || fresh && at.mono.duration_since(open.updated.mono) >= UPDATE_INTERVAL {
-            open.updated = at;
+        if started || changed && at.mono.duration_since(open.last_update.mono) >= UPDATE_INTERVAL {
+            open.last_update = at;
             out.push(AnalyticsUpdate::Motion(open.motion_update(phase, at, &rule)));
         }
     }
@@ -173,10 +173,10 @@ impl EventTracker {
     /// Records when the last object of an event has left over the edge of the picture.
     fn record_departure(&mut self, number: usize, scene: &TrackedScene<'_>) {
         let Some(open) = &mut self.rule_states[number].open else { return };
-        let still_here = scene.objects.iter().any(|track| open.tracks.contains(&track.id));
+        let in_view = scene.objects.iter().any(|track| open.tracks.contains(&track.id));
         let left = scene.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.is_leaving());
         if let Some(last) = left.map(|track| track.last).max_by_key(|at| at.mono)
-            && !still_here
+            && !in_view
         {
             open.departed_at = Some(last);
         }
@@ -195,14 +195,14 @@ impl EventTracker {
             let rule = self.rules.all()[number].clone();
             let (before, zones) = (open.event_no, open.zones.clone());
             self.end(number, at, &rule, out);
-            let still_here = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
-            if !quiet && let Some(track) = objects.iter().find(still_here) {
+            let in_view = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
+            if !quiet && let Some(track) = objects.iter().find(in_view) {
                 self.last_event_no += 1;
                 let mut next = OpenEvent::new(self.last_event_no, track, at, 0, &rule);
                 next.started_at = at;
                 next.continued_from = Some(before);
-                next.updated = at;
-                next.take(track, &zones, at);
+                next.last_update = at;
+                next.add_object(track, &zones, at);
                 out.push(AnalyticsUpdate::Motion(next.motion_update(MotionPhase::Start, at, &rule)));
                 self.rule_states[number].open = Some(next);
             }
@@ -251,7 +251,7 @@ impl OpenEvent {
             event_no,
             started_at: track.first,
             last_active: at,
-            updated: Timestamp::default(),
+            last_update: Timestamp::default(),
             zones: Vec::new(),
             direction: None,
             bbox: track.picture_box(),
@@ -267,20 +267,20 @@ impl OpenEvent {
     }
 
     /// Adds or updates a confirmed object. Returns true when zones, direction or tracks changed.
-    fn take(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
+    fn add_object(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
         if at.mono.duration_since(track.moved.mono) < STAND_MAX {
             self.last_active = at;
         }
         self.bbox = track.picture_box();
         self.score = self.score.max(track.score());
-        let mut fresh = !self.tracks.contains(&track.id);
-        if fresh {
+        let mut changed = !self.tracks.contains(&track.id);
+        if changed {
             self.tracks.push(track.id);
         }
         for zone in zones {
             if !self.zones.contains(zone) {
                 self.zones.push(zone.clone());
-                fresh = true;
+                changed = true;
             }
         }
         if let Some(direction) = track.direction() {
@@ -290,10 +290,10 @@ impl OpenEvent {
             });
             if turned {
                 self.direction = Some(direction);
-                fresh = true;
+                changed = true;
             }
         }
-        fresh
+        changed
     }
 
     fn motion_update(&self, phase: MotionPhase, at: Timestamp, rule: &Rule) -> MotionUpdate {
