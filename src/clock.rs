@@ -1,64 +1,68 @@
-//! ⇄ The clock: the one place that reads time. Everything else is reported the time as a [`Timestamp`].
+//! ⇄ The clock: reads the system clocks and determines the quality of the wall clock.
 //!
-//! What belongs here: the trait, the real clock, and how the quality of the wall clock is found out. What does not:
-//! deciding anything by time.
+//! No other file reads time. Other modules receive it as a [`Timestamp`].
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::units::{ClockQuality, MonoTime, Timestamp, WallTime};
 
-/// A source of time. Simulated worlds bring their own.
+/// A source of time. Simulated worlds implement their own.
 pub trait Clock: Send + Sync {
     /// Reads all clocks at once.
     fn now(&self) -> Timestamp;
 }
 
-/// The operating system's clocks. Monotonic time starts at 1 s when the clock is made, so that "a moment ago" never underflows.
+/// The operating system's clocks. Monotonic time starts at 1 s, so that the time a moment ago does
+/// not underflow.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
-    synchronized: Mutex<Remembered>,
+    synchronized: Mutex<SyncState>,
 }
 
-/// A wall clock earlier than this (2025-01-01) was never set: boards without a battery wake in 1970 or at their image's date.
+/// A wall clock before this time (2025-01-01) was never set: boards without a battery start in 1970
+/// or at the date of their image. Microseconds since 1970.
 const NEVER_SET_BEFORE: i64 = 1_735_689_600_000_000;
-/// "The presence of this file indicates that the system clock has been synchronized" (systemd-time-wait-sync.service(8)).
-/// systemd-timesyncd makes it; for chrony deploy/chrony-wait.conf does. The kernel's own flag is no way: adjtimex(2) is among the
-/// calls that `ProtectClock=` of our unit forbids, and chrony leaves the flag alone unless it runs with `rtcsync`.
+/// "The presence of this file indicates that the system clock has been synchronized"
+/// (systemd-time-wait-sync.service(8)).
+///
+/// systemd-timesyncd creates it; for chrony deploy/chrony-wait.conf does. The kernel's flag cannot
+/// be used: `ProtectClock=` of our unit forbids adjtimex(2), and chrony sets the flag only with
+/// `rtcsync`.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
-/// Microseconds for which the answer is remembered: every frame asks for the time, and a file is a system call.
-const POLL_INTERVAL: u64 = 1_000_000;
+/// How long an answer is cached: every frame reads the time, and a file check is a system call.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The last answer and when to ask again.
+/// The cached answer and the time of the next check.
 #[derive(Debug, Default)]
-struct Remembered {
-    answer: bool,
-    ask_at: MonoTime,
+struct SyncState {
+    is_synchronized: bool,
+    next_check: MonoTime,
 }
 
-impl Remembered {
-    fn answer(&mut self, now: MonoTime, ask: impl FnOnce() -> bool) -> bool {
-        if now >= self.ask_at {
-            *self = Remembered { answer: ask(), ask_at: now.plus_micros(POLL_INTERVAL) };
+impl SyncState {
+    fn is_synchronized(&mut self, now: MonoTime, check: impl FnOnce() -> bool) -> bool {
+        if now >= self.next_check {
+            *self = SyncState { is_synchronized: check(), next_check: now.plus(POLL_INTERVAL) };
         }
-        self.answer
+        self.is_synchronized
     }
 }
 
 impl SystemClock {
-    /// Starts the monotonic count now.
+    /// Starts the monotonic clock now.
     pub fn new() -> SystemClock {
         SystemClock { start: Instant::now(), synchronized: Mutex::default() }
     }
 
     fn quality_of(&self, mono: MonoTime, wall: WallTime) -> ClockQuality {
-        // A panic while it is held leaves at worst an old answer.
+        // A panic while the lock is held leaves at worst an old answer.
         let mut synchronized = self.synchronized.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if wall.0 < NEVER_SET_BEFORE {
             ClockQuality::Unset
-        } else if synchronized.answer(mono, || Path::new(SYNCHRONIZED).exists()) {
+        } else if synchronized.is_synchronized(mono, || Path::new(SYNCHRONIZED).exists()) {
             ClockQuality::Ntp
         } else {
             ClockQuality::Rtc
@@ -88,16 +92,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_is_asked_once_a_second_and_not_for_every_frame() {
-        let (mut remembered, mut asked) = (Remembered::default(), 0);
-        // Three seconds of 25 pictures each; the clock is synchronized after one.
+    fn the_synchronization_file_is_checked_once_a_second() {
+        let (mut cached, mut checks) = (SyncState::default(), 0);
+        // 3 s of 25 pictures each; the clock is synchronized after 1 s.
         for frame in 0..75 {
-            let answer = remembered.answer(MonoTime(frame * 40_000), || {
-                asked += 1;
+            let is_synchronized = cached.is_synchronized(MonoTime(frame * 40_000), || {
+                checks += 1;
                 frame >= 25
             });
-            assert_eq!(answer, frame >= 25, "picture {frame}");
+            assert_eq!(is_synchronized, frame >= 25, "picture {frame}");
         }
-        assert_eq!(asked, 3);
+        assert_eq!(checks, 3);
     }
 }

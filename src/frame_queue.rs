@@ -1,7 +1,7 @@
-//! ⇄ The lane: how frames and orders reach a thread. Frames are bounded by bytes, orders by count, and a full lane never
-//! blocks the sender: frames are skipped up to the next key frame and the skip itself arrives in their place.
+//! ⇄ The frame queue: a bounded queue that passes frames and requests to a thread.
 //!
-//! What belongs here: the queue and its overflow rule. What does not: what frames or orders mean.
+//! Frames are limited by bytes, requests by count. A full queue never blocks the sender: frames are
+//! dropped up to the next key frame, and a [`DroppedFrames`] takes their place.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -10,175 +10,176 @@ use std::time::Duration;
 use crate::camera::{Frame, TrackKind};
 use crate::units::Timestamp;
 
-/// Frames that did not fit: the thread behind the lane was too slow.
+/// Frames that were dropped because the receiver was too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DroppedFrames {
-    /// How many frames were dropped.
+    /// Number of dropped frames.
     pub frames: u32,
-    /// The first one dropped.
+    /// Capture time of the first one.
     pub from: Timestamp,
-    /// The last one dropped.
+    /// Capture time of the last one.
     pub to: Timestamp,
-    /// Their bytes.
+    /// Sum of their sizes in bytes.
     pub bytes: u64,
 }
 
-/// What a thread takes from its lane.
+/// The next item of a frame queue.
 #[derive(Debug)]
-pub enum Received<O> {
-    /// An order; orders overtake frames.
-    Order(O),
+pub enum Received<R> {
+    /// A request; requests overtake frames.
+    Request(R),
     /// The next frame.
     Frame(Arc<Frame>),
-    /// Frames are missing before the next one.
-    Skipped(DroppedFrames),
-    /// Nothing came within the time-out.
-    Quiet,
-    /// Every sender is gone and the lane is empty.
+    /// Frames were dropped before the next one.
+    Dropped(DroppedFrames),
+    /// Nothing arrived within the timeout.
+    TimedOut,
+    /// Every sender is dropped and the queue is empty.
     Closed,
 }
 
 #[derive(Debug)]
 enum Slot {
     Frame(Arc<Frame>),
-    Skip(DroppedFrames),
+    Dropped(DroppedFrames),
 }
 
 #[derive(Debug)]
-struct QueueState<O> {
+struct QueueState<R> {
     slots: VecDeque<Slot>,
-    orders: VecDeque<O>,
+    requests: VecDeque<R>,
     bytes: usize,
-    /// Set from the first frame that did not fit until a key frame that does.
-    skipping: bool,
+    /// True from the first frame that did not fit until a key frame that does.
+    dropping: bool,
     senders: usize,
     receiver_gone: bool,
 }
 
 #[derive(Debug)]
-struct Shared<O> {
-    state: Mutex<QueueState<O>>,
+struct Shared<R> {
+    state: Mutex<QueueState<R>>,
     arrived: Condvar,
     max_bytes: usize,
-    max_orders: usize,
+    max_requests: usize,
 }
 
-impl<O> QueueState<O> {
-    /// Counts a frame that is dropped, in the place in the queue where it is missing.
-    fn skip(&mut self, frame: &Frame) {
-        self.skipping = true;
-        if !matches!(self.slots.back(), Some(Slot::Skip(_))) {
-            self.slots.push_back(Slot::Skip(DroppedFrames { frames: 0, from: frame.at, to: frame.at, bytes: 0 }));
+impl<R> QueueState<R> {
+    /// Counts a dropped frame at its place in the queue.
+    fn record_drop(&mut self, frame: &Frame) {
+        self.dropping = true;
+        if !matches!(self.slots.back(), Some(Slot::Dropped(_))) {
+            self.slots.push_back(Slot::Dropped(DroppedFrames { frames: 0, from: frame.at, to: frame.at, bytes: 0 }));
         }
-        if let Some(Slot::Skip(skip)) = self.slots.back_mut() {
-            skip.frames += 1;
-            skip.to = frame.at;
-            skip.bytes += frame.data.len() as u64;
+        if let Some(Slot::Dropped(dropped)) = self.slots.back_mut() {
+            dropped.frames += 1;
+            dropped.to = frame.at;
+            dropped.bytes += frame.data.len() as u64;
         }
     }
 }
 
-impl<O> Shared<O> {
-    fn lock(&self) -> MutexGuard<'_, QueueState<O>> {
-        // A panic of the other side while holding the lock leaves the queue whole: every change is one push or pop.
+impl<R> Shared<R> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<R>> {
+        // A panic of the other side leaves the queue whole: every change is one push or pop.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// The sending end; clones share the lane.
+/// The sending end; clones share the queue.
 #[derive(Debug)]
-pub struct FrameSender<O>(Arc<Shared<O>>);
+pub struct FrameSender<R>(Arc<Shared<R>>);
 
-/// The receiving end, one thread's.
+/// The receiving end, owned by one thread.
 #[derive(Debug)]
-pub struct FrameReceiver<O>(Arc<Shared<O>>);
+pub struct FrameReceiver<R>(Arc<Shared<R>>);
 
-/// Makes a lane that holds at most `max_bytes` of frames and `max_orders` orders.
-pub fn frame_queue<O>(max_bytes: usize, max_orders: usize) -> (FrameSender<O>, FrameReceiver<O>) {
+/// A queue of at most `max_bytes` of frames and `max_requests` requests.
+pub fn frame_queue<R>(max_bytes: usize, max_requests: usize) -> (FrameSender<R>, FrameReceiver<R>) {
     let state = QueueState {
         slots: VecDeque::new(),
-        orders: VecDeque::new(),
+        requests: VecDeque::new(),
         bytes: 0,
-        skipping: false,
+        dropping: false,
         senders: 1,
         receiver_gone: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), max_bytes, max_orders });
+    let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new(), max_bytes, max_requests });
     (FrameSender(shared.clone()), FrameReceiver(shared))
 }
 
-impl<O> FrameSender<O> {
-    /// Offers a frame. Returns false when it was skipped: the lane is full, or was and no key frame has come since.
+impl<R> FrameSender<R> {
+    /// Offers a frame. Returns false when it was dropped: the queue is full, or was full and no key
+    /// frame has arrived since.
     pub fn frame(&self, frame: &Arc<Frame>) -> bool {
         let mut state = self.0.lock();
         let resumes = frame.key && frame.kind() == TrackKind::Video;
         let fits = state.bytes + frame.data.len() <= self.0.max_bytes || state.slots.is_empty();
-        let taken = fits && (resumes || !state.skipping);
-        if taken {
-            state.skipping = false;
+        let accepted = fits && (resumes || !state.dropping);
+        if accepted {
+            state.dropping = false;
             state.bytes += frame.data.len();
             state.slots.push_back(Slot::Frame(frame.clone()));
         } else {
-            state.skip(frame);
+            state.record_drop(frame);
         }
         drop(state);
         self.0.arrived.notify_one();
-        taken
+        accepted
     }
 
-    /// Hands over an order.
+    /// Sends a request.
     ///
     /// # Errors
-    /// Gives the order back when the lane holds its full number of them or its thread is gone.
-    pub fn request(&self, order: O) -> Result<(), O> {
+    /// Returns the request when the queue holds `max_requests` of them or the receiver is dropped.
+    pub fn request(&self, request: R) -> Result<(), R> {
         let mut state = self.0.lock();
-        if state.orders.len() >= self.0.max_orders || state.receiver_gone {
-            return Err(order);
+        if state.requests.len() >= self.0.max_requests || state.receiver_gone {
+            return Err(request);
         }
-        state.orders.push_back(order);
+        state.requests.push_back(request);
         drop(state);
         self.0.arrived.notify_one();
         Ok(())
     }
 }
 
-impl<O> Clone for FrameSender<O> {
+impl<R> Clone for FrameSender<R> {
     fn clone(&self) -> Self {
         self.0.lock().senders += 1;
         FrameSender(self.0.clone())
     }
 }
 
-impl<O> Drop for FrameSender<O> {
+impl<R> Drop for FrameSender<R> {
     fn drop(&mut self) {
         self.0.lock().senders -= 1;
         self.0.arrived.notify_one();
     }
 }
 
-impl<O> FrameReceiver<O> {
+impl<R> FrameReceiver<R> {
     /// Waits for the next item, at most `timeout`.
-    pub fn next(&mut self, timeout: Duration) -> Received<O> {
+    pub fn next(&mut self, timeout: Duration) -> Received<R> {
         let state = self.0.lock();
-        let idle = |s: &mut QueueState<O>| s.orders.is_empty() && s.slots.is_empty() && s.senders > 0;
+        let idle = |s: &mut QueueState<R>| s.requests.is_empty() && s.slots.is_empty() && s.senders > 0;
         let waited = self.0.arrived.wait_timeout_while(state, timeout, idle);
         let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(order) = state.orders.pop_front() {
-            return Received::Order(order);
+        if let Some(request) = state.requests.pop_front() {
+            return Received::Request(request);
         }
         match state.slots.pop_front() {
             Some(Slot::Frame(frame)) => {
                 state.bytes -= frame.data.len();
                 Received::Frame(frame)
             }
-            Some(Slot::Skip(skip)) => Received::Skipped(skip),
+            Some(Slot::Dropped(dropped)) => Received::Dropped(dropped),
             None if state.senders == 0 => Received::Closed,
-            None => Received::Quiet,
+            None => Received::TimedOut,
         }
     }
 }
 
-impl<O> Drop for FrameReceiver<O> {
+impl<R> Drop for FrameReceiver<R> {
     fn drop(&mut self) {
         self.0.lock().receiver_gone = true;
     }
@@ -205,31 +206,31 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_skips_to_the_next_key_frame_and_says_so_in_place() {
+    fn a_full_queue_drops_to_the_next_key_frame_and_reports_it() {
         let (sender, mut receiver) = frame_queue::<()>(100, 1);
         assert!(sender.frame(&frame(1, true, 80)));
         assert!(!sender.frame(&frame(2, false, 80)));
         assert!(matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(1)));
-        assert!(!sender.frame(&frame(3, false, 10)), "a delta frame after a hole cannot be decoded");
+        assert!(!sender.frame(&frame(3, false, 10)), "a delta frame after dropped frames cannot be decoded");
         assert!(sender.frame(&frame(4, true, 10)));
-        let Received::Skipped(skip) = receiver.next(Duration::ZERO) else { panic!("the skip was lost") };
-        assert_eq!((skip.frames, skip.from.mono, skip.to.mono, skip.bytes), (2, MonoTime(2), MonoTime(3), 90));
+        let Received::Dropped(dropped) = receiver.next(Duration::ZERO) else { panic!("the drop was not reported") };
+        assert_eq!((dropped.frames, dropped.from.mono, dropped.to.mono, dropped.bytes), (2, MonoTime(2), MonoTime(3), 90));
         assert!(matches!(receiver.next(Duration::ZERO), Received::Frame(f) if f.at.mono == MonoTime(4)));
     }
 
     #[test]
-    fn a_frame_larger_than_the_lane_still_passes_when_it_is_empty() {
+    fn an_empty_queue_accepts_a_frame_of_any_size() {
         let (sender, _receiver) = frame_queue::<()>(100, 1);
         assert!(sender.frame(&frame(1, true, 5_000)));
     }
 
     #[test]
-    fn orders_overtake_frames_and_a_full_lane_gives_them_back() {
+    fn requests_overtake_frames_and_a_full_queue_returns_them() {
         let (sender, mut receiver) = frame_queue::<u8>(100, 1);
         assert!(sender.frame(&frame(1, true, 10)));
         assert_eq!(sender.request(7), Ok(()));
         assert_eq!(sender.request(8), Err(8));
-        assert!(matches!(receiver.next(Duration::ZERO), Received::Order(7)));
+        assert!(matches!(receiver.next(Duration::ZERO), Received::Request(7)));
         assert!(matches!(receiver.next(Duration::ZERO), Received::Frame(_)));
         drop(sender);
         assert!(matches!(receiver.next(Duration::ZERO), Received::Closed));

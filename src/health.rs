@@ -196,7 +196,7 @@ impl Gauges {
             ("motion.analysed", m.analysed),
             ("motion.dropped", m.dropped),
             ("motion.failed", m.failed),
-            ("motion.skipped_budget", m.passed),
+            ("motion.skipped_budget", m.skipped_budget),
             ("motion.wakes", m.wakes),
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),

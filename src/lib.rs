@@ -1,10 +1,13 @@
-//! taimat: eyes and ears of a commune. The map of the modules, in reading order.
+//! taimat: device agent and office archive in one package. The modules, in reading order.
 //!
-//! * **The flow law.** `camera → storage + motion → agent → clip → outbox → uplink → office`. Two arrows run back, both
-//!   named: receipts and commands (uplink → agent), settings (agent → modules).
-//! * **The import law.** A room imports only modules above it in this list; `agent` alone may import all, and only `main`,
-//!   `cli` and `sim` import `agent`. Files whose module doc begins with ⇄ are shells: only they may name tokio, `std::fs`,
-//!   `std::net`, threads, clocks, randomness, retina, rumqttc. `tests/tidy.rs` keeps both laws.
+//! * **Flow.** `camera → storage + analytics → agent → clip → outbox → uplink → office`. Only
+//!   receipts and commands (uplink → agent) and settings (agent → modules) flow back.
+//! * **Import.** A module imports only modules above it in this list. `agent` may import all of
+//!   them; only `main`, `cli` and `sim` import `agent`.
+//! * **I/O.** Only files whose module doc starts with ⇄ use tokio, `std::fs`, `std::net`, threads,
+//!   clocks, randomness, retina or rumqttc.
+//!
+//! `tests/tidy.rs` checks these laws.
 
 /// Version and commit of this build, as SemVer build metadata: `0.1.0+fc4d2ba0c1d2`; `.modified` follows if the sources
 /// differed from the commit, and the commit is `unknown` where no repository was at hand.

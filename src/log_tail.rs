@@ -1,6 +1,4 @@
-//! ⇄ The tail of the log: the last lines, kept in memory so that the office may look at them without a way into the device.
-//!
-//! What belongs here: keeping lines. What does not: what is masked ([`crate::redact`]), who may ask for them (the agent's commands).
+//! ⇄ The log tail: keeps the last log lines in memory for the office.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,31 +8,33 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::redact;
 
-/// Bytes kept at most.
-const KEPT: usize = 64 << 10;
-/// Bytes of one line at most; the rest of it is cut.
-const LINE: usize = 1 << 10;
+/// Largest size of the kept lines, bytes.
+const BYTES_MAX: usize = 64 << 10;
+/// Largest size of one line, characters; the rest is cut.
+const LINE_MAX: usize = 1 << 10;
 
-/// The lines of this process.
+/// The log tail of this process.
 static TAIL: OnceLock<LogTail> = OnceLock::new();
 
-/// Lines, oldest first, each with its end, in one place that is never moved: a string for each would lie between everything that
-/// comes and goes, and keep it from being given back.
+/// Lines, oldest first, each with its line feed, in one buffer that never moves. A string for each
+/// line would fragment the heap.
 #[derive(Debug)]
-struct Lines(VecDeque<u8>);
+struct Lines {
+    bytes: VecDeque<u8>,
+}
 
 impl Default for Lines {
     fn default() -> Lines {
-        Lines(VecDeque::with_capacity(KEPT))
+        Lines { bytes: VecDeque::with_capacity(BYTES_MAX) }
     }
 }
 
-/// Where log lines go beside standard error.
+/// A log writer that keeps the last lines, beside standard error.
 #[derive(Debug, Clone, Default)]
 pub struct LogTail(Arc<Mutex<Lines>>);
 
 impl LogTail {
-    /// The tail of this process.
+    /// The log tail of this process.
     pub fn shared() -> LogTail {
         TAIL.get_or_init(LogTail::default).clone()
     }
@@ -44,10 +44,10 @@ impl LogTail {
     }
 
     fn push(&self, text: &str) {
-        let kept = &mut self.lock().0;
+        let kept = &mut self.lock().bytes;
         for line in text.lines() {
             let line = masked(line);
-            while kept.len() + line.len() + 1 > KEPT {
+            while kept.len() + line.len() + 1 > BYTES_MAX {
                 let end = kept.iter().position(|byte| *byte == b'\n').unwrap_or(kept.len() - 1);
                 kept.drain(..=end);
             }
@@ -56,7 +56,7 @@ impl LogTail {
         }
     }
 
-    /// The newest lines, oldest first: at most so many, and so many bytes together.
+    /// The newest lines, oldest first: at most `lines` of them and `bytes` together.
     pub fn last(&self, lines: usize, bytes: usize) -> Vec<String> {
         let mut left = bytes;
         let fits = |line: &&[u8]| {
@@ -65,7 +65,7 @@ impl LogTail {
             fits
         };
         let mut kept = self.lock();
-        let Some(text) = kept.0.make_contiguous().strip_suffix(b"\n") else {
+        let Some(text) = kept.bytes.make_contiguous().strip_suffix(b"\n") else {
             return Vec::new();
         };
         let newest = text.rsplit(|byte| *byte == b'\n').take(lines).take_while(fits);
@@ -94,7 +94,8 @@ impl<'a> MakeWriter<'a> for LogTail {
     }
 }
 
-/// A line without colours and without anything that looks like a secret. Nothing here logs one; what a peer says may hold it.
+/// A line without colours and credentials. taimat logs no secret, but the text of a peer may
+/// contain one.
 fn masked(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
@@ -104,7 +105,7 @@ fn masked(line: &str) -> String {
         rest = code.find('m').map_or("", |end| &code[end + 1..]);
     }
     text.push_str(rest);
-    redact::masked(&text).chars().take(LINE).collect()
+    redact::masked(&text).chars().take(LINE_MAX).collect()
 }
 
 #[cfg(test)]
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_looks_like_a_secret_leaves_the_box() {
+    fn lines_contain_no_credentials_and_no_colours() {
         for (line, shown) in [
             ("camera: rtsp://admin:hunter2@10.0.0.2/main went", "camera: rtsp://***@10.0.0.2/main went"),
             ("password=hunter2 ok", "password=*** ok"),
@@ -124,24 +125,24 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_bounded_in_lines_and_bytes_and_keeps_the_newest() {
+    fn the_tail_keeps_the_newest_lines_within_its_bounds() {
         let tail = LogTail::default();
         (0..5_000).for_each(|n| tail.push(&format!("line {n} {}\n", "x".repeat(50))));
-        assert!(tail.lock().0.len() <= KEPT);
+        assert!(tail.lock().bytes.len() <= BYTES_MAX);
         let last = tail.last(3, 10_000);
         assert_eq!((last.len(), last[2].starts_with("line 4999 ")), (3, true));
         assert_eq!(tail.last(100, 130).len(), 2);
         tail.push(&"y".repeat(100_000));
-        assert_eq!(tail.last(1, 100_000)[0].len(), LINE);
+        assert_eq!(tail.last(1, 100_000)[0].len(), LINE_MAX);
     }
 
     #[test]
-    fn short_and_empty_lines_count_towards_the_bound_too() {
+    fn short_and_empty_lines_count_towards_the_bound() {
         let tail = LogTail::default();
-        (0..2 * KEPT).for_each(|_| tail.push("\n"));
-        assert!(tail.last(usize::MAX, usize::MAX).len() <= KEPT);
-        (0..KEPT).for_each(|_| tail.push("x\n"));
-        assert_eq!(tail.last(usize::MAX, usize::MAX).len(), KEPT / 2);
-        assert!(tail.lock().0.capacity() <= KEPT, "it was moved to a larger place");
+        (0..2 * BYTES_MAX).for_each(|_| tail.push("\n"));
+        assert!(tail.last(usize::MAX, usize::MAX).len() <= BYTES_MAX);
+        (0..BYTES_MAX).for_each(|_| tail.push("x\n"));
+        assert_eq!(tail.last(usize::MAX, usize::MAX).len(), BYTES_MAX / 2);
+        assert!(tail.lock().bytes.capacity() <= BYTES_MAX, "the buffer has grown");
     }
 }

@@ -1,4 +1,4 @@
-//! ⇄ The story: logging, the command line, the exit code.
+//! ⇄ The program: sets up logging, runs the command line and returns the exit code.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -8,20 +8,22 @@ use taimat::log_tail::LogTail;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 
-/// Exit code of a program whose reader went away, as shells know it: 128 and SIGPIPE.
-const READER_GONE: i32 = 141;
+/// Exit code for a closed standard output: 128 + SIGPIPE, as shells report it.
+const STDOUT_CLOSED: i32 = 141;
 
 fn main() -> ExitCode {
-    // Footage, archives and keys are for the user who runs this, also where no unit sets UMask=.
+    // Footage, archives and keys are readable by their user only, also without a unit that sets
+    // UMask=.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let usual = std::panic::take_hook();
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // `println!` panics when `head` has seen enough; that is an end, not a fault.
+        // `println!` panics when `head` closes the pipe: that ends the program without an error
+        // message.
         let text = panic.payload().downcast_ref::<String>();
         if text.is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
-            std::process::exit(READER_GONE);
+            std::process::exit(STDOUT_CLOSED);
         }
-        usual(panic);
+        default_hook(panic);
     }));
     let cli = taimat::cli::Cli::parse();
     let filter = EnvFilter::try_from_env("TAIMAT_LOG").unwrap_or_else(|_| EnvFilter::new(cli.default_log()));

@@ -1,18 +1,19 @@
-//! The mask: text of cameras, brokers and settings without what looks like a credential. Whatever is logged, answered or reported as an
-//! event goes through it: nothing here writes a secret, but what a peer says may hold one, and cameras want logins in their URLs.
+//! Redaction: removes credentials from text that is logged, answered or published.
 //!
-//! | what | what is shown |
+//! taimat writes no secret, but the text of a peer may contain one, and camera URLs contain logins.
+//!
+//! | found | replaced by |
 //! |---|---|
-//! | `Authorization: …`, `Digest username=…` | the name, and nothing behind it in the line |
+//! | `Authorization: …`, `Digest username=…` | the name alone; the rest of the line is removed |
 //! | `Basic`, `Bearer` and a token | `Basic ***` |
-//! | a URL with an `@`, whatever stands before it; `user:password@host` | `rtsp://***@host/…`, `***@host` |
+//! | a URL with an `@`, with any text before it; `user:password@host` | `rtsp://***@host/…`, `***@host` |
 //! | `user=`, `password=`, `pwd=`, `token=` and the like, also in a path (`/user=a_password=b_channel=1`) | `user=***` |
 //! | `password: …`, `"password": "…"`, `password hunter2` | `password: ***` |
 //!
-//! What belongs here: finding them, rather too much than too little. What does not: where text goes.
+//! In doubt it removes too much.
 
-/// Names behind which `=` makes the value a credential.
-const LOGINS: [&str; 17] = [
+/// Names whose value after `=` is a credential.
+const NAMES_BEFORE_EQUALS: [&str; 17] = [
     "user",
     "usr",
     "username",
@@ -31,34 +32,35 @@ const LOGINS: [&str; 17] = [
     "credentials",
     "apikey",
 ];
-/// Names behind which `:` does too.
-const SECRETS: [&str; 7] = ["password", "passwd", "passphrase", "pwd", "secret", "token", "apikey"];
-/// What stands in place of a credential.
-const STARS: &str = "***";
+/// Names whose value after `:` is a credential, too.
+const NAMES_BEFORE_COLON: [&str; 7] = ["password", "passwd", "passphrase", "pwd", "secret", "token", "apikey"];
+/// The replacement of a credential.
+const REPLACEMENT: &str = "***";
 
 /// The text without credentials.
 pub fn masked(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(|line| named(&logins(&tokens(&headers(line))))).collect();
+    let lines: Vec<String> =
+        text.split('\n').map(|line| redact_named_values(&redact_logins(&redact_tokens(&redact_headers(line))))).collect();
     lines.join("\n")
 }
 
-/// Where `what` stands in `text`, whatever its case; both ASCII as far as it matters.
+/// Position of `what` in `text` from `from` on, ignoring ASCII case.
 fn find(text: &str, what: &str, from: usize) -> Option<usize> {
     let (bytes, what) = (text.as_bytes(), what.as_bytes());
     (from..(bytes.len() + 1).saturating_sub(what.len())).find(|at| bytes[*at..at + what.len()].eq_ignore_ascii_case(what))
 }
 
-/// Credentials that reach to the end of the line.
-fn headers(line: &str) -> String {
+/// Removes credentials that extend to the end of the line.
+fn redact_headers(line: &str) -> String {
     let ends = ["authorization:", "authorization=", "authorization\":", "digest username="];
     match ends.iter().filter_map(|end| find(line, end, 0).map(|at| at + end.len())).min() {
-        Some(end) if !line[end..].trim().is_empty() => format!("{} {STARS}", &line[..end]),
+        Some(end) if !line[end..].trim().is_empty() => format!("{} {REPLACEMENT}", &line[..end]),
         _ => line.to_owned(),
     }
 }
 
-/// Tokens behind the name of their scheme.
-fn tokens(line: &str) -> String {
+/// Replaces tokens after the name of an authentication scheme.
+fn redact_tokens(line: &str) -> String {
     let mut text = line.to_owned();
     for scheme in ["basic ", "bearer "] {
         let mut from = 0;
@@ -69,15 +71,16 @@ fn tokens(line: &str) -> String {
             let mixed = token.chars().skip(1).any(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '=');
             from = begin;
             if token.len() >= 8 && mixed && !token.starts_with("realm=") {
-                text.replace_range(begin..begin + token.len(), STARS);
+                text.replace_range(begin..begin + token.len(), REPLACEMENT);
             }
         }
     }
     text
 }
 
-/// Logins in front of a host. A password may hold `/`, `@`, `?` and `#`: everything up to the last `@` of the word is hidden.
-fn logins(line: &str) -> String {
+/// Replaces logins before a host. A password may contain `/`, `@`, `?` and `#`: everything up to
+/// the last `@` of the word is replaced.
+fn redact_logins(line: &str) -> String {
     let ends = |c: char| c.is_whitespace() || "\"'<>`".contains(c);
     let mut text = String::with_capacity(line.len());
     for piece in line.split_inclusive(ends) {
@@ -86,11 +89,11 @@ fn logins(line: &str) -> String {
         match word.rfind('@') {
             Some(at) if begin.is_some_and(|begin| begin <= at) => {
                 text.push_str(&word[..begin.unwrap_or(0)]);
-                text.push_str(STARS);
+                text.push_str(REPLACEMENT);
                 text.push_str(&word[at..]);
             }
             Some(at) if word[..at].contains(':') => {
-                text.push_str(STARS);
+                text.push_str(REPLACEMENT);
                 text.push_str(&word[at..]);
             }
             _ => text.push_str(word),
@@ -100,8 +103,8 @@ fn logins(line: &str) -> String {
     text
 }
 
-/// Values behind the names of credentials.
-fn named(line: &str) -> String {
+/// Replaces values after the names of credentials.
+fn redact_named_values(line: &str) -> String {
     let (mut text, mut rest) = (String::with_capacity(line.len()), line);
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
         text.push_str(&rest[..at]);
@@ -112,41 +115,43 @@ fn named(line: &str) -> String {
         rest = behind;
         if let Some((sign, value)) = value_of(&name.to_ascii_lowercase(), rest) {
             text.push_str(&rest[..sign]);
-            text.push_str(STARS);
+            text.push_str(REPLACEMENT);
             rest = &rest[sign + value..];
         }
     }
     text + rest
 }
 
-/// Behind a name: bytes until its value begins, and bytes of the value, when it is to be hidden.
+/// The value after a name, if it is a credential: the number of bytes before it, and its length in
+/// bytes.
 fn value_of(name: &str, behind: &str) -> Option<(usize, usize)> {
-    if !LOGINS.contains(&name) {
+    if !NAMES_BEFORE_EQUALS.contains(&name) {
         return None;
     }
     let spaces = |text: &str| text.len() - text.trim_start_matches(' ').len();
     let quote = usize::from(behind.starts_with(['"', '\'']));
     let at = quote + spaces(&behind[quote..]);
     let sign = behind[at..].chars().next();
-    let named = sign == Some('=') || sign == Some(':') && SECRETS.contains(&name);
+    let named = sign == Some('=') || sign == Some(':') && NAMES_BEFORE_COLON.contains(&name);
     let begin = if named { at + 1 + spaces(&behind[at + 1..]) } else { at };
     let value = &behind[begin..];
     let (open, len) = match value.chars().next()? {
         quote @ ('"' | '\'') => (1, value[1..].find(quote).unwrap_or(value.len() - 1)),
-        _ => (0, plain(value)),
+        _ => (0, unquoted_len(value)),
     };
     let bare = || {
         let word = &value[..len];
         quote == 0
             && at == 1
-            && SECRETS.contains(&name)
+            && NAMES_BEFORE_COLON.contains(&name)
             && word.contains(|c: char| c.is_ascii_digit() || "!#$%^&*+=/".contains(c))
     };
-    (len > 0 && !value[open..].starts_with(STARS) && (named || bare())).then_some((begin + open, len))
+    (len > 0 && !value[open..].starts_with(REPLACEMENT) && (named || bare())).then_some((begin + open, len))
 }
 
-/// Bytes of a value without quotes: up to what separates it, or to the next `_name=` of a camera's path.
-fn plain(value: &str) -> usize {
+/// Length of an unquoted value in bytes: up to a separator, or to the next `_name=` of a camera's
+/// path.
+fn unquoted_len(value: &str) -> usize {
     let end = value.find(|c: char| c.is_whitespace() || "&;,\"'<>)`".contains(c)).unwrap_or(value.len());
     let next = value[..end].match_indices('_').map(|(at, _)| at).find(|at| {
         let name = value[at + 1..end].find(|c: char| !c.is_ascii_alphanumeric());
@@ -160,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_looks_like_a_credential_is_left() {
+    fn credentials_are_replaced() {
         for (text, shown) in [
             ("camera: rtsp://admin:hunter2@10.0.0.2/main went", "camera: rtsp://***@10.0.0.2/main went"),
             ("rtsp://admin:12/345@192.168.1.20/stream1", "rtsp://***@192.168.1.20/stream1"),
@@ -184,15 +189,15 @@ mod tests {
             ("PASSWORD = 'a b' token=xyz", "PASSWORD = '***' token=***"),
         ] {
             assert_eq!(masked(text), shown);
-            assert_eq!(masked(shown), shown, "twice");
+            assert_eq!(masked(shown), shown, "redacting twice changes nothing");
         }
     }
 
     #[test]
-    fn plain_words_stay_as_they_are() {
+    fn text_without_credentials_is_unchanged() {
         for text in [
-            "DESCRIBE: the camera refuses this user and password",
-            "this user and password were refused too often",
+            "DESCRIBE: the camera rejects this user and password",
+            "the camera rejected this user and password too often",
             "must hold one line user:password",
             "WWW-Authenticate: Basic realm=\"IP Camera\"",
             "it asks for Basic authentication",
@@ -207,7 +212,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_panic_or_keeps_a_password(text in "\\PC{0,60}", password in "[a-z0-9/@?#]{8,12}") {
+        fn no_text_panics_or_keeps_the_password_of_a_url(text in "\\PC{0,60}", password in "[a-z0-9/@?#]{8,12}") {
             masked(&text);
             let url = format!("{text} rtsp://admin:{password}@10.0.0.2/x");
             let kept = masked(&url).contains(&["admin:", &password].concat());

@@ -1,14 +1,14 @@
-//! The newtypes every room speaks: times, ids, secrets.
+//! Shared value types: times, ids, digests and secrets.
 //!
-//! What belongs here: small values with one meaning and one unit, shared by several modules. What does not: anything that
-//! decides, reads or writes. Time is a value here, never a clock: the clock is [`crate::clock`].
+//! Time is a value here. Only [`crate::clock`] reads clocks.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds on the monotonic clock of this run of the agent. Comparable only within one [`Boot`].
+/// Monotonic time: microseconds on the clock of this run of the agent. Comparable only within one
+/// [`Boot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct MonoTime(pub u64);
 
@@ -39,8 +39,8 @@ impl MonoTime {
     }
 }
 
-/// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC, no leap seconds, as POSIX counts them). May lie: see
-/// [`ClockQuality`].
+/// Wall-clock time: microseconds since 1970-01-01T00:00:00Z (UTC without leap seconds, as in
+/// POSIX). [`ClockQuality`] states its reliability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
@@ -50,10 +50,11 @@ impl WallTime {
         WallTime(self.0.saturating_add(micros))
     }
 
-    /// Parses RFC 3339 with its offset, e.g. `2026-11-24T09:10:00+07:00`, or without one, which then means UTC.
+    /// Parses RFC 3339 with an offset, e.g. `2026-11-24T09:10:00+07:00`. Without an offset the time
+    /// is UTC.
     ///
     /// # Errors
-    /// Says what is wrong with `text`.
+    /// When `text` is no such time.
     pub fn parse(text: &str) -> Result<WallTime, String> {
         let with_offset = text.parse::<jiff::Timestamp>();
         let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
@@ -80,16 +81,16 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// How far the wall clock can be trusted, worst first. Goes with every record and event, because a board without a clock
-/// battery starts in 1970 and a court asks.
+/// Reliability of the wall clock, lowest first. Every record and event carries it, because a board
+/// without a clock battery starts in 1970 and a court needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum ClockQuality {
-    /// Nobody has set the clock since power-on.
+    /// The clock has not been set since power-on.
     #[default]
     Unset = 0,
-    /// Set from a battery clock or by hand, not checked since.
+    /// Set from a battery clock or by an operator, not checked since.
     Rtc = 1,
     /// Taken from the camera's own clock.
     Camera = 2,
@@ -98,7 +99,7 @@ pub enum ClockQuality {
 }
 
 impl ClockQuality {
-    /// The quality a stored byte stands for; unknown bytes are [`ClockQuality::Unset`], the careful reading.
+    /// The quality of a stored byte. Unknown bytes are [`ClockQuality::Unset`], the safe reading.
     pub fn from_byte(byte: u8) -> ClockQuality {
         match byte {
             1 => ClockQuality::Rtc,
@@ -108,7 +109,7 @@ impl ClockQuality {
         }
     }
 
-    /// The word used in payloads and tables.
+    /// The name in payloads and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             ClockQuality::Unset => "unset",
@@ -119,36 +120,37 @@ impl ClockQuality {
     }
 }
 
-/// One reading of all clocks at once: what `now` is, handed to every pure decision as an argument.
+/// One reading of all clocks: the `now` that every pure decision takes as an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Timestamp {
-    /// Monotonic time of this run.
+    /// Monotonic time.
     pub mono: MonoTime,
-    /// Wall time, as well as it is known.
+    /// Wall-clock time.
     pub wall: WallTime,
-    /// How well it is known.
+    /// Quality of `wall`.
     pub quality: ClockQuality,
 }
 
 impl Timestamp {
-    /// The same clocks read at another monotonic instant: the wall moves by the same distance.
+    /// The same clocks at another monotonic instant: wall time moves by the same distance.
     pub fn at(self, mono: MonoTime) -> Timestamp {
         let moved = mono.0 as i64 - self.mono.0 as i64;
         Timestamp { mono, wall: self.wall.plus_micros(moved), quality: self.quality }
     }
 
-    /// The same clocks so many microseconds later.
+    /// The same clocks `micros` microseconds later.
     pub fn after(self, micros: u64) -> Timestamp {
         self.at(self.mono.plus_micros(micros))
     }
 }
 
-/// Number of this start of the agent on this card: a counter kept in the journal, so (boot, mono) orders all records.
+/// Number of a start of the agent on this card, counted in the journal. The pair (boot, mono)
+/// orders all records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Boot(pub u32);
 
-/// The name of one ring, drawn at random when its journal was made: numbers of events, starts and connections count within it, and
-/// a replaced card is another ring. Sixteen hex digits as text.
+/// Id of one ring, drawn at random when its journal was created. Numbers of events, boots and
+/// connections count within it; a replaced card has another ring. 16 hex digits as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RingId(pub u64);
 
@@ -172,13 +174,15 @@ impl<'de> Deserialize<'de> for RingId {
     }
 }
 
-/// Names that no site may have: levels of topics in the place of a site, and the office's own user name at the broker.
+/// Site ids that are reserved: topic levels at the place of a site id, and the office's user name
+/// at the broker.
 pub const RESERVED_SITES: [&str; 5] = ["host", "fleet", "enrol", "witness", "office"];
-/// Beginnings that no site may have: `claim-` is for devices that are not enrolled yet, `taimat-` for the client ids of offices
-/// and probes, since the client id of a device is its site.
+/// Reserved prefixes of site ids: `claim-` for devices that are not enrolled yet, `taimat-` for the
+/// client ids of offices and probes. The client id of a device is its site id.
 pub const RESERVED_SITE_PREFIXES: [&str; 2] = ["claim-", "taimat-"];
 
-/// The name of one camera's place, `[a-z0-9-]{1,32}`: a topic level, so a broker rule is two lines a site.
+/// Id of a site, the place of one camera: `[a-z0-9-]{1,32}`. It is a topic level, so two lines in
+/// the broker's access list cover a site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct SiteId(String);
@@ -187,7 +191,7 @@ impl SiteId {
     /// Parses a site id.
     ///
     /// # Errors
-    /// Says what is wrong when `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`, or is reserved.
+    /// When `text` is not 1 to 32 characters of `a-z`, `0-9` and `-`, or is reserved.
     pub fn parse(text: &str) -> Result<SiteId, String> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let reserved = RESERVED_SITES.contains(&text) || RESERVED_SITE_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
@@ -224,7 +228,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The secret itself. Call it only where it leaves for the peer that must see it.
+    /// The secret. Call it only to send the secret to the peer that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -236,7 +240,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A entry id: the outbox's own number of one entry, unique on this card for ever, increasing.
+/// Id of an outbox entry: unique on this card forever, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntryId(pub u64);
@@ -259,7 +263,7 @@ impl Digest {
         hex(&self.0)
     }
 
-    /// Reads 64 hex digits.
+    /// Parses 64 hex digits; `None` for other text.
     pub fn from_hex(text: &str) -> Option<Digest> {
         if text.len() != 64 || !text.is_ascii() {
             return None;
@@ -310,26 +314,26 @@ mod tests {
     }
 
     #[test]
-    fn site_ids_that_would_break_a_topic_are_refused() {
+    fn site_ids_that_would_break_a_topic_are_rejected() {
         assert!(SiteId::parse("km-17").is_ok());
         for bad in ["", "Km17", "a/b", "a+b", "a.b", &"x".repeat(33)] {
-            assert!(SiteId::parse(bad).is_err(), "{bad:?} was taken");
+            assert!(SiteId::parse(bad).is_err(), "{bad:?} was accepted");
         }
     }
 
     #[test]
-    fn reserved_site_ids_are_refused_by_name() {
+    fn reserved_site_ids_are_rejected_by_name() {
         for bad in ["host", "fleet", "enrol", "witness", "office", "claim-", "claim-0a1b", "taimat-office-office"] {
             let reason = SiteId::parse(bad).expect_err(bad);
             assert!(reason.contains(bad) && reason.contains("reserved"), "{reason}");
         }
         for good in ["hosts", "witness-1", "claim", "office-2", "xclaim-1"] {
-            assert!(SiteId::parse(good).is_ok(), "{good:?} was refused");
+            assert!(SiteId::parse(good).is_ok(), "{good:?} was rejected");
         }
     }
 
     #[test]
-    fn a_ring_id_is_sixteen_hex_digits_and_survives_them() {
+    fn a_ring_id_round_trips_through_sixteen_hex_digits() {
         let ring = RingId(0x2a);
         assert_eq!(serde_json::to_string(&ring).unwrap(), "\"000000000000002a\"");
         assert_eq!(serde_json::from_str::<RingId>("\"000000000000002a\"").unwrap(), ring);
@@ -337,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_survives_hex_and_back() {
+    fn a_digest_round_trips_through_hex() {
         let digest = Digest::of(b"taimat");
         assert_eq!(Digest::from_hex(&digest.hex()), Some(digest));
         assert_eq!(Digest::from_hex("xyz"), None);
     }
 
     #[test]
-    fn wall_time_is_read_with_any_offset_and_without_one_as_utc() {
+    fn wall_time_parses_with_an_offset_and_as_utc_without() {
         let two_ten = WallTime::parse("2026-11-24T02:10:00Z").unwrap();
         assert_eq!(WallTime::parse("2026-11-24T09:10:00+07:00"), Ok(two_ten));
         assert_eq!(WallTime::parse("2026-11-24T02:10:00"), Ok(two_ten));

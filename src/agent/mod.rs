@@ -122,7 +122,7 @@ pub enum AgentEffect {
         /// Bytes of all lines at most.
         bytes: usize,
     },
-    /// Take a picture; answered by [`AnalyticsUpdate::Glance`].
+    /// Take a picture; answered by [`AnalyticsUpdate::RequestedSnapshot`].
     Glance {
         /// The command that asks.
         req_id: String,

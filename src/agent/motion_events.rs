@@ -81,21 +81,21 @@ impl Agent {
                     self.publish_motion_state(motion.at, out);
                 }
             },
-            AnalyticsUpdate::Still { motion, at, jpeg } => {
+            AnalyticsUpdate::Snapshot { event_no: motion, at, jpeg } => {
                 super::uplink_updates::publish_integrations(
                     integrations::snapshot(self.settings.uplink.integrations, &self.site, &jpeg),
                     out,
                 );
                 self.store_snapshot(motion, at, jpeg);
             }
-            AnalyticsUpdate::Glance { req_id, outcome } => self.snapshot_taken(&req_id, outcome, out),
+            AnalyticsUpdate::RequestedSnapshot { req_id, outcome } => self.snapshot_taken(&req_id, outcome, out),
             AnalyticsUpdate::Scene { change, at } => self.event(at, kind::SCENE, None, json!({"change": change.as_str()})),
-            AnalyticsUpdate::Blind { since, reason } => {
+            AnalyticsUpdate::Unavailable { since, reason } => {
                 self.gauges.blind = true;
                 let data = json!({"since": since.wall.rfc3339(), "reason": events::text(&reason)});
                 self.event(now, kind::BLIND, None, data);
             }
-            AnalyticsUpdate::Seeing { at, source } => {
+            AnalyticsUpdate::Available { at, source } => {
                 // The first sight after a start is no updates: only its return is.
                 if std::mem::take(&mut self.gauges.blind) {
                     self.event(at, kind::SEEING, None, json!({"source": source}));

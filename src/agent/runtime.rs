@@ -18,7 +18,7 @@ use super::config_thread::{self, ConfigPaths, ConfigRequest, ConfigThread, Confi
 use super::request_backlog::RequestBacklog;
 use super::{Agent, AgentEffect, AgentInput};
 use crate::analytics::AnalyticsUpdate;
-use crate::analytics::params::LANE_BYTES;
+use crate::analytics::params::QUEUE_BYTES;
 use crate::analytics::thread::{self, AnalyticsRequest};
 use crate::camera::auth_limiter::AuthLimiter;
 use crate::camera::rtsp::{self, Stream};
@@ -38,7 +38,7 @@ use crate::storage::{StorageRequest, StorageUpdate};
 use crate::units::Boot;
 use crate::uplink::{UplinkRequest, UplinkUpdate, task};
 use crate::wakeup::{self, WakeupCoalescer};
-use crate::watchdog::{Liveness, Watchdog, limits};
+use crate::watchdog::{Liveness, Watchdog, timeouts};
 
 /// Bytes of frames on their way to storage: eight seconds of a 16 Mbit/s camera, while a card stalls.
 const STORAGE_BYTES: usize = 16 << 20;
@@ -206,16 +206,16 @@ impl Runtime {
         let (storage, orders) = frame_queue(STORAGE_BYTES, STORAGE_ORDERS);
         let (ring, time) = (settings.storage.clone(), clock.clone());
         let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Storage);
-        let heartbeat = watchdog.register(clock.now().mono, "storage", limits::STORAGE);
+        let heartbeat = watchdog.register(clock.now().mono, "storage", timeouts::STORAGE);
         let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, heartbeat, tell));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
-        let (analytics, frames) = frame_queue(LANE_BYTES, 4);
+        let (analytics, frames) = frame_queue(QUEUE_BYTES, 4);
         let still_max = settings.storage.still_bytes as usize - 4096;
         let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Sight);
-        let heartbeat = watchdog.register(now, "sight", limits::SIGHT);
+        let heartbeat = watchdog.register(now, "analytics", timeouts::ANALYTICS);
         let sight_thread = thread::start(settings.motion.clone(), still_max, clock.clone(), frames, heartbeat, tell)?;
-        let heartbeat = watchdog.register(now, "clip", limits::CLIP);
+        let heartbeat = watchdog.register(now, "clip", timeouts::CLIP);
         let worker = Hasher::start(heartbeat, wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed))?;
         let wiring = Runtime {
             settings,
@@ -248,10 +248,10 @@ impl Runtime {
         match self.watchdog.check(self.clock.now().mono) {
             _ if self.stopping => {}
             Liveness::Alive => {}
-            Liveness::Ended(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
-            Liveness::Silent { part, limit, new } => {
+            Liveness::Exited(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
+            Liveness::Silent { part, timeout, new } => {
                 if new {
-                    tracing::error!(part, "no sign of life for {} s: the watchdog is no longer patted", limit / 1_000_000);
+                    tracing::error!(part, "no sign of life for {} s: the watchdog is no longer patted", timeout.as_secs());
                 }
                 return Ok(());
             }
@@ -275,9 +275,11 @@ impl Runtime {
                 tokio::spawn(async move { inbox.send(AgentInput::Tail { req_id, lines }).await });
             }
             AgentEffect::Glance { req_id } => {
-                if self.analytics.request(AnalyticsRequest::Glance { req_id: req_id.clone() }).is_err() {
+                if self.analytics.request(AnalyticsRequest::Snapshot { req_id: req_id.clone() }).is_err() {
                     let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
-                    tokio::spawn(async move { inbox.send(AgentInput::Sight(AnalyticsUpdate::Glance { req_id, outcome })).await });
+                    tokio::spawn(async move {
+                        inbox.send(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot { req_id, outcome })).await
+                    });
                 }
             }
             AgentEffect::Keep(order) => self.request_config(order),
@@ -316,7 +318,7 @@ impl Runtime {
         self.uplink = Some(orders);
         let (update, mut heard) = mpsc::channel::<UplinkUpdate>(UPLINK_ORDERS);
         let settings = &self.settings;
-        let heartbeat = self.watchdog.register(self.clock.now().mono, "uplink", limits::UPLINK);
+        let heartbeat = self.watchdog.register(self.clock.now().mono, "uplink", timeouts::UPLINK);
         let start = task::UplinkStart {
             settings: settings.uplink.clone(),
             site: settings.site.clone(),
@@ -377,7 +379,7 @@ impl Runtime {
         before: Option<watch::Receiver<bool>>,
     ) {
         let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
-        let heartbeat = self.watchdog.register(self.clock.now().mono, name, limits::CAMERA);
+        let heartbeat = self.watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
         let (wakeup, run) = (self.wakeup.clone(), self.camera_begun << RUNS_BITS);
         let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };

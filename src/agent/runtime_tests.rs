@@ -40,7 +40,7 @@ fn ends_when_it_panics(thread: &'static str) -> String {
 
 #[test]
 fn a_part_that_panics_ends_the_process_and_is_named() {
-    for part in ["storage", "sight"] {
+    for part in ["storage", "analytics"] {
         let error = ends_when_it_panics(part);
         assert!(error.starts_with(part), "{error}");
     }

@@ -256,7 +256,7 @@ impl Bench {
     }
 
     fn moves(&mut self, motion: u64, phase: MotionPhase) {
-        let motion = MotionUpdate::drawn(motion, phase, self.now);
+        let motion = MotionUpdate::example(motion, phase, self.now);
         self.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
     }
 
@@ -666,7 +666,7 @@ fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
         bench.hole();
     }
     let jpeg = vec![1; 10];
-    bench.give(AgentInput::Sight(AnalyticsUpdate::Still { motion: 1, at: stamp(2), jpeg }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::Snapshot { event_no: 1, at: stamp(2), jpeg }));
     bench.card_full = false;
     for seconds in 7..9 {
         bench.at(seconds);
@@ -802,7 +802,7 @@ fn a_card_keeps_its_ring_id_when_settings_change() {
 fn the_zones_of_an_event_are_bounded() {
     let mut bench = Bench::new();
     let zones = vec!["z".repeat(32); ZONES_MAX + 1];
-    let motion = MotionUpdate { zones, ..MotionUpdate::drawn(1, MotionPhase::Start, stamp(2)) };
+    let motion = MotionUpdate { zones, ..MotionUpdate::example(1, MotionPhase::Start, stamp(2)) };
     bench.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
     assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
 }
@@ -1046,7 +1046,10 @@ fn a_snapshot_is_durable_before_it_is_accepted() {
     bench.command("snapshot", "r2", json!({}));
     bench.command("snapshot", "r3", json!({}));
     assert!(bench.replies.pop().unwrap().detail.starts_with("busy"));
-    bench.give(AgentInput::Sight(AnalyticsUpdate::Glance { req_id: "r1".into(), outcome: Ok((bench.now, vec![1, 2, 3])) }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot {
+        req_id: "r1".into(),
+        outcome: Ok((bench.now, vec![1, 2, 3])),
+    }));
     let reply = bench.replies.pop().unwrap();
     assert_eq!((reply.cmd.as_str(), reply.status.as_str(), &reply.data["size"]), ("snapshot", "accepted", &json!(3)));
     bench.command("snapshot", "r1", json!({}));
@@ -1056,7 +1059,7 @@ fn a_snapshot_is_durable_before_it_is_accepted() {
         Message::Event { .. } => None,
     });
     assert_eq!(messages.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
-    bench.give(AgentInput::Sight(AnalyticsUpdate::Glance { req_id: "r2".into(), outcome: Err("no picture".into()) }));
+    bench.give(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot { req_id: "r2".into(), outcome: Err("no picture".into()) }));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
     bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error", "the past is clip-get's");

@@ -1,12 +1,12 @@
-//! From picture to updates: the same detector in the agent and in `eval-motion`.
-//!
-//! What belongs here: the order of the steps. What does not: the steps themselves, decoding, threads.
+//! The motion detector: turns pictures into updates, for the agent and for `eval-motion`.
+
+use std::time::Duration;
 
 use super::params::{BLOB_MIN, GLOBAL_SHARE, GLOBAL_TILE, GLOBAL_TILES, HOLD, LIGHT_DRIFT, STAND_MAX, TILE, WARM_UP};
 use super::scene::{scene_change, stabilize};
 use super::{AnalyticsUpdate, SceneChange, SuppressReason, Suppressed};
 use crate::analytics::detect::activity_map::ActivityMap;
-use crate::analytics::detect::background::{BackgroundModel, DIFFERS, THING};
+use crate::analytics::detect::background::{BackgroundModel, FOREGROUND, OBJECT};
 use crate::analytics::detect::blobs::{self, Blob, Scene};
 use crate::analytics::detect::low_light::LowLightDetector;
 use crate::analytics::detect::picture::{Grid, LumaGrid, Picture, downscale, textures};
@@ -15,40 +15,40 @@ use crate::analytics::scene::tamper::TamperDetector;
 use crate::analytics::track::event_lifecycle::{EventTracker, TrackedScene};
 use crate::analytics::track::tracker::{Track, Tracker};
 use crate::settings::MotionSettings;
-use crate::units::Timestamp;
+use crate::units::{MonoTime, Timestamp};
 
-/// What belongs to one scene and is learned again with another.
-struct View {
-    model: BackgroundModel,
+/// The learned state of one scene. Another scene starts with a new one.
+struct SceneModel {
+    background: BackgroundModel,
     activity_map: ActivityMap,
     low_light: LowLightDetector,
-    /// Cells that may be looked at.
-    open: Vec<bool>,
+    /// True for each cell that no exclusion or privacy zone covers.
+    unmasked: Vec<bool>,
     /// Pictures of the warm-up so far.
     warmed: usize,
-    /// When the last picture was looked at.
-    last: Timestamp,
+    /// Capture time of the last analysed picture.
+    last_at: Timestamp,
 }
 
-/// What differs in a picture.
-struct Front {
-    /// The picture, held still and in the background's light.
+/// The foreground of a picture: the cells that differ from the background.
+struct Foreground {
+    /// The picture after stabilisation and light compensation.
     cells: Vec<u8>,
     texture: Vec<u8>,
-    /// 1 for every cell that differs, without specks.
+    /// 1 for each foreground cell, after noise removal.
     clean: Vec<u8>,
-    /// The scene itself has changed.
+    /// The whole scene has changed.
     global: bool,
 }
 
-/// A picture somebody has peeked at, and what it shows.
+/// The picture of the last [`Detector::peek`] and its foreground.
 struct Peeked {
     at: Timestamp,
     now: LumaGrid,
-    front: Front,
+    foreground: Foreground,
 }
 
-/// True when most cells differ, and everywhere.
+/// True when most cells differ, in all parts of the picture.
 fn is_global(raw: &[bool], grid: Grid) -> bool {
     if raw.iter().filter(|cell| **cell).count() as f32 <= GLOBAL_SHARE * raw.len() as f32 {
         return false;
@@ -57,19 +57,21 @@ fn is_global(raw: &[bool], grid: Grid) -> bool {
     let columns = grid.width.div_ceil(side);
     let mut tiles = vec![(0_u32, 0_u32); columns * grid.height.div_ceil(side)];
     for (at, differs) in raw.iter().enumerate() {
-        let tile = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
-        *tile = (tile.0 + u32::from(*differs), tile.1 + 1);
+        let (differing, all) = &mut tiles[at / grid.width / side * columns + at % grid.width / side];
+        *differing += u32::from(*differs);
+        *all += 1;
     }
     let full = tiles.iter().filter(|(differ, all)| *differ as f32 > GLOBAL_TILE * *all as f32).count();
     full as f32 >= GLOBAL_TILES * tiles.len() as f32
 }
 
-/// Cells of the regions that are no objects for such a reason. What light or its region explains makes no region restless: a lane whose
-/// cars were explained once would go on to explain all that follow.
-fn cells_of(others: &[(SuppressReason, Blob)], grid: Grid, is_meant: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
+/// Cells of the rejected regions for whose reason `accepts` is true. Regions that light or their
+/// place explains must not raise the activity of the place: a road whose cars were explained once
+/// would explain all that follow.
+fn cells_of(rejected: &[(SuppressReason, Blob)], grid: Grid, accepts: impl Fn(SuppressReason) -> bool) -> Vec<bool> {
     let mut cells = vec![false; grid.cells()];
-    let meant = others.iter().filter(|(why, _)| is_meant(*why));
-    meant.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
+    let accepted = rejected.iter().filter(|(why, _)| accepts(*why));
+    accepted.flat_map(|(_, blob)| &blob.cells).for_each(|at| cells[*at] = true);
     cells
 }
 
@@ -79,15 +81,16 @@ pub struct Detector {
     stages: Stages,
     scene_changes: scene_change::SceneChangeDetector,
     tamper: TamperDetector,
-    view: Option<View>,
+    scene_model: Option<SceneModel>,
     tracker: Tracker,
     event_tracker: EventTracker,
-    /// The picture that was just peeked at: most are looked at next.
+    /// The result of the last peek. The next call of [`Detector::analyze`] is usually for the same
+    /// picture.
     peeked: Option<Peeked>,
-    /// Nothing is judged before.
-    hold_until: u64,
+    /// Time before which no object is reported.
+    hold_until: MonoTime,
     suppressed: Suppressed,
-    /// Cells of objects in the last picture, for whoever draws or measures.
+    /// Cells of objects in the last picture, for the overlay and the scores of `eval-motion`.
     mask: Vec<bool>,
 }
 
@@ -97,24 +100,24 @@ fn coarseness(sensitivity: u8) -> f32 {
 }
 
 impl Detector {
-    /// A detector that has seen nothing; stills have at most `still_max` bytes.
-    pub fn new(settings: MotionSettings, still_max: usize, stages: Stages) -> Detector {
+    /// A detector that has analysed no picture. Snapshots have at most `snapshot_max` bytes.
+    pub fn new(settings: MotionSettings, snapshot_max: usize, stages: Stages) -> Detector {
         Detector {
             coarse: coarseness(settings.sensitivity),
             stages,
             scene_changes: scene_change::SceneChangeDetector::default(),
             tamper: TamperDetector::default(),
-            view: None,
+            scene_model: None,
             tracker: Tracker::default(),
-            event_tracker: EventTracker::new(settings, still_max),
+            event_tracker: EventTracker::new(settings, snapshot_max),
             peeked: None,
-            hold_until: 0,
+            hold_until: MonoTime::default(),
             suppressed: Suppressed::default(),
             mask: Vec::new(),
         }
     }
 
-    /// Goes on with other settings: what is known of the scene stays, unless it was learned for another sensitivity.
+    /// Applies other settings. The learned scene stays, unless the sensitivity changed.
     pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let coarse = coarseness(settings.sensitivity);
         if coarse != self.coarse {
@@ -122,34 +125,39 @@ impl Detector {
             self.interrupted();
         }
         self.event_tracker.reconfigure(settings, at, out);
-        if let Some(view) = &mut self.view {
-            view.open = self.event_tracker.rules().open_cells(view.model.grid());
+        if let Some(scene_model) = &mut self.scene_model {
+            scene_model.unmasked = self.event_tracker.rules().unmasked_cells(scene_model.background.grid());
         }
     }
 
-    /// The stream was interrupted: the scene is learned again and nothing begins meanwhile.
+    /// Restarts after an interruption of the stream: the scene is learned again, and no event
+    /// starts meanwhile.
     pub fn interrupted(&mut self) {
-        (self.view, self.peeked) = (None, None);
+        self.scene_model = None;
+        self.peeked = None;
         self.scene_changes = scene_change::SceneChangeDetector::default();
         self.tracker = Tracker::default();
     }
 
-    /// Something is in view that is not decided: a closer look is worth its cost.
+    /// True while a tentative object is in view: more pictures are worth their cost.
     pub fn is_unsure(&self) -> bool {
         self.stages.has(Stage::Closer) && self.tracker.is_unsure()
     }
 
-    /// Nothing is in view, nothing is learned in a hurry, nothing is open.
+    /// True when no object is in view, no warm-up or hold is running, and no event is open.
     pub fn is_quiet(&self, at: Timestamp) -> bool {
-        self.tracker.tracks.is_empty() && at.mono.0 >= self.hold_until && self.view.is_some() && !self.event_tracker.is_open()
+        self.tracker.tracks.is_empty()
+            && at.mono >= self.hold_until
+            && self.scene_model.is_some()
+            && !self.event_tracker.is_open()
     }
 
-    /// What was seen and made no event.
+    /// Counts of the regions and objects that started no event.
     pub fn suppressed(&self) -> Suppressed {
         self.suppressed
     }
 
-    /// The events, their rules and lines.
+    /// The events with their rules and line counts.
     pub fn event_tracker(&self) -> &EventTracker {
         &self.event_tracker
     }
@@ -161,24 +169,24 @@ impl Detector {
 
     /// Cells of objects in the last picture, in rows of the grid; `None` before the first.
     pub fn mask(&self) -> Option<(Grid, &[bool])> {
-        let view = self.view.as_ref()?;
-        Some((view.model.grid(), &self.mask))
+        let scene_model = self.scene_model.as_ref()?;
+        Some((scene_model.background.grid(), &self.mask))
     }
 
-    /// True while nothing is judged.
+    /// True during a warm-up or hold, when no object is reported.
     pub fn is_holding(&self, at: Timestamp) -> bool {
-        at.mono.0 < self.hold_until
+        at.mono < self.hold_until
     }
 
-    /// The next picture begins a GOP.
+    /// Announces that the next picture starts a GOP.
     pub fn key_frame(&mut self) {
         self.scene_changes.key_frame();
     }
 
-    /// Looks at the next picture.
+    /// Analyses the next picture and appends its updates to `out`.
     pub fn analyze(&mut self, picture: &Picture, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let peeked = self.peeked.take().filter(|peeked| peeked.at == at);
-        let (now, found) = peeked.map_or_else(|| (downscale(picture), None), |peeked| (peeked.now, Some(peeked.front)));
+        let (now, found) = peeked.map_or_else(|| (downscale(picture), None), |peeked| (peeked.now, Some(peeked.foreground)));
         self.mask.clear();
         self.mask.resize(now.grid.cells(), false);
         let tampered = self.tamper.analyze(&now, at);
@@ -187,16 +195,16 @@ impl Detector {
         if matches!(change, Some(SceneChange::IrOn | SceneChange::IrOff)) {
             self.tamper.forget();
         }
-        match &self.view {
-            Some(view) if view.model.grid() == now.grid => {}
+        match &self.scene_model {
+            Some(scene_model) if scene_model.background.grid() == now.grid => {}
             _ => {
                 self.seed(&now, at);
-                self.hold_until = at.mono.0 + WARM_UP;
+                self.hold_until = at.mono.plus(WARM_UP);
                 return;
             }
         }
         if let Some(change) = change {
-            self.scene(change, &now, at, out);
+            self.report_scene_change(change, &now, at, out);
         } else {
             self.compare(picture, &now, found, at, out);
         }
@@ -204,131 +212,139 @@ impl Detector {
     }
 
     fn seed(&mut self, now: &LumaGrid, at: Timestamp) {
-        let model = BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
-        let open = self.event_tracker.rules().open_cells(now.grid);
-        self.view = Some(View {
-            model,
+        let background =
+            BackgroundModel::new(&now.cells, &textures(&now.cells, now.grid), now.grid, self.coarse.sqrt(), self.stages);
+        let unmasked = self.event_tracker.rules().unmasked_cells(now.grid);
+        self.scene_model = Some(SceneModel {
+            background,
             activity_map: ActivityMap::new(now.grid),
             low_light: LowLightDetector::new(now.grid),
-            open,
+            unmasked,
             warmed: 0,
-            last: at,
+            last_at: at,
         });
         self.tracker = Tracker::default();
     }
 
-    /// The whole scene changed: reported once per hold, learned again; open events live on.
-    fn scene(&mut self, change: SceneChange, now: &LumaGrid, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        if at.mono.0 >= self.hold_until {
+    /// Reports a change of the whole scene once per hold and learns the scene again. Open events
+    /// continue.
+    fn report_scene_change(&mut self, change: SceneChange, now: &LumaGrid, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
+        if at.mono >= self.hold_until {
             out.push(AnalyticsUpdate::Scene { change, at });
         }
         if change != SceneChange::Frozen {
-            self.hold_until = self.hold_until.max(at.mono.0 + HOLD);
+            self.hold_until = self.hold_until.max(at.mono.plus(HOLD));
             self.seed(now, at);
         }
     }
 
-    /// True when a picture shows something to look at more closely; nothing is learned or reported.
+    /// True when a picture may show an object. Nothing is learned or reported.
     pub fn peek(&mut self, picture: &Picture, at: Timestamp) -> bool {
         let now = downscale(picture);
-        let Some(mut view) = self.view.take().filter(|view| view.model.grid() == now.grid) else { return true };
-        let front = self.front(&mut view, &now);
-        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let shows =
-            front.global || at.mono.0 < self.hold_until || !self.sort(&scene, &view.activity_map, &front.clean).0.is_empty();
-        self.view = Some(view);
-        self.peeked = Some(Peeked { at, now, front });
+        let Some(mut scene_model) = self.scene_model.take().filter(|scene_model| scene_model.background.grid() == now.grid)
+        else {
+            return true;
+        };
+        let foreground = self.foreground(&mut scene_model, &now);
+        let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+        let has_objects = || {
+            let (objects, _) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
+            !objects.is_empty()
+        };
+        let shows = foreground.global || at.mono < self.hold_until || has_objects();
+        self.scene_model = Some(scene_model);
+        self.peeked = Some(Peeked { at, now, foreground });
         shows
     }
 
-    /// What differs in a picture, held still and in the background's light.
-    fn front(&self, view: &mut View, now: &LumaGrid) -> Front {
-        let cells = self.stabilized(view, &now.cells);
+    /// The foreground of a picture, after stabilisation and light compensation.
+    fn foreground(&self, scene_model: &mut SceneModel, now: &LumaGrid) -> Foreground {
+        let cells = self.stabilized(scene_model, &now.cells);
         let texture = textures(&cells, now.grid);
-        let mut raw = view.model.classify(&cells, &texture);
+        let mut raw = scene_model.background.classify(&cells, &texture);
         let global = is_global(&raw, now.grid);
         if self.stages.has(Stage::LowLight) {
-            view.low_light.analyze(view.model.mean(), &cells);
-            view.low_light.mark(&mut raw);
+            scene_model.low_light.analyze(scene_model.background.mean(), &cells);
+            scene_model.low_light.mark(&mut raw);
         }
-        raw.iter_mut().zip(&view.open).for_each(|(front, open)| *front &= *open);
-        Front { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
+        raw.iter_mut().zip(&scene_model.unmasked).for_each(|(foreground, unmasked)| *foreground &= *unmasked);
+        Foreground { clean: blobs::cleaned(&raw, now.grid, self.stages), cells, texture, global }
     }
 
-    /// Compares a picture with the background: what differs (where that is not `found` yet), what of it is an object, and what the
-    /// background learns.
+    /// Compares a picture with the background, tracks its objects and updates the background.
+    /// `found` is its foreground, where it is known already.
     fn compare(
         &mut self,
         picture: &Picture,
         now: &LumaGrid,
-        found: Option<Front>,
+        found: Option<Foreground>,
         at: Timestamp,
         out: &mut Vec<AnalyticsUpdate>,
     ) {
-        let Some(mut view) = self.view.take() else { return };
-        let seconds = (at.mono.since(view.last.mono) as f32 / 1e6).clamp(0.01, 5.0);
-        view.last = at;
-        let front = found.unwrap_or_else(|| self.front(&mut view, now));
-        if front.global && self.stages.has(Stage::SceneChange) {
-            self.view = Some(view);
-            return self.scene(SceneChange::Exposure, now, at, out);
+        let Some(mut scene_model) = self.scene_model.take() else { return };
+        let seconds = (at.mono.since(scene_model.last_at.mono) as f32 / 1e6).clamp(0.01, 5.0);
+        scene_model.last_at = at;
+        let foreground = found.unwrap_or_else(|| self.foreground(&mut scene_model, now));
+        if foreground.global && self.stages.has(Stage::SceneChange) {
+            self.scene_model = Some(scene_model);
+            return self.report_scene_change(SceneChange::Exposure, now, at, out);
         }
-        if at.mono.0 < self.hold_until {
-            view.low_light.learn(|_| false, seconds);
-            view.model.warm(&front.cells, &front.texture, view.warmed);
-            let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-            let others = self.sort(&scene, &view.activity_map, &front.clean).1;
-            let lit = cells_of(&others, now.grid, |why| why == SuppressReason::LocalLight);
-            view.activity_map.learn(blobs::differing(&front.clean).filter(|at| !lit[*at]), seconds);
-            view.warmed += 1;
-            self.view = Some(view);
+        if at.mono < self.hold_until {
+            scene_model.low_light.learn(|_| false, seconds);
+            scene_model.background.warm(&foreground.cells, &foreground.texture, scene_model.warmed);
+            let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+            let (_, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
+            let lit = cells_of(&rejected, now.grid, |why| why == SuppressReason::LocalLight);
+            scene_model.activity_map.learn(blobs::differing(&foreground.clean).filter(|at| !lit[*at]), seconds);
+            scene_model.warmed += 1;
+            self.scene_model = Some(scene_model);
             return;
         }
-        let scene = Scene::new(now.grid, &front.cells, view.model.mean());
-        let (objects, others) = self.sort(&scene, &view.activity_map, &front.clean);
-        others.iter().for_each(|(why, _)| self.suppressed.count(*why));
+        let scene = Scene::new(now.grid, &foreground.cells, scene_model.background.mean());
+        let (objects, rejected) = self.sort(&scene, &scene_model.activity_map, &foreground.clean);
+        rejected.iter().for_each(|(why, _)| self.suppressed.count(*why));
         let restless = |blob: &Blob| {
-            if self.stages.has(Stage::BackgroundActivity) { view.activity_map.usual(blob) / blob.area } else { 0.0 }
+            if self.stages.has(Stage::BackgroundActivity) { scene_model.activity_map.usual(blob) / blob.area } else { 0.0 }
         };
         let restless: Vec<f32> = objects.iter().map(restless).collect();
         let (owners, lost) = self.tracker.step(&objects, &restless, at, now.grid, self.stages);
-        let kinds = self.kinds(now.grid, &front.clean, &objects, &owners, at);
-        view.low_light.learn(|at| kinds[at] == THING, seconds);
-        view.model.learn(&front.cells, &front.texture, &kinds, seconds);
+        let kinds = self.kinds(now.grid, &foreground.clean, &objects, &owners, at);
+        scene_model.low_light.learn(|at| kinds[at] == OBJECT, seconds);
+        scene_model.background.learn(&foreground.cells, &foreground.texture, &kinds, seconds);
         let explained =
-            cells_of(&others, now.grid, |why| matches!(why, SuppressReason::LocalLight | SuppressReason::BackgroundActivity));
-        let unexplained = blobs::differing(&front.clean).filter(|at| kinds[*at] == DIFFERS && !explained[*at]);
-        view.activity_map.learn(unexplained, seconds);
+            cells_of(&rejected, now.grid, |why| matches!(why, SuppressReason::LocalLight | SuppressReason::BackgroundActivity));
+        let unexplained = blobs::differing(&foreground.clean).filter(|at| kinds[*at] == FOREGROUND && !explained[*at]);
+        scene_model.activity_map.learn(unexplained, seconds);
         for track in lost.iter().filter(|track| !track.is_confirmed() && !track.has_travelled()) {
             let followed = track.last.mono.since(track.first.mono) as f32 / 1e6 + seconds;
-            view.activity_map.learn_lost(track.bbox, track.area, followed);
+            scene_model.activity_map.learn_lost(track.bbox, track.area, followed);
         }
-        self.view = Some(view);
+        self.scene_model = Some(scene_model);
         self.track_and_report(picture, at, &lost, out);
     }
 
-    /// Shake and slow light taken out.
-    fn stabilized(&self, view: &mut View, cells: &[u8]) -> Vec<u8> {
+    /// Removes shake and slow changes of light.
+    fn stabilized(&self, scene_model: &mut SceneModel, cells: &[u8]) -> Vec<u8> {
         let mut cells = cells.to_vec();
         if self.stages.has(Stage::Light) {
-            let gain = stabilize::light_gain(view.model.mean(), &cells);
+            let gain = stabilize::light_gain(scene_model.background.mean(), &cells);
             if !(1.0 / LIGHT_DRIFT..=LIGHT_DRIFT).contains(&gain) {
-                view.model.relight(gain);
+                scene_model.background.relight(gain);
             } else if (gain - 1.0).abs() > 0.01 {
                 cells = stabilize::apply_gain(&cells, gain);
             }
         }
         if self.stages.has(Stage::Shake)
-            && let Some(stabilized) = stabilize::stabilized(view.model.mean(), &cells, view.model.grid())
+            && let Some(stabilized) = stabilize::stabilized(scene_model.background.mean(), &cells, scene_model.background.grid())
         {
             cells = stabilized;
         }
         cells
     }
 
-    /// Regions that are objects, and the others with the reason.
+    /// Sorts the regions into objects and rejected regions with their reason.
     fn sort(&self, scene: &Scene<'_>, activity_map: &ActivityMap, clean: &[u8]) -> (Vec<Blob>, Vec<(SuppressReason, Blob)>) {
-        let (mut objects, mut others) = (Vec::new(), Vec::new());
+        let (mut objects, mut rejected) = (Vec::new(), Vec::new());
         let stages = self.stages;
         let least = BLOB_MIN * self.coarse;
         let mut found = Vec::new();
@@ -338,7 +354,7 @@ impl Detector {
                 found.push(blob);
             } else {
                 found.extend(parts);
-                others.push((SuppressReason::LocalLight, blob));
+                rejected.push((SuppressReason::LocalLight, blob));
             }
         }
         for blob in found {
@@ -357,26 +373,27 @@ impl Detector {
                     let blob = if stages.has(Stage::Shadow) { scene.without_shadow(blob) } else { blob };
                     objects.push(if stages.has(Stage::HoleFill) { blob.filled(scene.grid) } else { blob });
                 }
-                Some(why) => others.push((why, blob)),
+                Some(why) => rejected.push((why, blob)),
             }
         }
-        (objects, others)
+        (objects, rejected)
     }
 
-    /// What each cell is to the background: nothing is learned from objects, except from those that stand for too long.
+    /// The class of each cell for the background model. Objects are not learned, unless they stand
+    /// for too long.
     fn kinds(&mut self, grid: Grid, clean: &[u8], objects: &[Blob], owners: &[Option<u64>], at: Timestamp) -> Vec<u8> {
-        let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * DIFFERS).collect();
-        let stand = self.stages.has(Stage::Stand);
+        let mut kinds: Vec<u8> = clean.iter().map(|clean| clean * FOREGROUND).collect();
+        let stand_max = if self.stages.has(Stage::Stand) { STAND_MAX } else { Duration::ZERO };
         for (blob, owner) in objects.iter().zip(owners) {
             let track = self.tracker.tracks.iter().find(|track| Some(track.id) == *owner);
-            let stands = track.is_some_and(|track| at.mono.since(track.moved.mono) > if stand { STAND_MAX } else { 0 });
-            let stays_out = track.is_some_and(|track| !track.is_stubborn() && !stands);
+            let stands = track.is_some_and(|track| at.mono.duration_since(track.moved.mono) > stand_max);
+            let stays_out = track.is_some_and(|track| !track.is_scenery() && !stands);
             for cell in &blob.cells {
                 self.mask[*cell] = true;
                 if stays_out {
                     let (x, y) = (cell % grid.width, cell / grid.width);
                     for row in y.saturating_sub(1)..(y + 2).min(grid.height) {
-                        kinds[row * grid.width + x.saturating_sub(1)..row * grid.width + (x + 2).min(grid.width)].fill(THING);
+                        kinds[row * grid.width + x.saturating_sub(1)..row * grid.width + (x + 2).min(grid.width)].fill(OBJECT);
                     }
                 }
             }
@@ -384,7 +401,7 @@ impl Detector {
         kinds
     }
 
-    /// Events of what was seen.
+    /// Passes the confirmed objects to the rules and reports their events.
     fn track_and_report(&mut self, picture: &Picture, at: Timestamp, lost: &[Track], out: &mut Vec<AnalyticsUpdate>) {
         if self.tamper.is_blinded() {
             self.suppressed.count(SuppressReason::SceneChange);
@@ -397,7 +414,7 @@ impl Detector {
         self.event_tracker.update(&seen, &mut self.suppressed, out);
     }
 
-    /// Ends whatever is open: no more pictures will come.
+    /// Ends all open events: no more pictures will come.
     pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         self.event_tracker.finish(at, out);
     }

@@ -1,4 +1,4 @@
-//! The detector on drawn scenes: what it must find and what it must leave alone.
+//! Tests of the detector on drawn scenes: which objects it reports and which changes it ignores.
 
 use super::*;
 use crate::analytics::{MotionPhase, MotionUpdate};
@@ -11,7 +11,7 @@ fn settings() -> MotionSettings {
     crate::settings::test_settings().motion
 }
 
-/// A textured scene with noise; a box of another brightness where `object` says.
+/// A textured scene with noise, with a box of another brightness at `object`.
 fn picture(number: u64, light: f32, object: Option<(usize, usize)>) -> Picture {
     let (width, height) = (320, 180);
     let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33;
@@ -33,7 +33,7 @@ fn picture(number: u64, light: f32, object: Option<(usize, usize)>) -> Picture {
     Picture { width, height, y, u: vec![135; chroma], v: vec![122; chroma] }
 }
 
-/// What a detector says about `seconds` of pictures drawn by `draw(second)`.
+/// The updates of a detector for `seconds` of pictures drawn by `draw(number, second)`.
 fn watch(settings: MotionSettings, seconds: f64, draw: impl Fn(u64, f64) -> Picture) -> Vec<AnalyticsUpdate> {
     let mut detector = Detector::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
@@ -69,7 +69,7 @@ fn a_crossing_is_one_event_with_direction_and_snapshot() {
     assert!(late < 1_200_000, "it began {late} us late");
     let direction = ends[0].direction.unwrap();
     assert!((80.0..100.0).contains(&direction), "it went right, not {direction}");
-    assert_eq!(update.iter().filter(|update| matches!(update, AnalyticsUpdate::Still { .. })).count(), 1);
+    assert_eq!(update.iter().filter(|update| matches!(update, AnalyticsUpdate::Snapshot { .. })).count(), 1);
     assert_eq!(ends[0].zones, ["all"]);
 }
 
@@ -80,14 +80,14 @@ fn an_empty_noisy_scene_is_silent() {
 }
 
 #[test]
-fn a_step_of_the_light_is_exposure_and_no_motion() {
+fn a_light_step_is_an_exposure_change_and_no_motion() {
     let update = watch(settings(), 30.0, |n, s| picture(n, if s < 15.0 { 1.0 } else { 1.4 }, None));
     assert!(motions(&update, MotionPhase::Start).is_empty(), "{update:?}");
     assert!(update.iter().any(|update| matches!(update, AnalyticsUpdate::Scene { change: SceneChange::Exposure, .. })));
 }
 
 #[test]
-fn motion_in_an_excluded_or_private_zone_is_nothing() {
+fn motion_in_an_excluded_or_privacy_zone_starts_no_event() {
     for kind in [ZoneKind::Exclude, ZoneKind::Privacy] {
         let polygon = vec![[0.0, 0.4], [1.0, 0.4], [1.0, 1.0], [0.0, 1.0]];
         let zones = vec![Zone { name: "road".into(), kind, polygon }];
@@ -97,7 +97,7 @@ fn motion_in_an_excluded_or_private_zone_is_nothing() {
 }
 
 #[test]
-fn the_cooldown_counts_what_it_suppresses() {
+fn starts_within_the_cooldown_are_suppressed_and_counted() {
     let settings = MotionSettings { cooldown: 30_000_000, ..settings() };
     let begins = [10.0, 25.0, 70.0];
     let update = watch(settings, 90.0, |n, s| picture(n, 1.0, begins.iter().find_map(|begin| walker(s, *begin))));
@@ -119,7 +119,7 @@ fn an_endless_event_is_cut_and_continued() {
 }
 
 #[test]
-fn a_reconnect_begins_no_event() {
+fn a_reconnect_starts_no_event() {
     let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for number in 0..100_u64 {
@@ -136,7 +136,7 @@ fn a_reconnect_begins_no_event() {
 
 #[test]
 fn flickering_light_raises_no_activity_and_leaves_do() {
-    // Two pictures a second with, and three without, 80 x 60 cells that are lit or full of leaves.
+    // Of five pictures a second, two show 80 x 60 cells that are lit or full of leaves.
     let restless = |change: fn(usize, u8) -> u8| {
         let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
         for number in 0..100_u64 {
@@ -150,17 +150,17 @@ fn flickering_light_raises_no_activity_and_leaves_do() {
             let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
             detector.analyze(&shown, at, &mut Vec::new());
         }
-        let view = detector.view.unwrap();
+        let scene_model = detector.scene_model.unwrap();
         let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
-        view.activity_map.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
+        scene_model.activity_map.usual(&Blob { bbox: [100.0, 60.0, 180.0, 120.0], area: cells.len() as f32, cells })
     };
     let (lit, leaves) = (restless(|_, cell| (f32::from(cell) * 1.5) as u8), restless(|at, cell| cell ^ (at % 7 * 30) as u8));
     assert!(lit < 100.0 && leaves > 2000.0, "{lit} and {leaves} cells");
 }
 
 #[test]
-fn what_a_region_explains_does_not_keep_it_restless() {
-    // 80 x 60 cells that are full of something in one picture of three, where everything has long been restless.
+fn explained_regions_do_not_raise_the_activity_level() {
+    // 80 x 60 cells with long-standing activity differ in one picture of three.
     let cells: Vec<usize> = (60..120).flat_map(|row| (100..180).map(move |column| row * 320 + column)).collect();
     let area = cells.len() as f32;
     let region = Blob { bbox: [100.0, 60.0, 180.0, 120.0], area, cells: cells.clone() };
@@ -168,7 +168,7 @@ fn what_a_region_explains_does_not_keep_it_restless() {
     let mut least = area;
     for number in 0..250_u64 {
         if number == 50 {
-            let activity_map = &mut detector.view.as_mut().unwrap().activity_map;
+            let activity_map = &mut detector.scene_model.as_mut().unwrap().activity_map;
             (0..60).for_each(|_| activity_map.learn(cells.iter().copied(), 1.0));
         }
         let mut shown = picture(number, 1.0, None);
@@ -178,10 +178,10 @@ fn what_a_region_explains_does_not_keep_it_restless() {
         let at = Timestamp { mono: MonoTime(1_000_000 + number * 200_000), ..Timestamp::default() };
         detector.analyze(&shown, at, &mut Vec::new());
         if number >= 50 {
-            least = least.min(detector.view.as_ref().unwrap().activity_map.usual(&region));
+            least = least.min(detector.scene_model.as_ref().unwrap().activity_map.usual(&region));
         }
     }
-    // 780 where it counts among what makes the region restless, 410 where only what nothing explains does.
+    // 780 when explained regions raise the level, 410 when only unexplained ones do.
     assert!(least < 600.0, "{least} of {area} cells");
 }
 
@@ -190,11 +190,11 @@ fn what_a_region_explains_does_not_keep_it_restless() {
 fn tampering_is_reported_within_ten_seconds() {
     use crate::sim::scene::{Disturbance, Scene, TAMPERED};
     const LOOKS: u64 = 4;
-    // A coarse encoder leaves out the little noise of a lens that sees nothing: it seems frozen, too.
+    // With a coarse encoder a covered lens has no noise left, so the picture looks frozen, too.
     let still = [Disturbance::Covered, Disturbance::Blurred, Disturbance::Black].map(|kind| (kind, TAMPERED + 0.5));
     let kinds = Disturbance::TAMPER.into_iter().chain([Disturbance::IrSwitch]).map(|kind| (kind, f64::INFINITY));
     for (kind, stands) in kinds.chain(still) {
-        // Nobody crosses: whatever begins is false.
+        // No object crosses: every event is false.
         let scene = Scene::new(3, kind, 0.0);
         let mut detector = Detector::new(settings(), 1 << 20, Stages::ALL);
         let mut out = Vec::new();
@@ -212,11 +212,11 @@ fn tampering_is_reported_within_ten_seconds() {
             AnalyticsUpdate::Scene { change, at } => Some((change.as_str(), (at.mono.0 - 1_000_000) as f64 / 1e6 - TAMPERED)),
             _ => None,
         });
-        let told: Vec<_> = scenes.filter(|(word, _)| !["exposure", "ir_on"].contains(word)).collect();
-        match (kind.tampering(), told.as_slice()) {
-            (Some(word), [(said, late)]) if word == *said && (0.0..10.0).contains(late) => {}
+        let reported: Vec<_> = scenes.filter(|(word, _)| !["exposure", "ir_on"].contains(word)).collect();
+        match (kind.tampering(), reported.as_slice()) {
+            (Some(word), [(actual, late)]) if word == *actual && (0.0..10.0).contains(late) => {}
             (None, []) => {}
-            _ => panic!("{kind:?}: {told:?}"),
+            _ => panic!("{kind:?}: {reported:?}"),
         }
     }
 }

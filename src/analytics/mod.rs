@@ -1,14 +1,16 @@
-//! Analytics: finds moving objects and scene changes in decoded pictures and reports them as updates.
+//! Analytics: finds moving objects and scene changes in decoded pictures and reports them as
+//! updates.
 //!
-//! * [`decode`]: which access units are decoded and analysed, by what, and at which cost.
-//! * [`detect`]: pictures in the size they are analysed in, the background model, regions that differ from it.
-//! * [`scene`]: changes of light, shake, tampering.
-//! * [`track`]: objects over time, zones and rules, the life of an event, its snapshot.
-//! * [`detector`]: all of it, from picture to update. [`params`]: every threshold with its unit and reason.
-//! * [`thread`]: the thread around it, an I/O module.
+//! * [`decode`]: selects access units, decodes them and limits the cost.
+//! * [`detect`]: scales pictures, keeps the background model, finds regions that differ from it.
+//! * [`scene`]: detects changes of light, shake and tampering.
+//! * [`track`]: tracks objects, applies zones and rules, opens and ends events, takes snapshots.
+//! * [`detector`]: runs these steps, from a picture to updates.
+//! * [`params`]: holds the thresholds, each with its unit and reason.
+//! * [`thread`]: the I/O module, a thread that feeds access units to the analyzer.
 //!
-//! What belongs here: decoding for analysis, the background model, regions, tracks, rules. What does not: event numbers,
-//! clips, publishing (the agent's).
+//! What belongs here: decoding for analysis, the background model, regions, tracks, rules. What
+//! does not: event numbers on the wire, clips, publishing (the agent's).
 
 pub mod decode;
 pub mod detect;
@@ -22,94 +24,96 @@ use self::track::rules::LineCount;
 use crate::settings::rules::RulePriority;
 use crate::units::Timestamp;
 
-/// A box in the picture: x, y of the top left corner, width, height, all in 0..=1.
+/// A bounding box as shares of the picture, 0..=1: x and y of its top left corner, width, height.
 pub type PictureBox = [f32; 4];
 
-/// What the analytics thread tells the agent.
+/// An update from the analytics thread to the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnalyticsUpdate {
-    /// An event of a zone began, changed or ended.
+    /// An event started, changed or ended.
     Motion(MotionUpdate),
-    /// The best picture of an event so far is final: a JPEG with privacy zones blacked out.
-    Still {
-        /// The event it belongs to.
-        motion: u64,
-        /// When the picture was taken.
+    /// The snapshot of an event is final: a JPEG with privacy zones blacked out.
+    Snapshot {
+        /// Number of the event, [`MotionUpdate::event_no`].
+        event_no: u64,
+        /// Capture time of the picture.
         at: Timestamp,
         /// JPEG file bytes.
         jpeg: Vec<u8>,
     },
-    /// A picture somebody asked for, or why there is none.
-    Glance {
-        /// The command that asked.
+    /// The answer to a requested snapshot.
+    RequestedSnapshot {
+        /// Id of the command that requested it.
         req_id: String,
-        /// When it was taken, and JPEG file bytes.
+        /// Capture time and JPEG file bytes, or the reason why there is no picture.
         outcome: Result<(Timestamp, Vec<u8>), String>,
     },
-    /// The scene as a whole changed; open events are kept alive, none begins.
+    /// The whole scene changed. Open events continue; no event starts.
     Scene {
-        /// What happened.
+        /// The kind of change.
         change: SceneChange,
-        /// When.
+        /// Capture time of the picture that showed it.
         at: Timestamp,
     },
-    /// The detector cannot see: everything keeps being recorded, the office is reported.
-    Blind {
-        /// Since when.
+    /// No pictures can be analysed. Recording continues; the agent reports it to the office.
+    Unavailable {
+        /// Time of the last decoded picture, or of the start of the wait for the first one.
         since: Timestamp,
-        /// Why, as a sentence for people.
+        /// The cause, as a sentence for operators.
         reason: String,
     },
-    /// It sees again.
-    Seeing {
-        /// Since when.
+    /// Pictures are analysed, first after a start or after [`AnalyticsUpdate::Unavailable`], or
+    /// from another source.
+    Available {
+        /// Capture time of the last decoded picture.
         at: Timestamp,
-        /// Where the pictures come from: `sub`, `main` or `key-frames`.
+        /// The source of the pictures: `sub`, `main` or `key-frames`.
         source: String,
     },
-    /// Counters since the last report, about once a minute.
+    /// Counters since the start of the thread, sent every 30 s.
     Counts(Box<AnalyticsCounts>),
 }
 
-/// One change of one event of one zone set.
+/// One change of one event of one rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MotionUpdate {
-    /// Number of the event, unique within this start of the agent.
+    /// Number of the event, unique within one boot of the agent.
     pub event_no: u64,
-    /// Began, changed or ended.
+    /// Whether the event started, changed or ended.
     pub phase: MotionPhase,
-    /// When the picture that decided this was taken.
+    /// Capture time of the picture that caused this update.
     pub at: Timestamp,
-    /// When the motion itself began (the track's first hit, before it was confirmed).
+    /// Time of the first detection of the object, before it was confirmed.
     pub started_at: Timestamp,
-    /// The rule that made it an event, by name.
+    /// Name of the rule that fired.
     pub rule: String,
-    /// The rule wants a clip of it.
+    /// True when the rule requests a clip.
     pub clip: bool,
-    /// How urgent the rule calls it.
+    /// Priority that the rule assigns.
     pub priority: RulePriority,
-    /// Zones it touches, by name.
+    /// Names of the zones that the object has touched.
     pub zones: Vec<String>,
-    /// Direction of travel: degrees clockwise from "up" in the picture (0 up, 90 right), once there is one.
+    /// Direction of travel: degrees clockwise from "up" in the picture (0 up, 90 right). `None`
+    /// while the object has not travelled far enough.
     pub direction: Option<f32>,
-    /// Where it is now.
+    /// Latest bounding box of the object.
     pub bbox: PictureBox,
-    /// Peak score 0..=1: how sure.
+    /// Highest score of the event so far, 0..=1.
     pub score: f32,
-    /// Confirmed tracks seen in this event.
+    /// Number of confirmed tracks in this event.
     pub tracks: u32,
-    /// Starts suppressed by the cooldown since the last event.
+    /// Starts that the cooldown has suppressed since the last event of the rule.
     pub suppressed: u32,
-    /// The event this one continues, when the longest duration cut it.
+    /// Number of the event that this one continues, when that one reached the longest duration.
     pub continued_from: Option<u64>,
 }
 
 #[cfg(any(test, feature = "sim"))]
 impl MotionUpdate {
-    /// An object that goes right, for tests and simulated worlds.
-    pub fn drawn(motion: u64, phase: MotionPhase, at: Timestamp) -> MotionUpdate {
+    /// An object that moves to the right, for tests and simulated worlds.
+    pub fn example(event_no: u64, phase: MotionPhase, at: Timestamp) -> MotionUpdate {
         MotionUpdate {
-            event_no: motion,
+            event_no,
             phase,
             at,
             started_at: at,
@@ -127,42 +131,43 @@ impl MotionUpdate {
     }
 }
 
-/// Phase of an event.
+/// The phase of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MotionPhase {
-    /// A confirmed track satisfied a rule.
+    /// The rule fired for a confirmed track.
     Start,
-    /// At most one a second, only on change.
+    /// Zones, direction or tracks changed; sent at most once a second.
     Update,
-    /// Quiet long enough, or cut at the longest duration.
+    /// No object of the event moved for the quiet time, or the event reached its longest duration.
     End,
 }
 
 /// Changes of the scene as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SceneChange {
-    /// The light or the camera's exposure jumped.
+    /// The light or the camera's exposure changed in one step.
     Exposure,
-    /// The camera went to night mode (colour vanished).
+    /// The camera switched to night mode: the colour vanished.
     IrOn,
-    /// Back to day mode.
+    /// The camera switched back to day mode.
     IrOff,
-    /// The camera looks elsewhere.
+    /// The camera shows another view.
     Moved,
     /// Something covers the lens.
     Covered,
-    /// The picture lost its edges.
+    /// The lens is out of focus: the edges of the picture are gone.
     Blurred,
-    /// Nothing but black.
+    /// The picture is black.
     Black,
-    /// What was covered, blurred or black is as it was before.
+    /// The picture is normal again after [`SceneChange::Covered`], [`SceneChange::Blurred`] or
+    /// [`SceneChange::Black`].
     Clear,
-    /// The picture does not change at all, not even in its noise.
+    /// The picture does not change at all, not even its noise.
     Frozen,
 }
 
 impl SceneChange {
-    /// The word used in payloads.
+    /// The name in payloads.
     pub fn as_str(self) -> &'static str {
         match self {
             SceneChange::Exposure => "exposure",
@@ -178,7 +183,7 @@ impl SceneChange {
     }
 }
 
-/// Counters of the analytics thread.
+/// Counters of the analytics thread since its start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnalyticsCounts {
     /// Pictures decoded.
@@ -187,44 +192,44 @@ pub struct AnalyticsCounts {
     pub analysed: u64,
     /// Access units dropped because decoding fell behind.
     pub dropped: u64,
-    /// Access units the decoder refused.
+    /// Access units that the decoder rejected.
     pub failed: u64,
-    /// Pictures not looked at because the budget of time or heat was spent.
-    pub passed: u64,
-    /// Wakenings from key frames only.
+    /// Pictures and access units that the CPU or temperature limit left out.
+    pub skipped_budget: u64,
+    /// Times that the analyzer left the key-frames-only mode because something happened.
     pub wakes: u64,
-    /// What was seen and made no event, by reason.
+    /// Regions and objects that started no event, by reason.
     pub suppressed: Suppressed,
-    /// What crossed the lines.
+    /// Objects that crossed each line.
     pub lines: Vec<LineCount>,
 }
 
-/// Why something that was seen made no event.
+/// Why a region or an object started no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SuppressReason {
     /// Light on an unchanged surface.
     LocalLight,
     /// A surface in another light.
     LightChange,
-    /// No more than its region does all day.
+    /// The region does not exceed the usual activity of its place.
     BackgroundActivity,
-    /// As large as weather.
+    /// The region covers more than half of the picture, as rain or fog does.
     Weather,
-    /// The whole scene was changing.
+    /// The lens is covered or out of focus, or the picture is black.
     SceneChange,
-    /// Too small for its rule.
+    /// The object is smaller than its rule requires.
     Size,
-    /// Too slow or too fast for it.
+    /// The object is slower or faster than its rule requires.
     Speed,
-    /// In another direction.
+    /// The object moves in another direction than its rule requires.
     Heading,
-    /// Outside its hours.
+    /// The time is outside the hours of the rule.
     Hours,
-    /// Within its cooldown.
+    /// The cooldown of the rule has not passed.
     Cooldown,
 }
 
-/// Words of [`SuppressReason`], in its order.
+/// Names of [`SuppressReason`] in counters, in its order.
 pub const SUPPRESS_REASONS: [&str; 10] = [
     "local_light",
     "light_change",
@@ -238,12 +243,12 @@ pub const SUPPRESS_REASONS: [&str; 10] = [
     "cooldown",
 ];
 
-/// How often each [`SuppressReason`] was the reason: the first five count regions in pictures, the others objects.
+/// Count of each [`SuppressReason`]: the first five count regions in pictures, the others objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Suppressed(pub [u64; SUPPRESS_REASONS.len()]);
 
 impl Suppressed {
-    /// Counts one.
+    /// Counts one region or object.
     pub fn count(&mut self, why: SuppressReason) {
         self.0[why as usize] += 1;
     }

@@ -1,254 +1,283 @@
-//! Every threshold of the motion room, with its unit and reason. Distances are in cells: the longest side of a picture has
-//! [`SIDE`] of them, whatever its size in pixels.
+//! Parameters of the analysis: every threshold with its unit and reason.
 //!
-//! What belongs here: numbers. What does not: what is done with them.
+//! Distances are in cells: the longest side of a picture has [`SIDE`] of them, whatever its size in
+//! pixels. Brightness is in steps of 255.
 
-/// Cells along the longest side of the judged picture: a person at 40 m is still 6 cells high, and the model costs milliseconds.
+use std::time::Duration;
+
+/// Cells along the longest side of an analysed picture. A person at 40 m is still 6 cells high, and
+/// the model costs milliseconds.
 pub const SIDE: usize = 320;
 
 /// Samples kept per cell (ViBe, Barnich and Van Droogenbroeck 2011, uses 20).
 pub const SAMPLES: usize = 20;
 /// Samples that must agree for a cell to be background.
 pub const AGREE: u8 = 2;
-/// Steps of 255 within which a sample agrees, before feedback: sensor noise after box scaling is below 4.
+/// Distance below which a sample agrees, before feedback, in steps of 255: sensor noise after
+/// scaling is below 4.
 pub const RADIUS: f32 = 13.0;
-/// Share of the radius that is left in the dark, where everything is reported apart by few steps, and the brightness from which on it
-/// is whole.
+/// Share of the radius that remains in the dark, where objects differ by few steps. It grows to 1
+/// at [`RADIUS_BRIGHT`].
 pub const RADIUS_DARK: f32 = 0.45;
-/// See [`RADIUS_DARK`]; steps of 255.
+/// Brightness from which on the radius is whole, steps of 255. See [`RADIUS_DARK`].
 pub const RADIUS_BRIGHT: f32 = 100.0;
-/// The radius grows to this much at most where the background is restless (a tree, water, noise at night).
+/// Largest radius, where the background is noisy (a tree, water, noise at night), steps of 255.
 pub const RADIUS_MAX: f32 = 60.0;
-/// The radius is this many times the mean distance to the nearest samples (PBAS, Hofmann et al. 2012, uses 5; brightness and
-/// texture together are twice as far apart).
+/// Radius as a multiple of the mean distance to the nearest samples (PBAS, Hofmann et al. 2012,
+/// uses 5; brightness and texture together are twice as far apart).
 pub const RESTLESS_SCALE: f32 = 2.5;
-/// Seconds in which the mean distance of a cell follows.
+/// Time constant of the mean distance of a cell, seconds.
 pub const RESTLESS_SECONDS: f32 = 4.0;
-/// Steps the radius of a cell grows with each unexplained change between background and not (SuBSENSE, St-Charles et al. 2015).
+/// Steps that each unexplained change between background and foreground adds to the radius
+/// (SuBSENSE, St-Charles et al. 2015).
 pub const BLINK_UP: f32 = 1.0;
-/// Steps a second it shrinks by when nothing happens.
+/// Steps a second that this addition loses without changes.
 pub const BLINK_DOWN: f32 = 0.6;
-/// Most steps that blinking adds.
+/// Largest addition to the radius by these changes, steps.
 pub const BLINK_MAX: f32 = 30.0;
-/// Steps of difference that each of the eight texture bits weighs.
+/// Distance that each differing texture bit adds, steps.
 pub const TEXTURE_WEIGHT: u8 = 2;
-/// A neighbour differs in the texture when it is this far from the cell, as a share of the cell (1 / 8), beside [`TEXTURE_NOISE`].
+/// A texture bit is set when the neighbour differs by more than this share of the cell (a shift: 3
+/// means 1 / 8) plus [`TEXTURE_NOISE`].
 pub const TEXTURE_SHIFT: u32 = 3;
-/// See [`TEXTURE_SHIFT`]; steps of 255.
+/// Sensor noise that sets no texture bit, steps of 255. See [`TEXTURE_SHIFT`].
 pub const TEXTURE_NOISE: u8 = 6;
-/// Seconds in which a background cell replaces one sample on average, and one of a neighbour's.
+/// Mean time in which a background cell replaces one of its samples and receives one of a
+/// neighbour, seconds.
 pub const RENEW: f32 = 3.2;
-/// Seconds in which a cell that differs, and belongs to no confirmed object, replaces one sample on average.
+/// Mean time in which a foreground cell without an object replaces one sample, seconds.
 pub const ABSORB: f32 = 6.0;
-/// Seconds in which the mean brightness of a background cell follows.
+/// Time constant of the mean brightness of a background cell, seconds.
 pub const MEAN_SECONDS: f32 = 4.0;
-/// Microseconds of warm-up without events after a start, a reconnect or a change of the whole scene.
-pub const WARM_UP: u64 = 4_000_000;
+/// Warm-up without events after a start, a reconnect or a change of the whole scene.
+pub const WARM_UP: Duration = Duration::from_secs(4);
 
-/// Mean brightness below which a cell is dark; when half of them are it is night, and what is faint counts. Steps of 255.
+/// Mean brightness below which a cell is dark, steps of 255. When half of the cells are dark,
+/// low-light detection is on.
 pub const FAINT_DARK: f32 = 80.0;
-/// Cells from the middle of a window to its sides, and up and down: a person far away fills it.
+/// Cells from the centre of a window to its sides, across and down: a person far away fills it.
 pub const FAINT_REACH: [usize; 2] = [3, 4];
-/// Times its noise, in the mean of the squares, that a window must hold to show something faint. The highest of an
-/// empty picture's windows holds 3.4 in the median and 5.9 at most: some noise passes, and is not followed.
+/// Mean square of a window, in multiples of its noise, above which it holds a faint object. The
+/// highest window of an empty picture has 3.4 in the median and 5.9 at most: some noise passes and
+/// is never confirmed.
 pub const FAINT: f32 = 4.0;
-/// The same for the nine cells around each cell of it: the window reaches beyond the object.
+/// The same for the nine cells around each cell of the window, because the window is larger than
+/// the object.
 pub const FAINT_NEAR: f32 = 3.0;
-/// Times its noise that one cell counts for at most: a bright drop is not a window full of them.
+/// Largest contribution of one cell, in multiples of its noise: a bright rain drop must not fill a
+/// window.
 pub const FAINT_CLIP: f32 = 25.0;
-/// Cells from the middle to the sides of the surroundings that a cell is seen beside: light lies over all of them.
+/// Cells from the centre to the sides of the surroundings that a cell is compared with: light
+/// covers all of them.
 pub const FAINT_WIDE: [usize; 2] = [12, 12];
-/// Times the root of its noise that a cell adds to its surroundings at most: an object must not darken them.
+/// Largest contribution of a cell to its surroundings, in multiples of the root of its noise: an
+/// object must not hide itself.
 pub const FAINT_AROUND: f32 = 3.0;
 /// Pictures until the noise is known.
 pub const FAINT_LOOKS: u32 = 12;
-/// Times its noise up to which a cell's distance makes its noise grow: 97 % of noise lies within.
+/// Largest square of a distance that is learned as noise, in multiples of the noise: 97 % of noise
+/// is below.
 pub const FAINT_OUT: f32 = 9.0;
-/// Square of the least noise that is confirmed, steps of 255: rounding alone is a third of a step.
+/// Least noise that is assumed, as a mean square in steps of 255: rounding alone is a third of a
+/// step.
 pub const FAINT_FLOOR: f32 = 1.0;
 
-/// Share of all cells that must differ at once for the scene itself to have changed.
+/// Share of all cells that must differ at once for a change of the whole scene.
 pub const GLOBAL_SHARE: f32 = 0.45;
-/// Share of the tiles in which [`GLOBAL_TILE`] of the cells must differ besides: a lorry near by fills half of the picture, the
-/// light changes all of it.
+/// Share of the tiles that must also have [`GLOBAL_TILE`] of their cells in the foreground. A lorry
+/// near by fills half of the picture; light changes all of it.
 pub const GLOBAL_TILES: f32 = 0.70;
-/// See [`GLOBAL_TILES`].
+/// Share of the cells in each of these tiles. See [`GLOBAL_TILES`].
 pub const GLOBAL_TILE: f32 = 0.25;
-/// Median brightness ratio between two pictures that is a step of exposure, not a cloud.
+/// Median brightness ratio of two pictures above which it is a step of exposure and not a cloud.
 pub const LIGHT_STEP: f32 = 1.10;
-/// Microseconds between two pictures within which a step is one.
-pub const STEP_WITHIN: u64 = 600_000;
-/// Compensated brightness ratio beyond which the model itself is scaled: clouds stay within, dusk passes it in minutes.
+/// Longest time between two pictures whose ratio counts as a step.
+pub const STEP_WITHIN: Duration = Duration::from_millis(600);
+/// Compensated brightness ratio beyond which the model itself is scaled. Clouds stay within; dusk
+/// passes it in minutes.
 pub const LIGHT_DRIFT: f32 = 1.30;
-/// Median chroma distance from grey, steps of 255, below which there is no colour, and above which there is again.
+/// Median chroma distance from grey below which a picture has no colour, steps of 255.
 pub const GREY_BELOW: f32 = 1.5;
-/// See [`GREY_BELOW`].
+/// Distance above which it has colour again. See [`GREY_BELOW`].
 pub const COLOUR_ABOVE: f32 = 3.5;
-/// Microseconds nothing is judged after a change of the whole scene.
-pub const HOLD: u64 = 1_200_000;
-/// Microseconds for which GOPs must have ended alike until the picture counts as frozen, and differently until it is over: two GOPs
-/// of 2 s, one of those that are longer. Noise never repeats.
-pub const FROZEN_AFTER: u64 = 3_500_000;
-/// Mean distance of the cells below which two GOPs end alike, steps of 255. Measured: 0.00 for a frozen picture at a quality or a
-/// steady rate; 0.19 and more for live scenes with noise of two steps, 1080p and 360p.
-pub const SAME_WITHIN: f32 = 0.04;
-/// The same as a share of what is usual, which lies within a tenth of itself: an encoder with bits to spare polishes a frozen picture
-/// for seconds, and every GOP ends a little better.
+/// Time without object reports after a change of the whole scene.
+pub const HOLD: Duration = Duration::from_millis(1200);
+/// Time for which GOPs must end alike until the picture counts as frozen, and differently until
+/// that ends: two GOPs of 2 s, or one longer GOP. Noise never repeats.
+pub const FROZEN_AFTER: Duration = Duration::from_millis(3500);
+/// Mean distance of the cells below which two GOPs end alike, steps of 255. Measured: 0.00 for a
+/// frozen picture at constant quality or rate; 0.19 and more for live scenes with noise of two
+/// steps, 1080p and 360p.
+pub const SAME_MEAN: f32 = 0.04;
+/// The same as a share of the usual distance, which varies by a tenth. An encoder with spare bits
+/// refines a frozen picture for seconds, and every GOP ends a little better.
 pub const SAME_SHARE: f32 = 0.25;
-/// Share by which what is usual follows each GOP.
+/// Share by which the usual distance follows each GOP.
 pub const USUAL_FOLLOWS: f32 = 0.10;
-/// Steps that a cell counts for at most in either.
+/// Largest contribution of a cell to either distance, steps.
 pub const NOISE_MOST: u8 = 4;
-/// Steps that no cell may be further apart where two GOPs end alike: what moves, however little of it, is no rounding.
+/// Largest distance of any cell between two GOPs that end alike, steps: a small moving object
+/// exceeds rounding.
 pub const SAME_CELL: u8 = 2;
-/// Cells of shake that are followed; beyond it the camera has moved.
+/// Largest shake that is compensated, cells. Beyond it the camera has moved.
 pub const SHAKE_MAX: f32 = 3.0;
-/// Cells of shake that are left alone: resampling costs more sharpness than so little shake.
+/// Shake below this is not compensated, cells: resampling would cost more sharpness.
 pub const SHAKE_MIN: f32 = 0.12;
 
-/// Microseconds between two looks for tampering: it is slow, and lasts.
-pub const TAMPER_EVERY: u64 = 500_000;
-/// Microseconds a mark of tampering must last: longer than a lorry at the kerb takes to pull away, and well within ten seconds.
-pub const TAMPER_LASTS: u64 = 5_000_000;
-/// Seconds in which the usual look of the scene follows the day.
+/// Interval of the tampering checks: tampering is slow and lasts.
+pub const TAMPER_INTERVAL: Duration = Duration::from_millis(500);
+/// Time that a sign of tampering must last before it is reported: longer than a lorry at the kerb
+/// takes to pull away, and well within ten seconds.
+pub const TAMPER_LASTS: Duration = Duration::from_secs(5);
+/// Time constant of the usual appearance of the scene, seconds: it follows the day.
 pub const TAMPER_SECONDS: f32 = 60.0;
-/// Looks until the usual look is known.
+/// Checks until the usual appearance is known.
 pub const TAMPER_WARM: u32 = 8;
-/// Mean brightness below which a picture is black, and the spread of its blocks; steps of 255.
+/// Mean brightness below which a picture is black, steps of 255.
 pub const BLACK_BELOW: f32 = 20.0;
-/// See [`BLACK_BELOW`].
+/// Spread of the block brightness below which it is black. See [`BLACK_BELOW`].
 pub const BLACK_EVEN: f32 = 4.0;
-/// Correlation of the blocks' brightness with the usual above which it is the same place.
+/// Correlation of the block brightness with the usual one above which the camera shows the same
+/// place.
 pub const SAME_PLACE: f32 = 0.60;
 /// Share of the usual sharpness below which the lens is out of focus.
 pub const BLUR_SHARE: f32 = 0.60;
-/// Share of the usual edges below which another view is no view: something covers the lens.
+/// Share of the usual edge strength below which the lens is covered and the camera has not moved.
 pub const COVER_SHARE: f32 = 0.50;
-/// Share of the usual contrast below which the lens is covered, however faintly the scene shines through.
+/// Share of the usual contrast below which the lens is covered, even when the scene shines through.
 pub const COVER_EVEN: f32 = 0.20;
-/// Correlation of edges that normal pictures must have before it says anything (noise at night has none).
+/// Correlation of edges that normal pictures must have before a move is reported. Noise at night
+/// has none.
 pub const KNOWN_EDGES: f32 = 0.40;
-/// Share of that correlation below which the camera looks elsewhere.
+/// Share of that correlation below which the camera shows another view.
 pub const ELSEWHERE: f32 = 0.40;
 
-/// Cells of the smallest object at sensitivity 5: a person far away.
+/// Area of the smallest object at sensitivity 5, cells: a person far away.
 pub const BLOB_MIN: f32 = 36.0;
-/// Share of the picture above which a blob is no object but light or weather.
+/// Share of the picture above which a blob is light or weather and no object.
 pub const BLOB_MAX_SHARE: f32 = 0.5;
-/// 80th percentile of the change of log brightness between neighbours inside a blob below which it is light on an unchanged
-/// surface, not an object.
+/// 80th percentile of the change of log brightness between neighbours inside a blob, below which
+/// the blob is light on an unchanged surface.
 pub const LIGHT_GRADIENT: f32 = 0.05;
-/// Cells inside a blob, away from its edge, that must be there to say anything about its light.
+/// Inner cells that a blob must have for this test.
 pub const LOCAL_LIGHT_CELLS: usize = 12;
-/// Cells from which on a region may be light with something in it.
+/// Area from which on a region may be light with objects in it, cells.
 pub const LIT_MIN: f32 = 600.0;
-/// Cells to each side of one whose shade says whether it is merely lit.
+/// Cells to each side of the window that decides whether a cell is only lit.
 pub const LIT_REACH: usize = 3;
-/// Share of those cells that must have an edge of shade in what stands in the light.
+/// Share of these cells that must have an edge of shade where an object stands in the light.
 pub const LIT_ROUGH: f32 = 0.25;
-/// Share of a region that may stand in its light: else it is no light.
+/// Largest share of a region that its objects may cover; above it the region is no light.
 pub const LIT_SHARE: f32 = 0.35;
-/// Correlation of a blob's fine structure with the background's above which it is the background, lit otherwise.
+/// Correlation of a blob's fine structure with that of the background, above which the blob is
+/// background in another light.
 pub const LIGHT_CHANGE: f32 = 0.80;
-/// Steps of fine structure a background must have before [`LIGHT_CHANGE`] says anything: more than noise.
+/// Fine structure that a background must have for [`LIGHT_CHANGE`], steps of 255: more than noise.
 pub const LIGHT_CHANGE_ROUGH: f32 = 3.0;
-/// Cells of the largest gap that is filled: the windows of a lorry near by.
+/// Area of the largest gap that is filled, cells: the windows of a lorry near by.
 pub const HOLE_MAX: usize = 1500;
-/// Share of an object's height, from below, that can be the shadow it stands in.
+/// Share of an object's height, from below, that can be its contact shadow.
 pub const CONTACT_MOST: f32 = 0.20;
-/// Shade that shadow under an object has at least where it is darkest, 64 steps an octave: a third of the light is left.
+/// Shade that the darkest part of a contact shadow has at most, 64 steps an octave: a third of the
+/// light is left.
 pub const CONTACT_DARK: i16 = -100;
 /// Steps by which shade may vary on its way into the shadow.
 pub const CONTACT_NOISE: i16 = 6;
-/// Side of the tiles in which restlessness of a region is remembered, cells.
+/// Side of the tiles of the activity map, cells.
 pub const TILE: usize = 8;
 /// Seconds in which a tile's restlessness follows.
 pub const CHURN_SECONDS: f32 = 15.0;
 /// A blob must have this many times the cells that its region differs in anyway.
 pub const CHURN_TIMES: f32 = 4.0;
 
-/// Pictures an object must be seen in to be confirmed.
+/// Detections that an object needs to be confirmed.
 pub const HITS: u32 = 4;
-/// Share of the pictures since it was first seen that an object must be seen in to be confirmed: what is here and there, as insects
-/// are, is not one object.
+/// Share of the pictures since its first detection in which an object must be detected to be
+/// confirmed. It rejects intermittent blobs such as insects.
 pub const DENSE: f32 = 0.7;
-/// Cells an object must have travelled from where it was first seen.
+/// Distance that an object must have travelled from its first position to be confirmed, cells.
 pub const TRAVEL: f32 = 4.0;
-/// Times its own size an object must travel more where all of it is no more than its region does anyway: leaves jump by their size.
+/// Additional distance, in multiples of its size, where the activity map explains all of an object:
+/// leaves jump by their own size.
 pub const RESTLESS_TRAVEL: f32 = 3.0;
-/// Cells an object must travel more where its region is restless now and then: a gust throws leaves so far where hardly anything moves on
-/// average.
+/// Additional distance where a region is active now and then, cells: a gust throws leaves so far,
+/// even where little moves on average.
 pub const GUST: f32 = 16.0;
-/// Share of an object that its region must do anyway for all of [`GUST`], and for less as much less: people in the ten clips of
-/// disturbances have 0.003 at most.
+/// Share of an object that its region must explain for all of [`GUST`]; a smaller share adds
+/// proportionally less. People in the ten clips of disturbances have 0.003 at most.
 pub const GUSTY: f32 = 0.032;
-/// Cells by which an object may have been elsewhere than its velocity led, for each cell it has come from where it was first seen:
-/// insects and leaves dart.
-pub const ASTRAY: f32 = 0.3;
-/// Microseconds an object may be unseen and still be itself.
-pub const COAST: u64 = 700_000;
-/// Times its size by which an undecided object may grow or shrink between two pictures and still be itself: beyond it has joined
-/// another or come apart.
-pub const LIKE: f32 = 3.0;
-/// Cells within which a blob continues a track, beside the track's own size.
+/// Largest deviation from the predicted positions, as a share of the distance from the first
+/// position: insects and leaves dart.
+pub const DEVIATION: f32 = 0.3;
+/// Time that an object may be undetected before it is lost.
+pub const COAST: Duration = Duration::from_millis(700);
+/// Factor by which a tentative object may grow or shrink between two pictures. Beyond it, it has
+/// merged or split and starts again.
+pub const SIZE_RATIO: f32 = 3.0;
+/// Distance within which a blob continues a track, cells; half of the track's own size is added.
 pub const REACH: f32 = 14.0;
-/// Tracks at once at most: beyond it is a crowd or rain, and both are one event.
+/// Most tracks at once. More is a crowd or rain, and one event covers both.
 pub const TRACKS_MAX: usize = 64;
-/// Microseconds after its last movement in which a confirmed object is kept out of the background: people wait at a kerb so long.
-pub const STAND_MAX: u64 = 30_000_000;
-/// Cells an object must go within a second to be moving and not standing.
+/// Time after its last movement in which a confirmed object is not learned as background:
+/// pedestrians wait at a kerb so long.
+pub const STAND_MAX: Duration = Duration::from_secs(30);
+/// Distance that counts as movement, cells; an object that does not move so far in a second stands.
 pub const STEP: f32 = 2.0;
-/// Microseconds after the last object of an event has gone in which another still belongs to the event.
-pub const GONE_AFTER: u64 = 1_500_000;
+/// Time after the last object of an event has left in which another object joins the event.
+pub const GONE_AFTER: Duration = Duration::from_millis(1500);
 
-/// Microseconds between two updates of an event.
-pub const UPDATE_EVERY: u64 = 1_000_000;
-/// Degrees of turn that are worth an update.
+/// Least time between two updates of an event.
+pub const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Change of direction that causes an update, degrees.
 pub const TURN: f32 = 45.0;
-/// Microseconds without a picture until the detector calls itself blind.
-pub const BLIND_AFTER: u64 = 10_000_000;
-/// Microseconds somebody who asks for a picture waits for it: asleep, the analyzer decodes key frames only, and the longest GOP cameras are
-/// set to in practice is 10 s.
-pub const GLANCE_WITHIN: u64 = 15_000_000;
-/// Microseconds after its start at which an event's still is sent, if the event lasts that long.
-pub const STILL_AFTER: u64 = 3_000_000;
-/// Bytes of access units the sight lane holds: about one GOP of a 2 Mbit/s stream, twice over.
-pub const LANE_BYTES: usize = 2 << 20;
-/// Largest picture decoded, pixels: 4K. A camera that claims more is lying or hostile.
+/// Time without a picture until analytics counts as unavailable.
+pub const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
+/// Time limit of a requested snapshot. An analyzer that sleeps decodes key frames only, and 10 s is
+/// the longest GOP set on cameras in practice.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time after the start of an event at which its snapshot is sent. A shorter event sends it at its
+/// end.
+pub const SNAPSHOT_AFTER: Duration = Duration::from_secs(3);
+/// Size of the frame queue of the analytics thread, bytes: about two GOPs of a 2 Mbit/s stream.
+pub const QUEUE_BYTES: usize = 2 << 20;
+/// Largest picture that is decoded, pixels: 4K. A larger claim is a fault or an attack.
 pub const PIXELS_MAX: usize = 3840 * 2160;
-/// Cells from the picture's edge within which an object comes in or goes out.
+/// Distance from the edge of the picture within which an object enters or leaves, cells.
 pub const EDGE: f32 = 3.0;
-/// Microseconds in view after which an object that is not confirmed yet is scenery that moves.
-pub const STUBBORN: u64 = 3_000_000;
+/// Time in view after which a tentative object counts as moving scenery.
+pub const SCENERY_AFTER: Duration = Duration::from_secs(3);
 
-/// Pictures a second while something undecided is in view: four hits within half a second.
+/// Pictures a second while a tentative object is in view: four detections within half a second.
 pub const CLOSER_FPS: f32 = 10.0;
-/// Pictures held back at most to bring a stream with B-frames into order.
-pub const ORDER_MAX: usize = 4;
-/// Microseconds without anything in view after which only key frames are decoded.
-pub const SLEEP_AFTER: u64 = 3_000_000;
-/// Bytes of access units held while asleep: two GOPs of 4 s at 4 Mbit/s.
-pub const HELD_BYTES: usize = 4 << 20;
-/// Access units held while asleep: two GOPs of 10 s at 25 pictures a second. Decoding them takes about a second.
-pub const HELD_FRAMES: usize = 500;
-/// Microseconds of sizes that make a baseline.
-pub const SIZES_KNOWN: u64 = 6_000_000;
-/// Microseconds of sizes that are remembered.
-pub const SIZES_SECONDS: u64 = 60_000_000;
-/// Sizes that are remembered at most: a minute at 30 pictures a second.
+/// Most pictures held back to put a stream with B-frames into display order.
+pub const REORDER_MAX: usize = 4;
+/// Time without objects after which only key frames are decoded.
+pub const SLEEP_AFTER: Duration = Duration::from_secs(3);
+/// Most bytes of access units buffered while asleep: two GOPs of 4 s at 4 Mbit/s.
+pub const BUFFERED_BYTES: usize = 4 << 20;
+/// Most access units buffered while asleep: two GOPs of 10 s at 25 pictures a second. Decoding them
+/// takes about a second.
+pub const BUFFERED_FRAMES: usize = 500;
+/// Time that the access unit sizes must cover for a baseline.
+pub const SIZES_KNOWN: Duration = Duration::from_secs(6);
+/// Time after which a size is forgotten.
+pub const SIZES_REMEMBERED: Duration = Duration::from_secs(60);
+/// Most sizes that are remembered: a minute at 30 pictures a second.
 pub const SIZES_MAX: usize = 1800;
-/// Sizes whose mean is compared with the baseline.
+/// Number of sizes whose mean is compared with the baseline.
 pub const SIZES_MEAN: usize = 3;
-/// Access units after a key frame that say nothing: they mend what it left coarse, and it is itself looked at.
+/// Access units after a key frame that are ignored: they refine its coarse picture, and the key
+/// frame itself is analysed.
 pub const SIZES_SETTLE: usize = 2;
-/// Median deviations above the median at which the baseline is left.
+/// Median absolute deviations above the median at which the trigger fires.
 pub const SIZES_MAD: f32 = 3.5;
-/// Median deviation, as a share of the median, above which sizes say nothing (noise, a struggling rate control): then there is no
-/// sleep, because nothing would end it in time.
-pub const SIZES_WILD: f32 = 0.30;
-/// Microseconds over which the share of a core is measured.
-pub const STRAIN_WINDOW: u64 = 5_000_000;
-/// Windows in a row below a third of the budget after which more is tried again.
-pub const STRAIN_EASY: u32 = 6;
-/// Degrees Celsius a board must cool below its limit before more is tried again.
-pub const COOLER: u8 = 5;
+/// Median absolute deviation, as a share of the median, above which there is no baseline (noise, an
+/// unstable rate control). Then the analyzer does not sleep, because sizes could not wake it in
+/// time.
+pub const SIZES_SPREAD_MAX: f32 = 0.30;
+/// Time over which the share of a core is measured.
+pub const LOAD_WINDOW: Duration = Duration::from_secs(5);
+/// Windows in a row below a third of the budget after which the rate rises again.
+pub const LOAD_EASY: u32 = 6;
+/// Degrees Celsius that a board must cool below its limit before the rate rises again.
+pub const COOL_DOWN: u8 = 5;

@@ -1,14 +1,13 @@
-//! ⇄ The analytics thread: takes access units, hands them to the analyzer, and measures what that costs.
+//! ⇄ The analytics thread: passes access units to the analyzer and measures their cost.
 //!
-//! What belongs here: the loop, clocks and thermometers, noticing blindness. What does not: what is decoded ([`crate::analytics::decode::scheduler`]),
-//! judging pictures ([`super::detector`]).
+//! It also reads clocks and thermometers and reports when no pictures arrive.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::AnalyticsUpdate;
-use super::params::BLIND_AFTER;
+use super::params::UNAVAILABLE_AFTER;
 use crate::analytics::decode::load_governor::AnalysisRate;
 use crate::analytics::decode::scheduler::Analyzer;
 use crate::analytics::detect::stages::Stages;
@@ -16,29 +15,29 @@ use crate::camera::StreamRole;
 use crate::clock::Clock;
 use crate::frame_queue::{FrameReceiver, Received};
 use crate::settings::MotionSettings;
-use crate::units::Timestamp;
+use crate::units::{MonoTime, Timestamp};
 use crate::watchdog::Heartbeat;
 
-/// How long to wait for a frame before looking at the clock.
+/// Longest wait for a frame before the clock is checked.
 const IDLE: Duration = Duration::from_millis(500);
-/// Microseconds between counters.
-const COUNTS_EVERY: u64 = 30_000_000;
-/// Microseconds between looks at the thermometer: a board warms up in minutes.
-const TEMPERATURE_EVERY: u64 = 10_000_000;
-/// Thermal zones looked at, at most.
+/// Interval of counters.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(30);
+/// Interval of temperature readings: a board warms up in minutes.
+const TEMPERATURE_INTERVAL: Duration = Duration::from_secs(10);
+/// Most thermal zones that are read.
 const ZONES_MAX: usize = 16;
 
-/// What may be asked of the thread.
+/// A request to the analytics thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnalyticsRequest {
-    /// Go on with other settings.
+    /// Apply other settings.
     Settings(MotionSettings),
-    /// A picture, answered by [`AnalyticsUpdate::Glance`].
-    Glance {
-        /// The command that asks.
+    /// Take a snapshot; answered by [`AnalyticsUpdate::RequestedSnapshot`].
+    Snapshot {
+        /// Id of the command that requests it.
         req_id: String,
     },
-    /// End after closing what is open.
+    /// End all open events and exit.
     Stop,
 }
 
@@ -46,70 +45,71 @@ struct AnalyticsThread {
     enabled: bool,
     analyzer: Analyzer,
     role: StreamRole,
-    next_counts: u64,
-    next_temperature: u64,
-    /// Since when nothing has been seen, as far as this thread knows.
+    next_counts: MonoTime,
+    next_temperature: MonoTime,
+    /// Start of the wait for the first picture.
     waiting_since: Option<Timestamp>,
-    /// When it went blind was reported.
-    blind: bool,
-    /// Where its pictures come from, as last reported.
+    /// [`AnalyticsUpdate::Unavailable`] was reported.
+    is_unavailable: bool,
+    /// The source of the pictures in the last report; empty before the first.
     source: &'static str,
 }
 
-/// Starts the thread. It ends on [`AnalyticsRequest::Stop`] or when every sender of the lane is gone.
+/// Starts the thread. It exits on [`AnalyticsRequest::Stop`] or when every sender of the queue is
+/// dropped.
 ///
 /// # Errors
-/// When the operating system gives no thread.
+/// When the operating system cannot start a thread.
 pub fn start(
     settings: MotionSettings,
-    still_max: usize,
+    snapshot_max: usize,
     clock: Arc<dyn Clock>,
-    mut lane: FrameReceiver<AnalyticsRequest>,
+    mut queue: FrameReceiver<AnalyticsRequest>,
     heartbeat: Heartbeat,
     update: impl Fn(AnalyticsUpdate) + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
-    let mut sight = AnalyticsThread {
+    let mut analytics = AnalyticsThread {
         enabled: settings.enabled,
-        analyzer: Analyzer::new(settings, still_max, Stages::ALL),
+        analyzer: Analyzer::new(settings, snapshot_max, Stages::ALL),
         role: StreamRole::Main,
-        next_counts: 0,
-        next_temperature: 0,
+        next_counts: MonoTime::default(),
+        next_temperature: MonoTime::default(),
         waiting_since: None,
-        blind: false,
+        is_unavailable: false,
         source: "",
     };
-    thread::Builder::new().name("sight".into()).spawn(move || {
+    thread::Builder::new().name("analytics".into()).spawn(move || {
         let mut out = Vec::new();
         loop {
             heartbeat.beat();
-            let item = lane.next(IDLE);
-            let began = clock.now();
-            let stop = match item {
+            let received = queue.next(IDLE);
+            let turn_start = clock.now();
+            let stop = match received {
                 Received::Frame(frame) => {
-                    sight.role = frame.role;
-                    sight.analyzer.frame(&frame, &mut |_, _, _| (), &mut out);
+                    analytics.role = frame.role;
+                    analytics.analyzer.frame(&frame, &mut |_, _, _| (), &mut out);
                     false
                 }
-                Received::Skipped(skip) => {
-                    sight.analyzer.skipped(skip.frames);
+                Received::Dropped(dropped) => {
+                    analytics.analyzer.dropped(dropped.frames);
                     false
                 }
-                Received::Quiet => false,
-                Received::Order(AnalyticsRequest::Settings(settings)) => {
-                    sight.reconfigure(settings, clock.now(), &mut out);
+                Received::TimedOut => false,
+                Received::Request(AnalyticsRequest::Settings(settings)) => {
+                    analytics.reconfigure(settings, clock.now(), &mut out);
                     false
                 }
-                Received::Order(AnalyticsRequest::Glance { req_id }) => {
-                    sight.analyzer.request_snapshot(req_id, clock.now().mono);
+                Received::Request(AnalyticsRequest::Snapshot { req_id }) => {
+                    analytics.analyzer.request_snapshot(req_id, clock.now().mono);
                     false
                 }
-                Received::Order(AnalyticsRequest::Stop) | Received::Closed => true,
+                Received::Request(AnalyticsRequest::Stop) | Received::Closed => true,
             };
             let now = clock.now();
-            sight.measure(now.mono.since(began.mono), now);
-            sight.idle(now, &mut out);
+            analytics.measure(now.mono.since(turn_start.mono), now);
+            analytics.idle(now, &mut out);
             if stop {
-                sight.analyzer.finish(now, &mut out);
+                analytics.analyzer.finish(now, &mut out);
             }
             out.drain(..).for_each(&update);
             if stop {
@@ -120,50 +120,54 @@ pub fn start(
 }
 
 impl AnalyticsThread {
-    /// Goes on with other settings. Off: what is open ends, and being without pictures is no blindness any more.
+    /// Applies other settings. Switching analytics off ends open events and clears
+    /// [`AnalyticsUpdate::Unavailable`].
     fn reconfigure(&mut self, settings: MotionSettings, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         if self.enabled != settings.enabled {
-            (self.enabled, self.blind, self.waiting_since) = (settings.enabled, false, Some(now));
+            self.enabled = settings.enabled;
+            self.is_unavailable = false;
+            self.waiting_since = Some(now);
         }
         self.analyzer.reconfigure(settings, now, out);
     }
 
-    /// Charges the work of this turn, and tells when the source of its pictures is another.
+    /// Charges the time of this turn, and the temperature when it is due, to the load governor.
     fn measure(&mut self, micros: u64, now: Timestamp) {
-        let due = now.mono.0 >= self.next_temperature;
+        let due = now.mono >= self.next_temperature;
         if due {
-            self.next_temperature = now.mono.0 + TEMPERATURE_EVERY;
+            self.next_temperature = now.mono.plus(TEMPERATURE_INTERVAL);
         }
         self.analyzer.charge(micros, if due { temperature() } else { None }, now);
     }
 
     fn idle(&mut self, now: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        self.analyzer.take_glances(now.mono, out);
-        let (last, refusal) = self.analyzer.last_picture();
+        self.analyzer.take_snapshots(now.mono, out);
+        let (last, rejection) = self.analyzer.last_picture();
         let since = last.unwrap_or(*self.waiting_since.get_or_insert(now));
-        let seen = last.is_some_and(|last| now.mono.since(last.mono) < BLIND_AFTER);
-        if self.enabled && !self.blind && !seen && now.mono.since(since.mono) >= BLIND_AFTER {
-            self.blind = true;
-            let why = if refusal.is_empty() { "no pictures come" } else { refusal };
-            out.push(AnalyticsUpdate::Blind { since, reason: why.to_owned() });
+        let seen = last.is_some_and(|last| now.mono.duration_since(last.mono) < UNAVAILABLE_AFTER);
+        if self.enabled && !self.is_unavailable && !seen && now.mono.duration_since(since.mono) >= UNAVAILABLE_AFTER {
+            self.is_unavailable = true;
+            let why = if rejection.is_empty() { "the camera sends no pictures" } else { rejection };
+            out.push(AnalyticsUpdate::Unavailable { since, reason: why.to_owned() });
         }
-        let source = match (self.analyzer.mode(), self.role) {
+        let source = match (self.analyzer.rate(), self.role) {
             (AnalysisRate::KeyFrames, _) => "key-frames",
             (_, StreamRole::Sub) => "sub",
             (_, StreamRole::Main) => "main",
         };
-        if let Some(at) = last.filter(|_| seen && (self.blind || self.source != source)) {
-            (self.blind, self.source) = (false, source);
-            out.push(AnalyticsUpdate::Seeing { at, source: source.into() });
+        if let Some(at) = last.filter(|_| seen && (self.is_unavailable || self.source != source)) {
+            self.is_unavailable = false;
+            self.source = source;
+            out.push(AnalyticsUpdate::Available { at, source: source.into() });
         }
-        if now.mono.0 >= self.next_counts {
-            self.next_counts = now.mono.0 + COUNTS_EVERY;
+        if now.mono >= self.next_counts {
+            self.next_counts = now.mono.plus(COUNTS_INTERVAL);
             out.push(AnalyticsUpdate::Counts(Box::new(self.analyzer.counts())));
         }
     }
 }
 
-/// The warmest part of the board in degrees Celsius, where it says.
+/// The highest temperature of the board in degrees Celsius; `None` on boards without a sensor.
 fn temperature() -> Option<u8> {
     let read = |zone: usize| std::fs::read_to_string(format!("/sys/class/thermal/thermal_zone{zone}/temp")).ok();
     let degrees = |text: String| text.trim().parse::<i64>().ok().map(|milli| (milli / 1000).clamp(0, 255) as u8);

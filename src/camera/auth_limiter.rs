@@ -1,66 +1,80 @@
-//! How often a camera may be shown a password it refuses: cameras lock accounts after three to five tries, and the streams of one
-//! camera knock at the same door.
+//! The authentication limiter: limits the tries of a rejected password over all streams of a
+//! camera.
 //!
-//! What belongs here: counting the refusals of one camera, over all its streams. What does not: which stream is reported what
-//! ([`super::supervisor`]).
+//! Cameras lock accounts after three to five tries.
+
+use std::time::Duration;
 
 use crate::units::MonoTime;
 
-/// Refused passwords in a row before the door stays closed.
+/// Rejected tries in a row before a lockout.
 pub const TRIES: u32 = 3;
-/// Then it stays closed for 5 to 30 min, drawn again each time, microseconds: that is for how long cameras lock an account.
-const CLOSED_MIN: u64 = 5 * 60_000_000;
-const CLOSED_MAX: u64 = 30 * 60_000_000;
-/// How long to wait for the outcome of another stream's try, microseconds.
-const OUTCOME_WITHIN: u64 = 500_000;
+/// Shortest lockout. Each is drawn at random up to [`LOCKOUT_MAX`]: cameras lock an account for
+/// about so long.
+const LOCKOUT_MIN: Duration = Duration::from_secs(5 * 60);
+/// Longest lockout.
+const LOCKOUT_MAX: Duration = Duration::from_secs(30 * 60);
+/// Wait for the outcome of another stream's try.
+const OUTCOME_WAIT: Duration = Duration::from_millis(500);
 
-/// What a stream may do.
+/// The permission of a stream to send the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthPermit {
-    /// Knock now, and say [`AuthLimiter::answered`] afterwards.
+    /// The stream may try now. It must report the outcome by [`AuthLimiter::answered`].
     Granted,
-    /// Ask again in so many microseconds: the tries that are left are being made.
-    Busy(u64),
-    /// The password was refused too often: closed for so many microseconds.
-    LockedOut(u64),
+    /// All remaining tries are pending: ask again after this time.
+    Busy(Duration),
+    /// The password was rejected too often: no try for this time.
+    LockedOut(Duration),
 }
 
-/// The door of one camera.
+/// The outcome of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthOutcome {
+    /// The camera accepted the password.
+    Accepted,
+    /// The camera rejected the password.
+    Rejected,
+    /// The session failed before or without a check of the password.
+    NotAsked,
+}
+
+/// The limiter of one camera.
 #[derive(Debug, Default)]
 pub struct AuthLimiter {
-    /// Refusals since the password was last taken.
-    refused: u32,
-    /// Tries without an answer yet.
-    trying: u32,
-    closed_until: MonoTime,
+    /// Rejections since the camera last accepted the password.
+    rejections: u32,
+    /// Tries without an outcome yet.
+    pending: u32,
+    locked_until: MonoTime,
 }
 
 impl AuthLimiter {
-    /// May a stream show the password? Once the door was closed, one try at a time.
+    /// Asks for permission to send the password. After a lockout only one try at a time is granted.
     pub fn acquire(&mut self, now: MonoTime) -> AuthPermit {
-        if now < self.closed_until {
-            return AuthPermit::LockedOut(self.closed_until.since(now));
+        if now < self.locked_until {
+            return AuthPermit::LockedOut(self.locked_until.duration_since(now));
         }
-        if self.trying >= TRIES.saturating_sub(self.refused).max(1) {
-            return AuthPermit::Busy(OUTCOME_WITHIN);
+        if self.pending >= TRIES.saturating_sub(self.rejections).max(1) {
+            return AuthPermit::Busy(OUTCOME_WAIT);
         }
-        self.trying += 1;
+        self.pending += 1;
         AuthPermit::Granted
     }
 
-    /// What became of a try: taken, refused, or neither, because the camera could not be reached. `random` is uniform in 0..1.
-    /// Gives the microseconds for which the door is closed now, 0 when it is not.
-    pub fn answered(&mut self, now: MonoTime, taken: Option<bool>, random: f64) -> u64 {
-        self.trying = self.trying.saturating_sub(1);
-        match taken {
-            Some(true) => self.refused = 0,
-            Some(false) => self.refused += 1,
-            None => {}
+    /// Reports the outcome of a try. `random` is uniform in 0..1 and draws the length of a lockout.
+    /// Returns the remaining lockout; zero without one.
+    pub fn answered(&mut self, now: MonoTime, outcome: AuthOutcome, random: f64) -> Duration {
+        self.pending = self.pending.saturating_sub(1);
+        match outcome {
+            AuthOutcome::Accepted => self.rejections = 0,
+            AuthOutcome::Rejected => self.rejections += 1,
+            AuthOutcome::NotAsked => {}
         }
-        if taken == Some(false) && self.refused >= TRIES {
-            self.closed_until = now.plus_micros(CLOSED_MIN + ((CLOSED_MAX - CLOSED_MIN) as f64 * random) as u64);
+        if outcome == AuthOutcome::Rejected && self.rejections >= TRIES {
+            self.locked_until = now.plus(LOCKOUT_MIN + (LOCKOUT_MAX - LOCKOUT_MIN).mul_f64(random));
         }
-        self.closed_until.since(now)
+        self.locked_until.duration_since(now)
     }
 }
 
@@ -70,40 +84,41 @@ mod tests {
 
     #[test]
     fn two_streams_share_the_limit_of_wrong_passwords() {
-        let (mut logins, mut shown) = (AuthLimiter::default(), Vec::new());
-        // Both streams ask every second; the camera takes a second to refuse.
+        let (mut limiter, mut tries) = (AuthLimiter::default(), Vec::new());
+        // Both streams ask every second; the camera takes a second to reject.
         for second in 0..7200 {
             let now = MonoTime(second * 1_000_000);
-            let open = (0..2).filter(|_| logins.acquire(now) == AuthPermit::Granted).count();
-            for _ in 0..open {
-                shown.push(second);
-                logins.answered(now.plus_secs(1), Some(false), (second % 7) as f64 / 7.0);
+            let granted = (0..2).filter(|_| limiter.acquire(now) == AuthPermit::Granted).count();
+            for _ in 0..granted {
+                tries.push(second);
+                limiter.answered(now.plus_secs(1), AuthOutcome::Rejected, (second % 7) as f64 / 7.0);
             }
         }
-        assert!(shown[2] < 5 && shown[3] >= 300, "{shown:?}");
-        let pauses: Vec<u64> = shown[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(tries[2] < 5 && tries[3] >= 300, "{tries:?}");
+        let pauses: Vec<u64> = tries[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.iter().all(|pause| (300..=1801).contains(pause)), "{pauses:?}");
     }
 
     #[test]
-    fn tries_still_without_an_answer_count() {
-        let mut logins = AuthLimiter::default();
+    fn pending_tries_count_towards_the_limit() {
+        let mut limiter = AuthLimiter::default();
         let now = MonoTime(1);
-        assert_eq!([logins.acquire(now), logins.acquire(now), logins.acquire(now)], [AuthPermit::Granted; 3]);
-        assert_eq!(logins.acquire(now), AuthPermit::Busy(OUTCOME_WITHIN), "a fourth try before the third was answered");
-        logins.answered(now, None, 0.0);
-        assert_eq!(logins.acquire(now), AuthPermit::Granted, "a camera that cannot be reached has not refused anything");
-        logins.answered(now, Some(true), 0.0);
-        assert_eq!(logins.acquire(now), AuthPermit::Granted);
+        assert_eq!([limiter.acquire(now), limiter.acquire(now), limiter.acquire(now)], [AuthPermit::Granted; 3]);
+        assert_eq!(limiter.acquire(now), AuthPermit::Busy(OUTCOME_WAIT), "a fourth try while three are pending");
+        limiter.answered(now, AuthOutcome::NotAsked, 0.0);
+        assert_eq!(limiter.acquire(now), AuthPermit::Granted, "an unreachable camera has rejected nothing");
+        limiter.answered(now, AuthOutcome::Accepted, 0.0);
+        assert_eq!(limiter.acquire(now), AuthPermit::Granted);
     }
 
     #[test]
-    fn a_password_that_is_taken_opens_the_door_for_good() {
-        let mut logins = AuthLimiter::default();
+    fn an_accepted_password_resets_the_limit() {
+        let mut limiter = AuthLimiter::default();
         for round in 0..10 {
             let now = MonoTime(round);
-            assert_eq!(logins.acquire(now), AuthPermit::Granted);
-            assert_eq!(logins.answered(now, Some(round % 3 != 0), 0.5), 0);
+            assert_eq!(limiter.acquire(now), AuthPermit::Granted);
+            let outcome = if round % 3 == 0 { AuthOutcome::Rejected } else { AuthOutcome::Accepted };
+            assert_eq!(limiter.answered(now, outcome, 0.5), Duration::ZERO);
         }
     }
 }

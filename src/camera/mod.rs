@@ -1,10 +1,12 @@
-//! The camera room: pulls RTSP and hands on frames with a time everybody can trust.
+//! Camera: receives RTSP streams and passes on frames with reliable capture times.
 //!
-//! * [`supervisor`]: the pure machine: connect, stall, back-off. [`auth_limiter`]: how often a password may be shown, pure.
-//! * [`timeline`]: pure: RTP media time → wall time.
-//! * [`rtsp`] ⇄: the shell around `retina`.
+//! * [`supervisor`]: connect, stall, backoff of one stream; pure.
+//! * [`auth_limiter`]: limits the tries of one password; pure.
+//! * [`timeline`]: maps RTP media time to our clocks; pure.
+//! * [`rtsp`] ⇄: the RTSP client, around `retina`.
 //!
-//! What belongs here: everything between the camera's socket and a [`Frame`]. What does not: writing, decoding, judging.
+//! What belongs here: everything between the camera's socket and a [`Frame`]. What does not:
+//! storage, decoding, analysis.
 
 pub mod auth_limiter;
 pub mod rtsp;
@@ -19,17 +21,17 @@ use bytes::Bytes;
 
 use crate::units::{Digest, Timestamp};
 
-/// Which of the camera's streams.
+/// A stream of the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StreamRole {
-    /// The full picture: recorded, never decoded unless there is no sub-stream.
+    /// The full-size stream: recorded, and decoded only when there is no sub-stream.
     Main,
-    /// The small picture: decoded and analysed, never recorded.
+    /// The small stream: decoded and analysed, never recorded.
     Sub,
 }
 
 impl StreamRole {
-    /// The word used in payloads.
+    /// The name in payloads.
     pub fn as_str(self) -> &'static str {
         match self {
             StreamRole::Main => "main",
@@ -38,7 +40,7 @@ impl StreamRole {
     }
 }
 
-/// Which track of a stream.
+/// A track of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrackKind {
     /// Video.
@@ -47,7 +49,7 @@ pub enum TrackKind {
     Audio,
 }
 
-/// The codecs that are stored as they come.
+/// The codecs that are recorded without transcoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// ITU-T H.264.
@@ -63,7 +65,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The word used in payloads and tables.
+    /// The name in payloads and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Codec::H264 => "h264",
@@ -75,7 +77,8 @@ impl Codec {
     }
 }
 
-/// What a decoder or a player must know of a track before its first sample. Shared by every frame it is true of.
+/// The parameters of a track that a decoder or player needs before its first sample. All frames of
+/// the track share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackParams {
     /// Video or audio.
@@ -84,36 +87,39 @@ pub struct TrackParams {
     pub codec: Codec,
     /// Ticks per second of [`Frame::pts`]: 90,000 for video, the sampling rate for audio.
     pub timescale: u32,
-    /// The whole sample entry box for `stsd` (ISO/IEC 14496-12 8.5.2), e.g. `avc1` with its `avcC`.
+    /// The complete sample entry box for `stsd` (ISO/IEC 14496-12 8.5.2), e.g. `avc1` with its
+    /// `avcC`.
     pub sample_entry: Vec<u8>,
-    /// Parameter sets as Annex B (`00 00 00 01` + NAL each), for a decoder; empty for audio.
+    /// Parameter sets for a decoder as Annex B (`00 00 00 01` before each NAL unit); empty for
+    /// audio.
     pub annex_b: Vec<u8>,
     /// Coded picture size in pixels; (0, 0) for audio.
     pub size: (u16, u16),
-    /// SHA-256 of `sample_entry`: what the evidence chain and "did the parameters change" use.
+    /// SHA-256 of `sample_entry`. It detects changed parameters and is part of the evidence chain.
     pub digest: Digest,
 }
 
 /// One access unit of video, or one audio frame, as the camera sent it.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Which stream it came from.
+    /// The stream it belongs to.
     pub role: StreamRole,
-    /// Its track's parameters.
+    /// The parameters of its track.
     pub params: Arc<TrackParams>,
-    /// The sample as MP4 wants it: NAL units each behind a 4-byte big-endian length for video, raw for audio.
+    /// The sample in MP4 form: for video NAL units, each after its length in 4 bytes, big endian;
+    /// for audio the raw frame.
     pub data: Bytes,
-    /// True when decoding can start here (IDR, CRA or BLA; always true for audio).
+    /// True when decoding can start here (IDR, CRA or BLA picture); always true for audio.
     pub key: bool,
-    /// Presentation time in ticks of `params.timescale`, continuous within `run`; the origin is arbitrary but the same
-    /// instant for video and audio of one run.
+    /// Presentation time in ticks of `params.timescale`, continuous within `run`. The origin is
+    /// arbitrary and the same for video and audio of one run.
     pub pts: i64,
-    /// Number of this unbroken stretch of media time: every reconnect and every jump of the camera's clock begins another.
-    /// Increases within one start of the agent.
+    /// Number of this continuous stretch of media time, ascending within one boot of the agent.
+    /// Each reconnect and each jump of the camera's clock starts another run.
     pub run: u32,
-    /// When the picture was taken, on our clocks: monotonic and wall from media time, never simply the arrival time.
+    /// Capture time on our clocks, derived from media time; never the arrival time alone.
     pub at: Timestamp,
-    /// RTP packets known to be lost just before this frame.
+    /// RTP packets lost directly before this frame.
     pub lost: u32,
 }
 
@@ -123,14 +129,14 @@ impl Frame {
         self.params.kind
     }
 
-    /// Seconds × 1,000,000 of `pts`.
+    /// `pts` in microseconds.
     pub fn pts_micros(&self) -> i64 {
         (i128::from(self.pts) * 1_000_000 / i128::from(self.params.timescale.max(1))) as i64
     }
 }
 
 impl TrackParams {
-    /// Codec, and size where there is one, for people.
+    /// Codec, and picture size for video, for operators.
     pub fn describe(&self) -> String {
         match self.kind {
             TrackKind::Video => format!("{} {}x{}", self.codec.as_str(), self.size.0, self.size.1),
@@ -139,85 +145,87 @@ impl TrackParams {
     }
 }
 
-/// Counters of one stream since start.
+/// Counters of one stream since the start of its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CameraCounts {
-    /// RTP packets known to be lost on the way.
+    /// RTP packets lost.
     pub lost_packets: u64,
-    /// Packets that could not be used: damaged, or not what their codec allows.
+    /// Packets that were damaged or violate their codec.
     pub bad_packets: u64,
 }
 
-/// What the camera room tells the agent. Frames never take this way.
+/// An update from a camera task to the agent. Frames go through frame queues instead.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CameraUpdate {
-    /// A stream plays: its first key frame arrived.
+    /// The stream plays: its first key frame arrived.
     Up {
-        /// Which stream.
+        /// The stream.
         role: StreamRole,
-        /// What it carries, in words for people: e.g. `h264 1920x1080 + aac`, and why there is no sound where some was offered.
+        /// Tracks for operators, e.g. `h264 1920x1080 + aac`, and why there is no sound where the
+        /// camera offers some.
         tracks: String,
-        /// When.
+        /// Arrival time of the first key frame.
         at: Timestamp,
     },
-    /// A stream stopped. Sent once per outage, however many tries follow.
+    /// The stream stopped. Sent once per outage, however many tries follow.
     Down {
-        /// Which stream.
+        /// The stream.
         role: StreamRole,
-        /// Why, as a word for machines.
+        /// The cause, as a name in payloads.
         fault: CameraFault,
-        /// Why, as a sentence for people, without secrets.
+        /// The cause, as a sentence for operators, without secrets.
         detail: String,
-        /// When the last frame came, or when the first try began.
+        /// Arrival time of the last frame, or the start of the first try.
         since: Timestamp,
     },
-    /// A try to come back failed; the next one comes after a pause.
+    /// A try to reconnect failed; the next one follows after a pause.
     Retry {
-        /// Which stream.
+        /// The stream.
         role: StreamRole,
-        /// Why it failed.
+        /// The cause, as a name in payloads.
         fault: CameraFault,
-        /// The same for people.
+        /// The cause, as a sentence for operators, without secrets.
         detail: String,
-        /// Number of failed tries since the stream last played well for a minute.
+        /// Failed tries since the stream last played for a minute.
         tries: u32,
         /// Microseconds until the next try.
         pause: u64,
     },
-    /// New counts, at most every 5 s.
+    /// Changed counters, at most every 5 s.
     Counts {
-        /// Which stream.
+        /// The stream.
         role: StreamRole,
-        /// They.
+        /// The counters.
         counts: CameraCounts,
     },
 }
 
-/// Whose fault and what kind: stable words, used in events and tests.
+/// The cause of an outage. The names are stable: events and tests use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CameraFault {
-    /// No TCP connection.
+    /// The TCP connection failed.
     Unreachable,
-    /// The camera refused our credentials.
+    /// The camera rejected user and password.
     Unauthorized,
-    /// Too many refused tries: waiting long, because cameras lock accounts.
+    /// User and password were rejected too often. The next try waits long, because cameras lock
+    /// accounts.
     LockedOut,
-    /// The session did not get as far as PLAY in time or the camera answered nonsense.
+    /// The session did not reach PLAY in time, or the camera violated the protocol.
     Protocol,
-    /// No stream we can record (no video, or an unknown codec).
+    /// The stream has no video that can be recorded.
     NoVideo,
-    /// Connected but no frame for the reconnect time.
+    /// No frame arrived within the reconnect time.
     Stalled,
-    /// Frames, but no key frame for three times the longest GOP this camera has shown.
+    /// No key frame arrived within three times the longest GOP seen from this camera.
     NoKeyFrame,
     /// The camera closed the connection.
     Closed,
-    /// We are shutting down or were reported to change the camera.
+    /// The agent is stopping or is changing the camera.
     Stopped,
 }
 
 impl CameraFault {
-    /// The word used in payloads.
+    /// The name in payloads.
     pub fn as_str(self) -> &'static str {
         match self {
             CameraFault::Unreachable => "unreachable",

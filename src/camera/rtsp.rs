@@ -1,8 +1,8 @@
-//! ⇄ The RTSP shell around `retina`: one task a stream. Everything retina leaves to its user is here: time-outs around each
-//! step, the watchdog on frames, reconnecting, waiting for TEARDOWN.
+//! ⇄ The RTSP client around `retina`: runs one task for each stream of the camera.
 //!
-//! What belongs here: retina's types and how they become [`Frame`]s. What does not: when to give up ([`super::supervisor`]),
-//! what time it is ([`super::timeline`]).
+//! It adds what retina leaves to its user: timeouts of each step, stall detection, reconnects, and
+//! the wait for TEARDOWN. [`super::supervisor`] decides when to reconnect, [`super::timeline`]
+//! computes capture times.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,9 @@ use retina::client::{
 use retina::codec::{AudioFrame, CodecItem, FrameFormat, ParametersRef, VideoFrame, VideoParametersCodec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
-use super::auth_limiter::{AuthLimiter, AuthPermit};
+use super::auth_limiter::{AuthLimiter, AuthOutcome, AuthPermit};
 use super::supervisor::{StreamCheck, StreamSupervisor};
 use super::timeline::Timeline;
 use super::{CameraFault, CameraUpdate, Codec, Frame, StreamRole, TrackKind, TrackParams};
@@ -28,132 +29,153 @@ use crate::units::Digest;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// For each of connect + DESCRIBE, SETUP, PLAY: slow cameras take 3 s, none takes 10.
-const STEP_WITHIN: Duration = Duration::from_secs(10);
-/// For TEARDOWN: cameras with few sessions refuse the next one until it is done.
-const TEARDOWN_WITHIN: Duration = Duration::from_secs(3);
-/// How often the watchdog looks.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Timeout of connect, DESCRIBE, SETUP and PLAY each: slow cameras take 3 s, none takes 10.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of TEARDOWN: cameras with few sessions reject the next one until it is done.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval of the stall checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Bytes of a track's parameter sets together at most: those of cameras have some dozens.
+/// Largest size of a track's parameter sets together, bytes: those of cameras have some dozens.
 const SETS_MAX: usize = 4096;
-/// Bytes of a sample entry beside them.
+/// Largest size of a sample entry without its parameter sets, bytes.
 const ENTRY_MORE: usize = 512;
-/// How often a long pause shows that the task lives.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// Interval of heartbeats during a pause.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a stream is and needs.
+/// The inputs of a stream task.
 pub struct Stream {
-    /// Which one.
+    /// The stream.
     pub role: StreamRole,
-    /// Where it is.
+    /// Settings of the camera.
     pub settings: CameraSettings,
-    /// What time it is.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
-    /// The tries of its password: all streams of one camera share them.
+    /// Limiter of password tries, shared by all streams of one camera.
     pub logins: Arc<Mutex<AuthLimiter>>,
-    /// That it lives.
+    /// Heartbeat of the task.
     pub heartbeat: Heartbeat,
-    /// Runs count from here: higher than every one a task before this has used.
+    /// Highest run number that earlier tasks of this stream have used.
     pub run: u32,
-    /// Whom it keeps from resting while it opens a session: until then nothing is recorded.
+    /// Wake-up coalescing, disabled during session setup to shorten the recording gap.
     pub wakeup: WakeupCoalescer,
 }
 
-/// Runs one stream of the camera until `shutdown` becomes true: frames to `frames`, everything else to `updates`.
+/// Runs one stream of the camera until `stop` becomes true. Frames go to `frames`, all else to
+/// `update`.
 pub async fn run(
     stream: Stream,
     frames: impl FnMut(Arc<Frame>) + Send,
     update: mpsc::Sender<CameraUpdate>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let session =
+    let supervisor =
         StreamSupervisor::new(stream.role, stream.settings.stall_after, stream.settings.reconnect_after, stream.clock.now());
     let timeline = Timeline::default();
     let run = stream.run;
-    let mut camera = Camera { stream, frames, update, session, timeline, run, tracks: [None, None], sound: Sound::Wanted };
+    let mut camera = StreamTask {
+        stream,
+        frames,
+        update,
+        supervisor,
+        timeline,
+        run,
+        video_track: None,
+        audio_track: None,
+        sound: Sound::Wanted,
+    };
     while !*stop.borrow() {
         let group = Arc::new(SessionGroup::default());
+        let span = tracing::info_span!("camera", stream = camera.stream.role.as_str(), run = camera.run + 1);
         let ended = tokio::select! {
-            ended = camera.play(&group) => Some(ended),
+            ended = camera.play(&group).instrument(span) => Some(ended),
             _ = stop.wait_for(|stop| *stop) => None,
         };
         camera.stream.heartbeat.beat();
-        let _ = timeout(TEARDOWN_WITHIN, group.await_teardown()).await;
-        let Some((failure, closed_for)) = ended else {
+        let _ = timeout(TEARDOWN_TIMEOUT, group.await_teardown()).await;
+        let Some(((fault, detail), locked_for)) = ended else {
             return;
         };
-        let (told, pause) = camera.session.failed(failure.0, failure.1, closed_for, random());
-        for update in told {
+        let (updates, pause) = camera.supervisor.failed(fault, detail, locked_for, random());
+        for update in updates {
             let _ = camera.update.send(update).await;
         }
-        camera.pause_before_retry(Duration::from_micros(pause), &mut stop).await;
+        camera.pause_before_retry(pause, &mut stop).await;
     }
 }
 
-/// Uniform in 0..1.
+/// A random number, uniform in 0..1.
 fn random() -> f64 {
     let mut bytes = [0; 4];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-struct Camera<F> {
+struct StreamTask<F> {
     stream: Stream,
     frames: F,
     update: mpsc::Sender<CameraUpdate>,
-    session: StreamSupervisor,
+    supervisor: StreamSupervisor,
     timeline: Timeline,
     run: u32,
-    /// Parameters of the video and the audio track now in force.
-    tracks: [Option<Arc<TrackParams>>; 2],
+    /// Parameters of the current video track; `None` before its first frame.
+    video_track: Option<Arc<TrackParams>>,
+    /// Parameters of the current audio track; `None` before its first frame, and without audio.
+    audio_track: Option<Arc<TrackParams>>,
     sound: Sound,
 }
 
-/// What is known of a stream's sound. Pictures never wait for it.
+/// Whether audio is recorded. Video never waits for it.
 #[derive(Debug, Clone, PartialEq)]
 enum Sound {
-    /// It is set up where it is offered.
+    /// Audio is set up when the camera offers it.
     Wanted,
-    /// The camera fell silent when it was set up: the next session does without.
+    /// The camera stopped answering when audio was set up: the next session does without.
     Silenced(String),
-    /// It is offered and cannot be had, because of this.
+    /// The camera offers audio that cannot be recorded, for this reason.
     None(String),
 }
 
-/// A step that failed, and whose fault it was.
+/// The cause of a failure, and its detail for operators.
 type Failure = (CameraFault, String);
 
-impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
-    /// Waits before the next try, unless it is stopped.
+impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
+    /// Waits before the next try, or until `stop` becomes true.
     async fn pause_before_retry(&mut self, pause: Duration, stop: &mut watch::Receiver<bool>) {
         let until = Instant::now() + pause;
         while !*stop.borrow() && Instant::now() < until {
             self.stream.heartbeat.beat();
             let left = until.saturating_duration_since(Instant::now());
-            let _ = timeout(left.min(BEAT_EVERY), stop.wait_for(|stop| *stop)).await;
+            let _ = timeout(left.min(HEARTBEAT_INTERVAL), stop.wait_for(|stop| *stop)).await;
         }
     }
 
-    /// One session from connect to its end. Says why it ended, and for how many microseconds the camera's door is closed.
-    async fn play(&mut self, group: &Arc<SessionGroup>) -> (Failure, u64) {
-        self.tracks = [None, None];
+    /// Runs one session from connect to its end. Returns why it ended and the remaining lockout of
+    /// the password.
+    async fn play(&mut self, group: &Arc<SessionGroup>) -> (Failure, Duration) {
+        self.video_track = None;
+        self.audio_track = None;
         self.timeline = Timeline::default();
-        if let Err(closed_for) = self.acquire_auth().await {
-            return ((CameraFault::LockedOut, "this user and password were refused too often".into()), closed_for);
+        if let Err(locked_for) = self.acquire_auth().await {
+            let detail = "the camera rejected this user and password too often".into();
+            return ((CameraFault::LockedOut, detail), locked_for);
         }
-        let hurry = self.stream.wakeup.low_latency();
+        let low_latency_guard = self.stream.wakeup.low_latency();
         let opened = self.open(group).await;
-        let refused = matches!(opened, Err((CameraFault::Unauthorized, _)));
-        let taken = if refused { Some(false) } else { opened.as_ref().ok().map(|_| true) };
-        let closed_for = self.logins().answered(self.stream.clock.now().mono, taken, random());
+        let outcome = match &opened {
+            Ok(_) => AuthOutcome::Accepted,
+            Err((CameraFault::Unauthorized, _)) => AuthOutcome::Rejected,
+            Err(_) => AuthOutcome::NotAsked,
+        };
+        let locked_for = self.logins().answered(self.stream.clock.now().mono, outcome, random());
         match opened {
             Ok(demuxed) => {
-                // TCP keeps what comes meanwhile. What UDP has no room for is lost.
-                let _hurry = Some(hurry).filter(|_| self.stream.settings.transport == Transport::Udp);
-                (self.listen(demuxed).await, 0)
+                // The kernel buffers TCP data meanwhile; UDP packets without room are lost.
+                let _low_latency_guard = Some(low_latency_guard).filter(|_| self.stream.settings.transport == Transport::Udp);
+                (self.receive(demuxed).await, Duration::ZERO)
             }
-            Err(failure) => (failure, if refused { closed_for } else { 0 }),
+            Err(failure) if outcome == AuthOutcome::Rejected => (failure, locked_for),
+            Err(failure) => (failure, Duration::ZERO),
         }
     }
 
@@ -162,33 +184,33 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         self.stream.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for this stream's turn to show the password; gives the microseconds for which nobody may.
-    async fn acquire_auth(&mut self) -> Result<(), u64> {
+    /// Waits for the permission to send the password. Returns the lockout when there is one.
+    async fn acquire_auth(&mut self) -> Result<(), Duration> {
         loop {
             self.stream.heartbeat.beat();
-            let door = self.logins().acquire(self.stream.clock.now().mono);
-            match door {
+            let permit = self.logins().acquire(self.stream.clock.now().mono);
+            match permit {
                 AuthPermit::Granted => return Ok(()),
-                AuthPermit::LockedOut(closed_for) => return Err(closed_for),
-                AuthPermit::Busy(wait) => tokio::time::sleep(Duration::from_micros(wait)).await,
+                AuthPermit::LockedOut(locked_for) => return Err(locked_for),
+                AuthPermit::Busy(wait) => tokio::time::sleep(wait).await,
             }
         }
     }
 
-    /// Takes what the camera sends until the session is over; says why it ended.
-    async fn listen(&mut self, mut demuxed: Demuxed) -> Failure {
-        self.session.connected(self.stream.clock.now());
+    /// Receives frames until the session ends. Returns why it ended.
+    async fn receive(&mut self, mut demuxed: Demuxed) -> Failure {
+        self.supervisor.connected(self.stream.clock.now());
         let connected = self.stream.clock.now().mono;
-        let mut look = tokio::time::interval(WATCH_EVERY);
+        let mut next_check = tokio::time::interval(CHECK_INTERVAL);
         let mut last_error = None;
         loop {
             let item = tokio::select! {
                 item = poll_fn(|context| Pin::new(&mut demuxed).poll_next(context)) => item,
-                _ = look.tick() => {
+                _ = next_check.tick() => {
                     self.stream.heartbeat.beat();
-                    match self.session.watch(self.stream.clock.now(), connected) {
+                    match self.supervisor.check(self.stream.clock.now(), connected) {
                         StreamCheck::Fine => continue,
-                        StreamCheck::Tell(update) => {
+                        StreamCheck::Report(update) => {
                             let _ = self.update.send(update).await;
                             continue;
                         }
@@ -198,11 +220,12 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
             };
             match item {
                 None => return (CameraFault::Closed, last_error.unwrap_or_else(|| "the camera closed the session".into())),
-                // retina goes on behind a bad packet and fuses the stream behind all else (`None` follows).
+                // retina continues after a bad packet; after any other error the stream ends
+                // (`None` follows).
                 Some(Err(error)) => {
                     let detail = one_line("stream", &error);
-                    tracing::debug!(stream = self.stream.role.as_str(), "{detail}");
-                    if let Some(failure) = self.session.error(&detail) {
+                    tracing::debug!(error = %detail, "camera stream error; receiving continues");
+                    if let Some(failure) = self.supervisor.error(&detail) {
                         return failure;
                     }
                     last_error = Some(detail);
@@ -223,14 +246,14 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     async fn video(&mut self, demuxed: &Demuxed, frame: VideoFrame) -> Result<(), Failure> {
         let now = self.stream.clock.now();
         let stream = &demuxed.streams()[frame.stream_id()];
-        if self.tracks[0].is_none() || frame.has_new_parameters() {
+        if self.video_track.is_none() || frame.has_new_parameters() {
             let Some(ParametersRef::Video(params)) = stream.parameters() else {
                 return Ok(());
             };
-            let params = video_params(params).inspect_err(|(_, detail)| _ = self.session.error(detail))?;
-            self.tracks[0] = Some(Arc::new(params));
+            let params = video_params(params).inspect_err(|(_, detail)| _ = self.supervisor.error(detail))?;
+            self.video_track = Some(Arc::new(params));
         }
-        let Some(params) = self.tracks[0].clone() else {
+        let Some(params) = self.video_track.clone() else {
             return Ok(());
         };
         let clock_rate = i64::from(params.timescale);
@@ -238,13 +261,14 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         if placed.new_run {
             self.run += 1;
         }
-        // The camera's own ticks, unless it was an outlier: microseconds would round.
+        // The camera's own ticks, unless it was an outlier: a conversion from microseconds would
+        // round.
         let elapsed = frame.timestamp().elapsed();
         let pts = if elapsed * 1_000_000 / clock_rate == placed.pts { elapsed } else { placed.pts * clock_rate / 1_000_000 };
         let (key, lost) = (frame.is_random_access_point(), u32::from(frame.loss()));
-        let (tracks, sound) = (&self.tracks, &self.sound);
-        self.session.lost(lost);
-        let up = self.session.frame(now, key, || describe_tracks(tracks, sound));
+        let (video_track, audio_track, sound) = (&self.video_track, &self.audio_track, &self.sound);
+        self.supervisor.lost(lost);
+        let up = self.supervisor.frame(now, key, || describe_tracks([video_track, audio_track], sound));
         let data = Bytes::from(frame.into_data());
         (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key, pts, run: self.run, at: placed.at, lost }));
         if let Some(update) = up {
@@ -255,27 +279,27 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
 
     fn audio(&mut self, demuxed: &Demuxed, frame: &AudioFrame) {
         let stream = &demuxed.streams()[frame.stream_id()];
-        if self.tracks[1].is_none() {
+        if self.audio_track.is_none() {
             let Some(ParametersRef::Audio(params)) = stream.parameters() else {
                 return;
             };
-            self.tracks[1] = audio_params(stream.encoding_name(), params).map(Arc::new);
+            self.audio_track = audio_params(stream.encoding_name(), params).map(Arc::new);
         }
-        let Some(params) = self.tracks[1].clone() else {
+        let Some(params) = self.audio_track.clone() else {
             return;
         };
         let pts = frame.timestamp().elapsed();
         let micros = pts * 1_000_000 / i64::from(params.timescale.max(1));
-        // Sound before the first picture has no place in time yet.
+        // Audio before the first video frame has no capture time yet.
         let Some(at) = self.timeline.time_of(micros, self.stream.clock.now()) else {
             return;
         };
         let (data, lost) = (Bytes::copy_from_slice(frame.data()), u32::from(frame.loss()));
-        self.session.lost(lost);
+        self.supervisor.lost(lost);
         (self.frames)(Arc::new(Frame { role: self.stream.role, params, data, key: true, pts, run: self.run, at, lost }));
     }
 
-    /// Connects, describes, sets up what can be recorded, plays.
+    /// Connects, sets up the tracks that can be recorded, and plays.
     async fn open(&mut self, group: &Arc<SessionGroup>) -> Result<Demuxed, Failure> {
         let (settings, role) = (&self.stream.settings, self.stream.role);
         let mut session = describe(settings, role, Some(group.clone())).await?;
@@ -295,7 +319,9 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
         match &self.sound {
             Sound::Wanted => {}
             Sound::Silenced(why) => return Err((CameraFault::Protocol, format!("sound: {why}"))),
-            Sound::None(why) => tracing::warn!("camera: recording without sound: {why}"),
+            Sound::None(why) => {
+                tracing::warn!(reason = %why, "camera audio cannot be recorded; recording continues without it");
+            }
         }
         self.stream.heartbeat.beat();
         let options = PlayOptions::default()
@@ -306,7 +332,7 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
     }
 }
 
-/// The first stream of a kind in one of the encodings.
+/// Index of the first stream of a media type in one of the encodings.
 fn find(session: &Rtsp<Described>, media: &str, encodings: &[&str]) -> Option<usize> {
     session.streams().iter().position(|stream| stream.media() == media && encodings.contains(&stream.encoding_name()))
 }
@@ -319,27 +345,27 @@ fn setup_options(settings: &CameraSettings) -> SetupOptions {
     SetupOptions::default().transport(transport).frame_format(FrameFormat::MP4)
 }
 
-/// Sets up sound where it can be had; `image_cache` is what the session before knew.
+/// Sets up audio where possible. `known` is the state after the previous session.
 async fn set_up_sound(session: &mut Rtsp<Described>, audio: usize, options: SetupOptions, known: &Sound) -> Sound {
     if let Sound::Silenced(why) = known {
         return Sound::None(why.clone());
     }
     let stream = &session.streams()[audio];
     if stream.parameters().is_none() {
-        return Sound::None(format!("this kind of {} cannot be recorded", stream.encoding_name()));
+        return Sound::None(format!("taimat does not record this kind of {}", stream.encoding_name()));
     }
-    match timeout(STEP_WITHIN, session.setup(audio, options)).await {
+    match timeout(STEP_TIMEOUT, session.setup(audio, options)).await {
         Ok(Ok(())) => Sound::Wanted,
         Ok(Err(error)) if error.status_code().is_some() => Sound::None(one_line("SETUP", &error)),
         Ok(Err(error)) => Sound::Silenced(one_line("SETUP", &error)),
-        Err(_) => Sound::Silenced(format!("SETUP: no answer within {} s", STEP_WITHIN.as_secs())),
+        Err(_) => Sound::Silenced(format!("SETUP: no answer within {} s", STEP_TIMEOUT.as_secs())),
     }
 }
 
-/// Connects and describes.
+/// Connects to the camera and sends DESCRIBE.
 ///
 /// # Errors
-/// Whose fault it is and why, without secrets.
+/// The cause, and a detail without secrets.
 pub async fn describe(
     settings: &CameraSettings,
     role: StreamRole,
@@ -355,40 +381,46 @@ pub async fn describe(
     if let Some(group) = group {
         options = options.session_group(group);
     }
-    let host = (url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(554));
-    // Asked apart, because retina's errors do not tell a dead address from a camera that talks nonsense.
-    match timeout(STEP_WITHIN, tokio::net::TcpStream::connect((host.0.trim_matches(['[', ']']), host.1))).await {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().unwrap_or(554);
+    // A separate connect, because retina's errors do not distinguish an unreachable address from a
+    // protocol error.
+    match timeout(STEP_TIMEOUT, tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port))).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err((CameraFault::Unreachable, format!("{}:{}: {error}", host.0, host.1))),
-        Err(_) => return Err((CameraFault::Unreachable, format!("{}:{}: no answer", host.0, host.1))),
+        Ok(Err(error)) => return Err((CameraFault::Unreachable, format!("{host}:{port}: {error}"))),
+        Err(_) => {
+            return Err((CameraFault::Unreachable, format!("{host}:{port}: no answer within {} s", STEP_TIMEOUT.as_secs())));
+        }
     }
     step("DESCRIBE", Rtsp::describe(url.clone(), options)).await
 }
 
-/// One step of the set-up, bounded in time.
+/// Runs one step of session setup within its timeout.
 async fn step<T>(name: &str, step: impl Future<Output = Result<T, retina::Error>>) -> Result<T, Failure> {
-    match timeout(STEP_WITHIN, step).await {
+    match timeout(STEP_TIMEOUT, step).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) if error.status_code() == Some(401) => {
-            Err((CameraFault::Unauthorized, format!("{name}: the camera refuses this user and password")))
+            Err((CameraFault::Unauthorized, format!("{name}: the camera rejects this user and password")))
         }
         Ok(Err(error)) => Err((CameraFault::Protocol, one_line(name, &error))),
-        Err(_) => Err((CameraFault::Protocol, format!("{name}: no answer within {} s", STEP_WITHIN.as_secs()))),
+        Err(_) => Err((CameraFault::Protocol, format!("{name}: no answer within {} s", STEP_TIMEOUT.as_secs()))),
     }
 }
 
-/// A retina error without the connection's particulars, which it puts on lines of their own.
+/// The first line of a retina error: the following lines describe the connection.
 fn one_line(what: &str, error: &retina::Error) -> String {
     crate::redact::masked(&format!("{what}: {}", error.to_string().lines().next().unwrap_or_default()))
 }
 
-/// Parameter sets this large are no honest camera's; a segment's head has its bound, and one that is over it would never be read again.
+/// Checks the size of parameter sets. A segment head has a size limit, and a larger one could never
+/// be read again.
 ///
 /// # Errors
-/// When there are too many bytes of them.
+/// When the parameter sets are too large.
 fn fits(bytes: usize) -> Result<(), Failure> {
-    let why =
-        || (CameraFault::NoKeyFrame, format!("parameter sets of {bytes} bytes; at most {SETS_MAX}: nobody could decode this"));
+    let why = || {
+        (CameraFault::NoKeyFrame, format!("parameter sets of {bytes} bytes are too large: at most {SETS_MAX} bytes are recorded"))
+    };
     if bytes <= SETS_MAX { Ok(()) } else { Err(why()) }
 }
 
@@ -400,7 +432,7 @@ pub fn video_params(params: &retina::codec::VideoParameters) -> Result<TrackPara
     let (codec, sets) = match params.codec_params() {
         VideoParametersCodec::H264 { sps, pps } => (Codec::H264, vec![sps, pps]),
         VideoParametersCodec::H265 { vps, sps, pps } => (Codec::H265, vec![vps, sps, pps]),
-        _ => return Err((CameraFault::NoVideo, "a video codec taimat does not record".into())),
+        _ => return Err((CameraFault::NoVideo, "taimat does not record this video codec".into())),
     };
     let bytes = sets.iter().map(|set| set.len()).sum();
     fits(bytes)?;
@@ -429,7 +461,7 @@ fn audio_params(encoding: &str, params: &retina::codec::AudioParameters) -> Opti
     Some(TrackParams { kind, codec, timescale, sample_entry, annex_b: Vec::new(), size: (0, 0), digest })
 }
 
-/// An `AudioSampleEntry` (ISO/IEC 14496-12 12.2.3) for G.711, with the names QuickTime gave them.
+/// An `AudioSampleEntry` (ISO/IEC 14496-12 12.2.3) for G.711, with the type names of QuickTime.
 fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
     let mut entry = Vec::with_capacity(36);
     entry.extend(36_u32.to_be_bytes());
@@ -443,9 +475,9 @@ fn g711_entry(name: &[u8; 4], rate: u32, channels: u16) -> Vec<u8> {
     entry
 }
 
-/// What is carried, for people.
-fn describe_tracks(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
-    let carried = tracks.iter().flatten().map(|params| params.describe()).collect::<Vec<_>>().join(" + ");
+/// The recorded tracks, for operators.
+fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> String {
+    let carried = tracks.into_iter().flatten().map(|params| params.describe()).collect::<Vec<_>>().join(" + ");
     match sound {
         Sound::None(why) => format!("{carried}, without sound: {why}"),
         Sound::Wanted | Sound::Silenced(_) => carried,
@@ -457,7 +489,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameter_sets_over_4_kib_are_a_fault_of_the_picture() {
+    fn parameter_sets_over_4_kib_are_rejected() {
         assert_eq!(fits(4096), Ok(()));
         assert!(matches!(fits(4097), Err((CameraFault::NoKeyFrame, detail)) if detail.contains("4097 bytes")));
     }

@@ -1,4 +1,4 @@
-//! The RTSP shell against the simulated camera: what it survives.
+//! Tests of the RTSP client against the simulated camera.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sim::camera::{Options, SimCamera, Sound};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Plays the main stream of a camera; `until` looks at the updates and gives what the test wants to know.
+/// Plays the main stream of a camera until `until` returns a value for an update.
 fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>) -> T {
     let text = format!(
         "site = \"a\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {:?}\nlogin_file = \"login\"",
@@ -25,7 +25,7 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
     let settings = parse::parse(&text, &|_| Ok("admin:taimat".into())).unwrap().camera;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let found = runtime.block_on(async {
-        let (update, mut told) = mpsc::channel(16);
+        let (update, mut updates) = mpsc::channel(16);
         let (_stop, stopped) = watch::channel(false);
         let (clock, logins, heartbeat) = (Arc::new(SystemClock::new()), Arc::default(), Heartbeat::default());
         tokio::spawn(rtsp::run(
@@ -36,7 +36,7 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
         ));
         let seen = async {
             loop {
-                if let Some(found) = until(told.recv().await.unwrap()) {
+                if let Some(found) = until(updates.recv().await.unwrap()) {
                     return found;
                 }
             }
@@ -44,7 +44,7 @@ fn play<T>(camera: &SimCamera, mut until: impl FnMut(CameraUpdate) -> Option<T>)
         timeout(Duration::from_secs(20), seen).await
     });
     runtime.shutdown_background();
-    found.expect("not told in time")
+    found.expect("no such update within 20 s")
 }
 
 fn camera(sound: Sound) -> SimCamera {
@@ -54,12 +54,12 @@ fn camera(sound: Sound) -> SimCamera {
 #[test]
 fn pictures_are_recorded_without_unusable_sound() {
     for (sound, why) in [(Sound::LowBitRate, "mpeg4-generic"), (Sound::Refused, "461")] {
-        let told = play(&camera(sound), |update| match update {
+        let tracks = play(&camera(sound), |update| match update {
             CameraUpdate::Up { tracks, .. } => Some(tracks),
-            // It may still be waking up: the first DESCRIBE is then answered with 503.
+            // The camera may still be starting and answer the first DESCRIBE with 503.
             _ => None,
         });
-        assert!(told.starts_with("h264 64x48, without sound: ") && told.contains(why), "{told}");
+        assert!(tracks.starts_with("h264 64x48, without sound: ") && tracks.contains(why), "{tracks}");
     }
 }
 
@@ -74,7 +74,7 @@ fn damaged_packets_are_counted_and_the_session_goes_on() {
             None
         }
         CameraUpdate::Counts { counts, .. } => Some(counts).filter(|_| up),
-        // It may still be waking up: the first DESCRIBE is then answered with 503.
+        // The camera may still be starting and answer the first DESCRIBE with 503.
         other => {
             if up {
                 panic!("{other:?}")

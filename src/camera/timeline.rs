@@ -1,32 +1,36 @@
-//! RTP media time → our clocks. Arrival times jitter with the network, media time does not; but nobody knows where media time
-//! begins, and cameras lie about it. So: the earliest arrivals relative to media time anchor it, slowly corrected for drift.
+//! The timeline: maps RTP media time to our clocks.
 //!
-//! What belongs here: that mapping, pure. What does not: RTP, sessions.
+//! Arrival times jitter with the network; media time does not, but its origin is unknown and
+//! cameras report it wrongly. Therefore the earliest arrivals anchor media time, with a slow
+//! correction for drift.
 
 use crate::units::{MonoTime, Timestamp};
 
-/// A step of media time larger than this against what arrival allows is an outlier, microseconds.
+/// Deviation of a media time step from the arrival times, above which a frame is an outlier,
+/// microseconds.
 const JUMP: i64 = 5_000_000;
-/// Outliers in a row that are a new timeline rather than damage.
+/// Outliers in a row that start a new run; fewer are damage.
 const JUMPS_MAX: u32 = 3;
-/// The anchor may move this much against media time: 500 ppm covers every crystal; more is not drift.
+/// Fastest correction of the anchor, parts per million of media time: 500 covers every crystal;
+/// more is no drift.
 const DRIFT_PPM: i64 = 500;
-/// Microseconds after the begin of a run in which the anchor follows earlier arrivals at once: cameras burst up to 5 s of
-/// pre-buffer on connect, and the burst is not drift.
+/// Time after the start of a run in which the anchor follows earlier arrivals at once,
+/// microseconds: on connect, cameras send up to 5 s of buffered media in a burst.
 const SETTLE: i64 = 6_000_000;
-/// Microseconds over which the earliest arrival is looked for: long enough to contain a moment without queueing.
+/// Window in which the earliest arrival is searched, microseconds: long enough to contain a moment
+/// without queueing.
 const WINDOW: i64 = 20_000_000;
-/// What a re-stamped access unit is moved on by, microseconds: one frame at 25 fps.
+/// Step of the presentation time of an outlier, microseconds: one frame at 25 fps.
 const STEP: i64 = 40_000;
 
-/// Where a frame lies in time.
+/// The times of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// On our clocks.
+    /// Capture time on our clocks.
     pub at: Timestamp,
-    /// Presentation time to use, microseconds; differs from the camera's for an outlier.
+    /// Presentation time, microseconds; differs from the camera's for an outlier.
     pub pts: i64,
-    /// A new run begins here.
+    /// The frame starts a new run.
     pub new_run: bool,
 }
 
@@ -40,18 +44,20 @@ pub struct Timeline {
 struct Run {
     /// Monotonic microseconds of media time 0.
     offset: i64,
-    /// Media time the run began at.
-    begin: i64,
+    /// Media time of the first frame, microseconds.
+    start: i64,
     last_media: i64,
     last_arrival: MonoTime,
     last_at: MonoTime,
-    /// Lowest arrival minus media in this window and when the window began.
-    lowest: (i64, i64),
+    /// Lowest difference of arrival and media time in the window, microseconds.
+    lowest_offset: i64,
+    /// Media time at which the window started, microseconds.
+    window_start: i64,
     outliers: u32,
 }
 
 impl Timeline {
-    /// Places a video frame with presentation time `media` (microseconds) that arrived at `arrival`.
+    /// Maps a video frame with presentation time `media` (microseconds) that arrived at `arrival`.
     pub fn map(&mut self, media: i64, arrival: Timestamp) -> Placed {
         let Some(run) = &mut self.run else {
             return self.start_run(media, arrival);
@@ -66,16 +72,17 @@ impl Timeline {
             run.last_media += STEP;
             run.last_arrival = arrival.mono;
             let pts = run.last_media;
-            return Placed { at: run.stamp(pts, arrival), pts, new_run: false };
+            return Placed { at: run.capture_time(pts, arrival), pts, new_run: false };
         }
         run.outliers = 0;
         run.learn(media, arrival.mono);
         run.last_media = run.last_media.max(media);
         run.last_arrival = arrival.mono;
-        Placed { at: run.stamp(media, arrival), pts: media, new_run: false }
+        Placed { at: run.capture_time(media, arrival), pts: media, new_run: false }
     }
 
-    /// Our time of a presentation time of the same run, for audio; `None` before the first video frame.
+    /// Capture time of a presentation time of the current run, for audio; `None` before the first
+    /// video frame.
     pub fn time_of(&self, media: i64, now: Timestamp) -> Option<Timestamp> {
         let run = self.run.as_ref()?;
         Some(now.at(MonoTime((media + run.offset).clamp(0, now.mono.0 as i64) as u64)))
@@ -83,16 +90,17 @@ impl Timeline {
 
     fn start_run(&mut self, media: i64, arrival: Timestamp) -> Placed {
         let offset = arrival.mono.0 as i64 - media;
-        // Time never goes back, not even over a camera that restarts.
+        // Capture time never moves backwards, not even when a camera restarts.
         let last_at = self.run.as_ref().map_or(MonoTime(0), |run| run.last_at);
         let at = MonoTime(arrival.mono.0.max(last_at.0 + 1));
         self.run = Some(Run {
             offset,
-            begin: media,
+            start: media,
             last_media: media,
             last_arrival: arrival.mono,
             last_at: at,
-            lowest: (offset, media),
+            lowest_offset: offset,
+            window_start: media,
             outliers: 0,
         });
         Placed { at: arrival.at(at), pts: media, new_run: true }
@@ -102,21 +110,23 @@ impl Timeline {
 impl Run {
     fn learn(&mut self, media: i64, arrival: MonoTime) {
         let offset = arrival.0 as i64 - media;
-        if media - self.begin < SETTLE {
+        if media - self.start < SETTLE {
             self.offset = self.offset.min(offset);
-            self.lowest = (self.offset, media);
+            self.lowest_offset = self.offset;
+            self.window_start = media;
             return;
         }
-        self.lowest.0 = self.lowest.0.min(offset);
-        if media - self.lowest.1 >= WINDOW {
-            self.lowest = (offset, media);
+        self.lowest_offset = self.lowest_offset.min(offset);
+        if media - self.window_start >= WINDOW {
+            self.lowest_offset = offset;
+            self.window_start = media;
         }
         let most = (media - self.last_media).max(0) * DRIFT_PPM / 1_000_000;
-        self.offset += (self.lowest.0 - self.offset).clamp(-most, most);
+        self.offset += (self.lowest_offset - self.offset).clamp(-most, most);
     }
 
-    /// The time of a frame: never in the future; B-frames may lie before the frame that came before them.
-    fn stamp(&mut self, media: i64, arrival: Timestamp) -> Timestamp {
+    /// Capture time of a frame, never in the future. B-frames may lie before the previous frame.
+    fn capture_time(&mut self, media: i64, arrival: Timestamp) -> Timestamp {
         let at = MonoTime((media + self.offset).clamp(1, arrival.mono.0 as i64) as u64);
         self.last_at = self.last_at.max(at);
         arrival.at(at)
@@ -132,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_of_arrival_does_not_reach_the_pictures_time() {
+    fn arrival_jitter_does_not_reach_the_capture_time() {
         let mut timeline = Timeline::default();
         let base = 100_000_000;
         timeline.map(0, arrive(base));
@@ -143,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_pre_buffer_is_placed_in_the_past_and_is_not_drift() {
+    fn a_burst_of_buffered_media_is_placed_in_the_past() {
         let mut timeline = Timeline::default();
         for i in 0..125_i64 {
             timeline.map(i * 40_000, arrive(100_000_000 + i));
@@ -154,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn three_wild_access_units_start_a_new_timeline() {
+    fn three_outliers_start_a_new_run() {
         let mut timeline = Timeline::default();
         let mut at = 100_000_000;
         let mut place = |media| {
@@ -163,8 +173,8 @@ mod tests {
         };
         assert!(place(0).new_run);
         place(40_000);
-        let wild = place(90_000_000);
-        assert!(!wild.new_run && wild.pts == 80_000);
+        let outlier = place(90_000_000);
+        assert!(!outlier.new_run && outlier.pts == 80_000);
         assert_eq!(place(120_000).pts, 120_000);
         assert!(!place(-50_000_000).new_run && !place(-49_960_000).new_run);
         assert!(place(-49_920_000).new_run);
@@ -184,7 +194,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn time_is_never_in_the_future_and_runs_go_on(steps in proptest::collection::vec((-9_000_000_i64..9_000_000, 0_i64..900_000), 1..200)) {
+        fn capture_time_is_never_in_the_future(steps in proptest::collection::vec((-9_000_000_i64..9_000_000, 0_i64..900_000), 1..200)) {
             let mut timeline = Timeline::default();
             let (mut media, mut at) = (0, 100_000_000);
             for (step, wait) in steps {

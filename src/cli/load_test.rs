@@ -78,7 +78,7 @@ async fn play(show: LoadTest, clock: Arc<SystemClock>, inbox: mpsc::Sender<Agent
             tokio::time::sleep(step).await;
         }
         if number.is_multiple_of(STILL_EVERY) {
-            let still = AnalyticsUpdate::Still { motion: number, at: began, jpeg: vec![number as u8; STILL] };
+            let still = AnalyticsUpdate::Snapshot { event_no: number, at: began, jpeg: vec![number as u8; STILL] };
             let _ = inbox.send(AgentInput::Sight(still)).await.is_ok();
         }
     }

@@ -243,11 +243,11 @@ impl World {
             return;
         };
         let at = self.now;
-        let update = MotionUpdate::drawn(motion, phase, at);
+        let update = MotionUpdate::example(motion, phase, at);
         self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(update)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
-            self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Still { motion, at, jpeg }));
+            self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Snapshot { event_no: motion, at, jpeg }));
             self.moving = None;
         }
     }

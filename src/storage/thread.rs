@@ -99,12 +99,12 @@ pub fn start(
             heartbeat.beat();
             let item = queue.next(IDLE);
             since_idle += 1;
-            let quiet = matches!(item, Received::Quiet);
+            let quiet = matches!(item, Received::TimedOut);
             match item {
                 Received::Frame(frame) => engine.frame(&frame, &mut out),
-                Received::Order(request) => engine.request(clock.now(), request, &mut out),
-                Received::Skipped(skip) => engine.skipped(skip, &mut out),
-                Received::Quiet => {}
+                Received::Request(request) => engine.request(clock.now(), request, &mut out),
+                Received::Dropped(skip) => engine.skipped(skip, &mut out),
+                Received::TimedOut => {}
                 Received::Closed => engine.request(clock.now(), StorageRequest::Stop, &mut out),
             }
             if quiet || since_idle >= BUSY {

@@ -72,7 +72,7 @@ fn against_ffmpeg(name: &str, path: &Path) -> (usize, usize, Vec<String>) {
                 wrong += usize::from(picture.y[..area] != *right);
             }
             Decoded::Nothing => {}
-            Decoded::Refused(reason) => refusals.push(reason),
+            Decoded::Rejected(reason) => refusals.push(reason),
         }
     }
     println!(

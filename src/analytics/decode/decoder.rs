@@ -1,6 +1,5 @@
-//! Access units → pictures, in pure Rust: hostile bitstreams meet memory-safe code.
-//!
-//! What belongs here: the decoders behind one face. What does not: threads, rates.
+//! Decoders: turn access units into pictures, in memory-safe Rust, because bitstreams may be
+//! hostile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,34 +11,35 @@ use crate::analytics::detect::picture::Picture;
 use crate::analytics::params::PIXELS_MAX;
 use crate::camera::{Codec, Frame};
 
-/// A decoder of one stream.
+/// The decoder of one codec.
 enum Inner {
     H264(Box<rusty_h264_decoder::Decoder>),
     H265(Box<rust_h265::Decoder>),
 }
 
-/// Decodes one stream until its parameters change.
+/// Decodes one stream until its parameters change. After an error it shows no picture before the
+/// next key frame.
 pub struct Decoder {
     inner: Inner,
-    /// After damage nothing is shown before the next key frame.
+    /// Only a key frame may be decoded next.
     needs_key: bool,
-    /// Whether the picture before this one came, too.
-    numbers: FrameNumCheck,
+    /// Detects lost reference pictures (H.264).
+    frame_numbers: FrameNumCheck,
 }
 
-/// What came of an access unit.
+/// The outcome of an access unit.
 #[derive(Debug)]
 pub enum Decoded {
     /// A picture.
     Picture(Box<Picture>),
-    /// None, and nothing is wrong.
+    /// No picture, without an error.
     Nothing,
-    /// It was refused; the next key frame starts again.
-    Refused(String),
+    /// The access unit was rejected, with the reason. The next key frame starts again.
+    Rejected(String),
 }
 
 impl Decoder {
-    /// A decoder for a codec; `None` for sound.
+    /// A decoder for a codec; `None` for audio codecs.
     pub fn new(codec: Codec) -> Option<Decoder> {
         let inner = match codec {
             Codec::H264 => Inner::H264(Box::default()),
@@ -49,27 +49,27 @@ impl Decoder {
             }))),
             Codec::Aac | Codec::PcmMulaw | Codec::PcmAlaw => return None,
         };
-        Some(Decoder { inner, needs_key: true, numbers: FrameNumCheck::default() })
+        Some(Decoder { inner, needs_key: true, frame_numbers: FrameNumCheck::default() })
     }
 
-    /// Decodes an access unit of length-prefixed NAL units. After a loss nothing is shown before the next key frame: a picture
-    /// made from a wrong reference looks like motion.
+    /// Decodes an access unit of length-prefixed NAL units. After a loss nothing is decoded before
+    /// the next key frame: a picture with a wrong reference looks like motion.
     pub fn decode(&mut self, frame: &Frame) -> Decoded {
         let (width, height) = frame.params.size;
         if usize::from(width) * usize::from(height) > PIXELS_MAX {
-            return Decoded::Refused(format!("{width}x{height} is larger than is decoded"));
+            return Decoded::Rejected(format!("the picture of {width}x{height} pixels is too large to be decoded"));
         }
         self.needs_key |= frame.lost > 0;
         if self.needs_key && !frame.key {
             return Decoded::Nothing;
         }
-        if !self.numbers.follows(frame) {
+        if !self.frame_numbers.follows(frame) {
             self.needs_key = true;
-            return Decoded::Refused("a picture it is made from is missing".into());
+            return Decoded::Rejected("a reference picture is missing".into());
         }
         let mut stream = if frame.key { frame.params.annex_b.clone() } else { Vec::new() };
         annex_b(&frame.data, frame.params.codec, &mut stream);
-        // A decoder's panic on a hostile stream must cost one GOP, not the detector.
+        // A panic of a decoder on a hostile stream costs one GOP, not the analytics thread.
         let outcome = catch_unwind(AssertUnwindSafe(|| match &mut self.inner {
             Inner::H264(decoder) => decoder
                 .decode(&stream)
@@ -82,16 +82,17 @@ impl Decoder {
                 self.needs_key = false;
                 picture.filter(is_whole).map_or(Decoded::Nothing, |picture| Decoded::Picture(Box::new(picture)))
             }
-            Ok(Err(reason)) => self.refuse(frame.params.codec, reason),
-            Err(_) => self.refuse(frame.params.codec, "the decoder gave up".into()),
+            Ok(Err(reason)) => self.reject(frame.params.codec, reason),
+            Err(_) => self.reject(frame.params.codec, "the decoder panicked".into()),
         }
     }
 
-    fn refuse(&mut self, codec: Codec, reason: String) -> Decoded {
+    fn reject(&mut self, codec: Codec, reason: String) -> Decoded {
         if let Some(fresh) = Decoder::new(codec) {
-            (self.inner, self.needs_key) = (fresh.inner, true);
+            self.inner = fresh.inner;
+            self.needs_key = true;
         }
-        Decoded::Refused(reason)
+        Decoded::Rejected(reason)
     }
 }
 
@@ -104,8 +105,9 @@ fn is_whole(picture: &Picture) -> bool {
         && picture.v.len() >= chroma
 }
 
-/// Length-prefixed NAL units as Annex B, without sequence parameter sets: those that were checked for size come with the track,
-/// and another inside an access unit could make the decoder allocate any size.
+/// Converts length-prefixed NAL units to Annex B without sequence parameter sets. The checked sets
+/// come with the track parameters; another set in an access unit could make the decoder allocate
+/// any size.
 fn annex_b(sample: &[u8], codec: Codec, out: &mut Vec<u8>) {
     let mut rest = sample;
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
@@ -136,11 +138,11 @@ fn h265(decoder: &mut rust_h265::Decoder, stream: &[u8]) -> Result<Option<Pictur
             shown = eight_bit(&frame);
         }
     }
-    // One access unit is one picture: what is complete now need not wait for the next.
+    // One access unit is one picture: a complete picture need not wait for the next access unit.
     Ok(decoder.flush().and_then(|frame| eight_bit(&frame)).or(shown))
 }
 
-/// The picture, for 8-bit 4:2:0; other depths are not sent by the cameras we know.
+/// The picture, for 8-bit 4:2:0 only: no known camera sends another format.
 fn eight_bit(frame: &rust_h265::Frame) -> Option<Picture> {
     let plane = |data: &rust_h265::PixelData| data.as_u8().map(<[u8]>::to_vec);
     let (width, height) = (frame.width as usize, frame.height as usize);

@@ -1,32 +1,34 @@
-//! The numbers of H.264 pictures: a reference picture that never came makes every picture after it wrong, and a wrong picture looks
-//! like motion, although nothing on the way was noticed to be lost.
+//! Checks the continuity of H.264 `frame_num` (ITU-T H.264 7.4.3) to detect lost reference
+//! pictures.
 //!
-//! What belongs here: `frame_num` (ITU-T H.264 7.4.3). What does not: decoding.
+//! A lost reference picture damages all pictures that follow it, and a damaged picture looks like
+//! motion. RTP does not report every loss.
 
 use rusty_h264_decoder::Sps;
 
 use crate::camera::{Codec, Frame};
 use crate::units::Digest;
 
-/// GOPs in a row that jump right behind their key frame, after which a camera's numbers are not confirmed: some firmware counts
-/// otherwise, and losses do not choose their place.
+/// GOPs in a row with a jump directly after their key frame, after which jumps are ignored. Some
+/// firmware numbers pictures differently; losses have no fixed position.
 const JUMPS_MAX: u8 = 3;
 
-/// What the numbers so far say.
+/// The state of the check of one stream.
 #[derive(Default)]
 pub struct FrameNumCheck {
-    /// Bits of a number by the parameter set of that digest; 0: the camera may leave numbers out, or the set is not understood.
+    /// Bits of `frame_num` for the parameter set with this digest. 0 when the set allows gaps or is
+    /// not understood: then nothing is checked.
     bits: Option<(Digest, u32)>,
-    /// Number of the last reference picture.
+    /// `frame_num` of the last reference picture.
     last: Option<u32>,
-    /// GOPs in a row with a jump right behind the key frame.
+    /// GOPs in a row with a jump directly after the key frame.
     jumps: u8,
-    /// The last frame was a key frame.
+    /// The last access unit was a key frame.
     after_key: bool,
 }
 
 impl FrameNumCheck {
-    /// False when a reference picture between the last frame and this one is missing.
+    /// False when a reference picture between the last access unit and this one is missing.
     pub fn follows(&mut self, frame: &Frame) -> bool {
         if frame.params.codec != Codec::H264 {
             return true;
@@ -36,7 +38,8 @@ impl FrameNumCheck {
             _ => self.bits.insert((frame.params.digest, bits_of(&frame.params.annex_b).unwrap_or(0))).1,
         };
         if frame.key {
-            (self.after_key, self.last) = (true, Some(0));
+            self.after_key = true;
+            self.last = Some(0);
             return true;
         }
         let Some((is_reference, number)) = first_slice(&frame.data, bits) else {
@@ -53,16 +56,17 @@ impl FrameNumCheck {
     }
 }
 
-/// Bits of `frame_num` by the sequence parameter set among Annex B units, unless gaps are allowed.
+/// Bits of `frame_num` by the first sequence parameter set in Annex B units (7.3.2.1). `None` when
+/// it allows gaps in `frame_num`.
 fn bits_of(annex_b: &[u8]) -> Option<u32> {
     let starts = annex_b.windows(4).enumerate().filter(|(_, window)| *window == [0, 0, 0, 1]).map(|(at, _)| at + 4);
     let sets = starts.filter_map(|at| annex_b.get(at..)).filter(|unit| unit.first().is_some_and(|head| head & 0x1f == 7));
-    let sps = sets.filter_map(|unit| Sps::parse(&plain(&unit[1..])).ok()).next()?;
+    let sps = sets.filter_map(|unit| Sps::parse(&without_emulation_prevention(&unit[1..])).ok()).next()?;
     (!sps.gaps_in_frame_num_allowed).then_some(sps.log2_max_frame_num).filter(|bits| (4..=16).contains(bits))
 }
 
-/// Without the bytes that keep start codes out (7.4.1).
-pub fn plain(unit: &[u8]) -> Vec<u8> {
+/// Removes the emulation prevention bytes of a NAL unit (7.4.1).
+pub fn without_emulation_prevention(unit: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(unit.len());
     for byte in unit {
         if *byte == 3 && out.ends_with(&[0, 0]) {
@@ -73,7 +77,8 @@ pub fn plain(unit: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether the first slice of an access unit belongs to a reference picture, and its `frame_num`.
+/// For the first slice of an access unit (7.3.3): whether its picture is a reference, and its
+/// `frame_num`.
 fn first_slice(data: &[u8], bits: u32) -> Option<(bool, u32)> {
     if bits == 0 {
         return None;
@@ -84,10 +89,10 @@ fn first_slice(data: &[u8], bits: u32) -> Option<(bool, u32)> {
         let length = (u32::from_be_bytes(*length) as usize).min(tail.len());
         let (unit, after) = tail.split_at(length);
         if let Some(head) = unit.first().filter(|head| matches!(*head & 0x1f, 1 | 5)) {
-            let header = plain(&unit[1..unit.len().min(24)]);
+            let header = without_emulation_prevention(&unit[1..unit.len().min(24)]);
             let mut reader = Reader { bytes: &header, at: 0 };
             for _ in 0..3 {
-                reader.golomb()?;
+                reader.exp_golomb()?;
             }
             return Some((head >> 5 & 3 != 0, reader.bits(bits)?));
         }
@@ -112,7 +117,7 @@ impl Reader<'_> {
     }
 
     /// An unsigned Exp-Golomb number (9.1).
-    fn golomb(&mut self) -> Option<u32> {
+    fn exp_golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.bits(1)? == 0 {
             zeros += 1;

@@ -1,4 +1,4 @@
-//! the analyzer on coded streams: what faults of the stream must not do, and that sleep loses nothing.
+//! Tests of the analyzer on coded streams: stream faults start no events, and sleep misses none.
 
 use std::sync::OnceLock;
 
@@ -11,12 +11,13 @@ use crate::units::MonoTime;
 
 const FPS: u64 = 10;
 
-/// A scene of some seconds, coded; crossings begin before `until`.
+/// A coded scene of `seconds`; objects cross it until second `until`.
 fn coded(size: (usize, usize), seconds: u64, until: f64) -> Vec<Frame> {
     coded_by(Camera264::new(size.0, size.1, FPS as u32, 400_000).unwrap(), size, seconds, until, |number| number)
 }
 
-/// The same by another encoder, each picture showing the scene as it was at the picture of another number.
+/// The same by another encoder. Each picture shows the scene at the picture number that `number_of`
+/// returns.
 fn coded_by(
     mut encoder: Camera264,
     size: (usize, usize),
@@ -51,7 +52,7 @@ fn coded_by(
         .collect()
 }
 
-/// Half a minute of an empty road, at two sizes.
+/// 30 s of an empty road, at two sizes.
 fn empty() -> &'static [Vec<Frame>; 2] {
     static EMPTY: OnceLock<[Vec<Frame>; 2]> = OnceLock::new();
     EMPTY.get_or_init(|| [coded((320, 176), 30, 0.0), coded((480, 272), 30, 0.0)])
@@ -81,12 +82,12 @@ fn starts(update: &[AnalyticsUpdate]) -> Vec<&MotionUpdate> {
 fn assert_silent(frames: &[Frame]) -> AnalyticsCounts {
     let (update, counts) = watch(awake(), frames);
     assert!(starts(&update).is_empty(), "{:?}", starts(&update));
-    assert!(counts.decoded > 50, "nothing was seen: {counts:?}");
+    assert!(counts.decoded > 50, "no pictures were decoded: {counts:?}");
     counts
 }
 
 #[test]
-fn pictures_that_vanish_unnoticed_make_no_event_and_are_counted() {
+fn unreported_losses_start_no_event_and_are_counted() {
     let frames: Vec<Frame> =
         empty()[0].iter().enumerate().filter(|(n, frame)| frame.key || n % 13 != 5).map(|(_, frame)| frame.clone()).collect();
     let counts = assert_silent(&frames);
@@ -103,10 +104,10 @@ fn after_a_loss_nothing_is_decoded_before_a_key_frame() {
 }
 
 #[test]
-fn the_end_of_a_picture_that_is_missing_makes_no_event() {
+fn truncated_slices_start_no_event() {
     let mut frames = empty()[0].clone();
     for frame in frames.iter_mut().filter(|frame| !frame.key).step_by(9) {
-        // The slice is the last unit: its length must say how much of it there is.
+        // The slice is the last NAL unit; its length field must match its remaining bytes.
         let cut = frame.data.len() / 3;
         let mut data = frame.data[..frame.data.len() - cut].to_vec();
         let sei = u32::from_be_bytes(data[..4].try_into().unwrap()) as usize + 4;
@@ -118,7 +119,7 @@ fn the_end_of_a_picture_that_is_missing_makes_no_event() {
 }
 
 #[test]
-fn another_resolution_begins_no_event() {
+fn a_change_of_resolution_starts_no_event() {
     let [small, large] = empty();
     let mut frames = small[..150].to_vec();
     frames.extend(large[160..].iter().cloned());
@@ -130,7 +131,7 @@ fn a_reconnect_in_the_middle_of_a_gop_starts_no_event() {
     let mut frames = empty()[0].clone();
     frames.iter_mut().skip(107).for_each(|frame| frame.run = 2);
     assert_silent(&frames);
-    // A camera that wakes up sends a grey key frame first.
+    // A camera that starts up may send a grey key frame first.
     let grey = crate::sim::scene::Picture {
         width: 320,
         height: 176,
@@ -160,7 +161,7 @@ fn sleep_decodes_few_pictures_and_misses_no_crossing() {
     assert!(quiet.decoded < 200, "{quiet:?}");
 }
 
-/// Filler data (H.264 7.3.2.7) makes access units larger than usual, and is nothing to see.
+/// Adds filler data (H.264 7.3.2.7): larger access units that show nothing new.
 fn fill(frames: &mut [Frame]) {
     let filler = [&201_u32.to_be_bytes()[..], &[12], &[255; 199], &[0x80]].concat();
     for frame in frames {
@@ -170,7 +171,8 @@ fn fill(frames: &mut [Frame]) {
 
 #[test]
 fn a_live_scene_with_long_gops_is_not_frozen() {
-    // GOPs of 20 pictures that repeat their first, as of an encoder that leaves all noise out between key frames, of ten seconds each.
+    // GOPs of ten seconds with 20 pictures that repeat the first, as of an encoder that leaves out
+    // all noise between key frames.
     let encoder = Camera264::of_quality(320, 176, FPS as u32, 18).unwrap();
     let mut frames = coded_by(encoder, (320, 176), 30, 0.0, |number| number / 20 * 20);
     for (number, frame) in frames.iter_mut().enumerate() {
@@ -197,7 +199,7 @@ fn an_analyzer_woken_by_sizes_falls_asleep_again() {
     assert!(asleep[149] && !asleep[156] && asleep[299], "{asleep:?}");
     assert_eq!((counts.wakes, counts.failed), (1, 0), "{counts:?}");
     let fell = |at: &usize| asleep[*at] && !asleep[at - 1];
-    assert!((1..300).filter(fell).all(|at| frames[at].key), "it falls asleep with a key frame to go on from");
+    assert!((1..300).filter(fell).all(|at| frames[at].key), "it falls asleep with a key frame");
 }
 
 #[test]
@@ -210,11 +212,11 @@ fn pictures_with_b_frames_are_analysed_in_display_order() {
         let at = Timestamp { mono: MonoTime(1_000_000 + at * 100_000), ..Timestamp::default() };
         shown.extend(order.next(at, picture()).map(|(at, _)| (at.mono.0 - 1_000_000) / 100_000));
     }
-    assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the stream's habit is known");
+    assert_eq!(shown, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "two are lost until the reorder depth is known");
 }
 
 #[test]
-fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
+fn pictures_out_of_order_start_no_event_with_gating_on() {
     let mut frames = empty()[0].clone();
     for pair in frames.chunks_exact_mut(2) {
         let at = pair[0].at;
@@ -225,11 +227,11 @@ fn an_eye_that_may_sleep_takes_pictures_out_of_order() {
     assert!(starts(&update).is_empty() && counts.analysed > 50, "{counts:?}");
 }
 
-/// Who asked, and the picture or why there is none.
-type Glance = (String, Result<(Timestamp, Vec<u8>), String>);
+/// The id of a request, and its picture or the reason why there is none.
+type SnapshotAnswer = (String, Result<(Timestamp, Vec<u8>), String>);
 
-/// Asks for a picture before the frame `at`, and gives what came of it.
-fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> {
+/// Requests a snapshot before frame number `at` and returns the answers.
+fn answers_to_request(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<SnapshotAnswer> {
     let mut analyzer = Analyzer::new(settings, 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
@@ -237,10 +239,10 @@ fn glance(settings: MotionSettings, frames: &[Frame], at: usize) -> Vec<Glance> 
             analyzer.request_snapshot("r1".into(), frame.at.mono);
         }
         analyzer.frame(&Arc::new(frame.clone()), &mut |_, _, _| (), &mut out);
-        analyzer.take_glances(frame.at.mono, &mut out);
+        analyzer.take_snapshots(frame.at.mono, &mut out);
     }
     let snapshot_requests = out.into_iter().filter_map(|update| match update {
-        AnalyticsUpdate::Glance { req_id, outcome } => Some((req_id, outcome)),
+        AnalyticsUpdate::RequestedSnapshot { req_id, outcome } => Some((req_id, outcome)),
         _ => None,
     });
     snapshot_requests.collect()
@@ -255,7 +257,7 @@ fn a_requested_snapshot_is_taken_awake_or_asleep() {
     for (settings, at, shown) in
         [(awake(), 155, 155), (MotionSettings::default(), 261, key_after(261)), (off, 151, key_after(151))]
     {
-        let snapshot_requests = glance(settings, frames, at);
+        let snapshot_requests = answers_to_request(settings, frames, at);
         let [(req_id, Ok((taken, jpeg)))] = &snapshot_requests[..] else { panic!("{snapshot_requests:?}") };
         assert_eq!((req_id.as_str(), taken.mono), ("r1", frames[shown].at.mono));
         assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
@@ -263,13 +265,13 @@ fn a_requested_snapshot_is_taken_awake_or_asleep() {
 }
 
 #[test]
-fn who_asks_for_a_picture_of_a_camera_that_is_gone_is_told_so() {
+fn a_snapshot_request_times_out_without_a_camera() {
     let frames = &empty()[0][..100];
     let mut analyzer = Analyzer::new(awake(), 1 << 20, Stages::ALL);
     let mut out = Vec::new();
     analyzer.request_snapshot("r1".into(), frames[0].at.mono);
-    analyzer.take_glances(frames[0].at.mono.plus_secs(14), &mut out);
+    analyzer.take_snapshots(frames[0].at.mono.plus_secs(14), &mut out);
     assert!(out.is_empty());
-    analyzer.take_glances(frames[0].at.mono.plus_secs(15), &mut out);
-    assert!(matches!(&out[..], [AnalyticsUpdate::Glance { outcome: Err(_), .. }]), "{out:?}");
+    analyzer.take_snapshots(frames[0].at.mono.plus_secs(15), &mut out);
+    assert!(matches!(&out[..], [AnalyticsUpdate::RequestedSnapshot { outcome: Err(_), .. }]), "{out:?}");
 }

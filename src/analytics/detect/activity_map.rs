@@ -1,22 +1,22 @@
-//! How restless each region is: a tree is in motion all day, and only what exceeds it is updates.
+//! The activity map: the usual share of foreground cells in each tile of the picture.
 //!
-//! What belongs here: the memory of regions. What does not: single cells (the model's feedback).
+//! Trees and water move all day. Their regions start events only above their usual activity.
 
 use crate::analytics::detect::blobs::Blob;
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::{CHURN_SECONDS, CHURN_TIMES, TILE};
 
-/// Share of the cells of each tile that differ without being a confirmed object.
+/// The usual activity of each tile: the share of its cells that differ without an object.
 pub struct ActivityMap {
     grid: Grid,
     columns: usize,
     tiles: Vec<f32>,
-    /// Seconds it has learned for: the first count for more.
+    /// Seconds of learning so far. The first pictures weigh more.
     elapsed: f32,
 }
 
 impl ActivityMap {
-    /// Nothing known.
+    /// A map without activity.
     pub fn new(grid: Grid) -> ActivityMap {
         let columns = grid.width.div_ceil(TILE);
         ActivityMap { grid, columns, tiles: vec![0.0; columns * grid.height.div_ceil(TILE)], elapsed: 0.0 }
@@ -26,10 +26,11 @@ impl ActivityMap {
         at / self.grid.width / TILE * self.columns + at % self.grid.width / TILE
     }
 
-    /// Learns a picture: the cells that differ and belong to nothing that is followed.
-    pub fn learn(&mut self, restless: impl Iterator<Item = usize>, seconds: f32) {
+    /// Learns the foreground cells of a picture that belong to no tracked object. `seconds` is the
+    /// time since the last picture.
+    pub fn learn(&mut self, cells: impl Iterator<Item = usize>, seconds: f32) {
         let mut now = vec![0.0; self.tiles.len()];
-        for at in restless {
+        for at in cells {
             now[self.tile(at)] += 1.0 / (TILE * TILE) as f32;
         }
         self.elapsed += seconds;
@@ -39,9 +40,10 @@ impl ActivityMap {
         }
     }
 
-    /// Something was followed for so long and never became believable: it was the region's own.
-    pub fn learn_lost(&mut self, place: [f32; 4], area: f32, seconds: f32) {
-        let [left, top, right, bottom] = place.map(|v| v as usize);
+    /// Learns a tentative track that was lost without being confirmed: its motion belongs to the
+    /// region. `bbox` is its last bounding box in cells, `seconds` the time it was tracked.
+    pub fn learn_lost(&mut self, bbox: [f32; 4], area: f32, seconds: f32) {
+        let [left, top, right, bottom] = bbox.map(|v| v as usize);
         let dense = area / ((right - left) * (bottom - top)).max(1) as f32;
         let follow = self.follow(seconds);
         let tiles = (top / TILE..bottom.div_ceil(TILE)).flat_map(|y| (left / TILE..right.div_ceil(TILE)).map(move |x| (x, y)));
@@ -58,7 +60,7 @@ impl ActivityMap {
         (seconds / CHURN_SECONDS.min(self.elapsed.max(1.0))).min(1.0)
     }
 
-    /// Cells that usually differ where a blob is.
+    /// Number of foreground cells that the tiles of a blob usually have.
     pub fn usual(&self, blob: &Blob) -> f32 {
         let mut touched: Vec<usize> = blob.cells.iter().map(|at| self.tile(*at)).collect();
         touched.dedup();
@@ -67,7 +69,7 @@ impl ActivityMap {
         touched.iter().map(|tile| self.tiles[*tile]).sum::<f32>() * (TILE * TILE) as f32
     }
 
-    /// True when a blob is no more than its region does anyway.
+    /// True when a blob does not exceed the usual activity of its tiles by enough.
     pub fn explains(&self, blob: &Blob) -> bool {
         blob.area < self.usual(blob) * CHURN_TIMES
     }
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_explains_only_its_own_motion() {
+    fn usual_activity_explains_small_motion_in_its_region_only() {
         let mut activity_map = ActivityMap::new(GRID);
         let tree = blob(8, 8);
         for n in 0..100 {
@@ -94,7 +96,7 @@ mod tests {
         }
         let leaves = Blob { area: 40.0, ..tree.clone() };
         assert!(activity_map.explains(&leaves));
-        assert!(!activity_map.explains(&tree), "everything at once is more than the tree does");
+        assert!(!activity_map.explains(&tree), "the whole tree at once exceeds its usual activity");
         assert!(!activity_map.explains(&blob(50, 8)));
     }
 }

@@ -1,8 +1,8 @@
-//! What the empty scene looks like: a few remembered samples per cell, each its brightness and the texture around it (sample
-//! consensus, ViBe by Barnich and Van Droogenbroeck 2011; texture and feedback as in SuBSENSE, St-Charles et al. 2015), with a
-//! radius per cell that learns how restless the cell is (PBAS, Hofmann et al. 2012).
+//! The background model: foreground or background for each cell, by sample consensus.
 //!
-//! What belongs here: foreground or not, cell by cell. What does not: what the foreground is.
+//! Each cell keeps some samples of its brightness and of the texture around it (ViBe, Barnich and
+//! Van Droogenbroeck 2011; texture and feedback as in SuBSENSE, St-Charles et al. 2015). The
+//! decision radius of each cell follows its noise (PBAS, Hofmann et al. 2012).
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
@@ -11,12 +11,13 @@ use crate::analytics::params::{
     RESTLESS_SCALE, RESTLESS_SECONDS, SAMPLES, TEXTURE_WEIGHT,
 };
 
-/// Cells of a row that are judged together: vectors of bytes, and few enough that most are done after a few samples.
+/// Cells of a row that are classified together. The compiler vectorises over them, and most blocks
+/// of this size are decided after a few samples.
 const TOGETHER: usize = 32;
-/// Something of each of them.
+/// One byte for each of these cells.
 type Lanes = [u8; TOGETHER];
 
-/// One sample of cells side by side, a line of the processor's cache.
+/// One sample of [`TOGETHER`] neighbouring cells, aligned to a cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Sample {
@@ -27,27 +28,28 @@ struct Sample {
 /// The background of one camera.
 pub struct BackgroundModel {
     grid: Grid,
-    /// What the cells remember: one sample of the first row's cells, then another, and after all of them the next row's. A row's last
-    /// cells may be fewer than fit; what is remembered beside them is the last cell's, and means nothing.
+    /// The samples of all cells: for each row its [`SAMPLES`] samples, each [`across`] blocks wide.
+    /// The last block of a row may be wider than the row; its excess lanes repeat the last cell and
+    /// are never read.
     known: Vec<Sample>,
     /// Mean brightness of each cell.
     mean: Vec<f32>,
     /// Mean distance to the nearest samples.
     restless: Vec<f32>,
-    /// What unexplained changes add to the radius.
+    /// Steps that unexplained changes add to the radius.
     blink: Vec<f32>,
-    /// How far the cell was from its samples in the last look, and whether it differed then.
+    /// Distance of each cell from its nearest sample in the last picture.
     near: Vec<u8>,
     differed: Vec<bool>,
-    /// Cheap streams of numbers; only statistics depend on them.
+    /// States of pseudo-random generators. Only statistics depend on them, no secrets.
     random: u64,
     dice: [u32; TOGETHER],
     coarse: f32,
     stages: Stages,
 }
 
-/// Cells of a row of a picture (or what each is) from one on, or those to their left or right; beside the edge of the picture is the
-/// edge.
+/// A block of a row from column `from`, or its left or right neighbours. Outside of the picture the
+/// edge cell is repeated.
 fn lanes(picture: &[u8], grid: Grid, row: usize, from: usize, aside: Aside) -> Lanes {
     let row = &picture[row * grid.width..][..grid.width];
     let first = (from + aside as usize).checked_sub(1);
@@ -57,7 +59,7 @@ fn lanes(picture: &[u8], grid: Grid, row: usize, from: usize, aside: Aside) -> L
     }
 }
 
-/// Which neighbours in a row.
+/// Which cells of a row: the cells themselves or their neighbours.
 #[derive(Clone, Copy)]
 enum Aside {
     Left = 0,
@@ -66,24 +68,25 @@ enum Aside {
 }
 
 impl Aside {
-    /// Any of the three, from a random number.
+    /// One of the three, chosen by random bits.
     fn any(bits: u64) -> Aside {
         [Aside::Left, Aside::Here, Aside::Right][(bits % 3) as usize]
     }
 }
 
-/// Samples that lie side by side for a row.
+/// Blocks of [`TOGETHER`] cells in a row.
 fn across(grid: Grid) -> usize {
     grid.width.div_ceil(TOGETHER)
 }
 
-/// A confirmed object covers the cell: nothing is learned from it.
-pub const THING: u8 = 2;
-/// The cell differs, and nothing explains it.
-pub const DIFFERS: u8 = 1;
+/// Cell class: an object covers the cell, which is not learned.
+pub const OBJECT: u8 = 2;
+/// Cell class: the cell differs from the background and belongs to no object.
+pub const FOREGROUND: u8 = 1;
 
 impl BackgroundModel {
-    /// A background learned from one picture; every sample a neighbour's. `coarse` scales the radius: above 1 sees less.
+    /// A background learned from one picture; each sample is that of a random neighbour. `coarse`
+    /// scales the radius: a larger value makes the model less sensitive.
     pub fn new(cells: &[u8], textures: &[u8], grid: Grid, coarse: f32, stages: Stages) -> BackgroundModel {
         let count = grid.cells();
         let nothing = Sample { cells: [0; TOGETHER], textures: [0; TOGETHER] };
@@ -113,12 +116,12 @@ impl BackgroundModel {
         model
     }
 
-    /// The grid it is of.
+    /// The grid of the model.
     pub fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// The background's brightness of each cell.
+    /// Mean brightness of the background in each cell, 0..=255.
     pub fn mean(&self) -> &[f32] {
         &self.mean
     }
@@ -131,35 +134,37 @@ impl BackgroundModel {
         self.random
     }
 
-    /// One sample of a row's cells, and the first column of each.
+    /// Sample number `sample` of a row's blocks, each with its first column.
     fn known(&mut self, row: usize, sample: usize) -> impl Iterator<Item = (&mut Sample, usize)> {
         let across = across(self.grid);
         let samples = &mut self.known[(row * SAMPLES + sample) * across..][..across];
         samples.iter_mut().zip((0..).step_by(TOGETHER))
     }
 
-    /// The row above, the row itself or the row below, from a random number; beside the edge of the picture is the edge.
+    /// The row above, the row itself or the row below, chosen by random bits and clamped to the
+    /// picture.
     fn beside(&self, row: usize, bits: u64) -> usize {
         (row + (bits % 3) as usize).clamp(1, self.grid.height) - 1
     }
 
-    /// How far a sample may be from each cell and agree with it.
+    /// The decision radius of each cell: a sample at a smaller distance agrees with the cell.
     fn reaches(&self) -> Vec<u8> {
         let reach = |((mean, restless), blink): ((&f32, &f32), &f32)| {
             let bright = (mean * (1.0 / RADIUS_BRIGHT)).min(1.0);
             let least = RADIUS * (RADIUS_DARK + (1.0 - RADIUS_DARK) * bright);
             let reach = (restless * RESTLESS_SCALE).max(least).min(RADIUS_MAX) + blink;
-            // By way of 32 bits, and without `clamp`, which may panic: so that a vector of cells is one instruction.
+            // Through `i32` and without `clamp`, which may panic: the loop then vectorises.
             (reach * self.coarse) as i32 as u8
         };
         self.mean.iter().zip(&self.restless).zip(&self.blink).map(reach).collect()
     }
 
-    /// Marks what differs; learns nothing. A cell looks at its samples until enough of them agree.
+    /// Classifies a picture: true for each cell that differs from the background. Nothing is
+    /// learned. A cell is compared with its samples until enough of them agree.
     pub fn classify(&mut self, cells: &[u8], textures: &[u8]) -> Vec<bool> {
         let counted = if self.stages.has(Stage::Texture) { u8::MAX } else { 0 };
         let reaches = self.reaches();
-        let mut front = vec![false; self.grid.cells()];
+        let mut foreground = vec![false; self.grid.cells()];
         let across = across(self.grid);
         let blocks = (0..self.grid.height).flat_map(|row| (0..across).map(move |block| (row, block)));
         for (row, block) in blocks {
@@ -168,7 +173,7 @@ impl BackgroundModel {
             let (cell, texture, reach) = (of(cells), of(textures), of(&reaches));
             let (mut agree, mut nearest) = ([0_u8; TOGETHER], [u8::MAX; TOGETHER]);
             for known in self.known[row * SAMPLES * across + block..].iter().step_by(across).take(SAMPLES) {
-                // Without branches, so that a vector of cells is one instruction.
+                // Without branches, so that the loop vectorises.
                 for lane in 0..TOGETHER {
                     let bits = (known.textures[lane] ^ texture[lane]) & counted;
                     let apart = known.cells[lane].abs_diff(cell[lane]).saturating_add(TEXTURE_WEIGHT * bits.count_ones() as u8);
@@ -182,25 +187,28 @@ impl BackgroundModel {
             }
             let first = row * self.grid.width + left;
             let end = (first + TOGETHER).min((row + 1) * self.grid.width);
-            for (front, agree) in front[first..end].iter_mut().zip(&agree) {
-                *front = *agree < AGREE;
+            for (foreground, agree) in foreground[first..end].iter_mut().zip(&agree) {
+                *foreground = *agree < AGREE;
             }
             self.near[first..end].copy_from_slice(&nearest[..end - first]);
         }
-        front
+        foreground
     }
 
-    /// Learns the picture that was last looked at. `kinds` says of each cell 0: background, [`DIFFERS`] or [`THING`].
+    /// Learns the picture of the last [`BackgroundModel::classify`]. `kinds` is the class of each
+    /// cell: 0 for background, [`FOREGROUND`] or [`OBJECT`].
     ///
-    /// Each cell has a chance of its own, but those of a row replace the same sample, and get one of the neighbours on the same side: what
-    /// one cell remembers is as random as if it chose alone, and the processor knows which memory comes next.
+    /// Each cell decides at random on its own whether it is replaced. The cells of a row replace
+    /// the same sample number and take it from a neighbour on the same side. The content of one
+    /// cell stays as random as with a choice of its own, and memory access is predictable.
     pub fn learn(&mut self, cells: &[u8], textures: &[u8], kinds: &[u8], seconds: f32) {
         let [renew, absorb] = [odds(seconds / RENEW), odds(seconds / ABSORB)];
         let (grid, across) = (self.grid, across(self.grid));
         self.follow(cells, kinds, seconds);
         for row in 0..grid.height {
             let bits = self.next();
-            // Some replace one of their own samples, some get another of a neighbour that is background.
+            // A cell may replace one of its own samples and may receive one of a background
+            // neighbour.
             let (own, gift) = ((bits >> 16) as usize % SAMPLES, (bits >> 24) as usize % SAMPLES);
             let (from, aside) = (self.beside(row, bits >> 50), Aside::any(bits >> 40));
             for left in (0..grid.width).step_by(TOGETHER) {
@@ -209,8 +217,8 @@ impl BackgroundModel {
                 let (kind, theirs) = (of(kinds, row, Aside::Here), of(kinds, from, aside));
                 let (mut renews, mut gets) = ([0; TOGETHER], [0; TOGETHER]);
                 for lane in 0..TOGETHER {
-                    let (dice, learns) = (self.dice[lane], kind[lane] != THING);
-                    let chance = if kind[lane] == DIFFERS { absorb } else { renew };
+                    let (dice, learns) = (self.dice[lane], kind[lane] != OBJECT);
+                    let chance = if kind[lane] == FOREGROUND { absorb } else { renew };
                     renews[lane] = u8::from(learns & (dice & 0xffff <= chance));
                     gets[lane] = u8::from(learns & (theirs[lane] == 0) & (dice >> 16 <= renew));
                 }
@@ -223,18 +231,19 @@ impl BackgroundModel {
         }
     }
 
-    /// How bright each cell is, how restless, and how often it blinks; without branches, as in [`BackgroundModel::classify`].
+    /// Updates the mean brightness, the noise and the blinking of each cell. The loops have no
+    /// branches, as in [`BackgroundModel::classify`].
     fn follow(&mut self, cells: &[u8], kinds: &[u8], seconds: f32) {
         let mean_follow = (seconds / MEAN_SECONDS).min(1.0);
         for ((mean, cell), kind) in self.mean.iter_mut().zip(cells).zip(kinds) {
-            let part = if *kind == THING || *kind == DIFFERS { 0.0 } else { mean_follow };
+            let part = if *kind == OBJECT || *kind == FOREGROUND { 0.0 } else { mean_follow };
             *mean += (f32::from(*cell) - *mean) * part;
         }
         let restless_follow = (seconds / RESTLESS_SECONDS).min(1.0);
         let feedback = self.stages.has(Stage::Feedback);
         let states = self.restless.iter_mut().zip(&mut self.blink).zip(&mut self.differed);
         for ((kind, near), ((restless, blink), differed)) in kinds.iter().zip(&self.near).zip(states) {
-            let (learns, differs) = (*kind != THING, *kind == DIFFERS);
+            let (learns, differs) = (*kind != OBJECT, *kind == FOREGROUND);
             let part = if learns & feedback { restless_follow } else { 0.0 };
             *restless += (f32::from(*near) - *restless) * part;
             let change = if differs == *differed { -BLINK_DOWN * seconds } else { BLINK_UP };
@@ -243,7 +252,7 @@ impl BackgroundModel {
         }
     }
 
-    /// Warm-up: what is seen is taken as background, sample by sample.
+    /// Learns a picture of the warm-up as background: it replaces one sample of every cell.
     pub fn warm(&mut self, cells: &[u8], textures: &[u8], number: usize) {
         let grid = self.grid;
         for row in 0..grid.height {
@@ -261,7 +270,7 @@ impl BackgroundModel {
         }
     }
 
-    /// Scales all brightness: the light has drifted further than is compensated.
+    /// Scales the brightness of the model, after the light has drifted further than is compensated.
     pub fn relight(&mut self, gain: f32) {
         let table: Vec<u8> = (0..=255).map(|cell| (cell as f32 * gain).min(255.0) as u8).collect();
         let cells = self.known.iter_mut().flat_map(|known| &mut known.cells);
@@ -271,7 +280,7 @@ impl BackgroundModel {
 }
 
 impl Sample {
-    /// Those of the cells that take it get what is seen.
+    /// Replaces the lanes whose byte in `takes` is 1 by those of `seen`.
     fn replace(&mut self, seen: &Sample, takes: &Lanes) {
         // Without branches, as in [`BackgroundModel::classify`].
         for (known, now) in [(&mut self.cells, &seen.cells), (&mut self.textures, &seen.textures)] {
@@ -283,12 +292,12 @@ impl Sample {
     }
 }
 
-/// A chance from 0 to 1 as a threshold for 16 random bits.
+/// A probability 0..=1 as a threshold for 16 random bits.
 fn odds(chance: f32) -> u32 {
     (chance.clamp(0.0, 1.0) * 65_535.0) as u32
 }
 
-/// The next of 32 random bits that are not all zero (Marsaglia 2003).
+/// The next state of a 32-bit xorshift generator (Marsaglia 2003). `bits` must not be 0.
 fn xorshift(mut bits: u32) -> u32 {
     bits ^= bits << 13;
     bits ^= bits >> 17;
@@ -301,26 +310,27 @@ mod tests {
 
     use super::*;
 
-    /// Two blocks and a bit wide.
+    /// Two blocks and a part of a third wide.
     const GRID: Grid = Grid { width: 70, height: 24 };
     const OLD: u8 = 10;
     const NEW: u8 = 200;
 
-    /// What a cell remembers: brightness and texture of each sample.
+    /// Brightness and texture of each sample of a cell.
     fn remembered(model: &BackgroundModel, row: usize, column: usize) -> impl Iterator<Item = (u8, u8)> {
         let across = across(GRID);
         let samples = model.known[row * SAMPLES * across..][..SAMPLES * across].iter().skip(column / TOGETHER).step_by(across);
         samples.map(move |known| (known.cells[column % TOGETHER], known.textures[column % TOGETHER]))
     }
 
-    /// How many samples of each cell are of the new picture, after so many looks that renew such a share of the cells.
+    /// Number of samples of each cell that come from the new picture, after `looks` updates that
+    /// each renew `share` of the cells.
     fn renewed(kind: impl Fn(usize) -> u8, looks: usize, share: f32) -> Vec<usize> {
         let count = GRID.cells();
         let (old, new) = (vec![OLD; count], vec![NEW; count]);
         let kinds: Vec<u8> = (0..count).map(kind).collect();
         let mut model = BackgroundModel::new(&old, &old, GRID, 1.0, Stages::ALL);
         (0..looks).for_each(|_| model.learn(&new, &new, &kinds, RENEW * share));
-        assert!(model.known.iter().all(|known| known.cells == known.textures), "brightness and texture are of one picture");
+        assert!(model.known.iter().all(|known| known.cells == known.textures), "brightness and texture come from one picture");
         let new = |at: usize| remembered(&model, at / GRID.width, at % GRID.width).filter(|known| *known == (NEW, NEW)).count();
         (0..count).map(new).collect()
     }
@@ -333,24 +343,24 @@ mod tests {
     fn each_cell_renews_one_sample_and_one_of_a_neighbour() {
         let once = renewed(|_| 0, 1, 1.0);
         assert!(once.iter().all(|samples| (1..=2).contains(samples)), "{once:?}");
-        // Two replaced of twenty, less those that are hit twice.
+        // Two of twenty are replaced, less those that are replaced twice.
         assert!((1.85..=2.0).contains(&mean(&once)), "{}", mean(&once));
         let often = renewed(|_| 0, 14, 1.0);
         assert!((14.5..15.6).contains(&mean(&often)), "{} of 20 (1 - 0.95^28 = 0.76)", mean(&often));
     }
 
     #[test]
-    fn cells_of_a_row_have_their_chances_each_for_itself() {
+    fn cells_of_a_row_are_renewed_independently() {
         let quarter = renewed(|_| 0, 1, 0.25);
         assert!((0.45..0.55).contains(&mean(&quarter)), "{} of two quarters", mean(&quarter));
         for row in quarter.chunks_exact(GRID.width) {
             let none = row.iter().filter(|samples| **samples == 0).count();
-            assert!((22..58).contains(&none), "{none} of 70 took nothing (0.75 x 0.75 = 39)");
+            assert!((22..58).contains(&none), "{none} of 70 replaced no sample (0.75 x 0.75 = 39)");
         }
     }
 
     #[test]
-    fn a_cell_remembers_only_itself_and_its_eight_neighbours() {
+    fn samples_come_from_the_cell_and_its_eight_neighbours() {
         let cells: Vec<u8> = (0..GRID.cells()).map(|at| (at % GRID.width * 3) as u8).collect();
         let textures: Vec<u8> = (0..GRID.cells()).map(|at| (at / GRID.width * 10) as u8).collect();
         let mut model = BackgroundModel::new(&cells, &textures, GRID, 1.0, Stages::ALL);
@@ -375,8 +385,8 @@ mod tests {
     #[test]
     fn objects_are_not_learned_and_other_differences_are() {
         let kinds = |at: usize| match at % GRID.width {
-            20..40 => THING,
-            50..66 => DIFFERS,
+            20..40 => OBJECT,
+            50..66 => FOREGROUND,
             _ => 0,
         };
         let samples = renewed(kinds, 14, 1.0);
@@ -384,8 +394,9 @@ mod tests {
             let cells = samples.iter().enumerate().filter(move |(at, _)| columns.contains(&(at % GRID.width)));
             cells.map(|(_, samples)| *samples).collect::<Vec<_>>()
         };
-        assert!(of(20..40).iter().all(|samples| *samples == 0), "a thing was learned");
-        // 14 x RENEW / ABSORB = 7.5 samples hit, at the sides some more by neighbours that are background.
+        assert!(of(20..40).iter().all(|samples| *samples == 0), "an object was learned");
+        // 14 x RENEW / ABSORB = 7.5 samples are replaced; background neighbours at the sides add
+        // some.
         let inside = of(51..65);
         assert!((5.5..7.0).contains(&mean(&inside)), "{} of 20 (1 - 0.95^7.5 = 0.32)", mean(&inside));
     }

@@ -1,6 +1,4 @@
-//! From differing cells to objects: joined regions, and the tests a region must pass to be an object rather than light.
-//!
-//! What belongs here: regions of one picture. What does not: regions over time ([`crate::analytics::track::tracker`], [`crate::analytics::detect::activity_map`]).
+//! Regions of foreground cells, and the tests that separate objects from light and weather.
 
 use super::hole_fill;
 use crate::analytics::detect::picture::Grid;
@@ -10,19 +8,19 @@ use crate::analytics::params::{
     LIT_REACH, LIT_ROUGH, LIT_SHARE, LOCAL_LIGHT_CELLS,
 };
 
-/// A region that differs.
+/// A connected region of foreground cells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blob {
     /// Left, top, right, bottom in cells, right and bottom exclusive.
     pub bbox: [f32; 4],
-    /// Cells.
+    /// Number of cells.
     pub area: f32,
-    /// Its cells, rising.
+    /// Indices of its cells in the grid, ascending.
     pub cells: Vec<usize>,
 }
 
 impl Blob {
-    /// The blob of some cells, rising.
+    /// A blob from ascending cell indices.
     fn from_cells(cells: Vec<usize>, grid: Grid) -> Blob {
         let (mut left, mut top, mut right, mut bottom) = (grid.width, grid.height, 0, 0);
         for at in &cells {
@@ -32,7 +30,8 @@ impl Blob {
         Blob { bbox: [left as f32, top as f32, right as f32, bottom as f32], area: cells.len() as f32, cells }
     }
 
-    /// The blob with everything that it encloses on all four sides: a windscreen of the colour of the road is the car's.
+    /// The blob with all cells that it encloses on all four sides: a windscreen of the colour of
+    /// the road belongs to the car.
     pub fn filled(self, grid: Grid) -> Blob {
         let [left, top, right, bottom] = self.bbox.map(|v| v as usize);
         let mut rows = vec![(right, left); bottom - top];
@@ -51,7 +50,7 @@ impl Blob {
         Blob::from_cells(all.filter(|(x, y)| is_in(*x, *y)).map(|(x, y)| y * grid.width + x).collect(), grid)
     }
 
-    /// For each cell of the grid whether it is the blob's, and all around it, too.
+    /// For each cell of the grid whether it and its eight neighbours belong to the blob.
     fn inside(&self, grid: Grid) -> Vec<bool> {
         let mut own = vec![false; grid.cells()];
         self.cells.iter().for_each(|at| own[*at] = true);
@@ -63,21 +62,21 @@ impl Blob {
         inside
     }
 
-    /// Its middle.
+    /// The centre of the bounding box, in cells.
     pub fn centre(&self) -> [f32; 2] {
         [(self.bbox[0] + self.bbox[2]) / 2.0, (self.bbox[1] + self.bbox[3]) / 2.0]
     }
 }
 
-/// The picture beside its background.
+/// A picture and its background, for the tests of regions.
 pub struct Scene<'a> {
-    /// The grid of all.
+    /// Grid of both.
     pub grid: Grid,
-    /// The picture.
+    /// Brightness of the picture, steps of 255.
     pub cells: &'a [u8],
-    /// The background's mean.
+    /// Mean brightness of the background, steps of 255.
     pub mean: &'a [f32],
-    /// The shade of each brightness: [`OCTAVE`] steps for each doubling.
+    /// Shade by brightness: the logarithm in [`OCTAVE`] steps for each doubling.
     table: [i16; 256],
 }
 
@@ -87,20 +86,21 @@ const OCTAVE: f32 = 64.0;
 const LOCAL_LIGHT_STEP: f32 = LIGHT_GRADIENT * OCTAVE / core::f32::consts::LN_2;
 
 impl<'a> Scene<'a> {
-    /// Looks at both.
+    /// A scene of `cells` before the background `mean`.
     pub fn new(grid: Grid, cells: &'a [u8], mean: &'a [f32]) -> Scene<'a> {
-        // Four steps of brightness are added, so that noise in the dark is no doubling.
+        // Four steps are added, so that noise in the dark does not count as a doubling.
         let table = std::array::from_fn(|cell| (OCTAVE * (cell as f32 + 4.0).log2()) as i16);
         Scene { grid, cells, mean, table }
     }
 
-    /// How much brighter a cell is than its background, in shades.
+    /// Shade of a cell minus the shade of its background; positive is brighter.
     fn shade(&self, at: usize) -> i16 {
         self.table[usize::from(self.cells[at])] - self.table[usize::from(self.mean[at] as u8)]
     }
 
-    /// The blob without the shadow under it: from below upwards each column grows darker until the body begins. Only the lowest
-    /// quarter can be shadow, so that dark trousers keep their legs.
+    /// The blob without the contact shadow under it. From below upwards each column grows darker
+    /// until the body starts. Only the lowest part can be shadow ([`CONTACT_MOST`]), so that dark
+    /// trousers stay.
     pub fn without_shadow(&self, blob: Blob) -> Blob {
         let width = self.grid.width;
         let [left, top, right, bottom] = blob.bbox.map(|v| v as usize);
@@ -118,7 +118,7 @@ impl<'a> Scene<'a> {
                 darkest = darkest.min(shade(row));
                 row -= 1;
             }
-            // Grey is not black: a shadow that is worth the name took most of the light.
+            // A contact shadow takes most of the light: a lighter region is not removed.
             if darkest <= CONTACT_DARK {
                 *floor = row + 1;
             }
@@ -127,8 +127,8 @@ impl<'a> Scene<'a> {
         Blob::from_cells(blob.cells.iter().copied().filter(above).collect(), self.grid)
     }
 
-    /// Mean shade of the nine cells around each cell of a box, row by row: noise in the dark is no structure. Beside the edge of the
-    /// picture is the edge.
+    /// Mean shade of the nine cells around each cell of a box, row by row: noise in the dark is no
+    /// structure. Outside of the picture the edge cell is repeated.
     fn softened(&self, [left, top, right, bottom]: [usize; 4]) -> Vec<f32> {
         let Grid { width, height } = self.grid;
         let mut rows = (top..bottom + 2).map(|y| {
@@ -145,7 +145,7 @@ impl<'a> Scene<'a> {
         soft
     }
 
-    /// The blob's cells that have two neighbours on every side.
+    /// The blob's cells that are at least two cells away from the edges of the picture.
     fn inner(&self, blob: &Blob) -> impl Iterator<Item = usize> {
         let Grid { width, height } = self.grid;
         blob.cells.iter().copied().filter(move |at| {
@@ -154,12 +154,12 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// How much the shade changes from each cell well inside a blob to its neighbours.
+    /// The largest shade difference of each inner cell to its right and lower neighbour.
     fn steps(&self, blob: &Blob) -> Vec<(usize, f32)> {
         let width = self.grid.width;
         let place @ [left, top, right, _] = blob.bbox.map(|v| v as usize);
         let soft = self.softened(place);
-        // The edge of the light itself says nothing.
+        // The outline of the region is left out: every region has an edge there.
         let inside = blob.inside(self.grid);
         let step = |at: usize| {
             let of = (at / width - top) * (right - left) + at % width - left;
@@ -179,7 +179,8 @@ impl<'a> Scene<'a> {
         *percentile < LOCAL_LIGHT_STEP
     }
 
-    /// What stands in the light: of a large region that is mostly lit surface the parts that are not, none if there is no such part.
+    /// The objects inside a large region that is mostly a lit surface. Empty when there are none,
+    /// or when the region is mostly objects.
     pub fn in_light(&self, blob: &Blob, least: f32) -> Vec<Blob> {
         if blob.area < LIT_MIN {
             return Vec::new();
@@ -190,7 +191,7 @@ impl<'a> Scene<'a> {
             rough[at] = u8::from(step >= LOCAL_LIGHT_STEP);
         }
         let window = LIT_REACH;
-        let is_thing = |at: &usize| {
+        let is_rough = |at: &usize| {
             let (x, y) = (at % width, at / width);
             let rows = y.saturating_sub(window)..(y + window + 1).min(self.grid.height);
             let columns = x.saturating_sub(window)..(x + window + 1).min(width);
@@ -198,13 +199,13 @@ impl<'a> Scene<'a> {
             count as f32 >= LIT_ROUGH * ((2 * window + 1) * (2 * window + 1)) as f32
         };
         let mut clean = vec![0; self.grid.cells()];
-        blob.cells.iter().filter(|at| is_thing(at)).for_each(|at| clean[*at] = 1);
+        blob.cells.iter().filter(|at| is_rough(at)).for_each(|at| clean[*at] = 1);
         let objects = find(&clean, self.grid, least);
         let area: f32 = objects.iter().map(|object| object.area).sum();
         if area < LIT_SHARE * blob.area { objects } else { Vec::new() }
     }
 
-    /// True when the fine structure is the background's own, in another light.
+    /// True when the fine structure of the region equals that of the background, in another light.
     pub fn is_light_change(&self, blob: &Blob) -> bool {
         let width = self.grid.width;
         let (mut own, mut theirs, mut both, mut count) = (0.0_f32, 0.0_f32, 0.0_f32, 0.0_f32);
@@ -214,11 +215,11 @@ impl<'a> Scene<'a> {
             let then = self.mean[at] - around.iter().map(|near| self.mean[*near]).sum::<f32>() / 4.0;
             (own, theirs, both, count) = (own + now * now, theirs + then * then, both + now * then, count + 1.0);
         }
-        // A background without structure correlates with nothing but by chance.
+        // A background without structure correlates by chance only.
         theirs > LIGHT_CHANGE_ROUGH * LIGHT_CHANGE_ROUGH * count && both > LIGHT_CHANGE * (own * theirs).sqrt()
     }
 
-    /// True for a blob as large as weather.
+    /// True for a region that is too large for an object ([`BLOB_MAX_SHARE`]): rain, fog or light.
     pub fn is_weather(&self, blob: &Blob) -> bool {
         blob.area > BLOB_MAX_SHARE * self.grid.cells() as f32
     }
@@ -229,13 +230,13 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A cell stays, or comes, when at least `least` of the nine around it differ.
-fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
+/// Sets each cell that has at least `least` foreground cells among the nine around it.
+fn vote(foreground: &[u8], grid: Grid, least: u8) -> Vec<u8> {
     let width = grid.width;
-    let mut out = vec![0; front.len()];
+    let mut out = vec![0; foreground.len()];
     let mut sums = vec![0_u8; width];
     for y in 1..grid.height - 1 {
-        let [above, here, below] = [y - 1, y, y + 1].map(|row| &front[row * width..(row + 1) * width]);
+        let [above, here, below] = [y - 1, y, y + 1].map(|row| &foreground[row * width..(row + 1) * width]);
         for (sum, ((above, here), below)) in sums.iter_mut().zip(above.iter().zip(here).zip(below)) {
             *sum = above + here + below;
         }
@@ -247,9 +248,9 @@ fn vote(front: &[u8], grid: Grid, least: u8) -> Vec<u8> {
     out
 }
 
-/// The front without single cells and small gaps.
-pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
-    let raw: Vec<u8> = front.iter().map(|front| u8::from(*front)).collect();
+/// The foreground without single cells and small gaps.
+pub fn cleaned(foreground: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
+    let raw: Vec<u8> = foreground.iter().map(|foreground| u8::from(*foreground)).collect();
     let mut clean = vote(&vote(&raw, grid, 5), grid, 3);
     if stages.has(Stage::HoleFill) {
         hole_fill::fill(&mut clean, grid);
@@ -257,14 +258,15 @@ pub fn cleaned(front: &[bool], grid: Grid, stages: Stages) -> Vec<u8> {
     clean
 }
 
-/// Cells that are not 0, rising: those that are, the most, are passed over many at a time.
+/// Indices of the cells that are not 0, ascending. Blocks of zeros are skipped at once: most cells
+/// are 0.
 pub fn differing(cells: &[u8]) -> impl Iterator<Item = usize> {
     const TOGETHER: usize = 64;
     let parts = cells.chunks(TOGETHER).enumerate().filter(|(_, part)| part.iter().fold(0, |any, cell| any | cell) != 0);
     parts.flat_map(|(n, part)| (n * TOGETHER..).zip(part)).filter(|(_, cell)| **cell != 0).map(|(at, _)| at)
 }
 
-/// The regions of at least `least` cells.
+/// The connected regions of at least `least` cells.
 pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
     let Grid { width, height } = grid;
     let mut rest = clean.to_vec();
@@ -280,7 +282,8 @@ pub fn find(clean: &[u8], grid: Grid, least: f32) -> Vec<Blob> {
         while let Some(at) = stack.pop() {
             cells.push(at);
             let (x, y) = (at % width, at / width);
-            // Two cells of reach: a person's head and body are often apart by one.
+            // Regions join over a gap of one cell: the head and body of a person are often apart by
+            // one.
             for row in y.saturating_sub(2)..(y + 3).min(height) {
                 let (left, right) = (row * width + x.saturating_sub(2), row * width + (x + 3).min(width));
                 for (near, rest) in (left..).zip(&mut rest[left..right]) {
@@ -309,11 +312,11 @@ mod tests {
     }
 
     fn square(left: usize, top: usize, side: usize) -> Blob {
-        let mut front = vec![false; GRID.cells()];
+        let mut foreground = vec![false; GRID.cells()];
         for row in top..top + side {
-            front[row * GRID.width + left..][..side].fill(true);
+            foreground[row * GRID.width + left..][..side].fill(true);
         }
-        find(&cleaned(&front, GRID, Stages::ALL), GRID, 1.0).remove(0)
+        find(&cleaned(&foreground, GRID, Stages::ALL), GRID, 1.0).remove(0)
     }
 
     fn painted(mean: &[f32], blob: &Blob, paint: impl Fn(usize, f32) -> f32) -> Vec<u8> {
@@ -323,20 +326,20 @@ mod tests {
     }
 
     #[test]
-    fn single_cells_are_no_blob_and_holes_are_filled() {
-        let mut front = vec![false; GRID.cells()];
-        front[20 * GRID.width + 20] = true;
+    fn single_cells_are_no_blob_and_gaps_are_filled() {
+        let mut foreground = vec![false; GRID.cells()];
+        foreground[20 * GRID.width + 20] = true;
         for row in 30..42 {
-            front[row * GRID.width + 30..][..12].fill(true);
+            foreground[row * GRID.width + 30..][..12].fill(true);
         }
-        front[36 * GRID.width + 34..][..4].fill(false);
-        let blobs = find(&cleaned(&front, GRID, Stages::ALL), GRID, 4.0);
+        foreground[36 * GRID.width + 34..][..4].fill(false);
+        let blobs = find(&cleaned(&foreground, GRID, Stages::ALL), GRID, 4.0);
         assert_eq!(blobs.len(), 1);
         assert!(blobs[0].area >= 140.0, "{}", blobs[0].area);
     }
 
     #[test]
-    fn a_lit_wall_is_light_and_a_painted_box_is_a_thing() {
+    fn a_lit_wall_is_light_and_a_painted_box_is_an_object() {
         let (mean, blob) = (textured(), square(30, 20, 16));
         let lit = painted(&mean, &blob, |_, mean| mean * 1.5);
         let boxed = painted(&mean, &blob, |at, _| if (at / 4 + at / 80 / 4) % 2 == 0 { 170.0 } else { 210.0 });
@@ -356,8 +359,8 @@ mod tests {
         let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
         assert!(part.bbox[0] >= 22.0 && part.bbox[1] >= 16.0 && part.bbox[2] <= 42.0 && part.bbox[3] <= 44.0, "{:?}", part.bbox);
         let none = |cells: Vec<u8>| Scene::new(GRID, &cells, &mean).in_light(&blob, 36.0).is_empty();
-        assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "mere light");
-        assert!(none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })), "mere thing");
+        assert!(none(painted(&mean, &blob, |_, mean| mean * 1.5)), "light only");
+        assert!(none(painted(&mean, &blob, |at, _| if checked(at) { 200.0 } else { 30.0 })), "object only");
     }
 
     #[test]
@@ -370,13 +373,20 @@ mod tests {
         };
         let full = blob.bbox[3] - blob.bbox[1];
         let (under, light) = (full - (full * CONTACT_MOST).floor(), 41.0 - blob.bbox[1]);
-        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.15 }), light, "all shadow");
-        assert!(rows_left(&|row, mean| if row < 32 { mean + 70.0 } else { mean * 0.15 }) >= under, "half of it is dark");
-        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }), full, "grey is no shadow");
+        assert_eq!(
+            rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.15 }),
+            light,
+            "the whole shadow is removed"
+        );
+        assert!(
+            rows_left(&|row, mean| if row < 32 { mean + 70.0 } else { mean * 0.15 }) >= under,
+            "a lower half that is dark stays"
+        );
+        assert_eq!(rows_left(&|row, mean| if row < 41 { mean + 70.0 } else { mean * 0.6 }), full, "a grey region is no shadow");
     }
 
     #[test]
-    fn a_window_of_the_colour_of_the_road_belongs_to_the_car() {
+    fn a_window_of_the_colour_of_the_road_is_part_of_the_car() {
         let blob = square(20, 20, 24);
         let window = |at: &usize| (26..36).contains(&(at % GRID.width)) && at / GRID.width > 26;
         let open_below = Blob::from_cells(blob.cells.iter().copied().filter(|at| !window(at)).collect(), GRID);

@@ -1,21 +1,20 @@
-//! Holes in objects: what differs all around is the object's, too.
-//!
-//! What belongs here: finding what is enclosed. What does not: which cells differ ([`crate::analytics::detect::background`]), objects ([`crate::analytics::detect::blobs`]).
+//! Region filling (morphology): sets background cells that the foreground encloses.
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::HOLE_MAX;
 
-/// Cells of a row, one beside the other, in which nothing differs.
+/// A run: adjacent background cells of one row.
 struct Run {
     row: usize,
-    /// The first column, and the one behind the last.
+    /// First column.
     from: usize,
+    /// Column after the last one.
     to: usize,
-    /// An earlier run of the same region; itself for the first.
+    /// An earlier run of the same region; its own index for the first run of a region.
     region: usize,
 }
 
-/// The first run of the region of a run.
+/// Index of the first run of the region that a run belongs to.
 fn region_of(runs: &[Run], mut run: usize) -> usize {
     while runs[run].region != run {
         run = runs[run].region;
@@ -23,13 +22,16 @@ fn region_of(runs: &[Run], mut run: usize) -> usize {
     run
 }
 
-/// Fills what is enclosed: a window of a car, a coat of the colour of the wall. What reaches the edge of the picture is not enclosed.
+/// Sets enclosed background cells: a window of a car, a coat of the colour of the wall. A region
+/// that reaches the edge of the picture is not enclosed, and one of more than [`HOLE_MAX`] cells
+/// stays.
+///
 /// Regions are labelled by runs, row after row (Rosenfeld and Pfaltz 1966): most rows are one run.
-pub fn fill(front: &mut [u8], grid: Grid) {
-    // The first run stands for all that lies outside of the picture.
+pub fn fill(mask: &mut [u8], grid: Grid) {
+    // Run 0 stands for the area outside of the picture.
     let mut runs = vec![Run { row: 0, from: 0, to: 0, region: 0 }];
     let mut above = 0;
-    for (row, cells) in front.chunks_exact(grid.width).enumerate() {
+    for (row, cells) in mask.chunks_exact(grid.width).enumerate() {
         let first = runs.len();
         let mut from = 0;
         for part in cells.split(|cell| *cell != 0) {
@@ -46,7 +48,7 @@ pub fn fill(front: &mut [u8], grid: Grid) {
                     let (one, other) = (region_of(&runs, above), region_of(&runs, own));
                     runs[one.max(other)].region = one.min(other);
                 }
-                // It may reach below the next run, too.
+                // The run above may also touch the next run of this row.
                 if runs[above].to > to {
                     break;
                 }
@@ -60,7 +62,7 @@ pub fn fill(front: &mut [u8], grid: Grid) {
     runs.iter().zip(&regions).for_each(|(run, region)| sizes[*region] += run.to - run.from);
     for (run, region) in runs.iter().zip(regions).filter(|(_, region)| *region != 0) {
         if sizes[region] <= HOLE_MAX {
-            front[run.row * grid.width + run.from..run.row * grid.width + run.to].fill(1);
+            mask[run.row * grid.width + run.from..run.row * grid.width + run.to].fill(1);
         }
     }
 }
@@ -70,13 +72,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bay_at_the_picture_edge_stays_open_and_a_ring_is_filled() {
+    fn enclosed_regions_are_filled_and_open_ones_stay() {
         let filled = |drawn: &[&str]| {
             let grid = Grid { width: drawn[0].len(), height: drawn.len() };
-            let mut front: Vec<u8> = drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();
-            fill(&mut front, grid);
+            let mut mask: Vec<u8> = drawn.concat().bytes().map(|cell| u8::from(cell == b'#')).collect();
+            fill(&mut mask, grid);
             let text: Vec<String> =
-                front.chunks(grid.width).map(|row| row.iter().map(|cell| if *cell == 0 { '.' } else { '#' }).collect()).collect();
+                mask.chunks(grid.width).map(|row| row.iter().map(|cell| if *cell == 0 { '.' } else { '#' }).collect()).collect();
             text
         };
         let open = ["............", ".#########..", ".#.......#..", ".#.......#..", "............"];

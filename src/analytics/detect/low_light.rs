@@ -1,7 +1,7 @@
-//! What is faint in the dark: no cell of it leaves the noise, but all of them together do. The noise of each cell is measured, and
-//! a whole window of cells must hold more than theirs.
+//! Low-light detection: finds faint objects at night by the energy of windows of cells.
 //!
-//! What belongs here: that measure. What does not: single cells that differ (the model).
+//! No cell of a faint object leaves the noise, but all of them together do. The noise of each cell
+//! is measured, and a window must exceed the noise of its cells.
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::{
@@ -9,25 +9,25 @@ use crate::analytics::params::{
     RESTLESS_SECONDS,
 };
 
-/// The noise of each cell.
+/// The low-light detector of one scene.
 pub struct LowLightDetector {
     grid: Grid,
-    /// Mean square of the distance from the background.
+    /// Noise of each cell: the mean square of its distance from the background.
     noise: Vec<f32>,
-    /// Pictures it was learned from.
-    looks: u32,
-    /// How far each cell of the last picture was from its background, in its own noise and beside its surroundings: what is left of
-    /// a headlight lies over all of them.
+    /// Number of pictures learned.
+    learned: u32,
+    /// Distance of each cell of the last picture from its background, in units of its noise and
+    /// relative to its surroundings: the remaining light of a headlight covers both. Empty by day.
     apart: Vec<f32>,
 }
 
 impl LowLightDetector {
-    /// Nothing measured: everything may be noise.
+    /// A detector without measurements. It marks no cell before [`FAINT_LOOKS`] pictures.
     pub fn new(grid: Grid) -> LowLightDetector {
-        LowLightDetector { grid, noise: vec![FAINT_FLOOR; grid.cells()], looks: 0, apart: Vec::new() }
+        LowLightDetector { grid, noise: vec![FAINT_FLOOR; grid.cells()], learned: 0, apart: Vec::new() }
     }
 
-    /// Looks at a picture; by day there is nothing to measure.
+    /// Measures a picture. By day it does nothing.
     pub fn analyze(&mut self, mean: &[f32], cells: &[u8]) {
         self.apart.clear();
         if !is_dark(mean) {
@@ -41,29 +41,29 @@ impl LowLightDetector {
         self.apart.iter_mut().zip(around).for_each(|(apart, around)| *apart -= around);
     }
 
-    /// Marks the cells of what is faint in the picture last looked at.
-    pub fn mark(&self, front: &mut [bool]) {
-        if self.apart.is_empty() || self.looks < FAINT_LOOKS {
+    /// Adds the cells of faint objects in the last measured picture to the foreground.
+    pub fn mark(&self, foreground: &mut [bool]) {
+        if self.apart.is_empty() || self.learned < FAINT_LOOKS {
             return;
         }
         let excess: Vec<f32> = self.apart.iter().map(|apart| (apart * apart).min(FAINT_CLIP)).collect();
         let wide = window_means(&excess, self.grid, FAINT_REACH);
         let near = window_means(&excess, self.grid, [1, 1]);
-        for ((front, wide), near) in front.iter_mut().zip(wide).zip(near) {
-            *front |= wide > FAINT && near > FAINT_NEAR;
+        for ((foreground, wide), near) in foreground.iter_mut().zip(wide).zip(near) {
+            *foreground |= wide > FAINT && near > FAINT_NEAR;
         }
     }
 
-    /// Learns the noise of all cells that no object covers. What is far out of it counts for little: a headlight that swept by is
-    /// no noise.
+    /// Learns the noise of all cells that no object covers. A distance far beyond the noise is
+    /// limited: a headlight that swept by is no noise.
     pub fn learn(&mut self, covered: impl Fn(usize) -> bool, seconds: f32) {
         if self.apart.is_empty() {
             return;
         }
-        self.looks += 1;
-        let (follow, out) = match self.looks {
-            // The first pictures say how much noise there is at all.
-            looks if looks < FAINT_LOOKS => (1.0 / looks as f32, f32::INFINITY),
+        self.learned += 1;
+        let (follow, out) = match self.learned {
+            // The first pictures set the level of the noise.
+            learned if learned < FAINT_LOOKS => (1.0 / learned as f32, f32::INFINITY),
             _ => ((seconds / RESTLESS_SECONDS).min(1.0), FAINT_OUT),
         };
         for (at, (noise, apart)) in self.noise.iter_mut().zip(&self.apart).enumerate() {
@@ -75,13 +75,14 @@ impl LowLightDetector {
     }
 }
 
-/// True at night: half of the scene is dark.
+/// True at night: at least half of the scene is dark.
 fn is_dark(mean: &[f32]) -> bool {
     let dark = mean.iter().step_by(7).filter(|mean| **mean < FAINT_DARK).count();
     dark * 2 > mean.len().div_ceil(7)
 }
 
-/// Mean of the window around each cell, so many cells to each side; 0 where the window leaves the picture.
+/// Mean of the window around each cell, which extends `across` and `down` cells to each side; 0
+/// where the window leaves the picture.
 fn window_means(cells: &[f32], grid: Grid, [across, down]: [usize; 2]) -> Vec<f32> {
     let Grid { width, height } = grid;
     let mut out = vec![0.0; cells.len()];
@@ -113,7 +114,7 @@ mod tests {
 
     const GRID: Grid = Grid { width: 80, height: 60 };
 
-    /// Noise of about so many steps to each side of a mean.
+    /// A picture of `cell` plus uniform noise of up to `steps` to each side.
     fn noisy(look: u64, steps: u64, cell: impl Fn(usize) -> f32) -> Vec<u8> {
         let noise = |at: usize| {
             let bits =
@@ -123,7 +124,8 @@ mod tests {
         (0..GRID.cells()).map(|at| (cell(at) + noise(at)).clamp(0.0, 255.0) as u8).collect()
     }
 
-    /// Cells marked in a box of 7 x 18 cells, and elsewhere, when it shows `escape` after forty looks at the empty scene.
+    /// Cells marked inside a box of 7 x 18 cells, and outside of it, when `shown` follows forty
+    /// pictures of the empty scene.
     fn marked(mean: f32, steps: u64, shown: impl Fn(usize) -> f32) -> (usize, usize) {
         let background = vec![mean; GRID.cells()];
         let mut low_light = LowLightDetector::new(GRID);
@@ -132,21 +134,21 @@ mod tests {
             low_light.learn(|_| false, 0.2);
         }
         low_light.analyze(&background, &noisy(99, steps, shown));
-        let mut front = vec![false; GRID.cells()];
-        low_light.mark(&mut front);
-        // At the border there are no surroundings.
+        let mut foreground = vec![false; GRID.cells()];
+        low_light.mark(&mut foreground);
+        // At the border the window has no surroundings.
         let all = (12..GRID.height - 12).flat_map(|y| (12..GRID.width - 12).map(move |x| y * GRID.width + x));
-        let (inside, outside): (Vec<usize>, Vec<usize>) = all.filter(|at| front[*at]).partition(|at| is_thing(*at));
+        let (inside, outside): (Vec<usize>, Vec<usize>) = all.filter(|at| foreground[*at]).partition(|at| is_object(*at));
         (inside.len(), outside.len())
     }
 
-    fn is_thing(at: usize) -> bool {
+    fn is_object(at: usize) -> bool {
         (36..43).contains(&(at % GRID.width)) && (20..38).contains(&(at / GRID.width))
     }
 
-    /// Painted: up and down by so many steps, cell by cell.
+    /// A checked object: it deviates from the mean by `steps`, up and down cell by cell.
     fn painted(at: usize, mean: f32, steps: f32) -> f32 {
-        mean + if !is_thing(at) {
+        mean + if !is_object(at) {
             0.0
         } else if at.is_multiple_of(3) {
             -steps
@@ -160,13 +162,13 @@ mod tests {
         let (inside, outside) = marked(35.0, 6, |at| painted(at, 35.0, 10.0));
         assert!(inside > 80 && outside < 20, "{inside} inside and {outside} outside");
         assert_eq!(marked(35.0, 6, |_| 35.0), (0, 0));
-        assert_eq!(marked(120.0, 6, |at| painted(at, 120.0, 10.0)), (0, 0), "by day cells speak for themselves");
+        assert_eq!(marked(120.0, 6, |at| painted(at, 120.0, 10.0)), (0, 0), "by day the detector is off");
     }
 
     #[test]
     fn even_light_and_bright_rain_are_no_low_light_objects() {
         let (inside, outside) = marked(35.0, 6, |_| 44.0);
-        assert!(inside + outside < 36, "{inside} and {outside} cells are a thing");
+        assert!(inside + outside < 36, "{inside} inside and {outside} outside are marked");
         assert_eq!(marked(35.0, 6, |at| if at % 80 == 40 && at / 80 == 30 { 220.0 } else { 35.0 }), (0, 0));
     }
 

@@ -1,60 +1,58 @@
-//! Pictures in the size they are judged in: box-averaged luma, and how colourful the whole is.
-//!
-//! What belongs here: scaling. What does not: decoding.
+//! Pictures at analysis size: box-averaged luma, texture and the amount of colour.
 
 use crate::analytics::params::{SIDE, TEXTURE_NOISE, TEXTURE_SHIFT};
 
 /// A decoded picture, planar 4:2:0, 8 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Pixels.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels.
+    /// Height in pixels.
     pub height: usize,
-    /// Luma, `width * height`.
+    /// Luma (Y), `width * height` bytes.
     pub y: Vec<u8>,
-    /// Chroma, `(width / 2) * (height / 2)`.
+    /// Chroma (Cb), `(width / 2) * (height / 2)` bytes.
     pub u: Vec<u8>,
-    /// Chroma, likewise.
+    /// Chroma (Cr), as many bytes.
     pub v: Vec<u8>,
 }
 
-/// How many cells a judged picture has. Cells are square as the pixels are, so that speed and size mean the same in both
-/// directions.
+/// Size of an analysed picture in cells. Cells are square, so that speed and size mean the same in
+/// both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Grid {
     /// Cells in a row.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
 }
 
 impl Grid {
-    /// The grid of pictures of a size in pixels.
+    /// The grid for pictures of a size in pixels: the longest side has [`SIDE`] cells.
     pub fn new(width: usize, height: usize) -> Grid {
         let longest = width.max(height).max(1);
         let scale = |pixels: usize| ((pixels * SIDE + longest / 2) / longest).max(8);
         Grid { width: scale(width), height: scale(height) }
     }
 
-    /// Cells of it.
+    /// Number of cells.
     pub fn cells(self) -> usize {
         self.width * self.height
     }
 }
 
-/// A picture as the detector sees it.
+/// A picture scaled down to the grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LumaGrid {
-    /// Its cells are in rows of this.
+    /// Size in cells; `cells` has its rows one after the other.
     pub grid: Grid,
-    /// Mean luma of each cell.
+    /// Mean luma of each cell, 0..=255.
     pub cells: Vec<u8>,
     /// Median distance of the chroma from grey, steps of 255.
     pub colour: f32,
 }
 
-/// Scales a picture down; pictures smaller than the cells are repeated.
+/// Scales a picture down to its grid. A picture smaller than the grid is scaled up by repetition.
 pub fn downscale(picture: &Picture) -> LumaGrid {
     let grid = Grid::new(picture.width, picture.height);
     let edges = |n: usize, size: usize| -> Vec<(usize, usize)> {
@@ -63,7 +61,7 @@ pub fn downscale(picture: &Picture) -> LumaGrid {
     let (columns, rows) = (edges(grid.width, picture.width), edges(grid.height, picture.height));
     let is_halved = picture.width == 2 * grid.width;
     let mut cells = Vec::with_capacity(grid.cells());
-    // Rows are added to each other before columns are: many pixels with one instruction.
+    // Rows are summed before columns: that loop vectorises.
     let mut sums = vec![0_u32; picture.width];
     for (top, bottom) in rows {
         sums.fill(0);
@@ -72,7 +70,8 @@ pub fn downscale(picture: &Picture) -> LumaGrid {
         }
         let high = bottom - top;
         if is_halved {
-            // The usual sub-stream: a division for every cell would take longer than all the rest.
+            // A shortcut for the usual sub-stream: a division for every cell would take most of the
+            // time.
             let share = (1_u32 << 16).div_ceil(2 * high as u32);
             cells.extend(sums.chunks_exact(2).map(|pair| (((pair[0] + pair[1]) * share) >> 16) as u8));
         } else {
@@ -83,7 +82,8 @@ pub fn downscale(picture: &Picture) -> LumaGrid {
     LumaGrid { grid, cells, colour: from_grey(&picture.u).max(from_grey(&picture.v)) }
 }
 
-/// Median distance of a chroma plane from grey: one red car makes no day.
+/// Median distance of a chroma plane from grey. The median ignores single coloured objects: a red
+/// car at night does not make it day.
 fn from_grey(plane: &[u8]) -> f32 {
     let mut counts = [0_u32; 129];
     plane.iter().step_by(7).for_each(|p| counts[usize::from(p.abs_diff(128))] += 1);
@@ -96,8 +96,9 @@ fn from_grey(plane: &[u8]) -> f32 {
     median.unwrap_or(0) as f32
 }
 
-/// The texture around each cell: for each of eight neighbours two cells away, whether it differs from the cell (a local binary
-/// similarity pattern; Bilodeau et al. 2013). Light that changes leaves it as it was.
+/// The texture around each cell: one bit for each of eight neighbours two cells away, set when it
+/// differs from the cell (a local binary similarity pattern; Bilodeau et al. 2013). A change of
+/// light leaves it unchanged.
 pub fn textures(cells: &[u8], grid: Grid) -> Vec<u8> {
     const REACH: usize = 2;
     let mut out = vec![0; cells.len()];
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn texture_stays_when_the_light_changes() {
+    fn texture_is_unchanged_by_a_change_of_light() {
         let grid = Grid { width: 32, height: 16 };
         let cells: Vec<u8> = (0..grid.cells()).map(|at| if (at / 3) % 2 == 0 { 60 } else { 150 }).collect();
         let brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.3) as u8).collect();

@@ -1,18 +1,16 @@
-//! The picture held still: the shake of the pole and the slow change of light are taken out before anything is compared.
-//!
-//! What belongs here: whole-picture corrections. What does not: judging what is left.
+//! Stabilisation: removes shake and slow changes of light before a picture is compared.
 
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::params::{SHAKE_MAX, SHAKE_MIN};
 
-/// Steps of brightness beyond which a cell shows something else, and says nothing about shake.
+/// Difference beyond which a cell shows another object and is ignored, steps of 255.
 const OTHER: f32 = 45.0;
 
-/// Cells that are added up side by side.
+/// Cells that are summed together, so that the loop vectorises.
 const TOGETHER: usize = 8;
 
-/// How far the picture lies beside the background, in cells (Lucas and Kanade 1981, one translation for the whole picture). Every third
-/// row says enough of it.
+/// Displacement of the picture against the background, in cells (Lucas and Kanade 1981, one
+/// translation for the whole picture). Every third row is enough.
 pub fn shift(mean: &[f32], cells: &[u8], grid: Grid) -> [f32; 2] {
     let mut sums = [[0.0_f32; TOGETHER]; 5];
     for y in (2..grid.height - 2).step_by(3) {
@@ -22,7 +20,7 @@ pub fn shift(mean: &[f32], cells: &[u8], grid: Grid) -> [f32; 2] {
         let across = inner(here - 1).zip(inner(here + 1));
         let down = inner(here - grid.width).zip(inner(here + grid.width));
         for (((now, mean), (left, right)), (above, below)) in seen.iter().zip(inner(here)).zip(across).zip(down) {
-            // Without branches, so that a vector of cells is one instruction.
+            // Without branches, so that the loop vectorises.
             for lane in 0..TOGETHER {
                 let gx = (right[lane] - left[lane]) / 2.0;
                 let gy = (below[lane] - above[lane]) / 2.0;
@@ -36,18 +34,18 @@ pub fn shift(mean: &[f32], cells: &[u8], grid: Grid) -> [f32; 2] {
     }
     let [xx, xy, yy, xt, yt] = sums.map(|sum| sum.iter().sum::<f32>());
     let determinant = xx * yy - xy * xy;
-    // Without edges in both directions nothing can be said.
+    // Without edges in both directions there is no estimate.
     if determinant < 1e-3 * (xx + yy).powi(2) || determinant <= 0.0 {
         return [0.0; 2];
     }
     [(xt * yy - yt * xy) / determinant, (yt * xx - xt * xy) / determinant]
 }
 
-/// The picture moved back onto the background, when it shakes.
+/// The picture moved back onto the background; `None` when it does not shake or has moved too far.
 pub fn stabilized(mean: &[f32], cells: &[u8], grid: Grid) -> Option<Vec<u8>> {
     let mut total = [0.0_f32; 2];
     let mut moved = None;
-    // The first estimate is short for shakes of more than a cell; the second finds the rest.
+    // For shakes of more than a cell the first estimate is too small; the second finds the rest.
     for _ in 0..2 {
         let [dx, dy] = shift(mean, moved.as_deref().unwrap_or(cells), grid);
         total = [total[0] + dx, total[1] + dy];
@@ -60,16 +58,16 @@ pub fn stabilized(mean: &[f32], cells: &[u8], grid: Grid) -> Option<Vec<u8>> {
     moved
 }
 
-/// The picture looked up beside each cell, between cells as the mean of the four around.
+/// The picture displaced by `[dx, dy]` cells, with bilinear interpolation.
 fn displaced(cells: &[u8], grid: Grid, [dx, dy]: [f32; 2]) -> Vec<u8> {
     let split = |offset: f32| (offset.floor() as i32, ((offset - offset.floor()) * 16.0) as u16);
     // A cell of the background at x is seen at x - shift.
     let ((right, fx), (down, fy)) = (split(-dx), split(-dy));
     let row = |y: i32| {
         let first = (y + down).clamp(0, grid.height as i32 - 1) as usize * grid.width;
-        aside(&cells[first..first + grid.width], right)
+        displaced_row(&cells[first..first + grid.width], right)
     };
-    // What each of the four counts for, of 256.
+    // Weights of the four neighbours, of 256.
     let [left, right] = [16 - fx, fx];
     let [a, b, c, d] = [left * (16 - fy), right * (16 - fy), left * fy, right * fy];
     let mut out = vec![0; cells.len()];
@@ -86,8 +84,9 @@ fn displaced(cells: &[u8], grid: Grid, [dx, dy]: [f32; 2]) -> Vec<u8> {
     out
 }
 
-/// A row, and one cell more, from `right` of its first cell on; beside the edge of the picture is the edge.
-fn aside(row: &[u8], right: i32) -> Vec<u8> {
+/// A row displaced by `right` cells, and one cell more. Outside of the picture the edge cell is
+/// repeated.
+fn displaced_row(row: &[u8], right: i32) -> Vec<u8> {
     let (from, into) = (right.max(0) as usize, (-right).max(0) as usize);
     let inner = &row[from.min(row.len() - 1)..];
     let mut out = vec![row[0]; into];
@@ -96,7 +95,7 @@ fn aside(row: &[u8], right: i32) -> Vec<u8> {
     out
 }
 
-/// How much brighter the picture is than the background, where most of it agrees.
+/// Median brightness ratio of picture and background: objects do not affect it.
 pub fn light_gain(mean: &[f32], cells: &[u8]) -> f32 {
     let usable = |mean: f32, cell: u8| (16.0..=235.0).contains(&mean) && (8..=247).contains(&cell);
     let pairs = mean.iter().zip(cells).step_by(11).filter(|(mean, cell)| usable(**mean, **cell));
@@ -105,7 +104,7 @@ pub fn light_gain(mean: &[f32], cells: &[u8]) -> f32 {
     if ratios.is_empty() { 1.0 } else { *ratios.select_nth_unstable_by(middle, f32::total_cmp).1 }
 }
 
-/// The picture as it would be in the background's light.
+/// The picture divided by `gain`: as it would be in the light of the background.
 pub fn apply_gain(cells: &[u8], gain: f32) -> Vec<u8> {
     let table: Vec<u8> = (0..=255).map(|cell| (cell as f32 / gain + 0.5).min(255.0) as u8).collect();
     cells.iter().map(|cell| table[usize::from(*cell)]).collect()
@@ -117,7 +116,7 @@ mod tests {
 
     const GRID: Grid = Grid { width: 80, height: 60 };
 
-    /// A smooth landscape, looked at from a little beside.
+    /// A smooth landscape, displaced by `dx` and `dy` cells.
     fn landscape(dx: f32, dy: f32) -> Vec<u8> {
         let at = |i: usize| ((i % 80) as f32 + dx, (i / 80) as f32 + dy);
         let bright = |(x, y): (f32, f32)| 120.0 + 50.0 * (x / 5.0).sin() + 40.0 * (y / 4.0).cos();
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shake_of_a_cell_is_taken_out() {
+    fn a_shake_of_one_cell_is_removed() {
         let mean: Vec<f32> = landscape(0.0, 0.0).into_iter().map(f32::from).collect();
         let shaken = landscape(1.2, -0.7);
         let off =
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_light_is_taken_out_although_a_thing_is_in_view() {
+    fn slow_light_is_compensated_with_an_object_in_view() {
         let cells = landscape(0.0, 0.0);
         let mean: Vec<f32> = cells.iter().map(|cell| f32::from(*cell)).collect();
         let mut brighter: Vec<u8> = cells.iter().map(|cell| (f32::from(*cell) * 1.2).min(255.0) as u8).collect();

@@ -1,31 +1,31 @@
-//! Marks of tampering: a lens that is covered, out of focus or blind, a camera that looks elsewhere. Each must last before it is
-//! reported, because a lorry covers a lens for a second, too.
+//! Tamper detection: finds covered, defocused, black or moved cameras.
 //!
-//! What belongs here: the picture as a whole against what it has long been. What does not: changes from one picture to the next
-//! ([`crate::analytics::scene::scene_change`]).
+//! It compares the whole picture with its usual appearance. Each sign must last before it is
+//! reported, because a passing lorry covers the lens for a second, too.
 
 use crate::analytics::SceneChange;
 use crate::analytics::detect::picture::{Grid, LumaGrid};
 use crate::analytics::params::{
-    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_EVERY, TAMPER_LASTS,
-    TAMPER_SECONDS, TAMPER_WARM,
+    BLACK_BELOW, BLACK_EVEN, BLUR_SHARE, COVER_EVEN, COVER_SHARE, ELSEWHERE, KNOWN_EDGES, SAME_PLACE, TAMPER_INTERVAL,
+    TAMPER_LASTS, TAMPER_SECONDS, TAMPER_WARM,
 };
-use crate::units::Timestamp;
+use crate::units::{MonoTime, Timestamp};
 
-/// Cells of one side of the blocks in which brightness is compared.
+/// Side of the blocks in which brightness is compared, cells.
 const BLOCK: usize = 16;
 
-/// A picture in a few numbers.
+/// Properties of a picture that tampering changes.
 #[derive(Clone)]
 struct TamperSigns {
     /// Mean brightness of each block.
     blocks: Vec<f32>,
-    /// Strength of the edges at every second cell of every second row.
+    /// Edge strength at every second cell of every second row.
     edges: Vec<f32>,
-    /// Root of the mean square of `edges`.
+    /// Root mean square of `edges`.
     edge: f32,
-    /// Mean and spread of `blocks`.
+    /// Mean of `blocks`.
     mean: f32,
+    /// Mean deviation of `blocks` from `mean`.
     spread: f32,
 }
 
@@ -39,14 +39,14 @@ impl TamperSigns {
                 *block += part.iter().map(|cell| f32::from(*cell)).sum::<f32>() / (BLOCK * BLOCK) as f32;
             }
         }
-        let edges: Vec<f32> = edge_places(grid)
+        let edges: Vec<f32> = edge_positions(grid)
             .map(|at| {
                 let across = cells[at + 1].abs_diff(cells[at - 1]);
                 let down = cells[at + grid.width].abs_diff(cells[at - grid.width]);
                 f32::from(across) + f32::from(down)
             })
             .collect();
-        // Blur spreads an edge without taking from its sum: only the squares show it.
+        // Blur widens an edge and keeps its sum: only the squares show it.
         let edge = mean(&edges.iter().map(|edge| edge * edge).collect::<Vec<_>>()).sqrt();
         let average = mean(&blocks);
         let spread = mean(&blocks.iter().map(|block| (block - average).abs()).collect::<Vec<_>>());
@@ -63,7 +63,7 @@ impl TamperSigns {
     }
 }
 
-fn edge_places(grid: Grid) -> impl Iterator<Item = usize> {
+fn edge_positions(grid: Grid) -> impl Iterator<Item = usize> {
     let rows = (2..grid.height - 2).step_by(2);
     rows.flat_map(move |y| (2..grid.width - 2).step_by(2).map(move |x| y * grid.width + x))
 }
@@ -72,8 +72,8 @@ fn mean(values: &[f32]) -> f32 {
     values.iter().sum::<f32>() / values.len().max(1) as f32
 }
 
-/// Correlation of two rows of numbers.
-fn likeness(one: &[f32], other: &[f32]) -> f32 {
+/// Pearson correlation of two series.
+fn correlation(one: &[f32], other: &[f32]) -> f32 {
     let (a, b) = (mean(one), mean(other));
     let (mut aa, mut bb, mut ab) = (0.0, 0.0, 0.0);
     for (x, y) in one.iter().zip(other) {
@@ -82,73 +82,76 @@ fn likeness(one: &[f32], other: &[f32]) -> f32 {
     if aa * bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
 }
 
-/// Remembers how the scene has long looked.
+/// Compares pictures with the usual appearance of the scene.
 #[derive(Default)]
 pub struct TamperDetector {
     usual: Option<TamperSigns>,
-    /// How well a normal picture's edges fit.
+    /// Usual correlation of the edges of a normal picture with the usual edges.
     fit: f32,
-    looks: u32,
-    next: u64,
+    checks: u32,
+    next_check: MonoTime,
     suspect: Option<(SceneChange, Timestamp)>,
-    told: Option<SceneChange>,
+    reported: Option<SceneChange>,
 }
 
 impl TamperDetector {
-    /// The scene is known to look otherwise from now on: it is learned again.
+    /// Learns the usual appearance again: the scene is known to have changed.
     pub fn forget(&mut self) {
-        *self = TamperDetector { told: self.told, ..TamperDetector::default() };
+        *self = TamperDetector { reported: self.reported, ..TamperDetector::default() };
     }
 
-    /// True while what is seen is not the scene. What seems blurred is not judged even before it is reported: edges that smear look
-    /// like objects, and nothing that passes takes the edges of the whole picture.
+    /// True while the picture does not show the scene. A suspected blur counts before it is
+    /// reported: smeared edges look like objects, and no passing object blurs the whole picture.
     pub fn is_blinded(&self) -> bool {
-        self.told.is_some() || matches!(self.suspect, Some((SceneChange::Blurred, _)))
+        self.reported.is_some() || matches!(self.suspect, Some((SceneChange::Blurred, _)))
     }
 
-    /// True while what is seen may not be the scene.
+    /// True while the picture may not show the scene.
     pub fn doubts(&self) -> bool {
-        self.told.is_some() || self.suspect.is_some()
+        self.reported.is_some() || self.suspect.is_some()
     }
 
-    /// Looks at a picture; gives what has lasted long enough to be reported, and [`SceneChange::Clear`] when it is over.
+    /// Analyses a picture. Returns a change that has lasted long enough, and [`SceneChange::Clear`]
+    /// at its end.
     pub fn analyze(&mut self, small: &LumaGrid, at: Timestamp) -> Option<SceneChange> {
-        if at.mono.0 < self.next {
+        if at.mono < self.next_check {
             return None;
         }
-        self.next = at.mono.0 + TAMPER_EVERY;
+        self.next_check = at.mono.plus(TAMPER_INTERVAL);
         let now = TamperSigns::measure(small);
         let Some(usual) = self.usual.as_mut().filter(|usual| usual.edges.len() == now.edges.len()) else {
-            (self.usual, self.looks, self.fit) = (Some(now), 1, 1.0);
+            self.usual = Some(now);
+            self.checks = 1;
+            self.fit = 1.0;
             return None;
         };
-        let fits = likeness(&usual.edges, &now.edges);
-        let verdict = if self.looks < TAMPER_WARM { None } else { judge(usual, &now, fits, self.fit) };
+        let fits = correlation(&usual.edges, &now.edges);
+        let verdict = if self.checks < TAMPER_WARM { None } else { sign_of_tampering(usual, &now, fits, self.fit) };
         let Some(change) = verdict else {
-            self.looks += 1;
-            let share = (TAMPER_EVERY as f32 / 1e6 / TAMPER_SECONDS).max(1.0 / self.looks as f32);
+            self.checks += 1;
+            let share = (TAMPER_INTERVAL.as_secs_f32() / TAMPER_SECONDS).max(1.0 / self.checks as f32);
             usual.follow(&now, share);
             self.fit += (fits - self.fit) * share.max(0.05);
             self.suspect = None;
-            return self.told.take().map(|_| SceneChange::Clear);
+            return self.reported.take().map(|_| SceneChange::Clear);
         };
         let (_, since) = *self.suspect.get_or_insert((change, at));
         self.suspect = Some((change, since));
-        if self.told.is_some() || at.mono.since(since.mono) < TAMPER_LASTS {
+        if self.reported.is_some() || at.mono.duration_since(since.mono) < TAMPER_LASTS {
             return None;
         }
         if change == SceneChange::Moved {
             // The new view is the scene from now on.
             *self = TamperDetector::default();
         } else {
-            self.told = Some(change);
+            self.reported = Some(change);
         }
         Some(change)
     }
 }
 
-/// What is wrong with a picture, if anything.
-fn judge(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<SceneChange> {
+/// The sign of tampering in a picture, if any.
+fn sign_of_tampering(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<SceneChange> {
     if now.mean < BLACK_BELOW && now.spread < BLACK_EVEN && usual.mean - now.mean > BLACK_BELOW / 2.0 {
         return Some(SceneChange::Black);
     }
@@ -159,8 +162,9 @@ fn judge(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<
     if has_edges && fit > KNOWN_EDGES && fits < ELSEWHERE * fit {
         return Some(SceneChange::Moved);
     }
-    let same_place = likeness(&usual.blocks, &now.blocks) > SAME_PLACE;
-    // Less contrast as a whole is night or fog; less sharpness than contrast is the lens.
+    let same_place = correlation(&usual.blocks, &now.blocks) > SAME_PLACE;
+    // Night and fog lower the contrast of the whole picture; a defocused lens lowers sharpness more
+    // than contrast.
     let sharpness = (now.edge / (now.spread + 3.0)) / (usual.edge / (usual.spread + 3.0)).max(0.01);
     if same_place {
         return (sharpness < BLUR_SHARE && now.edge < BLUR_SHARE * usual.edge).then_some(SceneChange::Blurred);
@@ -171,7 +175,6 @@ fn judge(usual: &TamperSigns, now: &TamperSigns, fits: f32, fit: f32) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::MonoTime;
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
@@ -179,7 +182,7 @@ mod tests {
         i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
     }
 
-    /// Houses of 24 cells in different greys, with noise.
+    /// A street: blocks of 24 cells in different greys, with noise, displaced by `aside` cells.
     fn street(number: u64, aside: usize) -> Vec<f32> {
         (0..GRID.cells())
             .map(|at| {
@@ -201,8 +204,9 @@ mod tests {
             .collect()
     }
 
-    /// What is reported, and how many seconds after the 20th, when pictures become `after`.
-    fn told(after: impl Fn(u64) -> Vec<f32>) -> Vec<(SceneChange, f64)> {
+    /// The changes reported, with the seconds after the 20th, from which on pictures come from
+    /// `after`.
+    fn reported(after: impl Fn(u64) -> Vec<f32>) -> Vec<(SceneChange, f64)> {
         let mut tamper = TamperDetector::default();
         let mut out = Vec::new();
         for number in 0..200_u64 {
@@ -216,26 +220,26 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_tampering_is_told_once_within_ten_seconds() {
-        let once = |told: Vec<(SceneChange, f64)>| match told.as_slice() {
+    fn each_tampering_is_reported_once_within_ten_seconds() {
+        let once = |reported: Vec<(SceneChange, f64)>| match reported.as_slice() {
             [(change, late)] if *late < 10.0 => Some(*change),
             _ => None,
         };
         let noise = |number: u64, at: usize| (hash(at as u64 ^ number << 32) % 5) as f32;
-        assert_eq!(once(told(|n| (0..GRID.cells()).map(|at| noise(n, at)).collect())), Some(SceneChange::Black));
-        assert_eq!(once(told(|n| (0..GRID.cells()).map(|at| 70.0 + noise(n, at)).collect())), Some(SceneChange::Covered));
-        assert_eq!(once(told(|n| street(n, 147))), Some(SceneChange::Moved));
+        assert_eq!(once(reported(|n| (0..GRID.cells()).map(|at| noise(n, at)).collect())), Some(SceneChange::Black));
+        assert_eq!(once(reported(|n| (0..GRID.cells()).map(|at| 70.0 + noise(n, at)).collect())), Some(SceneChange::Covered));
+        assert_eq!(once(reported(|n| street(n, 147))), Some(SceneChange::Moved));
         let soft = blurred(&street(0, 0));
         assert_eq!(
-            once(told(|n| soft.iter().enumerate().map(|(at, cell)| cell + noise(n, at)).collect())),
+            once(reported(|n| soft.iter().enumerate().map(|(at, cell)| cell + noise(n, at)).collect())),
             Some(SceneChange::Blurred)
         );
     }
 
     #[test]
-    fn night_light_is_no_tampering_and_what_is_over_is_told() {
-        assert_eq!(told(|n| street(n, 0).iter().map(|cell| cell * 0.4 + 8.0).collect()), []);
-        let back = told(|n| if n < 150 { vec![70.0; GRID.cells()] } else { street(n, 0) });
+    fn night_is_no_tampering_and_the_end_of_a_cover_is_reported() {
+        assert_eq!(reported(|n| street(n, 0).iter().map(|cell| cell * 0.4 + 8.0).collect()), []);
+        let back = reported(|n| if n < 150 { vec![70.0; GRID.cells()] } else { street(n, 0) });
         assert_eq!(back.iter().map(|(change, _)| *change).collect::<Vec<_>>(), [SceneChange::Covered, SceneChange::Clear]);
     }
 }

@@ -1,9 +1,7 @@
-//! The life of an event: one may be open for each rule, from the object that began it to the quiet that ends it.
-//!
-//! What belongs here: begins, updates, ends, cooldown, stills. What does not: whether a rule fires ([`crate::analytics::track::rules`]).
+//! The event lifecycle: starts, updates and ends events, at most one open event for each rule.
 
 use crate::analytics::detect::picture::Picture;
-use crate::analytics::params::{GONE_AFTER, STAND_MAX, STILL_AFTER, TURN, UPDATE_EVERY};
+use crate::analytics::params::{GONE_AFTER, SNAPSHOT_AFTER, STAND_MAX, TURN, UPDATE_INTERVAL};
 use crate::analytics::track::rules::{RuleVerdict, Rules};
 use crate::analytics::track::snapshot::BestPicture;
 use crate::analytics::track::tracker::Track;
@@ -14,210 +12,218 @@ use crate::units::Timestamp;
 
 /// An event in progress.
 struct OpenEvent {
-    motion: u64,
-    began: Timestamp,
-    /// An object of it was last seen.
-    seen: Timestamp,
-    updated: Timestamp,
+    event_no: u64,
+    started_at: Timestamp,
+    /// Time of the last picture in which an object of the event moved, or stood for less than
+    /// [`STAND_MAX`].
+    last_active: Timestamp,
+    last_update: Timestamp,
     zones: Vec<String>,
     direction: Option<f32>,
-    place: PictureBox,
+    bbox: PictureBox,
     score: f32,
     tracks: Vec<u64>,
     suppressed: u32,
     continued_from: Option<u64>,
     best: BestPicture,
-    still_sent: bool,
-    /// All its objects have gone over the edge of the picture, since then.
-    gone: Option<Timestamp>,
+    snapshot_sent: bool,
+    /// Time at which the last object left over the edge of the picture; `None` while one is in
+    /// view.
+    departed_at: Option<Timestamp>,
 }
 
-/// What one rule has open, and what it remembers for the next.
+/// The open event of a rule, and its state between events.
 #[derive(Default)]
 struct RuleState {
     open: Option<OpenEvent>,
-    /// The end of the last event, for the cooldown.
+    /// End of the last event, for the cooldown.
     ended: Option<Timestamp>,
     suppressed: u32,
-    /// Things whose start was suppressed: counted once.
+    /// Tracks whose start was suppressed: each is counted once.
     ignored: Vec<u64>,
 }
 
 /// The events of one camera.
 pub struct EventTracker {
     settings: MotionSettings,
-    still_max: usize,
+    snapshot_max: usize,
     rules: Rules,
-    threads: Vec<RuleState>,
-    motions: u64,
+    rule_states: Vec<RuleState>,
+    last_event_no: u64,
 }
 
-/// What the events need to know of a picture.
+/// The confirmed objects of one picture.
 pub struct TrackedScene<'a> {
-    /// The picture.
+    /// The picture at full size, for snapshots.
     pub picture: &'a Picture,
-    /// When it was taken.
+    /// Capture time of the picture.
     pub at: Timestamp,
-    /// Believed objects that are in it.
+    /// Confirmed objects in view.
     pub objects: &'a [Track],
-    /// Believed objects that were lost before it.
+    /// Confirmed objects that were lost since the last picture.
     pub lost: &'a [Track],
 }
 
 impl EventTracker {
-    /// Nothing has happened yet.
-    pub fn new(settings: MotionSettings, still_max: usize) -> EventTracker {
+    /// A tracker without events. Snapshots have at most `snapshot_max` bytes.
+    pub fn new(settings: MotionSettings, snapshot_max: usize) -> EventTracker {
         let rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
-        let threads = rules.all().iter().map(|_| RuleState::default()).collect();
-        EventTracker { settings, still_max, rules, threads, motions: 0 }
+        let rule_states = rules.all().iter().map(|_| RuleState::default()).collect();
+        EventTracker { settings, snapshot_max, rules, rule_states, last_event_no: 0 }
     }
 
-    /// Goes on with other settings. What is open stays so while its rule keeps its name and place; else it ends.
+    /// Applies other settings. Open events continue when the names and the order of the rules are
+    /// the same; else they end.
     pub fn reconfigure(&mut self, settings: MotionSettings, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
         let mut rules = Rules::new(&settings.rules, &settings.zones, settings.cooldown, settings.utc_offset);
-        rules.count_on(&self.rules);
+        rules.continue_counts(&self.rules);
         let names = |rules: &Rules| rules.all().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
         if names(&rules) != names(&self.rules) {
             self.finish(at, out);
-            self.threads = rules.all().iter().map(|_| RuleState::default()).collect();
+            self.rule_states = rules.all().iter().map(|_| RuleState::default()).collect();
         }
-        (self.rules, self.settings) = (rules, settings);
+        self.rules = rules;
+        self.settings = settings;
     }
 
-    /// The rules.
+    /// The rules and their state.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Something is going on.
+    /// True while an event is open.
     pub fn is_open(&self) -> bool {
-        self.threads.iter().any(|thread| thread.open.is_some())
+        self.rule_states.iter().any(|state| state.open.is_some())
     }
 
-    /// The objects of open events.
+    /// Track ids of the open events.
     pub fn tracks(&self) -> Vec<u64> {
-        self.threads.iter().filter_map(|thread| thread.open.as_ref()).flat_map(|open| open.tracks.clone()).collect()
+        self.rule_states.iter().filter_map(|state| state.open.as_ref()).flat_map(|open| open.tracks.clone()).collect()
     }
 
-    /// Believed objects that a rule fires for begin or carry on an event.
-    pub fn update(&mut self, seen: &TrackedScene<'_>, suppressed: &mut Suppressed, out: &mut Vec<AnalyticsUpdate>) {
-        for number in 0..self.threads.len() {
-            self.note_gone(number, seen);
-            let here = seen.objects.iter().filter(|track| track.last == seen.at).map(|track| (track, false));
-            let objects = seen.lost.iter().map(|track| (track, true)).chain(here);
+    /// Applies the rules to the confirmed objects: starts events, updates them and sends snapshots.
+    pub fn update(&mut self, scene: &TrackedScene<'_>, suppressed: &mut Suppressed, out: &mut Vec<AnalyticsUpdate>) {
+        for number in 0..self.rule_states.len() {
+            self.record_departure(number, scene);
+            let here = scene.objects.iter().filter(|track| track.last == scene.at).map(|track| (track, false));
+            let objects = scene.lost.iter().map(|track| (track, true)).chain(here);
             for (track, gone) in objects {
-                match self.rules.judge(number, track, gone, seen.at) {
-                    RuleVerdict::Fires(zones) => self.fires(number, track, &zones, seen, suppressed, out),
-                    RuleVerdict::Refused(why) => suppressed.count(why),
+                match self.rules.judge(number, track, gone, scene.at) {
+                    RuleVerdict::Fires(zones) => self.start_or_update(number, track, &zones, scene, suppressed, out),
+                    RuleVerdict::Rejected(why) => suppressed.count(why),
                     RuleVerdict::Nothing => {}
                 }
             }
-            if let Some(open) = &mut self.threads[number].open
-                && !open.still_sent
-                && seen.at.mono.since(open.began.mono) >= STILL_AFTER
+            if let Some(open) = &mut self.rule_states[number].open
+                && !open.snapshot_sent
+                && scene.at.mono.duration_since(open.started_at.mono) >= SNAPSHOT_AFTER
             {
-                open.send_still(self.rules.zones(), self.still_max, out);
+                open.send_snapshot(self.rules.zones(), self.snapshot_max, out);
             }
         }
-        self.rules.forget(|id| seen.objects.iter().any(|track| track.id == id));
+        self.rules.forget(|id| scene.objects.iter().any(|track| track.id == id));
     }
 
-    fn fires(
+    fn start_or_update(
         &mut self,
         number: usize,
         track: &Track,
         zones: &[String],
-        seen: &TrackedScene<'_>,
+        scene: &TrackedScene<'_>,
         suppressed: &mut Suppressed,
         out: &mut Vec<AnalyticsUpdate>,
     ) {
         let rule = self.rules.all()[number].clone();
-        let at = seen.at;
-        let thread = &mut self.threads[number];
-        // Who comes when everybody has left is another story.
+        let at = scene.at;
+        let state = &mut self.rule_states[number];
+        // An object that appears after all others have left starts another event.
         let is_another = |open: &OpenEvent| {
-            !open.tracks.contains(&track.id) && open.gone.is_some_and(|gone| track.first.mono.since(gone.mono) >= GONE_AFTER)
+            !open.tracks.contains(&track.id)
+                && open.departed_at.is_some_and(|gone| track.first.mono.duration_since(gone.mono) >= GONE_AFTER)
         };
-        if thread.open.as_ref().is_some_and(is_another) {
+        if state.open.as_ref().is_some_and(is_another) {
             self.end(number, at, &rule, out);
         }
-        let thread = &mut self.threads[number];
-        if thread.open.is_none() && !thread.may_begin(track, at, rule.cooldown) {
-            self.rules.take_back(number, track.id);
+        let state = &mut self.rule_states[number];
+        if state.open.is_none() && !state.may_start(track, at, rule.cooldown) {
+            self.rules.reset_fired(number, track.id);
             return suppressed.count(SuppressReason::Cooldown);
         }
-        let open = match &mut thread.open {
+        let open = match &mut state.open {
             Some(open) => open,
             None => {
-                self.motions += 1;
-                let missed = std::mem::take(&mut thread.suppressed);
-                thread.open.insert(OpenEvent::new(self.motions, track, at, missed, &rule))
+                self.last_event_no += 1;
+                let missed = std::mem::take(&mut state.suppressed);
+                state.open.insert(OpenEvent::new(self.last_event_no, track, at, missed, &rule))
             }
         };
-        open.gone = None;
-        let fresh = open.take(track, zones, at);
-        if open.best.offer(track.picture_box(), seen.picture, at) {
+        open.departed_at = None;
+        let changed = open.add_object(track, zones, at);
+        if open.best.offer(track.picture_box(), scene.picture, at) {
             open.score = open.score.max(track.score());
         }
-        let started = open.updated.mono.0 == 0;
+        let started = open.last_update.mono.0 == 0;
         let phase = if started { MotionPhase::Start } else { MotionPhase::Update };
-        if started || fresh && at.mono.since(open.updated.mono) >= UPDATE_EVERY {
-            open.updated = at;
+        if started || changed && at.mono.duration_since(open.last_update.mono) >= UPDATE_INTERVAL {
+            open.last_update = at;
             out.push(AnalyticsUpdate::Motion(open.motion_update(phase, at, &rule)));
         }
     }
 
-    /// Notes when the last object of an event has left over the picture's edge.
-    fn note_gone(&mut self, number: usize, seen: &TrackedScene<'_>) {
-        let Some(open) = &mut self.threads[number].open else { return };
-        let still_here = seen.objects.iter().any(|track| open.tracks.contains(&track.id));
-        let left = seen.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.goes_out());
+    /// Records when the last object of an event has left over the edge of the picture.
+    fn record_departure(&mut self, number: usize, scene: &TrackedScene<'_>) {
+        let Some(open) = &mut self.rule_states[number].open else { return };
+        let in_view = scene.objects.iter().any(|track| open.tracks.contains(&track.id));
+        let left = scene.lost.iter().filter(|track| open.tracks.contains(&track.id) && track.is_leaving());
         if let Some(last) = left.map(|track| track.last).max_by_key(|at| at.mono)
-            && !still_here
+            && !in_view
         {
-            open.gone = Some(last);
+            open.departed_at = Some(last);
         }
     }
 
-    /// Ends events after their quiet, or cuts them at their longest and goes on with others.
+    /// Ends events after their quiet time. An event at its longest duration ends, and another one
+    /// continues it while an object stays.
     pub fn end_quiet(&mut self, at: Timestamp, objects: &[Track], out: &mut Vec<AnalyticsUpdate>) {
-        for number in 0..self.threads.len() {
-            let Some(open) = &self.threads[number].open else { continue };
-            let quiet = at.mono.since(open.seen.mono) >= self.settings.quiet_after;
-            let long = at.mono.since(open.began.mono) >= self.settings.max_event;
+        for number in 0..self.rule_states.len() {
+            let Some(open) = &self.rule_states[number].open else { continue };
+            let quiet = at.mono.since(open.last_active.mono) >= self.settings.quiet_after;
+            let long = at.mono.since(open.started_at.mono) >= self.settings.max_event;
             if !quiet && !long {
                 continue;
             }
             let rule = self.rules.all()[number].clone();
-            let (before, zones) = (open.motion, open.zones.clone());
+            let (before, zones) = (open.event_no, open.zones.clone());
             self.end(number, at, &rule, out);
-            let still_here = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
-            if !quiet && let Some(track) = objects.iter().find(still_here) {
-                self.motions += 1;
-                let mut next = OpenEvent::new(self.motions, track, at, 0, &rule);
-                (next.began, next.continued_from, next.updated) = (at, Some(before), at);
-                next.take(track, &zones, at);
+            let in_view = |track: &&Track| self.rules.has_fired(number, track.id) && track.last == at;
+            if !quiet && let Some(track) = objects.iter().find(in_view) {
+                self.last_event_no += 1;
+                let mut next = OpenEvent::new(self.last_event_no, track, at, 0, &rule);
+                next.started_at = at;
+                next.continued_from = Some(before);
+                next.last_update = at;
+                next.add_object(track, &zones, at);
                 out.push(AnalyticsUpdate::Motion(next.motion_update(MotionPhase::Start, at, &rule)));
-                self.threads[number].open = Some(next);
+                self.rule_states[number].open = Some(next);
             }
         }
     }
 
     fn end(&mut self, number: usize, at: Timestamp, rule: &Rule, out: &mut Vec<AnalyticsUpdate>) {
         let quiet_after = self.settings.quiet_after;
-        let thread = &mut self.threads[number];
-        if let Some(mut open) = thread.open.take() {
-            open.send_still(self.rules.zones(), self.still_max, out);
-            let quiet = open.gone.is_some() || at.mono.since(open.seen.mono) >= quiet_after;
-            let end = if quiet { open.seen } else { at };
+        let state = &mut self.rule_states[number];
+        if let Some(mut open) = state.open.take() {
+            open.send_snapshot(self.rules.zones(), self.snapshot_max, out);
+            let quiet = open.departed_at.is_some() || at.mono.since(open.last_active.mono) >= quiet_after;
+            let end = if quiet { open.last_active } else { at };
             out.push(AnalyticsUpdate::Motion(open.motion_update(MotionPhase::End, end, rule)));
-            thread.ended = Some(at);
+            state.ended = Some(at);
         }
     }
 
-    /// Ends whatever is open: no more pictures will come.
+    /// Ends all open events: no more pictures will come.
     pub fn finish(&mut self, at: Timestamp, out: &mut Vec<AnalyticsUpdate>) {
-        for number in 0..self.threads.len() {
+        for number in 0..self.rule_states.len() {
             let rule = self.rules.all()[number].clone();
             self.end(number, at, &rule, out);
         }
@@ -225,8 +231,8 @@ impl EventTracker {
 }
 
 impl RuleState {
-    /// The cooldown: starts within it are counted, not reported.
-    fn may_begin(&mut self, track: &Track, at: Timestamp, cooldown: u64) -> bool {
+    /// True when the cooldown has passed. Starts within it are counted.
+    fn may_start(&mut self, track: &Track, at: Timestamp, cooldown: u64) -> bool {
         let cooling = self.ended.is_some_and(|ended| at.mono.since(ended.mono) < cooldown);
         if cooling && !self.ignored.contains(&track.id) {
             self.ignored.push(track.id);
@@ -240,41 +246,41 @@ impl RuleState {
 }
 
 impl OpenEvent {
-    fn new(motion: u64, track: &Track, at: Timestamp, suppressed: u32, rule: &Rule) -> OpenEvent {
+    fn new(event_no: u64, track: &Track, at: Timestamp, suppressed: u32, rule: &Rule) -> OpenEvent {
         OpenEvent {
-            motion,
-            began: track.first,
-            seen: at,
-            updated: Timestamp::default(),
+            event_no,
+            started_at: track.first,
+            last_active: at,
+            last_update: Timestamp::default(),
             zones: Vec::new(),
             direction: None,
-            place: track.picture_box(),
+            bbox: track.picture_box(),
             score: 0.0,
             tracks: Vec::new(),
             suppressed,
             continued_from: None,
             best: BestPicture::default(),
-            // A rule without snapshots has had its own.
-            still_sent: !rule.snapshot,
-            gone: None,
+            // A rule without snapshots never sends one.
+            snapshot_sent: !rule.snapshot,
+            departed_at: None,
         }
     }
 
-    /// Takes a confirmed object in; true when something worth an update changed.
-    fn take(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
-        if at.mono.since(track.moved.mono) < STAND_MAX {
-            self.seen = at;
+    /// Adds or updates a confirmed object. Returns true when zones, direction or tracks changed.
+    fn add_object(&mut self, track: &Track, zones: &[String], at: Timestamp) -> bool {
+        if at.mono.duration_since(track.moved.mono) < STAND_MAX {
+            self.last_active = at;
         }
-        self.place = track.picture_box();
+        self.bbox = track.picture_box();
         self.score = self.score.max(track.score());
-        let mut fresh = !self.tracks.contains(&track.id);
-        if fresh {
+        let mut changed = !self.tracks.contains(&track.id);
+        if changed {
             self.tracks.push(track.id);
         }
         for zone in zones {
             if !self.zones.contains(zone) {
                 self.zones.push(zone.clone());
-                fresh = true;
+                changed = true;
             }
         }
         if let Some(direction) = track.direction() {
@@ -284,24 +290,24 @@ impl OpenEvent {
             });
             if turned {
                 self.direction = Some(direction);
-                fresh = true;
+                changed = true;
             }
         }
-        fresh
+        changed
     }
 
     fn motion_update(&self, phase: MotionPhase, at: Timestamp, rule: &Rule) -> MotionUpdate {
         MotionUpdate {
-            event_no: self.motion,
+            event_no: self.event_no,
             phase,
             at,
-            started_at: self.began,
+            started_at: self.started_at,
             rule: rule.name.clone(),
             clip: rule.clip,
             priority: rule.priority,
             zones: self.zones.clone(),
             direction: self.direction,
-            bbox: self.place,
+            bbox: self.bbox,
             score: self.score,
             tracks: self.tracks.len() as u32,
             suppressed: self.suppressed,
@@ -309,12 +315,12 @@ impl OpenEvent {
         }
     }
 
-    fn send_still(&mut self, zones: &[crate::settings::Zone], most: usize, out: &mut Vec<AnalyticsUpdate>) {
-        if std::mem::replace(&mut self.still_sent, true) {
+    fn send_snapshot(&mut self, zones: &[crate::settings::Zone], max_bytes: usize, out: &mut Vec<AnalyticsUpdate>) {
+        if std::mem::replace(&mut self.snapshot_sent, true) {
             return;
         }
-        if let Some((at, jpeg)) = self.best.jpeg(zones, most) {
-            out.push(AnalyticsUpdate::Still { motion: self.motion, at, jpeg });
+        if let Some((at, jpeg)) = self.best.jpeg(zones, max_bytes) {
+            out.push(AnalyticsUpdate::Snapshot { event_no: self.event_no, at, jpeg });
         }
     }
 }

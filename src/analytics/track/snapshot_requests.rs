@@ -1,52 +1,59 @@
-//! Pictures somebody asked for: the next one that is decoded, as a JPEG with privacy zones blacked out.
-//!
-//! What belongs here: who waits for a picture, and for how long. What does not: which pictures are decoded (`scheduler`), who may
-//! ask (the agent).
+//! Snapshot requests: answered with the next decoded picture, or with an error after a time limit.
 
 use super::snapshot;
 use crate::analytics::AnalyticsUpdate;
 use crate::analytics::detect::picture::Picture;
-use crate::analytics::params::GLANCE_WITHIN;
+use crate::analytics::params::SNAPSHOT_TIMEOUT;
 use crate::settings::Zone;
 use crate::units::{MonoTime, Timestamp};
 
-/// Who waits for a picture. The agent bounds how many.
+/// One pending request.
+struct PendingRequest {
+    /// Id of the command that requests the snapshot.
+    req_id: String,
+    deadline: MonoTime,
+}
+
+/// The pending snapshot requests. The agent limits their number.
 #[derive(Default)]
 pub struct SnapshotRequests {
-    /// The command that asks, and when it has waited long enough.
-    asked: Vec<(String, MonoTime)>,
-    /// Answers not yet taken.
+    /// Requests without an answer yet.
+    pending: Vec<PendingRequest>,
+    /// Answers that [`SnapshotRequests::take`] has not fetched.
     answers: Vec<AnalyticsUpdate>,
 }
 
 impl SnapshotRequests {
-    /// Somebody wants a picture.
+    /// Adds a request.
     pub fn request(&mut self, req_id: String, now: MonoTime) {
-        self.asked.push((req_id, now.plus_micros(GLANCE_WITHIN)));
+        self.pending.push(PendingRequest { req_id, deadline: now.plus(SNAPSHOT_TIMEOUT) });
     }
 
-    /// True while somebody waits.
-    pub fn is_asked(&self) -> bool {
-        !self.asked.is_empty()
+    /// True while a request is pending.
+    pub fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Everybody who waits gets this picture, of at most `most` bytes.
-    pub fn show(&mut self, picture: &Picture, at: Timestamp, zones: &[Zone], most: usize) {
-        if self.asked.is_empty() {
+    /// Answers all pending requests with this picture, as a JPEG of at most `max_bytes` bytes.
+    pub fn answer_all(&mut self, picture: &Picture, at: Timestamp, zones: &[Zone], max_bytes: usize) {
+        if self.pending.is_empty() {
             return;
         }
-        let jpeg =
-            snapshot::jpeg(picture, zones, most).ok_or_else(|| format!("no JPEG of at most {most} bytes can be made of it"));
-        let answer = |(req_id, _)| AnalyticsUpdate::Glance { req_id, outcome: jpeg.clone().map(|jpeg| (at, jpeg)) };
-        self.answers.extend(self.asked.drain(..).map(answer));
+        let jpeg = snapshot::jpeg(picture, zones, max_bytes)
+            .ok_or_else(|| format!("the picture does not fit into a JPEG of {max_bytes} bytes"));
+        let answer = |request: PendingRequest| {
+            let outcome = jpeg.clone().map(|jpeg| (at, jpeg));
+            AnalyticsUpdate::RequestedSnapshot { req_id: request.req_id, outcome }
+        };
+        self.answers.extend(self.pending.drain(..).map(answer));
     }
 
-    /// What is to be reported: pictures, and to those who have waited too long that none came.
+    /// Moves the answers to `out`, and an error for each request that has timed out.
     pub fn take(&mut self, now: MonoTime, out: &mut Vec<AnalyticsUpdate>) {
         out.append(&mut self.answers);
-        for (req_id, _) in self.asked.extract_if(.., |(_, until)| *until <= now) {
-            let outcome = Err(format!("no picture within {} s", GLANCE_WITHIN / 1_000_000));
-            out.push(AnalyticsUpdate::Glance { req_id, outcome });
+        for request in self.pending.extract_if(.., |request| request.deadline <= now) {
+            let outcome = Err(format!("the camera sent no picture within {} s", SNAPSHOT_TIMEOUT.as_secs()));
+            out.push(AnalyticsUpdate::RequestedSnapshot { req_id: request.req_id, outcome });
         }
     }
 }

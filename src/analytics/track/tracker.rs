@@ -1,62 +1,69 @@
-//! Things over time: nearest match along a constant velocity, when an object is confirmed, and whether it moves or stands.
+//! The tracker: matches regions to tracks, confirms objects and separates moving from standing
+//! ones.
 //!
-//! What belongs here: identity and movement. What does not: where movement matters ([`crate::analytics::track::rules`]).
+//! A region continues the nearest track along its constant velocity.
+
+use std::time::Duration;
 
 use crate::analytics::PictureBox;
 use crate::analytics::detect::blobs::Blob;
 use crate::analytics::detect::picture::Grid;
 use crate::analytics::detect::stages::{Stage, Stages};
 use crate::analytics::params::{
-    ASTRAY, COAST, DENSE, EDGE, GUST, GUSTY, HITS, LIKE, REACH, RESTLESS_TRAVEL, STEP, STUBBORN, TRACKS_MAX, TRAVEL,
+    COAST, DENSE, DEVIATION, EDGE, GUST, GUSTY, HITS, REACH, RESTLESS_TRAVEL, SCENERY_AFTER, SIZE_RATIO, STEP, TRACKS_MAX, TRAVEL,
 };
 use crate::units::Timestamp;
 
-/// What an object is doing.
+/// Time without movement after which a confirmed object stands.
+const STANDS_AFTER: Duration = Duration::from_secs(1);
+
+/// The state of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrackState {
     /// Not confirmed yet.
     Tentative,
-    /// Believed, and on its way.
+    /// Confirmed, and moving.
     Moving,
-    /// Believed, and standing.
+    /// Confirmed, and standing.
     Standing,
 }
 
-/// An object.
+/// A tracked object.
 #[derive(Debug, Clone)]
 pub struct Track {
-    /// Its number.
+    /// Number of the track, unique within one tracker.
     pub id: u64,
-    /// Left, top, right, bottom in cells.
+    /// Latest bounding box: left, top, right, bottom in cells.
     pub bbox: [f32; 4],
-    /// Cells.
+    /// Latest area in cells.
     pub area: f32,
-    /// First seen.
+    /// Time of the first detection.
     pub first: Timestamp,
-    /// Last seen.
+    /// Time of the last detection.
     pub last: Timestamp,
-    /// Last seen going somewhere.
+    /// Time of the last movement.
     pub moved: Timestamp,
-    /// What it is doing.
+    /// State of the track.
     pub state: TrackState,
     grid: Grid,
     start: [f32; 4],
-    /// Where it was when it last moved.
-    rest: [f32; 2],
+    /// Position at the last movement, in cells.
+    last_moved_at: [f32; 2],
     velocity: [f32; 2],
-    /// Seconds that it was measured over last; 0 before.
-    pace: f32,
-    /// Cells by which it was elsewhere than its velocity said, beyond what outlines wobble by.
-    astray: f32,
-    hits: u32,
-    /// Pictures since it was first seen, with it or without.
-    looks: u32,
-    /// How much of it its region does anyway, at most: there it must go further to be confirmed.
-    restless: f32,
+    /// Seconds between the last two detections; 0 before the second.
+    interval: f32,
+    /// Sum of the deviations from the predicted positions beyond the jitter of outlines, in cells.
+    deviation: f32,
+    detections: u32,
+    /// Pictures since the first detection, with or without the object.
+    pictures: u32,
+    /// Largest share of the object that the usual activity of its region explains: there it must
+    /// travel further to be confirmed.
+    activity: f32,
 }
 
-fn centre(place: [f32; 4]) -> [f32; 2] {
-    [(place[0] + place[2]) / 2.0, (place[1] + place[3]) / 2.0]
+fn centre(bbox: [f32; 4]) -> [f32; 2] {
+    [(bbox[0] + bbox[2]) / 2.0, (bbox[1] + bbox[3]) / 2.0]
 }
 
 fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
@@ -69,96 +76,95 @@ fn seconds(micros: u64) -> f32 {
 
 impl Track {
     fn new(id: u64, blob: &Blob, at: Timestamp, grid: Grid) -> Track {
-        let (place, area, rest) = (blob.bbox, blob.area, blob.centre());
-        let (state, velocity, pace, astray, hits, restless) = (TrackState::Tentative, [0.0; 2], 0.0, 0.0, 1, 0.0);
         Track {
             id,
-            bbox: place,
-            area,
+            bbox: blob.bbox,
+            area: blob.area,
             first: at,
             last: at,
             moved: at,
-            state,
+            state: TrackState::Tentative,
             grid,
-            start: place,
-            rest,
-            velocity,
-            pace,
-            astray,
-            hits,
-            looks: 1,
-            restless,
+            start: blob.bbox,
+            last_moved_at: blob.centre(),
+            velocity: [0.0; 2],
+            interval: 0.0,
+            deviation: 0.0,
+            detections: 1,
+            pictures: 1,
+            activity: 0.0,
         }
     }
 
-    /// Believed to be an object.
+    /// True for a confirmed object.
     pub fn is_confirmed(&self) -> bool {
         self.state != TrackState::Tentative
     }
 
-    /// In view for long without becoming believable: a branch, a flag, a reflection.
-    pub fn is_stubborn(&self) -> bool {
-        !self.is_confirmed() && self.last.mono.since(self.first.mono) > STUBBORN
+    /// True for a tentative object in view for long: a branch, a flag, a reflection.
+    pub fn is_scenery(&self) -> bool {
+        !self.is_confirmed() && self.last.mono.duration_since(self.first.mono) > SCENERY_AFTER
     }
 
-    /// Degrees clockwise from "up" of its way so far; `None` before it has gone anywhere.
+    /// Direction from the first position, in degrees clockwise from "up". `None` before the object
+    /// has travelled.
     pub fn direction(&self) -> Option<f32> {
         let (now, start) = (centre(self.bbox), centre(self.start));
         let (dx, dy) = (now[0] - start[0], now[1] - start[1]);
         (distance(now, start) >= TRAVEL).then(|| dx.atan2(-dy).to_degrees().rem_euclid(360.0))
     }
 
-    /// It went away from where it was first seen, whether it is confirmed or not.
+    /// True when the object has left its first position, confirmed or not.
     pub fn has_travelled(&self) -> bool {
         distance(centre(self.bbox), centre(self.start)) >= TRAVEL
     }
 
-    /// Picture widths a second.
+    /// Speed in picture widths a second.
     pub fn speed(&self) -> f32 {
         self.velocity[0].hypot(self.velocity[1]) / self.grid.width.max(1) as f32
     }
 
-    /// Where it is, in 0..=1.
+    /// Latest bounding box as shares of the picture.
     pub fn picture_box(&self) -> PictureBox {
         let (w, h) = (self.grid.width as f32, self.grid.height as f32);
         let [left, top, right, bottom] = self.bbox;
         [left / w, top / h, (right - left) / w, (bottom - top) / h]
     }
 
-    fn anchor_of(&self, place: [f32; 4]) -> [f32; 2] {
-        [(place[0] + place[2]) / 2.0 / self.grid.width as f32, place[3] / self.grid.height as f32]
+    fn anchor_of(&self, bbox: [f32; 4]) -> [f32; 2] {
+        [(bbox[0] + bbox[2]) / 2.0 / self.grid.width as f32, bbox[3] / self.grid.height as f32]
     }
 
-    /// Where it stands: the bottom centre of its box, in 0..=1.
+    /// Latest ground position: the bottom centre of the bounding box, 0..=1.
     pub fn anchor(&self) -> [f32; 2] {
         self.anchor_of(self.bbox)
     }
 
-    /// Where it was first seen standing.
+    /// First ground position, 0..=1.
     pub fn first_anchor(&self) -> [f32; 2] {
         self.anchor_of(self.start)
     }
 
-    /// True when a box touches the edge of the picture.
-    fn touches_edge(&self, place: [f32; 4]) -> bool {
+    /// True when a bounding box touches the edge of the picture.
+    fn touches_edge(&self, bbox: [f32; 4]) -> bool {
         let (w, h) = (self.grid.width as f32, self.grid.height as f32);
-        place[0] < EDGE || place[1] < EDGE || place[2] > w - EDGE || place[3] > h - EDGE
+        bbox[0] < EDGE || bbox[1] < EDGE || bbox[2] > w - EDGE || bbox[3] > h - EDGE
     }
 
-    /// True when it came into the picture over its edge.
-    pub fn came_in(&self) -> bool {
+    /// True when the object entered over the edge of the picture.
+    pub fn entered_over_edge(&self) -> bool {
         self.touches_edge(self.start)
     }
 
-    /// True when it is leaving over the picture's edge, or has: it touches it, or was about to.
-    pub fn goes_out(&self) -> bool {
-        let soon = [0, 1, 2, 3].map(|i| self.bbox[i] + self.velocity[i % 2] * seconds(COAST) / 2.0);
+    /// True when the object touches the edge of the picture or is about to.
+    pub fn is_leaving(&self) -> bool {
+        let soon = [0, 1, 2, 3].map(|i| self.bbox[i] + self.velocity[i % 2] * COAST.as_secs_f32() / 2.0);
         self.touches_edge(self.bbox) || self.touches_edge(soon)
     }
 
-    /// How sure: by hits and size.
+    /// Score 0..=1 from the number of detections and the size.
     pub fn score(&self) -> f32 {
-        (self.hits as f32 / 12.0).min(1.0) * 0.5 + (self.area / 600.0).min(1.0) * 0.5
+        (self.detections as f32 / 12.0).min(1.0) * 0.5 + (self.area / 600.0).min(1.0) * 0.5
     }
 
     fn expected(&self, at: Timestamp) -> [f32; 2] {
@@ -167,72 +173,85 @@ impl Track {
         [here[0] + self.velocity[0] * ahead, here[1] + self.velocity[1] * ahead]
     }
 
-    fn take(&mut self, blob: &Blob, restless: f32, at: Timestamp, stages: Stages) {
-        if !self.is_confirmed() && !(1.0 / LIKE..=LIKE).contains(&(blob.area / self.area.max(1.0))) && stages.has(Stage::Like) {
-            // It joined another or came apart: what it did before says nothing of what it is now.
+    fn update(&mut self, blob: &Blob, activity: f32, at: Timestamp, stages: Stages) {
+        if !self.is_confirmed()
+            && !(1.0 / SIZE_RATIO..=SIZE_RATIO).contains(&(blob.area / self.area.max(1.0)))
+            && stages.has(Stage::Like)
+        {
+            // The object has merged or split: its earlier motion is not its own.
             *self = Track { first: self.first, ..Track::new(self.id, blob, at, self.grid) };
             return;
         }
-        self.restless = self.restless.max(restless.min(1.0));
+        self.activity = self.activity.max(activity.min(1.0));
         let (was, is) = (centre(self.bbox), blob.centre());
         let size = (blob.bbox[2] - blob.bbox[0]).max(blob.bbox[3] - blob.bbox[1]);
         let ahead = seconds(at.mono.since(self.last.mono)).max(0.01);
-        if self.hits > 1 {
-            // The wobble of an outline that became its first velocity within a short time is carried further by a longer one.
-            let wobble = size / 10.0 * if self.hits == 2 { (ahead / self.pace).max(1.0) } else { 1.0 };
-            self.astray += (distance(self.expected(at), is) - STEP - wobble).max(0.0);
+        if self.detections > 1 {
+            // The jitter of the outline that became the first velocity within a short time is
+            // extrapolated over a longer one.
+            let wobble = size / 10.0 * if self.detections == 2 { (ahead / self.interval).max(1.0) } else { 1.0 };
+            self.deviation += (distance(self.expected(at), is) - STEP - wobble).max(0.0);
         }
-        self.pace = ahead;
+        self.interval = ahead;
         let step = [(is[0] - was[0]) / ahead, (is[1] - was[1]) / ahead];
-        let share = if self.hits == 1 { 1.0 } else { 0.5 };
+        let share = if self.detections == 1 { 1.0 } else { 0.5 };
         self.velocity = [0, 1].map(|i| self.velocity[i] * (1.0 - share) + step[i] * share);
-        (self.bbox, self.area, self.last) = (blob.bbox, blob.area, at);
-        self.hits += 1;
-        if distance(is, self.rest) > STEP + size / 10.0 {
-            (self.rest, self.moved) = (is, at);
+        self.bbox = blob.bbox;
+        self.area = blob.area;
+        self.last = at;
+        self.detections += 1;
+        if distance(is, self.last_moved_at) > STEP + size / 10.0 {
+            self.last_moved_at = is;
+            self.moved = at;
         }
-        let net = distance(is, centre(self.start));
-        let stabilized = self.astray <= ASTRAY * net || !stages.has(Stage::StraightPath);
-        let gust = GUST * (self.restless / GUSTY).min(1.0);
-        let far = TRAVEL + gust.max(RESTLESS_TRAVEL * self.restless * size);
-        let confirmed =
-            self.is_confirmed() || self.hits >= HITS && self.hits as f32 >= DENSE * self.looks as f32 && net >= far && stabilized;
-        self.state = match confirmed {
-            false => TrackState::Tentative,
-            true if at.mono.since(self.moved.mono) > 1_000_000 => TrackState::Standing,
-            true => TrackState::Moving,
+        let distance_from_start = distance(is, centre(self.start));
+        let follows_prediction = self.deviation <= DEVIATION * distance_from_start || !stages.has(Stage::StraightPath);
+        let gust = GUST * (self.activity / GUSTY).min(1.0);
+        let required = TRAVEL + gust.max(RESTLESS_TRAVEL * self.activity * size);
+        let confirmed = self.is_confirmed()
+            || self.detections >= HITS
+                && self.detections as f32 >= DENSE * self.pictures as f32
+                && distance_from_start >= required
+                && follows_prediction;
+        self.state = if !confirmed {
+            TrackState::Tentative
+        } else if at.mono.duration_since(self.moved.mono) > STANDS_AFTER {
+            TrackState::Standing
+        } else {
+            TrackState::Moving
         };
     }
 }
 
-/// All objects in view.
+/// The tracks of one camera.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Things, oldest first.
+    /// Tracks, oldest first.
     pub tracks: Vec<Track>,
-    made: u64,
+    last_id: u64,
 }
 
 impl Tracker {
-    /// Matches the blobs of a picture, and how restless their regions are, to the objects: for each blob the number of its object, if
-    /// any, and the objects that are lost.
+    /// Matches the blobs of a picture to the tracks. `activity` is for each blob the share that the
+    /// activity map explains. Returns for each blob the id of its track, if any, and the lost
+    /// tracks.
     pub fn step(
         &mut self,
         blobs: &[Blob],
-        restless: &[f32],
+        activity: &[f32],
         at: Timestamp,
         grid: Grid,
         stages: Stages,
     ) -> (Vec<Option<u64>>, Vec<Track>) {
         let mut pairs = Vec::new();
-        self.tracks.iter_mut().for_each(|track| track.looks += 1);
+        self.tracks.iter_mut().for_each(|track| track.pictures += 1);
         for (t, track) in self.tracks.iter().enumerate() {
             let (expected, here) = (track.expected(at), centre(track.bbox));
             let reach = REACH + (track.bbox[2] - track.bbox[0]).max(track.bbox[3] - track.bbox[1]) / 2.0;
             for (b, blob) in blobs.iter().enumerate() {
                 let gap = distance(expected, blob.centre()).min(distance(here, blob.centre()) + 2.0);
                 if gap <= reach {
-                    // A confirmed object takes its blob before a guess does.
+                    // A confirmed object is matched before a tentative one.
                     pairs.push((gap - if track.is_confirmed() { 4.0 } else { 0.0 }, t, b));
                 }
             }
@@ -243,26 +262,27 @@ impl Tracker {
             if !taken[t] && owners[b].is_none() {
                 taken[t] = true;
                 owners[b] = Some(self.tracks[t].id);
-                self.tracks[t].take(&blobs[b], restless[b], at, stages);
+                self.tracks[t].update(&blobs[b], activity[b], at, stages);
             }
         }
         for (blob, owner) in blobs.iter().zip(&mut owners) {
             if owner.is_none() && self.tracks.len() < TRACKS_MAX {
-                self.made += 1;
-                *owner = Some(self.made);
-                self.tracks.push(Track::new(self.made, blob, at, grid));
+                self.last_id += 1;
+                *owner = Some(self.last_id);
+                self.tracks.push(Track::new(self.last_id, blob, at, grid));
             }
         }
-        // Who stands may be hidden for a while: by a passer-by, or by a coat of the colour of the wall.
-        let patience = |track: &Track| if track.state == TrackState::Standing { COAST * 4 } else { COAST };
-        let is_lost = |track: &mut Track| at.mono.since(track.last.mono) > patience(track);
+        // A standing object may be hidden for longer: by a passer-by, or by a coat of the colour of
+        // the wall.
+        let time_limit = |track: &Track| if track.state == TrackState::Standing { COAST * 4 } else { COAST };
+        let is_lost = |track: &mut Track| at.mono.duration_since(track.last.mono) > time_limit(track);
         let lost = self.tracks.extract_if(.., is_lost).collect();
         (owners, lost)
     }
 
-    /// True while something is in view that is not decided.
+    /// True while a tentative object is in view.
     pub fn is_unsure(&self) -> bool {
-        self.tracks.iter().any(|track| !track.is_confirmed() && !track.is_stubborn())
+        self.tracks.iter().any(|track| !track.is_confirmed() && !track.is_scenery())
     }
 }
 
@@ -273,17 +293,17 @@ mod tests {
 
     const GRID: Grid = Grid { width: 320, height: 180 };
 
-    /// Shows a box of 8 x 16 cells at its left edge by look, ten a second, or nothing; gives whether it was ever confirmed, and the
-    /// tracker.
-    fn shown(restless: f32, looks: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
+    /// Feeds a box of 8 x 16 cells at the given left edges, ten pictures a second; `None` is a
+    /// picture without it. Returns whether it was ever confirmed, and the tracker.
+    fn shown(activity: f32, pictures: impl Iterator<Item = Option<f32>>) -> (bool, Tracker) {
         let (mut tracker, mut confirmed) = (Tracker::default(), false);
-        for (look, left) in looks.enumerate() {
-            let at = Timestamp { mono: MonoTime(1_000_000 + look as u64 * 100_000), ..Timestamp::default() };
+        for (picture, left) in pictures.enumerate() {
+            let at = Timestamp { mono: MonoTime(1_000_000 + picture as u64 * 100_000), ..Timestamp::default() };
             let blobs: Vec<Blob> = left
                 .map(|left| Blob { bbox: [left, 100.0, left + 8.0, 116.0], area: 128.0, cells: vec![0] })
                 .into_iter()
                 .collect();
-            tracker.step(&blobs, &[restless][..blobs.len()], at, GRID, Stages::ALL);
+            tracker.step(&blobs, &[activity][..blobs.len()], at, GRID, Stages::ALL);
             confirmed |= tracker.tracks.iter().any(Track::is_confirmed);
         }
         (confirmed, tracker)
@@ -291,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_walker_is_confirmed_after_four_pictures_and_then_stands() {
-        let walk = |look: usize| Some(20.0 + look.min(20) as f32 * 4.0);
+        let walk = |picture: usize| Some(20.0 + picture.min(20) as f32 * 4.0);
         assert!(!shown(0.0, (0..3).map(walk)).0);
         assert!(shown(0.0, (0..4).map(walk)).0);
         let (_, tracker) = shown(0.0, (0..40).map(walk));
@@ -301,37 +321,40 @@ mod tests {
 
     #[test]
     fn erratic_or_local_motion_is_never_confirmed() {
-        let sways = (0..60).map(|look: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][look % 6]));
+        let sways = (0..60).map(|picture: usize| Some(100.0 + [0.0, 3.0, 5.0, 3.0, 0.0, -3.0][picture % 6]));
         assert!(!shown(0.0, sways).0);
-        let blinks = (0..60).map(|look: usize| look.is_multiple_of(3).then_some(20.0 + look as f32 * 3.0));
+        let blinks = (0..60).map(|picture: usize| picture.is_multiple_of(3).then_some(20.0 + picture as f32 * 3.0));
         assert!(!shown(0.0, blinks).0);
         let darts = [20.0, 20.0, 32.0, 32.0, 47.0, 47.0, 58.0, 58.0].into_iter().map(Some);
-        assert!(!shown(0.0, darts).0, "it goes one way, but by jumps");
-        let little = |look: usize| Some(100.0 + (look as f32 * 4.0).min(24.0));
+        assert!(!shown(0.0, darts).0, "it moves in one direction, but in jumps");
+        let little = |picture: usize| Some(100.0 + (picture as f32 * 4.0).min(24.0));
         assert!(shown(0.0, (0..10).map(little)).0);
         assert!(!shown(1.0, (0..10).map(little)).0);
     }
 
     #[test]
     fn objects_in_gust_range_must_travel_further() {
-        let way = |cells: f32| (0..14).map(move |look: usize| Some(100.0 + (look as f32 * 2.0).min(cells)));
-        assert!(shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0, "nothing moves there");
-        assert!(!shown(GUSTY, way(12.0)).0, "it differs a thirtieth of the time, and this is as far as leaves go");
-        assert!(shown(GUSTY, way(26.0)).0, "nothing goes on and on but things");
+        let way = |cells: f32| (0..14).map(move |picture: usize| Some(100.0 + (picture as f32 * 2.0).min(cells)));
+        assert!(shown(0.0, way(12.0)).0 && shown(GUSTY / 8.0, way(12.0)).0, "without usual activity");
+        assert!(!shown(GUSTY, way(12.0)).0, "with usual activity, as far as leaves move");
+        assert!(shown(GUSTY, way(26.0)).0, "further than leaves move");
     }
 
     #[test]
     fn a_merged_track_is_confirmed_like_a_new_one() {
         let mut tracker = Tracker::default();
         let mut confirmed = None;
-        for look in 0..20_u64 {
-            // An insect darts about; then a car comes through the same place.
-            let (left, side) =
-                if look < 8 { (100.0 + [0.0, 9.0, -4.0, 6.0][look as usize % 4], 8.0) } else { (60.0 + look as f32 * 5.0, 30.0) };
-            let at = Timestamp { mono: MonoTime(1_000_000 + look * 100_000), ..Timestamp::default() };
+        for picture in 0..20_u64 {
+            // An insect darts about, then a car passes the same place.
+            let (left, side) = if picture < 8 {
+                (100.0 + [0.0, 9.0, -4.0, 6.0][picture as usize % 4], 8.0)
+            } else {
+                (60.0 + picture as f32 * 5.0, 30.0)
+            };
+            let at = Timestamp { mono: MonoTime(1_000_000 + picture * 100_000), ..Timestamp::default() };
             let blob = Blob { bbox: [left, 100.0, left + side, 100.0 + side], area: side * side, cells: vec![0] };
             tracker.step(&[blob], &[0.0], at, GRID, Stages::ALL);
-            confirmed = confirmed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(look));
+            confirmed = confirmed.or(tracker.tracks.iter().any(Track::is_confirmed).then_some(picture));
         }
         assert_eq!(confirmed, Some(11));
     }

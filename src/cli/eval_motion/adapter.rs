@@ -162,10 +162,10 @@ impl OwnDetector {
                     }
                 },
                 AnalyticsUpdate::Scene { change, at } => log.scenes.push((second(at), change.as_str().into())),
-                AnalyticsUpdate::Still { .. }
-                | AnalyticsUpdate::Glance { .. }
-                | AnalyticsUpdate::Blind { .. }
-                | AnalyticsUpdate::Seeing { .. }
+                AnalyticsUpdate::Snapshot { .. }
+                | AnalyticsUpdate::RequestedSnapshot { .. }
+                | AnalyticsUpdate::Unavailable { .. }
+                | AnalyticsUpdate::Available { .. }
                 | AnalyticsUpdate::Counts(_) => {}
             }
         }

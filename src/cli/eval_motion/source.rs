@@ -149,7 +149,7 @@ fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
         Codec::H265 => (0, 0),
         _ => {
             let sps = nals(annex_b).into_iter().find(|nal| nal[0] & 0x1f == 7).context("no sequence parameter set")?;
-            let Ok(sps) = Sps::parse(&crate::analytics::decode::frame_num::plain(&sps[1..])) else {
+            let Ok(sps) = Sps::parse(&crate::analytics::decode::frame_num::without_emulation_prevention(&sps[1..])) else {
                 bail!("damaged sequence parameter set")
             };
             (sps.display_width() as u16, sps.display_height() as u16)
