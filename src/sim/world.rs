@@ -244,10 +244,10 @@ impl World {
         };
         let at = self.now;
         let update = MotionUpdate::drawn(motion, phase, at);
-        self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(update)));
+        self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Motion(update)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
-            self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Still { motion, at, jpeg }));
+            self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Still { motion, at, jpeg }));
             self.moving = None;
         }
     }
