@@ -127,7 +127,7 @@ impl Agent {
         };
         match span {
             Some(span) if !span.fragments.is_empty() => self.hash(job, span, out),
-            span => self.no_footage(now, &job, &fate::words(&span.map(|span| span.gaps).unwrap_or_default()), out),
+            span => self.no_footage(now, &job, &fate::explain(&span.map(|span| span.gaps).unwrap_or_default()), out),
         }
     }
 
@@ -142,7 +142,7 @@ impl Agent {
         {
             draft.last = before.last;
         }
-        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, file: file.clone() }));
+        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, event: job.owed.event.clone(), file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = (span.more && job.instead_of.is_none())
             .then(|| Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
@@ -175,7 +175,7 @@ impl Agent {
             Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
             // Nothing is left of it, or the card refuses without naming a record.
             Err(_) if !hashed.unreadable.is_empty() => {
-                self.no_footage(now, &job, &fate::words(&span.lost(&hashed.unreadable)), out);
+                self.no_footage(now, &job, &fate::explain(&span.lost(&hashed.unreadable)), out);
             }
             Err(reason) => self.no_footage(now, &job, &reason, out),
         }
@@ -312,7 +312,7 @@ impl Agent {
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
                 self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => self.file_lost(now, entry_id, &fate::words(span.map_or(&[], |span| &span.gaps))),
+            None => self.file_lost(now, entry_id, &fate::explain(span.map_or(&[], |span| &span.gaps))),
         }
     }
 

@@ -98,7 +98,7 @@ impl Agent {
                     out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report))))
                 }
                 state_machine::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
-                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::AskForConfig)),
+                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::RequestConfig)),
                 state_machine::ConfigEffect::Carry => {
                     let next = self.configuration.as_mut().and_then(|configuration| configuration.awaiting_number.pop_front());
                     if let Some(command) = next {

@@ -80,7 +80,7 @@ impl Agent {
             };
             self.wanted.after = entry_id;
             if self.outbox.prioritize(entry_id) {
-                out.push(AgentEffect::Uplink(UplinkRequest::Again { entry_id }));
+                out.push(AgentEffect::Uplink(UplinkRequest::Resend { entry_id }));
             }
         }
     }

@@ -108,12 +108,12 @@ impl RequestBacklog<UplinkRequest> {
 fn bound_of(request: &UplinkRequest) -> Option<usize> {
     match request {
         UplinkRequest::Reply(_) => Some(ANSWERS_MAX),
-        UplinkRequest::Again { .. } => Some(RESENDS_MAX),
-        UplinkRequest::Mirror { .. } => Some(INTEGRATIONS_MAX),
+        UplinkRequest::Resend { .. } => Some(RESENDS_MAX),
+        UplinkRequest::Integration { .. } => Some(INTEGRATIONS_MAX),
         UplinkRequest::Birth(_)
         | UplinkRequest::Health(_)
         | UplinkRequest::Reported(_)
-        | UplinkRequest::AskForConfig
+        | UplinkRequest::RequestConfig
         | UplinkRequest::Signers(_) => Some(1),
         UplinkRequest::Send { .. }
         | UplinkRequest::Cancel { .. }
@@ -146,8 +146,8 @@ mod tests {
         backlog.push_bounded(UplinkRequest::Cancel { entry_id: EntryId(1) });
         for n in 0..100_000 {
             backlog.push_bounded(answer(n));
-            backlog.push_bounded(UplinkRequest::Again { entry_id: EntryId(n) });
-            backlog.push_bounded(UplinkRequest::AskForConfig);
+            backlog.push_bounded(UplinkRequest::Resend { entry_id: EntryId(n) });
+            backlog.push_bounded(UplinkRequest::RequestConfig);
         }
         backlog.push_bounded(UplinkRequest::Close);
         backlog.offer(MonoTime(1), Err);

@@ -183,7 +183,7 @@ impl Bench {
                 None
             }
             AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => self.log_line(&format!("cancel {}", entry_id.0)),
-            AgentEffect::Uplink(UplinkRequest::Again { entry_id }) => self.log_line(&format!("again {}", entry_id.0)),
+            AgentEffect::Uplink(UplinkRequest::Resend { entry_id }) => self.log_line(&format!("again {}", entry_id.0)),
             AgentEffect::Snapshot { req_id } => self.log_line(&format!("snapshot {req_id}")),
             AgentEffect::LogTail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();

@@ -114,6 +114,6 @@ impl Agent {
 
 /// Publishes messages to the integrations.
 pub(super) fn publish_integrations(messages: impl IntoIterator<Item = integrations::Message>, out: &mut Vec<AgentEffect>) {
-    let request = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Mirror { topic, payload, retain });
+    let request = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Integration { topic, payload, retain });
     out.extend(messages.into_iter().map(request));
 }
