@@ -13,8 +13,8 @@
 //!   requests that a full channel did not accept.
 //! * [`config_client`]: the configuration inside the agent; [`config_thread`] ⇄ stores it,
 //!   [`connection_probe`] ⇄ tests new cameras and brokers.
-//! * [`uplink_updates`]: reactions to the uplink. [`shutdown`]: the ordered shutdown. [`ulid`]:
-//!   ids. [`runtime`] ⇄: channels, threads and the main loop.
+//! * [`storage_updates`], [`uplink_updates`]: reactions to storage and uplink. [`shutdown`]: the
+//!   ordered shutdown. [`ulid`]: ids. [`runtime`] ⇄: channels, threads and the main loop.
 //!
 //! What belongs here: when something is an event, when a clip is cut, what is pending. What does
 //! not: any I/O.
@@ -23,6 +23,7 @@ pub mod access_trail;
 pub mod commands;
 pub mod config_client;
 pub mod spool;
+pub mod storage_updates;
 pub mod outbox_entry;
 pub mod events;
 pub mod motion_events;
@@ -42,7 +43,6 @@ pub mod runtime;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -59,6 +59,7 @@ use self::outbox_entry::{AgentState, Body};
 use self::recovery::RecoveredEntries;
 use self::shutdown::ShutdownStep;
 use self::spool::{Draft, EntryKind, Sendable, Spool, TooLarge};
+use self::storage_updates::FaultEventLimiter;
 use self::ulid::Ulids;
 use crate::analytics::AnalyticsUpdate;
 use crate::camera::{CameraUpdate, StreamRole};
@@ -68,15 +69,10 @@ use crate::outbox::{Outbox, Priority};
 use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
-use crate::storage::clock_history::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageRequest, StorageUpdate};
 use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp};
 use crate::uplink::{Alarm, UplinkRequest, UplinkUpdate};
-
-/// Minimum time between two [`kind::STORAGE`] events. A failing card reports faults continuously,
-/// and one event per fault would fill the outbox.
-const STORAGE_FAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Pins released per input. Thousands of clips can be dropped at once, and the request queue of the
 /// storage thread is bounded.
@@ -170,13 +166,6 @@ enum AgentPhase {
     Stopping(ShutdownStep),
     /// The shutdown is complete.
     Finished,
-}
-
-/// Limits storage fault events to one per [`STORAGE_FAULT_INTERVAL`].
-#[derive(Default)]
-struct FaultEventLimiter {
-    quiet_until: MonoTime,
-    suppressed_count: u64,
 }
 
 /// The agent of one device.
@@ -380,95 +369,6 @@ impl Agent {
         }
         let released = pins.drain(..pins.len().min(UNPINS_PER_INPUT));
         out.extend(released.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
-    }
-
-    fn storage_update(&mut self, now: Timestamp, update: StorageUpdate, out: &mut Vec<AgentEffect>) {
-        match update {
-            StorageUpdate::Found { entries } => self.found(entries),
-            StorageUpdate::Started(found) => self.started(now, *found, out),
-            StorageUpdate::Durable { seq, until } => {
-                tracing::debug!(seq, "record durable");
-                self.gauges.durable = seq;
-                self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
-            }
-            StorageUpdate::Enqueued { entry_id } => {
-                if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
-                    self.outbox.push(now.mono, entry_id, meta);
-                    self.answer_with_file(entry_id, out);
-                    self.let_replaced_go(entry_id);
-                }
-            }
-            StorageUpdate::NotEnqueued { entry_id, reason } => {
-                if self.spool.store_failed(entry_id, now.mono) {
-                    tracing::error!(%reason, "journal rejected an entry; retrying in 5 s");
-                }
-            }
-            StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
-            StorageUpdate::CellSaved { .. } => {}
-            StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
-            StorageUpdate::Hole(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
-            StorageUpdate::Repaired(repair) => {
-                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
-                tracing::warn!(
-                    file,
-                    offset,
-                    bytes,
-                    what = repair.kind.as_str(),
-                    "scrub found damage on the card; see the storage.repair event"
-                );
-                self.event(now, kind::REPAIR, None, events::repair(&repair));
-            }
-            StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
-            StorageUpdate::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
-            StorageUpdate::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
-            StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
-            StorageUpdate::ClockSet(set) => self.clock_set(&set),
-            StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
-            StorageUpdate::CardWorn { percent } => {
-                tracing::error!(percent, "card is nearly worn out; replace it");
-                self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
-            }
-            StorageUpdate::Trouble { detail, lost } => self.trouble(now, &detail, lost),
-            StorageUpdate::Counts(counts) => {
-                self.gauges.oldest = counts.oldest;
-                self.gauges.storage = counts;
-            }
-            StorageUpdate::Stopped => self.storage_stopped(out),
-        }
-    }
-
-    /// Reports a step of the wall clock, so that the office can re-date the earlier records it
-    /// already has.
-    fn clock_set(&mut self, set: &ClockSet) {
-        let ClockSet { before, now, step } = set;
-        tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "wall clock set");
-        self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
-    }
-
-    fn card_lost(&mut self, now: Timestamp, detail: &str) {
-        tracing::error!(detail, "storage device rejects writes; recording continues in RAM only, replace the card");
-        self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
-    }
-
-    fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
-        if lost {
-            tracing::error!(detail, "storage fault, data lost; check the card");
-        } else {
-            tracing::warn!(detail, "storage fault, no data lost; check the card if it repeats");
-        }
-        self.gauges.storage_faults += 1;
-        if now.mono < self.storage_faults.quiet_until {
-            self.storage_faults.suppressed_count += 1;
-            return;
-        }
-        let suppressed_count = std::mem::take(&mut self.storage_faults.suppressed_count);
-        self.storage_faults.quiet_until = now.mono.plus_micros(STORAGE_FAULT_INTERVAL.as_micros() as u64);
-        self.event(
-            now,
-            kind::STORAGE,
-            None,
-            json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}),
-        );
     }
 
     fn camera_update(&mut self, now: Timestamp, update: CameraUpdate, out: &mut Vec<AgentEffect>) {

@@ -2,8 +2,8 @@
 //!
 //! | value | size | reason |
 //! |---|---|---|
-//! | a chunk | 0.75 s of the measured bandwidth, 4 KiB to `uplink.chunk` | an event waits behind the bytes already in the socket |
-//! | unacknowledged chunks | 1.5 s of it, at least two chunks, at most 1 MiB | two keep the connection busy; PINGREQ waits behind them too |
+//! | a chunk | 0.75 s of bandwidth, 4 KiB to `uplink.chunk` | events wait behind sent bytes |
+//! | unacknowledged chunks | 1.5 s of bandwidth, two chunks to 1 MiB | PINGREQ waits behind them |
 //! | first estimate | 16 KiB/s | a slow mobile connection; measured within seconds |
 //!
 //! What belongs here: measuring and allowing, pure. What does not: which piece is next

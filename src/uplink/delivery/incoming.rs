@@ -109,11 +109,7 @@ impl Delivery {
                 };
                 file.have(now, upto, &missing);
                 if file.is_hopeless() {
-                    self.returned(
-                        entry_id,
-                        ReturnReason::Refused("the office requested the whole file repeatedly".into()),
-                        out,
-                    );
+                    self.returned(entry_id, ReturnReason::Refused("the office requested the whole file repeatedly".into()), out);
                 }
             }
             Ack::Stored { fid, sha256 } => match self.by_fid(&fid) {
@@ -139,7 +135,11 @@ impl Delivery {
         };
         match answer.part {
             _ if !answer.good => {
-                tracing::warn!(file = file.manifest.name, reason = answer.reason, "EMQX rejected a part of a file; restarting its exchange");
+                tracing::warn!(
+                    file = file.manifest.name,
+                    reason = answer.reason,
+                    "EMQX rejected a part of a file; restarting its exchange"
+                );
                 file.no_subscriber(now);
             }
             emqx_file_transfer::EmqxMessage::Init => file.have(now, 0, &[]),
