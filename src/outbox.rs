@@ -240,7 +240,7 @@ impl Outbox {
         self.dead.remove(&entry_id);
     }
 
-    /// Turns an entry into a dead letter: it is kept and not sent again.
+    /// An entry was rejected permanently: it is kept among the dead letters and not sent again.
     pub fn refused(&mut self, entry_id: EntryId) {
         self.in_flight.remove(&entry_id);
         if self.entries.contains_key(&entry_id) {

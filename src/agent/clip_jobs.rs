@@ -147,7 +147,7 @@ impl Agent {
         {
             draft.last = before.last;
         }
-        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, event: job.owed.event.clone(), file: file.clone() }));
+        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, event: draft.event.clone(), file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = (span.more && job.instead_of.is_none())
             .then(|| Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() }));

@@ -89,7 +89,7 @@ impl Agent {
         }
     }
 
-    /// Keeps a rejected entry on the card as a dead letter and reports it once. Nothing is deleted.
+    /// Keeps a rejected entry among the dead letters and reports it once. Nothing is deleted.
     fn refused(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
         self.outbox.refused(entry_id);
         let what = match self.spool.entry_mut(entry_id).map(|held| &held.what) {

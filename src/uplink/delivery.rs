@@ -9,7 +9,7 @@
 //! | no matching subscribers (0x10) | publish again when an archive comes online, or after 10 s, doubling to 5 min |
 //! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | publish nothing for 10 s, doubling to 5 min |
 //! | not authorized (0x87) | alarm; events, or files, pause for 10 min or until the next connection |
-//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | returned as a dead letter |
+//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | returned as rejected |
 //!
 //! What belongs here: the exchange as a pure state machine. Requests are handled here, publishes in
 //! `outgoing`, received messages in `incoming`, their rate limits in `admission`. What does not:

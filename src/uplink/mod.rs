@@ -184,8 +184,8 @@ pub enum UplinkUpdate {
 pub enum ReturnReason {
     /// Its bytes can no longer be read.
     Unreadable(String),
-    /// The broker or the office rejects it permanently (invalid, too large): it becomes a dead
-    /// letter.
+    /// The broker or the office rejects it permanently (invalid, too large): the agent keeps it
+    /// among the dead letters.
     Refused(String),
 }
 
