@@ -167,7 +167,7 @@ pub fn lock(lock: &Lock) -> Value {
     data
 }
 
-/// Free text with credentials masked, cut to [`TEXT_MAX`].
+/// Free text with credentials masked, cut to `TEXT_MAX` bytes.
 pub fn text(text: &str) -> String {
     let text = crate::redact::masked(text);
     let mut left = TEXT_MAX;

@@ -432,7 +432,7 @@ impl Delivery {
         self.files.get(&entry_id).map(|file| file.source.clone())
     }
 
-    /// True when the oldest publish has no PubAck within [`ACK_TIMEOUT`]: the connection is dead.
+    /// True when the oldest publish has no PubAck within `ACK_TIMEOUT`: the connection is dead.
     pub fn is_overdue(&self, now: MonoTime) -> bool {
         self.unacked.first_key_value().is_some_and(|(_, publish)| now.since(publish.sent_at) >= ACK_TIMEOUT.as_micros() as u64)
     }
