@@ -1,6 +1,7 @@
-//! Health: what the modules counted, made into the birth and heartbeat messages.
+//! Health gauges: gathers the counters of all modules into the birth and health messages.
 //!
-//! What belongs here: gathering and naming counters. What does not: counting (the modules), judging what is unhealthy (the office).
+//! What belongs here: naming counters. What does not: counting (the modules), judging what is
+//! unhealthy (the office).
 
 use std::collections::BTreeMap;
 
@@ -11,73 +12,84 @@ use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::UplinkCounts;
 use crate::uplink::wire::{Backlog, Birth, Health, Watermarks};
 
-/// What a stream of the camera does.
+/// State of one camera stream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum CameraState {
-    /// Nothing heard yet.
+    /// No report yet.
     #[default]
     Unknown,
     /// It plays.
     Up {
-        /// What it carries, for people.
+        /// Codecs and sizes of its tracks, as text.
         tracks: String,
     },
-    /// It does not.
+    /// It does not play.
     Down {
-        /// Since when.
+        /// Start of the outage.
         since: Timestamp,
-        /// Why.
+        /// Kind of the fault.
         fault: CameraFault,
     },
 }
 
-/// Everything that is reported, as last heard.
+/// The last reported state and counters of all modules.
 #[derive(Debug, Default)]
 pub struct Gauges {
     main: CameraState,
     sub: CameraState,
-    /// There is a sub-stream.
+    /// The camera has a sub-stream.
     has_sub: bool,
-    /// Of the main and the sub-stream.
+    /// Counters of the main and the sub-stream.
     camera_counts: [CameraCounts; 2],
-    /// Highest durable record.
+    /// Number of the newest durable record.
     pub durable: u64,
-    /// Oldest footage in the ring.
+    /// Wall time of the oldest footage in the ring; `None` while the ring is empty.
     pub oldest: Option<WallTime>,
-    /// The last stop was in order.
+    /// The previous boot ended with an ordered shutdown.
     pub clean_start: bool,
-    /// The detector cannot see.
+    /// The detector gets no usable pictures.
     pub blind: bool,
-    /// Where the detector's pictures come from.
-    pub sight_source: String,
+    /// Stream that the detector analyses.
+    pub analytics_source: String,
     /// Storage's counters.
     pub storage: StorageCounts,
     /// The analytics thread's counters.
     pub analytics: AnalyticsCounts,
     /// The uplink's counters.
     pub uplink: UplinkCounts,
-    /// Motion events begun.
+    /// Motion events started.
     pub motions: u64,
     /// Clips cut.
     pub clips: u64,
     /// Entries the office has receipted.
     pub receipted: u64,
-    /// Failed tries to reach the camera.
+    /// Failed attempts to connect to the camera.
     pub camera_tries: u64,
-    /// Times the card misbehaved.
-    pub storage_troubles: u64,
+    /// Storage faults.
+    pub storage_faults: u64,
     /// Pins that lost footage to the quota.
     pub pins_lost: u64,
-    /// Commands refused for want of a good signature; validly signed ones over their share.
-    pub commands: (u64, u64),
-    /// Entries refused for good and kept.
+    /// Rejected commands.
+    pub commands: RejectedCommands,
+    /// Entries rejected permanently and kept on the card.
     pub dead_letters: u64,
 }
 
-/// Microseconds on the monotonic clock when a run begins (see [`crate::clock::SystemClock`]): uptime counts from there.
+/// Commands rejected since boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RejectedCommands {
+    /// Rejected for a missing or invalid signature.
+    pub unauthorized: u64,
+    /// Correctly signed, but rejected because a rate limit was reached.
+    pub throttled: u64,
+}
+
+/// Monotonic time at the start of the process (see [`crate::clock::SystemClock`]); uptime counts
+/// from it.
+/// from it.
 const RUN_BEGINS: MonoTime = MonoTime(1_000_000);
 
-/// What this version can do, as the birth message says it.
+/// Capabilities of this version in the birth message.
 const CAPABILITIES: [&str; 13] = [
     "ring",
     "motion",
@@ -95,7 +107,7 @@ const CAPABILITIES: [&str; 13] = [
 ];
 
 impl Gauges {
-    /// Nothing heard yet of a device with or without a sub-stream.
+    /// Gauges of a device with or without a sub-stream.
     pub fn new(has_sub: bool) -> Gauges {
         Gauges { has_sub, ..Gauges::default() }
     }
@@ -108,9 +120,11 @@ impl Gauges {
         }
     }
 
-    /// Other streams are asked from now on.
+    /// Resets the stream states after a change of the camera settings.
     pub fn camera_changed(&mut self, has_sub: bool) {
-        (self.main, self.sub, self.has_sub) = (CameraState::Unknown, CameraState::Unknown, has_sub);
+        self.main = CameraState::Unknown;
+        self.sub = CameraState::Unknown;
+        self.has_sub = has_sub;
     }
 
     /// The counters of one stream.
@@ -118,7 +132,7 @@ impl Gauges {
         &mut self.camera_counts[usize::from(role == StreamRole::Sub)]
     }
 
-    /// A stream in one word; `up` is the word for one that plays.
+    /// The state of a stream as one word; `up` is the word for a playing one.
     fn camera_state_name(state: &CameraState, up: &'static str) -> &'static str {
         match state {
             CameraState::Up { .. } => up,
@@ -127,7 +141,7 @@ impl Gauges {
         }
     }
 
-    /// A heartbeat.
+    /// The health message.
     pub fn report(&self, now: Timestamp, ring: RingId, boot: Boot, watermarks: Watermarks, backlog: Backlog) -> Health {
         Health {
             v: 1,
@@ -165,7 +179,7 @@ impl Gauges {
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
-        let (s, m, u) = (&self.storage, &self.analytics, &self.uplink);
+        let (s, a, u) = (&self.storage, &self.analytics, &self.uplink);
         let [main, sub] = &self.camera_counts;
         let pairs = [
             ("camera.connect_failures", self.camera_tries),
@@ -190,19 +204,19 @@ impl Gauges {
             ("storage.memory_only", s.in_memory.into()),
             ("storage.scrubbed", s.scrubbed),
             ("storage.damaged", s.damaged),
-            ("storage.faults", self.storage_troubles),
+            ("storage.faults", self.storage_faults),
             ("storage.pins_lost", self.pins_lost),
-            ("motion.decoded", m.decoded),
-            ("motion.analysed", m.analysed),
-            ("motion.dropped", m.dropped),
-            ("motion.failed", m.failed),
-            ("motion.skipped_budget", m.skipped_budget),
-            ("motion.wakes", m.wakes),
+            ("motion.decoded", a.decoded),
+            ("motion.analysed", a.analysed),
+            ("motion.dropped", a.dropped),
+            ("motion.failed", a.failed),
+            ("motion.skipped_budget", a.skipped_budget),
+            ("motion.wakes", a.wakes),
             ("motion.blind", self.blind.into()),
             ("motion.events", self.motions),
             ("clip.made", self.clips),
-            ("commands.refused", self.commands.0),
-            ("commands.signed_dropped", self.commands.1),
+            ("commands.refused", self.commands.unauthorized),
+            ("commands.signed_dropped", self.commands.throttled),
             ("commands.unsigned_dropped", u.unsigned_dropped),
             ("commands.unverified_dropped", u.unverified_dropped),
             ("uplink.answers_dropped", u.answers_dropped),
@@ -219,9 +233,9 @@ impl Gauges {
             ("uplink.bytes_today", u.spent.today),
             ("uplink.bytes_month", u.spent.month),
         ];
-        let reasons = SUPPRESS_REASONS.iter().zip(m.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
-        let lines = m.lines.iter().flat_map(|line| {
-            [("left", line.left), ("right", line.right)].map(|(way, count)| (format!("motion.line.{}.{way}", line.rule), count))
+        let reasons = SUPPRESS_REASONS.iter().zip(a.suppressed.0).map(|(why, count)| (format!("motion.suppressed.{why}"), count));
+        let lines = a.lines.iter().flat_map(|line| {
+            [("left", line.left), ("right", line.right)].map(|(side, count)| (format!("motion.line.{}.{side}", line.rule), count))
         });
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(reasons).chain(lines).collect()
     }
@@ -240,22 +254,22 @@ mod tests {
         let now = Timestamp { mono: MonoTime(61_000_000), wall: WallTime(0), quality: ClockQuality::Unset };
         let health = gauges.report(now, RingId(1), Boot(2), Watermarks::default(), Backlog::default());
         assert_eq!((health.camera.as_str(), health.uptime), ("unauthorized", 60));
-        assert_eq!(health.sub, None, "there is none");
+        assert_eq!(health.sub, None, "the camera has no sub-stream");
     }
 
     #[test]
     fn a_failed_sub_stream_is_shown_beside_a_recording_main() {
         let mut gauges = Gauges::new(true);
         *gauges.camera_mut(StreamRole::Main) = CameraState::Up { tracks: "h264 1920x1080".into() };
-        let word = |gauges: &Gauges| {
+        let states = |gauges: &Gauges| {
             let health =
                 gauges.report(Timestamp::default(), RingId::default(), Boot(1), Watermarks::default(), Backlog::default());
             (health.camera, health.sub.unwrap_or_default())
         };
-        assert_eq!(word(&gauges), ("recording".into(), "starting".into()));
+        assert_eq!(states(&gauges), ("recording".into(), "starting".into()));
         *gauges.camera_mut(StreamRole::Sub) = CameraState::Down { since: Timestamp::default(), fault: CameraFault::Stalled };
         gauges.camera_counts_mut(StreamRole::Main).lost_packets = 7;
-        assert_eq!(word(&gauges), ("recording".into(), "stalled".into()));
+        assert_eq!(states(&gauges), ("recording".into(), "stalled".into()));
         assert_eq!(gauges.counters()["camera.lost_packets"], 7);
     }
 }

@@ -1,65 +1,72 @@
-//! The outbox: which entry goes to the office next. The entries themselves lie in storage's journal; here is only their order.
+//! Outbox: the delivery order of pending entries, and what is shed when it is full. The entries
+//! themselves are in the journal.
 //!
-//! | lane, highest first | what | dropped after | shed, first to go |
+//! | priority class, highest first | content | expires after | shed |
 //! |---|---|---|---|
-//! | `Event` | somebody must hear of it | never | 6th |
-//! | `Snapshot` | the still of an event | 7 days | 5th |
-//! | `AccessTrail` | who commanded, and who was refused | never | 1st |
-//! | `Update` | updates of an event that goes on | 6 h | 2nd |
-//! | `VirtualClip` | the clip of an event | never: the ring's own end is its end | 4th |
-//! | `Requested` | a range somebody asked for | 7 days | 3rd |
+//! | `Event` | an event | never | 6th |
+//! | `Snapshot` | the snapshot of an event | 7 days | 5th |
+//! | `Access` | an access event: accepted and rejected commands | never | 1st |
+//! | `Update` | an update of an event in progress | 6 h | 2nd |
+//! | `Clip` | the clip of an event | never: its footage ends with the ring | 4th |
+//! | `Requested` | a file that a command requested | 7 days | 3rd |
 //!
-//! Within a lane oldest first; after an outage the newest events go before the backlog, because somebody may be waiting for them.
-//! Every tenth pick goes to the oldest file, so that a stream of events cannot starve it, nor one lane of files another. Ages count
-//! from when the entry was taken up in this start. Within a lane the oldest is shed first; nothing in flight ever is.
+//! Within a class the oldest entry goes first. After an outage the newest events go before the
+//! backlog, because they may be urgent. Every tenth pick goes to the oldest file, so that neither
+//! events nor another class of files can starve it. Ages count from the moment an entry was added
+//! in this boot. Within a class the oldest entry is shed first; entries in flight are never shed.
 //!
-//! What belongs here: order, window, the bound and what is shed to keep it. What does not: bytes, topics, receipts' meaning.
+//! What belongs here: order, window, bound and shedding. What does not: bytes, topics, the meaning
+//! of receipts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::units::{EntryId, MonoTime};
 use crate::uplink::wire::Backlog;
 
-/// Entries in flight at most: the broker's smallest usual Receive Maximum is 20 (Mosquitto's default), and a file needs one place.
+/// Entries in flight. The smallest common Receive Maximum is 20 (the default of Mosquitto), and
+/// files need places too.
 pub const WINDOW: usize = 16;
-/// Of these, files: two keep the link busy while one waits for an answer.
+/// Files among them: two keep the connection busy while one waits for an answer.
 const FILES: usize = 2;
-/// Every so many picks a file goes first.
+/// Every pick with this number goes to a file.
 const AGEING: u32 = 10;
 /// Events that overtake the backlog after an outage.
 const NEWEST_FIRST: usize = 8;
-/// Journal slots kept free: the one of the newest entry cannot be used again, and drafts are on their way.
+/// Journal slots kept free. The slot of the newest entry cannot be reused, and drafts are in
+/// flight.
 const SPARE: u32 = 16;
-/// Once over its bound, the outbox sheds until this part of it is free, and [`SLACK_MIN`] entries. The events that tell of it then
-/// fit: otherwise each would push out another entry, and that one the next, without end.
+/// A full outbox sheds until this fraction of its bound is free, and at least [`SLACK_MIN`]
+/// entries. The events that report the losses must fit: otherwise each would evict another entry,
+/// without end.
 const SLACK: u64 = 16;
-/// Telling of so many entries takes fewer events than they leave room for ([`crate::agent::loss_report`]).
+/// Reporting this many shed entries takes fewer events than they leave room for
+/// ([`crate::agent::loss_report`]).
 const SLACK_MIN: usize = 4;
-/// Entries of the smallest outbox that can be reported of what it shed.
+/// Entries of the smallest outbox that can report what it shed.
 const ENTRIES_MIN: usize = 8;
 const HOUR: u64 = 3_600_000_000;
 
-/// What an entry is, in the order of its lane.
+/// Priority class of an entry, highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// An event somebody must hear of.
+    /// An event.
     Event,
-    /// The still of an event.
+    /// The snapshot of an event.
     Snapshot,
-    /// Who commanded, and who was refused: whatever strangers send, it never costs anything else.
+    /// An access event. It is shed first, so that forged commands cannot evict anything else.
     Access,
-    /// News of an event that goes on.
+    /// An update of an event in progress.
     Update,
     /// The clip of an event.
     Clip,
-    /// A range somebody asked for.
+    /// A file that a command requested.
     Requested,
 }
 
-/// The lanes, highest first.
+/// The priority classes, highest first.
 const LANES: [Priority; 6] =
     [Priority::Event, Priority::Snapshot, Priority::Access, Priority::Update, Priority::Clip, Priority::Requested];
-/// The order in which entries are dropped when the outbox is full.
+/// The order in which a full outbox sheds them.
 const SHED_ORDER: [Priority; 6] =
     [Priority::Access, Priority::Update, Priority::Requested, Priority::Clip, Priority::Snapshot, Priority::Event];
 
@@ -68,7 +75,7 @@ impl Priority {
         matches!(self, Priority::Snapshot | Priority::Clip | Priority::Requested)
     }
 
-    /// Microseconds after which it is of no use any more.
+    /// Maximum age in microseconds; `None` when it does not expire.
     fn expires(self) -> Option<u64> {
         match self {
             Priority::Update => Some(6 * HOUR),
@@ -78,36 +85,36 @@ impl Priority {
     }
 }
 
-/// What the outbox knows of an entry.
+/// Metadata of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryMeta {
-    /// Its lane.
+    /// Its priority class.
     pub kind: Priority,
     /// Bytes to be sent.
     pub bytes: u64,
 }
 
-/// Why an entry was dropped.
+/// Why an entry was shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShedReason {
-    /// The outbox was over its bound.
+    /// The outbox exceeded its bound.
     Full,
-    /// It was too old.
+    /// The entry exceeded its maximum age.
     Expired,
 }
 
-/// The order of delivery.
+/// The pending entries and their order.
 #[derive(Debug)]
 pub struct Outbox {
     max_bytes: u64,
     max_entries: usize,
     entries: BTreeMap<EntryId, (EntryMeta, MonoTime)>,
-    /// What waits, by lane: neither in flight nor dead.
+    /// Waiting entries by priority class: neither in flight nor dead.
     lanes: BTreeMap<Priority, BTreeSet<EntryId>>,
     in_flight: BTreeSet<EntryId>,
-    /// Refused for good: kept, never sent again in this run.
+    /// Dead letters: rejected permanently, kept, and not sent again in this boot.
     dead: BTreeSet<EntryId>,
-    /// Events that go first after an outage.
+    /// Entries that go first: the newest events after an outage, and requested ones.
     urgent: BTreeSet<EntryId>,
     shed: Vec<(EntryId, ShedReason)>,
     bytes: u64,
@@ -115,7 +122,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox of at most `max_bytes`, and of as many entries as the `slots` of the journal for them allow.
+    /// An outbox of at most `max_bytes`, and of as many entries as `slots` journal slots allow.
     pub fn new(max_bytes: u64, slots: u32) -> Outbox {
         Outbox {
             max_bytes,
@@ -131,12 +138,12 @@ impl Outbox {
         }
     }
 
-    /// Another bound in bytes; what is over it is shed with the next entry.
+    /// Changes the bound in bytes. The next entry triggers shedding beyond it.
     pub fn resize(&mut self, max_bytes: u64) {
         self.max_bytes = max_bytes;
     }
 
-    /// Takes an entry that is stored.
+    /// Adds a stored entry.
     pub fn push(&mut self, now: MonoTime, entry_id: EntryId, meta: EntryMeta) {
         self.bytes += meta.bytes;
         self.entries.insert(entry_id, (meta, now));
@@ -161,7 +168,8 @@ impl Outbox {
         self.shed.push((entry_id, why));
     }
 
-    /// The entry to give up: of the least valuable lane, the oldest; dead messages, which nobody will fetch, before what waits.
+    /// The entry to shed: the oldest of the least valuable class. Dead letters go before waiting
+    /// entries of their class.
     fn victim(&self) -> Option<EntryId> {
         let first = |kind: Priority| self.lanes.get(&kind)?.first().copied();
         let dead = |kind: Priority| {
@@ -170,13 +178,13 @@ impl Outbox {
         SHED_ORDER.into_iter().find_map(|kind| dead(kind).copied().or_else(|| first(kind)))
     }
 
-    /// Gives up what is too old.
+    /// Sheds entries that exceeded their maximum age.
     pub fn expire(&mut self, now: MonoTime) {
         for kind in LANES {
             let Some(longest) = kind.expires() else {
                 continue;
             };
-            // Tickets rise with age, so the first one is the oldest.
+            // Entry ids are assigned in order, so the first one is the oldest.
             while let Some(entry_id) = self.lanes.get(&kind).and_then(BTreeSet::first).copied()
                 && self.entries.get(&entry_id).is_some_and(|(_, since)| now.since(*since) > longest)
             {
@@ -185,12 +193,12 @@ impl Outbox {
         }
     }
 
-    /// Entries dropped since the last call: the caller lets them go and tells it.
+    /// Entries shed since the last call. The caller releases and reports them.
     pub fn take_shed(&mut self) -> Vec<(EntryId, ShedReason)> {
         std::mem::take(&mut self.shed)
     }
 
-    /// The next entry to hand to the uplink; in flight from now on.
+    /// The next entry to send, which is in flight from now on.
     pub fn pick(&mut self) -> Option<EntryId> {
         if self.in_flight.len() >= WINDOW {
             return None;
@@ -222,7 +230,7 @@ impl Outbox {
         self.urgent.remove(&entry_id);
     }
 
-    /// An entry is settled: the office has it, or it cannot be delivered.
+    /// Removes an entry that was receipted or cannot be delivered.
     pub fn receipted(&mut self, entry_id: EntryId) {
         self.wait_no_more(entry_id);
         if let Some((meta, _)) = self.entries.remove(&entry_id) {
@@ -232,7 +240,7 @@ impl Outbox {
         self.dead.remove(&entry_id);
     }
 
-    /// An entry is refused for good: it stays, and is not sent again.
+    /// An entry was rejected permanently: it is kept among the dead letters and not sent again.
     pub fn refused(&mut self, entry_id: EntryId) {
         self.in_flight.remove(&entry_id);
         if self.entries.contains_key(&entry_id) {
@@ -241,7 +249,8 @@ impl Outbox {
         }
     }
 
-    /// The office asks for an entry: one that waits goes next. True when it is in flight, where only the uplink can hurry it.
+    /// Moves a waiting entry to the front because the office requested it. Returns true when the
+    /// entry is in flight: then the uplink must resend it.
     pub fn prioritize(&mut self, entry_id: EntryId) -> bool {
         if self.lanes.values().any(|lane| lane.contains(&entry_id)) {
             self.urgent.insert(entry_id);
@@ -249,29 +258,29 @@ impl Outbox {
         self.in_flight.contains(&entry_id)
     }
 
-    /// How full it is, of its bound that is nearer.
+    /// Fill level in percent, of entries or bytes, whichever is higher.
     pub fn percent(&self) -> u64 {
         let entries = self.entries.len() as u64 * 100 / self.max_entries as u64;
         entries.max(self.bytes.saturating_mul(100) / self.max_bytes.max(1))
     }
 
-    /// Entries that go before everything else: at the office's wish, or after an outage.
+    /// Number of entries that go first.
     pub fn prioritized(&self) -> usize {
         self.urgent.len()
     }
 
-    /// Entries that were refused for good and are kept.
+    /// Number of dead letters.
     pub fn dead_letters(&self) -> u64 {
         self.dead.len() as u64
     }
 
-    /// The link is back: the newest events overtake what piled up.
+    /// The connection is back: the newest events go before the backlog.
     pub fn up(&mut self) {
         let events = self.lanes.get(&Priority::Event).into_iter().flatten().rev();
         self.urgent = events.take(NEWEST_FIRST).copied().collect();
     }
 
-    /// What waits.
+    /// Number, bytes and age of all entries.
     pub fn backlog(&self, now: MonoTime) -> Backlog {
         let oldest = self.entries.values().map(|(_, since)| now.since(*since) / 1_000_000).max().unwrap_or(0);
         Backlog { n: self.entries.len() as u64, bytes: self.bytes, oldest }

@@ -1,7 +1,8 @@
-//! Who may command, and the trail of it: `access_trail` events. Strangers' messages must cost neither card nor outbox: what is refused is
-//! reported as far as its share reaches, counted beyond it, and travels in a lane that is shed before everything else.
+//! Command authorization and its audit trail: `access` events with rate limits.
 //!
-//! What belongs here: that trail and its limits. What does not: judging signatures ([`crate::remote_config::signed_command`]).
+//! Unauthenticated messages must cost neither card space nor outbox room. A rejection is reported
+//! within a rate limit, counted beyond it, and its event is shed before every other class.
+//! Signatures are verified in [`crate::remote_config::signed_command`].
 
 use std::collections::BTreeMap;
 
@@ -9,65 +10,76 @@ use serde_json::{Value, json};
 
 use super::events::kind;
 use super::{Agent, AgentEffect};
+use crate::health::RejectedCommands;
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::signed_command::{self, CommandRequest};
 use crate::remote_config::token_bucket::TokenBucket;
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::wire::Command;
 
-/// Refusals reported as events: 20 in a minute, and then one a minute, so that 10,000 refused commands write less than 1 MiB to the card
-/// however slowly they come.
+/// Rejections reported as events: 20 at once, then one a minute. 10,000 rejected commands thus
+/// write less than 1 MiB to the card at any rate.
 const REFUSED: TokenBucket = TokenBucket::new(20, 60_000_000);
-/// The same for accepted commands that only read; what keeps, sends or changes something is always reported.
+/// The same limit for accepted commands that only read. A command that keeps, sends or changes
+/// something is always reported.
 const ACCEPTED: TokenBucket = TokenBucket::new(20, 60_000_000);
-/// Refusals answered: 10, and then two a second. Answers are small, the way to the office is too.
+/// Rejections answered: ten at once, then two a second, to spare the uplink.
 const ANSWERED: TokenBucket = TokenBucket::new(10, 500_000);
 /// Commands that only read.
 const READ: [&str; 5] = ["ping", "locks", "ring-status", "log-tail", "event-get"];
-/// Of a full outbox in percent, from which on refusals are only counted, and acceptances.
+/// Fill level of the outbox in percent from which on rejections, and acceptances, are only counted.
 const REFUSED_BELOW: u64 = 50;
 const ACCEPTED_BELOW: u64 = 75;
-/// Characters of a key's id and of a command's name, as they are reported.
+/// Characters of a key id and of a command name in an event.
 const KEY_MAX: usize = 16;
 const NAME_MAX: usize = 32;
 
-/// The trail.
+/// Rate limits and counters of the audit trail.
 pub struct AccessTrail {
     refused: TokenBucket,
     accepted: TokenBucket,
     answered: TokenBucket,
-    /// Not reported since the last event.
+    /// Commands that no event reports, since the last event.
     suppressed_count: u64,
-    /// Refused for want of a signature or of a good one; refused because their share was spent.
-    pub counts: (u64, u64),
-    /// Highest number of each key, where no configuration is kept: of this start only.
+    /// Rejected commands since boot.
+    pub rejected: RejectedCommands,
+    /// Highest command number of each key since boot. Used only where the device stores no
+    /// configuration.
     highest: BTreeMap<String, u64>,
 }
 
 impl Default for AccessTrail {
     fn default() -> AccessTrail {
         let (refused, accepted, answered) = (REFUSED, ACCEPTED, ANSWERED);
-        AccessTrail { refused, accepted, answered, suppressed_count: 0, counts: (0, 0), highest: BTreeMap::new() }
+        AccessTrail {
+            refused,
+            accepted,
+            answered,
+            suppressed_count: 0,
+            rejected: RejectedCommands::default(),
+            highest: BTreeMap::new(),
+        }
     }
 }
 
-/// What is to be done with a command.
+/// The outcome of authorization.
 pub(super) enum Authorization {
-    /// Carry it out.
+    /// Execute the command.
     Now,
-    /// When its number is kept.
+    /// Execute the command once its number is durable.
     Later,
-    /// Refused; answered when the share of answers reaches.
+    /// Rejected, with the answer to send; `None` when the answer limit is reached.
     No(Option<String>),
 }
 
 impl AccessTrail {
-    /// Whether an event may tell of this, by how full the outbox is; what may not is counted.
+    /// Whether an event may report this command, at a fill level of `full` percent. A command that
+    /// may not be reported is counted.
     fn may_report(&mut self, now: MonoTime, name: &str, refused: bool, full: u64) -> bool {
-        let may = match refused {
-            true => full < REFUSED_BELOW && self.refused.take(now),
-            false if full >= ACCEPTED_BELOW => false,
-            false => !READ.contains(&name) || self.accepted.take(now),
+        let may = if refused {
+            full < REFUSED_BELOW && self.refused.take(now)
+        } else {
+            full < ACCEPTED_BELOW && (!READ.contains(&name) || self.accepted.take(now))
         };
         self.suppressed_count += u64::from(!may);
         may
@@ -75,21 +87,22 @@ impl AccessTrail {
 }
 
 impl Agent {
-    /// Whether a command may be carried out now. A signed one waits until its number is on the card; acceptances and refusals are reported.
+    /// Whether a command may be executed now. A signed one waits until its number is durable.
+    /// Acceptances and rejections are reported.
     pub(super) fn may_command(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Authorization {
-        let asked = CommandRequest {
+        let request = CommandRequest {
             name: &command.name,
             req_id: &command.req_id,
             expires: command.expires.as_deref(),
             args: &command.args,
         };
-        let mut wanted = Vec::new();
+        let mut effects = Vec::new();
         let verdict = match &mut self.configuration {
-            Some(configuration) => configuration.command(now, asked, command, &mut wanted),
-            None => self.guard(now, asked),
+            Some(configuration) => configuration.command(now, request, command, &mut effects),
+            None => self.check_signature(now, request),
         };
         let may = match verdict {
-            // Nobody signed it, and nobody had to: there is no trail to keep.
+            // The command is unsigned and needs no signature: no audit event.
             Ok(None) => return Authorization::Now,
             Ok(Some(waits)) => {
                 self.report_access(now, command, None);
@@ -97,35 +110,37 @@ impl Agent {
             }
             Err(refusal) => {
                 let busy = refusal.why == RejectReason::Busy;
-                let (refused, over) = &mut self.access.counts;
-                *(if busy { over } else { refused }) += 1;
+                let counts = &mut self.access.rejected;
+                *(if busy { &mut counts.throttled } else { &mut counts.unauthorized }) += 1;
                 if !busy {
                     self.report_access(now, command, Some(&refusal));
                 }
                 Authorization::No(self.access.answered.take(now.mono).then(|| refusal.line()))
             }
         };
-        self.configured(now, wanted, out);
+        self.configured(now, effects, out);
         self.publish_signers(out);
         may
     }
 
-    /// Where no configuration is kept: `Some(false)` for a good signature, `None` where none is needed.
-    fn guard(&mut self, now: Timestamp, asked: CommandRequest<'_>) -> Result<Option<bool>, Rejection> {
+    /// Checks a command where the device stores no configuration: `Some(false)` for a valid
+    /// signature, `None` where none is needed.
+    fn check_signature(&mut self, now: Timestamp, request: CommandRequest<'_>) -> Result<Option<bool>, Rejection> {
         let keys = &self.settings.remote.keys;
-        if keys.is_empty() || !asked.args.contains_key("sig") {
-            return signed_command::unsigned(keys, asked).map(|()| None);
+        if keys.is_empty() || !request.args.contains_key("sig") {
+            return signed_command::unsigned(keys, request).map(|()| None);
         }
         let highest = |key: &str| self.access.highest.get(key).copied().unwrap_or(0);
-        let signed = signed_command::check(&self.site, keys, asked, now, highest)?;
+        let signed = signed_command::check(&self.site, keys, request, now, highest)?;
         self.access.highest.insert(signed.key, signed.n);
         Ok(Some(false))
     }
 
     fn report_access(&mut self, now: Timestamp, command: &Command, refusal: Option<&Rejection>) {
         let full = self.outbox.percent();
-        let tell = self.spool.is_clear() || refusal.is_none();
-        if !self.access.may_report(now.mono, &command.name, refusal.is_some(), if tell { full } else { 100 }) {
+        // While drafts wait for the card, a rejection is treated as if the outbox were full.
+        let full = if self.spool.is_clear() || refusal.is_none() { full } else { 100 };
+        if !self.access.may_report(now.mono, &command.name, refusal.is_some(), full) {
             return;
         }
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str()).unwrap_or_default();

@@ -1,6 +1,8 @@
-//! Clips in the making: pending → located and pinned → hashed → drafted. From then on the spool holds them.
+//! Clip jobs: pending → located and pinned → hashed → drafted. From then on the spool holds the
+//! clip.
 //!
-//! What belongs here: that life, and what happens when footage is gone. What does not: reading footage (the clip room).
+//! What belongs here: the states of a job, and what happens when footage is lost. What does not:
+//! reading footage ([`crate::clip`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,67 +20,69 @@ use crate::evidence::manifest::{self, Manifest, Purpose};
 use crate::storage::{PinClass, PinId, Span, SpanQuery, StorageRequest};
 use crate::units::{EntryId, Timestamp};
 
-/// Clips found at start whose footage is looked for at once: each is an order, and the lane to storage has its bound.
+/// Recovered clips located at once: each is a request, and the queue to storage is bounded.
 const LOOKED_FOR_MAX: usize = 16;
-/// Times a stored clip that could not be read is read again without a fault: a card that fails now and then must not have it sent for ever.
+/// Number of times a clip that failed to read, and then read without a fault, is sent again: an
+/// unreliable card must not cause endless resends.
 const MENDED_MAX: u32 = 3;
 
-/// One clip in the making.
+/// A clip job.
 struct ClipJob {
     pin: PinId,
     owed: PendingClip,
-    /// The stored entry it takes the place of: its footage rotted after it was hashed.
+    /// The stored entry that this clip replaces, because its footage was damaged after hashing.
     instead_of: Option<EntryId>,
     step: ClipStep,
 }
 
-/// What a job waits for.
+/// What the job waits for.
 enum ClipStep {
-    /// Storage's answer.
+    /// The answer of storage.
     Located,
-    /// The worker's answer; then the rest of a range that does not fit one file is begun.
+    /// The answer of the hasher. After it, the rest of a range that does not fit one file becomes a
+    /// job.
     Hashed { manifest: Box<Manifest>, file: SharedFile, span: Box<Span>, rest: Option<Box<PendingClip>> },
 }
 
-/// All clips in the making.
+/// All clip jobs.
 #[derive(Default)]
 pub struct ClipJobs {
     making: Vec<ClipJob>,
     pins: u64,
-    /// Entries that are done and can be released on the card.
+    /// Finished entries, to be released.
     pub(super) done_entries: Vec<EntryId>,
-    /// The pins that are released with them.
+    /// Pins of finished entries, to be released.
     pub(super) done_pins: Vec<PinId>,
-    /// Clips found at start whose footage is to be found and pinned again.
+    /// Recovered clips whose footage must be located and pinned again.
     pub(super) awaiting_footage: VecDeque<EntryId>,
-    /// Those of them that storage is asked about.
+    /// Recovered clips that storage is locating.
     locating: BTreeSet<EntryId>,
-    /// Stored clips that could not be read when they were sent: they wait to be made without what is damaged.
+    /// Stored clips that failed to read. They wait to be rebuilt without the damaged records.
     spoiled: VecDeque<EntryId>,
-    /// How often each of these was found to be whole again.
+    /// How often each of them read without a fault later.
     mended: BTreeMap<EntryId, u32>,
-    /// The file ids of what was made instead, on its way to the card, and the entries that are then released.
+    /// File ids of rebuilt clips that are not durable yet, and the entries that they replace.
     replaced: BTreeMap<String, EntryId>,
 }
 
 impl ClipJobs {
-    /// What an entry must remember of them.
+    /// The pending clips that the state in an entry must carry.
     pub fn pending_clips(&self) -> Vec<PendingClip> {
-        // What is made instead of a stored entry is remembered by that entry.
+        // The replaced entry itself carries the job of a rebuilt clip.
         self.making.iter().filter(|job| job.instead_of.is_none()).map(|job| job.owed.clone()).collect()
     }
 
-    /// True when another clip may be promised.
+    /// True when another job may start.
     pub fn has_room(&self) -> bool {
         self.making.len() < OWED_MAX
     }
 
-    /// Number of requested clips in the making.
+    /// Number of jobs for requested clips.
     pub fn requested(&self) -> usize {
         self.making.iter().filter(|job| job.owed.purpose == Purpose::Requested).count()
     }
 
-    /// A pin nobody has used since the start.
+    /// A pin id that is unused since boot.
     pub fn new_pin(&mut self) -> PinId {
         self.pins += 1;
         PinId(self.pins)
@@ -90,7 +94,7 @@ impl ClipJobs {
     }
 }
 
-/// The class footage is pinned in.
+/// The pin class for a purpose.
 pub fn pin_class(purpose: Purpose) -> PinClass {
     match purpose {
         Purpose::Clip | Purpose::Snapshot => PinClass::Event,
@@ -105,7 +109,7 @@ fn locate_records(manifest: &Manifest, pin: PinId) -> AgentEffect {
 }
 
 impl Agent {
-    /// Asks storage for the footage of a promised clip.
+    /// Starts a job: requests the footage of a pending clip from storage.
     pub(super) fn start_job(&mut self, owed: PendingClip, pin: Option<PinId>, out: &mut Vec<AgentEffect>) {
         let pin = pin.unwrap_or_else(|| self.jobs.new_pin());
         let query = match owed.range {
@@ -117,7 +121,7 @@ impl Agent {
         self.jobs.making.push(ClipJob { pin, owed, instead_of: None, step: ClipStep::Located });
     }
 
-    /// Storage answered: the footage of a new clip, or of one that was already pending before a restart.
+    /// Handles the footage that storage located, for a new clip or a recovered one.
     pub(super) fn located(&mut self, now: Timestamp, pin: PinId, span: Option<Span>, out: &mut Vec<AgentEffect>) {
         if let Some(entry_id) = self.spool.pinned_by(pin) {
             return self.found_again(now, entry_id, span.as_ref());
@@ -127,22 +131,23 @@ impl Agent {
         };
         match span {
             Some(span) if !span.fragments.is_empty() => self.hash(job, span, out),
-            span => self.no_footage(now, &job, &fate::describe(&span.map(|span| span.gaps).unwrap_or_default()), out),
+            span => self.no_footage(now, &job, &fate::explain(&span.map(|span| span.gaps).unwrap_or_default()), out),
         }
     }
 
-    /// Puts the clip together and sends it to be hashed. What cannot be in the same file becomes another part.
+    /// Assembles the clip and sends it to the hasher. Footage that cannot be in the same file
+    /// becomes another part.
     fn hash(&mut self, job: ClipJob, span: Span, out: &mut Vec<AgentEffect>) {
         let mut draft = manifest::of_span(&self.site, job.owed.purpose, &job.owed.event, job.owed.part, &span);
         let file: SharedFile = Arc::new(VirtualClip::assemble(&span, &manifest::about(&draft), self.reader.clone()));
         draft.size = file.len();
-        // A part that is made again stays the part it was.
+        // A rebuilt part keeps its `last` flag.
         if let Some(SpooledEntry { what: EntryKind::File(before), .. }) =
             job.instead_of.and_then(|entry_id| self.spool.entry_mut(entry_id))
         {
             draft.last = before.last;
         }
-        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, file: file.clone() }));
+        out.push(AgentEffect::Hash(HashRequest { job: job.pin.0, event: draft.event.clone(), file: file.clone() }));
         let last = span.fragments.last().map_or(u64::MAX, |fragment| fragment.seq);
         let rest = (span.more && job.instead_of.is_none())
             .then(|| Box::new(PendingClip { part: job.owed.part + 1, after: last, ..job.owed.clone() }));
@@ -150,15 +155,16 @@ impl Agent {
         self.jobs.making.push(ClipJob { step, ..job });
     }
 
-    /// The worker answered: the clip becomes an entry, and with it stops being pending. The rest takes its place among what is pending,
-    /// so that there is always room for it, and is in the same entry.
+    /// Handles the hash of a clip: the clip becomes an entry and is no longer pending. The rest of
+    /// its range becomes a pending clip in the same entry, so that there is always room for it.
     pub(super) fn hashed(&mut self, now: Timestamp, hashed: Hashed, out: &mut Vec<AgentEffect>) {
         let pin = PinId(hashed.job);
         let Some(ClipJob { owed, instead_of, step: ClipStep::Hashed { manifest, file, span, rest }, .. }) = self.jobs.take(pin)
         else {
             return;
         };
-        // Damage costs the records it hits: the rest goes, with the gap named. Every round has fewer records than the one before.
+        // Only damaged records are left out, and named as gaps. Every round has fewer records than
+        // the previous one.
         let whole = span.fragments.len();
         let rest_of = |span: Span| span.without(&hashed.unreadable).filter(|left| left.fragments.len() < whole);
         if !hashed.unreadable.is_empty()
@@ -173,19 +179,20 @@ impl Agent {
         let job = ClipJob { pin, owed, instead_of, step: ClipStep::Located };
         match hashed.outcome {
             Ok(digest) => self.made(now, &job, Box::new(Manifest { sha256: digest, ..*manifest }), file, out),
-            // Nothing is left of it, or the card refuses without naming a record.
+            // No record is left, or the card reports an error without naming a record.
             Err(_) if !hashed.unreadable.is_empty() => {
-                self.no_footage(now, &job, &fate::describe(&span.lost(&hashed.unreadable)), out);
+                self.no_footage(now, &job, &fate::explain(&span.lost(&hashed.unreadable)), out);
             }
             Err(reason) => self.no_footage(now, &job, &reason, out),
         }
     }
 
-    /// A clip is whole: it becomes an entry. What it takes the place of is released once the card has it.
+    /// Drafts the entry of a hashed clip. The entry that it replaces is released once the new one
+    /// is durable.
     fn made(&mut self, now: Timestamp, job: &ClipJob, manifest: Box<Manifest>, file: SharedFile, out: &mut Vec<AgentEffect>) {
         if let Some(entry_id) = job.instead_of {
             let Some(SpooledEntry { what: EntryKind::File(before), .. }) = self.spool.entry_mut(entry_id) else {
-                // It was taken back meanwhile.
+                // The file was cancelled meanwhile.
                 return out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
             };
             if *before == manifest {
@@ -203,7 +210,7 @@ impl Agent {
         }
     }
 
-    /// A stored clip that could not be read can be read now, as it was: it is sent again, but not for ever.
+    /// Sends a clip again that failed to read and now reads unchanged, a limited number of times.
     fn mended(&mut self, now: Timestamp, entry_id: EntryId) {
         let times = self.jobs.mended.entry(entry_id).or_default();
         *times += 1;
@@ -215,8 +222,8 @@ impl Agent {
         }
     }
 
-    /// A clip could not be read when it was sent: damage costs the records it hits, so it is made without them. Until that is stored the
-    /// entry stays. A snapshot is one record: it is lost.
+    /// Schedules the rebuild of a clip that failed to read, without its damaged records. The stored
+    /// entry stays until the rebuilt clip is durable. A snapshot is a single record, so it is lost.
     pub(super) fn spoiled(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
         match self.spool.entry_mut(entry_id).map(|held| &held.what) {
             Some(EntryKind::File(manifest)) if manifest.purpose != Purpose::Snapshot => {
@@ -227,7 +234,7 @@ impl Agent {
         }
     }
 
-    /// Begins to make spoiled clips again, as long as there is room among the clips in the making.
+    /// Starts the rebuild of damaged clips while there is room for jobs.
     pub(super) fn make_again(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.has_room()
             && let Some(entry_id) = self.jobs.spoiled.pop_front()
@@ -258,7 +265,7 @@ impl Agent {
         }
     }
 
-    /// A promise that cannot be kept is reported, never forgotten.
+    /// Reports a clip without footage, and answers its command.
     fn no_footage(&mut self, now: Timestamp, job: &ClipJob, reason: &str, out: &mut Vec<AgentEffect>) {
         out.push(AgentEffect::Storage(StorageRequest::Unpin { pin: job.pin }));
         if let Some(entry_id) = job.instead_of {
@@ -271,7 +278,7 @@ impl Agent {
         self.event(now, kind::FILE_LOST, None, data);
     }
 
-    /// Looks for the footage of clips found at start, a few at a time: a backlog may have thousands.
+    /// Locates the footage of recovered clips, a few at a time: a backlog may have thousands.
     pub(super) fn relocate_footage(&mut self, out: &mut Vec<AgentEffect>) {
         while self.jobs.locating.len() < LOOKED_FOR_MAX
             && let Some(entry_id) = self.jobs.awaiting_footage.pop_front()
@@ -284,7 +291,8 @@ impl Agent {
         }
     }
 
-    /// The footage of an entry found at start: it can be sent again, if the card still has exactly the same bytes.
+    /// Handles the located footage of a recovered entry, which is sent only if the card still has
+    /// the same bytes.
     fn found_again(&mut self, now: Timestamp, entry_id: EntryId, span: Option<&Span>) {
         let reader = self.reader.clone();
         self.jobs.locating.remove(&entry_id);
@@ -294,7 +302,7 @@ impl Agent {
         let EntryKind::File(manifest) = &held.what else {
             return;
         };
-        // What it was made without is left out again: only so it is the same file.
+        // The records that were missing before are left out again, so that the file is the same.
         let exact = manifest.missing.len() < manifest::MISSING_MAX;
         let left_out = if exact { manifest.missing.as_slice() } else { &[] };
         let clip = span.map(|span| VirtualClip::assemble(&span.clone().as_before(left_out), &manifest::about(manifest), reader));
@@ -304,15 +312,15 @@ impl Agent {
                 let meta = held.meta();
                 self.outbox.push(now.mono, entry_id, meta);
             }
-            // Some of it is gone or cannot be read: the rest is made again.
+            // Some records are lost or cannot be read: the clip is rebuilt from the others.
             None if span.is_some_and(|span| !span.fragments.is_empty()) => {
                 self.spoiled(now, entry_id, "not all of it is in the ring any more");
             }
-            None => self.file_lost(now, entry_id, &fate::describe(span.map_or(&[], |span| &span.gaps))),
+            None => self.file_lost(now, entry_id, &fate::explain(span.map_or(&[], |span| &span.gaps))),
         }
     }
 
-    /// An entry whose bytes are gone is released and reported.
+    /// Releases and reports an entry whose bytes are lost.
     pub(super) fn file_lost(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
         self.jobs.mended.remove(&entry_id);
         if let Some(EntryKind::File(manifest)) = self.release_entry(entry_id) {

@@ -1,8 +1,9 @@
-//! What the office asks. Every command gets an answer; a repeated `req_id` gets the same answer again and nothing is carried out
-//! twice. Where keys are enrolled, only signed commands are carried out.
+//! Commands of the office: validation, deduplication, authorization and execution.
 //!
-//! What belongs here: which commands there are, `clip-get`, `snapshot` and locks. What does not: the other commands
-//! ([`super::maintenance_commands`]), topics and transport (the uplink).
+//! Every command gets an answer. A repeated `req_id` gets the same answer again, and the command is
+//! not executed twice. Where keys are enrolled, only signed commands are executed.
+//! [`super::maintenance_commands`] holds the commands that are not about footage; topics and
+//! transport belong to the uplink.
 
 use std::collections::VecDeque;
 
@@ -22,65 +23,78 @@ use crate::units::{ClockQuality, EntryId, Timestamp, WallTime};
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::{Command, Reply};
 
-/// Answers kept for repeated commands: brokers redeliver what was in flight, at most a window of it.
+/// Answers kept for repeated commands. A broker redelivers at most one in-flight window of them.
 const REMEMBERED_MAX: usize = 64;
-/// Requested clips in the making at most, so that curiosity leaves room for events.
+/// Requested clips in progress. The other half of the clip jobs stays free for events.
 const REQUESTS_MAX: usize = OWED_MAX / 2;
-/// Pictures asked for at once: the analytics thread takes four orders, and two places are for a change of settings and the stop.
-const GLANCES_MAX: usize = 2;
-/// Holes of a lock reported with their times: each is some 120 bytes of an event that must fit a journal slot.
-const LOST_TOLD_MAX: usize = 2;
-/// Characters of a `req_id`: it names files and lies in journal slots.
+/// Pending snapshot commands. The analytics thread queues four requests; two places stay free for
+/// settings and the stop.
+const SNAPSHOT_REQUESTS_MAX: usize = 2;
+/// Missing record ranges listed in one event. Each takes about 120 bytes, and the event must fit a
+/// journal slot.
+const MISSING_LISTED_MAX: usize = 2;
+/// Characters of a `req_id`, which is part of file names and of journal entries.
 const REQ_ID_MAX: usize = 64;
 
-/// Commands of late, and their answers once given.
+/// A recent command and its answer; `None` until it is answered.
+struct RecentCommand {
+    req_id: String,
+    reply: Option<Reply>,
+}
+
+/// A `lock` or `unlock` command that storage has not answered yet.
+struct LockRequest {
+    lock: String,
+    req_id: String,
+}
+
+/// Recent commands with their answers, and commands that wait for storage or analytics.
 #[derive(Default)]
 pub struct Commands {
-    seen: VecDeque<(String, Option<Reply>)>,
-    /// (lock, `req_id`) of commands that storage has not answered yet.
-    about_locks: VecDeque<(String, String)>,
-    /// Commands that wait for a picture, or for its entry.
+    recent: VecDeque<RecentCommand>,
+    lock_requests: VecDeque<LockRequest>,
+    /// `req_id`s of snapshot commands that wait for the picture or for its durable entry.
     snapshot_requests: Vec<String>,
 }
 
 impl Commands {
     fn answer(&mut self, reply: &Reply) {
-        if let Some((_, answer)) = self.seen.iter_mut().find(|(req_id, _)| *req_id == reply.req_id) {
-            *answer = Some(reply.clone());
+        if let Some(recent) = self.recent.iter_mut().find(|recent| recent.req_id == reply.req_id) {
+            recent.reply = Some(reply.clone());
         }
     }
 
-    /// The answer to a command that was carried out, when it is known by now; `None` for a new one.
+    /// `None` for a new command; else its answer, as far as there is one.
     fn known(&self, req_id: &str) -> Option<Option<Reply>> {
-        self.seen.iter().find(|(seen, _)| seen == req_id).map(|(_, reply)| reply.clone())
+        self.recent.iter().find(|recent| recent.req_id == req_id).map(|recent| recent.reply.clone())
     }
 
     fn remember(&mut self, req_id: &str) {
-        self.seen.push_back((req_id.to_owned(), None));
-        if self.seen.len() > REMEMBERED_MAX {
-            self.seen.pop_front();
+        self.recent.push_back(RecentCommand { req_id: req_id.to_owned(), reply: None });
+        if self.recent.len() > REMEMBERED_MAX {
+            self.recent.pop_front();
         }
     }
 }
 
 impl Agent {
     pub(super) fn command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(word) {
-            tracing::warn!(command = command.name, "command without a usable req_id (1 to 64 of a-z A-Z 0-9 - _): ignored");
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if command.req_id.is_empty() || command.req_id.len() > REQ_ID_MAX || !command.req_id.chars().all(is_allowed) {
+            tracing::warn!(command = command.name, "command ignored, no valid req_id; use 1 to 64 of a-z A-Z 0-9 - _");
             return;
         }
-        if let Some(again) = self.commands.known(&command.req_id) {
-            out.extend(again.map(|reply| AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply)))));
+        if let Some(reply) = self.commands.known(&command.req_id) {
+            out.extend(reply.map(|reply| AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply)))));
             return;
         }
-        // Whoever may not command must neither take a name from somebody who may, nor push one out.
+        // An unauthorized command must neither occupy a `req_id` nor evict a remembered answer.
         match self.may_command(now, &command, out) {
             Authorization::Now => {
                 self.commands.remember(&command.req_id);
                 self.carry_command(now, command, out);
             }
-            // It is carried out when its number is on the card.
+            // The command is executed once its number is durable.
             Authorization::Later => self.commands.remember(&command.req_id),
             Authorization::No(detail) => {
                 if let Some(detail) = detail {
@@ -90,16 +104,16 @@ impl Agent {
         }
     }
 
-    /// Carries out a command that is new and allowed.
+    /// Executes a command that is new and authorized.
     pub(super) fn carry_command(&mut self, now: Timestamp, command: Command, out: &mut Vec<AgentEffect>) {
-        let verdict = match command.name.as_str() {
-            _ if !self.is_running() => Err("the box is shutting down".to_owned()),
+        let outcome = match command.name.as_str() {
+            _ if !self.is_running() => Err("the device is shutting down".to_owned()),
             _ if is_expired(&command, now) => Err("expired before it arrived".to_owned()),
             "ping" => Ok(Some(json!({"t": now.wall.rfc3339(), "clock": now.quality, "boot": self.boot.0}))),
             "clip-get" => self.clip_get(now, &command, out).map(|()| None),
             "snapshot" => self.snapshot(&command, out).map(|()| None),
-            "lock" => lock_order(&command).map(|order| self.request_storage(&command, order, out)),
-            "unlock" => unlock_order(&command).map(|order| self.request_storage(&command, order, out)),
+            "lock" => lock_request(&command).map(|request| self.request_storage(&command, request, out)),
+            "unlock" => unlock_request(&command).map(|request| self.request_storage(&command, request, out)),
             "clip-cancel" => self.clip_cancel(now, &command, out).map(Some),
             "event-get" => self.event_get(&command).map(Some),
             "ring-status" => Ok(Some(self.ring_status(now))),
@@ -110,9 +124,9 @@ impl Agent {
             "config-show" => self.config_show(&command, out).map(|()| None),
             name => Err(unknown(name)),
         };
-        match verdict {
+        match outcome {
             Ok(Some(data)) => self.reply(&command.req_id, &command.name, "ok", "", data, out),
-            // The answer follows when the footage has been found.
+            // The answer follows when another thread has done its part.
             Ok(None) => {}
             Err(detail) => self.reply(&command.req_id, &command.name, "error", &detail, Value::Null, out),
         }
@@ -125,19 +139,19 @@ impl Agent {
         out.push(AgentEffect::Uplink(UplinkRequest::Reply(Box::new(reply))));
     }
 
-    /// Promises the footage between two wall times as a file.
+    /// Creates the job for a clip between two wall times.
     fn clip_get(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         let from = wall_arg(command, "from")?;
         let to = wall_arg(command, "to")?.min(now.wall);
         if from >= to {
-            return Err(format!("from ({}) must lie before to ({}), and before now", from.rfc3339(), to.rfc3339()));
+            return Err(format!("from ({}) must be before to ({}) and in the past", from.rfc3339(), to.rfc3339()));
         }
         let longest = self.settings.clip.max_requested;
         if (to.0 - from.0) as u64 > longest {
-            return Err(format!("longer than clip.max_requested ({} s): ask in pieces", longest / 1_000_000));
+            return Err(format!("longer than clip.max_requested ({} s): request it in parts", longest / 1_000_000));
         }
         if !self.jobs.has_room() || self.jobs.requested() >= REQUESTS_MAX {
-            return Err("busy: too many clips in the making, ask again in a minute".into());
+            return Err("busy: too many clips in progress, ask again in a minute".into());
         }
         let range = ClipRange::Wall(from, to);
         self.start_job(
@@ -148,20 +162,21 @@ impl Agent {
         Ok(())
     }
 
-    /// Asks the analytics thread for a picture.
+    /// Requests a picture from the analytics thread.
     fn snapshot(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if command.args.contains_key("t") {
-            return Err("a snapshot shows what is now: ask for the past with clip-get".into());
+            return Err("a snapshot shows the present: request the past with clip-get".into());
         }
-        if self.commands.snapshot_requests.len() >= GLANCES_MAX {
-            return Err("busy: too many pictures asked for, ask again in a minute".into());
+        if self.commands.snapshot_requests.len() >= SNAPSHOT_REQUESTS_MAX {
+            return Err("busy: too many snapshots in progress, ask again in a minute".into());
         }
         self.commands.snapshot_requests.push(command.req_id.clone());
-        out.push(AgentEffect::Glance { req_id: command.req_id.clone() });
+        out.push(AgentEffect::Snapshot { req_id: command.req_id.clone() });
         Ok(())
     }
 
-    /// The picture somebody asked for becomes an entry, as the still of an event does; it is answered when that is durable.
+    /// Stores a requested snapshot as an outbox entry, like the snapshot of an event. The command
+    /// is answered once the entry is durable.
     pub(super) fn snapshot_taken(
         &mut self,
         req_id: &str,
@@ -170,45 +185,46 @@ impl Agent {
     ) {
         let drafted = outcome.and_then(|(at, jpeg)| {
             if !self.spool.has_room() {
-                return Err("the card stands still: ask again later".to_owned());
+                return Err("storage stalls: ask again later".to_owned());
             }
             let drafted = self.draft_snapshot(req_id, at, jpeg);
             drafted.map_err(|TooLarge(bytes)| format!("its manifest of {bytes} bytes is larger than a journal slot"))
         });
         if let Err(detail) = drafted {
-            self.commands.snapshot_requests.retain(|asked| asked != req_id);
+            self.commands.snapshot_requests.retain(|pending| pending != req_id);
             self.reply(req_id, "snapshot", "error", &detail, Value::Null, out);
         }
     }
 
-    /// Hands a command about locks to storage; its answer becomes the command's.
-    fn request_storage(&mut self, command: &Command, order: StorageRequest, out: &mut Vec<AgentEffect>) -> Option<Value> {
-        let (StorageRequest::Lock { id, .. } | StorageRequest::Unlock { id }) = &order else {
+    /// Sends a lock request to storage; [`Agent::lock_answered`] answers the command.
+    fn request_storage(&mut self, command: &Command, request: StorageRequest, out: &mut Vec<AgentEffect>) -> Option<Value> {
+        let (StorageRequest::Lock { id, .. } | StorageRequest::Unlock { id }) = &request else {
             return None;
         };
-        self.commands.about_locks.push_back((id.clone(), command.req_id.clone()));
-        if self.commands.about_locks.len() > REMEMBERED_MAX {
-            self.commands.about_locks.pop_front();
+        self.commands.lock_requests.push_back(LockRequest { lock: id.clone(), req_id: command.req_id.clone() });
+        if self.commands.lock_requests.len() > REMEMBERED_MAX {
+            self.commands.lock_requests.pop_front();
         }
-        out.push(AgentEffect::Storage(order));
+        out.push(AgentEffect::Storage(request));
         None
     }
 
-    /// Locked evidence is lost: a person must know, and the office too.
+    /// Reports lost records of a lock in the log and as an event.
     pub(super) fn lock_broken(&mut self, now: Timestamp, lock: &Lock, lost: &[MissingRecords]) {
-        for hole in lost {
-            tracing::error!(lock = lock.id, reason = lock.reason, "locked footage is lost: {hole}: look at the card");
+        for gap in lost {
+            tracing::error!(lock = lock.id, reason = lock.reason, %gap, "locked footage lost; check the card");
         }
-        // `locks` says why it is kept and what is missing in all; the event tells the new gaps, as many as fit.
+        // The command `locks` reports the reason and all missing ranges. The event lists the new
+        // gaps, as many as fit.
         let mut data = events::lock(&Lock { missing: Vec::new(), reason: String::new(), ..lock.clone() });
         data["action"] = json!("broken");
-        data["lost"] = lost.iter().take(LOST_TOLD_MAX).map(events::lost).collect();
+        data["lost"] = lost.iter().take(MISSING_LISTED_MAX).map(events::lost).collect();
         data["gaps"] = json!(lost.iter().map(|lost| lost.gaps).sum::<usize>());
         self.event(now, kind::LOCK, None, data);
     }
 
-    /// Storage locked footage, let it go, or would not. Who asked is answered, and what was done is an event: part of the trail of
-    /// who kept what and who let it go.
+    /// Answers a `lock` or `unlock` command with storage's outcome. A success also becomes an
+    /// event: the audit trail of locks.
     pub(super) fn lock_answered(
         &mut self,
         now: Timestamp,
@@ -217,9 +233,9 @@ impl Agent {
         outcome: Result<Lock, String>,
         out: &mut Vec<AgentEffect>,
     ) {
-        let asked = self.commands.about_locks.iter().position(|(about, _)| about == id);
-        let req_id = asked.and_then(|at| self.commands.about_locks.remove(at)).map(|(_, req_id)| req_id);
-        let verdict = outcome.map(|lock| {
+        let index = self.commands.lock_requests.iter().position(|request| request.lock == id);
+        let req_id = index.and_then(|index| self.commands.lock_requests.remove(index)).map(|request| request.req_id);
+        let outcome = outcome.map(|lock| {
             self.locks.retain(|other| other.id != lock.id);
             let mut data = events::lock(&lock);
             if cmd == "lock" {
@@ -233,23 +249,24 @@ impl Agent {
         let Some(req_id) = req_id else {
             return;
         };
-        match verdict {
+        match outcome {
             Ok(data) => self.reply(&req_id, cmd, "ok", "", data, out),
             Err(detail) => self.reply(&req_id, cmd, "error", &detail, Value::Null, out),
         }
     }
 
-    /// Answers a `clip-get` or `snapshot` when its file has become the durable entry `entry id`: what is accepted outlives a power cut.
+    /// Answers a `clip-get` or `snapshot` once its file is a durable entry: an accepted command
+    /// survives a power cut.
     pub(super) fn answer_with_file(&mut self, entry_id: EntryId, out: &mut Vec<AgentEffect>) {
         let Some(EntryKind::File(manifest)) = self.spool.entry_mut(entry_id).map(|held| &held.what) else {
             return;
         };
         let Manifest { name, purpose, event, size, from, to, clock, gaps, part, last, .. } = manifest.as_ref();
-        let asked = self.commands.snapshot_requests.iter().position(|req_id| req_id == event);
-        let cmd = match (purpose, asked) {
+        let index = self.commands.snapshot_requests.iter().position(|req_id| req_id == event);
+        let cmd = match (purpose, index) {
             (Purpose::Requested, _) => "clip-get",
-            (Purpose::Snapshot, Some(at)) => {
-                self.commands.snapshot_requests.remove(at);
+            (Purpose::Snapshot, Some(index)) => {
+                self.commands.snapshot_requests.remove(index);
                 "snapshot"
             }
             _ => return,
@@ -260,26 +277,26 @@ impl Agent {
         self.reply(&req_id, cmd, "accepted", "the file follows", data, out);
     }
 
-    /// Answers a `clip-get` of which a part is not there.
-    pub(super) fn answer_error(&mut self, owed: &PendingClip, reason: &str, out: &mut Vec<AgentEffect>) {
-        self.reply(&owed.event, "clip-get", "error", reason, json!({"part": owed.part}), out);
+    /// Answers a `clip-get` of which one part has no footage.
+    pub(super) fn answer_error(&mut self, clip: &PendingClip, reason: &str, out: &mut Vec<AgentEffect>) {
+        self.reply(&clip.event, "clip-get", "error", reason, json!({"part": clip.part}), out);
     }
 }
 
-/// An expiry only counts on a clock that somebody has set.
+/// An expiry is checked only when the clock has been set.
 fn is_expired(command: &Command, now: Timestamp) -> bool {
     let expires = command.expires.as_deref().and_then(|text| WallTime::parse(text).ok());
     now.quality > ClockQuality::Unset && expires.is_some_and(|expires| expires < now.wall)
 }
 
-/// A lock is named by the command that makes it, so that the same command makes it once.
-fn lock_order(command: &Command) -> Result<StorageRequest, String> {
+/// The lock's id is the `req_id` of its command, so that a repeated command makes one lock.
+fn lock_request(command: &Command) -> Result<StorageRequest, String> {
     let (from, to) = (wall_arg(command, "from")?, wall_arg(command, "to")?);
     let reason = text_arg(command, "reason", "why it must be kept, e.g. a case number")?;
     Ok(StorageRequest::Lock { id: command.req_id.clone(), from, to, reason })
 }
 
-fn unlock_order(command: &Command) -> Result<StorageRequest, String> {
+fn unlock_request(command: &Command) -> Result<StorageRequest, String> {
     Ok(StorageRequest::Unlock { id: text_arg(command, "id", "the lock's id, as the command locks shows it")? })
 }
 

@@ -1,7 +1,8 @@
-//! The configuration as the agent sees it: what it tells the machine, and what it does when the machine wants something.
+//! Configuration client of the agent: feeds the configuration state machine and executes its
+//! effects.
 //!
-//! What belongs here: passing on, and applying settings to the agent's own state. What does not: any decision about a change
-//! ([`crate::remote_config::state_machine`]).
+//! What belongs here: passing inputs and effects, and applying settings to the agent's own state.
+//! What does not: any decision about a change ([`crate::remote_config::state_machine`]).
 
 use std::collections::VecDeque;
 
@@ -19,33 +20,35 @@ use crate::units::Timestamp;
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
-/// The machine, and commands whose numbers are on their way to the card.
+/// The state machine, and signed commands whose numbers are not durable yet.
 pub struct ConfigClient {
     pub(super) machine: ConfigMachine,
-    guarded: VecDeque<Command>,
-    /// What was wrong with the file at the start, until it is reported.
+    awaiting_number: VecDeque<Command>,
+    /// Why boot rejected the configuration file; taken once it is reported.
     refused: Option<Rejection>,
 }
 
 impl ConfigClient {
-    /// Whether a command may be carried out: `Some(true)` when its number is kept; `None` where it needs no signature.
+    /// Authorizes a command: `Some(true)` when it must wait until its number is durable, `None`
+    /// when it needs no signature.
     pub(super) fn command(
         &mut self,
         now: Timestamp,
-        asked: CommandRequest<'_>,
+        request: CommandRequest<'_>,
         command: &Command,
         out: &mut Vec<state_machine::ConfigEffect>,
     ) -> Result<Option<bool>, Rejection> {
-        let waits = self.machine.command(now, asked, out)?;
+        let waits = self.machine.command(now, request, out)?;
         if waits {
-            self.guarded.push_back(command.clone());
+            self.awaiting_number.push_back(command.clone());
         }
         Ok(waits.then_some(true))
     }
 }
 
 impl Agent {
-    /// Tells the uplink who may sign, and above which number, when that is updates: what cannot be good is not even verified.
+    /// Sends the enrolled keys and their highest numbers to the uplink when they changed. The
+    /// uplink drops commands that cannot be valid before it verifies their signature.
     pub(super) fn publish_signers(&mut self, out: &mut Vec<AgentEffect>) {
         let signers = match &self.configuration {
             Some(configuration) => configuration.machine.signers(),
@@ -57,31 +60,35 @@ impl Agent {
         }
     }
 
-    /// The same agent with a configuration that can be changed while it runs. `refused`: what was wrong with the file at this start.
+    /// Adds a configuration that can change at runtime. `refused` says why boot rejected the
+    /// configuration file; `None` when it did not.
     #[must_use]
     pub fn with_configuration(mut self, machine: ConfigMachine, refused: Option<Rejection>) -> Agent {
-        self.configuration = Some(ConfigClient { machine, guarded: VecDeque::with_capacity(COMMANDS_MAX), refused });
+        self.configuration = Some(ConfigClient { machine, awaiting_number: VecDeque::with_capacity(COMMANDS_MAX), refused });
         self
     }
 
-    /// Tells the machine, and does what it wants.
+    /// Feeds one input to the state machine and executes its effects.
     pub(super) fn configure(&mut self, now: Timestamp, input: ConfigInput, out: &mut Vec<AgentEffect>) {
         let Some(configuration) = &mut self.configuration else {
             return;
         };
-        let mut wanted = Vec::new();
-        configuration.machine.handle(now, input, &mut wanted);
-        self.configured(now, wanted, out);
+        let mut effects = Vec::new();
+        configuration.machine.handle(now, input, &mut effects);
+        self.configured(now, effects, out);
         self.publish_signers(out);
     }
 
-    pub(super) fn configured(&mut self, now: Timestamp, wanted: Vec<state_machine::ConfigEffect>, out: &mut Vec<AgentEffect>) {
-        for effect in wanted {
+    /// Executes effects of the state machine.
+    pub(super) fn configured(&mut self, now: Timestamp, effects: Vec<state_machine::ConfigEffect>, out: &mut Vec<AgentEffect>) {
+        for effect in effects {
             match effect {
                 state_machine::ConfigEffect::Judge { text, sha256, probe } => {
-                    out.push(AgentEffect::Keep(ConfigRequest::Judge { text, sha256, probe }))
+                    out.push(AgentEffect::Config(ConfigRequest::Judge { text, sha256, probe }))
                 }
-                state_machine::ConfigEffect::Save(record, text) => out.push(AgentEffect::Keep(ConfigRequest::Save(record, text))),
+                state_machine::ConfigEffect::Save(record, text) => {
+                    out.push(AgentEffect::Config(ConfigRequest::Save(record, text)))
+                }
                 state_machine::ConfigEffect::Apply(applied) => self.apply(*applied, out),
                 state_machine::ConfigEffect::Restart => {
                     self.restart = true;
@@ -91,10 +98,10 @@ impl Agent {
                     out.push(AgentEffect::Uplink(UplinkRequest::Reported(bytes(&report))))
                 }
                 state_machine::ConfigEffect::Event(data) => self.event(now, kind::CONFIG, None, data),
-                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::AskForConfig)),
+                state_machine::ConfigEffect::Ask => out.push(AgentEffect::Uplink(UplinkRequest::RequestConfig)),
                 state_machine::ConfigEffect::Carry => {
-                    let guarded = self.configuration.as_mut().and_then(|configuration| configuration.guarded.pop_front());
-                    if let Some(command) = guarded {
+                    let next = self.configuration.as_mut().and_then(|configuration| configuration.awaiting_number.pop_front());
+                    if let Some(command) = next {
                         self.carry_command(now, command, out);
                     }
                 }
@@ -102,14 +109,15 @@ impl Agent {
         }
     }
 
-    /// The first thing said after a start: a file that was refused, and the state of the configuration.
+    /// Reports the configuration after boot: a change that is on trial or was rolled back, and a
+    /// rejected file.
     pub(super) fn configuration_started(&mut self, now: Timestamp) {
         let Some(configuration) = &mut self.configuration else {
             return;
         };
         let record = configuration.machine.record();
         let (word, last) = (configuration.machine.as_str(), record.last.as_ref());
-        let told = match word {
+        let state = match word {
             "safe_mode" | "rolled_back" | "trial" => {
                 let refusal = last.and_then(|last| last.refusal.as_ref()).filter(|_| word != "trial");
                 let id =
@@ -122,12 +130,12 @@ impl Agent {
             .refused
             .take()
             .map(|refusal| crate::remote_config::status_report::event("refused", "file", None, Some(&refusal)));
-        for data in told.into_iter().chain(refused) {
+        for data in state.into_iter().chain(refused) {
             self.event(now, kind::CONFIG, None, data);
         }
     }
 
-    /// Goes on under other settings: the agent's own, then each room that is touched.
+    /// Applies new settings: first the agent's own, then those of each changed module.
     fn apply(&mut self, applied: Applied, out: &mut Vec<AgentEffect>) {
         let Applied { settings, epoch, fresh } = applied;
         let change = SettingsDiff::between(&self.settings, &settings);
@@ -142,10 +150,11 @@ impl Agent {
         if change.camera {
             self.gauges.camera_changed(settings.camera.sub_url.is_some());
         }
-        // What shapes files counts from the next start on, whatever the settings say now.
+        // The other storage settings shape files and take effect at the next boot.
         let mut storage = self.settings.storage.clone();
-        (storage.budget, storage.pin_quota, storage.endurance) =
-            (settings.storage.budget, settings.storage.pin_quota, settings.storage.endurance);
+        storage.budget = settings.storage.budget;
+        storage.pin_quota = settings.storage.pin_quota;
+        storage.endurance = settings.storage.endurance;
         self.settings = crate::settings::Settings { storage, site: self.settings.site.clone(), ..settings };
         let settings = Box::new(self.settings.clone());
         out.push(AgentEffect::Apply { settings, change: Box::new(change), epoch, fresh });
@@ -164,10 +173,11 @@ impl Agent {
         }
     }
 
-    /// `config-check`: a dry run beside everything else. `connection_probe` is `"yes"` to ask camera and brokers too.
+    /// `config-check`: a dry run. With `probe` set to `"yes"` it also connects to the camera and
+    /// the brokers.
     pub(super) fn config_check(&mut self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
         if self.configuration.is_none() {
-            return Err("this box keeps no configurations".into());
+            return Err("this device stores no configurations".into());
         }
         let text = command.args.get("config").and_then(Value::as_str).ok_or("config is missing: the whole TOML text")?.to_owned();
         if text.len() > crate::remote_config::signed_document::CONFIG_MAX {
@@ -179,15 +189,15 @@ impl Agent {
         }
         let probe = command.args.get("probe").is_some_and(|probe| probe == "yes");
         let (req_id, now) = (command.req_id.clone(), Box::new(self.settings.clone()));
-        out.push(AgentEffect::Keep(ConfigRequest::Check { req_id, text, now, probe }));
+        out.push(AgentEffect::Config(ConfigRequest::Check { req_id, text, now, probe }));
         Ok(())
     }
 
-    /// `config-show`: the text in force; it holds no secrets, only the names of files that do.
+    /// `config-show`: the text in force. It holds no secrets, only the names of files that do.
     pub(super) fn config_show(&self, command: &Command, out: &mut Vec<AgentEffect>) -> Result<(), String> {
-        let configuration = self.configuration.as_ref().ok_or("this box keeps no configurations")?;
+        let configuration = self.configuration.as_ref().ok_or("this device stores no configurations")?;
         let sha256 = configuration.machine.record().committed.sha256;
-        out.push(AgentEffect::Keep(ConfigRequest::Show { req_id: command.req_id.clone(), sha256 }));
+        out.push(AgentEffect::Config(ConfigRequest::Show { req_id: command.req_id.clone(), sha256 }));
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
-//! ⇄ The keeper: the thread that keeps configuration records, judges texts with the files they name, asks new cameras and brokers,
-//! and sees when a hand edits the file. A card that hangs delays changes of the configuration and nothing else.
+//! ⇄ Configuration thread: stores records, validates texts, probes new cameras and brokers, and
+//! watches the local file.
 //!
-//! What belongs here: doing that, one after the other. What does not: deciding what follows ([`crate::remote_config::state_machine`]).
+//! It works through its requests one by one, so a hung card delays changes of the configuration and
+//! nothing else. Decisions belong to [`crate::remote_config::state_machine`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,131 +26,133 @@ use crate::settings::{Broker, CameraSettings, Settings, load};
 use crate::units::Digest;
 use crate::uplink::failover::ConnectFault;
 
-/// Orders that wait at most: one record and one text at a time, and a few dry runs.
-const ORDERS: usize = 16;
-/// How often the file and the requests are looked at.
+/// Queued requests: one record and one text at a time, and a few dry runs.
+const REQUESTS_MAX: usize = 16;
+/// Interval at which the local file and the rollback request are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// The request `taimat config rollback` leaves beside the records: the number of the older one.
+/// File that `taimat config rollback` leaves beside the records. It holds the number of the earlier
+/// configuration.
 pub const REQUEST: &str = "request";
 
-/// The commands that are answered here.
+/// Name of the dry-run command.
 pub const CHECK: &str = "config-check";
-/// See above.
+/// Name of the command that returns the text in force.
 pub const SHOW: &str = "config-show";
 
-/// What may be asked of the configuration thread.
+/// A request to the configuration thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigRequest {
-    /// Keep a record, and first its text; answered by `Saved`.
+    /// Store the text, if any, and then the record; answered by `Saved`.
     Save(Box<ConfigState>, Option<String>),
-    /// Judge a text, or the kept one; answered by `Judged`.
+    /// Validate a text; answered by `Judged`.
     Judge {
-        /// The text.
+        /// The text; `None` for the stored one.
         text: Option<String>,
-        /// Its digest.
+        /// SHA-256 of the text.
         sha256: Digest,
-        /// What is in force, when another camera must be asked.
+        /// The settings in force, when another camera must be probed.
         probe: Option<Box<Settings>>,
     },
-    /// A kept text; answered by [`ConfigUpdate::Checked`].
+    /// Return a stored text; answered by [`ConfigUpdate::Checked`].
     Show {
-        /// Of the command.
+        /// `req_id` of the command.
         req_id: String,
-        /// Its digest.
+        /// SHA-256 of the text.
         sha256: Digest,
     },
     /// A dry run; answered by [`ConfigUpdate::Checked`].
     Check {
-        /// Of the command.
+        /// `req_id` of the command.
         req_id: String,
         /// The text.
         text: String,
-        /// What is in force.
+        /// The settings in force.
         now: Box<Settings>,
-        /// Ask camera and brokers too.
+        /// Also connect to the camera and the brokers.
         probe: bool,
     },
 }
 
-/// What the configuration thread tells.
+/// An update of the configuration thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigUpdate {
-    /// For the machine.
+    /// Input for the state machine.
     Machine(ConfigInput),
-    /// The answer to a dry run, or to who wants to see a text.
+    /// Reply to `config-check` or `config-show`.
     Checked {
-        /// Of the command.
+        /// `req_id` of the command.
         req_id: String,
-        /// Its name.
+        /// Name of the command.
         cmd: &'static str,
-        /// What it found, or what is wrong.
+        /// The data of the answer, or the rejection.
         outcome: Result<Value, Rejection>,
     },
 }
 
-/// The sending end.
+/// Handle of the configuration thread.
 #[derive(Debug, Clone)]
 pub struct ConfigThread(SyncSender<ConfigRequest>);
 
-/// What the thread works with.
+/// Files and clock of the configuration thread.
 pub struct ConfigPaths {
-    /// Where records go.
+    /// Stores the records.
     pub files: Arc<dyn Files>,
-    /// Where exits are counted beside the record.
+    /// Also counts exits of the process, in a directory that a reboot clears; `None` when there is
+    /// none.
     pub volatile: Option<Arc<dyn Files>>,
-    /// The file a hand may edit.
+    /// The local configuration file, which an operator may edit.
     pub file: PathBuf,
-    /// Where requests are left.
+    /// Directory of the rollback request.
     pub state: PathBuf,
-    /// For sessions with a camera.
+    /// Clock for camera sessions.
     pub clock: Arc<dyn Clock>,
 }
 
 impl ConfigThread {
-    /// Starts the thread; it ends when the last sender is gone.
+    /// Starts the thread. It ends when the last sender is dropped.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
-    pub fn start(place: ConfigPaths, tell: impl Fn(ConfigUpdate) + Send + 'static) -> std::io::Result<ConfigThread> {
-        let (orders, waiting) = sync_channel(ORDERS);
-        thread::Builder::new().name("keeper".into()).spawn(move || work(&place, &waiting, &tell))?;
-        Ok(ConfigThread(orders))
+    /// When the operating system cannot create the thread.
+    pub fn start(paths: ConfigPaths, send: impl Fn(ConfigUpdate) + Send + 'static) -> std::io::Result<ConfigThread> {
+        let (requests, pending) = sync_channel(REQUESTS_MAX);
+        thread::Builder::new().name("config".into()).spawn(move || work(&paths, &pending, &send))?;
+        Ok(ConfigThread(requests))
     }
 
-    /// Gives an order.
+    /// Queues a request.
     ///
     /// # Errors
-    /// The order, and why it is not taken.
-    pub fn order(&self, order: ConfigRequest) -> Result<(), (ConfigRequest, &'static str)> {
-        self.0.try_send(order).map_err(|refused| match refused {
-            TrySendError::Full(order) => (order, "the card is too slow"),
-            TrySendError::Disconnected(order) => (order, "the keeper has ended"),
+    /// The request, and why it was not queued.
+    pub fn request(&self, request: ConfigRequest) -> Result<(), (ConfigRequest, &'static str)> {
+        self.0.try_send(request).map_err(|rejected| match rejected {
+            TrySendError::Full(request) => (request, "the card is too slow"),
+            TrySendError::Disconnected(request) => (request, "the configuration thread has ended"),
         })
     }
 }
 
-fn work(place: &ConfigPaths, orders: &Receiver<ConfigRequest>, tell: &dyn Fn(ConfigUpdate)) {
-    let mut seen = stamp(&place.file);
+fn work(paths: &ConfigPaths, requests: &Receiver<ConfigRequest>, send: &dyn Fn(ConfigUpdate)) {
+    let mut seen = stamp(&paths.file);
     loop {
-        match orders.recv_timeout(POLL_INTERVAL) {
+        match requests.recv_timeout(POLL_INTERVAL) {
             Ok(ConfigRequest::Save(record, text)) => {
-                let kept = save(place, &record, text.as_deref());
-                tell(ConfigUpdate::Machine(ConfigInput::Saved(record.generation, kept)));
+                let outcome = save(paths, &record, text.as_deref());
+                send(ConfigUpdate::Machine(ConfigInput::Saved(record.generation, outcome)));
             }
             Ok(ConfigRequest::Judge { text, sha256, probe }) => {
-                let text = text.or_else(|| state_store::text(place.files.as_ref(), &sha256));
-                tell(ConfigUpdate::Machine(ConfigInput::Judged(sha256, judge(place, text, probe.as_deref()))));
+                let text = text.or_else(|| state_store::text(paths.files.as_ref(), &sha256));
+                send(ConfigUpdate::Machine(ConfigInput::Judged(sha256, judge(paths, text, probe.as_deref()))));
             }
             Ok(ConfigRequest::Check { req_id, text, now, probe }) => {
-                tell(ConfigUpdate::Checked { req_id, cmd: CHECK, outcome: check(place, &text, &now, probe) });
+                send(ConfigUpdate::Checked { req_id, cmd: CHECK, outcome: check(paths, &text, &now, probe) });
             }
             Ok(ConfigRequest::Show { req_id, sha256 }) => {
-                tell(ConfigUpdate::Checked { req_id, cmd: SHOW, outcome: show(place, &sha256) })
+                send(ConfigUpdate::Checked { req_id, cmd: SHOW, outcome: show(paths, &sha256) })
             }
             Err(RecvTimeoutError::Timeout) => {
-                poll_file(place, &mut seen, tell);
-                if let Some(nth) = request(place) {
-                    tell(ConfigUpdate::Machine(ConfigInput::CallBack(nth)));
+                poll_file(paths, &mut seen, send);
+                if let Some(nth) = request(paths) {
+                    send(ConfigUpdate::Machine(ConfigInput::CallBack(nth)));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,
@@ -157,97 +160,104 @@ fn work(place: &ConfigPaths, orders: &Receiver<ConfigRequest>, tell: &dyn Fn(Con
     }
 }
 
-fn save(place: &ConfigPaths, record: &ConfigState, text: Option<&str>) -> Result<(), String> {
-    place.volatile.iter().for_each(|volatile| state_store::save_exits(volatile.as_ref(), record));
-    let kept = state_store::save(place.files.as_ref(), record, text)?;
-    kept.troubles.iter().for_each(|trouble| tracing::warn!("one copy of the configuration is missing: {trouble}"));
+fn save(paths: &ConfigPaths, record: &ConfigState, text: Option<&str>) -> Result<(), String> {
+    paths.volatile.iter().for_each(|volatile| state_store::save_exits(volatile.as_ref(), record));
+    let kept = state_store::save(paths.files.as_ref(), record, text)?;
+    kept.troubles.iter().for_each(|error| tracing::warn!(%error, "configuration copy not written; the other copy is valid"));
     Ok(())
 }
 
-fn judge(place: &ConfigPaths, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Rejection> {
-    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is not on the card any more"))?;
+fn judge(paths: &ConfigPaths, text: Option<String>, probe: Option<&Settings>) -> Result<Box<Settings>, Rejection> {
+    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is no longer on the card"))?;
     let settings = validation::judge_afar(&text, &load::read)?;
     if let Some(now) = probe {
-        probe_camera(place, now, &settings)?;
+        probe_camera(paths, now, &settings)?;
     }
     Ok(Box::new(settings))
 }
 
-/// Another camera must answer while the one in force plays: a wrong address costs no footage then.
-fn probe_camera(place: &ConfigPaths, now: &Settings, next: &Settings) -> Result<(), Rejection> {
+/// Probes a changed camera while the one in force still records, so that a wrong address costs no
+/// footage.
+fn probe_camera(paths: &ConfigPaths, now: &Settings, next: &Settings) -> Result<(), Rejection> {
     for (role, key) in [(StreamRole::Main, "camera.main_url"), (StreamRole::Sub, "camera.sub_url")] {
-        let other = way(&now.camera, role) != way(&next.camera, role);
-        if let Some(url) = way(&next.camera, role).0.filter(|_| other) {
+        let changed = StreamAccess::of(&now.camera, role) != StreamAccess::of(&next.camera, role);
+        if let Some(url) = StreamAccess::of(&next.camera, role).url.filter(|_| changed) {
             let known = credential_scope::is_known_camera(&now.camera, &url);
-            let asked = probe_stream(place, &next.camera, role, known || next.camera.login.is_none());
-            let asked = match asked {
-                // Whether its login is right is shown on trial.
+            let outcome = probe_stream(paths, &next.camera, role, known || next.camera.login.is_none());
+            let outcome = match outcome {
+                // The trial shows whether the login is right.
                 Err((CameraFault::Unauthorized, _)) if !known && next.camera.login.is_some() => {
                     wait(connection_probe::offers_digest(&url))
-                        .map_err(|reason| format!("{reason}: at a new address a hand on the box must set this camera up"))
+                        .map_err(|reason| format!("{reason}: a camera at a new address must be set up on the device itself"))
                 }
-                asked => asked.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.as_str())),
+                outcome => outcome.map(|_| ()).map_err(|(fault, detail)| format!("{}: {detail}", fault.as_str())),
             };
-            asked.map_err(|reason| Rejection::bad_key(RejectReason::Probe, key, reason))?;
+            outcome.map_err(|reason| Rejection::bad_key(RejectReason::Probe, key, reason))?;
         }
     }
     Ok(())
 }
 
-/// One stream of a camera, with its login or without.
+/// Probes one stream of a camera, with its login if `with_login`.
 fn probe_stream(
-    place: &ConfigPaths,
+    paths: &ConfigPaths,
     camera: &CameraSettings,
     role: StreamRole,
-    shows: bool,
+    with_login: bool,
 ) -> Result<String, (CameraFault, String)> {
-    let login = camera.login.clone().filter(|_| shows);
-    let asked = connection_probe::camera(CameraSettings { login, ..camera.clone() }, role, place.clock.clone());
-    wait_or(asked, |error| (CameraFault::Protocol, error))
+    let login = camera.login.clone().filter(|_| with_login);
+    let probe = connection_probe::camera(CameraSettings { login, ..camera.clone() }, role, paths.clock.clone());
+    wait_or(probe, |error| (CameraFault::Protocol, error))
 }
 
-/// What decides whether a stream of the camera can be had.
-fn way(
-    camera: &CameraSettings,
-    role: StreamRole,
-) -> (Option<url::Url>, Option<crate::settings::Login>, crate::settings::Transport) {
-    let url = if role == StreamRole::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
-    (url, camera.login.clone(), camera.transport)
+/// Settings that decide whether a stream of the camera can be played.
+#[derive(PartialEq)]
+struct StreamAccess {
+    url: Option<url::Url>,
+    login: Option<crate::settings::Login>,
+    transport: crate::settings::Transport,
 }
 
-fn show(place: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
-    let text = state_store::text(place.files.as_ref(), sha256);
-    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is not on the card any more"))?;
+impl StreamAccess {
+    fn of(camera: &CameraSettings, role: StreamRole) -> StreamAccess {
+        let url = if role == StreamRole::Main { Some(camera.main_url.clone()) } else { camera.sub_url.clone() };
+        StreamAccess { url, login: camera.login.clone(), transport: camera.transport }
+    }
+}
+
+fn show(paths: &ConfigPaths, sha256: &Digest) -> Result<Value, Rejection> {
+    let text = state_store::text(paths.files.as_ref(), sha256);
+    let text = text.ok_or_else(|| Rejection::new(RejectReason::Unreadable, "its text is no longer on the card"))?;
     Ok(json!({"sha256": sha256, "config": text}))
 }
 
-/// A dry run: everything that can be known without applying it. A host that is not in force gets no login, and of it is reported only
-/// whether it would do: a device is no way to look around in its network.
-fn check(place: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
+/// A dry run: validates a text without applying it. A host that is not in force gets no login, and
+/// the answer says only whether it works: a device must not be usable as a port scanner.
+fn check(paths: &ConfigPaths, text: &str, now: &Settings, probe: bool) -> Result<Value, Rejection> {
     let settings = validation::judge_afar(text, &load::read)?;
     let change = SettingsDiff::between(now, &settings);
     let mut found = json!({"sha256": Digest::of(text.as_bytes()), "groups": change.section_names(), "restart": change.restart});
     if probe {
-        found["camera"] = check_camera(place, now, &settings.camera, StreamRole::Main);
+        found["camera"] = check_camera(paths, now, &settings.camera, StreamRole::Main);
         if settings.camera.sub_url.is_some() {
-            found["camera_sub"] = check_camera(place, now, &settings.camera, StreamRole::Sub);
+            found["camera_sub"] = check_camera(paths, now, &settings.camera, StreamRole::Sub);
         }
         found["brokers"] = settings.uplink.brokers().into_iter().map(|broker| check_broker(now, &settings, broker)).collect();
     }
     Ok(found)
 }
 
-fn check_camera(place: &ConfigPaths, now: &Settings, next: &CameraSettings, role: StreamRole) -> Value {
+fn check_camera(paths: &ConfigPaths, now: &Settings, next: &CameraSettings, role: StreamRole) -> Value {
     let url = if role == StreamRole::Main { Some(&next.main_url) } else { next.sub_url.as_ref() };
     let known = url.is_some_and(|url| credential_scope::is_known_camera(&now.camera, url));
-    let shows = url.is_some_and(|url| credential_scope::may_show_camera(&now.camera, next, url));
-    let (ok, mut detail) = match probe_stream(place, next, role, shows) {
+    let with_login = url.is_some_and(|url| credential_scope::may_show_camera(&now.camera, next, url));
+    let (ok, mut detail) = match probe_stream(paths, next, role, with_login) {
         Ok(tracks) => (true, tracks),
-        Err((CameraFault::Unauthorized, _)) if !shows => (false, "a camera answers and asks for a login".into()),
+        Err((CameraFault::Unauthorized, _)) if !with_login => (false, "a camera answers and requires a login".into()),
         Err((fault, detail)) if known => (false, format!("{}: {detail}", fault.as_str())),
         Err(_) => (false, "no camera plays there".into()),
     };
-    if !shows {
+    if !with_login {
         detail = format!("{detail} ({WITHHELD})");
     }
     json!({"ok": ok, "detail": detail})
@@ -256,34 +266,36 @@ fn check_camera(place: &ConfigPaths, now: &Settings, next: &CameraSettings, role
 fn check_broker(now: &Settings, next: &Settings, broker: Broker) -> Value {
     let address = format!("{}:{}", broker.host, broker.port);
     if now.uplink.brokers().contains(&broker) {
-        // Where the client id is bound to the certificate, a probe would end our own session, and lose this answer.
-        return json!({"ok": true, "detail": "unchanged: not asked", "broker": address});
+        // Where client ids are bound to certificates, a probe would end this device's own session
+        // and lose this answer.
+        return json!({"ok": true, "detail": "unchanged: not probed", "broker": address});
     }
     let known = now.uplink.brokers().iter().any(|other| other.address() == broker.address());
-    let shows = credential_scope::may_show_broker(now, &broker);
-    let asked = Broker { login: broker.login.clone().filter(|_| shows), ..broker.clone() };
-    let answer = wait_or(connection_probe::broker(&next.site, &asked, next.uplink.protocol), |error| (error, ConnectFault::Lost));
+    let with_login = credential_scope::may_show_broker(now, &broker);
+    let probed = Broker { login: broker.login.clone().filter(|_| with_login), ..broker.clone() };
+    let answer =
+        wait_or(connection_probe::broker(&next.site, &probed, next.uplink.protocol), |error| (error, ConnectFault::Lost));
     let (ok, mut detail) = match answer {
         Ok(()) => (true, String::new()),
         Err((reason, _)) if known => (false, reason),
-        Err((_, ConnectFault::Refused)) => (false, "a broker answers and refuses this box".into()),
-        Err(_) => (false, "no broker takes this box there".into()),
+        Err((_, ConnectFault::Refused)) => (false, "a broker answers and refuses this device".into()),
+        Err(_) => (false, "no broker accepts this device there".into()),
     };
-    if !shows {
+    if !with_login {
         detail = format!("{detail} ({WITHHELD})").trim_start().to_owned();
     }
     json!({"ok": ok, "detail": detail, "broker": address})
 }
 
-/// Waits here for something that is asked beside the agent's runtime.
-fn wait<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    wait_or(asked, |error| error)
+/// Blocks this thread on `probe`, in a Tokio runtime of its own.
+fn wait<T>(probe: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    wait_or(probe, |error| error)
 }
 
-fn wait_or<T, E>(asked: impl Future<Output = Result<T, E>>, failed: impl Fn(String) -> E) -> Result<T, E> {
+fn wait_or<T, E>(probe: impl Future<Output = Result<T, E>>, failed: impl Fn(String) -> E) -> Result<T, E> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-    let answer = runtime.block_on(asked);
+    let answer = runtime.block_on(probe);
     runtime.shutdown_background();
     answer
 }
@@ -293,24 +305,25 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// Reads the file when it looks other than before; what is half written is read again when it is whole.
-fn poll_file(place: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, tell: &dyn Fn(ConfigUpdate)) {
-    let now = stamp(&place.file);
+/// Reads the local file when its size or modification time changed. A half-written file changes
+/// again and is then read again.
+fn poll_file(paths: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, send: &dyn Fn(ConfigUpdate)) {
+    let now = stamp(&paths.file);
     if now.is_none() || now == *seen {
         return;
     }
     *seen = now;
-    if let Ok(text) = load::read(&place.file) {
+    if let Ok(text) = load::read(&paths.file) {
         let outcome = validation::judge(&text, &load::read).map(Box::new);
-        tell(ConfigUpdate::Machine(ConfigInput::File(Box::new(FileFound { text, outcome }))));
+        send(ConfigUpdate::Machine(ConfigInput::File(Box::new(FileFound { text, outcome }))));
     }
 }
 
-/// What `taimat config rollback` asked for; taken once.
-fn request(place: &ConfigPaths) -> Option<usize> {
-    let path = place.state.join(REQUEST);
+/// Takes the request of `taimat config rollback`, if there is one.
+fn request(paths: &ConfigPaths) -> Option<usize> {
+    let path = paths.state.join(REQUEST);
     let text = std::fs::read_to_string(&path).ok()?;
-    // A request that cannot be taken away would be made again and again.
+    // A request whose file cannot be removed would repeat without end.
     std::fs::remove_file(&path).ok()?;
     text.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What leaves the device when somebody asks for a dry run.
+//! Tests of the dry run: no password reaches a host that is not in force.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -13,24 +13,24 @@ use crate::units::Secret;
 const CAMERA: &str = "S3cret-Camera";
 const BROKER: &str = "Br0ker-Pass";
 
-/// A server that asks for Basic again and again, and keeps all it hears.
+/// A server that always requests Basic authentication and records everything it receives.
 struct Greedy {
     port: u16,
-    heard: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Greedy {
     fn start() -> Greedy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, heard) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
-        let ear = heard.clone();
+        let (port, received) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let sink = received.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, ear) = (stream.unwrap(), ear.clone());
+                let (mut stream, sink) = (stream.unwrap(), sink.clone());
                 thread::spawn(move || {
                     let mut bytes = [0; 4096];
                     while let Ok(n @ 1..) = stream.read(&mut bytes) {
-                        ear.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..n]);
+                        sink.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..n]);
                         let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
                         let Some(cseq) = text.lines().find_map(|line| line.strip_prefix("CSeq: ")) else { return };
                         let answer =
@@ -40,24 +40,24 @@ impl Greedy {
                 });
             }
         });
-        Greedy { port, heard }
+        Greedy { port, received }
     }
 
-    /// Whether a password, or an answer to the challenge, was heard.
-    fn has_heard_a_secret(&self) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&heard);
+    /// Whether it received a password or an answer to its challenge.
+    fn received_a_secret(&self) -> bool {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&received);
         [CAMERA, BROKER, "Authorization"].iter().any(|secret| text.contains(secret))
     }
 
-    fn is_asked(&self) -> bool {
-        !self.heard.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    fn was_contacted(&self) -> bool {
+        !self.received.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
 struct Bench {
     dir: tempfile::TempDir,
-    place: ConfigPaths,
+    paths: ConfigPaths,
     now: Settings,
 }
 
@@ -65,14 +65,14 @@ impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("camera.login"), format!("admin:{CAMERA}\n")).unwrap();
-        std::fs::write(dir.path().join("broker.login"), format!("box:{BROKER}\n")).unwrap();
+        std::fs::write(dir.path().join("broker.login"), format!("device:{BROKER}\n")).unwrap();
         let files = Arc::new(RealFiles::open(&dir.path().join("state")).unwrap());
         let clock = Arc::new(SystemClock::new());
-        let place = ConfigPaths { files, volatile: None, file: dir.path().join("file"), state: dir.path().into(), clock };
+        let paths = ConfigPaths { files, volatile: None, file: dir.path().join("file"), state: dir.path().into(), clock };
         let login = |user: &str, password: &str| Some(Login { user: user.into(), password: Secret::new(password) });
         let mut now = test_settings();
-        (now.camera.login, now.uplink.login) = (login("admin", CAMERA), login("box", BROKER));
-        Bench { dir, place, now }
+        (now.camera.login, now.uplink.login) = (login("admin", CAMERA), login("device", BROKER));
+        Bench { dir, paths, now }
     }
 
     fn text(&self, camera: u16, login: &str, broker: u16, broker_login: &str) -> String {
@@ -90,40 +90,40 @@ fn a_dry_run_shows_no_password_to_a_new_host() {
     for (login, broker_login) in [("camera.login", "broker.login"), ("broker.login", "camera.login")] {
         let (camera, broker) = (Greedy::start(), Greedy::start());
         let text = bench.text(camera.port, login, broker.port, broker_login);
-        let found = check(&bench.place, &text, &bench.now, true).unwrap();
-        assert!(camera.is_asked() && broker.is_asked(), "{found}");
-        assert!(!camera.has_heard_a_secret() && !broker.has_heard_a_secret(), "a password has left: {found}");
+        let found = check(&bench.paths, &text, &bench.now, true).unwrap();
+        assert!(camera.was_contacted() && broker.was_contacted(), "{found}");
+        assert!(!camera.received_a_secret() && !broker.received_a_secret(), "a password was sent: {found}");
         assert_eq!((&found["camera"]["ok"], &found["brokers"][0]["ok"]), (&json!(false), &json!(false)), "{found}");
-        for said in [&found["camera"]["detail"], &found["brokers"][0]["detail"]] {
-            assert!(said.as_str().unwrap().contains(WITHHELD), "{found}");
+        for detail in [&found["camera"]["detail"], &found["brokers"][0]["detail"]] {
+            assert!(detail.as_str().unwrap().contains(WITHHELD), "{found}");
         }
     }
 }
 
 #[test]
-fn a_dry_run_is_no_port_scanner() {
+fn a_dry_run_answers_the_same_for_open_and_closed_ports() {
     let bench = Bench::new();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let talks = Greedy::start();
+    let open = Greedy::start();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     thread::spawn(move || silent.incoming().for_each(drop));
-    let said =
-        |port: u16| check(&bench.place, &bench.text(port, "camera.login", port, "broker.login"), &bench.now, true).unwrap();
-    let (nobody, other) = (said(closed), said(talks.port));
-    assert_eq!(nobody["brokers"][0]["detail"], other["brokers"][0]["detail"]);
-    assert!(nobody["camera"]["detail"].as_str().unwrap().starts_with("no camera plays there"), "{nobody}");
+    let answer =
+        |port: u16| check(&bench.paths, &bench.text(port, "camera.login", port, "broker.login"), &bench.now, true).unwrap();
+    let (at_closed, at_open) = (answer(closed), answer(open.port));
+    assert_eq!(at_closed["brokers"][0]["detail"], at_open["brokers"][0]["detail"]);
+    assert!(at_closed["camera"]["detail"].as_str().unwrap().starts_with("no camera plays there"), "{at_closed}");
 }
 
 #[test]
-fn the_camera_in_force_is_asked_with_its_own_login_only() {
+fn the_camera_in_force_gets_its_own_login_only() {
     let mut bench = Bench::new();
     let camera = Greedy::start();
     bench.now.camera.main_url = url::Url::parse(&format!("rtsp://127.0.0.1:{}/main", camera.port)).unwrap();
     let broker = bench.now.uplink.port;
-    check(&bench.place, &bench.text(camera.port, "broker.login", broker, "broker.login"), &bench.now, true).unwrap();
-    assert!(camera.is_asked() && !camera.has_heard_a_secret(), "the broker's login went to the camera");
-    check(&bench.place, &bench.text(camera.port, "camera.login", broker, "broker.login"), &bench.now, true).unwrap();
-    assert!(camera.has_heard_a_secret(), "its own login was kept back");
+    check(&bench.paths, &bench.text(camera.port, "broker.login", broker, "broker.login"), &bench.now, true).unwrap();
+    assert!(camera.was_contacted() && !camera.received_a_secret(), "the broker's login went to the camera");
+    check(&bench.paths, &bench.text(camera.port, "camera.login", broker, "broker.login"), &bench.now, true).unwrap();
+    assert!(camera.received_a_secret(), "its own login was withheld");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_change_to_a_new_camera_that_asks_for_basic_is_refused() {
     let bench = Bench::new();
     let camera = Greedy::start();
     let text = bench.text(camera.port, "camera.login", bench.now.uplink.port, "broker.login");
-    let refusal = judge(&bench.place, Some(text), Some(&bench.now)).unwrap_err();
+    let refusal = judge(&bench.paths, Some(text), Some(&bench.now)).unwrap_err();
     assert_eq!((refusal.why, refusal.errors[0].key.as_str()), (RejectReason::Probe, "camera.main_url"), "{refusal:?}");
-    assert!(camera.is_asked() && !camera.has_heard_a_secret());
+    assert!(camera.was_contacted() && !camera.received_a_secret());
 }

@@ -1,6 +1,6 @@
-//! ⇄ Asking a camera or a broker whether it would do, without using it: the dry run of a change.
+//! ⇄ Connection probe: tests a camera or a broker without using it, for the dry run of a change.
 //!
-//! What belongs here: one try, bounded in time, its answer in words. What does not: what follows from it.
+//! What belongs here: one attempt, bounded in time. What does not: what follows from its result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use crate::uplink::tls;
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// For a camera to give a key frame: slow ones take 3 s to answer, and the GOP may be 10 s long.
-const CAMERA_WITHIN: Duration = Duration::from_secs(20);
-/// For TEARDOWN.
-const CLOSE_WITHIN: Duration = Duration::from_secs(4);
-/// For TCP, TLS and CONNACK.
-const BROKER_WITHIN: Duration = Duration::from_secs(15);
+/// Timeout for the first key frame: slow cameras take 3 s to answer, and a GOP may be 10 s long.
+const KEY_FRAME_TIMEOUT: Duration = Duration::from_secs(20);
+/// Timeout for TEARDOWN.
+const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout for TCP, TLS and CONNACK.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Bytes of an answer's head that are read.
+/// Bytes of an RTSP response header that are read.
 const HEAD_MAX: u64 = 8192;
 
-/// One stream of a camera until its first key frame.
+/// Plays one stream of a camera until its first key frame. Returns its tracks.
 ///
 /// # Errors
-/// Whose fault it is, and why.
+/// The kind of fault and its cause.
 pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn Clock>) -> Result<String, (CameraFault, String)> {
-    let (update, mut told) = mpsc::channel(16);
+    let (updates, mut received) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
     let stream = rtsp::Stream {
         role,
@@ -46,11 +46,12 @@ pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn C
         run: 0,
         wakeup: WakeupCoalescer::default(),
     };
-    let playing = tokio::spawn(rtsp::run(stream, |_| (), update, stopped));
-    // The first failure is the answer: a second try with a wrong password brings the account nearer to its lock.
-    let answer = timeout(CAMERA_WITHIN, async {
+    let playing = tokio::spawn(rtsp::run(stream, |_| (), updates, stopped));
+    // The first failure is the answer: a second attempt with a wrong password brings the account
+    // closer to its lockout.
+    let answer = timeout(KEY_FRAME_TIMEOUT, async {
         loop {
-            match told.recv().await {
+            match received.recv().await {
                 Some(CameraUpdate::Up { tracks, .. }) => return Ok(tracks),
                 Some(CameraUpdate::Down { fault, detail, .. }) => return Err((fault, detail)),
                 Some(_) => {}
@@ -58,48 +59,49 @@ pub async fn camera(settings: CameraSettings, role: StreamRole, clock: Arc<dyn C
             }
         }
     });
-    let late = || (CameraFault::NoKeyFrame, format!("no key frame within {} s", CAMERA_WITHIN.as_secs()));
+    let late = || (CameraFault::NoKeyFrame, format!("no key frame within {} s", KEY_FRAME_TIMEOUT.as_secs()));
     let answer = answer.await.unwrap_or_else(|_| Err(late()));
     let _ = stop.send(true);
-    let _ = timeout(CLOSE_WITHIN, playing).await;
+    let _ = timeout(TEARDOWN_TIMEOUT, playing).await;
     answer
 }
 
-/// Whether a camera asks for a login in a way that does not show the password: it offers Digest (RFC 7616). Nothing secret is sent.
+/// Checks that a camera offers Digest authentication (RFC 7616), which does not reveal the
+/// password. Sends nothing secret.
 ///
 /// # Errors
-/// Why it does not, or does not answer.
+/// When it offers no Digest, or does not answer.
 pub async fn offers_digest(url: &url::Url) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port().unwrap_or(554);
-    let asked = timeout(BROKER_WITHIN, async {
+    let response = timeout(CONNECT_TIMEOUT, async {
         let mut stream = TcpStream::connect((host.as_str(), port)).await?;
-        let words = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n");
-        stream.write_all(words.as_bytes()).await?;
+        let request = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
         let (mut head, mut lines) = (String::new(), BufReader::new(stream.take(HEAD_MAX)).lines());
         while let Some(line) = lines.next_line().await?.filter(|line| !line.is_empty()) {
             head += &(line.to_ascii_lowercase() + "\n");
         }
         std::io::Result::Ok(head)
     });
-    let head = asked.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let head = response.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
     let digest = head.lines().filter_map(|line| line.strip_prefix("www-authenticate:")).any(|line| line.contains("digest "));
-    if digest { Ok(()) } else { Err("it asks for the password in the clear".into()) }
+    if digest { Ok(()) } else { Err("it requests the password in clear text".into()) }
 }
 
-/// One connection to a broker, under a client id of its own. A broker that binds client ids to certificates ends the device's session
-/// all the same, if it has one there.
+/// Connects once to a broker, under a separate client id. A broker that binds client ids to
+/// certificates ends the device's own session there all the same.
 ///
 /// # Errors
-/// Why there is none, and what it means.
+/// The cause and the kind of fault.
 pub async fn broker(site: &SiteId, broker: &Broker, protocol: Option<Protocol>) -> Result<(), (String, ConnectFault)> {
-    match broker_in(site, broker, protocol.unwrap_or(Protocol::V5)).await {
-        Err((_, ConnectFault::Version)) if protocol.is_none() => broker_in(site, broker, Protocol::V311).await,
+    match broker_with(site, broker, protocol.unwrap_or(Protocol::V5)).await {
+        Err((_, ConnectFault::Version)) if protocol.is_none() => broker_with(site, broker, Protocol::V311).await,
         answer => answer,
     }
 }
 
-async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, ConnectFault)> {
+async fn broker_with(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result<(), (String, ConnectFault)> {
     let tls = broker.tls.as_ref().map(|tls| tls::config(tls, None)).transpose();
     let options = Options {
         client_id: format!("taimat-{site}-probe"),
@@ -112,7 +114,7 @@ async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result
         will: None,
     };
     let (sender, mut connection) = client::connect(&options);
-    let answer = timeout(BROKER_WITHIN, async {
+    let answer = timeout(CONNECT_TIMEOUT, async {
         loop {
             match connection.poll().await {
                 Ok(ClientEvent::Connected(..)) => return Ok(()),
@@ -121,7 +123,7 @@ async fn broker_in(site: &SiteId, broker: &Broker, protocol: Protocol) -> Result
             }
         }
     });
-    let late = |_| Err((format!("no answer within {} s", BROKER_WITHIN.as_secs()), ConnectFault::Unreachable));
+    let late = |_| Err((format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()), ConnectFault::Unreachable));
     let answer = answer.await.unwrap_or_else(late);
     sender.disconnect();
     let _ = timeout(Duration::from_millis(200), connection.poll()).await;

@@ -1,6 +1,7 @@
-//! The kinds of events and how one becomes a CloudEvents payload.
+//! Event kinds, and the CloudEvents 1.0 JSON payload of each.
 //!
-//! What belongs here: names, envelopes, the particulars of each kind. What does not: deciding that something is an event.
+//! What belongs here: names, envelopes, the data of each kind. What does not: deciding that
+//! something is an event.
 
 use serde_json::{Value, json};
 
@@ -13,30 +14,31 @@ use crate::storage::{Gap, Repair};
 use crate::units::{Boot, RingId, SiteId, Timestamp};
 use crate::uplink::wire;
 
-/// Bytes of free text in one event at most, as they lie in the journal: error chains are long and an entry is one journal slot.
+/// Bytes of free text in one event, as encoded in the journal: error chains are long, and an entry
+/// must fit one journal slot.
 const TEXT_MAX: usize = 400;
 
-/// The `type` of each event, without the `vn.taimat.` in front and the `.v1` behind.
+/// The `type` of each event, without the prefix `vn.taimat.` and the suffix `.v1`.
 pub mod kind {
     /// The agent started.
     pub const START: &str = "start";
-    /// The agent stops in order.
+    /// The agent shuts down in order.
     pub const STOP: &str = "stop";
-    /// Something moves.
+    /// A motion event began.
     pub const MOTION_START: &str = "motion.start";
-    /// It still does; direction or zones changed.
+    /// A motion event continues; its heading or zones changed.
     pub const MOTION_UPDATE: &str = "motion.update";
-    /// It is over.
+    /// A motion event ended.
     pub const MOTION_END: &str = "motion.end";
     /// The scene as a whole changed.
     pub const SCENE: &str = "scene";
-    /// The detector cannot see; recording goes on.
+    /// The detector gets no usable pictures; recording continues.
     pub const BLIND: &str = "analytics.unavailable";
-    /// The detector sees again.
+    /// The detector gets pictures again.
     pub const SEEING: &str = "analytics.available";
     /// A stream of the camera stopped.
     pub const CAMERA_DOWN: &str = "camera.down";
-    /// It plays again.
+    /// A stream of the camera plays again.
     pub const CAMERA_UP: &str = "camera.up";
     /// Footage is missing.
     pub const GAP: &str = "gap";
@@ -44,27 +46,27 @@ pub mod kind {
     pub const FILE_LOST: &str = "file.lost";
     /// Outbox entries were dropped to keep its bound.
     pub const SHED: &str = "shed";
-    /// The card misbehaves.
+    /// Storage reported a fault.
     pub const STORAGE: &str = "storage.fault";
-    /// Recovery put something right, or gave it up.
+    /// Recovery or the scrub repaired damage, or could not.
     pub const REPAIR: &str = "storage.repair";
-    /// The card takes nothing any more, or is nearly worn out: a person is needed.
+    /// The storage device rejects writes or is nearly worn out; an operator must replace it.
     pub const CARD: &str = "card";
     /// The wall clock was set.
     pub const CLOCK: &str = "clock";
     /// Footage was locked as evidence, or released.
     pub const LOCK: &str = "lock";
-    /// The way to the office takes a person: what is not allowed, a certificate that ends.
+    /// The uplink needs an operator: a rejected login, a forbidden topic, an expiring certificate.
     pub const UPLINK: &str = "uplink.alarm";
-    /// A configuration was staged, committed, taken back or refused.
+    /// A configuration was staged, committed, rolled back or rejected.
     pub const CONFIG: &str = "config";
-    /// A signed command was accepted or refused.
+    /// A command was accepted or rejected where keys are enrolled.
     pub const ACCESS: &str = "access";
-    /// The broker or the office refused an entry for good.
+    /// The broker or the office rejected an entry permanently.
     pub const REFUSED: &str = "delivery.refused";
 }
 
-/// How an event of this kind is treated on its way.
+/// The delivery class of an event kind.
 pub fn class_of(kind: &str) -> EventClass {
     match kind {
         kind::MOTION_UPDATE => EventClass::Update,
@@ -75,7 +77,7 @@ pub fn class_of(kind: &str) -> EventClass {
     }
 }
 
-/// Everything an envelope needs besides the particulars.
+/// The attributes of a CloudEvents envelope, besides `data`.
 pub struct Envelope<'a> {
     /// Its ULID.
     pub id: &'a str,
@@ -83,17 +85,17 @@ pub struct Envelope<'a> {
     pub site: &'a SiteId,
     /// One of [`kind`].
     pub kind: &'a str,
-    /// The moment it tells of.
+    /// The moment the event describes.
     pub at: Timestamp,
-    /// Its number.
+    /// Its sequence number.
     pub seq: u64,
-    /// The ring the number counts in.
+    /// The ring in which `seq` counts.
     pub ring: RingId,
-    /// Start number of the agent.
+    /// Boot of the agent.
     pub boot: Boot,
 }
 
-/// The payload as it is stored and published.
+/// The payload as stored in the journal and published.
 pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
     let event = wire::Event {
         specversion: "1.0".into(),
@@ -112,16 +114,16 @@ pub fn payload(envelope: &Envelope<'_>, data: Value) -> String {
     serde_json::to_string(&event).unwrap_or_default()
 }
 
-/// Particulars of a motion event. `event` is the id of its start event.
+/// Data of a motion event. `event` is the id of its start event.
 pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     let zones: Vec<&String> = motion.zones.iter().take(ZONES_MAX).collect();
-    let place: Vec<f64> = motion.bbox.iter().map(|v| rounded(f64::from(*v))).collect();
+    let bbox: Vec<f64> = motion.bbox.iter().map(|v| rounded(f64::from(*v))).collect();
     let mut data = json!({
         "event": event,
         "started_at": motion.started_at.wall.rfc3339(),
         "rule": motion.rule,
         "zones": zones,
-        "box": place,
+        "box": bbox,
         "score": rounded(f64::from(motion.score)),
         "tracks": motion.tracks,
     });
@@ -140,22 +142,22 @@ pub fn motion(motion: &MotionUpdate, event: &str) -> Value {
     data
 }
 
-/// Particulars of a gap in the footage.
+/// Data of a gap event.
 pub fn gap(gap: &Gap) -> Value {
     json!({"from": gap.from.wall.rfc3339(), "to": gap.to.wall.rfc3339(), "reason": gap.reason.as_str(), "bytes": gap.bytes})
 }
 
-/// Particulars of something recovery dealt with.
+/// Data of a repair event.
 pub fn repair(repair: &Repair) -> Value {
     let Repair { file, offset, kind, bytes, micros, lost } = repair;
     let mut data = json!({"file": file, "offset": offset, "what": kind.as_str(), "bytes": bytes, "ms": micros / 1000});
-    if let (Some(hole), Some(data)) = (lost.as_ref().map(self::lost), data.as_object_mut()) {
-        data.extend(hole.as_object().cloned().unwrap_or_default());
+    if let (Some(records), Some(data)) = (lost.as_ref().map(self::lost), data.as_object_mut()) {
+        data.extend(records.as_object().cloned().unwrap_or_default());
     }
     data
 }
 
-/// Records that are lost; the times of the footage around them, null where none is.
+/// Lost records, with the times of the footage around them; null where there is none.
 pub fn lost(lost: &MissingRecords) -> Value {
     let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.wall.rfc3339());
     let mut data = json!({"first": lost.first, "last": lost.last, "from": time(lost.from), "to": time(lost.to)});
@@ -165,7 +167,7 @@ pub fn lost(lost: &MissingRecords) -> Value {
     data
 }
 
-/// A lock as people and programs are shown it.
+/// A lock as shown in events and answers.
 pub fn lock(lock: &Lock) -> Value {
     let Lock { id, from, to, first, last, reason, missing } = lock;
     let last = (*last != u64::MAX).then_some(*last);
@@ -176,20 +178,21 @@ pub fn lock(lock: &Lock) -> Value {
     data
 }
 
-/// Free text without credentials, cut to its bound.
+/// Free text with credentials masked, cut to `TEXT_MAX` bytes.
 pub fn text(text: &str) -> String {
     let text = crate::redact::masked(text);
     let mut left = TEXT_MAX;
     let fits = |c: &char| {
-        let taken = stored_len(*c);
-        let fits = taken <= left;
-        left = left.saturating_sub(taken);
+        let len = stored_len(*c);
+        let fits = len <= left;
+        left = left.saturating_sub(len);
         fits
     };
     text.chars().take_while(fits).collect()
 }
 
-/// Bytes of a character in the journal, where a payload is JSON inside JSON: what is escaped is escaped twice.
+/// Bytes of a character in the journal. A payload is JSON inside JSON, so an escaped character is
+/// escaped twice.
 fn stored_len(c: char) -> usize {
     match c {
         '"' | '\\' => 4,
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_cloudevents_envelope_with_its_number_and_clock() {
+    fn an_event_is_encoded_as_a_cloudevents_envelope() {
         let site = SiteId::parse("km-17").unwrap();
         let envelope =
             Envelope { id: "01JX", site: &site, kind: kind::MOTION_START, at: at(), seq: 7, ring: RingId(9), boot: Boot(3) };
@@ -243,7 +246,7 @@ mod tests {
         assert_eq!(payload(&envelope, motion(&crowded(1), "01JX")), golden);
     }
 
-    /// The longest particulars of each kind that holds text or lists.
+    /// The longest data of each kind that holds text or lists.
     fn largest() -> Vec<(&'static str, Value)> {
         let (id, worst) = ("Z".repeat(26), text(&"\u{1}".repeat(9_000)));
         let (from, to) = (WallTime(i64::MAX >> 10), WallTime(i64::MAX >> 10));
@@ -251,8 +254,9 @@ mod tests {
         let held =
             Lock { id: "i".repeat(36), from, to, first, last, reason: "\u{1}".repeat(80), missing: vec![(1 << 50, 1 << 51)] };
         let mut locked = lock(&held);
-        (locked["action"], locked["req_id"]) = (json!("unlock"), json!("r".repeat(64)));
-        let hole = Gap { from: at(), to: at(), reason: GapReason::EvictedPinned, bytes: u64::MAX };
+        locked["action"] = json!("unlock");
+        locked["req_id"] = json!("r".repeat(64));
+        let longest_gap = Gap { from: at(), to: at(), reason: GapReason::EvictedPinned, bytes: u64::MAX };
         vec![
             (kind::MOTION_UPDATE, motion(&crowded(20), &id)),
             (kind::STORAGE, json!({"detail": worst, "lost": true, "suppressed_count": u64::MAX})),
@@ -262,7 +266,7 @@ mod tests {
             (kind::UPLINK, json!({"what": "not_authorized", "detail": worst})),
             (kind::SHED, super::super::loss_report::tests::longest()),
             (kind::LOCK, locked),
-            (kind::GAP, gap(&hole)),
+            (kind::GAP, gap(&longest_gap)),
         ]
     }
 
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_by_its_journal_size_between_characters() {
+    fn text_is_cut_between_characters_at_its_journal_size() {
         for (text_in, len) in [("ế".repeat(500), 133), ("\"".repeat(500), 100), ("\u{1}".repeat(500), 57), ("a".repeat(500), 400)]
         {
             let cut = text(&text_in);

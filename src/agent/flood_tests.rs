@@ -1,10 +1,11 @@
-//! Commands in floods: what strangers send must cost no event, no clip, no card and not the process.
+//! Tests of command floods: they must cost no event, no clip, little card space, and must not end
+//! the process.
 
 use super::*;
 use crate::remote_config::signed_command::{CommandRequest, add_signature};
 use crate::remote_config::signed_document::tests::{OTHER, RFC, key, trusted};
 
-/// Bytes of the card that one entry of the journal takes: a slot in each of two copies.
+/// Bytes that one journal entry writes to the card: a slot in each of two copies.
 const ENTRY: u64 = 2 * 4096;
 
 impl Bench {
@@ -54,19 +55,19 @@ impl Bench {
 fn an_event_get_of_many_ranges_resends_few_events_at_once() {
     let mut bench = Bench::new();
     bench.connect();
-    (0..400).for_each(|_| bench.hole());
+    (0..400).for_each(|_| bench.gap());
     bench.log.clear();
     let ranges: Vec<(u64, u64)> = vec![(1, 100_000); 32];
     bench.command("event-get", "r1", json!({"ring": RingId(7).to_string(), "seq": ranges}));
     let again = bench.log.iter().filter(|line| line.starts_with("again")).count();
-    assert!(again <= 64, "{again} orders to the uplink for one command");
-    assert!(bench.agent.outbox.prioritized() <= 64, "{} events are hurried", bench.agent.outbox.prioritized());
+    assert!(again <= 64, "{again} requests to the uplink for one command");
+    assert!(bench.agent.outbox.prioritized() <= 64, "{} events have resend priority", bench.agent.outbox.prioritized());
     assert_eq!(bench.replies.pop().unwrap().data["found"], 401, "each number once");
-    // All of them go out in the end, 64 at a time.
+    // Receipts release them, and the rest follows, 64 at a time.
     bench.log.clear();
     bench.receipt_all();
     let events: Vec<_> = bench.card.iter().collect();
-    assert!(events.is_empty(), "{} are still here", events.len());
+    assert!(events.is_empty(), "{} are still on the card", events.len());
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn refused_commands_write_at_most_a_mebibyte() {
     let mut bench = Bench::guarded();
     bench.log.clear();
     for n in 0..10_000 {
-        // Half of them in a rush, then two a second for an hour.
+        // Half of them within 2.5 s, then one every 0.72 s for an hour.
         bench.pass(if n < 5_000 { 500 } else { 720_000 });
         bench.command("ping", &format!("x{n}"), json!({}));
     }
@@ -86,10 +87,10 @@ fn refused_commands_write_at_most_a_mebibyte() {
 }
 
 #[test]
-fn forged_commands_push_out_neither_clip_nor_event() {
+fn forged_commands_evict_neither_clips_nor_events() {
     let mut bench = Bench::guarded();
     bench.agent.connected = false;
-    (0..1_980).for_each(|_| bench.hole());
+    (0..1_980).for_each(|_| bench.gap());
     let before = bench.events().len();
     for n in 0..3_000 {
         bench.pass(20_000);
@@ -97,24 +98,24 @@ fn forged_commands_push_out_neither_clip_nor_event() {
         bench.command("ping", &format!("y{n}"), json!({}));
     }
     assert!(bench.data("shed").is_empty(), "{:?}", bench.data("shed"));
-    assert_eq!(bench.events().len(), before, "over half of its bound the outbox takes no refusals");
+    assert_eq!(bench.events().len(), before, "an outbox that is half full still stores rejections");
 }
 
 #[test]
-fn a_signers_flood_takes_no_event() {
+fn a_flood_of_signed_commands_evicts_no_event() {
     let mut bench = Bench::guarded();
     bench.agent.connected = false;
-    (0..1_900).for_each(|_| bench.hole());
-    let holes = bench.data("gap").len();
+    (0..1_900).for_each(|_| bench.gap());
+    let gaps = bench.data("gap").len();
     for n in 0..2_000 {
         bench.pass(50_000);
         bench.signed("restart", &format!("x{n}"), 10 + n, RFC);
     }
-    assert_eq!(bench.data("gap").len(), holes, "a signer's flood took events");
+    assert_eq!(bench.data("gap").len(), gaps, "signed commands evicted events");
 }
 
 #[test]
-fn forged_commands_leave_signed_ones_their_share() {
+fn forged_commands_do_not_throttle_signed_ones() {
     let mut bench = Bench::guarded();
     for n in 0..5_000 {
         bench.pass(2_000);
@@ -129,7 +130,7 @@ fn forged_commands_leave_signed_ones_their_share() {
 }
 
 #[test]
-fn a_signed_flood_is_answered_at_its_share() {
+fn a_flood_of_signed_commands_is_rate_limited() {
     let mut bench = Bench::guarded();
     for n in 0..10_000 {
         bench.pass(1_000);
@@ -141,10 +142,10 @@ fn a_signed_flood_is_answered_at_its_share() {
 }
 
 #[test]
-fn a_restart_is_signed_names_its_start_and_is_answered() {
+fn a_restart_must_be_signed_and_name_the_current_boot() {
     let mut bench = Bench::new();
     bench.command("restart", "r0", json!({"boot": 1}));
-    assert!(bench.replies.pop().unwrap().detail.contains("must be signed"), "nobody signed it, and no key is enrolled");
+    assert!(bench.replies.pop().unwrap().detail.contains("must be signed"), "unsigned, and no key is enrolled");
     let mut bench = Bench::guarded();
     bench.signed_with("restart", "r1", 1, RFC, json!({"boot": "9"}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
@@ -156,7 +157,7 @@ fn a_restart_is_signed_names_its_start_and_is_answered() {
 }
 
 #[test]
-fn keys_count_where_no_configuration_is_kept() {
+fn signatures_are_required_without_a_stored_configuration() {
     let mut bench = Bench::new();
     bench.agent.settings.remote.keys = vec![trusted("office", RFC)];
     bench.command("ping", "r1", json!({}));
@@ -164,5 +165,5 @@ fn keys_count_where_no_configuration_is_kept() {
     bench.signed("ping", "r2", 1, RFC);
     assert_eq!(bench.replies.pop().unwrap().status, "ok");
     bench.signed("ping", "r3", 1, RFC);
-    assert_eq!(bench.replies.pop().unwrap().status, "error", "its number was used");
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "its number was used already");
 }

@@ -1,6 +1,8 @@
-//! What was dropped and is not an event yet. It waits here until there is room to tell it, however long the card stands still.
+//! Losses not yet reported. They accumulate here until the journal accepts another event, however
+//! long storage stalls.
 //!
-//! What belongs here: counting losses by their reason, and `loss_report` events. What does not: choosing what goes (the outbox).
+//! What belongs here: counting losses by reason, and `shed` events. What does not: choosing what is
+//! shed (the outbox).
 
 use std::collections::BTreeMap;
 
@@ -13,25 +15,25 @@ use super::spool::{EntryKind, Note};
 use crate::outbox::ShedReason;
 use crate::units::Timestamp;
 
-/// Ranges of numbers in one event at most: an entry is one journal slot.
+/// Sequence number ranges in one event: an entry must fit one journal slot.
 pub const RANGES_MAX: usize = 10;
-/// Files named in one event at most, for the same reason.
+/// Files named in one event, for the same reason.
 pub const FILES_MAX: usize = 6;
-/// Files whose events are remembered by name until they are reported; more are only counted.
+/// Lost files whose event ids are kept until they are reported; further files are only counted.
 const NAMES_MAX: usize = 64;
 
-/// Why something was dropped.
+/// Why events or files were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LossReason {
-    /// The outbox was over its bound.
+    /// The outbox exceeded its bound.
     OutboxFull,
-    /// Entries found at start were written by a version this one cannot read.
+    /// Recovery found entries that this version cannot decode.
     Unreadable,
-    /// The card took nothing, and what waited for it was over its bound. Such events never had a number.
+    /// Storage stalled, and the spool was full. Such events never got a sequence number.
     StorageStalled,
-    /// It did not fit a slot of the journal.
+    /// The entry did not fit a journal slot.
     TooLarge,
-    /// It was too old to be of use ([`crate::outbox`]).
+    /// The entry outlived its maximum age ([`crate::outbox`]).
     Expired,
 }
 
@@ -51,7 +53,7 @@ impl LossReason {
     }
 }
 
-/// Losses of one kind.
+/// Losses of one reason.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct LossTotals {
@@ -65,7 +67,7 @@ struct LossTotals {
 }
 
 impl LossTotals {
-    /// Adds numbers; ranges stay in order and apart.
+    /// Adds a range of sequence numbers. The ranges stay sorted and disjoint.
     fn add(&mut self, range: (u64, u64)) {
         self.seq.push(range);
         self.seq.sort_unstable();
@@ -79,82 +81,90 @@ impl LossTotals {
         self.seq = merged;
     }
 
-    /// Joins the ranges that lie closest until one event can tell them.
+    /// Merges the closest ranges until they fit one event.
     fn join(&mut self) {
         while self.seq.len() > RANGES_MAX {
-            let apart = |at: &usize| self.seq[at + 1].0 - self.seq[*at].1;
-            let at = (0..self.seq.len() - 1).min_by_key(apart).unwrap_or(0);
+            let distance = |at: &usize| self.seq[at + 1].0 - self.seq[*at].1;
+            let at = (0..self.seq.len() - 1).min_by_key(distance).unwrap_or(0);
             self.seq[at].1 = self.seq.remove(at + 1).1;
             self.joined = true;
         }
     }
 }
 
-/// Everything dropped since it was last reported.
+/// All losses since the last report.
 #[derive(Debug, Default)]
 pub struct UnreportedLosses {
     lost: BTreeMap<LossReason, LossTotals>,
 }
 
 impl UnreportedLosses {
-    /// An event that never got a number.
+    /// Counts an event without a sequence number.
     pub fn event(&mut self, why: LossReason) {
         self.lost.entry(why).or_default().events += 1;
     }
 
-    /// The event with this number.
+    /// Counts the event with this sequence number.
     fn numbered(&mut self, why: LossReason, seq: u64) {
         let lost = self.lost.entry(why).or_default();
         lost.events += 1;
         lost.add((seq, seq));
     }
 
-    /// A file that belongs to `event`.
+    /// Counts a file of `bytes` that belongs to `event`.
     pub fn file(&mut self, why: LossReason, event: String, bytes: u64) {
         let lost = self.lost.entry(why).or_default();
-        (lost.files, lost.bytes) = (lost.files + 1, lost.bytes + bytes);
+        lost.files += 1;
+        lost.bytes += bytes;
         if lost.file_events.len() < NAMES_MAX {
             lost.file_events.push(event);
         }
     }
 
-    /// Entries nobody can read; their events, if they were any, have numbers in `seq`.
+    /// Counts entries that cannot be decoded. `seq` is the range that can contain the numbers of
+    /// their events.
     pub fn unreadable(&mut self, entries: u64, seq: Option<(u64, u64)>) {
         let lost = self.lost.entry(LossReason::Unreadable).or_default();
         lost.entries += entries;
         seq.into_iter().for_each(|range| lost.add(range));
     }
 
-    /// What an event reported that is now dropped itself, so that it is reported again: in one event, or telling would take more and more of
-    /// them. Files are only counted then.
+    /// Counts the losses of a shed `shed` event again. They must fit one event: else each shed
+    /// report would lead to several. Its files are only counted.
     fn again(&mut self, payload: &str) {
         let data = serde_json::from_str::<Value>(payload).unwrap_or_default()["data"].take();
         let why = LossReason::ALL.into_iter().find(|why| data["reason"] == why.as_str());
-        let (Some(why), Ok(told)) = (why, serde_json::from_value::<LossTotals>(data)) else {
+        let (Some(why), Ok(reported)) = (why, serde_json::from_value::<LossTotals>(data)) else {
             return;
         };
         let lost = self.lost.entry(why).or_default();
-        lost.events += told.events;
-        (lost.files, lost.bytes, lost.entries) = (lost.files + told.files, lost.bytes + told.bytes, lost.entries + told.entries);
-        lost.joined |= told.joined;
-        told.seq.into_iter().for_each(|range| lost.add(range));
+        lost.events += reported.events;
+        lost.files += reported.files;
+        lost.bytes += reported.bytes;
+        lost.entries += reported.entries;
+        lost.joined |= reported.joined;
+        reported.seq.into_iter().for_each(|range| lost.add(range));
         lost.join();
     }
 
-    /// The particulars of the next event to tell; losses without numbers only while the card keeps up.
-    fn take(&mut self, card_keeps_up: bool) -> Option<Value> {
-        let why = *self.lost.keys().find(|why| **why != LossReason::StorageStalled || card_keeps_up)?;
+    /// The data of the next event. Losses without sequence numbers are reported only while storage
+    /// keeps up.
+    fn take(&mut self, storage_keeps_up: bool) -> Option<Value> {
+        let why = *self.lost.keys().find(|why| **why != LossReason::StorageStalled || storage_keeps_up)?;
         let lost = self.lost.get_mut(&why)?;
         let seq: Vec<(u64, u64)> = lost.seq.drain(..lost.seq.len().min(RANGES_MAX)).collect();
         let file_events: Vec<String> = lost.file_events.drain(..lost.file_events.len().min(FILES_MAX)).collect();
-        // Every event but the last of several tells what it names; the last tells the rest.
+        // One report can take several events. Each counts what it names; the last one counts the
+        // rest.
         let more = !lost.seq.is_empty() || !lost.file_events.is_empty();
         let joined = lost.joined;
         let named = seq.iter().map(|(first, last)| last - first + 1).sum::<u64>();
         let (events, files) =
             if more { (named.min(lost.events), (file_events.len() as u64).min(lost.files)) } else { (lost.events, lost.files) };
-        (lost.events, lost.files) = (lost.events - events, lost.files - files);
-        let (bytes, entries) = (std::mem::take(&mut lost.bytes), std::mem::take(&mut lost.entries));
+        lost.events -= events;
+        lost.files -= files;
+        let bytes = std::mem::take(&mut lost.bytes);
+        let entries = std::mem::take(&mut lost.entries);
         if !more {
             self.lost.remove(&why);
         }
@@ -175,7 +185,7 @@ impl UnreportedLosses {
 }
 
 impl Agent {
-    /// Lets go of what the outbox had to shed, and remembers it until it is reported.
+    /// Releases the entries that the outbox has shed, and counts them as losses.
     pub(super) fn note_shed(&mut self) {
         for (entry_id, shed) in self.outbox.take_shed() {
             let why = if shed == ShedReason::Expired { LossReason::Expired } else { LossReason::OutboxFull };
@@ -192,12 +202,12 @@ impl Agent {
         }
     }
 
-    /// Tells what was dropped, as soon as there is room.
+    /// Reports losses as events while the spool has room.
     pub(super) fn report_losses(&mut self, now: Timestamp) {
         while self.spool.has_room()
             && let Some(data) = self.unreported.take(self.spool.is_clear())
         {
-            tracing::error!(%data, "given up");
+            tracing::error!(%data, "outbox entries lost; the shed event names them");
             self.event(now, kind::SHED, None, data);
         }
     }
@@ -207,7 +217,7 @@ impl Agent {
 pub(super) mod tests {
     use super::*;
 
-    /// The longest particulars a `loss_report` event can have.
+    /// The longest data a `shed` event can have.
     pub fn longest() -> Value {
         let seq = vec![(1_000_000_000_000, 1_000_000_000_001); RANGES_MAX];
         let file_events = vec!["Z".repeat(64); FILES_MAX];
@@ -217,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_numbers_that_were_given_up_are_named_and_every_one_is() {
+    fn reports_name_exactly_the_lost_numbers() {
         let mut unreported = UnreportedLosses::default();
         let gone: Vec<u64> = (1..=60).filter(|seq| seq % 3 != 0).collect();
         gone.iter().for_each(|seq| unreported.numbered(LossReason::OutboxFull, *seq));
@@ -232,7 +242,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_shed_event_that_is_given_up_itself_is_told_again() {
+    fn losses_of_a_shed_report_are_reported_again() {
         let mut unreported = UnreportedLosses::default();
         unreported.numbered(LossReason::OutboxFull, 7);
         unreported.file(LossReason::OutboxFull, "e".into(), 9);
@@ -245,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_told_again_fits_one_event_that_says_so() {
+    fn many_repeated_losses_merge_into_one_marked_event() {
         let mut unreported = UnreportedLosses::default();
         for seq in (0..60).map(|n| n * 10 + n % 7) {
             let payload = json!({"data": {"reason": "outbox_full", "events": 1, "seq": [[seq, seq]]}}).to_string();

@@ -1,6 +1,7 @@
-//! What the office asks besides footage: numbers it lacks, files it no longer wants, how the ring is, what the log says, a restart.
+//! Maintenance commands: resends, cancelled files, ring status, log tail and restart.
 //!
-//! What belongs here: those commands. What does not: remembering and answering them ([`super::commands`]).
+//! What belongs here: those commands. What does not: deduplication and answers
+//! ([`super::commands`]).
 
 use serde_json::{Value, json};
 
@@ -11,29 +12,29 @@ use crate::units::{EntryId, Timestamp};
 use crate::uplink::UplinkRequest;
 use crate::uplink::wire::Command;
 
-/// Ranges in one `event-get` at most, and in its answer: a device is no search engine, and a packet has its bound.
+/// Ranges in one `event-get` and in its answer: both must fit one MQTT packet.
 const RANGES_MAX: usize = 32;
-/// How ranges are written.
+/// The form of the argument `seq`.
 const RANGES: &str = "ranges of numbers, first and last of each, such as seq=[[1,20],[31,31]]";
-/// Characters of a wrong argument that its refusal repeats at most.
+/// Characters of a wrong argument that its rejection repeats at most.
 const SHOWN_MAX: usize = 60;
-/// Events hurried at once at most: four windows of the outbox.
+/// Events with resend priority at once: four windows of the outbox.
 const RESENDS_MAX: usize = 64;
-/// Lines of the log in one answer, unless the command says less, and at most.
+/// Log lines in one answer: the default and the maximum.
 const TAIL_LINES: u64 = 50;
 const TAIL_LINES_MAX: u64 = 500;
-/// Bytes of them: what the smallest brokers' packets of 4 KiB hold, and at most.
+/// Bytes of these lines. The default fits the 4 KiB packets of the smallest brokers.
 const TAIL_BYTES: u64 = 3_000;
 const TAIL_BYTES_MAX: u64 = 32_768;
 
-/// Numbers the office asked for, and the entry id up to which they were sent again.
+/// Sequence numbers that the office requested, and the entry id up to which they are resent.
 #[derive(Debug, Default)]
 pub struct ResendRanges {
     ranges: Vec<(u64, u64)>,
     after: EntryId,
 }
 
-/// The same numbers in ranges that are in order and apart.
+/// The same numbers in sorted, disjoint ranges.
 fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.retain(|(first, last)| first <= last);
     ranges.sort_unstable();
@@ -48,7 +49,8 @@ fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 }
 
 impl Agent {
-    /// The office lacks numbers: those that are still here go next, those that are not are named.
+    /// `event-get`: resends the requested events that are still stored next, and names those that
+    /// are gone.
     pub(super) fn event_get(&mut self, command: &Command) -> Result<Value, String> {
         let ring = text_arg(command, "ring", "the ring whose numbers are meant")?;
         let seq = command.args.get("seq").ok_or_else(|| format!("seq is missing: {RANGES}"))?;
@@ -65,7 +67,7 @@ impl Agent {
         }
         let ranges = merged(ranges);
         if ring != self.ring.to_string() {
-            // Numbers of a card that is not here any more are gone.
+            // Numbers of another ring are gone with its card.
             return Ok(json!({"ring": ring, "found": 0, "gone": ranges}));
         }
         let (found, mut gone) = self.spool.resolve_ranges(&ranges);
@@ -74,8 +76,8 @@ impl Agent {
         Ok(json!({"ring": ring, "found": found, "gone": gone}))
     }
 
-    /// Sends on what the office asked for: a few at a time, so that nothing fills.
-    pub(super) fn hurry_wanted(&mut self, out: &mut Vec<AgentEffect>) {
+    /// Gives resend priority to requested events, a few at a time, so that no queue fills.
+    pub(super) fn prioritize_resends(&mut self, out: &mut Vec<AgentEffect>) {
         while !self.wanted.ranges.is_empty() && self.outbox.prioritized() < RESENDS_MAX {
             let Some(entry_id) = self.spool.next_wanted(&self.wanted) else {
                 self.wanted = ResendRanges::default();
@@ -83,16 +85,16 @@ impl Agent {
             };
             self.wanted.after = entry_id;
             if self.outbox.prioritize(entry_id) {
-                out.push(AgentEffect::Uplink(UplinkRequest::Again { entry_id }));
+                out.push(AgentEffect::Uplink(UplinkRequest::Resend { entry_id }));
             }
         }
     }
 
-    /// The office does not want a file any more.
+    /// `clip-cancel`: drops a pending file that the office no longer wants.
     pub(super) fn clip_cancel(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
         let fid = text_arg(command, "fid", "the file's id, as the answer to clip-get shows it")?;
         let entry_id =
-            self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is owed: it was delivered, or never was"))?;
+            self.spool.file_of(&fid).ok_or_else(|| format!("no file {fid} is pending: it was delivered or never existed"))?;
         self.outbox.receipted(entry_id);
         out.push(AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }));
         self.file_lost(now, entry_id, &format!("cancelled by {}", command.req_id));
@@ -118,7 +120,7 @@ impl Agent {
         };
         let lines = argument("lines", TAIL_LINES, TAIL_LINES_MAX)? as usize;
         let bytes = argument("bytes", TAIL_BYTES, TAIL_BYTES_MAX)? as usize;
-        out.push(AgentEffect::Tail { req_id: command.req_id.clone(), lines, bytes });
+        out.push(AgentEffect::LogTail { req_id: command.req_id.clone(), lines, bytes });
         Ok(())
     }
 
@@ -126,31 +128,32 @@ impl Agent {
         self.reply(req_id, "log-tail", "ok", "", json!({"lines": lines}), out);
     }
 
-    /// Stops in order; the service manager starts the device again. It must name the start it means: a command that a broker delivers
-    /// twice would otherwise restart the device twice.
+    /// `restart`: shuts down in order; the service manager starts the device again. The command
+    /// must name the current boot. Otherwise a command that a broker delivers twice would restart
+    /// the device twice.
     pub(super) fn restart(&mut self, now: Timestamp, command: &Command, out: &mut Vec<AgentEffect>) -> Result<Value, String> {
-        let boot = command.number("boot").ok_or("boot is missing: the start that is meant, as ping tells it")?;
+        let boot = command.number("boot").ok_or("boot is missing: the number of the current boot, as ping returns it")?;
         if boot != u64::from(self.boot.0) {
-            return Err(format!("this is start {}, not {boot}", self.boot.0));
+            return Err(format!("the current boot is {}, not {boot}", self.boot.0));
         }
-        tracing::warn!(req_id = command.req_id, "restart: the office asks for it");
+        tracing::warn!(req_id = command.req_id, "restart command received; shutting down");
         self.start_shutdown(now, out);
         Ok(json!({"boot": boot}))
     }
 }
 
 impl super::spool::Spool {
-    /// How many of the numbers in these ranges, merged and in order, are here, and which ranges of them are not. Those that were not
-    /// given out yet are no loss.
+    /// Counts the numbers in these ranges (sorted and disjoint) that are stored, and lists the
+    /// ranges that are not. Numbers not assigned yet are in neither.
     fn resolve_ranges(&self, ranges: &[(u64, u64)]) -> (u64, Vec<(u64, u64)>) {
-        let mut here: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
-        here.sort_unstable();
-        here.dedup();
+        let mut stored: Vec<u64> = self.stored_numbers().map(|(seq, _)| seq).chain(self.unstored_numbers()).collect();
+        stored.sort_unstable();
+        stored.dedup();
         let (mut found, mut gone) = (0, Vec::new());
         for (first, last) in ranges {
             let last = (*last).min(self.next_seq() - 1);
             let mut next = *first;
-            for seq in here[here.partition_point(|seq| seq < first)..].iter().take_while(|seq| **seq <= last) {
+            for seq in stored[stored.partition_point(|seq| seq < first)..].iter().take_while(|seq| **seq <= last) {
                 if *seq > next {
                     gone.push((next, seq - 1));
                 }
@@ -164,15 +167,15 @@ impl super::spool::Spool {
         (found, gone)
     }
 
-    /// The next stored event among the wanted ones.
+    /// The next requested event that is stored.
     fn next_wanted(&self, wanted: &ResendRanges) -> Option<EntryId> {
-        let asked = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+        let is_requested = |seq: u64| wanted.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq));
         self.stored_after(wanted.after)
-            .find(|(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if asked(seq)))
+            .find(|(_, held)| matches!(held.what, EntryKind::Event { seq, .. } if is_requested(seq)))
             .map(|(entry_id, _)| entry_id)
     }
 
-    /// The entry id of the file with this id.
+    /// The entry of the file with this id.
     fn file_of(&self, fid: &str) -> Option<EntryId> {
         let is_it = |held: &SpooledEntry| matches!(&held.what, EntryKind::File(manifest) if manifest.fid() == fid);
         self.stored().find(|(_, held)| is_it(held)).map(|(entry_id, _)| entry_id)

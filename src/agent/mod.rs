@@ -1,19 +1,29 @@
-//! The agent room: the one place that decides. [`Agent::handle`] is a plain function of its state, the time and one input; what
-//! it wants done comes out as [`AgentEffect`]s, all carried out before the next input. Frames never pass through here.
+//! Event agent: a pure state machine that turns every input into the effects the runtime executes.
 //!
-//! * [`outbox_entry`]: an outbox entry on the card. [`spool`]: drafts → journal → outbox. [`events`]: kinds and envelopes.
-//! * [`recovery`]: what the last start left. [`loss_report`]: what was dropped, until it is reported.
-//! * [`motion events`]: motion events from start to end. [`clip_jobs`]: clips in the making. [`commands`], [`maintenance_commands`]: what the office asks.
-//! * [`access_trail`]: who may command, and the trail of it. [`request_backlog`]: orders a part has no room for.
-//! * [`config_client`]: the configuration as the agent sees it; [`config_thread`] ⇄ keeps it, [`connection_probe`] ⇄ asks new cameras and brokers.
-//! * [`uplink_updates`]: what the uplink tells. [`shutdown`]: the ordered shutdown. [`ulid`]: ids. [`runtime`] ⇄: channels, threads and the loop that feeds this.
+//! [`Agent::handle`] takes its state, the time and one input, and appends [`AgentEffect`]s. The
+//! runtime executes all of them before the next input. Frames never pass through the agent.
 //!
-//! What belongs here: what an event is, when a clip is cut, what is pending. What does not: any I/O.
+//! * [`outbox_entry`]: the journal format of an outbox entry. [`spool`]: drafts → journal → outbox.
+//!   [`events`]: event kinds and CloudEvents envelopes.
+//! * [`recovery`]: outbox entries of earlier boots. [`loss_report`]: losses until an event reports
+//!   them.
+//! * [`motion_events`]: motion events from start to end. [`clip_jobs`]: clips from promise to file.
+//!   [`commands`], [`maintenance_commands`]: commands of the office.
+//! * [`access_trail`]: authorization of commands and its audit events. [`request_backlog`]:
+//!   requests that a full channel did not accept.
+//! * [`config_client`]: the configuration inside the agent; [`config_thread`] ⇄ stores it,
+//!   [`connection_probe`] ⇄ tests new cameras and brokers.
+//! * [`storage_updates`], [`uplink_updates`]: reactions to storage and uplink. [`shutdown`]: the
+//!   ordered shutdown. [`ulid`]: ids. [`runtime`] ⇄: channels, threads and the main loop.
+//!
+//! What belongs here: when something is an event, when a clip is cut, what is pending. What does
+//! not: any I/O.
 
 pub mod access_trail;
 pub mod commands;
 pub mod config_client;
 pub mod spool;
+pub mod storage_updates;
 pub mod outbox_entry;
 pub mod events;
 pub mod motion_events;
@@ -49,6 +59,7 @@ use self::outbox_entry::{AgentState, Body};
 use self::recovery::RecoveredEntries;
 use self::shutdown::ShutdownStep;
 use self::spool::{Draft, EntryKind, Sendable, Spool, TooLarge};
+use self::storage_updates::FaultEventLimiter;
 use self::ulid::Ulids;
 use crate::analytics::AnalyticsUpdate;
 use crate::camera::{CameraUpdate, StreamRole};
@@ -58,19 +69,16 @@ use crate::outbox::Outbox;
 use crate::remote_config::state_machine;
 use crate::settings::Settings;
 use crate::settings::diff::SettingsDiff;
-use crate::storage::clock_history::ClockSet;
 use crate::storage::locks::Lock;
 use crate::storage::{FootageReader, Gap, GapReason, StorageRequest, StorageUpdate};
 use crate::units::{Boot, EntryId, MonoTime, RingId, Timestamp};
 use crate::uplink::{Alarm, UplinkRequest, UplinkUpdate};
 
-/// Microseconds between two events about a card that misbehaves: one is updates, a stream of them fills the outbox.
-const TROUBLE_EVERY: u64 = 60_000_000;
+/// Pins released per input. Thousands of clips can be dropped at once, and the request queue of the
+/// storage thread is bounded.
+const UNPINS_PER_INPUT: usize = 16;
 
-/// Pins released with one input: thousands of clips may be dropped at once, and the lane to storage has its bound.
-const UNPINNED_MAX: usize = 16;
-
-/// One thing that happened.
+/// An input of the agent.
 #[derive(Debug)]
 pub enum AgentInput {
     /// The deadline passed.
@@ -82,84 +90,85 @@ pub enum AgentInput {
     /// Every camera task has ended after [`AgentEffect::StopCamera`].
     CameraStopped,
     /// From the analytics thread.
-    Sight(AnalyticsUpdate),
+    Analytics(AnalyticsUpdate),
     /// From the uplink task.
     Uplink(UplinkUpdate),
-    /// From the clip worker.
+    /// From the clip hasher.
     Hashed(Hashed),
     /// Answer to [`AgentEffect::Tail`].
-    Tail {
-        /// The command that asked.
+    LogTail {
+        /// The `req_id` of the command.
         req_id: String,
         /// The newest lines of the log, oldest first.
         lines: Vec<String>,
     },
     /// From the configuration thread.
     Config(ConfigUpdate),
-    /// Stop in order: a signal or the service manager asks.
+    /// Shut down in order. Sent on a signal or when the service manager stops the unit.
     Stop,
 }
 
-/// One thing to be done.
+/// An effect that the runtime executes.
 pub enum AgentEffect {
-    /// Recovery is done: connect to the camera and the office.
+    /// Recovery is complete: connect to the cameras and the broker.
     Open {
-        /// Number of this start.
+        /// Number of this boot of the agent.
         boot: Boot,
     },
     /// To the storage thread.
     Storage(StorageRequest),
     /// To the uplink task.
     Uplink(UplinkRequest),
-    /// To the clip worker.
+    /// To the clip hasher.
     Hash(HashRequest),
-    /// Look at the end of the log; answered by [`AgentInput::Tail`].
-    Tail {
-        /// The command that asks.
+    /// Read the end of the log; answered by [`AgentInput::LogTail`].
+    LogTail {
+        /// The `req_id` of the command.
         req_id: String,
-        /// Lines at most.
+        /// Maximum number of lines.
         lines: usize,
-        /// Bytes of all lines at most.
+        /// Maximum number of bytes over all lines.
         bytes: usize,
     },
-    /// Take a picture; answered by [`AnalyticsUpdate::RequestedSnapshot`].
-    Glance {
-        /// The command that asks.
+    /// Take a snapshot; answered by [`AnalyticsUpdate::RequestedSnapshot`].
+    Snapshot {
+        /// The `req_id` of the command.
         req_id: String,
     },
     /// To the configuration thread.
-    Keep(ConfigRequest),
-    /// Other settings are in force: tell the modules they touch.
+    Config(ConfigRequest),
+    /// New settings are in force: pass them to the modules they change.
     Apply {
-        /// All of them.
+        /// The complete settings.
         settings: Box<Settings>,
-        /// Which modules.
+        /// The sections that changed.
         change: Box<SettingsDiff>,
-        /// Comes back with sessions made under them.
+        /// Epoch of these settings. The uplink reports it with every session it opens under them.
         epoch: u64,
-        /// The session with the broker ends, and another begins.
+        /// True when the uplink must close its broker session and open another.
         fresh: bool,
     },
-    /// Close the camera's sessions and end the analytics thread; answered by [`AgentInput::CameraStopped`].
+    /// Close the camera's sessions and end the analytics thread; answered by
+    /// [`AgentInput::CameraStopped`].
     StopCamera,
-    /// Everything is out: end the process.
+    /// The shutdown is complete: end the process.
     Finished,
 }
 
-/// Where the agent is in its life.
+/// Lifecycle phase of the agent.
 #[derive(Debug)]
 enum AgentPhase {
-    /// Until storage tells what it found.
+    /// Storage has not reported [`StorageUpdate::Started`] yet.
     Starting,
-    /// Normal.
+    /// Normal operation.
     Running,
-    /// Shutting down in order.
+    /// In an ordered shutdown.
     Stopping(ShutdownStep),
-    /// Done.
+    /// The shutdown is complete.
     Finished,
 }
 
-/// The deciding state of one device.
+/// The agent of one device.
 pub struct Agent {
     site: crate::units::SiteId,
     settings: Settings,
@@ -169,42 +178,43 @@ pub struct Agent {
     ring: RingId,
     boot: Boot,
     spool: Spool,
-    /// What of the last start's entries is known until all of them are.
+    /// Outbox entries recovered so far; complete once storage reports [`StorageUpdate::Started`].
     left: RecoveredEntries,
     outbox: Outbox,
-    /// What was dropped and is not an event yet.
+    /// Losses that no event has reported yet.
     unreported: UnreportedLosses,
     motion_events: MotionEvents,
     jobs: ClipJobs,
     commands: Commands,
-    /// The trail of who commanded.
+    /// Audit events of commands, and their limits.
     access: AccessTrail,
-    /// Numbers the office asked for that were not sent again yet.
+    /// Sequence numbers that the office requested and that are not resent yet.
     wanted: ResendRanges,
-    /// Who may sign, as the uplink was reported.
+    /// Enrolled signing keys and their highest numbers, as last sent to the uplink.
     signers: Option<Vec<(String, u64)>>,
-    /// None where configurations cannot be kept.
+    /// `None` when the device cannot store configurations.
     configuration: Option<ConfigClient>,
-    /// The stop is for a new start under other settings.
+    /// True when the process restarts under other settings after the shutdown.
     restart: bool,
     /// The evidence locks, as storage reported them.
     locks: Vec<Lock>,
     gauges: Gauges,
     connected: bool,
     next_health: MonoTime,
-    /// Silence about the card until then, and how often it misbehaved in the meantime.
-    trouble_quiet: (MonoTime, u64),
-    /// When each alarm of the uplink was reported last.
+    storage_faults: FaultEventLimiter,
+    /// When an event last reported each uplink alarm.
     alarms: BTreeMap<Alarm, MonoTime>,
 }
 
 impl Agent {
-    /// An agent that waits for storage's [`StorageUpdate::Started`]. `seed` is 32 random bytes for its ids; `file_reader` is only
-    /// handed on inside files, never called.
+    /// Creates an agent that waits for [`StorageUpdate::Started`].
+    ///
+    /// `seed` is 32 random bytes for its event ids. The agent passes `reader` on inside files and
+    /// never calls it.
     pub fn new(settings: Settings, reader: Arc<dyn FootageReader>, seed: [u8; 32]) -> Agent {
         Agent {
             site: settings.site.clone(),
-            // How much the journal holds is known once it is open.
+            // The journal's capacity is known once storage has opened it.
             outbox: Outbox::new(settings.uplink.outbox_bytes, 0),
             spool: Spool::new(reader.clone()),
             left: RecoveredEntries::default(),
@@ -226,23 +236,23 @@ impl Agent {
             gauges: Gauges::new(settings.camera.sub_url.is_some()),
             connected: false,
             next_health: MonoTime(0),
-            trouble_quiet: (MonoTime(0), 0),
+            storage_faults: FaultEventLimiter::default(),
             alarms: BTreeMap::new(),
             settings,
         }
     }
 
-    /// Takes one input and says what is to be done about it.
+    /// Handles one input and appends the resulting effects to `out`.
     pub fn handle(&mut self, now: Timestamp, input: AgentInput, out: &mut Vec<AgentEffect>) {
         match input {
             AgentInput::Tick => {}
             AgentInput::Storage(update) => self.storage_update(now, update, out),
             AgentInput::Camera(update) => self.camera_update(now, update, out),
             AgentInput::CameraStopped => self.camera_stopped(now, out),
-            AgentInput::Sight(update) => self.analytics_update(now, update, out),
+            AgentInput::Analytics(update) => self.analytics_update(now, update, out),
             AgentInput::Uplink(update) => self.uplink_update(now, update, out),
             AgentInput::Hashed(hashed) => self.hashed(now, hashed, out),
-            AgentInput::Tail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
+            AgentInput::LogTail { req_id, lines } => self.answer_log_tail(&req_id, &lines, out),
             AgentInput::Config(update) => self.config_update(now, update, out),
             AgentInput::Stop => self.start_shutdown(now, out),
         }
@@ -252,7 +262,7 @@ impl Agent {
         self.advance(now, out);
     }
 
-    /// When [`AgentInput::Tick`] is due at the latest.
+    /// Latest time of the next [`AgentInput::Tick`].
     pub fn deadline(&self) -> MonoTime {
         let health = (!matches!(self.phase, AgentPhase::Starting)).then_some(self.next_health);
         let stop = match &self.phase {
@@ -263,18 +273,18 @@ impl Agent {
         [health, stop, self.spool.deadline(), configuration].into_iter().flatten().min().unwrap_or(MonoTime(u64::MAX))
     }
 
-    /// True when the stop is for a new start under other settings.
+    /// True when the process restarts under other settings after the shutdown.
     pub fn wants_restart(&self) -> bool {
         self.restart
     }
 
-    /// True once everything is out.
+    /// True once the shutdown is complete.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, AgentPhase::Finished)
     }
 
-    /// What every input may have made possible: the next draft to the journal, the next messages to the office, a health
-    /// message, the next step of a shutdown.
+    /// Runs the work that any input can enable: the next draft to the journal, the next messages to
+    /// the broker, a health message, the next shutdown step.
     fn advance(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         if matches!(self.phase, AgentPhase::Starting) {
             return;
@@ -285,7 +295,7 @@ impl Agent {
         self.relocate_footage(out);
         self.make_again(out);
         out.extend(self.spool.next_request(now.mono).map(AgentEffect::Storage));
-        self.hurry_wanted(out);
+        self.prioritize_resends(out);
         while self.connected
             && let Some(entry_id) = self.outbox.pick()
         {
@@ -303,13 +313,14 @@ impl Agent {
         self.advance_stop(now, out);
     }
 
-    /// The state an entry made now must carry.
+    /// The agent state that an entry created now carries.
     fn after(&self, next_seq: u64) -> AgentState {
         let spent = self.gauges.uplink.spent;
         AgentState { ring: self.ring, next_seq, open: self.motion_events.open(), owed: self.jobs.pending_clips(), spent }
     }
 
-    /// Drafts an event about the moment `at`; its id is new unless given. Counted, not made, when the card stands still.
+    /// Drafts an event of the moment `at`, with a new id when `id` is `None`. When storage stalls
+    /// and the spool is full, the event is only counted.
     fn event(&mut self, at: Timestamp, kind: &str, id: Option<String>, data: Value) {
         if !self.spool.has_room() {
             self.unreported.event(LossReason::StorageStalled);
@@ -318,8 +329,9 @@ impl Agent {
         let id = id.unwrap_or_else(|| self.ulids.next(at.wall));
         let event = data["event"].clone();
         if let Err(TooLarge(bytes)) = self.draft_event(at, kind, &id, data) {
-            // No kind of event can be so long (a test in `events` holds each against its slot); if one is, its updates still arrives.
-            tracing::error!(kind, bytes, "an event is larger than a journal slot: told without its particulars");
+            // A test in `events` checks every kind of event against the slot size. If one is too
+            // large all the same, the office gets its kind without its data.
+            tracing::error!(kind, bytes, "event dropped its data, larger than a journal slot; report this as a bug");
             if self.draft_event(at, kind, &id, json!({"event": event, "too_large": bytes})).is_err() {
                 self.unreported.event(LossReason::TooLarge);
             }
@@ -336,7 +348,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Forgets an entry here; its slot and pin are released with the next effects.
+    /// Removes an entry from the spool. The next effects release its slot and pin.
     fn release_entry(&mut self, entry_id: EntryId) -> Option<EntryKind> {
         let held = self.spool.release(entry_id)?;
         self.jobs.done_entries.push(entry_id);
@@ -344,99 +356,15 @@ impl Agent {
         Some(held.what)
     }
 
-    /// Lets go on the card what is done.
+    /// Releases the journal slots and pins of finished entries.
     fn release_on_card(&mut self, out: &mut Vec<AgentEffect>) {
         if !self.jobs.done_entries.is_empty() {
             let entry_ids = std::mem::take(&mut self.jobs.done_entries);
             out.push(AgentEffect::Storage(StorageRequest::Release { entry_ids }));
         }
         let pins = &mut self.jobs.done_pins;
-        let some = pins.drain(..pins.len().min(UNPINNED_MAX));
-        out.extend(some.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
-    }
-
-    fn storage_update(&mut self, now: Timestamp, update: StorageUpdate, out: &mut Vec<AgentEffect>) {
-        match update {
-            StorageUpdate::Found { entries } => self.found(entries),
-            StorageUpdate::Started(found) => self.started(now, *found, out),
-            StorageUpdate::Durable { seq, until } => {
-                tracing::debug!(seq, "durable");
-                self.gauges.durable = seq;
-                self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
-            }
-            StorageUpdate::Enqueued { entry_id } => {
-                if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
-                    self.outbox.push(now.mono, entry_id, meta);
-                    self.answer_with_file(entry_id, out);
-                    self.release_replaced(entry_id);
-                }
-            }
-            StorageUpdate::NotEnqueued { entry_id, reason } => {
-                if self.spool.store_failed(entry_id, now.mono) {
-                    tracing::error!(%reason, "the journal refused an entry: trying again");
-                }
-            }
-            StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
-            StorageUpdate::CellSaved { .. } => {}
-            StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
-            StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
-            StorageUpdate::Repaired(repair) => {
-                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
-                tracing::warn!(file, offset, bytes, what = repair.kind.as_str(), "the scrub found damage on the card");
-                self.event(now, kind::REPAIR, None, events::repair(&repair));
-            }
-            StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
-            StorageUpdate::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
-            StorageUpdate::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
-            StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
-            StorageUpdate::ClockSet(set) => self.clock_set(&set),
-            StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
-            StorageUpdate::CardWorn { percent } => {
-                tracing::error!(percent, "the card is nearly worn out: bring another");
-                self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
-            }
-            StorageUpdate::Trouble { detail, lost } => self.trouble(now, &detail, lost),
-            StorageUpdate::Counts(counts) => {
-                self.gauges.oldest = counts.oldest;
-                self.gauges.storage = counts;
-            }
-            StorageUpdate::Stopped => self.storage_stopped(out),
-        }
-    }
-
-    /// The clock was set: what was dated before is reported with the event, so that the office can date what it already has.
-    fn clock_set(&mut self, set: &ClockSet) {
-        let ClockSet { before, now, step } = set;
-        if set.is_read_again() {
-            return;
-        }
-        tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "the clock was set");
-        self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
-    }
-
-    fn card_lost(&mut self, now: Timestamp, detail: &str) {
-        tracing::error!("the card takes nothing any more, everything is kept in memory only: {detail}");
-        self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
-    }
-
-    fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
-        match lost {
-            true => tracing::error!(lost, "storage: {detail}"),
-            false => tracing::warn!(lost, "storage: {detail}"),
-        }
-        self.gauges.storage_troubles += 1;
-        let (quiet_until, suppressed_count) = self.trouble_quiet;
-        if now.mono < quiet_until {
-            self.trouble_quiet.1 = suppressed_count + 1;
-            return;
-        }
-        self.trouble_quiet = (now.mono.plus_micros(TROUBLE_EVERY), 0);
-        self.event(
-            now,
-            kind::STORAGE,
-            None,
-            json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}),
-        );
+        let released = pins.drain(..pins.len().min(UNPINS_PER_INPUT));
+        out.extend(released.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
     }
 
     fn camera_update(&mut self, now: Timestamp, update: CameraUpdate, out: &mut Vec<AgentEffect>) {
@@ -469,7 +397,14 @@ impl Agent {
             CameraUpdate::Retry { role, fault, detail, tries, pause } => {
                 self.gauges.camera_tries += 1;
                 let pause_ms = pause / 1000;
-                tracing::warn!(stream = role.as_str(), fault = fault.as_str(), tries, pause_ms, "camera: {detail}");
+                tracing::warn!(
+                    stream = role.as_str(),
+                    fault = fault.as_str(),
+                    detail,
+                    tries,
+                    pause_ms,
+                    "camera connection failed; retrying after the pause"
+                );
             }
             CameraUpdate::Counts { role, counts } => *self.gauges.camera_counts_mut(role) = counts,
         }
@@ -481,7 +416,7 @@ impl Agent {
 
     fn health(&mut self, now: Timestamp) -> crate::uplink::wire::Health {
         self.gauges.dead_letters = self.outbox.dead_letters();
-        self.gauges.commands = self.access.counts;
+        self.gauges.commands = self.access.rejected;
         let watermarks = crate::uplink::wire::Watermarks {
             durable: self.gauges.durable,
             event: self.spool.next_seq() - 1,

@@ -1,8 +1,10 @@
-//! Motion events from their first picture to their end, and what each owes: a pin at once, a clip at the end, a still between.
+//! Motion event lifecycle: start, updates and end events, with their pins, clips and snapshots.
 //!
-//! What belongs here: the life of an event. What does not: judging motion (the motion room), cutting clips ([`super::clip_jobs`]).
+//! What belongs here: the state of an event. What does not: motion detection
+//! ([`crate::analytics`]), cutting clips ([`super::clip_jobs`]).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -17,10 +19,10 @@ use crate::storage::{PinClass, PinId, StorageRequest};
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::integrations;
 
-/// Microseconds an open pin reaches further back than the pre-roll, for the key frame before it: the longest GOP cameras are
-/// set to in practice is 10 s.
-const KEY_FRAME_REACH: u64 = 10_000_000;
-/// Ended events remembered, because their still may come after their end.
+/// How far an open pin reaches back beyond the pre-roll, to include the key frame before it. The
+/// longest GOP that cameras are set to in practice is 10 s.
+const KEY_FRAME_REACH: Duration = Duration::from_secs(10);
+/// Ended events remembered, because a snapshot can arrive after the end of its event.
 const ENDED_MAX: usize = 16;
 
 /// An event in progress.
@@ -28,41 +30,42 @@ struct MotionEvent {
     motion: u64,
     open: OpenEvent,
     pin: PinId,
-    /// Its rule wants a clip.
+    /// Its rule requests a clip.
     clip: bool,
 }
 
 /// Events in progress and those just ended.
 #[derive(Default)]
 pub struct MotionEvents {
-    going: Vec<MotionEvent>,
-    /// (motion, id of its start event) of events that have ended.
+    active: Vec<MotionEvent>,
+    /// Motion number and start event id of events that have ended.
     ended: VecDeque<(u64, String)>,
-    /// Events the last start left open, until each has been ended.
+    /// Events that the previous boot left open, until each has its end event.
     leftover: Vec<OpenEvent>,
-    /// Events that were not opened because too many were open or the agent stops, since the last one that was.
+    /// Events not opened since the last one that was, because too many were open or the agent shuts
+    /// down.
     unopened: u32,
 }
 
 impl MotionEvents {
-    /// True while an event goes on.
+    /// True while an event is in progress.
     pub fn is_moving(&self) -> bool {
-        !self.going.is_empty()
+        !self.active.is_empty()
     }
 
-    /// What an entry must remember of them.
+    /// The open events that the state in an entry must carry.
     pub fn open(&self) -> Vec<OpenEvent> {
-        let going = self.going.iter().map(|motion_event| &motion_event.open);
-        going.chain(&self.leftover).take(OPEN_MAX).cloned().collect()
+        let active = self.active.iter().map(|motion_event| &motion_event.open);
+        active.chain(&self.leftover).take(OPEN_MAX).cloned().collect()
     }
 
     fn event_of(&self, motion: u64) -> Option<String> {
-        let going = self
-            .going
+        let active = self
+            .active
             .iter()
             .find(|motion_event| motion_event.motion == motion)
             .map(|motion_event| motion_event.open.event.clone());
-        going.or_else(|| self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone()))
+        active.or_else(|| self.ended.iter().find(|(ended, _)| *ended == motion).map(|(_, event)| event.clone()))
     }
 }
 
@@ -96,27 +99,27 @@ impl Agent {
                 self.event(now, kind::BLIND, None, data);
             }
             AnalyticsUpdate::Available { at, source } => {
-                // The first sight after a start is no updates: only its return is.
+                // The first pictures after boot are no event; their return after an outage is.
                 if std::mem::take(&mut self.gauges.blind) {
                     self.event(at, kind::SEEING, None, json!({"source": source}));
                 }
-                self.gauges.sight_source = source;
+                self.gauges.analytics_source = source;
             }
             AnalyticsUpdate::Counts(counts) => self.gauges.analytics = *counts,
         }
     }
 
-    /// The order of an event: pin the footage first, then the journal, then the network.
+    /// Starts an event. The order is: pin the footage, then the journal, then the network.
     fn motion_start(&mut self, motion: MotionUpdate, out: &mut Vec<AgentEffect>) {
         if !self.spool.has_room() {
             return self.unreported.event(LossReason::StorageStalled);
         }
-        if self.motion_events.going.len() >= OPEN_MAX || !self.is_running() {
+        if self.motion_events.active.len() >= OPEN_MAX || !self.is_running() {
             self.motion_events.unopened += 1;
             return;
         }
         let pin = self.jobs.new_pin();
-        let reach = self.settings.clip.pre_roll + KEY_FRAME_REACH;
+        let reach = self.settings.clip.pre_roll + KEY_FRAME_REACH.as_micros() as u64;
         let from = MonoTime(motion.started_at.mono.0.saturating_sub(reach));
         out.push(AgentEffect::Storage(StorageRequest::PinOpen { pin, class: PinClass::Event, from }));
         let event = self.ulids.next(motion.started_at.wall);
@@ -128,8 +131,8 @@ impl Agent {
         if unopened > 0 {
             data["unopened"] = json!(unopened);
         }
-        let open = OpenEvent { event: event.clone(), boot: self.boot, began: motion.started_at };
-        self.motion_events.going.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
+        let open = OpenEvent { event: event.clone(), boot: self.boot, started_at: motion.started_at };
+        self.motion_events.active.push(MotionEvent { motion: motion.event_no, open, pin, clip: motion.clip });
         self.gauges.motions += 1;
         self.event(motion.at, kind::MOTION_START, Some(event), data);
     }
@@ -141,12 +144,12 @@ impl Agent {
     }
 
     fn motion_end(&mut self, motion: &MotionUpdate, out: &mut Vec<AgentEffect>) {
-        let Some(index) = self.motion_events.going.iter().position(|motion_event| motion_event.motion == motion.event_no) else {
+        let Some(index) = self.motion_events.active.iter().position(|motion_event| motion_event.motion == motion.event_no) else {
             return;
         };
-        let motion_event = self.motion_events.going.remove(index);
+        let motion_event = self.motion_events.active.remove(index);
         let mut data = events::motion(motion, &motion_event.open.event);
-        data["seconds"] = json!(motion.at.mono.since(motion_event.open.began.mono) / 1_000_000);
+        data["seconds"] = json!(motion.at.mono.since(motion_event.open.started_at.mono) / 1_000_000);
         let range = self.clip_range(&motion_event.open, motion.at.mono);
         data["clip"] = json!(self.schedule_clip(&motion_event.open.event, Some(motion_event.pin), range, motion.clip, out));
         self.motion_events.ended.push_back((motion_event.motion, motion_event.open.event));
@@ -156,13 +159,15 @@ impl Agent {
         self.event(motion.at, kind::MOTION_END, None, data);
     }
 
-    /// The footage of an event's clip: pre-roll before it began, post-roll after `end`.
+    /// The footage of an event's clip: from the pre-roll before its start to the post-roll after
+    /// `end`.
     fn clip_range(&self, open: &OpenEvent, end: MonoTime) -> ClipRange {
-        let from = MonoTime(open.began.mono.0.saturating_sub(self.settings.clip.pre_roll));
+        let from = MonoTime(open.started_at.mono.0.saturating_sub(self.settings.clip.pre_roll));
         ClipRange::Mono(open.boot, from, end.plus_micros(self.settings.clip.post_roll))
     }
 
-    /// Promises the clip of an event if clips are wanted and few enough are in the making; says which for its end event.
+    /// Starts the clip job of an event if a clip is wanted and there is room for a job. Returns the
+    /// word for the event's `clip` field.
     fn schedule_clip(
         &mut self,
         event: &str,
@@ -171,17 +176,12 @@ impl Agent {
         wanted: bool,
         out: &mut Vec<AgentEffect>,
     ) -> &'static str {
-        let owed = PendingClip { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
-        let verdict = match self.settings.clip.enabled && wanted {
-            false => "off",
-            true if !self.jobs.has_room() => "shed",
-            true => {
-                self.start_job(owed, pin, out);
-                return "planned";
-            }
-        };
-        out.extend(pin.map(|pin| AgentEffect::Storage(StorageRequest::Unpin { pin })));
-        verdict
+        if self.settings.clip.enabled && wanted && self.jobs.has_room() {
+            let clip = PendingClip { event: event.to_owned(), purpose: Purpose::Clip, part: 1, range, after: 0 };
+            self.start_job(clip, pin, out);
+            return "planned";
+        }
+        if self.settings.clip.enabled && wanted { "shed" } else { "off" }
     }
 
     fn store_snapshot(&mut self, motion: u64, at: Timestamp, jpeg: Vec<u8>) {
@@ -197,14 +197,14 @@ impl Agent {
         }
     }
 
-    /// A picture becomes an entry; there is room for it.
+    /// Drafts a snapshot entry. The caller has checked [`super::spool::Spool::has_room`].
     pub(super) fn draft_snapshot(&mut self, event: &str, at: Timestamp, jpeg: Vec<u8>) -> Result<(), TooLarge> {
         let body = Body::File(Box::new(manifest::of_still(&self.site, event, at, &jpeg)));
         let after = self.after(self.spool.next_seq());
         self.spool.put(Draft { after, body, still: Some(jpeg), footage: None })
     }
 
-    /// Ends events that will see no end of their own: the agent stops, or a power cut stopped it.
+    /// Ends an event whose end analytics will not report, because the agent shuts down or rebooted.
     fn end_unobserved(
         &mut self,
         at: Timestamp,
@@ -214,34 +214,37 @@ impl Agent {
         out: &mut Vec<AgentEffect>,
     ) {
         let last_moment =
-            if open.boot == self.boot { at.mono } else { open.began.mono.plus_micros(self.settings.motion.max_event) };
+            if open.boot == self.boot { at.mono } else { open.started_at.mono.plus_micros(self.settings.motion.max_event) };
         let range = self.clip_range(&open, last_moment);
         let clip = self.schedule_clip(&open.event, pin, range, wanted, out);
-        let data = json!({"event": open.event, "started_at": open.began.wall.rfc3339(), "reason": why, "clip": clip});
+        let data = json!({"event": open.event, "started_at": open.started_at.wall.rfc3339(), "reason": why, "clip": clip});
         self.event(at, kind::MOTION_END, None, data);
     }
 
-    /// Ends every open event because the agent stops. Their clips stay pending and are cut at the next start.
+    /// Ends every open event because the agent shuts down. Their clips stay pending and are cut
+    /// after the next boot.
     pub(super) fn end_all(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
-        while let Some(motion_event) = self.motion_events.going.pop() {
+        while let Some(motion_event) = self.motion_events.active.pop() {
             self.end_unobserved(at, motion_event.open, "stopped", (Some(motion_event.pin), motion_event.clip), out);
         }
     }
 
-    /// Events that were not opened since the last one that was.
+    /// Takes the number of events that were not opened since the last one that was.
     pub(super) fn take_unopened(&mut self) -> u32 {
         std::mem::take(&mut self.motion_events.unopened)
     }
 
-    /// Takes over what the last start left, before the first entry of this start is made: that entry must still carry it.
+    /// Takes over the open events and pending clips of the previous boot. It runs before the first
+    /// entry of this boot, because that entry must still carry them.
     pub(super) fn take_over(&mut self, after: AgentState, out: &mut Vec<AgentEffect>) {
-        for owed in after.owed {
-            self.start_job(owed, None, out);
+        for clip in after.owed {
+            self.start_job(clip, None, out);
         }
         self.motion_events.leftover = after.open;
     }
 
-    /// Ends the events whose end the last start never saw; each leaves the carried state with its own end event.
+    /// Ends the events that the previous boot left open. Each leaves the carried state with its own
+    /// end event.
     pub(super) fn end_leftover(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         while let Some(open) = self.motion_events.leftover.pop() {
             self.end_unobserved(now, open, "restart", (None, true), out);

@@ -1,8 +1,10 @@
-//! What one outbox entry is on the card: the thing pending to the office, and the agent's own small state as of that entry. The
-//! two share a slot, so no power cut can separate an event from the counter that numbered it or from the clip it still owes.
+//! Journal format of an outbox entry: one event or file for the office, and the agent's state after
+//! it.
 //!
-//! What belongs here: that format (JSON, because 4 KiB are written either way) and its bounds. What does not: order of
-//! delivery (the outbox), slots (storage's journal).
+//! Both share a slot, so no power cut can separate an event from its sequence number or from its
+//! pending clip. The format is JSON: a compact encoding would save nothing, because a slot takes 4
+//! KiB either way. The order of delivery belongs to [`crate::outbox`], slots belong to
+//! [`crate::storage::journal`].
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +13,13 @@ use crate::outbox::Priority;
 use crate::units::{Boot, MonoTime, RingId, Timestamp, WallTime};
 use crate::uplink::bandwidth::DataSpent;
 
-/// Events open at once at most: more is a crowd, and the crowd is already being recorded. Bounds the state in an entry.
+/// Events open at once. It bounds the state in an entry; a crowd that exceeds it is already being
+/// recorded.
 pub const OPEN_MAX: usize = 8;
-/// Clips pending but not yet cut at most, for the same bound. More are refused by name (`clip: shed`, `busy`).
+/// Clips pending but not cut yet, for the same bound. Further ones are rejected by name (`clip:
+/// shed`, `busy`).
 pub const OWED_MAX: usize = 8;
-/// Names of zones listed in one event at most; the count of all goes beside them.
+/// Zone names listed in one event, which also carries the number of all.
 pub const ZONES_MAX: usize = 8;
 
 /// One entry of the outbox.
@@ -24,12 +28,12 @@ pub struct Entry {
     /// The agent's state right after this entry.
     #[serde(rename = "a")]
     pub after: AgentState,
-    /// What is pending.
+    /// The event or file for the office.
     #[serde(rename = "b")]
     pub body: Body,
 }
 
-/// What is pending to the office.
+/// An event or file for the office.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     /// An event.
@@ -37,15 +41,16 @@ pub enum Body {
     Event {
         /// Its ULID.
         id: String,
-        /// Its number.
+        /// Its sequence number.
         seq: u64,
-        /// How it is treated. Entries of before have none: they are [`EventClass::Other`], which is never dropped for its age.
+        /// Its delivery class. Entries of older cards have none: they are [`EventClass::Other`], which
+        /// is never dropped for its age.
         #[serde(rename = "c", default, skip_serializing_if = "EventClass::is_other")]
         class: EventClass,
-        /// Its payload, JSON.
+        /// Its payload: a CloudEvents envelope in JSON.
         payload: String,
     },
-    /// A file; its bytes are footage in the ring or the still of this entry.
+    /// A file. Its bytes are footage in the ring, or the snapshot slot of this entry.
     #[serde(rename = "f")]
     File(Box<Manifest>),
 }
@@ -93,64 +98,64 @@ impl EventClass {
 /// The agent's state that must survive a power cut.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AgentState {
-    /// The ring the number counts in.
+    /// The ring in which `next_seq` counts.
     #[serde(rename = "r", default)]
     pub ring: RingId,
-    /// Number of the next event.
+    /// Sequence number of the next event.
     #[serde(rename = "s")]
     pub next_seq: u64,
-    /// Events that have begun and not ended.
+    /// Events in progress.
     #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
     pub open: Vec<OpenEvent>,
-    /// Clips promised and not yet entries of their own.
+    /// Clips that are pending and not yet entries of their own.
     #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<PendingClip>,
-    /// What is used of the data budget.
+    /// Used part of the data budget.
     #[serde(rename = "d", default)]
     pub spent: DataSpent,
 }
 
-/// An event that has begun.
+/// An event in progress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenEvent {
     /// ULID of its start event.
     #[serde(rename = "e")]
     pub event: String,
-    /// Boot it began in.
+    /// Boot in which it started.
     #[serde(rename = "b")]
     pub boot: Boot,
-    /// When it began.
+    /// Time of its start.
     #[serde(rename = "t")]
-    pub began: Timestamp,
+    pub started_at: Timestamp,
 }
 
-/// A clip that is promised.
+/// A clip that is pending.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PendingClip {
     /// The event it shows, or the `req_id` of the request it answers.
     #[serde(rename = "e")]
     pub event: String,
-    /// What for.
+    /// Whether an event or a command requested it.
     #[serde(rename = "p")]
     pub purpose: Purpose,
-    /// Which piece, from 1: a change of the camera's parameters splits a clip.
+    /// Number of the part, from 1: a change of the camera's parameters splits a clip.
     #[serde(rename = "n")]
     pub part: u32,
-    /// The footage.
+    /// The footage it covers.
     #[serde(rename = "r")]
     pub range: ClipRange,
-    /// Only records with a higher number: what earlier parts already hold.
+    /// Only records with a higher number: earlier parts hold the others.
     #[serde(rename = "a", default)]
     pub after: u64,
 }
 
-/// Which footage a clip shows.
+/// The footage that a clip covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClipRange {
-    /// By the monotonic clock of one start of the agent: what events know.
+    /// By the monotonic clock of one boot, as events use it.
     #[serde(rename = "m")]
     Mono(Boot, MonoTime, MonoTime),
-    /// By wall time: what people ask for.
+    /// By wall time, as commands use it.
     #[serde(rename = "w")]
     Wall(WallTime, WallTime),
 }
@@ -164,7 +169,7 @@ impl Entry {
     /// Reads an entry.
     ///
     /// # Errors
-    /// Says where the bytes stop making sense; such an entry was written by another version.
+    /// When the bytes are no entry of this version.
     pub fn decode(bytes: &[u8]) -> Result<Entry, String> {
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
@@ -177,20 +182,20 @@ pub(super) mod tests {
     use crate::units::ClockQuality;
     use crate::uplink::bandwidth::SPENT_MAX;
 
-    /// A record number no ring reaches: ten a second for 300 years.
+    /// A record number that no ring reaches: ten records a second for 300 years.
     const RECORD: u64 = 100_000_000_000;
 
     /// The longest state the bounds allow.
     pub fn full_after() -> AgentState {
         let late = Timestamp { mono: MonoTime(u64::MAX >> 12), wall: WallTime(i64::MAX >> 10), quality: ClockQuality::Camera };
-        let open = OpenEvent { event: "Z".repeat(26), boot: Boot(u32::MAX), began: late };
+        let open = OpenEvent { event: "Z".repeat(26), boot: Boot(u32::MAX), started_at: late };
         let range = ClipRange::Mono(Boot(u32::MAX), late.mono, late.mono);
-        let owed = PendingClip { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
+        let clip = PendingClip { event: "Z".repeat(64), purpose: Purpose::Requested, part: 9, range, after: u64::MAX >> 12 };
         AgentState {
             ring: RingId(u64::MAX),
             next_seq: u64::MAX >> 12,
             open: vec![open; OPEN_MAX],
-            owed: vec![owed; OWED_MAX],
+            owed: vec![clip; OWED_MAX],
             spent: DataSpent { day: 99_999, today: SPENT_MAX, month: SPENT_MAX },
         }
     }
@@ -221,7 +226,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_survives_the_journal_and_nonsense_is_an_error() {
+    fn an_entry_round_trips_and_invalid_bytes_are_an_error() {
         for class in [EventClass::Other, EventClass::Update, EventClass::Access, EventClass::Shed, EventClass::Rejection] {
             let body = Body::Event { id: "01J".into(), seq: 7, class, payload: "{\"a\":\"é\"}".into() };
             let entry = Entry { after: full_after(), body };

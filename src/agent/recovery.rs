@@ -1,6 +1,7 @@
-//! What the last start left on the card: counters, entries pending to the office, events that were open when the power went.
+//! Recovery of the agent's state from the journal: counters, pending entries and open events of
+//! earlier boots.
 //!
-//! What belongs here: taking it up, and telling what could not be. What does not: finding it (storage).
+//! Storage reads the journal; entries that cannot be decoded are reported here.
 
 use serde_json::json;
 
@@ -14,11 +15,13 @@ use crate::storage::Recovered;
 use crate::units::{EntryId, RingId, Timestamp};
 use crate::uplink::UplinkRequest;
 
-/// Holes, and repairs, reported one by one after a start; the start event has their number.
+/// Gaps, and repairs, reported as single events after boot. The start event carries their full
+/// number.
 const START_GAPS_MAX: usize = 32;
 
 impl Agent {
-    /// Takes up where the last start ended: counters, what is pending, events that were open when the power went.
+    /// Continues from the recovered state: counters, pending entries, and events that the power cut
+    /// left open.
     pub(super) fn started(&mut self, now: Timestamp, found: Recovered, out: &mut Vec<AgentEffect>) {
         if !matches!(self.phase, AgentPhase::Starting) {
             return;
@@ -63,7 +66,7 @@ impl Agent {
         self.end_leftover(now, out);
     }
 
-    /// Takes down entries found at start, until all are found.
+    /// Collects recovered entries, until storage has sent the last batch.
     pub(super) fn found(&mut self, entries: Vec<(EntryId, Vec<u8>)>) {
         if !matches!(self.phase, AgentPhase::Starting) {
             return;
@@ -83,7 +86,8 @@ impl Agent {
         }
     }
 
-    /// Takes up the entries still pending to the office; gives the number of those written by a version that cannot be read.
+    /// Adds the recovered entries to the outbox. Returns the number of entries that cannot be
+    /// decoded.
     fn restore(&mut self, now: Timestamp, entries: &[(EntryId, Option<Numbers>)]) -> usize {
         let unreadable: Vec<EntryId> =
             entries.iter().filter(|(_, numbers)| numbers.is_none()).map(|(entry_id, _)| *entry_id).collect();
@@ -93,7 +97,7 @@ impl Agent {
         self.jobs.done_entries.extend(&unreadable);
         for (entry_id, held) in self.spool.stored() {
             match &held.what {
-                // A clip enters the outbox once its footage is found and pinned again.
+                // A clip enters the outbox once its footage is located and pinned again.
                 EntryKind::File(manifest) if manifest.purpose != Purpose::Snapshot => {
                     self.jobs.awaiting_footage.push_back(entry_id)
                 }
@@ -104,20 +108,24 @@ impl Agent {
     }
 }
 
-/// Where an entry lies in the sequence: the number of its event, or the next one where it is a file, and the next one after it.
+/// Sequence numbers of an entry: that of its event (for a file, the next one), and the next one
+/// after the entry.
 type Numbers = (u64, u64);
 
-/// What of the last start's entries must be known until all of them are.
+/// Outbox entries recovered so far; complete once storage has sent the last batch.
 #[derive(Default)]
 pub struct RecoveredEntries {
-    /// In the order of their entry ids; nothing is known of those that cannot be read.
+    /// In the order of their ids; `None` for an entry that cannot be decoded.
     entries: Vec<(EntryId, Option<Numbers>)>,
-    /// The state after the newest that can be read.
+    /// The state after the newest entry that can be decoded.
     best: Option<(EntryId, AgentState)>,
 }
 
-/// The state to go on from. Where the newest entry cannot be read, that of the newest that can, with a number that no event can
-/// have had: an entry is one event at most, so numbers never ran ahead of entry ids. In a ring that was named again numbers begin at 1.
+/// The state to continue from: that of the newest entry that can be decoded.
+///
+/// If newer entries cannot be decoded, the next number skips every number that they can have used.
+/// An entry holds at most one event, so numbers never grow faster than entry ids. In a new ring
+/// numbers start at 1.
 fn taken_up(ring: RingId, newest: Option<&(EntryId, Option<AgentState>)>, best: Option<(EntryId, AgentState)>) -> AgentState {
     let Some((newest, after)) = newest else {
         return AgentState::default();
@@ -129,11 +137,12 @@ fn taken_up(ring: RingId, newest: Option<&(EntryId, Option<AgentState>)>, best: 
     AgentState { next_seq: base + (newest.0 - entry_id.0), ..after }
 }
 
-/// Entries that cannot be read, by run: how many, and the numbers their events had, as far as their neighbours tell. Numbers in it
-/// may also belong to entries that were delivered long ago.
+/// Runs of entries that cannot be decoded: their count, and the range that contains the numbers of
+/// their events. The range follows from the neighbouring entries and can also contain numbers that
+/// were delivered earlier.
 fn unreadable(newest: EntryId, next_seq: u64, entries: &[(EntryId, Option<Numbers>)]) -> Vec<(u64, Option<(u64, u64)>)> {
     let (mut runs, mut low) = (Vec::new(), 1);
-    // The run being walked: its first entry id and its length.
+    // The current run: its first entry id and its length.
     let mut run: Option<(EntryId, u64)> = None;
     let end = (newest.0 + 1, next_seq);
     let mut close = |run: &mut Option<(EntryId, u64)>, low: u64, (entry_id, seq): (u64, u64)| {

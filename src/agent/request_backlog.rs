@@ -1,110 +1,119 @@
-//! Orders that wait because their part has no room for them. What strangers can make the device say waits in lanes of its own, from
-//! which the oldest is dropped; what is left a part must take in time. Whether it does is judged by time and never by how many wait:
-//! else whoever sends much could end the process.
+//! Bounded backlog of requests that a full channel did not accept.
 //!
-//! What belongs here: those lanes, and that judgement. What does not: giving orders (the wiring).
+//! Requests that remote senders can cause have their own bound each, and the oldest of a kind is
+//! dropped. All other requests must be accepted within [`ACCEPT_TIMEOUT`], else the process ends.
+//! That judgement depends on time and never on the length of the backlog: else a flood of commands
+//! could end the process.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::units::MonoTime;
 use crate::uplink::UplinkRequest;
 
-/// Answers that wait at most: as many as the uplink keeps for a connection.
+/// Pending answers: as many as the uplink keeps for one connection.
 const ANSWERS_MAX: usize = 32;
-/// Events that are to be sent again, and messages in other dialects.
-const AGAIN_MAX: usize = 64;
-const MIRRORS_MAX: usize = 64;
-/// Microseconds in which a part must take an order: three times what its heartbeat allows it to be silent, and then some.
-pub const TAKEN_WITHIN: u64 = 90_000_000;
-/// Microseconds between two lines of the log about what was dropped.
-const TELL_EVERY: u64 = 60_000_000;
+/// Pending resends, and pending messages of the integrations.
+const RESENDS_MAX: usize = 64;
+const INTEGRATIONS_MAX: usize = 64;
+/// Time within which a thread or task must accept a request: three times its heartbeat timeout.
+pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(90);
+/// Minimum time between two log lines about dropped requests.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Orders to one part.
+/// Pending requests to one thread or task.
 #[derive(Debug)]
 pub struct RequestBacklog<T> {
     part: &'static str,
-    orders: VecDeque<T>,
-    /// When the part last took an order, or had none to take.
-    taken: MonoTime,
+    requests: VecDeque<T>,
+    /// Last time a request was accepted or none was pending.
+    accepted_at: MonoTime,
     dropped: u64,
-    /// How many drops were reported, and when.
-    told: (u64, MonoTime),
+    /// Part of `dropped` that the log has reported.
+    reported: u64,
+    reported_at: MonoTime,
 }
 
 impl<T> RequestBacklog<T> {
-    /// Nothing waits for `register`.
+    /// An empty backlog for `part`.
     pub fn new(part: &'static str, now: MonoTime) -> RequestBacklog<T> {
-        RequestBacklog { part, orders: VecDeque::new(), taken: now, dropped: 0, told: (0, MonoTime(0)) }
+        let (requests, reported_at) = (VecDeque::new(), MonoTime(0));
+        RequestBacklog { part, requests, accepted_at: now, dropped: 0, reported: 0, reported_at }
     }
 
-    /// A further order.
-    pub fn push(&mut self, order: T) {
-        self.orders.push_back(order);
+    /// Appends a request.
+    pub fn push(&mut self, request: T) {
+        self.requests.push_back(request);
     }
 
-    /// Offers what waits, in order; what is handed back waits on.
-    pub fn offer(&mut self, now: MonoTime, mut take: impl FnMut(T) -> Result<(), T>) {
-        while let Some(order) = self.orders.pop_front() {
-            if let Err(order) = take(order) {
-                self.orders.push_front(order);
+    /// Offers the requests to `accept`, in order. The first that it hands back, and those behind
+    /// it, stay pending.
+    pub fn offer(&mut self, now: MonoTime, mut accept: impl FnMut(T) -> Result<(), T>) {
+        while let Some(request) = self.requests.pop_front() {
+            if let Err(request) = accept(request) {
+                self.requests.push_front(request);
                 break;
             }
-            self.taken = now;
+            self.accepted_at = now;
         }
-        if self.orders.is_empty() {
-            self.taken = now;
+        if self.requests.is_empty() {
+            self.accepted_at = now;
         }
-        if self.dropped > self.told.0 && (self.told.0 == 0 || now.since(self.told.1) >= TELL_EVERY) {
-            let dropped = self.dropped - self.told.0;
-            tracing::warn!(part = self.part, dropped, "answers were dropped before they could be sent: somebody asks too much");
-            self.told = (self.dropped, now);
+        let is_due = self.reported == 0 || now.since(self.reported_at) >= LOG_INTERVAL.as_micros() as u64;
+        if self.dropped > self.reported && is_due {
+            let dropped = self.dropped - self.reported;
+            tracing::warn!(part = self.part, dropped, "requests dropped, a sender floods the device; check who sends commands");
+            self.reported = self.dropped;
+            self.reported_at = now;
         }
     }
 
-    /// There is nobody to take orders yet.
+    /// The receiver does not run yet: nothing is overdue.
     pub fn offer_none(&mut self, now: MonoTime) {
-        self.taken = now;
+        self.accepted_at = now;
     }
 
-    /// Whether the part works.
+    /// Checks that the receiver accepts requests.
     ///
     /// # Errors
-    /// When it has taken nothing for too long.
-    pub fn ensure_taken(&self, now: MonoTime) -> anyhow::Result<()> {
-        let (part, waiting, seconds) = (self.part, self.orders.len(), now.since(self.taken) / 1_000_000);
-        let taken = now.since(self.taken) < TAKEN_WITHIN;
-        anyhow::ensure!(taken, "{part} has taken no order for {seconds} s: {waiting} wait, a new start is needed");
+    /// When it accepted none for [`ACCEPT_TIMEOUT`] although requests were pending.
+    pub fn ensure_accepting(&self, now: MonoTime) -> anyhow::Result<()> {
+        let (part, pending, silent) = (self.part, self.requests.len(), now.since(self.accepted_at));
+        let accepts = silent < ACCEPT_TIMEOUT.as_micros() as u64;
+        let seconds = silent / 1_000_000;
+        anyhow::ensure!(accepts, "{part} accepted no request for {seconds} s, {pending} are pending; restarting the process");
         Ok(())
     }
 }
 
 impl RequestBacklog<UplinkRequest> {
-    /// A further order, in its lane: a full one loses its oldest.
-    pub fn push_bounded(&mut self, order: UplinkRequest) {
-        if let Some(most) = most(&order) {
-            let same = |other: &UplinkRequest| std::mem::discriminant(other) == std::mem::discriminant(&order);
-            if self.orders.iter().filter(|other| same(other)).count() >= most
-                && let Some(oldest) = self.orders.iter().position(same)
+    /// Appends a request; drops the oldest of its kind when that kind has reached its bound.
+    pub fn push_bounded(&mut self, request: UplinkRequest) {
+        if let Some(bound) = bound_of(&request) {
+            let same = |other: &UplinkRequest| std::mem::discriminant(other) == std::mem::discriminant(&request);
+            if self.requests.iter().filter(|other| same(other)).count() >= bound
+                && let Some(oldest) = self.requests.iter().position(same)
             {
-                self.orders.remove(oldest);
-                self.dropped += u64::from(most > 1);
+                self.requests.remove(oldest);
+                self.dropped += u64::from(bound > 1);
             }
         }
-        self.orders.push_back(order);
+        self.requests.push_back(request);
     }
 }
 
-/// How many orders of this kind may wait. Of what tells a state only the newest is of use; what is without a bound here is bounded by
-/// the agent: a window of messages, one change of settings.
-fn most(order: &UplinkRequest) -> Option<usize> {
-    match order {
+/// How many requests of this kind may be pending. Of a request that carries a state only the newest
+/// matters. The agent itself bounds the kinds without a number: a window of messages, one change of
+/// settings.
+fn bound_of(request: &UplinkRequest) -> Option<usize> {
+    match request {
         UplinkRequest::Reply(_) => Some(ANSWERS_MAX),
-        UplinkRequest::Again { .. } => Some(AGAIN_MAX),
-        UplinkRequest::Mirror { .. } => Some(MIRRORS_MAX),
+        UplinkRequest::Resend { .. } => Some(RESENDS_MAX),
+        UplinkRequest::Integration { .. } => Some(INTEGRATIONS_MAX),
         UplinkRequest::Birth(_)
         | UplinkRequest::Health(_)
         | UplinkRequest::Reported(_)
-        | UplinkRequest::AskForConfig
+        | UplinkRequest::RequestConfig
         | UplinkRequest::Signers(_) => Some(1),
         UplinkRequest::Send { .. }
         | UplinkRequest::Cancel { .. }
@@ -132,41 +141,41 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_end_end_nothing_and_the_newest_are_kept() {
-        let mut waiting = RequestBacklog::new("uplink", MonoTime(0));
-        waiting.push_bounded(UplinkRequest::Cancel { entry_id: EntryId(1) });
+    fn a_flood_of_answers_keeps_the_newest_and_passes_the_check() {
+        let mut backlog = RequestBacklog::new("uplink", MonoTime(0));
+        backlog.push_bounded(UplinkRequest::Cancel { entry_id: EntryId(1) });
         for n in 0..100_000 {
-            waiting.push_bounded(answer(n));
-            waiting.push_bounded(UplinkRequest::Again { entry_id: EntryId(n) });
-            waiting.push_bounded(UplinkRequest::AskForConfig);
+            backlog.push_bounded(answer(n));
+            backlog.push_bounded(UplinkRequest::Resend { entry_id: EntryId(n) });
+            backlog.push_bounded(UplinkRequest::RequestConfig);
         }
-        waiting.push_bounded(UplinkRequest::Close);
-        waiting.offer(MonoTime(1), Err);
-        assert!(waiting.ensure_taken(MonoTime(1)).is_ok());
+        backlog.push_bounded(UplinkRequest::Close);
+        backlog.offer(MonoTime(1), Err);
+        assert!(backlog.ensure_accepting(MonoTime(1)).is_ok());
         let mut taken = Vec::new();
-        waiting.offer(MonoTime(2), |order| {
-            taken.push(format!("{order:?}"));
+        backlog.offer(MonoTime(2), |request| {
+            taken.push(format!("{request:?}"));
             Ok(())
         });
-        assert_eq!(taken.len(), 1 + ANSWERS_MAX + AGAIN_MAX + 1 + 1);
+        assert_eq!(taken.len(), 1 + ANSWERS_MAX + RESENDS_MAX + 1 + 1);
         assert!(taken[0].contains("Cancel") && taken.last().unwrap().contains("Close"), "in order");
-        assert!(taken.iter().any(|order| order.contains("99999")), "{taken:?}");
+        assert!(taken.iter().any(|request| request.contains("99999")), "{taken:?}");
     }
 
     #[test]
-    fn a_part_that_takes_nothing_in_time_is_found() {
-        let mut waiting = RequestBacklog::new("storage", MonoTime(0));
-        let offer = |waiting: &mut RequestBacklog<u8>, at: u64, takes: bool| {
-            waiting.push(1);
-            waiting.offer(MonoTime(at), |order| if takes { Ok(()) } else { Err(order) });
-            waiting.ensure_taken(MonoTime(at))
+    fn a_receiver_that_accepts_nothing_for_90_s_is_an_error() {
+        let mut backlog = RequestBacklog::new("storage", MonoTime(0));
+        let offer = |backlog: &mut RequestBacklog<u8>, at: u64, takes: bool| {
+            backlog.push(1);
+            backlog.offer(MonoTime(at), |request| if takes { Ok(()) } else { Err(request) });
+            backlog.ensure_accepting(MonoTime(at))
         };
         for at in 0..5_000 {
-            assert!(offer(&mut waiting, at, false).is_ok(), "however many wait");
+            assert!(offer(&mut backlog, at, false).is_ok(), "the length of the backlog does not count");
         }
-        assert!(offer(&mut waiting, 80_000_000, true).is_ok());
-        assert!(offer(&mut waiting, 160_000_000, false).is_ok());
-        let error = offer(&mut waiting, 171_000_000, false).unwrap_err().to_string();
-        assert!(error.starts_with("storage has taken no order"), "{error}");
+        assert!(offer(&mut backlog, 80_000_000, true).is_ok());
+        assert!(offer(&mut backlog, 160_000_000, false).is_ok());
+        let error = offer(&mut backlog, 171_000_000, false).unwrap_err().to_string();
+        assert!(error.starts_with("storage accepted no request"), "{error}");
     }
 }

@@ -1,7 +1,5 @@
-//! ⇄ The wiring: threads, channels and the loop that feeds the agent. One inbox for everything that happens; every effect is
-//! carried out before the next input is taken.
-//!
-//! What belongs here: starting, passing on, ending. What does not: any decision (the agent's).
+//! ⇄ Runtime of the agent: threads, channels and the main loop. One channel carries every input;
+//! the loop executes every effect before it takes the next input.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -40,25 +38,30 @@ use crate::uplink::{UplinkRequest, UplinkUpdate, task};
 use crate::wakeup::{self, WakeupCoalescer};
 use crate::watchdog::{Liveness, Watchdog, timeouts};
 
-/// Bytes of frames on their way to storage: eight seconds of a 16 Mbit/s camera, while a card stalls.
+/// Bytes of queued frames for storage: eight seconds of a 16 Mbit/s camera while a card stalls.
 const STORAGE_BYTES: usize = 16 << 20;
-/// Orders on their way to storage.
-const STORAGE_ORDERS: usize = 256;
-/// News on their way to the agent: it handles one in microseconds, so this only absorbs a burst.
-const INBOX: usize = 256;
-/// Orders on their way to the uplink; what does not fit waits here.
-const UPLINK_ORDERS: usize = 64;
-/// How often waiting orders are offered again, and the watchdog is patted at least.
+/// Queued requests to storage.
+const STORAGE_REQUESTS: usize = 256;
+/// Queued inputs of the agent. It handles one in microseconds, so the queue only absorbs bursts.
+const INPUT_CAPACITY: usize = 256;
+/// Queued requests to the uplink; the rest waits in a [`RequestBacklog`].
+const UPLINK_REQUESTS: usize = 64;
+/// Queued updates of the uplink, and of the cameras.
+const UPDATE_CAPACITY: usize = 64;
+/// Longest pause between two offers of pending requests and two pings of the service manager's
+/// watchdog.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The parts of the camera, by their names among the heartbeats.
+/// Names of the camera tasks in the watchdog.
 const CAMERA_MAIN: &str = "camera main";
 const CAMERA_SUB: &str = "camera sub";
-/// Bits of a run's number that one begin of the cameras has for itself: a million sessions, and four thousand changes of the camera.
-const RUNS_BITS: u32 = 20;
-/// For camera tasks to end after they were reported to; TEARDOWN has its own, shorter bound.
-const CAMERA_WITHIN: Duration = Duration::from_secs(4);
+/// Low bits of a run number that count the sessions of one camera generation: a million sessions.
+/// The other 12 bits count the generations, one per change of the camera settings.
+const RUN_BITS: u32 = 20;
+/// Timeout for camera tasks and threads to end after the stop signal. TEARDOWN has its own, shorter
+/// timeout.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Everything the loop owns.
+/// The state of the main loop.
 struct Runtime {
     settings: Settings,
     clock: Arc<dyn Clock>,
@@ -69,32 +72,32 @@ struct Runtime {
     storage: FrameSender<StorageRequest>,
     storage_thread: JoinHandle<()>,
     analytics: FrameSender<AnalyticsRequest>,
-    sight_thread: Option<JoinHandle<()>>,
+    analytics_thread: Option<JoinHandle<()>>,
     cameras: JoinSet<()>,
     camera_stop: watch::Sender<bool>,
-    /// How often the cameras were begun: each time runs count from higher up.
-    camera_begun: u32,
-    camera_news: Option<mpsc::Sender<CameraUpdate>>,
+    /// Number of camera generations so far: the high bits of run numbers.
+    camera_generation: u32,
+    camera_updates: Option<mpsc::Sender<CameraUpdate>>,
     config_thread: Option<ConfigThread>,
-    /// Why the ring lies in memory since the start, until it is reported.
-    without_card: Option<String>,
+    /// Why the ring is in memory since boot; taken once it is reported.
+    memory_fallback: Option<String>,
     uplink: Option<mpsc::Sender<UplinkRequest>>,
-    worker: Hasher,
-    /// Orders their lanes had no room for, in order.
-    storage_waiting: RequestBacklog<StorageRequest>,
-    uplink_waiting: RequestBacklog<UplinkRequest>,
+    hasher: Hasher,
+    /// Requests that a full channel did not accept, in request.
+    storage_backlog: RequestBacklog<StorageRequest>,
+    uplink_backlog: RequestBacklog<UplinkRequest>,
 }
 
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
-    /// Somebody asked.
+    /// A signal or the service manager requested it.
     Stopped,
-    /// To start again under other settings.
+    /// The agent must boot again under other settings.
     Restart,
 }
 
-/// Runs a device whose configuration stays as it is, until `shutdown` becomes true and everything is put away.
+/// Runs a device with fixed settings until `stop` becomes true and the shutdown is complete.
 ///
 /// # Errors
 /// As [`run_configured`].
@@ -102,12 +105,13 @@ pub async fn run(settings: Settings, clock: Arc<dyn Clock>, stop: watch::Receive
     run_configured(settings, None, clock, WakeupCoalescer::default(), stop).await.map(|_| ())
 }
 
-/// Runs a device until `shutdown` becomes true, or a configuration needs a new start, and everything is put away. `wake-up` is that of the
-/// runtime this runs on; one in which nobody rests does nothing.
+/// Runs a device until `stop` becomes true or a configuration requires a restart, and the shutdown
+/// is complete. `wakeup` is the coalescer of the current Tokio runtime; the default one never
+/// delays.
 ///
 /// # Errors
-/// When the ring cannot be used, a thread cannot be started, or a part of the agent ends although nobody asked: what is recorded
-/// is safe, and a new start is the cure.
+/// When the ring cannot be opened, a thread cannot be started, or a thread or task ends
+/// unexpectedly. Recorded footage is safe; the caller restarts the process.
 pub async fn run_configured(
     settings: Settings,
     configured: Option<Configured>,
@@ -115,44 +119,45 @@ pub async fn run_configured(
     wakeup: WakeupCoalescer,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<RunEnd> {
-    run_beside(settings, configured, clock, wakeup, stop, |_| {}).await
+    run_with_inputs(settings, configured, clock, wakeup, stop, |_| {}).await
 }
 
-/// The same, with somebody beside the modules who tells the agent things: a test's show before the camera.
+/// Like [`run_configured`], with a hook that receives the agent's input channel. The load test uses
+/// it to inject motion.
 ///
 /// # Errors
 /// As [`run_configured`].
-pub async fn run_beside(
+pub async fn run_with_inputs(
     settings: Settings,
     configured: Option<Configured>,
     clock: Arc<dyn Clock>,
     wakeup: WakeupCoalescer,
     mut stop: watch::Receiver<bool>,
-    beside: impl FnOnce(mpsc::Sender<AgentInput>),
+    hook: impl FnOnce(mpsc::Sender<AgentInput>),
 ) -> anyhow::Result<RunEnd> {
-    let (inbox, mut inputs) = mpsc::channel(INBOX);
-    beside(inbox.clone());
+    let (inbox, mut inputs) = mpsc::channel(INPUT_CAPACITY);
+    hook(inbox.clone());
     let started = Runtime::start(settings.clone(), clock.clone(), inbox.clone(), wakeup.clone()).await;
-    let instead = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
-        // Either the process has ended with this again and again, or another start makes no difference: without a card, but in the
-        // office's hands.
+    let fallback = started.as_ref().err().zip(configured.as_ref()).and_then(|(error, configured)| {
+        // The ring moves to memory when this fault has ended the process repeatedly, or when a
+        // restart cannot cure it. The office can still reach the device.
         let full = matches!(error.downcast_ref(), Some(StorageFault::NoRoom { .. } | StorageFault::OtherSite));
-        let detail = format!("the ring is kept in memory only until the next start: {error:#}");
+        let detail = format!("the ring is in memory only until the next boot: {error:#}");
         configured.last_resort().or_else(|| configured.in_memory().filter(|_| full)).map(|ring| (ring, detail))
     });
-    let (mut wiring, reader) = match instead {
+    let (mut runtime, reader) = match fallback {
         Some((ring, detail)) => {
-            tracing::error!("{detail}");
-            let (wiring, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, wakeup).await?;
-            (Runtime { without_card: Some(detail), ..wiring }, reader)
+            tracing::error!(detail, "ring not usable, recording in memory only; check the card and restart the device");
+            let (runtime, reader) = Runtime::start(Settings { storage: ring, ..settings }, clock.clone(), inbox, wakeup).await?;
+            (Runtime { memory_fallback: Some(detail), ..runtime }, reader)
         }
         None => started?,
     };
-    let mut agent = Agent::new(wiring.settings.clone(), Arc::new(reader), seed()?);
+    let mut agent = Agent::new(runtime.settings.clone(), Arc::new(reader), seed()?);
     if let Some(Configured { machine, files, file, volatile, state, refused, .. }) = configured {
-        let tell = wakeup::update_sender(wiring.inbox.clone(), wiring.wakeup.clone(), AgentInput::Config);
-        wiring.config_thread =
-            Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, tell)?);
+        let send = wakeup::update_sender(runtime.inbox.clone(), runtime.wakeup.clone(), AgentInput::Config);
+        runtime.config_thread =
+            Some(ConfigThread::start(ConfigPaths { files, volatile, file, state, clock: clock.clone() }, send)?);
         agent = agent.with_configuration(machine, refused);
     }
     let mut effects = Vec::new();
@@ -160,8 +165,8 @@ pub async fn run_beside(
         let due = agent.deadline().since(clock.now().mono).min(POLL_INTERVAL.as_micros() as u64);
         let input = tokio::select! {
             input = inputs.recv() => input.unwrap_or(AgentInput::Tick),
-            _ = stop.wait_for(|stop| *stop), if !wiring.stopping => {
-                wiring.stopping = true;
+            _ = stop.wait_for(|stop| *stop), if !runtime.stopping => {
+                runtime.stopping = true;
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);
                 AgentInput::Stop
             }
@@ -169,33 +174,35 @@ pub async fn run_beside(
         };
         agent.handle(clock.now(), input, &mut effects);
         for effect in effects.drain(..) {
-            wiring.execute(effect);
+            runtime.execute(effect);
         }
-        wiring.flush_pending()?;
-        wiring.feed_watchdog()?;
+        runtime.flush_pending()?;
+        runtime.feed_watchdog()?;
     }
-    let storage_thread = wiring.storage_thread;
-    drop((wiring.storage, inputs));
-    // The thread ends by itself after Stop; a hung card must not keep the process from ending.
-    match timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || storage_thread.join())).await {
-        Ok(Ok(Err(_))) => bail!("the storage thread panicked at the stop: the ring was not closed in order"),
+    let storage_thread = runtime.storage_thread;
+    drop((runtime.storage, inputs));
+    // The thread ends by itself after Stop. The timeout keeps a hung card from blocking the end of
+    // the process.
+    match timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || storage_thread.join())).await {
+        Ok(Ok(Err(_))) => bail!("storage thread panicked during shutdown; the ring was not closed in order"),
         Ok(_) | Err(_) => Ok(if agent.wants_restart() && !*stop.borrow() { RunEnd::Restart } else { RunEnd::Stopped }),
     }
 }
 
-/// 32 bytes nobody can guess.
+/// 32 random bytes from the operating system.
 ///
 /// # Errors
-/// When the system gives none.
+/// When the operating system has no random source.
 pub fn seed() -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
     let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed);
-    filled.ok().context("the system gives no randomness")?;
+    filled.ok().context("the operating system has no random source")?;
     Ok(seed)
 }
 
 impl Runtime {
-    /// Opens the ring and starts the threads. The ring is opened beside the runtime, so that signals are heard meanwhile.
+    /// Opens the ring and starts the threads. The ring is opened on a blocking thread, so that
+    /// signals are handled meanwhile.
     async fn start(
         settings: Settings,
         clock: Arc<dyn Clock>,
@@ -203,21 +210,21 @@ impl Runtime {
         wakeup: WakeupCoalescer,
     ) -> anyhow::Result<(Runtime, CardReader)> {
         let mut watchdog = Watchdog::default();
-        let (storage, orders) = frame_queue(STORAGE_BYTES, STORAGE_ORDERS);
+        let (storage, requests) = frame_queue(STORAGE_BYTES, STORAGE_REQUESTS);
         let (ring, time) = (settings.storage.clone(), clock.clone());
-        let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Storage);
+        let send = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Storage);
         let heartbeat = watchdog.register(clock.now().mono, "storage", timeouts::STORAGE);
-        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, orders, heartbeat, tell));
+        let opening = tokio::task::spawn_blocking(move || storage::start(&ring, time, requests, heartbeat, send));
         let (storage_thread, reader) = opening.await.context("opening the ring")??;
         let now = clock.now().mono;
         let (analytics, frames) = frame_queue(QUEUE_BYTES, 4);
-        let still_max = settings.storage.still_bytes as usize - 4096;
-        let tell = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Sight);
+        let snapshot_max = settings.storage.still_bytes as usize - 4096;
+        let send = wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Analytics);
         let heartbeat = watchdog.register(now, "analytics", timeouts::ANALYTICS);
-        let sight_thread = thread::start(settings.motion.clone(), still_max, clock.clone(), frames, heartbeat, tell)?;
+        let analytics_thread = thread::start(settings.motion.clone(), snapshot_max, clock.clone(), frames, heartbeat, send)?;
         let heartbeat = watchdog.register(now, "clip", timeouts::CLIP);
-        let worker = Hasher::start(heartbeat, wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed))?;
-        let wiring = Runtime {
+        let hasher = Hasher::start(heartbeat, wakeup::update_sender(inbox.clone(), wakeup.clone(), AgentInput::Hashed))?;
+        let runtime = Runtime {
             settings,
             clock,
             inbox,
@@ -227,31 +234,39 @@ impl Runtime {
             storage,
             storage_thread,
             analytics,
-            sight_thread: Some(sight_thread),
+            analytics_thread: Some(analytics_thread),
             cameras: JoinSet::new(),
             camera_stop: watch::channel(false).0,
-            camera_begun: 0,
-            camera_news: None,
+            camera_generation: 0,
+            camera_updates: None,
             config_thread: None,
-            without_card: None,
+            memory_fallback: None,
             uplink: None,
-            worker,
-            storage_waiting: RequestBacklog::new("storage", now),
-            uplink_waiting: RequestBacklog::new("uplink", now),
+            hasher,
+            storage_backlog: RequestBacklog::new("storage", now),
+            uplink_backlog: RequestBacklog::new("uplink", now),
         };
-        Ok((wiring, reader))
+        Ok((runtime, reader))
     }
 
-    /// Pats the service manager's watchdog while every part lives. At a stop parts end because they were asked to, and each step
-    /// has its own deadline.
+    /// Pings the service manager's watchdog while every thread and task is alive. During a shutdown
+    /// they end as requested, and each step has its own deadline.
     fn feed_watchdog(&mut self) -> anyhow::Result<()> {
-        match self.watchdog.check(self.clock.now().mono) {
-            _ if self.stopping => {}
+        let liveness = self.watchdog.check(self.clock.now().mono);
+        if self.stopping {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            return Ok(());
+        }
+        match liveness {
             Liveness::Alive => {}
-            Liveness::Exited(part) => bail!("{part} has ended although nobody asked: a new start is needed"),
+            Liveness::Exited(part) => bail!("{part} ended unexpectedly; restarting the process"),
             Liveness::Silent { part, timeout, new } => {
                 if new {
-                    tracing::error!(part, "no sign of life for {} s: the watchdog is no longer patted", timeout.as_secs());
+                    tracing::error!(
+                        part,
+                        timeout_s = timeout.as_secs(),
+                        "no heartbeat within the timeout; the service manager will restart the process"
+                    );
                 }
                 return Ok(());
             }
@@ -263,29 +278,30 @@ impl Runtime {
     fn execute(&mut self, effect: AgentEffect) {
         match effect {
             AgentEffect::Open { boot } => self.open(boot),
-            AgentEffect::Storage(order) => self.storage_waiting.push(order),
-            AgentEffect::Uplink(order) => self.uplink_waiting.push_bounded(order),
-            AgentEffect::Hash(order) => {
-                // The agent has fewer clips in the making than the worker's queue holds, and a worker that is gone is found by its
-                // heartbeat: the clip stays pending.
-                let _ = self.worker.hash(order);
+            AgentEffect::Storage(request) => self.storage_backlog.push(request),
+            AgentEffect::Uplink(request) => self.uplink_backlog.push_bounded(request),
+            AgentEffect::Hash(request) => {
+                // The hasher's queue holds more clips than the agent starts. If the hasher has
+                // ended, the watchdog finds it; the clip stays pending.
+                let _ = self.hasher.hash(request);
             }
-            AgentEffect::Tail { req_id, lines, bytes } => {
+            AgentEffect::LogTail { req_id, lines, bytes } => {
                 let (inbox, lines) = (self.inbox.clone(), LogTail::shared().last(lines, bytes));
-                tokio::spawn(async move { inbox.send(AgentInput::Tail { req_id, lines }).await });
+                tokio::spawn(async move { inbox.send(AgentInput::LogTail { req_id, lines }).await });
             }
-            AgentEffect::Glance { req_id } => {
+            AgentEffect::Snapshot { req_id } => {
                 if self.analytics.request(AnalyticsRequest::Snapshot { req_id: req_id.clone() }).is_err() {
                     let (inbox, outcome) = (self.inbox.clone(), Err("busy: ask again in a minute".to_owned()));
                     tokio::spawn(async move {
-                        inbox.send(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot { req_id, outcome })).await
+                        inbox.send(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot { req_id, outcome })).await
                     });
                 }
             }
-            AgentEffect::Keep(order) => self.request_config(order),
+            AgentEffect::Config(request) => self.request_config(request),
             AgentEffect::Apply { settings, change, epoch, fresh } => self.apply(*settings, &change, epoch, fresh),
             AgentEffect::StopCamera => {
-                // Also when it is the configuration, or the office, that asks: parts end now because they are reported to.
+                // A restart command or a configuration also leads here. From now on tasks end
+                // because they are stopped.
                 self.stopping = true;
                 self.stop_camera();
             }
@@ -293,30 +309,31 @@ impl Runtime {
         }
     }
 
-    /// Offers what waits; what finds no room, or nobody to take it, waits on, in order.
+    /// Offers pending requests to their channels, in order. What a channel does not accept stays
+    /// pending.
     fn flush_pending(&mut self) -> anyhow::Result<()> {
         let now = self.clock.now().mono;
-        let Runtime { storage, storage_waiting, uplink, uplink_waiting, .. } = self;
-        storage_waiting.offer(now, |order| storage.request(order));
+        let Runtime { storage, storage_backlog, uplink, uplink_backlog, .. } = self;
+        storage_backlog.offer(now, |request| storage.request(request));
         if let Some(uplink) = uplink {
-            uplink_waiting.offer(now, |order| match uplink.try_send(order) {
-                Err(TrySendError::Full(order) | TrySendError::Closed(order)) => Err(order),
+            uplink_backlog.offer(now, |request| match uplink.try_send(request) {
+                Err(TrySendError::Full(request) | TrySendError::Closed(request)) => Err(request),
                 Ok(()) => Ok(()),
             });
-            uplink_waiting.ensure_taken(now)?;
+            uplink_backlog.ensure_accepting(now)?;
         } else {
-            // It begins when recovery is done.
-            uplink_waiting.offer_none(now);
+            // The uplink starts once recovery is complete.
+            uplink_backlog.offer_none(now);
         }
-        storage_waiting.ensure_taken(now)
+        storage_backlog.ensure_accepting(now)
     }
 
-    /// Recovery is done: connects to the camera and the office.
+    /// Starts the uplink and the cameras, once recovery is complete.
     fn open(&mut self, boot: Boot) {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
-        let (orders, waiting) = mpsc::channel(UPLINK_ORDERS);
-        self.uplink = Some(orders);
-        let (update, mut heard) = mpsc::channel::<UplinkUpdate>(UPLINK_ORDERS);
+        let (requests, pending) = mpsc::channel(UPLINK_REQUESTS);
+        self.uplink = Some(requests);
+        let (updates, mut received) = mpsc::channel::<UplinkUpdate>(UPDATE_CAPACITY);
         let settings = &self.settings;
         let heartbeat = self.watchdog.register(self.clock.now().mono, "uplink", timeouts::UPLINK);
         let start = task::UplinkStart {
@@ -326,48 +343,49 @@ impl Runtime {
             clock: self.clock.clone(),
             wakeup: self.wakeup.clone(),
         };
-        tokio::spawn(task::run(start, waiting, update, heartbeat));
+        tokio::spawn(task::run(start, pending, updates, heartbeat));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            while let Some(update) = heard.recv().await {
+            while let Some(update) = received.recv().await {
                 let _ = inbox.send(AgentInput::Uplink(update)).await;
             }
         });
-        let (update, mut heard) = mpsc::channel::<CameraUpdate>(UPLINK_ORDERS);
+        let (updates, mut received) = mpsc::channel::<CameraUpdate>(UPDATE_CAPACITY);
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            while let Some(update) = heard.recv().await {
+            while let Some(update) = received.recv().await {
                 let _ = inbox.send(AgentInput::Camera(update)).await;
             }
         });
-        self.camera_news = Some(update);
-        if let Some(detail) = self.without_card.take() {
+        self.camera_updates = Some(updates);
+        if let Some(detail) = self.memory_fallback.take() {
             let inbox = self.inbox.clone();
             tokio::spawn(async move { inbox.send(AgentInput::Storage(StorageUpdate::CardLost { detail })).await });
         }
         self.start_cameras(None);
     }
 
-    /// Begins the camera's sessions, behind those of `before`: cameras with few sessions refuse the next one until it is closed.
+    /// Starts the camera tasks. They connect once `before` is true: a camera with few sessions
+    /// refuses the next one until the old ones are closed.
     fn start_cameras(&mut self, before: Option<watch::Receiver<bool>>) {
-        let Some(update) = self.camera_news.clone() else {
+        let Some(updates) = self.camera_updates.clone() else {
             return;
         };
-        let apart = self.settings.camera.sub_url.is_some();
+        let has_sub = self.settings.camera.sub_url.is_some();
         let (storage, analytics) = (self.storage.clone(), self.analytics.clone());
         let main = move |frame: Arc<Frame>| {
             storage.frame(&frame);
-            if !apart {
+            if !has_sub {
                 analytics.frame(&frame);
             }
         };
         let logins = Arc::default();
         let sub = self.analytics.clone();
-        if apart {
-            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), update.clone(), before.clone());
+        if has_sub {
+            self.camera(StreamRole::Sub, &logins, move |frame| _ = sub.frame(&frame), updates.clone(), before.clone());
         }
-        self.camera(StreamRole::Main, &logins, main, update, before);
-        self.camera_begun += 1;
+        self.camera(StreamRole::Main, &logins, main, updates, before);
+        self.camera_generation += 1;
     }
 
     fn camera(
@@ -375,47 +393,48 @@ impl Runtime {
         role: StreamRole,
         logins: &Arc<Mutex<AuthLimiter>>,
         frames: impl FnMut(Arc<Frame>) + Send + 'static,
-        update: mpsc::Sender<CameraUpdate>,
+        updates: mpsc::Sender<CameraUpdate>,
         before: Option<watch::Receiver<bool>>,
     ) {
         let name = if role == StreamRole::Main { CAMERA_MAIN } else { CAMERA_SUB };
         let heartbeat = self.watchdog.register(self.clock.now().mono, name, timeouts::CAMERA);
         let (settings, clock, logins) = (self.settings.camera.clone(), self.clock.clone(), logins.clone());
-        let (wakeup, run) = (self.wakeup.clone(), self.camera_begun << RUNS_BITS);
+        let (wakeup, run) = (self.wakeup.clone(), self.camera_generation << RUN_BITS);
         let stream = Stream { role, settings, clock, logins, heartbeat, run, wakeup };
         let stop = self.camera_stop.subscribe();
         self.cameras.spawn(async move {
-            if let Some(mut gone) = before {
-                let _ = timeout(CAMERA_WITHIN, gone.wait_for(|gone| *gone)).await;
+            if let Some(mut closed) = before {
+                let _ = timeout(JOIN_TIMEOUT, closed.wait_for(|closed| *closed)).await;
             }
-            rtsp::run(stream, frames, update, stop).await;
+            rtsp::run(stream, frames, updates, stop).await;
         });
     }
 
-    /// Ends the camera's sessions and begins others.
+    /// Stops the camera tasks and starts others under the new settings.
     fn replace_cameras(&mut self) {
         [CAMERA_MAIN, CAMERA_SUB].iter().for_each(|name| self.watchdog.retire(name));
         let _ = std::mem::replace(&mut self.camera_stop, watch::channel(false).0).send(true);
         let mut old = std::mem::take(&mut self.cameras);
-        let (tell, gone) = watch::channel(false);
+        let (ended, closed) = watch::channel(false);
         tokio::spawn(async move {
-            let _ = timeout(CAMERA_WITHIN, async { while old.join_next().await.is_some() {} }).await;
-            let _ = tell.send(true);
+            let _ = timeout(JOIN_TIMEOUT, async { while old.join_next().await.is_some() {} }).await;
+            let _ = ended.send(true);
         });
-        self.start_cameras(Some(gone));
+        self.start_cameras(Some(closed));
     }
 
-    /// To the configuration thread; what it cannot take is answered at once: nothing was kept.
-    fn request_config(&mut self, order: ConfigRequest) {
+    /// Sends a request to the configuration thread. A request that it does not accept is answered
+    /// at once as failed.
+    fn request_config(&mut self, request: ConfigRequest) {
         let refused = match &self.config_thread {
-            Some(config_thread) => config_thread.order(order),
-            None => Err((order, "nothing is kept here")),
+            Some(config_thread) => config_thread.request(request),
+            None => Err((request, "this device stores no configurations")),
         };
-        let Err((order, why)) = refused else {
+        let Err((request, why)) = refused else {
             return;
         };
         let refusal = || Rejection::new(RejectReason::Busy, why);
-        let update = match order {
+        let update = match request {
             ConfigRequest::Save(record, _) => {
                 ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Err(why.into())))
             }
@@ -433,11 +452,12 @@ impl Runtime {
         tokio::spawn(async move { inbox.send(AgentInput::Config(update)).await });
     }
 
-    /// Other settings: only the modules they touch are reported.
+    /// Passes new settings to the modules they change.
     fn apply(&mut self, settings: Settings, change: &SettingsDiff, epoch: u64, fresh: bool) {
         let uplink = Box::new(settings.uplink.clone());
         if change.motion {
-            // The analytics thread's orders overtake its pictures; four of them fit, and one comes at a time.
+            // Requests overtake frames in the queue of the analytics thread. It holds four, and
+            // settings arrive one at a time.
             let _ = self.analytics.request(AnalyticsRequest::Settings(settings.motion.clone()));
         }
         self.settings = settings;
@@ -445,20 +465,20 @@ impl Runtime {
             self.replace_cameras();
         }
         if change.uplink || fresh {
-            self.uplink_waiting.push_bounded(UplinkRequest::Settings { settings: uplink, epoch, fresh });
+            self.uplink_backlog.push_bounded(UplinkRequest::Settings { settings: uplink, epoch, fresh });
         }
     }
 
     fn stop_camera(&mut self) {
         let _ = self.camera_stop.send(true);
         let mut cameras = std::mem::take(&mut self.cameras);
-        let analytics = self.sight_thread.take();
-        let (lane, inbox) = (self.analytics.clone(), self.inbox.clone());
+        let analytics = self.analytics_thread.take();
+        let (queue, inbox) = (self.analytics.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            let _ = timeout(CAMERA_WITHIN, async { while cameras.join_next().await.is_some() {} }).await;
-            let _ = lane.request(AnalyticsRequest::Stop);
+            let _ = timeout(JOIN_TIMEOUT, async { while cameras.join_next().await.is_some() {} }).await;
+            let _ = queue.request(AnalyticsRequest::Stop);
             if let Some(analytics) = analytics {
-                let _ = timeout(CAMERA_WITHIN, tokio::task::spawn_blocking(move || analytics.join())).await;
+                let _ = timeout(JOIN_TIMEOUT, tokio::task::spawn_blocking(move || analytics.join())).await;
             }
             let _ = inbox.send(AgentInput::CameraStopped).await;
         });

@@ -1,11 +1,11 @@
-//! How the process ends when a part does.
+//! Tests of the runtime: how the process ends when a thread ends.
 
 use super::*;
 use crate::clock::SystemClock;
 use crate::settings::parse;
 use crate::units::Timestamp;
 
-/// A clock that panics once on the thread of that name, when it is armed.
+/// A clock that panics on the thread of this name after two seconds.
 struct Trap {
     clock: SystemClock,
     thread: &'static str,
@@ -20,7 +20,7 @@ impl Clock for Trap {
     }
 }
 
-/// How a device without camera and broker ends when `thread` panics after a second.
+/// The error with which a device without camera and broker ends after `thread` panics.
 fn ends_when_it_panics(thread: &'static str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
@@ -35,11 +35,11 @@ fn ends_when_it_panics(thread: &'static str) -> String {
         timeout(Duration::from_secs(20), run(settings, Arc::new(Trap { clock: SystemClock::new(), thread }), stopped)).await
     });
     runtime.shutdown_background();
-    ended.expect("it went on as if nothing had happened").unwrap_err().to_string()
+    ended.expect("the device still runs").unwrap_err().to_string()
 }
 
 #[test]
-fn a_part_that_panics_ends_the_process_and_is_named() {
+fn a_panicking_thread_ends_the_process_and_is_named() {
     for part in ["storage", "analytics"] {
         let error = ends_when_it_panics(part);
         assert!(error.starts_with(part), "{error}");

@@ -1,8 +1,10 @@
-//! The ordered shutdown, following the data: camera closed → events ended and journalled → `stopping` said → storage last. Each
-//! step has a deadline, so that a hung peer delays the end and cannot prevent it. Clips still pending are in the journal with the
-//! last entry and are cut at the next start: waiting for their post-roll would only make a stop longer, not safer.
+//! Ordered shutdown along the data flow: cameras, open events, journal, uplink, then storage.
 //!
-//! What belongs here: the order and the deadlines. What does not: signals (the wiring).
+//! Each step has a deadline, so that a hung peer delays the end but cannot prevent it. Pending
+//! clips stay in the journal with the last entry and are cut after the next boot: waiting for their
+//! post-roll would lengthen the shutdown and save nothing. Signals belong to [`super::runtime`].
+
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,30 +14,45 @@ use crate::storage::StorageRequest;
 use crate::units::{MonoTime, Timestamp};
 use crate::uplink::UplinkRequest;
 
-/// Microseconds for TEARDOWN to be answered.
-const CAMERA_WITHIN: u64 = 4_000_000;
-/// Microseconds for the last drafts to become durable.
-const JOURNAL_WITHIN: u64 = 5_000_000;
-/// Microseconds for `stopping` and DISCONNECT.
-const UPLINK_WITHIN: u64 = 4_000_000;
-/// Microseconds for the last fragment to be flushed; SD cards stall for seconds.
-const STORAGE_WITHIN: u64 = 10_000_000;
+/// Time for the camera to answer TEARDOWN.
+const CAMERA_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time for the last drafts to become durable.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time to publish the state `stopping` and to disconnect.
+const UPLINK_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time to flush the last fragment; SD cards stall for seconds.
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far the shutdown has come: each step is named for what it awaits.
+/// The shutdown step in progress, named for what it awaits, with its deadline.
 #[derive(Debug, Clone, Copy)]
 pub enum ShutdownStep {
-    /// The camera's TEARDOWN.
+    /// The camera's answer to TEARDOWN.
     Camera(MonoTime),
-    /// The journal.
+    /// The durability of the last drafts.
     Journal(MonoTime),
-    /// The broker.
+    /// The end of the uplink.
     Uplink(MonoTime),
-    /// The last flush.
+    /// The last flush of storage.
     Storage(MonoTime),
 }
 
 impl ShutdownStep {
-    /// When this step is dropped.
+    fn camera(now: MonoTime) -> ShutdownStep {
+        ShutdownStep::Camera(now.plus_micros(CAMERA_TIMEOUT.as_micros() as u64))
+    }
+
+    fn journal(now: MonoTime) -> ShutdownStep {
+        ShutdownStep::Journal(now.plus_micros(JOURNAL_TIMEOUT.as_micros() as u64))
+    }
+
+    fn uplink(now: MonoTime) -> ShutdownStep {
+        ShutdownStep::Uplink(now.plus_micros(UPLINK_TIMEOUT.as_micros() as u64))
+    }
+
+    fn storage(now: MonoTime) -> ShutdownStep {
+        ShutdownStep::Storage(now.plus_micros(STORAGE_TIMEOUT.as_micros() as u64))
+    }
+    /// When the next step starts even if this one is not complete.
     pub fn deadline(&self) -> MonoTime {
         let (ShutdownStep::Camera(at) | ShutdownStep::Journal(at) | ShutdownStep::Uplink(at) | ShutdownStep::Storage(at)) = self;
         *at
@@ -48,9 +65,9 @@ impl Agent {
             AgentPhase::Running => {
                 self.configure(now, crate::remote_config::state_machine::ConfigInput::Stop, out);
                 out.push(AgentEffect::StopCamera);
-                self.phase = AgentPhase::Stopping(ShutdownStep::Camera(now.mono.plus_micros(CAMERA_WITHIN)));
+                self.phase = AgentPhase::Stopping(ShutdownStep::camera(now.mono));
             }
-            // Nothing is open yet but the ring itself.
+            // Only the ring is open.
             AgentPhase::Starting => self.close_storage(now, out),
             AgentPhase::Stopping(_) | AgentPhase::Finished => {}
         }
@@ -61,7 +78,7 @@ impl Agent {
             self.end_all(now, out);
             let unopened = self.take_unopened();
             self.event(now, kind::STOP, None, if unopened > 0 { json!({"unopened": unopened}) } else { json!({}) });
-            self.phase = AgentPhase::Stopping(ShutdownStep::Journal(now.mono.plus_micros(JOURNAL_WITHIN)));
+            self.phase = AgentPhase::Stopping(ShutdownStep::journal(now.mono));
         }
     }
 
@@ -76,20 +93,20 @@ impl Agent {
         out.push(AgentEffect::Finished);
     }
 
-    /// Takes the next step when this one is done or its time is over.
+    /// Starts the next step when this one is complete or its deadline has passed.
     pub(super) fn advance_stop(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         let AgentPhase::Stopping(step) = self.phase else {
             return;
         };
         let late = now.mono >= step.deadline();
         if late {
-            tracing::warn!(?step, "shutdown: not done in time, going on");
+            tracing::warn!(?step, "shutdown step not complete at its deadline; continuing with the next step");
         }
         match step {
             ShutdownStep::Camera(_) if late => self.camera_stopped(now, out),
             ShutdownStep::Journal(_) if late || self.spool.is_idle() => {
                 out.push(AgentEffect::Uplink(UplinkRequest::Close));
-                self.phase = AgentPhase::Stopping(ShutdownStep::Uplink(now.mono.plus_micros(UPLINK_WITHIN)));
+                self.phase = AgentPhase::Stopping(ShutdownStep::uplink(now.mono));
             }
             ShutdownStep::Uplink(_) if late => self.close_storage(now, out),
             ShutdownStep::Storage(_) if late => self.storage_stopped(out),
@@ -99,6 +116,6 @@ impl Agent {
 
     fn close_storage(&mut self, now: Timestamp, out: &mut Vec<AgentEffect>) {
         out.push(AgentEffect::Storage(StorageRequest::Stop));
-        self.phase = AgentPhase::Stopping(ShutdownStep::Storage(now.mono.plus_micros(STORAGE_WITHIN)));
+        self.phase = AgentPhase::Stopping(ShutdownStep::storage(now.mono));
     }
 }

@@ -1,12 +1,14 @@
-//! The desk: what is pending to the office on its way through the journal. Drafts wait in order and go to storage in batches, one
-//! batch at a time; only what storage calls durable enters the outbox. Of a batch a power cut leaves the first so many, which keeps
-//! `seq` gap-free: it can lose the newest drafts, never one before a stored one.
+//! Store-and-forward spool: takes drafts through the journal into the outbox.
 //!
-//! What belongs here: drafts, entry ids, what each entry id stands for. What does not: order of delivery (the outbox), contents.
+//! Drafts wait in order and go to storage in batches, one batch at a time. Only what storage
+//! reports as durable enters the outbox. A power cut can truncate a batch but never leave a gap in
+//! it, so `seq` stays gap-free. Contents of entries belong to [`super::events`], the order of
+//! delivery to [`crate::outbox`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outbox_entry::{AgentState, Body, Entry, EventClass};
 use crate::clip::SharedFile;
@@ -18,28 +20,30 @@ use crate::storage::{FootageReader, PinId, StorageRequest};
 use crate::units::{EntryId, MonoTime};
 use crate::uplink::Message;
 
-/// An entry of so many bytes has no slot in the journal: nothing was put down.
+/// Size in bytes of an entry that no journal slot can hold; it was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge(pub usize);
 
-/// Drafts that may wait for the card at once. At one event a second and a card that stands still for a minute this is four
-/// times what is needed; beyond it events are counted as unrecorded instead of filling memory.
+/// Drafts that may wait for the card. At one event a second this covers a stall of four minutes.
+/// Further events are counted as lost instead of filling memory.
 pub const WAITING_MAX: usize = 256;
-/// Bytes of events' payloads kept in memory after they are stored, newest first: thousands of events. What lies further back in the
-/// backlog is read from the card when its turn comes.
-const PAYLOAD_CACHE_MAX: usize = 2 << 20;
-/// Microseconds until a refused draft is offered to storage again: a full or failing card does not heal in less.
-const RETRY_AFTER: u64 = 5_000_000;
+/// Bytes of event payloads cached in memory after they are stored, newest first: thousands of
+/// events. Older payloads are read from the card when their turn comes.
+const PAYLOAD_CACHE_BYTES: usize = 2 << 20;
+/// Pause before a rejected draft is offered to storage again. A full or failing card does not
+/// recover faster.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Something to be stored and delivered.
+/// An entry to be stored and delivered.
 pub struct Draft {
-    /// The agent's state after it.
+    /// The agent's state right after this entry.
     pub after: AgentState,
-    /// What it is.
+    /// The event or file.
     pub body: Body,
-    /// The snapshot's bytes, for the still slot.
+    /// JPEG bytes of a snapshot, for its snapshot slot; `None` for every other entry.
     pub still: Option<Vec<u8>>,
-    /// The clip's bytes where they lie, and the pin that keeps them there.
+    /// The clip's bytes as fragments in the ring, and the pin that keeps them; `None` for every
+    /// other entry.
     pub footage: Option<(SharedFile, PinId)>,
 }
 
@@ -50,37 +54,77 @@ impl Draft {
     }
 }
 
-/// What a stored entry is, as far as that must be known before it is sent.
+/// The metadata of a stored entry that delivery needs.
 pub enum EntryKind {
     /// An event.
     Event {
-        /// Its number.
+        /// Its sequence number.
         seq: u64,
-        /// Of its payload.
+        /// Size of its payload.
         bytes: u32,
-        /// What it tells of the outbox.
+        /// Whether it is about the outbox itself.
         note: Note,
     },
     /// A file.
     File(Box<Manifest>),
 }
 
-/// Events about the outbox itself, which are not treated like others when they are refused or dropped.
+/// Marks events about the outbox itself: delivery treats them differently when they are rejected or
+/// shed.
 pub enum Note {
-    /// It tells of something else.
+    /// Any other event.
     None,
-    /// Something was refused.
+    /// It reports a rejected entry.
     Rejection,
-    /// Something was dropped: its payload.
+    /// It reports shed entries. Holds its payload, so that the losses can be reported again.
     Shed(Box<str>),
 }
 
-/// An event without its number: id and payload.
-type Payload = (String, String);
+/// What an event message needs from the entry.
+struct Payload {
+    id: String,
+    json: String,
+}
+
+impl Payload {
+    fn bytes(&self) -> usize {
+        self.id.len() + self.json.len()
+    }
+
+    fn message(&self) -> Message {
+        event_message(self.id.clone(), self.json.clone())
+    }
+}
+
+/// Payloads of the newest events, at most [`PAYLOAD_CACHE_BYTES`].
+#[derive(Default)]
+struct PayloadCache {
+    payloads: BTreeMap<EntryId, Payload>,
+    bytes: usize,
+}
+
+impl PayloadCache {
+    /// Adds a payload and evicts the oldest beyond the bound.
+    fn insert(&mut self, entry_id: EntryId, payload: Payload) {
+        self.bytes += payload.bytes();
+        self.payloads.insert(entry_id, payload);
+        while self.bytes > PAYLOAD_CACHE_BYTES
+            && let Some((_, evicted)) = self.payloads.pop_first()
+        {
+            self.bytes -= evicted.bytes();
+        }
+    }
+
+    fn remove(&mut self, entry_id: EntryId) {
+        if let Some(payload) = self.payloads.remove(&entry_id) {
+            self.bytes -= payload.bytes();
+        }
+    }
+}
 
 impl EntryKind {
-    /// Of an entry, and its payload where it is an event.
-    pub fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
+    /// The metadata of an entry, and the payload where it is an event.
+    fn from_body(body: Body) -> (EntryKind, Option<Payload>) {
         let (id, seq, class, payload) = match body {
             Body::Event { id, seq, class, payload } => (id, seq, class, payload),
             Body::File(manifest) => return (EntryKind::File(manifest), None),
@@ -90,89 +134,87 @@ impl EntryKind {
             EventClass::Rejection => Note::Rejection,
             EventClass::Other | EventClass::Update | EventClass::Access => Note::None,
         };
-        (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some((id, payload)))
+        (EntryKind::Event { seq, bytes: payload.len() as u32, note }, Some(Payload { id, json: payload }))
     }
 }
 
-/// What there is to send of an entry.
+/// The sendable form of an outbox entry.
 pub enum Sendable {
-    /// All of it.
+    /// The complete message.
     Message(Message),
-    /// An event whose payload lies on the card.
+    /// An event whose payload must be read from the journal first.
     OnCard,
-    /// A file whose bytes have not been found again after a restart.
+    /// Unknown, or a file whose footage has not been located again since boot.
     Nowhere,
 }
 
-/// A stored entry, until the office has it.
+/// A stored entry that the office has not receipted yet.
 pub struct SpooledEntry {
-    /// What it is.
+    /// Its metadata.
     pub what: EntryKind,
-    /// Which lane.
+    /// Its priority class in the outbox.
     pub kind: Priority,
-    /// Its bytes, for files.
+    /// Source of a file's bytes; `None` for events and for footage not located since boot.
     pub file: Option<SharedFile>,
-    /// The pin to released with it.
+    /// Pin of a clip's footage, released with the entry; `None` for every other entry.
     pub pin: Option<PinId>,
 }
 
-/// The desk.
+/// The spool.
 pub struct Spool {
-    next_ticket: u64,
+    next_entry_id: u64,
     next_seq: u64,
     waiting: VecDeque<Draft>,
-    /// The entry ids at storage, and what they stand for.
+    /// Drafts that storage is writing, in the order of their entry ids.
     writing: VecDeque<(EntryId, Draft)>,
     retry_at: Option<MonoTime>,
     held: BTreeMap<EntryId, SpooledEntry>,
-    /// Payloads of the newest events among them.
-    payloads: BTreeMap<EntryId, Payload>,
-    /// Their bytes.
-    payload_bytes: usize,
-    /// Where snapshots are read from when they are sent.
+    payload_cache: PayloadCache,
+    /// Reads snapshots when they are sent.
     reader: Arc<dyn FootageReader>,
 }
 
 impl Spool {
-    /// A desk with nothing on it.
+    /// An empty spool.
     pub fn new(reader: Arc<dyn FootageReader>) -> Spool {
         Spool {
-            next_ticket: 1,
+            next_entry_id: 1,
             next_seq: 1,
             waiting: VecDeque::new(),
             writing: VecDeque::new(),
             retry_at: None,
             held: BTreeMap::new(),
-            payloads: BTreeMap::new(),
-            payload_bytes: 0,
+            payload_cache: PayloadCache::default(),
             reader,
         }
     }
 
-    /// Goes on after the newest entry id and number ever stored.
+    /// Continues after the newest entry id and sequence number ever stored.
     pub fn resume(&mut self, newest: EntryId, next_seq: u64) {
-        (self.next_ticket, self.next_seq) = (newest.0 + 1, next_seq.max(1));
+        self.next_entry_id = newest.0 + 1;
+        self.next_seq = next_seq.max(1);
     }
 
-    /// The number the next event gets; does not take it.
+    /// The sequence number of the next event; does not assign it.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// True when another draft may be put down.
+    /// True when [`Spool::put`] may be called.
     pub fn has_room(&self) -> bool {
         self.waiting.len() < WAITING_MAX
     }
 
-    /// True when no draft waits: the card keeps up.
+    /// True when no draft waits: storage keeps up.
     pub fn is_clear(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Puts a draft down. The caller has seen that there is room.
+    /// Appends a draft. The caller has checked [`Spool::has_room`].
     ///
     /// # Errors
-    /// When it would not fit a slot: it would be refused again and again, and everything behind it would wait.
+    /// When it does not fit a journal slot: storage would reject it forever, and every later draft
+    /// would wait behind it.
     pub fn put(&mut self, draft: Draft) -> Result<(), TooLarge> {
         let bytes = draft.entry().len();
         if bytes > ENTRY_MAX {
@@ -185,20 +227,21 @@ impl Spool {
         Ok(())
     }
 
-    /// The next order to storage, when none is out and the pause after a refusal is over.
+    /// The next request to storage, when none is in flight and the pause after a rejection is over.
     pub fn next_request(&mut self, now: MonoTime) -> Option<StorageRequest> {
         if !self.writing.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
-        // After a refusal one at a time: where there is room for one there need not be for many.
-        let most = if self.retry_at.take().is_some() { 1 } else { BATCH_MAX };
-        while self.writing.len() < most
+        // After a rejection one draft at a time: the journal may have room for one but not for a
+        // batch.
+        let batch_max = if self.retry_at.take().is_some() { 1 } else { BATCH_MAX };
+        while self.writing.len() < batch_max
             && self.waiting.front().is_some_and(|draft| self.writing.is_empty() || draft.still.is_none())
             && let Some(draft) = self.waiting.pop_front()
         {
             let alone = draft.still.is_some();
-            self.writing.push_back((EntryId(self.next_ticket), draft));
-            self.next_ticket += 1;
+            self.writing.push_back((EntryId(self.next_entry_id), draft));
+            self.next_entry_id += 1;
             if alone {
                 break;
             }
@@ -214,7 +257,8 @@ impl Spool {
         }
     }
 
-    /// Storage has the entry: it is held until receipted. Gives what the outbox must know.
+    /// Storage has made the entry durable: keeps it until its receipt. Returns what the outbox
+    /// needs.
     pub fn entry_stored(&mut self, entry_id: EntryId) -> Option<(EntryId, EntryMeta)> {
         let (writing, draft) = if self.writing.front()?.0 == entry_id { self.writing.pop_front()? } else { return None };
         let (file, pin) = draft.footage.map_or((None, None), |(file, pin)| (Some(file), Some(pin)));
@@ -224,7 +268,9 @@ impl Spool {
         let held = SpooledEntry { file, what, kind, pin };
         let meta = held.meta();
         self.held.insert(writing, held);
-        self.cache_payload(writing, payload);
+        if let Some(payload) = payload {
+            self.payload_cache.insert(writing, payload);
+        }
         Some((writing, meta))
     }
 
@@ -238,47 +284,37 @@ impl Spool {
         }
     }
 
-    /// Storage could not take the entry: it and those behind it go back to the front and are tried again after a pause. True when it
-    /// is updates: of a batch each entry is refused.
+    /// Storage rejected the entry: puts the whole batch back in front and retries after a pause.
+    /// Returns true only for the first rejection of a batch, because storage rejects each of its
+    /// entries.
     pub fn store_failed(&mut self, entry_id: EntryId, now: MonoTime) -> bool {
-        let is_news = self.writing.iter().any(|(writing, _)| *writing == entry_id);
-        if is_news {
+        let is_first = self.writing.iter().any(|(writing, _)| *writing == entry_id);
+        if is_first {
             while let Some((_, draft)) = self.writing.pop_back() {
                 self.waiting.push_front(draft);
             }
-            self.retry_at = Some(now.plus_micros(RETRY_AFTER));
+            self.retry_at = Some(now.plus_micros(RETRY_DELAY.as_micros() as u64));
         }
-        is_news
+        is_first
     }
 
-    /// Takes up an entry found at start.
+    /// Adds an entry that recovery found.
     pub fn restore(&mut self, entry_id: EntryId, body: Body) {
         let (file, kind) = (self.snapshot_file(entry_id, &body), body.priority());
         let (what, payload) = EntryKind::from_body(body);
         self.held.insert(entry_id, SpooledEntry { what, kind, file, pin: None });
-        self.cache_payload(entry_id, payload);
-    }
-
-    /// Keeps an event's payload, and drops the oldest that are too many.
-    fn cache_payload(&mut self, entry_id: EntryId, payload: Option<Payload>) {
-        if let Some((id, payload)) = payload {
-            self.payload_bytes += id.len() + payload.len();
-            self.payloads.insert(entry_id, (id, payload));
-        }
-        while self.payload_bytes > PAYLOAD_CACHE_MAX
-            && let Some((_, (id, payload))) = self.payloads.pop_first()
-        {
-            self.payload_bytes -= id.len() + payload.len();
+        if let Some(payload) = payload {
+            self.payload_cache.insert(entry_id, payload);
         }
     }
 
-    /// What there is to send of an entry.
+    /// The sendable form of an entry.
     pub fn next_message(&self, entry_id: EntryId) -> Sendable {
         let Some(SpooledEntry { what, file, .. }) = self.held.get(&entry_id) else {
             return Sendable::Nowhere;
         };
-        match (what, self.payloads.get(&entry_id), file) {
-            (EntryKind::Event { .. }, Some((id, payload)), _) => Sendable::Message(event_message(id.clone(), payload.clone())),
+        match (what, self.payload_cache.payloads.get(&entry_id), file) {
+            (EntryKind::Event { .. }, Some(payload), _) => Sendable::Message(payload.message()),
             (EntryKind::Event { .. }, None, _) => Sendable::OnCard,
             (EntryKind::File(manifest), _, Some(source)) => {
                 Sendable::Message(Message::File { manifest: manifest.clone(), source: source.clone() })
@@ -287,35 +323,33 @@ impl Spool {
         }
     }
 
-    /// What a entry id stands for.
+    /// The entry with this id.
     pub fn entry_mut(&mut self, entry_id: EntryId) -> Option<&mut SpooledEntry> {
         self.held.get_mut(&entry_id)
     }
 
-    /// The entry id whose footage `pin` keeps.
+    /// The id of the entry whose footage `pin` keeps.
     pub fn pinned_by(&self, pin: PinId) -> Option<EntryId> {
         self.held.iter().find(|(_, held)| held.pin == Some(pin)).map(|(entry_id, _)| *entry_id)
     }
 
-    /// Lets an entry go.
+    /// Removes an entry.
     pub fn release(&mut self, entry_id: EntryId) -> Option<SpooledEntry> {
-        if let Some((id, payload)) = self.payloads.remove(&entry_id) {
-            self.payload_bytes -= id.len() + payload.len();
-        }
+        self.payload_cache.remove(entry_id);
         self.held.remove(&entry_id)
     }
 
-    /// What is stored and not released.
+    /// All stored entries that are not released, in order.
     pub fn stored(&self) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
         self.held.iter().map(|(entry_id, held)| (*entry_id, held))
     }
 
-    /// The same behind a entry id, in order.
+    /// The stored entries after the id `after`, in order.
     pub fn stored_after(&self, after: EntryId) -> impl Iterator<Item = (EntryId, &SpooledEntry)> {
         self.held.range((Bound::Excluded(after), Bound::Unbounded)).map(|(entry_id, held)| (*entry_id, held))
     }
 
-    /// Numbers of events that are stored and not released, with their entry ids.
+    /// Sequence numbers and ids of stored events that are not released.
     pub fn stored_numbers(&self) -> impl Iterator<Item = (u64, EntryId)> {
         self.held.iter().filter_map(|(entry_id, held)| match held.what {
             EntryKind::Event { seq, .. } => Some((seq, *entry_id)),
@@ -323,7 +357,7 @@ impl Spool {
         })
     }
 
-    /// Numbers of events on their way to the card.
+    /// Sequence numbers of events that are not durable yet.
     pub fn unstored_numbers(&self) -> impl Iterator<Item = u64> {
         let bodies = self.writing.iter().map(|(_, draft)| &draft.body).chain(self.waiting.iter().map(|draft| &draft.body));
         bodies.filter_map(|body| match body {
@@ -332,25 +366,25 @@ impl Spool {
         })
     }
 
-    /// Highest number such that the office has confirmed it and every one before.
+    /// Highest sequence number up to which the office has confirmed every event.
     pub fn confirmed(&self) -> u64 {
         let stored = self.stored_numbers().map(|(seq, _)| seq);
         stored.chain(self.unstored_numbers()).min().unwrap_or(self.next_seq) - 1
     }
 
-    /// True when nothing waits for the card.
+    /// True when every draft is durable.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.writing.is_empty()
     }
 
-    /// When [`Spool::next_request`] may have something again after a refusal.
+    /// End of the pause after a rejection; `None` when there is none.
     pub fn deadline(&self) -> Option<MonoTime> {
         self.retry_at
     }
 }
 
 impl SpooledEntry {
-    /// What the outbox must know of it.
+    /// The metadata for the outbox.
     pub fn meta(&self) -> EntryMeta {
         let bytes = match &self.what {
             EntryKind::Event { bytes, .. } => u64::from(*bytes),

@@ -1,4 +1,4 @@
-//! The agent driven by hand: a storage that answers when reported to, an office that receipts when reported to.
+//! Tests of the agent against a simulated storage and office that answer only on request.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::analytics::{MotionPhase, MotionUpdate};
 use crate::camera::CameraFault;
 use crate::evidence::manifest::Purpose;
 use crate::outbox::Priority;
+use crate::storage::clock_history::ClockSet;
 use crate::storage::{FragmentRef, PinId, ReadFault, Recovered, Span};
 use crate::units::{ClockQuality, Digest, WallTime};
 use crate::uplink::wire::{self, Command};
@@ -27,7 +28,7 @@ impl FootageReader for NoFootage {
     }
 }
 
-/// One box on the bench: remembers what a card would.
+/// One device under test, with what its card would hold.
 struct Bench {
     agent: Agent,
     now: Timestamp,
@@ -35,16 +36,16 @@ struct Bench {
     card: Vec<(EntryId, Vec<u8>)>,
     newest: Option<(EntryId, Vec<u8>)>,
     boot: u32,
-    /// Everything the agent wanted, in order, in words.
+    /// The effects of the agent, in order, as text.
     log: Vec<String>,
-    /// Locate orders not yet answered.
-    asked: Vec<PinId>,
+    /// Pins of footage queries not answered yet.
+    locating: Vec<PinId>,
     hashing: Vec<u64>,
     sent: Vec<(EntryId, Message)>,
     replies: Vec<wire::Reply>,
-    /// The card refuses entries.
+    /// Storage rejects entries.
     card_full: bool,
-    /// Entries its journal holds.
+    /// Slots of its journal.
     slots: u32,
 }
 
@@ -61,7 +62,7 @@ fn stamp(seconds: u64) -> Timestamp {
 }
 
 impl Bench {
-    /// A device whose journal holds so many entries.
+    /// A device whose journal has this many slots.
     fn of_slots(slots: u32) -> Bench {
         let mut bench = Bench::new();
         bench.slots = slots;
@@ -78,7 +79,7 @@ impl Bench {
             newest: None,
             boot: 0,
             log: Vec::new(),
-            asked: Vec::new(),
+            locating: Vec::new(),
             hashing: Vec::new(),
             sent: Vec::new(),
             replies: Vec::new(),
@@ -89,13 +90,15 @@ impl Bench {
         bench
     }
 
-    /// Power on: everything not on the card is forgotten.
+    /// Boots after a power cut: only the card keeps its state.
     fn boot_up(&mut self) {
         self.boot += 1;
         self.agent = Agent::new(settings(), Arc::new(NoFootage), [self.boot as u8; 32]);
-        (self.asked, self.hashing, self.sent) = (Vec::new(), Vec::new(), Vec::new());
+        self.locating.clear();
+        self.hashing.clear();
+        self.sent.clear();
         let (mut entries, newest) = (self.card.clone(), self.newest.clone());
-        // The last piece comes with the start.
+        // The last entries arrive with `Started`.
         while entries.len() > 3 {
             let rest = entries.split_off(3);
             self.give(AgentInput::Storage(StorageUpdate::Found { entries }));
@@ -128,7 +131,7 @@ impl Bench {
     fn execute(&mut self, effect: AgentEffect) -> Option<AgentInput> {
         match effect {
             AgentEffect::Storage(StorageRequest::Enqueue { entry_id, entry, .. }) => {
-                self.log.push(format!("journal {}", word_of(&entry)));
+                self.log.push(format!("journal {}", kind_of(&entry)));
                 if self.card_full || self.card.len() >= self.slots as usize {
                     let reason = "journal full".into();
                     return Some(AgentInput::Storage(StorageUpdate::NotEnqueued { entry_id, reason }));
@@ -149,49 +152,51 @@ impl Bench {
             }
             AgentEffect::Storage(StorageRequest::Locate { pin, query, .. }) => {
                 self.log.push(format!("locate {query:?}"));
-                self.asked.push(pin);
+                self.locating.push(pin);
                 None
             }
-            AgentEffect::Storage(StorageRequest::PinOpen { .. }) => self.say("pin"),
-            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => self.say(&format!("note gap {}", gap.reason.as_str())),
-            AgentEffect::Storage(StorageRequest::Stop) => self.say("storage stop"),
-            AgentEffect::Uplink(UplinkRequest::Close) => self.say("uplink close"),
-            AgentEffect::StopCamera => self.say("camera stop"),
-            AgentEffect::Finished => self.say("finished"),
+            AgentEffect::Storage(StorageRequest::PinOpen { .. }) => self.log_line("pin"),
+            AgentEffect::Storage(StorageRequest::NoteGap(gap)) => self.log_line(&format!("note gap {}", gap.reason.as_str())),
+            AgentEffect::Storage(StorageRequest::Stop) => self.log_line("storage stop"),
+            AgentEffect::Uplink(UplinkRequest::Close) => self.log_line("uplink close"),
+            AgentEffect::StopCamera => self.log_line("camera stop"),
+            AgentEffect::Finished => self.log_line("finished"),
             AgentEffect::Uplink(UplinkRequest::Send { entry_id, message }) => {
                 self.log.push("send".into());
                 self.sent.push((entry_id, message));
                 None
             }
             AgentEffect::Storage(StorageRequest::Resize { budget, pin_quota, .. }) => {
-                self.say(&format!("resize {budget} {pin_quota}"))
+                self.log_line(&format!("resize {budget} {pin_quota}"))
             }
-            AgentEffect::Keep(ConfigRequest::Save(record, _)) => {
-                self.log.push(format!("keep {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
+            AgentEffect::Config(ConfigRequest::Save(record, _)) => {
+                self.log.push(format!("save {}", if record.trial().is_some() { "a change" } else { "nothing new" }));
                 Some(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::Saved(record.generation, Ok(())))))
             }
-            AgentEffect::Apply { change, fresh, .. } => self.say(&format!("apply {:?} fresh {fresh}", change.section_names())),
+            AgentEffect::Apply { change, fresh, .. } => {
+                self.log_line(&format!("apply {:?} fresh {fresh}", change.section_names()))
+            }
             AgentEffect::Uplink(UplinkRequest::Reply(reply)) => {
                 self.replies.push(*reply);
                 None
             }
-            AgentEffect::Hash(order) => {
-                self.hashing.push(order.job);
+            AgentEffect::Hash(request) => {
+                self.hashing.push(request.job);
                 None
             }
-            AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => self.say(&format!("cancel {}", entry_id.0)),
-            AgentEffect::Uplink(UplinkRequest::Again { entry_id }) => self.say(&format!("again {}", entry_id.0)),
-            AgentEffect::Glance { req_id } => self.say(&format!("glance {req_id}")),
-            AgentEffect::Tail { req_id, lines, .. } => {
+            AgentEffect::Uplink(UplinkRequest::Cancel { entry_id }) => self.log_line(&format!("cancel {}", entry_id.0)),
+            AgentEffect::Uplink(UplinkRequest::Resend { entry_id }) => self.log_line(&format!("again {}", entry_id.0)),
+            AgentEffect::Snapshot { req_id } => self.log_line(&format!("snapshot {req_id}")),
+            AgentEffect::LogTail { req_id, lines, .. } => {
                 let lines = (0..lines.min(2)).map(|n| format!("line {n}")).collect();
-                Some(AgentInput::Tail { req_id, lines })
+                Some(AgentInput::LogTail { req_id, lines })
             }
             _ => None,
         }
     }
 
-    fn say(&mut self, word: &str) -> Option<AgentInput> {
-        self.log.push(word.to_owned());
+    fn log_line(&mut self, line: &str) -> Option<AgentInput> {
+        self.log.push(line.to_owned());
         None
     }
 
@@ -208,9 +213,9 @@ impl Bench {
         self.give(AgentInput::Uplink(UplinkUpdate::Up { conn: 1 }));
     }
 
-    /// Answers every open question of the agent about footage.
+    /// Answers every footage query and every hash request.
     fn find_footage(&mut self, more: bool) {
-        for pin in std::mem::take(&mut self.asked) {
+        for pin in std::mem::take(&mut self.locating) {
             let span = Some(span(more));
             self.give(AgentInput::Storage(StorageUpdate::Located { pin, span }));
         }
@@ -231,7 +236,7 @@ impl Bench {
         self.give(AgentInput::Uplink(UplinkUpdate::Command(Box::new(command))));
     }
 
-    /// All events on the card, by (number, kind).
+    /// All events on the card, as (sequence number, kind).
     fn events(&self) -> Vec<(u64, String)> {
         let event = |bytes: &Vec<u8>| match Entry::decode(bytes).ok()?.body {
             Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
@@ -240,7 +245,7 @@ impl Bench {
         self.card.iter().filter_map(|(_, bytes)| event(bytes)).map(|event| (event.seq, event.kind)).collect()
     }
 
-    /// Particulars of all events of a kind on the card.
+    /// Data of all events of a kind on the card.
     fn data(&self, kind: &str) -> Vec<Value> {
         let event = |(_, bytes): &(EntryId, Vec<u8>)| match Entry::decode(bytes).ok()?.body {
             Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).ok(),
@@ -250,14 +255,14 @@ impl Bench {
         self.card.iter().filter_map(event).filter(|event| event.kind == named).map(|event| event.data).collect()
     }
 
-    fn hole(&mut self) {
+    fn gap(&mut self) {
         let gap = Gap { from: stamp(2), to: stamp(3), reason: GapReason::FellBehind, bytes: 1 };
         self.give(AgentInput::Storage(StorageUpdate::Gap(gap)));
     }
 
     fn moves(&mut self, motion: u64, phase: MotionPhase) {
         let motion = MotionUpdate::example(motion, phase, self.now);
-        self.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
+        self.give(AgentInput::Analytics(AnalyticsUpdate::Motion(motion)));
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -265,7 +270,7 @@ impl Bench {
     }
 }
 
-fn word_of(entry: &[u8]) -> String {
+fn kind_of(entry: &[u8]) -> String {
     match Entry::decode(entry).unwrap().body {
         Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).unwrap().kind,
         Body::File(manifest) => format!("{:?}", manifest.purpose),
@@ -330,19 +335,19 @@ fn an_event_cut_by_a_power_cut_ends_after_the_restart() {
     assert!(bench.has("motion.end"));
     assert!(bench.log.iter().any(|line| line.contains("boot: Boot(1), from: MonoTime(15000000)")), "{:?}", bench.log);
     bench.boot_up();
-    assert!(!bench.asked.is_empty(), "a second power cut lost the clip that was owed");
+    assert!(!bench.locating.is_empty(), "a second power cut lost the pending clip");
     let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
 
 #[test]
-fn numbers_go_on_after_everything_was_receipted_and_released() {
+fn numbers_continue_after_everything_was_receipted() {
     let mut bench = Bench::new();
     bench.connect();
     bench.receipt_all();
     assert!(bench.card.is_empty());
     bench.boot_up();
-    assert_eq!(bench.events()[0].0, 2, "the number of the first start's event was given twice");
+    assert_eq!(bench.events()[0].0, 2, "the number of the first boot's event was used twice");
 }
 
 #[test]
@@ -364,7 +369,7 @@ fn a_stalled_card_bounds_the_drafts_and_reports_the_rest() {
     let mut bench = Bench::new();
     bench.card_full = true;
     for _ in 0..spool::WAITING_MAX + 50 {
-        bench.hole();
+        bench.gap();
     }
     bench.card_full = false;
     for seconds in 7..9 {
@@ -373,20 +378,20 @@ fn a_stalled_card_bounds_the_drafts_and_reports_the_rest() {
     let events = bench.events();
     let numbers: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
-    // The refused draft waits with the others.
+    // The rejected draft waits with the others.
     assert_eq!(bench.data("shed"), [json!({"reason": "storage_stalled", "events": 50, "files": 0})]);
 }
 
 #[test]
-fn footage_that_is_gone_is_told_and_no_longer_owed() {
+fn a_clip_without_footage_is_reported_and_not_pending() {
     let mut bench = Bench::new();
     bench.motion(MotionPhase::Start);
     bench.motion(MotionPhase::End);
-    let pin = bench.asked.pop().unwrap();
+    let pin = bench.locating.pop().unwrap();
     bench.give(AgentInput::Storage(StorageUpdate::Located { pin, span: None }));
     assert!(bench.has("file.lost"));
     bench.boot_up();
-    assert!(bench.asked.is_empty(), "the lost clip is asked for again");
+    assert!(bench.locating.is_empty(), "the lost clip is located again");
 }
 
 /// A span of three records, from second 5 on.
@@ -407,19 +412,19 @@ impl Bench {
     }
 
     fn find(&mut self, span: Span) {
-        let pin = self.asked.pop().unwrap();
+        let pin = self.locating.pop().unwrap();
         self.give(AgentInput::Storage(StorageUpdate::Located { pin, span: Some(span) }));
     }
 
-    fn hash(&mut self, word: &[u8], bad: &[u64]) {
+    fn hash(&mut self, content: &[u8], bad: &[u64]) {
         let job = self.hashing.pop().unwrap();
         let unreadable = bad.iter().map(|seq| (*seq, GapReason::Damaged)).collect();
-        let outcome = if bad.is_empty() { Ok(Digest::of(word)) } else { Err("damaged".into()) };
+        let outcome = if bad.is_empty() { Ok(Digest::of(content)) } else { Err("damaged".into()) };
         self.give(AgentInput::Hashed(Hashed { job, outcome, unreadable }));
     }
 
-    /// A clip of three records that is on its way to the office.
-    fn clip_on_its_way(&mut self) -> EntryId {
+    /// A clip of three records that is being sent.
+    fn clip_in_flight(&mut self) -> EntryId {
         self.connect();
         self.motion(MotionPhase::Start);
         self.motion(MotionPhase::End);
@@ -435,12 +440,12 @@ impl Bench {
 }
 
 #[test]
-fn rot_behind_the_hash_costs_the_clip_its_record_only() {
+fn damage_after_hashing_costs_the_clip_only_that_record() {
     let mut bench = Bench::new();
-    let entry_id = bench.clip_on_its_way();
+    let entry_id = bench.clip_in_flight();
     bench.spoil(entry_id);
-    assert!(!bench.has("file.lost") && bench.asked.len() == 1, "the rest is given up");
-    assert_eq!(bench.files().len(), 1, "what is owed is forgotten before the rest is stored");
+    assert!(!bench.has("file.lost") && bench.locating.len() == 1, "the rest is lost");
+    assert_eq!(bench.files().len(), 1, "the entry was released before the rest is stored");
     bench.find(long_span());
     bench.hash(b"", &[5]);
     bench.hash(b"rest", &[]);
@@ -453,9 +458,9 @@ fn rot_behind_the_hash_costs_the_clip_its_record_only() {
 }
 
 #[test]
-fn a_clip_whose_records_all_rotted_says_so() {
+fn a_clip_whose_records_are_all_damaged_reports_it() {
     let mut bench = Bench::new();
-    let entry_id = bench.clip_on_its_way();
+    let entry_id = bench.clip_in_flight();
     bench.spoil(entry_id);
     bench.find(long_span());
     bench.hash(b"", &[4, 5, 6]);
@@ -466,12 +471,12 @@ fn a_clip_whose_records_all_rotted_says_so() {
 }
 
 #[test]
-fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
+fn a_clip_that_repeatedly_fails_to_read_is_reported_lost() {
     let mut bench = Bench::new();
-    let mut entry_id = bench.clip_on_its_way();
+    let mut entry_id = bench.clip_in_flight();
     for _ in 0..10 {
         bench.spoil(entry_id);
-        if bench.asked.is_empty() {
+        if bench.locating.is_empty() {
             break;
         }
         bench.find(long_span());
@@ -486,18 +491,18 @@ fn a_clip_that_fails_to_be_read_again_and_again_is_told() {
 }
 
 #[test]
-fn a_power_cut_while_a_clip_is_made_again_loses_nothing() {
+fn a_power_cut_while_a_clip_is_rebuilt_loses_nothing() {
     let mut bench = Bench::new();
-    let entry_id = bench.clip_on_its_way();
+    let entry_id = bench.clip_in_flight();
     bench.spoil(entry_id);
     bench.find(long_span());
     bench.boot_up();
-    assert_eq!((bench.files().len(), bench.asked.len()), (1, 1), "asked for twice, or forgotten");
+    assert_eq!((bench.files().len(), bench.locating.len()), (1, 1), "located twice, or forgotten");
 }
 
 #[test]
-fn a_clip_get_of_lost_footage_says_what_became_of_it() {
-    for (reason, words) in [
+fn a_clip_get_of_lost_footage_reports_the_reason() {
+    for (reason, expected) in [
         (GapReason::Damaged, "recorded and damaged since"),
         (GapReason::EvictedPinned, "evicted since"),
         (GapReason::CameraDown, "never recorded (camera_down)"),
@@ -508,24 +513,24 @@ fn a_clip_get_of_lost_footage_says_what_became_of_it() {
         bench.find(Span { fragments: Vec::new(), gaps: vec![gap], ..span(false) });
         let reply = bench.replies.last().unwrap();
         assert_eq!(reply.status, "error");
-        assert!(reply.detail.contains(words) && reply.detail.contains(&stamp(3).wall.rfc3339()), "{reply:?}");
+        assert!(reply.detail.contains(expected) && reply.detail.contains(&stamp(3).wall.rfc3339()), "{reply:?}");
     }
 }
 
 #[test]
-fn a_clip_across_a_change_of_parameters_comes_in_parts() {
+fn a_clip_across_a_change_of_parameters_has_parts() {
     let mut bench = Bench::new();
     bench.at(20);
     bench.motion(MotionPhase::Start);
     bench.at(24);
     bench.motion(MotionPhase::End);
     bench.find_footage(true);
-    assert_eq!(bench.asked.len(), 1, "the rest of the clip was not asked for");
+    assert_eq!(bench.locating.len(), 1, "the rest of the clip was not located");
     assert!(bench.log.iter().any(|line| line.contains("after: 4")), "{:?}", bench.log);
 }
 
 #[test]
-fn a_requested_range_is_answered_the_same_when_repeated() {
+fn a_repeated_clip_get_gets_the_same_answer() {
     let mut bench = Bench::new();
     bench.at(100);
     let args = json!({"from": stamp(5).wall.rfc3339(), "to": stamp(9).wall.rfc3339()});
@@ -565,7 +570,7 @@ fn a_camera_outage_becomes_a_gap_record_and_two_events() {
 }
 
 #[test]
-fn a_stop_follows_the_data_and_storage_is_last() {
+fn a_shutdown_follows_the_data_and_storage_is_last() {
     let mut bench = Bench::new();
     bench.motion(MotionPhase::Start);
     bench.log.clear();
@@ -586,7 +591,7 @@ fn a_stop_follows_the_data_and_storage_is_last() {
 }
 
 #[test]
-fn a_stop_ends_even_when_nobody_answers() {
+fn a_shutdown_ends_even_when_no_peer_answers() {
     let mut bench = Bench::new();
     bench.give(AgentInput::Stop);
     for seconds in 2..40 {
@@ -596,38 +601,38 @@ fn a_stop_ends_even_when_nobody_answers() {
     assert!(bench.has("stop"));
 }
 
-/// All numbers in the `seq` ranges of events that tell of losses.
-fn named(told: &[Value]) -> Vec<u64> {
-    let ranges = told.iter().filter_map(|data| data["seq"].as_array()).flatten();
+/// All numbers in the `seq` ranges of `shed` events.
+fn named(shed: &[Value]) -> Vec<u64> {
+    let ranges = shed.iter().filter_map(|data| data["seq"].as_array()).flatten();
     let ends = ranges.map(|range| (range[0].as_u64().unwrap(), range[1].as_u64().unwrap()));
     ends.flat_map(|(first, last)| first..=last).collect()
 }
 
 #[test]
-fn a_journal_smaller_than_configured_sheds_and_never_jams() {
+fn a_journal_smaller_than_configured_sheds_and_never_stalls() {
     let mut bench = Bench::of_slots(40);
     for _ in 0..200 {
-        bench.hole();
+        bench.gap();
     }
-    assert!(bench.agent.spool.is_idle(), "an entry waits for a slot that nobody frees");
+    assert!(bench.agent.spool.is_idle(), "an entry waits for a slot that is never freed");
     let kept: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
-    let told = named(&bench.data("shed"));
+    let shed = named(&bench.data("shed"));
     let highest = *kept.iter().max().unwrap();
-    let mut all: Vec<u64> = kept.iter().chain(&told).copied().collect();
+    let mut all: Vec<u64> = kept.iter().chain(&shed).copied().collect();
     all.sort_unstable();
-    assert_eq!(all, (1..=highest).collect::<Vec<_>>(), "kept {kept:?}, told {told:?}");
-    assert!(highest < 300, "telling what was shed sheds more and more: {highest} events for 200 holes");
+    assert_eq!(all, (1..=highest).collect::<Vec<_>>(), "kept {kept:?}, shed {shed:?}");
+    assert!(highest < 300, "shed reports cause further shedding: {highest} events for 200 gaps");
 }
 
 #[test]
-fn what_was_shed_while_the_desk_is_full_is_told_later() {
+fn losses_while_the_spool_is_full_are_reported_later() {
     let mut bench = Bench::of_slots(40);
     for _ in 0..22 {
-        bench.hole();
+        bench.gap();
     }
     bench.card_full = true;
     for _ in 0..spool::WAITING_MAX {
-        bench.hole();
+        bench.gap();
     }
     bench.card_full = false;
     for seconds in 7..400 {
@@ -640,15 +645,15 @@ fn what_was_shed_while_the_desk_is_full_is_told_later() {
 }
 
 #[test]
-fn an_event_that_is_not_opened_is_counted_once() {
+fn an_unopened_event_is_counted_once() {
     let mut bench = Bench::new();
     for motion in 1..=OPEN_MAX as u64 + 3 {
         bench.moves(motion, MotionPhase::Start);
     }
     bench.moves(1, MotionPhase::End);
     bench.moves(99, MotionPhase::Start);
-    let told: Vec<_> = bench.data("motion.start").iter().filter_map(|data| data["unopened"].as_u64()).collect();
-    assert_eq!(told, [3]);
+    let unopened: Vec<_> = bench.data("motion.start").iter().filter_map(|data| data["unopened"].as_u64()).collect();
+    assert_eq!(unopened, [3]);
     assert!(!bench.has("shed"), "{:?}", bench.data("shed"));
     bench.moves(100, MotionPhase::Start);
     bench.give(AgentInput::Stop);
@@ -658,22 +663,22 @@ fn an_event_that_is_not_opened_is_counted_once() {
 }
 
 #[test]
-fn a_snapshot_without_room_is_told_as_a_file_of_its_event() {
+fn a_snapshot_without_room_is_reported_with_its_event() {
     let mut bench = Bench::new();
     bench.motion(MotionPhase::Start);
     bench.card_full = true;
     for _ in 0..spool::WAITING_MAX {
-        bench.hole();
+        bench.gap();
     }
     let jpeg = vec![1; 10];
-    bench.give(AgentInput::Sight(AnalyticsUpdate::Snapshot { event_no: 1, at: stamp(2), jpeg }));
+    bench.give(AgentInput::Analytics(AnalyticsUpdate::Snapshot { event_no: 1, at: stamp(2), jpeg }));
     bench.card_full = false;
     for seconds in 7..9 {
         bench.at(seconds);
     }
     let event = bench.data("motion.start")[0]["event"].clone();
-    let told = json!({"reason": "storage_stalled", "events": 0, "files": 1, "bytes": 10, "file_events": [event]});
-    assert_eq!(bench.data("shed"), [told]);
+    let expected = json!({"reason": "storage_stalled", "events": 0, "files": 1, "bytes": 10, "file_events": [event]});
+    assert_eq!(bench.data("shed"), [expected]);
 }
 
 #[test]
@@ -681,17 +686,17 @@ fn an_event_larger_than_a_slot_is_sent_without_its_data() {
     let mut bench = Bench::new();
     let data = json!({"event": "e1", "detail": "x".repeat(5_000)});
     bench.agent.event(stamp(2), kind::STORAGE, None, data);
-    bench.hole();
+    bench.gap();
     assert_eq!(bench.data("storage.fault")[0]["event"], "e1");
     assert!(bench.data("storage.fault")[0]["too_large"].as_u64().unwrap() > 5_000);
     assert!(bench.has("gap") && bench.agent.spool.is_idle());
 }
 
 #[test]
-fn numbers_never_go_back_when_the_newest_entry_cannot_be_read() {
+fn an_unreadable_newest_entry_does_not_reuse_numbers() {
     let mut bench = Bench::new();
     for _ in 0..5 {
-        bench.hole();
+        bench.gap();
     }
     let before = bench.events().last().unwrap().0;
     let (last, bytes) = bench.card.last_mut().unwrap();
@@ -701,30 +706,30 @@ fn numbers_never_go_back_when_the_newest_entry_cannot_be_read() {
     let numbers: Vec<u64> = bench.events().iter().map(|(seq, _)| *seq).collect();
     assert!(numbers.iter().all(|seq| numbers.iter().filter(|other| *other == seq).count() == 1), "{numbers:?}");
     assert!(!numbers.contains(&before) && numbers.contains(&(before + 1)), "{numbers:?}");
-    let told = json!({"reason": "unreadable", "events": 0, "files": 0, "seq": [[before, before]], "entries": 1});
-    assert_eq!(bench.data("shed"), [told]);
+    let expected = json!({"reason": "unreadable", "events": 0, "files": 0, "seq": [[before, before]], "entries": 1});
+    assert_eq!(bench.data("shed"), [expected]);
 }
 
 #[test]
 fn unreadable_entries_are_reported_with_their_possible_numbers() {
     let mut bench = Bench::new();
     for _ in 0..9 {
-        bench.hole();
+        bench.gap();
     }
     for at in [2, 3, 6] {
         bench.card[at].1 = b"?".to_vec();
     }
     bench.boot_up();
-    let told = bench.data("shed");
-    assert_eq!((told.len(), told[0]["entries"].as_u64(), named(&told)), (1, Some(3), vec![3, 4, 7]));
+    let shed = bench.data("shed");
+    assert_eq!((shed.len(), shed[0]["entries"].as_u64(), named(&shed)), (1, Some(3), vec![3, 4, 7]));
 }
 
 #[test]
-fn no_entry_that_can_be_read_at_all_still_gives_numbers_a_floor() {
+fn numbers_continue_when_no_entry_is_readable() {
     let mut bench = Bench::new();
     bench.connect();
     for _ in 0..9 {
-        bench.hole();
+        bench.gap();
     }
     bench.receipt_all();
     assert!(bench.card.is_empty());
@@ -740,11 +745,11 @@ fn every_part_of_a_split_clip_becomes_pending() {
         bench.moves(motion, MotionPhase::Start);
         bench.moves(motion, MotionPhase::End);
     }
-    assert_eq!(bench.asked.len(), OWED_MAX);
+    assert_eq!(bench.locating.len(), OWED_MAX);
     bench.find_footage(true);
-    assert_eq!(bench.asked.len(), OWED_MAX, "the rest of a clip was forgotten");
+    assert_eq!(bench.locating.len(), OWED_MAX, "the rest of a clip was forgotten");
     bench.boot_up();
-    assert!(bench.asked.len() >= OWED_MAX, "the rest of a clip did not outlive a power cut");
+    assert!(bench.locating.len() >= OWED_MAX, "the rest of a clip did not survive a power cut");
 }
 
 #[test]
@@ -763,14 +768,14 @@ fn a_clip_get_is_accepted_only_when_its_file_is_in_the_journal() {
 #[test]
 fn every_message_names_the_ring_its_numbers_count_in() {
     let mut bench = Bench::new();
-    bench.hole();
+    bench.gap();
     let event = |bytes: &[u8]| match Entry::decode(bytes).unwrap().body {
         Body::Event { payload, .. } => serde_json::from_str::<wire::Event>(&payload).unwrap(),
         Body::File(manifest) => panic!("{manifest:?}"),
     };
     assert!(bench.card.iter().all(|(_, bytes)| event(bytes).ring == RingId(7)));
     assert_eq!((bench.agent.birth(stamp(1)).ring, bench.agent.health(stamp(1)).ring), (RingId(7), RingId(7)));
-    // An entry of another ring gives no numbers: they begin again with the name.
+    // An entry of another ring does not set the next number: a new ring counts from 1.
     for (_, bytes) in bench.card.iter_mut().chain(&mut bench.newest) {
         let mut entry = Entry::decode(bytes).unwrap();
         entry.after.ring = RingId(6);
@@ -803,7 +808,7 @@ fn the_zones_of_an_event_are_bounded() {
     let mut bench = Bench::new();
     let zones = vec!["z".repeat(32); ZONES_MAX + 1];
     let motion = MotionUpdate { zones, ..MotionUpdate::example(1, MotionPhase::Start, stamp(2)) };
-    bench.give(AgentInput::Sight(AnalyticsUpdate::Motion(motion)));
+    bench.give(AgentInput::Analytics(AnalyticsUpdate::Motion(motion)));
     assert_eq!(bench.data("motion.start")[0]["zone_count"], ZONES_MAX + 1);
 }
 
@@ -896,7 +901,7 @@ fn a_boot_keeps_the_priority_of_every_entry() {
 }
 
 #[test]
-fn event_get_returns_the_numbers_that_are_still_here() {
+fn event_get_resends_stored_numbers_and_names_the_others() {
     let mut bench = Bench::new();
     bench.connect();
     bench.motion(MotionPhase::Start);
@@ -908,16 +913,16 @@ fn event_get_returns_the_numbers_that_are_still_here() {
     bench.command("event-get", "r1", json!({"ring": ring, "seq": [[1, highest + 5]]}));
     let reply = bench.replies.pop().unwrap();
     assert_eq!((reply.status.as_str(), &reply.data["found"]), ("ok", &json!(1)));
-    assert_eq!(reply.data["gone"], json!([[1, highest - 1]]), "what was delivered is gone, what was never given out is no loss");
+    assert_eq!(reply.data["gone"], json!([[1, highest - 1]]), "delivered numbers are gone, unassigned ones are not");
     assert!(bench.log.iter().any(|line| line.starts_with("again")), "{:?}", bench.log);
     bench.command("event-get", "r2", json!({"ring": "00000000000000ff", "seq": [[3, 4]]}));
-    assert_eq!(bench.replies.pop().unwrap().data["gone"], json!([[3, 4]]), "another card's numbers are gone");
+    assert_eq!(bench.replies.pop().unwrap().data["gone"], json!([[3, 4]]), "numbers of another card are gone");
     bench.command("event-get", "r3", json!({"ring": ring}));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
 }
 
 #[test]
-fn a_file_the_office_does_not_want_is_taken_back_and_told() {
+fn a_cancelled_file_is_dropped_and_reported() {
     let mut bench = Bench::new();
     bench.connect();
     bench.command("clip-get", "r1", json!({"from": "2026-09-21T14:13:20Z", "to": "2026-09-21T14:13:30Z"}));
@@ -931,11 +936,11 @@ fn a_file_the_office_does_not_want_is_taken_back_and_told() {
     assert!(bench.log.iter().any(|line| line.starts_with("cancel")), "{:?}", bench.log);
     assert!(bench.log.iter().any(|line| line == "journal file.lost" || line.contains("file.lost")), "{:?}", bench.log);
     bench.command("clip-cancel", "r3", json!({"fid": fid}));
-    assert_eq!(bench.replies.pop().unwrap().status, "error", "it is not owed any more");
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "the file is no longer pending");
 }
 
 #[test]
-fn the_ring_and_the_log_can_be_looked_at() {
+fn ring_status_and_log_tail_are_answered() {
     let mut bench = Bench::new();
     bench.connect();
     bench.command("ring-status", "r1", json!({}));
@@ -983,13 +988,13 @@ fn an_uplink_alarm_is_reported_once_an_hour() {
     let mut bench = Bench::new();
     bench.connect();
     let alarm = || AgentInput::Uplink(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: "no".into() });
-    let told = |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
+    let alarms = |bench: &Bench| bench.log.iter().filter(|line| line.contains("uplink.alarm")).count();
     bench.give(alarm());
     bench.give(alarm());
-    assert_eq!(told(&bench), 1);
+    assert_eq!(alarms(&bench), 1);
     bench.at(3_700);
     bench.give(alarm());
-    assert_eq!(told(&bench), 2);
+    assert_eq!(alarms(&bench), 2);
     let refused = |bench: &Bench| bench.log.iter().filter(|line| line.contains("delivery.refused")).count();
     for _ in 0..20 {
         let Some((entry_id, _)) = bench.sent.pop() else { break };
@@ -999,11 +1004,11 @@ fn an_uplink_alarm_is_reported_once_an_hour() {
     while let Some((entry_id, _)) = bench.sent.pop() {
         bench.give(AgentInput::Uplink(UplinkUpdate::Returned { entry_id, why: ReturnReason::Refused("never".into()) }));
     }
-    assert_eq!(refused(&bench), once, "telling of refusals that are refused would never end");
+    assert_eq!(refused(&bench), once, "a rejected rejection event is reported again");
 }
 
 #[test]
-fn other_limits_reach_only_the_modules_they_touch() {
+fn changed_settings_reach_only_the_modules_they_change() {
     let mut bench = Bench::new();
     let record = crate::remote_config::state_record::ConfigState::of_file(Digest::of(b"file"), String::new(), Default::default());
     let known = state_machine::ProvenSettings { good: settings(), bootstrap: settings(), trying: None };
@@ -1013,15 +1018,17 @@ fn other_limits_reach_only_the_modules_they_touch() {
     bench.connect();
     bench.log.clear();
     let mut next = settings();
-    (next.storage.budget, next.storage.pin_quota, next.motion.sensitivity) = (32 << 20, 30, 7);
+    next.storage.budget = 32 << 20;
+    next.storage.pin_quota = 30;
+    next.motion.sensitivity = 7;
     let found = state_machine::FileFound { text: "edited".into(), outcome: Ok(Box::new(next)) };
     bench.give(AgentInput::Config(ConfigUpdate::Machine(state_machine::ConfigInput::File(Box::new(found)))));
     let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
-    assert_eq!(log, ["keep a change", "keep a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
+    assert_eq!(log, ["save a change", "save a change", "resize 33554432 30", "apply [\"storage\", \"motion\"] fresh true"]);
     bench.log.clear();
     bench.at(60);
     let log: Vec<&String> = bench.log.iter().filter(|line| !line.starts_with("journal") && *line != "send").collect();
-    assert_eq!(log, ["keep nothing new", "apply [] fresh false"], "committed, and nothing more to apply");
+    assert_eq!(log, ["save nothing new", "apply [] fresh false"], "committed, and nothing more to apply");
     let actions: Vec<String> = bench
         .card
         .iter()
@@ -1041,12 +1048,12 @@ fn a_snapshot_is_durable_before_it_is_accepted() {
     bench.connect();
     bench.command("snapshot", "r1", json!({}));
     bench.command("snapshot", "r1", json!({}));
-    assert_eq!(bench.log.iter().filter(|line| *line == "glance r1").count(), 1);
-    assert!(bench.replies.is_empty(), "nothing is promised before there is a picture");
+    assert_eq!(bench.log.iter().filter(|line| *line == "snapshot r1").count(), 1);
+    assert!(bench.replies.is_empty(), "accepted before there is a picture");
     bench.command("snapshot", "r2", json!({}));
     bench.command("snapshot", "r3", json!({}));
     assert!(bench.replies.pop().unwrap().detail.starts_with("busy"));
-    bench.give(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot {
+    bench.give(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
         req_id: "r1".into(),
         outcome: Ok((bench.now, vec![1, 2, 3])),
     }));
@@ -1059,20 +1066,23 @@ fn a_snapshot_is_durable_before_it_is_accepted() {
         Message::Event { .. } => None,
     });
     assert_eq!(messages.collect::<Vec<_>>(), [(Purpose::Snapshot, "r1".to_owned())]);
-    bench.give(AgentInput::Sight(AnalyticsUpdate::RequestedSnapshot { req_id: "r2".into(), outcome: Err("no picture".into()) }));
+    bench.give(AgentInput::Analytics(AnalyticsUpdate::RequestedSnapshot {
+        req_id: "r2".into(),
+        outcome: Err("no picture".into()),
+    }));
     assert_eq!(bench.replies.pop().unwrap().status, "error");
     bench.command("snapshot", "r4", json!({"t": "2026-09-21T14:13:20Z"}));
-    assert_eq!(bench.replies.pop().unwrap().status, "error", "the past is clip-get's");
+    assert_eq!(bench.replies.pop().unwrap().status, "error", "a snapshot of the past is rejected");
 }
 
 #[test]
-fn a_backlog_larger_than_memory_is_sent_once_and_in_order() {
+fn a_backlog_larger_than_memory_is_sent_exactly_once() {
     let mut bench = Bench::of_slots(100_000);
-    // Half of them before a restart.
+    // A reboot after each half.
     for half in 0..2 {
         for n in 0..4_000 {
             bench.at(10 + half * 4_000 + n);
-            bench.hole();
+            bench.gap();
         }
         bench.boot_up();
     }
@@ -1093,11 +1103,11 @@ fn a_backlog_larger_than_memory_is_sent_once_and_in_order() {
 }
 
 #[test]
-fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
+fn an_unreadable_event_is_kept_and_sent_after_the_next_boot() {
     let mut bench = Bench::of_slots(100_000);
     for n in 0..8_000 {
         bench.at(10 + n);
-        bench.hole();
+        bench.gap();
     }
     let (entry_id, bytes) = bench.card.remove(1);
     bench.connect();
@@ -1109,7 +1119,7 @@ fn an_event_that_cannot_be_read_from_the_card_is_kept_and_told() {
     bench.card.push((entry_id, bytes));
     bench.boot_up();
     bench.connect();
-    assert!(bench.sent.iter().any(|(sent, _)| *sent == entry_id), "the next start tries it again");
+    assert!(bench.sent.iter().any(|(sent, _)| *sent == entry_id), "it is not sent after the next boot");
 }
 
 #[test]
@@ -1131,9 +1141,9 @@ fn clips_found_at_a_boot_are_located_a_few_at_a_time() {
     bench.newest = bench.card.last().cloned();
     bench.boot_up();
     let mut found = 0;
-    while !bench.asked.is_empty() {
-        assert!(bench.asked.len() <= 16, "{} orders at once", bench.asked.len());
-        found += bench.asked.len();
+    while !bench.locating.is_empty() {
+        assert!(bench.locating.len() <= 16, "{} queries at once", bench.locating.len());
+        found += bench.locating.len();
         bench.find_footage(false);
     }
     assert_eq!(found, 3_000);

@@ -1,6 +1,7 @@
-//! ULIDs (github.com/ulid/spec): 48 bits of milliseconds and 80 random bits in 26 characters of Crockford's base 32.
+//! ULID generator (github.com/ulid/spec): 48 bits of milliseconds and 80 random bits in Crockford's
+//! base 32.
 //!
-//! What belongs here: making them from a seed, so that a simulated world makes the same ones. What does not: drawing the seed.
+//! The seed comes from the caller, so that a simulation repeats its ids.
 
 use crate::units::{Digest, WallTime};
 
@@ -20,7 +21,7 @@ impl Ulids {
         Ulids { seed, made: 0 }
     }
 
-    /// The next id, carrying the wall time `at` (times before 1970 count as 1970).
+    /// The next id, at the wall time `at`. Times before 1970 count as 1970.
     pub fn next(&mut self, at: WallTime) -> String {
         self.made += 1;
         let mut bytes = self.seed.to_vec();

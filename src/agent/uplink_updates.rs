@@ -1,6 +1,9 @@
-//! What the uplink tells: connections, receipts, refusals, alarms; and what is reported to those who listen in other dialects.
+//! Reactions to uplink updates: connection state, receipts, rejections and alarms; also feeds the
+//! third-party integrations.
 //!
-//! What belongs here: what follows from each of them. What does not: commands ([`super::commands`]), the exchange (the uplink room).
+//! What belongs to commands is in [`super::commands`]; the MQTT exchange is in [`crate::uplink`].
+
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,14 +15,14 @@ use crate::remote_config::state_machine;
 use crate::units::{EntryId, Timestamp};
 use crate::uplink::{Alarm, ReturnReason, UplinkRequest, UplinkUpdate, integrations};
 
-/// Microseconds between two events of the same alarm of the uplink.
-const ALARM_EVERY: u64 = 3_600_000_000;
+/// Minimum time between two events of the same alarm.
+const ALARM_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Agent {
     pub(super) fn uplink_update(&mut self, now: Timestamp, update: UplinkUpdate, out: &mut Vec<AgentEffect>) {
         match update {
             UplinkUpdate::Up { conn } => {
-                tracing::info!(conn, "connected to the office's broker");
+                tracing::info!(conn, "broker connected");
                 self.connected = true;
                 self.outbox.up();
                 let (birth, moving) = (self.birth(now), self.motion_events.is_moving());
@@ -27,7 +30,7 @@ impl Agent {
                 publish_integrations(greeting, out);
             }
             UplinkUpdate::Down { reason, refused } => {
-                tracing::warn!(refused, "no broker: {reason}");
+                tracing::warn!(refused, reason, "no broker connection; retrying");
                 self.connected = false;
                 self.configure(now, state_machine::ConfigInput::NoSession(reason), out);
             }
@@ -55,7 +58,8 @@ impl Agent {
         }
     }
 
-    /// The payload of an event that is to be sent. One that cannot be read stays on the card: the next start may read it.
+    /// Sends an event whose payload storage has read from the journal. An unreadable one stays
+    /// there: the next boot may be able to read it.
     pub(super) fn fetched(
         &mut self,
         now: Timestamp,
@@ -70,36 +74,36 @@ impl Agent {
             Ok(Body::Event { id, payload, .. }) => {
                 out.push(AgentEffect::Uplink(UplinkRequest::Send { entry_id, message: event_message(id, payload) }));
             }
-            Ok(Body::File(_)) => self.refused(now, entry_id, "not the event it was"),
+            Ok(Body::File(_)) => self.refused(now, entry_id, "its journal slot holds another entry"),
             Err(reason) => self.refused(now, entry_id, &reason),
         }
     }
 
-    /// A person is needed. Told once an hour each: a broker that refuses does so again and again.
+    /// Reports an alarm that needs an operator: in the log, and once an hour as an event.
     fn alarm(&mut self, now: Timestamp, what: Alarm, detail: &str) {
-        tracing::error!(what = what.as_str(), "{detail}");
-        let quiet = self.alarms.get(&what).is_some_and(|told| now.mono.since(*told) < ALARM_EVERY);
+        tracing::error!(what = what.as_str(), detail, "uplink alarm; an operator must act");
+        let quiet = self.alarms.get(&what).is_some_and(|at| now.mono.since(*at) < ALARM_INTERVAL.as_micros() as u64);
         if !quiet {
             self.alarms.insert(what, now.mono);
             self.event(now, kind::UPLINK, None, json!({"what": what.as_str(), "detail": events::text(detail)}));
         }
     }
 
-    /// A refused entry stays on the card as a dead message and is reported once: somebody must look, nothing is deleted.
+    /// Keeps a rejected entry among the dead letters and reports it once. Nothing is deleted.
     fn refused(&mut self, now: Timestamp, entry_id: EntryId, reason: &str) {
         self.outbox.refused(entry_id);
         let what = match self.spool.entry_mut(entry_id).map(|held| &held.what) {
-            // Telling of a refusal that is refused would never end.
+            // An event about a rejected rejection event would repeat without end.
             Some(EntryKind::Event { note: Note::Rejection, .. }) => return,
             Some(EntryKind::Event { seq, .. }) => json!({"seq": seq}),
             Some(EntryKind::File(manifest)) => json!({"file": manifest.name}),
             None => return,
         };
-        tracing::error!(%reason, "refused for good: kept as a dead letter");
+        tracing::error!(reason, %what, "entry rejected, kept on the card as a dead letter; it is sent again after the next boot");
         self.event(now, kind::REFUSED, None, json!({"what": what, "reason": events::text(reason)}));
     }
 
-    /// Tells those who listen in other dialects whether anything moves.
+    /// Publishes the motion state to the integrations.
     pub(super) fn publish_motion_state(&mut self, at: Timestamp, out: &mut Vec<AgentEffect>) {
         publish_integrations(
             integrations::motion(self.settings.uplink.integrations, &self.site, self.motion_events.is_moving(), at.wall),
@@ -108,8 +112,8 @@ impl Agent {
     }
 }
 
-/// To those who listen in other dialects.
+/// Publishes messages to the integrations.
 pub(super) fn publish_integrations(messages: impl IntoIterator<Item = integrations::Message>, out: &mut Vec<AgentEffect>) {
-    let order = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Mirror { topic, payload, retain });
-    out.extend(messages.into_iter().map(order));
+    let request = |(topic, payload, retain)| AgentEffect::Uplink(UplinkRequest::Integration { topic, payload, retain });
+    out.extend(messages.into_iter().map(request));
 }

@@ -51,7 +51,7 @@ pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let (stop, clock) = (on_signal()?, Arc::new(SystemClock::new()));
         let time = clock.clone();
-        runtime::run_beside(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| {
+        runtime::run_with_inputs(settings, None, clock, WakeupCoalescer::default(), stop, move |inbox| {
             _ = tokio::spawn(play(show, time, inbox))
         })
         .await
@@ -72,14 +72,14 @@ async fn play(show: LoadTest, clock: Arc<SystemClock>, inbox: mpsc::Sender<Agent
                 _ => MotionPhase::End,
             };
             let told = AnalyticsUpdate::Motion(motion(number, phase, clock.now(), began));
-            if inbox.send(AgentInput::Sight(told)).await.is_err() {
+            if inbox.send(AgentInput::Analytics(told)).await.is_err() {
                 return;
             }
             tokio::time::sleep(step).await;
         }
         if number.is_multiple_of(STILL_EVERY) {
             let still = AnalyticsUpdate::Snapshot { event_no: number, at: began, jpeg: vec![number as u8; STILL] };
-            let _ = inbox.send(AgentInput::Sight(still)).await.is_ok();
+            let _ = inbox.send(AgentInput::Analytics(still)).await.is_ok();
         }
     }
 }

@@ -1,29 +1,29 @@
-//! What became of footage that cannot be had: recorded and lost, evicted, or never recorded, and between which times.
+//! Availability of footage: explains why a clip has none, with reasons and times.
 //!
-//! What belongs here: those words. What does not: finding the gaps (storage).
+//! Gaps are found by storage.
 
 use crate::storage::{Gap, GapReason};
 
-/// Gaps named one by one; the others are counted. An event's text has 400 bytes.
+/// Gaps named in the text; further ones are counted. The text must fit the 400 bytes of an event.
 const NAMED_MAX: usize = 3;
 
-/// The words for a clip of which nothing can be had, by the gaps that take it.
-pub fn describe(gaps: &[Gap]) -> String {
+/// Explains a clip without footage by the gaps that cover it.
+pub fn explain(gaps: &[Gap]) -> String {
     if gaps.is_empty() {
         return "not in the ring: nothing was recorded then".into();
     }
-    let mut words: Vec<String> = gaps.iter().take(NAMED_MAX).map(one).collect();
+    let mut causes: Vec<String> = gaps.iter().take(NAMED_MAX).map(explain_gap).collect();
     if gaps.len() > NAMED_MAX {
-        words.push(format!("{} more gaps", gaps.len() - NAMED_MAX));
+        causes.push(format!("{} more gaps", gaps.len() - NAMED_MAX));
     }
-    format!("not in the ring: {}", words.join("; "))
+    format!("not in the ring: {}", causes.join("; "))
 }
 
-fn one(gap: &Gap) -> String {
+fn explain_gap(gap: &Gap) -> String {
     let fate = match gap.reason {
         GapReason::Damaged => "recorded and damaged since".to_owned(),
-        GapReason::DiskError => "recorded, and the card does not give it back".to_owned(),
-        GapReason::Missing => "recorded, and in no file of the card any more".to_owned(),
+        GapReason::DiskError => "recorded, but the card cannot read it".to_owned(),
+        GapReason::Missing => "recorded, but no longer in any file of the card".to_owned(),
         GapReason::EvictedPinned => "evicted since to make room".to_owned(),
         GapReason::CameraDown
         | GapReason::FellBehind
@@ -46,16 +46,16 @@ mod tests {
     }
 
     #[test]
-    fn each_fate_has_its_words_and_its_range() {
-        let told = describe(&[gap(GapReason::Damaged), gap(GapReason::CameraDown)]);
-        assert!(told.contains("damaged since, 1970-01-01T00:00:01.000Z to 1970-01-01T00:00:02.000Z"), "{told}");
-        assert!(told.contains("never recorded (camera_down)"), "{told}");
-        assert!(describe(&[]).contains("nothing was recorded"));
+    fn a_cause_is_named_with_its_time_range() {
+        let text = explain(&[gap(GapReason::Damaged), gap(GapReason::CameraDown)]);
+        assert!(text.contains("damaged since, 1970-01-01T00:00:01.000Z to 1970-01-01T00:00:02.000Z"), "{text}");
+        assert!(text.contains("never recorded (camera_down)"), "{text}");
+        assert!(explain(&[]).contains("nothing was recorded"));
     }
 
     #[test]
-    fn many_gaps_fit_into_an_event() {
-        let told = describe(&vec![gap(GapReason::Missing); 50]);
-        assert!(told.ends_with("; 47 more gaps") && told.len() <= 400, "{} {told}", told.len());
+    fn many_gaps_fit_into_the_text_of_an_event() {
+        let text = explain(&vec![gap(GapReason::Missing); 50]);
+        assert!(text.ends_with("; 47 more gaps") && text.len() <= 400, "{} {text}", text.len());
     }
 }

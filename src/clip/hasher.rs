@@ -1,7 +1,6 @@
-//! ⇄ The clip worker: reads a file once from end to end to know its digest, on its own thread, because a card is slow and the
-//! agent must not wait.
+//! ⇄ Clip hasher: reads a file once to compute its SHA-256, on its own thread.
 //!
-//! What belongs here: that one read. What does not: what is read or why.
+//! A slow card must not block the agent, which decides what is hashed.
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,59 +11,63 @@ use crate::storage::GapReason;
 use crate::units::Digest;
 use crate::watchdog::Heartbeat;
 
-/// Bytes read at a time: a fragment's order of size, so that memory stays small.
+/// Bytes per read, about the size of a fragment, so that memory stays small.
 const PIECE: u64 = 256 * 1024;
-/// Files waiting to be hashed at most; the agent never has more clips in the making than this.
+/// Queued files; the agent never has more clip jobs than this.
 pub const QUEUE: usize = 16;
-/// How often it shows that it lives while there is nothing to hash.
+/// Heartbeat interval while there is nothing to hash.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A file to hash and the number to answer under.
+/// A file to hash.
 pub struct HashRequest {
-    /// The agent's number of the clip in the making.
+    /// Number of the agent's clip job; [`Hashed::job`] returns it.
     pub job: u64,
+    /// Id of the event, or `req_id` of the command, that the clip belongs to.
+    pub event: String,
     /// The file.
     pub file: SharedFile,
 }
 
-/// The answer.
+/// The result for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hashed {
-    /// The agent's number of the clip in the making.
+    /// Number of the agent's clip job.
     pub job: u64,
     /// SHA-256 of the whole file, or why it cannot be read.
     pub outcome: Result<Digest, String>,
-    /// Where it cannot be read: the records that are to blame, and what the gap of each is called.
+    /// The records that cannot be read, each with its gap reason; empty on success.
     pub unreadable: Vec<(u64, GapReason)>,
 }
 
 impl Hashed {
-    /// Carries out an order, with a sign of life before each piece.
-    pub fn compute(order: &HashRequest, alive: impl Fn()) -> Hashed {
-        let outcome = digest_while(order.file.as_ref(), &alive);
+    /// Hashes a file and calls `alive` before each read.
+    pub fn compute(request: &HashRequest, alive: impl Fn()) -> Hashed {
+        let outcome = digest_while(request.file.as_ref(), &alive);
         alive();
-        let unreadable = if outcome.is_err() { order.file.unreadable() } else { Vec::new() };
-        Hashed { job: order.job, outcome, unreadable }
+        let unreadable = if outcome.is_err() { request.file.unreadable() } else { Vec::new() };
+        Hashed { job: request.job, outcome, unreadable }
     }
 }
 
-/// The running worker. Once dropped it ends when its queue is empty. Nobody waits for that: a stop must not take as long as sixteen
-/// files, and a clip that is not hashed is pending still and cut again at the next start.
+/// Handle of the hasher thread. Once dropped, the thread ends when its queue is empty. A shutdown
+/// does not wait for it: a clip that is not hashed stays pending and is cut after the next boot.
 pub struct Hasher(mpsc::SyncSender<HashRequest>);
 
 impl Hasher {
-    /// Starts the thread; every answer goes to `answer`.
+    /// Starts the thread. It calls `answer` with every result.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the operating system cannot create the thread.
     pub fn start(heartbeat: Heartbeat, answer: impl Fn(Hashed) + Send + 'static) -> std::io::Result<Hasher> {
         let (sender, receiver) = mpsc::sync_channel::<HashRequest>(QUEUE);
         let work = move || {
             loop {
                 heartbeat.beat();
                 match receiver.recv_timeout(IDLE) {
-                    Ok(order) => {
-                        answer(Hashed::compute(&order, || heartbeat.beat()));
+                    Ok(request) => {
+                        let span = tracing::info_span!("clip", event = request.event);
+                        let hashed = span.in_scope(|| Hashed::compute(&request, || heartbeat.beat()));
+                        answer(hashed);
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -75,13 +78,15 @@ impl Hasher {
         Ok(Hasher(sender))
     }
 
-    /// Asks for a digest. Gives the order back when the queue is full or the worker is gone.
-    pub fn hash(&self, order: HashRequest) -> Result<(), HashRequest> {
-        self.0.try_send(order).map_err(|(mpsc::TrySendError::Full(order) | mpsc::TrySendError::Disconnected(order))| order)
+    /// Queues a file. Returns the request when the queue is full or the thread has ended.
+    pub fn hash(&self, request: HashRequest) -> Result<(), HashRequest> {
+        self.0
+            .try_send(request)
+            .map_err(|(mpsc::TrySendError::Full(request) | mpsc::TrySendError::Disconnected(request))| request)
     }
 }
 
-/// SHA-256 of a whole file, read piece by piece, with a sign of life before each.
+/// SHA-256 of a whole file; calls `alive` before each read.
 fn digest_while(file: &dyn FileSource, alive: impl Fn()) -> Result<Digest, String> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut offset = 0;
@@ -105,8 +110,8 @@ mod tests {
     fn a_file_of_several_pieces_has_the_digest_of_its_bytes() {
         let bytes = vec![9_u8; PIECE as usize * 2 + 5];
         let (sender, answers) = mpsc::channel();
-        let worker = Hasher::start(Heartbeat::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
-        worker.hash(HashRequest { job: 3, file: Arc::new(bytes.clone()) }).ok().unwrap();
+        let hasher = Hasher::start(Heartbeat::default(), move |hashed| sender.send(hashed).unwrap()).unwrap();
+        hasher.hash(HashRequest { job: 3, event: "e".into(), file: Arc::new(bytes.clone()) }).ok().unwrap();
         assert_eq!(answers.recv().unwrap(), Hashed { job: 3, outcome: Ok(Digest::of(&bytes)), unreadable: Vec::new() });
     }
 
@@ -125,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_worker_whose_card_hangs() {
+    fn dropping_the_hasher_does_not_wait_for_a_hung_card() {
         let (_hold, held) = mpsc::channel();
-        let worker = Hasher::start(Heartbeat::default(), |_| {}).unwrap();
-        worker.hash(HashRequest { job: 1, file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
+        let hasher = Hasher::start(Heartbeat::default(), |_| {}).unwrap();
+        hasher.hash(HashRequest { job: 1, event: "e".into(), file: Arc::new(Hung(std::sync::Mutex::new(held))) }).ok().unwrap();
         let started = std::time::Instant::now();
-        drop(worker);
+        drop(hasher);
         assert!(started.elapsed() < Duration::from_secs(1), "the stop waited {:?}", started.elapsed());
     }
 }

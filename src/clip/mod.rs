@@ -1,9 +1,10 @@
-//! The clip room: turns a pinned span of footage into a sealed file for the office, without copying or re-encoding it.
+//! Clip files: turns a pinned span of footage into a file for the office, without copying or
+//! re-encoding it.
 //!
-//! * [`virtual_file`]: a virtual file: an MP4 head and the ring's own fragments behind it, read where they lie.
-//! * [`hasher`] ⇄: the thread that reads a file once to hash it. [`fate`]: what became of footage that cannot be had.
+//! * [`virtual_file`]: an MP4 head followed by the fragments of the ring, read in place.
+//! * [`hasher`] ⇄: the thread that hashes files. [`fate`]: why footage is not available.
 //!
-//! What belongs here: a clip's MP4 head, reading its bytes piece by piece. What does not: finding footage
+//! What belongs here: the MP4 head of a clip, reading its bytes. What does not: finding footage
 //! (storage), deciding when (the agent), sending it (uplink).
 
 pub mod virtual_file;
@@ -14,12 +15,12 @@ use std::sync::Arc;
 
 use crate::storage::GapReason;
 
-/// A file that is pending to the office, readable piece by piece any number of times: its bytes never change.
+/// A file for the office, readable in pieces any number of times. Its bytes never change.
 pub trait FileSource: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> u64;
 
-    /// True when there is nothing in it.
+    /// True when its length is 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -27,16 +28,18 @@ pub trait FileSource: Send + Sync {
     /// Reads exactly `len` bytes from `offset`. May block on the card.
     ///
     /// # Errors
-    /// Says why for people; the file is then lost and must be aborted.
+    /// When the bytes cannot be read: the cause as text. The transfer of the file must then be
+    /// aborted.
     fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String>;
 
-    /// The records in it that cannot be read, and what each gap is called: without them it can be made again. Reads all of it.
+    /// The records that cannot be read, each with its gap reason. The clip can be rebuilt without
+    /// them. Reads the whole file.
     fn unreadable(&self) -> Vec<(u64, GapReason)> {
         Vec::new()
     }
 }
 
-/// A small file held in memory.
+/// A small file in memory.
 impl FileSource for Vec<u8> {
     fn len(&self) -> u64 {
         Vec::len(self) as u64
@@ -49,5 +52,5 @@ impl FileSource for Vec<u8> {
     }
 }
 
-/// Shared handle to a file.
+/// Shared handle of a file.
 pub type SharedFile = Arc<dyn FileSource>;

@@ -1,9 +1,10 @@
-//! A clip as a virtual file: `ftyp` `moov` `uuid`(about) followed by the ring's fragments as they lie on the card, with decode
-//! times that count from the clip's own begin.
-//! Nothing is copied: the fragments are pinned, so the file can be read piece by piece, again and again, until the office has it.
+//! Virtual clip file: `ftyp`, `moov` and `uuid` (about) boxes, followed by the ring's fragments in
+//! place.
 //!
-//! What belongs here: the order of the pieces and how an offset finds its piece. What does not: box contents
-//! ([`crate::format::record`]), what the about box says ([`crate::evidence::manifest`]).
+//! Decode times count from the start of the clip. Nothing is copied: the fragments are pinned, so
+//! the file can be read repeatedly until the office has it. What belongs here: the order of the
+//! pieces. What does not: box contents ([`crate::format::record`]), the content of the about box
+//! ([`crate::evidence::manifest`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,23 +15,23 @@ use crate::format::record::{RECORD_BOX, seal};
 use crate::storage::{FootageReader, GapReason, Span};
 use crate::units::EntryId;
 
-/// A clip that can be read without being copied.
+/// A clip that is read from the ring without being copied.
 pub struct VirtualClip {
     head: Vec<u8>,
     span: Span,
-    /// Where its decode times count from, microseconds on the media clock.
+    /// Start of its decode times on the media clock, in microseconds.
     base: u64,
-    /// Ticks a second of its tracks.
+    /// Timescale of each track in ticks per second.
     scales: Vec<u32>,
-    /// Offset in the clip of each fragment, and the length of the whole clip last.
+    /// Offset of each fragment in the clip, and the length of the clip as the last element.
     starts: Vec<u64>,
     reader: Arc<dyn FootageReader>,
-    /// The fragment read last: chunks are smaller than fragments, and a card is slow.
+    /// The last fragment read and its index: chunks are smaller than fragments, and a card is slow.
     last: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
 }
 
 impl VirtualClip {
-    /// Puts a clip together from `span`; `about` is the JSON of its about box.
+    /// Assembles a clip from `span`; `about` is the JSON of its about box.
     pub fn assemble(span: &Span, about: &[u8], reader: Arc<dyn FootageReader>) -> VirtualClip {
         let base = span.fragments.first().map_or(0, |f| f.media.saturating_sub(u64::from(f.lead) * 1000));
         let end = span.fragments.last().map_or(base, |f| f.media + f.duration);
@@ -47,7 +48,7 @@ impl VirtualClip {
         VirtualClip { head, span: span.clone(), base, scales, starts, reader, last: Mutex::new(None) }
     }
 
-    /// The bytes of fragment `segment_index`, from memory when it was the last one read.
+    /// The bytes of fragment `index`, from memory when it was the last one read.
     fn fragment(&self, index: usize) -> Result<Arc<Vec<u8>>, String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, bytes)) = last.as_ref().filter(|(cached, _)| *cached == index) {
@@ -67,7 +68,8 @@ impl VirtualClip {
         Ok(bytes)
     }
 
-    /// The piece that holds `offset` (0 is the head, n is fragment n - 1) and where in it.
+    /// The piece that holds `offset`, and the position in it. Piece 0 is the head, piece n is
+    /// fragment n - 1.
     fn find(&self, offset: u64) -> (usize, usize) {
         let piece = self.starts.partition_point(|start| *start <= offset);
         let base = if piece == 0 { 0 } else { self.starts[piece - 1] };
@@ -101,7 +103,7 @@ impl FileSource for VirtualClip {
     }
 }
 
-/// A snapshot that waits in its still slot.
+/// A snapshot in its snapshot slot.
 pub struct SnapshotFile {
     entry_id: EntryId,
     len: u64,
@@ -109,7 +111,7 @@ pub struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    /// The snapshot stored with `entry id`, of `len` bytes.
+    /// The snapshot of outbox entry `entry_id`, with `len` bytes.
     pub fn new(entry_id: EntryId, len: u64, reader: Arc<dyn FootageReader>) -> SnapshotFile {
         SnapshotFile { entry_id, len, reader }
     }
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_read_in_any_size_are_the_whole_file() {
+    fn reads_of_any_size_add_up_to_the_whole_file() {
         let clip = clip(vec![fragment(1, 30), fragment(2, 5), fragment(3, 70)]);
         let whole = clip.read(0, clip.len() as u32).unwrap();
         assert!(whole.ends_with(&[3; 70]) && whole[whole.len() - 105..whole.len() - 75] == [1; 30]);
@@ -187,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn footage_that_is_gone_is_an_error_that_names_it() {
+    fn unreadable_footage_is_an_error_that_names_the_file() {
         let clip = clip(vec![fragment(1, 30), fragment(9, 5)]);
         assert!(clip.read(clip.len() - 5, 5).unwrap_err().contains("seg-00001.mp4"));
-        assert!(clip.read(clip.len() - 35, 30).is_ok(), "the fragment before it is whole");
+        assert!(clip.read(clip.len() - 35, 30).is_ok(), "the fragment before it is readable");
     }
 
     #[test]
-    fn reading_past_the_end_is_refused() {
+    fn a_read_past_the_end_is_an_error() {
         let clip = clip(vec![fragment(1, 30)]);
         assert!(clip.read(clip.len() - 1, 2).is_err());
         assert!(SnapshotFile::new(EntryId(1), 10, Arc::new(Footage)).read(5, 6).is_err());

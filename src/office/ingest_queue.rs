@@ -10,7 +10,7 @@ use crate::units::{MonoTime, SiteId};
 
 /// Messages and bytes of one site that wait at most: twice what an honest device has on its way (16 messages, two files of 1 MiB each).
 const LANE: usize = 1024;
-const LANE_BYTES: usize = 4 << 20;
+const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes of all sites that wait at most; the longest lane gives way.
 const ALL_BYTES: usize = 32 << 20;
 /// Lanes at most; those that are empty and rested are forgotten.
@@ -99,7 +99,7 @@ impl IngestQueue {
         }
         let lane = self.lanes.entry(site.clone()).or_insert_with(|| SiteQueue { at: now, ..SiteQueue::default() });
         let len = weight(&message);
-        if lane.waiting.len() >= LANE || lane.bytes + len > LANE_BYTES {
+        if lane.waiting.len() >= LANE || lane.bytes + len > QUEUE_BYTES {
             return Some(site.clone());
         }
         if lane.waiting.is_empty() {

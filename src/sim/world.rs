@@ -244,10 +244,10 @@ impl World {
         };
         let at = self.now;
         let update = MotionUpdate::example(motion, phase, at);
-        self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Motion(update)));
+        self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Motion(update)));
         if phase == MotionPhase::End {
             let jpeg = vec![motion as u8; 5000];
-            self.inputs.push_back(AgentInput::Sight(AnalyticsUpdate::Snapshot { event_no: motion, at, jpeg }));
+            self.inputs.push_back(AgentInput::Analytics(AnalyticsUpdate::Snapshot { event_no: motion, at, jpeg }));
             self.moving = None;
         }
     }
@@ -328,7 +328,7 @@ impl World {
             AgentEffect::Uplink(order) => {
                 self.flood.order(&order);
                 let mut out = Vec::new();
-                self.link.order(self.now, order, &mut out);
+                self.link.request(self.now, order, &mut out);
                 self.link_effects(out);
             }
             AgentEffect::Hash(order) => {
@@ -345,7 +345,7 @@ impl World {
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                delivery::DeliveryEffect::News(update) => {
+                delivery::DeliveryEffect::Update(update) => {
                     self.flood.update(&update);
                     if let UplinkUpdate::Up { .. }
                     | UplinkUpdate::Command(_)
@@ -383,7 +383,7 @@ impl World {
             self.summary.lost += 1;
             return self.link.lost("cut".into(), false, more);
         }
-        self.link.acked(self.now, token, delivery::Acked::Taken, more);
+        self.link.acked(self.now, token, delivery::Acked::Accepted, more);
         for ack in acks {
             let bytes = serde_json::to_vec(&ack).unwrap_or_default();
             self.link.message(self.now, &topics::dn(&self.settings.site, "ack"), &bytes, more);

@@ -1,13 +1,13 @@
-//! The pace of files: how fast the way to the broker is, how much of it files may take, and when they must wait. Events never wait
-//! here.
+//! Bandwidth estimate, rate limit and data budget for files. Events are never delayed here.
 //!
-//! | number | value | reason |
+//! | value | size | reason |
 //! |---|---|---|
-//! | a chunk | 0.75 s of the measured way, 4 KiB to `uplink.chunk` | an event waits behind what is already in the socket |
-//! | chunks without PubAck | 1.5 s of it, two chunks at least, 1 MiB at most | two keep the way busy; PINGREQ waits behind them too |
-//! | first guess | 16 KiB/s | a bad SIM; it is measured within seconds |
+//! | a chunk | 0.75 s of bandwidth, 4 KiB to `uplink.chunk` | events wait behind sent bytes |
+//! | unacknowledged chunks | 1.5 s of bandwidth, two chunks to 1 MiB | PINGREQ waits behind them |
+//! | first estimate | 16 KiB/s | a slow mobile connection; measured within seconds |
 //!
-//! What belongs here: measuring and allowing, pure. What does not: which piece is next ([`super::file_transfer`]).
+//! What belongs here: measuring and allowing, pure. What does not: which piece is next
+//! ([`super::file_transfer`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -16,33 +16,33 @@ use crate::units::{MonoTime, Timestamp, WallTime};
 
 /// Smallest useful chunk in bytes; every chunk but the last is a multiple of it.
 pub const CHUNK_MIN: u32 = 4096;
-/// Bytes a second, before anything was measured.
+/// Bandwidth estimate before the first measurement, in bytes per second.
 const FIRST_GUESS: f64 = 16_384.0;
-/// Seconds of the way that one chunk, and all chunks without PubAck, may take.
+/// Seconds of bandwidth that one chunk, and all unacknowledged chunks, may take.
 const CHUNK_SECONDS: f64 = 0.75;
-const FLYING_SECONDS: f64 = 1.5;
-/// Bytes of chunks without PubAck at most.
-const FLYING_MAX: u64 = 1 << 20;
-/// How much a new measurement counts.
+const IN_FLIGHT_SECONDS: f64 = 1.5;
+/// Limit of unacknowledged chunks in bytes.
+const IN_FLIGHT_MAX: u64 = 1 << 20;
+/// Weight of a new measurement in the moving average.
 const WEIGHT: f64 = 0.25;
-/// Shortest time measured over, microseconds: below it a timer's grain decides.
+/// Shortest measured interval in microseconds. Timer resolution distorts shorter ones.
 const SAMPLE_MIN: u64 = 1_000;
 const DAY: i64 = 86_400_000_000;
 
-/// Bytes published in the day and the month that run, by UTC. It rides in every outbox entry, so that a restart does not forget it:
-/// there it is three numbers, because an entry has its bound.
+/// Bytes published in the current UTC day and month. Every outbox entry carries it, so that a
+/// restart does not reset the budget. It is encoded as three numbers because an entry is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "(i64, u64, u64)", into = "(i64, u64, u64)")]
 pub struct DataSpent {
     /// Days since 1970.
     pub day: i64,
-    /// In this day.
+    /// Bytes in this day.
     pub today: u64,
-    /// In this month.
+    /// Bytes in this month.
     pub month: u64,
 }
 
-/// More than any budget that can be set: what is used beyond it makes no difference.
+/// Upper bound of a counter, larger than any budget that can be configured.
 pub const SPENT_MAX: u64 = 1 << 44;
 
 impl From<(i64, u64, u64)> for DataSpent {
@@ -58,7 +58,7 @@ impl From<DataSpent> for (i64, u64, u64) {
 }
 
 impl DataSpent {
-    /// The same at another time: a new day or month begins at nothing.
+    /// The counters at `wall`: a new day or month starts at zero.
     fn at(self, wall: WallTime) -> DataSpent {
         let day = wall.0.div_euclid(DAY);
         if day == self.day {
@@ -69,123 +69,129 @@ impl DataSpent {
     }
 }
 
-/// `2026-11` of a time.
+/// Year and month of a time, e.g. `2026-11`.
 fn month_of(wall: WallTime) -> String {
     wall.rfc3339().chars().take(7).collect()
 }
 
-/// What keeps files waiting.
+/// Why a file must wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Throttle {
-    /// Enough is on its way.
-    Flying,
+    /// Enough bytes are unacknowledged.
+    InFlight,
     /// `uplink.rate_cap`.
     Cap,
     /// `uplink.day_budget` or `uplink.month_budget` is used up.
     Budget,
-    /// `uplink.quiet_hours`, for clips nobody asked for.
+    /// `uplink.quiet_hours`, which delay clips but not requested files.
     Quiet,
 }
 
-/// The pace of one link.
+/// Bandwidth and budget of one uplink.
 #[derive(Debug)]
 pub struct Bandwidth {
     settings: BandwidthSettings,
-    /// Bytes a second.
+    /// Estimated bytes per second.
     rate: f64,
-    /// Chunk bytes without PubAck.
-    flying: u64,
-    /// Since when the way is busy, and what it has moved since.
-    busy: Option<MonoTime>,
-    moved: u64,
-    /// When the cap allows the next chunk.
-    next: MonoTime,
+    /// Unacknowledged chunk bytes.
+    in_flight: u64,
+    /// Start of the current measurement; `None` while idle.
+    busy_since: Option<MonoTime>,
+    /// Bytes acknowledged in the current measurement.
+    measured: u64,
+    /// Time at which the rate cap allows the next chunk.
+    next_at: MonoTime,
     spent: DataSpent,
 }
 
 impl Bandwidth {
-    /// Nothing measured yet.
+    /// A limiter without measurements.
     pub fn new(settings: BandwidthSettings) -> Bandwidth {
         let spent = DataSpent::default();
-        Bandwidth { settings, rate: FIRST_GUESS, flying: 0, busy: None, moved: 0, next: MonoTime(0), spent }
+        Bandwidth { settings, rate: FIRST_GUESS, in_flight: 0, busy_since: None, measured: 0, next_at: MonoTime(0), spent }
     }
 
-    /// Other settings: what is used stays used.
+    /// Applies new settings; the used budget stays.
     pub fn change(&mut self, settings: BandwidthSettings) {
         self.settings = settings;
     }
 
-    /// What earlier starts have used.
+    /// Restores the budget used by earlier boots.
     pub fn restore(&mut self, spent: DataSpent) {
         self.spent = spent;
     }
 
-    /// What is used up by now.
+    /// The used budget.
     pub fn spent(&self) -> DataSpent {
         self.spent
     }
 
-    /// Bytes a second, as measured.
+    /// Measured bandwidth in bytes per second.
     pub fn rate(&self) -> u64 {
         self.rate as u64
     }
 
-    /// The connection is gone, and what was in flight with it. What was measured stays a good guess.
+    /// The connection ended, and the chunks in flight with it. The estimate stays.
     pub fn lost(&mut self) {
-        (self.flying, self.busy, self.moved) = (0, None, 0);
+        self.in_flight = 0;
+        self.busy_since = None;
+        self.measured = 0;
     }
 
-    /// Bytes of the next chunk, `most` at most.
-    pub fn chunk(&self, most: u32) -> u32 {
-        let fits = (self.rate * CHUNK_SECONDS).min(f64::from(most)) as u32;
-        (fits - fits % CHUNK_MIN).max(CHUNK_MIN).min(most)
+    /// Size of the next chunk in bytes, at most `max`.
+    pub fn chunk(&self, max: u32) -> u32 {
+        let fits = (self.rate * CHUNK_SECONDS).min(f64::from(max)) as u32;
+        (fits - fits % CHUNK_MIN).max(CHUNK_MIN).min(max)
     }
 
-    /// Why a file may not go on now; `asked` when somebody waits for it.
-    pub fn throttle(&self, now: Timestamp, chunk: u32, asked: bool) -> Option<Throttle> {
+    /// Why the next chunk of a file must wait; `requested` when a command requested the file.
+    pub fn throttle(&self, now: Timestamp, chunk: u32, requested: bool) -> Option<Throttle> {
         let spent = self.spent.at(now.wall);
         let over = |budget: u64, used: u64| budget > 0 && used >= budget;
-        let flying_max = ((self.rate * FLYING_SECONDS) as u64).clamp(2 * u64::from(chunk), FLYING_MAX.max(2 * u64::from(chunk)));
+        let in_flight_max =
+            ((self.rate * IN_FLIGHT_SECONDS) as u64).clamp(2 * u64::from(chunk), IN_FLIGHT_MAX.max(2 * u64::from(chunk)));
         if over(self.settings.day_budget, spent.today) || over(self.settings.month_budget, spent.month) {
             Some(Throttle::Budget)
-        } else if !asked && self.settings.quiet.is_some_and(|quiet| quiet.holds(now.wall)) {
+        } else if !requested && self.settings.quiet.is_some_and(|quiet| quiet.holds(now.wall)) {
             Some(Throttle::Quiet)
-        } else if now.mono < self.next {
+        } else if now.mono < self.next_at {
             Some(Throttle::Cap)
         } else {
-            (self.flying > 0 && self.flying + u64::from(chunk) > flying_max).then_some(Throttle::Flying)
+            (self.in_flight > 0 && self.in_flight + u64::from(chunk) > in_flight_max).then_some(Throttle::InFlight)
         }
     }
 
-    /// Bytes of any kind are published.
+    /// Counts published bytes of any kind against the budget.
     pub fn count(&mut self, now: Timestamp, bytes: u64) {
         self.spent = self.spent.at(now.wall);
         self.spent.today = (self.spent.today + bytes).min(SPENT_MAX);
         self.spent.month = (self.spent.month + bytes).min(SPENT_MAX);
     }
 
-    /// A chunk is published.
+    /// A chunk was published.
     pub fn sent(&mut self, now: MonoTime, bytes: u64) {
         if let Some(micros) = (bytes * 1_000_000).checked_div(self.settings.rate_cap) {
-            // Time not used is not saved up: a burst would be what the cap is against.
-            self.next = self.next.max(now).plus_micros(micros);
+            // Unused time is not accumulated: the cap exists to prevent bursts.
+            self.next_at = self.next_at.max(now).plus_micros(micros);
         }
-        self.busy.get_or_insert(now);
-        self.flying += bytes;
+        self.busy_since.get_or_insert(now);
+        self.in_flight += bytes;
     }
 
-    /// A chunk is acknowledged by the broker: the way has moved it.
+    /// The broker acknowledged a chunk.
     pub fn acked(&mut self, now: MonoTime, bytes: u64) {
-        self.flying = self.flying.saturating_sub(bytes);
-        self.moved += bytes;
-        let micros = self.busy.map_or(0, |since| now.since(since));
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.measured += bytes;
+        let micros = self.busy_since.map_or(0, |since| now.since(since));
         if micros >= SAMPLE_MIN {
-            let sample = self.moved as f64 * 1e6 / micros as f64;
+            let sample = self.measured as f64 * 1e6 / micros as f64;
             self.rate += (sample - self.rate) * WEIGHT;
-            (self.busy, self.moved) = (Some(now), 0);
+            self.busy_since = Some(now);
+            self.measured = 0;
         }
-        if self.flying == 0 {
-            (self.busy, self.moved) = (None, 0);
+        if self.in_flight == 0 {
+            self.busy_since = None;
+            self.measured = 0;
         }
     }
 }
@@ -200,63 +206,64 @@ mod tests {
         Timestamp { mono: MonoTime(micros), wall: WallTime(1_790_000_000_000_000 + micros as i64), quality: ClockQuality::Ntp }
     }
 
-    fn pace(settings: BandwidthSettings) -> Bandwidth {
+    fn bandwidth(settings: BandwidthSettings) -> Bandwidth {
         Bandwidth::new(settings)
     }
 
-    /// Moves `bytes` over a way of `rate` bytes a second, as fast as the pace allows; gives the longest queue before the way, µs.
-    fn moves(pace: &mut Bandwidth, rate: u64, bytes: u64) -> u64 {
+    /// Sends `bytes` over a connection of `rate` bytes per second; returns the longest queueing
+    /// delay in µs.
+    fn moves(limiter: &mut Bandwidth, rate: u64, bytes: u64) -> u64 {
         let (mut now, mut sent, mut free, mut longest) = (0_u64, 0, 0_u64, 0);
-        let mut flying = std::collections::VecDeque::new();
+        let mut in_flight = std::collections::VecDeque::new();
         while sent < bytes {
-            let chunk = pace.chunk(65_536);
-            if pace.throttle(stamp(now), chunk, true).is_none() {
-                pace.sent(MonoTime(now), chunk.into());
+            let chunk = limiter.chunk(65_536);
+            if limiter.throttle(stamp(now), chunk, true).is_none() {
+                limiter.sent(MonoTime(now), chunk.into());
                 free = free.max(now) + u64::from(chunk) * 1_000_000 / rate;
                 longest = longest.max(free - now);
-                flying.push_back((free, chunk));
+                in_flight.push_back((free, chunk));
                 sent += u64::from(chunk);
-            } else if let Some((at, chunk)) = flying.pop_front() {
+            } else if let Some((at, chunk)) = in_flight.pop_front() {
                 now = now.max(at);
-                pace.acked(MonoTime(now), chunk.into());
+                limiter.acked(MonoTime(now), chunk.into());
             } else {
-                panic!("held back with nothing on its way");
+                panic!("throttled with nothing in flight");
             }
         }
-        flying.into_iter().for_each(|(at, chunk)| pace.acked(MonoTime(at), chunk.into()));
+        in_flight.into_iter().for_each(|(at, chunk)| limiter.acked(MonoTime(at), chunk.into()));
         longest
     }
 
     #[test]
-    fn an_event_waits_behind_two_seconds_of_data_at_most() {
+    fn an_event_queues_behind_at_most_two_seconds_of_data() {
         for rate in [8_000, 32_000, 1_000_000] {
-            let mut pace = pace(BandwidthSettings::default());
-            moves(&mut pace, rate, 400_000);
-            let longest = moves(&mut pace, rate, 400_000);
+            let mut limiter = bandwidth(BandwidthSettings::default());
+            moves(&mut limiter, rate, 400_000);
+            let longest = moves(&mut limiter, rate, 400_000);
             assert!(longest <= 2_000_000, "{rate} bytes a second: {longest} µs");
-            let measured = pace.rate() as f64 / rate as f64;
-            assert!((0.8..1.3).contains(&measured), "{rate} bytes a second measured as {}", pace.rate());
+            let measured = limiter.rate() as f64 / rate as f64;
+            assert!((0.8..1.3).contains(&measured), "{rate} bytes a second measured as {}", limiter.rate());
         }
     }
 
     #[test]
-    fn chunks_follow_the_way_and_the_brokers_limit() {
-        let mut pace = pace(BandwidthSettings::default());
-        assert_eq!((pace.chunk(65_536), pace.chunk(3_840)), (12_288, 3_840));
-        moves(&mut pace, 4_000, 100_000);
-        assert_eq!(pace.chunk(65_536), CHUNK_MIN);
-        moves(&mut pace, 10_000_000, 4_000_000);
-        assert_eq!(pace.chunk(65_536), 65_536);
+    fn chunk_size_follows_the_bandwidth_and_the_brokers_limit() {
+        let mut limiter = bandwidth(BandwidthSettings::default());
+        assert_eq!((limiter.chunk(65_536), limiter.chunk(3_840)), (12_288, 3_840));
+        moves(&mut limiter, 4_000, 100_000);
+        assert_eq!(limiter.chunk(65_536), CHUNK_MIN);
+        moves(&mut limiter, 10_000_000, 4_000_000);
+        assert_eq!(limiter.chunk(65_536), 65_536);
     }
 
     #[test]
     fn a_cap_is_kept_over_any_length_of_time() {
-        let mut pace = pace(BandwidthSettings { rate_cap: 10_000, ..BandwidthSettings::default() });
+        let mut limiter = bandwidth(BandwidthSettings { rate_cap: 10_000, ..BandwidthSettings::default() });
         let (mut now, mut sent) = (0, 0);
         while now < 60_000_000 {
-            if pace.throttle(stamp(now), 4096, true).is_none() {
-                pace.sent(MonoTime(now), 4096);
-                pace.acked(MonoTime(now), 4096);
+            if limiter.throttle(stamp(now), 4096, true).is_none() {
+                limiter.sent(MonoTime(now), 4096);
+                limiter.acked(MonoTime(now), 4096);
                 sent += 4096;
             }
             now += 10_000;
@@ -266,42 +273,42 @@ mod tests {
 
     #[test]
     fn a_budget_holds_files_until_the_next_day_or_month() {
-        let mut pace = pace(BandwidthSettings { day_budget: 1000, month_budget: 2500, ..BandwidthSettings::default() });
+        let mut limiter = bandwidth(BandwidthSettings { day_budget: 1000, month_budget: 2500, ..BandwidthSettings::default() });
         let day = |n: i64| Timestamp {
             wall: WallTime::parse("2026-11-28T12:00:00Z").unwrap().plus_micros(n * DAY),
             ..Timestamp::default()
         };
         for n in 0..2 {
-            assert_eq!(pace.throttle(day(n), 100, true), None, "day {n}");
-            pace.count(day(n), 1200);
-            assert_eq!(pace.throttle(day(n), 100, true), Some(Throttle::Budget), "day {n}");
+            assert_eq!(limiter.throttle(day(n), 100, true), None, "day {n}");
+            limiter.count(day(n), 1200);
+            assert_eq!(limiter.throttle(day(n), 100, true), Some(Throttle::Budget), "day {n}");
         }
-        pace.count(day(2), 200);
-        assert_eq!(pace.throttle(day(2), 100, true), Some(Throttle::Budget), "the month is used up");
-        assert_eq!(pace.throttle(day(3), 100, true), None, "December");
+        limiter.count(day(2), 200);
+        assert_eq!(limiter.throttle(day(2), 100, true), Some(Throttle::Budget), "the month is used up");
+        assert_eq!(limiter.throttle(day(3), 100, true), None, "December");
     }
 
     #[test]
-    fn what_is_spent_outlives_a_restart() {
+    fn the_used_budget_survives_a_restart() {
         let settings = BandwidthSettings { day_budget: 1000, ..BandwidthSettings::default() };
-        let mut before = pace(settings);
+        let mut before = bandwidth(settings);
         before.count(stamp(0), 1000);
-        let mut after = pace(settings);
+        let mut after = bandwidth(settings);
         after.restore(before.spent());
         assert_eq!(after.throttle(stamp(1), 100, true), Some(Throttle::Budget));
     }
 
     #[test]
-    fn quiet_hours_hold_what_nobody_asked_for_and_cross_midnight() {
+    fn quiet_hours_delay_clips_across_midnight_but_no_requests() {
         let quiet = QuietHours::parse("22:00-05:30+07:00").unwrap();
-        let pace = pace(BandwidthSettings { quiet: Some(quiet), ..BandwidthSettings::default() });
+        let limiter = bandwidth(BandwidthSettings { quiet: Some(quiet), ..BandwidthSettings::default() });
         let at = |text: &str| Timestamp { wall: WallTime::parse(text).unwrap(), ..Timestamp::default() };
         for (time, held) in
             [("21:59", false), ("22:00", true), ("02:00", true), ("05:29", true), ("05:30", false), ("12:00", false)]
         {
             let now = at(&format!("2026-11-25T{time}:00+07:00"));
-            assert_eq!(pace.throttle(now, 100, false).is_some(), held, "{time}");
-            assert_eq!(pace.throttle(now, 100, true), None, "{time}");
+            assert_eq!(limiter.throttle(now, 100, false).is_some(), held, "{time}");
+            assert_eq!(limiter.throttle(now, 100, true), None, "{time}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! When a certificate ends, and whose it is: read from its DER (RFC 5280, 4.1.2.5), as little of it as that takes.
+//! Certificate expiry and common name, read from DER (RFC 5280, 4.1.2.5 and 4.1.2.6).
 //!
-//! What belongs here: that date, how near it is, and the name. What does not: judging a certificate (rustls).
+//! Verification of certificates belongs to rustls.
 
 use crate::units::{ClockQuality, Timestamp, WallTime};
 
-/// Days before the end from which on people are reported.
+/// Days before its end from which on an expiring certificate is reported.
 pub const WARN_DAYS: i64 = 30;
 const DAY: i64 = 86_400_000_000;
 
-/// One DER element: its tag, its content, and what follows it.
+/// Splits one DER element (X.690, 8.1) off: its tag, its content, and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
@@ -24,9 +24,9 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// The common name of whom the certificate in `der` is for (RFC 5280, 4.1.2.6): by it a broker may know a device.
+/// The common name of the certificate's subject. A broker can identify a device by it.
 pub fn common_name(der: &[u8]) -> Option<&str> {
-    // The object identifier 2.5.4.3.
+    // Object identifier 2.5.4.3 (commonName).
     const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
     let (_, subject, _) = element(element(validity(der)?)?.2)?;
     let mut sets = subject;
@@ -41,7 +41,7 @@ pub fn common_name(der: &[u8]) -> Option<&str> {
     None
 }
 
-/// When the certificate in `der` ends.
+/// The end of the certificate's validity.
 pub fn not_after(der: &[u8]) -> Option<WallTime> {
     let (_, validity, _) = element(validity(der)?)?;
     let (tag, text, _) = element(element(validity)?.2)?;
@@ -57,11 +57,11 @@ pub fn not_after(der: &[u8]) -> Option<WallTime> {
     WallTime::parse(&format!("{year:04}-{}-{}T{}:{}:{}Z", at(0)?, at(2)?, at(4)?, at(6)?, at(8)?)).ok()
 }
 
-/// The certificate from its validity on.
+/// The part of the certificate that starts with its validity.
 fn validity(der: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(der)?;
     let (_, mut body, _) = element(certificate)?;
-    // The version is optional; then come number, algorithm, issuer.
+    // The version is optional. Serial number, algorithm and issuer follow.
     if let Some((0xa0, _, rest)) = element(body) {
         body = rest;
     }
@@ -71,7 +71,8 @@ fn validity(der: &[u8]) -> Option<&[u8]> {
     Some(body)
 }
 
-/// Whole days until `end`, when it is near enough to be reported; negative when it is over. A clock nobody has set says nothing.
+/// Whole days until `end`, when they are fewer than [`WARN_DAYS`]; negative after it. `None` while
+/// the clock is not set.
 pub fn near(end: WallTime, now: Timestamp) -> Option<i64> {
     let days = (end.0 - now.wall.0).div_euclid(DAY);
     (now.quality > ClockQuality::Unset && days < WARN_DAYS).then_some(days)
@@ -90,20 +91,20 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_certificate_is_read_in_both_forms_of_time() {
+    fn the_expiry_is_read_from_utc_time_and_generalized_time() {
         assert_eq!(ends(2027, 3, 9), WallTime::parse("2027-03-09T00:00:00Z").ok());
-        assert_eq!(ends(2051, 12, 31), WallTime::parse("2051-12-31T00:00:00Z").ok(), "after 2049 the form is another");
+        assert_eq!(ends(2051, 12, 31), WallTime::parse("2051-12-31T00:00:00Z").ok(), "GeneralizedTime from 2050 on");
     }
 
     #[test]
-    fn bytes_that_are_no_certificate_have_no_end() {
+    fn invalid_der_has_no_expiry_and_no_name() {
         for bytes in [&b""[..], b"0", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1], &[0x30; 40]] {
             assert_eq!((not_after(bytes), common_name(bytes)), (None, None));
         }
     }
 
     #[test]
-    fn the_common_name_is_read_wherever_it_stands_in_the_subject() {
+    fn the_common_name_is_found_after_other_attributes() {
         let mut params = CertificateParams::new(vec!["other".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "a commune");

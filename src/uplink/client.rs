@@ -1,8 +1,8 @@
-//! ⇄ One MQTT connection through `rumqttc`, version 5 or 3.1.1 behind one face. A fresh client each time, dropped on any error:
-//! rumqttc forgets what is queued when a session is lost, so nothing is ever left in its hands.
+//! ⇄ MQTT client: one connection through `rumqttc`, in version 5 or 3.1.1, behind one interface.
 //!
-//! What belongs here: rumqttc's types, packet ids matched to names, what an error means. What does not: what is published, TLS
-//! ([`super::tls`]).
+//! Every connection gets a new client, dropped on any error: rumqttc loses its queue with a
+//! session, so nothing is left in it. What belongs here: rumqttc's types, packet ids, and the
+//! meaning of its errors. What does not: what is published, TLS ([`super::tls`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,14 +15,15 @@ use super::delivery::{Acked, BrokerLimits};
 use super::failover::ConnectFault;
 use crate::settings::{Login, Protocol};
 
-/// Requests queued in the client at most; the link's window is smaller.
+/// Requests queued in the client; the delivery's window is smaller.
 const QUEUE: usize = 64;
-/// Largest packet taken from the broker: receipts and commands are small, the office's clients also take chunks of 256 KiB.
+/// Largest packet accepted from the broker in bytes. Receipts and commands are small; the office
+/// also receives chunks of 256 KiB.
 pub const PACKET_MAX: u32 = 512 * 1024;
-/// Publishes in flight the state table is made for; rumqttc's own default takes 13.8 MB.
+/// Size of rumqttc's table of publishes in flight; its default takes 13.8 MB.
 const INFLIGHT: u16 = 64;
-/// Seconds for TCP, TLS and CONNACK together.
-const CONNECT_WITHIN: u64 = 15;
+/// Timeout in seconds for TCP, TLS and CONNACK together.
+const CONNECT_TIMEOUT: u64 = 15;
 
 /// How to reach a broker.
 #[derive(Clone)]
@@ -33,39 +34,39 @@ pub struct Options {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// TLS, ready made.
+    /// TLS configuration; `None` for plain TCP.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// User and password.
+    /// User and password; `None` for an anonymous connection.
     pub login: Option<Login>,
-    /// Seconds.
+    /// Keep alive in seconds; at least 5 is used.
     pub keep_alive: u16,
-    /// Version.
+    /// MQTT version.
     pub protocol: Protocol,
     /// Topic and payload of the will, and whether it is retained.
     pub will: Option<(String, Vec<u8>, bool)>,
 }
 
-/// What happened on the connection.
+/// An event of the connection.
 #[derive(Debug)]
 pub enum ClientEvent {
-    /// The broker took us, with these limits.
+    /// The broker accepted the connection, with these limits.
     Connected(BrokerLimits),
-    /// It answered SUBSCRIBE: for each filter it is granted, or why not.
+    /// SUBACK: for each filter `Ok` when it is granted, else the reason.
     Subscribed(Vec<Result<(), String>>),
-    /// It answered a publish of ours.
+    /// PUBACK for the publish with this token.
     Acked(u64, Acked),
-    /// A message came.
+    /// A message arrived: topic and payload.
     Message(String, Vec<u8>),
-    /// Nothing of interest.
+    /// Any other packet.
     Other,
 }
 
 /// Why a connection ended.
 #[derive(Debug, Clone)]
 pub struct Disconnected {
-    /// For people, without secrets.
+    /// Cause as text, without secrets.
     pub reason: String,
-    /// What it means for the next attempt.
+    /// Kind of fault, which decides the next attempt.
     pub fault: ConnectFault,
 }
 
@@ -74,15 +75,15 @@ enum Loop {
     V311(Box<rumqttc::EventLoop>),
 }
 
-/// The receiving half: poll it.
+/// The receiving half, to be polled.
 pub struct Connection {
     events: Loop,
-    /// Publishes given to the client, in order, until they have a packet id.
+    /// Tokens of publishes that have no packet id yet, in order.
     queued: Arc<std::sync::Mutex<VecDeque<u64>>>,
     by_id: HashMap<u16, u64>,
-    /// CONNACK has come.
+    /// CONNACK was received.
     up: bool,
-    /// It has ended, but what came before that is not all reported.
+    /// The connection has ended; the events before its end may not all be reported yet.
     ended: Option<Disconnected>,
 }
 
@@ -99,14 +100,14 @@ pub struct Sender {
     queued: Arc<std::sync::Mutex<VecDeque<u64>>>,
 }
 
-/// Makes a client; it connects when polled.
+/// Creates a client, which connects when polled.
 pub fn connect(options: &Options) -> (Sender, Connection) {
     let transport = match &options.tls {
         Some(config) => Transport::tls_with_config(TlsConfiguration::Rustls(config.clone())),
         None => Transport::Tcp,
     };
     let mut network = rumqttc::NetworkOptions::new();
-    network.set_connection_timeout(CONNECT_WITHIN);
+    network.set_connection_timeout(CONNECT_TIMEOUT);
     network.set_tcp_nodelay(true);
     let (client, events) = match options.protocol {
         Protocol::V5 => connect_v5(options, transport, network),
@@ -119,7 +120,7 @@ pub fn connect(options: &Options) -> (Sender, Connection) {
 fn connect_v5(options: &Options, transport: Transport, network: rumqttc::NetworkOptions) -> (Client, Loop) {
     let mut mqtt = v5::MqttOptions::new(&options.client_id, &options.host, options.port);
     mqtt.set_transport(transport).set_keep_alive(Duration::from_secs(options.keep_alive.max(5).into())).set_clean_start(true);
-    mqtt.set_connection_timeout(CONNECT_WITHIN).set_network_options(network);
+    mqtt.set_connection_timeout(CONNECT_TIMEOUT).set_network_options(network);
     mqtt.set_max_packet_size(Some(PACKET_MAX)).set_outgoing_inflight_upper_limit(INFLIGHT);
     if let Some(login) = &options.login {
         mqtt.set_credentials(&login.user, login.password.reveal());
@@ -147,24 +148,24 @@ fn connect_v311(options: &Options, transport: Transport, network: rumqttc::Netwo
 }
 
 impl Sender {
-    /// Queues a publish with QoS 1 under a name; false when the queue is full.
+    /// Queues a publish with QoS 1 under a token; returns false when the queue is full.
     pub fn publish(&self, token: u64, topic: &str, payload: Vec<u8>, retain: bool) -> bool {
         let mut queued = self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let taken = match &self.client {
+        let queued_it = match &self.client {
             Client::V5(client) => client.try_publish(topic, v5::mqttbytes::QoS::AtLeastOnce, retain, payload).is_ok(),
             Client::V311(client) => client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retain, payload).is_ok(),
         };
-        if taken {
+        if queued_it {
             queued.push_back(token);
         }
-        taken
+        queued_it
     }
 
     /// Queues one SUBSCRIBE with QoS 1.
     pub fn subscribe(&self, filters: &[String]) {
         let v5_filter = |filter: &String| p5::Filter::new(filter, v5::mqttbytes::QoS::AtLeastOnce);
         let v311_filter = |filter: &String| rumqttc::SubscribeFilter::new(filter.clone(), rumqttc::QoS::AtLeastOnce);
-        // A fresh client's queue is empty: this cannot be full.
+        // The queue of a new client is empty, so it has room.
         let _ = match &self.client {
             Client::V5(client) => client.try_subscribe_many(filters.iter().map(v5_filter)).is_ok(),
             Client::V311(client) => client.try_subscribe_many(filters.iter().map(v311_filter)).is_ok(),
@@ -181,10 +182,11 @@ impl Sender {
 }
 
 impl Connection {
-    /// Waits for the next thing to happen. Not cancel-safe: pin the future and poll it to its end.
+    /// Waits for the next event. Not cancel-safe: pin the future and poll it to its end.
     ///
     /// # Errors
-    /// When the connection ended; this client is of no more use. What came before the end is reported first.
+    /// When the connection has ended and every event before its end is reported. The client cannot
+    /// be used again.
     pub async fn poll(&mut self) -> Result<ClientEvent, Disconnected> {
         if self.ended.is_none() {
             let polled = match &mut self.events {
@@ -194,23 +196,23 @@ impl Connection {
                 Loop::V311(events) => events.poll().await.map(Incoming::V311).map_err(|error| ended_v311(&error, self.up)),
             };
             match polled {
-                Ok(heard) => return Ok(self.client_event(heard)),
+                Ok(event) => return Ok(self.client_event(event)),
                 Err(ended) => self.ended = Some(ended),
             }
         }
-        // Acknowledgements that came with the end are as good as any.
+        // Acknowledgements received before the end are valid.
         let left = match &mut self.events {
             Loop::V5(events) => events.state.events.pop_front().map(|event| Incoming::V5(Box::new(event))),
             Loop::V311(events) => events.state.events.pop_front().map(Incoming::V311),
         };
         match (left, &self.ended) {
             (None, Some(ended)) => Err(ended.clone()),
-            (left, _) => Ok(left.map_or(ClientEvent::Other, |heard| self.client_event(heard))),
+            (left, _) => Ok(left.map_or(ClientEvent::Other, |event| self.client_event(event))),
         }
     }
 
-    fn client_event(&mut self, heard: Incoming) -> ClientEvent {
-        match heard {
+    fn client_event(&mut self, event: Incoming) -> ClientEvent {
+        match event {
             Incoming::V5(event) => self.seen_v5(*event),
             Incoming::V311(event) => self.seen_v311(event),
         }
@@ -229,7 +231,7 @@ impl Connection {
                 };
                 ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
-            v5::Event::Incoming(p5::Packet::PubAck(ack)) => self.named(ack.pkid, acked(ack.reason)),
+            v5::Event::Incoming(p5::Packet::PubAck(ack)) => self.acked(ack.pkid, acked(ack.reason)),
             v5::Event::Incoming(p5::Packet::Publish(publish)) => {
                 ClientEvent::Message(String::from_utf8_lossy(&publish.topic).into_owned(), publish.payload.to_vec())
             }
@@ -251,7 +253,7 @@ impl Connection {
                 };
                 ClientEvent::Subscribed(ack.return_codes.iter().map(granted).collect())
             }
-            rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => self.named(ack.pkid, Acked::Taken),
+            rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => self.acked(ack.pkid, Acked::Accepted),
             rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish)) => {
                 ClientEvent::Message(publish.topic.clone(), publish.payload.to_vec())
             }
@@ -260,11 +262,11 @@ impl Connection {
         }
     }
 
-    fn named(&mut self, id: u16, acked: Acked) -> ClientEvent {
+    fn acked(&mut self, id: u16, acked: Acked) -> ClientEvent {
         self.by_id.remove(&id).map_or(ClientEvent::Other, |token| ClientEvent::Acked(token, acked))
     }
 
-    /// A queued publish got its packet id; they leave in the order they were queued.
+    /// Assigns a packet id to the oldest queued publish: publishes leave in the order of the queue.
     fn sent(&mut self, id: u16) -> ClientEvent {
         let token = self.queued.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
         if let Some(token) = token {
@@ -274,7 +276,7 @@ impl Connection {
     }
 }
 
-/// An event of either version.
+/// A client event of either version.
 enum Incoming {
     V5(Box<v5::Event>),
     V311(rumqttc::Event),
@@ -288,23 +290,23 @@ fn limits(properties: Option<&p5::ConnAckProperties>) -> BrokerLimits {
     }
 }
 
-/// What a reason of MQTT 5 (3.4.2.1) means for the publish.
+/// Maps a PUBACK reason (MQTT 5, 3.4.2.1).
 fn acked(reason: p5::PubAckReason) -> Acked {
     use p5::PubAckReason as Reason;
-    let words = format!("{reason:?}");
+    let text = format!("{reason:?}");
     match reason {
-        Reason::Success => Acked::Taken,
-        Reason::NoMatchingSubscribers => Acked::Unheard,
-        Reason::NotAuthorized => Acked::Forbidden(words),
-        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => Acked::Invalid(format!("the broker refuses: {words}")),
+        Reason::Success => Acked::Accepted,
+        Reason::NoMatchingSubscribers => Acked::NoSubscriber,
+        Reason::NotAuthorized => Acked::NotAuthorized(text),
+        Reason::TopicNameInvalid | Reason::PayloadFormatInvalid => Acked::Invalid(format!("the broker rejects it: {text}")),
         Reason::QuotaExceeded
         | Reason::PacketIdentifierInUse
         | Reason::UnspecifiedError
-        | Reason::ImplementationSpecificError => Acked::Busy(words),
+        | Reason::ImplementationSpecificError => Acked::Busy(text),
     }
 }
 
-/// What the end of a connection means; `up` when CONNACK had come.
+/// Maps the end of a connection; `up` when CONNACK was received.
 fn ended_v5(error: &v5::ConnectionError, up: bool) -> Disconnected {
     use v5::{ConnectionError as Error, StateError};
     let fault = match error {
@@ -338,7 +340,7 @@ fn ended_v311(error: &rumqttc::ConnectionError, up: bool) -> Disconnected {
     ended(error.to_string(), fault)
 }
 
-/// Reasons of CONNACK (MQTT 5, 3.2.2.2).
+/// Maps a CONNACK reason (MQTT 5, 3.2.2.2).
 fn refused_v5(code: p5::ConnectReturnCode) -> ConnectFault {
     use p5::ConnectReturnCode as Code;
     match code {
@@ -355,7 +357,7 @@ fn refused_v5(code: p5::ConnectReturnCode) -> ConnectFault {
     }
 }
 
-/// Reasons of a DISCONNECT by the broker (MQTT 5, 3.14.2.1).
+/// Maps the reason of the broker's DISCONNECT (MQTT 5, 3.14.2.1).
 fn disconnected(code: p5::DisconnectReasonCode) -> ConnectFault {
     use p5::DisconnectReasonCode as Code;
     match code {
@@ -378,47 +380,48 @@ fn io_fault(error: &std::io::Error, up: bool) -> ConnectFault {
             ConnectFault::Unreachable
         }
         Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe if !up => ConnectFault::Version,
-        // The resolver's errors have no kind of their own.
+        // Errors of the resolver have no `ErrorKind` of their own.
         _ if error.to_string().contains("lookup address") || error.to_string().contains("resolve") => ConnectFault::Name,
         _ => ConnectFault::Lost,
     }
 }
 
-/// Says which setting a refusal is about. TLS alerts (RFC 8446 6.2) arrive as words inside an I/O error.
+/// Adds the setting that a fault concerns. TLS alerts (RFC 8446, 6.2) arrive as text inside an I/O
+/// error.
 fn ended(reason: String, fault: ConnectFault) -> Disconnected {
     let reason = crate::redact::masked(&reason);
-    let about = if reason.contains("fatal alert") {
-        "the broker does not accept this box's certificate: look at uplink.cert_file and at the broker's authority"
+    let advice = if reason.contains("fatal alert") {
+        "the broker does not accept this device's certificate: check uplink.cert_file and the certificate authority of the broker"
     } else if reason.contains("invalid peer certificate") {
-        "this box does not believe the broker's certificate: look at uplink.ca_file and uplink.host"
+        "this device does not trust the broker's certificate: check uplink.ca_file and uplink.host"
     } else if fault == ConnectFault::Refused {
-        "the broker refuses this box: look at uplink.login_file, uplink.cert_file and the broker's own log"
+        "the broker refuses this device: check uplink.login_file, uplink.cert_file and the log of the broker"
     } else if fault == ConnectFault::Name {
-        "the broker's name has no address: look at uplink.host and at this box's DNS"
+        "the broker's name has no address: check uplink.host and this device's DNS"
     } else {
-        // rumqttc says it in words only, and in others for each version.
-        let words = reason.to_lowercase();
-        let too_large = words.contains("payload size") && words.contains("exceeded");
+        // rumqttc reports an oversized packet as text only, which differs between its versions.
+        let text = reason.to_lowercase();
+        let too_large = text.contains("payload size") && text.contains("exceeded");
         return Disconnected { reason, fault: if too_large { ConnectFault::TooLarge } else { fault } };
     };
     Disconnected {
-        reason: format!("{about} ({reason})"),
+        reason: format!("{advice} ({reason})"),
         fault: if fault == ConnectFault::Name { fault } else { ConnectFault::Refused },
     }
 }
 
-/// The same words for who has flags instead of settings: the office's commands.
+/// Replaces the settings in a reason by the flags of the office commands.
 pub fn in_flags(reason: &str) -> String {
-    let words = [
-        ("this box's certificate", "this office's certificate"),
-        ("this box's DNS", "this machine's DNS"),
-        ("this box", "this office"),
+    let replacements = [
+        ("this device's certificate", "this office's certificate"),
+        ("this device's DNS", "this computer's DNS"),
+        ("this device", "this office"),
         ("uplink.login_file", "--login"),
         ("uplink.cert_file", "--cert"),
         ("uplink.ca_file", "--ca"),
         ("uplink.host", "--broker"),
     ];
-    words.iter().fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
+    replacements.iter().fold(reason.to_owned(), |reason, (setting, flag)| reason.replace(setting, flag))
 }
 
 #[cfg(test)]
@@ -426,23 +429,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_office_is_told_of_its_flags_and_not_of_a_box() {
+    fn reasons_for_an_office_name_its_flags_and_no_device() {
         let reasons = ["received fatal alert: CertificateUnknown", "invalid peer certificate: UnknownIssuer"]
             .map(|reason| ended(reason.into(), ConnectFault::Lost));
         for reason in
             reasons.into_iter().chain([ConnectFault::Refused, ConnectFault::Name].map(|fault| ended("no".into(), fault)))
         {
-            let told = in_flags(&reason.reason);
-            assert!(told.contains("--") && !told.contains("uplink.") && !told.contains("box"), "{told}");
+            let text = in_flags(&reason.reason);
+            assert!(text.contains("--") && !text.contains("uplink.") && !text.contains("device"), "{text}");
         }
     }
 
     #[test]
-    fn every_reason_of_a_puback_has_its_own_meaning() {
+    fn puback_reasons_map_to_their_meaning() {
         use p5::PubAckReason as Reason;
-        assert_eq!(acked(Reason::Success), Acked::Taken);
-        assert_eq!(acked(Reason::NoMatchingSubscribers), Acked::Unheard);
-        assert!(matches!(acked(Reason::NotAuthorized), Acked::Forbidden(_)));
+        assert_eq!(acked(Reason::Success), Acked::Accepted);
+        assert_eq!(acked(Reason::NoMatchingSubscribers), Acked::NoSubscriber);
+        assert!(matches!(acked(Reason::NotAuthorized), Acked::NotAuthorized(_)));
         assert!(
             matches!(acked(Reason::QuotaExceeded), Acked::Busy(_))
                 && matches!(acked(Reason::PacketIdentifierInUse), Acked::Busy(_))
@@ -451,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn eof_before_connack_may_be_a_version_fault() {
+    fn a_reset_before_connack_may_be_a_version_fault() {
         let cut = |up| ended_v5(&v5::ConnectionError::Io(std::io::ErrorKind::ConnectionReset.into()), up).fault;
         assert_eq!((cut(false), cut(true)), (ConnectFault::Version, ConnectFault::Lost));
         let dns = std::io::Error::other("failed to lookup address information: Name or service not known");
@@ -461,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connect_names_the_settings() {
+    fn connack_reasons_map_to_faults_and_name_the_settings() {
         use p5::ConnectReturnCode as Code;
         let refused = |code| ended_v5(&v5::ConnectionError::ConnectionRefused(code), false);
         assert!(refused(Code::NotAuthorized).reason.contains("uplink.login_file"));

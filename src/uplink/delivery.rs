@@ -1,23 +1,26 @@
-//! The link: what is published when, and when a message counts as delivered. A PubAck only means that the broker has it;
-//! delivered means that the office's archive said so, with the hash.
+//! Delivery with receipts: what to publish when, and when a message counts as delivered.
 //!
-//! | the broker's answer to a publish | what follows |
+//! A PubAck only means that the broker has a message. Delivered means that the office's archive has
+//! receipted it, with the hash.
+//!
+//! | answer of the broker to a publish (MQTT 5, 3.4.2.1) | reaction |
 //! |---|---|
-//! | taken | the receipt is awaited |
-//! | nobody subscribes (0x10) | again when an archive comes online, or after 10 s, doubling to 5 min |
-//! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | nothing goes out for 10 s, doubling to 5 min |
-//! | not authorised (0x87) | an alarm; events, or files, rest for 10 min or until the next connection |
-//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | a dead message with an alarm: it comes back |
+//! | success | wait for the receipt |
+//! | no matching subscribers (0x10) | publish again when an archive comes online, or after 10 s, doubling to 5 min |
+//! | quota, packet id in use, unspecified (0x97, 0x91, 0x80, 0x83) | publish nothing for 10 s, doubling to 5 min |
+//! | not authorized (0x87) | alarm; events, or files, pause for 10 min or until the next connection |
+//! | topic or payload invalid (0x90, 0x99), larger than the broker's packets | returned as rejected |
 //!
-//! What belongs here: the exchange, pure: inputs are what the broker and the card did, effects what to publish and to read; what
-//! is asked for here, what goes out in `outgoing`, what is heard in `incoming`, how much of it in `admission`. What does not: sockets and packet ids
-//! ([`super::task`]), the way's speed ([`super::bandwidth`]).
+//! What belongs here: the exchange as a pure state machine. Requests are handled here, publishes in
+//! `outgoing`, received messages in `incoming`, their rate limits in `admission`. What does not:
+//! sockets and packet ids ([`super::task`]), the bandwidth ([`super::bandwidth`]).
 
 mod incoming;
 mod admission;
 mod outgoing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use self::admission::IncomingLimiter;
 use super::bandwidth::{Bandwidth, CHUNK_MIN};
@@ -27,108 +30,110 @@ use super::{Message, UplinkCounts, UplinkRequest, UplinkUpdate, emqx_file_transf
 use crate::settings::{FileProtocol, UplinkSettings};
 use crate::units::{Boot, Digest, EntryId, MonoTime, SiteId, Timestamp};
 
-/// Microseconds an event waits for its receipt before it is published again; doubled each time up to the longest.
-const RECEIPT_WITHIN: u64 = 10_000_000;
-const RECEIPT_LONGEST: u64 = 300_000_000;
-/// Publishes without PubAck at most, whatever the broker allows: the distance from the oldest unacknowledged one to the newest,
-/// so that packet ids cannot meet.
+/// Time after which an event without a receipt is published again; doubled each time up to the
+/// maximum.
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(10);
+const RECEIPT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Limit of unacknowledged publishes, whatever the broker allows. It spans from the oldest to the
+/// newest, so that packet ids are not reused.
 const WINDOW: u64 = 16;
-/// Of the broker's Receive Maximum so many are left for others of this session.
+/// Part of the broker's Receive Maximum that is left to the other publishes of this session.
 const RESERVE: u64 = 4;
-/// Bytes of topic and header allowed for beside a chunk.
+/// Bytes reserved for topic and header beside a chunk.
 const OVERHEAD: u32 = 256;
-/// Bytes of an MQTT packet beside topic and payload: headers, lengths, packet id, no properties.
+/// Bytes of a PUBLISH packet besides topic and payload: headers, lengths, packet id, no properties.
 const HEADER: usize = 16;
-/// Answers and births waiting for a connection at most; older ones are dropped, the caller asks again.
-const UNSENT_MAX: usize = 32;
-/// The oldest publish without PubAck for so long, microseconds: the connection is dead, whatever TCP says.
-const ACK_WITHIN: u64 = 45_000_000;
+/// Small messages queued for the broker. The oldest is dropped when the queue is full; its command
+/// can be repeated.
+const QUEUED_MAX: usize = 32;
+/// Time after which a connection without a PubAck for its oldest publish is dead.
+const ACK_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The number of a connection: higher than every one before on this ring. Tries of one start have 32 bits of their own, so that no
-/// number of them reaches into the next start.
-pub fn connection_number(boot: Boot, tries: u32) -> u64 {
-    u64::from(boot.0) << 32 | u64::from(tries)
+/// The number of a connection, higher than every earlier one on this ring. The low 32 bits count
+/// the attempts of one boot, so that they cannot reach the numbers of the next boot.
+pub fn connection_number(boot: Boot, attempts: u32) -> u64 {
+    u64::from(boot.0) << 32 | u64::from(attempts)
 }
 
-/// What names a publish until its PubAck.
+/// Identifies a publish until its PubAck.
 pub type Token = u64;
 
-/// What the broker said of a publish.
+/// The broker's answer to a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acked {
-    /// It has it.
-    Taken,
-    /// It had nobody to give it to.
-    Unheard,
-    /// Not now: a quota, a fault of its own.
+    /// The broker has it.
+    Accepted,
+    /// No matching subscribers (MQTT 5 reason 0x10).
+    NoSubscriber,
+    /// The broker is over a quota or has an internal error; holds the reason.
     Busy(String),
-    /// We may not publish there.
-    Forbidden(String),
-    /// Never: the publish itself is wrong.
+    /// The device may not publish to this topic; holds the reason.
+    NotAuthorized(String),
+    /// The publish itself is invalid; holds the reason.
     Invalid(String),
 }
 
-/// What the broker allows, as its CONNACK says.
+/// Limits of the broker, from its CONNACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerLimits {
-    /// Publishes without PubAck at most.
+    /// Receive Maximum: the limit of unacknowledged publishes.
     pub receive_max: u16,
-    /// Bytes of one packet at most.
+    /// Maximum Packet Size in bytes.
     pub max_packet: u32,
-    /// It keeps retained messages.
+    /// The broker supports retained messages.
     pub retain: bool,
 }
 
-/// One thing for the shell to do.
+/// An effect that the uplink task executes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeliveryEffect {
     /// Publish with QoS 1.
     Publish {
-        /// Come back with [`Delivery::acked`] under this name.
+        /// Identifies the publish in [`Delivery::acked`].
         token: Token,
-        /// Where to.
+        /// Full topic name.
         topic: String,
-        /// What.
+        /// Payload bytes.
         payload: Vec<u8>,
-        /// Keep as the topic's last value.
+        /// Publish it as a retained message.
         retain: bool,
     },
-    /// Read bytes of a file and come back with [`Delivery::chunk`].
+    /// Read bytes of a file; answered by [`Delivery::chunk`].
     Read {
-        /// The file's message.
+        /// The outbox entry of the file.
         entry_id: EntryId,
-        /// From.
+        /// First byte.
         offset: u64,
-        /// Bytes.
+        /// Number of bytes.
         len: u32,
     },
-    /// Tell the agent.
-    News(UplinkUpdate),
+    /// Send an update to the agent.
+    Update(UplinkUpdate),
 }
 
-/// An event on its way.
+/// An event without a receipt.
 struct InFlightEvent {
     id: String,
     payload: Vec<u8>,
     digest: Digest,
-    /// When to publish it (again).
+    /// Time of the next publish.
     due: MonoTime,
-    /// How long the next receipt may take.
-    patience: u64,
-    /// It was published before.
-    sent: bool,
+    /// Time until the publish after that.
+    receipt_timeout: Duration,
+    /// True once it was published.
+    published: bool,
 }
 
-/// What a publish is about.
+/// The message that a publish belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PublishSubject {
     Other,
     Event(EntryId),
-    /// `init`, `fin`, or a chunk of so many bytes.
+    /// `init` or `fin` with 0, or a chunk with its number of bytes.
     File(EntryId, u64),
 }
 
-/// What may be forbidden on its own.
+/// A class of publishes that the broker can reject separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PublishClass {
     Other,
@@ -146,76 +151,102 @@ impl PublishSubject {
     }
 }
 
-/// The link of one device.
+/// A small message that goes first: state, birth, answers, health.
+struct QueuedMessage {
+    topic: String,
+    payload: Vec<u8>,
+    retain: bool,
+}
+
+/// A publish without PubAck.
+struct UnackedPublish {
+    sent_at: MonoTime,
+    subject: PublishSubject,
+}
+
+/// Pause of all publishes because the broker is over a quota.
+#[derive(Default)]
+struct BusyPause {
+    until: MonoTime,
+    /// Busy answers in a row.
+    count: u32,
+}
+
+/// A command to all devices that waits for its own moment.
+struct ScheduledCommand {
+    at: MonoTime,
+    command: Box<Command>,
+}
+
+/// Delivery state of one device.
 pub struct Delivery {
     site: SiteId,
     boot: u32,
-    /// Largest chunk by the settings, and by the broker.
+    /// Largest chunk by the settings.
     chunk: u32,
+    /// Largest chunk by the limits of the broker.
     chunk_now: u32,
-    dialect: FileProtocol,
+    protocol: FileProtocol,
     connected: Option<u64>,
     limits: BrokerLimits,
     window: u64,
+    /// Archives that are online.
     hosts: BTreeSet<String>,
-    /// Archives cannot be heard: they are taken to be there.
-    deaf: bool,
+    /// The states of archives are not received: one is assumed to be online.
+    assume_archive: bool,
     events: BTreeMap<EntryId, InFlightEvent>,
     files: BTreeMap<EntryId, Transfer>,
-    /// Files wait until then after an outage, so that a commune's devices do not all begin at once.
+    /// Files wait until then after an outage, so that the devices of an office do not resume all at
+    /// once.
     files_from: MonoTime,
-    /// Small messages that go first: state, birth, answers, health.
-    unsent: VecDeque<(String, Vec<u8>, bool)>,
+    queued: VecDeque<QueuedMessage>,
     birth: Option<Box<Birth>>,
-    /// When each unacknowledged publish left, and what it is about.
-    tokens: BTreeMap<Token, (MonoTime, PublishSubject)>,
+    unacked: BTreeMap<Token, UnackedPublish>,
     next_token: Token,
-    pace: Bandwidth,
-    /// The broker is over a quota until then, and how often in a row it said so.
-    busy: (MonoTime, u32),
-    /// What we may not publish, until when.
+    bandwidth: Bandwidth,
+    busy: BusyPause,
+    /// Classes that the device may not publish, with the end of their pause.
     forbidden: BTreeMap<PublishClass, MonoTime>,
-    /// Commands to all devices, and when their turn is here.
-    later: Vec<(MonoTime, Box<Command>)>,
-    /// How much of what comes is looked at.
-    gate: IncomingLimiter,
+    scheduled: Vec<ScheduledCommand>,
+    /// Rate limits of received messages.
+    limiter: IncomingLimiter,
     counts: UplinkCounts,
-    /// Why there is no connection, as it was reported last.
-    told: Option<String>,
+    /// Reason of the outage as last reported; `None` while connected.
+    reported_reason: Option<String>,
 }
 
 impl Delivery {
-    /// A link that is not connected.
+    /// A delivery that is not connected.
     pub fn new(site: SiteId, boot: u32, settings: &UplinkSettings) -> Delivery {
         Delivery {
             site,
             boot,
             chunk: settings.chunk,
             chunk_now: settings.chunk,
-            dialect: settings.files,
+            protocol: settings.files,
             connected: None,
             limits: BrokerLimits { receive_max: 1, max_packet: u32::MAX, retain: true },
             window: 1,
             hosts: BTreeSet::new(),
-            deaf: false,
+            assume_archive: false,
             events: BTreeMap::new(),
             files: BTreeMap::new(),
             files_from: MonoTime(0),
-            unsent: VecDeque::new(),
+            queued: VecDeque::new(),
             birth: None,
-            tokens: BTreeMap::new(),
+            unacked: BTreeMap::new(),
             next_token: 0,
-            pace: Bandwidth::new(settings.pace),
-            busy: (MonoTime(0), 0),
+            bandwidth: Bandwidth::new(settings.pace),
+            busy: BusyPause::default(),
             forbidden: BTreeMap::new(),
-            later: Vec::new(),
-            gate: IncomingLimiter::default(),
+            scheduled: Vec::new(),
+            limiter: IncomingLimiter::default(),
             counts: UplinkCounts::default(),
-            told: None,
+            reported_reason: None,
         }
     }
 
-    /// True once the birth message is known, which names the ring: nothing is said before it.
+    /// True once the birth message is known. It names the ring, so nothing is published before it.
     pub fn is_born(&self) -> bool {
         self.birth.is_some()
     }
@@ -225,12 +256,12 @@ impl Delivery {
         self.connected.is_some()
     }
 
-    /// Whether archives can be heard at all.
-    pub fn set_deaf(&mut self, deaf: bool) {
-        self.deaf = deaf;
+    /// Sets whether an archive is assumed to be online because its state is not received.
+    pub fn assume_archive(&mut self, assume: bool) {
+        self.assume_archive = assume;
     }
 
-    /// True when the broker keeps retained messages.
+    /// True when the broker supports retained messages.
     pub fn retains(&self) -> bool {
         self.limits.retain
     }
@@ -242,56 +273,59 @@ impl Delivery {
         serde_json::to_vec(&state).unwrap_or_default()
     }
 
-    /// The broker took us, and these are its limits. Files wait `calm` microseconds.
-    pub fn connected(&mut self, now: Timestamp, conn: u64, limits: BrokerLimits, calm: u64, out: &mut Vec<DeliveryEffect>) {
+    /// The broker accepted the connection. Files wait `file_delay` microseconds.
+    pub fn connected(&mut self, now: Timestamp, conn: u64, limits: BrokerLimits, file_delay: u64, out: &mut Vec<DeliveryEffect>) {
         self.connected = Some(conn);
         self.limits = limits;
-        self.told = None;
+        self.reported_reason = None;
         self.counts.connects += 1;
         self.window = WINDOW.min(u64::from(limits.receive_max).saturating_sub(RESERVE).max(1));
         self.chunk_now = self.chunk.min(limits.max_packet.saturating_sub(OVERHEAD)).max(CHUNK_MIN.min(limits.max_packet / 2));
-        self.files_from = now.mono.plus_micros(calm);
-        (self.busy, self.forbidden) = ((MonoTime(0), 0), BTreeMap::new());
+        self.files_from = now.mono.plus_micros(file_delay);
+        self.busy = BusyPause::default();
+        self.forbidden = BTreeMap::new();
         for event in self.events.values_mut() {
-            (event.due, event.patience) = (now.mono, RECEIPT_WITHIN);
+            event.due = now.mono;
+            event.receipt_timeout = RECEIPT_TIMEOUT;
         }
         self.files.values_mut().for_each(Transfer::reconnected);
-        let online = (topics::up(&self.site, "state"), self.state("online", conn, now), true);
-        self.unsent.push_front(online);
+        let state = self.state("online", conn, now);
+        self.queued.push_front(QueuedMessage { topic: topics::up(&self.site, "state"), payload: state, retain: true });
         self.request_config();
-        out.push(DeliveryEffect::News(UplinkUpdate::Up { conn }));
+        out.push(DeliveryEffect::Update(UplinkUpdate::Up { conn }));
         self.report_counts(out);
         self.send_birth();
         self.advance(now, out);
     }
 
-    /// The connection is gone; everything in flight stays ours.
+    /// The connection ended. Everything in flight is sent again after the next connect.
     pub fn lost(&mut self, reason: String, refused: bool, out: &mut Vec<DeliveryEffect>) {
         let was = self.connected.take();
-        self.tokens.clear();
+        self.unacked.clear();
         self.hosts.clear();
-        self.pace.lost();
-        self.unsent.retain(|(_, _, retain)| !retain);
-        // A broker that is away for a day is reported once, and again when the reason is another.
-        if was.is_some() || self.told.as_ref() != Some(&reason) {
-            self.told = Some(reason.clone());
-            out.push(DeliveryEffect::News(UplinkUpdate::Down { reason, refused }));
+        self.bandwidth.lost();
+        self.queued.retain(|message| !message.retain);
+        // An outage is reported once, and again when its reason changes.
+        if was.is_some() || self.reported_reason.as_ref() != Some(&reason) {
+            self.reported_reason = Some(reason.clone());
+            out.push(DeliveryEffect::Update(UplinkUpdate::Down { reason, refused }));
         }
     }
 
-    /// Takes an order; `Close` is the shell's.
-    pub fn order(&mut self, now: Timestamp, order: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
-        match order {
+    /// Handles a request. The uplink task itself handles `Close`.
+    pub fn request(&mut self, now: Timestamp, request: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
+        match request {
             UplinkRequest::Send { entry_id, message: Message::Event { id, payload } } => {
                 let (digest, due) = (Digest::of(&payload), now.mono);
-                self.events.insert(entry_id, InFlightEvent { id, payload, digest, due, patience: RECEIPT_WITHIN, sent: false });
+                let event = InFlightEvent { id, payload, digest, due, receipt_timeout: RECEIPT_TIMEOUT, published: false };
+                self.events.insert(entry_id, event);
             }
             UplinkRequest::Send { entry_id, message: Message::File { manifest, source } } => {
                 self.files.insert(entry_id, Transfer::new(*manifest, source));
             }
             UplinkRequest::Cancel { entry_id } => self.cancel(entry_id),
-            UplinkRequest::Again { entry_id } => {
-                if let Some(event) = self.events.get_mut(&entry_id).filter(|_| self.gate.resend(now)) {
+            UplinkRequest::Resend { entry_id } => {
+                if let Some(event) = self.events.get_mut(&entry_id).filter(|_| self.limiter.resend(now)) {
                     event.due = now.mono;
                 }
             }
@@ -299,27 +333,27 @@ impl Delivery {
                 self.birth = Some(birth);
                 self.send_birth();
             }
-            UplinkRequest::Spent(spent) => self.pace.restore(spent),
-            UplinkRequest::Signers(signers) => self.gate.set_signers(signers),
+            UplinkRequest::Spent(spent) => self.bandwidth.restore(spent),
+            UplinkRequest::Signers(signers) => self.limiter.set_signers(signers),
             UplinkRequest::Health(health) if self.connected.is_some() => {
                 let payload = serde_json::to_vec(&health).unwrap_or_default();
-                self.keep_retained((topics::up(&self.site, "health"), payload, false));
+                self.queue(topics::up(&self.site, "health"), payload, false);
                 self.report_counts(out);
             }
-            UplinkRequest::Mirror { topic, payload, retain } if self.connected.is_some() => {
-                self.keep_retained((topic, payload, retain))
+            UplinkRequest::Integration { topic, payload, retain } if self.connected.is_some() => {
+                self.queue(topic, payload, retain)
             }
             UplinkRequest::Reply(reply) => self.reply(&reply),
             UplinkRequest::Reported(payload) if self.connected.is_some() => {
-                self.keep_retained((topics::up(&self.site, "config/reported"), payload, true));
+                self.queue(topics::up(&self.site, "config/reported"), payload, true);
             }
-            UplinkRequest::AskForConfig if self.connected.is_some() => self.request_config(),
+            UplinkRequest::RequestConfig if self.connected.is_some() => self.request_config(),
             UplinkRequest::Settings { settings, .. } => self.change(&settings),
-            // What is reported is reported again with the next connection, and the document is asked for then.
+            // The next connection reports the configuration again and requests the document.
             UplinkRequest::Health(_)
-            | UplinkRequest::Mirror { .. }
+            | UplinkRequest::Integration { .. }
             | UplinkRequest::Reported(_)
-            | UplinkRequest::AskForConfig
+            | UplinkRequest::RequestConfig
             | UplinkRequest::Close => {}
         }
         self.advance(now, out);
@@ -328,78 +362,79 @@ impl Delivery {
     fn report_counts(&mut self, out: &mut Vec<DeliveryEffect>) {
         let retries: u64 = self.files.values().map(|file| file.retries).sum();
         let file_retries = self.counts.file_retries + retries;
-        let (unsigned_dropped, unverified_dropped, other_dropped) = self.gate.dropped();
+        let dropped = self.limiter.dropped();
         let counts = UplinkCounts {
             file_retries,
-            unsigned_dropped,
-            unverified_dropped,
-            other_dropped,
-            rate: self.pace.rate(),
-            spent: self.pace.spent(),
+            unsigned_dropped: dropped.unsigned,
+            unverified_dropped: dropped.unverified,
+            other_dropped: dropped.other,
+            rate: self.bandwidth.rate(),
+            spent: self.bandwidth.spent(),
             ..self.counts
         };
-        out.push(DeliveryEffect::News(UplinkUpdate::Counts(counts)));
+        out.push(DeliveryEffect::Update(UplinkUpdate::Counts(counts)));
     }
 
-    /// Other settings: the pace changes at once, the chunk with the next connection. The dialect of files already on their way must
-    /// not change under them: they begin again.
+    /// Applies new settings: the bandwidth limits at once, the chunk size with the next connection.
+    /// When the file protocol changes, every file exchange restarts.
     fn change(&mut self, settings: &UplinkSettings) {
         self.chunk = settings.chunk;
-        self.pace.change(settings.pace);
-        if std::mem::replace(&mut self.dialect, settings.files) != settings.files {
+        self.bandwidth.change(settings.pace);
+        if std::mem::replace(&mut self.protocol, settings.files) != settings.files {
             self.files.values_mut().for_each(Transfer::restart);
         }
     }
 
     fn request_config(&mut self) {
-        self.keep_retained((topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false));
+        self.queue(topics::up(&self.site, "config/get"), b"{\"v\":1}".to_vec(), false);
     }
 
     fn reply(&mut self, reply: &Reply) {
         let payload = serde_json::to_vec(reply).unwrap_or_default();
-        self.keep_retained((topics::up(&self.site, "rsp"), payload, false));
+        self.queue(topics::up(&self.site, "rsp"), payload, false);
     }
 
-    fn keep_retained(&mut self, message: (String, Vec<u8>, bool)) {
-        if self.unsent.len() >= UNSENT_MAX {
-            // What is retained tells who this is and how it is: no number of answers may push it out.
-            let oldest = self.unsent.iter().position(|(_, _, retain)| !retain).unwrap_or(0);
-            self.unsent.remove(oldest);
+    fn queue(&mut self, topic: String, payload: Vec<u8>, retain: bool) {
+        if self.queued.len() >= QUEUED_MAX {
+            // Retained messages carry the identity and state of the device: no number of answers
+            // may evict them.
+            let oldest = self.queued.iter().position(|message| !message.retain).unwrap_or(0);
+            self.queued.remove(oldest);
             self.counts.answers_dropped += 1;
         }
-        self.unsent.push_back(message);
+        self.queued.push_back(QueuedMessage { topic, payload, retain });
     }
 
     fn send_birth(&mut self) {
         if let (Some(birth), Some(_)) = (&self.birth, self.connected) {
             let payload = serde_json::to_vec(birth).unwrap_or_default();
-            self.keep_retained((topics::up(&self.site, "birth"), payload, true));
+            self.queue(topics::up(&self.site, "birth"), payload, true);
         }
     }
 
-    /// A file is not wanted any more; the office is reported where it knows of it.
+    /// Drops an entry. A file is also aborted at the office, which may know of it.
     fn cancel(&mut self, entry_id: EntryId) {
         if let Some(file) = self.files.remove(&entry_id) {
-            self.keep_retained((self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false));
+            self.queue(self.file_topic(&file, "abort"), b"{\"v\":1}".to_vec(), false);
         }
         self.events.remove(&entry_id);
     }
 
     fn file_topic(&self, file: &Transfer, tail: &str) -> String {
-        match self.dialect {
+        match self.protocol {
             FileProtocol::Own => topics::up(&self.site, &format!("file/{}/{tail}", file.fid)),
             FileProtocol::Emqx => emqx_file_transfer::topic(&file.fid, tail),
         }
     }
 
-    /// The file of a message, for reading.
+    /// Source of the file of an entry.
     pub fn source(&self, entry_id: EntryId) -> Option<crate::clip::SharedFile> {
         self.files.get(&entry_id).map(|file| file.source.clone())
     }
 
-    /// True when the oldest publish waits for its PubAck for too long: the connection is dead, whatever TCP says.
+    /// True when the oldest publish has no PubAck within `ACK_TIMEOUT`: the connection is dead.
     pub fn is_overdue(&self, now: MonoTime) -> bool {
-        self.tokens.first_key_value().is_some_and(|(_, (since, _))| now.since(*since) >= ACK_WITHIN)
+        self.unacked.first_key_value().is_some_and(|(_, publish)| now.since(publish.sent_at) >= ACK_TIMEOUT.as_micros() as u64)
     }
 }
 

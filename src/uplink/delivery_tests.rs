@@ -1,4 +1,4 @@
-//! The link against an archive that loses, doubles and forgets.
+//! Tests of delivery against an archive and a broker that lose, duplicate and forget messages.
 
 use std::sync::Arc;
 
@@ -96,42 +96,42 @@ fn have(fid: &str, (manifest, chunks): &(Manifest, BTreeMap<u64, Vec<u8>>)) -> A
     Ack::Have { fid: fid.to_owned(), upto, missing }
 }
 
-/// A link, an archive, and a broker between them whose mood is a list of numbers.
+/// A delivery, an archive, and a broker between them that misbehaves by a list of random numbers.
 struct World {
-    link: Delivery,
+    delivery: Delivery,
     archive: Archive,
     sources: BTreeMap<EntryId, Arc<Vec<u8>>>,
     receipted: Vec<EntryId>,
     now: u64,
-    mood: Vec<u8>,
+    behaviour: Vec<u8>,
     turn: usize,
     conn: u64,
 }
 
 impl World {
-    fn new(mood: Vec<u8>) -> World {
-        let link = new();
+    fn new(behaviour: Vec<u8>) -> World {
+        let delivery = new();
         let (archive, sources, receipted) = (Archive::default(), BTreeMap::new(), Vec::new());
-        World { link, archive, sources, receipted, now: 1, mood, turn: 0, conn: 0 }
+        World { delivery, archive, sources, receipted, now: 1, behaviour, turn: 0, conn: 0 }
     }
 
-    fn mood(&mut self) -> u8 {
+    fn next_behaviour(&mut self) -> u8 {
         self.turn += 1;
-        // Bad moods end, or nothing could ever be delivered: after so many answers, or so long.
-        if self.turn > 400 || self.now > 12_000_000_000 { 0 } else { self.mood[self.turn % self.mood.len()] }
+        // Faults end after this many answers or this long, or nothing could ever be delivered.
+        if self.turn > 400 || self.now > 12_000_000_000 { 0 } else { self.behaviour[self.turn % self.behaviour.len()] }
     }
 
     fn connect(&mut self) {
         self.conn += 1;
         let mut out = Vec::new();
-        self.link.connected(stamp(self.now), self.conn, limits(), 0, &mut out);
-        self.link.message(stamp(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+        self.delivery.connected(stamp(self.now), self.conn, limits(), 0, &mut out);
+        self.delivery.message(stamp(self.now), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
         self.execute(out);
     }
 
-    fn order(&mut self, order: UplinkRequest) {
+    fn request(&mut self, request: UplinkRequest) {
         let mut out = Vec::new();
-        self.link.order(stamp(self.now), order, &mut out);
+        self.delivery.request(stamp(self.now), request, &mut out);
         self.execute(out);
     }
 
@@ -140,11 +140,11 @@ impl World {
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
             match effect {
-                DeliveryEffect::News(UplinkUpdate::Receipted { entry_id }) => self.receipted.push(entry_id),
-                DeliveryEffect::News(_) => {}
+                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => self.receipted.push(entry_id),
+                DeliveryEffect::Update(_) => {}
                 DeliveryEffect::Read { entry_id, offset, len } => {
                     let bytes = self.sources[&entry_id][offset as usize..offset as usize + len as usize].to_vec();
-                    self.link.chunk(stamp(self.now), entry_id, offset, Ok(bytes), &mut more);
+                    self.delivery.chunk(stamp(self.now), entry_id, offset, Ok(bytes), &mut more);
                 }
                 DeliveryEffect::Publish { token, topic, payload, .. } => self.broker(token, &topic, &payload, &mut more),
             }
@@ -154,45 +154,45 @@ impl World {
 
     fn broker(&mut self, token: Token, topic: &str, payload: &[u8], more: &mut Vec<DeliveryEffect>) {
         let now = stamp(self.now);
-        match self.mood() {
+        match self.next_behaviour() {
             0..=199 => {
                 let ack = self.archive.take(topic, payload);
-                self.link.acked(now, token, Acked::Taken, more);
+                self.delivery.acked(now, token, Acked::Accepted, more);
                 self.answer(ack, more);
             }
             // Acknowledged, then dropped.
-            200..=215 => self.link.acked(now, token, Acked::Taken, more),
+            200..=215 => self.delivery.acked(now, token, Acked::Accepted, more),
             // Delivered twice.
             216..=230 => {
                 let first = self.archive.take(topic, payload);
                 let second = self.archive.take(topic, payload);
-                self.link.acked(now, token, Acked::Taken, more);
+                self.delivery.acked(now, token, Acked::Accepted, more);
                 self.answer(first, more);
                 self.answer(second, more);
             }
-            // Delivered, and the connection dies before anything comes back.
+            // Delivered, and the connection ends before any answer.
             231..=245 => {
                 self.archive.take(topic, payload);
-                self.link.lost("cut".into(), false, more);
+                self.delivery.lost("cut".into(), false, more);
             }
-            _ => self.link.lost("cut".into(), false, more),
+            _ => self.delivery.lost("cut".into(), false, more),
         }
     }
 
     fn answer(&mut self, ack: Option<Ack>, more: &mut Vec<DeliveryEffect>) {
         if let Some(ack) = ack {
             let payload = serde_json::to_vec(&ack).unwrap();
-            self.link.message(stamp(self.now), &topics::dn(&site(), "ack"), &payload, more);
+            self.delivery.message(stamp(self.now), &topics::dn(&site(), "ack"), &payload, more);
         }
     }
 
     fn wait(&mut self) {
         self.now += 40_000_000;
-        if self.link.connected.is_none() {
+        if self.delivery.connected.is_none() {
             self.connect();
         }
         let mut out = Vec::new();
-        self.link.advance(stamp(self.now), &mut out);
+        self.delivery.advance(stamp(self.now), &mut out);
         self.execute(out);
     }
 }
@@ -200,28 +200,28 @@ impl World {
 fn messages(world: &mut World, events: u64, file_len: usize) {
     for n in 1..=events {
         let payload = format!("{{\"id\":\"e{n}\"}}").into_bytes();
-        world.order(UplinkRequest::Send { entry_id: EntryId(n), message: Message::Event { id: format!("e{n}"), payload } });
+        world.request(UplinkRequest::Send { entry_id: EntryId(n), message: Message::Event { id: format!("e{n}"), payload } });
     }
     let (manifest, bytes) = file(file_len);
     world.sources.insert(EntryId(100), bytes.clone());
     let message = Message::File { manifest: Box::new(manifest), source: bytes };
-    world.order(UplinkRequest::Send { entry_id: EntryId(100), message });
+    world.request(UplinkRequest::Send { entry_id: EntryId(100), message });
 }
 
 #[test]
-fn no_number_of_answers_pushes_out_what_the_box_is() {
-    let mut link = new();
+fn a_flood_of_answers_does_not_evict_the_birth_message() {
+    let mut delivery = new();
     let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
     let mut out = Vec::new();
-    link.order(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut out);
-    link.connected(stamp(1), 1, BrokerLimits { receive_max: 1, ..limits() }, 0, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut out);
+    delivery.connected(stamp(1), 1, BrokerLimits { receive_max: 1, ..limits() }, 0, &mut out);
     for n in 0..1000 {
         let reply = Reply { req_id: n.to_string(), cmd: "ping".into(), status: "ok".into(), ..ping() };
-        link.order(stamp(1), UplinkRequest::Reply(Box::new(reply)), &mut out);
+        delivery.request(stamp(1), UplinkRequest::Reply(Box::new(reply)), &mut out);
     }
-    let kept: Vec<&str> = link.unsent.iter().map(|(topic, _, _)| topic.as_str()).collect();
-    assert!(kept.len() <= UNSENT_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")), "{kept:?}");
-    assert!(link.counts.answers_dropped > 900);
+    let kept: Vec<&str> = delivery.queued.iter().map(|message| message.topic.as_str()).collect();
+    assert!(kept.len() <= QUEUED_MAX && kept.iter().any(|topic| topic.ends_with("up/birth")), "{kept:?}");
+    assert!(delivery.counts.answers_dropped > 900);
 }
 
 fn ping() -> Reply {
@@ -233,14 +233,15 @@ fn bytes_that_are_published_again_are_counted() {
     let mut world = World::new(vec![0]);
     world.connect();
     messages(&mut world, 3, 20_000);
-    assert_eq!((world.receipted.len(), world.link.counts.resent), (4, 0));
-    // Acknowledged and dropped, every time: the events go out again with the next session, and once more for its archive.
+    assert_eq!((world.receipted.len(), world.delivery.counts.resent), (4, 0));
+    // Always acknowledged and dropped: the next session sends the events again, and its archive
+    // causes one more publish.
     let mut world = World::new(vec![200]);
     world.connect();
     messages(&mut world, 3, 20_000);
-    world.link.lost("cut".into(), false, &mut Vec::new());
+    world.delivery.lost("cut".into(), false, &mut Vec::new());
     world.connect();
-    assert_eq!(world.link.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was asked for yet");
+    assert_eq!(world.delivery.counts.resent, 2 * 3 * "{\"id\":\"e1\"}".len() as u64, "no chunk was requested yet");
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_puback_alone_delivers_nothing() {
 }
 
 #[test]
-fn a_good_day_delivers_everything_once() {
+fn without_faults_everything_is_delivered_exactly_once() {
     let mut world = World::new(vec![0]);
     world.connect();
     messages(&mut world, 3, 12_345);
@@ -271,19 +272,19 @@ fn a_new_connection_does_not_inherit_the_old_backoff() {
     }
     let turns = world.turn;
     world.wait();
-    assert_eq!(world.turn, turns, "five minutes of patience by now");
-    world.link.lost("cut".into(), false, &mut Vec::new());
+    assert_eq!(world.turn, turns, "the timeout is five minutes by now");
+    world.delivery.lost("cut".into(), false, &mut Vec::new());
     world.connect();
     let turns = world.turn;
     world.wait();
-    assert!(world.turn > turns, "the manifest again, 40 s after the connection");
+    assert!(world.turn > turns, "the manifest is not sent 40 s after the connection");
 }
 
 #[test]
 fn no_archive_means_no_chunks() {
     let mut world = World::new(vec![0]);
     let mut out = Vec::new();
-    world.link.connected(stamp(1), 1, limits(), 0, &mut out);
+    world.delivery.connected(stamp(1), 1, limits(), 0, &mut out);
     messages(&mut world, 0, 9_000);
     assert!(world.archive.files.is_empty());
     world.connect();
@@ -291,58 +292,58 @@ fn no_archive_means_no_chunks() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_comes_back() {
-    let mut link = new();
+fn an_unreadable_file_is_returned_and_aborted() {
+    let mut delivery = new();
     let mut out = Vec::new();
-    link.connected(stamp(1), 1, limits(), 0, &mut out);
+    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(100);
-    link.order(
+    delivery.request(
         stamp(1),
         UplinkRequest::Send { entry_id: EntryId(1), message: Message::File { manifest: Box::new(manifest), source: bytes } },
         &mut out,
     );
     out.clear();
-    link.chunk(stamp(1), EntryId(1), 0, Err("gone".into()), &mut out);
+    delivery.chunk(stamp(1), EntryId(1), 0, Err("gone".into()), &mut out);
     assert!(
         out.iter().any(|effect| matches!(
             effect,
-            DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })
+            DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Unreadable(_), .. })
         ))
     );
     assert!(out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("abort"))));
 }
 
 #[test]
-fn a_late_receipt_for_other_bytes_is_not_ours() {
+fn a_receipt_for_other_bytes_is_ignored() {
     let mut world = World::new(vec![210]);
     world.connect();
     messages(&mut world, 1, 10);
     let mut out = Vec::new();
     world.answer(Some(Ack::Event { id: "e1".into(), sha256: Digest::of(b"other") }), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Receipted { .. }))));
+    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Receipted { .. }))));
 }
 
 #[test]
-fn a_connection_number_rises_over_tries_and_boots() {
+fn connection_numbers_rise_over_attempts_and_boots() {
     let numbers = [(1, 1), (1, 65_536), (1, u32::MAX), (2, 1), (3, 0)].map(|(boot, tries)| connection_number(Boot(boot), tries));
     assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
 }
 
 #[test]
 fn the_state_names_the_ring_of_the_birth_message() {
-    let mut link = new();
-    assert!(!link.is_born());
+    let mut delivery = new();
+    assert!(!delivery.is_born());
     let birth = crate::health::Gauges::default().birth(stamp(1), RingId(9), Boot(1), 0);
-    link.order(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut Vec::new());
-    let state: State = serde_json::from_slice(&link.state("lost", 5, stamp(1))).unwrap();
-    assert!(link.is_born());
+    delivery.request(stamp(1), UplinkRequest::Birth(Box::new(birth)), &mut Vec::new());
+    let state: State = serde_json::from_slice(&delivery.state("lost", 5, stamp(1))).unwrap();
+    assert!(delivery.is_born());
     assert_eq!((state.ring, state.conn), (RingId(9), 5));
 }
 
 proptest! {
     #[test]
-    fn every_message_is_receipted_exactly_once(mood in proptest::collection::vec(any::<u8>(), 1..60)) {
-        let mut world = World::new(mood);
+    fn every_message_is_receipted_exactly_once(behaviour in proptest::collection::vec(any::<u8>(), 1..60)) {
+        let mut world = World::new(behaviour);
         world.connect();
         messages(&mut world, 5, 60_000);
         for _ in 0..600 {
@@ -354,15 +355,15 @@ proptest! {
     }
 }
 
-/// A connected link with events handed to it, and what it published: token and topic.
+/// A connected delivery with events, and what it published: token and last level of the topic.
 fn with_events(limits: BrokerLimits, events: u64, bytes: usize) -> (Delivery, Vec<(Token, String)>) {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, limits, 0, &mut out);
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, limits, 0, &mut out);
     for n in 1..=events {
         let message = Message::Event { id: format!("e{n}"), payload: vec![b'x'; bytes] };
-        link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(n), message }, &mut out);
+        delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(n), message }, &mut out);
     }
-    (link, published(&out))
+    (delivery, published(&out))
 }
 
 fn published(out: &[DeliveryEffect]) -> Vec<(Token, String)> {
@@ -375,69 +376,70 @@ fn published(out: &[DeliveryEffect]) -> Vec<(Token, String)> {
 
 #[test]
 fn the_window_is_a_span_from_the_oldest_unacknowledged_publish() {
-    let (mut link, sent) = with_events(limits(), 40, 10);
+    let (mut delivery, sent) = with_events(limits(), 40, 10);
     assert_eq!(sent.len() as u64, WINDOW, "state and config/get among them");
-    // All but the oldest are acknowledged: nothing more goes out, or packet ids would meet.
+    // All but the oldest are acknowledged: nothing more is published, or packet ids would be
+    // reused.
     let mut out = Vec::new();
     for (token, _) in &sent[1..] {
-        link.acked(stamp(2), *token, Acked::Taken, &mut out);
+        delivery.acked(stamp(2), *token, Acked::Accepted, &mut out);
     }
     assert!(published(&out).is_empty());
-    link.acked(stamp(2), sent[0].0, Acked::Taken, &mut out);
+    delivery.acked(stamp(2), sent[0].0, Acked::Accepted, &mut out);
     assert_eq!(published(&out).len() as u64, WINDOW);
 }
 
 #[test]
-fn a_receive_maximum_of_one_means_one_at_a_time() {
-    let (mut link, sent) = with_events(BrokerLimits { receive_max: 1, ..limits() }, 5, 10);
+fn a_receive_maximum_of_one_sends_one_at_a_time() {
+    let (mut delivery, sent) = with_events(BrokerLimits { receive_max: 1, ..limits() }, 5, 10);
     assert_eq!(sent.len(), 1);
     let mut out = Vec::new();
-    link.acked(stamp(2), sent[0].0, Acked::Taken, &mut out);
+    delivery.acked(stamp(2), sent[0].0, Acked::Accepted, &mut out);
     assert_eq!(published(&out).len(), 1);
 }
 
 #[test]
-fn the_oldest_publish_has_a_deadline() {
-    let (mut link, sent) = with_events(limits(), 10, 10);
+fn an_unacknowledged_publish_is_overdue_after_45_s() {
+    let (mut delivery, sent) = with_events(limits(), 10, 10);
     for second in 1..=44 {
         let token = sent.get(second as usize).map_or(0, |(token, _)| *token);
-        link.acked(stamp(second * 1_000_000), token, Acked::Taken, &mut Vec::new());
-        assert!(!link.is_overdue(MonoTime(second * 1_000_000)));
+        delivery.acked(stamp(second * 1_000_000), token, Acked::Accepted, &mut Vec::new());
+        assert!(!delivery.is_overdue(MonoTime(second * 1_000_000)));
     }
-    assert!(link.is_overdue(MonoTime(46_000_000)));
+    assert!(delivery.is_overdue(MonoTime(46_000_000)));
 }
 
 #[test]
-fn nothing_larger_than_the_broker_allows_is_published() {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, BrokerLimits { max_packet: 1_000, ..limits() }, 0, &mut out);
+fn a_message_larger_than_the_packet_limit_is_returned() {
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, BrokerLimits { max_packet: 1_000, ..limits() }, 0, &mut out);
     out.clear();
     let message = Message::Event { id: "e".into(), payload: vec![b'x'; 2_000] };
-    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     assert!(published(&out).is_empty());
-    let came_back = |effect: &DeliveryEffect| {
-        matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }))
+    let was_returned = |effect: &DeliveryEffect| {
+        matches!(effect, DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. }))
     };
-    assert!(out.iter().any(came_back), "{out:?}");
+    assert!(out.iter().any(was_returned), "{out:?}");
 }
 
 #[test]
-fn an_event_the_office_refuses_comes_back_with_the_reason() {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, limits(), 0, &mut out);
+fn an_event_the_office_rejects_is_returned_with_the_reason() {
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
     let payload = b"{\"seq\":\"x\"}".to_vec();
     let digest = Digest::of(&payload).hex();
     let message = Message::Event { id: "e1".into(), payload };
-    link.order(stamp(2), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    delivery.request(stamp(2), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
     let refusal = |sha256: &str| format!(r#"{{"t":"event-refused","id":"e1","sha256":"{sha256}","reason":"`seq`: no number"}}"#);
-    link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
-    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Returned { .. }))), "of other bytes");
-    link.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
-    let why = ReturnReason::Refused("the office refuses it: `seq`: no number".into());
-    assert!(out.contains(&DeliveryEffect::News(UplinkUpdate::Returned { entry_id: EntryId(1), why })), "{out:?}");
+    delivery.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&"0".repeat(64)).as_bytes(), &mut out);
+    assert!(!out.iter().any(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Returned { .. }))), "of other bytes");
+    delivery.message(stamp(3), "taimat/v1/km-17/dn/ack", refusal(&digest).as_bytes(), &mut out);
+    let why = ReturnReason::Refused("the office rejects it: `seq`: no number".into());
+    assert!(out.contains(&DeliveryEffect::Update(UplinkUpdate::Returned { entry_id: EntryId(1), why })), "{out:?}");
     out.clear();
-    link.advance(stamp(400_000_000), &mut out);
+    delivery.advance(stamp(400_000_000), &mut out);
     assert!(
         !out.iter().any(|effect| matches!(effect, DeliveryEffect::Publish { topic, .. } if topic.ends_with("/event"))),
         "again"
@@ -445,82 +447,82 @@ fn an_event_the_office_refuses_comes_back_with_the_reason() {
 }
 
 #[test]
-fn a_broker_that_retains_nothing_is_asked_to_retain_nothing() {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, BrokerLimits { retain: false, ..limits() }, 0, &mut out);
+fn nothing_is_retained_where_the_broker_cannot() {
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, BrokerLimits { retain: false, ..limits() }, 0, &mut out);
     assert!(out.iter().all(|effect| !matches!(effect, DeliveryEffect::Publish { retain: true, .. })));
-    assert!(!link.retains());
+    assert!(!delivery.retains());
 }
 
 #[test]
-fn what_is_not_allowed_is_an_alarm_and_rests_for_ten_minutes() {
-    let (mut link, sent) = with_events(limits(), 4, 10);
+fn an_unauthorized_class_raises_an_alarm_and_pauses_10_min() {
+    let (mut delivery, sent) = with_events(limits(), 4, 10);
     let mut out = Vec::new();
     for (token, _) in sent.iter().filter(|(_, topic)| topic == "event") {
-        link.acked(stamp(2), *token, Acked::Forbidden("NotAuthorized".into()), &mut out);
+        delivery.acked(stamp(2), *token, Acked::NotAuthorized("NotAuthorized".into()), &mut out);
     }
-    let alarms = out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Alarm { .. }))).count();
+    let alarms = out.iter().filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Alarm { .. }))).count();
     assert_eq!((alarms, published(&out).len()), (1, 0));
     out.clear();
-    link.advance(stamp(599_000_000), &mut out);
-    assert!(published(&out).is_empty(), "a hot retry");
-    link.advance(stamp(601_000_000), &mut out);
+    delivery.advance(stamp(599_000_000), &mut out);
+    assert!(published(&out).is_empty(), "retried within the pause");
+    delivery.advance(stamp(601_000_000), &mut out);
     assert_eq!(published(&out).len(), 4, "nothing was dropped");
 }
 
 #[test]
-fn a_quota_pauses_everything_and_drops_nothing() {
-    let (mut link, sent) = with_events(limits(), 1, 10);
+fn a_busy_broker_pauses_all_publishes_and_drops_none() {
+    let (mut delivery, sent) = with_events(limits(), 1, 10);
     let mut token = sent.last().unwrap().0;
     let mut now = 2;
     for pause in [10_u64, 20, 40] {
         let mut out = Vec::new();
-        link.acked(stamp(now), token, Acked::Busy("QuotaExceeded".into()), &mut out);
-        link.advance(stamp(now + pause * 1_000_000 - 1), &mut out);
+        delivery.acked(stamp(now), token, Acked::Busy("QuotaExceeded".into()), &mut out);
+        delivery.advance(stamp(now + pause * 1_000_000 - 1), &mut out);
         assert!(published(&out).is_empty(), "within {pause} s");
         now += pause * 1_000_000;
-        link.advance(stamp(now), &mut out);
+        delivery.advance(stamp(now), &mut out);
         token = published(&out)[0].0;
     }
 }
 
 #[test]
-fn an_event_nobody_heard_waits_for_an_archive_or_its_time() {
-    let (mut link, sent) = with_events(limits(), 1, 10);
+fn an_event_without_subscribers_waits_for_an_archive() {
+    let (mut delivery, sent) = with_events(limits(), 1, 10);
     let mut out = Vec::new();
-    link.acked(stamp(2), sent.last().unwrap().0, Acked::Unheard, &mut out);
-    link.advance(stamp(5_000_000), &mut out);
+    delivery.acked(stamp(2), sent.last().unwrap().0, Acked::NoSubscriber, &mut out);
+    delivery.advance(stamp(5_000_000), &mut out);
     assert!(published(&out).is_empty());
-    link.message(stamp(5_000_000), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+    delivery.message(stamp(5_000_000), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
     assert_eq!(published(&out).len(), 1);
 }
 
 #[test]
 fn an_invalid_publish_is_a_dead_letter() {
-    let (mut link, sent) = with_events(limits(), 1, 10);
+    let (mut delivery, sent) = with_events(limits(), 1, 10);
     let mut out = Vec::new();
-    link.acked(stamp(2), sent.last().unwrap().0, Acked::Invalid("TopicNameInvalid".into()), &mut out);
-    assert!(matches!(out[0], DeliveryEffect::News(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })));
+    delivery.acked(stamp(2), sent.last().unwrap().0, Acked::Invalid("TopicNameInvalid".into()), &mut out);
+    assert!(matches!(out[0], DeliveryEffect::Update(UplinkUpdate::Returned { why: ReturnReason::Refused(_), .. })));
 }
 
 #[test]
-fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
+fn a_fleet_command_runs_once_at_a_moment_of_each_site() {
     let mut moments = std::collections::BTreeSet::new();
     for site in ["km-1", "km-2", "km-3", "km-4"] {
-        let mut link = Delivery::new(SiteId::parse(site).unwrap(), 1, &settings(FileProtocol::Own));
+        let mut delivery = Delivery::new(SiteId::parse(site).unwrap(), 1, &settings(FileProtocol::Own));
         let mut out = Vec::new();
-        link.connected(stamp(1), 1, limits(), 0, &mut out);
-        link.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
+        delivery.connected(stamp(1), 1, limits(), 0, &mut out);
+        delivery.message(stamp(1), &topics::fleet("ping"), b"{\"req_id\":\"r1\",\"within\":100}", &mut out);
         let commands = |out: &[DeliveryEffect]| {
-            out.iter().filter(|effect| matches!(effect, DeliveryEffect::News(UplinkUpdate::Command(_)))).count()
+            out.iter().filter(|effect| matches!(effect, DeliveryEffect::Update(UplinkUpdate::Command(_)))).count()
         };
         assert_eq!(commands(&out), 0, "{site} answers at once");
         let moment = (1..=101).find(|second| {
-            link.advance(stamp(second * 1_000_000), &mut out);
+            delivery.advance(stamp(second * 1_000_000), &mut out);
             commands(&out) > 0
         });
-        moments.insert(moment.expect("it never came"));
-        link.advance(stamp(500_000_000), &mut out);
+        moments.insert(moment.expect("the command was not run"));
+        delivery.advance(stamp(500_000_000), &mut out);
         assert_eq!(commands(&out), 1);
     }
     assert!(moments.len() > 2, "{moments:?}");
@@ -528,42 +530,42 @@ fn a_command_to_all_boxes_comes_at_a_moment_of_its_own_and_once() {
 
 #[test]
 fn files_wait_after_an_outage_and_events_do_not() {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, limits(), 20_000_000, &mut out);
-    link.message(stamp(1), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, limits(), 20_000_000, &mut out);
+    delivery.message(stamp(1), &topics::host_state("office"), b"{\"state\":\"online\"}", &mut out);
     out.clear();
     let (manifest, source) = file(100);
     let message = Message::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     let message = Message::Event { id: "e".into(), payload: b"{}".to_vec() };
-    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(2), message }, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(2), message }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["event"]);
-    link.advance(stamp(21_000_000), &mut out);
+    delivery.advance(stamp(21_000_000), &mut out);
     assert!(published(&out).iter().any(|(_, topic)| topic == "init"));
 }
 
 #[test]
-fn a_cancelled_file_is_taken_back() {
-    let (mut link, mut out) = (new(), Vec::new());
-    link.connected(stamp(1), 1, limits(), 0, &mut out);
+fn a_cancelled_file_is_aborted() {
+    let (mut delivery, mut out) = (new(), Vec::new());
+    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, source) = file(100);
     let message = Message::File { manifest: Box::new(manifest), source };
-    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     out.clear();
-    link.order(stamp(2), UplinkRequest::Cancel { entry_id: EntryId(1) }, &mut out);
+    delivery.request(stamp(2), UplinkRequest::Cancel { entry_id: EntryId(1) }, &mut out);
     assert_eq!(published(&out).iter().map(|(_, topic)| topic.as_str()).collect::<Vec<_>>(), ["abort"]);
-    assert!(link.source(EntryId(1)).is_none());
+    assert!(delivery.source(EntryId(1)).is_none());
 }
 
 #[test]
-fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
-    let mut link = Delivery::new(site(), 1, &settings(FileProtocol::Emqx));
+fn a_file_over_emqx_is_receipted_by_the_answer_to_fin() {
+    let mut delivery = Delivery::new(site(), 1, &settings(FileProtocol::Emqx));
     let mut out = Vec::new();
-    link.connected(stamp(1), 1, limits(), 0, &mut out);
+    delivery.connected(stamp(1), 1, limits(), 0, &mut out);
     let (manifest, bytes) = file(9_000);
     let fid = manifest.fid();
     let message = Message::File { manifest: Box::new(manifest), source: bytes.clone() };
-    link.order(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
+    delivery.request(stamp(1), UplinkRequest::Send { entry_id: EntryId(1), message }, &mut out);
     let (mut done, mut topics_seen, mut rounds) = (false, Vec::new(), 0);
     while !done {
         rounds += 1;
@@ -571,19 +573,19 @@ fn emqx_gets_a_file_in_its_own_words_and_its_word_settles_it() {
         for effect in std::mem::take(&mut out) {
             match effect {
                 DeliveryEffect::Publish { token, topic, .. } => {
-                    link.acked(stamp(2), token, Acked::Taken, &mut out);
+                    delivery.acked(stamp(2), token, Acked::Accepted, &mut out);
                     if topic.starts_with("$file-async/") {
                         let answer = format!(r#"{{"topic":"{topic}","reason_code":0}}"#);
-                        link.message(stamp(2), "$file-response/km-17", answer.as_bytes(), &mut out);
+                        delivery.message(stamp(2), "$file-response/km-17", answer.as_bytes(), &mut out);
                         topics_seen.push(topic.replace(&fid, "F"));
                     }
                 }
                 DeliveryEffect::Read { entry_id, offset, len } => {
                     let piece = bytes[offset as usize..offset as usize + len as usize].to_vec();
-                    link.chunk(stamp(2), entry_id, offset, Ok(piece), &mut out);
+                    delivery.chunk(stamp(2), entry_id, offset, Ok(piece), &mut out);
                 }
-                DeliveryEffect::News(UplinkUpdate::Receipted { entry_id }) => done = entry_id == EntryId(1),
-                DeliveryEffect::News(_) => {}
+                DeliveryEffect::Update(UplinkUpdate::Receipted { entry_id }) => done = entry_id == EntryId(1),
+                DeliveryEffect::Update(_) => {}
             }
         }
     }

@@ -1,13 +1,13 @@
-//! The other dialect for files: EMQX's file transfer, asynchronous form (`$file-async/…`). There the broker itself puts files
-//! together, and says so on `$file-response/{client}`. Its words are EMQX's; ours is only how they are made and read.
+//! EMQX file transfer in its asynchronous form (`$file-async/…`): topics, payloads and answers.
 //!
-//! What belongs here: names and payloads of that dialect. What does not: when they are published ([`super::delivery`]).
+//! The broker itself assembles files and reports on `$file-response/{client}`. When to publish is
+//! decided in [`super::delivery`].
 
 use serde_json::{Value, json};
 
 use super::wire::Manifest;
 
-/// What the broker answers on.
+/// Topic of the broker's answers.
 pub fn answers(client_id: &str) -> String {
     format!("$file-response/{client_id}")
 }
@@ -17,42 +17,42 @@ pub fn topic(fid: &str, tail: &str) -> String {
     format!("$file-async/{fid}/{tail}")
 }
 
-/// The payload of `init`; our manifest travels as the user's data.
+/// The payload of `init`. The manifest is its `user_data`.
 pub fn init(manifest: &Manifest) -> Vec<u8> {
     let init = json!({"name": manifest.name, "size": manifest.size, "checksum": manifest.sha256.hex(), "user_data": manifest});
     serde_json::to_vec(&init).unwrap_or_default()
 }
 
-/// The end of the topic of `fin`: size and digest of the whole.
+/// The last levels of the `fin` topic: size and SHA-256 of the file.
 pub fn fin(manifest: &Manifest) -> String {
     format!("fin/{}/{}", manifest.size, manifest.sha256.hex())
 }
 
-/// Which part of a transfer an answer is about.
+/// The step of a transfer that an answer concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmqxMessage {
     /// `init`.
     Init,
     /// A chunk.
     Chunk,
-    /// `fin`: the file is put together, its digest was compared.
+    /// `fin`: the broker has assembled the file and checked its digest.
     Fin,
 }
 
 /// An answer of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmqxReply {
-    /// Which file.
+    /// File id.
     pub fid: String,
-    /// About what.
+    /// The step.
     pub part: EmqxMessage,
-    /// It worked.
+    /// True on success (`reason_code` 0).
     pub good: bool,
-    /// The broker's words.
+    /// The broker's description of the result.
     pub reason: String,
 }
 
-/// Reads an answer; `None` for anything else.
+/// Parses an answer; `None` for any other message.
 pub fn answer(topic: &str, payload: &[u8]) -> Option<EmqxReply> {
     topic.strip_prefix("$file-response/")?;
     let value: Value = serde_json::from_slice(payload).ok()?;
@@ -73,7 +73,7 @@ mod tests {
     use crate::units::{SiteId, Timestamp};
 
     #[test]
-    fn answers_are_read_as_emqx_writes_them() {
+    fn answers_are_parsed_as_emqx_writes_them() {
         let payload = |topic: &str, code: u8| {
             json!({"vsn": "0.1", "topic": topic, "packet_id": 1, "reason_code": code, "reason_description": "success"})
                 .to_string()
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_announced_with_size_digest_and_our_manifest() {
+    fn init_carries_size_digest_and_manifest() {
         let manifest = of_still(&SiteId::parse("km-17").unwrap(), "e", Timestamp::default(), b"x");
         let value: Value = serde_json::from_slice(&init(&manifest)).unwrap();
         assert_eq!((value["size"].as_u64(), value["checksum"].as_str()), (Some(1), Some(manifest.sha256.hex().as_str())));

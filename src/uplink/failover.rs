@@ -1,84 +1,88 @@
-//! The session machine: which broker is tried next, in which version of MQTT, and after which pause.
+//! Broker failover: which broker to try next, in which MQTT version, and after which pause.
 //!
-//! | what ended the connection | what follows |
+//! | end of the connection | reaction |
 //! |---|---|
-//! | it held for 30 s or more | the preferred broker again, within a second |
-//! | nobody there, no name (DNS), a server that moved | the next broker; this one by its next address |
-//! | no CONNACK, or *unsupported protocol version* | with `protocol = "auto"` the other version at once |
-//! | *retain not supported* | the same broker at once, nothing retained |
-//! | *busy*, *quota exceeded*, *rate exceeded*, taken over by another client | this broker rests 30 s to 5 min |
-//! | not authorised, banned, a certificate nobody believes | this broker rests 1 min, doubling to 30 min: it takes a person |
+//! | it held for 30 s or longer | the preferred broker again, within a second |
+//! | no answer, no address (DNS), *server moved* | the next broker; this one later by its next address |
+//! | no CONNACK, or *unsupported protocol version* | the other version at once, if `protocol = "auto"` |
+//! | *retain not supported* | the same broker at once, without retained messages |
+//! | *busy*, *quota exceeded*, *rate exceeded*, selector taken over | pause of 30 s to 5 min for this broker |
+//! | not authorized, banned, untrusted certificate | pause of 1 min for this broker, doubling to 30 min: an operator must act |
 //! | anything else | the next broker |
 //!
-//! After every broker has been tried there is a pause with full jitter, from 1 s doubling to 5 min. On a broker that is not the
-//! first, the connection is dropped after 30 min, so that the preferred one is tried again.
+//! After every broker was tried, a pause with full jitter follows, from 1 s doubling to 5 min. A
+//! connection to a fallback broker ends after 30 min, so that the preferred one is tried again.
 //!
-//! What belongs here: that choice, pure; randomness comes as an argument. What does not: connecting ([`super::client`]).
+//! What belongs here: that choice as a pure state machine; the caller supplies random numbers. What
+//! does not: connecting ([`super::client`]).
 
 use crate::settings::Protocol;
 use crate::units::MonoTime;
 
-/// First and longest pause between rounds, microseconds: full jitter, so that a commune's devices do not come back as one.
+/// First and longest pause between rounds, in microseconds. Full jitter keeps devices from
+/// reconnecting at the same moment.
 const PAUSE_MIN: u64 = 1_000_000;
 const PAUSE_MAX: u64 = 300_000_000;
-/// How long a broker that says it is busy is left alone, at least.
+/// Shortest pause for a busy broker, in microseconds.
 const BUSY_MIN: u64 = 30_000_000;
-/// How long one that refuses us is left alone: first and longest. A storm of bad logins helps nobody.
+/// First and longest pause for a broker that refuses the device, in microseconds.
 const REFUSED_MIN: u64 = 60_000_000;
 const REFUSED_MAX: u64 = 1_800_000_000;
-/// A connection that held so long was a good one: its end is no failure.
-const STEADY: u64 = 30_000_000;
-/// Longest stay on a broker that is not the first.
-const STRAY_MAX: u64 = 1_800_000_000;
+/// Microseconds after which a connection counts as stable: its end is no failure.
+const STABLE_AFTER: u64 = 30_000_000;
+/// Longest time on a fallback broker, in microseconds.
+const FALLBACK_MAX: u64 = 1_800_000_000;
 
-/// Why a connection ended, as far as it changes what is tried next.
+/// Why a connection ended, as far as it decides the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFault {
-    /// Anything that may be better in a moment.
+    /// Any other fault, possibly temporary.
     Lost,
-    /// Nobody answers there.
+    /// No answer from the address.
     Unreachable,
     /// The name has no address.
     Name,
-    /// The peer does not speak this version, as far as one can tell.
+    /// The peer probably does not support this MQTT version.
     Version,
-    /// The broker keeps no retained messages, not even a will.
+    /// The broker supports no retained messages, not even for the will.
     Retain,
-    /// It is busy, or we are over a quota.
+    /// The broker is busy, or the device is over a quota.
     Busy,
-    /// A message came that is larger than we take.
+    /// A received message exceeds [`super::client::PACKET_MAX`].
     TooLarge,
-    /// It refuses us: somebody must look.
+    /// The broker refuses the device: an operator must act.
     Refused,
 }
 
-/// What is tried next.
+/// The next connection attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
-    /// Which broker, by preference.
+    /// Index of the broker in the order of preference.
     pub broker: usize,
-    /// In which version.
+    /// MQTT version.
     pub protocol: Protocol,
     /// Whether the will may be retained.
     pub retain: bool,
-    /// How often nobody answered there: the first try goes by name, each further one to the next address.
-    pub misses: usize,
+    /// Attempts without an answer. The first attempt connects by name, each further one to the next
+    /// address.
+    pub unreachable_count: usize,
 }
 
-/// What is known of one broker.
+/// State of one broker.
 #[derive(Debug)]
 struct BrokerState {
     protocol: Protocol,
-    /// The version is still open, and whether the other one was tried since the last pause.
-    open: bool,
-    flipped: bool,
+    /// The version is not confirmed by a connection yet.
+    is_version_open: bool,
+    /// The other version was tried since the last pause.
+    tried_other_version: bool,
     retain: bool,
-    misses: usize,
+    unreachable_count: usize,
     refusals: u32,
     not_before: MonoTime,
 }
 
-/// The session machine of one device.
+/// Selects the broker of the next connection.
 #[derive(Debug)]
 pub struct BrokerSelector {
     brokers: Vec<BrokerState>,
@@ -88,81 +92,86 @@ pub struct BrokerSelector {
 }
 
 impl BrokerSelector {
-    /// A machine for so many brokers; no `protocol` means MQTT 5 and 3.1.1 where that fails.
+    /// A selector for `brokers` brokers. Without a `protocol` it tries MQTT 5 first, then 3.1.1.
     pub fn new(brokers: usize, protocol: Option<Protocol>) -> BrokerSelector {
-        let known = || BrokerState {
+        let state = || BrokerState {
             protocol: protocol.unwrap_or(Protocol::V5),
-            open: protocol.is_none(),
-            flipped: false,
+            is_version_open: protocol.is_none(),
+            tried_other_version: false,
             retain: true,
-            misses: 0,
+            unreachable_count: 0,
             refusals: 0,
             not_before: MonoTime(0),
         };
-        BrokerSelector { brokers: (0..brokers.max(1)).map(|_| known()).collect(), at: 0, failures: 0, up_since: None }
+        BrokerSelector { brokers: (0..brokers.max(1)).map(|_| state()).collect(), at: 0, failures: 0, up_since: None }
     }
 
-    /// What to try now.
+    /// The next attempt.
     pub fn attempt(&self) -> Attempt {
-        let BrokerState { protocol, retain, misses, .. } = &self.brokers[self.at];
-        Attempt { broker: self.at, protocol: *protocol, retain: *retain, misses: *misses }
+        let BrokerState { protocol, retain, unreachable_count, .. } = &self.brokers[self.at];
+        Attempt { broker: self.at, protocol: *protocol, retain: *retain, unreachable_count: *unreachable_count }
     }
 
-    /// The broker took us.
+    /// The broker accepted the connection.
     pub fn connected(&mut self, now: MonoTime) {
         self.up_since = Some(now);
-        let known = &mut self.brokers[self.at];
-        (known.open, known.flipped, known.refusals) = (false, false, 0);
+        let broker = &mut self.brokers[self.at];
+        broker.is_version_open = false;
+        broker.tried_other_version = false;
+        broker.refusals = 0;
     }
 
-    /// True when it is time to try the preferred broker again.
+    /// True when a connection to a fallback broker must end, so that the preferred broker is tried
+    /// again.
     pub fn is_on_fallback(&self, now: MonoTime) -> bool {
-        self.at > 0 && self.up_since.is_some_and(|since| now.since(since) >= STRAY_MAX)
+        self.at > 0 && self.up_since.is_some_and(|since| now.since(since) >= FALLBACK_MAX)
     }
 
-    /// The connection ended, or never came about. Gives the pause before the next attempt in microseconds; `random` is in 0..1.
+    /// The connection ended or failed. Returns the pause before the next attempt in microseconds;
+    /// `random` is in 0..1.
     pub fn ended(&mut self, now: MonoTime, fault: ConnectFault, random: f64) -> u64 {
         let up_for = self.up_since.take().map(|since| now.since(since));
         self.back_off(now, fault, random);
         let quick = part(PAUSE_MIN, random);
         let pause = match up_for {
-            Some(micros) if micros >= STEADY => {
-                (self.at, self.failures) = (0, 0);
+            Some(micros) if micros >= STABLE_AFTER => {
+                self.at = 0;
+                self.failures = 0;
                 quick
             }
-            _ if self.changed(fault) => quick,
+            _ if self.retries_differently(fault) => quick,
             _ => self.next_broker(random),
         };
-        self.awake(now, pause)
+        self.choose_available(now, pause)
     }
 
-    /// A broker that refuses or is busy rests.
+    /// Sets the pause of a broker that refuses the device or is busy.
     fn back_off(&mut self, now: MonoTime, fault: ConnectFault, random: f64) {
-        let known = &mut self.brokers[self.at];
-        let rest = match fault {
+        let broker = &mut self.brokers[self.at];
+        let pause = match fault {
             ConnectFault::Busy => BUSY_MIN + part(PAUSE_MAX - BUSY_MIN, random),
             ConnectFault::Refused => {
-                let longest = doubled(REFUSED_MIN, known.refusals, REFUSED_MAX);
-                known.refusals += 1;
+                let longest = doubled(REFUSED_MIN, broker.refusals, REFUSED_MAX);
+                broker.refusals += 1;
                 longest / 2 + part(longest / 2, random)
             }
             _ => return,
         };
-        known.not_before = now.plus_micros(rest);
+        broker.not_before = now.plus_micros(pause);
     }
 
-    /// True when the same broker is to be tried at once in another way.
-    fn changed(&mut self, fault: ConnectFault) -> bool {
-        let known = &mut self.brokers[self.at];
+    /// True when the same broker must be tried at once with other options.
+    fn retries_differently(&mut self, fault: ConnectFault) -> bool {
+        let broker = &mut self.brokers[self.at];
         match fault {
-            ConnectFault::Version if known.open => {
-                known.protocol = if known.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
-                known.flipped = !known.flipped;
-                known.flipped
+            ConnectFault::Version if broker.is_version_open => {
+                broker.protocol = if broker.protocol == Protocol::V5 { Protocol::V311 } else { Protocol::V5 };
+                broker.tried_other_version = !broker.tried_other_version;
+                broker.tried_other_version
             }
-            ConnectFault::Retain => std::mem::replace(&mut known.retain, false),
+            ConnectFault::Retain => std::mem::replace(&mut broker.retain, false),
             ConnectFault::Unreachable => {
-                known.misses += 1;
+                broker.unreachable_count += 1;
                 false
             }
             _ => false,
@@ -179,25 +188,26 @@ impl BrokerSelector {
         part(doubled(PAUSE_MIN, self.failures, PAUSE_MAX), random)
     }
 
-    /// The pause until a broker may be tried: the chosen one, else the first in order that does not rest, else who rests the least.
-    fn awake(&mut self, now: MonoTime, pause: u64) -> u64 {
+    /// Chooses a broker and its pause: the current one, else the first that is not paused, else the
+    /// one whose pause ends first.
+    fn choose_available(&mut self, now: MonoTime, pause: u64) -> u64 {
         let then = now.plus_micros(pause);
         if self.brokers[self.at].not_before <= then {
             return pause;
         }
-        let ready = self.brokers.iter().position(|known| known.not_before <= then);
+        let ready = self.brokers.iter().position(|broker| broker.not_before <= then);
         let soonest = || (0..self.brokers.len()).min_by_key(|at| self.brokers[*at].not_before);
         self.at = ready.or_else(soonest).unwrap_or(0);
         pause.max(self.brokers[self.at].not_before.since(now))
     }
 }
 
-/// `first` doubled so many times, never more than `most`.
-fn doubled(first: u64, times: u32, most: u64) -> u64 {
-    first.saturating_mul(1 << times.min(20)).min(most)
+/// `first` doubled `times` times, at most `max`.
+fn doubled(first: u64, times: u32, max: u64) -> u64 {
+    first.saturating_mul(1 << times.min(20)).min(max)
 }
 
-/// A random part of `whole`.
+/// `whole` times a random number.
 fn part(whole: u64, random: f64) -> u64 {
     (whole as f64 * random) as u64
 }
@@ -214,103 +224,103 @@ mod tests {
 
     #[test]
     fn pauses_are_full_jitter_from_a_second_to_five_minutes() {
-        let mut session = BrokerSelector::new(1, None);
-        let ceilings: Vec<u64> = (0..12).map(|_| session.ended(at(0), ConnectFault::Lost, 0.999_999) / SECOND + 1).collect();
+        let mut selector = BrokerSelector::new(1, None);
+        let ceilings: Vec<u64> = (0..12).map(|_| selector.ended(at(0), ConnectFault::Lost, 0.999_999) / SECOND + 1).collect();
         assert_eq!(ceilings, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]);
-        assert_eq!(session.ended(at(0), ConnectFault::Lost, 0.0), 0, "the whole range is used");
+        assert_eq!(selector.ended(at(0), ConnectFault::Lost, 0.0), 0, "the whole range is used");
     }
 
     #[test]
     fn the_preferred_broker_is_tried_first_after_a_connection() {
-        let mut session = BrokerSelector::new(3, None);
-        let mut order = vec![session.attempt().broker];
+        let mut selector = BrokerSelector::new(3, None);
+        let mut order = vec![selector.attempt().broker];
         for _ in 0..4 {
-            session.ended(at(1), ConnectFault::Unreachable, 0.5);
-            order.push(session.attempt().broker);
+            selector.ended(at(1), ConnectFault::Unreachable, 0.5);
+            order.push(selector.attempt().broker);
         }
         assert_eq!(order, [0, 1, 2, 0, 1]);
-        session.connected(at(10));
-        session.ended(at(10 + 60), ConnectFault::Lost, 0.5);
-        assert_eq!(session.attempt().broker, 0);
+        selector.connected(at(10));
+        selector.ended(at(10 + 60), ConnectFault::Lost, 0.5);
+        assert_eq!(selector.attempt().broker, 0);
     }
 
     #[test]
-    fn a_stay_on_another_broker_ends_after_half_an_hour() {
-        let mut session = BrokerSelector::new(2, None);
-        session.connected(at(0));
-        assert!(!session.is_on_fallback(at(10_000)), "this is the preferred one");
-        session.ended(at(1), ConnectFault::Lost, 0.5);
-        session.connected(at(2));
-        assert!(!session.is_on_fallback(at(1_801)) && session.is_on_fallback(at(1_802)));
+    fn a_connection_to_a_fallback_ends_after_half_an_hour() {
+        let mut selector = BrokerSelector::new(2, None);
+        selector.connected(at(0));
+        assert!(!selector.is_on_fallback(at(10_000)), "this is the preferred one");
+        selector.ended(at(1), ConnectFault::Lost, 0.5);
+        selector.connected(at(2));
+        assert!(!selector.is_on_fallback(at(1_801)) && selector.is_on_fallback(at(1_802)));
     }
 
     #[test]
     fn a_broker_that_speaks_only_3_1_1_is_remembered() {
-        let mut session = BrokerSelector::new(1, None);
-        assert_eq!(session.attempt().protocol, Protocol::V5);
-        assert!(session.ended(at(0), ConnectFault::Version, 0.9) < SECOND);
-        assert_eq!(session.attempt().protocol, Protocol::V311);
-        session.connected(at(1));
-        session.ended(at(100), ConnectFault::Lost, 0.5);
-        session.ended(at(101), ConnectFault::Version, 0.5);
-        assert_eq!(session.attempt().protocol, Protocol::V311, "known is known");
+        let mut selector = BrokerSelector::new(1, None);
+        assert_eq!(selector.attempt().protocol, Protocol::V5);
+        assert!(selector.ended(at(0), ConnectFault::Version, 0.9) < SECOND);
+        assert_eq!(selector.attempt().protocol, Protocol::V311);
+        selector.connected(at(1));
+        selector.ended(at(100), ConnectFault::Lost, 0.5);
+        selector.ended(at(101), ConnectFault::Version, 0.5);
+        assert_eq!(selector.attempt().protocol, Protocol::V311, "a confirmed version stays");
     }
 
     #[test]
     fn a_peer_that_speaks_neither_version_is_retried_slowly() {
-        let mut session = BrokerSelector::new(1, None);
-        let pauses: Vec<u64> = (0..8).map(|_| session.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
+        let mut selector = BrokerSelector::new(1, None);
+        let pauses: Vec<u64> = (0..8).map(|_| selector.ended(at(0), ConnectFault::Version, 0.999) / SECOND).collect();
         assert_eq!(pauses, [0, 1, 0, 3, 0, 7, 0, 15]);
     }
 
     #[test]
-    fn a_version_that_was_chosen_stays() {
-        let mut session = BrokerSelector::new(1, Some(Protocol::V5));
-        session.ended(at(0), ConnectFault::Version, 0.5);
-        assert_eq!(session.attempt().protocol, Protocol::V5);
+    fn a_configured_version_is_never_changed() {
+        let mut selector = BrokerSelector::new(1, Some(Protocol::V5));
+        selector.ended(at(0), ConnectFault::Version, 0.5);
+        assert_eq!(selector.attempt().protocol, Protocol::V5);
     }
 
     #[test]
     fn a_broker_without_retain_is_retried_without_it_at_once() {
-        let mut session = BrokerSelector::new(1, None);
-        assert!(session.attempt().retain);
-        assert!(session.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !session.attempt().retain);
+        let mut selector = BrokerSelector::new(1, None);
+        assert!(selector.attempt().retain);
+        assert!(selector.ended(at(0), ConnectFault::Retain, 0.9) < SECOND && !selector.attempt().retain);
     }
 
     #[test]
-    fn a_refusal_is_never_retried_hot() {
-        let mut session = BrokerSelector::new(1, None);
-        let pauses: Vec<u64> = (0..7).map(|_| session.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
+    fn a_refusing_broker_is_retried_after_half_a_minute_at_least() {
+        let mut selector = BrokerSelector::new(1, None);
+        let pauses: Vec<u64> = (0..7).map(|_| selector.ended(at(0), ConnectFault::Refused, 0.0) / SECOND).collect();
         assert_eq!(pauses, [30, 60, 120, 240, 480, 900, 900]);
-        let mut session = BrokerSelector::new(2, None);
-        assert!(session.ended(at(0), ConnectFault::Refused, 0.5) < SECOND);
-        assert_eq!(session.attempt().broker, 1);
-        session.ended(at(1), ConnectFault::Lost, 0.1);
-        assert_eq!(session.attempt().broker, 1, "the first one rests");
+        let mut selector = BrokerSelector::new(2, None);
+        assert!(selector.ended(at(0), ConnectFault::Refused, 0.5) < SECOND);
+        assert_eq!(selector.attempt().broker, 1);
+        selector.ended(at(1), ConnectFault::Lost, 0.1);
+        assert_eq!(selector.attempt().broker, 1, "the first broker is paused");
     }
 
     #[test]
-    fn a_busy_broker_rests_for_half_a_minute_at_least() {
-        let mut session = BrokerSelector::new(1, None);
-        assert!(session.ended(at(0), ConnectFault::Busy, 0.0) >= 30 * SECOND);
+    fn a_busy_broker_is_paused_for_half_a_minute_at_least() {
+        let mut selector = BrokerSelector::new(1, None);
+        assert!(selector.ended(at(0), ConnectFault::Busy, 0.0) >= 30 * SECOND);
     }
 
     #[test]
     fn a_connection_that_breaks_at_once_counts_as_a_failure() {
-        let mut session = BrokerSelector::new(1, None);
+        let mut selector = BrokerSelector::new(1, None);
         for turn in 0..5 {
-            session.connected(at(turn));
-            session.ended(at(turn), ConnectFault::Lost, 0.5);
+            selector.connected(at(turn));
+            selector.ended(at(turn), ConnectFault::Lost, 0.5);
         }
-        session.connected(at(9));
-        assert_eq!(session.ended(at(9), ConnectFault::Lost, 0.999_999) / SECOND, 63);
+        selector.connected(at(9));
+        assert_eq!(selector.ended(at(9), ConnectFault::Lost, 0.999_999) / SECOND, 63);
     }
 
     #[test]
-    fn an_address_where_nobody_answers_is_followed_by_the_next_one() {
-        let mut session = BrokerSelector::new(1, None);
-        session.ended(at(0), ConnectFault::Unreachable, 0.5);
-        session.ended(at(0), ConnectFault::Name, 0.5);
-        assert_eq!(session.attempt().misses, 1);
+    fn an_unreachable_address_is_followed_by_the_next_one() {
+        let mut selector = BrokerSelector::new(1, None);
+        selector.ended(at(0), ConnectFault::Unreachable, 0.5);
+        selector.ended(at(0), ConnectFault::Name, 0.5);
+        assert_eq!(selector.attempt().unreachable_count, 1);
     }
 }

@@ -1,7 +1,8 @@
-//! ⇄ The reader: reads pieces of files on a thread of its own, because a card is slow and the uplink must not wait. One thread, so that
-//! the allocator keeps one arena for it, however many files travel.
+//! ⇄ File reader: reads pieces of files on its own thread, because a slow card must not block the
+//! uplink.
 //!
-//! What belongs here: that one thread. What does not: what is read or why ([`super::delivery`]).
+//! One thread serves all files, so that the allocator keeps only one arena for it. What is read is
+//! decided in [`super::delivery`].
 
 use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -13,69 +14,70 @@ use crate::clip::SharedFile;
 use crate::units::EntryId;
 use crate::wakeup::LowLatencyGuard;
 
-/// Reads that wait at most. One at a time and file, two files at a time; the others are those of sessions that ended while the card
-/// hung, and long before there are so many the process has ended (`crate::heartbeat`).
-const WAITING: usize = 64;
+/// Queued reads. Two files are sent at once with one read in flight each. The rest belongs to
+/// sessions that ended while the card hung; the watchdog ends the process long before the queue is
+/// full.
+const QUEUE: usize = 64;
 
-/// A piece of a file that was read: of which message, where it lies, and its bytes or why there are none.
+/// A piece of a file: its outbox entry, its offset, and its bytes or the error.
 pub type Piece = (EntryId, u64, Result<Vec<u8>, String>);
 
 /// A piece to read.
 pub struct ReadRequest {
-    /// The message.
+    /// The outbox entry of the file.
     pub entry_id: EntryId,
-    /// Where the piece begins.
+    /// First byte of the piece.
     pub offset: u64,
-    /// Its bytes.
+    /// Number of bytes.
     pub len: u32,
     /// The file.
     pub source: SharedFile,
-    /// Nobody rests until it is read.
-    pub hurry: LowLatencyGuard,
+    /// Disables wake-up coalescing until the piece is read.
+    pub low_latency: LowLatencyGuard,
 }
 
-/// The sending end; the thread ends when it is dropped and nothing waits.
+/// Handle of the reader thread, which ends when the handle is dropped and its queue is empty.
 pub struct FileReader {
     pieces: mpsc::Sender<Piece>,
-    wanted: Option<SyncSender<ReadRequest>>,
+    requests: Option<SyncSender<ReadRequest>>,
 }
 
 impl FileReader {
-    /// A reader that answers to `pieces`; its thread begins with the first read.
+    /// A reader that sends its results to `pieces`; the first read starts its thread.
     pub fn new(pieces: mpsc::Sender<Piece>) -> FileReader {
-        FileReader { pieces, wanted: None }
+        FileReader { pieces, requests: None }
     }
 
-    /// Asks for a piece.
+    /// Queues the read of a piece.
     ///
     /// # Errors
-    /// When the system gives no thread, or the card has answered nothing for so long that the queue is full.
-    pub fn read(&mut self, wanted: ReadRequest) -> io::Result<()> {
-        let sent = match &self.wanted {
-            Some(thread) => thread.try_send(wanted),
-            None => Err(TrySendError::Disconnected(wanted)),
+    /// When the thread cannot be created, or the card hangs and the queue is full.
+    pub fn read(&mut self, request: ReadRequest) -> io::Result<()> {
+        let sent = match &self.requests {
+            Some(thread) => thread.try_send(request),
+            None => Err(TrySendError::Disconnected(request)),
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(io::Error::other("the card answers nothing")),
-            // The first read, or one has panicked: the others go on.
-            Err(TrySendError::Disconnected(wanted)) => self.start(wanted),
+            Err(TrySendError::Full(_)) => Err(io::Error::other("the card does not answer")),
+            // This is the first read, or an earlier read panicked: starts a thread.
+            Err(TrySendError::Disconnected(request)) => self.start(request),
         }
     }
 
     fn start(&mut self, first: ReadRequest) -> io::Result<()> {
-        let (sender, waiting) = sync_channel::<ReadRequest>(WAITING);
+        let (sender, requests) = sync_channel::<ReadRequest>(QUEUE);
         let pieces = self.pieces.clone();
         thread::Builder::new().name("pieces".into()).spawn(move || {
-            for ReadRequest { entry_id, offset, len, source, hurry } in std::iter::once(first).chain(waiting) {
-                let answered = pieces.blocking_send((entry_id, offset, source.read(offset, len)));
-                drop(hurry);
-                if answered.is_err() {
+            for ReadRequest { entry_id, offset, len, source, low_latency } in std::iter::once(first).chain(requests) {
+                let sent = pieces.blocking_send((entry_id, offset, source.read(offset, len)));
+                drop(low_latency);
+                if sent.is_err() {
                     return;
                 }
             }
         })?;
-        self.wanted = Some(sender);
+        self.requests = Some(sender);
         Ok(())
     }
 }
@@ -91,7 +93,7 @@ mod tests {
     use crate::clip::FileSource;
     use crate::wakeup::WakeupCoalescer;
 
-    /// Notes the threads that read it; the read of an odd offset panics.
+    /// Records the threads that read it; a read at an odd offset panics.
     #[derive(Default)]
     struct Noted(Mutex<Vec<ThreadId>>);
 
@@ -102,18 +104,18 @@ mod tests {
 
         fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, String> {
             self.0.lock().unwrap().push(thread::current().id());
-            assert_eq!(offset % 2, 0, "a read that panics, as the test wants it");
+            assert_eq!(offset % 2, 0, "the panic of this test");
             Ok(vec![offset as u8; len as usize])
         }
     }
 
-    fn wanted(offset: u64, source: &Arc<Noted>) -> ReadRequest {
+    fn request(offset: u64, source: &Arc<Noted>) -> ReadRequest {
         ReadRequest {
             entry_id: EntryId(1),
             offset,
             len: 3,
             source: source.clone(),
-            hurry: WakeupCoalescer::default().low_latency(),
+            low_latency: WakeupCoalescer::default().low_latency(),
         }
     }
 
@@ -122,7 +124,7 @@ mod tests {
         let (sender, mut pieces) = mpsc::channel(8);
         let (mut reader, source) = (FileReader::new(sender), Arc::new(Noted::default()));
         for offset in [0, 2, 4, 6] {
-            reader.read(wanted(offset, &source)).unwrap();
+            reader.read(request(offset, &source)).unwrap();
             std::thread::sleep(Duration::from_millis(2));
         }
         let read: Vec<Piece> = (0..4).map(|_| pieces.blocking_recv().unwrap()).collect();
@@ -134,13 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_panics_costs_no_later_one() {
+    fn a_read_after_a_panic_succeeds() {
         let (sender, mut pieces) = mpsc::channel(8);
         let (mut reader, source) = (FileReader::new(sender), Arc::new(Noted::default()));
-        reader.read(wanted(1, &source)).unwrap();
-        // What is asked for before the panic is lost with it, as a session asks for once; the next session asks again.
+        reader.read(request(1, &source)).unwrap();
+        // Requests queued before the panic are lost with the thread; the next session requests them
+        // again.
         let read = (0..500).find_map(|_| {
-            reader.read(wanted(8, &source)).unwrap();
+            reader.read(request(8, &source)).unwrap();
             thread::sleep(Duration::from_millis(20));
             pieces.try_recv().ok()
         });

@@ -1,86 +1,98 @@
-//! One file on its way: `init` → the receiver says what it has → chunks → `fin` → `stored`. Resume is the receiver's: after any
-//! loss `init` is sent again and only what the receiver lacks follows.
+//! File transfer of one file: `init`, then the receiver's `have`, chunks, `fin`, and at last
+//! `stored`.
 //!
-//! What belongs here: which piece is next. What does not: publishing it ([`super::delivery`]), how fast ([`super::bandwidth`]).
+//! The receiver decides where a transfer resumes: after any loss `init` is sent again, and only the
+//! missing bytes follow. What belongs here: the next step. What does not: publishing it
+//! ([`super::delivery`]), the bandwidth ([`super::bandwidth`]).
+
+use std::time::Duration;
 
 use super::wire::Manifest;
 use crate::clip::SharedFile;
 use crate::units::MonoTime;
 
-/// Bytes sent and not yet confirmed by a `have` at most: what a lost session may cost again.
+/// Bytes sent without a `have`, which a lost session may cost again.
 pub const UNCONFIRMED_MAX: u64 = 1 << 20;
-/// Microseconds without any answer until the exchange begins again with `init`; doubled each time up to the longest.
-const ANSWER_WITHIN: u64 = 10_000_000;
-const ANSWER_LONGEST: u64 = 300_000_000;
-/// Microseconds for which a `have` that comes after `fin` may be a late word about chunks: it is confirmed when nothing else has come
-/// so long after it, and after the broker took `fin`.
-const DOUBT: u64 = 2_000_000;
-/// Times `fin` may be answered with a demand for every byte again: an office whose disk spoils files would take them for ever.
+/// Time without an answer after which the exchange restarts with `init`; doubled each time up to
+/// the maximum.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Time for which a `have` after `fin` may be a late answer to chunks. It counts when no other
+/// answer followed for this long, and the broker accepted `fin` this long ago.
+const LATE_HAVE: Duration = Duration::from_secs(2);
+/// Number of times the receiver may answer `fin` by requesting the whole file: an office whose disk
+/// damages files would request it forever.
 const ROUNDS_MAX: u32 = 4;
 
-/// What to do next.
+/// The next step of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferStep {
     /// Publish the manifest.
     Init,
     /// Read a chunk, then publish it.
     Read {
-        /// From.
+        /// First byte.
         offset: u64,
-        /// Bytes.
+        /// Number of bytes.
         len: u32,
     },
-    /// Say that everything was sent.
+    /// Publish that every byte was sent.
     Fin,
 }
 
-/// Where the exchange stands.
+/// State of the exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TransferPhase {
-    /// Nothing said on this connection.
+    /// Nothing is published on this connection.
     New,
-    /// `init` said, its `have` awaited.
+    /// `init` is published, its `have` is awaited.
     Offered,
-    /// Chunks are going out.
+    /// Chunks are published.
     Sending,
-    /// `fin` said, `stored` awaited.
+    /// `fin` is published, `stored` is awaited.
     Finished,
 }
 
-/// A file on its way.
+/// A file in transfer.
 pub struct Transfer {
-    /// What it is.
+    /// Name, size, hash and times of the file.
     pub manifest: Manifest,
-    /// Its name on the wire.
+    /// File id in the topics.
     pub fid: String,
-    /// Its bytes.
+    /// Source of its bytes.
     pub source: SharedFile,
-    /// Times the exchange began again because nobody answered, in this start.
+    /// Times the exchange restarted without an answer since boot.
     pub retries: u64,
     phase: TransferPhase,
-    /// Ranges the receiver lacks and that have not been read, in order.
+    /// Ranges `[from, to)` that the receiver lacks and that are not read yet, in order.
     todo: Vec<(u64, u64)>,
-    /// A chunk is being read: offset and length.
+    /// Offset and length of the chunk that is being read.
     reading: Option<(u64, u32)>,
-    /// End of what was ever published.
+    /// Highest offset published so far.
     furthest: u64,
     /// Bytes sent since the last `have`.
     unconfirmed: u64,
-    /// How long the next answer may take, and when that is over.
-    patience: u64,
+    /// Timeout of the next answer, and its deadline.
+    answer_timeout: Duration,
     answer_by: MonoTime,
-    /// Nothing goes out before: nobody listens.
+    /// Nothing is published before this time, because there was no subscriber.
     not_before: MonoTime,
-    /// The broker has taken `fin`.
-    fin_taken: Option<MonoTime>,
-    /// What the receiver said it lacks since `fin`, and when.
-    doubt: Option<(MonoTime, Vec<(u64, u64)>)>,
-    /// How often the whole file was asked for again.
+    /// Time at which the broker accepted `fin`.
+    fin_accepted: Option<MonoTime>,
+    /// Ranges that the receiver reported missing after `fin`, and when.
+    late_have: Option<LateHave>,
+    /// How often the receiver requested the whole file again.
     rounds: u32,
 }
 
+/// A `have` after `fin`, which may be a late answer to chunks.
+struct LateHave {
+    at: MonoTime,
+    missing: Vec<(u64, u64)>,
+}
+
 impl Transfer {
-    /// A file of which nothing is known at the receiver.
+    /// A transfer that has not started.
     pub fn new(manifest: Manifest, source: SharedFile) -> Transfer {
         let fid = manifest.fid();
         Transfer {
@@ -93,62 +105,64 @@ impl Transfer {
             reading: None,
             furthest: 0,
             unconfirmed: 0,
-            patience: ANSWER_WITHIN,
+            answer_timeout: ANSWER_TIMEOUT,
             answer_by: MonoTime(0),
             not_before: MonoTime(0),
-            fin_taken: None,
-            doubt: None,
+            fin_accepted: None,
+            late_have: None,
             rounds: 0,
         }
     }
 
-    /// A new connection: what the last one taught of the receiver's patience says nothing of this one.
+    /// Restarts on a new connection, with the initial timeout.
     pub fn reconnected(&mut self) {
-        self.patience = ANSWER_WITHIN;
+        self.answer_timeout = ANSWER_TIMEOUT;
         self.restart();
     }
 
-    /// Begins the exchange again: another connection, or another archive.
+    /// Restarts the exchange: on another connection, or with another archive.
     pub fn restart(&mut self) {
         self.phase = TransferPhase::New;
         self.todo.clear();
         self.reading = None;
         self.unconfirmed = 0;
         self.not_before = MonoTime(0);
-        (self.fin_taken, self.doubt) = (None, None);
+        self.fin_accepted = None;
+        self.late_have = None;
     }
 
-    /// The broker has taken `init` or `fin`.
-    pub fn taken(&mut self, now: MonoTime) {
+    /// The broker accepted `init` or `fin`.
+    pub fn accepted(&mut self, now: MonoTime) {
         if self.phase == TransferPhase::Finished {
-            self.fin_taken = Some(now);
+            self.fin_accepted = Some(now);
         }
     }
 
-    /// Nobody listens: the exchange begins again, but not before the patience is over.
-    pub fn unheard(&mut self, now: MonoTime) {
+    /// There is no subscriber: restarts the exchange after the current timeout.
+    pub fn no_subscriber(&mut self, now: MonoTime) {
         self.restart();
         self.retries += 1;
-        self.not_before = now.plus_micros(self.patience);
-        self.patience = (self.patience * 2).min(ANSWER_LONGEST);
+        self.not_before = self.timeout_after(now);
+        self.double_timeout();
     }
 
-    /// True when the receiver has asked for the whole file so often that it will not keep it.
+    /// True when the receiver requested the whole file so often that it will not store it.
     pub fn is_hopeless(&self) -> bool {
         self.rounds > ROUNDS_MAX
     }
 
-    /// The receiver says that it took something.
+    /// The receiver confirmed something.
     pub fn confirmed(&mut self, now: MonoTime) {
-        self.patience = ANSWER_WITHIN;
-        self.answer_by = now.plus_micros(self.patience);
+        self.answer_timeout = ANSWER_TIMEOUT;
+        self.answer_by = self.timeout_after(now);
         self.unconfirmed = 0;
     }
 
-    /// The receiver says what it has: everything below `upto`, and above it all but `missing`.
+    /// The receiver has everything below `upto`, and above it everything but `missing`.
     pub fn have(&mut self, now: MonoTime, upto: u64, missing: &[(u64, u64)]) {
         self.confirmed(now);
-        // While chunks go out, a `have` only confirms; after `init` and `fin` it says what to send.
+        // While chunks are sent, a `have` only confirms. After `init` and `fin` it decides what to
+        // send.
         if self.phase == TransferPhase::Sending || self.phase == TransferPhase::New {
             return;
         }
@@ -157,40 +171,45 @@ impl Transfer {
         let ranges = if missing.is_empty() { &all[..] } else { missing };
         let todo = ranges.iter().map(|(from, to)| (*from, (*to).min(size))).filter(|(from, to)| from < to).collect();
         if self.phase == TransferPhase::Finished {
-            self.doubt = Some((now, todo));
+            self.late_have = Some(LateHave { at: now, missing: todo });
         } else {
-            (self.todo, self.phase) = (todo, TransferPhase::Sending);
+            self.todo = todo;
+            self.phase = TransferPhase::Sending;
         }
     }
 
-    /// What the receiver said since `fin` was no late word: it lacks that.
-    fn believe(&mut self, now: MonoTime) {
-        let over = |since: &MonoTime| now.since(*since) >= DOUBT;
-        if self.fin_taken.as_ref().is_some_and(over)
-            && let Some((_, todo)) = self.doubt.take_if(|(said, _)| over(said))
+    /// Acts on a `have` after `fin` once it is no late answer: the receiver lacks these ranges.
+    fn apply_late_have(&mut self, now: MonoTime) {
+        let is_old = |since: MonoTime| now.since(since) >= LATE_HAVE.as_micros() as u64;
+        if self.fin_accepted.is_some_and(is_old)
+            && let Some(LateHave { missing, .. }) = self.late_have.take_if(|have| is_old(have.at))
         {
-            self.rounds += u32::from(todo == [(0, self.manifest.size)]);
-            (self.todo, self.phase, self.fin_taken) = (todo, TransferPhase::Sending, None);
+            self.rounds += u32::from(missing == [(0, self.manifest.size)]);
+            self.todo = missing;
+            self.phase = TransferPhase::Sending;
+            self.fin_accepted = None;
         }
     }
 
-    /// A chunk was read and is published now: gives how many of its bytes had been published before; `None` when nobody waits for
-    /// it any more.
+    /// A chunk was read and is published now. Returns how many of its bytes were published before;
+    /// `None` when the chunk is no longer wanted.
     pub fn sent(&mut self, now: MonoTime, offset: u64, len: u64) -> Option<u64> {
         self.reading.take_if(|(wanted, n)| *wanted == offset && u64::from(*n) == len)?;
         self.unconfirmed += len;
-        self.answer_by = now.plus_micros(self.patience);
+        self.answer_by = self.timeout_after(now);
         let again = self.furthest.min(offset + len).saturating_sub(offset);
         self.furthest = self.furthest.max(offset + len);
         Some(again)
     }
 
-    /// What is wanted next, if anything is: a chunk of `chunk` bytes at most. Taken with [`Transfer::take`].
-    pub fn wants(&mut self, now: MonoTime, chunk: u32) -> Option<TransferStep> {
-        self.believe(now);
+    /// The next step, if there is one; chunks have at most `chunk` bytes. The caller starts it with
+    /// [`Transfer::start_step`].
+    pub fn next_step(&mut self, now: MonoTime, chunk: u32) -> Option<TransferStep> {
+        self.apply_late_have(now);
         if self.phase != TransferPhase::New && self.reading.is_none() && now >= self.answer_by {
-            // Held back by the pace it asks for nothing, and nobody owes it an answer.
-            self.patience = (self.patience * 2).min(ANSWER_LONGEST);
+            // The bandwidth limit calls `throttled`, so a throttled file does not reach this
+            // deadline.
+            self.double_timeout();
             self.retries += 1;
             self.restart();
         }
@@ -205,13 +224,13 @@ impl Transfer {
         }
     }
 
-    /// The pace holds this file back: the receiver is not late.
+    /// The bandwidth limit delays this file: the receiver is not late.
     pub fn throttled(&mut self, now: MonoTime) {
-        self.answer_by = self.answer_by.max(now.plus_micros(self.patience));
+        self.answer_by = self.answer_by.max(self.timeout_after(now));
     }
 
-    /// Does the step. At most one read is out at a time.
-    pub fn take(&mut self, now: MonoTime, step: TransferStep) {
+    /// Starts a step. At most one read is in flight.
+    pub fn start_step(&mut self, now: MonoTime, step: TransferStep) {
         match step {
             TransferStep::Init => self.phase = TransferPhase::Offered,
             TransferStep::Fin => self.phase = TransferPhase::Finished,
@@ -225,7 +244,15 @@ impl Transfer {
                 return;
             }
         }
-        self.answer_by = now.plus_micros(self.patience);
+        self.answer_by = self.timeout_after(now);
+    }
+
+    fn timeout_after(&self, now: MonoTime) -> MonoTime {
+        now.plus_micros(self.answer_timeout.as_micros() as u64)
+    }
+
+    fn double_timeout(&mut self) {
+        self.answer_timeout = (self.answer_timeout * 2).min(ANSWER_TIMEOUT_MAX);
     }
 }
 
@@ -244,8 +271,8 @@ mod tests {
     }
 
     fn step(transfer: &mut Transfer, now: MonoTime) -> Option<TransferStep> {
-        let step = transfer.wants(now, 4096)?;
-        transfer.take(now, step);
+        let step = transfer.next_step(now, 4096)?;
+        transfer.start_step(now, step);
         if let TransferStep::Read { offset, len } = step {
             transfer.sent(now, offset, len.into());
         }
@@ -266,20 +293,21 @@ mod tests {
     }
 
     #[test]
-    fn an_office_that_spoils_every_file_is_not_fed_for_ever() {
+    fn a_receiver_that_never_keeps_a_file_is_given_up_after_rounds() {
         let (mut transfer, mut fins, mut now) = (transfer(10), 0, MonoTime(1));
+        let late = LATE_HAVE.as_micros() as u64;
         while !transfer.is_hopeless() {
             match step(&mut transfer, now) {
                 Some(TransferStep::Fin) => {
                     fins += 1;
-                    transfer.taken(now);
+                    transfer.accepted(now);
                 }
                 Some(_) => {}
                 None => transfer.have(now, 0, &[]),
             }
-            now = now.plus_micros(if fins > 0 { DOUBT } else { 1 });
-            // The answer is confirmed with the next look.
-            transfer.wants(now.plus_micros(DOUBT), 4096);
+            now = now.plus_micros(if fins > 0 { late } else { 1 });
+            // The `have` is applied once it is old enough.
+            transfer.next_step(now.plus_micros(late), 4096);
         }
         assert_eq!(fins, ROUNDS_MAX + 1);
     }
@@ -290,25 +318,25 @@ mod tests {
         step(&mut transfer, MonoTime(0));
         transfer.have(MonoTime(0), 0, &[]);
         while step(&mut transfer, MonoTime(1)) != Some(TransferStep::Fin) {}
-        // What the office had when it took the first chunk, on its way while the others went.
+        // The answer to the first chunk, which arrives after `fin`.
         transfer.have(MonoTime(2), 4096, &[]);
-        transfer.taken(MonoTime(3));
-        assert_eq!(transfer.wants(MonoTime(1_900_000), 4096), None);
+        transfer.accepted(MonoTime(3));
+        assert_eq!(transfer.next_step(MonoTime(1_900_000), 4096), None);
         assert_eq!(
-            transfer.wants(MonoTime(2_000_003), 4096),
+            transfer.next_step(MonoTime(2_000_003), 4096),
             Some(TransferStep::Read { offset: 4096, len: 4096 }),
-            "nothing else came"
+            "no other answer followed"
         );
     }
 
     #[test]
-    fn a_file_that_the_pace_holds_back_does_not_blame_the_office() {
+    fn a_throttled_file_does_not_count_as_a_late_receiver() {
         let mut transfer = transfer(10_000);
         step(&mut transfer, MonoTime(0));
         transfer.have(MonoTime(0), 0, &[]);
         for second in 0..100 {
             let now = MonoTime(second * 1_000_000);
-            assert!(matches!(transfer.wants(now, 4096), Some(TransferStep::Read { .. })));
+            assert!(matches!(transfer.next_step(now, 4096), Some(TransferStep::Read { .. })));
             transfer.throttled(now);
         }
         assert_eq!(transfer.retries, 0);

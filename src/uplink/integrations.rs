@@ -1,7 +1,7 @@
-//! The mirrors: motion and health once more in the words of others, for who has Home Assistant, Frigate's automations or an ONVIF
-//! client. All opt-in; nothing here is delivered with receipts, and nothing waits for a connection.
+//! Integrations: motion and snapshots as messages for Home Assistant, Frigate and ONVIF clients.
 //!
-//! What belongs here: topics and payloads of those dialects. What does not: when something moves (the agent).
+//! All are opt-in. Their messages have no receipts and are not queued while disconnected. When
+//! motion starts and ends is decided by the agent.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ use crate::units::{SiteId, WallTime};
 /// A message: topic, payload, retained.
 pub type Message = (String, Vec<u8>, bool);
 
-/// What is said on every connect: who we are to Home Assistant, and that nothing moves as far as we know.
+/// Messages after each connect: the device discovery of Home Assistant, and the current motion
+/// state.
 pub fn greeting(integrations: Integrations, site: &SiteId, birth: &Birth, moving: bool, now: WallTime) -> Vec<Message> {
     let mut messages = motion(integrations, site, moving, now);
     if integrations.home_assistant {
@@ -23,15 +24,15 @@ pub fn greeting(integrations: Integrations, site: &SiteId, birth: &Birth, moving
     messages
 }
 
-/// Something begins to move, or nothing does any more.
+/// The motion state, when it changes.
 pub fn motion(integrations: Integrations, site: &SiteId, moving: bool, now: WallTime) -> Vec<Message> {
-    let word = if moving { "ON" } else { "OFF" };
+    let state = if moving { "ON" } else { "OFF" };
     let mut messages = Vec::new();
     if integrations.home_assistant {
-        messages.push((topics::up(site, "motion"), word.into(), true));
+        messages.push((topics::up(site, "motion"), state.into(), true));
     }
     if integrations.frigate {
-        messages.push((format!("frigate/{site}/motion"), word.into(), true));
+        messages.push((format!("frigate/{site}/motion"), state.into(), true));
     }
     if integrations.onvif {
         let event = json!({"UtcTime": now.rfc3339(), "Source": {"Source": "main"}, "Data": {"State": moving}});
@@ -41,12 +42,12 @@ pub fn motion(integrations: Integrations, site: &SiteId, moving: bool, now: Wall
     messages
 }
 
-/// The best picture of an event.
+/// The snapshot of an event.
 pub fn snapshot(integrations: Integrations, site: &SiteId, jpeg: &[u8]) -> Option<Message> {
     integrations.home_assistant.then(|| (topics::up(site, "snapshot"), jpeg.to_vec(), true))
 }
 
-/// One device with five entities, in one message (Home Assistant, MQTT device discovery).
+/// One device with five entities (Home Assistant, MQTT device discovery).
 fn discovery(site: &SiteId, birth: &Birth) -> Value {
     let state = topics::up(site, "state");
     let health = topics::up(site, "health");
@@ -109,20 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_mirrored_unless_somebody_asked_for_it() {
+    fn disabled_integrations_publish_nothing() {
         assert!(greeting(Integrations::default(), &site(), &birth(), true, WallTime(0)).is_empty());
         assert_eq!(snapshot(Integrations::default(), &site(), b"x"), None);
     }
 
     #[test]
-    fn motion_is_told_in_every_dialect() {
-        let told: Vec<(String, String)> = motion(ALL, &site(), true, WallTime(0))
+    fn motion_is_published_for_every_integration() {
+        let messages: Vec<(String, String)> = motion(ALL, &site(), true, WallTime(0))
             .into_iter()
             .map(|(topic, payload, _)| (topic, String::from_utf8(payload).unwrap()))
             .collect();
         let onvif = r#"{"Data":{"State":true},"Source":{"Source":"main"},"UtcTime":"1970-01-01T00:00:00.000Z"}"#;
         assert_eq!(
-            told,
+            messages,
             [
                 ("taimat/v1/km-17/up/motion".into(), "ON".into()),
                 ("frigate/km-17/motion".into(), "ON".into()),
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entity_has_its_platform_an_id_of_its_own_and_a_topic() {
+    fn every_entity_has_a_platform_a_unique_id_and_a_topic() {
         let value = discovery(&site(), &birth());
         let components = value["components"].as_object().unwrap();
         let ids: std::collections::BTreeSet<_> =

@@ -1,15 +1,17 @@
-//! The uplink room: one MQTT connection to the office, and what travels on it.
+//! MQTT uplink: one connection to the broker of the office, and delivery with receipts over it.
 //!
-//! * [`topics`], [`wire`]: topic names and payloads, the only serde types seen from outside (documented in `docs/mqtt.md`).
-//! * [`file_transfer`]: pure: one file on its way. [`bandwidth`]: how fast files may go. [`emqx_file_transfer`]: the other dialect for files.
-//! * [`integrations`]: motion and health in the words of others.
-//! * [`delivery`]: pure: what to publish when; receipts; resend after a lost session.
-//! * [`failover`]: pure: which broker is tried next, how and when. [`cert_expiry`]: when a certificate ends.
-//! * [`client`] ⇄: one connection, both protocol versions. [`tls`] ⇄: what it believes. [`task`] ⇄: the task that
-//!   connects, drives the link and reconnects.
+//! * [`topics`], [`wire`]: topic names and payloads, documented in `docs/mqtt.md`.
+//! * [`delivery`]: pure: what to publish when, receipts, resends after a lost session.
+//! * [`file_transfer`]: pure: the exchange of one file. [`bandwidth`]: how fast files are sent.
+//!   [`emqx_file_transfer`]: the file protocol of EMQX.
+//! * [`integrations`]: messages for Home Assistant, Frigate and ONVIF clients.
+//! * [`failover`]: pure: which broker to try next, how and when. [`cert_expiry`]: the end dates of
+//!   certificates.
+//! * [`client`] ⇄: one connection, in either MQTT version. [`tls`] ⇄: its TLS configuration.
+//!   [`task`] ⇄: connects, drives the delivery and reconnects.
 //!
-//! What belongs here: everything between the agent's messages and the broker's socket. What does not: deciding what is pending
-//! (the outbox) or keeping it (storage).
+//! What belongs here: everything between the agent's messages and the broker's socket. What does
+//! not: deciding what is pending (the outbox) or storing it (storage).
 
 pub mod client;
 pub mod emqx_file_transfer;
@@ -31,35 +33,36 @@ use crate::clip::SharedFile;
 use crate::settings::UplinkSettings;
 use crate::units::EntryId;
 
-/// What the agent asks of the uplink.
+/// A request of the agent to the uplink.
 #[derive(Debug)]
 pub enum UplinkRequest {
-    /// Deliver this; answered by [`UplinkUpdate::Receipted`] or [`UplinkUpdate::Returned`]. In flight until then.
+    /// Deliver a message; answered by [`UplinkUpdate::Receipted`] or [`UplinkUpdate::Returned`].
+    /// The message is in flight until then.
     Send {
-        /// The outbox entry it is.
+        /// Its outbox entry.
         entry_id: EntryId,
-        /// What it is.
+        /// The event or file.
         message: Message,
     },
-    /// This is not to be delivered any more: a file that the office has heard of is taken back.
+    /// Stop delivering an entry. A file that the office already knows of is aborted there.
     Cancel {
-        /// The outbox entry it was.
+        /// The outbox entry.
         entry_id: EntryId,
     },
-    /// The office asks for this event again: its receipt, or the event, was lost on the way.
-    Again {
-        /// The outbox entry it is.
+    /// Publish an event again at once, because the office requested it.
+    Resend {
+        /// Its outbox entry.
         entry_id: EntryId,
     },
-    /// What earlier starts have used of the data budget.
+    /// Data budget used by earlier boots.
     Spent(bandwidth::DataSpent),
-    /// A message in another dialect: published if connected, never queued.
-    Mirror {
-        /// Where to.
+    /// A message for an integration: published if connected, never queued.
+    Integration {
+        /// Full topic name.
         topic: String,
-        /// What.
+        /// Payload bytes.
         payload: Vec<u8>,
-        /// Keep as the topic's last value.
+        /// Publish it as a retained message.
         retain: bool,
     },
     /// Publish the birth message now and on every later connect.
@@ -70,24 +73,25 @@ pub enum UplinkRequest {
     Reply(Box<wire::Reply>),
     /// Publish `up/config/reported`, retained.
     Reported(Vec<u8>),
-    /// Who may sign commands, each with the highest number it has used.
+    /// Enrolled signing keys, each with the highest command number it has used.
     Signers(Vec<(String, u64)>),
     /// Publish `up/config/get`.
-    AskForConfig,
-    /// Other settings count for the next connection; when `fresh`, this one ends now and the next begins at once.
+    RequestConfig,
+    /// New settings for the next connection. When `fresh`, the current connection ends now and the
+    /// next starts at once.
     Settings {
-        /// They.
+        /// The settings to apply.
         settings: Box<UplinkSettings>,
-        /// Comes back with [`UplinkUpdate::Session`].
+        /// Epoch of the settings, returned with [`UplinkUpdate::Session`].
         epoch: u64,
-        /// As above.
+        /// True to reconnect now.
         fresh: bool,
     },
-    /// Publish `offline`, disconnect, end.
+    /// Publish the state `stopping`, disconnect and end.
     Close,
 }
 
-/// One thing pending to the office.
+/// A message for the office.
 #[derive(Clone)]
 pub enum Message {
     /// An event: CloudEvents JSON.
@@ -99,9 +103,9 @@ pub enum Message {
     },
     /// A file with its manifest.
     File {
-        /// What it is.
+        /// Name, size, hash and times of the file.
         manifest: Box<wire::Manifest>,
-        /// Where its bytes are.
+        /// Source of its bytes.
         source: SharedFile,
     },
 }
@@ -115,54 +119,56 @@ impl fmt::Debug for Message {
     }
 }
 
-/// What the uplink tells the agent.
+/// An update of the uplink for the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UplinkUpdate {
-    /// A session was made, before [`UplinkUpdate::Up`] tells more of it.
+    /// A session was opened; [`UplinkUpdate::Up`] follows.
     Session {
-        /// Of the settings it was made under.
+        /// Epoch of the settings in force.
         epoch: u64,
         /// Host and port of the broker.
         broker: (String, u16),
     },
-    /// A configuration document came; without its bytes when it is larger than a document may be.
+    /// A configuration document arrived.
     Document {
-        /// Its bytes.
+        /// Its bytes; empty when it exceeds the maximum size of a document.
         bytes: Vec<u8>,
-        /// How many there were.
+        /// Its length in bytes.
         len: usize,
     },
-    /// The office confirms a configuration.
+    /// The office confirmed a configuration.
     Confirm(Vec<u8>),
     /// Connected and subscribed.
     Up {
-        /// Number of this connection: higher than every one before on this device.
+        /// Number of this connection, higher than every earlier one on this ring.
         conn: u64,
     },
-    /// Connection lost; everything in flight stays the uplink's to deliver after the next connect.
+    /// The connection is lost. Everything in flight stays with the uplink, which delivers it after
+    /// the next connect.
     Down {
-        /// Why, for people, without secrets.
+        /// Cause as text, without secrets.
         reason: String,
-        /// The broker refused us (bad credentials, not authorised): a person is needed.
+        /// True when the broker refused the device (bad credentials, not authorized): an operator
+        /// must act.
         refused: bool,
     },
-    /// The office archive says it has this, durably, with the right hash.
+    /// The office's archive has stored this entry durably, with the right hash.
     Receipted {
         /// The entry.
         entry_id: EntryId,
     },
-    /// This cannot be delivered now; the outbox decides.
+    /// This entry cannot be delivered; the agent decides what follows.
     Returned {
         /// The entry.
         entry_id: EntryId,
-        /// Why.
+        /// The cause.
         why: ReturnReason,
     },
-    /// A person is needed, though the connection stands.
+    /// An operator must act, although the connection may be up.
     Alarm {
-        /// About what.
+        /// What it is about.
         what: Alarm,
-        /// For people, without secrets.
+        /// Cause as text, without secrets.
         detail: String,
     },
     /// A command arrived.
@@ -173,21 +179,22 @@ pub enum UplinkUpdate {
     Closed,
 }
 
-/// Why a message came back.
+/// Why a message was returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReturnReason {
-    /// Its bytes could not be read any more.
+    /// Its bytes can no longer be read.
     Unreadable(String),
-    /// The broker or the office refuses it for good (not authorised, too large): dead-message.
+    /// The broker or the office rejects it permanently (invalid, too large): the agent keeps it
+    /// among the dead letters.
     Refused(String),
 }
 
-/// What takes a person.
+/// A condition that needs an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alarm {
-    /// The broker does not let us publish something, or hear what we must hear.
+    /// The broker rejects a publish or a subscription of the device.
     NotAuthorized,
-    /// A certificate ends soon, or has ended.
+    /// A certificate expires soon or has expired.
     Certificate,
 }
 
@@ -201,7 +208,7 @@ impl Alarm {
     }
 }
 
-/// Counters of the uplink since start.
+/// Counters of the uplink since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UplinkCounts {
     /// Connections made.
@@ -212,21 +219,22 @@ pub struct UplinkCounts {
     pub receipts: u64,
     /// Payload bytes published.
     pub bytes: u64,
-    /// Of these, bytes of events and files that had been published before: what losses cost.
+    /// Of these, bytes of events and files that had been published before.
     pub resent: u64,
-    /// Publishes the broker refused.
+    /// Publishes that the broker rejected.
     pub refused: u64,
-    /// Times a file's exchange began again because nobody answered.
+    /// Times a file exchange restarted because the receiver did not answer.
     pub file_retries: u64,
-    /// Commands without a signature that can be good, over their share.
+    /// Commands without a valid-looking signature, dropped over their rate limit.
     pub unsigned_dropped: u64,
-    /// Commands that were still to be verified, over their share.
+    /// Commands with a signature to verify, dropped over their rate limit.
     pub unverified_dropped: u64,
-    /// Answers and the like that found no room, or no connection.
+    /// Answers and integration messages dropped because the queue was full.
     pub answers_dropped: u64,
-    /// Documents, confirmations, states and receipts that were too many or could not be read.
+    /// Other messages dropped: documents, confirmations, states and receipts that were over their
+    /// rate limit or invalid.
     pub other_dropped: u64,
-    /// Bytes a second to the broker, as measured.
+    /// Measured bandwidth to the broker in bytes per second.
     pub rate: u64,
     /// Bytes published today and this month.
     pub spent: bandwidth::DataSpent,

@@ -1,7 +1,7 @@
-//! ⇄ The uplink task: connects, drives the [`Delivery`], reconnects. One task owns client and event loop.
+//! ⇄ Uplink task: connects to a broker, drives [`Delivery`] over the connection and reconnects.
 //!
-//! What belongs here: waiting, DNS. What does not: what is pending ([`super::delivery`]), where to connect next and when ([`super::failover`]),
-//! reading (`super::file_reader`).
+//! What belongs here: waiting, DNS lookups. What does not: what is pending ([`super::delivery`]),
+//! which broker is next ([`super::failover`]), reading files (`super::file_reader`).
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -10,84 +10,87 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument as _;
 
 use super::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
-use super::delivery::{Delivery, DeliveryEffect, connection_number};
+use super::delivery::{Delivery, DeliveryEffect, Token, connection_number};
 use super::failover::{Attempt, BrokerSelector, ConnectFault};
 use super::file_reader::{FileReader, Piece, ReadRequest};
 use super::{Alarm, UplinkRequest, UplinkUpdate, cert_expiry, emqx_file_transfer, tls, topics};
 use crate::clock::Clock;
-use crate::settings::{Broker, FileProtocol, UplinkSettings, parse};
+use crate::settings::{Broker, FileProtocol, UplinkSettings};
 use crate::units::{Boot, MonoTime, SiteId, Timestamp};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// How often the link hears that time passes.
+/// Interval at which time passes for the delivery.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a long pause shows that the task lives.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
-/// What is said of a connection that ends because other settings are to be tried.
-const FRESH: &str = "other settings are tried";
-/// For `stopping` to be acknowledged at the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// For a name to be resolved when its first address does not answer.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
-/// Files wait a random part of a tenth of the outage, up to this many microseconds: devices that lost the same broker come back one
-/// after the other.
-const CALM_MAX: u64 = 60_000_000;
-/// Microseconds between two warnings about the same certificate.
-const WARN_EVERY: u64 = 24 * 3600 * 1_000_000;
+/// Longest time between two heartbeats during a pause.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Reason of a connection that ends because new settings require a fresh one.
+const FRESH: &str = "new settings are tried";
+/// Time for the broker to acknowledge `stopping` at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of the DNS lookup that follows when the first address does not answer.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest delay of files after a connect. It is a random part of a tenth of the outage, so that
+/// devices that lost the same broker do not resume their files at once.
+const FILE_DELAY_MAX: Duration = Duration::from_secs(60);
+/// Minimum time between two alarms about the same certificate.
+const CERTIFICATE_ALARM_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Time after which a device that dropped its command subscription subscribes to commands again.
+const REDUCED_FOR: Duration = Duration::from_secs(3600);
+/// Messages after which the task yields to the other tasks on its thread: a flood must not delay
+/// the camera.
+const MESSAGES_PER_TURN: u32 = 16;
 
-/// Microseconds after which a device that hears no commands for wariness listens to them again.
-const WARY_FOR: u64 = 3600 * 1_000_000;
-/// Messages after which everybody else on this thread has a turn: a flood must not keep the camera waiting.
-const TURN_AFTER: u32 = 16;
-
-/// What the uplink begins with.
+/// Everything the uplink task starts with.
 pub struct UplinkStart {
-    /// The office's brokers.
+    /// Brokers, login and limits.
     pub settings: UplinkSettings,
-    /// Who this is.
+    /// The site of this device.
     pub site: SiteId,
-    /// Which start of it.
+    /// The current boot.
     pub boot: Boot,
-    /// What time it is.
+    /// Clock of the device.
     pub clock: Arc<dyn Clock>,
-    /// That of the runtime this runs on: nobody rests while a piece of a file is read.
+    /// Coalescer of the current Tokio runtime. It does not delay wake-ups while a piece of a file
+    /// is read.
     pub wakeup: WakeupCoalescer,
 }
 
-/// Runs the uplink until [`UplinkRequest::Close`] or until the orders end.
+/// Runs the uplink until [`UplinkRequest::Close`], or until every sender of requests is dropped.
 pub async fn run(
     start: UplinkStart,
-    orders: mpsc::Receiver<UplinkRequest>,
-    update: mpsc::Sender<UplinkUpdate>,
+    requests: mpsc::Receiver<UplinkRequest>,
+    updates: mpsc::Sender<UplinkUpdate>,
     heartbeat: Heartbeat,
 ) {
     let UplinkStart { settings, site, boot, clock, wakeup } = start;
-    let link = Delivery::new(site.clone(), boot.0, &settings);
-    let session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
-    // One read at a time and file, two files at a time: this cannot fill.
+    let delivery = Delivery::new(site.clone(), boot.0, &settings);
+    let selector = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
+    // Two files are sent at once, with one read in flight each: this channel cannot fill.
     let (read, pieces) = mpsc::channel(8);
-    let (waiting, down_since, warned_at) = (VecDeque::new(), clock.now().mono, MonoTime(0));
+    let (unsent, down_since, warned_at) = (VecDeque::new(), clock.now().mono, MonoTime(0));
     let mut uplink = Uplink {
         settings,
         epoch: 0,
         fresh: false,
-        wary: (0, MonoTime(0)),
+        subscription_level: 0,
+        reduced_at: MonoTime(0),
         messages: 0,
         site,
         boot,
         clock,
         wakeup,
-        orders,
-        update,
-        link,
-        session,
+        requests,
+        updates,
+        delivery,
+        selector,
         reader: FileReader::new(read),
         pieces,
         tries: 0,
-        waiting,
+        unsent,
         heartbeat,
         down_since,
         warned_at,
@@ -99,12 +102,12 @@ pub async fn run(
         };
         let now = uplink.clock.now();
         uplink.down_since = now.mono;
-        let pause = uplink.session.ended(now.mono, ended.fault, random());
+        let pause = uplink.selector.ended(now.mono, ended.fault, random());
         let mut out = Vec::new();
         if ended.fault == ConnectFault::TooLarge {
-            uplink.grow_wary(now.mono, &mut out);
+            uplink.reduce_subscriptions(now.mono, &mut out);
         }
-        uplink.link.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
+        uplink.delivery.lost(ended.reason, ended.fault == ConnectFault::Refused, &mut out);
         uplink.execute(out, None).await;
         let fresh = std::mem::take(&mut uplink.fresh);
         if fresh {
@@ -113,115 +116,126 @@ pub async fn run(
         open = uplink.pause(Duration::from_micros(pause)).await;
         uplink.fresh = false;
     }
-    let _ = uplink.update.send(UplinkUpdate::Closed).await;
+    let _ = uplink.updates.send(UplinkUpdate::Closed).await;
 }
 
-/// Uniform in 0..1.
+/// A random number, uniform in 0..1.
 fn random() -> f64 {
     let mut bytes = [0; 4];
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Another address of a host whose first one does not answer: of two families one may be a black gap. `None` goes by name.
+/// Another address of a host whose first one did not answer: one of the two IP families can be
+/// unreachable. `None` connects by name.
 async fn address(broker: &Broker, attempt: Attempt) -> Option<String> {
-    if attempt.misses == 0 {
+    if attempt.unreachable_count == 0 {
         return None;
     }
-    let looked_up = timeout(RESOLVE_WITHIN, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
+    let looked_up = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port))).await.ok()?.ok()?;
     let addresses: Vec<std::net::IpAddr> = looked_up.map(|address| address.ip()).collect();
-    let chosen = addresses.get(attempt.misses % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
+    let chosen = addresses.get(attempt.unreachable_count % addresses.len().max(1)).filter(|_| addresses.len() > 1)?;
     Some(if chosen.is_ipv6() { format!("[{chosen}]") } else { chosen.to_string() })
 }
 
+/// A publish that the client's queue had no room for.
+struct UnsentPublish {
+    token: Token,
+    topic: String,
+    payload: Vec<u8>,
+    retain: bool,
+}
+
+/// State of the uplink task.
 struct Uplink {
     settings: UplinkSettings,
-    /// Names `settings` in what is reported of sessions.
+    /// Epoch of `settings`, reported with every session.
     epoch: u64,
-    /// How often a message was too large, and ended the connection, and when last: it may be a retained one, which would end every other.
-    wary: (u8, MonoTime),
-    /// Since the last turn of others.
+    /// How far the subscriptions are reduced ([`topics::device_filters`]): one level for each
+    /// session that an oversized message ended. A retained message would end every further session.
+    subscription_level: u8,
+    reduced_at: MonoTime,
+    /// Messages received since the task last yielded.
     messages: u32,
-    /// This connection ended because other settings are to be tried at once.
+    /// True when this connection must end because new settings require a fresh one.
     fresh: bool,
     site: SiteId,
     boot: Boot,
     clock: Arc<dyn Clock>,
     wakeup: WakeupCoalescer,
-    orders: mpsc::Receiver<UplinkRequest>,
-    update: mpsc::Sender<UplinkUpdate>,
-    link: Delivery,
-    session: BrokerSelector,
+    requests: mpsc::Receiver<UplinkRequest>,
+    updates: mpsc::Sender<UplinkUpdate>,
+    delivery: Delivery,
+    selector: BrokerSelector,
     reader: FileReader,
     pieces: mpsc::Receiver<Piece>,
-    /// To connect, in this start.
+    /// Connection attempts since boot.
     tries: u32,
-    /// Publishes the client had no room for.
-    waiting: VecDeque<(u64, String, Vec<u8>, bool)>,
+    unsent: VecDeque<UnsentPublish>,
     heartbeat: Heartbeat,
-    /// Since when there is no connection.
+    /// End of the last connection.
     down_since: MonoTime,
-    /// When people were last reported of a certificate.
+    /// Time of the last certificate alarm.
     warned_at: MonoTime,
 }
 
-/// What one turn of the loop found.
+/// Result of one turn of the connection loop.
 enum TaskEvent {
-    Seen(Result<ClientEvent, Disconnected>),
-    /// This connection is dropped.
-    GiveUp(Disconnected),
-    /// It is closed in order.
+    /// An event of the client, or the end of its connection.
+    Client(Result<ClientEvent, Disconnected>),
+    /// The task drops this connection.
+    Drop(Disconnected),
+    /// The connection was closed on request.
     Closed,
 }
 
 impl Uplink {
-    /// One connection from CONNECT to its end; `None` when we closed it.
+    /// Runs one connection from CONNECT to its end; `None` when it was closed on request.
     async fn connection(&mut self) -> Option<Disconnected> {
         self.tries = self.tries.saturating_add(1);
         let conn = connection_number(self.boot, self.tries);
-        let attempt = self.session.attempt();
+        let attempt = self.selector.attempt();
         let brokers = self.settings.brokers();
         let broker = brokers.get(attempt.broker).or(brokers.first())?.clone();
-        if broker.tls.is_none() && broker.login.is_some() && !parse::is_local(&broker.host) {
-            tracing::warn!(broker = %broker.host, "the password goes unencrypted to the broker (uplink.allow_plain): set uplink.ca_file");
+        let span = tracing::info_span!("uplink", conn, broker = %format_args!("{}:{}", broker.host, broker.port));
+        self.connect_to(conn, broker, attempt).instrument(span).await
+    }
+
+    async fn connect_to(&mut self, conn: u64, broker: Broker, attempt: Attempt) -> Option<Disconnected> {
+        if broker.shows_login() {
+            tracing::warn!("the password goes unencrypted to the broker (uplink.allow_plain); set uplink.ca_file");
         }
         self.check_certificates(&broker).await;
-        if broker.shows_login() {
-            tracing::warn!(
-                host = broker.host,
-                "the login goes to this broker in the clear (uplink.allow_plain): anybody on the way can read it"
-            );
-        }
         let options = match self.options(conn, &broker, attempt).await {
             Ok(options) => options,
             Err(error) => return Some(Disconnected { reason: format!("{error:#}"), fault: ConnectFault::Refused }),
         };
         let (sender, mut connection) = client::connect(&options);
         sender.subscribe(&self.filters(&options.client_id));
-        self.waiting.clear();
+        self.unsent.clear();
         let mut closing = None;
         loop {
-            if self.messages >= TURN_AFTER {
+            if self.messages >= MESSAGES_PER_TURN {
                 self.messages = 0;
                 tokio::task::yield_now().await;
             }
             match self.turn(&sender, &mut connection, conn, &mut closing).await {
                 TaskEvent::Closed => return None,
-                TaskEvent::GiveUp(ended) => return Some(ended),
-                TaskEvent::Seen(Err(_)) if closing.is_some() => return None,
-                TaskEvent::Seen(Err(ended)) => return Some(ended),
-                TaskEvent::Seen(Ok(ClientEvent::Subscribed(granted))) => {
+                TaskEvent::Drop(ended) => return Some(ended),
+                TaskEvent::Client(Err(_)) if closing.is_some() => return None,
+                TaskEvent::Client(Err(ended)) => return Some(ended),
+                TaskEvent::Client(Ok(ClientEvent::Subscribed(granted))) => {
                     if let Some(ended) = self.subscribed(&granted, &options.client_id).await {
                         return Some(ended);
                     }
                 }
-                TaskEvent::Seen(Ok(seen)) => self.handle_client_event(seen, conn, &broker, &sender).await,
+                TaskEvent::Client(Ok(event)) => self.handle_client_event(event, conn, &broker, &sender).await,
             }
         }
     }
 
-    /// Tells what the broker does not let us hear. Without receipts, or without knowing whether an archive is there, the connection
-    /// is of no use.
+    /// Raises an alarm for a subscription that the broker rejected. Returns the end of the
+    /// connection when it is useless: without receipts, or without the state of the archives.
     async fn subscribed(&mut self, granted: &[Result<(), String>], client_id: &str) -> Option<Disconnected> {
         let filters = self.filters(client_id);
         let refused = filters
@@ -230,45 +244,48 @@ impl Uplink {
             .enumerate()
             .find_map(|(at, (filter, granted))| granted.as_ref().err().map(|reason| (at, format!("{filter} ({reason})"))));
         let (at, what) = refused?;
-        let detail = format!("the broker refuses the subscription to {what}: look at its access list");
-        let _ = self.update.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
-        (at < topics::of_box(&self.site, self.wary.0).len())
+        let detail = format!("the broker refuses the subscription to {what}: check its access control list");
+        let _ = self.updates.send(UplinkUpdate::Alarm { what: Alarm::NotAuthorized, detail: detail.clone() }).await;
+        (at < topics::device_filters(&self.site, self.subscription_level).len())
             .then_some(Disconnected { reason: detail, fault: ConnectFault::Refused })
     }
 
-    /// Listens to less, and says so once.
-    fn grow_wary(&mut self, now: MonoTime, out: &mut Vec<DeliveryEffect>) {
-        if self.wary.0 == 0 {
-            out.push(DeliveryEffect::News(UplinkUpdate::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
+    /// Reduces the subscriptions by one level. The first time it also reports an oversized
+    /// document.
+    fn reduce_subscriptions(&mut self, now: MonoTime, out: &mut Vec<DeliveryEffect>) {
+        if self.subscription_level == 0 {
+            out.push(DeliveryEffect::Update(UplinkUpdate::Document { bytes: Vec::new(), len: client::PACKET_MAX as usize }));
         }
-        self.wary = ((self.wary.0 + 1).min(topics::WARY_MAX), now);
-        self.link.set_deaf(self.wary.0 == topics::WARY_MAX);
+        self.subscription_level = (self.subscription_level + 1).min(topics::RECEIPTS_ONLY);
+        self.reduced_at = now;
+        self.delivery.assume_archive(self.subscription_level == topics::RECEIPTS_ONLY);
         tracing::error!(
-            level = self.wary.0,
-            "a message too large to be taken ended the session: less is subscribed to from now on"
+            level = self.subscription_level,
+            "session ended by an oversized message; subscribing to fewer topics from now on"
         );
     }
 
-    /// True when it is time to listen to commands again.
-    fn is_calm(&mut self, now: MonoTime) -> bool {
-        let calm = self.wary.0 > 1 && now.since(self.wary.1) >= WARY_FOR;
-        if calm {
-            self.wary = (1, now);
-            self.link.set_deaf(false);
+    /// True when the device must subscribe to commands again.
+    fn restores_commands(&mut self, now: MonoTime) -> bool {
+        let is_due = self.subscription_level > 1 && now.since(self.reduced_at) >= REDUCED_FOR.as_micros() as u64;
+        if is_due {
+            self.subscription_level = 1;
+            self.reduced_at = now;
+            self.delivery.assume_archive(false);
         }
-        calm
+        is_due
     }
 
     fn filters(&self, client_id: &str) -> Vec<String> {
-        let mut filters = topics::of_box(&self.site, self.wary.0);
-        filters.extend((self.wary.0 < 2).then(|| topics::FLEET.to_owned()));
+        let mut filters = topics::device_filters(&self.site, self.subscription_level);
+        filters.extend((self.subscription_level < 2).then(|| topics::FLEET.to_owned()));
         if self.settings.files == FileProtocol::Emqx {
             filters.push(emqx_file_transfer::answers(client_id));
         }
         filters
     }
 
-    /// Waits for something to be seen, carrying out orders meanwhile.
+    /// Waits for the next event of the client, and handles requests meanwhile.
     async fn turn(
         &mut self,
         sender: &Sender,
@@ -282,42 +299,42 @@ impl Uplink {
             let mut out = Vec::new();
             let now = self.clock.now();
             tokio::select! {
-                seen = &mut poll => return TaskEvent::Seen(seen),
-                order = self.orders.recv(), if closing.is_none() => match order {
-                    Some(UplinkRequest::Close) | None if !self.link.is_connected() => return TaskEvent::Closed,
+                event = &mut poll => return TaskEvent::Client(event),
+                request = self.requests.recv(), if closing.is_none() => match request {
+                    Some(UplinkRequest::Close) | None if !self.delivery.is_connected() => return TaskEvent::Closed,
                     Some(UplinkRequest::Close) | None => {
-                        *closing = Some(Instant::now() + CLOSE_WITHIN);
-                        let going = self.link.state("stopping", conn, now);
-                        sender.publish(0, &topics::up(&self.site, "state"), going, self.link.retains());
+                        *closing = Some(Instant::now() + CLOSE_TIMEOUT);
+                        let stopping = self.delivery.state("stopping", conn, now);
+                        sender.publish(0, &topics::up(&self.site, "state"), stopping, self.delivery.retains());
                         sender.disconnect();
                     }
-                    Some(order) => {
-                        self.order(now, order, &mut out);
+                    Some(request) => {
+                        self.handle_request(now, request, &mut out);
                         if self.fresh {
-                            return TaskEvent::GiveUp(Disconnected { reason: FRESH.into(), fault: ConnectFault::Lost });
+                            return TaskEvent::Drop(Disconnected { reason: FRESH.into(), fault: ConnectFault::Lost });
                         }
                     }
                 },
-                Some((entry_id, offset, bytes)) = self.pieces.recv() => self.link.chunk(now, entry_id, offset, bytes, &mut out),
+                Some((entry_id, offset, bytes)) = self.pieces.recv() => self.delivery.chunk(now, entry_id, offset, bytes, &mut out),
                 () = sleep_until(closing.unwrap_or_else(|| Instant::now() + TICK)) => {
                     if closing.is_some() {
                         return TaskEvent::Closed;
                     }
-                    self.link.advance(now, &mut out);
+                    self.delivery.advance(now, &mut out);
                 }
             }
-            if self.link.is_overdue(now.mono) {
-                return TaskEvent::GiveUp(Disconnected { reason: "no PubAck in time".into(), fault: ConnectFault::Lost });
+            if self.delivery.is_overdue(now.mono) {
+                return TaskEvent::Drop(Disconnected { reason: "no PubAck in time".into(), fault: ConnectFault::Lost });
             }
-            if self.is_calm(now.mono) && closing.is_none() {
-                return TaskEvent::GiveUp(Disconnected {
-                    reason: "listening to commands again".into(),
+            if self.restores_commands(now.mono) && closing.is_none() {
+                return TaskEvent::Drop(Disconnected {
+                    reason: "subscribing to commands again".into(),
                     fault: ConnectFault::Lost,
                 });
             }
-            if self.session.is_on_fallback(now.mono) && closing.is_none() {
-                return TaskEvent::GiveUp(Disconnected {
-                    reason: "going back to the preferred broker".into(),
+            if self.selector.is_on_fallback(now.mono) && closing.is_none() {
+                return TaskEvent::Drop(Disconnected {
+                    reason: "returning to the preferred broker".into(),
                     fault: ConnectFault::Lost,
                 });
             }
@@ -325,64 +342,68 @@ impl Uplink {
         }
     }
 
-    async fn handle_client_event(&mut self, seen: ClientEvent, conn: u64, broker: &Broker, sender: &Sender) {
+    async fn handle_client_event(&mut self, event: ClientEvent, conn: u64, broker: &Broker, sender: &Sender) {
         let mut out = Vec::new();
         let now = self.clock.now();
-        match seen {
+        match event {
             ClientEvent::Connected(limits) => {
-                self.session.connected(now.mono);
+                self.selector.connected(now.mono);
                 let session = UplinkUpdate::Session { epoch: self.epoch, broker: broker.address() };
-                let _ = self.update.send(session).await;
-                let calm = (now.mono.since(self.down_since) / 10).min(CALM_MAX);
-                self.link.connected(now, conn, limits, (calm as f64 * random()) as u64, &mut out);
+                let _ = self.updates.send(session).await;
+                let outage = now.mono.since(self.down_since);
+                let delay_max = (outage / 10).min(FILE_DELAY_MAX.as_micros() as u64);
+                let file_delay = (delay_max as f64 * random()) as u64;
+                self.delivery.connected(now, conn, limits, file_delay, &mut out);
             }
-            ClientEvent::Acked(token, acked) => self.link.acked(now, token, acked, &mut out),
+            ClientEvent::Acked(token, acked) => self.delivery.acked(now, token, acked, &mut out),
             ClientEvent::Message(topic, payload) => {
                 self.messages += 1;
-                self.link.message(now, &topic, &payload, &mut out);
+                self.delivery.message(now, &topic, &payload, &mut out);
             }
             ClientEvent::Subscribed(_) | ClientEvent::Other => {}
         }
         self.execute(out, Some(sender)).await;
     }
 
-    /// Tells once a day of certificates that end soon.
+    /// Raises an alarm once a day for each certificate that expires soon.
     async fn check_certificates(&mut self, broker: &Broker) {
         let now: Timestamp = self.clock.now();
-        let Some(tls) =
-            broker.tls.as_ref().filter(|_| self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > WARN_EVERY)
-        else {
+        let Some(tls) = broker.tls.as_ref().filter(|_| {
+            self.warned_at == MonoTime(0) || now.mono.since(self.warned_at) > CERTIFICATE_ALARM_INTERVAL.as_micros() as u64
+        }) else {
             return;
         };
-        for (key, end) in tls::ends(tls) {
+        for (key, end) in tls::expiries(tls) {
             let Some(days) = cert_expiry::near(end, now) else {
                 continue;
             };
             self.warned_at = now.mono;
-            let detail = format!("the certificate in uplink.{key} ends at {} ({days} days): bring another", end.rfc3339());
-            let _ = self.update.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
+            let detail = format!("the certificate in uplink.{key} expires at {} ({days} days): install a new one", end.rfc3339());
+            let _ = self.updates.send(UplinkUpdate::Alarm { what: Alarm::Certificate, detail }).await;
         }
     }
 
-    /// Takes an order; other settings are the shell's too.
-    fn order(&mut self, now: Timestamp, order: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
-        if let UplinkRequest::Settings { settings, epoch, fresh } = &order {
+    /// Passes a request to the delivery; new settings also concern this task.
+    fn handle_request(&mut self, now: Timestamp, request: UplinkRequest, out: &mut Vec<DeliveryEffect>) {
+        if let UplinkRequest::Settings { settings, epoch, fresh } = &request {
             if *fresh || settings.brokers() != self.settings.brokers() || settings.protocol != self.settings.protocol {
-                self.session = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
+                self.selector = BrokerSelector::new(1 + settings.fallbacks.len(), settings.protocol);
             }
-            (self.settings, self.epoch) = (settings.as_ref().clone(), *epoch);
+            self.settings = settings.as_ref().clone();
+            self.epoch = *epoch;
             self.fresh |= *fresh;
         }
-        self.link.order(now, order, out);
+        self.delivery.request(now, request, out);
     }
 
     async fn options(&self, conn: u64, broker: &Broker, attempt: Attempt) -> anyhow::Result<Options> {
         let settings = &self.settings;
         let address = address(broker, attempt).await;
         let name = address.is_some().then_some(broker.host.as_str());
-        let state = self.link.state("lost", conn, self.clock.now());
+        let state = self.delivery.state("lost", conn, self.clock.now());
         Ok(Options {
-            // A broker that binds the client id to the certificate's common name, the site, then binds it to what was asked for.
+            // A broker that binds the client id to the certificate's common name compares it with
+            // the site.
             client_id: self.site.to_string(),
             host: address.unwrap_or_else(|| broker.host.clone()),
             port: broker.port,
@@ -394,46 +415,47 @@ impl Uplink {
         })
     }
 
-    /// Does what the link wants; without a connection only its updates.
+    /// Executes effects of the delivery; without a connection only its updates.
     async fn execute(&mut self, effects: Vec<DeliveryEffect>, sender: Option<&Sender>) {
         for effect in effects {
             match effect {
-                DeliveryEffect::News(update) => {
-                    let _ = self.update.send(update).await;
+                DeliveryEffect::Update(update) => {
+                    let _ = self.updates.send(update).await;
                 }
                 DeliveryEffect::Read { entry_id, offset, len } => {
-                    let Some(source) = self.link.source(entry_id) else { continue };
-                    let wanted = ReadRequest { entry_id, offset, len, source, hurry: self.wakeup.low_latency() };
-                    if let Err(error) = self.reader.read(wanted) {
-                        tracing::error!("a piece of a file is not read, the next session asks for it again: {error}");
+                    let Some(source) = self.delivery.source(entry_id) else { continue };
+                    let request = ReadRequest { entry_id, offset, len, source, low_latency: self.wakeup.low_latency() };
+                    if let Err(error) = self.reader.read(request) {
+                        tracing::error!(%error, entry_id = entry_id.0, offset, "piece of a file not read; the next session requests it again");
                     }
                 }
                 DeliveryEffect::Publish { token, topic, payload, retain } => {
-                    self.waiting.push_back((token, topic, payload, retain))
+                    self.unsent.push_back(UnsentPublish { token, topic, payload, retain })
                 }
             }
         }
-        while let (Some(sender), Some((token, topic, payload, retain))) = (sender, self.waiting.front()) {
-            if !sender.publish(*token, topic, payload.clone(), *retain) {
+        while let (Some(sender), Some(publish)) = (sender, self.unsent.front()) {
+            if !sender.publish(publish.token, &publish.topic, publish.payload.clone(), publish.retain) {
                 return;
             }
-            self.waiting.pop_front();
+            self.unsent.pop_front();
         }
     }
 
-    /// Takes orders until the birth message is among them; the agent sends it first. False when it was reported to close.
+    /// Handles requests until the birth message is among them, which the agent sends first. Returns
+    /// false when the uplink must close.
     async fn await_birth(&mut self) -> bool {
-        while !self.link.is_born() {
-            match self.orders.recv().await {
+        while !self.delivery.is_born() {
+            match self.requests.recv().await {
                 None | Some(UplinkRequest::Close) => return false,
-                Some(order) => self.order(self.clock.now(), order, &mut Vec::new()),
+                Some(request) => self.handle_request(self.clock.now(), request, &mut Vec::new()),
             }
         }
         self.fresh = false;
         true
     }
 
-    /// Waits, taking orders meanwhile; false when it was reported to close.
+    /// Pauses, and handles requests meanwhile. Returns false when the uplink must close.
     async fn pause(&mut self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
@@ -441,11 +463,11 @@ impl Uplink {
             let left = until.saturating_duration_since(Instant::now());
             let now = self.clock.now();
             let mut out = Vec::new();
-            match timeout(left.min(BEAT_EVERY), self.orders.recv()).await {
-                Err(_) if left <= BEAT_EVERY => return true,
+            match timeout(left.min(HEARTBEAT_INTERVAL), self.requests.recv()).await {
+                Err(_) if left <= HEARTBEAT_INTERVAL => return true,
                 Err(_) => {}
                 Ok(None | Some(UplinkRequest::Close)) => return false,
-                Ok(Some(order)) => self.order(now, order, &mut out),
+                Ok(Some(request)) => self.handle_request(now, request, &mut out),
             }
             self.execute(out, None).await;
             if self.fresh {

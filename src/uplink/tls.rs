@@ -1,6 +1,7 @@
-//! ⇄ TLS: what this device believes, what it shows, and when that ends.
+//! ⇄ TLS configuration: trusted certificate authorities, the client certificate, and their expiry.
 //!
-//! What belongs here: certificates from files, rustls's configuration. What does not: the connection ([`super::client`]).
+//! What belongs here: certificates from files, rustls's configuration. What does not: the
+//! connection ([`super::client`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,15 +18,15 @@ use super::cert_expiry;
 use crate::settings::{TlsSettings, load};
 use crate::units::WallTime;
 
-/// A TLS configuration that trusts only the given authority and shows the given certificate. Connected to by an address of its own
-/// choice, the broker must all the same show a certificate for `name`.
+/// A TLS configuration that trusts only the given authority and sends the given client certificate.
+/// `name` is the host name to verify when the connection goes to an IP address.
 ///
 /// # Errors
-/// Names the file that cannot be used.
+/// When a file cannot be used; the error names it.
 pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<rustls::ClientConfig>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(&settings.ca)? {
-        roots.add(certificate).with_context(|| format!("{}: not an authority", settings.ca.display()))?;
+        roots.add(certificate).with_context(|| format!("{}: not a certificate authority", settings.ca.display()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().context("TLS roots")?;
@@ -39,32 +40,34 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
             let file = load::resolve(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
             let private = PrivateKeyDer::from_pem_file(file).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
             let chain = certificates(chain)?;
-            builder.with_client_auth_cert(chain, private).with_context(|| format!("{}: key and certificate", key.display()))?
+            builder
+                .with_client_auth_cert(chain, private)
+                .with_context(|| format!("{}: key and certificate do not match", key.display()))?
         }
     };
     if let Some(name) = name {
-        let name = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is no name of a server"))?;
-        config.dangerous().set_certificate_verifier(Arc::new(Named { verifier, name }));
+        let name = ServerName::try_from(name.to_owned()).with_context(|| format!("{name:?} is not a valid server name"))?;
+        config.dangerous().set_certificate_verifier(Arc::new(NameVerifier { verifier, name }));
     }
     Ok(Arc::new(config))
 }
 
-/// When each certificate this device shows, or believes, ends: the file's name in the settings, and the earliest end in it.
-pub fn ends(settings: &TlsSettings) -> Vec<(&'static str, WallTime)> {
-    let shown = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
-    let files = [Some(("ca_file", &settings.ca)), shown].into_iter().flatten();
+/// Expiry of each certificate file: its configuration key and the earliest end in it.
+pub fn expiries(settings: &TlsSettings) -> Vec<(&'static str, WallTime)> {
+    let client = settings.identity.as_ref().map(|(chain, _)| ("cert_file", chain));
+    let files = [Some(("ca_file", &settings.ca)), client].into_iter().flatten();
     let earliest = |path| certificates(path).ok()?.iter().filter_map(|der| cert_expiry::not_after(der)).min();
     files.filter_map(|(key, path)| Some((key, earliest(path)?))).collect()
 }
 
-/// The usual verifier, asked about the name in the settings instead of the address that was connected to.
+/// WebPKI verifier that checks the configured host name instead of the IP address.
 #[derive(Debug)]
-struct Named {
+struct NameVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     name: ServerName<'static>,
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for NameVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -1,20 +1,21 @@
-//! Topic names: `taimat/v1/{site}/up|dn/…`, so that a broker's access list is two lines a site.
+//! Topic names: `taimat/v1/{site}/up|dn/…`, so that the access control list of a broker has two
+//! lines per site.
 //!
-//! What belongs here: making and reading names. What does not: payloads ([`super::wire`]).
+//! Payloads are in [`super::wire`].
 
 use crate::units::SiteId;
 
-/// In front of everything.
+/// Prefix of every topic.
 const ROOT: &str = "taimat/v1";
 
-/// What the office subscribes to.
+/// Filter of the office: everything that devices publish.
 pub const ALL_UP: &str = "taimat/v1/+/up/#";
-/// Where the answers of all devices are heard.
+/// Filter of the answers of all devices.
 pub const ALL_ANSWERS: &str = "taimat/v1/+/up/rsp";
-/// What a device subscribes to for the archive's presence.
+/// Filter of a device for the states of archives.
 pub const ALL_HOSTS: &str = "taimat/v1/host/+/state";
 
-/// What a device subscribes to for commands to all devices.
+/// Filter of a device for commands to all devices.
 pub const FLEET: &str = "taimat/v1/fleet/dn/cmd/+";
 
 /// `taimat/v1/fleet/dn/cmd/{name}`: a command to all devices.
@@ -32,44 +33,47 @@ pub fn dn(site: &SiteId, tail: &str) -> String {
     format!("{ROOT}/{site}/dn/{tail}")
 }
 
-/// `taimat/v1/host/{host}/state`: an archive's presence.
+/// `taimat/v1/host/{host}/state`: the state of an archive.
 pub fn host_state(host: &str) -> String {
     format!("{ROOT}/host/{host}/state")
 }
 
-/// How wary a device may become of messages too large to be taken.
-pub const WARY_MAX: u8 = 3;
+/// Level of [`device_filters`] at which a device receives nothing but receipts.
+pub const RECEIPTS_ONLY: u8 = 3;
 
-/// What a device subscribes to. `wary`: how often in a row a message too large ended the session; what is retained would end every further one.
-/// 1: without the one topic where documents are retained. 2: without commands and configurations. 3: receipts only.
-pub fn of_box(site: &SiteId, wary: u8) -> Vec<String> {
-    let down: &[&str] = match wary {
+/// The filters of a device. `level` counts the sessions that an oversized message ended; a retained
+/// one would end every further session.
+///
+/// Level 1 leaves out the topic of retained documents, level 2 also commands and configurations,
+/// level 3 also archive states.
+pub fn device_filters(site: &SiteId, level: u8) -> Vec<String> {
+    let down: &[&str] = match level {
         0 => &["#"],
         1 => &["ack", "cmd/#", "config/answer", "config/confirm"],
         _ => &["ack"],
     };
-    let hosts = (wary < WARY_MAX).then(|| ALL_HOSTS.to_owned());
+    let hosts = (level < RECEIPTS_ONLY).then(|| ALL_HOSTS.to_owned());
     down.iter().map(|tail| dn(site, tail)).chain(hosts).collect()
 }
 
-/// What a topic is, seen from a device.
+/// A topic that a device receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownTopic<'a> {
     /// A receipt.
     Ack,
     /// A command of this name.
     Command(&'a str),
-    /// The same, to all devices.
+    /// A command of this name to all devices.
     Fleet(&'a str),
     /// A configuration document: the answer to `up/config/get`, or the retained one.
     Document,
     /// The office's confirmation of a configuration.
     Confirm,
-    /// An archive's presence.
+    /// The state of an archive.
     Host(&'a str),
 }
 
-/// Reads a topic a device of `site` may receive; `None` for anything else.
+/// Parses a topic for a device of `site`; `None` for any other topic.
 pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<DownTopic<'a>> {
     let tail = topic.strip_prefix(ROOT)?.strip_prefix('/')?;
     if let Some(host) = tail.strip_prefix("host/").and_then(|rest| rest.strip_suffix("/state")) {
@@ -86,7 +90,7 @@ pub fn read_down<'a>(site: &SiteId, topic: &'a str) -> Option<DownTopic<'a>> {
     }
 }
 
-/// Reads a topic the office receives: the site and what comes after `up/`.
+/// Parses a topic for the office: the site and the part after `up/`.
 pub fn read_up(topic: &str) -> Option<(SiteId, &str)> {
     let (site, tail) = topic.strip_prefix(ROOT)?.strip_prefix('/')?.split_once("/up/")?;
     Some((SiteId::parse(site).ok()?, tail))
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_survive_being_read_back() {
+    fn topics_round_trip() {
         let site = SiteId::parse("km-17").unwrap();
         assert_eq!(read_down(&site, &dn(&site, "ack")), Some(DownTopic::Ack));
         assert_eq!(read_down(&site, &dn(&site, "cmd/clip-get")), Some(DownTopic::Command("clip-get")));
@@ -107,25 +111,25 @@ mod tests {
     }
 
     #[test]
-    fn a_wary_box_hears_less_and_receipts_always() {
+    fn reduced_subscriptions_always_include_receipts() {
         let site = SiteId::parse("km-17").unwrap();
-        for wary in 0..=WARY_MAX {
-            let heard = of_box(&site, wary);
-            assert!(heard.contains(&dn(&site, if wary == 0 { "#" } else { "ack" })), "{heard:?}");
-            assert_eq!(heard.contains(&dn(&site, "cmd/#")), wary == 1);
+        for level in 0..=RECEIPTS_ONLY {
+            let filters = device_filters(&site, level);
+            assert!(filters.contains(&dn(&site, if level == 0 { "#" } else { "ack" })), "{filters:?}");
+            assert_eq!(filters.contains(&dn(&site, "cmd/#")), level == 1);
         }
-        assert_eq!(of_box(&site, WARY_MAX), [dn(&site, "ack")]);
+        assert_eq!(device_filters(&site, RECEIPTS_ONLY), [dn(&site, "ack")]);
     }
 
     #[test]
-    fn another_sites_topics_are_not_ours() {
+    fn topics_of_other_sites_are_not_parsed() {
         let site = SiteId::parse("km-1").unwrap();
         assert_eq!(read_down(&site, "taimat/v1/km-17/dn/ack"), None);
         assert_eq!(read_up("taimat/v1/KM/up/event"), None);
     }
 
     #[test]
-    fn messages_of_reserved_sites_are_not_read() {
+    fn topics_of_reserved_sites_are_not_parsed() {
         for site in ["host", "enrol", "witness", "office", "claim-0a1b", "taimat-office-office"] {
             assert_eq!(read_up(&format!("taimat/v1/{site}/up/event")), None);
         }

@@ -1,5 +1,7 @@
-//! The payloads, as `docs/mqtt.md` documents them: the only types serde shows to the outside. Unknown fields are ignored on
-//! the way in, so that an older box understands a newer office; every message carries `v` where its meaning may change.
+//! MQTT payloads as `docs/mqtt.md` documents them.
+//!
+//! Unknown fields are ignored on input, so that an older device understands a newer office.
+//! Messages whose meaning may change carry `v`.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,95 +20,96 @@ pub struct Event {
     /// E.g. `vn.taimat.motion.start.v1`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// RFC 3339 wall time of what it tells.
+    /// RFC 3339 wall time of the event.
     pub time: String,
     /// Always `application/json`.
     pub datacontenttype: String,
-    /// Gap-free number within `ring`, from 1.
+    /// Gap-free sequence number within `ring`, from 1.
     pub seq: u64,
-    /// Name of the ring on the card: a replaced card is another, and numbers begin again.
+    /// Id of the ring on the card. A replaced card has another ring, and numbers start again.
     #[serde(default)]
     pub ring: RingId,
-    /// How far `time` can be trusted.
+    /// Quality of the clock behind `time`.
     pub clock: ClockQuality,
-    /// Start number of the agent.
+    /// Boot number of the agent.
     pub boot: u32,
-    /// Monotonic microseconds of what it tells, within `crash_loop`.
+    /// Monotonic time of the event in microseconds, within `boot`.
     pub mono: u64,
-    /// The particulars, by `type`.
+    /// Data of the event, by `type`.
     pub data: serde_json::Value,
 }
 
-/// `up/birth`, retained: who this device is.
+/// `up/birth`, retained: identity and capabilities of the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Birth {
     /// 1.
     pub v: u32,
     /// Agent version.
     pub version: String,
-    /// Name of the ring on the card.
+    /// Id of the ring on the card.
     #[serde(default)]
     pub ring: RingId,
-    /// Start number, within `ring`.
+    /// Boot number, within `ring`.
     pub boot: u32,
-    /// What it can do.
+    /// Capabilities of this version.
     pub capabilities: Vec<String>,
-    /// Camera in words, e.g. `h264 1920x1080 + aac`; empty until it played.
+    /// Tracks of the camera, e.g. `h264 1920x1080 + aac`; empty until it has played.
     pub camera: String,
-    /// Bytes of the ring.
+    /// Size of the ring in bytes.
     pub ring_bytes: u64,
-    /// Oldest footage, RFC 3339.
+    /// RFC 3339 time of the oldest footage; `None` while the ring is empty.
     pub oldest: Option<String>,
-    /// How far our wall clock can be trusted.
+    /// Quality of the device's wall clock.
     pub clock: ClockQuality,
-    /// Whether the last stop was in order.
+    /// Whether the previous boot ended with an ordered shutdown.
     pub clean_start: bool,
 }
 
-/// `up/health`, every minute. Cumulative counters are since this start.
+/// `up/health`, every minute. Counters accumulate since boot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Health {
     /// 1.
     pub v: u32,
     /// Wall time, RFC 3339.
     pub t: String,
-    /// How far it can be trusted.
+    /// Quality of the clock behind `t`.
     pub clock: ClockQuality,
-    /// Name of the ring on the card: watermarks count in it.
+    /// Id of the ring on the card, in which the watermarks count.
     #[serde(default)]
     pub ring: RingId,
-    /// Start number.
+    /// Boot number.
     pub boot: u32,
-    /// Seconds since this start.
+    /// Seconds since boot of the agent.
     pub uptime: u64,
-    /// The main stream: `recording`, `starting` or what is wrong, e.g. `unreachable` ([`crate::camera::CameraFault::as_str`]).
+    /// The main stream: `recording`, `starting` or its fault, e.g. `unreachable`
+    /// ([`crate::camera::CameraFault::as_str`]).
     pub camera: String,
-    /// The same of the sub-stream, `playing` when it does; not there when there is none.
+    /// The same for the sub-stream, with `playing`; absent without a sub-stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// Record sequence written / durable / confirmed by the office.
+    /// Progress of records and events.
     pub watermarks: Watermarks,
-    /// What waits for the office.
+    /// Entries pending for the office.
     pub backlog: Backlog,
-    /// Counters by room, flat, each `room.name`.
+    /// Counters by module, each `module.name`.
     pub counters: std::collections::BTreeMap<String, u64>,
 }
 
-/// How far footage has come.
+/// Progress of records and events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Watermarks {
-    /// Highest durable record.
+    /// Number of the newest durable record.
     pub durable: u64,
-    /// Highest event `seq` made.
+    /// Highest `seq` assigned to an event.
     pub event: u64,
-    /// Highest event `seq` such that it and everything before is receipted.
+    /// Highest `seq` up to which every event is receipted.
     pub confirmed: u64,
 }
 
-/// What waits for the office.
+/// Entries pending for the office.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Backlog {
-    /// Entries.
+    /// Number of entries.
     pub n: u64,
     /// Bytes of events and files.
     pub bytes: u64,
@@ -117,12 +120,12 @@ pub struct Backlog {
 /// `dn/cmd/{name}`: a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Command {
-    /// From the topic, not the payload.
+    /// Name of the command, from the topic.
     #[serde(skip)]
     pub name: String,
-    /// The caller's own id: the same id is answered, not carried out again.
+    /// Id chosen by the sender. A repeated id gets the same answer and is not executed again.
     pub req_id: String,
-    /// RFC 3339 time after which it must not be carried out.
+    /// RFC 3339 time after which it must not be executed.
     #[serde(default)]
     pub expires: Option<String>,
     /// Arguments, by command.
@@ -131,7 +134,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// A whole number among the arguments; in a signed command every argument is a text.
+    /// An integer argument. In a signed command every argument is a string.
     pub fn number(&self, key: &str) -> Option<u64> {
         let value = self.args.get(key)?;
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
@@ -141,13 +144,13 @@ impl Command {
 /// `up/rsp`: the answer to a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// Of the command.
+    /// `req_id` of the command.
     pub req_id: String,
-    /// Of the command.
+    /// Name of the command.
     pub cmd: String,
     /// `ok`, `accepted` (a file follows) or `error`.
     pub status: String,
-    /// For people.
+    /// Explanation as text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Result, by command.
@@ -155,25 +158,26 @@ pub struct Reply {
     pub data: serde_json::Value,
 }
 
-/// `up/state`, retained, and the will.
+/// `up/state`, retained; also the will.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// 1.
     pub v: u32,
-    /// `online`, `stopping` (stopped in order) or `missing_records` (the will).
+    /// `online`, `stopping` (ordered shutdown) or `lost` (the will).
     pub state: String,
-    /// Name of the ring on the card.
+    /// Id of the ring on the card.
     #[serde(default)]
     pub ring: RingId,
-    /// Start number.
+    /// Boot number.
     pub boot: u32,
-    /// Connection number, rising over the life of `ring`: a state with a lower one is late and ignored.
+    /// Connection number, increasing over the life of `ring`. A state with a lower number than the
+    /// last one is outdated.
     pub conn: u64,
-    /// RFC 3339.
+    /// RFC 3339 wall time.
     pub t: String,
 }
 
-/// `dn/ack`: what the office archive has, sent after its fsync.
+/// `dn/ack`: receipts of the office's archive, sent after its fsync.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "lowercase")]
 pub enum Ack {
@@ -181,39 +185,39 @@ pub enum Ack {
     Event {
         /// Its ULID.
         id: String,
-        /// SHA-256 of the payload as it was received.
+        /// SHA-256 of the payload as received.
         sha256: Digest,
     },
-    /// Answer to every `init` and every few chunks: what of a file is there.
+    /// Received bytes of a file: the answer to every `init` and to every few chunks.
     Have {
         /// File id.
         fid: String,
-        /// Everything below this offset is there.
+        /// Every byte below this offset is received.
         upto: u64,
-        /// Holes above it that are known to be missing, `[from, to)`.
+        /// Missing ranges `[from, to)` above it.
         #[serde(default)]
         missing: Vec<(u64, u64)>,
     },
-    /// An event will never be stored: something in it breaks the rules of `docs/mqtt.md`.
+    /// An event is rejected permanently because it violates `docs/mqtt.md`.
     #[serde(rename = "event-refused")]
     EventRefused {
-        /// SHA-256 of the payload as it was received: its `id` may be what is wrong with it.
+        /// SHA-256 of the payload as received, because its `id` may be the invalid field.
         sha256: Digest,
-        /// Which field, and why.
+        /// The field and the violation.
         reason: String,
     },
-    /// A file is stored, whole and with the right hash.
+    /// A file is stored completely, with the right hash.
     Stored {
         /// File id.
         fid: String,
         /// SHA-256 of its bytes as stored.
         sha256: Digest,
     },
-    /// A file cannot be stored: why, and whether to try again later.
+    /// A file is rejected.
     Refused {
         /// File id.
         fid: String,
-        /// For people.
+        /// Cause as text.
         reason: String,
     },
 }

@@ -86,7 +86,7 @@ fn a_real_read_only_card_is_recorded_to_after_a_restart() {
         println!("SKIPPED: this kernel has no trigger_fs_error");
         return;
     }
-    wait_for("the lost card is not told", 40, || rig.log().contains("kept in memory only"));
+    wait_for("the lost card is not told", 40, || rig.log().contains("recording continues in RAM only"));
     // What happens now can still be seen and stops in order.
     seconds(4);
     assert_eq!(agent.terminate(), Some(0), "{}", rig.log());

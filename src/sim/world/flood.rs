@@ -35,7 +35,7 @@ impl Flood {
 
     /// Counts what goes to the uplink.
     pub(super) fn order(&mut self, order: &UplinkRequest) {
-        self.orders += u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Again { .. }));
+        self.orders += u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Resend { .. }));
     }
 
     /// Counts what comes from it.

@@ -1,16 +1,18 @@
-//! The gate in front of everything the broker sends: how much of it is looked at. It stands before any reading and verifying, so that
-//! a flood costs a few comparisons a message, and what nobody signed never takes the share of what may be signed.
+//! Admission control for received messages: rate limits per kind, applied before parsing and
+//! signature verification.
 //!
-//! | what comes | share |
+//! A flood costs a few comparisons per message. Unsigned messages never use up the limit of
+//! messages that may be validly signed.
+//!
+//! | message | limit |
 //! |---|---|
-//! | a command without a signature that can be good: none, of an unknown key, of a number that was used, late | 10, then 2 a second |
-//! | a command whose signature must be verified | 50, then 50 a second |
-//! | a configuration document | 16, then one a second; asked for again when the flood is over |
-//! | a confirmation; an archive's state | 20, then 5 a second each |
+//! | a command without a valid-looking signature: unsigned, unknown key, used number, expired | 10, then 2 per second |
+//! | a command whose signature must be verified | 50, then 50 per second |
+//! | a configuration document | 16, then one per second; requested again after the flood |
+//! | a confirmation; the state of an archive | 20, then 5 per second each |
 //!
-//! Validly signed commands have a share of their own, behind the verification ([`crate::remote_config::state_machine`]).
-//!
-//! What belongs here: counting and dropping. What does not: judging signatures, or what a command does (the agent).
+//! Validly signed commands have a further limit after verification
+//! ([`crate::remote_config::state_machine`]).
 
 use std::collections::BTreeMap;
 
@@ -21,12 +23,24 @@ use crate::remote_config::signed_document::{DOCUMENT_MAX, is_late};
 use crate::remote_config::token_bucket::TokenBucket;
 use crate::units::{Timestamp, WallTime};
 
-/// Bytes of a command at most: `config-check` carries a whole text, which JSON may double.
+/// Maximum size of a command in bytes: `config-check` carries a whole text, whose size JSON escapes
+/// may double.
 const COMMAND_MAX: usize = DOCUMENT_MAX;
-/// A command longer than this costs the share of verifications before it is read.
+/// A longer command counts against the verification limit before it is parsed.
 const SHORT: usize = 4096;
 
-/// The shares, and what they count.
+/// Messages dropped since boot.
+#[derive(Debug, Clone, Copy)]
+pub struct DroppedMessages {
+    /// Commands without a valid-looking signature.
+    pub unsigned: u64,
+    /// Commands whose signature was not verified.
+    pub unverified: u64,
+    /// All other messages.
+    pub other: u64,
+}
+
+/// Rate limits of received messages, with their counters.
 #[derive(Debug)]
 pub struct IncomingLimiter {
     unsigned: TokenBucket,
@@ -34,13 +48,13 @@ pub struct IncomingLimiter {
     documents: TokenBucket,
     confirms: TokenBucket,
     hosts: TokenBucket,
-    /// Events that are sent again because somebody asked.
+    /// Events resent at the office's request.
     resends: TokenBucket,
-    /// What could not be read: a line of the log each would be a flood too.
+    /// Log lines about invalid messages.
     unreadable: TokenBucket,
-    /// A document was dropped, and none was asked for since.
-    asks: bool,
-    /// Who may sign, and the highest number each has used.
+    /// A document was dropped and none was requested since.
+    document_missing: bool,
+    /// Enrolled keys and the highest command number of each.
     signers: BTreeMap<String, u64>,
 }
 
@@ -54,41 +68,41 @@ impl Default for IncomingLimiter {
             hosts: TokenBucket::new(20, 200_000),
             resends: TokenBucket::new(64, 250_000),
             unreadable: TokenBucket::new(1, 60_000_000),
-            asks: false,
+            document_missing: false,
             signers: BTreeMap::new(),
         }
     }
 }
 
 impl IncomingLimiter {
-    /// Other keys may sign, or have used higher numbers.
+    /// Replaces the enrolled keys and their highest command numbers.
     pub fn set_signers(&mut self, signers: Vec<(String, u64)>) {
         self.signers = signers.into_iter().collect();
     }
 
-    /// The command in `payload`, when its share allows.
+    /// Parses the command in `payload`; `None` when it is invalid or over its limit.
     pub fn command(&mut self, now: Timestamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
         let mono = now.mono;
-        if !holds(payload, b"\"sig\"") {
+        if !contains(payload, b"\"sig\"") {
             return self.unsigned.take(mono).then(|| self.read(now, name, payload)).flatten();
         }
         let long = payload.len() > SHORT;
         if payload.len() > COMMAND_MAX || long && !self.unverified.take(mono) {
-            return self.unread(now, name, "it is too long, or too many of its length came");
+            return self.unread(now, name, "too long, or too many long commands");
         }
         let command = self.read(now, name, payload)?;
-        let share = if !self.may_be_good(now, &command) {
+        let limit = if !self.may_be_valid(now, &command) {
             &mut self.unsigned
         } else if long {
             return Some(command);
         } else {
             &mut self.unverified
         };
-        share.take(mono).then_some(command)
+        limit.take(mono).then_some(command)
     }
 
-    /// False when no verification is needed to know that the device will not take it.
-    fn may_be_good(&self, now: Timestamp, command: &Command) -> bool {
+    /// False when the device would reject the command whatever its signature.
+    fn may_be_valid(&self, now: Timestamp, command: &Command) -> bool {
         let key = command.args.get("sig").and_then(|sig| sig["key"].as_str());
         let highest = key.and_then(|key| self.signers.get(key));
         let n = command.args.get("n").and_then(Value::as_u64);
@@ -98,7 +112,7 @@ impl IncomingLimiter {
 
     fn read(&mut self, now: Timestamp, name: &str, payload: &[u8]) -> Option<Box<Command>> {
         if payload.len() > COMMAND_MAX {
-            return self.unread(now, name, "it is too long");
+            return self.unread(now, name, "too long");
         }
         match serde_json::from_slice::<Command>(payload) {
             Ok(command) => Some(Box::new(Command { name: name.to_owned(), ..command })),
@@ -106,69 +120,79 @@ impl IncomingLimiter {
         }
     }
 
-    /// Something could not be read: counted, and one a minute reported.
+    /// Counts an invalid message, and logs one a minute.
     pub fn unread<T>(&mut self, now: Timestamp, what: &str, why: &str) -> Option<T> {
         if self.unreadable.take(now.mono) {
             let (what, before): (String, u64) = (what.chars().take(32).collect(), self.unreadable.dropped());
-            tracing::warn!(what, before, "a message that cannot be read: {why}");
+            tracing::warn!(
+                topic = what,
+                reason = why,
+                before,
+                "invalid messages dropped, one logged a minute; check who publishes them"
+            );
         }
         None
     }
 
-    /// Whether a configuration document may be looked at.
+    /// Whether a configuration document is within its limit.
     pub fn document(&mut self, now: Timestamp) -> bool {
         let may = self.documents.take(now.mono);
-        self.asks |= !may;
+        self.document_missing |= !may;
         may
     }
 
     /// True once, when a document was dropped and the flood is over.
     pub fn should_rerequest(&mut self, now: Timestamp) -> bool {
-        let asks = self.asks && self.documents.is_full(now.mono);
-        self.asks &= !asks;
-        asks
+        let is_due = self.document_missing && self.documents.is_full(now.mono);
+        self.document_missing &= !is_due;
+        is_due
     }
 
-    /// Whether a confirmation may be looked at.
+    /// Whether a confirmation is within its limit.
     pub fn confirm(&mut self, now: Timestamp) -> bool {
         self.confirms.take(now.mono)
     }
 
-    /// Whether an archive's state may be looked at.
+    /// Whether the state of an archive is within its limit.
     pub fn host(&mut self, now: Timestamp) -> bool {
         self.hosts.take(now.mono)
     }
 
-    /// Whether an event may be sent again at somebody's wish.
+    /// Whether a requested resend is within its limit.
     pub fn resend(&mut self, now: Timestamp) -> bool {
         self.resends.take(now.mono)
     }
 
-    /// Commands dropped without and with a signature that might be good, and all else.
-    pub fn dropped(&self) -> (u64, u64, u64) {
+    /// Messages dropped since boot.
+    pub fn dropped(&self) -> DroppedMessages {
         let others = [&self.documents, &self.confirms, &self.hosts, &self.resends, &self.unreadable];
-        (self.unsigned.dropped(), self.unverified.dropped(), others.iter().map(|bucket| bucket.dropped()).sum())
+        let other = others.iter().map(|bucket| bucket.dropped()).sum();
+        DroppedMessages { unsigned: self.unsigned.dropped(), unverified: self.unverified.dropped(), other }
     }
 
-    /// Tells the log what was dropped, once a minute.
+    /// Logs dropped messages, once a minute per kind.
     pub fn report_drops(&mut self, now: Timestamp) {
         for (bucket, what) in [
-            (&mut self.unsigned, "commands that nobody signed"),
+            (&mut self.unsigned, "commands without a valid signature"),
             (&mut self.unverified, "commands with signatures to verify"),
             (&mut self.documents, "configuration documents"),
             (&mut self.confirms, "confirmations"),
-            (&mut self.hosts, "states of archives"),
+            (&mut self.hosts, "archive states"),
         ] {
             if let Some(dropped) = bucket.due_report(now.mono) {
-                tracing::warn!(dropped, "more {what} than their share: not looked at; who may publish under dn/ at the broker?");
+                tracing::warn!(
+                    dropped,
+                    kind = what,
+                    "messages over their rate limit dropped; check who may publish under dn/ at the broker"
+                );
             }
         }
     }
 }
 
-/// Whether these bytes stand anywhere in those.
-fn holds(bytes: &[u8], these: &[u8]) -> bool {
-    bytes.windows(these.len()).any(|window| window == these)
+/// Whether `bytes` contains `pattern`.
+fn contains(bytes: &[u8], pattern: &[u8]) -> bool {
+    bytes.windows(pattern.len()).any(|window| window == pattern)
 }
 
 #[cfg(test)]
@@ -186,57 +210,58 @@ mod tests {
             .into_bytes()
     }
 
-    fn gate() -> IncomingLimiter {
-        let mut gate = IncomingLimiter::default();
-        gate.set_signers(vec![("k".into(), 100)]);
-        gate
+    fn limiter() -> IncomingLimiter {
+        let mut limiter = IncomingLimiter::default();
+        limiter.set_signers(vec![("k".into(), 100)]);
+        limiter
     }
 
     const LATER: &str = "2030-01-01T00:00:00Z";
 
     #[test]
-    fn a_flood_without_signatures_leaves_the_share_of_the_signed() {
-        let mut gate = gate();
-        let (mut unsigned, mut good) = (0, 0);
+    fn unsigned_floods_do_not_use_up_the_limit_of_signed_commands() {
+        let mut limiter = limiter();
+        let (mut unsigned, mut valid) = (0, 0);
         for n in 0..100_000_u64 {
             let now = at(n * 200);
-            let no = [
+            let invalid = [
                 b"{\"req_id\":\"x\"}".to_vec(),
                 signed("k", 99, LATER),
                 signed("other", 900, LATER),
                 signed("k", 900, "2020-01-01T00:00:00Z"),
             ];
-            unsigned += u64::from(gate.command(now, "ping", &no[n as usize % 4]).is_some());
+            unsigned += u64::from(limiter.command(now, "ping", &invalid[n as usize % 4]).is_some());
             if n % 1000 == 0 {
-                good += u64::from(gate.command(now, "ping", &signed("k", 101 + n, LATER)).is_some());
+                valid += u64::from(limiter.command(now, "ping", &signed("k", 101 + n, LATER)).is_some());
             }
         }
-        assert_eq!((unsigned, good), (10 + 2 * 20 - 1, 100));
-        let (dropped, unverified, _) = gate.dropped();
-        assert_eq!((dropped, unverified), (100_000 - 49, 0));
+        assert_eq!((unsigned, valid), (10 + 2 * 20 - 1, 100));
+        let dropped = limiter.dropped();
+        assert_eq!((dropped.unsigned, dropped.unverified), (100_000 - 49, 0));
     }
 
     #[test]
     fn at_most_fifty_signatures_a_second_are_verified() {
-        let mut gate = gate();
-        let passed = (0..10_000).filter(|n| gate.command(at(n * 1000), "ping", &signed("k", 101 + n, LATER)).is_some()).count();
+        let mut limiter = limiter();
+        let passed =
+            (0..10_000).filter(|n| limiter.command(at(n * 1000), "ping", &signed("k", 101 + n, LATER)).is_some()).count();
         assert_eq!(passed, 50 + 50 * 10 - 1);
     }
 
     #[test]
-    fn junk_is_never_a_command_and_long_junk_is_not_even_read() {
-        let mut gate = gate();
+    fn invalid_payloads_are_never_commands() {
+        let mut limiter = limiter();
         let long = [b"{\"sig\":\"".to_vec(), vec![b'x'; COMMAND_MAX]].concat();
         for payload in [&b"\xff\xfe"[..], b"", b"[]", b"{\"sig\":1}", b"{\"req_id\":7,\"sig\":{}}", &long] {
-            assert!((0..200).all(|n| gate.command(at(n), "ping", payload).is_none()));
+            assert!((0..200).all(|n| limiter.command(at(n), "ping", payload).is_none()));
         }
     }
 
     #[test]
-    fn a_document_that_was_dropped_is_asked_for_when_it_is_quiet() {
-        let mut gate = gate();
-        assert_eq!((0..100).filter(|n| gate.document(at(*n))).count(), 16);
-        assert!(!gate.should_rerequest(at(1_000_000)));
-        assert!(gate.should_rerequest(at(17_000_000)) && !gate.should_rerequest(at(17_000_001)), "once");
+    fn a_dropped_document_is_requested_once_after_the_flood() {
+        let mut limiter = limiter();
+        assert_eq!((0..100).filter(|n| limiter.document(at(*n))).count(), 16);
+        assert!(!limiter.should_rerequest(at(1_000_000)));
+        assert!(limiter.should_rerequest(at(17_000_000)) && !limiter.should_rerequest(at(17_000_001)), "once");
     }
 }

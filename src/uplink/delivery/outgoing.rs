@@ -1,6 +1,6 @@
-//! What the link sends: small messages first, then events that are due, then files at their pace.
+//! Publish order: small messages first, then due events, then files at their bandwidth.
 //!
-//! What belongs here: what is published next. What does not: what the answers to it change ([`super::incoming`]).
+//! The answers to publishes are handled in [`super::incoming`].
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::super::bandwidth::Throttle;
 use super::super::file_transfer::{Transfer, TransferStep};
 use super::super::wire::Purpose;
 use super::super::{ReturnReason, UplinkUpdate, emqx_file_transfer, topics};
-use super::{Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, RECEIPT_LONGEST};
+use super::{Delivery, DeliveryEffect, HEADER, PublishClass, PublishSubject, QueuedMessage, RECEIPT_TIMEOUT_MAX, UnackedPublish};
 use crate::settings::FileProtocol;
 use crate::units::{EntryId, MonoTime, Timestamp};
 
 impl Delivery {
-    /// Bytes of a file that were asked for.
+    /// Handles bytes of a file that were read.
     pub fn chunk(
         &mut self,
         now: Timestamp,
@@ -32,7 +32,7 @@ impl Delivery {
                     && let Some(again) = file.sent(now.mono, offset, len)
                 {
                     self.counts.resent += again;
-                    self.pace.sent(now.mono, len);
+                    self.bandwidth.sent(now.mono, len);
                     if let Some(file) = self.files.get(&entry_id) {
                         let topic = self.file_topic(file, &offset.to_string());
                         self.publish(now, PublishSubject::File(entry_id, len), topic, bytes, false, out);
@@ -47,27 +47,27 @@ impl Delivery {
         self.advance(now, out);
     }
 
-    /// Time passes.
+    /// Publishes what is due now.
     pub fn advance(&mut self, now: Timestamp, out: &mut Vec<DeliveryEffect>) {
-        let due = self.later.extract_if(.., |(at, _)| *at <= now.mono);
-        out.extend(due.map(|(_, command)| DeliveryEffect::News(UplinkUpdate::Command(command))));
-        self.gate.report_drops(now);
+        let due = self.scheduled.extract_if(.., |scheduled| scheduled.at <= now.mono);
+        out.extend(due.map(|scheduled| DeliveryEffect::Update(UplinkUpdate::Command(scheduled.command))));
+        self.limiter.report_drops(now);
         if self.connected.is_none() {
             return;
         }
-        if self.gate.should_rerequest(now) {
+        if self.limiter.should_rerequest(now) {
             self.request_config();
         }
         while self.has_room()
-            && let Some((topic, payload, retain)) = self.unsent.pop_front()
+            && let Some(QueuedMessage { topic, payload, retain }) = self.queued.pop_front()
         {
             if self.fits(&topic, payload.len()) {
                 self.publish(now, PublishSubject::Other, topic, payload, retain, out);
             } else {
-                tracing::warn!(topic, bytes = payload.len(), "larger than the broker's packets: not said");
+                tracing::warn!(topic, bytes = payload.len(), "message dropped, larger than the broker's maximum packet size");
             }
         }
-        if now.mono < self.busy.0 {
+        if now.mono < self.busy.until {
             return;
         }
         let allowed =
@@ -78,17 +78,18 @@ impl Delivery {
         {
             self.send_event(now, entry_id, out);
         }
-        let heard = self.dialect == FileProtocol::Emqx || self.deaf || !self.hosts.is_empty();
-        if heard && now.mono >= self.files_from && allowed(&self.forbidden, PublishClass::File) {
+        let has_receiver = self.protocol == FileProtocol::Emqx || self.assume_archive || !self.hosts.is_empty();
+        if has_receiver && now.mono >= self.files_from && allowed(&self.forbidden, PublishClass::File) {
             for entry_id in self.files.keys().copied().collect::<Vec<_>>() {
                 self.advance_file(now, entry_id, out);
             }
         }
     }
 
-    /// A further publish stays within the window, counted from the oldest one that is not acknowledged.
+    /// True when another publish stays within the window, counted from the oldest unacknowledged
+    /// one.
     fn has_room(&self) -> bool {
-        self.tokens.first_key_value().is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
+        self.unacked.first_key_value().is_none_or(|(oldest, _)| self.next_token + 1 - oldest < self.window)
     }
 
     fn fits(&self, topic: &str, payload: usize) -> bool {
@@ -100,10 +101,10 @@ impl Delivery {
         let Some(event) = self.events.get_mut(&entry_id) else {
             return;
         };
-        event.due = now.mono.plus_micros(event.patience);
-        event.patience = (event.patience * 2).min(RECEIPT_LONGEST);
+        event.due = now.mono.plus_micros(event.receipt_timeout.as_micros() as u64);
+        event.receipt_timeout = (event.receipt_timeout * 2).min(RECEIPT_TIMEOUT_MAX);
         let payload = event.payload.clone();
-        if std::mem::replace(&mut event.sent, true) {
+        if std::mem::replace(&mut event.published, true) {
             self.counts.resent += payload.len() as u64;
         }
         if self.fits(&topic, payload.len()) {
@@ -114,32 +115,32 @@ impl Delivery {
     }
 
     fn too_large(&mut self, entry_id: EntryId, bytes: usize, out: &mut Vec<DeliveryEffect>) {
-        let most = self.limits.max_packet;
+        let max = self.limits.max_packet;
         self.returned(
             entry_id,
-            ReturnReason::Refused(format!("{bytes} bytes are more than the broker's packets hold ({most})")),
+            ReturnReason::Refused(format!("{bytes} bytes exceed the broker's maximum packet size of {max}")),
             out,
         );
     }
 
     fn advance_file(&mut self, now: Timestamp, entry_id: EntryId, out: &mut Vec<DeliveryEffect>) {
-        let chunk = self.pace.chunk(self.chunk_now);
+        let chunk = self.bandwidth.chunk(self.chunk_now);
         while self.has_room()
             && let Some(file) = self.files.get_mut(&entry_id)
-            && let Some(step) = file.wants(now.mono, chunk)
+            && let Some(step) = file.next_step(now.mono, chunk)
         {
             if let TransferStep::Read { offset, len } = step {
-                match self.pace.throttle(now, len, file.manifest.purpose != Purpose::Clip) {
+                match self.bandwidth.throttle(now, len, file.manifest.purpose != Purpose::Clip) {
                     None => {
-                        file.take(now.mono, step);
+                        file.start_step(now.mono, step);
                         out.push(DeliveryEffect::Read { entry_id, offset, len });
                     }
-                    Some(Throttle::Flying) => {}
+                    Some(Throttle::InFlight) => {}
                     Some(Throttle::Cap | Throttle::Budget | Throttle::Quiet) => file.throttled(now.mono),
                 }
                 return;
             }
-            file.take(now.mono, step);
+            file.start_step(now.mono, step);
             let Some(file) = self.files.get(&entry_id) else {
                 return;
             };
@@ -154,7 +155,7 @@ impl Delivery {
 
     /// The end of the topic, and the payload, of `init` or `fin`.
     fn encode_step(&self, file: &Transfer, step: TransferStep) -> (String, Vec<u8>) {
-        match (self.dialect, step == TransferStep::Init) {
+        match (self.protocol, step == TransferStep::Init) {
             (FileProtocol::Own, true) => ("init".into(), file.manifest.bytes()),
             (FileProtocol::Own, false) => ("fin".into(), b"{\"v\":1}".to_vec()),
             (FileProtocol::Emqx, true) => ("init".into(), emqx_file_transfer::init(&file.manifest)),
@@ -165,7 +166,7 @@ impl Delivery {
     fn publish(
         &mut self,
         now: Timestamp,
-        about: PublishSubject,
+        subject: PublishSubject,
         topic: String,
         payload: Vec<u8>,
         retain: bool,
@@ -173,8 +174,8 @@ impl Delivery {
     ) {
         self.next_token += 1;
         self.counts.bytes += payload.len() as u64;
-        self.pace.count(now, (topic.len() + payload.len() + HEADER) as u64);
-        self.tokens.insert(self.next_token, (now.mono, about));
+        self.bandwidth.count(now, (topic.len() + payload.len() + HEADER) as u64);
+        self.unacked.insert(self.next_token, UnackedPublish { sent_at: now.mono, subject });
         out.push(DeliveryEffect::Publish { token: self.next_token, topic, payload, retain: retain && self.limits.retain });
     }
 }

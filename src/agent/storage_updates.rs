@@ -1,0 +1,120 @@
+//! Reactions to storage updates: durable records and entries, gaps, repairs, locks, faults and the
+//! wall clock.
+//!
+//! Clips and snapshots are in [`super::clip_jobs`], commands about locks in [`super::commands`].
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::events::{self, kind};
+use super::{Agent, AgentEffect};
+use crate::remote_config::state_machine;
+use crate::storage::StorageUpdate;
+use crate::storage::clock_history::ClockSet;
+use crate::units::{MonoTime, Timestamp};
+
+/// Minimum time between two [`kind::STORAGE`] events. A failing card reports faults continuously,
+/// and one event per fault would fill the outbox.
+const STORAGE_FAULT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Limits storage fault events to one per [`STORAGE_FAULT_INTERVAL`].
+#[derive(Default)]
+pub(super) struct FaultEventLimiter {
+    quiet_until: MonoTime,
+    suppressed_count: u64,
+}
+
+impl Agent {
+    pub(super) fn storage_update(&mut self, now: Timestamp, update: StorageUpdate, out: &mut Vec<AgentEffect>) {
+        match update {
+            StorageUpdate::Found { entries } => self.found(entries),
+            StorageUpdate::Started(found) => self.started(now, *found, out),
+            StorageUpdate::Durable { seq, until } => {
+                tracing::debug!(seq, "record durable");
+                self.gauges.durable = seq;
+                self.configure(now, state_machine::ConfigInput::Footage(until.mono), out);
+            }
+            StorageUpdate::Enqueued { entry_id } => {
+                if let Some((entry_id, meta)) = self.spool.entry_stored(entry_id) {
+                    self.outbox.push(now.mono, entry_id, meta);
+                    self.answer_with_file(entry_id, out);
+                    self.release_replaced(entry_id);
+                }
+            }
+            StorageUpdate::NotEnqueued { entry_id, reason } => {
+                if self.spool.store_failed(entry_id, now.mono) {
+                    tracing::error!(%reason, "journal rejected an entry; retrying in 5 s");
+                }
+            }
+            StorageUpdate::Fetched { entry_id, outcome } => self.fetched(now, entry_id, outcome, out),
+            StorageUpdate::CellSaved { .. } => {}
+            StorageUpdate::Located { pin, span } => self.located(now, pin, span, out),
+            StorageUpdate::Gap(gap) => self.event(gap.from, kind::GAP, None, events::gap(&gap)),
+            StorageUpdate::Repaired(repair) => {
+                let (file, offset, bytes) = (&repair.file, repair.offset, repair.bytes);
+                tracing::warn!(
+                    file,
+                    offset,
+                    bytes,
+                    what = repair.kind.as_str(),
+                    "scrub found damage on the card; see the storage.repair event"
+                );
+                self.event(now, kind::REPAIR, None, events::repair(&repair));
+            }
+            StorageUpdate::PinLost { .. } => self.gauges.pins_lost += 1,
+            StorageUpdate::Locked { id, outcome } => self.lock_answered(now, "lock", &id, outcome, out),
+            StorageUpdate::Unlocked { id, outcome } => self.lock_answered(now, "unlock", &id, outcome, out),
+            StorageUpdate::LockBroken { lock, lost } => self.lock_broken(now, &lock, &lost),
+            StorageUpdate::ClockSet(set) => self.clock_set(&set),
+            StorageUpdate::CardLost { detail } => self.card_lost(now, &detail),
+            StorageUpdate::CardWorn { percent } => {
+                tracing::error!(percent, "card is nearly worn out; replace it");
+                self.event(now, kind::CARD, None, json!({"state": "worn", "percent": percent}));
+            }
+            StorageUpdate::Trouble { detail, lost } => self.trouble(now, &detail, lost),
+            StorageUpdate::Counts(counts) => {
+                self.gauges.oldest = counts.oldest;
+                self.gauges.storage = counts;
+            }
+            StorageUpdate::Stopped => self.storage_stopped(out),
+        }
+    }
+
+    /// Reports a step of the wall clock, so that the office can re-date the earlier records it
+    /// already has.
+    fn clock_set(&mut self, set: &ClockSet) {
+        let ClockSet { before, now, step } = set;
+        if set.is_read_again() {
+            return;
+        }
+        tracing::info!(before = before.as_str(), now = now.quality.as_str(), step_ms = step / 1000, "wall clock set");
+        self.event(*now, kind::CLOCK, None, json!({"before": before, "now": now.quality, "step_ms": step / 1000}));
+    }
+
+    fn card_lost(&mut self, now: Timestamp, detail: &str) {
+        tracing::error!(detail, "storage device rejects writes; recording continues in RAM only, replace the card");
+        self.event(now, kind::CARD, None, json!({"state": "memory_only", "detail": events::text(detail)}));
+    }
+
+    fn trouble(&mut self, now: Timestamp, detail: &str, lost: bool) {
+        if lost {
+            tracing::error!(detail, "storage fault, data lost; check the card");
+        } else {
+            tracing::warn!(detail, "storage fault, no data lost; check the card if it repeats");
+        }
+        self.gauges.storage_faults += 1;
+        if now.mono < self.storage_faults.quiet_until {
+            self.storage_faults.suppressed_count += 1;
+            return;
+        }
+        let suppressed_count = std::mem::take(&mut self.storage_faults.suppressed_count);
+        self.storage_faults.quiet_until = now.mono.plus_micros(STORAGE_FAULT_INTERVAL.as_micros() as u64);
+        self.event(
+            now,
+            kind::STORAGE,
+            None,
+            json!({"detail": events::text(detail), "lost": lost, "suppressed_count": suppressed_count}),
+        );
+    }
+}
