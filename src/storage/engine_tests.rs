@@ -146,7 +146,6 @@ impl Bench {
         span.map_or(Vec::new(), |span| span.fragments.iter().map(|fragment| fragment.seq).collect())
     }
     /// Gaps reported, with their times in tenths of a second since noon.
-
     fn gaps(&self) -> Vec<(GapReason, i64, i64)> {
         let second = |stamp: Timestamp| (stamp.wall.0 - NOON) / 100_000;
         let gap_of = |update: &StorageUpdate| match update {
