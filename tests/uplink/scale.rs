@@ -99,7 +99,7 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
 
 #[test]
 #[ignore = "200 boxes at once: tests/run --full"]
-fn two_hundred_boxes_on_one_broker_and_one_office() {
+fn two_hundred_devices_on_one_broker_and_one_office() {
     fleet("events", 200, 1_000, 0, 0);
     fleet("events and files", 200, 50, 2, 256);
 }
