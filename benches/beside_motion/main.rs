@@ -55,8 +55,8 @@ fn main() {
 /// A minute of the empty road: one picture of the footage with new noise in every frame.
 ///
 /// Cameras use constant quality with a cap (`-crf 23`), or the full bitrate (`-b:v CAP`), which
-/// noise
-/// then fills. Key frames have a fixed interval: noise is no scene change (`-sc_threshold 0`).
+/// noise then fills. Key frames have a fixed interval: noise is no scene change (`-sc_threshold
+/// 0`).
 fn quiet(dir: &Path, busy: &[PathBuf; 2], name: &str, control: &str) -> [PathBuf; 2] {
     let make = |from: &PathBuf, stream: &str, rate: &str| {
         let file = dir.join(format!("{name}-{stream}.mp4"));
@@ -94,8 +94,7 @@ fn beside(dir: &Path, camera: &Camera) -> [Usage; 2] {
 }
 
 /// Starts Motion as its documentation advises for two streams: analysis of the small one, recording
-/// of
-/// the large one without transcoding.
+/// of the large one without transcoding.
 fn motion(dir: &Path, camera: &Camera) -> Running {
     std::fs::create_dir_all(dir).unwrap();
     let text = format!(

@@ -2,8 +2,7 @@
 //! processes.
 //!
 //! Every ten seconds a sample goes into a CSV file. The growth an hour is the slope of a
-//! least-squares
-//! line, without the first 15 minutes.
+//! least-squares line, without the first 15 minutes.
 //!
 //! * `show`: the agent with a simulated camera that ends its sessions every minute, and with
 //!   injected
@@ -183,8 +182,7 @@ fn start(part: &str, plan: &Plan) -> Measured {
 fn show(rig: &Rig, every: u64) -> Running {
     let log = std::fs::File::create(rig.at("agent.log")).unwrap();
     // An event is a start, an update and an end, one a second; pauses are further updates, which
-    // the
-    // agent mostly drops.
+    // the agent mostly drops.
     let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
     let words = ["sim", "--rate", "1", "--updates", &updates, "--load-test"];
     Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))

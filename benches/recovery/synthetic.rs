@@ -127,8 +127,7 @@ impl Synthetic {
     }
 
     /// Fills the sparse bytes after the heads with zeros: reading a head then costs as much as on a
-    /// full
-    /// card.
+    /// full card.
     pub fn solidify(&self) {
         for segment in 0..FILES {
             let file = self.file(segment);

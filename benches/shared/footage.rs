@@ -34,9 +34,8 @@ impl Footage {
     /// Footage of `bits` a second.
     ///
     /// Real frames keep their proportions; generated frames have one size. Both get filler data, as
-    /// from
-    /// cameras with a constant rate. Every `gop`th frame is marked as a key frame, because the real
-    /// footage has key frames at scene changes, unlike a camera. `None` keeps its key frames.
+    /// from cameras with a constant rate. Every `gop`th frame is marked as a key frame, because the
+    /// real footage has key frames at scene changes, unlike a camera. `None` keeps its key frames.
     pub fn new(bits: u64, gop: Option<usize>) -> Footage {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/camera/road-1080p25-h264-2m.mp4");
         let bytes = bits as f64 / 8.0 / FPS as f64;

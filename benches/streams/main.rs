@@ -3,9 +3,8 @@
 //!
 //! Both use the same RTSP server in the same run. There is no budget, only ratios. Each number of
 //! streams is measured several times and shown as a range. If a recorder receives less than with
-//! one
-//! stream, the server or the machine was too slow, and the figures are invalid; see column `taken`.
-//! Run: `cargo bench --bench streams` (about eight minutes).
+//! one stream, the server or the machine was too slow, and the figures are invalid; see column
+//! `taken`. Run: `cargo bench --bench streams` (about eight minutes).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 #[path = "../shared/process.rs"]

@@ -3,8 +3,7 @@
 //!
 //! It counts after the first lap, with a flush a second, and shows the parts. The peer is
 //! `ffmpeg -c copy -f segment` on the same footage with a flush a second. Append speed is compared
-//! with
-//! plain writes of the same size. ext4 on a loop device needs root.
+//! with plain writes of the same size. ext4 on a loop device needs root.
 //! Run: `cargo bench --bench wear` (about four minutes).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
@@ -32,8 +31,7 @@ const ROUND: u64 = 30;
 /// Length of a run in real time, seconds. Only real time shows ext4's own commits every 5 s.
 const REAL: u64 = 60;
 /// Mount options of the runs in real time: those of deploy/README.md, which must keep the budget,
-/// and
-/// ext4's defaults.
+/// and ext4's defaults.
 const MOUNTS: [&str; 2] = ["noatime,lazytime,commit=60", "relatime"];
 
 fn main() {
@@ -137,8 +135,7 @@ fn short_gops(bits: u64) {
 }
 
 /// Runs in real time, in parallel on separate cards; returns bytes to the device ÷ payload of those
-/// with
-/// the recommended mount options.
+/// with the recommended mount options.
 fn real_time() -> Vec<f64> {
     println!("\nreal time, {REAL} s as a camera sends them, after a lap in simulated time");
     let run = |bits: u64, mount: &str| {

@@ -109,8 +109,7 @@ fn handed(child: &Child) -> u64 {
 }
 
 /// Flushes ffmpeg's open file, and the one before if it was closed since: otherwise its end would
-/// never
-/// be flushed.
+/// never be flushed.
 #[derive(Default)]
 struct Flusher {
     pid: u32,

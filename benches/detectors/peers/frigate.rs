@@ -2,8 +2,7 @@
 //! `motion`).
 //!
 //! A picture of 100 lines with stretched contrast is compared with a running average. Contours of
-//! more
-//! than 10 pixels are motion; 80 % of the picture at once is a change of light.
+//! more than 10 pixels are motion; 80 % of the picture at once is a change of light.
 
 use taimat::analytics::detect::picture::Picture;
 

@@ -1,12 +1,10 @@
 //! MOG2, the adaptive mixture of Gaussians of Z. Zivkovic, with OpenCV's documented defaults.
 //!
 //! "Improved adaptive Gaussian mixture model for background subtraction", ICPR 2004; number of
-//! modes
-//! after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006. History 500, five
-//! modes,
-//! variance threshold 16. Shadow detection is off: it needs colour, and on grey pictures it would
-//! remove every darker object. The mask is opened with a 3x3 kernel; blobs of 0.1 % of the picture
-//! count.
+//! modes after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006. History 500,
+//! five modes, variance threshold 16. Shadow detection is off: it needs colour, and on grey
+//! pictures it would remove every darker object. The mask is opened with a 3x3 kernel; blobs of 0.1
+//! % of the picture count.
 
 use taimat::analytics::detect::picture::Picture;
 

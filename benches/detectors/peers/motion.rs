@@ -2,8 +2,7 @@
 //! reference.
 //!
 //! Defaults: `noise_tune on` from `noise_level 32`, `minimum_motion_frames 1`, no despeckling, no
-//! light
-//! switch; pixels that differ for `static_object_time` (10 s) join the reference. One value
+//! light switch; pixels that differ for `static_object_time` (10 s) join the reference. One value
 //! differs:
 //! its `threshold 1500` suits a camera indoors, and a distant pedestrian has a third of that. Here
 //! 0.1 % of the picture counts, as for the other peers, which is in its favour.

@@ -1,10 +1,8 @@
 //! ZoneMinder's detector (zoneminder.readthedocs.io, "Defining Zones", "Reference Image Blend").
 //!
 //! The reference blends in 6.25 % of every picture. Pixels that differ by 25 pass a 3x3 filter and
-//! form
-//! blobs. Its default zones suit a camera at a door; here a blob of 0.1 % of the picture counts,
-//! which
-//! is in its favour.
+//! form blobs. Its default zones suit a camera at a door; here a blob of 0.1 % of the picture
+//! counts, which is in its favour.
 
 use taimat::analytics::detect::picture::Picture;
 
