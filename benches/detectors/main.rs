@@ -129,14 +129,16 @@ impl Beside {
         let grid = Grid { width: seen.width, height: seen.cells.len() / seen.width };
         log.mask(grid, &seen.cells, at);
         if seen.motion {
-            (self.since, self.last) = (self.since.or(Some(now)), now);
+            self.since = self.since.or(Some(now));
+            self.last = now;
         } else if now - self.last > END {
             self.end(log);
         } else if !self.open {
             self.since = None;
         }
         if let Some(since) = self.since.filter(|since| !self.open && now - since >= BEGIN) {
-            (self.open, self.events) = (true, self.events + 1);
+            self.open = true;
+            self.events += 1;
             log.start_event(self.events, since);
         }
     }

@@ -34,9 +34,10 @@ pub fn run(url: &str, login: &str) {
             let (settings, opened) = (settings.clone(), opened.clone());
             tokio::spawn(async move {
                 loop {
-                    match one(&settings, number % 2 == 0).await {
-                        true => _ = opened.fetch_add(1, Ordering::Relaxed),
-                        false => tokio::time::sleep(PAUSE).await,
+                    if one(&settings, number % 2 == 0).await {
+                        opened.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        tokio::time::sleep(PAUSE).await;
                     }
                 }
             });

@@ -166,7 +166,11 @@ impl ConfigWorld {
     fn start(&mut self) {
         self.now += 1_000_000;
         self.started.0 = self.now - 1_000_000;
-        (self.machine, self.session, self.picture, self.turn, self.epoch) = (None, None, false, 0, 0);
+        self.machine = None;
+        self.session = None;
+        self.picture = false;
+        self.turn = 0;
+        self.epoch = 0;
         self.inputs.clear();
         self.late.clear();
         self.held.clear();
@@ -359,7 +363,8 @@ impl ConfigWorld {
             }
             ConfigEffect::Apply(applied) => {
                 if applied.fresh {
-                    (self.session, self.turn) = (None, 0);
+                    self.session = None;
+                    self.turn = 0;
                 }
                 self.epoch = applied.epoch;
                 self.apply(applied.settings);

@@ -112,7 +112,9 @@ impl FaultyDisk {
     pub fn with(card: CowImage, without: Option<Barrier>) -> FaultyDisk {
         let disk = FaultyDisk::default();
         let mut state = disk.lock();
-        (state.durable, state.live, state.without) = (card.clone(), card, without);
+        state.durable = card.clone();
+        state.live = card;
+        state.without = without;
         drop(state);
         disk
     }
@@ -131,7 +133,8 @@ impl FaultyDisk {
     /// the next flush succeeds without the rest, although every read returns it.
     pub fn fail_sync_after(&self, syncs: u64, luck: &mut Rng) {
         let mut state = self.lock();
-        (state.failing_sync, state.luck) = (Some(syncs), Some(Rng::new(luck.bits())));
+        state.failing_sync = Some(syncs);
+        state.luck = Some(Rng::new(luck.bits()));
     }
 
     /// Makes the write after this many fail half way.
@@ -216,7 +219,8 @@ impl FaultyDisk {
         for write in &point.pending {
             state.live.write(write.file, write.offset, &write.bytes);
         }
-        (state.pending, state.unsure) = (point.pending.clone(), point.unsure.clone());
+        state.pending = point.pending.clone();
+        state.unsure = point.unsure.clone();
     }
 
     /// Restores power with this content of the card.
@@ -227,8 +231,10 @@ impl FaultyDisk {
 
 impl State {
     fn reset(&mut self, card: CowImage) {
-        (self.durable, self.live) = (card.clone(), card);
-        (self.off, self.cut_at) = (false, None);
+        self.durable = card.clone();
+        self.live = card;
+        self.off = false;
+        self.cut_at = None;
         self.pending.clear();
         self.held.clear();
         self.unsure.clear();
@@ -351,7 +357,8 @@ fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFau
 impl Disk for FaultyDisk {
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
         let mut state = self.lock();
-        (state.starting, state.healing) = (true, true);
+        state.starting = true;
+        state.healing = true;
         Ok(state.live.lengths())
     }
 

@@ -250,9 +250,10 @@ impl Pair {
             self.entries.extend(entry_ids.map(|entry_id| (entry_id, false)));
             self.entry_id += count;
         }
-        match stored || refused || kept + count > room - 1 {
-            true => Ok(()),
-            false => Err(format!("an entry is rejected with {kept} of {room} slots in use: {out:?}")),
+        if stored || refused || kept + count > room - 1 {
+            Ok(())
+        } else {
+            Err(format!("an entry is rejected with {kept} of {room} slots in use: {out:?}"))
         }
     }
 
@@ -382,8 +383,10 @@ impl Pair {
         self.engine = engine;
         let Some(StorageUpdate::Started(found)) = update.first() else { return Err("no start".into()) };
         let newest = self.newest;
-        (self.newest, self.refused) = (found.last_seq, BTreeSet::new());
-        (self.pins, self.recent) = (Vec::new(), Vec::new());
+        self.newest = found.last_seq;
+        self.refused = BTreeSet::new();
+        self.pins = Vec::new();
+        self.recent = Vec::new();
         self.disk.take_points();
         self.read_card();
         let known = before.iter().flat_map(|held| held.records.iter().map(|record| (held.file, record)));

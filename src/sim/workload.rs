@@ -118,7 +118,9 @@ impl Workload {
     /// Continues after a boot with a new camera session.
     pub fn restart(&mut self) {
         self.frames.clear();
-        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.run += 1;
+        self.media = self.now;
+        self.began = self.now;
         self.reached = self.now;
         self.pins.clear();
     }
@@ -248,7 +250,9 @@ impl Workload {
         let from = stamp(self.reached);
         let away = 300_000 + self.rng.below(2_000_000);
         self.now = self.now.max(self.media) + away;
-        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.run += 1;
+        self.media = self.now;
+        self.began = self.now;
         self.reached = self.now;
         StorageRequest::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
     }
@@ -273,7 +277,8 @@ impl Workload {
             1 => self.sound = if self.sound.is_none() { Some(sound()) } else { None },
             _ => self.reorders = !self.reorders,
         }
-        (self.run, self.began) = (self.run + 1, self.media);
+        self.run += 1;
+        self.began = self.media;
     }
 }
 

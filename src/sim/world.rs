@@ -196,7 +196,9 @@ impl World {
 
     fn camera_up_again(&mut self) {
         if !self.camera_up {
-            (self.camera_up, self.run, self.frame) = (true, self.run + 1, 0);
+            self.camera_up = true;
+            self.run += 1;
+            self.frame = 0;
             let update = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
             self.inputs.push_back(AgentInput::Camera(update));
         }
@@ -254,7 +256,8 @@ impl World {
     }
 
     fn connect(&mut self) {
-        (self.connected, self.conn) = (true, self.conn + 1);
+        self.connected = true;
+        self.conn += 1;
         let mut out = Vec::new();
         let limits = delivery::BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true };
         self.link.connected(self.now, self.conn, limits, 0, &mut out);

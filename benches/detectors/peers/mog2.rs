@@ -43,7 +43,8 @@ impl Peer for Mog2 {
     fn look(&mut self, picture: &Picture) -> Mask {
         let Grey { width, pixels: now, .. } = Grey::of(picture, 320);
         if self.pixels.len() != now.len() {
-            (self.pixels, self.pictures) = (vec![[Mode::default(); MODES]; now.len()], 0);
+            self.pixels = vec![[Mode::default(); MODES]; now.len()];
+            self.pictures = 0;
         }
         self.pictures += 1;
         let alpha = (1.0 / (2.0 * self.pictures as f32)).max(1.0 / HISTORY);

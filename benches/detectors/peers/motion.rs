@@ -48,7 +48,8 @@ impl Peer for Motion {
         // The threshold is in pixels of the input picture, usually a sub-stream.
         let Grey { width, pixels: now, .. } = Grey::of(picture, 640);
         if self.reference.len() != now.len() {
-            (self.reference, self.differed) = (now.clone(), vec![0; now.len()]);
+            self.reference = now.clone();
+            self.differed = vec![0; now.len()];
         }
         let noise = self.noise as u8;
         let cells: Vec<bool> = now.iter().zip(&self.reference).map(|(now, before)| now.abs_diff(*before) > noise).collect();

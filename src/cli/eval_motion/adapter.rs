@@ -109,14 +109,16 @@ impl Log {
     /// Reports the end of an event.
     pub fn end(&mut self, id: u64, end: f64, words: String) {
         if let Some(event) = self.events.iter_mut().find(|event| event.id == id) {
-            (event.end, event.words) = (end, words);
+            event.end = end;
+            event.words = words;
         }
     }
 
     /// Continues an event under another number.
     pub fn rename(&mut self, before: u64, id: u64) {
         if let Some(event) = self.events.iter_mut().find(|event| event.id == before) {
-            (event.id, event.end) = (id, f64::INFINITY);
+            event.id = id;
+            event.end = f64::INFINITY;
         }
     }
 

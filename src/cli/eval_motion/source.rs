@@ -115,7 +115,8 @@ fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
         if has_slice && (!slice || begins) {
             let params = params.get_or_insert(Arc::new(parameters(&sets, codec)?)).clone();
             frames.push(frame(params, std::mem::take(&mut data), key, frames.len(), fps));
-            (key, has_slice) = (false, false);
+            key = false;
+            has_slice = false;
         }
         if set && params.is_none() {
             sets.extend([0, 0, 0, 1]);

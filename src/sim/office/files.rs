@@ -134,7 +134,8 @@ impl State {
     fn before(&mut self, kind: Kind) -> Result<()> {
         self.step += 1;
         if self.cut_at.is_some_and(|at| self.step >= at) {
-            (self.off, self.cut_at) = (true, None);
+            self.off = true;
+            self.cut_at = None;
         }
         if self.off {
             return Err(Error::other("the power is gone"));
@@ -193,7 +194,8 @@ impl SimFiles {
     /// Removes fault and power cut.
     pub fn calm(&self) {
         let mut state = self.lock();
-        (state.cut_at, state.weather) = (None, DiskFaults::Calm);
+        state.cut_at = None;
+        state.weather = DiskFaults::Calm;
     }
 
     /// True after the power cut.
@@ -204,7 +206,9 @@ impl SimFiles {
     /// Restores power with the flushed data and a random part of the rest.
     pub fn come_back(&self, random: &mut Rng) {
         let mut state = self.lock();
-        (state.off, state.cut_at, state.weather) = (false, None, DiskFaults::Calm);
+        state.off = false;
+        state.cut_at = None;
+        state.weather = DiskFaults::Calm;
         // The file system's journal keeps changes of names in their order.
         let kept = random.below(state.pending.len() as u64 + 1) as usize;
         let pending = std::mem::take(&mut state.pending);

@@ -237,7 +237,8 @@ impl World {
         for file in &mut self.sending {
             // Without an answer the exchange starts again.
             if !file.answered {
-                (file.started, file.finished) = (false, false);
+                file.started = false;
+                file.finished = false;
             }
         }
         let (now, seconds) = (self.now, self.seconds());
@@ -363,7 +364,9 @@ impl World {
                 return Err(format!("{} was requested {ROUNDS_MAX} times and then rejected for good", file.manifest.name));
             }
         }
-        (file.started, file.finished, file.todo) = (true, false, todo.into_iter().filter(|(from, to)| from < to).collect());
+        file.started = true;
+        file.finished = false;
+        file.todo = todo.into_iter().filter(|(from, to)| from < to).collect();
         Ok(())
     }
 
@@ -448,7 +451,9 @@ mod tests {
         let (mut cuts, mut refusals, mut receipts) = (0, 0, 0);
         for seed in 1..=40 {
             let summary = run(seed, None).unwrap();
-            (cuts, refusals, receipts) = (cuts + summary.cuts, refusals + summary.refusals, receipts + summary.receipts);
+            cuts += summary.cuts;
+            refusals += summary.refusals;
+            receipts += summary.receipts;
         }
         println!("40 worlds: {cuts} cuts, {refusals} refusals, {receipts} receipts");
         assert!(cuts > 40 && refusals > 40);

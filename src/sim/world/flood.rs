@@ -44,7 +44,8 @@ impl Flood {
 
     /// Resets the counts after a boot: the rate limiters are full again.
     pub(super) fn restart(&mut self, now: u64) {
-        (self.commands, self.since) = (0, now);
+        self.commands = 0;
+        self.since = now;
     }
 }
 
