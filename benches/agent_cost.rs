@@ -1,6 +1,9 @@
-//! What the agent costs beside ffmpeg on the same RTSP stream in the same run: CPU of recording only, CPU and memory with motion.
-//! The camera is GStreamer's server with 1080p25 footage where both are here, else the simulated camera. The agent's figures
-//! include everything: a flush a second, SHA-256 over all it writes, the journal. ffmpeg copies into segments and flushes nothing.
+//! CPU and memory of the agent, compared with ffmpeg on the same RTSP stream in the same run.
+//!
+//! It measures recording alone, and recording with motion. The camera is GStreamer's server with
+//! 1080p25 footage if both are available, else the simulated camera. The agent's figures include a
+//! flush a second, SHA-256 over all written bytes, and the journal; ffmpeg copies segments without
+//! flushes.
 //! Run: `cargo bench --bench agent_cost`.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
@@ -11,9 +14,9 @@ use std::time::Duration;
 
 use process::{Camera, agent, ffmpeg};
 
-/// Seconds measured, after the connect.
+/// Measured time after the connection, seconds.
 const SECONDS: u64 = 30;
-/// Seconds for connecting and the first key frame.
+/// Time for the connection and the first key frame, seconds.
 const SETTLE: u64 = 4;
 
 fn main() {
@@ -22,7 +25,7 @@ fn main() {
     let mut processes = vec![("taimat, recording only", agent(&dir.path().join("record"), &camera, false, 9))];
     match ffmpeg(dir.path().join("ffmpeg"), &camera) {
         Some(running) => processes.push(("ffmpeg -c copy -f segment", running)),
-        None => println!("no ffmpeg here: nothing to compare with"),
+        None => println!("ffmpeg is not installed: no comparison"),
     }
     processes.push(("taimat, recording and motion", agent(&dir.path().join("motion"), &camera, true, 9)));
     std::thread::sleep(Duration::from_secs(SETTLE));

@@ -1,6 +1,8 @@
 #!/bin/bash
-# Builds the edge binary (no simulator, no office) for a board: cross/build.sh aarch64|armv7
-# Uses the rustup target where it is installed, else Debian's own cross standard library. Prints the binary and its size.
+# Builds the device's binary (without simulator and office) for a board:
+#   cross/build.sh aarch64|armv7 [PROFILE]
+# Uses the rustup target if it is installed, else Debian's cross standard library.
+# Prints the binary and its size.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in

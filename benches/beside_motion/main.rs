@@ -1,8 +1,9 @@
-//! The whole agent (recording, motion, MQTT to an office) beside Debian's Motion on the same two RTSP streams in the same run:
-//! 1080p25 is recorded, 640x360 at 25 pictures a second is looked at. On a busy road and on quiet ones. Both make events; Motion
-//! records while it sees something, the agent always.
+//! CPU and memory of the whole agent, compared with Debian's Motion on the same two RTSP streams.
 //!
-//! Budgets are those of `../shared/design/motion.md`. Needs GStreamer, ffmpeg, the footage and `apt-get install motion`.
+//! Both record 1080p25 and analyse 640x360 at 25 pictures a second, on a busy road and on quiet
+//! ones.
+//! Both make events; Motion records during motion, the agent always.
+//! It needs GStreamer, ffmpeg, the footage and `apt-get install motion`.
 //! Run: `cargo bench --bench beside_motion` (about four minutes).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
@@ -16,29 +17,29 @@ use std::time::Duration;
 
 use process::{Camera, Running, Usage, agent, taimat};
 
-/// Our CPU ÷ Motion's at most: on a busy road, on a quiet one, and on one whose noise takes all the bits there are, so that sizes say
-/// nothing and nothing may be left out.
+/// Budgets of CPU ÷ Motion's: busy road, quiet road, and noise at the full bitrate. There sizes of
+/// access units carry no information, so every picture is decoded.
 const CPU: [f64; 3] = [1.0, 0.3, 1.0];
-/// Our memory ÷ Motion's at most.
+/// Budget of memory ÷ Motion's.
 const MEMORY: f64 = 0.4;
-/// Seconds measured; the footage lasts 60 s.
+/// Measured time, seconds; the footage lasts 60 s.
 const SECONDS: u64 = 40;
-/// Seconds for connecting and learning the scene.
+/// Time for the connection and learning the scene, seconds.
 const SETTLE: u64 = 12;
 
 fn main() {
     let footage = process::footage("camera");
     let busy = [footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4")];
     if !busy[0].exists() || Command::new("motion").arg("-h").output().is_err() {
-        return println!("SKIPPED: no footage or no `motion` here (apt-get install motion)");
+        return println!("SKIPPED: no footage, or `motion` is not installed (apt-get install motion)");
     }
     let dir = tempfile::tempdir().unwrap();
     let calm = quiet(dir.path(), &busy, "calm", "-crf 23");
     let starved = quiet(dir.path(), &busy, "starved", "-b:v CAP");
-    println!("{SECONDS} s of 1080p25 at 2 Mbit/s, recorded, and 640x360 at 25 pictures a second, looked at; % of one core");
+    println!("{SECONDS} s of 1080p25 at 2 Mbit/s, recorded, and 640x360 at 25 pictures a second, analysed; % of one core");
     let mut good = true;
     for (at, (road, files)) in [("busy", &busy), ("quiet", &calm), ("noise", &starved)].into_iter().enumerate() {
-        let Some(camera) = Camera::serve(&files[0], &files[1]) else { return println!("SKIPPED: no GStreamer here") };
+        let Some(camera) = Camera::serve(&files[0], &files[1]) else { return println!("SKIPPED: GStreamer is not installed") };
         let [ours, theirs] = beside(&dir.path().join(road), &camera);
         let (cpu, memory) = (ours.cpu / theirs.cpu, ours.most / theirs.most);
         println!("{road:6} taimat {:6.2} % {:6.1} MB   Motion {:6.2} % {:6.1} MB", ours.cpu, ours.most, theirs.cpu, theirs.most);
@@ -51,9 +52,11 @@ fn main() {
     }
 }
 
-/// A minute of the empty road: one picture of the footage with fresh noise in every frame. Cameras send as many bits as a quality
-/// takes, up to a cap (`-crf 23`), or as many as the cap allows (`-b:v CAP`), which noise then uses up. Their key frames come at a
-/// fixed pace: noise is no change of the scene (`-sc_threshold 0`).
+/// A minute of the empty road: one picture of the footage with new noise in every frame.
+///
+/// Cameras use constant quality with a cap (`-crf 23`), or the full bitrate (`-b:v CAP`), which
+/// noise then fills. Key frames have a fixed interval: noise is no scene change (`-sc_threshold
+/// 0`).
 fn quiet(dir: &Path, busy: &[PathBuf; 2], name: &str, control: &str) -> [PathBuf; 2] {
     let make = |from: &PathBuf, stream: &str, rate: &str| {
         let file = dir.join(format!("{name}-{stream}.mp4"));
@@ -74,7 +77,7 @@ fn quiet(dir: &Path, busy: &[PathBuf; 2], name: &str, control: &str) -> [PathBuf
     [make(&busy[0], "main", "2M"), make(&busy[1], "sub", "400k")]
 }
 
-/// Runs both, and gives what each used in the seconds measured: % of a core, MB.
+/// Runs both and returns the use of each in the measured time: % of a core, MB.
 fn beside(dir: &Path, camera: &Camera) -> [Usage; 2] {
     std::fs::create_dir_all(dir).unwrap();
     let port = taimat::sim::broker::start().unwrap();
@@ -90,7 +93,8 @@ fn beside(dir: &Path, camera: &Camera) -> [Usage; 2] {
     [0, 1].map(|at| Usage { cpu: percent(at), ..after[at] })
 }
 
-/// Motion as its documentation advises for two streams of one camera: the small one is looked at, the large one recorded as it is.
+/// Starts Motion as its documentation advises for two streams: analysis of the small one, recording
+/// of the large one without transcoding.
 fn motion(dir: &Path, camera: &Camera) -> Running {
     std::fs::create_dir_all(dir).unwrap();
     let text = format!(

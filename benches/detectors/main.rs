@@ -1,10 +1,16 @@
-//! Our detector and four peers' on the same footage through the same harness: cells right and wrong (P, R, F against true masks),
-//! events found, missed, merged and false, how late, and CPU. First `../shared/data/motion`, then drawn scenes with seeds that
-//! nothing was tuned on, then ours without each of its stages: what a stage is worth.
+//! Detection quality and CPU of our detector and four peers on the same footage and harness.
 //!
-//! A peer has an event while it calls pictures motion: it begins with 0.4 s of them and ends after 5 s without, for all alike.
-//! Run: `cargo bench --bench detectors` (three quarters of an hour on two slow cores; `-- --stages` for the last table, another hour
-//! and a half). `-- WORD` runs the lines only that have it in their names.
+//! Per detector: cells against true masks (P, R, F); events found, missed, merged and false; delay;
+//! CPU.
+//! The footage is `../shared/data/motion`, then drawn scenes with seeds that no threshold was
+//! chosen on.
+//! With `--stages` our detector also runs without each of its stages.
+//!
+//! A peer's event starts after 0.4 s of motion pictures and ends after 5 s without one, equal for
+//! all.
+//! Run: `cargo bench --bench detectors` (45 minutes on two slow cores; `-- --stages` adds 90
+//! minutes).
+//! `-- WORD` runs only the lines with this word in their names.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 #[path = "../../tests/common/footage.rs"]
@@ -27,13 +33,13 @@ use taimat::units::Timestamp;
 
 use peers::Peer;
 
-/// Folders of the footage.
+/// Folders with footage.
 const FOLDERS: [&str; 4] = ["highway", "disturbances", "intel", "wavingtrees"];
-/// Seeds of drawn scenes: used for nothing else.
+/// Seeds of drawn scenes, used only here.
 const SEEDS: [u64; 2] = [9_001, 9_002];
-/// Pictures a second that peers look at.
+/// Pictures a second that peers analyse.
 const FPS: f64 = 12.5;
-/// Seconds of motion that begin an event, and without motion that end it.
+/// Motion that starts an event, and quiet that ends it, seconds.
 const BEGIN: f64 = 0.4;
 const END: f64 = 5.0;
 
@@ -68,10 +74,10 @@ fn main() {
     });
 }
 
-/// Makes a fresh watcher.
+/// Makes a new detector.
 type Make<'a> = &'a dyn Fn() -> Box<dyn Adapter>;
 
-/// A line for each way of seeing whose name has the word.
+/// Prints a line for each detector whose name contains the word.
 fn table(stages: bool, word: &str, run: &dyn Fn(Make) -> Total) {
     let line = |name: &str, make: Make| {
         if name.contains(word) {
@@ -98,13 +104,13 @@ fn of_file(video: &Path, make: Make) -> taimat::cli::eval_motion::report::Row {
     measure(source, make().as_mut(), &mut truth, None).unwrap()
 }
 
-/// A peer's way of seeing, with events as everybody has them.
+/// A peer's detector with the event rule of all detectors.
 struct Beside {
     peer: Box<dyn Peer>,
     decoder: Option<Decoder>,
-    /// When the next picture is looked at, seconds.
+    /// Time of the next analysed picture, seconds.
     next: f64,
-    /// Since when pictures have been motion, and when the last one was.
+    /// Times of the first and the last motion picture, seconds.
     since: Option<f64>,
     last: f64,
     open: bool,
@@ -125,14 +131,16 @@ impl Beside {
         let grid = Grid { width: seen.width, height: seen.cells.len() / seen.width };
         log.mask(grid, &seen.cells, at);
         if seen.motion {
-            (self.since, self.last) = (self.since.or(Some(now)), now);
+            self.since = self.since.or(Some(now));
+            self.last = now;
         } else if now - self.last > END {
             self.end(log);
         } else if !self.open {
             self.since = None;
         }
         if let Some(since) = self.since.filter(|since| !self.open && now - since >= BEGIN) {
-            (self.open, self.events) = (true, self.events + 1);
+            self.open = true;
+            self.events += 1;
             log.start_event(self.events, since);
         }
     }

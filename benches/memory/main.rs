@@ -1,17 +1,26 @@
-//! Whether memory stays as it is: each part alone as a process, with its peers as other processes, for as long as one likes; resident
-//! memory every ten seconds into a CSV file, and the growth an hour by least squares behind the first quarter of an hour.
+//! Growth of resident memory: each part runs as a process of its own, with its peers as other
+//! processes.
 //!
-//! * `show`: the agent beside a simulated camera that ends its sessions every minute, reported of a motion every few seconds that nobody saw:
-//!   start, updates, end, clip, now and then a snapshot. This is the agent the budget is for: its events come whatever the machine does.
-//! * `agent`: the same, with only what the real detector sees. On a busy machine that is little, and what is used first by the tenth clip
-//!   is used late: it is judged only where events came from the begin.
-//! * `office`: the office, sent events and files by 17 sites at a steady pace.
-//! * `sessions`: the camera's side of the agent, some hundred sessions a minute, ended by us or by the camera; without a budget.
-//! * `demo`: everything in one process, as `taimat demo` has it; printed, without a budget.
+//! Every ten seconds a sample goes into a CSV file. The growth an hour is the slope of a
+//! least-squares line, without the first 15 minutes.
 //!
-//! Run: `cargo bench --bench memory -- agent show office --minutes 120 --out DIR` (two hours; the dev profile says the same). Shorter:
-//! `--minutes 20 --settle 5 --reconnect 5 --every 1`. Reading, also while it runs: `cargo bench --bench memory -- --read DIR`.
-//! `TAIMAT_BINARY` names another binary or a wrapper that becomes it, such as a heap profiler.
+//! * `show`: the agent with a simulated camera that ends its sessions every minute, and with
+//!   injected
+//!   motion every few seconds: start, updates, end, clip, some snapshots. The budget is for this
+//!   part,
+//!   because its events do not depend on the load of the machine.
+//! * `agent`: the same with the real detector. A busy machine gives few events, so its growth
+//!   counts
+//!   only if events came from the start.
+//! * `office`: the office, with events and files of 17 sites at a steady rate.
+//! * `sessions`: the agent's camera side, some hundred sessions a minute, ended by either side. No
+//!   budget.
+//! * `demo`: everything in one process, as `taimat demo` runs it. No budget.
+//!
+//! Run: `cargo bench --bench memory -- agent show office --minutes 120 --out DIR` (two hours).
+//! Shorter: `--minutes 20 --settle 5 --reconnect 5 --every 1`.
+//! Print the result, also during a run: `cargo bench --bench memory -- --read DIR`.
+//! `TAIMAT_BINARY` names another binary, or a wrapper such as a heap profiler.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 #[path = "../../tests/peers/harness.rs"]
@@ -29,30 +38,30 @@ use harness::{Rig, Running, free_port, has, small_camera, taimat, wait_for};
 use series::{Sample, Series};
 use taimat::sim::camera::SimCamera;
 
-/// MiB an hour behind the first minutes, for agent and office.
+/// Budget of growth for agent and office, MiB an hour.
 const BUDGET: f64 = 0.5;
-/// Seconds between two samples.
+/// Interval of samples, seconds.
 const SAMPLE: u64 = 10;
-/// MiB of the ring: it is full within the minutes that do not count, and its index with it.
+/// Size of the ring, MiB: ring and index are full before the counted time.
 const RING: u32 = 16;
-/// Sites of the office, and KiB of each of their files; every tenth message is a file.
+/// Number of sites, and size of their files in KiB; every tenth message is a file.
 const SITES: u64 = 17;
 const FILE_KIB: u64 = 64;
-/// Seconds for which the camera answers nobody when it ends its sessions.
+/// Outage of the camera when it ends its sessions, seconds.
 const AWAY: u64 = 1;
 
-/// Makes this program the process that opens sessions.
+/// Argument that makes this program the process that opens sessions.
 const SESSIONS: &str = "--sessions-of";
 
-/// What is measured, and how.
+/// Plan of the measurement.
 struct Plan {
     parts: Vec<String>,
     minutes: u64,
-    /// Minutes at the begin that do not count.
+    /// Minutes at the start that do not count.
     settle: u64,
-    /// Seconds between two ends of the camera's sessions; 0 for none.
+    /// Interval of ends of the camera's sessions, seconds; 0: never.
     reconnect: u64,
-    /// Seconds between two updates of motion, and between two messages of each site.
+    /// Interval of motion updates, and of messages of each site, seconds.
     every: u64,
     out: PathBuf,
     read: bool,
@@ -83,7 +92,7 @@ impl Plan {
     }
 }
 
-/// A process that is measured, and what it needs to live.
+/// A measured process and its peers.
 struct Measured {
     name: String,
     process: Running,
@@ -108,7 +117,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!series::report(&plan.out, plan.settle, BUDGET)))
 }
 
-/// Runs all parts for the plan's minutes, with a file of samples for each.
+/// Runs all parts for the planned time, with a file of samples for each.
 fn measure(plan: &Plan) {
     std::fs::create_dir_all(&plan.out).unwrap();
     let mut all: Vec<Measured> = plan.parts.iter().map(|part| start(part, plan)).collect();
@@ -165,20 +174,21 @@ fn start(part: &str, plan: &Plan) -> Measured {
             demo.args(["demo", "--for", &length, "--out"]).arg(&dir).stdout(Stdio::null()).stderr(Stdio::null());
             Measured { name, process: Running::start(&mut demo), camera: None, rig: None, _peers: Vec::new() }
         }
-        other => panic!("{other:?} is none of agent, show, office, sessions, demo"),
+        other => panic!("{other:?} is not one of agent, show, office, sessions, demo"),
     }
 }
 
-/// The rig's agent with a show before its camera.
+/// The harness's agent with injected motion.
 fn show(rig: &Rig, every: u64) -> Running {
     let log = std::fs::File::create(rig.at("agent.log")).unwrap();
-    // A motion is a begin, an update and an end, one updates a second; pauses are further updates, which the agent mostly swallows.
+    // An event is a start, an update and an end, one a second; pauses are further updates, which
+    // the agent mostly drops.
     let (updates, config) = ((every * 3).saturating_sub(2).to_string(), rig.config());
     let words = ["sim", "--rate", "1", "--updates", &updates, "--load-test"];
     Running::start(taimat().args(words).arg(config).env("TAIMAT_LOG", "info").stdout(Stdio::null()).stderr(log))
 }
 
-/// A broker that knows nobody, for sites made up.
+/// A broker without an access list, for synthetic sites.
 fn open_broker(rig: &Rig) -> (Running, u16) {
     let (port, path) = (free_port(), rig.at("open.conf"));
     let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\nmax_packet_size 524288\n");
@@ -188,7 +198,7 @@ fn open_broker(rig: &Rig) -> (Running, u16) {
     (broker, port)
 }
 
-/// Sites with more messages than the plan has time for.
+/// Sites with more messages than the planned time can take.
 fn fleet(port: &str, plan: &Plan) -> Running {
     let messages = plan.minutes * 60 / plan.every + 600;
     let (events, files) = ((messages * 9 / 10).to_string(), (messages / 10).to_string());

@@ -1,19 +1,17 @@
-//! Samples of a process over time, in a CSV file, and the line through them.
-//!
-//! What belongs here: reading the kernel's numbers, the file, least squares. What does not: processes, budgets' values.
+//! Memory samples of a process: reading them, their CSV file, and the least-squares line.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
-/// First line of a file.
+/// Header line of a file.
 const HEAD: &str = "second,rss_kib,anon_kib,file_kib,threads";
 
-/// What the kernel says of a process (proc(5), status).
+/// Memory of a process (proc(5), `status`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
     second: u64,
-    /// Resident, of it private memory and pages of files; KiB.
+    /// Resident memory, and its anonymous and file pages; KiB.
     rss: u64,
     anon: u64,
     file: u64,
@@ -21,7 +19,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of the process `id`, now.
+    /// The current sample of process `id`.
     pub fn of(second: u64, id: u32) -> Sample {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let number = |key: &str| {
@@ -39,7 +37,7 @@ impl Sample {
     }
 }
 
-/// A file of samples that grows.
+/// A growing file of samples.
 pub struct Series(File);
 
 impl Series {
@@ -55,7 +53,7 @@ impl Series {
     }
 }
 
-/// Slope of the line through `points` by least squares.
+/// Slope of the least-squares line through `points`.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let n = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / n, y + point.1 / n));
@@ -64,7 +62,7 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     if under > 0.0 { over / under } else { 0.0 }
 }
 
-/// Prints the growth of every series in `dir`; whether all that have a budget keep it.
+/// Prints the growth of every series in `dir`; true if all keep their budget.
 pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
@@ -79,7 +77,7 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
         let text = std::fs::read_to_string(&path).unwrap();
         let samples: Vec<Sample> = text.lines().filter_map(Sample::of_line).filter(|one| one.second >= settle * 60).collect();
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
-            println!("{name:8} nothing yet behind minute {settle}");
+            println!("{name:8} no sample yet after minute {settle}");
             continue;
         };
         let line = |kib: fn(&Sample) -> u64| {
@@ -102,6 +100,6 @@ pub fn report(dir: &Path, settle: u64, budget: f64) -> bool {
             mib(most)
         );
     }
-    println!("budget {budget} MiB an hour behind minute {settle}, for agent, show and office");
+    println!("budget {budget} MiB an hour after minute {settle}, for agent, show and office");
     kept
 }

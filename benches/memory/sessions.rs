@@ -1,7 +1,6 @@
-//! The camera's side of the agent alone, a thousand sessions in minutes: several tasks that open a session, take its first picture, and
-//! end it, or see the camera end it.
+//! RTSP session load: tasks open a session, wait for its first picture, and end it.
 //!
-//! What belongs here: opening and counting sessions. What does not: the camera, the samples.
+//! Some tasks let the camera end the session. A run has a thousand sessions in minutes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +13,15 @@ use taimat::wakeup::WakeupCoalescer;
 use taimat::watchdog::Heartbeat;
 use tokio::sync::{mpsc, watch};
 
-/// Sessions at a time.
+/// Number of parallel sessions.
 const AT_ONCE: u64 = 8;
-/// How long one is waited for.
+/// Timeout of one session.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// After a try for nothing.
+/// Pause after a failed session.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Opens sessions of `url` until the process is ended; says every ten seconds how many there were.
+/// Opens sessions of `url` until the process ends, and prints their number every ten seconds.
 pub fn run(url: &str, login: &str) {
     let text = format!(
         "site = \"bench\"\nstorage.dir = \"/\"\nuplink.host = \"localhost\"\n[camera]\nmain_url = {url:?}\nlogin_file = {login:?}\n"
@@ -35,9 +34,10 @@ pub fn run(url: &str, login: &str) {
             let (settings, opened) = (settings.clone(), opened.clone());
             tokio::spawn(async move {
                 loop {
-                    match one(&settings, number % 2 == 0).await {
-                        true => _ = opened.fetch_add(1, Ordering::Relaxed),
-                        false => tokio::time::sleep(PAUSE).await,
+                    if one(&settings, number % 2 == 0).await {
+                        opened.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        tokio::time::sleep(PAUSE).await;
                     }
                 }
             });
@@ -49,7 +49,7 @@ pub fn run(url: &str, login: &str) {
     });
 }
 
-/// One session, ended by us, or by the camera when `patient`; whether it came to a picture.
+/// Runs one session; with `patient` the camera ends it. True if a picture arrived.
 async fn one(settings: &CameraSettings, patient: bool) -> bool {
     let (update, mut heard) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);

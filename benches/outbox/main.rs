@@ -1,7 +1,7 @@
-//! What the outbox costs: events a second that are durable, and bytes of flash for each, against their budgets.
+//! Cost of the outbox: durable events a second, and bytes of flash per event, with budgets.
 //!
-//! `cargo bench --bench outbox` (the dev profile says nearly the same: it waits for flushes). The directory is TAIMAT_BENCH_DIR, or a
-//! new one under target/: what lies in memory (tmpfs) flushes nothing.
+//! Run: `cargo bench --bench outbox`; flushes dominate, so the dev profile gives nearly the same.
+//! The directory is `TAIMAT_BENCH_DIR`, or a new one under `target/`: a tmpfs does not flush.
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use taimat::storage::disk::{Disk, RealDisk};
 use taimat::storage::journal::{BATCH_MAX, Journal};
 use taimat::units::EntryId;
 
-/// Budgets: events a second in a burst, bytes of flash for one event.
+/// Budgets: events a second in a burst, bytes of flash per event.
 const RATE: f64 = 2_000.0;
 const BYTES: f64 = 25.0 * 1024.0;
-/// Bytes of a usual entry: a motion event beside the agent's state.
+/// Size of a usual entry, bytes: a motion event with the agent's state.
 const ENTRY: usize = 900;
 
 fn measure(batch: usize, events: u64) {
@@ -29,7 +29,8 @@ fn measure(batch: usize, events: u64) {
     while next <= events {
         let entries = (next..next + batch as u64).map(|entry_id| (EntryId(entry_id), vec![7; ENTRY])).collect();
         journal.enqueue_all(entries).unwrap();
-        // Each is delivered while the next are stored: its tombstone is part of its cost.
+        // Each event is delivered while later ones are stored, so its tombstone is part of the
+        // cost.
         (next..next + batch as u64).for_each(|entry_id| journal.release(EntryId(entry_id)));
         next += batch as u64;
     }

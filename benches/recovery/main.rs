@@ -1,6 +1,9 @@
-//! How long the agent takes to start on a ring of 128 GB (promise P4), and what memory it needs: the real `Engine::open` on the
-//! real disk, in a process of its own, with the caches dropped before. The ring is 8192 files of 16 MiB; see [`synthetic`].
-//! Run: `cargo bench --bench recovery` (about five minutes and 4 GB in the directory for temporary files).
+//! Time and memory of a boot on a ring of 128 GB (promise P4).
+//!
+//! The real `Engine::open` runs on the real disk, in a process of its own, after the caches are
+//! dropped.
+//! The ring has 8192 files of 16 MiB; see [`synthetic`].
+//! Run: `cargo bench --bench recovery` (about five minutes, and 4 GB in the temporary directory).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 #[path = "../shared/footage.rs"]
@@ -21,24 +24,24 @@ use taimat::storage::disk::{FileId, RealDisk};
 use taimat::storage::engine::Engine;
 use taimat::units::Timestamp;
 
-/// Seconds from nothing to recording (promise P4).
+/// Budget from process start to recording (promise P4), seconds.
 const BUDGET: f64 = 5.0;
-/// The argument that makes this program the one that is measured; the directory and one of the next two follow.
+/// Argument that makes this program the measured process; the directory and a mode follow.
 const CHILD: &str = "open-and-tell";
-/// Start as the agent does.
+/// Mode: open the ring as the agent does.
 const ENGINE: &str = "engine";
-/// Only open each file and read its first block: the least that any start from heads needs on this disk.
+/// Mode: only open each file and read its first block, the minimum of any recovery from heads.
 const PLAIN: &str = "plain";
 
-/// What one start took and found.
+/// Cost and result of one boot.
 #[derive(Debug)]
 struct Start {
     seconds: f64,
-    /// Reads, bytes asked for, bytes that came from the device (proc(5): `syscr`, `rchar`, `read_bytes`).
+    /// Reads, bytes requested, bytes from the device (proc(5): `syscr`, `rchar`, `read_bytes`).
     reads: [f64; 3],
-    /// Kilobytes resident before, after, and at most.
+    /// Resident memory before, after, and at most, KiB.
     memory: [f64; 3],
-    /// Tears put right, gaps reported, troubles reported.
+    /// Repaired tears, reported gaps, reported faults.
     found: [f64; 3],
 }
 
@@ -74,17 +77,17 @@ fn main() -> ExitCode {
         ring.tear();
         start(&ring, &format!("newest torn, {cold}"), true);
     }
-    println!("  (the torn one: {half}; what was there in the lap before lies behind it)");
+    println!("  (the torn one: {half}; records of the lap before follow it)");
     ring.solidify();
     for _ in 0..3 {
-        start(&ring, &format!("no holes behind heads, {cold}"), true);
+        start(&ring, &format!("no gaps behind heads, {cold}"), true);
         plain(&ring);
     }
     for damaged in [1, FILES / 100] {
         ring.damage_heads(damaged);
         start(&ring, &format!("{damaged} heads damaged, {cold}"), true);
     }
-    println!("opening each file and reading a block of it takes this disk {least:.2} s at best today");
+    println!("opening each file and reading one block takes at least {least:.2} s on this disk");
     if worst > BUDGET {
         println!("OVER BUDGET: {worst:.2} s > {BUDGET} s");
         return ExitCode::FAILURE;
@@ -93,13 +96,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Drops what the kernel has cached of files and directories; false where we may not.
+/// Drops the kernel's page cache; false without the right to do so.
 fn drop_caches() -> bool {
     let _ = Command::new("sync").status();
     std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
-/// One start in a process of its own.
+/// Runs one boot in a process of its own.
 fn measure(ring: &Synthetic, what: &str, name: &str, cold: bool) -> Start {
     if cold {
         drop_caches();
@@ -107,13 +110,13 @@ fn measure(ring: &Synthetic, what: &str, name: &str, cold: bool) -> Start {
     let mut child = Command::new(std::env::current_exe().unwrap());
     let out = child.arg(CHILD).arg(&ring.dir).arg(what).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let told = String::from_utf8(out.stdout).unwrap();
-    let numbers: Vec<f64> = told.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let reported = String::from_utf8(out.stdout).unwrap();
+    let numbers: Vec<f64> = reported.split_whitespace().map(|word| word.parse().unwrap()).collect();
     let three = |at: usize| [numbers[at], numbers[at + 1], numbers[at + 2]];
     let start = Start { seconds: numbers[0], reads: three(1), memory: three(4), found: three(7) };
     let Start { seconds, reads, memory, found } = &start;
     println!(
-        "{name:34} {seconds:>7.3} {:>8} {:>9.1} {:>9.1} {:>10.1}/{:.1}/{:.1} {:>3} repaired {} holes {} troubles; per file {:.3} ms, {:.2} kB",
+        "{name:34} {seconds:>7.3} {:>8} {:>9.1} {:>9.1} {:>10.1}/{:.1}/{:.1} {:>3} repaired {} gaps {} troubles; per file {:.3} ms, {:.2} kB",
         reads[0],
         reads[1] / 1e6,
         reads[2] / 1e6,
@@ -129,7 +132,7 @@ fn measure(ring: &Synthetic, what: &str, name: &str, cold: bool) -> Start {
     start
 }
 
-/// The measured process: tells [`Start`] as numbers.
+/// The measured process: prints [`Start`] as numbers.
 fn tell(dir: &Path, what: &str) {
     let settings = synthetic::settings(dir);
     let (reads, memory) = (io(), resident());
@@ -143,13 +146,13 @@ fn tell(dir: &Path, what: &str) {
     let (after, now) = (io(), resident());
     let update = opened.as_ref().map_or(&[][..], |(_, update)| update);
     let found = update.iter().find_map(|update| if let StorageUpdate::Started(found) = update { Some(found) } else { None });
-    let (repaired, holes) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
+    let (repaired, gaps) = found.map_or((0, 0), |found| (found.repairs.len(), found.gaps.len()));
     let troubles = update.iter().filter(|update| matches!(update, StorageUpdate::Trouble { .. })).count();
     print!("{seconds} {} {} {} ", after[0] - reads[0], after[1] - reads[1], after[2] - reads[2]);
-    println!("{} {} {} {repaired} {holes} {troubles}", memory[0], now[0], now[1]);
+    println!("{} {} {} {repaired} {gaps} {troubles}", memory[0], now[0], now[1]);
 }
 
-/// Opens every file and reads its first block, without reading ahead.
+/// Opens every file and reads its first block, without read-ahead.
 fn read_blocks(dir: &Path) {
     let mut block = [0; 4096];
     for index in 0..FILES {

@@ -1,7 +1,6 @@
-//! A ring of 128 GB on a disk of a few: every file has a true head and true records, but most samples are gaps in the file. The
-//! newest is recorded by the engine, with real samples.
+//! Synthetic ring of 128 GB in sparse files: valid heads and records, mostly without samples.
 //!
-//! What belongs here: making it and breaking it. What does not: measuring.
+//! The engine records the newest file with real samples.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -20,22 +19,23 @@ use taimat::units::{Boot, ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
 use crate::footage::{FPS, Footage};
 
-/// Segment files.
+/// Number of segment files.
 pub const FILES: u32 = 8192;
-/// Bytes of one.
+/// Size of a segment file, bytes.
 const SIZE: u64 = 16 << 20;
-/// Bits a second.
+/// Bit rate, bits a second.
 const RATE: u64 = 2_000_000;
-/// Bytes at the begin of a file that [`Synthetic::solidify`] makes solid: as far as the kernel reads ahead from a head.
+/// Bytes at the start of a file that [`Synthetic::solidify`] fills: the kernel's read-ahead of a
+/// head.
 const SOLID: usize = 128 << 10;
-/// Bytes of a record of one second: its box, a `moof` of 25 frames, the samples.
+/// Size of a record of one second, bytes: its box, a `moof` of 25 frames, the samples.
 const RECORD: usize = RECORD_BOX + 508 + (RATE / 8) as usize;
 
-/// The ring.
+/// The synthetic ring.
 pub struct Synthetic {
     /// Its directory.
     pub dir: PathBuf,
-    /// What a tear destroys: file, offset of the record's second half, and how many bytes from there.
+    /// Bytes that a tear destroys: file, offset of the record's second half, length.
     torn: Option<(u32, u64, Vec<u8>)>,
 }
 
@@ -48,7 +48,7 @@ pub fn settings(dir: &Path) -> StorageSettings {
 }
 
 impl Synthetic {
-    /// All files in their first lap, the last one never used.
+    /// Creates all files in their first lap; the last one is unused.
     pub fn new(dir: &Path) -> Synthetic {
         std::fs::create_dir(dir).unwrap();
         let (tracks, zeros) = (vec![Footage::new(RATE, None).params()], vec![0; RECORD - RECORD_BOX]);
@@ -69,7 +69,8 @@ impl Synthetic {
             file.write_all_at(&head.encode_copy(), end).unwrap();
             let mut at = bytes.len() as u64;
             while at + padded(RECORD as u64) <= end {
-                // Only the newest file is ever read with its samples: that it ends well matters for the last of these.
+                // Only the newest file is read with its samples, so only its last record needs a
+                // valid end.
                 let content: &[u8] = if segment == FILES - 2 { &zeros } else { &[] };
                 let record = RingRecord { head: layout, ..record(seq, lap, previous) };
                 file.write_all_at(&record.encode(content), at).unwrap();
@@ -82,7 +83,9 @@ impl Synthetic {
         Synthetic { dir: dir.to_owned(), torn: None }
     }
 
-    /// Records with the engine until `segment` is as full as `register` says, then stops as a power cut does; tells how full it is.
+    /// Records with the engine until `segment` reaches its fill level, then stops as at a power
+    /// cut;
+    /// returns a description of the fill level.
     pub fn fill(&mut self, segment: u32, part: f64) -> String {
         let disk = Arc::new(RealDisk::open(&self.dir, false).unwrap());
         let (mut engine, _) = Engine::open(disk, &settings(&self.dir), Timestamp::default()).unwrap();
@@ -97,7 +100,7 @@ impl Synthetic {
         }
     }
 
-    /// Where the records of a file that the engine has recorded end, and each of them.
+    /// End of the records of a file that the engine recorded, and the records.
     fn records(&self, segment: u32) -> Option<(u64, Vec<(u64, RingRecord)>)> {
         let disk = RealDisk::open_read_only(&self.dir).unwrap();
         let head = read_head(&disk, segment, SIZE).unwrap().filter(|found| found.head.lap >= FILES)?;
@@ -106,8 +109,9 @@ impl Synthetic {
         Some((walked.at, walked.found.into_iter().filter_map(record).collect()))
     }
 
-    /// Tears the last record of file 0: its second half and the `free` header behind it never arrived. A second call does the same
-    /// again after recovery has put it right.
+    /// Tears the last record of file 0: its second half and the `free` header after it are absent.
+    /// A
+    /// second call tears it again after recovery has repaired it.
     pub fn tear(&mut self) {
         if self.torn.is_none() {
             let (end, records) = self.records(0).unwrap();
@@ -122,7 +126,8 @@ impl Synthetic {
         self.file(*segment).write_all_at(bytes, *at).unwrap();
     }
 
-    /// Fills the gaps behind the heads with zeros, so that reading a head costs what it costs on a card that is full.
+    /// Fills the sparse bytes after the heads with zeros: reading a head then costs as much as on a
+    /// full card.
     pub fn solidify(&self) {
         for segment in 0..FILES {
             let file = self.file(segment);
@@ -132,7 +137,7 @@ impl Synthetic {
         }
     }
 
-    /// Damages the heads of `count` files spread over the ring.
+    /// Damages the heads of `count` files, spread over the ring.
     pub fn damage_heads(&self, count: u32) {
         for n in 0..count {
             let file = self.file(100 + n * (FILES - 200) / count);
@@ -148,7 +153,7 @@ impl Synthetic {
     }
 }
 
-/// When record `seq` begins: before the footage that the engine records.
+/// Start of record `seq`, before the footage of the engine.
 fn stamp(seq: u64) -> Timestamp {
     Timestamp {
         mono: MonoTime(seq * 1_000_000),

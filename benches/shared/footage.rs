@@ -1,6 +1,6 @@
-//! Frames for benches that drive the engine without a camera: the same pictures for every side, at a given bit rate.
+//! Frames for benches without a camera: the same pictures for all recorders, at a given bit rate.
 //!
-//! What belongs here: real footage filled up to the rate, or generated pictures where there is none. What does not: recording it.
+//! Real footage is filled up to the rate; without footage the pictures are generated.
 
 use std::sync::Arc;
 
@@ -16,26 +16,28 @@ mod data;
 
 /// Pictures a second.
 pub const FPS: u64 = 25;
-/// Microseconds of one picture.
+/// Duration of one picture, microseconds.
 const STEP: u64 = 1_000_000 / FPS;
-/// When the footage begins, on its own clocks: 1 s after a start, on 2026-11-24 at 02:00 UTC.
+/// Start of the footage on its clocks: 1 s after the boot, 2026-11-24 02:00 UTC.
 const BEGIN: Timestamp =
     Timestamp { mono: MonoTime(1_000_000), wall: WallTime(1_795_485_600_000_000), quality: ClockQuality::Ntp };
-/// A NAL unit of filler data (ITU-T H.264 7.3.2.7) is its head, as many 0xff as one likes, and the stop bit.
+/// Filler data NAL unit (ITU-T H.264 7.3.2.7): header, any number of 0xff, stop bit.
 const FILLER: u8 = 12;
 
-/// An endless stream of frames: a loop of pictures with times that go on.
+/// An endless stream of frames: a loop of pictures with rising times.
 pub struct Footage {
     pictures: Vec<Frame>,
     next: u64,
-    /// What it is, for people.
+    /// Description for the output.
     pub words: String,
 }
 
 impl Footage {
-    /// Footage of `bits` a second. Real footage keeps the proportions of its frames, generated frames are all of one size; both
-    /// are filled up with filler data as cameras do that hold a constant rate. Every `gop`th frame is called a key frame: the
-    /// real footage has one at every change of scene, which cameras do not do. `None` leaves it as it is.
+    /// Footage of `bits` a second.
+    ///
+    /// Real frames keep their proportions; generated frames have one size. Both get filler data, as
+    /// from cameras with a constant rate. Every `gop`th frame is marked as a key frame, because the
+    /// real footage has key frames at scene changes, unlike a camera. `None` keeps its key frames.
     pub fn new(bits: u64, gop: Option<usize>) -> Footage {
         let file = data::footage("camera").join("road-1080p25-h264-2m.mp4");
         let bytes = bits as f64 / 8.0 / FPS as f64;
@@ -54,7 +56,7 @@ impl Footage {
         Footage { pictures, next: 0, words: format!("{source}, {rate:.2} Mbit/s") }
     }
 
-    /// What its frames need to be decoded.
+    /// Track parameters of the frames.
     pub fn params(&self) -> Arc<TrackParams> {
         self.pictures[0].params.clone()
     }
@@ -72,7 +74,7 @@ impl Iterator for Footage {
     }
 }
 
-/// A frame with filler data up to `size` bytes, where it is smaller.
+/// Fills a smaller frame up to `size` bytes with filler data.
 fn filled(size: usize, frame: Frame) -> Frame {
     let Some(filler) = size.checked_sub(frame.data.len() + 4).filter(|filler| *filler >= 2) else {
         return frame;

@@ -1,6 +1,4 @@
-//! Recorders as processes beside each other: the agent and ffmpeg on the same camera, and what each of them costs.
-//!
-//! What belongs here: starting them, reading what the kernel knows of them. What does not: which and how many, tables.
+//! Recorder processes on one camera, the agent and ffmpeg, and their cost as the kernel reports it.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,20 +16,20 @@ mod footage;
 pub use common::{Running, free_port, taimat};
 pub use footage::footage;
 
-/// What a process has used so far.
+/// Resources that a process has used so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// CPU seconds (proc(5): utime and stime in ticks of 1/100 s).
     pub cpu: f64,
-    /// MB resident, and most ever.
+    /// Resident memory now and at most, MB.
     pub rss: f64,
     pub most: f64,
-    /// MB handed to files.
+    /// MB written to files.
     pub written: f64,
 }
 
 impl Running {
-    /// What it has used so far.
+    /// The resources used so far.
     pub fn usage(&self) -> Usage {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.0.id())).unwrap();
         let stat = read("stat");
@@ -47,7 +45,7 @@ impl Running {
     }
 }
 
-/// What keeps the camera alive, and its two streams.
+/// A camera process and its two streams.
 pub struct Camera {
     server: Option<Running>,
     _sim: Option<SimCamera>,
@@ -56,7 +54,9 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// GStreamer's server with 1080p25 footage where both are here, else the simulated camera. Says which.
+    /// Starts GStreamer's server with 1080p25 footage if both are available, else the simulated
+    /// camera;
+    /// prints which.
     pub fn start() -> Camera {
         let footage = footage("camera");
         let (main, sub) = (footage.join("road-1080p25-h264-2m.mp4"), footage.join("road-360p25-h264-400k.mp4"));
@@ -64,14 +64,14 @@ impl Camera {
             println!("camera: GStreamer, road-1080p25-h264-2m.mp4 and road-360p25-h264-400k.mp4");
             return camera;
         }
-        println!("camera: simulated, 1280x720 and 640x360 at 10 fps (no footage or no GStreamer here)");
+        println!("camera: simulated, 1280x720 and 640x360 at 10 fps (footage or GStreamer is missing)");
         let sim = SimCamera::start(Options { login: None, ..Options::default() }).unwrap();
         let (main, sub) = (sim.main_url(), sim.sub_url());
         std::thread::sleep(Duration::from_secs(2));
         Camera { server: None, _sim: Some(sim), main, sub }
     }
 
-    /// GStreamer's server with two H.264 files; `None` where there is no GStreamer.
+    /// Starts GStreamer's server with two H.264 files; `None` without GStreamer.
     pub fn serve(main: &Path, sub: &Path) -> Option<Camera> {
         let port = free_port();
         let mounts = [("main", main), ("sub", sub)].map(|(name, file)| format!("{name},{},h264,none", file.display()));
@@ -86,13 +86,15 @@ impl Camera {
         (ready.trim() == "ready").then(|| Camera { server, _sim: None, main: url("main"), sub: url("sub") })
     }
 
-    /// CPU seconds the server has used so far, where it is a process of its own.
+    /// CPU seconds of the server so far; `None` if it is not a process of its own.
     pub fn cpu(&self) -> Option<f64> {
         self.server.as_ref().map(|server| server.usage().cpu)
     }
 }
 
-/// The agent, recording `camera` into `dir`, with or without looking at the pictures, with the broker at `port` (9: none).
+/// Starts the agent: it records `camera` into `dir`, with or without motion; the broker is at
+/// `port`
+/// (9: none).
 pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
     std::fs::create_dir_all(dir).unwrap();
     let sub = if motion { format!("sub_url = \"{}\"\n", camera.sub) } else { String::new() };
@@ -108,7 +110,8 @@ pub fn agent(dir: &Path, camera: &Camera, motion: bool, port: u16) -> Running {
     Running(command.spawn().unwrap())
 }
 
-/// ffmpeg, copying `camera` into fragmented MP4 segments in `dir`; `None` where there is no ffmpeg.
+/// Starts ffmpeg, which copies `camera` into fragmented MP4 segments in `dir`; `None` without
+/// ffmpeg.
 pub fn ffmpeg(dir: PathBuf, camera: &Camera) -> Option<Running> {
     std::fs::create_dir_all(&dir).unwrap();
     let copy = ["-c", "copy", "-f", "segment", "-segment_time", "60", "-segment_format", "mp4"];

@@ -1,9 +1,10 @@
-//! How recording only grows from one camera to many: 1, 4 and 16 processes of the agent beside as many of
-//! `ffmpeg -c copy -f segment` on the same RTSP server in the same run. Only ratios to the peer: there is no budget.
+//! Cost of recording 1, 4 and 16 cameras: agent processes, compared with
+//! `ffmpeg -c copy -f segment`.
 //!
-//! The machine is shared with others and small, so each number of streams is measured several times and shown as a range. When
-//! a recorder is handed less than with one stream, the server or the machine was too slow and the figures say little: the
-//! column `taken` shows it. Run: `cargo bench --bench streams` (about eight minutes).
+//! Both use the same RTSP server in the same run. There is no budget, only ratios. Each number of
+//! streams is measured several times and shown as a range. If a recorder receives less than with
+//! one stream, the server or the machine was too slow, and the figures are invalid; see column
+//! `taken`. Run: `cargo bench --bench streams` (about eight minutes).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
 #[path = "../shared/process.rs"]
@@ -16,32 +17,32 @@ use process::{Camera, Running, Usage, agent, ffmpeg};
 
 /// Numbers of streams.
 const STREAMS: [usize; 3] = [1, 4, 16];
-/// Times each is measured.
+/// Measurements of each number of streams.
 const ROUNDS: usize = 3;
-/// Seconds measured. The footage lasts 60 s, and then ffmpeg ends.
+/// Measured time, seconds. The footage lasts 60 s; then ffmpeg ends.
 const SECONDS: u64 = 30;
-/// Seconds for connecting and the first files: some, and some more for every two streams.
+/// Time for connections and first files, seconds: a constant, and more for every two streams.
 const SETTLE: u64 = 6;
 
-/// One side in one round.
+/// Result of one recorder in one round.
 struct Side {
-    /// % of a core each.
+    /// CPU of each process, % of a core.
     cpu: f64,
-    /// MB resident of one, the most of any, and of all.
+    /// Resident memory of one, largest of any, and sum, MB.
     rss: f64,
     most: f64,
     total: f64,
-    /// kB a second handed to files by each.
+    /// Bytes written by each process, kB a second.
     rate: f64,
 }
 
-/// Both sides in one round, and what the others used.
+/// Both recorders in one round, and the load of server and machine.
 struct Round {
     ours: Side,
     theirs: Option<Side>,
-    /// % of a core of the RTSP server.
+    /// CPU of the RTSP server, % of a core.
     server: Option<f64>,
-    /// % of the machine that was busy, by whomever.
+    /// Busy share of the machine, %.
     busy: f64,
 }
 
@@ -60,7 +61,7 @@ fn main() {
     }
 }
 
-/// Lowest kB a second of any round of each side.
+/// Lowest kB a second of each recorder over all rounds.
 fn rates(rounds: &[Round]) -> [f64; 2] {
     let lowest = |side: &dyn Fn(&Round) -> Option<f64>| rounds.iter().filter_map(side).fold(f64::INFINITY, f64::min);
     [lowest(&|round| Some(round.ours.rate)), lowest(&|round| round.theirs.as_ref().map(|side| side.rate))]
@@ -102,7 +103,7 @@ fn side(before: &[Usage], after: &[Usage]) -> Side {
     }
 }
 
-/// Ticks in which a processor of this machine worked, and all ticks (proc(5): the first line of /proc/stat).
+/// Busy ticks and all ticks of the machine (proc(5): first line of /proc/stat).
 fn busy() -> (f64, f64) {
     let stat = std::fs::read_to_string(Path::new("/proc/stat")).unwrap();
     let ticks: Vec<f64> = stat.lines().next().unwrap().split_whitespace().skip(1).take(8).map(|n| n.parse().unwrap()).collect();
@@ -129,7 +130,7 @@ fn table(streams: usize, rounds: &[Round], alone: [f64; 2]) {
     line("ffmpeg", rounds.iter().filter_map(|round| round.theirs.as_ref()).collect(), "1", alone[1]);
 }
 
-/// Lowest to highest.
+/// A range, lowest to highest.
 fn range(values: impl Iterator<Item = f64>) -> String {
     let values: Vec<f64> = values.collect();
     let (low, high) = values.iter().fold((f64::INFINITY, 0.0), |(low, high), value| (low.min(*value), value.max(high)));

@@ -1,22 +1,20 @@
-//! A card for measuring: ext4 on a loop device, and what has been written to the device.
-//!
-//! What belongs here: mounting, counting. What does not: what is written.
+//! ext4 on a loop device, with the number of bytes written to the device.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Bytes of the card: enough that its journal is as large as on a small real one. The image is sparse.
+/// Size of the card, bytes: its journal is as large as on a small real card. The image is sparse.
 const SIZE: u64 = 2 << 30;
 
-/// A mounted ext4; gone when dropped.
+/// A mounted ext4; it is unmounted when dropped.
 pub struct Card {
     dir: tempfile::TempDir,
     device: String,
 }
 
 impl Card {
-    /// A fresh card mounted with `options`; `None` where we may not.
+    /// A new card mounted with `options`; `None` without the rights.
     pub fn new(options: &str) -> Option<Card> {
         let dir = tempfile::tempdir().ok()?;
         let (image, mount) = (dir.path().join("image"), dir.path().join("mnt"));
@@ -24,7 +22,7 @@ impl Card {
         File::create(&image).ok()?.set_len(SIZE).ok()?;
         let run =
             |command: &str, args: &[&str]| Command::new(command).args(args).output().ok().filter(|out| out.status.success());
-        // Lazy initialisation would write in the background while we count.
+        // Lazy initialisation would write in the background during the measurement.
         let now = "lazy_itable_init=0,lazy_journal_init=0";
         run("/usr/sbin/mkfs.ext4", &["-q", "-E", now, image.to_str()?])?;
         run("mount", &["-o", &format!("loop,{options}"), image.to_str()?, mount.to_str()?])?;
@@ -33,13 +31,14 @@ impl Card {
         Some(Card { dir, device })
     }
 
-    /// Where it is mounted.
+    /// Mount point.
     pub fn mount(&self) -> PathBuf {
         self.dir.path().join("mnt")
     }
 
-    /// Bytes written to the device so far (Documentation/block/stat: field 7 is sectors written). What the file system still
-    /// holds back is written first, so that nothing of it is missing between two readings.
+    /// Bytes written to the device so far (Documentation/block/stat: field 7 is sectors written).
+    /// The
+    /// file system is synchronised first, so that every reading is complete.
     pub fn written(&self) -> u64 {
         rustix::fs::syncfs(File::open(self.mount()).unwrap()).unwrap();
         let stat = std::fs::read_to_string(format!("/sys/block/{}/stat", self.device)).unwrap();

@@ -1,6 +1,9 @@
-//! What recording costs a card: bytes that reach the device ÷ payload after the first lap at 1, 2 and 8 Mbit/s with a flush a
-//! second (promise P6), where they go, and beside it the same footage through `ffmpeg -c copy -f segment` with a flush a second.
-//! And MB/s of the append beside plain writes of the same size. On ext4 over a loop device, so as root only.
+//! Write amplification of recording (promise P6): bytes to the device ÷ payload at 1, 2 and 8
+//! Mbit/s.
+//!
+//! It counts after the first lap, with a flush a second, and shows the parts. The peer is
+//! `ffmpeg -c copy -f segment` on the same footage with a flush a second. Append speed is compared
+//! with plain writes of the same size. ext4 on a loop device needs root.
 //! Run: `cargo bench --bench wear` (about four minutes).
 #![expect(clippy::unwrap_used, reason = "a bench that cannot measure stops")]
 
@@ -13,26 +16,27 @@ mod peer;
 use footage::{FPS, Footage};
 use ours::{Cost, Ours};
 
-/// Bytes to the device ÷ payload, after the first lap (promise P6).
+/// Budget of bytes to the device ÷ payload, after the first lap (promise P6).
 const BUDGET: f64 = 1.05;
-/// Bytes of the ring.
+/// Size of the ring, bytes.
 const RING: u64 = 64 << 20;
-/// Bit rates.
+/// Bit rates, bits a second.
 const RATES: [u64; 3] = [1_000_000, 2_000_000, 8_000_000];
-/// Frames from key frame to key frame: 2 s, as most cameras have it.
+/// Frames of a GOP: 2 s, as of most cameras.
 const GOP: usize = 2 * FPS as usize;
-/// Laps after the first.
+/// Measured laps after the first.
 const LAPS: u64 = 3;
-/// Seconds of footage in one comparison of speed, and at least between two readings of cost.
+/// Footage in one comparison of speed, and shortest distance of two readings of cost, seconds.
 const ROUND: u64 = 30;
-/// Seconds recorded as a camera sends them. Only real time shows what ext4 commits by itself every 5 s.
+/// Length of a run in real time, seconds. Only real time shows ext4's own commits every 5 s.
 const REAL: u64 = 60;
-/// Mount options of the runs in real time: those of deploy/README.md, which must keep the budget, and ext4 as it comes.
+/// Mount options of the runs in real time: those of deploy/README.md, which must keep the budget,
+/// and ext4's defaults.
 const MOUNTS: [&str; 2] = ["noatime,lazytime,commit=60", "relatime"];
 
 fn main() {
     if card::Card::new("relatime").is_none() {
-        println!("SKIPPED: no ext4 on a loop device here (root, mkfs.ext4, mount)");
+        println!("SKIPPED: ext4 on a loop device is not possible (needs root, mkfs.ext4, mount)");
         return;
     }
     println!("bytes to the device per byte of payload on a ring of {} MiB, budget {BUDGET}", RING >> 20);
@@ -46,17 +50,17 @@ fn main() {
     println!("\nwithin budget: {worst:.4} at most");
 }
 
-/// Seconds of one lap.
+/// Length of one lap, seconds.
 fn lap(bits: u64) -> u64 {
     RING * 8 / bits
 }
 
-/// A line of the table.
+/// Prints a line of the table.
 fn row(name: &str, text: &str) {
     println!("  {name:42} {text}");
 }
 
-/// Laps in simulated time beside ffmpeg and plain writes; gives bytes to the device ÷ payload.
+/// Runs laps in simulated time, ffmpeg and plain writes; returns bytes to the device ÷ payload.
 fn fast(bits: u64) -> f64 {
     let footage = Footage::new(bits, Some(GOP));
     println!("\n{} Mbit/s, simulated time: {}", bits / 1_000_000, footage.words);
@@ -78,7 +82,7 @@ fn fast(bits: u64) -> f64 {
     cost.amplification()
 }
 
-/// The parts of what is handed over, each ÷ payload.
+/// The parts of the written bytes, each ÷ payload.
 fn where_bytes_go(ours: &Ours) {
     let parts = ours.shares();
     let (boxes, padding, free, heads) = (parts.boxes, parts.padding, parts.free, parts.heads);
@@ -88,7 +92,7 @@ fn where_bytes_go(ours: &Ours) {
 
 fn beside_ffmpeg(bits: u64, ours: Cost) {
     let Some(peer) = peer::ffmpeg(Footage::new(bits, Some(GOP)), lap(bits), LAPS + 1) else {
-        return println!("  no ffmpeg here: nothing to compare with");
+        return println!("  ffmpeg is not installed: no comparison");
     };
     let (all, handed) = (peer.amplification, peer.handed);
     let text = format!(
@@ -104,7 +108,7 @@ fn beside_ffmpeg(bits: u64, ours: Cost) {
     row("  ffmpeg ÷ taimat", &format!("{:.3}; {beside:.1} beside the payload", all / ours.amplification()));
 }
 
-/// MB/s beside plain writes of the same sizes: median and range of the rounds.
+/// MB/s compared with plain writes of the same sizes: median and range of the rounds.
 fn speed(bits: u64, times: &[(f64, f64)]) {
     let megabytes = (ROUND * bits / 8) as f64 / 1e6;
     let spread = |values: &mut dyn Iterator<Item = f64>| {
@@ -118,7 +122,9 @@ fn speed(bits: u64, times: &[(f64, f64)]) {
     row("append, MB/s of payload", &format!("{ours}, write + fdatasync {plain}, ratio {ratio}"));
 }
 
-/// The same with the key frames the footage really has: every one begins a fragment, so there are more flushes. No budget.
+/// The same with the footage's own key frames: each starts a fragment, so there are more flushes.
+/// No
+/// budget.
 fn short_gops(bits: u64) {
     let mut ours = Ours::new(RING, Footage::new(bits, None), "relatime").unwrap();
     ours.record(lap(bits), false);
@@ -128,7 +134,8 @@ fn short_gops(bits: u64) {
     row("taimat, key frames as in the footage", &format!("{}, {} flushes in {} s", cost.words(), cost.flushes, lap(bits)));
 }
 
-/// Runs in real time, all at once on cards of their own; gives bytes to the device ÷ payload of those mounted as we say.
+/// Runs in real time, in parallel on separate cards; returns bytes to the device ÷ payload of those
+/// with the recommended mount options.
 fn real_time() -> Vec<f64> {
     println!("\nreal time, {REAL} s as a camera sends them, after a lap in simulated time");
     let run = |bits: u64, mount: &str| {

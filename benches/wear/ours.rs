@@ -1,6 +1,4 @@
-//! Our side: the engine on a card, in simulated or in real time, and where its bytes go.
-//!
-//! What belongs here: driving the engine and counting. What does not: budgets, tables.
+//! Recording with our engine on a card, in simulated or real time, and the parts of its bytes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,32 +22,32 @@ pub struct Ours {
     footage: Footage,
     dir: PathBuf,
     now: Timestamp,
-    /// Last, because it cannot be unmounted before the engine has closed its files.
+    /// Last field: the engine must close its files before the unmount.
     card: Card,
 }
 
-/// What recording has cost since the start, or between two readings.
+/// Cost of recording since the start, or between two readings.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// Sample bytes.
     pub payload: u64,
-    /// Bytes handed to the file system.
+    /// Bytes written to the file system.
     pub handed: u64,
-    /// Bytes that reached the device.
+    /// Bytes written to the device.
     pub device: u64,
     /// Flushes.
     pub flushes: u64,
 }
 
-/// Bytes beside the payload, each ÷ payload.
+/// Overhead bytes, each ÷ payload.
 pub struct Shares {
-    /// `uuid` record, `moof` and the head of `mdat`.
+    /// `uuid` record, `moof` and the header of `mdat`.
     pub boxes: f64,
-    /// Up to the block boundary.
+    /// Padding to the block boundary.
     pub padding: f64,
-    /// The block behind each fragment that begins the `free` box over the rest.
+    /// The block after each fragment, with the `free` header.
     pub free: f64,
-    /// Heads of segments.
+    /// Segment heads.
     pub heads: f64,
 }
 
@@ -69,7 +67,7 @@ impl Ours {
         Some(Ours { engine, footage, dir, now: Timestamp::default(), card })
     }
 
-    /// Records `seconds` of footage, as fast as it goes or as a camera sends it; gives the seconds it took.
+    /// Records `seconds` of footage, at full speed or in real time; returns the seconds it took.
     pub fn record(&mut self, seconds: u64, as_a_camera: bool) -> f64 {
         let (started, mut out) = (Instant::now(), Vec::new());
         for second in 1..=seconds {
@@ -84,7 +82,8 @@ impl Ours {
         started.elapsed().as_secs_f64()
     }
 
-    /// What it has cost so far. The engine tells its counters every 30 s of footage: no two readings may be closer.
+    /// The cost so far. The engine reports counters every 30 s of footage: two readings must not be
+    /// closer.
     pub fn cost(&mut self) -> Cost {
         let mut out = Vec::new();
         self.engine.idle(self.now, &mut out);
@@ -93,7 +92,7 @@ impl Ours {
         Cost { payload: counts.payload, handed: counts.written, device: self.card.written(), flushes: counts.syncs }
     }
 
-    /// Where the bytes beside the payload are, from what lies in the ring.
+    /// The overhead bytes, counted from the content of the ring.
     pub fn shares(&self) -> Shares {
         let disk = RealDisk::open_read_only(&self.dir).unwrap();
         let index = heads(&disk).unwrap().index;
@@ -115,7 +114,7 @@ impl Ours {
 }
 
 impl Cost {
-    /// What was added since `before`.
+    /// The difference to `before`.
     pub fn since(self, before: Cost) -> Cost {
         Cost {
             payload: self.payload - before.payload,
@@ -130,12 +129,12 @@ impl Cost {
         self.device as f64 / self.payload as f64
     }
 
-    /// Bytes handed to the file system ÷ payload.
+    /// Bytes to the file system ÷ payload.
     pub fn handed(&self) -> f64 {
         self.handed as f64 / self.payload as f64
     }
 
-    /// The first words of every line: what reached the device and what the file system added to it.
+    /// Start of every line: bytes to the device, and the file system's part of them.
     pub fn words(&self) -> String {
         let (all, handed) = (self.amplification(), self.handed());
         format!("{all:.4} (handed over {handed:.4}, ext4 adds {:.4})", all - handed)

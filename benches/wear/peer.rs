@@ -1,6 +1,4 @@
-//! The other sides on cards of their own: ffmpeg's segment muxer with a flush a second, and plain writes.
-//!
-//! What belongs here: making them record the same bytes. What does not: our ring.
+//! Peers on separate cards: ffmpeg's segment muxer with a flush a second, and plain writes.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -15,27 +13,28 @@ use taimat::storage::fragment::{Anchor, FragmentBuilder};
 use crate::card::Card;
 use crate::footage::Footage;
 
-/// Files of ffmpeg's ring: as many as make it the size of ours.
+/// Number of files of ffmpeg's ring, so that its size is that of ours.
 const FILES: u64 = 16;
-/// Real time for one second of footage: ffmpeg has long taken it and waits for more by then.
+/// Real time for one second of footage: ffmpeg has read it and waits for more by then.
 const TICK: Duration = Duration::from_millis(25);
 
-/// What ffmpeg's recording cost after its first lap.
+/// Cost of ffmpeg's recording after its first lap.
 pub struct Peer {
     /// Bytes to the device ÷ payload.
     pub amplification: f64,
-    /// Bytes handed to the file system ÷ payload: both sides record the same when this is little more than 1.
+    /// Bytes to the file system ÷ payload; slightly above 1 if both record the same.
     pub handed: f64,
-    /// Flushes of the current file, and how many of them found new bytes; one for every second of footage is asked for.
+    /// Flushes of the current file, and those with new bytes; one per second of footage is
+    /// requested.
     pub flushes: u64,
     pub fresh: u64,
-    /// Flushes of files just closed.
+    /// Flushes of closed files.
     pub closing: u64,
-    /// Seconds of footage.
+    /// Length of the footage, seconds.
     pub media: u64,
 }
 
-/// Fragmented MP4 for ffmpeg's standard input, a second at a time.
+/// Fragmented MP4 for ffmpeg's standard input, one second at a time.
 struct Feed {
     footage: std::iter::Peekable<Footage>,
     gathering: FragmentBuilder,
@@ -43,7 +42,7 @@ struct Feed {
 }
 
 impl Feed {
-    /// The next fragment, and the sample bytes in it.
+    /// The next fragment and its sample bytes.
     fn second(&mut self) -> (Vec<u8>, u64) {
         while let Some(frame) = self.footage.peek().filter(|frame| !self.gathering.ends_before(frame, usize::MAX)) {
             self.gathering.push(frame.clone());
@@ -59,7 +58,7 @@ impl Feed {
     }
 }
 
-/// Records `laps` laps of `lap` seconds of footage with ffmpeg, and counts all but the first.
+/// Records `laps` laps of `lap` seconds with ffmpeg and counts all but the first.
 pub fn ffmpeg(footage: Footage, lap: u64, laps: u64) -> Option<Peer> {
     let card = Card::new("relatime")?;
     let head = head_boxes(&[footage.params()], None);
@@ -97,19 +96,20 @@ fn spawn(dir: &Path, segment: u64) -> Option<Child> {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-nostdin", "-probesize", "1M", "-analyzeduration", "0", "-f", "mp4", "-i", "pipe:0"]);
     command.args(["-c", "copy", "-f", "segment", "-segment_time", &segment.to_string(), "-segment_wrap", &FILES.to_string()]);
-    // A fragment a second, handed over whole, so that the flush after it covers what ours covers.
+    // One complete fragment a second, so that the flush covers the same footage as ours.
     let options = "movflags=frag_keyframe+empty_moov+default_base_moof:frag_duration=1000000:flush_packets=1";
     command.args(["-segment_format", "mp4", "-segment_format_options", options]).arg(dir.join("%03d.mp4"));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().ok()
 }
 
-/// Bytes a process has handed to files so far (proc(5): `wchar`).
+/// Bytes that a process has written so far (proc(5): `wchar`).
 fn handed(child: &Child) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
 }
 
-/// Flushes the file ffmpeg has open; the one before it too when it was closed since, or its end would never be flushed.
+/// Flushes ffmpeg's open file, and the one before if it was closed since: otherwise its end would
+/// never be flushed.
 #[derive(Default)]
 struct Flusher {
     pid: u32,
@@ -141,17 +141,17 @@ impl Flusher {
     }
 }
 
-/// Writes of one size into an allocated file, each flushed: what this card can do at best.
+/// Writes of one size into an allocated file, each flushed: the best speed of the card.
 pub struct Plain {
     file: File,
     size: u64,
     at: u64,
-    /// Last, because it cannot be unmounted before the file is closed.
+    /// Last field: the file must be closed before the unmount.
     _card: Card,
 }
 
 impl Plain {
-    /// A file of `size` bytes on a card of its own, all written once.
+    /// A file of `size` bytes on a separate card, written once.
     pub fn new(size: u64) -> Option<Plain> {
         let card = Card::new("relatime")?;
         let file = File::create(card.mount().join("plain")).unwrap();
@@ -160,7 +160,7 @@ impl Plain {
         Some(Plain { file, size, at: 0, _card: card })
     }
 
-    /// Seconds taken by `count` writes of `bytes`, each filled up to whole blocks.
+    /// Duration of `count` writes of `bytes`, each padded to whole blocks, seconds.
     pub fn write(&mut self, count: u64, bytes: u64) -> f64 {
         let blocks = vec![0x5a; bytes.next_multiple_of(4096) as usize];
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! A document, a record and a machine that is sent them: whatever the bytes are, nothing panics and nothing hangs.
+//! Fuzz target of signed documents, state records and the state machine: no input panics or hangs.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use taimat::units::{Digest, SiteId, Timestamp};
 
 fn settings() -> Settings {
     let text = "site = \"a\"\ncamera.main_url = \"rtsp://x/\"\nstorage.dir = \"/r\"\nuplink.host = \"localhost\"\n";
-    let mut settings = parse::parse(text, &|_| Err("none".into())).expect("a good text");
+    let mut settings = parse::parse(text, &|_| Err("none".into())).expect("valid text");
     settings.remote = RemoteSettings { keys: vec![TrustedKey { name: "k".into(), public: [7; 32], scope: taimat::settings::KeyScope::All }], trial: 60 };
     settings
 }
@@ -21,8 +21,8 @@ fuzz_target!(|data: &[u8]| {
     let _ = ConfigState::decode(data);
     if let Ok(document) = Document::decode(data, data.len()) {
         let again = document.encode();
-        assert_eq!(Document::decode(&again, again.len()).as_ref(), Ok(&document), "it does not read what it writes");
-        let site = SiteId::parse("a").expect("a good id");
+        assert_eq!(Document::decode(&again, again.len()).as_ref(), Ok(&document), "a document does not survive a round trip");
+        let site = SiteId::parse("a").expect("valid id");
         let _ = document.authentic(&site, &settings().remote.keys);
         let _ = document.in_time(Timestamp::default());
     }
@@ -32,5 +32,5 @@ fuzz_target!(|data: &[u8]| {
     let mut out = Vec::new();
     machine.handle(Timestamp::default(), ConfigInput::Document { bytes: data.to_vec(), len: data.len() }, &mut out);
     machine.handle(Timestamp::default(), ConfigInput::Confirm(data.to_vec()), &mut out);
-    assert!(out.iter().all(|effect| !matches!(effect, ConfigEffect::Apply(_) | ConfigEffect::Save(..))), "nobody signed this");
+    assert!(out.iter().all(|effect| !matches!(effect, ConfigEffect::Apply(_) | ConfigEffect::Save(..))), "an unsigned document had an effect");
 });

@@ -1,6 +1,6 @@
-//! ⇄ `taimat config`: the configurations on this device.
+//! ⇄ `taimat config`: shows the configurations of this device and requests a rollback.
 //!
-//! What belongs here: words for people, and the request a running agent finds. What does not: any decision (the agent's machine).
+//! The running agent finds the request and decides.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use crate::remote_config::state_store::{self, Files as _};
 /// Arguments of `taimat config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The configuration file the agent was started with.
+    /// The agent's configuration file.
     #[arg(long, global = true, default_value = "/etc/taimat/taimat.toml")]
     config: PathBuf,
-    /// Where the agent keeps configurations, as it was reported.
+    /// The agent's state directory (run --state).
     #[arg(long, global = true)]
     state: Option<PathBuf>,
     #[command(subcommand)]
@@ -28,29 +28,30 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum ConfigCommand {
-    /// Show which configuration is in force and how the last change ended.
+    /// Show the configuration in force and the result of the last change.
     Show {
-        /// The whole text of the last known good one instead.
+        /// Print the text of the last known good configuration instead.
         #[arg(long)]
         text: bool,
-        /// The record as it lies on the card, JSON.
+        /// Print the stored state as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// List the configurations that are kept, newest first.
+    /// List the stored configurations, newest first.
     History,
-    /// Call an older one back: it is tried and must prove itself like any other. The agent finds the request within two seconds.
+    /// Roll back to an older configuration: it is tried like any change. The agent finds the
+    /// request within two seconds.
     Rollback {
-        /// Which of the older ones, as history numbers them.
+        /// Number of the older configuration in `history`.
         #[arg(default_value_t = 1)]
         nth: usize,
     },
 }
 
-/// Carries it out.
+/// Runs the command.
 ///
 /// # Errors
-/// When there is no record.
+/// There is no readable state.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let dir = args.state.unwrap_or_else(|| state_dir(&args.config));
     if !dir.is_dir() {

@@ -1,4 +1,4 @@
-//! ⇄ `taimat demo`.
+//! ⇄ `taimat demo`: camera, broker, agent and office in one process.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,22 +21,22 @@ use crate::sim::{broker, camera};
 use crate::units::Digest;
 use crate::uplink::client::Options;
 
-/// Seconds after the show in which what was promised may still arrive.
+/// Time after the demo for promised files to arrive, seconds.
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// Arguments of `taimat demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long the camera plays, e.g. 40s.
+    /// Length of the demo, e.g. 40s.
     #[arg(long = "for", default_value = "40s", value_parser = seconds)]
     length: Duration,
-    /// Where ring and archive go; a new directory under the system's temporary one otherwise.
+    /// Directory of ring and archive; without it a new one in the system's temporary directory.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Seed of the scene.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What disturbs the scene.
+    /// Disturbance of the scene.
     #[arg(long, value_enum, default_value_t = Disturbance::None)]
     disturbance: Disturbance,
 }
@@ -51,11 +51,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Plays the whole chain: exit code 0 only when the office received an event and a clip, and every file is as it should be: its
-/// digest is right, and a clip begins with a key frame.
+/// Runs the whole chain. Exit code 0 needs an event and a clip at the office, the right digest of
+/// every file, and a key frame at the start of every clip.
 ///
 /// # Errors
-/// When a part cannot be started.
+/// A part cannot be started.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("taimat-demo-{}", std::process::id())));
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
@@ -124,7 +124,7 @@ async fn play(args: &Args, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until each event that has ended has its clip, or the time is over.
+/// Waits until each ended event has its clip, or until the timeout.
 async fn drained(out: &Path, until: Instant) -> anyhow::Result<()> {
     let archive = Archive::open_read_only(out)?;
     while Instant::now() < until {
@@ -148,7 +148,7 @@ fn found(archive: &Archive) -> anyhow::Result<(Vec<EventRow>, Vec<FileRow>)> {
     Ok((archive.events(&all)?, archive.files(&all)?))
 }
 
-/// What the office has, and whether that is enough.
+/// Prints the content of the office's archive; true if the demo succeeded.
 fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     let archive = Archive::open_read_only(out)?;
     let (events, files) = found(&archive)?;
@@ -168,7 +168,8 @@ fn verdict(out: &Path) -> anyhow::Result<ExitCode> {
     Ok(if wrong.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is wrong with what arrived: begins of motion, and for each file whether it is a clip and as it should be.
+/// The first problem, from the number of motion starts and, for each file, whether it is a clip and
+/// valid.
 fn shortfall(motions: usize, files: &[(bool, bool)]) -> Option<&'static str> {
     if files.iter().any(|(_, right)| !right) {
         return Some("A FILE IS NOT AS IT SHOULD BE");
@@ -177,7 +178,7 @@ fn shortfall(motions: usize, files: &[(bool, bool)]) -> Option<&'static str> {
     (motions == 0 || clips == 0).then_some("NO EVENT WITH A CLIP ARRIVED")
 }
 
-/// Every record of the clip is whole, and the first begins with a key frame.
+/// Whether every record of the clip is whole and the first one starts with a key frame.
 fn starts_with_key_frame(clip: &[u8]) -> bool {
     crate::evidence::verify::check(clip).is_ok_and(|report| report.begins_with_key && report.problems.is_empty())
 }

@@ -1,6 +1,5 @@
-//! ⇄ Many devices at once, as far as the office sees them: the uplink of each is real, what it sends is made up.
-//!
-//! What belongs here: load for a broker and an office. What does not: cameras, rings, agents.
+//! ⇄ Fleet simulation: many real uplinks with synthetic events and files, as load for broker and
+//! office.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,39 +20,39 @@ use crate::uplink::{Message, UplinkRequest, UplinkUpdate, task};
 use crate::wakeup::WakeupCoalescer;
 use crate::watchdog::Heartbeat;
 
-/// Letters of one site on their way, as the outbox has them.
+/// Entries of a site in flight, as from the outbox.
 const WINDOW: u64 = 16;
-/// After so long without a receipt a site is dropped.
+/// Time without a receipt after which a site ends.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What each site does.
+/// Load of each site.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetLoad {
-    /// Sites.
+    /// Number of sites.
     pub sites: u64,
     /// Port of the broker on 127.0.0.1.
     pub port: u16,
     /// Events of each site.
     pub events: u64,
-    /// Files of each site, evenly among its events.
+    /// Files of each site, spread evenly over its events.
     pub files: u64,
-    /// Bytes of each file.
+    /// Size of each file, bytes.
     pub file_bytes: usize,
-    /// From one message of a site to its next; zero when they follow as fast as they can.
+    /// Interval of a site's messages; zero for full speed.
     pub every: Duration,
 }
 
 impl FleetLoad {
-    /// How many of a site's first `number` messages are files.
+    /// Number of files among a site's first `number` messages.
     fn files_upto(&self, number: u64) -> u64 {
         number * self.files / (self.events + self.files).max(1)
     }
 }
 
-/// Runs them all until everything is receipted; exit code 1 when something is not.
+/// Runs all sites until everything is receipted; exit code 1 if something is not.
 ///
 /// # Errors
-/// When the system gives no runtime.
+/// The runtime cannot be started.
 pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = Instant::now();
@@ -78,7 +77,7 @@ pub fn run(load: FleetLoad) -> anyhow::Result<ExitCode> {
     Ok(if receipts == wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One site to its end; gives its receipts.
+/// Runs one site; returns the number of its receipts.
 async fn site(number: u64, load: FleetLoad) -> anyhow::Result<u64> {
     let clock = Arc::new(SystemClock::new());
     let text = format!(

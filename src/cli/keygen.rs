@@ -1,4 +1,4 @@
-//! ⇄ `taimat keygen`.
+//! ⇄ `taimat keygen`: makes the key of a device or a signing key of an office.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,14 +16,16 @@ use crate::units::{Digest, SiteId, hex};
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("whom").required(true).args(["site", "office"])))]
 pub struct Args {
-    /// The site this device is for.
+    /// Site of the device.
     #[arg(long)]
     site: Option<String>,
-    /// Instead: a key for signing configurations and commands, under this name.
+    /// Instead, make a signing key with this name.
     #[arg(long)]
     office: Option<String>,
-    /// With --office: what devices let the key sign. `commands`: ping, snapshot, clip-get, clip-cancel, event-get, lock, unlock, locks,
-    /// ring-status and log-tail; `all`, unless said otherwise: configurations, restarts and keys too.
+    /// With --office: what the key may sign. `commands`: ping, snapshot, clip-get, clip-cancel,
+    /// event-get,
+    /// lock, unlock, locks, ring-status, log-tail. `all` (default): also configurations and
+    /// restarts.
     #[arg(long, value_parser = ["all", KeyScope::WORD], conflicts_with = "site")]
     scope: Option<String>,
     /// Directory for the key; an existing key is never overwritten.
@@ -31,13 +33,14 @@ pub struct Args {
     dir: PathBuf,
 }
 
-/// Names of `deploy/mosquitto/make-certs.sh` for its own files.
+/// File names of `deploy/mosquitto/make-certs.sh`.
 const FILES_OF_CERTS: [&str; 3] = ["broker", "ca", "office-ca"];
 
-/// Makes the device's own ECDSA P-256 key, or an office's Ed25519 key (PKCS#8 PEM, readable by its owner only); neither leaves its place.
+/// Makes a device's ECDSA P-256 key or an office's Ed25519 key (PKCS#8 PEM, readable by its owner
+/// only).
 ///
 /// # Errors
-/// When the file exists or cannot be written.
+/// The file exists or cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (&args.office, &args.site) {
         (Some(name), _) => office(name, &args),
@@ -45,7 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The key whose public half devices enrol.
+/// Makes the signing key; devices enrol its public half.
 fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     let word = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     anyhow::ensure!(word, "{name:?} is no name for a key: 1 to 32 of a-z A-Z 0-9 '-' '_' '.'");
@@ -63,7 +66,7 @@ fn office(name: &str, args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file that was not there before, for its owner only.
+/// Creates a file with mode 0600; it must not exist.
 fn put(path: &Path, der: &[u8]) -> anyhow::Result<()> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.with_context(|| match path.exists() {

@@ -1,6 +1,4 @@
-//! ⇄ A real box, wired as always, that is reported of motion which nobody saw: a hundred events a second, for tests of what follows.
-//!
-//! What belongs here: the show. What does not: any part of the device.
+//! ⇄ Load test: a real agent with injected motion, up to a hundred events a second.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,27 +16,27 @@ use crate::settings::rules::RulePriority;
 use crate::units::Timestamp;
 use crate::wakeup::WakeupCoalescer;
 
-/// Until the camera plays, so that the first clips have footage.
+/// Delay for the camera to start, so that the first clips have footage.
 const AFTER: Duration = Duration::from_secs(4);
-/// Every so many motions one has a snapshot, of so many bytes.
+/// Interval of events with a snapshot, and its size in bytes.
 const STILL_EVERY: u64 = 4;
 const STILL: usize = 20_000;
 
-/// What is shown.
+/// Injected motion.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadTest {
-    /// News a second.
+    /// Motion updates a second.
     pub rate: u64,
-    /// News between begin and end of each motion.
+    /// Updates between start and end of each event.
     pub updates: u64,
-    /// Motions, then nothing.
+    /// Number of events.
     pub motions: u64,
 }
 
-/// Runs the device of a configuration with a show until a signal.
+/// Runs the agent of a configuration with injected motion until a signal.
 ///
 /// # Errors
-/// As the device itself. A bad configuration gives exit code 2.
+/// As `taimat run`. A bad configuration gives exit code 2.
 pub fn run(config: &Path, show: LoadTest) -> anyhow::Result<ExitCode> {
     let settings = match load::load(config) {
         Ok(settings) => settings,

@@ -1,4 +1,4 @@
-//! ⇄ `taimat probe`.
+//! ⇄ `taimat probe`: connects to a camera and prints its streams.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub struct Args {
     /// A file with one line user:password.
     #[arg(long)]
     login: Option<PathBuf>,
-    /// Seconds to listen.
+    /// Time of the probe, seconds.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=120))]
     seconds: u64,
     /// One JSON document instead of lines.
@@ -32,7 +32,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What one track sent.
+/// Statistics of a track.
 #[derive(Default)]
 struct ProbeReport {
     words: String,
@@ -43,10 +43,10 @@ struct ProbeReport {
     pts: Option<(i64, i64)>,
 }
 
-/// Connects once, listens, tells. Exit code 1 when the camera does not play.
+/// Connects once and prints the received tracks. Exit code 1 if the camera does not play.
 ///
 /// # Errors
-/// When the URL or the login cannot be used.
+/// The URL or the login is invalid.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let login = args.login.as_ref().map_or(String::new(), |path| format!("login_file = {path:?}\n"));
     let text = format!(
@@ -79,15 +79,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Words about a configuration, for who has a URL and flags.
+/// Replaces configuration keys in an error by the flags of this command.
 fn in_flags(problems: &str) -> String {
     [("camera.main_url", "the URL"), ("camera.login_file", "--login")]
         .iter()
         .fold(problems.to_owned(), |text, (key, flag)| text.replace(key, flag))
 }
 
-/// Listens for so long, or until the first failure, which is the answer: a second try with a wrong password brings the account
-/// nearer to its lock.
+/// Receives for the given time, or until the first failure. There is no second attempt: with a
+/// wrong password it could lock the account.
 async fn listen(
     settings: CameraSettings,
     how_long: Duration,

@@ -1,4 +1,4 @@
-//! ⇄ `taimat run`.
+//! ⇄ `taimat run`: runs the agent.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::remote_config::startup;
 use crate::wakeup::{MAX_DELAY, WakeupCoalescer};
 
-/// Threads at most that wait for names and for others to end, beside the runtime's own. The allocator keeps an arena for each that ever
-/// ran beside the others, and what is free in it stays resident: with the runtime's own limit of 512, when pieces of files were read
-/// so too, it took hours until no new one came.
+/// Largest number of blocking threads of the runtime, for name look-ups and joins. The allocator
+/// keeps an arena for each thread that ever ran in parallel, and its free memory stays resident:
+/// with tokio's limit of 512 memory grew for hours.
 const BLOCKING_THREADS: usize = 3;
 
 /// Arguments of `taimat run`.
@@ -26,7 +26,8 @@ pub struct Args {
     /// The configuration file (TOML; every key is in docs/config.md).
     #[arg(long)]
     config: PathBuf,
-    /// Where configurations and their records are kept, best not on the ring's card; beside the file unless given: FILE with .state at its end.
+    /// Directory of configurations and their state, best not on the ring's card. Without it: FILE
+    /// with .state in place of .toml.
     #[arg(long)]
     state: Option<PathBuf>,
 }
@@ -34,7 +35,7 @@ pub struct Args {
 /// Runs the agent until SIGTERM or SIGINT; a second signal ends it at once.
 ///
 /// # Errors
-/// When the ring cannot be used. A bad configuration gives exit code 2.
+/// The ring cannot be used. A bad configuration gives exit code 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock::new());
     let state = args.state.unwrap_or_else(|| startup::state_dir(&args.config));
@@ -53,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let stop = on_signal()?;
         runtime::run_configured(started.settings, started.configured, clock, wakeup, stop).await
     });
-    // A card or a camera that hangs must not keep the process from ending.
+    // A hanging card or camera must not block the end of the process.
     runtime.shutdown_background();
     match outcome? {
         RunEnd::Stopped => Ok(ExitCode::SUCCESS),
@@ -61,7 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Starts this program again in the same process, so that a service manager keeps its hold and nobody waits for one.
+/// Executes this program again in the same process: the service manager keeps its process id, and a
+/// restart needs no manager.
 fn start_anew() -> anyhow::Result<ExitCode> {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
@@ -69,17 +71,19 @@ fn start_anew() -> anyhow::Result<ExitCode> {
     Err(error).context("starting anew under another configuration")
 }
 
-/// A runtime of one thread, and of few beside it.
+/// A runtime with one thread and few blocking threads.
 pub fn runtime() -> Builder {
     let mut builder = Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS);
     builder
 }
 
-/// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with 128 + its number, as a shell would say.
+/// Becomes true with the first SIGTERM or SIGINT; the second ends the process at once with exit
+/// code
+/// 128 + its number.
 ///
 /// # Errors
-/// When signals cannot be caught.
+/// Signals cannot be caught.
 pub fn on_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

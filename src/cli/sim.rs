@@ -1,4 +1,4 @@
-//! ⇄ `taimat sim`.
+//! ⇄ `taimat sim`: simulated worlds, crash images, configuration faults and load tests.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -17,75 +17,80 @@ use crate::sim::{config_faults, office, world};
 #[derive(Debug, clap::Args)]
 #[command(after_help = crate::sim::MARKER)]
 pub struct Args {
-    /// Seed of the first world or of the first life of a card; the following ones count up from it.
+    /// Seed of the first world, or of the first card life; the following seeds count up from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many worlds.
+    /// Number of worlds.
     #[arg(long, default_value_t = 20)]
     worlds: u64,
-    /// Instead of worlds, cut the power of a tiny ring at every moment, open so many of the cards that may leave, and check each.
+    /// Instead of worlds, cut the power of a tiny ring at every point and check this many of the
+    /// possible cards.
     #[arg(long, value_name = "N")]
     crash_images: Option<u64>,
-    /// Take a flush or an order of writes away from storage, to see that the checks notice: exit code 1 is then what should happen.
+    /// Remove a flush or a write order, to prove that the checks notice: the expected exit code is
+    /// then 1.
     #[arg(long, value_name = "BARRIER", value_parser = Barrier::parse, alias = "without-flush")]
     without: Option<Barrier>,
-    /// Take every barrier away in turn, N crash images each at most (--crash-images, 1000000 unless given), and print what broke.
+    /// Remove every barrier in turn, with at most --crash-images images each (1000000), and print
+    /// the broken promise.
     #[arg(long)]
     barriers: bool,
-    /// Instead, so many worlds of an office whose disk is full, gives errors, whose index is locked or refuses, and whose power goes.
+    /// Instead, run this many worlds of an office with disk faults, index faults and power cuts.
     #[arg(long, value_name = "N")]
     office_worlds: Option<u64>,
-    /// With --office-worlds: take each rule of the archive's way in away in turn, in so many worlds at most, and print what was lost.
+    /// With --office-worlds: remove each ingest rule in turn, with at most this many worlds, and
+    /// print the loss.
     #[arg(long, requires = "office_worlds")]
     office_rules: bool,
-    /// Instead, change a device's configuration in every way, cut and refuse at every operation of the card, and see whether it is stranded.
+    /// Instead, try every kind of configuration change with a fault at every operation of the card.
     #[arg(long)]
     config_states: bool,
-    /// With --config-states: a second cut or refusal behind the first, at every so many operations.
+    /// With --config-states: distance of second faults after the first, in operations.
     #[arg(long, value_name = "N", requires = "config_states", default_value_t = 0)]
     second: u64,
-    /// Check only the images of this moment of the life of --seed, as a failure names it.
+    /// Check only the images of this point of the life of --seed, as a failure prints it.
     #[arg(long, value_name = "POINT", requires = "crash_images")]
     point: Option<u64>,
-    /// Of these only this one.
+    /// With --point: check only this image.
     #[arg(long, value_name = "IMAGE", requires = "point")]
     image: Option<u64>,
-    /// Instead of worlds, run the device of this configuration as it is, with a show of motion before its camera, until a signal.
+    /// Instead of worlds, run the agent of this configuration with injected motion, until a signal.
     #[arg(long, value_name = "CONFIG")]
     load_test: Option<PathBuf>,
-    /// Instead of worlds, load a broker on this machine and the office behind it as so many devices would.
+    /// Instead of worlds, load a broker on this machine and its office with this many devices.
     #[arg(long, value_name = "SITES", requires = "port")]
     fleet: Option<u64>,
     /// The broker's port.
     #[arg(long, requires = "fleet")]
     port: Option<u16>,
-    /// Events of each device of the fleet.
+    /// With --fleet: events of each device.
     #[arg(long, default_value_t = 100, requires = "fleet")]
     events: u64,
-    /// Files of each device of the fleet.
+    /// With --fleet: files of each device.
     #[arg(long, default_value_t = 1, requires = "fleet")]
     files: u64,
-    /// KiB of each of these files.
+    /// With --fleet: size of each file, KiB.
     #[arg(long, default_value_t = 256, requires = "fleet")]
     file_kib: usize,
-    /// Seconds from one message of a device of the fleet to its next; 0 for as fast as they can.
+    /// With --fleet: interval of a device's messages, seconds; 0 for full speed.
     #[arg(long, default_value_t = 0, requires = "fleet")]
     every: u64,
-    /// News of motion a second in the show.
+    /// With --load-test: motion updates a second.
     #[arg(long, default_value_t = 20, requires = "load_test")]
     rate: u64,
-    /// News between the begin and the end of each motion.
+    /// With --load-test: updates between start and end of each event.
     #[arg(long, default_value_t = 8, requires = "load_test")]
     updates: u64,
-    /// Motions shown; none after that.
+    /// With --load-test: number of motion events.
     #[arg(long, default_value_t = 1_000_000, requires = "load_test")]
     motions: u64,
 }
 
-/// Runs what is asked for: exit code 0 when every promise held, 1 with what replays a broken one.
+/// Runs the chosen simulation: exit code 0 if every promise held, 1 with the command that replays a
+/// broken one.
 ///
 /// # Errors
-/// When the device of a show cannot run; a broken promise is an answer.
+/// The agent of a load test cannot run.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(config) = &args.load_test {
         return load_test::run(config, load_test::LoadTest { rate: args.rate, updates: args.updates, motions: args.motions });
@@ -105,7 +110,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// True when every receipt of the office was true; with rules taken away, when each is missed.
+/// True if every receipt of the office was true; with removed rules, if a check fails without each.
 fn office_worlds(args: &Args) -> bool {
     let (started, worlds) = (Instant::now(), args.office_worlds.unwrap_or_default());
     let seeds = || args.seed..args.seed.saturating_add(worlds);
@@ -170,8 +175,8 @@ fn crash_images(args: &Args, images: u64) -> bool {
         Some(point) => crash_explorer::replay(CrashPoint { seed: args.seed, point, image: args.image }, effort, args.without),
         None => crash_explorer::run(args.seed, effort, args.without),
     };
-    // The last two dozen operations tell how the card came to this.
-    summary.story.iter().skip(summary.story.len().saturating_sub(24)).for_each(|line| println!("{line}"));
+    // The last 24 operations show how the card came to this state.
+    summary.operations.iter().skip(summary.operations.len().saturating_sub(24)).for_each(|line| println!("{line}"));
     let without = args.without.map(|barrier| format!(" --without {}", barrier.name())).unwrap_or_default();
     for Failure { place: CrashPoint { seed, point, image }, kind, broken } in &summary.broken {
         let image = image.map(|image| format!(" --image {image}")).unwrap_or_default();
@@ -203,7 +208,8 @@ fn print_summary(summary: &Summary) {
     );
 }
 
-/// Everything at once, then every promise taken away: true when nothing strands a device, and without each promise something does.
+/// Runs all configuration changes, then again without each safeguard: true if no change makes a
+/// device unreachable, and without each safeguard one does.
 fn config_states(second: u64) -> bool {
     let started = Instant::now();
     let summary = config_faults::enumerate(config_faults::ConfigEffort { stride: 1, second, first_only: false }, None);
@@ -228,7 +234,7 @@ fn config_states(second: u64) -> bool {
     good
 }
 
-/// The table of barriers; true when storage is safe with all and unsafe without each.
+/// Prints the table of barriers; true if storage is safe with all and unsafe without each.
 fn barriers(seed: u64, images: u64) -> bool {
     let mut good = true;
     for without in std::iter::once(None).chain(Barrier::ALL.map(Some)) {

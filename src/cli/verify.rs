@@ -1,4 +1,4 @@
-//! ⇄ `taimat verify`.
+//! ⇄ `taimat verify`: checks a clip.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,15 +19,17 @@ pub struct Args {
     json: bool,
 }
 
-/// Exit code of a clip that fits in itself and that nobody has signed. 0 is kept for signed ones, which come later: a script that
-/// takes 0 for proof must not take this for it.
+/// Exit code of a consistent, unsigned clip. 0 is kept for signed clips, so that a script cannot
+/// mistake an unsigned clip for a proof.
 const UNSIGNED: u8 = 3;
 
-/// Checks that a clip holds the records its about box names, whole and in the chain's order, behind the head they name. Exit code 3
-/// consistent and unsigned, 1 damaged or altered, 2 no clip, or nothing that can be read; 0 is kept for signed clips.
+/// Checks that a clip has the records of its about box, whole, chained, and after their head.
+///
+/// Exit codes: 3 consistent and unsigned, 1 damaged or altered, 2 not a clip or unreadable; 0 is
+/// kept for signed clips.
 ///
 /// # Errors
-/// When the report cannot be written as JSON.
+/// The report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let read = std::fs::read(&args.file).map_err(|error| format!("cannot be read: {error}"));
     let report = match read.and_then(|bytes| check(&bytes)) {

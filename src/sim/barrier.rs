@@ -1,21 +1,20 @@
-//! What storage owes its safety to, by name, so that each can be taken away from it by itself: a check that does not notice is
-//! no check.
+//! Barriers: the flushes and write orders that storage depends on, each removable by name.
 //!
-//! What belongs here: the names and how to recognise the operation each stands for. What does not: carrying operations out
-//! ([`super::faulty_disk`]).
+//! A check that does not notice a removed barrier is no check.
 
 use super::cow_image::{PAGE, Pending};
 use crate::format::segment_head::COPY_TYPE;
 use crate::storage::disk::FileId;
 
-/// A flush or an order of writes that can be taken away. The switch lies in the simulated card: storage knows nothing of it.
+/// A flush or an order of writes that can be removed. The simulated card removes it; storage has no
+/// such switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
     /// Every flush of segment files.
     Ring,
     /// Every flush of the journal.
     Journal,
-    /// The flush after the old head of a file that is started again was wiped.
+    /// The flush after the old head of a reused file was overwritten with zeros.
     WipeFlush,
     /// The flush after a record.
     RecordFlush,
@@ -27,19 +26,19 @@ pub enum Barrier {
     StillFlush,
     /// The flush of a new file and its directory.
     CreateFlush,
-    /// The flush of the newest segment at start.
+    /// The flush of the newest segment at a boot.
     RecoveryFlush,
-    /// The `free` header recovery puts back at a tear.
+    /// The `free` header that recovery writes again at a tear.
     PutBack,
-    /// The second copy recovery gives back to slots of the journal that have only one.
+    /// The second copy that recovery writes again for journal slots with only one.
     Heal,
     /// A snapshot is durable before the entry that names it.
     StillFirst,
-    /// A segment head, one copy of it at least, is durable no later than its first record.
+    /// At least one copy of a segment head is durable no later than its first record.
     HeadFirst,
     /// A record and the next `free` header are one write.
     FreeWithRecord,
-    /// Records begin on pages of their own.
+    /// Records start on page boundaries.
     Aligned,
     /// Copy A of the journal is written.
     CopyA,
@@ -52,7 +51,7 @@ pub enum Barrier {
 use Barrier::*;
 
 impl Barrier {
-    /// All of them.
+    /// All barriers.
     pub const ALL: [Barrier; 18] = [
         Ring,
         Journal,
@@ -98,24 +97,24 @@ impl Barrier {
         }
     }
 
-    /// What is missing without it, for people.
+    /// Description of its absence.
     pub fn what(self) -> &'static str {
         match self {
             Ring => "no flush of any segment",
             Journal => "no flush of the journal",
-            WipeFlush => "no flush between wiping an old head and the new one",
+            WipeFlush => "no flush between overwriting an old head and writing the new one",
             RecordFlush => "no flush after a record",
             CopyAFlush => "no flush between the copies of the journal",
             CopyBFlush => "no flush after copy B of the journal",
             StillFlush => "no flush after a snapshot",
             CreateFlush => "no flush of a new file and its directory",
-            RecoveryFlush => "no flush of the newest segment at start",
-            PutBack => "no `free` header put back at a tear",
-            Heal => "slots that lost a copy do not get it back",
-            StillFirst => "snapshot written behind the entry that names it",
-            HeadFirst => "segment head, both copies of it, written behind its first record",
-            FreeWithRecord => "next `free` header written behind the record's flush",
-            Aligned => "records begin inside a page that holds durable data",
+            RecoveryFlush => "no flush of the newest segment at a boot",
+            PutBack => "no `free` header written again at a tear",
+            Heal => "slots that lost a copy keep only one",
+            StillFirst => "snapshot written after the entry that names it",
+            HeadFirst => "both copies of a segment head written after its first record",
+            FreeWithRecord => "next `free` header written after the record's flush",
+            Aligned => "records start inside a page with durable data",
             CopyA => "copy A of the journal never written",
             CopyB => "copy B of the journal never written",
             Apart => "both copies of the journal in one erase block",
@@ -125,14 +124,18 @@ impl Barrier {
     /// The barrier of a name.
     ///
     /// # Errors
-    /// Lists the names there are.
+    /// Lists the known names.
     pub fn parse(name: &str) -> Result<Barrier, String> {
         let names = || Barrier::ALL.map(Barrier::name).join(", ");
-        Barrier::ALL.into_iter().find(|barrier| barrier.name() == name).ok_or_else(|| format!("the barriers are: {}", names()))
+        Barrier::ALL
+            .into_iter()
+            .find(|barrier| barrier.name() == name)
+            .ok_or_else(|| format!("unknown barrier {name}; the barriers are: {}", names()))
     }
 
-    /// True when a flush of `file` is left out. `last` is the newest write it would make durable, `starting` is true until
-    /// something new is recorded after a start.
+    /// True if a flush of `file` is left out. `last` is the newest write that it would make
+    /// durable;
+    /// `starting` is true from a boot to its first new record.
     pub fn leaves_out(self, file: FileId, last: &Pending, starting: bool) -> bool {
         let segment = matches!(file, FileId::Segment(_));
         match self {
@@ -148,7 +151,7 @@ impl Barrier {
         }
     }
 
-    /// True when a write does not happen at all. `healing` is true from a start to its first commit.
+    /// True if a write is left out. `healing` is true from a boot to its first commit.
     pub fn drops(self, file: FileId, offset: usize, bytes: &[u8], healing: bool) -> bool {
         match self {
             PutBack => matches!(file, FileId::Segment(_)) && bytes.get(4..8) == Some(b"free"),
@@ -159,7 +162,8 @@ impl Barrier {
         }
     }
 
-    /// How many of the last bytes of a write are held back until the file has been flushed; the whole of it for a head.
+    /// Bytes at the end of a write that are held back until the file is flushed; all bytes of a
+    /// head.
     pub fn holds_back(self, file: FileId, offset: usize, bytes: &[u8], len: usize) -> usize {
         let at = bytes.len().saturating_sub(PAGE);
         // Free space ends before the second copy of the head, a page in the simulated rings.
@@ -173,7 +177,7 @@ impl Barrier {
     }
 }
 
-/// True for a segment head, false for the zeros that wipe one.
+/// True for a segment head, false for the zeros that overwrite one.
 fn is_head(bytes: &[u8]) -> bool {
     bytes.get(4..8) == Some(b"ftyp")
 }
@@ -183,12 +187,12 @@ fn is_copy(bytes: &[u8]) -> bool {
     bytes.get(8..24) == Some(&COPY_TYPE)
 }
 
-/// True for `free` headers over `park` bytes.
+/// True for a `free` header over `rest` bytes.
 fn is_free(bytes: &[u8], rest: usize) -> bool {
     bytes.get(..4) == Some(&(rest as u32).to_be_bytes()) && bytes.get(4..8) == Some(b"free")
 }
 
-/// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); the journals of the simulated rings are smaller than that.
+/// Copies lie 4 MiB apart ([`crate::storage::journal::copy_b`]); simulated journals are smaller.
 fn in_copy_b(offset: usize) -> bool {
     offset >= 4 << 20
 }

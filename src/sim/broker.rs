@@ -1,6 +1,6 @@
-//! ⇄ The demo's broker: `rumqttd` in this process. In memory, no access list: for the demo and tests only.
+//! ⇄ MQTT broker of the demo: `rumqttd` in this process, without an access list.
 //!
-//! What belongs here: starting it. What does not: anything real; real brokers are Mosquitto and NATS.
+//! It keeps everything in memory and serves only the demo and tests.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 
-/// Until the broker listens.
+/// Time for the broker to listen.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
-/// Bytes and number of the pieces of its log: it keeps this much of everything that was ever sent, for each filter. What is on its way
-/// at once is a window of 1 MiB a device, in packets of 512 KiB at most.
+/// Size and number of the segments of the broker's log, which it keeps for each filter. A device
+/// has at most 1 MiB in flight, in packets of at most 512 KiB.
 const SEGMENT_BYTES: usize = 1 << 20;
 const SEGMENTS: usize = 3;
 
-/// Starts a broker on 127.0.0.1 and gives its port (MQTT 3.1.1). It lives as long as the process.
+/// Starts a broker on 127.0.0.1 and returns its port (MQTT 3.1.1). It runs until the process ends.
 ///
 /// # Errors
-/// When no port is free or it does not come up.
+/// No port is free, or the broker does not listen in time.
 pub fn start() -> anyhow::Result<u16> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("demo broker")?.local_addr()?.port();
     let connections = ConnectionSettings {
@@ -50,12 +50,12 @@ pub fn start() -> anyhow::Result<u16> {
     let config = Config { router, v4: Some(servers), ..Config::default() };
     thread::Builder::new().name("broker".into()).spawn(move || {
         if let Err(error) = Broker::new(config).start() {
-            tracing::error!("demo broker: {error}");
+            tracing::error!(%error, "demo broker ended; restart the demo");
         }
     })?;
     let until = Instant::now() + START_WITHIN;
     while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        anyhow::ensure!(Instant::now() < until, "the demo broker did not come up on port {port}");
+        anyhow::ensure!(Instant::now() < until, "the demo broker does not listen on port {port}");
         thread::sleep(Duration::from_millis(20));
     }
     Ok(port)

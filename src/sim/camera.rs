@@ -1,7 +1,8 @@
-//! ⇄ A simulated camera: renders the scene, encodes it, and serves it over RTSP like a camera on a pole would: digest
-//! or basic authentication, RTP interleaved in the TCP connection (RFC 2326 10.12), H.264 by RFC 6184, Sender Reports.
+//! ⇄ RTSP camera, simulated: renders the scene, encodes it and serves it with faults.
 //!
-//! What belongs here: the camera as a peer on the network, and its moods. What does not: the scene ([`super::scene`]).
+//! Digest and Basic authentication (RFC 2617), RTP interleaved in the TCP connection (RFC 2326
+//! 10.12),
+//! H.264 payloads (RFC 6184), Sender Reports (RFC 3550 6.4.1).
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -17,26 +18,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 
 use super::encode::{AccessUnit, Camera264};
+use super::rtp::{interleave, packet, payloads, sender_report};
 use super::scene::{Disturbance, Scene};
 use crate::units::hex;
 
-/// Largest RTP payload: what fits an Ethernet frame, as real cameras do even inside TCP.
-const RTP_MAX: usize = 1400;
-/// Access units a slow client may lag behind before it loses some.
+/// Access units that wait for a slow client; it loses older ones.
 const LAG: usize = 64;
-/// Bytes of one request at most.
+/// Largest request, bytes.
 const REQUEST_MAX: usize = 16 * 1024;
 const REALM: &str = "taimat-sim";
 const NONCE: &str = "5d41402abc4b2a76b9719d911017c592";
 
-/// What the camera is made of.
+/// Configuration of the camera.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Seed of the scene.
     pub seed: u64,
-    /// What disturbs it.
+    /// Disturbance of the scene.
     pub disturbance: Disturbance,
-    /// Seconds of crossings planned.
+    /// Seconds of planned crossings.
     pub seconds: f64,
     /// Pictures a second of both streams.
     pub fps: u32,
@@ -44,24 +44,24 @@ pub struct Options {
     pub main: (usize, usize),
     /// Sub-stream: width, height.
     pub sub: (usize, usize),
-    /// User and password a client must know; none lets everybody in.
+    /// User and password; `None` accepts every client.
     pub login: Option<(String, String)>,
-    /// What it says of its sound on the main stream.
+    /// Sound that the main stream announces.
     pub sound: Sound,
-    /// Ask for the login in the clear (RFC 7617), as old cameras do, instead of by digest.
+    /// Request Basic authentication (RFC 7617), as old cameras do, instead of Digest.
     pub basic: bool,
-    /// Port on 127.0.0.1; 0 takes any.
+    /// Port on 127.0.0.1; 0 for any free one.
     pub port: u16,
 }
 
-/// Sound that a camera offers and nobody can have.
+/// Sound that a camera announces but does not deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sound {
-    /// It offers none.
+    /// No sound.
     None,
-    /// AAC in the low bit rate mode (RFC 3640 3.3.5), which is hardly ever implemented.
+    /// AAC in low bit rate mode (RFC 3640 3.3.5), which few clients implement.
     LowBitRate,
-    /// G.711 that it refuses to set up.
+    /// G.711; the camera rejects its SETUP.
     Refused,
 }
 
@@ -82,18 +82,18 @@ impl Default for Options {
     }
 }
 
-/// Moods that tests switch while the camera runs.
+/// Faults that tests switch while the camera runs.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// Sessions live on, no frames are sent.
+    /// Sessions stay open, but no frame is sent.
     pub stall: AtomicBool,
     /// Connections are closed and refused.
     pub down: AtomicBool,
-    /// So many damaged packets are sent before the next picture.
+    /// Number of damaged packets sent before the next picture.
     pub bad_packets: AtomicU32,
-    /// Counts requests with a wrong password.
+    /// Number of requests with a wrong password.
     pub denied: AtomicU32,
-    /// Pictures of the main stream that were never made, because the machine was too slow.
+    /// Pictures of the main stream that were skipped because the machine was too slow.
     pub skipped: Mutex<Vec<u64>>,
 }
 
@@ -127,7 +127,7 @@ impl SimCamera {
     /// Starts rendering and listening.
     ///
     /// # Errors
-    /// When the port is taken or the encoder cannot do the sizes.
+    /// The port is in use, or the encoder does not support the sizes.
     pub fn start(options: Options) -> anyhow::Result<SimCamera> {
         let scene = Scene::new(options.seed, options.disturbance, options.seconds);
         let listener = std::net::TcpListener::bind(("127.0.0.1", options.port)).context("simulated camera")?;
@@ -145,7 +145,9 @@ impl SimCamera {
         {
             let encoder = Camera264::new(size.0, size.1, shared.options.fps, bitrate)?;
             let (shared, scene) = (shared.clone(), scene.clone());
-            thread::Builder::new().name(format!("lens-{index}")).spawn(move || film(&shared, index, size, &scene, encoder))?;
+            thread::Builder::new()
+                .name(format!("encoder-{index}"))
+                .spawn(move || encode_stream(&shared, index, size, &scene, encoder))?;
         }
         let serving = shared.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -169,12 +171,12 @@ impl SimCamera {
         format!("rtsp://{}/sub", self.addr)
     }
 
-    /// Its moods.
+    /// The faults of this camera.
     pub fn faults(&self) -> &Arc<Faults> {
         &self.shared.faults
     }
 
-    /// What it shows.
+    /// The scene in front of the camera.
     pub fn scene(&self) -> &Scene {
         &self.scene
     }
@@ -186,8 +188,8 @@ impl Drop for SimCamera {
     }
 }
 
-/// Renders and encodes one stream in real time; a machine too slow for it drops pictures, as a camera would.
-fn film(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut encoder: Camera264) {
+/// Renders and encodes one stream in real time. A slow machine skips pictures, as a camera would.
+fn encode_stream(shared: &Shared, index: usize, size: (usize, usize), scene: &Scene, mut encoder: Camera264) {
     let fps = u64::from(shared.options.fps);
     let mut number = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -230,20 +232,20 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         {
             let shared = shared.clone();
             tokio::spawn(async move {
-                let _ = Client { socket, shared, session: None }.talk().await;
+                let _ = Client { socket, shared, session: None }.serve().await;
             });
         }
     }
 }
 
-/// A session that was set up.
+/// An RTSP session after SETUP.
 struct Playing {
     units: broadcast::Receiver<Arc<Unit>>,
     channel: u8,
     seq: u16,
     packets: u32,
     bytes: u32,
-    /// Nothing is sent before the first key frame.
+    /// The first key frame was sent; no frame goes out before it.
     keyed: bool,
     playing: bool,
 }
@@ -255,7 +257,7 @@ struct Client {
 }
 
 impl Client {
-    async fn talk(&mut self) -> anyhow::Result<()> {
+    async fn serve(&mut self) -> anyhow::Result<()> {
         self.socket.set_nodelay(true)?;
         let mut buffer = Vec::new();
         let mut piece = vec![0; 4096];
@@ -294,7 +296,7 @@ impl Client {
         }
     }
 
-    /// Answers one request; false ends the connection.
+    /// Answers one request; false: the connection ends.
     async fn answer(&mut self, request: &Request<Vec<u8>>) -> anyhow::Result<bool> {
         let path = request.request_uri().map(|url| url.path().to_owned()).unwrap_or_default();
         let stream = usize::from(path.starts_with("/sub"));
@@ -308,9 +310,10 @@ impl Client {
         let session = "12345678";
         let open = *request.method() == Method::Options;
         let response = if !open && !self.is_allowed(request) {
-            let challenge = match self.shared.options.basic {
-                true => format!("Basic realm=\"{REALM}\""),
-                false => format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\""),
+            let challenge = if self.shared.options.basic {
+                format!("Basic realm=\"{REALM}\"")
+            } else {
+                format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\"")
             };
             reply(StatusCode::Unauthorized).header(headers::WWW_AUTHENTICATE, challenge).build(Vec::new())
         } else {
@@ -353,7 +356,7 @@ impl Client {
         Ok(*request.method() != Method::Teardown)
     }
 
-    /// Whether the request carries the login; counts those that carry a wrong one.
+    /// Whether the request has the right login; counts wrong ones.
     fn is_allowed(&self, request: &Request<Vec<u8>>) -> bool {
         let Some((user, password)) = &self.shared.options.login else {
             return true;
@@ -361,12 +364,13 @@ impl Client {
         let Some(given) = request.header(&headers::AUTHORIZATION).map(|value| value.as_str()) else {
             return false;
         };
-        let right = match self.shared.options.basic {
-            true => given == format!("Basic {}", base64(format!("{user}:{password}").as_bytes())),
-            false => match answer_to_digest(given, request.method().into(), user, password) {
+        let right = if self.shared.options.basic {
+            given == format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
+        } else {
+            match digest_matches(given, request.method().into(), user, password) {
                 Some(right) => right,
                 None => return false,
-            },
+            }
         };
         if !right {
             self.shared.faults.denied.fetch_add(1, Ordering::Relaxed);
@@ -398,6 +402,7 @@ impl Client {
     async fn send(&mut self, unit: &Unit) -> anyhow::Result<()> {
         let fps = u64::from(self.shared.options.fps);
         let time = (unit.number * 90_000 / fps) as u32;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Some(session) = self.session.as_mut() else {
             return Ok(());
         };
@@ -407,31 +412,31 @@ impl Client {
         session.keyed = true;
         let mut out = Vec::new();
         if unit.unit.key {
-            interleave(&mut out, session.channel + 1, &sender_report(time, session.packets, session.bytes));
+            interleave(&mut out, session.channel + 1, &sender_report(now, time, session.packets, session.bytes));
         }
         for _ in 0..self.shared.faults.bad_packets.swap(0, Ordering::Relaxed) {
-            // The middle of a NAL unit (FU-A, RFC 6184 5.8) that never began.
-            let packet = rtp(session.seq, time, false, &[0x7c, 0x05, 0, 0]);
+            // A middle fragment of a NAL unit (FU-A, RFC 6184 5.8) without a start fragment.
+            let bytes = packet(session.seq, time, false, &[0x7c, 0x05, 0, 0]);
             session.seq = session.seq.wrapping_add(1);
-            interleave(&mut out, session.channel, &packet);
+            interleave(&mut out, session.channel, &bytes);
         }
         let last = unit.unit.nals.len() - 1;
         for (i, nal) in unit.unit.nals.iter().enumerate() {
             for payload in payloads(nal) {
-                let end = i == last && payload.1;
-                let packet = rtp(session.seq, time, end, &payload.0);
+                let end = i == last && payload.ends_nal;
+                let bytes = packet(session.seq, time, end, &payload.bytes);
                 session.seq = session.seq.wrapping_add(1);
                 session.packets = session.packets.wrapping_add(1);
-                session.bytes = session.bytes.wrapping_add(payload.0.len() as u32);
-                interleave(&mut out, session.channel, &packet);
+                session.bytes = session.bytes.wrapping_add(payload.bytes.len() as u32);
+                interleave(&mut out, session.channel, &bytes);
             }
         }
         Ok(self.socket.write_all(&out).await?)
     }
 }
 
-/// Whether a digest without qop (RFC 2617 3.2.2.1) proves the password; `None` when the header is no digest.
-fn answer_to_digest(given: &str, method: &str, user: &str, password: &str) -> Option<bool> {
+/// Whether a digest without qop (RFC 2617 3.2.2.1) proves the password; `None` for another scheme.
+fn digest_matches(given: &str, method: &str, user: &str, password: &str) -> Option<bool> {
     let field = |name: &str| {
         let start = given.find(&format!("{name}=\""))? + name.len() + 2;
         given[start..].split('"').next()
@@ -442,51 +447,7 @@ fn answer_to_digest(given: &str, method: &str, user: &str, password: &str) -> Op
     Some(response == md5(format!("{secret}:{NONCE}:{}", md5(format!("{method}:{uri}")))))
 }
 
-/// RTP payloads of a NAL unit (RFC 6184 5.6, 5.8), each with "ends the NAL unit".
-fn payloads(nal: &[u8]) -> Vec<(Vec<u8>, bool)> {
-    if nal.len() <= RTP_MAX {
-        return vec![(nal.to_vec(), true)];
-    }
-    let pieces: Vec<&[u8]> = nal[1..].chunks(RTP_MAX - 2).collect();
-    let last = pieces.len() - 1;
-    let fu = |(i, piece): (usize, &&[u8])| {
-        let marks = if i == 0 { 0x80 } else { 0 } | if i == last { 0x40 } else { 0 };
-        let mut payload = vec![nal[0] & 0xe0 | 28, marks | nal[0] & 0x1f];
-        payload.extend_from_slice(piece);
-        (payload, i == last)
-    };
-    pieces.iter().enumerate().map(fu).collect()
-}
-
-fn rtp(seq: u16, time: u32, marker: bool, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x80, 96 | if marker { 0x80 } else { 0 }];
-    packet.extend(seq.to_be_bytes());
-    packet.extend(time.to_be_bytes());
-    packet.extend(*b"taim");
-    packet.extend_from_slice(payload);
-    packet
-}
-
-/// A Sender Report (RFC 3550 6.4.1).
-fn sender_report(time: u32, packets: u32, bytes: u32) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut report = vec![0x80, 200, 0, 6];
-    report.extend(*b"taim");
-    report.extend(((now.as_secs() + 2_208_988_800) as u32).to_be_bytes());
-    report.extend(((u64::from(now.subsec_nanos()) << 32) / 1_000_000_000).to_be_bytes()[4..].iter());
-    for value in [time, packets, bytes] {
-        report.extend(value.to_be_bytes());
-    }
-    report
-}
-
-fn interleave(out: &mut Vec<u8>, channel: u8, packet: &[u8]) {
-    out.extend([b'$', channel]);
-    out.extend((packet.len() as u16).to_be_bytes());
-    out.extend_from_slice(packet);
-}
-
-/// Base 64 (RFC 4648 4), for the parameter sets in an SDP and for logins.
+/// Base 64 (RFC 4648 4) of parameter sets in an SDP and of logins.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |chunk: &[u8]| {

@@ -1,7 +1,8 @@
-//! Whether anything can strand a device: a change of every kind, cut, refused or damaged at every operation of the card; afterwards the
-//! network is fair, one broker answers, and the device must be back under control.
+//! Search for unreachable devices: every kind of configuration change with a fault at every
+//! operation.
 //!
-//! What belongs here: trying everything, and counting it. What does not: the world it happens in ([`super::config_world`]).
+//! A fault is a power cut, a refusal or damage at one operation of the card. Afterwards the faults
+//! end and one broker answers; the device must then accept another change.
 
 use std::collections::BTreeSet;
 
@@ -11,37 +12,37 @@ use super::faulty_files::FileFault;
 use crate::remote_config::mutation::Safeguard;
 use crate::remote_config::state_record::SafeMode;
 
-/// What an enumeration came to.
+/// Result of an enumeration.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Worlds tried.
+    /// Worlds that ran.
     pub worlds: u64,
-    /// Power cuts in them.
+    /// Power cuts in all worlds.
     pub cuts: u64,
-    /// Operations of the card that were refused or damaged.
+    /// Card operations that were refused or damaged.
     pub faults: u64,
-    /// States of the machine seen.
+    /// States of the state machine that occurred.
     pub states: BTreeSet<String>,
-    /// Worlds in which the device was never under control again.
+    /// Worlds in which the device stayed unreachable.
     pub stranded: Vec<String>,
 }
 
-/// How much is tried.
+/// Extent of an enumeration.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigEffort {
-    /// Every so many of the operations is failed at: 1 is each.
+    /// Distance between faulty operations; 1: every operation.
     pub stride: u64,
-    /// A second fault behind the first, at every so many operations; 0: none.
+    /// Distance between second faults after the first one; 0: no second fault.
     pub second: u64,
-    /// Stop at the first stranding.
+    /// Stop at the first unreachable device.
     pub first_only: bool,
 }
 
-/// Tries everything; `without` takes a promise away.
+/// Runs all worlds; `without` removes a safeguard.
 pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
     let mut summary = Summary::default();
     for scenario in Scenario::ALL {
-        // A hand sets the device up again, and then the old broker is none of its own any more.
+        // A local edit replaces the set-up, so the old broker is no longer one of the device's.
         let brokers: &[&'static str] = match scenario {
             Scenario::GoodHand => &[NEW],
             Scenario::Move => &[FAR, OLD],
@@ -63,7 +64,7 @@ pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
                     }
                 }
             }
-            // A cut at every step of the world too: between operations, where nothing is being written.
+            // Also cuts at steps of the world, between operations, where nothing is being written.
             for step in (1..=steps.min(120)).step_by(effort.stride as usize) {
                 one(scenario, alive, Vec::new(), Some(step), without, &mut summary);
             }
@@ -72,7 +73,7 @@ pub fn enumerate(effort: ConfigEffort, without: Option<Safeguard>) -> Summary {
     summary
 }
 
-/// One world; gives the operations and steps its scenario took.
+/// Runs one world and returns the numbers of operations and steps of its scenario.
 fn one(
     scenario: Scenario,
     alive: &'static str,
@@ -94,7 +95,7 @@ fn one(
     let alive = if alive == FAR && !world.knows(FAR) { NEW } else { alive };
     if waits || !world.is_under_control(alive) {
         let record = world.machine.as_ref().map(|machine| (machine.as_str(), machine.record().rest == SafeMode::Safe));
-        summary.stranded.push(format!("{scenario:?}, then only {alive} lives, {faults:?}, cut at step {step:?}: {record:?}"));
+        summary.stranded.push(format!("{scenario:?}, then only {alive} answers, {faults:?}, cut at step {step:?}: {record:?}"));
     }
     summary.states.append(&mut world.states);
     (ops, steps)
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_change_strands_a_box_whatever_the_card_does() {
+    fn no_change_with_one_card_fault_makes_a_device_unreachable() {
         let summary = enumerate(ConfigEffort { stride: 23, second: 0, first_only: false }, None);
         println!("{} worlds, {} states, {} cuts", summary.worlds, summary.states.len(), summary.cuts);
         assert!(summary.stranded.is_empty(), "{:#?}", summary.stranded);
@@ -113,18 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn two_faults_behind_each_other_strand_no_box() {
-        // A stride beyond the end: only the very next operation fails too.
+    fn two_consecutive_faults_make_no_device_unreachable() {
+        // This stride is longer than a scenario: only the next operation fails, too.
         let summary = enumerate(ConfigEffort { stride: 29, second: 1000, first_only: false }, None);
         assert!(summary.stranded.is_empty() && summary.worlds > 200, "{} {:#?}", summary.worlds, summary.stranded);
     }
 
     #[test]
-    #[ignore = "a minute: taimat sim --config-states does the same, whole"]
-    fn without_each_promise_a_box_is_stranded() {
+    #[ignore = "a minute; taimat sim --config-states runs the complete search"]
+    fn without_each_safeguard_a_device_is_unreachable() {
         for without in Safeguard::ALL {
             let summary = enumerate(ConfigEffort { stride: 3, second: 0, first_only: true }, Some(without));
-            assert!(!summary.stranded.is_empty(), "{} is missed by nobody", without.name());
+            assert!(!summary.stranded.is_empty(), "no world is unreachable without {}", without.name());
         }
     }
 }

@@ -1,6 +1,4 @@
-//! What is done to a device on a pole ([`super::config_world`]): configurations, ordinary ones and ones that do harm.
-//!
-//! What belongs here: their names and texts. What does not: what the harm looks like.
+//! Configuration changes of the simulated device ([`super::config_world`]), good and harmful ones.
 
 use std::path::Path;
 
@@ -8,48 +6,48 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::units::hex;
 
-/// The office's broker the device was set up with.
+/// The office's broker in the set-up of the device.
 pub const OLD: &str = "old.example";
-/// The one it has moved to.
+/// The broker that replaced it.
 pub const NEW: &str = "new.example";
-/// One it may move to after that.
+/// A third broker for the next move.
 pub const FAR: &str = "far.example";
 
-/// What is done to a device.
+/// A change and its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// A change that is good.
+    /// A good change.
     Good,
-    /// A move to a third broker, by way of both.
+    /// A move to a third broker, with both configured in between.
     Move,
-    /// One that needs a restart.
+    /// A change that needs a restart.
     Restart,
-    /// The broker refuses its login.
+    /// The broker refuses the login.
     WrongLogin,
-    /// The camera is not there.
+    /// The camera does not exist.
     WrongCamera,
-    /// A broker that is not there is added.
+    /// A broker that does not exist is added.
     DeadBroker,
-    /// The process ends as soon as it is applied.
+    /// The process crashes when the change is applied.
     Crashes,
-    /// The whole board starts again as soon as it is applied.
+    /// The board resets when the change is applied.
     Resets,
-    /// It works for a while, is committed, and then the process ends again and again.
+    /// The change is committed, and later the process crashes repeatedly.
     Later,
-    /// It trusts no key any more.
+    /// The change removes all keys.
     NoKeys,
-    /// It makes trials endless; the next one has a wrong login.
+    /// The change makes trials very long; the next change has a wrong login.
     Endless,
-    /// A hand edits the file, well.
+    /// A good local edit.
     GoodHand,
-    /// A hand edits the file, with a wrong login.
+    /// A local edit with a wrong login.
     WrongHand,
-    /// A hand calls back the configuration before.
+    /// A local rollback to the previous configuration.
     CallBack,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Scenario; 14] = {
         use Scenario::*;
         [
@@ -71,38 +69,38 @@ impl Scenario {
     };
 }
 
-/// What a text does, by its sensitivity: ordinary texts have 5 or 6. This one ends the process.
+/// Sensitivity of a text that crashes the process at once. Ordinary texts have 5 or 6.
 pub const CRASHES: u8 = 9;
-/// This one makes the board start again.
+/// Sensitivity of a text that resets the board at once.
 pub const RESETS: u8 = 8;
-/// This one ends the process after a while.
+/// Sensitivity of a text that crashes the process later.
 pub const LATER: u8 = 7;
 
-/// The office's key.
+/// The office's signing key.
 pub fn secret() -> Ed25519KeyPair {
-    // A fixed key: the world is the same each time.
+    // A fixed key keeps the world reproducible.
     match Ed25519KeyPair::from_seed_unchecked(&[7; 32]) {
         Ok(pair) => pair,
         Err(error) => unreachable!("a seed of 32 bytes is a key: {error}"),
     }
 }
 
-/// A configuration for the world.
+/// Values of a simulated configuration.
 #[derive(Debug, Clone)]
 pub struct ScenarioText {
-    /// Brokers, in order.
+    /// Broker hosts, in order of preference.
     pub hosts: Vec<&'static str>,
-    /// The file with the device's login.
+    /// Path of the device's login file.
     pub login: &'static str,
     /// Path of the camera.
     pub camera: &'static str,
-    /// As above.
+    /// Sensitivity; it also selects the harm ([`CRASHES`], [`RESETS`], [`LATER`]).
     pub sensitivity: u8,
-    /// Another one needs a restart.
+    /// Segment size; a change of it needs a restart.
     pub segment: &'static str,
-    /// The office's key is enrolled.
+    /// Whether the office's key is enrolled.
     pub keys: bool,
-    /// How long one may be.
+    /// `remote.trial`.
     pub trial: &'static str,
 }
 
@@ -114,7 +112,7 @@ impl Default for ScenarioText {
 }
 
 impl ScenarioText {
-    /// As it would stand in the file.
+    /// The text of the configuration file.
     pub fn toml(&self) -> String {
         let ScenarioText { hosts, login, camera, sensitivity, segment, keys, trial } = self;
         let fallbacks: Vec<String> =
@@ -130,10 +128,10 @@ impl ScenarioText {
     }
 }
 
-/// The files the texts name.
+/// Reads a file that a configuration names.
 ///
 /// # Errors
-/// When there is none of this name.
+/// No file has this name.
 pub fn read(path: &Path) -> Result<String, String> {
     match path.to_str() {
         Some("/right") => Ok("box:right".into()),

@@ -1,8 +1,8 @@
-//! A device on a pole as its configuration sees it: a card that fails where it is reported to, a process that may end, a board that may start
-//! again, brokers that live or do not, and an office that wants changes. The machine is the real one, with real texts and signatures.
+//! World of one device under configuration changes: card, process, board, brokers and office with
+//! faults.
 //!
-//! What belongs here: how the device fares in that world. What does not: what its office and a hand do to it (`office`), trying
-//! everything ([`super::config_faults`]).
+//! The configuration state machine is the real one, with real texts and signatures. `office` holds
+//! the office and the local edits.
 
 mod office;
 
@@ -24,12 +24,13 @@ use crate::remote_config::{state_store, validation};
 use crate::settings::Settings;
 use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 
-/// Microseconds of one step while something happens, and while nothing does.
+/// Length of one step in microseconds, with activity and without.
 const STEP: u64 = 500_000;
 const IDLE: u64 = 5_000_000;
-/// Microseconds from the end of the faults in which the device must be under control again: a whole trial, the roll-back, and the proof.
+/// Microseconds after the end of the faults within which the device must accept another change: a
+/// whole trial, the rollback and the proof.
 const FAIR: u64 = 4_000_000_000;
-/// Microseconds of one scenario with its faults.
+/// Length of one scenario with its faults, microseconds.
 const STORMY: u64 = 1_500_000_000;
 
 /// A session with a broker.
@@ -41,18 +42,18 @@ struct Session {
 
 /// The device, its card, its brokers and its office.
 pub struct ConfigWorld {
-    /// The card.
+    /// The state directory on the card.
     pub files: FaultyFiles,
-    /// Gone with the power.
+    /// The runtime directory, lost at a power cut.
     volatile: FaultyFiles,
     file: String,
-    /// The process, while it runs.
+    /// The state machine, while the process runs.
     pub machine: Option<ConfigMachine>,
-    /// In force, as the wiring was reported, and the name of it.
+    /// The settings in force.
     settings: Option<Settings>,
     epoch: u64,
     now: u64,
-    /// When the process, and when the board, started.
+    /// Start of the process and of the board, microseconds.
     started: (u64, u64),
     boards: u64,
     /// When this configuration was applied.
@@ -62,31 +63,32 @@ pub struct ConfigWorld {
     alive: BTreeSet<&'static str>,
     picture: bool,
     inputs: Vec<ConfigInput>,
-    /// What the configuration thread was asked while the card hangs.
+    /// Requests to the configuration thread while the card hangs.
     held: Vec<ConfigEffect>,
-    /// On its way from the office: one step later.
+    /// Messages from the office that arrive one step later.
     late: Vec<ConfigInput>,
     report: Value,
     texts: BTreeMap<Digest, String>,
     office: Ed25519KeyPair,
-    /// The document the office wants the device to run.
+    /// The newest document of the office.
     desired: Option<Document>,
     version: u64,
     bomb: u64,
     without: Option<Safeguard>,
-    /// States of the machine seen.
+    /// States of the state machine that occurred.
     pub states: BTreeSet<String>,
-    /// The board is switched off and on at this step.
+    /// Step of a power cut.
     pub cut_at_step: Option<u64>,
     /// Steps so far.
     pub steps: u64,
-    /// Times the board was switched off and on.
+    /// Power cuts so far.
     pub cuts: u64,
 }
 
 impl ConfigWorld {
-    /// A device that was set up with the old office, moved to the new one, and runs a configuration that is not its first. From then on
-    /// one promise may be missing: taken away before, the device would never have come so far, and nothing would be shown.
+    /// A device after its set-up with the old broker and a committed move to the new one.
+    ///
+    /// `without` is removed only then: earlier, the device would not get through its set-up.
     pub fn new(without: Option<Safeguard>) -> ConfigWorld {
         let file = ScenarioText { hosts: vec![OLD], ..ScenarioText::default() }.toml();
         let mut world = ConfigWorld {
@@ -128,7 +130,7 @@ impl ConfigWorld {
             world.run(60_000_000);
         }
         let at_home = world.report["phase"] == "committed" && world.report["committed"]["version"] == world.version;
-        assert!(at_home, "the box was not set up: {}", world.report);
+        assert!(at_home, "the set-up of the device failed: {}", world.report);
         world.take_away(without);
         world.files.state().ops = 0;
         world.steps = 0;
@@ -158,14 +160,18 @@ impl ConfigWorld {
         self.session = None;
         self.volatile.state().files.clear();
         self.cuts += 1;
-        // The office does not notice; a board takes its time.
+        // A boot of the board takes two seconds.
         self.now += 2_000_000;
     }
 
     fn start(&mut self) {
         self.now += 1_000_000;
         self.started.0 = self.now - 1_000_000;
-        (self.machine, self.session, self.picture, self.turn, self.epoch) = (None, None, false, 0, 0);
+        self.machine = None;
+        self.session = None;
+        self.picture = false;
+        self.turn = 0;
+        self.epoch = 0;
         self.inputs.clear();
         self.late.clear();
         self.held.clear();
@@ -201,7 +207,7 @@ impl ConfigWorld {
         self.settings = Some(settings);
     }
 
-    /// One step of the world; false when nothing but time passes.
+    /// One step of the world; false if only time passed.
     fn step(&mut self) -> bool {
         self.steps += 1;
         let dead = self.files.state().dead;
@@ -211,7 +217,7 @@ impl ConfigWorld {
             return true;
         }
         if self.machine.is_none() {
-            // The service manager starts it again; what cannot be run is tried again and again.
+            // The service manager starts the process again after every failure.
             self.start();
             return true;
         }
@@ -232,7 +238,7 @@ impl ConfigWorld {
         busy
     }
 
-    /// What the configuration in force does to the device.
+    /// Applies the harm of the configuration in force.
     fn fate(&mut self) -> bool {
         let Some(settings) = &self.settings else {
             return false;
@@ -275,7 +281,7 @@ impl ConfigWorld {
         self.request_config();
     }
 
-    /// `up/config/get`, answered by the office.
+    /// Sends `up/config/get`; the office answers.
     fn request_config(&mut self) {
         if self.session.is_some()
             && let Some(document) = &self.desired
@@ -331,13 +337,13 @@ impl ConfigWorld {
             self.perform(effect.clone());
         }
         if self.files.state().hangs {
-            // The keeper does not come back from it: nothing is answered, and what follows waits behind it.
+            // The configuration thread blocks: it answers nothing, and later requests wait.
             self.inputs.truncate(before);
             self.held.push(effect);
         }
     }
 
-    /// The card answers again, late.
+    /// Ends the hang of the card.
     fn release(&mut self) {
         self.files.state().hangs = false;
         std::mem::take(&mut self.held).into_iter().for_each(|effect| self.execute(effect));
@@ -358,7 +364,8 @@ impl ConfigWorld {
             }
             ConfigEffect::Apply(applied) => {
                 if applied.fresh {
-                    (self.session, self.turn) = (None, 0);
+                    self.session = None;
+                    self.turn = 0;
                 }
                 self.epoch = applied.epoch;
                 self.apply(applied.settings);
@@ -373,7 +380,8 @@ impl ConfigWorld {
         }
     }
 
-    /// The device's own judgement; a world where trials can be endless reads the key that asks for it.
+    /// Validates a text as the device does. Without the limit of trials it also accepts an endless
+    /// one.
     fn judge(&self, text: &str) -> Result<Box<Settings>, Rejection> {
         let endless = self.without == Some(Safeguard::TrialBounded) && text.contains("trial = \"90000 h\"");
         let text = if endless { text.replace("90000 h", "3600 s") } else { text.to_owned() };
@@ -394,7 +402,7 @@ impl ConfigWorld {
         }
     }
 
-    /// The last step brought nothing but pictures.
+    /// True if the last step had no input but footage.
     fn only_footage(&self) -> bool {
         self.inputs.is_empty() && self.session.is_some()
     }

@@ -1,7 +1,6 @@
-//! What a card holds, as pages that copies share: a copy costs a few pointers, so that millions of power cuts can be tried.
+//! Copy-on-write card images, and the states in which a power cut may leave their sectors.
 //!
-//! What belongs here: files of pages, and which sectors a power cut may leave in which state. What does not: the
-//! `storage::faulty_disk::DiskStore` trait ([`super::faulty_disk`]), what the bytes mean.
+//! A copy costs a few pointers, so millions of power cuts can be tried.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +8,18 @@ use std::sync::Arc;
 use super::rng::mix;
 use crate::storage::disk::FileId;
 
-/// What a card writes at once or not at all.
+/// Bytes that a card writes atomically.
 pub const SECTOR: usize = 512;
-/// What a card may tear as a whole, and what copies share.
+/// Bytes that a card may tear as one unit; the unit of sharing.
 pub const PAGE: usize = 4096;
-/// Erase block of a card: where the power goes while one is rewritten, all of it may be lost.
+/// Erase block of a card, bytes: a power cut during its rewrite may destroy all of it.
 const ERASE: usize = 4 << 20;
-/// The same for the segments of tiny rings, which are far smaller than an erase block.
+/// Erase block for segments of tiny rings, which are smaller than a real one.
 const ERASE_TINY: usize = 8 << 10;
 
 type Page = [u8; PAGE];
 
-/// One file: its pages, `None` for zeros.
+/// Pages of one file; `None` is a page of zeros.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pages {
     len: usize,
@@ -34,19 +33,19 @@ pub struct CowImage {
     hash: u64,
 }
 
-/// A write that no flush has made durable yet.
+/// A write that is not yet flushed.
 #[derive(Debug, Clone)]
 pub struct Pending {
-    /// The file.
+    /// File.
     pub file: FileId,
-    /// Where.
+    /// Offset in the file, bytes.
     pub offset: usize,
-    /// What.
+    /// Content.
     pub bytes: Arc<[u8]>,
 }
 
 impl Pages {
-    /// Copies `out.len()` bytes from `at` on; false past the end.
+    /// Appends `len` bytes from offset `at` to `out`; false past the end.
     pub fn read(&self, at: usize, out: &mut Vec<u8>, len: usize) -> bool {
         if at + len > self.len {
             return false;
@@ -89,7 +88,7 @@ impl CowImage {
         self.files.iter().map(|(file, pages)| (*file, pages))
     }
 
-    /// Makes a file of zeros.
+    /// Creates a file of zeros.
     pub fn create(&mut self, file: FileId, len: u64) {
         self.remove(file);
         let len = len as usize;
@@ -97,14 +96,14 @@ impl CowImage {
         self.hash ^= mix(name_of(file) ^ len as u64);
     }
 
-    /// Takes a file away.
+    /// Removes a file.
     pub fn remove(&mut self, file: FileId) {
         if let Some(pages) = self.files.remove(&file) {
             self.hash ^= file_hash(file, &pages);
         }
     }
 
-    /// Two files have each other's names from now on, as after a bad repair of the file system.
+    /// Exchanges the names of two files, as a bad repair of the file system may do.
     pub fn exchange(&mut self, one: FileId, other: FileId) {
         let (first, second) = (self.files.get(&one).cloned(), self.files.get(&other).cloned());
         for (file, pages) in [(one, second), (other, first)] {
@@ -116,7 +115,7 @@ impl CowImage {
         }
     }
 
-    /// Makes a file what it is on another card.
+    /// Copies a file from another card.
     pub fn take_from(&mut self, other: &CowImage, file: FileId) {
         match (self.files.get(&file), other.files.get(&file)) {
             (Some(mine), Some(other)) if Arc::ptr_eq(mine, other) => {}
@@ -129,18 +128,18 @@ impl CowImage {
         }
     }
 
-    /// Length of a file, 0 where there is none.
+    /// Length of a file; 0 if it does not exist.
     pub fn len(&self, file: FileId) -> usize {
         self.files.get(&file).map_or(0, |pages| pages.len)
     }
 
-    /// Reads bytes; `None` past the end.
+    /// Reads bytes; `None` past the end of the file.
     pub fn read(&self, file: FileId, at: usize, len: usize) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         self.files.get(&file)?.read(at, &mut out, len).then_some(out)
     }
 
-    /// Writes bytes that lie inside the file.
+    /// Writes bytes inside the file; does nothing past its end.
     pub fn write(&mut self, file: FileId, at: usize, bytes: &[u8]) {
         let Some(pages) = self.files.get_mut(&file).filter(|pages| at + bytes.len() <= pages.len) else {
             return;
@@ -175,7 +174,7 @@ impl CowImage {
         }
     }
 
-    /// A number that tells cards with different bytes apart.
+    /// Hash of all files.
     pub fn hash(&self) -> u64 {
         self.hash
     }
@@ -197,7 +196,7 @@ fn file_hash(file: FileId, pages: &Pages) -> u64 {
     sectors.fold(mix(name_of(file) ^ pages.len as u64), |hash, (at, sector)| hash ^ sector_hash(file, at, sector))
 }
 
-/// Zeros hash to nothing, so that files need not be hashed when they are made.
+/// Zeros hash to 0, so a new file needs no hashing.
 fn sector_hash(file: FileId, at: usize, sector: &[u8]) -> u64 {
     let (words, _) = sector.as_chunks::<8>();
     let content = words
@@ -206,7 +205,7 @@ fn sector_hash(file: FileId, at: usize, sector: &[u8]) -> u64 {
     if content == 0 { 0 } else { mix(content ^ mix(name_of(file) ^ at as u64)) }
 }
 
-/// The bytes of the erase block around an offset. `beside` is a card on which both copies of the journal share one.
+/// Range of the erase block around an offset. With `beside`, both copies of the journal share one.
 pub fn erase_block(file: FileId, at: usize, beside: bool) -> std::ops::Range<usize> {
     let size = match file {
         FileId::Segment(_) => ERASE_TINY,
@@ -217,19 +216,20 @@ pub fn erase_block(file: FileId, at: usize, beside: bool) -> std::ops::Range<usi
     start..start + size
 }
 
-/// The states each sector that was written since its last flush may be in after a power cut.
+/// The possible states after a power cut of each sector written since its last flush.
 ///
-/// A sector holds what it durably held or any version written since. This is every subset of the writes in every order:
-/// the kernel never has two versions of a page on their way at once and a card keeps the order of writes to one sector, so an
-/// older version survives only where the newer one did not arrive; and between different sectors order leaves no trace.
+/// A sector holds its durable content or any version written since. These are all subsets of the
+/// writes in all orders: the kernel never has two versions of a page in flight, and a card keeps
+/// the order of writes to one sector. An older version survives only if the newer one did not
+/// arrive. The order between different sectors has no effect.
 #[derive(Debug, Default, Clone)]
 pub struct Choices {
-    /// File, offset and the versions after the durable one.
+    /// File, offset, and the versions after the durable one.
     sectors: Vec<(FileId, usize, Vec<[u8; SECTOR]>)>,
 }
 
 impl Choices {
-    /// What may become of `pending` over `durable`. Sectors that would not change are left out.
+    /// The choices of `pending` over `durable`, without sectors that do not change.
     pub fn new(durable: &CowImage, pending: &[Pending]) -> Choices {
         let mut at: BTreeMap<(FileId, usize), Vec<[u8; SECTOR]>> = BTreeMap::new();
         for Pending { file, offset, bytes } in pending {
@@ -249,12 +249,12 @@ impl Choices {
         Choices { sectors: sectors.map(|((file, at), versions)| (file, at, versions)).collect() }
     }
 
-    /// Sectors that may be in more than one state.
+    /// Number of sectors with more than one possible state.
     pub fn len(&self) -> usize {
         self.sectors.len()
     }
 
-    /// True when a power cut has only one outcome.
+    /// True if a power cut has only one outcome.
     pub fn is_empty(&self) -> bool {
         self.sectors.is_empty()
     }
@@ -264,7 +264,7 @@ impl Choices {
         self.sectors.iter().fold(1, |all, (_, _, versions)| all.saturating_mul(versions.len() as u64 + 1))
     }
 
-    /// The outcome in which sector `i` is in the state `pick(i, states)`, 0 being the durable one.
+    /// The outcome in which sector `i` has the state `pick(i, states)`; 0 is the durable one.
     pub fn apply(&self, durable: &CowImage, mut pick: impl FnMut(usize, u64) -> u64) -> CowImage {
         let mut card = durable.clone();
         for (i, (file, at, versions)) in self.sectors.iter().enumerate() {

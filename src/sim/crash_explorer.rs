@@ -1,8 +1,8 @@
-//! Lives of a card: the real engine records into a tiny ring while everything goes wrong, and at every moment at which the power
-//! may go the cards it could leave are opened and checked.
+//! Crash exploration: the real engine records into a tiny ring with faults; cards after cuts are
+//! checked.
 //!
-//! What belongs here: the life and its moments. What does not: the cards of one moment ([`super::crash_image`]), the promises
-//! ([`super::oracle`]).
+//! After every operation the possible cards of a power cut are opened and checked. A *life* is one
+//! seeded run; a *point* is one moment of it at which the power may fail.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,90 +16,93 @@ use super::workload::{Action, Workload, settings, stamp};
 use crate::storage::engine::Engine;
 use crate::storage::{StorageRequest, StorageUpdate};
 
-/// Bytes on a card that is not full.
+/// Free bytes of a card that is not full.
 const ROOM: u64 = 1 << 30;
 /// Actions of one life.
 const ACTIONS: u32 = 400;
 
-/// How much is tried.
+/// Extent of an exploration.
 #[derive(Debug, Clone, Copy)]
 pub struct CrashEffort {
-    /// Images in all.
+    /// Number of images in all.
     pub images: u64,
-    /// Sectors on their way up to which every subset is tried.
+    /// Largest number of sectors in flight for which every subset is tried.
     pub exhaustive: usize,
-    /// Images of a moment with more.
+    /// Random images of a point with more sectors.
     pub random: u64,
-    /// One in so many moments is looked at.
+    /// Every how many points one is explored.
     pub one_in: u64,
 }
 
 impl CrashEffort {
-    /// Everything the design asks for, `images` times.
+    /// The complete exploration, up to `images` images.
     pub fn full(images: u64) -> CrashEffort {
         CrashEffort { images, exhaustive: 12, random: 64, one_in: 1 }
     }
 
-    /// A little of everything, for every day.
+    /// A short exploration for daily tests, up to `images` images.
     pub fn small(images: u64) -> CrashEffort {
         CrashEffort { images, exhaustive: 5, random: 16, one_in: 7 }
     }
 }
 
-/// One image: life, moment, number.
+/// Position of an image: life, point, number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashPoint {
     /// Seed of the life.
     pub seed: u64,
-    /// Its moment.
+    /// Point of the life, from 1.
     pub point: u64,
-    /// The image of this moment; all of them where it is not said.
+    /// Image of this point; `None` for all images.
     pub image: Option<u64>,
 }
 
-/// A broken promise and the image that shows it.
+/// A broken promise, and the image that shows it.
 #[derive(Debug)]
 pub struct Failure {
-    /// Where to find it again.
+    /// Position for [`replay`].
     pub place: CrashPoint,
-    /// How the image was made.
+    /// Kind of the image.
     pub kind: &'static str,
-    /// The promise.
+    /// The broken promise.
     pub broken: Violation,
 }
 
-/// What came of it.
+/// Result of an exploration.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Lives begun.
+    /// Lives started.
     pub lives: u64,
     /// Images made.
     pub images: u64,
-    /// Different ones among them.
+    /// Hashes of different images.
     pub unique: HashSet<u64>,
-    /// Images opened and checked: one seen before is checked again only where more is promised.
+    /// Images opened and checked; a known image is checked again only after a new promise.
     pub checked: u64,
-    /// Moments of which every subset was tried, and the others.
+    /// Points with every subset tried, and other points.
     pub points: (u64, u64),
-    /// Durable records looked for, over all checked images.
+    /// Durable records verified, over all checked images.
     pub records: u64,
-    /// What broke.
+    /// Broken promises.
     pub broken: Vec<Failure>,
-    /// What the card did up to the moment that is replayed.
-    pub story: Vec<String>,
+    /// Operations of the card up to the replayed point.
+    pub operations: Vec<String>,
 }
 
 impl Summary {
-    /// How many of what broke are of a kind.
+    /// Number of broken promises of one kind.
     pub fn count(&self, kind: fn(&Violation) -> bool) -> usize {
         self.broken.iter().filter(|failure| kind(&failure.broken)).count()
     }
 }
 
-/// Broken promises after which a run ends: more of the same help nobody.
+/// Broken promises after which a run ends: more of the same add no information.
 const ENOUGH: usize = 5;
 
-/// Runs lives from `seed` on until `effort.images` were tried or enough is broken: one promise where a barrier is missing.
+/// Runs lives from `seed` on, until `effort.images` images were tried or enough promises are
+/// broken.
+///
+/// Without a barrier one broken promise is enough.
 pub fn run(seed: u64, effort: CrashEffort, without: Option<Barrier>) -> Summary {
     let mut summary = Summary::default();
     let mut seed = seed;
@@ -111,19 +114,19 @@ pub fn run(seed: u64, effort: CrashEffort, without: Option<Barrier>) -> Summary 
     summary
 }
 
-/// Makes one image of one life again, or all of one moment, and checks them.
+/// Builds one image of a life again, or all images of one point, and checks them.
 pub fn replay(place: CrashPoint, effort: CrashEffort, without: Option<Barrier>) -> Summary {
     Life::new(place.seed, effort, without, Some(place), Summary::default()).live()
 }
 
-/// How an action ends.
+/// End of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It is carried out.
+    /// The action completes.
     Whole,
-    /// The power goes somewhere in it.
+    /// The power fails during the action.
     PowerCut,
-    /// The process dies somewhere in it.
+    /// The process is killed during the action.
     Kill,
 }
 
@@ -137,10 +140,10 @@ struct Life {
     oracle: Oracle,
     known: ImageCache,
     script: Workload,
-    /// What goes wrong, apart from the script, so that both replay.
+    /// Randomness of faults, apart from the workload's, so that both can be replayed.
     luck: Rng,
     point: u64,
-    /// Images checked under what is promised now.
+    /// Version of the promises, and hashes of the images checked under it.
     seen: (u64, HashSet<u64>),
     summary: Summary,
 }
@@ -191,13 +194,13 @@ impl Life {
         self.summary
     }
 
-    /// Nothing more to find out: enough was tried, or this life has broken a promise.
+    /// True after enough images, or when this life has broken a promise.
     fn is_over(&self) -> bool {
         let broken = self.summary.broken.last().is_some_and(|failure| failure.place.seed == self.seed);
         self.engine.is_none() || broken || self.only.is_none() && self.summary.images >= self.effort.images
     }
 
-    /// The next action, and how it ends.
+    /// Runs the next action to `end`.
     fn act(&mut self, end: End) {
         let action = self.script.act();
         if let Action::Order(order) = &action {
@@ -253,7 +256,7 @@ impl Life {
         }
     }
 
-    /// The power goes and comes back: the card is any of the images of the moment.
+    /// Cuts the power and starts again on a random image of the point.
     fn power_cut(&mut self, last: Option<Point>) {
         let card = match last {
             Some(point) => {
@@ -288,11 +291,11 @@ impl Life {
         self.start();
     }
 
-    /// The agent starts; moments inside recovery are looked at like any other.
+    /// Opens the ring; points inside recovery are explored, too.
     fn start(&mut self) {
         self.engine = None;
-        // A start whose own write or flush fails ends with the reason, and the service manager starts it again.
-        // A read, a write and a flush may each be about to fail once.
+        // A failed write or flush ends a boot, and the service manager starts it again.
+        // One read, one write and one flush may each be set to fail.
         for _ in 0..4 {
             let opened = Engine::open(Arc::new(self.disk.clone()), &settings(), stamp(self.script.now));
             let points = self.disk.take_points();
@@ -304,7 +307,7 @@ impl Life {
             let (engine, update) = match opened {
                 Ok(opened) => opened,
                 Err(_) => {
-                    // A ring that never had room asks for some, and gets it.
+                    // A ring without room on the card gets room.
                     self.disk.leave_only(ROOM);
                     continue;
                 }
@@ -319,15 +322,15 @@ impl Life {
             self.apply_updates(&update);
             return last.into_iter().for_each(|point| self.explore(&point, true));
         }
-        self.note(None, "start", Err(Violation::Service("the ring does not open in four tries".into())));
+        self.note(None, "start", Err(Violation::Service("the ring does not open in four attempts".into())));
     }
 
-    /// Tries the images of a moment.
+    /// Checks the images of a point.
     fn explore(&mut self, point: &Point, idle: bool) {
         self.point += 1;
         let chosen = mix(self.seed ^ mix(self.point));
         if self.only.is_some_and(|only| self.point <= only.point) {
-            self.summary.story.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", and said so" } else { "" }));
+            self.summary.operations.push(format!("{:>5} {}{}", self.point, point.done, if idle { ", reported" } else { "" }));
         }
         let wanted = self.only.map_or(chosen.is_multiple_of(self.effort.one_in), |only| only.point == self.point);
         if !wanted || self.is_over() && self.engine.is_some() {
@@ -381,7 +384,11 @@ mod tests {
     fn no_power_cut_of_a_small_seeded_set_breaks_a_promise() {
         let summary = run(1, CrashEffort::small(20_000), None);
         assert!(summary.broken.is_empty(), "{:?}", summary.broken);
-        assert!(summary.lives > 3 && summary.points.0 > 1000 && summary.records > 100_000, "{} lives were empty", summary.lives);
+        assert!(
+            summary.lives > 3 && summary.points.0 > 1000 && summary.records > 100_000,
+            "{} lives did too little",
+            summary.lives
+        );
     }
 
     #[test]
@@ -389,7 +396,7 @@ mod tests {
         for barrier in Barrier::ALL {
             let summary = run(1, CrashEffort::small(100_000), Some(barrier));
             let what = barrier.what();
-            assert!(!summary.broken.is_empty(), "{}: {what}, and nobody noticed in {} images", barrier.name(), summary.images);
+            assert!(!summary.broken.is_empty(), "{}: {what}, and no check failed in {} images", barrier.name(), summary.images);
         }
     }
 

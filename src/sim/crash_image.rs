@@ -1,7 +1,7 @@
-//! One card as a power cut leaves it: made from what was durable and what was on its way, opened with the real engine, checked.
+//! Crash images: possible cards after a power cut, each opened with the real engine and checked.
 //!
-//! What belongs here: which images there are of one moment, and one check from pulled card to new footage. What does not: how
-//! the moment came about ([`super::crash_explorer`]).
+//! An image is built from durable content and writes in flight of one point
+//! ([`super::crash_explorer`]).
 
 use std::sync::Arc;
 
@@ -18,45 +18,46 @@ use crate::storage::engine::Engine;
 use crate::storage::open::snapshot_geometry;
 use crate::storage::{Recovered, RepairKind, StorageUpdate, snapshots};
 
-/// Images beyond the subsets: pages torn, an erase block hit, names of new files lost, bits rotten.
+/// Numbers of images beyond the subsets: torn pages, destroyed erase blocks, bit rot.
 const TORN: u64 = 2;
 const HIT: u64 = 2;
 const ROT: u64 = 1;
-/// Images in which a segment file is gone, or two have each other's names.
+/// Number of images with a removed segment file or two exchanged ones.
 const NAMES: u64 = 2;
-/// Reads one start may take: each page of the ring once as a head, once as a record and once as content, and the slots.
+/// Largest number of reads of one boot: each page as head, as record and as content, and the slots.
 const READS: u64 = 3 * SEGMENTS * SEGMENT / PAGE as u64 + 16;
-/// Microseconds the power stays away.
+/// Duration of a power cut, microseconds.
 const DARK: u64 = 3_000_000;
 
-/// The images of one moment.
+/// The images of one point.
 pub struct Images {
     choices: Choices,
     subsets: u64,
-    /// All subsets are there, not a random choice.
+    /// True if all subsets are included, not a random choice.
     pub exhaustive: bool,
     unsure: u64,
     unseen: u64,
 }
 
-/// One of them.
+/// One card image.
 pub struct Image {
-    /// What the card holds.
+    /// Content of the card.
     pub card: CowImage,
-    /// What is promised on it.
+    /// Promises on this card; `None`: those of the point.
     pub oracle: Option<Oracle>,
-    /// Durable bytes were damaged.
+    /// True if durable bytes were damaged.
     damaged: bool,
-    /// Holes must have names.
+    /// True if every gap in time must have a gap record.
     gaps: bool,
-    /// How it was made, for people.
+    /// Description of the damage.
     pub kind: &'static str,
-    /// The card before something happened to it that `ring check` must tell.
+    /// The card before damage that `ring check` must report.
     before: Option<CowImage>,
 }
 
 impl Images {
-    /// The images of `point`: all subsets where at most `exhaustive` sectors are on their way, else `random` of them.
+    /// The images of `point`: all subsets of at most `exhaustive` sectors in flight, else `random`
+    /// ones.
     pub fn enumerate(point: &Point, exhaustive: usize, random: u64) -> Images {
         let choices = Choices::new(&point.durable, &point.pending);
         let all = choices.len() <= exhaustive && choices.outcomes() <= 1 << exhaustive;
@@ -64,13 +65,14 @@ impl Images {
         Images { subsets, exhaustive: all, unsure: point.unsure.len() as u64, unseen: ROT + NAMES, choices }
     }
 
-    /// How many there are.
+    /// Number of images.
     pub fn count(&self) -> u64 {
         let hits = if self.choices.is_empty() { 0 } else { TORN + HIT };
         self.subsets + hits + self.unsure + self.unseen
     }
 
-    /// Those of them that a power cut makes: the first ones. Bits rot without one, unseen until somebody reads them.
+    /// Number of images that a power cut can cause. They come first; the others are bit rot and
+    /// names.
     pub fn of_cuts(&self) -> u64 {
         self.count() - self.unseen
     }
@@ -95,7 +97,7 @@ impl Images {
         }
     }
 
-    /// None, all, the first so many, all but one, then any.
+    /// A random outcome: no sector, all, a prefix, all but one, then any subset.
     fn random(&self, number: u64, point: &Point, rng: &mut Rng) -> CowImage {
         let sectors = self.choices.len() as u64;
         let at = rng.below(sectors);
@@ -110,7 +112,7 @@ impl Images {
         })
     }
 
-    /// A page under a write comes out as neither old nor new.
+    /// A page under a write holds neither its old nor its new content.
     fn torn(&self, point: &Point, rng: &mut Rng) -> CowImage {
         let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
         let (file, at) = target(point, rng);
@@ -118,20 +120,21 @@ impl Images {
         card
     }
 
-    /// The erase block under a write is lost with all that was durable in it.
+    /// The erase block under a write is destroyed with its durable content.
     fn hit(&self, point: &Point, oracle: &Oracle, without: Option<Barrier>, rng: &mut Rng) -> Image {
         let mut card = self.choices.apply(&point.durable, |_, states| rng.below(states));
         let mut oracle = oracle.clone();
         let (file, at) = target(point, rng);
         let range = erase_block(file, at, without == Some(Barrier::Apart));
         card.spoil(file, range.clone(), &junk(rng));
-        // Recovery reads the newest segment. In one that was left after a refused write damage is found when it is read.
-        let gaps = !matches!(file, FileId::Segment(segment) if oracle.is_given_up(segment));
+        // Recovery reads only the newest segment. Damage in a segment abandoned after a refused
+        // write is found later, when it is read.
+        let gaps = !matches!(file, FileId::Segment(segment) if oracle.is_abandoned(segment));
         excuse(&mut oracle, file, &range);
         Image { card, oracle: Some(oracle), damaged: true, gaps, kind: "erase block", before: None }
     }
 
-    /// One bit of what is durable is not what it was.
+    /// One durable bit is flipped.
     fn rotten(&self, point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
         let mut card = point.durable.clone();
         let mut oracle = oracle.clone();
@@ -144,14 +147,15 @@ impl Images {
         };
         let byte = card.read(file, at, 1).map_or(0, |bytes| bytes[0]);
         card.write(file, at, &[byte ^ (1 << rng.below(8))]);
-        // It costs the record it hits: a head has a second copy, and padding holds nothing.
+        // Only the record of this byte may be lost: heads have a second copy, and padding is
+        // unused.
         excuse(&mut oracle, file, &(at..at + 1));
         let before = is_covered(&point.durable, file, at).then(|| point.durable.clone());
         Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "bit rot", before }
     }
 }
 
-/// True where a bit of a segment or of the journal means something.
+/// True if a byte of a segment or of the journal is covered by a checksum.
 fn is_covered(card: &CowImage, file: FileId, at: usize) -> bool {
     let page = card.read(file, at / PAGE * PAGE, PAGE).unwrap_or_default();
     match file {
@@ -178,7 +182,7 @@ fn with_records(card: &CowImage) -> Vec<u32> {
     found.into_iter().map(|(_, number)| number).collect()
 }
 
-/// Two segments have each other's names.
+/// An image with two exchanged segment names.
 fn exchanged(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
     let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
     let files = with_records(&card);
@@ -193,7 +197,7 @@ fn exchanged(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
     Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "two names exchanged", before }
 }
 
-/// A segment file is gone; not the newest, which only an ordered stop has on record.
+/// An image without one segment file. It is not the newest: only an ordered stop records that one.
 fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
     let (mut card, mut oracle) = (point.durable.clone(), oracle.clone());
     let files = with_records(&card);
@@ -203,13 +207,13 @@ fn gone(point: &Point, oracle: &Oracle, rng: &mut Rng) -> Image {
         card.remove(FileId::Segment(file));
         oracle.excuse(file, &(0..usize::MAX));
         oracle.excuse_end();
-        // What was about to be started again is on record as gone already.
+        // A file in reuse is already recorded as evicted.
         before = (oracle.is_expected(&point.durable, file)).then(|| point.durable.clone());
     }
     Image { card, oracle: Some(oracle), damaged: true, gaps: false, kind: "a file gone", before }
 }
 
-/// Every line of `ring check`.
+/// All lines of `ring check`.
 fn reported(card: &CowImage) -> Vec<String> {
     let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::with(card.clone(), None));
     let checked = check(&disk, |_, _| {});
@@ -223,12 +227,12 @@ fn excuse(oracle: &mut Oracle, file: FileId, range: &std::ops::Range<usize>) {
             oracle.excuse_end();
         }
         FileId::Snapshots => oracle.excuse_stills(),
-        // Two copies far apart: nothing is excused.
+        // The other copy is in another erase block, so no loss is allowed.
         FileId::Journal | FileId::Foreign(_) => {}
     }
 }
 
-/// Somewhere in a write that is on its way.
+/// A random position in a write in flight.
 fn target(point: &Point, rng: &mut Rng) -> (FileId, usize) {
     let write = &point.pending[rng.below(point.pending.len() as u64) as usize];
     (write.file, write.offset + rng.below(write.bytes.len() as u64) as usize)
@@ -244,10 +248,10 @@ fn junk(rng: &mut Rng) -> Arc<[u8; PAGE]> {
 }
 
 impl Image {
-    /// From the pulled card to new footage.
+    /// Checks the card before recovery, after it, and after new footage.
     ///
     /// # Errors
-    /// The first promise that is broken.
+    /// The first broken promise.
     pub fn check(
         &self,
         oracle: &Oracle,
@@ -258,7 +262,7 @@ impl Image {
     ) -> Result<(), Violation> {
         let oracle = self.oracle.as_ref().unwrap_or(oracle);
         if self.before.as_ref().is_some_and(|before| reported(before) == reported(&self.card)) {
-            return Err(Violation::Unreported(format!("{}: ring check says what it said before", self.kind)));
+            return Err(Violation::Unreported(format!("{}: ring check reports the same as before", self.kind)));
         }
         if !self.damaged {
             oracle.check_pulled(&self.card, known, idle)?;
@@ -280,7 +284,7 @@ impl Image {
         }
         engine.request(super::workload::stamp(script.now), crate::storage::StorageRequest::Stop, &mut out);
         if !out.iter().any(|update| matches!(update, StorageUpdate::Durable { .. })) {
-            return Err(Violation::Service(format!("nothing is recorded after recovery: {out:?}")));
+            return Err(Violation::Service(format!("no record follows recovery: {out:?}")));
         }
         match disk.take_begun() {
             started if started.is_empty() => oracle.check_ring(&disk.live(), known, first.last_seq, self.gaps),
@@ -289,32 +293,32 @@ impl Image {
     }
 }
 
-/// Opens the ring on a card and says what was found.
+/// Opens the ring on a card and returns what recovery found.
 fn start(disk: &FaultyDisk, now: u64) -> Result<(Engine, Recovered), Violation> {
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), super::workload::stamp(now));
     let (engine, update) = opened.map_err(|fault| Violation::Service(format!("the ring does not open: {fault}")))?;
     let reads = disk.reads();
     if reads > READS {
-        return Err(Violation::Service(format!("a start took {reads} reads, more than {READS}")));
+        return Err(Violation::Service(format!("a boot made {reads} reads, more than {READS}")));
     }
     match update.into_iter().next() {
         Some(StorageUpdate::Started(found)) => Ok((engine, *found)),
-        other => Err(Violation::Service(format!("the first news is {other:?}"))),
+        other => Err(Violation::Service(format!("the first update is {other:?}"))),
     }
 }
 
-/// Recovering twice finds what recovering once found, and nothing to repair.
+/// Checks that a second recovery finds the same and repairs nothing.
 fn same(first: &Recovered, second: &Recovered) -> Result<(), Violation> {
     let ring =
         |found: &Recovered| (found.last_seq, found.extent, found.entries.clone(), found.newest.clone(), found.cells.clone());
     if ring(first) != ring(second) {
         let of = |found: &Recovered| (found.last_seq, found.extent, found.entries.len());
-        return Err(Violation::Service(format!("recovering twice finds {:?} and then {:?}", of(first), of(second))));
+        return Err(Violation::Service(format!("two recoveries differ: {:?}, then {:?}", of(first), of(second))));
     }
-    // Damage amid records is left alone and reported whenever the ring is opened; a tear must be gone.
+    // Damage between records stays and is reported at every boot; a tear must be repaired.
     let torn = second.repairs.iter().any(|repair| repair.kind == RepairKind::Torn);
     match (torn, second.damaged_slots) {
         (false, 0) => Ok(()),
-        (torn, slots) => Err(Violation::Service(format!("recovering twice finds {slots} slots again, a tear: {torn}"))),
+        (torn, slots) => Err(Violation::Service(format!("a second recovery repairs again: {slots} slots, a tear: {torn}"))),
     }
 }

@@ -1,6 +1,7 @@
-//! Pictures → H.264 access units, each with its number in the scene inside, so that a test can say which pictures arrived.
+//! H.264 encoding of simulated pictures; a SEI message in each access unit carries its picture
+//! number.
 //!
-//! What belongs here: encoding and the counter's SEI. What does not: RTP.
+//! Tests read the numbers to see which pictures arrived.
 
 use rusty_h264_encoder::{Encoder, EncoderConfig};
 
@@ -16,7 +17,7 @@ const GOP_SECONDS: u32 = 2;
 pub struct AccessUnit {
     /// NAL units without start codes.
     pub nals: Vec<Vec<u8>>,
-    /// Decoding can start here.
+    /// True for a key frame.
     pub key: bool,
 }
 
@@ -26,18 +27,18 @@ pub struct Camera264 {
 }
 
 impl Camera264 {
-    /// An encoder for pictures of this size; `bitrate` in bits a second.
+    /// An encoder with a constant bitrate; `bitrate` in bits a second.
     ///
     /// # Errors
-    /// When the encoder cannot do this size.
+    /// The encoder does not support this size.
     pub fn new(width: usize, height: usize, fps: u32, bitrate: u32) -> anyhow::Result<Camera264> {
         Camera264::with(width, height, fps, |config| config.bitrate = bitrate)
     }
 
-    /// An encoder that spends what a quality takes: `quantiser` is the QP of every picture, 0 to 51.
+    /// An encoder with constant quality: `quantiser` is the QP of every picture, 0 to 51.
     ///
     /// # Errors
-    /// When the encoder cannot do this size.
+    /// The encoder does not support this size.
     pub fn of_quality(width: usize, height: usize, fps: u32, quantiser: u8) -> anyhow::Result<Camera264> {
         Camera264::with(width, height, fps, |config| (config.bitrate, config.qp) = (0, quantiser.min(51)))
     }
@@ -51,10 +52,10 @@ impl Camera264 {
         Ok(Camera264 { encoder })
     }
 
-    /// Encodes the next picture, the scene's picture `number`.
+    /// Encodes picture `number` of the scene.
     ///
     /// # Errors
-    /// When the encoder fails.
+    /// The encoder failed.
     pub fn encode(&mut self, picture: &Picture, number: u64) -> anyhow::Result<AccessUnit> {
         let planes = rusty_h264_common::YuvPlanes {
             width: picture.width,
@@ -88,7 +89,7 @@ pub fn split(bytes: &[u8]) -> Vec<Vec<u8>> {
     starts.iter().zip(ends).map(nal).filter(|nal| !nal.is_empty()).collect()
 }
 
-/// A SEI NAL unit with a counter; each byte carries 4 bits so that no emulation prevention is needed.
+/// A SEI NAL unit with a counter; each byte carries 4 bits, so it needs no emulation prevention.
 fn counter_sei(count: u64) -> Vec<u8> {
     let mut nal = vec![6, 5, 32];
     nal.extend(COUNTER);
@@ -97,7 +98,7 @@ fn counter_sei(count: u64) -> Vec<u8> {
     nal
 }
 
-/// The counters in a stretch of a recording, in the order they lie in it.
+/// The counters in a recording, in their order.
 pub fn counters(recording: &[u8]) -> Vec<u64> {
     let places = recording.windows(COUNTER.len()).enumerate().filter(|(_, window)| *window == COUNTER);
     let digits = places.filter_map(|(at, _)| recording.get(at + 16..at + 32));

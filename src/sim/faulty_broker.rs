@@ -1,7 +1,7 @@
-//! ⇄ A broker with a temper, for tests: strict about its limits, lossy, forgetful, busy, deaf. MQTT 5 and 3.1.1, QoS 1, in memory.
+//! ⇄ MQTT broker with faults: strict limits, losses, duplicates, refusals, missing PubAcks.
 //!
-//! What belongs here: everything a real broker may do and a healthy one does not. What does not: proof that brokers work; that is
-//! Mosquitto's and NATS's part.
+//! It supports MQTT 5 and 3.1.1 with QoS 1, in memory. Tests with real brokers use Mosquitto and
+//! NATS.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
@@ -16,35 +16,35 @@ use rumqttc::v5::mqttbytes::v5 as p5;
 use super::mqtt_codec::{BrokerPacket, ClientPacket, Version};
 use super::rng::Rng;
 
-/// How long the broker gathers what comes before it acknowledges: a client that goes over its window is then seen to.
+/// Delay of PubAcks, so that a client that exceeds Receive Maximum is detected.
 const GATHER: Duration = Duration::from_millis(3);
 
-/// What the broker does to its clients.
+/// Faults of the broker.
 #[derive(Debug, Clone)]
 pub struct BrokerFaults {
-    /// Versions it speaks: 5, 3.1.1.
+    /// Whether it supports MQTT 5 and 3.1.1.
     pub speaks: (bool, bool),
-    /// Largest packet it takes; one that is larger ends the connection.
+    /// Maximum Packet Size, bytes; a larger packet ends the connection.
     pub max_packet: Option<u32>,
-    /// Publishes without PubAck it bears; one more ends the connection.
+    /// Receive Maximum; one more unacknowledged publish ends the connection.
     pub receive_max: Option<u16>,
-    /// It keeps retained messages. Without, a retained will or publish ends the connection.
+    /// Retain Available. If false, a retained will or publish ends the connection.
     pub retain: bool,
-    /// It loses one in so many publishes after it has acknowledged them; 0 none.
+    /// One in this many publishes is acknowledged and then lost; 0: none.
     pub drops: u64,
-    /// It delivers one in so many twice.
+    /// One in this many publishes is delivered twice; 0: none.
     pub doubles: u64,
-    /// It acknowledges in the opposite order.
+    /// PubAcks come in reverse order.
     pub reorders: bool,
-    /// It forgets retained messages when their client goes, and what it has gathered for others.
+    /// Retained messages are dropped when their client disconnects.
     pub forgets: bool,
-    /// It acknowledges nothing.
+    /// No PubAck is sent.
     pub deaf: bool,
-    /// It answers publishes to topics with these words so instead of passing them on (MQTT 5).
+    /// Parts of topics whose publishes are refused, and the reason (MQTT 5).
     pub refuses: Vec<(String, p5::PubAckReason)>,
-    /// It refuses subscriptions to filters with these words.
+    /// Part of filters whose subscriptions are refused.
     pub refuses_filter: Option<String>,
-    /// It refuses every CONNECT so (MQTT 5).
+    /// Reason with which every CONNECT is refused (MQTT 5).
     pub turns_away: Option<p5::ConnectReturnCode>,
 }
 
@@ -68,39 +68,39 @@ impl Default for BrokerFaults {
 }
 
 impl BrokerFaults {
-    /// 4 KiB packets, one publish at a time, nothing retained.
+    /// 4 KiB packets, one publish at a time, no retained messages.
     pub fn strict() -> BrokerFaults {
         BrokerFaults { max_packet: Some(4096), receive_max: Some(1), retain: false, ..BrokerFaults::default() }
     }
 
-    /// Loses one in nine after acknowledging it, doubles one in eleven, acknowledges out of order.
+    /// Loses one publish in nine, doubles one in eleven, acknowledges out of order.
     pub fn lossy() -> BrokerFaults {
         BrokerFaults { drops: 9, doubles: 11, reorders: true, ..BrokerFaults::default() }
     }
 
-    /// Forgets everything about a client that goes.
+    /// Drops all state of a client that disconnects.
     pub fn forgetful() -> BrokerFaults {
         BrokerFaults { forgets: true, ..BrokerFaults::default() }
     }
 }
 
-/// What a test may ask afterwards.
+/// Counts for tests.
 #[derive(Debug, Default, Clone)]
 pub struct BrokerCounts {
-    /// Connections, by client.
+    /// Connections by client id.
     pub connects: BTreeMap<String, u64>,
-    /// Versions they came in.
+    /// MQTT version by client id.
     pub versions: BTreeMap<String, u8>,
     /// Publishes by topic.
     pub publishes: BTreeMap<String, u64>,
-    /// PINGREQs.
+    /// PINGREQ packets.
     pub pings: u64,
-    /// Limits that clients broke.
+    /// Violations of limits by clients.
     pub wrongs: Vec<String>,
 }
 
 struct Client {
-    words: TcpStream,
+    stream: TcpStream,
     version: Version,
     filters: Vec<String>,
     next_id: u16,
@@ -108,30 +108,30 @@ struct Client {
 
 #[derive(Default)]
 struct State {
-    temper: BrokerFaults,
-    seen: BrokerCounts,
+    faults: BrokerFaults,
+    counts: BrokerCounts,
     clients: HashMap<u64, Client>,
     retained: BTreeMap<String, (u64, Vec<u8>)>,
     next_client: u64,
     rng: Option<Rng>,
 }
 
-/// The broker. It lives as long as the process.
+/// The broker. It runs until the process ends.
 #[derive(Clone)]
 pub struct FaultyBroker {
-    /// Where it listens, on 127.0.0.1.
+    /// Port on 127.0.0.1.
     pub port: u16,
     state: Arc<Mutex<State>>,
 }
 
 impl FaultyBroker {
-    /// Starts a broker of this temper; its dice are thrown by `seed`.
+    /// Starts a broker with these faults; `seed` is for the random ones.
     ///
     /// # Errors
-    /// When no port is free.
-    pub fn start(temper: BrokerFaults, seed: u64) -> std::io::Result<FaultyBroker> {
+    /// No port is free.
+    pub fn start(faults: BrokerFaults, seed: u64) -> std::io::Result<FaultyBroker> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let state = State { temper, rng: Some(Rng::new(seed)), ..State::default() };
+        let state = State { faults, rng: Some(Rng::new(seed)), ..State::default() };
         let broker = FaultyBroker { port: listener.local_addr()?.port(), state: Arc::new(Mutex::new(state)) };
         let serving = broker.clone();
         thread::spawn(move || {
@@ -147,20 +147,20 @@ impl FaultyBroker {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Changes its temper.
+    /// Changes the faults.
     pub fn change(&self, how: impl FnOnce(&mut BrokerFaults)) {
-        how(&mut self.lock().temper);
+        how(&mut self.lock().faults);
     }
 
-    /// What it has seen so far.
+    /// The counts so far.
     pub fn counts(&self) -> BrokerCounts {
-        self.lock().seen.clone()
+        self.lock().counts.clone()
     }
 
-    /// Cuts every connection.
+    /// Closes every connection.
     pub fn cut(&self) {
         for client in self.lock().clients.values() {
-            let _ = client.words.shutdown(Shutdown::Both);
+            let _ = client.stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -170,13 +170,13 @@ impl FaultyBroker {
         let Some(version) = read_version(&mut stream, &mut buffer) else {
             return;
         };
-        let Some((client, will)) = self.greet(&mut stream, &mut buffer, version) else {
+        let Some((client, will)) = self.accept(&mut stream, &mut buffer, version) else {
             return;
         };
-        let orderly = self.converse(client, &mut stream, &mut buffer, version);
+        let orderly = self.serve_client(client, &mut stream, &mut buffer, version);
         let mut state = self.lock();
         state.clients.remove(&client);
-        if state.temper.forgets {
+        if state.faults.forgets {
             state.retained.retain(|_, (owner, _)| *owner != client);
         }
         if let Some((topic, payload, retain)) = will.filter(|_| !orderly) {
@@ -184,54 +184,54 @@ impl FaultyBroker {
         }
     }
 
-    /// CONNECT and CONNACK.
-    fn greet(&self, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> Option<(u64, Will)> {
-        let heard = loop {
+    /// Reads CONNECT and answers CONNACK.
+    fn accept(&self, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> Option<(u64, Will)> {
+        let packet = loop {
             match version.read(buffer) {
-                Ok(Some(heard)) => break heard,
+                Ok(Some(packet)) => break packet,
                 Ok(None) => read_more(stream, buffer)?,
                 Err(_) => return None,
             }
         };
-        let ClientPacket::Connect { client_id, will } = heard else {
+        let ClientPacket::Connect { client_id, will } = packet else {
             return None;
         };
         let mut state = self.lock();
-        let temper = state.temper.clone();
-        *state.seen.connects.entry(client_id.clone()).or_default() += 1;
-        state.seen.versions.insert(client_id, version.number());
-        let spoken = if version == Version::V5 { temper.speaks.0 } else { temper.speaks.1 };
+        let faults = state.faults.clone();
+        *state.counts.connects.entry(client_id.clone()).or_default() += 1;
+        state.counts.versions.insert(client_id, version.number());
+        let spoken = if version == Version::V5 { faults.speaks.0 } else { faults.speaks.1 };
         let code = if !spoken {
             Some(p5::ConnectReturnCode::UnsupportedProtocolVersion)
-        } else if !temper.retain && version == Version::V5 && will.as_ref().is_some_and(|(_, _, retain)| *retain) {
+        } else if !faults.retain && version == Version::V5 && will.as_ref().is_some_and(|(_, _, retain)| *retain) {
             Some(p5::ConnectReturnCode::RetainNotSupported)
         } else {
-            temper.turns_away
+            faults.turns_away
         };
         let refused = code.is_some();
         send(
             stream,
             version,
-            BrokerPacket::ConnAck { code, receive_max: temper.receive_max, max_packet: temper.max_packet, retain: temper.retain },
+            BrokerPacket::ConnAck { code, receive_max: faults.receive_max, max_packet: faults.max_packet, retain: faults.retain },
         );
         if refused {
             return None;
         }
         state.next_client += 1;
         let id = state.next_client;
-        let words = stream.try_clone().ok()?;
-        state.clients.insert(id, Client { words, version, filters: Vec::new(), next_id: 0 });
+        let own = stream.try_clone().ok()?;
+        state.clients.insert(id, Client { stream: own, version, filters: Vec::new(), next_id: 0 });
         Some((id, will))
     }
 
-    /// Hears a client until it goes; true when it said so.
-    fn converse(&self, client: u64, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> bool {
+    /// Serves a client until the connection ends; true after DISCONNECT.
+    fn serve_client(&self, client: u64, stream: &mut TcpStream, buffer: &mut BytesMut, version: Version) -> bool {
         let _ = stream.set_read_timeout(Some(GATHER));
         let mut unacked: Vec<(u16, p5::PubAckReason)> = Vec::new();
         loop {
             match version.read(buffer) {
                 Ok(Some(ClientPacket::Disconnect)) => return true,
-                Ok(Some(heard)) => match self.handle_packet(client, heard, stream, version, &mut unacked) {
+                Ok(Some(packet)) => match self.handle_packet(client, packet, stream, version, &mut unacked) {
                     Some(()) => {}
                     None => return false,
                 },
@@ -245,31 +245,31 @@ impl FaultyBroker {
         }
     }
 
-    /// Takes one packet; `None` ends the connection.
+    /// Handles one packet; `None`: the connection ends.
     fn handle_packet(
         &self,
         client: u64,
-        heard: ClientPacket,
+        packet: ClientPacket,
         stream: &mut TcpStream,
         version: Version,
         unacked: &mut Vec<(u16, p5::PubAckReason)>,
     ) -> Option<()> {
         let mut state = self.lock();
-        match heard {
+        match packet {
             ClientPacket::Publish { topic, payload, retain, id, size } => {
-                *state.seen.publishes.entry(topic.clone()).or_default() += 1;
+                *state.counts.publishes.entry(topic.clone()).or_default() += 1;
                 if let Some(wrong) = state.breaks(&topic, retain, size, unacked.len()) {
-                    state.seen.wrongs.push(wrong);
+                    state.counts.wrongs.push(wrong);
                     return None;
                 }
-                let refusal = state.temper.refuses.iter().find(|(words, _)| topic.contains(words)).map(|(_, reason)| *reason);
+                let refusal = state.faults.refuses.iter().find(|(words, _)| topic.contains(words)).map(|(_, reason)| *reason);
                 unacked.push((id, refusal.unwrap_or(p5::PubAckReason::Success)));
                 if refusal.is_none() {
                     state.pass_on(client, &topic, &payload, retain);
                 }
             }
             ClientPacket::Subscribe { id, filters } => {
-                let refused = |filter: &String| state.temper.refuses_filter.as_ref().is_some_and(|words| filter.contains(words));
+                let refused = |filter: &String| state.faults.refuses_filter.as_ref().is_some_and(|words| filter.contains(words));
                 let granted: Vec<bool> = filters.iter().map(|filter| !refused(filter)).collect();
                 send(stream, version, BrokerPacket::SubAck { id, granted: granted.clone() });
                 let filters: Vec<String> =
@@ -277,7 +277,7 @@ impl FaultyBroker {
                 state.subscribe(client, filters);
             }
             ClientPacket::Ping => {
-                state.seen.pings += 1;
+                state.counts.pings += 1;
                 send(stream, version, BrokerPacket::Pong);
             }
             ClientPacket::Connect { .. } | ClientPacket::Disconnect | ClientPacket::Other => {}
@@ -286,11 +286,11 @@ impl FaultyBroker {
     }
 
     fn acknowledge(&self, stream: &mut TcpStream, version: Version, unacked: &mut Vec<(u16, p5::PubAckReason)>) {
-        let temper = self.lock().temper.clone();
-        if temper.deaf {
+        let faults = self.lock().faults.clone();
+        if faults.deaf {
             return;
         }
-        if temper.reorders {
+        if faults.reorders {
             unacked.reverse();
         }
         for (id, reason) in unacked.drain(..) {
@@ -303,20 +303,20 @@ impl FaultyBroker {
 type Will = Option<(String, Vec<u8>, bool)>;
 
 impl State {
-    /// Which limit a publish breaks.
+    /// The limit that a publish violates.
     fn breaks(&self, topic: &str, retain: bool, size: usize, unacked: usize) -> Option<String> {
-        let temper = &self.temper;
-        if temper.max_packet.is_some_and(|most| size > most as usize) {
+        let faults = &self.faults;
+        if faults.max_packet.is_some_and(|most| size > most as usize) {
             return Some(format!("{topic}: a packet of {size} bytes"));
         }
-        if temper.receive_max.is_some_and(|most| unacked >= usize::from(most)) {
+        if faults.receive_max.is_some_and(|most| unacked >= usize::from(most)) {
             return Some(format!("{topic}: {unacked} publishes were not acknowledged yet"));
         }
-        (retain && !temper.retain).then(|| format!("{topic}: retained"))
+        (retain && !faults.retain).then(|| format!("{topic}: retained"))
     }
 
     fn pass_on(&mut self, client: u64, topic: &str, payload: &[u8], retain: bool) {
-        let (drops, doubles) = (self.temper.drops, self.temper.doubles);
+        let (drops, doubles) = (self.faults.drops, self.faults.doubles);
         let mut dice = |one_in: u64| one_in > 0 && self.rng.as_mut().is_some_and(|rng| rng.one_in(one_in));
         let times = if dice(drops) { 0 } else { 1 + usize::from(dice(doubles)) };
         for _ in 0..times {
@@ -325,7 +325,7 @@ impl State {
     }
 
     fn publish(&mut self, owner: u64, topic: &str, payload: &[u8], retain: bool) {
-        if retain && self.temper.retain {
+        if retain && self.faults.retain {
             self.retained.insert(topic.to_owned(), (owner, payload.to_vec()));
         }
         for client in self.clients.values_mut() {
@@ -350,16 +350,16 @@ impl State {
 impl Client {
     fn forward(&mut self, topic: &str, payload: &[u8], retain: bool) {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        send(&mut self.words, self.version, BrokerPacket::Publish { topic, payload, retain, id: self.next_id });
+        send(&mut self.stream, self.version, BrokerPacket::Publish { topic, payload, retain, id: self.next_id });
     }
 }
 
-fn send(stream: &mut TcpStream, version: Version, word: BrokerPacket<'_>) {
-    // Who does not listen finds out by itself.
-    let _ = stream.write_all(&version.write(word));
+fn send(stream: &mut TcpStream, version: Version, packet: BrokerPacket<'_>) {
+    // A closed connection is noticed by its reader.
+    let _ = stream.write_all(&version.write(packet));
 }
 
-/// True when `topic` matches `filter`.
+/// Whether `topic` matches `filter` (MQTT 5, 4.7).
 fn matches(filter: &str, topic: &str) -> bool {
     let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
     loop {
@@ -372,7 +372,7 @@ fn matches(filter: &str, topic: &str) -> bool {
     }
 }
 
-/// Reads until the protocol level of CONNECT is there.
+/// Reads until the protocol version of CONNECT is known.
 fn read_version(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<Version> {
     loop {
         let after_length = buffer.iter().skip(1).position(|byte| byte & 0x80 == 0).map(|at| at + 2);
@@ -387,7 +387,7 @@ fn read_more(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<()> {
     read_more_or_wait(stream, buffer).map(|_| ())
 }
 
-/// True when something came, false when nothing did for now, `None` when nothing will.
+/// True after data, false after a timeout, `None` at the end of the stream.
 fn read_more_or_wait(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<bool> {
     let mut piece = [0; 16 * 1024];
     match stream.read(&mut piece) {
@@ -406,7 +406,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_match_as_mqtt_says() {
+    fn filters_match_topics_as_mqtt_defines() {
         for (filter, topic, fits) in [
             ("a/+/up/#", "a/b/up/event", true),
             ("a/+/up/#", "a/b/up", true),

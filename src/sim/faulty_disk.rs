@@ -1,8 +1,7 @@
-//! A card in memory that loses power: whatever was written since the last flush survives in any subset of 512-byte sectors. It
-//! refuses, tears, forgets and dawdles when reported to.
+//! Card in memory with faults: power cuts, failed reads, writes and flushes, slowness, read-only
+//! mode.
 //!
-//! What belongs here: the `DiskStore` trait with faults. What does not: what is written, which outcomes are tried
-//! ([`super::crash_explorer`]).
+//! After a power cut any subset of the unflushed 512-byte sectors may be present.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,16 +13,16 @@ use crate::format::record::RECORD_TYPE;
 use crate::format::segment_head::{COPY_TYPE, SegmentHead};
 use crate::storage::disk::{Disk, DiskFault, FileId};
 
-/// An operation the card has carried out, whole or in part.
+/// An operation that the card executed, completely or in part.
 #[derive(Debug, Clone)]
 pub enum Operation {
-    /// A file was made.
+    /// A file was created.
     Create(FileId),
-    /// A file was taken away.
+    /// A file was removed.
     Remove(FileId),
-    /// Bytes were written; false when the card said that it failed.
+    /// Bytes were written; false: the card reported a failure.
     Write(Pending, bool),
-    /// A file was flushed; false when the card said that it failed.
+    /// A file was flushed; false: the card reported a failure.
     Sync(FileId, bool),
 }
 
@@ -41,15 +40,16 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// A moment at which the power may go: right behind an operation. A write that is in `pending` may be done in part, so this is
-/// also every moment inside it.
+/// A point after an operation at which the power may fail. Writes in `pending` may be present in
+/// part,
+/// so it also covers every moment within them.
 #[derive(Debug, Clone)]
 pub struct Point {
-    /// The operation just done.
+    /// The last operation.
     pub done: Operation,
-    /// What is durable for certain.
+    /// The durable content.
     pub durable: CowImage,
-    /// What may have become durable, in the order of writing.
+    /// Unflushed writes, oldest first.
     pub pending: Vec<Pending>,
     /// Files whose names are not yet durable.
     pub unsure: BTreeSet<FileId>,
@@ -58,40 +58,40 @@ pub struct Point {
 #[derive(Debug, Default)]
 struct State {
     durable: CowImage,
-    /// What a reader sees while the power is on.
+    /// The content that reads return.
     live: CowImage,
     /// Writes since the last flush, oldest first.
     pending: Vec<Pending>,
     unsure: BTreeSet<FileId>,
-    /// Writes a missing barrier holds back.
+    /// Writes held back by a removed barrier.
     held: Vec<Pending>,
     operations: u64,
     reads: u64,
-    /// The power goes before this operation.
+    /// Number of the operation before which the power fails.
     cut_at: Option<u64>,
     off: bool,
     without: Option<Barrier>,
-    /// Nothing has been recorded since the last start; nothing has been noted in the journal since.
+    /// No record, and no commit, since the last boot.
     starting: bool,
     healing: bool,
-    /// This many from now one fails.
+    /// Operations until one fails.
     failing_sync: Option<u64>,
     failing_write: Option<u64>,
     failing_read: Option<u64>,
-    /// Bytes the card cannot read any more.
+    /// Unreadable bytes.
     bad: Option<(FileId, std::ops::Range<usize>)>,
-    /// Chooses what reaches the card although it said that it failed.
+    /// Chooses the sectors that a failed flush writes.
     luck: Option<Rng>,
-    /// Segment files whose head was written since somebody asked: what was in them is evicted.
+    /// Segment files reused since the last query; their old content is evicted.
     started: Vec<u32>,
-    /// Bytes in use beyond our own files.
+    /// Bytes used by foreign files.
     others: u64,
     /// The file system was remounted read-only.
     read_only: bool,
-    /// Microseconds an operation takes, and all of them together.
+    /// Microseconds per operation, and their sum.
     slow: u64,
     took: u64,
-    /// Kept only while somebody explores.
+    /// Points since the last query; `None` until the first one.
     points: Option<Vec<Point>>,
 }
 
@@ -103,16 +103,18 @@ const SIZE: u64 = 1 << 40;
 pub struct FaultyDisk(Arc<Mutex<State>>);
 
 impl FaultyDisk {
-    /// An empty card on which storage works without `without`.
+    /// An empty card; `without` is removed.
     pub fn new(without: Option<Barrier>) -> FaultyDisk {
         FaultyDisk::with(CowImage::default(), without)
     }
 
-    /// A card that holds `cow_image`, all of it durable.
+    /// A card with this durable content.
     pub fn with(card: CowImage, without: Option<Barrier>) -> FaultyDisk {
         let disk = FaultyDisk::default();
         let mut state = disk.lock();
-        (state.durable, state.live, state.without) = (card.clone(), card, without);
+        state.durable = card.clone();
+        state.live = card;
+        state.without = without;
         drop(state);
         disk
     }
@@ -121,105 +123,107 @@ impl FaultyDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power goes after this many more operations.
+    /// Cuts the power after this many operations.
     pub fn cut_after(&self, operations: u64) {
         let mut state = self.lock();
         state.cut_at = Some(state.operations + operations);
     }
 
-    /// The flush after this many more fails. The kernel's trap: what it should have made durable is there in part, and the next
-    /// flush succeeds without writing the rest, although every read shows it.
+    /// Makes the flush after this many fail, as Linux does: a part of the writes is durable, and
+    /// the next flush succeeds without the rest, although every read returns it.
     pub fn fail_sync_after(&self, syncs: u64, luck: &mut Rng) {
         let mut state = self.lock();
-        (state.failing_sync, state.luck) = (Some(syncs), Some(Rng::new(luck.bits())));
+        state.failing_sync = Some(syncs);
+        state.luck = Some(Rng::new(luck.bits()));
     }
 
-    /// The write after this many more fails half way.
+    /// Makes the write after this many fail half way.
     pub fn fail_write_after(&self, writes: u64) {
         self.lock().failing_write = Some(writes);
     }
 
-    /// The read after this many more fails.
+    /// Makes the read after this many fail.
     pub fn fail_read_after(&self, reads: u64) {
         self.lock().failing_read = Some(reads);
     }
 
-    /// These bytes cannot be read any more.
+    /// Makes these bytes unreadable.
     pub fn fail_reads_of(&self, file: FileId, range: std::ops::Range<usize>) {
         self.lock().bad = Some((file, range));
     }
 
-    /// Others fill the card: only so many bytes are left.
+    /// Fills the card with foreign files until `bytes` are free.
     pub fn leave_only(&self, bytes: u64) {
         self.lock().others = SIZE - bytes;
     }
 
-    /// How often something was read.
+    /// Number of reads.
     pub fn reads(&self) -> u64 {
         self.lock().reads
     }
 
-    /// The kernel remounts the file system read-only, or writable again.
+    /// Remounts the file system read-only, or writable again.
     pub fn read_only(&self, read_only: bool) {
         self.lock().read_only = read_only;
     }
 
-    /// Every write and flush takes so many microseconds from now on.
+    /// Sets the duration of every write and flush, microseconds.
     pub fn slow(&self, micros: u64) {
         self.lock().slow = micros;
     }
 
-    /// Microseconds all operations took since the last call.
+    /// Microseconds of all operations since the last call.
     pub fn take_time(&self) -> u64 {
         std::mem::take(&mut self.lock().took)
     }
 
-    /// Segment files started again since the last call.
+    /// Segment files reused since the last call.
     pub fn take_begun(&self) -> Vec<u32> {
         std::mem::take(&mut self.lock().started)
     }
 
-    /// The power is gone.
+    /// True after the power cut.
     pub fn is_off(&self) -> bool {
         self.lock().off
     }
 
-    /// What a reader sees now.
+    /// The content that reads return now.
     pub fn live(&self) -> CowImage {
         self.lock().live.clone()
     }
 
-    /// What is durable for certain.
+    /// The durable content.
     pub fn durable(&self) -> CowImage {
         self.lock().durable.clone()
     }
 
-    /// Moments since the last call at which the power could have gone; kept from the first call on.
+    /// Points since the last call; they are kept from the first call on.
     pub fn take_points(&self) -> Vec<Point> {
         self.lock().points.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// Power comes back: of what was not flushed, a random subset of sectors is there.
+    /// Restores power with a random subset of the unflushed sectors.
     pub fn power_on(&self, rng: &mut Rng) {
         let mut state = self.lock();
-        // Some cards keep nearly everything, some nearly nothing, some tear anywhere.
+        // The share of surviving sectors differs widely between cards.
         let keep = [0, 10, 50, 90, 100][rng.below(5) as usize];
         let choices = Choices::new(&state.durable, &state.pending);
         let card = choices.apply(&state.durable, |_, states| if rng.below(100) < keep { 1 + rng.below(states - 1) } else { 0 });
         state.reset(card);
     }
 
-    /// The process dies at `point`: the kernel keeps what it was reported by then.
+    /// Kills the process at `point`; the kernel keeps all writes up to it.
     pub fn killed_at(&self, point: &Point) {
         let mut state = self.lock();
         state.reset(point.durable.clone());
         for write in &point.pending {
             state.live.write(write.file, write.offset, &write.bytes);
         }
-        (state.pending, state.unsure) = (point.pending.clone(), point.unsure.clone());
+        state.pending = point.pending.clone();
+        state.unsure = point.unsure.clone();
     }
 
-    /// Power comes back and this is what the card holds.
+    /// Restores power with this content of the card.
     pub fn power_on_with(&self, card: CowImage) {
         self.lock().reset(card);
     }
@@ -227,14 +231,16 @@ impl FaultyDisk {
 
 impl State {
     fn reset(&mut self, card: CowImage) {
-        (self.durable, self.live) = (card.clone(), card);
-        (self.off, self.cut_at) = (false, None);
+        self.durable = card.clone();
+        self.live = card;
+        self.off = false;
+        self.cut_at = None;
         self.pending.clear();
         self.held.clear();
         self.unsure.clear();
     }
 
-    /// Counts an operation; an error when the power is gone.
+    /// Counts an operation; an error without power or on a read-only card.
     fn step(&mut self, file: FileId, what: &'static str, offset: u64) -> Result<(), DiskFault> {
         self.operations += 1;
         self.took += self.slow;
@@ -253,7 +259,7 @@ impl State {
         }
     }
 
-    /// True for a write that ends what a file held: zeros over its head, or the second copy of another head than lies in front.
+    /// True for a write that evicts a file: zeros over its head, or the second copy of a new head.
     fn begins(&self, file: FileId, offset: usize, bytes: &[u8]) -> bool {
         let front = || self.live.read(file, 0, (64 << 10).min(self.live.len(file))).and_then(|bytes| SegmentHead::decode(&bytes));
         match SegmentHead::decode_copy(bytes).filter(|_| bytes.get(8..24) == Some(&COPY_TYPE)) {
@@ -262,7 +268,7 @@ impl State {
         }
     }
 
-    /// Takes a write as far as the missing barrier lets it come.
+    /// Applies a write, changed by the removed barrier.
     fn take(&mut self, mut write: Pending) {
         let Pending { file, offset, bytes } = &write;
         let (file, offset) = (*file, *offset);
@@ -270,7 +276,7 @@ impl State {
             self.started.extend(self.begins(file, offset, bytes).then_some(segment));
             self.starting &= bytes.get(8..24) != Some(&RECORD_TYPE);
         }
-        // A commit writes to copy A what neither copy has.
+        // A commit writes new content to copy A; recovery writes what one copy has.
         let has = |at: usize| self.live.read(file, at, bytes.len()).as_deref() == Some(&bytes[..]);
         let mends = || has(offset) || has(offset + (4 << 20)) || bytes.iter().all(|byte| *byte == 0);
         self.healing &= file != FileId::Journal || offset >= 4 << 20 || mends();
@@ -327,7 +333,7 @@ impl State {
         }
     }
 
-    /// A flush that fails: some sectors arrived, the others are forgotten.
+    /// A failed flush: some sectors are durable, the others are dropped.
     fn forget(&mut self, file: FileId) {
         let (lost, rest) = std::mem::take(&mut self.pending).into_iter().partition(|write| write.file == file);
         let lost: Vec<Pending> = lost;
@@ -337,7 +343,7 @@ impl State {
     }
 }
 
-/// Counts down to a fault.
+/// Counts down; true when a fault is due.
 fn due(left: &mut Option<u64>) -> bool {
     let now = left.is_some_and(|left| left <= 1);
     *left = left.filter(|_| !now).map(|left| left - 1);
@@ -351,7 +357,8 @@ fn fault(file: FileId, what: &'static str, offset: u64, reason: &str) -> DiskFau
 impl Disk for FaultyDisk {
     fn files(&self) -> Result<BTreeMap<FileId, u64>, DiskFault> {
         let mut state = self.lock();
-        (state.starting, state.healing) = (true, true);
+        state.starting = true;
+        state.healing = true;
         Ok(state.live.lengths())
     }
 
@@ -409,7 +416,7 @@ impl Disk for FaultyDisk {
         }
         let failed = due(&mut state.failing_write);
         let arrives = if failed { bytes.len() / 2 / SECTOR * SECTOR } else { bytes.len() };
-        // The write during which the power goes may still reach the card in part.
+        // The write interrupted by the power cut may be present in part.
         let write = Pending { file, offset: offset as usize, bytes: bytes[..arrives].into() };
         state.take(write.clone());
         state.note(Operation::Write(write, !failed));
@@ -439,7 +446,7 @@ impl Disk for FaultyDisk {
     }
 
     fn draw(&self) -> u64 {
-        // One simulated card: a seed must replay the same bytes.
+        // A constant, so that a seed replays the same bytes.
         17
     }
 
@@ -462,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_card_is_refused_with_what_is_wanted_and_what_there_is() {
+    fn a_full_card_is_refused_with_needed_and_free_bytes() {
         let disk = FaultyDisk::new(None);
         disk.leave_only(5_000_000);
         let refused = Engine::open(Arc::new(disk), &test_settings().storage, Timestamp::default()).err().unwrap().to_string();
@@ -470,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_entry_survives_and_a_released_one_stays_gone() {
+    fn stored_entries_survive_and_released_ones_stay_released() {
         for seed in 0..200 {
             let (disk, mut rng) = (FaultyDisk::new(None), Rng::new(seed));
             let (mut engine, _) = open(&disk);
@@ -484,7 +491,7 @@ mod tests {
                     StorageRequest::Enqueue { entry_id: EntryId(entry_id), entry, snapshot: None },
                     &mut out,
                 );
-                // A device without power says nothing, whatever it still decides.
+                // Updates of a device without power do not count.
                 if !disk.is_off() && out.contains(&StorageUpdate::Enqueued { entry_id: EntryId(entry_id) }) {
                     stored.push(EntryId(entry_id));
                 }

@@ -1,6 +1,4 @@
-//! A card with small files that fails where it is reported to: the power goes, or an operation is refused.
-//!
-//! What belongs here: that card. What does not: what is kept on it (the configuration room's store).
+//! State directory on a faulty card: power cuts, damage, refusals and hangs at chosen operations.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,64 +8,64 @@ use crate::remote_config::state_record::{ConfigPhase, ConfigState};
 use crate::remote_config::state_store::Files;
 use crate::units::Digest;
 
-/// What happens to the card or the power, at one operation.
+/// A fault at one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFault {
-    /// The power goes before it.
+    /// The power fails before the operation.
     Before,
-    /// The power goes behind it.
+    /// The power fails after the operation.
     After,
-    /// The power goes in it, and the file is damaged.
+    /// The power fails during the operation and damages the file.
     Damage,
-    /// The card refuses it.
+    /// The card refuses the operation.
     Refused,
-    /// The card refuses it, and every later write until the end.
+    /// The card refuses this and every later write.
     ReadOnly,
-    /// The card answers neither this nor anything after it.
+    /// The card hangs at this and every later operation.
     Hangs,
 }
 
 impl FileFault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [FileFault; 6] =
         [FileFault::Before, FileFault::After, FileFault::Damage, FileFault::Refused, FileFault::ReadOnly, FileFault::Hangs];
 
-    /// The power goes with it.
+    /// True for a power cut.
     pub fn cuts(self) -> bool {
         matches!(self, FileFault::Before | FileFault::After | FileFault::Damage)
     }
 }
 
-/// What is on a card, and what will happen to it.
+/// Content and faults of a card.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The files.
+    /// Files by name.
     pub files: BTreeMap<String, Vec<u8>>,
     /// Operations so far.
     pub ops: u64,
-    /// At which of them what happens.
+    /// Operation numbers and their faults.
     pub faults: Vec<(u64, FileFault)>,
-    /// It takes nothing any more.
+    /// The card rejects writes.
     pub read_only: bool,
-    /// It answers nothing, until the board starts again or all is well again.
+    /// The card hangs, until the board resets or the faults end.
     pub hangs: bool,
-    /// The power is gone: nothing more is done in this life.
+    /// The power is off until the next boot.
     pub dead: bool,
     /// Power cuts so far.
     pub cuts: u64,
     /// Refusals so far.
     pub refusals: u64,
-    /// A promise of the store that is not kept.
+    /// The removed safeguard.
     pub without: Option<Safeguard>,
 }
 
 impl State {
-    /// Without its second copies a device has only the first.
+    /// True for a second copy if the safeguard of two copies is removed.
     fn missing(&self, name: &str) -> bool {
         self.without == Some(Safeguard::Copies) && name.ends_with(".b")
     }
 
-    /// What lies there when the power goes while it is written. Where damage is not seen, it looks like a record.
+    /// Content after a power cut during a write. Without checksums the damage looks like a record.
     fn damaged(&self, name: &str, bytes: &[u8]) -> Vec<u8> {
         match ConfigState::decode(bytes) {
             Some(mut record) if self.without == Some(Safeguard::Checksum) && name.starts_with("record") => {
@@ -82,19 +80,19 @@ impl State {
     }
 }
 
-/// A card that fails where it is reported to; at first it is empty.
+/// A card with faults, empty at first.
 #[derive(Default)]
 pub struct FaultyFiles {
     state: Mutex<State>,
 }
 
 impl FaultyFiles {
-    /// What is on it, and what will happen to it.
+    /// Content and faults.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more operation; says what happens at it.
+    /// Counts an operation and returns its fault.
     fn operate(&self) -> Result<Option<FileFault>, String> {
         let mut state = self.state();
         if state.dead {

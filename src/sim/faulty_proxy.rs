@@ -1,6 +1,4 @@
-//! ⇄ A bad way between two peers: a TCP proxy that delays, throttles, cuts at a byte, half-opens and swallows.
-//!
-//! What belongs here: what networks do. What does not: what peers do (the hostile broker).
+//! ⇄ TCP proxy with network faults: latency, rate limit, cut at a byte, half-open, no answer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,53 +8,53 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes passed on at once: small, so that a rate is smooth.
+/// Bytes forwarded at once; a small number makes a smooth rate.
 const PIECE: usize = 1024;
-/// Pieces on the way in one direction at most: a modem's buffer, no more.
+/// Largest number of pieces in flight in one direction: a modem's buffer.
 const PIECES: usize = 16;
-/// How often a held-up direction looks whether it may go on.
-const LOOK: Duration = Duration::from_millis(5);
+/// Poll interval of a blocked direction.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What the way does now.
+/// Faults and counts of the proxy.
 #[derive(Debug, Default)]
 pub struct ProxyFaults {
-    /// Milliseconds each piece takes, each way.
+    /// Latency of each piece in each direction, milliseconds.
     pub latency_ms: AtomicU64,
-    /// Bytes a second from the client to the broker; 0 no limit.
+    /// Bytes a second from the client; 0: no limit.
     pub rate_up: AtomicU64,
-    /// The same from the broker to the client.
+    /// Bytes a second to the client; 0: no limit.
     pub rate_down: AtomicU64,
-    /// After so many bytes from the client, counted from now, every connection is cut; 0 never.
+    /// Bytes from the client, counted from now, after which every connection is cut; 0: never.
     pub cut_after: AtomicU64,
-    /// Connections stay open, and nothing passes.
+    /// Connections stay open and forward nothing.
     pub half_open: AtomicBool,
-    /// New connections are taken and never answered.
+    /// New connections are accepted and never answered.
     pub black_hole: AtomicBool,
     /// New connections are refused at once.
     pub closed: AtomicBool,
-    /// Bytes from the client that passed.
+    /// Bytes forwarded from the client.
     pub up: AtomicU64,
-    /// Bytes to the client.
+    /// Bytes forwarded to the client.
     pub down: AtomicU64,
     /// Connections cut so far.
     pub cuts: AtomicU64,
 }
 
-/// A proxy on 127.0.0.1. It lives as long as the process.
+/// A proxy on 127.0.0.1. It runs until the process ends.
 #[derive(Clone)]
 pub struct FaultyProxy {
-    /// Where it listens.
+    /// Port on 127.0.0.1.
     pub port: u16,
-    /// What it does.
+    /// Faults and counts.
     pub way: Arc<ProxyFaults>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl FaultyProxy {
-    /// Starts one in front of `to`.
+    /// Starts a proxy in front of `to`.
     ///
     /// # Errors
-    /// When no port is free.
+    /// No port is free.
     pub fn start(to: SocketAddr) -> std::io::Result<FaultyProxy> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let proxy = FaultyProxy { port: listener.local_addr()?.port(), way: Arc::default(), streams: Arc::default() };
@@ -104,7 +102,7 @@ impl FaultyProxy {
         self.pass(server_too, client_too, false);
     }
 
-    /// Passes one direction on, by a reader and a writer with a short queue between them.
+    /// Forwards one direction with a reader, a short queue and a writer.
     fn pass(&self, from: TcpStream, to: TcpStream, up: bool) {
         let (pieces, queue) = sync_channel(PIECES);
         let (reading, writing) = (self.clone(), self.clone());
@@ -130,7 +128,7 @@ impl FaultyProxy {
             let due = came + Duration::from_millis(self.way.latency_ms.load(Ordering::Relaxed));
             thread::sleep(due.saturating_duration_since(Instant::now()));
             while self.way.half_open.load(Ordering::Relaxed) {
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
             }
             let allowed = if up { self.until_cut(piece.len()) } else { piece.len() };
             if to.write_all(&piece[..allowed]).is_err() {
@@ -145,7 +143,7 @@ impl FaultyProxy {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    /// How many of `n` bytes still pass before the cut that is due.
+    /// Number of the next `n` bytes that are forwarded before the cut.
     fn until_cut(&self, n: usize) -> usize {
         let left = self.way.cut_after.load(Ordering::Relaxed);
         if left == 0 {

@@ -1,6 +1,4 @@
-//! What the files of a card mean, read once while their pages are the same.
-//!
-//! What belongs here: that memory. What does not: what should be in them ([`super::oracle`]).
+//! Cache of parsed segment files, valid while their pages are unchanged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +7,18 @@ use super::cow_image::{CowImage, Pages};
 use super::strict_reader::{Reading, read};
 use crate::storage::disk::FileId;
 
-/// What is known of a card's files, kept while their pages are the same.
+/// Parsed segment files by name.
 #[derive(Default)]
 pub struct ImageCache(BTreeMap<FileId, (Arc<Pages>, Arc<Seen>)>);
 
-/// A file's bytes and what they mean.
+/// Bytes of a file and their parsed content.
 pub struct Seen {
     pub(super) bytes: Vec<u8>,
     pub(super) reading: Reading,
 }
 
 impl ImageCache {
-    /// Remembers a card.
+    /// Parses the files of a card into the cache.
     pub fn learn(&mut self, card: &CowImage) {
         for (file, pages) in card.files().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
             let seen = self.read(file, pages);
@@ -39,7 +37,7 @@ impl ImageCache {
         }
     }
 
-    /// The segments that hold footage, oldest first.
+    /// The segments with footage, oldest first.
     pub(super) fn with_footage(&self, card: &CowImage) -> Vec<(u32, Arc<Seen>)> {
         let mut segments: Vec<_> = self.segments(card).into_iter().filter(|(_, seen)| seen.reading.head.is_some()).collect();
         segments.sort_by_key(|(_, seen)| seen.reading.head.as_ref().map(|head| (head.first_seq, head.lap)));

@@ -1,15 +1,24 @@
-//! The simulated world: what the demo shows and the tests break.
+//! Simulated environment of a device: the demo shows it, and tests inject faults into it.
 //!
-//! * [`scene`]: a road and what crosses it. [`encode`]: pictures → H.264. [`camera`] ⇄: an RTSP camera. [`broker`] ⇄: a broker.
-//! * [`faulty_broker`] ⇄: a broker with a temper ([`mqtt_codec`] ⇄: its packets). [`faulty_proxy`] ⇄: a bad way to any broker.
-//! * [`rng`]: randomness from a seed. [`faulty_disk`]: a card that loses power. [`office_stub`]: an office in memory. [`world`]: all of it with the agent.
-//! * [`cow_image`]: pages that copies share, and what a power cut may leave. [`barrier`]: what can be taken away. [`workload`]: a camera and an
-//!   agent that want everything at once. [`strict_reader`]: a second reader of segments. [`oracle`]: what was promised ([`violation`], [`image_cache`]). [`crash_image`]: one card
-//!   after a cut, checked. [`crash_explorer`]: lives of cards, cut everywhere. [`reference_model`]: ring and journal against a naive model.
-//! * [`office`]: the office's disk and index, full, refusing, locked and cut.
-//! * [`config_world`]: a device as its configuration sees it. [`config_scenarios`]: configurations for it. [`faulty_files`]: where they are kept. [`config_faults`]: whether anything can strand it.
+//! * [`scene`]: a road and its traffic. [`encode`]: pictures → H.264.
+//! * [`camera`] ⇄: RTSP camera (`rtp`: its packets). [`broker`] ⇄: MQTT broker of the demo.
+//! * [`faulty_broker`] ⇄: MQTT broker with faults. [`mqtt_codec`] ⇄: its packets.
+//! * [`faulty_proxy`] ⇄: TCP proxy with network faults.
+//! * [`rng`]: random numbers from a seed.
+//! * [`cow_image`]: copy-on-write card images. [`faulty_disk`]: card that loses power.
+//! * [`office_stub`]: office in memory. [`world`]: the whole agent in a simulated environment.
+//! * [`workload`]: camera and agent on a tiny ring. [`strict_reader`]: second reader of segments.
+//! * [`oracle`]: promises of storage. [`violation`]: broken ones. [`image_cache`]: parsed segments.
+//! * [`crash_explorer`]: card lives with power cuts. [`crash_image`]: one card after a cut,
+//!   checked.
+//!   [`barrier`]: flushes and write orders that can be removed.
+//! * [`reference_model`]: ring and journal against a naive model.
+//! * [`office`]: disk and index of the office with faults.
+//! * [`config_world`]: device under configuration changes. [`config_scenarios`]: the changes.
+//!   [`faulty_files`]: its state directory. [`config_faults`]: search for unreachable devices.
 //!
-//! What belongs here: stand-ins for what a device meets. What does not: anything a device needs (the edge build leaves this out).
+//! What belongs here: stand-ins for the environment of a device. What does not: code that a device
+//! needs (the device's build leaves this module out).
 
 pub mod office_stub;
 pub mod barrier;
@@ -28,6 +37,7 @@ pub mod office;
 pub mod oracle;
 pub mod faulty_proxy;
 pub mod rng;
+mod rtp;
 pub mod config_world;
 pub mod scene;
 pub mod faulty_files;

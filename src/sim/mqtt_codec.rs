@@ -1,67 +1,65 @@
-//! ⇄ MQTT packets as a broker sees them, version 5 or 3.1.1 behind one face, by rumqttc's codec.
-//!
-//! What belongs here: bytes to words and back. What does not: what a broker does ([`super::faulty_broker`]).
+//! ⇄ MQTT codec of a broker: one packet type for MQTT 5 and 3.1.1, over rumqttc's codec.
 
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::{self, v5 as p5};
 
 pub use p5::PubAckReason as Reason;
 
-/// Largest packet read: the broker under test decides what is too large.
+/// Largest packet that is read, bytes; the broker has its own limit.
 const READ_MAX: usize = 1 << 20;
 
-/// The version a client speaks.
+/// MQTT version of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// 5.
+    /// MQTT 5.
     V5,
-    /// 3.1.1.
+    /// MQTT 3.1.1.
     V311,
 }
 
-/// What a client says.
+/// A packet from a client.
 #[derive(Debug)]
 pub enum ClientPacket {
-    /// CONNECT, with its will: topic, payload, retained.
+    /// CONNECT.
     Connect {
-        /// Who.
+        /// Client id.
         client_id: String,
-        /// Its will.
+        /// Will: topic, payload, retained.
         will: Option<(String, Vec<u8>, bool)>,
     },
     /// PUBLISH.
     Publish {
-        /// Where to.
+        /// Topic.
         topic: String,
-        /// What.
+        /// Payload.
         payload: Vec<u8>,
-        /// Keep it.
+        /// Retain flag.
         retain: bool,
         /// Packet id.
         id: u16,
-        /// Bytes of the whole packet.
+        /// Size of the packet, bytes.
         size: usize,
     },
     /// SUBSCRIBE.
     Subscribe {
         /// Packet id.
         id: u16,
-        /// What for.
+        /// Topic filters.
         filters: Vec<String>,
     },
     /// PINGREQ.
     Ping,
     /// DISCONNECT.
     Disconnect,
-    /// Anything else.
+    /// Any other packet.
     Other,
 }
 
-/// What a broker says.
+/// A packet from a broker.
 pub enum BrokerPacket<'a> {
-    /// CONNACK, with its limits.
+    /// CONNACK.
     ConnAck {
-        /// A refusal.
+        /// Reason of a refusal; `None` for success.
         code: Option<p5::ConnectReturnCode>,
         /// Receive Maximum.
         receive_max: Option<u16>,
@@ -72,11 +70,11 @@ pub enum BrokerPacket<'a> {
     },
     /// PUBLISH.
     Publish {
-        /// Where from.
+        /// Topic.
         topic: &'a str,
-        /// What.
+        /// Payload.
         payload: &'a [u8],
-        /// It was kept.
+        /// Retain flag.
         retain: bool,
         /// Packet id.
         id: u16,
@@ -85,14 +83,14 @@ pub enum BrokerPacket<'a> {
     PubAck {
         /// Packet id.
         id: u16,
-        /// With which reason.
+        /// Reason code.
         reason: p5::PubAckReason,
     },
     /// SUBACK.
     SubAck {
         /// Packet id.
         id: u16,
-        /// Which of the filters.
+        /// Whether each filter is granted.
         granted: Vec<bool>,
     },
     /// PINGRESP.
@@ -100,38 +98,38 @@ pub enum BrokerPacket<'a> {
 }
 
 impl Version {
-    /// 5 or 4, as it stands in CONNECT.
+    /// Protocol version in CONNECT: 5, or 4 for 3.1.1.
     pub fn number(self) -> u8 {
         if self == Version::V5 { 5 } else { 4 }
     }
 
-    /// Takes the next packet out of `buffer`; `Ok(None)` while it is not whole.
+    /// Removes the next packet from `buffer`; `Ok(None)` while it is incomplete.
     ///
     /// # Errors
-    /// When these bytes are no packet.
+    /// The bytes are not a packet.
     pub fn read(self, buffer: &mut BytesMut) -> Result<Option<ClientPacket>, String> {
         let before = buffer.len();
         match self {
             Version::V5 => match p5::Packet::read(buffer, Some(READ_MAX as u32)) {
-                Ok(packet) => Ok(Some(heard_v5(packet, before - buffer.len()))),
+                Ok(packet) => Ok(Some(client_packet_v5(packet, before - buffer.len()))),
                 Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
                 Err(error) => Err(error.to_string()),
             },
             Version::V311 => match rumqttc::Packet::read(buffer, READ_MAX) {
-                Ok(packet) => Ok(Some(heard_v311(packet, before - buffer.len()))),
+                Ok(packet) => Ok(Some(client_packet_v311(packet, before - buffer.len()))),
                 Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
                 Err(error) => Err(error.to_string()),
             },
         }
     }
 
-    /// The bytes of a word.
-    pub fn write(self, word: BrokerPacket<'_>) -> BytesMut {
+    /// The bytes of a packet.
+    pub fn write(self, packet: BrokerPacket<'_>) -> BytesMut {
         let mut bytes = BytesMut::new();
-        // Into memory nothing is refused but what is larger than the protocol allows.
+        // Writing to memory fails only for packets over the limit of the protocol.
         let _ = match self {
-            Version::V5 => packet_v5(word).write(&mut bytes, None).is_ok(),
-            Version::V311 => packet_v311(word).write(&mut bytes, READ_MAX).is_ok(),
+            Version::V5 => packet_v5(packet).write(&mut bytes, None).is_ok(),
+            Version::V311 => packet_v311(packet).write(&mut bytes, READ_MAX).is_ok(),
         };
         bytes
     }
@@ -141,7 +139,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn heard_v5(packet: p5::Packet, size: usize) -> ClientPacket {
+fn client_packet_v5(packet: p5::Packet, size: usize) -> ClientPacket {
     match packet {
         p5::Packet::Connect(connect, will, _) => {
             let will = will.map(|will| (text(&will.topic), will.message.to_vec(), will.retain));
@@ -159,7 +157,7 @@ fn heard_v5(packet: p5::Packet, size: usize) -> ClientPacket {
     }
 }
 
-fn heard_v311(packet: rumqttc::Packet, size: usize) -> ClientPacket {
+fn client_packet_v311(packet: rumqttc::Packet, size: usize) -> ClientPacket {
     match packet {
         rumqttc::Packet::Connect(connect) => {
             let will = connect.last_will.map(|will| (will.topic, will.message.to_vec(), will.retain));
@@ -177,8 +175,8 @@ fn heard_v311(packet: rumqttc::Packet, size: usize) -> ClientPacket {
     }
 }
 
-fn packet_v5(word: BrokerPacket<'_>) -> p5::Packet {
-    match word {
+fn packet_v5(packet: BrokerPacket<'_>) -> p5::Packet {
+    match packet {
         BrokerPacket::ConnAck { code, receive_max, max_packet, retain } => {
             let properties = p5::ConnAckProperties {
                 session_expiry_interval: None,
@@ -204,14 +202,18 @@ fn packet_v5(word: BrokerPacket<'_>) -> p5::Packet {
         }
         BrokerPacket::Publish { topic, payload, retain, id } => {
             let mut publish = p5::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload.to_vec(), None);
-            (publish.retain, publish.pkid) = (retain, id);
+            publish.retain = retain;
+            publish.pkid = id;
             p5::Packet::Publish(publish)
         }
         BrokerPacket::PubAck { id, reason } => p5::Packet::PubAck(p5::PubAck { pkid: id, reason, properties: None }),
         BrokerPacket::SubAck { id, granted } => {
-            let code = |granted| match granted {
-                true => p5::SubscribeReasonCode::Success(mqttbytes::QoS::AtLeastOnce),
-                false => p5::SubscribeReasonCode::NotAuthorized,
+            let code = |granted| {
+                if granted {
+                    p5::SubscribeReasonCode::Success(mqttbytes::QoS::AtLeastOnce)
+                } else {
+                    p5::SubscribeReasonCode::NotAuthorized
+                }
             };
             p5::Packet::SubAck(p5::SubAck { pkid: id, return_codes: granted.into_iter().map(code).collect(), properties: None })
         }
@@ -219,8 +221,8 @@ fn packet_v5(word: BrokerPacket<'_>) -> p5::Packet {
     }
 }
 
-fn packet_v311(word: BrokerPacket<'_>) -> rumqttc::Packet {
-    match word {
+fn packet_v311(packet: BrokerPacket<'_>) -> rumqttc::Packet {
+    match packet {
         BrokerPacket::ConnAck { code, .. } => {
             let code = match code {
                 None => rumqttc::ConnectReturnCode::Success,
@@ -231,14 +233,18 @@ fn packet_v311(word: BrokerPacket<'_>) -> rumqttc::Packet {
         }
         BrokerPacket::Publish { topic, payload, retain, id } => {
             let mut publish = rumqttc::Publish::new(topic, rumqttc::QoS::AtLeastOnce, payload.to_vec());
-            (publish.retain, publish.pkid) = (retain, id);
+            publish.retain = retain;
+            publish.pkid = id;
             rumqttc::Packet::Publish(publish)
         }
         BrokerPacket::PubAck { id, .. } => rumqttc::Packet::PubAck(rumqttc::PubAck::new(id)),
         BrokerPacket::SubAck { id, granted } => {
-            let code = |granted| match granted {
-                true => rumqttc::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce),
-                false => rumqttc::SubscribeReasonCode::Failure,
+            let code = |granted| {
+                if granted {
+                    rumqttc::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce)
+                } else {
+                    rumqttc::SubscribeReasonCode::Failure
+                }
             };
             rumqttc::Packet::SubAck(rumqttc::SubAck::new(id, granted.into_iter().map(code).collect()))
         }

@@ -1,6 +1,4 @@
-//! The office in memory, for simulated worlds: keeps what comes, says what it has.
-//!
-//! What belongs here: an archive that never fails. What does not: the real one (`office::office_stub`).
+//! Office in memory that never fails: stores events and files and returns receipts.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +7,20 @@ use crate::units::Digest;
 use crate::uplink::topics;
 use crate::uplink::wire::{Ack, Event};
 
-/// What has arrived.
+/// The archive.
 #[derive(Debug, Default)]
 pub struct OfficeStub {
     /// Events by id, with the digest of their payload.
     pub events: BTreeMap<String, (Event, Digest)>,
-    /// Whole files by id.
+    /// Complete files by id.
     pub files: BTreeMap<String, (Manifest, Vec<u8>)>,
     parts: BTreeMap<String, (Manifest, Vec<u8>)>,
-    /// Anything that should never happen.
+    /// Violations of the protocol.
     pub wrongs: Vec<String>,
 }
 
 impl OfficeStub {
-    /// Takes a message; gives the receipt.
+    /// Stores a message and returns its receipt.
     pub fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Ack> {
         let (_, tail) = topics::read_up(topic)?;
         if tail == "event" {

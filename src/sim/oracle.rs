@@ -1,7 +1,6 @@
-//! What storage has promised so far, and whether a card keeps it.
+//! Oracle of storage: collects its promises and checks that a card keeps them.
 //!
-//! What belongs here: promises, collected from what storage was asked, did and said. What does not: making cards
-//! ([`super::crash_explorer`]).
+//! Promises follow from requests, operations of the card and updates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,17 +16,18 @@ use crate::storage::disk::FileId;
 use crate::storage::{Cell, Recovered, StorageRequest, StorageUpdate};
 use crate::units::EntryId;
 
-/// Microseconds between two pieces of footage that are no gap: a picture, the two that are shown before it and come after it, and
-/// rounding. Outages of the script are longer.
+/// Longest distance of two fragments without a gap, microseconds: a picture, two reordered
+/// pictures,
+/// and rounding. Outages of the workload are longer.
 const NO_HOLE: i64 = 140_000;
 
-/// A record as it was written.
+/// A written record.
 #[derive(Debug, Clone)]
 struct Written {
     file: u32,
     offset: usize,
     bytes: Arc<[u8]>,
-    /// Microseconds of wall time it covers or names.
+    /// Wall time of its footage or gap, microseconds.
     span: (i64, i64),
     gap: bool,
 }
@@ -36,42 +36,43 @@ struct Written {
 struct Entry {
     bytes: Vec<u8>,
     still: Option<Vec<u8>>,
-    /// The snapshot was flushed.
+    /// The snapshot is flushed.
     shown: bool,
     stored: bool,
     released: bool,
 }
 
-/// Everything promised so far.
+/// All promises so far.
 #[derive(Debug, Clone, Default)]
 pub struct Oracle {
     written: BTreeMap<u64, Written>,
-    /// Tickets of a batch that is on its way: of it the first so many may be there.
+    /// Entry ids of the batch being written: any prefix of it may be present.
     batch: Option<(u64, u64)>,
-    /// Records that were refused after they had been written in part, and then written elsewhere: until one is durable, either counts.
+    /// Records that were written in part, refused, and written elsewhere. Until one is durable,
+    /// either counts.
     earlier: Vec<(u64, Written)>,
-    /// Everything up to this number survives.
+    /// Highest durable record.
     durable: u64,
-    /// Wall time of records that were evicted on purpose, joined.
+    /// Merged wall times of evicted records.
     evicted: Vec<(i64, i64)>,
     entries: BTreeMap<EntryId, Entry>,
-    /// What the cell may hold: as it was last saved, then as it was asked to be since.
+    /// Possible contents of the cell: the last saved one, then the requested ones.
     cell: Vec<Option<Vec<u8>>>,
     boot: u32,
-    /// Files a write or a flush failed on: they may end in a tear that nobody repairs.
-    given_up: BTreeSet<u32>,
-    /// Files of which a new head was written and not yet flushed.
+    /// Files abandoned after a failed write or flush: they may end in a tear that stays.
+    abandoned: BTreeSet<u32>,
+    /// Files with a new head that is not yet flushed.
     started: BTreeSet<u32>,
-    /// Files that were damaged where they held records.
+    /// Files with damaged records.
     damaged: BTreeSet<u32>,
-    /// Stopped in order, nothing since.
+    /// True from an ordered stop to the next boot.
     stopped: bool,
-    /// Changes with every promise.
+    /// Rises with every promise.
     pub version: u64,
 }
 
 impl Oracle {
-    /// Storage is about to be asked.
+    /// Notes a request before storage receives it.
     pub fn requested(&mut self, order: &StorageRequest) {
         self.version += 1;
         self.stopped = false;
@@ -97,25 +98,25 @@ impl Oracle {
         }
     }
 
-    /// Storage did something to the card.
+    /// Notes an operation on the card.
     pub fn done(&mut self, operation: &Operation) {
         match operation {
             Operation::Sync(FileId::Segment(file), false) => {
-                self.given_up.insert(*file);
+                self.abandoned.insert(*file);
             }
             Operation::Sync(FileId::Segment(file), true) if self.started.remove(file) => {
-                self.given_up.remove(file);
+                self.abandoned.remove(file);
                 self.damaged.remove(file);
             }
             Operation::Sync(FileId::Snapshots, true) => {
-                // The newest is the one that is being stored.
+                // The newest entry is being stored.
                 self.entries.values_mut().next_back().into_iter().for_each(|entry| entry.shown = entry.still.is_some());
             }
             Operation::Write(write, taken) => {
                 if let FileId::Segment(file) = write.file {
                     self.version += 1;
                     self.wrote(file, write.offset, &write.bytes);
-                    self.given_up.extend((!taken).then_some(file));
+                    self.abandoned.extend((!taken).then_some(file));
                 }
             }
             _ => {}
@@ -127,7 +128,7 @@ impl Oracle {
             self.started.insert(file);
             return self.evict(file, u64::MAX);
         }
-        // A head that is written again at a start has records behind it.
+        // A head that a boot repairs has records behind it.
         let head = SegmentHead::decode(bytes).map(|(head, _)| head).or_else(|| SegmentHead::decode_copy(bytes));
         if let Some(head) = head {
             let holds = |w: &Written, seq: u64| w.file == file && seq >= head.first_seq;
@@ -149,7 +150,7 @@ impl Oracle {
         self.earlier.extend(earlier.map(|earlier| (record.seq, earlier)));
     }
 
-    /// A file is started again with record `first`: what it held before is dropped on purpose.
+    /// Notes the reuse of a file from record `first` on: its old records are evicted.
     fn evict(&mut self, file: u32, first: u64) {
         self.earlier.retain(|(seq, w)| w.file != file || *seq >= first);
         let out: Vec<u64> = self.written.iter().filter(|(seq, w)| w.file == file && **seq < first).map(|(seq, _)| *seq).collect();
@@ -158,24 +159,24 @@ impl Oracle {
         }
     }
 
-    /// What is promised once these files were started again by a start that found `last` as the last record.
+    /// The promises after a boot that found `last` as the last record and reused these files.
     pub fn after(&self, started: &[u32], last: u64) -> Oracle {
         let mut after = self.clone();
         after.written.split_off(&(last + 1));
         for file in started {
             after.evict(*file, u64::MAX);
-            after.given_up.remove(file);
+            after.abandoned.remove(file);
             after.damaged.remove(file);
         }
         after
     }
 
-    /// True for a file that a write or a flush failed on.
-    pub fn is_given_up(&self, file: u32) -> bool {
-        self.given_up.contains(&file)
+    /// True for a file that was abandoned after a failed write or flush.
+    pub fn is_abandoned(&self, file: u32) -> bool {
+        self.abandoned.contains(&file)
     }
 
-    /// Storage said something.
+    /// Notes updates of storage.
     pub fn observed(&mut self, update: &[StorageUpdate]) {
         let troubled = update.iter().any(|update| matches!(update, StorageUpdate::Trouble { .. }));
         for update in update {
@@ -189,7 +190,7 @@ impl Oracle {
                 }
                 StorageUpdate::NotEnqueued { entry_id, .. } => {
                     self.batch = None;
-                    // It is offered again under another entry id, and its snapshot with it.
+                    // The agent enqueues it again with its snapshot, under another entry id.
                     self.entries.entry(*entry_id).and_modify(|entry| entry.shown = false);
                 }
                 StorageUpdate::Enqueued { entry_id } => {
@@ -206,7 +207,7 @@ impl Oracle {
         self.earlier.retain(|(seq, _)| *seq > durable);
     }
 
-    /// The power is back: of a record that was written twice the one that counts on `cow_image` is meant from now on.
+    /// Decides, after a power cut, which of two written versions of a record counts on this card.
     pub fn reconcile(&mut self, card: &CowImage) {
         let earlier = std::mem::take(&mut self.earlier);
         if earlier.is_empty() {
@@ -217,7 +218,7 @@ impl Oracle {
         self.written.extend(earlier.into_iter().filter(|(seq, w)| present.contains(&(*seq, w.file))));
     }
 
-    /// What was found at a start is promised from now on; what was written and is not there never was.
+    /// Promises what a boot found, and drops what it did not find.
     fn started(&mut self, found: &Recovered) {
         self.durable = found.last_seq;
         self.written.split_off(&(found.last_seq + 1));
@@ -230,29 +231,28 @@ impl Oracle {
         self.cell = vec![configuration(found).cloned()];
     }
 
-    /// Records durable so far and not evicted.
+    /// Number of durable records that are not evicted.
     pub fn records(&self) -> u64 {
         self.written.range(..=self.durable).count() as u64
     }
 
-    /// What lay in these bytes of a segment is lost with the card's consent: an erase block was hit. The rest of what `found`
-    /// finds stays promised.
+    /// Allows the loss of the records in these bytes of a segment. Other records stay promised.
     pub fn excuse(&mut self, file: u32, range: &std::ops::Range<usize>) {
         let end = |w: &Written| padded(w.bytes.len() as u64) as usize + w.offset;
         let hit = |w: &Written| w.file == file && w.offset < range.end && end(w) > range.start;
         self.written.retain(|_, w| !hit(w));
-        self.given_up.insert(file);
+        self.abandoned.insert(file);
         self.damaged.insert(file);
         self.version += 1;
     }
 
-    /// True for a file whose records the newest head on `cow_image` says are in the ring.
+    /// True if the newest head on the card lists the records of this file as present.
     pub fn is_expected(&self, card: &CowImage, file: u32) -> bool {
         let segments = ImageCache::default().with_footage(card);
         let head = |(of, seen): &(u32, Arc<Seen>)| seen.reading.head.clone().map(|head| (*of, head));
         let heads: Vec<(u32, SegmentHead)> = segments.iter().filter_map(head).collect();
         let first = heads.iter().find(|(of, _)| *of == file).map(|(_, head)| head.first_seq);
-        // What a refused flush left in a file was written again in another.
+        // Records of a refused flush were written again in another file.
         if heads.iter().any(|(of, head)| *of != file && Some(head.first_seq) == first) {
             return false;
         }
@@ -261,7 +261,7 @@ impl Oracle {
         first.zip(newest).is_some_and(|(first, list)| present(first, list))
     }
 
-    /// Two files have each other's names now.
+    /// Exchanges the names of two files.
     pub fn exchange(&mut self, one: u32, other: u32) {
         let named = |file: u32| {
             if file == one {
@@ -273,33 +273,33 @@ impl Oracle {
             }
         };
         self.written.values_mut().chain(self.earlier.iter_mut().map(|(_, w)| w)).for_each(|w| w.file = named(w.file));
-        for files in [&mut self.given_up, &mut self.started, &mut self.damaged] {
+        for files in [&mut self.abandoned, &mut self.started, &mut self.damaged] {
             *files = files.iter().map(|file| named(*file)).collect();
         }
         self.version += 1;
     }
 
-    /// The snapshots are excused: they have no second copy.
+    /// Allows the loss of snapshots: they have no second copy.
     pub fn excuse_stills(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.shown = false);
     }
 
-    /// What is durable may be less than was promised, because durable records were hit.
+    /// Allows a lower last record, because durable records were damaged.
     pub fn excuse_end(&mut self) {
         let last = self.written.range(..=self.durable).next_back().map_or(0, |(seq, _)| *seq);
         self.durable = last;
     }
 
-    /// A card as it is pulled out, before any recovery.
+    /// Checks a card before recovery.
     ///
     /// # Errors
-    /// The first promise it does not keep.
+    /// The first broken promise.
     pub fn check_pulled(&self, card: &CowImage, known: &ImageCache, idle: bool) -> Result<(), Violation> {
         for (file, seen) in known.segments(card) {
             let Some((at, why)) = seen.reading.tear.filter(|_| !self.damaged.contains(&file)) else {
                 continue;
             };
-            if idle && !self.given_up.contains(&file) {
+            if idle && !self.abandoned.contains(&file) {
                 return Err(Violation::Unplayable(format!("segment {file} at {at} with nothing in flight: {why}")));
             }
             let behind = self.written.range(..=self.durable).find(|(_, w)| w.file == file && w.offset >= at);
@@ -311,16 +311,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// What recovery says it found.
+    /// Checks the result of recovery.
     ///
     /// # Errors
-    /// The first promise it does not keep.
+    /// The first broken promise.
     pub fn check_found(&self, found: &Recovered) -> Result<(), Violation> {
         if found.last_seq < self.durable {
             return Err(Violation::Lost(format!("record {} was durable, the last is {}", self.durable, found.last_seq)));
         }
         if found.boot.0 <= self.boot {
-            return Err(Violation::Lost(format!("start {} follows start {}", found.boot.0, self.boot)));
+            return Err(Violation::Lost(format!("boot {} follows boot {}", found.boot.0, self.boot)));
         }
         let mut before = None;
         for (entry_id, bytes) in &found.entries {
@@ -359,10 +359,10 @@ impl Oracle {
         Ok(())
     }
 
-    /// Every entry that is there and not released has its snapshot.
+    /// Checks that every present, unreleased entry has its snapshot.
     ///
     /// # Errors
-    /// Names one that has not.
+    /// An entry without its snapshot.
     pub fn check_stills(&self, found: &Recovered, read: impl Fn(EntryId) -> Option<Vec<u8>>) -> Result<(), Violation> {
         for (entry_id, _) in &found.entries {
             let entry = self.entries.get(entry_id).filter(|entry| !entry.released && entry.shown);
@@ -374,15 +374,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// The ring on a card after recovery and some new footage; `last` is the last record recovery found, `sequence_gaps`
-    /// whether recovery has seen all damage there is: only then gaps have names and what follows on can be reported.
+    /// Checks the ring after recovery and some new footage. `last` is the last recovered record;
+    /// `gaps`
+    /// says that recovery has read all damage, so every gap must have a record.
     ///
     /// # Errors
-    /// The first promise it does not keep.
+    /// The first broken promise.
     pub fn check_ring(&self, card: &CowImage, known: &ImageCache, last: u64, gaps: bool) -> Result<(), Violation> {
         let segments = known.with_footage(card);
         for (file, seen) in &segments {
-            if let Some((at, why)) = seen.reading.tear.filter(|_| !self.given_up.contains(file)) {
+            if let Some((at, why)) = seen.reading.tear.filter(|_| !self.abandoned.contains(file)) {
                 return Err(Violation::Unplayable(format!("segment {file} at {at} after recovery: {why}")));
             }
         }
@@ -395,7 +396,7 @@ impl Oracle {
         self.no_silent_gap(&present)
     }
 
-    /// The records that count, in order: of two with one number the one in the later segment.
+    /// The records in order; of two with one number, the one in the later segment.
     fn present<'a>(&self, segments: &'a [(u32, Arc<Seen>)]) -> Vec<(usize, &'a SegmentAt)> {
         let mut present = Vec::new();
         for (at, (file, seen)) in segments.iter().enumerate() {
@@ -423,7 +424,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Footage, named gaps and what was evicted leave no gap in time.
+    /// Checks that footage, gap records and evictions cover all time.
     fn no_silent_gap(&self, present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
         let mut spans = self.evicted.clone();
         spans.extend(present.iter().map(|(_, lies)| (lies.span.0.wall.0, lies.span.1.wall.0)));
@@ -443,7 +444,8 @@ fn configuration(found: &Recovered) -> Option<&Vec<u8>> {
     found.cells.iter().find(|(cell, _)| *cell == Cell::Configuration).map(|(_, bytes)| bytes)
 }
 
-/// Numbers rise, and each record names the digest of the one before wherever that one is still there.
+/// Checks that numbers rise, and that each record has the digest of the one before if that is
+/// present.
 fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)]) -> Result<(), Violation> {
     for pair in present.windows(2) {
         let ((_, before), (at, after)) = (pair[0], pair[1]);
@@ -459,7 +461,7 @@ fn in_order(segments: &[(u32, Arc<Seen>)], present: &[(usize, &SegmentAt)]) -> R
     Ok(())
 }
 
-/// Adds a span of time to joined ones.
+/// Adds a span of time to merged ones.
 fn join(spans: &mut Vec<(i64, i64)>, span: (i64, i64)) {
     spans.push(span);
     spans.sort_unstable();

@@ -1,7 +1,8 @@
-//! The ring and the journal against a model so naive that it cannot be wrong in the same way: a list of segments, a list of pins,
-//! a map of entries. After every action both must agree on what is there, what goes next and what is counted.
+//! Reference model of ring and journal: a list of segments, a list of pins, a map of entries.
 //!
-//! What belongs here: the model, the actions, the comparison. What does not: what a power cut may leave ([`super::crash_explorer`]).
+//! After every action the engine and the model must agree on content, next eviction and counters.
+//! The
+//! model is too simple to have the engine's faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,31 +18,31 @@ use crate::storage::engine::Engine;
 use crate::storage::{PinClass, PinId, SpanQuery, StorageRequest, StorageUpdate};
 use crate::units::{Digest, EntryId, MonoTime};
 
-/// Entries stored together at most: the journal of the script has eight places.
+/// Largest batch of entries: the journal of the workload has eight slots.
 const BATCH_MAX: u64 = 3;
 
-/// What is done to both.
+/// An action on engine and model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// So many frames of the script, or whatever else it wants to record.
+    /// Record this many actions of the workload.
     Record(u64),
-    /// Keep everything from so many microseconds ago on.
+    /// Pin everything from this many microseconds ago on: pin, class, microseconds.
     PinOpen(u64, PinClass, u64),
-    /// Keep these records.
+    /// Pin records: pin, class, first, last.
     Pin(u64, PinClass, u64, u64),
-    /// Let a pin go.
+    /// Release a pin.
     Unpin(u64),
-    /// Store the next so many entries together.
+    /// Store a batch of this many entries.
     Enqueue(u64),
-    /// Forget the oldest entry.
+    /// Release the oldest entry.
     Release,
-    /// Half a minute passes: counters come.
+    /// Let 30 s pass and compare the counters.
     Count,
-    /// The flush after so many more fails.
+    /// Make the flush after this many fail.
     FailFlush(u64),
-    /// Stop in order and start again.
+    /// Stop in order and boot.
     Restart,
-    /// The power goes.
+    /// Cut the power and boot.
     PowerCut,
 }
 
@@ -64,7 +65,7 @@ impl Action {
     }
 }
 
-/// A segment as the model knows it.
+/// A segment of the model.
 struct Held {
     file: u32,
     first: u64,
@@ -79,7 +80,7 @@ struct Pin {
     records: (u64, u64),
 }
 
-/// Both.
+/// Engine and model.
 struct Pair {
     disk: FaultyDisk,
     engine: Engine,
@@ -89,25 +90,26 @@ struct Pair {
     held: Vec<Held>,
     /// Files without footage.
     blank: BTreeSet<u32>,
-    /// Files a flush failed on in this start.
+    /// Files with a failed flush in this boot.
     refused: BTreeSet<u32>,
-    /// Files and numbers of records whose flush failed: they were written again elsewhere, and what is left of them may stay.
+    /// File and number of records with a failed flush: they were written again elsewhere, and their
+    /// remains may stay.
     left: BTreeSet<(u32, u64)>,
     files: BTreeSet<u32>,
     /// Oldest first.
     pins: Vec<Pin>,
-    /// Recent fragments: number, begin, starts on a key frame.
+    /// Recent fragments: number, start, key frame first.
     recent: Vec<(u64, MonoTime, bool)>,
     newest: u64,
-    /// Entries and whether they were released, which a power cut may undo.
+    /// Entries, and whether they are released; a power cut may undo a release.
     entries: BTreeMap<u64, bool>,
     entry_id: u64,
 }
 
-/// Carries out `actions` actions of a seed on both.
+/// Runs `actions` actions of a seed on engine and model.
 ///
 /// # Errors
-/// Says what they disagree on, and at which action: the shortest run that shows it is that many actions of this seed.
+/// The first difference and its action, which is also the length of the shortest run that shows it.
 pub fn run(seed: u64, actions: u32) -> Result<(), String> {
     let (disk, script) = (FaultyDisk::new(None), Workload::new(seed));
     let opened = Engine::open(Arc::new(disk.clone()), &settings(), stamp(script.now));
@@ -179,7 +181,7 @@ impl Pair {
         }
     }
 
-    /// Whatever the script wants to record next, without orders that the model gives itself.
+    /// Records the next action of the workload, without requests that the model makes itself.
     fn record(&mut self) -> Result<(), String> {
         let mut out = Vec::new();
         match self.script.act() {
@@ -207,7 +209,7 @@ impl Pair {
         }
     }
 
-    /// Footage by numbers: the fragments there are, as far as one file can hold them.
+    /// Compares a query by record numbers: the present fragments that fit one file.
     fn locate(&mut self, pin: PinId, class: PinClass, first: u64, last: u64) -> Result<(), String> {
         let pieces = self.held.iter().flat_map(|held| held.records.iter().map(move |record| (held.layout, record)));
         let hits = pieces.filter(|(_, (seq, .., footage))| *footage && (first..=last).contains(seq));
@@ -248,9 +250,10 @@ impl Pair {
             self.entries.extend(entry_ids.map(|entry_id| (entry_id, false)));
             self.entry_id += count;
         }
-        match stored || refused || kept + count > room - 1 {
-            true => Ok(()),
-            false => Err(format!("an entry is refused with {kept} of {room} slots taken: {out:?}")),
+        if stored || refused || kept + count > room - 1 {
+            Ok(())
+        } else {
+            Err(format!("an entry is rejected with {kept} of {room} slots in use: {out:?}"))
         }
     }
 
@@ -267,7 +270,7 @@ impl Pair {
         if found == expected { Ok(()) } else { Err(format!("used, pinned, budget are {expected:?}, counted {found:?}")) }
     }
 
-    /// Does to the model what the engine did to the card, and sees whether it was right to.
+    /// Applies the engine's operations to the model and checks that they are allowed.
     fn follow(&mut self, out: &[StorageUpdate]) -> Result<(), String> {
         let mut lost = Vec::new();
         for point in self.disk.take_points() {
@@ -283,7 +286,7 @@ impl Pair {
                 }
                 Operation::Sync(FileId::Segment(file), false) => {
                     self.refused.insert(file);
-                    // What was in flight goes elsewhere.
+                    // Writes in flight go to another file.
                     let newest = self.newest;
                     if let Some(held) = self.held.iter_mut().find(|held| held.file == file) {
                         let unsure = held.records.iter().filter(|(seq, ..)| *seq > newest);
@@ -298,14 +301,14 @@ impl Pair {
                 _ => {}
             }
         }
-        let told: Vec<PinId> =
+        let reported: Vec<PinId> =
             out.iter().filter_map(|update| if let StorageUpdate::PinLost { pin } = update { Some(*pin) } else { None }).collect();
         for update in out {
             if let StorageUpdate::Durable { seq, .. } = update {
                 self.remember(*seq);
             }
         }
-        if told == lost { Ok(()) } else { Err(format!("pins {lost:?} had to go, {told:?} went")) }
+        if reported == lost { Ok(()) } else { Err(format!("pins {lost:?} had to be dropped, {reported:?} were reported")) }
     }
 
     fn remember(&mut self, seq: u64) {
@@ -337,11 +340,12 @@ impl Pair {
         Ok(())
     }
 
-    /// The file that had to be taken: an unused one, else the oldest that is not pinned, after pins beyond their quota went.
+    /// Checks the chosen file: an unused one, else the oldest without a pin, after pins over their
+    /// quota are dropped.
     fn check_choice(&mut self, file: u32, lost: &mut Vec<PinId>) -> Result<(), String> {
         let blank: Vec<u32> = self.blank.difference(&self.refused).copied().collect();
         if !blank.is_empty() {
-            return if blank.contains(&file) { Ok(()) } else { Err(format!("{blank:?} are unused, {file} was taken")) };
+            return if blank.contains(&file) { Ok(()) } else { Err(format!("files {blank:?} are unused, {file} was reused")) };
         }
         loop {
             let usable: Vec<usize> = (0..self.held.len()).filter(|at| !self.refused.contains(&self.held[*at].file)).collect();
@@ -349,7 +353,11 @@ impl Pair {
             let over = pinned.len() as u64 * 100 > u64::from(settings().pin_quota) * SEGMENTS;
             if let Some(at) = free.first().filter(|_| !over) {
                 let right = self.held[*at].file;
-                return if right == file { Ok(()) } else { Err(format!("{right} is the oldest nobody wants, {file} was taken")) };
+                return if right == file {
+                    Ok(())
+                } else {
+                    Err(format!("file {right} is the oldest unpinned one, {file} was reused"))
+                };
             }
             let class = self.pins.iter().map(|pin| pin.class).min().ok_or("no file was left")?;
             let weakest = self.pins.iter().position(|pin| pin.class == class).unwrap_or(0);
@@ -363,20 +371,22 @@ impl Pair {
         self.pins.iter().any(|pin| pin.records.0 <= last && first <= pin.records.1)
     }
 
-    /// The next start. The model reads the card again, and looks for everything it knew.
+    /// Boots. The model reads the card again and looks for everything that it knew.
     fn start(&mut self, clean: bool) -> Result<(), String> {
         self.script.pass(2_000_000);
         self.script.restart();
         let before = std::mem::take(&mut self.held);
         let open = |disk: &FaultyDisk, now| Engine::open(Arc::new(disk.clone()), &settings(), stamp(now));
-        // A start that is refused a flush ends, and the service manager starts it again.
+        // A failed flush ends a boot, and the service manager starts it again.
         let opened = open(&self.disk, self.script.now).or_else(|_| open(&self.disk, self.script.now));
         let (engine, update) = opened.map_err(|fault| fault.to_string())?;
         self.engine = engine;
         let Some(StorageUpdate::Started(found)) = update.first() else { return Err("no start".into()) };
         let newest = self.newest;
-        (self.newest, self.refused) = (found.last_seq, BTreeSet::new());
-        (self.pins, self.recent) = (Vec::new(), Vec::new());
+        self.newest = found.last_seq;
+        self.refused = BTreeSet::new();
+        self.pins = Vec::new();
+        self.recent = Vec::new();
         self.disk.take_points();
         self.read_card();
         let known = before.iter().flat_map(|held| held.records.iter().map(|record| (held.file, record)));
@@ -394,12 +404,12 @@ impl Pair {
         let wanted: BTreeSet<u64> =
             self.entries.iter().filter(|(_, released)| !**released).map(|(entry_id, _)| *entry_id).collect();
         let more: Vec<&u64> = found.difference(&wanted).collect();
-        // A power cut brings released entries back, and one that was refused may have arrived.
+        // A power cut may undo releases, and a rejected entry may be on the card.
         let excused = |entry_id: &&u64| {
             !clean && self.entries.contains_key(entry_id) || (1..=BATCH_MAX).contains(&entry_id.saturating_sub(self.entry_id))
         };
         if !wanted.is_subset(found) || !more.iter().all(excused) {
-            return Err(format!("entries {wanted:?} were stored, {found:?} are there"));
+            return Err(format!("entries {wanted:?} were stored, {found:?} were found"));
         }
         self.entry_id = self.entry_id.max(found.last().copied().unwrap_or(0));
         self.entries = found.iter().map(|entry_id| (*entry_id, false)).collect();
@@ -429,7 +439,7 @@ impl Pair {
         }
     }
 
-    /// The budget, and every record where the model has it.
+    /// Compares the budget, and every record at its position in the model.
     fn agree(&self, all: bool) -> Result<(), String> {
         let files = self.disk.files().map_err(|fault| fault.to_string())?;
         let lengths = files.iter().filter(|(file, _)| matches!(file, FileId::Segment(_))).map(|(_, len)| len);

@@ -1,18 +1,16 @@
-//! The simulated world's randomness: SplitMix64 (Steele, Lea, Flood 2014), one seed a world.
-//!
-//! What belongs here: numbers from a seed. What does not: real randomness.
+//! Pseudo-random numbers from a seed: SplitMix64 (Steele, Lea, Flood 2014).
 
-/// A stream of numbers that repeats with its seed.
+/// A generator; equal seeds give equal numbers.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The stream of a seed.
+    /// The generator of a seed.
     pub fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    /// 64 bits.
+    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
@@ -29,7 +27,7 @@ impl Rng {
     }
 }
 
-/// A hash of 64 bits, for textures.
+/// A hash of 64 bits.
 pub fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,51 +1,50 @@
-//! A road seen from a pole: sky, houses, verge, road, and what crosses it at planned times. The same seed and time give the same
-//! picture at any size, so a main and a sub-stream show one world.
+//! Drawn road scene: sky, houses, verge, road, and traffic at planned times.
 //!
-//! What belongs here: the world and how it is drawn. What does not: encoding, RTP.
+//! A seed and a time give the same picture at any size, so main and sub-stream show one scene.
 
 use super::rng::{Rng, mix};
 use crate::analytics::SceneChange;
 
-/// What crosses.
+/// A moving object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     /// A car or lorry.
     Vehicle,
-    /// Somebody on foot.
+    /// A pedestrian.
     Person,
 }
 
-/// One crossing: the truth a detector is measured against.
+/// One crossing of the road: ground truth for detectors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crossing {
-    /// Second at which it enters the picture.
+    /// Time of entry into the picture, seconds.
     pub begin: f64,
-    /// Seconds it takes.
+    /// Duration, seconds.
     pub seconds: f64,
-    /// Who.
+    /// The object.
     pub who: Actor,
-    /// From left to right.
+    /// Direction: true from left to right.
     pub rightwards: bool,
-    /// Height of its feet or wheels in the picture, 0..1.
+    /// Position of its lower edge, 0 (top) to 1 (bottom).
     pub ground: f32,
-    /// Height, 0..1 of the picture's.
+    /// Height as a share of the picture, 0..1.
     pub height: f32,
     /// Brightness, 0..255.
     pub luma: u8,
 }
 
-/// What disturbs, one at a time.
+/// A disturbance of the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Disturbance {
-    /// Nothing but the sensor's noise.
+    /// Only the noise of the sensor.
     None,
-    /// The exposure jumps every 10 s.
+    /// The exposure changes every 10 s.
     Exposure,
-    /// Clouds pass: the light swells and fades.
+    /// Clouds: the light changes slowly.
     Clouds,
-    /// The infrared filter switches at second 20: no colour, other brightness.
+    /// The infrared filter switches at second 20: no colour, lower brightness.
     IrSwitch,
-    /// The pole sways by a pixel or two.
+    /// The pole shakes by one or two pixels.
     Shake,
     /// Rain streaks.
     Rain,
@@ -55,27 +54,27 @@ pub enum Disturbance {
     Night,
     /// A tree sways at the left.
     Sway,
-    /// Insects dance before the lens in the dark.
+    /// Insects fly in front of the lens at night.
     Insects,
-    /// The encoder has a tenth of the bits it needs.
+    /// The bitrate is a tenth of the usual one.
     LowBitrate,
-    /// Something covers the lens from second 30 on (`TAMPERED`), as in all that follow.
+    /// The lens is covered from second 30 on ([`TAMPERED`]), as in all further ones.
     Covered,
     /// The lens is out of focus.
     Blurred,
-    /// The camera looks elsewhere.
+    /// The camera is turned.
     Moved,
-    /// The picture stands still, with its noise.
+    /// The picture is frozen, including its noise.
     Frozen,
-    /// The lens is blind.
+    /// The picture is black.
     Black,
 }
 
-/// When a camera is tampered with. Seconds.
+/// Start of tampering, seconds.
 pub const TAMPERED: f64 = 30.0;
 
 impl Disturbance {
-    /// Those that no detector may mistake for motion.
+    /// Disturbances that must not cause motion events.
     pub const WEATHER: [Disturbance; 11] = [
         Disturbance::None,
         Disturbance::Exposure,
@@ -89,11 +88,11 @@ impl Disturbance {
         Disturbance::Insects,
         Disturbance::LowBitrate,
     ];
-    /// Those that somebody does to the camera.
+    /// Tampering with the camera.
     pub const TAMPER: [Disturbance; 5] =
         [Disturbance::Covered, Disturbance::Blurred, Disturbance::Moved, Disturbance::Frozen, Disturbance::Black];
 
-    /// The word with which it is reported that somebody did this to the camera.
+    /// `change` of the `scene` event for this tampering; `None` for other disturbances.
     pub fn tampering(self) -> Option<&'static str> {
         let change = match self {
             Disturbance::Covered => SceneChange::Covered,
@@ -106,13 +105,13 @@ impl Disturbance {
         Some(change.as_str())
     }
 
-    /// Somebody has done something to the camera at `time`.
+    /// True if the camera is tampered with at `time`.
     fn tampers(self, time: f64) -> bool {
         time >= TAMPERED && Disturbance::TAMPER.contains(&self)
     }
 }
 
-/// The world.
+/// The scene.
 #[derive(Debug, Clone)]
 pub struct Scene {
     seed: u64,
@@ -123,25 +122,25 @@ pub struct Scene {
 /// A picture in planar 4:2:0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Pixels, even.
+    /// Width in pixels, even.
     pub width: usize,
-    /// Pixels, even.
+    /// Height in pixels, even.
     pub height: usize,
     /// Luma.
     pub y: Vec<u8>,
-    /// Chroma, half size.
+    /// Chroma (Cb), half size.
     pub u: Vec<u8>,
-    /// Chroma, half size.
+    /// Chroma (Cr), half size.
     pub v: Vec<u8>,
 }
 
-/// Quiet before the first crossing: a detector learns the empty road first. Seconds.
+/// Start of the first crossing, seconds: a detector learns the empty road before it.
 const FIRST: f64 = 9.0;
-/// Between two crossings: longer than an event's quiet time, so that each is an event of its own. Seconds.
+/// Interval of crossings, seconds: longer than `quiet_after`, so each is an event of its own.
 const EVERY: f64 = 14.0;
 
 impl Scene {
-    /// The world of a seed: crossings for `seconds` from its begin.
+    /// The scene of a seed, with crossings for `seconds` seconds.
     pub fn new(seed: u64, disturbance: Disturbance, seconds: f64) -> Scene {
         let mut rng = Rng::new(seed);
         let mut crossings = Vec::new();
@@ -162,7 +161,7 @@ impl Scene {
         Scene { seed, disturbance, crossings }
     }
 
-    /// The truth.
+    /// Ground truth: all crossings.
     pub fn crossings(&self) -> &[Crossing] {
         &self.crossings
     }
@@ -201,7 +200,7 @@ impl Scene {
         picture
     }
 
-    /// Factor on all brightness.
+    /// Brightness factor of the whole picture.
     fn light(&self, time: f64) -> f32 {
         match self.disturbance {
             Disturbance::Exposure if (time as u64 / 10) % 2 == 1 => 1.35,
@@ -230,7 +229,7 @@ impl Scene {
         }
     }
 
-    /// Light, rain, headlights, and the noise of the sensor.
+    /// Applies light, rain, headlights, insects and sensor noise.
     fn finish(&self, picture: &mut Picture, light: f32, frame: u64) {
         let noise = if self.disturbance == Disturbance::Night { 12 } else { 2 };
         for (i, pixel) in picture.y.iter_mut().enumerate() {
@@ -247,7 +246,7 @@ impl Scene {
         }
         if self.disturbance == Disturbance::Insects {
             for insect in 0..3_u64 {
-                // Each darts somewhere else a few times a second, and is gone in between.
+                // Each moves to another place a few times a second, and is invisible in between.
                 let spot = mix(self.seed ^ insect << 40 ^ (frame / 4)) % 10_000;
                 let (x, y) = ((spot % 100) as f32 / 100.0, (spot / 100) as f32 / 100.0);
                 if !spot.is_multiple_of(3) {
@@ -291,7 +290,7 @@ fn ground(x: f32, y: f32) -> i32 {
     }
 }
 
-/// Fills a device (x, y, width, height in 0..1) with brightness by pixel number.
+/// Fills a rectangle (x, y, width, height in 0..1) with brightness by pixel number.
 fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
     let (w, h) = (picture.width as f32, picture.height as f32);
     let clamp = |value: f32, top: f32| (value * top).clamp(0.0, top) as usize;
@@ -299,14 +298,15 @@ fn fill(picture: &mut Picture, place: [f32; 4], luma: impl Fn(u64) -> u8) {
     let (top, bottom) = (clamp(place[1], h), clamp(place[1] + place[3], h));
     for row in top..bottom {
         for column in left..right {
-            // Texture moves with the thing, in its own coordinates.
+            // The texture moves with the object.
             let number = ((row - top) * 320 / picture.height) as u64 * 1000 + ((column - left) * 320 / picture.width) as u64;
             picture.y[row * picture.width + column] = luma(number);
         }
     }
 }
 
-/// As an unfocused lens shows it: each pixel the mean of a fortieth of the picture around it, sideways and then down.
+/// Box blur of an unfocused lens: the mean over a fortieth of the picture, horizontally then
+/// vertically.
 fn blur(picture: &mut Picture) {
     let (width, height) = (picture.width, picture.height);
     let reach = (width / 40).max(1);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crossing_is_where_the_truth_says() {
+    fn a_crossing_changes_pixels_where_the_truth_says() {
         let scene = Scene::new(1, Disturbance::None, 60.0);
         let crossing = scene.crossings()[0];
         let empty = scene.draw(crossing.begin - 1.0, 320, 180);
@@ -402,7 +402,7 @@ mod tests {
         mean(&disturbed, 0..SIZE.0, 0..SIZE.1) / mean(&plain, 0..SIZE.0, 0..SIZE.1)
     }
 
-    /// Pixels that differ by more than any noise of the sensor between two pictures, in columns from and to.
+    /// Pixels in these columns that differ by more than the noise of the sensor.
     fn changed(a: &Picture, b: &Picture, columns: std::ops::Range<usize>) -> usize {
         let pixels = a.y.iter().zip(&b.y).enumerate().filter(|(at, _)| columns.contains(&(at % SIZE.0)));
         pixels.filter(|(_, (a, b))| a.abs_diff(**b) > 8).count()
@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_shaking_pole_moves_the_whole_picture_by_a_pixel() {
-        // At second 0.2 the pole leans by one pixel to the side and none down.
+        // At second 0.2 the shift is one pixel horizontally and none vertically.
         let (shaken, plain) = both(Disturbance::Shake, 0.2);
         let wrong = |dx: usize| {
             let inner = (0..SIZE.0 * SIZE.1).filter(|at| at % SIZE.0 + dx < SIZE.0);
@@ -453,7 +453,7 @@ mod tests {
         let (later, _) = both(Disturbance::Rain, 5.1);
         let streaks = changed(&now, &plain, 0..SIZE.0);
         assert!((100..2_000).contains(&streaks), "{streaks} pixels of rain");
-        assert!(changed(&now, &later, 0..SIZE.0) > streaks, "the same drops hang in the air");
+        assert!(changed(&now, &later, 0..SIZE.0) > streaks, "the drops do not fall");
     }
 
     #[test]

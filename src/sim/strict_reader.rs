@@ -1,8 +1,7 @@
-//! A second, strict reader of segment files: every box to the end of the file, by ISO/IEC 14496-12 and [`crate::format::on_disk`]
-//! alone. It forgives nothing, so that a player need not.
+//! Strict reader of segment files, written only from ISO/IEC 14496-12 and
+//! [`crate::format::on_disk`].
 //!
-//! What belongs here: what is in one file and where it stops making sense. What does not: getting past damage
-//! ([`crate::storage::scan`]), what should be there ([`super::oracle`]).
+//! It reads every box to the end of the file and accepts no deviation.
 
 use crate::format::mp4::{all, path};
 use crate::format::record::{BLOCK, RECORD_BOX, RingRecord, box_at};
@@ -10,33 +9,33 @@ use crate::format::segment_head::{SegmentHead, head_digest};
 use crate::storage::Gap;
 use crate::units::{Digest, Timestamp};
 
-/// One record as it lies in a file.
+/// One record in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentAt {
-    /// Its number.
+    /// Record number.
     pub seq: u64,
-    /// Where its box begins.
+    /// Offset of its box, bytes.
     pub offset: usize,
-    /// Bytes from there to the end of its `mdat`.
+    /// Bytes from the offset to the end of its `mdat`.
     pub len: usize,
-    /// When it begins and ends: the footage in it or the gap it names.
+    /// Start and end of its footage or gap.
     pub span: (Timestamp, Timestamp),
-    /// The gap it names.
+    /// The gap of a gap record.
     pub gap: Option<Gap>,
-    /// Chain digests before and behind it.
+    /// Chain digests of the record before and of this one.
     pub links: (Digest, Digest),
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// Its head; `None` for a file without footage.
+    /// The head; `None` for a file without footage.
     pub head: Option<SegmentHead>,
-    /// Its records up to the first thing that is not right.
+    /// The records before the first error.
     pub records: Vec<SegmentAt>,
-    /// Where it stops making sense, and why.
+    /// Offset of the first error, and its description.
     pub tear: Option<(usize, &'static str)>,
-    /// Whole records behind that.
+    /// Whole records after the first error.
     pub behind: Vec<SegmentAt>,
 }
 
@@ -71,7 +70,7 @@ pub fn read(bytes: &[u8]) -> Reading {
     reading
 }
 
-/// Whole records of this lap behind a tear, wherever a page begins.
+/// Whole records of this lap after a tear, at page boundaries.
 fn behind(bytes: &[u8], tear: usize, head: &SegmentHead, mut seq: u64) -> Vec<SegmentAt> {
     let mut found = Vec::new();
     for at in (tear + BLOCK as usize..head.end() as usize).step_by(BLOCK as usize) {
@@ -89,10 +88,10 @@ enum Step {
     Record(Box<SegmentAt>, u64),
 }
 
-/// The head is exactly what a writer of what it says would write: a torn one is not.
+/// Checks that the head equals a new encoding of its fields; a torn head does not.
 fn head_fault(bytes: &[u8], head: &SegmentHead) -> Option<&'static str> {
     let written = head.encode();
-    // Inside the padding behind it anything may lie.
+    // The content of its padding is undefined.
     let used = (0..3).fold(0, |at, _| at + box_at(&written, at).map_or(0, |(_, len)| len));
     let written = &written[..written.len().min(used + 8)];
     let moov = all(bytes, b"moov");
@@ -119,14 +118,14 @@ fn step(bytes: &[u8], at: usize, head: &SegmentHead, (seq, previous): (u64, Dige
         return Err("a record with a wrong checksum");
     }
     if (record.lap, record.seq, record.previous) != (head.lap, seq, previous) {
-        return Err("a record that does not follow on");
+        return Err("a record that does not continue the chain");
     }
     if record.gap.is_none() && record.head != head_digest(&head.tracks) {
         return Err("a record of another head");
     }
     fragment(&whole[RECORD_BOX..], &record, head.tracks.len())?;
     let end = at + whole.len();
-    // A `free` box fills the block where it has room for its head, else the next one too.
+    // A `free` box fills the block if its header fits, else also the next block.
     let padded = if (end as u64).is_multiple_of(BLOCK) { end } else { (end + 8).next_multiple_of(BLOCK as usize) };
     if padded > end && box_at(bytes, end) != Some((*b"free", padded - end)) {
         return Err("padding of a wrong length");
@@ -141,7 +140,8 @@ fn end_of(record: &RingRecord) -> Timestamp {
     record.start.at(record.start.mono.plus_micros(record.duration))
 }
 
-/// `moof` and `mdat` fill the record, and the samples of all tracks fill the `mdat` without gap or overlap.
+/// Checks that `moof` and `mdat` fill the record and that samples fill the `mdat` without gap or
+/// overlap.
 fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'static str> {
     if record.gap.is_some() {
         return if content.is_empty() { Ok(()) } else { Err("a gap record with content") };
@@ -149,7 +149,7 @@ fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'
     let (_, moof) = box_at(content, 0).filter(|(name, _)| name == b"moof").ok_or("no `moof`")?;
     let (_, mdat) = box_at(content, moof).filter(|(name, _)| name == b"mdat").ok_or("no `mdat`")?;
     if moof + mdat != content.len() {
-        return Err("something behind the `mdat`");
+        return Err("bytes after the `mdat`");
     }
     let boxes = &content[8..moof];
     path(boxes, &[b"mfhd"]).ok_or("no `mfhd`")?;
@@ -163,7 +163,7 @@ fn fragment(content: &[u8], record: &RingRecord, tracks: usize) -> Result<(), &'
         let head = path(traf, &[b"tfhd"]).ok_or("a `traf` without `tfhd`")?;
         let run = path(traf, &[b"trun"]).ok_or("a `traf` without `trun`")?;
         if read_u32(run, 8) != Some(at) {
-            return Err("samples that do not begin where the ones before end");
+            return Err("samples that do not start at the end of the ones before");
         }
         at += sample_bytes(head, run).ok_or("a `trun` of a wrong length, or samples without a size")?;
     }
@@ -174,7 +174,8 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]) as usize)
 }
 
-/// Bytes of all samples of a run: each says its own in the `trun` (ISO/IEC 14496-12 8.8.8), or the `tfhd` (8.8.7) says one for all.
+/// Bytes of all samples of a run: sizes are in the `trun` (ISO/IEC 14496-12 8.8.8), or one size for
+/// all in the `tfhd` (8.8.7).
 fn sample_bytes(head: &[u8], run: &[u8]) -> Option<usize> {
     let (flags, samples) = (read_u32(run, 0)? & 0xff_ffff, read_u32(run, 4)?);
     let fields = [0x100, 0x200, 0x400, 0x800].map(|bit| usize::from(flags & bit != 0));
@@ -215,7 +216,7 @@ mod tests {
         for record in &reading.records {
             for at in [0, 4, 24, 60, 184, 200, record.len - 1, record.len, record.len + 2, record.len + 4] {
                 let mut damaged = bytes.clone();
-                // The third byte of a length too: one whole block more is still a wrong length.
+                // The third byte of a length, too: one more block is still a wrong length.
                 damaged[record.offset + at] ^= 0x10;
                 let found = read(&damaged).tear.map(|(at, _)| at);
                 assert_eq!(found, Some(record.offset), "byte {at} of record {}", record.seq);

@@ -1,34 +1,32 @@
-//! How a promise of storage can be broken.
-//!
-//! What belongs here: the kinds, and their words. What does not: finding out ([`super::oracle`]).
+//! Kinds of broken storage promises, with their text.
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// P1: something durable is gone or differs.
+    /// P1: durable data is lost or altered.
     Lost(String),
-    /// P3: a gap without a name.
+    /// P3: a gap without a gap record.
     Unnamed(String),
-    /// P4: the service did not come back as it must.
+    /// P4: the service did not resume.
     Service(String),
-    /// P7: a file that does not play.
+    /// P7: an unplayable file.
     Unplayable(String),
-    /// Numbers or the chain do not follow on.
+    /// Numbers or the hash chain are not continuous.
     Order(String),
-    /// Something that happened to the card and `ring check` does not tell.
+    /// Damage that `ring check` does not report.
     Unreported(String),
 }
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (word, detail) = match self {
+        let (kind, detail) = match self {
             Violation::Lost(detail) => ("lost (P1)", detail),
             Violation::Unnamed(detail) => ("unnamed gap (P3)", detail),
             Violation::Service(detail) => ("service (P4)", detail),
             Violation::Unplayable(detail) => ("unplayable (P7)", detail),
             Violation::Order(detail) => ("numbers or chain", detail),
-            Violation::Unreported(detail) => ("untold", detail),
+            Violation::Unreported(detail) => ("unreported", detail),
         };
-        write!(f, "{word}: {detail}")
+        write!(f, "{kind}: {detail}")
     }
 }

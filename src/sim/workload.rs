@@ -1,6 +1,4 @@
-//! A camera and an agent that want everything at once from a tiny ring, from a seed.
-//!
-//! What belongs here: frames and orders. What does not: faults and checks ([`super::crash_explorer`], [`super::reference_model`]).
+//! Seeded workload of a tiny ring: frames of a camera and requests of an agent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -13,7 +11,7 @@ use crate::settings::StorageSettings;
 use crate::storage::{Cell, Gap, GapReason, PinClass, PinId, SpanQuery, StorageRequest};
 use crate::units::{ClockQuality, Digest, EntryId, MonoTime, Timestamp, WallTime};
 
-/// Bytes of a segment: eight pages.
+/// Segment size, bytes: eight pages.
 pub const SEGMENT: u64 = 32 << 10;
 /// Segments of the ring.
 pub const SEGMENTS: u64 = 6;
@@ -22,7 +20,7 @@ pub const PICTURE: u64 = 40_000;
 /// Wall time minus monotonic time.
 const WALL: i64 = 1_790_000_000_000_000;
 
-/// The tiny ring.
+/// Settings of the tiny ring.
 pub fn settings() -> StorageSettings {
     StorageSettings {
         dir: PathBuf::from("/sim"),
@@ -38,34 +36,34 @@ pub fn settings() -> StorageSettings {
     }
 }
 
-/// A moment of the simulated box.
+/// Timestamp of a monotonic time in microseconds.
 pub fn stamp(mono: u64) -> Timestamp {
     Timestamp { mono: MonoTime(mono), wall: WallTime(WALL + mono as i64), quality: ClockQuality::Ntp }
 }
 
-/// What a camera and an agent do next.
+/// An action of camera or agent.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// A frame comes.
+    /// A frame arrives.
     Frame(Arc<Frame>),
-    /// Frames were lost before they came.
+    /// Frames were dropped by the frame queue.
     Skipped(DroppedFrames),
-    /// The agent wants something.
+    /// The agent sends a request.
     Order(StorageRequest),
-    /// Time passes.
+    /// Only time passes.
     Idle,
 }
 
 /// A stream of actions.
 pub struct Workload {
-    /// Its randomness.
+    /// Random numbers.
     pub rng: Rng,
-    /// Microseconds on the monotonic clock.
+    /// Monotonic time, microseconds.
     pub now: u64,
     run: u32,
-    /// Where the next group of pictures begins, microseconds.
+    /// Start of the next GOP, microseconds.
     media: u64,
-    /// Where the footage that was sent ends.
+    /// End of the generated footage, microseconds.
     reached: u64,
     began: u64,
     frames: VecDeque<Arc<Frame>>,
@@ -73,14 +71,14 @@ pub struct Workload {
     sound: Option<Arc<TrackParams>>,
     reorders: bool,
     entry_id: u64,
-    /// Entries asked for and not released.
+    /// Unreleased entries, and whether they are stored.
     entries: BTreeMap<u64, bool>,
     pin: u64,
     pins: VecDeque<u64>,
 }
 
 impl Workload {
-    /// The script of a seed.
+    /// The workload of a seed.
     pub fn new(seed: u64) -> Workload {
         Workload {
             rng: Rng::new(seed),
@@ -100,7 +98,7 @@ impl Workload {
         }
     }
 
-    /// Time passes.
+    /// Advances the clock by microseconds.
     pub fn pass(&mut self, micros: u64) {
         self.now += micros;
     }
@@ -117,15 +115,17 @@ impl Workload {
         }
     }
 
-    /// The device was off until now: a new session with the camera begins.
+    /// Continues after a boot with a new camera session.
     pub fn restart(&mut self) {
         self.frames.clear();
-        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.run += 1;
+        self.media = self.now;
+        self.began = self.now;
         self.reached = self.now;
         self.pins.clear();
     }
 
-    /// Entries that are stored as far as the agent knows; one that was refused is offered again under another.
+    /// Notes a stored or rejected entry; a rejected one is enqueued again under another id.
     pub fn stored(&mut self, entry_id: EntryId, stored: bool) {
         if stored {
             self.entries.insert(entry_id.0, true)
@@ -134,13 +134,13 @@ impl Workload {
         };
     }
 
-    /// What the agent finds on the card after a start.
+    /// Takes over the entries found at a boot.
     pub fn found(&mut self, entries: impl Iterator<Item = EntryId>, newest: u64) {
         self.entries = entries.map(|entry_id| (entry_id.0, true)).collect();
         self.entry_id = newest;
     }
 
-    /// A group of pictures with its sound.
+    /// Generates a GOP with its sound.
     fn group(&mut self) {
         let pictures = match self.rng.below(12) {
             0 => 30,
@@ -170,7 +170,7 @@ impl Workload {
         Arc::new(Frame { role: StreamRole::Main, params, data: data.into(), key, pts, run: self.run, at: stamp(at), lost: 0 })
     }
 
-    /// What happens next.
+    /// The next action.
     pub fn act(&mut self) -> Action {
         match self.rng.below(100) {
             0..=64 => Action::Frame(self.picture()),
@@ -204,7 +204,7 @@ impl Workload {
         Action::Order(StorageRequest::Enqueue { entry_id, entry, snapshot: still })
     }
 
-    /// What came while a batch was being written goes together.
+    /// Enqueues several entries as one batch.
     fn enqueue_all(&mut self) -> Action {
         let first = self.entry_id + 1;
         self.entry_id += 2 + self.rng.below(3);
@@ -213,7 +213,7 @@ impl Workload {
     }
 
     fn release(&mut self) -> Action {
-        // The newest carries the counters on; it is released last.
+        // The newest entry carries the agent's state; it is released last.
         let oldest = self.entries.keys().next().copied();
         let Some(entry_id) = oldest.filter(|_| self.entries.len() > 1 || self.rng.one_in(4)) else {
             return Action::Idle;
@@ -244,18 +244,20 @@ impl Workload {
         }
     }
 
-    /// The camera is away for a while.
+    /// An outage of the camera.
     fn outage(&mut self) -> StorageRequest {
         self.frames.clear();
         let from = stamp(self.reached);
         let away = 300_000 + self.rng.below(2_000_000);
         self.now = self.now.max(self.media) + away;
-        (self.run, self.media, self.began) = (self.run + 1, self.now, self.now);
+        self.run += 1;
+        self.media = self.now;
+        self.began = self.now;
         self.reached = self.now;
         StorageRequest::NoteGap(Gap { from, to: stamp(self.now), reason: GapReason::CameraDown, bytes: 0 })
     }
 
-    /// The lane was full: the rest of a group of pictures and the whole next one are gone.
+    /// A full frame queue: the rest of this GOP and the next one are dropped.
     fn lose(&mut self) -> Action {
         self.group();
         let lost: Vec<Arc<Frame>> = self.frames.drain(..).collect();
@@ -268,18 +270,19 @@ impl Workload {
         Action::Skipped(DroppedFrames { frames: lost.len() as u32, from, to, bytes })
     }
 
-    /// The camera sends something else after this group of pictures, without a pause.
+    /// The camera changes its parameters after this GOP, without a pause.
     fn change(&mut self) {
         match self.rng.below(3) {
             0 => self.video = video(self.rng.below(3) as u8, 40 + self.rng.below(3) as usize * 200),
             1 => self.sound = if self.sound.is_none() { Some(sound()) } else { None },
             _ => self.reorders = !self.reorders,
         }
-        (self.run, self.began) = (self.run + 1, self.media);
+        self.run += 1;
+        self.began = self.media;
     }
 }
 
-/// The entry of a entry id and its snapshot: the same whenever it is asked for.
+/// Entry and snapshot of an entry id, always the same.
 pub fn entry(entry_id: u64) -> (Vec<u8>, Option<Vec<u8>>) {
     let mut rng = Rng::new(entry_id);
     let entry = (0..1 + rng.below(900)).map(|i| (entry_id * 31 + i) as u8).collect();
@@ -287,7 +290,7 @@ pub fn entry(entry_id: u64) -> (Vec<u8>, Option<Vec<u8>>) {
     (entry, still)
 }
 
-/// Groups of one reference and two pictures shown before it.
+/// Reorders groups of one reference picture and two B-pictures.
 fn reordered(pictures: u64) -> Vec<u64> {
     let mut order = vec![0];
     let mut shown = 1;
@@ -300,7 +303,7 @@ fn reordered(pictures: u64) -> Vec<u64> {
     order
 }
 
-/// A video track; `len` bytes of sample entry, so that heads end anywhere in a sector.
+/// A video track with a sample entry of `len` bytes, so that heads end anywhere in a sector.
 fn video(mark: u8, len: usize) -> Arc<TrackParams> {
     let mut sample_entry = (len as u32).to_be_bytes().to_vec();
     sample_entry.extend(b"avc1");

@@ -1,7 +1,8 @@
-//! One seed, one world: the whole agent on a simulated card, camera, broker, office and clock, with power cuts, lost sessions and
-//! camera outages. At the end the promises are checked; a broken one names the seed that replays it.
+//! Simulated world: the whole agent on a simulated card, camera, broker, office and clock, from a
+//! seed.
 //!
-//! What belongs here: the world's loop and its checks. What does not: any part of the agent.
+//! It has power cuts, lost sessions and camera outages. At the end all promises are checked; an
+//! error names the seed that replays it.
 
 mod chain;
 mod flood;
@@ -31,22 +32,22 @@ use crate::units::{ClockQuality, Digest, MonoTime, Timestamp, WallTime};
 use crate::uplink::delivery::{self, Delivery};
 use crate::uplink::{UplinkUpdate, topics};
 
-/// Microseconds of one step.
+/// Length of one step, microseconds.
 const STEP: u64 = 100_000;
-/// Steps with faults, and steps of calm after them in which everything pending must arrive.
+/// Steps with faults, then steps without, in which everything pending must arrive.
 const STORMY: u64 = 1_500;
 const CALM: u64 = 6_000;
 
-/// What a world came to.
+/// Result of a world.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Summary {
     /// Power cuts.
     pub cuts: u64,
     /// Sessions lost.
     pub lost: u64,
-    /// Events at the office.
+    /// Events received by the office.
     pub events: u64,
-    /// Files at the office.
+    /// Files received by the office.
     pub files: u64,
     /// Records reported durable.
     pub durable: u64,
@@ -79,10 +80,10 @@ struct World {
     wrongs: Vec<String>,
 }
 
-/// Runs the world of a seed; `without` takes a barrier away, for the test that the checks notice.
+/// Runs the world of a seed; `without` removes a barrier, to prove that the checks notice.
 ///
 /// # Errors
-/// Every promise that was broken.
+/// All broken promises.
 pub fn run(seed: u64, without: Option<Barrier>) -> Result<Summary, String> {
     let mut world = World::new(seed, without)?;
     for step in 0..STORMY + CALM {
@@ -160,7 +161,7 @@ impl World {
         if self.disk.is_off() { self.reboot() } else { Ok(()) }
     }
 
-    /// What goes wrong in this step.
+    /// Injects the faults of this step.
     fn faults(&mut self) {
         if !self.stormy {
             if !self.connected {
@@ -195,7 +196,9 @@ impl World {
 
     fn camera_up_again(&mut self) {
         if !self.camera_up {
-            (self.camera_up, self.run, self.frame) = (true, self.run + 1, 0);
+            self.camera_up = true;
+            self.run += 1;
+            self.frame = 0;
             let update = CameraUpdate::Up { role: StreamRole::Main, tracks: "h264 64x36".into(), at: self.now };
             self.inputs.push_back(AgentInput::Camera(update));
         }
@@ -224,7 +227,7 @@ impl World {
         self.apply_updates(out);
     }
 
-    /// Things cross the scene now and then.
+    /// Sends analytics updates of random motion.
     fn analytics(&mut self) {
         let phase = match &mut self.moving {
             None if self.stormy && self.rng.one_in(150) => {
@@ -253,7 +256,8 @@ impl World {
     }
 
     fn connect(&mut self) {
-        (self.connected, self.conn) = (true, self.conn + 1);
+        self.connected = true;
+        self.conn += 1;
         let mut out = Vec::new();
         let limits = delivery::BrokerLimits { receive_max: 20, max_packet: 1 << 20, retain: true };
         self.link.connected(self.now, self.conn, limits, 0, &mut out);
@@ -269,7 +273,7 @@ impl World {
         self.link_effects(out);
     }
 
-    /// What storage says, noting what it has promised. A dead box says nothing.
+    /// Applies updates of storage and notes its promises. A device without power sends none.
     fn apply_updates(&mut self, update: Vec<StorageUpdate>) {
         for update in update {
             if let StorageUpdate::Durable { seq, .. } = update {
@@ -287,7 +291,7 @@ impl World {
         }
     }
 
-    /// Digest of a record as it reads back now.
+    /// File and content digest of a record, read from the card.
     fn content(&self, seq: u64) -> Result<(u32, Digest), String> {
         let index = heads(&self.disk).map_err(|fault| fault.to_string())?.index;
         let query = SpanQuery::Seq { first: seq, last: seq };
@@ -297,7 +301,7 @@ impl World {
         Ok((fragment.segment, Digest::of(&bytes)))
     }
 
-    /// Feeds the agent until nothing more happens.
+    /// Feeds the agent until no input is left.
     fn drain(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             if self.disk.is_off() {
@@ -320,7 +324,7 @@ impl World {
             AgentEffect::Storage(order) => {
                 let mut out = Vec::new();
                 self.engine.request(self.now, order, &mut out);
-                // What was decided before the power went was not heard by anybody.
+                // Effects after the power cut are not executed.
                 if !self.disk.is_off() {
                     self.apply_updates(out);
                 }
@@ -335,7 +339,7 @@ impl World {
                 let hashed = Hashed::compute(&order, || {});
                 self.inputs.push_back(AgentInput::Hashed(hashed));
             }
-            // Only what reaches the card, the office and the hashes is simulated.
+            // Other effects do not touch card, office or hashes, and are not simulated.
             _ => {}
         }
     }
@@ -369,7 +373,8 @@ impl World {
         }
     }
 
-    /// A broker that sometimes drops what it acknowledged, doubles, or dies after delivering.
+    /// Delivers a publish through a broker that may drop it, double it, or end the session after
+    /// it.
     fn broker(&mut self, token: u64, topic: &str, payload: &[u8], more: &mut Vec<delivery::DeliveryEffect>) {
         let mood = if self.stormy { self.rng.below(100) } else { 0 };
         let times = match mood {
@@ -390,14 +395,14 @@ impl World {
         }
     }
 
-    /// The power comes back: everything starts again from what the card kept.
+    /// Boots the device from the content of the card.
     fn reboot(&mut self) -> Result<(), String> {
         self.summary.cuts += 1;
         self.disk.power_on(&mut self.rng);
         self.inputs.clear();
         self.now = self.now.at(self.now.mono.plus_secs(5));
         let open = || Engine::open(Arc::new(self.disk.clone()), &self.settings.storage, self.now);
-        // A start whose own flush fails exits with the reason, and the service manager starts it again.
+        // A failed flush ends a boot, and the service manager starts it again.
         let (mut engine, update) =
             open().or_else(|_| open()).map_err(|error| format!("the ring did not open after a power cut: {error}"))?;
         let pieces: Result<Vec<_>, _> = std::iter::from_fn(|| engine.found().transpose()).collect();
@@ -416,14 +421,14 @@ impl World {
         Ok(())
     }
 
-    /// What lay in a file that was started again was evicted on purpose.
+    /// Drops the promises of records in reused files.
     fn forget_evicted(&mut self) {
         for file in self.disk.take_begun() {
             self.durable.retain(|_, (lies, _)| *lies != file);
         }
     }
 
-    /// Everything ever reported durable reads back bit for bit, or was evicted.
+    /// Checks that every durable record reads back unchanged or was evicted.
     fn check_footage(&mut self) {
         self.forget_evicted();
         for (seq, content) in &self.durable {
@@ -435,7 +440,7 @@ impl World {
         }
     }
 
-    /// The promises.
+    /// Checks all promises.
     fn check(mut self) -> Result<Summary, String> {
         self.check_footage();
         self.check_chain();
@@ -460,7 +465,7 @@ impl World {
         };
         let (starts, ends, lost) = (of("motion.start"), of("motion.end"), of("file.lost"));
         for event in starts.difference(&ends) {
-            wrongs.push(format!("event {event} began and never ended"));
+            wrongs.push(format!("event {event} started and never ended"));
         }
         let planned =
             events.iter().filter(|event| event.data["clip"] == "planned").filter_map(|event| event.data["event"].as_str());
@@ -468,7 +473,7 @@ impl World {
             let here =
                 self.office.files.values().any(|(manifest, _)| manifest.event == event && manifest.media_type == "video/mp4");
             if !here && !lost.contains(event) {
-                wrongs.push(format!("the clip of event {event} was promised and neither came nor was told lost"));
+                wrongs.push(format!("the promised clip of event {event} neither arrived nor was reported lost"));
             }
         }
         self.summary.events = events.len() as u64;
@@ -491,7 +496,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn worlds_with_power_cuts_and_lost_sessions_keep_every_promise() {
+    fn worlds_with_power_cuts_and_lost_sessions_keep_promises() {
         for seed in 1..=6 {
             let summary = run(seed, None).unwrap_or_else(|wrongs| panic!("seed {seed}: {wrongs}"));
             assert!(summary.events > 0 && summary.durable > 0, "seed {seed} was empty: {summary:?}");
@@ -499,10 +504,10 @@ mod tests {
     }
 
     #[test]
-    fn a_world_without_one_flush_breaks_a_promise() {
+    fn without_each_flush_some_world_breaks_a_promise() {
         for barrier in [Barrier::Ring, Barrier::Journal] {
             let broken = (1..=20).any(|seed| run(seed, Some(barrier)).is_err());
-            assert!(broken, "nobody noticed that {barrier:?} is not flushed");
+            assert!(broken, "no check fails without {barrier:?}");
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Processes of a test or a bench, and waiting for them.
-//!
-//! What belongs here: what the rigs of several binaries need. What does not: cameras, brokers, configurations.
+//! Child processes of tests and benches, and waiting for conditions.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A tool this machine may lack; says so where the test run counts it.
+/// Whether a tool is installed; prints the `SKIPPED` line that `tests/run` counts if it is not.
 pub fn has(tool: &str) -> bool {
     let words = ["-c", &format!("command -v {tool}")];
     let found = Command::new("sh").args(words).stdout(Stdio::null()).status().is_ok_and(|status| status.success());
@@ -20,7 +18,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits until `ready`, and fails with `what` when it takes longer than `within` seconds.
+/// Waits until `ready`; fails with `what` after `within` seconds.
 pub fn wait_for(what: &str, within: u64, mut ready: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(within);
     while !ready() {
@@ -49,7 +47,7 @@ impl Running {
         Running(command.stdin(Stdio::null()).spawn().unwrap())
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let until = Instant::now() + Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Bad input gives a clear message and loses nothing else.
+//! Bad input: configurations, mounts, passwords, certificates and full disks give clear errors.
 
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -24,17 +24,17 @@ fn bad_configurations_are_refused_with_every_key_named() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_fault() {
+fn a_closed_output_pipe_ends_without_an_error_text() {
     use std::process::Stdio;
-    let mut told = taimat()
+    let mut sim = taimat()
         .args(["sim", "--worlds", "1"])
         .env_remove("TAIMAT_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(told.stdout.take());
-    let out = told.wait_with_output().unwrap();
+    drop(sim.stdout.take());
+    let out = sim.wait_with_output().unwrap();
     assert_eq!((out.status.code(), String::from_utf8_lossy(&out.stderr).as_ref()), (Some(141), ""));
 }
 
@@ -47,19 +47,19 @@ fn a_missing_mount_and_a_missing_camera_are_clear_errors() {
     let out = taimat().args(["run", "--config"]).arg(&path).output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.code() == Some(1) && words.contains("/taimat-not-mounted") && words.contains("mounted"), "{words}");
-    assert!(!std::path::Path::new("/taimat-not-mounted").exists(), "it filled the root file system");
+    assert!(!std::path::Path::new("/taimat-not-mounted").exists(), "the ring was made on the root file system");
     let out = taimat().args(["probe", "rtsp://127.0.0.1:9/x"]).output().unwrap();
     let words = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.code() == Some(1) && words.contains("unreachable"), "{words}");
 }
 
 #[test]
-fn a_wrong_password_is_named_and_tried_once_by_probe() {
+fn probe_tries_a_wrong_digest_password_once() {
     tried_once(false);
 }
 
 #[test]
-fn so_it_is_with_a_camera_that_knows_only_basic_authentication() {
+fn probe_tries_a_wrong_basic_password_once() {
     tried_once(true);
 }
 
@@ -80,7 +80,7 @@ fn tried_once(basic: bool) {
 #[test]
 fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     let camera = small_camera();
-    // Main and sub-stream knock at the same door.
+    // Main and sub-stream share the limit of three attempts.
     let rig = Rig::simulated(&camera, 8);
     std::fs::write(rig.at("login"), "admin:not-this-one\n").unwrap();
     let mut agent = rig.agent();
@@ -91,14 +91,16 @@ fn the_agent_tries_a_wrong_password_three_times_and_no_more() {
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// The agent runs for a while with a broker that refuses it or that it refuses, which must be reported with `word`; then `mend` makes
-/// things right, the device is restarted (it waits a minute after a refusal), and everything that happened meanwhile arrives.
+/// Runs the agent with a refused connection, whose log line must contain `word`.
+///
+/// Then `mend` repairs the cause, the agent restarts (it pauses a minute after a refusal), and all
+/// events must arrive.
 fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
     let broker = rig.broker();
     let mut agent = rig.agent();
     wait_for("the refusal is not in the log", 20, || rig.log().contains("no broker"));
-    let told = rig.log();
-    let line = told.lines().find(|line| line.contains("no broker")).unwrap_or_default();
+    let log = rig.log();
+    let line = log.lines().find(|line| line.contains("no broker")).unwrap_or_default();
     println!("{line}");
     assert!(line.contains(word) && line.contains("refused=true"), "the setting is not named: {line}");
     drop((broker, agent));
@@ -108,7 +110,7 @@ fn refused(rig: &Rig, word: &str, mend: impl Fn()) {
     agent = rig.agent();
     rig.wait_until_whole(60);
     let first = rig.received().0.into_iter().find(|event| event.seq == 1).unwrap();
-    assert_eq!(first.kind, "vn.taimat.start.v1", "the first event of the refused time is there");
+    assert_eq!(first.kind, "vn.taimat.start.v1", "the first event of the refused time is missing");
     assert_eq!(agent.terminate(), Some(0));
 }
 
@@ -153,7 +155,7 @@ fn a_broker_that_refuses_the_login_is_named() {
     assert!(!rig.log().contains("guessed-wrong"), "the password is in the log");
 }
 
-/// A tmpfs of `mebibytes` that goes away with the test; `None` where mounting is not allowed.
+/// A tmpfs of `mebibytes`, unmounted after the test; `None` if mounting is not allowed.
 struct SmallDisk(String);
 
 impl SmallDisk {
@@ -189,10 +191,10 @@ fn a_small_disk_is_refused_and_a_filling_one_keeps_recording() {
     let _disk = SmallDisk::mount(&rig.at("ring"), 100).unwrap();
     let mut agent = rig.agent();
     wait_for("no segments are made", 20, || rig.at_ring("seg-00004.mp4").exists());
-    // Somebody else fills the disk: the ring goes on with the files it has.
+    // Another program fills the disk: the ring continues with its existing files.
     let filled = std::fs::write(rig.at_ring("other"), vec![1; 100 << 20]);
     assert!(filled.is_err(), "the disk is full now");
-    wait_for("the full disk is not told", 30, || rig.log().contains("the ring stays at"));
+    wait_for("the full disk is not logged", 30, || rig.log().contains("the ring stays at"));
     seconds(10);
     assert_eq!(agent.terminate(), Some(0));
     rig.ring_is_whole();

@@ -1,5 +1,6 @@
-//! A camera that is not ours: GStreamer's RTSP server with real footage, through the whole chain to the office. What `ring export`
-//! gives decodes to the source's frames.
+//! GStreamer's RTSP server with real footage, through the whole chain to the office.
+//!
+//! The output of `ring export` must decode to the frames of the source.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,17 +11,17 @@ use taimat::units::WallTime;
 use crate::footage::footage;
 use crate::harness::{Rig, Running, free_port, has, seconds, taimat};
 
-/// Frames of the source that must come out again: ten seconds at 25 fps.
+/// Smallest number of exported frames: ten seconds at 25 fps.
 const FRAMES: usize = 250;
-/// A range from the middle, seconds of the recording; between two pictures, so that a millisecond does not matter.
+/// An exported range in seconds of the recording; its ends lie between two pictures.
 const FROM: f64 = 5.3;
 const TO: f64 = 6.9;
 /// Pictures a second of all footage.
 const FPS: f64 = 25.0;
-/// Seconds a fragment holds at most: an export ends with the fragment that holds its end.
+/// Longest fragment, seconds: an export ends with the fragment that contains its end.
 const GOP_MAX: f64 = 1.1;
 
-/// A file to serve: its name in the shared data, codec words of `gst_rtsp.py`.
+/// A served file: its name in the shared data, and its codecs for `gst_rtsp.py`.
 struct Footage {
     file: &'static str,
     video: &'static str,
@@ -28,7 +29,7 @@ struct Footage {
 }
 
 impl Footage {
-    /// The file, where there is any.
+    /// Path of the file; `None` if it does not exist.
     fn path(&self) -> Option<PathBuf> {
         let here = footage("camera").join(self.file);
         if !here.exists() {
@@ -49,7 +50,7 @@ fn has_gstreamer() -> bool {
     found
 }
 
-/// A GStreamer camera with the main stream at /main and the other, if any, at /sub.
+/// A GStreamer camera with the main stream at /main and an optional sub-stream at /sub.
 fn camera(port: u16, main: &Footage, sub: Option<&Footage>) -> Option<Running> {
     let mut mounts = Vec::new();
     for (name, footage) in [("main", Some(main)), ("sub", sub)] {
@@ -71,36 +72,37 @@ fn tool(program: &str, args: &[&str], file: &Path, more: &[&str]) -> Vec<u8> {
     out.stdout
 }
 
-/// Digests of a file's decoded pictures, or of its sound packets as they are.
+/// Digests of a file's decoded pictures, or of its sound packets.
 fn digests(file: &Path, what: &[&str]) -> Vec<String> {
     let out = tool("ffmpeg", &["-i"], file, &[what, &["-f", "framemd5", "-"]].concat());
     let text = String::from_utf8(out).unwrap();
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(", ").next()).map(String::from).collect()
 }
 
-/// Seconds a player shows for a file.
+/// Duration of a file as a player shows it, seconds.
 fn length(file: &Path) -> f64 {
     let out = tool("ffprobe", &["-show_entries", "format=duration", "-of", "csv=p=0"], file, &[]);
     String::from_utf8(out).unwrap().trim().parse().unwrap()
 }
 
-/// True when `register` is a stretch of `whole`.
+/// True if `part` is a contiguous part of `whole`.
 fn is_stretch<T: PartialEq>(part: &[T], whole: &[T]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }
 
-/// When the key frames of a file are shown, seconds after the first.
+/// Presentation times of key frames, seconds after the first.
 fn key_frames(file: &Path) -> Vec<f64> {
     let show = ["-select_streams", "v", "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"];
     let text = String::from_utf8(tool("ffprobe", &show, file, &[])).unwrap();
     let keys = text.lines().filter_map(|line| line.split_once(',').filter(|(_, flags)| flags.starts_with('K')));
     let seconds: Vec<f64> = keys.map(|(second, _)| second.parse().unwrap()).collect();
-    // Sound may begin before the first picture.
+    // Sound may start before the first picture.
     seconds.iter().map(|second| second - seconds[0]).collect()
 }
 
-/// Exports a range from the middle of `whole`, which is what the ring began with: it is the stretch of the whole from the key frame
-/// before the range to the fragment that holds its end, picture for picture.
+/// Exports a range from the middle of `whole`, the start of the ring.
+///
+/// The export must equal `whole` from the key frame before the range to the fragment with its end.
 fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
     let begin = WallTime::parse(rig.ring_list()[0]["from"].as_str().unwrap()).unwrap();
     let at = |second: f64| begin.plus_micros((second * 1e6) as i64);
@@ -108,8 +110,8 @@ fn a_middle_range_is_a_stretch(rig: &Rig, whole: &Path, pictures: &[String]) {
     let part = rig.dir.path().join("part.mp4");
     let words =
         ["--from", &at(FROM).to_string(), "--to", &at(TO).to_string(), "-o", &part.display().to_string()].map(String::from);
-    let told = taimat().args(["ring", "export", "--dir", &rig.at("ring")]).args(words).output().unwrap();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let done = taimat().args(["ring", "export", "--dir", &rig.at("ring")]).args(words).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let exported = digests(&part, &["-map", "0:v"]);
     let first = (key * FPS).round() as usize;
     let stretch = &pictures[first..first + exported.len()];
@@ -129,25 +131,30 @@ fn arrives_bit_for_bit(main: &Footage, sub: Option<&Footage>) {
         return;
     };
     let url = |name: &str| format!("rtsp://127.0.0.1:{port}/{name}");
-    // 1080p H.265 without a sub-stream takes more than half a core of a development build, and would be looked at by key frames only.
+    // Decoding 1080p H.265 without a sub-stream takes more than half a core in a development build.
     let storage = "segment = \"2 MiB\"\nbudget = \"64 MiB\"\n[motion]\ncpu = 100";
     let rig = Rig::new(&url("main"), sub.map(|_| url("sub")).as_deref(), storage);
     let _broker = rig.broker();
     let _office = rig.office();
     let mut agent = rig.agent();
     seconds(12);
-    // What was recorded first, before the file ends and begins again.
+    // Only the first pass of the file, before the server repeats it.
     let out = rig.dir.path().join("out.mp4");
     let export = ["ring", "export", "--dir", &rig.at("ring"), "-o", &rig.at("out.mp4")].map(String::from);
-    let told = taimat().args(export).output().unwrap();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let done = taimat().args(export).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     rig.wait_until_whole(60);
     assert_eq!(agent.terminate(), Some(0));
     let source = main.path().unwrap();
     let pictures = ["-map", "0:v", "-frames:v", "900"];
     let (exported, original) = (digests(&out, &pictures), digests(&source, &pictures));
     assert!(exported.len() >= FRAMES, "only {} pictures were recorded", exported.len());
-    assert!(is_stretch(&exported, &original), "the {} exported pictures are not a stretch of {}", exported.len(), main.file);
+    assert!(
+        is_stretch(&exported, &original),
+        "the {} exported pictures are not a contiguous part of {}",
+        exported.len(),
+        main.file
+    );
     a_middle_range_is_a_stretch(&rig, &out, &exported);
     let shown = length(&out);
     assert!((shown - exported.len() as f64 / FPS).abs() < 0.5, "{} pictures, but a player shows {shown} s", exported.len());

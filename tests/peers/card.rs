@@ -1,4 +1,4 @@
-//! Proof level L3 of the ring: the real binary stopped in mid-flight, and a real card that turns read-only under it.
+//! Ring with the real binary: a frozen process, and an ext4 that becomes read-only.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,18 +10,18 @@ fn signal(running: &Running, name: &str) {
     assert!(sent.success());
 }
 
-/// Everything the ring's own check finds wrong.
+/// The problems that `ring check` finds.
 fn problems(dir: &str) -> String {
     let out = taimat().args(["ring", "check", "--json", "--dir", dir]).output().unwrap();
     let checked: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert!(checked["records"].as_u64().unwrap() > 5, "{checked}");
     let problems = checked["problems"].to_string();
-    assert_eq!(out.status.success(), problems == "[]", "the exit code says what the list says");
+    assert_eq!(out.status.success(), problems == "[]", "exit code and list of problems differ");
     problems
 }
 
 #[test]
-fn an_agent_that_is_frozen_for_a_while_names_what_it_missed() {
+fn an_agent_frozen_for_a_while_records_a_gap() {
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
     let mut agent = rig.agent();
@@ -31,13 +31,14 @@ fn an_agent_that_is_frozen_for_a_while_names_what_it_missed() {
     signal(&agent, "CONT");
     seconds(10);
     assert_eq!(agent.terminate(), Some(0));
-    assert_eq!(problems(&rig.at("ring")), "[]", "no hole is without a name\n{}", rig.log());
+    assert_eq!(problems(&rig.at("ring")), "[]", "a gap has no record\n{}", rig.log());
     rig.ring_is_whole();
-    let holes: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
-    println!("frozen for 22 s: {holes:?}");
+    let gaps: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
+    println!("frozen for 22 s: {gaps:?}");
 }
 
-/// An ext4 on a loop device in a file, which turns read-only at the first error, as cards are mounted (`errors=remount-ro`).
+/// An ext4 on a loop device that becomes read-only at the first error (`errors=remount-ro`), as on
+/// cards.
 struct Card {
     at: String,
     device: String,
@@ -58,7 +59,7 @@ impl Card {
         mounted.map(|_| card)
     }
 
-    /// The kernel finds an error in the file system (Documentation/ABI/testing/sysfs-fs-ext4).
+    /// Makes the kernel find an error in the file system (Documentation/ABI/testing/sysfs-fs-ext4).
     fn fail(&self) -> bool {
         let name = self.device.rsplit('/').next().unwrap();
         std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "taimat's test").is_ok()
@@ -86,8 +87,8 @@ fn a_real_read_only_card_is_recorded_to_after_a_restart() {
         println!("SKIPPED: this kernel has no trigger_fs_error");
         return;
     }
-    wait_for("the lost card is not told", 40, || rig.log().contains("recording continues in RAM only"));
-    // What happens now can still be seen and stops in order.
+    wait_for("the lost card is not logged", 40, || rig.log().contains("recording continues in RAM only"));
+    // The agent continues in memory and stops in order.
     seconds(4);
     assert_eq!(agent.terminate(), Some(0), "{}", rig.log());
     drop(card);
@@ -99,6 +100,6 @@ fn a_real_read_only_card_is_recorded_to_after_a_restart() {
     assert_eq!(agent.terminate(), Some(0));
     assert_eq!(problems(&rig.at("ring")), "[]");
     rig.ring_is_whole();
-    let holes: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
-    assert!(holes.contains(&"power_cut".to_owned()), "what was only in memory is missing by name: {holes:?}");
+    let gaps: Vec<_> = rig.ring_list().iter().filter_map(|line| Some(line["gap"].as_str()?.to_owned())).collect();
+    assert!(gaps.contains(&"power_cut".to_owned()), "the footage in memory left no gap record: {gaps:?}");
 }

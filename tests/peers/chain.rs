@@ -1,4 +1,4 @@
-//! Commands through the whole chain.
+//! `clip-get` through the whole chain.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,16 +7,16 @@ use taimat::units::WallTime;
 use crate::harness::{Rig, has, seconds, small_camera, taimat, wait_for};
 
 #[test]
-fn a_past_range_can_be_asked_for_and_verifies() {
-    asks_for_the_past("5");
+fn a_requested_past_range_arrives_and_verifies() {
+    requests_past_range("5");
 }
 
 #[test]
-fn so_it_can_over_mqtt_3_1_1() {
-    asks_for_the_past("3.1.1");
+fn a_requested_past_range_arrives_over_mqtt_3_1_1() {
+    requests_past_range("3.1.1");
 }
 
-fn asks_for_the_past(protocol: &str) {
+fn requests_past_range(protocol: &str) {
     if !has("mosquitto") {
         return;
     }

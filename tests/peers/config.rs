@@ -1,4 +1,4 @@
-//! Configurations remotely, end to end: real agent, Mosquitto with certificates, the office's own commands.
+//! Remote configuration, end to end: real agent, Mosquitto with certificates, office commands.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use taimat::units::{Digest, SiteId, WallTime, hex};
 
 use crate::harness::{Rig, Running, certificates, free_port, has, seconds, small_camera, taimat, wait_for};
 
-/// A rig whose box can be configured remotely.
+/// A harness with a device that accepts remote configurations.
 struct Remote {
     rig: Rig,
     key: Ed25519KeyPair,
@@ -46,7 +46,7 @@ impl Remote {
         key_id(&public)
     }
 
-    /// `office config push` of a text.
+    /// Runs `office config push` with a text.
     fn push(&self, text: &str) -> Output {
         std::fs::write(self.rig.at("next.toml"), text).unwrap();
         self.command("push", &["km-17", &self.rig.at("next.toml")]).output().unwrap()
@@ -60,13 +60,13 @@ impl Remote {
         command
     }
 
-    /// What the device says of its configuration, as the office has it.
+    /// The device's last report, as the office has it.
     fn reported(&self) -> Value {
         let site = SiteId::parse("km-17").unwrap();
         self.rig.archive().and_then(|archive| archive.reported(&site).ok()?).unwrap_or_default()
     }
 
-    /// Publishes bytes as a document, as somebody would who can reach the broker.
+    /// Publishes bytes as a document, as any client of the broker could.
     fn publish(&self, topic: &str, bytes: &[u8]) {
         std::fs::write(self.rig.at("bytes"), bytes).unwrap();
         let port = self.rig.office_port.to_string();
@@ -83,23 +83,23 @@ impl Remote {
         Document { v: 1, site: "km-17".into(), version, prev_sha256, not_after, config: text.into(), sig: None }
     }
 
-    /// Agent, broker and office, until the device has said what it runs.
+    /// Starts agent, broker and office, and waits for the device's report.
     fn start(&self) -> (Running, Running, Running) {
         let running = (self.rig.broker(), self.rig.office(), self.rig.agent());
-        wait_for("the box never said what it runs", 30, || self.reported()["phase"].is_string());
+        wait_for("the device sent no report", 30, || self.reported()["phase"].is_string());
         wait_for("it does not record", 30, || self.rig.log().contains("durable"));
         running
     }
 
     /// The reasons of all `config` events with this action.
-    fn told(&self, action: &str) -> Vec<String> {
+    fn config_events(&self, action: &str) -> Vec<String> {
         let events = self.rig.received().0;
         let config = events.iter().filter(|event| event.kind == "vn.taimat.config.v1" && event.data["action"] == action);
         config.map(|event| event.data["reason"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }
 
-/// Base 64 (RFC 4648) without checks: the key was just written by the program.
+/// Decodes base 64 (RFC 4648) without checks: the program has just written this key.
 fn decoded(text: &str) -> Vec<u8> {
     let value = |c: u8| match c {
         b'A'..=b'Z' => c - b'A',
@@ -116,7 +116,7 @@ fn decoded(text: &str) -> Vec<u8> {
     digits.chunks(4).flat_map(group).collect()
 }
 
-fn said(out: &Output) -> String {
+fn output(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
@@ -153,7 +153,7 @@ fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
         applied.as_millis(),
         started.elapsed().as_millis()
     );
-    assert!(out.status.success() && said(&out).contains("committed"), "{}\n{}", said(&out), remote.rig.log());
+    assert!(out.status.success() && output(&out).contains("committed"), "{}\n{}", output(&out), remote.rig.log());
     assert!(applied <= Duration::from_secs(2), "{applied:?}");
     wait_for("the office did not hear of it", 5, || remote.reported()["phase"] == "committed");
     assert_eq!(remote.reported()["older"][0]["sha256"], json!(Digest::of(first.as_bytes())));
@@ -169,7 +169,7 @@ fn a_zone_applies_in_two_seconds_without_a_dropped_frame() {
     let first = Digest::of(first.as_bytes()).hex();
     for (words, sha256) in [("show", &first), ("history", &first), ("history", &sha256)] {
         let shown = taimat().args(["config", words, "--config"]).arg(remote.rig.config()).output().unwrap();
-        assert!(shown.status.success() && said(&shown).contains(&sha256[..16]), "{}", said(&shown));
+        assert!(shown.status.success() && output(&shown).contains(&sha256[..16]), "{}", output(&shown));
     }
 }
 
@@ -185,20 +185,20 @@ fn only_signed_commands_run_each_once_with_an_event() {
         |words: &[&str]| taimat().args(["office", "cmd", "km-17"]).args(words).args(remote.rig.office_login()).output().unwrap();
     let sign = remote.rig.at("office.sign.key");
     let out = cmd(&["ping"]);
-    assert!(out.status.code() == Some(1) && said(&out).contains("unsigned"), "{}", said(&out));
+    assert!(out.status.code() == Some(1) && output(&out).contains("unsigned"), "{}", output(&out));
     let out = cmd(&["ping", "--sign", &sign]);
-    assert!(out.status.success(), "{}", said(&out));
+    assert!(out.status.success(), "{}", output(&out));
     let all = |words: &[&str]| {
         let words =
             taimat().args(["office", "cmd", "fleet", "ping", "within=1"]).args(words).args(remote.rig.office_login()).output();
         words.unwrap()
     };
     let out = all(&[]);
-    assert!(out.status.code() == Some(1) && said(&out).contains("unsigned"), "{}", said(&out));
+    assert!(out.status.code() == Some(1) && output(&out).contains("unsigned"), "{}", output(&out));
     let out = all(&["--sign", &sign]);
-    assert!(out.status.success(), "{}", said(&out));
+    assert!(out.status.success(), "{}", output(&out));
     let out = cmd(&["config-show", "--sign", &sign]);
-    assert!(said(&out).contains(&Digest::of(remote.text().as_bytes()).hex()), "{}", said(&out));
+    assert!(output(&out).contains(&Digest::of(remote.text().as_bytes()).hex()), "{}", output(&out));
     let next = remote
         .text()
         .replace("health_every = \"5 s\"", "health_every = \"6 s\"")
@@ -215,8 +215,8 @@ fn only_signed_commands_run_each_once_with_an_event() {
     );
     std::fs::write(remote.rig.at("next.toml"), remote.text() + "[motion]\nfps = 99\n").unwrap();
     let out = cmd(&["config-check", &config, "--sign", &sign]);
-    assert!(out.status.code() == Some(1) && said(&out).contains("motion.fps"), "{}", said(&out));
-    // The same bytes again, before and after a restart.
+    assert!(out.status.code() == Some(1) && output(&out).contains("motion.fps"), "{}", output(&out));
+    // Sends the same bytes again, before and after a restart.
     let expires = "2099-01-01T00:00:00Z";
     let n = u64::try_from(wall_of(Instant::now()).0).unwrap();
     let plain = serde_json::Map::new();
@@ -260,19 +260,19 @@ fn a_device_with_a_dead_card_is_configured_after_crash_loop() {
     let first = remote.text();
     let (_broker, _office, mut agent) = remote.start();
     assert_eq!(agent.terminate(), Some(0));
-    // Where the ring was is nothing a ring can be.
+    // A file in place of the ring's directory: the ring cannot be opened.
     std::fs::remove_dir_all(remote.rig.at("ring")).unwrap();
     std::fs::write(remote.rig.at("ring"), "no directory").unwrap();
     let service = Service::start(&remote.rig, &remote.rig.dir.path().join("run"));
     wait_for("it is out of reach", 40, || remote.reported()["phase"] == "safe_mode");
     let out = remote.push(&first.replace(&remote.rig.at("ring"), &remote.rig.at("other-ring")));
-    println!("{}", said(&out));
-    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    println!("{}", output(&out));
+    assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     wait_for("it does not record on the other card", 20, || {
         Path::new(&remote.rig.at("other-ring")).join("seg-00000.mp4").exists()
     });
     wait_for("it does not say so", 10, || remote.reported()["phase"] == "committed");
-    println!("{} starts of the process", service.starts());
+    println!("the process started {} times", service.starts());
 }
 
 #[test]
@@ -305,34 +305,34 @@ fn an_oversized_retained_document_keeps_no_device_offline() {
         "-f",
     ];
     let out = Command::new("mosquitto_pub").args(words).arg(remote.rig.at("bytes")).output().unwrap();
-    assert!(out.status.success(), "{}", said(&out));
+    assert!(out.status.success(), "{}", output(&out));
     wait_for("ten megabytes were not reported", 30, || remote.reported()["refused"]["refusal"]["why"] == "too_large");
     let out = remote.push(&zoned(&remote.text(), "road"));
-    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// Somebody at the device goes back to the configuration before; the office hears of it.
+/// Runs a local rollback to the previous configuration; the office receives a report.
 fn called_back(remote: &Remote, first: &str) {
     let on_the_box = |words: &[&str]| taimat().args(words).arg("--config").arg(remote.rig.config()).output().unwrap();
     let none = on_the_box(&["config", "rollback", "7"]);
-    assert!(none.status.code() == Some(1) && said(&none).contains("there is no older configuration 7"), "{}", said(&none));
+    assert!(none.status.code() == Some(1) && output(&none).contains("there is no older configuration 7"), "{}", output(&none));
     let out = on_the_box(&["config", "rollback"]);
-    assert!(out.status.success(), "{}", said(&out));
+    assert!(out.status.success(), "{}", output(&out));
     let back = json!(Digest::of(first.as_bytes()));
-    wait_for("nobody called it back", 20, || {
+    wait_for("the rollback was not reported", 20, || {
         let reported = remote.reported();
         reported["committed"]["sha256"] == back && reported["phase"] == "committed" && reported["origin"] == "rollback"
     });
 }
 
-/// The wall time of a moment of this process.
+/// Wall time of an instant.
 fn wall_of(moment: Instant) -> WallTime {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     WallTime((now - moment.elapsed()).as_micros() as i64)
 }
 
-/// Frame counter: around a change at `moment` each picture of the camera is in the ring, one tenth of a second behind the one before.
+/// Checks that around `moment` the ring has every picture of the camera, one each 0.1 s.
 fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: WallTime) {
     if !has("ffprobe") {
         return;
@@ -341,7 +341,7 @@ fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: WallTime) {
     let file = rig.at("around.mp4");
     let words = ["ring", "export", "--dir", &rig.at("ring"), "--from", &from, "--to", &to, "--out", &file].map(String::from);
     let out = taimat().args(words).output().unwrap();
-    assert!(out.status.success(), "{}", said(&out));
+    assert!(out.status.success(), "{}", output(&out));
     let words = ["-v", "error", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0", &file];
     let out = Command::new("ffprobe").args(words).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -358,7 +358,7 @@ fn every_picture_is_there(rig: &Rig, camera: &SimCamera, moment: WallTime) {
     assert!(longest < 0.15 || skipped > 0, "a picture is missing: {longest} s");
 }
 
-/// Everything that must be refused, each with its reason, while nothing changes.
+/// Sends documents that must be rejected, each with its reason; the configuration must stay.
 fn refusals(remote: &Remote, first: &str, running: &str) {
     let good = remote.document(1000, running, first);
     let signed = |document: Document| document.signed(&remote.key).encode();
@@ -378,20 +378,21 @@ fn refusals(remote: &Remote, first: &str, running: &str) {
     for (reason, bytes) in cases {
         remote.publish("taimat/v1/km-17/dn/config/answer", &bytes);
         wait_for(&format!("{reason} was not reported"), 10, || remote.reported()["refused"]["refusal"]["why"] == reason);
-        wait_for(&format!("{reason} was not told"), 10, || remote.told("refused").contains(&reason.to_owned()));
+        wait_for(&format!("{reason} was not reported"), 10, || remote.config_events("refused").contains(&reason.to_owned()));
     }
-    // More than the broker of deploy/ takes (512 KiB): the publisher is thrown out, and the device never hears of it.
+    // Larger than the maximum packet of the broker of deploy/: the broker disconnects the
+    // publisher.
     remote.publish("taimat/v1/km-17/dn/config/desired", &vec![b'x'; 10 << 20]);
     assert_eq!(remote.reported()["committed"]["sha256"], json!(Digest::of(running.as_bytes())));
     let bad = remote.push(&running.replace("health_every = \"5 s\"", "health_every = \"5 s\"\nlogin_file = \"/nowhere\""));
-    assert_eq!(bad.status.code(), Some(1), "{}", said(&bad));
-    assert!(said(&bad).contains("uplink.login_file") && said(&bad).contains("/nowhere"), "{}", said(&bad));
+    assert_eq!(bad.status.code(), Some(1), "{}", output(&bad));
+    assert!(output(&bad).contains("uplink.login_file") && output(&bad).contains("/nowhere"), "{}", output(&bad));
     let bad = remote.push(&running.replace("[storage]", "[storage]\nfoo = 1\npin_quota = 99"));
-    assert_eq!(bad.status.code(), Some(2), "what can be judged at the office is not even sent: {}", said(&bad));
+    assert_eq!(bad.status.code(), Some(2), "a document that the office can reject was sent: {}", output(&bad));
 }
 
 #[test]
-fn a_real_rollout_of_fifty_stops_at_the_one_that_fails() {
+fn a_rollout_of_fifty_devices_stops_at_the_failing_one() {
     if !has("mosquitto") {
         return;
     }
@@ -409,33 +410,33 @@ fn a_real_rollout_of_fifty_stops_at_the_one_that_fails() {
     std::fs::write(remote.rig.at("plan.toml"), plan).unwrap();
     let fleet_push = || remote.command("fleet", &[&remote.rig.at("plan.toml")]).output().unwrap();
     let out = fleet_push();
-    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
-    let last = said(&out).lines().rev().take(3).map(String::from).collect::<Vec<_>>().join("\n");
+    assert_eq!(out.status.code(), Some(1), "{}", output(&out));
+    let last = output(&out).lines().rev().take(3).map(String::from).collect::<Vec<_>>().join("\n");
     println!("{last}");
-    assert!(last.contains("29 committed") && last.contains("1 failed") && last.contains("20 not begun"), "{}", said(&out));
-    assert!(last.contains("km-23 FAILED: trial: no key frame"), "{}", said(&out));
+    assert!(last.contains("29 committed") && last.contains("1 failed") && last.contains("20 not begun"), "{}", output(&out));
+    assert!(last.contains("km-23 FAILED: trial: no key frame"), "{}", output(&out));
     assert_eq!(fleet.committed(), 29);
     fleet.mend();
     let out = fleet_push();
-    assert!(out.status.success() && said(&out).contains("21 committed, 29 had it already, 0 failed"), "{}", said(&out));
+    assert!(out.status.success() && output(&out).contains("21 committed, 29 had it already, 0 failed"), "{}", output(&out));
     assert_eq!(fleet.committed(), 50);
 }
 
-/// Fifty devices as far as an office can tell: each checks the signature and what it replaces, and number 23 takes it back.
+/// Fifty simulated devices: each checks signature and predecessor, and number 23 rolls back.
 struct Fleet {
     shared: std::sync::Arc<std::sync::Mutex<Boxes>>,
 }
 
-/// What each runs and the highest version it has seen, and whether number 23 fails.
+/// Configuration and highest version of each, and whether number 23 fails.
 type Boxes = (BTreeMap<String, (Digest, u64)>, bool);
 
 impl Fleet {
     fn start(remote: &Remote) -> Fleet {
         use taimat::settings::{Protocol, TlsSettings, TrustedKey};
         use taimat::uplink::client::{ClientEvent, Options, connect};
-        let boxes: BTreeMap<String, (Digest, u64)> =
+        let devices: BTreeMap<String, (Digest, u64)> =
             (1..=50).map(|n| (format!("km-{n:02}"), (Digest::of(b"before"), 0))).collect();
-        let shared = std::sync::Arc::new(std::sync::Mutex::new((boxes, true)));
+        let shared = std::sync::Arc::new(std::sync::Mutex::new((devices, true)));
         let mut public = [0; 32];
         public.copy_from_slice(remote.key.public_key().as_ref());
         let trusted = [TrustedKey { name: "office".into(), public, scope: taimat::settings::KeyScope::All }];
@@ -444,7 +445,7 @@ impl Fleet {
         let identity = Some((rig.at("office.pem").into(), rig.at("office.key").into()));
         let tls = taimat::uplink::tls::config(&TlsSettings { ca: rig.at("ca.pem").into(), identity }, None).unwrap();
         let options = Options {
-            client_id: "boxes".into(),
+            client_id: "devices".into(),
             host: "localhost".into(),
             port: rig.office_port,
             tls: Some(tls),
@@ -466,8 +467,8 @@ impl Fleet {
                 let (sender, mut connection) = connect(&options);
                 sender.subscribe(&["taimat/v1/+/dn/config/desired".to_owned()]);
                 let mut waiting: std::collections::VecDeque<(String, Vec<u8>)> = {
-                    let boxes = state.lock().unwrap();
-                    boxes.0.iter().map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null)).collect()
+                    let devices = state.lock().unwrap();
+                    devices.0.iter().map(|(site, (sha256, seen))| report(site, *sha256, *seen, Value::Null)).collect()
                 };
                 loop {
                     while let Some((topic, payload)) = waiting.front().cloned() {
@@ -512,7 +513,7 @@ impl Fleet {
     }
 }
 
-/// Keeps the agent running as a service manager would: whenever it ends, it is started again.
+/// Restarts the agent whenever it ends, as a service manager does.
 struct Service {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: Option<std::thread::JoinHandle<u32>>,
@@ -557,16 +558,16 @@ impl Drop for Service {
     }
 }
 
-/// Longest stretch without recording that the office was reported of, in milliseconds.
-fn longest_hole(rig: &Rig) -> i64 {
+/// Longest reported gap, milliseconds.
+fn longest_gap(rig: &Rig) -> i64 {
     let time = |value: &Value| WallTime::parse(value.as_str().unwrap_or_default()).map_or(0, |wall| wall.0);
     let gaps = rig.received().0.into_iter().filter(|event| event.kind == "vn.taimat.gap.v1");
     gaps.map(|event| (time(&event.data["to"]) - time(&event.data["from"])) / 1000).max().unwrap_or(0)
 }
 
 #[test]
-#[ignore = "minutes: trials that must run out"]
-fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
+#[ignore = "minutes: trials run to their limit"]
+fn failing_changes_are_rolled_back_with_their_reason() {
     if !has("mosquitto") {
         return;
     }
@@ -576,7 +577,7 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
     certificates(remote.rig.dir.path(), "other-");
     let (_broker, _office) = (remote.rig.broker(), remote.rig.office());
     let service = Service::start(&remote.rig, &remote.rig.dir.path().join("run"));
-    wait_for("the box never said what it runs", 30, || remote.reported()["phase"].is_string());
+    wait_for("the device sent no report", 30, || remote.reported()["phase"].is_string());
     seconds(5);
     let port = remote.rig.port.to_string();
     let other = free_port().to_string();
@@ -591,7 +592,7 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
         &format!("health_every = \"5 s\"\nfallbacks = [{{ host = \"localhost\", port = {other}, {tls} }}]"),
     );
     let cases = [
-        ("a camera that is not there", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),
+        ("a camera that does not exist", first.replace(&camera.main_url(), "rtsp://127.0.0.1:9/none"), "camera.main_url"),
         (
             "only a broker that is not there",
             first.replace(&format!("port = {port}"), &format!("port = {other}")),
@@ -609,23 +610,23 @@ fn what_does_not_work_is_taken_back_by_itself_with_its_reason() {
         assert_ne!(text, first, "{what}");
         let started = Instant::now();
         let out = remote.push(&text);
-        println!("{what}: {} s: {}", started.elapsed().as_secs(), said(&out).lines().last().unwrap_or_default());
-        assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", said(&out), remote.rig.log());
-        assert!(said(&out).contains(reason), "{what}: {}", said(&out));
+        println!("{what}: {} s: {}", started.elapsed().as_secs(), output(&out).lines().last().unwrap_or_default());
+        assert_eq!(out.status.code(), Some(1), "{what}: {}\n{}", output(&out), remote.rig.log());
+        assert!(output(&out).contains(reason), "{what}: {}", output(&out));
         let back = json!(Digest::of(first.as_bytes()));
         wait_for(what, 10, || remote.reported()["committed"]["sha256"] == back);
     }
     wait_for("it does not record any more", 30, || remote.rig.received().0.iter().any(|event| event.kind.contains("motion.end")));
-    // The last case stopped the process and started it again: that gap is named as every stop is.
-    wait_for("the restarts left no named hole", 30, || remote.rig.gap_reasons().iter().any(|reason| reason == "stopped"));
-    println!("holes: {:?}; longest {} ms", remote.rig.gap_reasons(), longest_hole(&remote.rig));
+    // The last case restarted the process, so there is a gap `stopped`.
+    wait_for("the restarts left no gap event", 30, || remote.rig.gap_reasons().iter().any(|reason| reason == "stopped"));
+    println!("gaps: {:?}; longest {} ms", remote.rig.gap_reasons(), longest_gap(&remote.rig));
     let out = remote.push(&zoned(&first, "afterwards"));
-    assert!(out.status.success(), "{}", said(&out));
-    println!("{} starts of the process", service.starts());
+    assert!(out.status.success(), "{}", output(&out));
+    println!("the process started {} times", service.starts());
 }
 
 #[test]
-#[ignore = "a minute: a camera that never shows anything"]
+#[ignore = "a minute: a camera without pictures"]
 fn a_camera_that_stops_answering_is_rolled_back() {
     if !has("mosquitto") {
         return;
@@ -649,18 +650,18 @@ fn a_camera_that_stops_answering_is_rolled_back() {
     way.way.closed.store(true, std::sync::atomic::Ordering::Relaxed);
     way.cut();
     let out = pushing.wait_with_output().unwrap();
-    assert_eq!(out.status.code(), Some(1), "{}\n{}", said(&out), remote.rig.log());
-    println!("{}", said(&out).lines().last().unwrap_or_default());
-    wait_for("no roll-back was told", 20, || remote.told("rolled_back").len() == 1);
-    wait_for("the old camera's hole was not named", 40, || longest_hole(&remote.rig) > 0);
-    println!("longest hole {} ms", longest_hole(&remote.rig));
-    assert!(longest_hole(&remote.rig) < 75_000, "recording stood still for longer than a new camera may take");
+    assert_eq!(out.status.code(), Some(1), "{}\n{}", output(&out), remote.rig.log());
+    println!("{}", output(&out).lines().last().unwrap_or_default());
+    wait_for("no rollback was reported", 20, || remote.config_events("rolled_back").len() == 1);
+    wait_for("the outage of the old camera left no gap event", 40, || longest_gap(&remote.rig) > 0);
+    println!("longest gap {} ms", longest_gap(&remote.rig));
+    assert!(longest_gap(&remote.rig) < 75_000, "recording paused for longer than the time for a new camera");
     drop(running);
 }
 
 #[test]
 #[ignore = "a minute: two brokers, two offices"]
-fn a_box_moves_to_another_broker_by_adding_it_first() {
+fn a_device_moves_to_a_broker_that_is_added_first() {
     if !has("mosquitto") {
         return;
     }
@@ -668,7 +669,7 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     let remote = Remote::new(&camera);
     let first = remote.text();
     let (old, _office, mut agent) = remote.start();
-    // The new office: the same certificates, another broker and another archive.
+    // The new office has the same certificates, another broker and another archive.
     let (port, office_port) = (free_port(), free_port());
     let text = std::fs::read_to_string(remote.rig.at("mosquitto.conf")).unwrap();
     let text = text.replace(&format!("listener {}", remote.rig.port), &format!("listener {port}"));
@@ -694,8 +695,12 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     let both =
         first.replace("health_every", &format!("fallbacks = [{{ host = \"localhost\", port = {port}, {tls} }}]\nhealth_every"));
     let out = remote.push(&only);
-    assert!(out.status.code() == Some(1) && said(&out).contains("has not proven itself"), "the reverse order: {}", said(&out));
-    // Both offices must know the document: the one that sends it, and the one that confirms it.
+    assert!(
+        out.status.code() == Some(1) && output(&out).contains("has not proven itself"),
+        "the reverse order: {}",
+        output(&out)
+    );
+    // Both offices need the document: one sends it, the other confirms it.
     wait_for("no new archive", 10, || Archive::open_read_only(Path::new(&archive)).is_ok());
     std::fs::write(remote.rig.at("next.toml"), &both).unwrap();
     let mut pushing = remote.command("push", &["km-17", &remote.rig.at("next.toml")]).stdout(Stdio::piped()).spawn().unwrap();
@@ -713,31 +718,32 @@ fn a_box_moves_to_another_broker_by_adding_it_first() {
     assert_eq!(reported()["committed"]["sha256"], json!(sha256));
     drop(pushing.kill());
     let _ = pushing.wait();
-    // From the new office the old broker is removed, and then it dies.
+    // The new office removes the old broker, which then ends.
     std::fs::write(remote.rig.at("next.toml"), &only).unwrap();
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
     let out = push.output().unwrap();
-    assert!(out.status.success(), "{}\n{}", said(&out), remote.rig.log());
+    assert!(out.status.success(), "{}\n{}", output(&out), remote.rig.log());
     drop(old);
     wait_for("it does not say so", 10, || reported()["committed"]["sha256"] == json!(Digest::of(only.as_bytes())));
     let mut push = login(&["office", "config", "push", "km-17", &remote.rig.at("next.toml")]);
     std::fs::write(remote.rig.at("next.toml"), zoned(&only, "moved")).unwrap();
     push.args(["--sign", &remote.rig.at("office.sign.key"), "--dir", &archive, "--yes", "--wait", "100"]);
     let out = push.output().unwrap();
-    assert!(out.status.success(), "the old broker is dead, the box must not care: {}", said(&out));
+    assert!(out.status.success(), "a change failed after the end of the old broker: {}", output(&out));
     assert_eq!(agent.terminate(), Some(0));
 }
 
 #[test]
-#[ignore = "minutes: a kill at every note of a push"]
+#[ignore = "minutes: a kill at every stored step of a push"]
 fn a_push_killed_at_any_step_ends_on_one_side() {
     if !has("mosquitto") || !has("strace") {
         return;
     }
     let camera = small_camera();
     let (mut committed, mut rolled_back, mut kills) = (0, 0, 0);
-    // Each note is a rename: a kill at its entry is before it, one at the flush of the directory behind it is after it.
+    // Each stored step is a rename: a kill at its entry comes before it, and a kill at the flush of
+    // the directory comes after it.
     for call in ["rename", "fsync"] {
         for nth in 1.. {
             match one_kill(&camera, call, nth) {
@@ -753,8 +759,10 @@ fn a_push_killed_at_any_step_ends_on_one_side() {
     assert!(kills >= 16, "{kills}");
 }
 
-/// One push in which the agent is killed at the nth call of a kind that its keeper makes; gives how the device says it ended, and whether
-/// it then runs what it ran before. `None` when there were fewer calls.
+/// Pushes a change and kills the agent at the nth call of a kind by its config thread.
+///
+/// Returns the reported end of the change, and whether the device runs its previous configuration.
+/// `None` if there were fewer calls.
 fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, bool)> {
     let remote = Remote::new(camera);
     let first = remote.text();
@@ -788,7 +796,7 @@ fn one_kill(camera: &SimCamera, call: &str, nth: u32) -> Option<(&'static str, b
     let committed = report["committed"]["sha256"] == json!(Digest::of(text.as_bytes()));
     let before = report["committed"]["sha256"] == json!(Digest::of(first.as_bytes()));
     let word = report["phase"].as_str().unwrap_or("?").to_owned();
-    println!("{call} {nth}: killed {killed}, then {word}: {}", said(&out).lines().last().unwrap_or_default());
+    println!("{call} {nth}: killed {killed}, then {word}: {}", output(&out).lines().last().unwrap_or_default());
     assert!(committed || before, "{report}");
     assert_eq!(agent.terminate(), Some(0));
     killed.then_some((
@@ -814,7 +822,7 @@ fn check_config_names_mismatched_files_and_prints_json() {
     let camera = SimCamera::start(Options { main: (64, 48), sub: (64, 48), ..Options::default() }).unwrap();
     let remote = Remote::new(&camera);
     let check = |args: &[&str]| taimat().arg("check-config").arg(remote.rig.config()).args(args).output().unwrap();
-    assert!(check(&[]).status.success(), "{}", said(&check(&[])));
+    assert!(check(&[]).status.success(), "{}", output(&check(&[])));
     std::fs::copy(remote.rig.at("office.key"), remote.rig.at("km-17.key")).unwrap();
     let out = check(&["--json"]);
     let found: Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -1,5 +1,4 @@
-//! The pure-Rust decoders against ffmpeg: the pictures that motion is judged on are the pictures the camera meant, luma sample by
-//! luma sample, for every coding tool that cameras send.
+//! Rust decoders compared with ffmpeg, luma sample by luma sample, for the coding tools of cameras.
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -31,7 +30,8 @@ fn encode(path: &Path, size: &str, options: &[&str]) {
     ffmpeg(&[&begin[..], options, &[path.to_str().unwrap()]].concat());
 }
 
-/// Encodes a picture with `options`, decodes it with ours and with ffmpeg: (pictures, wrong pictures, refusals).
+/// Encodes pictures with `options` and decodes them with ours and with ffmpeg; returns the numbers
+/// of pictures and of wrong pictures, and the rejections.
 fn compare(name: &str, options: &[&str]) -> (usize, usize, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
@@ -124,7 +124,7 @@ fn every_camera_coding_tool_decodes_as_ffmpeg_does() {
     }
     assert!(bad.is_empty(), "{bad:?}");
     let (pictures, wrong, refusals) = compare("H.264 interlaced", &x264(&["-bf", "0", "-flags", "+ildct+ilme"]));
-    assert!(wrong == 0 && pictures + refusals.len() > 0, "what cannot be decoded is refused, never shown wrong");
+    assert!(wrong == 0 && pictures + refusals.len() > 0, "a picture was decoded wrongly");
 }
 
 /// The access units of an encoded file.
@@ -142,7 +142,7 @@ fn an_inner_parameter_set_cannot_enlarge_the_picture() {
     }
     for options in [&["-c:v", "libx264"][..], &["-c:v", "libx265", "-tag:v", "hvc1", "-x265-params", "log-level=none"]] {
         let (small, large) = (stream("352x288", options), stream("704x576", options));
-        // The large stream's parameter sets and picture, as an access unit of a stream that was announced small.
+        // Parameter sets and picture of the large stream, inside a stream that was announced small.
         let sets = large[0].params.annex_b.split(|byte| *byte == 1).filter(|nal| nal.len() > 6);
         let mut data: Vec<u8> = Vec::new();
         for nal in sets.map(|nal| nal.strip_suffix(&[0, 0, 0]).unwrap_or(nal)) {
@@ -159,7 +159,7 @@ fn an_inner_parameter_set_cannot_enlarge_the_picture() {
 }
 
 #[test]
-fn after_a_loss_nothing_is_shown_before_the_next_key_frame() {
+fn after_a_loss_no_picture_comes_before_a_key_frame() {
     if !has("ffmpeg") {
         return;
     }
@@ -176,7 +176,7 @@ fn after_a_loss_nothing_is_shown_before_the_next_key_frame() {
     assert_eq!(shown, (0..6).chain(keys[1]..frames.len()).collect::<Vec<_>>(), "keys at {keys:?}");
 }
 
-/// A still street with noise, coded with `options`, twenty seconds of it.
+/// Twenty seconds of an empty street with noise, coded with `options`.
 fn still(options: &[&str]) -> Vec<Frame> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
@@ -185,7 +185,7 @@ fn still(options: &[&str]) -> Vec<Frame> {
     mp4_samples::frames(&std::fs::read(&path).unwrap()).unwrap()
 }
 
-/// An access unit without its slice of that number.
+/// An access unit without slice `number`.
 fn without_slice(frame: &Frame, number: usize) -> Frame {
     let (mut rest, mut kept, mut slices) = (&frame.data[..], Vec::new(), 0);
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {

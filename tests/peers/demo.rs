@@ -1,4 +1,4 @@
-//! What `taimat demo` leaves behind, against the truth of its scene and with ffmpeg as the reader.
+//! Archive of `taimat demo`, compared with the ground truth of its scene and read with ffmpeg.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,14 +12,14 @@ use taimat::units::WallTime;
 
 use crate::harness::{has, plays, taimat};
 
-/// Seconds of empty road that a clip shows before its crossing, at least.
+/// Smallest pre-roll before a crossing, seconds.
 const BEFORE: f64 = 4.0;
 
-/// Seconds by which the two streams of a camera on a busy machine may be placed differently on the clock: the event is seen in one,
-/// the clip is cut from the other. Crossings are fourteen seconds apart.
+/// Allowed clock difference of the two streams on a busy machine, seconds: one gives the event, the
+/// other the clip. Crossings are fourteen seconds apart.
 const SLACK: f64 = 1.0;
 
-/// Flags of the first packet of a file: `K` stands for a key frame.
+/// Flags of the first packet of a file; `K` is a key frame.
 fn first_packet(clip: &Path) -> String {
     let show =
         ["-v", "error", "-select_streams", "v", "-read_intervals", "%+#1", "-show_entries", "packet=flags", "-of", "csv=p=0"];
@@ -31,14 +31,15 @@ fn micros(text: &str) -> i64 {
     WallTime::parse(text).unwrap().0
 }
 
-/// The crossing that lasted when an event began at `began` (seconds of the scene).
+/// The crossing during which an event started, at second `began` of the scene.
 fn crossing_at(scene: &Scene, began: f64) -> Crossing {
     let lasts = |crossing: &&Crossing| (crossing.begin - SLACK..crossing.begin + crossing.seconds).contains(&began);
-    *scene.crossings().iter().find(lasts).unwrap_or_else(|| panic!("nothing crosses at second {began:.1}"))
+    *scene.crossings().iter().find(lasts).unwrap_or_else(|| panic!("there is no crossing at second {began:.1}"))
 }
 
-/// The clip at `path` from `start` holds the whole crossing that its event, which began at `began`, names; gives that crossing. The
-/// camera itself never made `skipped` pictures.
+/// Checks that a clip contains the whole crossing of its event, and returns the crossing.
+///
+/// The clip starts at `start` and its event at `began`. The camera skipped `skipped` pictures.
 fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skipped: u64) -> Crossing {
     let fps = f64::from(Options::default().fps);
     let frames = counters(&std::fs::read(path).unwrap());
@@ -54,7 +55,7 @@ fn holds_its_crossing(scene: &Scene, path: &Path, start: &str, began: &str, skip
         crossing.who,
         enters - from
     );
-    assert!(enters - from >= BEFORE && leaves <= to, "the crossing is not whole in its clip");
+    assert!(enters - from >= BEFORE && leaves <= to, "the clip does not contain the whole crossing");
     let there = frames.len() as u64;
     assert!((there + skipped) * 10 >= (last - first) * 9, "{there} pictures of {}, {skipped} never made", last - first + 1);
     crossing
@@ -67,10 +68,10 @@ fn demo_clips_play_and_hold_their_crossings() {
     }
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("demo");
-    let told = taimat().args(["demo", "--for", "40s", "--out"]).arg(&out).output().unwrap();
-    let words = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{words}{}", String::from_utf8_lossy(&told.stderr));
-    // What a camera never showed, because this machine was too slow for it, cannot be in a clip.
+    let demo = taimat().args(["demo", "--for", "40s", "--out"]).arg(&out).output().unwrap();
+    let words = String::from_utf8_lossy(&demo.stdout);
+    assert!(demo.status.success(), "{words}{}", String::from_utf8_lossy(&demo.stderr));
+    // Pictures that a slow machine skipped cannot be in a clip.
     let slow = words.lines().find(|line| line.contains("too slow"));
     let numbers = slow.iter().flat_map(|line| line.split_whitespace()).find_map(|word| word.parse::<u64>().ok());
     let skipped = numbers.unwrap_or(0);
@@ -83,13 +84,13 @@ fn demo_clips_play_and_hold_their_crossings() {
     let mut seen = Vec::new();
     for clip in files.iter().filter(|file| file.purpose == "clip") {
         plays(&clip.path);
-        assert!(first_packet(&clip.path).starts_with('K'), "{} does not begin with a key frame", clip.path.display());
+        assert!(first_packet(&clip.path).starts_with('K'), "{} does not start with a key frame", clip.path.display());
         let starts = |event: &&taimat::office::queries::EventRow| {
             event.kind == "vn.taimat.motion.start.v1" && event.data["event"] == clip.event.as_str()
         };
         let event = events.iter().find(starts).unwrap();
         let crossing = holds_its_crossing(&scene, &clip.path, &clip.start, event.data["started_at"].as_str().unwrap(), skipped);
-        assert!(!seen.contains(&crossing), "two events of one crossing");
+        assert!(!seen.contains(&crossing), "one crossing has two events");
         seen.push(crossing);
     }
     assert!(seen.len() >= 2, "{} clips: {words}", seen.len());

@@ -1,4 +1,4 @@
-//! What `deploy/` says is what works: its commands carried out, its certificates looked at.
+//! Tests of `deploy/`: its commands are executed, and its certificates and modes are checked.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::harness::{Rig, deploy, free_port, has, small_camera, taimat, wait_for};
 
 #[test]
-fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
+fn the_readmes_commands_install_a_device_and_an_office() {
     let tools = ["mosquitto", "openssl", "unshare", "runuser", "useradd"];
     if !tools.iter().all(|tool| has(tool)) {
         return;
@@ -20,7 +20,7 @@ fn the_commands_of_the_readme_lead_to_a_running_box_and_office() {
     let ports = [free_port().to_string(), free_port().to_string()];
     let out = command.args([env!("CARGO_BIN_EXE_taimat"), &camera.main_url()]).args(ports).output().unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    // 1 with these words is unshare's own refusal, 77 that of the script.
+    // Exit code 1 with these texts is unshare's refusal, and 77 the script's.
     if out.status.code() == Some(77) || words.starts_with("unshare:") {
         println!("SKIPPED: mount namespaces with overlays are not allowed here");
         return;
@@ -34,7 +34,7 @@ fn make_certs(dir: &Path, host: &str) -> Output {
 }
 
 #[test]
-fn an_office_may_be_called_by_its_address() {
+fn an_office_may_be_named_by_its_ip_address() {
     if !has("openssl") || !has("mosquitto") {
         return;
     }
@@ -54,7 +54,7 @@ fn an_office_may_be_called_by_its_address() {
     }
     let made = make_certs(rig.dir.path(), "127.0.0.1");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    // Mosquitto gives up root before it reads its key; the README makes it the key's owner.
+    // Mosquitto drops root before it reads its key; deploy/README.md makes it the owner.
     for name in ["broker.key", "broker.pem", "ca.pem", "office-ca.pem"] {
         std::fs::set_permissions(rig.at(name), std::fs::Permissions::from_mode(0o644)).unwrap();
     }
@@ -62,27 +62,28 @@ fn an_office_may_be_called_by_its_address() {
     std::fs::write(rig.config(), config.replace("host = \"localhost\"", "host = \"127.0.0.1\"")).unwrap();
     let _broker = rig.broker();
     let mut agent = rig.agent();
-    wait_for("the box does not believe its broker", 20, || rig.log().contains("connected"));
+    wait_for("the device does not connect to its broker", 20, || rig.log().contains("connected"));
     assert_eq!(agent.terminate(), Some(0));
 }
 
 #[test]
-fn a_box_cannot_ask_for_the_name_of_the_office() {
+fn a_device_cannot_request_a_certificate_of_the_office() {
     if !has("openssl") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=office"];
-    let out = Command::new("openssl").args(request).args(["-keyout", &at("box.key"), "-out", &at("km-17.csr")]).output().unwrap();
+    let out =
+        Command::new("openssl").args(request).args(["-keyout", &at("device.key"), "-out", &at("km-17.csr")]).output().unwrap();
     assert!(out.status.success());
     let made = make_certs(dir.path(), "localhost");
     let words = String::from_utf8_lossy(&made.stderr);
-    assert!(!made.status.success() && words.contains("asks for another name than CN=km-17"), "{words}");
+    assert!(!made.status.success() && words.contains("does not request CN=km-17"), "{words}");
     assert!(!dir.path().join("km-17.pem").exists());
 }
 
-/// Everything under `dir` whose mode gives anything to group or others.
+/// Files under `dir` whose mode has rights for group or others.
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut open = Vec::new();
     let mut left = vec![dir.to_owned()];
@@ -99,7 +100,7 @@ fn open_to_others(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn ring_and_archive_are_for_their_owner_only() {
+fn ring_and_archive_have_no_rights_for_others() {
     let camera = small_camera();
     let rig = Rig::simulated(&camera, 48);
     let (_agent, _office) = (rig.agent(), rig.office());
@@ -110,51 +111,51 @@ fn ring_and_archive_are_for_their_owner_only() {
     }
 }
 
-/// Runs an office command for at most five seconds; its words, and what reached the broker.
-fn said_to_a_far_broker(words: &[&str]) -> (Output, Vec<u8>) {
+/// Runs an office command for at most five seconds; returns its output and the bytes at the broker.
+fn run_with_remote_broker(words: &[&str]) -> (Output, Vec<u8>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     std::fs::write(at("login"), "office:S3cret-Office\n").unwrap();
     let config =
         "site = \"km-17\"\ncamera.main_url = \"rtsp://127.0.0.1:9/none\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n";
-    std::fs::write(at("box.toml"), config).unwrap();
+    std::fs::write(at("device.toml"), config).unwrap();
     assert!(taimat().args(["keygen", "--office", "office", "--dir", &at("")]).output().unwrap().status.success());
     let port = listener.local_addr().unwrap().port().to_string();
     let words = words.iter().map(|word| match *word {
         "DIR" => at("archive"),
-        "FILE" => at("box.toml"),
+        "FILE" => at("device.toml"),
         "KEY" => at("office.sign.key"),
         word => word.to_owned(),
     });
     let mut command = Command::new("timeout");
     command.args(["-s", "KILL", "5", env!("CARGO_BIN_EXE_taimat"), "office"]).args(words);
-    // All of 0/8 is this host, and no loopback address.
+    // 0/8 addresses reach this host, but are not loopback addresses.
     command.args(["--broker", "0.0.0.0", "--port", &port, "--login", &at("login")]);
     let out = command.output().unwrap();
     listener.set_nonblocking(true).unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Ok((mut peer, _)) = listener.accept() {
-        let _ = std::io::Read::read_to_end(&mut peer, &mut heard);
+        let _ = std::io::Read::read_to_end(&mut peer, &mut received);
     }
-    (out, heard)
+    (out, received)
 }
 
 #[test]
-fn no_office_command_sends_a_password_in_the_clear_unasked() {
+fn office_commands_need_allow_plain_for_clear_passwords() {
     for words in [
         &["run", "--dir", "DIR"][..],
         &["cmd", "km-17", "ping", "--wait", "2"],
         &["config", "push", "km-17", "FILE", "--dir", "DIR", "--sign", "KEY", "--wait", "2", "--yes"],
     ] {
-        let (out, heard) = said_to_a_far_broker(words);
+        let (out, received) = run_with_remote_broker(words);
         let said = String::from_utf8_lossy(&out.stderr);
-        assert!(heard.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&heard));
+        assert!(received.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&received));
         assert!(out.status.code() == Some(1) && said.contains("--allow-plain"), "{words:?}: {said}");
     }
-    let (out, heard) = said_to_a_far_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
+    let (out, received) = run_with_remote_broker(&["cmd", "km-17", "ping", "--wait", "2", "--allow-plain"]);
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(heard.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
+    assert!(received.windows(13).any(|bytes| bytes == b"S3cret-Office"), "{said}");
     assert!(said.contains("the password goes unencrypted"), "{said}");
 }
 
@@ -169,9 +170,9 @@ fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
         let config = format!(
             "site = \"{site}\"\ncamera.main_url = \"rtsp://127.0.0.1:9/x\"\nstorage.dir = \"/x\"\nuplink.host = \"localhost\"\n"
         );
-        std::fs::write(at("box.toml"), config).unwrap();
+        std::fs::write(at("device.toml"), config).unwrap();
         let refusals = [
-            taimat().args(["check-config", &at("box.toml")]).output(),
+            taimat().args(["check-config", &at("device.toml")]).output(),
             taimat().args(["keygen", "--site", site, "--dir", &at("")]).output(),
             taimat().args(["office", "run", "--dir", &at("archive"), "--site", site]).output(),
             Command::new(deploy("mosquitto/make-certs.sh")).args([&at("ca"), "localhost", site]).output(),
@@ -180,19 +181,19 @@ fn reserved_site_ids_are_refused_wherever_a_site_is_named() {
             let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
             assert!(!out.status.success() && words.contains(site) && words.contains("reserved"), "{site}: {words}");
         }
-        assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: something was made");
+        assert!(!Path::new(&at(&format!("{site}.key"))).exists() && !Path::new(&at("ca")).exists(), "{site}: files were made");
     }
 }
 
 #[test]
-fn a_device_says_when_its_password_goes_unencrypted() {
+fn a_device_logs_that_its_password_goes_unencrypted() {
     if !has("mosquitto") || !has("mosquitto_passwd") {
         return;
     }
     let camera = small_camera();
     let mut rig = Rig::simulated(&camera, 48);
     rig.use_passwords();
-    // All of 0/8 is this host, and no loopback address.
+    // 0/8 addresses reach this host, but are not loopback addresses.
     let config = std::fs::read_to_string(rig.config()).unwrap().replace("host = \"localhost\"", "host = \"0.0.0.0\"");
     std::fs::write(rig.config(), config).unwrap();
     rig.configure_uplink("allow_plain = true");

@@ -1,5 +1,5 @@
-//! The binary that goes on the board: built for aarch64 without simulator and office, stripped, and run under qemu as the agent of
-//! a whole chain.
+//! aarch64 binary of the device, without simulator and office, run under qemu as agent of a whole
+//! chain.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,8 @@ fn the_aarch64_binary_delivers_an_event_and_a_clip() {
     let _broker = rig.broker();
     let _office = rig.office();
     let mut agent = agent(&rig, &binary);
-    // The road is empty for nine seconds, somebody crosses, then five of quiet and five of post-roll; qemu is slow to start.
+    // Nine seconds of empty road, a crossing, five seconds of quiet, five of post-roll; qemu starts
+    // slowly.
     wait_for("no event and clip arrived", 120, || rig.shortfalls().is_empty());
     assert_eq!(agent.terminate(), Some(0), "{}", rig.log());
     let (events, files) = rig.received();

@@ -1,4 +1,4 @@
-//! One commune on one machine: camera, agent, broker and office as processes in a directory of their own.
+//! Test harness of a whole chain: camera, agent, broker and office as processes in one directory.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -26,18 +26,18 @@ pub fn small_camera() -> SimCamera {
     SimCamera::start(Options { main: (640, 360), sub: (320, 180), ..Options::default() }).unwrap()
 }
 
-/// ffmpeg decodes the file at `path` from end to end and finds nothing to complain about.
+/// Checks that ffmpeg decodes the whole file at `path` without a message.
 pub fn plays(path: &Path) {
     let out = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(["-f", "null", "-"]).output().unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", path.display(), String::from_utf8_lossy(&out.stderr));
 }
 
-/// A file of `deploy/`: what is tested is what is installed.
+/// Path of a file of `deploy/`, so that tests use the installed files.
 pub fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
 }
 
-/// Everything one chain needs, in one directory.
+/// Files and ports of one chain.
 pub struct Rig {
     pub dir: tempfile::TempDir,
     /// The broker's listener for devices.
@@ -48,7 +48,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A rig for the camera at `main` (and `sub`), with `storage` lines for the ring.
+    /// A harness for the camera at `main` (and `sub`), with `storage` lines for the ring.
     pub fn new(main: &str, sub: Option<&str>, storage: &str) -> Rig {
         let (port, office_port) = (free_port(), free_port());
         let rig = Rig { dir: tempfile::tempdir().unwrap(), port, office_port, passwords: false };
@@ -72,13 +72,14 @@ impl Rig {
         rig
     }
 
-    /// A rig for a simulated camera and a ring of `mebibytes`.
+    /// A harness for a simulated camera and a ring of `mebibytes`.
     pub fn simulated(camera: &SimCamera, mebibytes: u32) -> Rig {
         let storage = format!("segment = \"1 MiB\"\nbudget = \"{mebibytes} MiB\"");
         Rig::new(&camera.main_url(), Some(&camera.sub_url()), &storage)
     }
 
-    /// The broker of `deploy/`, on this rig's ports with its files, believing devices of the authority in the file `ca`.
+    /// Starts the broker of `deploy/` with this harness's ports and files; it trusts devices of the
+    /// authority in the file `ca`.
     pub fn configure_broker(&self, ca: &str) {
         let mut text = std::fs::read_to_string(deploy("mosquitto/taimat.conf")).unwrap();
         for (theirs, ours) in [
@@ -97,10 +98,10 @@ impl Rig {
         std::fs::write(self.at("mosquitto.conf"), text).unwrap();
     }
 
-    /// From now on broker, agent and office of this rig know each other by passwords instead of certificates.
+    /// Switches broker, agent and office from certificates to passwords.
     pub fn use_passwords(&mut self) {
         self.passwords = true;
-        // One listener for both.
+        // Device and office share one listener.
         self.office_port = self.port;
         let rules = ["acl", "office-acl"].map(|name| std::fs::read_to_string(self.at(name)).unwrap()).concat();
         std::fs::write(self.at("both-acl"), rules).unwrap();
@@ -124,7 +125,7 @@ impl Rig {
         std::fs::write(self.config(), format!("{other}{uplink}")).unwrap();
     }
 
-    /// A further line for the end of the agent's configuration, the section `[uplink]`.
+    /// Appends a line to the agent's configuration, in section `[uplink]`.
     pub fn configure_uplink(&self, line: &str) {
         let mut config = OpenOptions::new().append(true).open(self.config()).unwrap();
         writeln!(config, "{line}").unwrap();
@@ -149,7 +150,7 @@ impl Rig {
         running
     }
 
-    /// The words that let an office command reach the broker.
+    /// Options with which an office command reaches the broker.
     pub fn office_login(&self) -> Vec<String> {
         let (port, login) = (self.office_port.to_string(), self.at("office.login"));
         if self.passwords {
@@ -163,7 +164,7 @@ impl Rig {
         self.office_with(&[])
     }
 
-    /// The office with further words on its command line.
+    /// Starts the office with further options.
     pub fn office_with(&self, words: &[&str]) -> Running {
         let args = ["office", "run", "--dir", &self.at("archive")].map(String::from);
         let mut office = taimat();
@@ -175,7 +176,7 @@ impl Rig {
         self.agent_from(&mut taimat())
     }
 
-    /// The agent, started by `program`.
+    /// Starts the agent with `program`.
     pub fn agent_from(&self, program: &mut Command) -> Running {
         let log = OpenOptions::new().create(true).append(true).open(self.at("agent.log")).unwrap();
         let run = ["run", "--config", &self.config().display().to_string()].map(String::from);
@@ -190,7 +191,7 @@ impl Rig {
         Archive::open_read_only(Path::new(&self.at("archive"))).ok()
     }
 
-    /// Every event and file the office has.
+    /// All events and files of the office.
     pub fn received(&self) -> (Vec<EventRow>, Vec<FileRow>) {
         let all = Filter { limit: 100_000, ..Filter::default() };
         let Some(archive) = self.archive() else {
@@ -199,8 +200,8 @@ impl Rig {
         (archive.events(&all).unwrap_or_default(), archive.files(&all).unwrap_or_default())
     }
 
-    /// What is still wrong with what the office has; empty when every promise is kept: numbers gap-free, each once, and each
-    /// promised clip there or named as lost.
+    /// Broken promises at the office: numbers must have no gap and come once; each promised clip
+    /// must be there or be reported lost. Empty if all are kept.
     pub fn shortfalls(&self) -> Vec<String> {
         let Some(sites) = self.archive().and_then(|archive| archive.sites().ok()) else {
             return vec!["the archive cannot be read yet".into()];
@@ -238,14 +239,14 @@ impl Rig {
         }
     }
 
-    /// The reasons of all gap events the office has.
+    /// Reasons of all gap events of the office.
     pub fn gap_reasons(&self) -> Vec<String> {
         let events = self.received().0;
         let gaps = events.iter().filter(|event| event.kind == "vn.taimat.gap.v1");
         gaps.filter_map(|event| Some(event.data["reason"].as_str()?.to_owned())).collect()
     }
 
-    /// Every segment file plays in ffmpeg, and the ring's own check finds nothing.
+    /// Checks that every segment file plays in ffmpeg and that `ring check` finds no problem.
     pub fn ring_is_whole(&self) {
         let check = taimat().args(["ring", "check", "--dir", &self.at("ring")]).output().unwrap();
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
@@ -271,8 +272,8 @@ impl Rig {
     }
 }
 
-/// Two private authorities, one for broker and devices and one for the office, and their certificates, each file name beginning
-/// with `prefix`.
+/// Makes two private authorities, for broker and devices and for the office, and their
+/// certificates. Each file name starts with `prefix`.
 pub fn certificates(dir: &Path, prefix: &str) {
     let authority = |name: &str| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();

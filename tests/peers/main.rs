@@ -1,5 +1,8 @@
-//! The real binary with real peers: cameras (simulated, and GStreamer's RTSP server with real footage), Mosquitto with client
-//! certificates, the office, ffmpeg as the independent reader. What takes minutes is ignored here and run by `tests/run --full`.
+//! Integration tests of the real binary with real peers.
+//!
+//! Peers are cameras (simulated, and GStreamer's RTSP server with real footage), Mosquitto with
+//! client certificates, the office, and ffmpeg as an independent reader. `tests/run --full` also
+//! runs the ignored tests, which take minutes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;

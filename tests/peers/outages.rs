@@ -1,4 +1,4 @@
-//! Agent, camera, broker and office each go away and come back. What was promised meanwhile is kept.
+//! Outages of agent, camera, broker and office: all promises made meanwhile are kept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +15,15 @@ use taimat::units::WallTime;
 
 use crate::harness::{Rig, Running, has, seconds, small_camera, wait_for};
 
-/// What a kill may cost: one fragment of at most a second, and what the machine needs to write it.
+/// Largest loss of a kill, seconds: one fragment, and the time to write it.
 const LOSS_MAX: f64 = 1.3;
 
-/// Seconds within which an agent has recorded its first footage: the camera sends a key frame every 2 s.
+/// Time until an agent has recorded its first footage, seconds: the camera has a key frame every 2
+/// s.
 const FIRST_WITHIN: f64 = 5.0;
 
-/// Kills the agent with SIGKILL after each pause (milliseconds) and starts it again; gives the moments of the kills.
+/// Kills the agent with SIGKILL after each pause (milliseconds) and starts it again; returns the
+/// times of the kills.
 fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<WallTime> {
     let mut moments = Vec::new();
     for pause in pauses {
@@ -35,8 +37,8 @@ fn kill(rig: &Rig, agent: &mut Running, pauses: &[u64]) -> Vec<WallTime> {
     moments
 }
 
-/// Seconds of footage lost to each kill: from the end of the last footage before it to the kill. `None` where the agent was killed
-/// before it had recorded anything: then there was nothing to lose.
+/// Footage lost to each kill, seconds: from the end of the last footage to the kill. `None` if the
+/// agent had recorded nothing yet.
 fn losses(rig: &Rig, kills: &[WallTime]) -> Vec<Option<f64>> {
     let ends: Vec<i64> = rig
         .ring_list()
@@ -49,27 +51,28 @@ fn losses(rig: &Rig, kills: &[WallTime]) -> Vec<Option<f64>> {
     lives.map(|(begin, kill)| (before(kill) > begin).then(|| (kill.0 - before(kill)) as f64 / 1e6)).collect()
 }
 
-/// Every kill cost at most a fragment, and every life but the shortest left footage. Gives how many kills ended footage.
+/// Checks that every kill cost at most a fragment and that every longer run left footage; returns
+/// the number of kills that interrupted footage.
 fn kills_cost_little(rig: &Rig, kills: &[WallTime]) -> usize {
     let lost = losses(rig, kills);
     println!("{} kills lost {lost:.2?} s", kills.len());
     for (at, lost) in lost.iter().enumerate() {
         let begin = at.checked_sub(1).map_or(i64::MIN, |before| kills[before].0);
         let life = kills[at].0.saturating_sub(begin) as f64 / 1e6;
-        // Starting, connecting, a key frame and a fragment: a longer life must have left footage.
+        // A run longer than start, connection, key frame and fragment must leave footage.
         assert!(lost.map_or(life < FIRST_WITHIN, |lost| lost <= LOSS_MAX), "kill {at} after {life:.1} s: {lost:?}");
     }
     lost.iter().flatten().count()
 }
 
-/// Every record that the agent logged as durable before it was killed is in the ring.
+/// Checks that the ring has every record that the agent logged as durable before a kill.
 fn durable_records_are_there(rig: &Rig) -> u64 {
     let log = rig.log();
     let number = |line: &str| line.split("seq=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
-    let told = log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
+    let logged = log.lines().filter(|line| line.contains("durable")).filter_map(number).max().unwrap();
     let mut expected = 1;
     for line in rig.ring_list() {
-        // A gap is one record with a number of its own between two stretches.
+        // A gap is one record with its own number between two ranges of footage.
         let Some((first, last)) = line["records"].as_array().map(|pair| (pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()))
         else {
             expected += 1;
@@ -78,21 +81,21 @@ fn durable_records_are_there(rig: &Rig) -> u64 {
         assert_eq!(first, expected, "records before {first} are missing: {:#?}", rig.ring_list());
         expected = last + 1;
     }
-    assert!(expected > told, "record {told} was durable, and the ring ends before {expected}");
-    told
+    assert!(expected > logged, "record {logged} was durable, and the ring ends before {expected}");
+    logged
 }
 
-/// Outside the gaps that the ring declares no picture of the camera is missing: each carries its number. Gives how many there
-/// are, and the gaps.
+/// Checks by the numbers in the pictures that none is missing outside gap records; returns the
+/// numbers of pictures and of gaps.
 fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_read_only(Path::new(&rig.at("ring"))).unwrap());
     let never_made = camera.faults().skipped.lock().unwrap().clone();
-    let (mut pictures, mut holes, mut expected) = (0, 0, None);
+    let (mut pictures, mut gaps, mut expected) = (0, 0, None);
     for segment in read(&disk).unwrap().index.live() {
         for found in walk(disk.as_ref(), segment, ScanDepth::Content).unwrap().found {
             let ScanItem::Record(offset, record) = found else { panic!("damaged") };
             if record.gap().is_some() {
-                (holes, expected) = (holes + 1, None);
+                (gaps, expected) = (gaps + 1, None);
                 continue;
             }
             let bytes = disk.read(FileId::Segment(segment.head.segment), offset, record.len as usize).unwrap();
@@ -105,10 +108,10 @@ fn no_picture_is_missing(rig: &Rig, camera: &SimCamera) -> (u64, u64) {
             }
         }
     }
-    (pictures, holes)
+    (pictures, gaps)
 }
 
-/// How long each peer is away, seconds.
+/// Duration of each peer's outage, seconds.
 struct Away {
     camera: u64,
     broker: u64,
@@ -145,7 +148,7 @@ fn go_through(kills: &[u64], away: &Away) {
     seconds(8);
     rig.wait_until_whole(120);
     assert_eq!(agent.terminate(), Some(0), "the agent did not stop in order");
-    // What was in progress at the stop stays pending and comes with the next start.
+    // Clips in progress at the stop stay pending and arrive after the next boot.
     agent = rig.agent();
     seconds(3);
     rig.wait_until_whole(60);
@@ -153,16 +156,20 @@ fn go_through(kills: &[u64], away: &Away) {
     seconds(1);
     rig.ring_is_whole();
     let durable = durable_records_are_there(&rig);
-    let (pictures, holes) = no_picture_is_missing(&rig, &camera);
-    println!("{pictures} pictures are in the ring, and outside its {holes} declared holes none is missing");
+    let (pictures, gaps) = no_picture_is_missing(&rig, &camera);
+    println!("{pictures} pictures are in the ring, and none is missing outside its {gaps} gap records");
     let ended = kills_cost_little(&rig, &kills);
     let (events, files) = rig.received();
-    println!("{durable} durable records all there; the office has {} events and {} files, each once", events.len(), files.len());
+    println!(
+        "all {durable} durable records are present; the office has {} events and {} files, each once",
+        events.len(),
+        files.len()
+    );
     let reasons = rig.gap_reasons();
     let cuts = reasons.iter().filter(|reason| *reason == "power_cut").count();
     assert!(cuts >= ended, "{ended} kills ended footage, but gap records are {reasons:?}");
-    // Those, the camera's outage, and the ordered stop.
-    assert!(pictures > 200 && holes >= ended as u64 + 2, "{pictures} pictures, {holes} holes");
+    // The kills, the camera's outage and the ordered stop.
+    assert!(pictures > 200 && gaps >= ended as u64 + 2, "{pictures} pictures, {gaps} gaps");
     assert!(reasons.iter().any(|reason| reason.starts_with("camera")), "the camera's outage left no gap record: {reasons:?}");
     assert_eq!(rig.archive().unwrap().sites().unwrap()[0].state, "stopping");
     drop((office, broker));

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""An office of somebody else, from docs/mqtt.md alone: third_party.py DIR MOSQUITTO_OPTIONS... keeps and receipts what boxes send."""
+"""An independent office, written from docs/mqtt.md: stores and receipts events and files of devices.
+
+usage: third_party.py DIR MOSQUITTO_OPTIONS..."""
 import hashlib, json, os, pathlib, subprocess, sys
 
 folder, options = pathlib.Path(sys.argv[1]), sys.argv[2:]

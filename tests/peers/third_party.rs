@@ -1,4 +1,4 @@
-//! What docs/mqtt.md says is enough: another office of thirty lines, with Mosquitto's own clients.
+//! Independent office of thirty lines, written from docs/mqtt.md, with Mosquitto's clients.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::{Rig, Running, has, plays, small_camera, taimat, wait_for};
 
 #[test]
-#[ignore = "the everyday run hears a stranger who only listens: tests/run --full"]
+#[ignore = "documented_subscriber.rs runs every day instead: tests/run --full"]
 fn an_office_from_the_document_gets_clips_byte_for_byte() {
     if !has("mosquitto") || !has("mosquitto_sub") || !has("python3") {
         return;
@@ -26,7 +26,8 @@ fn an_office_from_the_document_gets_clips_byte_for_byte() {
         files.filter(|path| path.extension().is_some_and(|extension| extension == "mp4")).collect::<Vec<_>>()
     };
     wait_for("no clip has come", 60, || !clips().is_empty());
-    // The script has held each file against the manifest's SHA-256; this holds it against the ring's records.
+    // The script has compared each file with the manifest's SHA-256; this compares it with the
+    // records.
     for clip in clips() {
         let verify = taimat().arg("verify").arg(&clip).output().unwrap();
         assert_eq!(verify.status.code(), Some(3), "consistent, unsigned: {}", String::from_utf8_lossy(&verify.stdout));

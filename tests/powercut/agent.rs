@@ -1,4 +1,4 @@
-//! The real binary recording into a directory, and what it promises while it does: every line it logs is read as it comes.
+//! Agent process of the power-cut tests: the real binary, with its promises read from its log.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use anyhow::{Context as _, ensure};
 
 use super::process::taimat;
 
-/// How long an ordered stop may take.
+/// Timeout of an ordered stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// Writes a configuration that records `main_url` into `ring`; no broker is there, and nothing is analysed.
+/// Writes a configuration that records `main_url` into `ring`, without broker and motion.
 ///
 /// # Errors
-/// When the files cannot be written.
+/// The files cannot be written.
 pub fn configure(dir: &Path, main_url: &str, ring: &Path, storage: &str) -> std::io::Result<PathBuf> {
     let (login, config) = (dir.join("login"), dir.join("taimat.toml"));
     std::fs::write(&login, "admin:taimat\n")?;
@@ -32,14 +32,14 @@ pub fn configure(dir: &Path, main_url: &str, ring: &Path, storage: &str) -> std:
     Ok(config)
 }
 
-/// What has been read from the agent so far.
+/// Promises read from the log so far.
 #[derive(Default)]
 struct Heard {
-    /// The highest record it called durable.
+    /// Highest record logged as durable.
     durable: AtomicU64,
-    /// How many it called durable.
+    /// Number of records logged as durable.
     records: AtomicU64,
-    /// When it reported its start, after recovery.
+    /// Time of the start event, after recovery.
     started: Mutex<Option<Instant>>,
     log: Mutex<String>,
 }
@@ -72,7 +72,7 @@ impl Agent {
     /// Starts the agent.
     ///
     /// # Errors
-    /// When the binary cannot be run.
+    /// The binary cannot be run.
     pub fn start(config: &Path) -> anyhow::Result<Agent> {
         let mut command = taimat();
         command.args(["run", "--config"]).arg(config).env("TAIMAT_LOG", "info,taimat::agent=debug");
@@ -86,12 +86,12 @@ impl Agent {
         Ok(Agent { child, started, heard, reader: Some(reader) })
     }
 
-    /// The highest record it has called durable, 0 before the first.
+    /// Highest record logged as durable; 0 before the first.
     pub fn promised(&self) -> u64 {
         self.heard.durable.load(Ordering::SeqCst)
     }
 
-    /// Records it has called durable.
+    /// Number of records logged as durable.
     pub fn acknowledged(&self) -> u64 {
         self.heard.records.load(Ordering::SeqCst)
     }
@@ -105,7 +105,7 @@ impl Agent {
         self.heard.log.lock().unwrap().clone()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -114,10 +114,10 @@ impl Agent {
         }
     }
 
-    /// SIGTERM, and waits for an end in order.
+    /// Sends SIGTERM and waits for an ordered stop.
     ///
     /// # Errors
-    /// When it does not end, or not with exit code 0.
+    /// The agent does not end, or has another exit code than 0.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let until = Instant::now() + STOP_WITHIN;
@@ -131,10 +131,10 @@ impl Agent {
         anyhow::bail!("the agent did not stop\n{}", self.log())
     }
 
-    /// Fails when the agent has ended by itself.
+    /// Checks that the agent still runs.
     ///
     /// # Errors
-    /// With its log.
+    /// Its log, if the agent has ended.
     pub fn still_runs(&mut self) -> anyhow::Result<()> {
         let status = self.child.try_wait()?;
         ensure!(status.is_none(), "the agent ended by itself: {status:?}\n{}", self.log());

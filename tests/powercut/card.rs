@@ -1,47 +1,45 @@
-//! A card with a volatile cache, in memory: a write is read back at once, and survives a power cut for sure only after a flush.
-//!
-//! What belongs here: bytes, what is pending, what a cut leaves. What does not: how a kernel reaches it ([`super::fuse_disk`]).
+//! Card in memory with a volatile cache: a write is sure to survive a power cut only after a flush.
 
 use std::collections::VecDeque;
 
 use taimat::sim::rng::Rng;
 
-/// What a card writes whole or not at all.
+/// Bytes that a card writes atomically.
 pub const SECTOR: usize = 512;
 
 /// The card.
 pub struct Card {
-    /// What a read gives.
+    /// Content that reads return.
     seen: Vec<u8>,
-    /// What survives any cut.
+    /// Durable content.
     durable: Vec<u8>,
-    /// Writes that may or may not survive, oldest first.
+    /// Unflushed writes, oldest first.
     pending: VecDeque<(usize, Vec<u8>)>,
-    /// Writes that are durable: the number of the first pending one.
+    /// Number of durable writes: the number of the first pending one.
     settled: u64,
     honest: bool,
 }
 
-/// What a cut left.
+/// Result of a power cut.
 pub struct Wreck {
     pub image: Vec<u8>,
-    /// Sectors that were pending, and how many of them survived.
+    /// Pending sectors, and the number that survived.
     pub pending: u64,
     pub kept: u64,
 }
 
-/// Which pending sectors survive.
+/// Choice of surviving sectors.
 enum Fate {
     None,
     All,
     /// The sectors before this one.
     Prefix(u64),
-    /// Each with so many chances in 100.
+    /// Each sector with this probability in %.
     Chance(u64),
 }
 
 impl Card {
-    /// A card that holds `crash_image`. One that is not `honest` calls everything flushed and flushes nothing.
+    /// A card with the content `image`. Without `honest` it confirms flushes but flushes nothing.
     pub fn new(image: Vec<u8>, honest: bool) -> Card {
         Card { seen: image.clone(), durable: image, pending: VecDeque::new(), settled: 0, honest }
     }
@@ -50,7 +48,7 @@ impl Card {
         self.seen.len()
     }
 
-    /// Bytes from `at` on, fewer at the end of the card.
+    /// At most `len` bytes from `at` on; fewer at the end of the card.
     pub fn read(&self, at: usize, len: usize) -> &[u8] {
         let end = (at + len).min(self.len());
         &self.seen[at.min(end)..end]
@@ -61,7 +59,7 @@ impl Card {
         self.pending.push_back((at, bytes.to_vec()));
     }
 
-    /// Writes since the beginning, and how many of them are still pending.
+    /// Number of writes so far, and of pending ones.
     pub fn writes(&self) -> (u64, u64) {
         let pending = self.pending.len() as u64;
         (self.settled + pending, pending)
@@ -71,7 +69,7 @@ impl Card {
         self.pending.iter().map(|(_, bytes)| bytes.len().div_ceil(SECTOR) as u64).sum()
     }
 
-    /// True while the head of a segment is pending: a new file gets its first, or an old one is recycled.
+    /// True while a segment head is pending: a new file gets its first one, or an old file is reused.
     pub fn has_pending_head(&self) -> bool {
         self.pending.iter().any(|(_, bytes)| bytes.get(4..8) == Some(b"ftyp"))
     }
@@ -85,7 +83,7 @@ impl Card {
         }
     }
 
-    /// What is on the card when the power goes now.
+    /// Cuts the power and returns the content of the card.
     pub fn cut(&self, random: &mut Rng) -> Wreck {
         let fate = match random.below(6) {
             0 => Fate::None,

@@ -1,5 +1,7 @@
-//! The office on a disk that a neighbour keeps full: the real archive with its threads on a small real ext4, honest devices that send again
-//! what was not receipted, restarts in between. Every receipted file must have its bytes, and `consistency_check` must find nothing.
+//! Office on a full disk: the real archive on a small ext4 that another program keeps full.
+//!
+//! Honest devices send again without a receipt, and the office restarts in between. Every receipted
+//! file must have its bytes, and the consistency check must find nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -27,12 +29,12 @@ use super::mounts::{Mounted, run};
 const DISK: u64 = 24 << 20;
 pub const CLIPS: usize = 100;
 const CHUNK: usize = 16 << 10;
-/// Clips on their way at once.
+/// Clips in transfer at once.
 const AT_ONCE: usize = 4;
-/// How long the neighbour fills the disk, and how long everything may take behind it.
+/// Time with a full disk, and the timeout after it.
 const FULL: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_secs(300);
-/// An honest device begins again after so long without an answer.
+/// Time without an answer after which a device starts a file again.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 struct Clip {
@@ -42,7 +44,7 @@ struct Clip {
     stored: bool,
 }
 
-/// What came of it.
+/// Result of a run.
 pub struct Tally {
     pub receipts_while_full: usize,
     pub restarts: usize,
@@ -50,8 +52,9 @@ pub struct Tally {
     pub files: usize,
 }
 
-/// Fills the disk to the last bytes, gives a little back, fills it again, until reported to stop; then it gives back everything.
-/// When it is asked to, it gives back so much that an office can start.
+/// Fills the disk, frees a little and fills it again, until `stop`; then it frees everything. On
+/// `give`
+/// it frees enough for an office to start.
 fn neighbour(path: &Path, seed: u64, stop: &AtomicBool, give: &AtomicBool) {
     let mut random = Rng::new(seed);
     while !stop.load(Ordering::Relaxed) {
@@ -87,7 +90,7 @@ impl Sender {
         topics::up(&SiteId::parse(&clip.manifest.site).unwrap(), &format!("file/{}/{verb}", clip.manifest.fid()))
     }
 
-    /// Begins what is due.
+    /// Starts the due transfers.
     fn begin(&mut self, intake: &Intake) {
         for clip in self.clips.iter_mut().filter(|clip| !clip.stored).take(AT_ONCE) {
             if clip.sent.is_none_or(|at| at.elapsed() >= PATIENCE) {
@@ -116,7 +119,7 @@ impl Sender {
             Ack::Refused { reason, .. } => anyhow::bail!("{} was refused: {reason}", clip.manifest.name),
             Ack::Have { upto, missing, .. } if clip.sent.is_some_and(|at| at.elapsed() < PATIENCE) => {
                 let all = [(upto, clip.manifest.size)];
-                // Only what follows `init`: a later one confirms.
+                // Only the `have` after `init`: later ones only open the window.
                 if clip.sent.is_some_and(|at| at.elapsed() < PATIENCE / 2) {
                     for (from, to) in if missing.is_empty() { &all[..] } else { &missing } {
                         for at in (*from..*to).step_by(CHUNK) {
@@ -134,10 +137,10 @@ impl Sender {
     }
 }
 
-/// Runs it in `dir`.
+/// Runs the test in `dir`.
 ///
 /// # Errors
-/// When a receipt is not true, a clip is stuck, or this machine does not allow it.
+/// An untrue receipt, a clip without a receipt, or a missing right on this machine.
 pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     std::fs::create_dir_all(dir.join("mnt"))?;
     File::create(dir.join("disk.img"))?.set_len(DISK)?;
@@ -167,7 +170,7 @@ pub fn survive(dir: &Path, seed: u64) -> anyhow::Result<Tally> {
     Ok(sender.tally)
 }
 
-/// Office after office, until every clip is receipted.
+/// Runs one office after the other until every clip is receipted.
 fn office(
     archive: &Path,
     sender: &mut Sender,
@@ -177,7 +180,7 @@ fn office(
 ) -> anyhow::Result<()> {
     while sender.clips.iter().any(|clip| !clip.stored) {
         ensure!(started.elapsed() < LIMIT, "{} clips are stuck", sender.clips.iter().filter(|clip| !clip.stored).count());
-        // A full disk does not even let it start.
+        // An office does not start on a full disk.
         let Ok(open) = Archive::open(archive) else {
             give.store(true, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(50));
@@ -196,7 +199,7 @@ fn office(
             }
         }
         drop(intake);
-        // Its last words; then its threads have ended.
+        // Reads its last messages until its threads end.
         while answers.blocking_recv().is_some() {}
         sender.clips.iter_mut().for_each(|clip| clip.sent = None);
         sender.tally.restarts += 1;

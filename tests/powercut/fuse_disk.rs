@@ -1,7 +1,7 @@
-//! The card as a file that a real kernel can put a loop device on: a FUSE file system of one file, served by threads of this
-//! process. A flush of the loop device arrives as FSYNC, and takes its time.
+//! FUSE file system of one file: the kernel puts a loop device on it, and this process is the card.
 //!
-//! These threads must never touch the mount they serve, nor anything that lies on it: they would wait for themselves.
+//! A flush of the loop device arrives as FSYNC and is delayed. The serving threads must not access
+//! the mount or anything on it: they would wait for themselves.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use super::card::{Card, Wreck};
 /// The one file.
 const NAME: &str = "card.img";
 const FILE: INodeNo = INodeNo(2);
-/// How long the kernel may believe names and sizes: they never change.
+/// Cache time of names and sizes in the kernel: they never change.
 const FOREVER: Duration = Duration::from_secs(3600);
-/// Requests served at once: a flush that waits must not keep reads and writes waiting.
+/// Requests served at once: a delayed flush must not block reads and writes.
 const THREADS: usize = 4;
-/// Milliseconds a flush waits at most before anything is durable, and again when half of it is.
+/// Largest delay of a flush before its first half is durable, and before its second, milliseconds.
 const FLUSH_WAIT: u64 = 100;
-/// Milliseconds one write in eight waits at most.
+/// Largest delay of one write in eight, milliseconds.
 const WRITE_WAIT: u64 = 10;
 
-/// How often and how long requests were made to wait.
+/// Number and length of delays.
 #[derive(Debug, Default)]
 pub struct Delays {
     pub count: AtomicU64,
@@ -40,15 +40,15 @@ pub struct Delays {
 struct Shared {
     card: Mutex<Card>,
     random: Mutex<Rng>,
-    /// Flushes that have begun and not ended.
+    /// Flushes in progress.
     flushing: AtomicU64,
-    /// After a cut nothing waits any more.
+    /// True after a cut: no more delays.
     quick: AtomicBool,
     delays: Arc<Delays>,
 }
 
 impl Shared {
-    /// Waits up to `limit` milliseconds, `one_in` so many times.
+    /// Waits up to `limit` milliseconds, once in `one_in` calls.
     fn dawdle(&self, one_in: u64, limit: u64) {
         let millis = {
             let mut random = self.random.lock().unwrap();
@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// A served card; ends with its mount when dropped.
+/// A served card; unmounted when dropped.
 pub struct Drive {
     shared: Arc<Shared>,
     session: Option<BackgroundSession>,
@@ -73,7 +73,7 @@ impl Drive {
     /// Serves `card` in the directory `dir`, with delays from `seed`.
     ///
     /// # Errors
-    /// When this machine does not allow it.
+    /// This machine does not allow FUSE.
     pub fn serve(card: Card, dir: &Path, seed: u64, delays: Arc<Delays>) -> std::io::Result<Drive> {
         let shared = Arc::new(Shared {
             card: Mutex::new(card),
@@ -89,23 +89,23 @@ impl Drive {
         Ok(Drive { shared, session: Some(session), dir: dir.to_owned() })
     }
 
-    /// The file a loop device may be put on.
+    /// Path of the file for a loop device.
     pub fn file(&self) -> PathBuf {
         self.dir.join(NAME)
     }
 
-    /// True while a flush is under way.
+    /// True while a flush is in progress.
     pub fn is_flushing(&self) -> bool {
         self.shared.flushing.load(Ordering::SeqCst) > 0
     }
 
-    /// Asks the card something.
+    /// Calls `f` with the card.
     pub fn ask<T>(&self, question: impl Fn(&Card) -> T) -> T {
         question(&self.shared.card.lock().unwrap())
     }
 
-    /// What is on the card when the power goes now. The drive goes on as if nothing had happened, without delays, so that the
-    /// kernel can let it go.
+    /// Cuts the power and returns the content of the card. The file system continues without
+    /// delays, so that the kernel can unmount it.
     pub fn cut(&self, random: &mut Rng) -> Wreck {
         let wreck = self.shared.card.lock().unwrap().cut(random);
         self.shared.quick.store(true, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Filesystem for Served {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        // No page cache above the card: every read and write of the loop device is one of ours.
+        // Without a page cache every read and write of the loop device arrives here.
         reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
     }
 
@@ -202,7 +202,7 @@ impl Filesystem for Served {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // close(), which promises nothing.
+        // close() makes nothing durable.
         reply.ok();
     }
 

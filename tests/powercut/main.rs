@@ -1,6 +1,8 @@
-//! Power cuts on a real kernel: the real binary records a simulated camera onto real ext4 on a loop device, on a card that keeps
-//! writes in a volatile cache and takes its time to flush it (a FUSE file of this process). At a cut the card keeps what was
-//! flushed and a random part of the rest, sector by sector; everything the agent had called durable must still be there.
+//! Power cuts on a real kernel: the real binary records onto ext4 on a loop device over a FUSE
+//! card.
+//!
+//! The card has a volatile cache with slow flushes. A cut keeps the flushed sectors and a random
+//! part of the others; every record that the agent logged as durable must survive.
 //!
 //! Needs root, FUSE and loop devices. `TAIMAT_POWERCUT_SEED` chooses another plan.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,7 +14,7 @@ mod full;
 mod mounts;
 mod office;
 #[path = "../common/process.rs"]
-#[expect(dead_code, reason = "the rigs of whole chains use more of it")]
+#[expect(dead_code, reason = "the harness of whole chains uses more of it")]
 mod process;
 mod ring_audit;
 mod world;
@@ -41,7 +43,7 @@ fn survive(cuts: u64) {
     let mut world = World::new(seed, true, &camera.main_url()).unwrap();
     for cut in 1..=cuts {
         if let Err(error) = world.cut(cut == cuts) {
-            panic!("seed {seed}, cut {cut}: {error:#}\nuntil then: {}", world.tally);
+            panic!("seed {seed}, cut {cut}: {error:#}\nbefore it: {}", world.tally);
         }
     }
     println!("{}", world.tally);
@@ -59,7 +61,7 @@ fn nothing_promised_is_lost_over_a_hundred_power_cuts() {
 }
 
 #[test]
-fn a_card_that_lies_about_flushes_is_found_out() {
+fn a_card_that_ignores_flushes_fails_the_checks() {
     if let Some(reason) = obstacle() {
         return println!("SKIPPED: {reason}");
     }
@@ -67,15 +69,15 @@ fn a_card_that_lies_about_flushes_is_found_out() {
     let mut world = World::new(seed, false, &camera.main_url()).unwrap();
     let broken = (1..=10).find_map(|cut| Some((cut, world.cut(false).err()?)));
     let (cut, error) = broken.expect("ten cuts of a card that flushes nothing broke no promise");
-    println!("seed {seed}: found out at cut {cut}: {error:#}");
+    println!("seed {seed}: a check failed at cut {cut}: {error:#}");
 }
 
-/// Why this machine cannot run the office's rig, when it cannot.
+/// Reason why this machine cannot run the office tests; `None` if it can.
 fn office_obstacle() -> Option<String> {
     missing(&["mosquitto", "mosquitto_sub", "mosquitto_pub", "stdbuf"]).or_else(obstacle)
 }
 
-/// Cuts the power of the office `cuts` times and panics at the first receipt that is not kept.
+/// Cuts the power of the office `cuts` times and panics at the first broken receipt.
 fn office_survives(cuts: u64) {
     if let Some(reason) = office_obstacle() {
         return println!("SKIPPED: {reason}");
@@ -96,30 +98,30 @@ fn office_survives(cuts: u64) {
 }
 
 #[test]
-fn what_the_office_receipted_survives_two_power_cuts() {
+fn receipted_data_survives_two_power_cuts() {
     office_survives(2);
 }
 
 #[test]
 #[ignore = "ten minutes: tests/run --full"]
-fn what_the_office_receipted_survives_fifty_power_cuts() {
+fn receipted_data_survives_fifty_power_cuts() {
     office_survives(50);
 }
 
 #[test]
 #[ignore = "a minute: tests/run --full"]
-fn an_office_on_a_disk_that_lies_about_flushes_is_found_out() {
+fn an_office_disk_that_ignores_flushes_fails_the_checks() {
     if let Some(reason) = office_obstacle() {
         return println!("SKIPPED: {reason}");
     }
     let mut office = Office::new(seed(), false).unwrap();
     let broken = (1..=10).find_map(|cut| Some((cut, office.cut().err()?)));
     let (cut, error) = broken.expect("ten cuts of a disk that flushes nothing broke no promise");
-    println!("found out at cut {cut}: {error:#}");
+    println!("a check failed at cut {cut}: {error:#}");
 }
 
 #[test]
-fn an_office_whose_disk_a_neighbour_fills_keeps_its_receipts() {
+fn an_office_with_a_disk_filled_by_others_keeps_receipts() {
     if let Some(reason) = missing(&["losetup", "mount", "mkfs.ext4"]).or_else(obstacle) {
         return println!("SKIPPED: {reason}");
     }

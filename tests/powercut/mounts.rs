@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-/// How long the kernel may take to let a mount go before it is detached behind our back.
+/// Time for an unmount before a lazy one follows.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a tool to its end; its error output becomes the error.
 ///
 /// # Errors
-/// When it cannot be run or fails.
+/// The tool cannot be run, or it fails.
 pub fn run(command: &mut Command) -> anyhow::Result<Output> {
     let out = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim());
@@ -26,10 +26,10 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts `crash_image` in `dir`; ext4 replays its journal.
+    /// Mounts an image in `dir`; ext4 replays its journal.
     ///
     /// # Errors
-    /// When this machine does not allow it, or the image holds no file system any more.
+    /// This machine does not allow it, or the image has no valid file system.
     pub fn mount(image: &Path, dir: &Path) -> anyhow::Result<Mounted> {
         let found = run(Command::new("losetup").args(["--find", "--show"]).arg(image))?;
         let mounted = Mounted { device: String::from_utf8(found.stdout)?.trim().to_owned(), dir: dir.to_owned() };
@@ -37,7 +37,7 @@ impl Mounted {
         Ok(mounted)
     }
 
-    /// True when the block layer sends flushes to this device; without them no cut would prove anything.
+    /// True if the block layer sends flushes to this device; without them a cut proves nothing.
     pub fn sends_flushes(&self) -> bool {
         let name = self.device.trim_start_matches("/dev/");
         std::fs::read_to_string(format!("/sys/block/{name}/queue/write_cache")).is_ok_and(|mode| mode.trim() == "write back")
@@ -59,7 +59,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Waits until no loop device holds a file in `dir`: the detaching of one may end a little after `losetup` does.
+/// Waits until no loop device uses a file in `dir`: a detach may end after `losetup`.
 pub fn until_let_go(dir: &Path) {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {

@@ -1,5 +1,8 @@
-//! Power cuts of the office: the real office archives what real devices and a publisher send, on real ext4 over the card that loses
-//! what was not flushed. A subscriber to `dn/ack` writes down every receipt; what it had heard before the cut must be there after it.
+//! Power cuts of the office: the real office archives events and files on ext4 over the faulty
+//! card.
+//!
+//! Real devices and a publisher send. A subscriber to `dn/ack` stores every receipt; data receipted
+//! before a cut must be present after it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,19 +25,19 @@ use super::mounts::{Mounted, run};
 use super::process::{Running, free_port, taimat};
 use super::world::wait_until;
 
-/// Bytes of the disk: some hundred files of [`FILE_KIB`], the database, ext4's own.
+/// Size of the disk, bytes: some hundred files of [`FILE_KIB`], the database, ext4's metadata.
 const DISK: u64 = 96 << 20;
 const FILE_KIB: &str = "96";
-/// Receipts of files heard before the power may go.
+/// Smallest number of receipted files before a cut.
 const HEARD_MIN: usize = 2;
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
-/// Milliseconds between two events: a disk that takes a tenth of a second to flush gives room for files between them.
+/// Interval of events, milliseconds: between them a disk with flushes of 0.1 s has time for files.
 const EVENT_EVERY: u64 = 25;
 
-/// What a receipt promises, by site and name: the digest.
+/// Digests of receipts by site and name.
 type Promises = BTreeMap<(String, String), String>;
 
-/// One office, one broker, and one power cut after the other.
+/// An office and a broker under repeated power cuts.
 pub struct Office {
     dir: tempfile::TempDir,
     random: Rng,
@@ -44,16 +47,17 @@ pub struct Office {
     round: u64,
     events: Promises,
     files: Promises,
-    /// Cuts within a flush, sectors pending and kept.
+    /// Cuts during a flush; pending sectors; surviving sectors.
     pub tally: [u64; 3],
     delays: Arc<Delays>,
 }
 
 impl Office {
-    /// An empty archive on an empty disk, which lies about flushes from the second round on when it is not `honest`.
+    /// An empty archive on an empty disk. Without `honest` it ignores flushes from the second round
+    /// on.
     ///
     /// # Errors
-    /// When this machine does not allow it.
+    /// This machine does not allow it.
     pub fn new(seed: u64, honest: bool) -> anyhow::Result<Office> {
         let dir = tempfile::tempdir()?;
         for name in ["drive", "mnt"] {
@@ -76,15 +80,15 @@ impl Office {
         self.dir.path().join(name)
     }
 
-    /// Receipts of events and files that were promises at a cut.
+    /// Number of receipts of events and files before cuts.
     pub fn promised(&self) -> (usize, usize) {
         (self.events.len(), self.files.len())
     }
 
-    /// Archives until the power goes, and holds what is left against what was receipted.
+    /// Archives until a power cut, then compares the disk with the receipts.
     ///
     /// # Errors
-    /// Says which receipt was not kept.
+    /// The first broken receipt.
     pub fn cut(&mut self) -> anyhow::Result<()> {
         self.round += 1;
         self.archive()?;
@@ -114,7 +118,7 @@ impl Office {
             std::thread::sleep(Duration::from_millis(self.random.below(100)));
         }
         ensure!(office.0.try_wait()?.is_none(), "the office ended by itself");
-        // What was heard before the cut is a promise; what is heard after it is none.
+        // Only receipts from before the cut are promises.
         let (events, files) = read(&heard);
         self.tally[0] += u64::from(drive.is_flushing());
         let wreck = drive.cut(&mut self.random);
@@ -126,7 +130,7 @@ impl Office {
         Ok(std::fs::write(self.at("disk.img"), wreck.image)?)
     }
 
-    /// Events of one site, as fast as [`EVENT_EVERY`] says, until the broker's client is gone.
+    /// Publishes events of one site, one each [`EVENT_EVERY`], until the client ends.
     fn publish(&self) -> anyhow::Result<Running> {
         let mut publish = Command::new("mosquitto_pub");
         publish.args(["-p", &self.port.to_string(), "-q", "1", "-l", "-t", "taimat/v1/km-17/up/event"]);
@@ -146,7 +150,7 @@ impl Office {
         Ok(running)
     }
 
-    /// Looks at a copy of the wreck as its next owner would: the office itself recovers what the cut left.
+    /// Checks a copy of the disk after the cut; the office itself recovers it.
     fn inspect(&self) -> anyhow::Result<()> {
         std::fs::copy(self.at("disk.img"), self.at("copy.img"))?;
         let _mounted = Mounted::mount(&self.at("copy.img"), &self.at("mnt"))?;
@@ -171,10 +175,10 @@ impl Office {
     }
 }
 
-/// The receipts in what a subscriber wrote down: of events and of files.
+/// Parses the stored receipts, of events and of files.
 fn read(heard: &std::path::Path) -> (Promises, Promises) {
     let (mut events, mut files) = (Promises::new(), Promises::new());
-    // The last line may be half written.
+    // The last line may be incomplete.
     let text = std::fs::read_to_string(heard).unwrap_or_default();
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let Some((topic, payload)) = line.split_once(' ') else { continue };

@@ -1,4 +1,4 @@
-//! What lies in a ring, segment by segment, and whether it keeps the promises; and whether an ordinary player agrees.
+//! Audit of a ring: reads all segments, checks the promises, and plays files with ffmpeg.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,32 +18,32 @@ use super::process::taimat;
 struct Segment {
     path: PathBuf,
     first: u64,
-    /// Records after which nothing whole follows.
+    /// The whole records.
     next: u64,
-    /// Fragments from the first on that begins with a key frame: what a player of this file alone can show.
+    /// Number of fragments from the first key frame on, which a player of this file can show.
     fragments: usize,
 }
 
-/// Everything in a ring whose checksums are right.
+/// All content of a ring with valid checksums.
 #[derive(Default)]
 pub struct Survey {
     /// Oldest first.
     segments: Vec<Segment>,
-    /// What the chain says of each record, and so of every byte in it.
+    /// Chain digest of each record, which covers all its bytes.
     links: BTreeMap<u64, Digest>,
     /// The gap records: number and reason.
     holes: BTreeMap<u64, GapReason>,
-    /// Segment files without a readable head, e.g. torn while they were recycled.
+    /// Segment files without a readable head, e.g. torn during reuse.
     pub unreadable: usize,
-    /// Segments begun over the life of the ring.
+    /// Segments started over the life of the ring.
     pub lap: u32,
 }
 
 impl Survey {
-    /// Reads the whole ring in `dir`, which nobody writes.
+    /// Reads the whole ring in `dir`; no agent may run on it.
     ///
     /// # Errors
-    /// Says which record is missing, damaged or not chained to the one before it.
+    /// The first record that is missing, damaged or not chained to the one before.
     pub fn of(dir: &Path) -> anyhow::Result<Survey> {
         let mut survey = Survey::default();
         if !dir.exists() {
@@ -63,7 +63,7 @@ impl Survey {
             let is_newest = at + 1 == index.live().len();
             ensure!(walked.end == ScanEnd::Free || is_newest, "{name} offset {}: torn, and not the newest", walked.at);
             survey.lap = survey.lap.max(head.lap);
-            // Wiped to be started again, and not begun yet: no player is asked to open that.
+            // A file in reuse whose new head is not yet written cannot be played.
             let only_copy = troubles.iter().any(|trouble| trouble.fault == HeadFault::First && trouble.file == head.segment);
             if only_copy && walked.found.is_empty() {
                 continue;
@@ -83,19 +83,20 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Number of the newest whole record, 0 when there is none.
+    /// Number of the newest whole record; 0 without one.
     pub fn last(&self) -> u64 {
         self.segments.last().map_or(0, |segment| segment.next - 1)
     }
 
-    /// Every record up to `promised` is there, or was evicted because the ring of `durable_files` segment files was full.
+    /// Checks that every record up to `promised` is present, or was evicted because the ring was
+    /// full.
     ///
     /// # Errors
-    /// Says what is missing.
+    /// The missing records.
     pub fn keeps(&self, promised: u64, files: usize) -> anyhow::Result<()> {
         let (first, last) = (self.segments.first().map_or(1, |segment| segment.first), self.last());
         ensure!(last >= promised, "record {promised} was promised, and the ring ends with {last}");
-        // The file that is being recycled is out of the ring before its new head is durable.
+        // A file in reuse leaves the ring before its new head is durable.
         let full = self.segments.len() + 1 >= files;
         ensure!(
             first == 1 || full,
@@ -105,10 +106,10 @@ impl Survey {
         Ok(())
     }
 
-    /// Every record that was there before and still is has not changed; `image_cache` learns the new ones.
+    /// Checks that known records have not changed, and learns the new ones.
     ///
     /// # Errors
-    /// Names the record.
+    /// A changed record.
     pub fn agrees_with(&self, known: &mut BTreeMap<u64, Digest>) -> anyhow::Result<()> {
         for (number, link) in &self.links {
             let before = known.insert(*number, *link);
@@ -117,12 +118,12 @@ impl Survey {
         Ok(())
     }
 
-    /// A gap record behind record `after` gives one of these reasons.
+    /// True if a gap record after record `after` has one of these reasons.
     pub fn explains(&self, after: u64, reasons: &[GapReason]) -> bool {
         self.holes.range(after + 1..).any(|(_, reason)| reasons.contains(reason))
     }
 
-    /// Files for a player: the newest, and `more` others spread by `pick`.
+    /// Files for a player: the newest, and `more` others chosen by `pick`.
     pub fn sample(&self, more: usize, mut pick: impl FnMut(u64) -> u64) -> Vec<usize> {
         let count = self.segments.len();
         let others = (0..more.min(count)).map(|_| pick(count as u64) as usize);
@@ -134,11 +135,11 @@ impl Survey {
         self.segments.len()
     }
 
-    /// The segments at `which` open in ffprobe and play in ffmpeg: at least one picture for every fragment. A file that is not
-    /// `torn` plays without a word.
+    /// Checks that the segments `which` open in ffprobe and play in ffmpeg, with at least one
+    /// picture for every fragment, and without a message unless `torn`.
     ///
     /// # Errors
-    /// Gives the player's own words.
+    /// The output of the player.
     pub fn play(&self, which: &[usize], torn: bool) -> anyhow::Result<()> {
         for at in which {
             let segment = &self.segments[*at];
@@ -157,17 +158,17 @@ impl Survey {
     }
 }
 
-/// `taimat ring check` and `ring list`, as the next owner of the card would use them.
+/// Runs `taimat ring check` and `ring list`.
 ///
 /// # Errors
-/// With what they print.
+/// Their output.
 pub fn tools_agree(ring: &Path, survey: &Survey) -> anyhow::Result<()> {
     let Some(oldest) = survey.segments.first() else { return Ok(()) };
     run(taimat().args(["ring", "list", "--json", "--dir"]).arg(ring))?;
     let check = taimat().args(["ring", "check", "--json", "--dir"]).arg(ring).output()?;
     let told: serde_json::Value = serde_json::from_slice(&check.stdout)?;
     ensure!(told["numbers"] == serde_json::json!([oldest.first, survey.last()]), "ring check: {told}");
-    // A file that was torn while it was begun holds nothing; it is called damaged until it is begun again.
+    // A file torn during reuse is empty, and is reported as damaged until its next reuse.
     let problems = told["problems"].as_array().map_or(&[][..], Vec::as_slice);
     let torn = problems.iter().filter(|problem| problem["what"] == "damaged segment head").count();
     ensure!(problems.len() == torn && torn == survey.unreadable, "ring check: {told}");

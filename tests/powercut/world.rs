@@ -1,7 +1,7 @@
-//! One card, one camera, one agent, and one power cut after the other: record, cut, look at the wreck, recover, go on from there.
+//! Power-cut world of one agent: record, cut, check the card, recover, repeat.
 //!
-//! The seed decides what is delayed, for how long, about when the power goes and which sectors survive. When the kernel's
-//! threads run is not ours to decide: the same seed gives the same plan, not the same bytes.
+//! The seed decides delays, approximate times of cuts and surviving sectors. The kernel schedules
+//! its own threads, so the same seed gives the same plan but not the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,35 +21,36 @@ use super::fuse_disk::{Delays, Drive};
 use super::mounts::{Mounted, run};
 use super::ring_audit::{Survey, tools_agree};
 
-/// Bytes of the card: the ring, the agent's journal, ext4's own.
+/// Size of the card, bytes: ring, journal, ext4's metadata.
 const CARD: u64 = 64 << 20;
-/// A ring of the smallest segments there are: a fragment or two in each, so that every other flush recycles a file.
+/// A ring of the smallest segments, with one or two fragments each: every other flush reuses a
+/// file.
 const STORAGE: &str = "segment = \"256 KiB\"\nbudget = \"3 MiB\"\nsnapshot_slots = 1";
 const FILES: usize = 12;
-/// How long a moment is waited for.
+/// Timeout of the wait for a cut.
 const MOMENT_WITHIN: Duration = Duration::from_secs(2);
-/// How long a recovered agent may take to record again.
+/// Timeout for a recovered agent to record again.
 const RECORDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// What was seen over all cuts.
+/// Counts over all cuts.
 #[derive(Default)]
 pub struct Tally {
     pub cuts: u64,
-    /// Cuts while a flush was under way.
+    /// Cuts during a flush.
     in_flush: u64,
     /// Cuts while the head of a segment was pending.
     recycling: u64,
-    /// Cuts of a ring that had not been recovered since the cut before.
+    /// Cuts of a ring that was not recovered after the cut before.
     double: u64,
     acknowledged: u64,
-    /// Promised records that were not there.
+    /// Lost durable records.
     lost: u64,
-    /// The newest record when all was over, and how often every file had been used.
+    /// Newest record at the end, and laps of the ring.
     last: u64,
     laps: f64,
     pending: u64,
     kept: u64,
-    /// Files that were torn while being recycled.
+    /// Files torn during reuse.
     unreadable: usize,
     played: usize,
     recoveries: Vec<u64>,
@@ -96,22 +97,22 @@ pub struct World {
     random: Rng,
     honest: bool,
     config: PathBuf,
-    /// The highest record ever called durable.
+    /// Highest record ever logged as durable.
     promised: u64,
-    /// An agent has reported its start since the last ordered stop.
+    /// True if an agent reported its start since the last ordered stop.
     started: bool,
-    /// Every record ever seen on the card after a cut or a recovery.
+    /// All records ever found on the card after a cut or a recovery.
     known: BTreeMap<u64, Digest>,
-    /// The newest whole record before recovery began, while it is not yet recovered.
+    /// Newest whole record before an outstanding recovery.
     wrecked_at: Option<u64>,
     pub tally: Tally,
 }
 
 impl World {
-    /// An empty card for the camera at `main_url`; it lies about flushes when it is not `honest`.
+    /// An empty card for the camera at `main_url`; without `honest` it ignores flushes.
     ///
     /// # Errors
-    /// When the file system cannot be made.
+    /// The file system cannot be made.
     pub fn new(seed: u64, honest: bool, main_url: &str) -> anyhow::Result<World> {
         let dir = tempfile::tempdir()?;
         for name in ["drive", "mnt"] {
@@ -138,10 +139,10 @@ impl World {
         self.dir.path().join("mnt")
     }
 
-    /// The card on the drive of this process, and mounted. The mount goes first when both are dropped.
+    /// Serves and mounts the card. The mount is dropped first.
     ///
     /// # Errors
-    /// When this machine does not allow it.
+    /// This machine does not allow it.
     pub fn plug_in(&mut self) -> anyhow::Result<(Mounted, Drive)> {
         let card = Card::new(std::fs::read(self.image())?, self.honest);
         let delays = self.tally.delays.clone();
@@ -151,11 +152,11 @@ impl World {
         Ok((mounted, drive))
     }
 
-    /// Records until the power goes, looks at what is left, and recovers it, mostly: one wreck in four meets the next cut as
-    /// it is. `last` lets a player see every file.
+    /// Records until a cut, checks the card and recovers it; one card in four is cut again without
+    /// recovery. With `last` a player opens every file.
     ///
     /// # Errors
-    /// Says which promise was broken.
+    /// The first broken promise.
     pub fn cut(&mut self, last: bool) -> anyhow::Result<()> {
         self.record()?;
         self.tally.cuts += 1;
@@ -163,13 +164,13 @@ impl World {
         if last || !self.random.one_in(4) { self.recover(last) } else { Ok(()) }
     }
 
-    /// Records on the volatile card; the image is what the cut left.
+    /// Records on the volatile card until a cut; returns its image.
     fn record(&mut self) -> anyhow::Result<()> {
         let (mounted, drive) = self.plug_in()?;
         let mut agent = Agent::start(&self.config)?;
         self.wait_for_the_moment(&drive);
         agent.still_runs()?;
-        // What was read before the cut is a promise; what is read after it is none.
+        // Only promises read before the cut count.
         let promised = agent.promised();
         self.started |= agent.started_after().is_some();
         self.tally.in_flush += u64::from(drive.is_flushing());
@@ -187,8 +188,8 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the power goes: at any time, a little after the begin of a flush, when so many sectors are pending, or when
-    /// a file is about to be recycled.
+    /// Waits for the moment of a cut: a random time, a little after the start of a flush, a number
+    /// of pending sectors, or the reuse of a file.
     fn wait_for_the_moment(&mut self, drive: &Drive) {
         let pause = if self.random.one_in(4) { self.random.below(1000) } else { 1000 + self.random.below(4000) };
         let (kind, sectors, after) = (self.random.below(4), 1 + self.random.below(300), self.random.below(100));
@@ -204,7 +205,7 @@ impl World {
         }
     }
 
-    /// Looks at the wreck as it is; only ext4 has replayed its journal.
+    /// Checks the card before recovery; only ext4 has replayed its journal.
     fn inspect(&mut self, all: bool) -> anyhow::Result<()> {
         let _mounted = Mounted::mount(&self.image(), &self.mount_point())?;
         let survey = self.survey(all, true).context("before recovery")?;
@@ -213,7 +214,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts the agent on the wreck, lets it record, stops it in order, and looks again.
+    /// Starts the agent on the card, lets it record, stops it in order, and checks again.
     fn recover(&mut self, all: bool) -> anyhow::Result<()> {
         let _mounted = Mounted::mount(&self.image(), &self.mount_point())?;
         let mut agent = Agent::start(&self.config)?;
@@ -225,7 +226,8 @@ impl World {
         self.promised = agent.promised();
         self.tally.acknowledged += agent.acknowledged();
         let survey = self.survey(all, false).context("after recovery")?;
-        // An agent that had not reported its start when the power went had nothing to interrupt: the gap may be the ordered stop's.
+        // If the agent had not reported its start before the cut, the gap may be the ordered
+        // stop's.
         let reasons = if self.started { &[GapReason::PowerCut][..] } else { &[GapReason::PowerCut, GapReason::Stopped] };
         let before = self.wrecked_at.take().unwrap_or(0);
         ensure!(before == 0 || survey.explains(before, reasons), "no gap record behind record {before} names the power cut");
@@ -234,7 +236,7 @@ impl World {
         Ok(())
     }
 
-    /// The ring keeps every promise and plays; its newest file may be `torn`.
+    /// Checks that the ring keeps all promises and plays; its newest file may be `torn`.
     fn survey(&mut self, all: bool, torn: bool) -> anyhow::Result<Survey> {
         let survey = Survey::of(&self.ring())?;
         self.tally.lost += self.promised.saturating_sub(survey.last());
@@ -248,7 +250,7 @@ impl World {
     }
 }
 
-/// Waits until `ready`, at most `within`.
+/// Waits until `ready`, for at most `within`.
 pub fn wait_until(within: Duration, ready: impl Fn() -> bool) {
     let until = Instant::now() + within;
     while !ready() && Instant::now() < until {
@@ -256,7 +258,7 @@ pub fn wait_until(within: Duration, ready: impl Fn() -> bool) {
     }
 }
 
-/// Which of these tools this machine lacks.
+/// The tools that are not installed.
 pub fn missing(tools: &[&str]) -> Option<String> {
     let lacks = |tool: &&&str| {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool} >/dev/null")]).status();
@@ -265,7 +267,7 @@ pub fn missing(tools: &[&str]) -> Option<String> {
     tools.iter().find(lacks).map(|tool| format!("{tool} is not installed"))
 }
 
-/// Why this machine cannot run the rig, when it cannot.
+/// Reason why this machine cannot run the tests; `None` if it can.
 pub fn obstacle() -> Option<String> {
     if let Some(reason) = missing(&["losetup", "mkfs.ext4", "mount", "mountpoint", "ffmpeg", "ffprobe"]) {
         return Some(reason);

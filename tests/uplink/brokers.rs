@@ -1,4 +1,4 @@
-//! The same box, configuration aside, on every kind of broker, good and bad.
+//! Uplink with each kind of broker: Mosquitto, NATS, and brokers with faults.
 
 use std::sync::atomic::Ordering;
 use taimat::sim::faulty_broker::{BrokerFaults, FaultyBroker};
@@ -6,12 +6,13 @@ use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Nats, Rig, Show, camera, local, pause, wait_for};
 
-/// A short show: 12 motions of 6 updates, at 20 updates a second.
+/// A short load: 12 motion events of 6 updates, at 20 updates a second.
 const SHOW: Show = Show { motions: 12, updates: 4, rate: 20 };
-/// Events it makes at least: starts and ends.
+/// Smallest number of its events: starts and ends.
 const EVENTS: usize = 24;
 
-/// A device and an office at the broker: everything comes, each once, and the files are whole.
+/// Runs a device and an office at the broker: every event must arrive once, and files must be
+/// whole.
 fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
     let camera = camera();
     let rig = Rig::new(&camera, port, office_port, uplink);
@@ -19,7 +20,7 @@ fn delivers(what: &str, port: u16, office_port: u16, uplink: &str) -> Rig {
     let mut agent = rig.agent_with(SHOW);
     wait_for("nothing has come at all", 40, || rig.received().0.len() > 5);
     rig.wait_until_whole(EVENTS, 400);
-    assert_eq!(agent.terminate(), Some(0), "{what}: the box did not stop in order");
+    assert_eq!(agent.terminate(), Some(0), "{what}: the device did not stop in order");
     wait_for("the stop has not come", 20, || rig.site().is_some_and(|site| site.state == "stopping"));
     let files = rig.files_are_whole();
     println!("{what}: {} events and {files} files, each once", rig.received().0.len());
@@ -37,7 +38,7 @@ fn mosquitto_in_both_versions() {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn nats_alone_is_found_to_speak_3_1_1() {
+fn nats_alone_is_used_with_3_1_1() {
     let Some(nats) = Nats::start(1) else { return };
     let rig = delivers("NATS, one node", nats.ports[0], nats.ports[0], "");
     let log = rig.log();
@@ -66,7 +67,7 @@ fn nats_of_three_nodes_with_one_killed() {
 }
 
 #[test]
-fn a_strict_broker_sees_no_limit_broken() {
+fn the_device_keeps_every_limit_of_a_strict_broker() {
     let broker = FaultyBroker::start(BrokerFaults::strict(), 1).unwrap();
     delivers("strict", broker.port, broker.port, "");
     let seen = broker.counts();
@@ -76,14 +77,14 @@ fn a_strict_broker_sees_no_limit_broken() {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn a_lossy_broker_loses_nothing_for_good() {
+fn everything_arrives_over_a_lossy_broker() {
     let broker = FaultyBroker::start(BrokerFaults::lossy(), 2).unwrap();
     delivers("lossy", broker.port, broker.port, "");
 }
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn a_forgetful_broker_that_cuts_again_and_again() {
+fn everything_arrives_over_a_forgetful_broker_with_cuts() {
     let broker = FaultyBroker::start(BrokerFaults::forgetful(), 3).unwrap();
     let cutting = broker.clone();
     std::thread::spawn(move || {
@@ -98,7 +99,7 @@ fn a_forgetful_broker_that_cuts_again_and_again() {
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn a_broker_that_speaks_only_3_1_1_is_asked_again_in_it() {
+fn a_broker_with_only_3_1_1_is_tried_again_with_it() {
     let broker = FaultyBroker::start(BrokerFaults { speaks: (false, true), ..BrokerFaults::default() }, 4).unwrap();
     delivers("3.1.1 only", broker.port, broker.port, "");
     assert_eq!(broker.counts().versions["km-17"], 4);
@@ -117,14 +118,14 @@ fn a_refusal_is_an_alarm_and_never_a_hot_loop() {
     pause(5_000);
     let sent = broker.counts().publishes.get("taimat/v1/km-17/up/event").copied().unwrap_or(0);
     assert!(sent <= 16, "{sent} events were published to a broker that refuses them");
-    // Somebody mends the access list; with the next connection everything comes.
+    // After a repair of the access list everything arrives on the next connection.
     broker.change(|temper| temper.refuses.clear());
     broker.cut();
     wait_for("what was refused did not come", 30, || rig.received().0.iter().any(|event| event.kind.contains("uplink.alarm")));
     assert_eq!(agent.terminate(), Some(0));
 }
 
-/// Not authorised (0x87).
+/// Not authorized (0x87).
 fn rumqttc_reason() -> taimat::sim::mqtt_codec::Reason {
     taimat::sim::mqtt_codec::Reason::NotAuthorized
 }
@@ -139,12 +140,12 @@ fn a_refused_subscription_disconnects_with_an_alarm() {
     let _agent = rig.agent();
     wait_for("nobody noticed", 30, || rig.log().contains("refuses the subscription to taimat/v1/km-17/dn/#"));
     pause(5_000);
-    assert_eq!(broker.counts().connects["km-17"], 1, "it was tried again at once");
+    assert_eq!(broker.counts().connects["km-17"], 1, "the device connected again at once");
 }
 
 #[test]
 #[ignore = "another broker: tests/run --full"]
-fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
+fn fails_over_from_a_black_hole_to_the_other_broker() {
     let (first, second) =
         (FaultyBroker::start(BrokerFaults::default(), 7).unwrap(), FaultyBroker::start(BrokerFaults::default(), 8).unwrap());
     let proxy = FaultyProxy::start(local(first.port)).unwrap();
@@ -161,7 +162,7 @@ fn a_way_that_swallows_everything_is_left_for_the_other_broker() {
 
 #[test]
 #[ignore = "a half-open connection takes its keep-alive and acknowledgement deadlines: tests/run --full"]
-fn a_half_open_way_and_a_deaf_broker_are_noticed_and_left() {
+fn fails_over_from_half_open_and_deaf_connections() {
     let broker = FaultyBroker::start(BrokerFaults::default(), 9).unwrap();
     let proxy = FaultyProxy::start(local(broker.port)).unwrap();
     let camera = camera();

@@ -1,4 +1,4 @@
-//! The ledger: what a device gave a number to, against what the office has, after everything between them was killed again and again.
+//! Delivery soak test: numbers given by a device, compared with the office, after repeated kills.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -9,17 +9,17 @@ use taimat::sim::rng::Rng;
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, wait_for};
 
-/// What a run goes through.
+/// Plan of a run.
 struct Storm {
-    /// Events at least.
+    /// Smallest number of events.
     events: usize,
-    /// Clips at least.
+    /// Smallest number of clips.
     clips: usize,
     /// Kills of each of agent, broker and office.
     kills: u64,
-    /// News a second, and between begin and end of a motion.
+    /// Motion updates a second, and per motion event.
     show: Show,
-    /// Seconds for the rest to come in.
+    /// Timeout for the remaining events, seconds.
     drain: u64,
 }
 
@@ -28,7 +28,7 @@ struct Players {
     office: Running,
 }
 
-/// One blow. Which one is the seed's.
+/// One fault, chosen by the seed.
 fn strike(
     rig: &Rig,
     broker: &mut Mosquitto,
@@ -67,7 +67,7 @@ fn ledger(seed: u64, storm: &Storm) {
     wait_for("nothing came at all", 60, || rig.received().0.len() > 3);
     let mut blows: BTreeMap<u64, u64> = BTreeMap::new();
     for round in 0..storm.kills {
-        // Agent, broker and office in an order that changes, and the way between them.
+        // Kills of agent, broker and office in random order, and cuts of the connection.
         let mut order = [0, 1, 2, 3];
         for at in 0..4 {
             order.swap(at, random.below(4) as usize);
@@ -84,7 +84,7 @@ fn ledger(seed: u64, storm: &Storm) {
     }
     proxy.way.cut_after.store(0, Ordering::Relaxed);
     wait_for("the show is too slow", 1_200, || rig.received().0.len() >= storm.events);
-    assert_eq!(players.agent.terminate(), Some(0), "the box did not stop in order");
+    assert_eq!(players.agent.terminate(), Some(0), "the device did not stop in order");
     players.agent = rig.agent();
     rig.wait_until_whole(storm.events, storm.drain);
     let health_says_all = || {
@@ -98,12 +98,12 @@ fn ledger(seed: u64, storm: &Storm) {
     let highest = events.iter().map(|event| event.seq).max().unwrap();
     let ids: std::collections::BTreeSet<&String> = events.iter().map(|event| &event.id).collect();
     let clips = files.iter().filter(|file| file.purpose == "clip").count();
-    println!("ledger of seed {seed}, {} s", started.elapsed().as_secs());
+    println!("soak of seed {seed}, {} s", started.elapsed().as_secs());
     println!("  killed -9: agent {}, broker {} (database deleted once), office {}", blows[&0], blows[&1] + 1, blows[&2]);
-    println!("  way cut {} times at random bytes", proxy.way.cuts.load(Ordering::Relaxed));
+    println!("  connection cut {} times at random bytes", proxy.way.cuts.load(Ordering::Relaxed));
     println!("  events given a number {highest}, at the office {}, lost {}", events.len(), highest - events.len() as u64);
     println!("  events with another's id {}, clips {clips}, files whole {}", events.len() - ids.len(), rig.files_are_whole());
-    println!("  still owed by the box: {}", status["data"]["backlog"]["n"]);
+    println!("  still pending on the device: {}", status["data"]["backlog"]["n"]);
     assert_eq!((highest, ids.len()), (events.len() as u64, events.len()));
     assert!(clips >= storm.clips, "{clips} clips");
     assert_eq!(players.agent.terminate(), Some(0));

@@ -1,11 +1,12 @@
-//! Somebody else's subscriber: `mosquitto_sub` and the script in docs/mqtt.md rebuild a file from what anybody may hear.
+//! Subscriber from the documentation: `mosquitto_sub` and the script in docs/mqtt.md rebuild a
+//! file.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, has, wait_for};
 
-/// The script as it stands in the documentation.
+/// The script in docs/mqtt.md.
 fn script() -> String {
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mqtt.md")).unwrap();
     let (_, rest) = docs.split_once("```python\n").expect("docs/mqtt.md has no script");
@@ -15,7 +16,7 @@ fn script() -> String {
 }
 
 #[test]
-fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
+fn the_documented_script_rebuilds_a_clip() {
     let (true, Some(broker)) = (has("mosquitto_sub"), Mosquitto::start("")) else { return };
     let camera = camera();
     let rig = Rig::new(&camera, broker.port, broker.port, "integrations = [\"homeassistant\", \"frigate\", \"onvif\"]");
@@ -29,11 +30,11 @@ fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
     );
     let mut shell = Command::new("sh");
     let _stranger = Running::start(shell.args(["-c", &format!("exec {line}")]).stdout(Stdio::null()));
-    let heard = std::fs::File::create(rig.at("mirrors")).unwrap();
+    let received = std::fs::File::create(rig.at("mirrors")).unwrap();
     let port = broker.port.to_string();
     let mut listen = Command::new("mosquitto_sub");
     listen.args(["-p", &port, "-q", "1", "-t", "homeassistant/#", "-t", "frigate/#", "-t", "taimat/v1/+/up/#", "-F", "%t %p"]);
-    let _listener = Running::start(listen.stdout(heard));
+    let _listener = Running::start(listen.stdout(received));
     let _office = rig.office();
     let mut agent = rig.agent_with(Show { motions: 2, updates: 2, rate: 2 });
     rig.wait_until_whole(4, 90);
@@ -44,12 +45,12 @@ fn a_stranger_rebuilds_a_clip_from_the_documentation_alone() {
     let theirs = Path::new(&rig.at("stranger")).join(name);
     wait_for("the stranger has no such file", 20, || theirs.exists());
     assert_eq!(std::fs::read(&theirs).unwrap(), std::fs::read(&clip.path).unwrap());
-    println!("{} bytes rebuilt by a stranger: {}", clip.size, name.display());
-    let heard = String::from_utf8_lossy(&std::fs::read(rig.at("mirrors")).unwrap()).into_owned();
+    println!("{} bytes rebuilt by the script: {}", clip.size, name.display());
+    let received = String::from_utf8_lossy(&std::fs::read(rig.at("mirrors")).unwrap()).into_owned();
     for words in
         ["homeassistant/device/taimat-km-17/config {", "frigate/km-17/motion ON", "up/onvif-ej/VideoSource/MotionAlarm/main {"]
     {
-        assert!(heard.contains(words), "{words} was not heard");
+        assert!(received.contains(words), "{words} was not received");
     }
     assert_eq!(agent.terminate(), Some(0));
 }
@@ -82,10 +83,10 @@ fn the_device_discovery_passes_home_assistants_own_schema() {
     let port = broker.port.to_string();
     let words = ["-p", &port, "-C", "1", "-W", "20", "-t", "homeassistant/device/+/config"];
     let payload = Command::new("mosquitto_sub").args(words).output().unwrap().stdout;
-    let heard = rig.at("discovery.json");
-    std::fs::write(&heard, payload).unwrap();
+    let received = rig.at("discovery.json");
+    std::fs::write(&received, payload).unwrap();
     let script = format!("{}/tests/uplink/home_assistant.py", env!("CARGO_MANIFEST_DIR"));
-    let out = Command::new("python3").args([&script, &theirs]).stdin(std::fs::File::open(heard).unwrap()).output().unwrap();
+    let out = Command::new("python3").args([&script, &theirs]).stdin(std::fs::File::open(received).unwrap()).output().unwrap();
     print!("{}", String::from_utf8_lossy(&out.stdout));
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(agent.terminate(), Some(0));

@@ -1,5 +1,6 @@
-//! One box, one office, and any broker between them, in a directory of their own. The device records a simulated camera; what moves
-//! before it is said by the test, so that a hundred events a second are possible.
+//! Test harness of the uplink: a device, an office and any broker, in one directory.
+//!
+//! The device records a simulated camera; the test injects motion, up to a hundred events a second.
 
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpStream};
@@ -25,7 +26,7 @@ pub fn pause(ms: u64) {
 }
 
 impl Running {
-    /// SIGKILL, and gone.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -37,7 +38,7 @@ pub fn camera() -> SimCamera {
     SimCamera::start(Options { main: (320, 180), sub: (320, 180), ..Options::default() }).unwrap()
 }
 
-/// What moves before the camera, as `taimat sim --load-test` takes it.
+/// Injected motion, as `taimat sim --load-test` takes it.
 #[derive(Clone, Copy)]
 pub struct Show {
     pub motions: u64,
@@ -45,16 +46,16 @@ pub struct Show {
     pub rate: u64,
 }
 
-/// Everything one chain needs, in one directory.
+/// Files and ports of one chain.
 pub struct Rig {
     pub dir: tempfile::TempDir,
-    /// Where the office finds it.
+    /// Port of the broker for the office.
     pub office_port: u16,
     pub site: String,
 }
 
 impl Rig {
-    /// A rig for the camera and a broker at `port`; `uplink` are further lines of that section.
+    /// A harness for the camera and a broker at `port`; `uplink` are further lines of that section.
     pub fn new(camera: &SimCamera, port: u16, office_port: u16, uplink: &str) -> Rig {
         let rig = Rig { dir: tempfile::tempdir().unwrap(), office_port, site: "km-17".into() };
         std::fs::write(rig.at("login"), "admin:taimat\n").unwrap();
@@ -89,13 +90,13 @@ impl Rig {
         OpenOptions::new().create(true).append(true).open(self.at(name)).unwrap()
     }
 
-    /// The device, with nothing moving.
+    /// Starts the device without motion.
     pub fn agent(&self) -> Running {
         let run = ["run", "--config", &self.config()].map(String::from);
         Running::start(taimat().args(run).env("TAIMAT_LOG", "info,taimat::agent=debug").stderr(self.log_file("agent.log")))
     }
 
-    /// The device, with a show before it.
+    /// Starts the device with injected motion.
     pub fn agent_with(&self, show: Show) -> Running {
         let Show { motions, updates, rate } = show;
         let mut command = taimat();
@@ -135,7 +136,7 @@ impl Rig {
         (archive.events(&all).unwrap_or_default(), archive.files(&all).unwrap_or_default())
     }
 
-    /// Publishes a command and gives the answer.
+    /// Publishes a command and returns its answer.
     pub fn command(&self, name: &str, args: &[&str]) -> serde_json::Value {
         let mut command = taimat();
         command.args(["office", "cmd", "--port", &self.office_port.to_string(), "--wait", "20", &self.site, name]).args(args);
@@ -143,8 +144,9 @@ impl Rig {
         serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&out.stderr)))
     }
 
-    /// What is not as it should be once everything is delivered: at least `events` events, numbers gap-free and each once, every
-    /// motion ended, every promised clip there or named as lost. Empty when all is well.
+    /// Broken promises after complete delivery: at least `events` events, each number once and
+    /// without gaps, every motion event ended, every promised clip there or reported lost. Empty if
+    /// all are kept.
     pub fn shortfalls(&self, least: usize) -> Vec<String> {
         let (events, files) = self.received();
         let mut wrongs = Vec::new();
@@ -184,7 +186,7 @@ impl Rig {
         }
     }
 
-    /// The files in the archive have the digests they were stored with.
+    /// Checks the digests of all files in the archive; returns their number.
     pub fn files_are_whole(&self) -> u64 {
         let files = self.received().1;
         for file in &files {
@@ -203,7 +205,7 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts it with further lines of configuration. `None` when it is not installed.
+    /// Starts Mosquitto with further lines of configuration; `None` if it is not installed.
     pub fn start(more: &str) -> Option<Mosquitto> {
         if !has("mosquitto") {
             return None;
@@ -226,12 +228,12 @@ impl Mosquitto {
         wait_for("mosquitto did not come up", 10, || TcpStream::connect(local(self.port)).is_ok());
     }
 
-    /// Its process.
+    /// The process.
     pub fn id(&self) -> u32 {
         self.running.as_ref().unwrap().0.id()
     }
 
-    /// SIGKILL; `forget` deletes its database.
+    /// Sends SIGKILL; `forget` deletes the database.
     pub fn kill(&mut self, forget: bool) {
         if let Some(mut running) = self.running.take() {
             running.kill();
@@ -290,7 +292,7 @@ impl Nats {
         for port in &ports {
             wait_for("nats-server did not come up", 20, || TcpStream::connect(local(*port)).is_ok());
         }
-        // A cluster elects its leaders first.
+        // A cluster must first elect its leaders.
         pause(if nodes > 1 { 6_000 } else { 500 });
         Some(Nats { ports, nodes: running, _dir: dir })
     }

@@ -1,7 +1,7 @@
-"""Holds a device discovery payload (standard input) against Home Assistant's own schema.
+"""Validates a device discovery payload (standard input) with Home Assistant's own schema.
 
-Argument: a directory with the unpacked parts of its wheel and with voluptuous. Only the schema is theirs to judge by: constants are
-read from their files, and the few helpers it needs are put in its place here.
+Argument: a directory with the unpacked parts of its wheel and with voluptuous. The schema and its
+constants are Home Assistant's; this script replaces the few helpers that the schema needs.
 """
 
 import ast

@@ -1,5 +1,6 @@
-//! The uplink of the real binary against brokers that are real, and brokers and ways that are bad: Mosquitto, NATS, the hostile
-//! broker, the fault proxy. What takes minutes is ignored here and run by `tests/run --full`.
+//! Uplink tests of the real binary: Mosquitto, NATS, the faulty broker and the faulty proxy.
+//!
+//! `tests/run --full` also runs the ignored tests, which take minutes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod brokers;

@@ -1,4 +1,4 @@
-//! A tap on the way to a broker: passes everything on and counts MQTT's control packets by their type.
+//! TCP proxy in front of a broker that counts MQTT control packets by type.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ pub const CONNECT: u8 = 1;
 pub const PINGREQ: u8 = 12;
 pub const PINGRESP: u8 = 13;
 
-/// What passed so far.
+/// Counts so far.
 #[derive(Clone, Default)]
 pub struct Tap {
     pub port: u16,
@@ -19,7 +19,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap in front of `to`. It lives as long as the process.
+    /// Starts a proxy in front of `to`. It runs until the process ends.
     pub fn start(to: SocketAddr) -> Tap {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let tap = Tap { port: listener.local_addr().unwrap().port(), ..Tap::default() };
@@ -35,7 +35,7 @@ impl Tap {
         tap
     }
 
-    /// Packets of a type, both ways.
+    /// Packets of a type, in both directions.
     pub fn count(&self, kind: u8) -> u64 {
         self.seen.lock().unwrap().get(&kind).copied().unwrap_or(0)
     }
@@ -56,7 +56,8 @@ impl Tap {
     }
 }
 
-/// Where one direction is: a packet is a type, its length in 7-bit groups, lowest first, and so many bytes.
+/// Parser of one direction (MQTT 5, 2.1): a type, the length in 7-bit groups (lowest first), the
+/// bytes.
 #[derive(Default)]
 struct Framing {
     kind: Option<u8>,
@@ -66,7 +67,7 @@ struct Framing {
 }
 
 impl Framing {
-    /// Takes a byte; gives a packet's type when it is the packet's last.
+    /// Parses a byte; returns the packet's type with its last byte.
     fn take(&mut self, byte: u8) -> Option<u8> {
         if self.body > 0 {
             self.body -= 1;
@@ -86,7 +87,7 @@ impl Framing {
 }
 
 #[test]
-fn packets_are_told_apart_whatever_their_length() {
+fn packets_of_any_length_are_counted_by_type() {
     let mut stream = vec![0xc0, 0];
     stream.extend([0x30, 0x83, 0x01].iter().chain(&[0xc0; 131]));
     stream.extend([0xd0, 0, 0x40, 2, 0, 1]);

@@ -1,4 +1,4 @@
-//! Many devices, one broker, one office; and one device with as much as its outbox holds.
+//! Scale tests: many devices on one broker and one office, and one device with a full outbox.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use taimat::sim::faulty_proxy::FaultyProxy;
 
 use crate::harness::{Mosquitto, Rig, Running, Show, camera, local, pause, taimat, wait_for};
 
-/// Seconds of CPU a process has used.
+/// CPU time of a process, seconds.
 fn cpu(running: u32) -> f64 {
     cpu_of(&format!("/proc/{running}/stat"))
 }
@@ -22,7 +22,7 @@ fn cpu_of(stat: &str) -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-/// Seconds of CPU of each thread of a process, by name.
+/// CPU time of each thread of a process by name, seconds.
 fn threads(running: u32) -> BTreeMap<String, f64> {
     let mut used = BTreeMap::new();
     for thread in std::fs::read_dir(format!("/proc/{running}/task")).unwrap().flatten() {
@@ -33,7 +33,7 @@ fn threads(running: u32) -> BTreeMap<String, f64> {
     used
 }
 
-/// Seconds for which the busiest disk had something to do, since the kernel's start.
+/// Busy time of the busiest disk since the boot of the kernel, seconds.
 fn disk_busy() -> f64 {
     let busy = |disk: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(disk.path().join("stat")).ok()?;
@@ -42,7 +42,7 @@ fn disk_busy() -> f64 {
     std::fs::read_dir("/sys/block").unwrap().flatten().filter_map(busy).fold(0.0, f64::max) / 1000.0
 }
 
-/// Seconds for which the cores had nothing to do, waiting for a disk included.
+/// Idle time of all cores, with I/O wait, seconds.
 fn machine_idle() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap();
     let fields: Vec<f64> = stat.lines().next().unwrap().split_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
@@ -68,20 +68,20 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
     let mut load = taimat();
     load.args(["sim", "--fleet", &words[0], "--port", &broker.port.to_string(), "--events", &words[1]]);
     load.args(["--files", &words[2], "--file-kib", &words[3]]).stdout(std::process::Stdio::piped());
-    let mut boxes = Running::start(&mut load);
-    let mut boxes_cpu = 0.0;
-    while boxes.0.try_wait().unwrap().is_none() {
-        boxes_cpu = cpu(boxes.0.id()).max(boxes_cpu);
+    let mut fleet = Running::start(&mut load);
+    let mut fleet_cpu = 0.0;
+    while fleet.0.try_wait().unwrap().is_none() {
+        fleet_cpu = cpu(fleet.0.id()).max(fleet_cpu);
         pause(100);
     }
     let took = started.elapsed().as_secs_f64();
     let share = |used: f64| 100.0 * used / took;
     let mut said = String::new();
-    std::io::Read::read_to_string(&mut boxes.0.stdout.take().unwrap(), &mut said).unwrap();
+    std::io::Read::read_to_string(&mut fleet.0.stdout.take().unwrap(), &mut said).unwrap();
     print!("{what}: {said}");
     println!(
-        "  boxes {:.0} % of a core; disk busy {:.0} %, machine idle {:.0} % of two cores",
-        share(boxes_cpu),
+        "  devices {:.0} % of a core; disk busy {:.0} %, machine idle {:.0} % of two cores",
+        share(fleet_cpu),
         share(disk_busy() - disk),
         share(machine_idle() - idle) / 2.0
     );
@@ -94,17 +94,17 @@ fn fleet(what: &str, sites: u64, events: u64, files: u64, file_kib: u64) {
         share(cpu(office.0.id()) - office_cpu),
         memory(&office, "VmHWM")
     );
-    assert!(boxes.0.wait().unwrap().success(), "not everything was receipted");
+    assert!(fleet.0.wait().unwrap().success(), "not everything was receipted");
 }
 
 #[test]
-#[ignore = "200 boxes at once: tests/run --full"]
-fn two_hundred_boxes_on_one_broker_and_one_office() {
+#[ignore = "200 devices at once: tests/run --full"]
+fn two_hundred_devices_on_one_broker_and_one_office() {
     fleet("events", 200, 1_000, 0, 0);
     fleet("events and files", 200, 50, 2, 256);
 }
 
-/// An office of some sites, with a directory of its own.
+/// Starts an office for some sites, with its own directory.
 fn shard(rig: &Rig, host: &str, sites: &[&str]) -> Running {
     let mut office = taimat();
     office.args(["office", "run", "--port", &rig.office_port.to_string(), "--host", host, "--dir", &rig.at(host)]);
@@ -112,7 +112,7 @@ fn shard(rig: &Rig, host: &str, sites: &[&str]) -> Running {
     Running::start(office.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()))
 }
 
-/// Sites an office has, with their events and files.
+/// Sites of an office, with the numbers of their events and files.
 fn archived(rig: &Rig, host: &str) -> Vec<(String, u64, u64)> {
     let archive = taimat::office::archive::Archive::open_read_only(std::path::Path::new(&rig.at(host)));
     let rows = archive.ok().and_then(|archive| archive.sites().ok()).unwrap_or_default();
@@ -141,14 +141,14 @@ fn offices_that_share_sites_archive_each_event_once() {
         "--file-kib",
         "64",
     ]);
-    let mut boxes = Running::start(load.stdout(std::process::Stdio::null()));
+    let mut fleet = Running::start(load.stdout(std::process::Stdio::null()));
     wait_for("nothing is archived", 20, || archived(&rig, "a").iter().any(|(_, events, _)| *events > 100));
-    // One is away for a while: the other goes on, and its sites wait for it.
+    // One office is down for a while: the other continues, and the first one's sites wait.
     a.kill();
     pause(2_000);
     let away: Vec<(String, u64, u64)> = archived(&rig, "a");
     let _a = shard(&rig, "a", &["load-0", "load-2"]);
-    let status = boxes.0.wait().unwrap();
+    let status = fleet.0.wait().unwrap();
     println!("office a had {away:?} when it was killed; then a {:?}, b {:?}", archived(&rig, "a"), archived(&rig, "b"));
     assert!(status.success(), "not everything was receipted");
     for (host, sites) in [("a", ["load-0", "load-2"]), ("b", ["load-1", "load-3"])] {
@@ -156,18 +156,18 @@ fn offices_that_share_sites_archive_each_event_once() {
     }
 }
 
-/// Events in the backlog, and places for them in the journal.
+/// Events in the backlog, and journal slots for them.
 const BACKLOG: u64 = 100_000;
 const SLOTS: u64 = 131_072;
 
-/// Bytes a process has handed to the card.
+/// Bytes that a process has written.
 fn written(running: &Running) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", running.0.id())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap().parse().unwrap()
 }
 
 #[test]
-#[ignore = "100,000 events that wait: tests/run --full"]
+#[ignore = "a backlog of 100,000 events: tests/run --full"]
 fn memory_is_bounded_with_a_backlog_of_100_000_events() {
     let Some(broker) = Mosquitto::start("") else { return };
     let camera = camera();
@@ -186,12 +186,12 @@ fn memory_is_bounded_with_a_backlog_of_100_000_events() {
     }
     let seconds = started.elapsed().as_secs_f64();
     println!("{BACKLOG} events stored in {seconds:.1} s");
-    println!("memory {empty} MiB at the begin, {} MiB with the backlog", memory(&agent, "VmRSS"));
+    println!("memory {empty} MiB at the start, {} MiB with the backlog", memory(&agent, "VmRSS"));
     agent.kill();
     let started = Instant::now();
     let mut agent = rig.agent();
     wait_for("it did not start again", 120, || rig.log().matches("event kind=\"start\"").count() >= 2);
-    println!("the next start took {:.1} s and wrote {} MiB", started.elapsed().as_secs_f64(), written(&agent) >> 20);
+    println!("the next boot took {:.1} s and wrote {} MiB", started.elapsed().as_secs_f64(), written(&agent) >> 20);
     pause(3_000);
     println!("after a restart: {} MiB, at most {} MiB", memory(&agent, "VmRSS"), memory(&agent, "VmHWM"));
     assert!(memory(&agent, "VmHWM") < 128);

@@ -1,24 +1,26 @@
-//! Frigate's motion detector with its defaults (docs.frigate.video, reference configuration, `analytics`): the picture 100 lines high,
-//! its contrast stretched, against a running average; contours of more than 10 pixels are motion, and four fifths of the picture
-//! at once are a change of light to settle on.
+//! Frigate's motion detector with its defaults (docs.frigate.video, reference configuration,
+//! `motion`).
+//!
+//! A picture of 100 lines with stretched contrast is compared with a running average. Contours of
+//! more than 10 pixels are motion; 80 % of the picture at once is a change of light.
 
 use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, blobs, blurred, dilated};
 
-/// Lines of the picture it looks at (`frame_height`).
+/// Lines of the analysed picture (`frame_height`).
 const LINES: usize = 100;
-/// Steps of 255 a pixel must differ (`threshold`).
+/// Smallest difference of a pixel, 0..255 (`threshold`).
 const THRESHOLD: f32 = 30.0;
-/// Pixels of a contour that count (`contour_area`).
+/// Smallest contour, pixels (`contour_area`).
 const CONTOUR: usize = 10;
-/// Weight of a new picture in the average (`frame_alpha`), and while it settles.
+/// Weight of a new picture in the average (`frame_alpha`), and during calibration.
 const ALPHA: [f32; 2] = [0.01, 0.2];
-/// Share of the picture that is a change of light (`lightning_threshold`).
+/// Share of the picture that counts as a change of light (`lightning_threshold`).
 const LIGHTNING: f32 = 0.8;
-/// Share of the picture below which it has settled.
+/// Share of the picture below which calibration ends.
 const SETTLED: f32 = 0.05;
-/// Percentiles that contrast is stretched between (`improve_contrast`).
+/// Percentiles of the contrast stretch (`improve_contrast`).
 const STRETCH: [f32; 2] = [0.04, 0.96];
 
 pub struct Frigate {
@@ -54,7 +56,7 @@ impl Peer for Frigate {
     }
 }
 
-/// The picture with its dark and bright percentiles at 0 and 255.
+/// Stretches the percentiles to 0 and 255.
 fn stretched(mut grey: Grey) -> Grey {
     let mut sorted = grey.pixels.clone();
     sorted.sort_unstable();

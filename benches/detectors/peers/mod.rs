@@ -1,7 +1,8 @@
-//! Four peers' ways of seeing motion, written again from what their makers publish, so that our table always has someone to beat.
+//! Motion detectors of four peers, written from their published descriptions.
 //!
-//! What belongs here: what they share (grey pictures, blobs) and the trait. What does not: events and scores, which are the same
-//! for everybody ([`super::score`]).
+//! What belongs here: the trait, and what the peers share (grey pictures, blobs). What does not:
+//! events
+//! and scores, which are the same for all ([`super::score`]).
 
 mod frigate;
 mod mog2;
@@ -18,22 +19,22 @@ pub struct Grey {
     pub pixels: Vec<u8>,
 }
 
-/// Where one picture differs from the scene: cells in rows of `width`.
+/// Difference of a picture from the scene: cells in rows of `width`.
 #[derive(Debug, Clone)]
 pub struct Mask {
     pub width: usize,
     pub cells: Vec<bool>,
-    /// The peer calls this motion.
+    /// The peer reports motion.
     pub motion: bool,
 }
 
-/// A way of seeing motion, fed with every picture that is looked at.
+/// A peer's motion detector.
 pub trait Peer {
-    /// Looks at a picture.
+    /// Analyses a picture.
     fn look(&mut self, picture: &Picture) -> Mask;
 }
 
-/// All of them by name, fresh, for pictures a second.
+/// New detectors of all peers by name, for a rate in pictures a second.
 pub fn all(fps: f64) -> Vec<(&'static str, Box<dyn Peer>)> {
     vec![
         ("Frigate", Box::new(frigate::Frigate::default())),
@@ -44,7 +45,7 @@ pub fn all(fps: f64) -> Vec<(&'static str, Box<dyn Peer>)> {
 }
 
 impl Grey {
-    /// The luma of a picture, averaged down to a width in pixels; never enlarged.
+    /// The luma of a picture, averaged down to `width` pixels; never enlarged.
     pub fn of(picture: &Picture, width: usize) -> Grey {
         let width = width.min(picture.width);
         let height = (picture.height * width / picture.width).max(1);
@@ -77,7 +78,7 @@ pub fn blurred(grey: &Grey) -> Vec<u8> {
     out
 }
 
-/// Every cell with a set cell among the nine around it.
+/// Dilation with a 3x3 kernel.
 pub fn dilated(cells: &[bool], width: usize) -> Vec<bool> {
     let along = |row: &[bool]| -> Vec<bool> {
         (0..width).map(|x| row[x.saturating_sub(1)..(x + 2).min(width)].contains(&true)).collect()
@@ -87,13 +88,13 @@ pub fn dilated(cells: &[bool], width: usize) -> Vec<bool> {
     (0..cells.len()).map(|at| near(at / width).iter().any(|row| row[at % width])).collect()
 }
 
-/// Every cell with none unset among the nine around it; beyond the border nothing speaks against one.
+/// Erosion with a 3x3 kernel; cells beyond the border count as set.
 pub fn eroded(cells: &[bool], width: usize) -> Vec<bool> {
     let unset: Vec<bool> = cells.iter().map(|cell| !cell).collect();
     dilated(&unset, width).into_iter().map(|cell| !cell).collect()
 }
 
-/// Cells of each blob of touching cells (eight neighbours).
+/// Connected components (eight neighbours), each as its cells.
 pub fn blobs(cells: &[bool], width: usize) -> Vec<Vec<usize>> {
     let (mut seen, mut blobs) = (vec![false; cells.len()], Vec::new());
     for start in 0..cells.len() {

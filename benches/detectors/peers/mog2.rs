@@ -1,26 +1,29 @@
-//! The adaptive mixture of Gaussians of Z. Zivkovic ("Improved adaptive Gaussian mixture model for background subtraction", ICPR
-//! 2004; the number of modes after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006) with OpenCV's documented
-//! defaults: history 500, five modes, variance threshold 16. Without its shadows, which want colour: of a grey picture they would
-//! take everything that is darker than the scene. The mask is opened with a 3x3 kernel and blobs of 0.1 % of the picture count.
+//! MOG2, the adaptive mixture of Gaussians of Z. Zivkovic, with OpenCV's documented defaults.
+//!
+//! "Improved adaptive Gaussian mixture model for background subtraction", ICPR 2004; number of
+//! modes after Zivkovic and van der Heijden, Pattern Recognition Letters 27, 2006. History 500,
+//! five modes, variance threshold 16. Shadow detection is off: it needs colour, and on grey
+//! pictures it would remove every darker object. The mask is opened with a 3x3 kernel; blobs of 0.1
+//! % of the picture count.
 
 use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, dilated, eroded, large};
 
-/// Modes a pixel may have.
+/// Largest number of modes of a pixel.
 const MODES: usize = 5;
-/// Pictures after which a mode is as old as any.
+/// History in pictures: the inverse of the lowest learning rate.
 const HISTORY: f32 = 500.0;
-/// Squared distances in variances: to be background, and to belong to a mode.
+/// Squared distances in variances: for the background, and for a mode.
 const BACKGROUND: f32 = 16.0;
 const BELONGS: f32 = 9.0;
-/// Share of the weight that is background.
+/// Share of the weight that belongs to the background.
 const RATIO: f32 = 0.9;
 /// Variance of a new mode, and its bounds.
 const VARIANCE: [f32; 3] = [15.0, 4.0, 75.0];
-/// Weight against modes that do not earn theirs (complexity reduction).
+/// Complexity reduction: weight subtracted from rare modes.
 const REDUCTION: f32 = 0.05;
-/// Share of the picture that a blob must have.
+/// Smallest blob, as a share of the picture.
 const BLOB: f64 = 0.001;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +43,8 @@ impl Peer for Mog2 {
     fn look(&mut self, picture: &Picture) -> Mask {
         let Grey { width, pixels: now, .. } = Grey::of(picture, 320);
         if self.pixels.len() != now.len() {
-            (self.pixels, self.pictures) = (vec![[Mode::default(); MODES]; now.len()], 0);
+            self.pixels = vec![[Mode::default(); MODES]; now.len()];
+            self.pictures = 0;
         }
         self.pictures += 1;
         let alpha = (1.0 / (2.0 * self.pictures as f32)).max(1.0 / HISTORY);
@@ -52,7 +56,7 @@ impl Peer for Mog2 {
     }
 }
 
-/// Learns a value, and tells whether it belongs to the scene.
+/// Updates the model with a value; true if the value is background.
 fn is_scene(modes: &mut [Mode; MODES], value: f32, alpha: f32) -> bool {
     let (mut scene, mut taken, mut before) = (false, false, 0.0);
     for mode in modes.iter_mut().filter(|mode| mode.weight > 0.0) {

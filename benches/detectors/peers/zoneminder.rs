@@ -1,18 +1,20 @@
-//! ZoneMinder's detector (zoneminder.readthedocs.io, "Defining Zones" and "Options - Reference Image Blend"): a reference picture
-//! that takes in 6.25 % of every picture, pixels that differ by 25, a 3x3 filter, and blobs. Its zones default to shares of the
-//! picture made for a camera that looks at a door; here a blob of 0.1 % of the picture counts, which favours it.
+//! ZoneMinder's detector (zoneminder.readthedocs.io, "Defining Zones", "Reference Image Blend").
+//!
+//! The reference blends in 6.25 % of every picture. Pixels that differ by 25 pass a 3x3 filter and
+//! form blobs. Its default zones suit a camera at a door; here a blob of 0.1 % of the picture
+//! counts, which is in its favour.
 
 use taimat::analytics::detect::picture::Picture;
 
 use super::{Grey, Mask, Peer, dilated, eroded, large};
 
-/// Share of a new picture in the reference.
+/// Weight of a new picture in the reference.
 const BLEND: f32 = 0.0625;
-/// Steps of 255 a pixel must differ.
+/// Smallest difference of a pixel, 0..255.
 const THRESHOLD: f32 = 25.0;
-/// Share of the picture that a blob must have.
+/// Smallest blob, as a share of the picture.
 const BLOB: f64 = 0.001;
-/// Share of the picture above which all of it is put down to light (`max alarm area`).
+/// Share of the picture above which the change counts as light (`max alarm area`).
 const MOST: f64 = 0.75;
 
 #[derive(Default)]
@@ -28,7 +30,7 @@ impl Peer for ZoneMinder {
         }
         let differs: Vec<bool> =
             now.iter().zip(&self.reference).map(|(pixel, mean)| (f32::from(*pixel) - mean).abs() > THRESHOLD).collect();
-        // The filter keeps pixels that belong to a whole 3x3 block.
+        // The filter keeps pixels of complete 3x3 blocks.
         let filtered = dilated(&eroded(&differs, width), width);
         let cells = large(&filtered, width, (BLOB * now.len() as f64) as usize);
         let share = cells.iter().filter(|cell| **cell).count() as f64 / cells.len() as f64;

@@ -1,7 +1,7 @@
-//! ⇄ What is measured. A [`Adapter`] takes access units or pictures and says in a [`Log`] what it sees; ours is the agent's analyzer, and
-//! tests and benches bring others.
+//! ⇄ Adapter of measured detectors: it gets access units or pictures and writes events into a
+//! [`Log`].
 //!
-//! What belongs here: the seam between watchers and the harness. What does not: scores.
+//! The agent's analyzer is one; tests and benches have others.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::camera::Frame;
 use crate::settings::MotionSettings;
 use crate::units::Timestamp;
 
-/// One thing to look at.
+/// One input of a detector.
 pub enum Unit {
     /// An access unit.
     Coded(Arc<Frame>),
-    /// A picture that somebody else has decoded.
+    /// A picture decoded by ffmpeg.
     Plain(Box<Picture>, Timestamp),
 }
 
@@ -33,61 +33,61 @@ impl Unit {
         }
     }
 
-    /// Second of the video.
+    /// Time in the video, seconds.
     pub fn seconds(&self) -> f64 {
         second(self.at())
     }
 }
 
-/// Second of the video: media time counts from 1 s.
+/// Time in the video, seconds: media time counts from 1 s.
 pub fn second(at: Timestamp) -> f64 {
     (at.mono.0 as f64 - 1e6) / 1e6
 }
 
-/// Microseconds of CPU this thread has used.
+/// CPU time of this thread, microseconds.
 pub fn cpu_micros() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0) / 1000
 }
 
-/// Something that watches.
+/// A measured detector.
 pub trait Adapter {
-    /// Takes the next unit.
+    /// Processes the next unit.
     fn take(&mut self, unit: &Unit, log: &mut Log);
-    /// There are no more.
+    /// Ends the video.
     fn finish(&mut self, log: &mut Log);
-    /// What else is worth printing.
+    /// Further values for the output.
     fn notes(&self) -> Value {
         Value::Null
     }
 }
 
-/// An event as a watcher reported it; seconds of the video.
+/// A reported event; times in seconds of the video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportedEvent {
-    /// The watcher's number of it.
+    /// The detector's event number.
     pub id: u64,
-    /// When the motion began.
+    /// Start of the motion.
     pub began: f64,
-    /// The unit that had come last when it was reported.
+    /// Time of the unit with which it was reported.
     pub told: f64,
-    /// When it ended.
+    /// End of the event.
     pub end: f64,
-    /// What else was said.
+    /// Further values for the output.
     pub words: String,
 }
 
-/// What a watcher said.
+/// Output of a detector.
 pub struct Log {
-    /// Second of the unit that is being taken.
+    /// Time of the current unit, seconds.
     pub now: f64,
-    /// Events in the order they were reported.
+    /// Events in the order of their reports.
     pub events: Vec<ReportedEvent>,
-    /// Changes of the scene.
+    /// Scene changes.
     pub scenes: Vec<(f64, String)>,
-    /// Cells right and wrong so far.
+    /// Right and wrong cells so far.
     pub cells: Cells,
-    /// Microseconds of CPU that measuring has taken inside of [`Adapter::take`].
+    /// CPU time of the measurement inside [`Adapter::take`], microseconds.
     pub beside: u64,
     times: Vec<u64>,
     masks: Option<Masks>,
@@ -95,32 +95,34 @@ pub struct Log {
 }
 
 impl Log {
-    /// An empty log of a video with pictures at these monotonic microseconds.
+    /// An empty log of a video with pictures at these monotonic times, microseconds.
     pub fn new(times: Vec<u64>, masks: Option<Masks>, overlay: Option<Overlay>) -> Log {
         let cells = Cells::default();
         Log { now: 0.0, events: Vec::new(), scenes: Vec::new(), cells, beside: 0, times, masks, overlay }
     }
 
-    /// An event began, and is reported now.
+    /// Reports the start of an event.
     pub fn start_event(&mut self, id: u64, began: f64) {
         self.events.push(ReportedEvent { id, began, told: self.now, end: f64::INFINITY, words: String::new() });
     }
 
-    /// It ended.
+    /// Reports the end of an event.
     pub fn end(&mut self, id: u64, end: f64, words: String) {
         if let Some(event) = self.events.iter_mut().find(|event| event.id == id) {
-            (event.end, event.words) = (end, words);
+            event.end = end;
+            event.words = words;
         }
     }
 
-    /// An event goes on under another number.
+    /// Continues an event under another number.
     pub fn rename(&mut self, before: u64, id: u64) {
         if let Some(event) = self.events.iter_mut().find(|event| event.id == before) {
-            (event.id, event.end) = (id, f64::INFINITY);
+            event.id = id;
+            event.end = f64::INFINITY;
         }
     }
 
-    /// What moves in a picture, in cells.
+    /// Compares the moving cells of a picture with its mask.
     pub fn mask(&mut self, grid: Grid, moving: &[bool], at: Timestamp) {
         let started = cpu_micros();
         if let (Some(masks), Ok(index)) = (&self.masks, self.times.binary_search(&at.mono.0)) {
@@ -137,7 +139,7 @@ pub struct OwnDetector {
 }
 
 impl OwnDetector {
-    /// As the agent would have it, but for stages that are left out.
+    /// The agent's analyzer without some stages.
     pub fn new(settings: MotionSettings, stages: Stages) -> OwnDetector {
         OwnDetector { analyzer: Analyzer::new(settings, usize::MAX, stages), last: Timestamp::default() }
     }

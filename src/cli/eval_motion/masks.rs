@@ -1,6 +1,6 @@
-//! ⇄ True masks, as CDnet 2014 has them: one PNG a picture, 255 moving, 0 still, 50 shadow (still, too), 85 and 170 not judged.
+//! ⇄ True masks in the format of CDnet 2014, and their comparison with detected cells.
 //!
-//! What belongs here: reading and comparing them. What does not: events.
+//! One PNG a picture: 255 moving, 0 static, 50 shadow (static, too), 85 and 170 ignored.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use anyhow::{Context as _, ensure};
 
 use crate::analytics::detect::picture::Grid;
 
-/// Moving.
+/// Value of a moving pixel.
 const MOVING: u8 = 255;
-/// Outside the region of interest, and unknown.
+/// Values outside the region of interest, and unknown.
 const UNJUDGED: [u8; 2] = [85, 170];
 
-/// Masks by number of picture, counted from 1.
+/// Masks by picture number, from 1.
 pub struct Masks {
     width: usize,
     height: usize,
@@ -22,26 +22,26 @@ pub struct Masks {
     pixels: Vec<u8>,
 }
 
-/// Cells right and wrong.
+/// Numbers of right and wrong cells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cells {
-    /// Moving, and said so.
+    /// True positives.
     pub hits: u64,
-    /// Still, and called moving.
+    /// False positives.
     pub wrong: u64,
-    /// Moving, and not said.
+    /// False negatives.
     pub missed: u64,
 }
 
 impl Cells {
-    /// Precision, recall and their harmonic mean; `None` when nothing was judged.
+    /// Precision, recall and their harmonic mean; `None` without counted cells.
     pub fn prf(&self) -> Option<[f64; 3]> {
         let (hits, wrong, missed) = (self.hits as f64, self.wrong as f64, self.missed as f64);
         let any = self.hits + self.wrong + self.missed > 0;
         any.then(|| [hits / (hits + wrong).max(1.0), hits / (hits + missed).max(1.0), 2.0 * hits / (2.0 * hits + wrong + missed)])
     }
 
-    /// Adds another's.
+    /// Adds other counts.
     pub fn add(&mut self, other: Cells) {
         self.hits += other.hits;
         self.wrong += other.wrong;
@@ -53,7 +53,7 @@ impl Masks {
     /// Reads a directory of PNG files of one size through ffmpeg.
     ///
     /// # Errors
-    /// When there are none, their sizes differ, or ffmpeg fails.
+    /// There is no mask, sizes differ, or ffmpeg fails.
     pub fn read(dir: &Path) -> anyhow::Result<Masks> {
         let files = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
         let mut names: Vec<String> = files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();

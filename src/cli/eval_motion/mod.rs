@@ -1,9 +1,11 @@
-//! ⇄ `taimat eval-motion`: the agent's own detector on files, faster than real time, measured against the truth.
+//! ⇄ `taimat eval-motion`: runs the agent's detector on files, and compares it with ground truth.
 //!
-//! * [`source`] ⇄: files and drawn scenes as access units or pictures. [`masks`] ⇄: true masks. [`score`]: found, missed, false.
-//! * [`adapter`] ⇄: what is measured: ours, or anybody's [`adapter::Adapter`]. `status_report`: tables. [`overlay`] ⇄: a film that shows why.
+//! * [`source`] ⇄: files and drawn scenes as access units or pictures.
+//! * [`masks`] ⇄: true masks. [`score`]: found, missed, false events.
+//! * [`adapter`] ⇄: interface of measured detectors. `report`: tables. [`overlay`] ⇄: annotated
+//!   video.
 //!
-//! What belongs here: measuring. What does not: detecting (the motion room).
+//! What belongs here: measurement. What does not: detection ([`crate::analytics`]).
 
 pub mod masks;
 pub mod overlay;
@@ -32,32 +34,35 @@ use crate::sim::scene::Disturbance;
 /// Arguments of `taimat eval-motion`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Videos, or directories of them: H.264 and H.265 in MP4 or as elementary streams; everything else through ffmpeg. Beside a
-    /// video, labels.json is its truth and groundtruth/ its masks unless others are named.
+    /// Videos or directories: H.264 and H.265 in MP4 or as elementary streams; other formats
+    /// through ffmpeg. labels.json and groundtruth/ beside a video are its truth and masks unless
+    /// others are given.
     videos: Vec<PathBuf>,
-    /// True events: JSON, by file name or for all files, lists of [begin, end] in seconds.
+    /// True events: JSON, by file name or for all files, lists of [start, end] in seconds.
     #[arg(long)]
     truth: Option<PathBuf>,
-    /// True masks: a directory of PNG files whose numbers count pictures from 1, with the values of CDnet 2014.
+    /// True masks: a directory of PNG files whose numbers count pictures from 1, with the values of
+    /// CDnet 2014.
     #[arg(long)]
     masks: Option<PathBuf>,
-    /// 1 (only the obvious) to 10 (everything that moves).
+    /// Sensitivity, 1 (only the obvious) to 10 (everything that moves).
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=10))]
     sensitivity: u8,
-    /// A configuration file whose motion part is used.
+    /// A configuration file; its [motion] section is used.
     #[arg(long, conflicts_with = "sensitivity")]
     config: Option<PathBuf>,
-    /// Pictures a second of elementary streams, which do not say.
+    /// Pictures a second of elementary streams, which have no times.
     #[arg(long, default_value_t = 25.0)]
     fps: f64,
-    /// Leaves a stage out, to see what it is worth.
+    /// Leaves a stage out, to show its effect.
     #[cfg(feature = "sim")]
     #[arg(long, value_enum, value_delimiter = ',', hide = true)]
     without: Vec<Stage>,
-    /// Decodes key frames only while nothing happens, as the agent does. Without it every picture is decoded.
+    /// Decodes only key frames while nothing moves, as the agent does. Without it every picture is
+    /// decoded.
     #[arg(long)]
     gating: bool,
-    /// Drawn scenes of these seeds instead of videos, one minute for each disturbance.
+    /// Drawn scenes of these seeds instead of videos, one minute per disturbance.
     #[cfg(feature = "sim")]
     #[arg(long, value_delimiter = ',')]
     seeds: Vec<u64>,
@@ -65,23 +70,23 @@ pub struct Args {
     #[cfg(feature = "sim")]
     #[arg(long, value_enum, value_delimiter = ',')]
     disturbance: Vec<Disturbance>,
-    /// Drawn scenes are coded with this quantiser (0 to 51) instead of at a rate: their sizes say when nothing happens, and
-    /// `--gating` sleeps.
+    /// Encodes drawn scenes with this quantiser (0 to 51) instead of at a constant rate: sizes of
+    /// access units then show activity, which `--gating` needs.
     #[cfg(feature = "sim")]
     #[arg(long, value_name = "QP", requires = "seeds", value_parser = clap::value_parser!(u8).range(0..=51))]
     quantiser: Option<u8>,
     /// One JSON document instead of a table.
     #[arg(long)]
     json: bool,
-    /// Writes an MP4 with boxes, zones, mask and state drawn in (needs ffmpeg). One video only.
+    /// Writes an MP4 with boxes, zones, mask and state (needs ffmpeg). One video only.
     #[arg(long)]
     overlay: Option<PathBuf>,
 }
 
-/// Runs the agent's own detector over videos.
+/// Runs the agent's detector on videos.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// A file cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let videos = source::videos(&args.videos)?;
     let settings = settings(&args)?;
@@ -143,22 +148,22 @@ fn scenes(args: &Args) -> Vec<(u64, Disturbance)> {
     args.seeds.iter().flat_map(|seed| all.iter().map(move |disturbance| (*seed, *disturbance))).collect()
 }
 
-/// What is known to be true of a video.
+/// Ground truth of a video.
 #[derive(Default)]
 pub struct Truth {
     /// True events in seconds.
     pub spans: Option<Vec<(f64, f64)>>,
     /// True masks.
     pub masks: Option<masks::Masks>,
-    /// What somebody does to the camera: from which second, and the word it is reported with.
+    /// Tampering: its start in seconds, and the reported `change`.
     pub tampered: Option<(f64, &'static str)>,
 }
 
 impl Truth {
-    /// The truth named, or what lies beside the video.
+    /// The given truth, or the files beside the video.
     ///
     /// # Errors
-    /// When a file that is named or there cannot be read.
+    /// A file cannot be read.
     pub fn beside(video: &Path, truth: Option<&Path>, masks: Option<&Path>) -> anyhow::Result<Truth> {
         let near = |name: &str| video.parent().map(|dir| dir.join(name)).filter(|path| path.exists());
         let spans = match truth.map(Path::to_owned).or_else(|| near("labels.json")) {
@@ -174,10 +179,10 @@ impl Truth {
     }
 }
 
-/// Runs a watcher over a source.
+/// Runs a detector on a source.
 ///
 /// # Errors
-/// When the source fails, or the overlay cannot be written.
+/// The source fails, or the overlay cannot be written.
 pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, overlay: Option<Overlay>) -> anyhow::Result<Row> {
     let Source { name, times, units } = source;
     let mut log = Log::new(times, truth.masks.take(), overlay);
@@ -199,7 +204,7 @@ pub fn measure(source: Source, watcher: &mut dyn Adapter, truth: &mut Truth, ove
 mod tests {
     use super::*;
 
-    /// Every drawn scene of these seeds, and what the agent's analyzer makes of it.
+    /// Runs the agent's analyzer on every drawn scene of these seeds.
     fn drawn(seeds: &[u64], kinds: &[Disturbance], quantiser: Option<u8>, gating: bool) -> Total {
         let mut total = Total::default();
         for (seed, kind) in seeds.iter().flat_map(|seed| kinds.iter().map(move |kind| (*seed, *kind))) {
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "twenty minutes of coded scenes, awake and asleep"]
+    #[ignore = "twenty minutes of coded scenes, with and without gating"]
     fn proof_of_twenty_scenes_awake_and_asleep() {
         for gating in [false, true] {
             let total = drawn(&[9001, 9002], &Disturbance::WEATHER[1..], gating.then_some(30), gating);

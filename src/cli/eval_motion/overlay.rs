@@ -1,9 +1,9 @@
-//! ⇄ A film with everything the detector thinks drawn into it, so that a person can see why.
+//! ⇄ Annotated video: draws the state of the detector into its pictures.
 //!
-//! Boxes: grey undecided, blue standing, green moving, red in an event. Cells of things are brightened. Zones are white (include)
-//! and black (exclude, privacy), lines yellow. The frame around all is red while an event is open and yellow while nothing is judged.
-//!
-//! What belongs here: drawing. What does not: deciding anything.
+//! Boxes: grey tentative, blue static, green moving, red in an event. Cells of objects are
+//! brighter.
+//! Zones are white (include) and black (exclude, privacy), lines yellow. The border is red while an
+//! event is open, and yellow while nothing is analysed.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,9 +18,9 @@ use crate::settings::rules::Trigger;
 use crate::settings::{MotionSettings, ZoneKind};
 use crate::units::Timestamp;
 
-/// Pictures a second of the film; a picture that was looked at is shown until the next.
+/// Pictures a second of the video; an analysed picture is repeated until the next one.
 const FPS: u64 = 10;
-/// Y, U, V.
+/// A colour: Y, U, V.
 type Colour = [u8; 3];
 const GREY: Colour = [160, 128, 128];
 const BLUE: Colour = [80, 220, 100];
@@ -30,7 +30,7 @@ const YELLOW: Colour = [210, 20, 145];
 const WHITE: Colour = [235, 128, 128];
 const BLACK: Colour = [16, 128, 128];
 
-/// A film in the making.
+/// A video that is being written.
 pub struct Overlay {
     path: std::path::PathBuf,
     outlines: Vec<(Vec<[f32; 2]>, Colour)>,
@@ -40,10 +40,10 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// A film at `path`.
+    /// Starts a video at `path`.
     ///
     /// # Errors
-    /// When nothing can be written there.
+    /// The file cannot be written.
     pub fn new(path: &Path, settings: &MotionSettings) -> anyhow::Result<Overlay> {
         std::fs::File::create(path).with_context(|| path.display().to_string())?;
         let mut outlines = Vec::new();
@@ -59,7 +59,7 @@ impl Overlay {
         Ok(Overlay { path: path.to_owned(), outlines, ffmpeg: None, written: 0, began: None })
     }
 
-    /// Draws a picture that was looked at.
+    /// Draws an analysed picture.
     pub fn draw(&mut self, detector: &Detector, picture: &Picture, at: Timestamp) {
         let mut canvas = picture.clone();
         if let Some((grid, mask)) = detector.mask() {
@@ -93,7 +93,7 @@ impl Overlay {
         self.write(&canvas, at);
     }
 
-    /// Hands a picture to ffmpeg as often as it takes to come to its time. A film that cannot be written is no reason to stop.
+    /// Sends a picture to ffmpeg repeatedly up to its time. A failure does not stop the evaluation.
     fn write(&mut self, canvas: &Picture, at: Timestamp) {
         let began = *self.began.get_or_insert(at);
         if self.ffmpeg.is_none() {
@@ -130,7 +130,7 @@ impl Overlay {
         }
     }
 
-    /// Ends the film.
+    /// Ends the video.
     pub fn finish(mut self) {
         if let Some(mut ffmpeg) = self.ffmpeg.take() {
             drop(ffmpeg.stdin.take());

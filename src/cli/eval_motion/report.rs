@@ -1,6 +1,4 @@
-//! Tables: a line for people and a JSON object for programs of each video, and of all.
-//!
-//! What belongs here: numbers → words. What does not: how they came about.
+//! Reports of an evaluation: a text line and a JSON object per video, and in total.
 
 use serde_json::{Value, json};
 
@@ -9,7 +7,7 @@ use super::adapter::{Log, ReportedEvent};
 use super::masks::Cells;
 use super::score::{Score, Tampering};
 
-/// What came of a video.
+/// Result of a video.
 pub struct Row {
     name: String,
     seconds: f64,
@@ -22,7 +20,7 @@ pub struct Row {
     notes: Value,
 }
 
-/// Everything together.
+/// Total of all videos.
 #[derive(Default)]
 pub struct Total {
     seconds: f64,
@@ -33,7 +31,7 @@ pub struct Total {
 }
 
 impl Row {
-    /// Gathers.
+    /// Builds the result from a log.
     pub fn new(name: String, seconds: f64, spent: u64, log: Log, truth: &Truth, notes: Value) -> Row {
         let Log { mut events, scenes, cells, .. } = log;
         events.iter_mut().for_each(|event| event.end = event.end.min(seconds));
@@ -42,37 +40,37 @@ impl Row {
         Row { name, seconds, spent_ms: spent as f64 / 1000.0, cells, events, scenes, score, tampering, notes }
     }
 
-    /// How its events went, when the truth is known.
+    /// Score of its events; `None` without ground truth.
     pub fn score(&self) -> Option<&Score> {
         self.score.as_ref()
     }
 
-    /// How tampering went.
+    /// Score of tampering.
     pub fn tampering(&self) -> &Tampering {
         &self.tampering
     }
 
-    /// How its cells went.
+    /// Score of its cells.
     pub fn cells(&self) -> Cells {
         self.cells
     }
 
-    /// Its events.
+    /// The reported events.
     pub fn reported_events(&self) -> &[ReportedEvent] {
         &self.events
     }
 
-    /// Changes of the scene: second and word.
+    /// Scene changes: second and `change`.
     pub fn scenes(&self) -> &[(f64, String)] {
         &self.scenes
     }
 
-    /// CPU milliseconds for a second of video.
+    /// CPU time per second of video, milliseconds.
     pub fn cost(&self) -> f64 {
         self.spent_ms / self.seconds.max(0.001)
     }
 
-    /// The line for people.
+    /// The text line.
     pub fn line(&self) -> String {
         let events = self.score.as_ref().map_or_else(|| format!("{} events", self.events.len()), describe);
         format!(
@@ -94,7 +92,7 @@ impl Row {
         self.events.iter().map(event).chain(scenes).collect()
     }
 
-    /// The object for programs.
+    /// The JSON object.
     pub fn json(&self) -> Value {
         let event =
             |event: &ReportedEvent| json!({"begin": event.began, "told": event.told, "end": event.end, "words": event.words});
@@ -116,24 +114,24 @@ impl Total {
         self.tampering.add(&row.tampering);
     }
 
-    /// How all events went.
+    /// Score of all events.
     pub fn score(&self) -> &Score {
         &self.score
     }
 
-    /// How tampering went.
+    /// Score of tampering.
     pub fn tampering(&self) -> &Tampering {
         &self.tampering
     }
 
-    /// The line for people.
+    /// The text line.
     pub fn line(&self) -> String {
         let cost = self.spent_ms / self.seconds.max(0.001);
         let (events, tampering) = (describe(&self.score), tampered(&self.tampering));
         format!("TOTAL of {:.0} s: {events}{tampering}{}, {cost:.1} CPU ms/s", self.seconds, block(self.cells))
     }
 
-    /// The object for programs.
+    /// The JSON object.
     pub fn json(&self) -> Value {
         let mut row = json!({"seconds": self.seconds, "cpu_ms_per_s": rounded(self.spent_ms / self.seconds.max(0.001))});
         numbers(&mut row, self.cells, Some(&self.score), &self.tampering);
@@ -161,7 +159,7 @@ fn describe(score: &Score) -> String {
     )
 }
 
-/// Nothing while nobody tampers and nothing is reported of it.
+/// The text of tampering; empty without tampering and reports of it.
 fn tampered(tampering: &Tampering) -> String {
     let Tampering { true_ones, late, wrong } = tampering;
     let latest = tampering.latest().map_or("-".into(), |late| format!("{late:.2}"));

@@ -1,6 +1,4 @@
-//! Events against the truth: found, missed, merged, split, false, and how late.
-//!
-//! What belongs here: that comparison. What does not: cells (masks), printing (report).
+//! Comparison of events with ground truth: found, missed, merged, split, false, and delay.
 
 use std::path::Path;
 
@@ -9,35 +7,35 @@ use serde_json::Value;
 use super::adapter::ReportedEvent;
 use crate::analytics::SceneChange;
 
-/// Seconds by which labels made by analyzer may be off.
+/// Tolerance of labels, seconds.
 const SLACK: f64 = 1.0;
 
-/// How a video went.
+/// Score of a video.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Score {
     /// True events.
     pub true_events: usize,
     /// True events with an event of their own.
     pub found: usize,
-    /// True events that only an event of another true event covers.
+    /// True events covered only by the event of another true event.
     pub merged: usize,
-    /// True events that nothing covers.
+    /// True events without any event.
     pub missed: usize,
-    /// More events of a true event that has one already.
+    /// Further events of a found true event.
     pub split: usize,
-    /// Events of nothing.
+    /// Events without a true event.
     pub wrong: usize,
-    /// Seconds they lasted.
+    /// Duration of false events, seconds.
     pub wrong_seconds: f64,
-    /// Seconds from the begin of each found event until it was reported.
+    /// Delay from the start of each found event to its report, seconds.
     pub late: Vec<f64>,
 }
 
 impl Score {
-    /// Compares.
+    /// Compares events with the truth.
     pub fn new(events: &[ReportedEvent], spans: &[(f64, f64)]) -> Score {
         let touch = |event: &ReportedEvent, span: &(f64, f64)| event.began <= span.1 + SLACK && event.end >= span.0 - SLACK;
-        // What was reported before anything had come was reported for nothing, however long it then went on.
+        // An event reported before the true event started is false, however long it lasts.
         let early =
             |event: &ReportedEvent| spans.iter().filter(|span| touch(event, span)).all(|span| event.told < span.0 - SLACK);
         let early: Vec<bool> = events.iter().map(early).collect();
@@ -79,7 +77,7 @@ impl Score {
         self.late.extend(&other.late);
     }
 
-    /// A percentile of the lateness.
+    /// A percentile of the delay.
     pub fn late(&self, percent: usize) -> Option<f64> {
         let mut late = self.late.clone();
         late.sort_by(f64::total_cmp);
@@ -87,23 +85,23 @@ impl Score {
     }
 }
 
-/// What is reported when somebody does something to a camera.
+/// Values of `change` for tampering.
 const TAMPERINGS: [SceneChange; 5] =
     [SceneChange::Covered, SceneChange::Blurred, SceneChange::Moved, SceneChange::Frozen, SceneChange::Black];
 
-/// Tampering against the truth.
+/// Score of tampering.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tampering {
-    /// Cameras that somebody tampered with.
+    /// Number of cameras with tampering.
     pub true_ones: usize,
-    /// Seconds until it was reported, for each that was.
+    /// Delay of each report, seconds.
     pub late: Vec<f64>,
-    /// Whatever else was reported of tampering: another kind, too early, twice, or of a camera that nobody touched.
+    /// Wrong reports: another kind, too early, repeated, or without tampering.
     pub wrong: usize,
 }
 
 impl Tampering {
-    /// Compares the changes of a scene, second and word, with what was done and when.
+    /// Compares scene changes (second and `change`) with the tampering.
     pub fn new(scenes: &[(f64, String)], done: Option<(f64, &str)>) -> Tampering {
         let mut tampering = Tampering { true_ones: usize::from(done.is_some()), ..Tampering::default() };
         for (second, word) in scenes.iter().filter(|(_, word)| TAMPERINGS.iter().any(|change| change.as_str() == word)) {
@@ -124,14 +122,14 @@ impl Tampering {
         self.wrong += other.wrong;
     }
 
-    /// The longest it took.
+    /// The longest delay.
     pub fn latest(&self) -> Option<f64> {
         self.late.iter().copied().max_by(f64::total_cmp)
     }
 }
 
-/// The true events of a video: an entry by its name, or one for all files; within it the list itself or the first list in it whose
-/// key ends in `_s` or is `events`.
+/// The true events of a video: the entry of its name, or the one for all files. The entry is a
+/// list, or has a list under a key that ends in `_s` or is `events`.
 pub fn spans(labels: &Value, video: &Path) -> Option<Vec<(f64, f64)>> {
     let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let (name, stem) = (text(video.file_name()), text(video.file_stem()));

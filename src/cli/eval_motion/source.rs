@@ -1,6 +1,4 @@
-//! ⇄ Videos as access units where the agent's decoders can have them, as ffmpeg's pictures where not; and drawn scenes.
-//!
-//! What belongs here: that. What does not: the truth.
+//! ⇄ Video sources: access units for the agent's decoders, pictures from ffmpeg, and drawn scenes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -20,23 +18,23 @@ use crate::cli::mp4_samples;
 use crate::sim::scene::Disturbance;
 use crate::units::{Digest, MonoTime, Timestamp};
 
-/// Extensions of what is looked for in a directory.
+/// File extensions of videos in a directory.
 const VIDEOS: [&str; 11] = ["mp4", "mov", "mkv", "avi", "webm", "ts", "h264", "264", "h265", "265", "hevc"];
 
 /// A video.
 pub struct Source {
-    /// Its name.
+    /// Name of the video.
     pub name: String,
-    /// When its pictures are shown, monotonic microseconds in rising order; empty where they come one by one.
+    /// Presentation times, monotonic microseconds in rising order; empty for a stream of pictures.
     pub times: Vec<u64>,
-    /// Its units in decode order.
+    /// Units in decode order.
     pub units: Box<dyn Iterator<Item = anyhow::Result<Unit>>>,
 }
 
 /// The videos of a list of files and directories, in order of their names within each directory.
 ///
 /// # Errors
-/// When a directory cannot be read.
+/// A directory cannot be read.
 pub fn videos(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
@@ -57,10 +55,10 @@ pub fn videos(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 impl Source {
-    /// Opens a video; `fps` is for elementary streams, which do not say.
+    /// Opens a video; `fps` is for elementary streams, which have no times.
     ///
     /// # Errors
-    /// When neither the agent's decoders nor ffmpeg can read it.
+    /// Neither the agent's decoders nor ffmpeg can read it.
     pub fn open(path: &Path, fps: f64) -> anyhow::Result<Source> {
         let name = path.display().to_string();
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -78,7 +76,7 @@ impl Source {
             return Ok(coded(name, frames));
         }
         let pictures = Pictures::open(path)?;
-        // Numbers of masks count these pictures.
+        // Mask numbers count these pictures.
         Ok(Source { name, times: Vec::new(), units: Box::new(pictures) })
     }
 }
@@ -103,7 +101,7 @@ fn nals(bytes: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The access units of an elementary stream, shown in the order they come.
+/// The access units of an elementary stream, in presentation order.
 fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
     let (mut sets, mut frames) = (Vec::new(), Vec::new());
     let mut params: Option<Arc<TrackParams>> = None;
@@ -117,7 +115,8 @@ fn units(bytes: &[u8], codec: Codec, fps: f64) -> anyhow::Result<Vec<Frame>> {
         if has_slice && (!slice || begins) {
             let params = params.get_or_insert(Arc::new(parameters(&sets, codec)?)).clone();
             frames.push(frame(params, std::mem::take(&mut data), key, frames.len(), fps));
-            (key, has_slice) = (false, false);
+            key = false;
+            has_slice = false;
         }
         if set && params.is_none() {
             sets.extend([0, 0, 0, 1]);
@@ -145,7 +144,7 @@ fn frame(params: Arc<TrackParams>, data: Vec<u8>, key: bool, number: usize, fps:
 fn parameters(annex_b: &[u8], codec: Codec) -> anyhow::Result<TrackParams> {
     ensure!(!annex_b.is_empty(), "no parameter sets before the first picture");
     let size = match codec {
-        // The decoder of H.265 keeps the bound itself.
+        // The H.265 decoder has this limit itself.
         Codec::H265 => (0, 0),
         _ => {
             let sps = nals(annex_b).into_iter().find(|nal| nal[0] & 0x1f == 7).context("no sequence parameter set")?;
@@ -214,21 +213,23 @@ impl Iterator for Pictures {
 
 impl Drop for Pictures {
     fn drop(&mut self) {
-        // It may have more to say than anybody wants.
+        // ffmpeg may still have output: it must not block.
         let _ = self.ffmpeg.kill();
         let _ = self.ffmpeg.wait();
     }
 }
 
-/// A line of a stream without its end; empty at the end of the stream. Headers are short.
+/// A header line without its line feed; empty at the end of the stream.
 fn line(pipe: &mut impl BufRead) -> anyhow::Result<String> {
     let mut text = Vec::new();
     pipe.take(256).read_until(b'\n', &mut text)?;
     Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 
-/// A drawn scene of a minute, coded and to be decoded again, and its crossings. With a quantiser the encoder spends what that takes,
-/// as most cameras do, so that the sizes of quiet pictures are alike and the analyzer may sleep; without one it keeps to a rate.
+/// An encoded drawn scene of a minute, and its crossings.
+///
+/// With a quantiser the quality is constant, as of most cameras: quiet pictures have equal sizes,
+/// so the analyzer can skip them. Without one the bitrate is constant.
 #[cfg(feature = "sim")]
 pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyhow::Result<(Source, super::Truth)> {
     use crate::sim::{
@@ -238,7 +239,7 @@ pub fn scene(seed: u64, disturbance: Disturbance, quantiser: Option<u8>) -> anyh
     const SIZE: (usize, usize) = (640, 360);
     const FPS: u32 = 15;
     const SECONDS: u32 = 60;
-    // Whoever comes later than this is not gone before the end.
+    // A later crossing would not end before the video.
     let scene = Scene::new(seed, disturbance, f64::from(SECONDS) - 10.0);
     let tampered = disturbance.tampering().map(|word| (TAMPERED, word));
     let seen = scene.crossings().iter().filter(|crossing| tampered.is_none() || crossing.begin < TAMPERED);

@@ -1,6 +1,4 @@
-//! The office of a device on a pole, and the hand at it: what they do to it, and whether they have it under control afterwards.
-//!
-//! What belongs here: wishes and judgement. What does not: how the device fares ([`super`]).
+//! Office and local edits of the simulated device: changes, and the check that it is reachable.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +11,7 @@ use crate::remote_config::state_machine::{ConfigInput, FileFound};
 use crate::units::Digest;
 
 impl ConfigWorld {
-    /// The office keeps what is reported, and confirms what is on trial, whatever the nonce: it is the device that must know better.
+    /// Stores the report and confirms a trial without checking the nonce: the device must check it.
     pub(super) fn office_hears(&mut self, report: Value) {
         if report["phase"] == "trial" {
             let confirm = json!({"id": report["trial"]["id"], "sha256": report["trial"]["sha256"],
@@ -23,7 +21,7 @@ impl ConfigWorld {
         self.report = report;
     }
 
-    /// The office signs a text for the device, as it reported last.
+    /// Signs a text, based on the device's last report.
     pub(super) fn send(&mut self, text: &str) {
         let prev = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
         let prev = prev.unwrap_or_else(|| Digest::of(self.file.as_bytes()));
@@ -36,7 +34,7 @@ impl ConfigWorld {
         self.request_config();
     }
 
-    /// Does it to the device, and lets the world go on for a while.
+    /// Applies a scenario, then runs the world for a while.
     pub fn play(&mut self, scenario: Scenario) {
         let text = ScenarioText::default();
         match scenario {
@@ -77,18 +75,20 @@ impl ConfigWorld {
         self.inputs.push(ConfigInput::File(Box::new(FileFound { text, outcome })));
     }
 
-    /// True when the device has reported its office that it is set up with this broker: only then does anybody switch the others off.
+    /// True if the device has reported a configuration with this broker; the office switches the
+    /// others off only then.
     pub fn knows(&self, host: &str) -> bool {
         let committed = self.report["committed"]["sha256"].as_str().and_then(Digest::from_hex);
         committed.and_then(|sha256| self.texts.get(&sha256)).is_some_and(|text| text.contains(host))
     }
 
-    /// True while the card hangs and no broker was reached, though all of them live: the device waits for an answer that never comes.
+    /// True if the device has no session while the card hangs, although every broker answers: it
+    /// waits for the card.
     pub fn waits_for_its_card(&self) -> bool {
         self.files.state().hangs && self.machine.is_some() && self.session.is_none()
     }
 
-    /// From now on only one broker answers, and nothing else goes wrong: the device must take another change from its office.
+    /// Ends all faults and leaves one broker; true if the device then commits another change.
     pub fn is_under_control(&mut self, alive: &'static str) -> bool {
         self.files.state().faults.clear();
         self.release();
@@ -110,7 +110,8 @@ impl ConfigWorld {
             let Some(text) = Digest::from_hex(&committed).and_then(|sha256| self.texts.get(&sha256)) else {
                 continue;
             };
-            // The least that can be asked: the same, but over the broker that lives, and with a sensitivity that does no harm.
+            // The smallest change: the same text with the remaining broker and a harmless
+            // sensitivity.
             let host = format!("host = \"{alive}\"");
             let lines = text.lines().map(|line| match line.split(' ').next() {
                 Some("sensitivity") => "sensitivity = 4",
@@ -118,7 +119,7 @@ impl ConfigWorld {
                 Some("fallbacks") => "fallbacks = []",
                 _ => line,
             });
-            let text = lines.collect::<Vec<_>>().join("\n") + &"\n# asked again".repeat(self.version as usize) + "\n";
+            let text = lines.collect::<Vec<_>>().join("\n") + &"\n# sent again".repeat(self.version as usize) + "\n";
             asked = Digest::of(text.as_bytes()).hex();
             self.send(&text);
         }

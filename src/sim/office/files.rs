@@ -1,7 +1,6 @@
-//! The office's disk: files and names in memory, of which a cut leaves what was flushed and a random part of the rest, and faults that
-//! refuse single steps.
+//! Disk of the office in memory: files and names, faults of single steps, power cuts.
 //!
-//! What belongs here: what a disk may do. What does not: what an archive makes of it ([`super::world`]).
+//! A power cut keeps all flushed data and a random part of the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
@@ -11,13 +10,13 @@ use super::super::rng::Rng;
 use crate::office::file_store::FileStore;
 use crate::office::index::{IndexGuard, IndexStep};
 
-/// What refuses at the moment.
+/// The current fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DiskFaults {
-    /// Nothing.
+    /// No fault.
     #[default]
     Calm,
-    /// Nothing can be written: neither bytes nor rows.
+    /// Writes of bytes and of rows fail.
     Full,
     /// The index refuses one change in three.
     IndexFull,
@@ -27,12 +26,12 @@ pub enum DiskFaults {
     Locked,
     /// Every other write, flush or rename fails.
     Failing,
-    /// Nothing can be read.
+    /// Reads fail.
     Unreadable,
 }
 
 impl DiskFaults {
-    /// All of them.
+    /// All faults.
     pub const ALL: [DiskFaults; 7] = [
         DiskFaults::Calm,
         DiskFaults::Full,
@@ -44,7 +43,7 @@ impl DiskFaults {
     ];
 }
 
-/// What a step does, as far as faults tell steps apart.
+/// Kind of a step, for the choice of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Write,
@@ -59,7 +58,8 @@ enum Kind {
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
-    /// Written and not flushed. A flush that fails forgets it: a second one says yes and does nothing.
+    /// Unflushed ranges. A failed flush drops them: the next one succeeds without them, as on
+    /// Linux.
     dirty: Vec<(usize, usize)>,
 }
 
@@ -72,7 +72,7 @@ impl Inode {
     }
 }
 
-/// A change of names that no flush of a directory has covered.
+/// A change of names that is not yet flushed with its directory.
 #[derive(Debug, Clone)]
 enum Change {
     Create(String, usize),
@@ -123,7 +123,7 @@ struct State {
     durable: Names,
     pending: Vec<Change>,
     weather: DiskFaults,
-    /// Steps so far, and the one before which the power goes.
+    /// Steps so far, and the step before which the power fails.
     step: u64,
     cut_at: Option<u64>,
     off: bool,
@@ -134,7 +134,8 @@ impl State {
     fn before(&mut self, kind: Kind) -> Result<()> {
         self.step += 1;
         if self.cut_at.is_some_and(|at| self.step >= at) {
-            (self.off, self.cut_at) = (true, None);
+            self.off = true;
+            self.cut_at = None;
         }
         if self.off {
             return Err(Error::other("the power is gone"));
@@ -163,12 +164,12 @@ impl State {
     }
 }
 
-/// The disk.
+/// The simulated disk.
 #[derive(Default)]
 pub struct SimFiles(Mutex<State>);
 
 impl SimFiles {
-    /// A disk whose faults follow a seed.
+    /// A disk with faults from a seed.
     pub fn new(seed: u64) -> SimFiles {
         SimFiles(Mutex::new(State { random: Some(Rng::new(seed)), ..State::default() }))
     }
@@ -177,12 +178,12 @@ impl SimFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on this refuses.
+    /// Sets the fault.
     pub fn turn(&self, weather: DiskFaults) {
         self.lock().weather = weather;
     }
 
-    /// The power goes before the step that comes so many steps after this moment; gives its number.
+    /// Cuts the power before a later step, `steps` from now; returns its number.
     pub fn cut_after(&self, steps: u64) -> u64 {
         let mut state = self.lock();
         let at = state.step + steps;
@@ -190,22 +191,25 @@ impl SimFiles {
         at
     }
 
-    /// No further cut, and nothing refuses.
+    /// Removes fault and power cut.
     pub fn calm(&self) {
         let mut state = self.lock();
-        (state.cut_at, state.weather) = (None, DiskFaults::Calm);
+        state.cut_at = None;
+        state.weather = DiskFaults::Calm;
     }
 
-    /// True since the power went.
+    /// True after the power cut.
     pub fn is_off(&self) -> bool {
         self.lock().off
     }
 
-    /// The power comes back: what was flushed is there, and a random part of the rest.
+    /// Restores power with the flushed data and a random part of the rest.
     pub fn come_back(&self, random: &mut Rng) {
         let mut state = self.lock();
-        (state.off, state.cut_at, state.weather) = (false, None, DiskFaults::Calm);
-        // A journal keeps changes of names in their order.
+        state.off = false;
+        state.cut_at = None;
+        state.weather = DiskFaults::Calm;
+        // The file system's journal keeps changes of names in their order.
         let kept = random.below(state.pending.len() as u64 + 1) as usize;
         let pending = std::mem::take(&mut state.pending);
         pending[..kept].iter().for_each(|change| state.durable.apply(change));
@@ -232,19 +236,19 @@ impl SimFiles {
         state.durable = names;
     }
 
-    /// A file loses its bytes, as a repair of the file system may leave it.
+    /// Empties a file, as a repair of the file system may do.
     pub fn empty(&self, path: &str) {
         if let Ok(inode) = self.lock().inode(path) {
             *inode = Inode::default();
         }
     }
 
-    /// What is there of a file, without asking the faults.
+    /// Content of a file, without faults.
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         self.lock().inode(path).ok().map(|inode| inode.now.clone())
     }
 
-    /// What a cut at this moment is sure to leave of a file.
+    /// Durable content of a file.
     pub fn durable(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.lock();
         let mut dir = path;
@@ -290,7 +294,7 @@ impl FileStore for SimFiles {
             let inode = state.inodes.len() - 1;
             state.change(Change::Create(path.to_owned(), inode));
         }
-        // A write that fails may have done half of it.
+        // A failed write may be half done.
         let bytes = if allowed.is_err() { &bytes[..bytes.len() / 2] } else { bytes };
         let inode = state.inode(path)?;
         let (from, to) = (at as usize, at as usize + bytes.len());
@@ -336,7 +340,7 @@ impl FileStore for SimFiles {
             .collect();
         let mut left = Vec::new();
         for change in pending {
-            // What a change needs that came before it goes with it, in its order: a file's creation with its move.
+            // A move also makes the earlier creation of its file durable.
             let needed = matches!(&change, Change::Create(path, _) if moved.contains(path));
             if needed || change.is_in(dir) { state.durable.apply(&change) } else { left.push(change) }
         }

@@ -1,9 +1,13 @@
-//! The office's disk and index, refusing: worlds in which an event and files come in while the disk is full, gives errors, the index is
-//! locked or full, and the power goes between any two steps.
+//! Simulated disk and index of the office, with faults and power cuts.
 //!
-//! * `durable_files`: its files. [`world`]: one world, its honest sender and its judge.
+//! Events and files arrive while the disk is full or gives errors, or the index is locked or full.
+//! The
+//! power may fail between any two steps.
 //!
-//! What belongs here: faults of the office. What does not: the archive ([`crate::office`]), a device's card ([`super::faulty_disk`]).
+//! * `files`: the disk. [`world`]: one world with its sender and its checks.
+//!
+//! What belongs here: faults of the office. What does not: the archive ([`crate::office`]), a
+//! device's card ([`super::faulty_disk`]).
 
 pub mod files;
 pub mod world;

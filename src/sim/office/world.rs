@@ -1,7 +1,8 @@
-//! One world of an office whose disk and index refuse: an honest sender with events and files (some of the same name), the archive taken
-//! message by message as its threads take it, faults and cuts by a seed, and a judge who reads every receipt.
+//! Simulated office world: an honest sender, the archive, faults from a seed, a check of every
+//! receipt.
 //!
-//! What belongs here: the course of a world, what was promised. What does not: the disk (`durable_files`).
+//! The sender has events and files, some of the same name. The archive gets message by message, as
+//! its threads do it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -22,28 +23,28 @@ use crate::units::{Digest, SiteId, Timestamp, WallTime};
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
 
-/// Events and files of a world.
+/// Number of events and files of a world.
 const EVENTS: u64 = 6;
 const FILES: u64 = 4;
-/// Bytes of a chunk: a file is a few of them.
+/// Size of a chunk, bytes; a file has a few chunks.
 const CHUNK: usize = 16;
-/// Turns of bad weather, and turns of calm after which everything must be receipted.
+/// Turns with faults, then turns without, after which everything must be receipted.
 const TURNS: u64 = 40;
 const CALM: u64 = 60;
-/// Times an honest device sends a whole file again on the office's word.
+/// Largest number of times a device sends a whole file again.
 const ROUNDS_MAX: u32 = 5;
 
-/// Worlds so far: each has an index of its own.
+/// Number of worlds in this process: each has an index of its own.
 static LIVED: AtomicU64 = AtomicU64::new(0);
 
-/// What a world came to.
+/// Result of a world.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Summary {
     /// Power cuts.
     pub cuts: u64,
     /// Receipts.
     pub receipts: u64,
-    /// Calls that were refused.
+    /// Calls that failed.
     pub refusals: u64,
 }
 
@@ -52,15 +53,15 @@ enum Job {
     Flush(Flush),
 }
 
-/// A file as its sender knows it.
+/// State of a file at its sender.
 struct Sending {
     manifest: Manifest,
     bytes: Vec<u8>,
     todo: Vec<(u64, u64)>,
-    /// `init` was answered; `fin` was said.
+    /// `init` was answered; `fin` was sent.
     started: bool,
     finished: bool,
-    heard: bool,
+    answered: bool,
     rounds: u32,
     stored: bool,
 }
@@ -68,7 +69,7 @@ struct Sending {
 struct World {
     random: Rng,
     files: Arc<SimFiles>,
-    /// Keeps the index while no archive is open.
+    /// Keeps the in-memory index while no archive is open.
     _anchor: Connection,
     uri: String,
     archive: Option<Archive>,
@@ -81,10 +82,10 @@ struct World {
     summary: Summary,
 }
 
-/// Lives one world to its end.
+/// Runs one world.
 ///
 /// # Errors
-/// What was promised and not kept, with the turn.
+/// The first broken promise, with its turn.
 pub fn run(seed: u64, without: Option<IngestRule>) -> Result<Summary, String> {
     let mut world = World::new(seed, without).map_err(|error| format!("no world: {error}"))?;
     for turn in 0..TURNS + CALM {
@@ -133,7 +134,7 @@ impl World {
                 todo,
                 started: false,
                 finished: false,
-                heard: false,
+                answered: false,
                 rounds: 0,
                 stored: false,
             });
@@ -164,7 +165,7 @@ impl World {
         }
     }
 
-    /// The power comes back, and the office with it; it may go again while it starts.
+    /// Restores power and starts the office; the power may fail again during the start.
     fn restart(&mut self) -> Result<(), String> {
         self.jobs.clear();
         self.sending.iter_mut().for_each(|file| (file.started, file.finished) = (false, false));
@@ -181,7 +182,7 @@ impl World {
             match self.open() {
                 Ok(()) => return Ok(()),
                 Err(_) if self.files.is_off() => {}
-                Err(error) if attempt > 3 => return Err(format!("it does not start: {error:#}")),
+                Err(error) if attempt > 3 => return Err(format!("the office does not start: {error:#}")),
                 Err(_) => self.files.turn(DiskFaults::Calm),
             }
         }
@@ -199,7 +200,7 @@ impl World {
         Ok(())
     }
 
-    /// What was moved and not listed may come out of a cut without its bytes: a repair of the file system does that.
+    /// Empties files that were moved and not listed, as a repair of the file system may do.
     fn spoil(&mut self) -> Result<(), String> {
         let moved: Vec<String> = {
             let db = Connection::open(&self.uri).map_err(|error| error.to_string())?;
@@ -220,10 +221,11 @@ impl World {
         self.now.0 / 1_000_000
     }
 
-    /// Ten seconds: everybody says what is on, the archive takes it, its second thread works, and something is tidied.
+    /// One turn of ten seconds: the sender sends, the archive stores, its hash thread works, old
+    /// data is removed.
     fn turn(&mut self) -> Result<(), String> {
         self.now = self.now.plus_micros(10_000_000);
-        self.sending.iter_mut().for_each(|file| file.heard = false);
+        self.sending.iter_mut().for_each(|file| file.answered = false);
         let mut batch = self.messages();
         while !batch.is_empty() {
             let cut = 1 + self.random.below(batch.len() as u64) as usize;
@@ -233,9 +235,10 @@ impl World {
         }
         self.work()?;
         for file in &mut self.sending {
-            // Nobody answered: it begins again.
-            if !file.heard {
-                (file.started, file.finished) = (false, false);
+            // Without an answer the exchange starts again.
+            if !file.answered {
+                file.started = false;
+                file.finished = false;
             }
         }
         let (now, seconds) = (self.now, self.seconds());
@@ -262,7 +265,7 @@ impl World {
             for (from, to) in std::mem::take(&mut file.todo) {
                 for at in (from..to).step_by(CHUNK) {
                     let end = (at + CHUNK as u64).min(to);
-                    // Some are lost on the way.
+                    // Some chunks are lost.
                     if !self.random.one_in(12) {
                         messages.push((topic(&at.to_string()), file.bytes[at as usize..end as usize].to_vec()));
                     }
@@ -274,7 +277,7 @@ impl World {
         messages
     }
 
-    /// As the configuration thread does: what is refused together is tried one by one.
+    /// Stores a batch as the archive thread does: a refused batch is retried message by message.
     fn deliver(&mut self, batch: &[(String, Vec<u8>)]) -> Result<(), String> {
         let (text, seconds) = (self.now.rfc3339(), self.seconds());
         let Some(archive) = self.archive.as_mut() else { return Ok(()) };
@@ -291,7 +294,7 @@ impl World {
         outcomes.into_iter().try_for_each(|(_, outcome)| self.apply_outcome(outcome))
     }
 
-    /// The thread that flushes and hashes: now and then it is late, or its word is lost.
+    /// Runs jobs of the hash thread; some are late, and some results are lost.
     fn work(&mut self) -> Result<(), String> {
         let text = self.now.rfc3339();
         while let Some(job) = self.jobs.pop_front() {
@@ -334,7 +337,7 @@ impl World {
                 self.summary.receipts += 1;
                 let file = self.sending.iter_mut().find(|file| file.manifest.fid() == fid).ok_or("a receipt for nothing")?;
                 file.stored = file.manifest.sha256 == sha256;
-                file.heard = true;
+                file.answered = true;
                 let (name, bytes) = (file.manifest.name.clone(), file.bytes.clone());
                 self.is_durable(&fid, &bytes).map_err(|what| format!("{name} was receipted: {what}"))?;
             }
@@ -349,7 +352,7 @@ impl World {
         let Some(file) = self.sending.iter_mut().find(|file| file.manifest.fid() == fid && !file.stored) else {
             return Ok(());
         };
-        file.heard = true;
+        file.answered = true;
         let size = file.bytes.len() as u64;
         let todo = if missing.is_empty() { vec![(upto, size)] } else { missing };
         if file.started && !file.finished {
@@ -358,14 +361,16 @@ impl World {
         if file.finished && todo == [(0, size)] {
             file.rounds += 1;
             if file.rounds > ROUNDS_MAX {
-                return Err(format!("{} was asked for {ROUNDS_MAX} times and is given up", file.manifest.name));
+                return Err(format!("{} was requested {ROUNDS_MAX} times and then rejected for good", file.manifest.name));
             }
         }
-        (file.started, file.finished, file.todo) = (true, false, todo.into_iter().filter(|(from, to)| from < to).collect());
+        file.started = true;
+        file.finished = false;
+        file.todo = todo.into_iter().filter(|(from, to)| from < to).collect();
         Ok(())
     }
 
-    /// A file's row, and what the disk is sure to keep of it.
+    /// Checks that the file of a row is durable.
     fn is_durable(&self, fid: &str, bytes: &[u8]) -> Result<(), String> {
         let path = self.path(fid)?;
         match self.files.durable(&path) {
@@ -382,7 +387,7 @@ impl World {
         path.map_err(|error| error.to_string())?.ok_or_else(|| "it is not listed".to_owned())
     }
 
-    /// Every receipt so far must be true now.
+    /// Checks that every receipt is still true.
     fn judge(&self) -> Result<(), String> {
         for file in self.sending.iter().filter(|file| file.stored) {
             let name = &file.manifest.name;
@@ -390,7 +395,7 @@ impl World {
             match self.files.bytes(&path) {
                 Some(bytes) if bytes == file.bytes => {}
                 Some(bytes) => return Err(format!("{name} was receipted and has {} wrong bytes", bytes.len())),
-                None => return Err(format!("{name} was receipted and is not there")),
+                None => return Err(format!("{name} was receipted and is missing")),
             }
         }
         let archive = self.archive.as_ref().ok_or("no archive")?;
@@ -403,7 +408,7 @@ impl World {
                 .optional()
                 .map_err(|error| error.to_string())?;
             if there != Some(true) {
-                return Err(format!("event {id} was receipted and is not there"));
+                return Err(format!("event {id} was receipted and is missing"));
             }
         }
         Ok(())
@@ -413,7 +418,7 @@ impl World {
         self.sending.iter().all(|file| file.stored) && self.events.values().all(|(_, receipted)| *receipted)
     }
 
-    /// After the calm: nothing is stuck, and index and disk agree.
+    /// Checks at the end that everything is receipted and that index and disk agree.
     fn end(&mut self) -> Result<(), String> {
         if let Some(file) = self.sending.iter().find(|file| !file.stored) {
             return Err(format!("{} is stuck, with room on the disk", file.manifest.name));
@@ -446,16 +451,18 @@ mod tests {
         let (mut cuts, mut refusals, mut receipts) = (0, 0, 0);
         for seed in 1..=40 {
             let summary = run(seed, None).unwrap();
-            (cuts, refusals, receipts) = (cuts + summary.cuts, refusals + summary.refusals, receipts + summary.receipts);
+            cuts += summary.cuts;
+            refusals += summary.refusals;
+            receipts += summary.receipts;
         }
         println!("40 worlds: {cuts} cuts, {refusals} refusals, {receipts} receipts");
         assert!(cuts > 40 && refusals > 40);
     }
 
     #[test]
-    fn without_each_rule_of_the_way_in_something_is_lost() {
+    fn without_each_ingest_rule_a_world_loses_data() {
         for rule in IngestRule::ALL {
-            // Only a long row of errors on one file tells that an error was taken for a digest: there are few such worlds.
+            // Only many errors in a row on one file show this fault, so few worlds do.
             let first = if rule == IngestRule::ErrorIsNoDigest { 260 } else { 1 };
             let lost = (first..first + 120).find_map(|seed| run(seed, Some(rule)).err());
             println!("{:<16} {:<58} {}", rule.name(), rule.what(), lost.as_deref().unwrap_or("NOT NOTICED"));

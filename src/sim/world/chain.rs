@@ -1,6 +1,4 @@
-//! The chain of what is left in a world's ring: segments follow each other in numbers and digests.
-//!
-//! What belongs here: that one promise. What does not: the others (`ConfigWorld`).
+//! Chain check of a simulated world: segments of the ring are continuous in numbers and digests.
 
 use super::World;
 use crate::storage::head_selection::{Heads, heads};
@@ -8,18 +6,18 @@ use crate::storage::scan::{ScanDepth, ScanItem, walk};
 use crate::units::Digest;
 
 impl World {
-    /// Walks the ring.
+    /// Scans the ring.
     pub(super) fn check_chain(&mut self) {
         let Ok(Heads { index, .. }) = heads(&self.disk) else {
             return;
         };
         let mut next: Option<(u64, Digest)> = None;
         for (at, segment) in index.live().iter().enumerate() {
-            // Higher numbers mean that what lay between was evicted while older footage was pinned.
+            // Higher numbers mean that records between were evicted while older footage was pinned.
             let follows =
                 |(seq, chain)| segment.head.first_seq > seq || (segment.head.first_seq, segment.head.previous) == (seq, chain);
             if next.is_some_and(|expected| !follows(expected)) {
-                self.wrongs.push(format!("segment {} does not follow on in numbers and chain", segment.head.segment));
+                self.wrongs.push(format!("segment {} does not continue numbers and chain", segment.head.segment));
             }
             let Ok(walked) = walk(&self.disk, segment, ScanDepth::Content) else {
                 continue;

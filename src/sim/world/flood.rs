@@ -1,7 +1,6 @@
-//! Floods from the broker: whoever may publish there sends commands, documents, states and junk, as much as fits. The world's promises
-//! hold all the same, and what reaches the agent stays within its share.
+//! Message floods in a simulated world: commands, documents, states and junk from the broker.
 //!
-//! What belongs here: what is sent, and that share. What does not: the other faults of a world.
+//! The promises of the world must hold, and the commands that reach the agent must keep their rate.
 
 use serde_json::json;
 
@@ -12,17 +11,17 @@ use crate::uplink::{UplinkRequest, UplinkUpdate, topics};
 
 /// Messages of one flood.
 const MESSAGES: u64 = 1_000;
-/// Commands that nobody signed may reach the agent: so many at once, and then in a second.
+/// Unsigned commands that may reach the agent: burst, then rate a second.
 const BURST: u64 = 10;
 const PER_SECOND: u64 = 2;
-/// Answers and resends the agent may give in one step: what waits in the wiring's lanes.
+/// Largest number of answers and resends in one step: the runtime's queues.
 const ORDERS_MAX: u64 = 96;
 
-/// What is known of floods in a world.
+/// Counts of the floods in a world.
 pub(super) struct Flood {
     rng: Rng,
-    /// Commands that reached the agent, and since when they are counted.
-    heard: u64,
+    /// Commands that reached the agent, and the start of the count.
+    commands: u64,
     since: u64,
     /// Answers and resends in this step.
     orders: u64,
@@ -30,31 +29,32 @@ pub(super) struct Flood {
 
 impl Flood {
     pub(super) fn new(seed: u64) -> Flood {
-        Flood { rng: Rng::new(seed ^ 0x000f_100d), heard: 0, since: 1_000_000, orders: 0 }
+        Flood { rng: Rng::new(seed ^ 0x000f_100d), commands: 0, since: 1_000_000, orders: 0 }
     }
 
-    /// Counts what goes to the uplink.
+    /// Counts requests to the uplink.
     pub(super) fn order(&mut self, order: &UplinkRequest) {
         self.orders += u64::from(matches!(order, UplinkRequest::Reply(_) | UplinkRequest::Resend { .. }));
     }
 
-    /// Counts what comes from it.
+    /// Counts updates from the uplink.
     pub(super) fn update(&mut self, update: &UplinkUpdate) {
-        self.heard += u64::from(matches!(update, UplinkUpdate::Command(_)));
+        self.commands += u64::from(matches!(update, UplinkUpdate::Command(_)));
     }
 
-    /// The link is new, and its shares are full again.
+    /// Resets the counts after a boot: the rate limiters are full again.
     pub(super) fn restart(&mut self, now: u64) {
-        (self.heard, self.since) = (0, now);
+        self.commands = 0;
+        self.since = now;
     }
 }
 
 impl World {
-    /// Now and then a flood, while there is a connection; and whether shares were kept in this step.
+    /// Checks the rates of this step, and sends a random flood while connected.
     pub(super) fn flood(&mut self) {
         let share = BURST + PER_SECOND * (self.now.mono.0 - self.flood.since).div_ceil(1_000_000);
-        if self.flood.heard > share {
-            self.wrongs.push(format!("{} commands of strangers reached the agent; their share is {share}", self.flood.heard));
+        if self.flood.commands > share {
+            self.wrongs.push(format!("{} unsigned commands reached the agent; the limit is {share}", self.flood.commands));
         }
         if self.flood.orders > ORDERS_MAX {
             self.wrongs.push(format!("{} answers and resends in one step", self.flood.orders));
