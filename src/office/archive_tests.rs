@@ -11,6 +11,9 @@ use crate::evidence::manifest::{Manifest, of_still};
 use crate::units::{Digest, Timestamp, WallTime};
 use crate::uplink::wire::Health;
 
+/// A time of receipt.
+const NOON: Now<'_> = Now { text: "2026-11-24T02:10:00.000Z", seconds: 1_000 };
+
 fn site() -> SiteId {
     SiteId::parse("km-17").unwrap()
 }
@@ -22,12 +25,12 @@ fn take(archive: &mut Archive, topic: &str, payload: &[u8]) -> IngestOutcome {
 
 fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: WallTime) -> IngestOutcome {
     let text = now.rfc3339();
-    let now = (text.as_str(), now.0 / 1_000_000);
+    let now = Now { text: &text, seconds: now.0 / 1_000_000 };
     let taken = archive.take_all(&[(topic.to_owned(), payload.to_vec())], now).unwrap();
     let outcome = taken.into_iter().next().map(|(_, outcome)| outcome).unwrap_or_default();
     let files = archive.files_below();
     if let Some(flush) = &outcome.flush {
-        archive.flushed(flush, &files.flush(&flush.file.path), now.1).unwrap();
+        archive.flushed(flush, files.flush(&flush.file.path), now.seconds).unwrap();
     }
     match &outcome.check {
         Some(check) => archive.checked(check, &flush_and_hash(&*files, &check.path), now).unwrap(),
@@ -197,15 +200,14 @@ fn missing_numbers_are_shown_requested_and_explained() {
     };
     let row = |first, last, why: &str| (first, last, why.to_owned());
     assert_eq!(shown(&archive), [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]);
-    let ask = take(&mut archive, &up("health"), &health(7)).ask;
-    let (name, body) = ask.expect("nobody asked");
-    assert_eq!((name, &body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
-    assert!(take(&mut archive, &up("health"), &health(7)).ask.is_none(), "it was asked just now");
+    let command = take(&mut archive, &up("health"), &health(7)).command.expect("no request for the missing events");
+    assert_eq!((command.name, &command.body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
+    assert!(take(&mut archive, &up("health"), &health(7)).command.is_none(), "the request was sent just now");
     assert_eq!(shown(&archive)[0], row(4, 4, "missing"));
     let answer = json!({"req_id": "gaps-1", "cmd": "event-get", "status": "ok",
         "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
     take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
-    assert!(shown(&archive).contains(&row(4, 4, "the box no longer has it")));
+    assert!(shown(&archive).contains(&row(4, 4, "not on the device any more")));
 }
 
 #[test]
@@ -445,13 +447,13 @@ fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
         .execute_batch("CREATE TRIGGER full BEFORE INSERT ON files BEGIN SELECT raise(ABORT, 'disk full'); END")
         .unwrap();
     let fin = |archive: &mut Archive| {
-        let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], ("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+        let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], NOON).unwrap();
         taken.into_iter().filter_map(|(_, o)| o.check).collect::<Vec<_>>()
     };
     for _ in 0..2 {
         for check in fin(&mut archive) {
             let digest = flush_and_hash(&*archive.files_below(), &check.path);
-            assert!(archive.checked(&check, &digest, ("2026-11-24T02:10:00.000Z", 1_000)).is_err());
+            assert!(archive.checked(&check, &digest, NOON).is_err());
         }
     }
     archive.index.db.execute_batch("DROP TRIGGER full").unwrap();
@@ -472,7 +474,7 @@ fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
     take(&mut archive, &topic("init"), &manifest.bytes());
     take(&mut archive, &topic("0"), &bytes);
     let bad = (up("event"), event(u64::MAX));
-    let now = ("2026-11-24T02:10:00.000Z", 1_000);
+    let now = NOON;
     let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec()), bad], now).unwrap();
     let check = taken[0].1.check.clone().expect("nobody checks it");
     assert!(matches!(taken[1].1.ack, Some(Ack::EventRefused { .. })) && taken[1].1.complaint.is_some());
@@ -583,7 +585,7 @@ fn a_refused_event_is_answered_with_the_field() {
             (Some("event-refused"), Some(&*Digest::of(&payload).hex()))
         );
         assert!(answer["reason"].as_str().unwrap().contains(&format!("`{field}`")), "{field}: {answer}");
-        assert!(outcome.complaint.unwrap().1.contains(&format!("`{field}`")), "{field}");
+        assert!(outcome.complaint.unwrap().detail.contains(&format!("`{field}`")), "{field}");
     }
     assert!(archive.events(&Filter { limit: 99, ..Filter::default() }).unwrap().is_empty());
 }
@@ -642,9 +644,9 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
         .unwrap();
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
-    let checks = archive.moves(("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+    let checks = archive.moves(NOON).unwrap();
     let digest = flush_and_hash(&*archive.files_below(), &checks[0].path);
-    let ack = archive.checked(&checks[0], &digest, ("2026-11-24T02:10:00.000Z", 1_000)).unwrap().ack;
+    let ack = archive.checked(&checks[0], &digest, NOON).unwrap().ack;
     assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "it was listed unread");
     assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
     archive.sweep().unwrap();
