@@ -1,8 +1,8 @@
 //! ⇄ Archive of the office: ingest of MQTT messages in batches, and their receipts.
 //!
-//! The archive is `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. A message has no receipt
-//! before it is flushed; a repeated message is stored once. The archive checks names, sizes and
-//! offsets of devices before they reach the disk.
+//! The archive is `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. A message has no
+//! receipt before it is flushed; a repeated message is stored once. The archive checks names, sizes
+//! and offsets of devices before they reach the disk.
 //!
 //! One batch is one transaction with one flush. Receipts leave after the commit, and memory changes
 //! after it. When the index rejects one message, the whole batch is rolled back, and the state in
@@ -186,11 +186,12 @@ impl Archive {
         })
     }
 
-    /// Stores messages of `taimat/v1/{site}/up/…` in one transaction. The returned receipts are true:
-    /// their messages are durable.
+    /// Stores messages of `taimat/v1/{site}/up/…` in one transaction. The returned receipts are
+    /// true: their messages are durable.
     ///
     /// # Errors
-    /// When index or disk fails: nothing of the batch is stored or receipted; the devices send again.
+    /// When index or disk fails: nothing of the batch is stored or receipted; the devices send
+    /// again.
     pub fn take_all(
         &mut self,
         messages: &[(String, Vec<u8>)],

@@ -14,8 +14,8 @@ const NAME: &str = "taimat.lock";
 /// Bytes read of the lock file: a process id has fewer digits.
 const PID_MAX: u64 = 20;
 
-/// Locks the archive in `dir` for this process. The lock ends when the file is dropped or the process
-/// exits, crashes included.
+/// Locks the archive in `dir` for this process. The lock ends when the file is dropped or the
+/// process exits, crashes included.
 ///
 /// # Errors
 /// `Locked` when another office has the lock; otherwise the failure of the file system.

@@ -1,7 +1,7 @@
 //! ⇄ Archive thread and hash thread: batches, receipts, retention, reports of faults.
 //!
-//! The `archive` thread owns the archive. The `hash` thread flushes and hashes files. The MQTT event
-//! loop waits for neither: it puts messages into one bounded queue for each site
+//! The `archive` thread owns the archive. The `hash` thread flushes and hashes files. The MQTT
+//! event loop waits for neither: it puts messages into one bounded queue for each site
 //! ([`super::ingest_queue`]).
 
 use std::collections::{HashMap, VecDeque, hash_map};
@@ -100,8 +100,8 @@ impl IntakeShared {
 pub struct Intake(Arc<IntakeShared>);
 
 impl Intake {
-    /// Queues a message of `taimat/v1/{site}/up/…`; never blocks. A message without room is dropped and
-    /// gets no receipt.
+    /// Queues a message of `taimat/v1/{site}/up/…`; never blocks. A message without room is dropped
+    /// and gets no receipt.
     pub fn hand(&self, topic: String, payload: Vec<u8>) {
         let Some((site, _)) = topics::read_up(&topic) else {
             return;
@@ -316,8 +316,8 @@ impl ArchiveThread {
         }
     }
 
-    /// Stores a batch. When the index rejects it, each message is tried alone: one bad message must not
-    /// cost the others their receipt.
+    /// Stores a batch. When the index rejects it, each message is tried alone: one bad message must
+    /// not cost the others their receipt.
     fn take(&mut self, messages: &[Message], now: Timestamp) {
         if messages.is_empty() {
             return;

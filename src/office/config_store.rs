@@ -100,8 +100,8 @@ impl Archive {
         Ok(IngestOutcome { publish, notice, ..IngestOutcome::default() })
     }
 
-    /// The confirmation of a document on trial: it was sent from this archive, or it is a local edit or a
-    /// rollback on the device.
+    /// The confirmation of a document on trial: it was sent from this archive, or it is a local
+    /// edit or a rollback on the device.
     fn confirmation(&self, site: &SiteId, report: &Value) -> Result<Option<Vec<u8>>, ArchiveError> {
         let (Some(nonce), "trial") = (report["nonce"].as_str(), text(&report["phase"])) else {
             return Ok(None);

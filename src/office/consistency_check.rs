@@ -14,8 +14,8 @@ use crate::evidence::manifest::Manifest;
 /// A difference between index and disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `index`, `sum`, `manifest`, `missing`, `size`, `digest`, `unreadable`, `unlisted`, `left part`,
-    /// `short part` or `lost move`.
+    /// `index`, `sum`, `manifest`, `missing`, `size`, `digest`, `unreadable`, `unlisted`,
+    /// `left part`, `short part` or `lost move`.
     pub kind: &'static str,
     /// Site id; empty when the difference belongs to no site.
     pub site: String,
@@ -61,13 +61,15 @@ impl CheckReport {
 }
 
 impl Archive {
-    /// Compares index and disk. `deep` also hashes every stored file and runs SQLite's `integrity_check`.
+    /// Compares index and disk. `deep` also hashes every stored file and runs SQLite's
+    /// `integrity_check`.
     ///
     /// # Errors
     /// When the index or a directory cannot be read.
     pub fn check(&self, deep: bool) -> Result<CheckReport, ArchiveError> {
         let mut checked = CheckReport::default();
-        // The disk comes first: the index then knows a file that arrives or leaves during the check.
+        // The disk comes first: the index then knows a file that arrives or leaves during the
+        // check.
         let found = self.files.list("files")?;
         let partial = self.files.list("partial")?;
         self.check_index(deep, &mut checked)?;
@@ -113,8 +115,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Reads page by page: a query that stays open during a deep check, for hours, would keep SQLite from
-    /// checkpointing its write-ahead log.
+    /// Reads page by page: a query that stays open during a deep check, for hours, would keep
+    /// SQLite from checkpointing its write-ahead log.
     fn check_listed(&self, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         let twice = "SELECT site, path, count(*) FROM files WHERE gone IS NULL GROUP BY path HAVING count(*) > 1";
         let mut query = self.index.db.prepare(twice)?;

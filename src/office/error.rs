@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// Failure of an archive operation. [`ArchiveError::http_status`] gives the status of a web console.
+/// Failure of an archive operation. [`ArchiveError::http_status`] gives the status of a web
+/// console.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The requested archive, event or file does not exist.

@@ -1,6 +1,7 @@
 //! ⇄ Commit of a checked file: target, move, directories, list, receipt.
 //!
-//! Each step is durable before the next one. A file with a wrong SHA-256 is requested again instead.
+//! Each step is durable before the next one. A file with a wrong SHA-256 is requested again
+//! instead.
 
 use rusqlite::params;
 
@@ -17,7 +18,8 @@ use crate::uplink::wire::{Ack, Manifest};
 const AHEAD_MAX: i64 = 86_400_000_000;
 
 impl Archive {
-    /// Requests all bytes of a file again. New bytes overwrite the old ones; the file is not truncated.
+    /// Requests all bytes of a file again. New bytes overwrite the old ones; the file is not
+    /// truncated.
     pub(super) fn refill(&mut self, key: &Key) -> Result<IngestOutcome, ArchiveError> {
         let (site, fid) = key;
         let target = self.parts.get(key).and_then(|part| part.target.clone());
@@ -124,8 +126,8 @@ impl Archive {
     }
 }
 
-/// A device's time, at most a day ahead of the receipt; true when it was changed. An old time stays:
-/// footage may be as old as the ring.
+/// A device's time, at most a day ahead of the receipt; true when it was changed. An old time
+/// stays: footage may be as old as the ring.
 fn clamped(time: &str, now: Now<'_>) -> (String, bool) {
     let latest = WallTime::parse(now.text).map(|now| now.plus_micros(AHEAD_MAX));
     match (WallTime::parse(time), latest) {

@@ -1,7 +1,7 @@
 //! ⇄ File store of the archive: single file operations behind a trait.
 //!
-//! A simulated store can fail each operation. A key is a path below the archive's directory, with `/`
-//! between its parts.
+//! A simulated store can fail each operation. A key is a path below the archive's directory, with
+//! `/` between its parts.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::units::Digest;
 
-/// Open files at most: a service has 1,024 descriptors, and devices decide how many files they start.
+/// Open files at most: a service has 1,024 descriptors, and devices decide how many files they
+/// start.
 pub const OPEN_MAX: usize = 64;
 /// Bytes of one read for a digest.
 const READ_SIZE: usize = 256 << 10;
@@ -29,8 +30,8 @@ pub trait FileStore: Send + Sync {
     /// # Errors
     /// When the disk fails.
     fn write_at(&self, key: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Flushes a file's bytes (fsync). After an error all bytes since the last successful flush may be
-    /// lost, and a second flush may succeed without writing them.
+    /// Flushes a file's bytes (fsync). After an error all bytes since the last successful flush may
+    /// be lost, and a second flush may succeed without writing them.
     ///
     /// # Errors
     /// When the disk fails.

@@ -1,15 +1,15 @@
 //! Ingest queue: one bounded queue and one budget for each site, served round-robin.
 //!
-//! A device over its budget waits, and messages beyond its queue are dropped without a receipt, so it
-//! sends them again. Other sites are not delayed. The caller gives the time.
+//! A device over its budget waits, and messages beyond its queue are dropped without a receipt, so
+//! it sends them again. Other sites are not delayed. The caller gives the time.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::units::{MonoTime, SiteId};
 
-/// Messages and bytes of one queue at most: more than an honest device has in flight (16 messages, two
-/// files of 1 MiB each).
+/// Messages and bytes of one queue at most: more than an honest device has in flight (16 messages,
+/// two files of 1 MiB each).
 const QUEUE_MESSAGES: usize = 1024;
 const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes of all queues at most; beyond them the longest queue drops its newest message.
@@ -45,8 +45,8 @@ struct SiteQueue {
     refilled_at: MonoTime,
 }
 
-/// Cost of a message: messages, bytes, rows. A message with a large answer, or one that overwrites rows,
-/// costs as much as many.
+/// Cost of a message: messages, bytes, rows. A message with a large answer, or one that overwrites
+/// rows, costs as much as many.
 fn cost((topic, payload): &Message) -> [u64; 3] {
     let tail = topic.split_once("/up/").map_or("", |(_, tail)| tail);
     let (messages, rows) = match tail {
@@ -90,7 +90,8 @@ pub struct IngestQueue {
 }
 
 impl IngestQueue {
-    /// Queues a message. Returns the site that lost a message: this one, or that of the longest queue.
+    /// Queues a message. Returns the site that lost a message: this one, or that of the longest
+    /// queue.
     pub fn push(&mut self, site: &SiteId, message: Message, now: MonoTime) -> Option<SiteId> {
         if self.queues.len() >= QUEUES && !self.queues.contains_key(site) {
             self.queues.retain(|_, queue| {
@@ -127,8 +128,8 @@ impl IngestQueue {
         Some(site)
     }
 
-    /// Takes the next messages, one of each site in turn, until `most` messages or `most_bytes` bytes. Sites
-    /// over their budget wait.
+    /// Takes the next messages, one of each site in turn, until `most` messages or `most_bytes`
+    /// bytes. Sites over their budget wait.
     pub fn take(&mut self, most: usize, most_bytes: usize, now: MonoTime) -> Vec<Message> {
         let (mut taken, mut bytes, mut idle) = (Vec::new(), 0, 0);
         while taken.len() < most && bytes < most_bytes && idle < self.turn.len() {

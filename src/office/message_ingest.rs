@@ -1,7 +1,7 @@
 //! ⇄ Ingest of messages other than files: events, states, births, health, replies.
 //!
-//! docs/mqtt.md gives the limits of sizes, numbers and texts. A message beyond them is neither stored
-//! nor receipted.
+//! docs/mqtt.md gives the limits of sizes, numbers and texts. A message beyond them is neither
+//! stored nor receipted.
 
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
@@ -14,7 +14,8 @@ use crate::uplink::wire::{Ack, State};
 
 /// Bytes of one event at most: a journal slot of a device holds 3,840.
 pub const EVENT_MAX: usize = 4 << 10;
-/// Bytes of one state, birth, health message or reply at most. A reply may hold a whole configuration.
+/// Bytes of one state, birth, health message or reply at most. A reply may hold a whole
+/// configuration.
 const STATE_MAX: usize = 1 << 10;
 const BIRTH_MAX: usize = 16 << 10;
 const HEALTH_MAX: usize = 16 << 10;
@@ -59,8 +60,8 @@ struct Envelope {
     data: Value,
 }
 
-/// Parses an event (CloudEvents 1.0 in JSON). The error names the invalid field. `id`, `type`, `time`
-/// and `seq` are required.
+/// Parses an event (CloudEvents 1.0 in JSON). The error names the invalid field. `id`, `type`,
+/// `time` and `seq` are required.
 fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     if payload.len() > EVENT_MAX {
         return Err(format!("the event has {} bytes, the maximum is {EVENT_MAX}", payload.len()));
@@ -104,8 +105,9 @@ fn rejected(payload: &[u8], reason: String) -> IngestOutcome {
 }
 
 impl Archive {
-    /// Stores one event. An event with a known id and other bytes is stored beside the first one, as its id,
-    /// `~` and the first 16 digits of its SHA-256: a receipt is for bytes, and neither may be lost.
+    /// Stores one event. An event with a known id and other bytes is stored beside the first one,
+    /// as its id, `~` and the first 16 digits of its SHA-256: a receipt is for bytes, and neither
+    /// may be lost.
     pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         let event = match event_in(payload) {
             Ok(event) => event,

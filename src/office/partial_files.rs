@@ -1,10 +1,10 @@
 //! ⇄ Unfinished files: manifest, chunks, flushed ranges, check of the SHA-256.
 //!
-//! The bytes of a file gather in `partial/`; the index holds the ranges that are flushed. A complete
-//! file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then moved into
-//! place and receipted ([`super::file_commit`]). After a failure or a power cut between any two steps,
-//! index and disk alone give the state of the file. The state in memory is a cache of the index; a
-//! failure drops it.
+//! The bytes of a file gather in `partial/`; the index holds the ranges that are flushed. A
+//! complete file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then
+//! moved into place and receipted ([`super::file_commit`]). After a failure or a power cut between
+//! any two steps, index and disk alone give the state of the file. The state in memory is a cache
+//! of the index; a failure drops it.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -23,8 +23,8 @@ const FILE_MAX: u64 = 2 << 30;
 const MANIFEST_MAX: usize = 4 << 10;
 /// Unfinished files of one site at most, counted in the index; the oldest one is dropped.
 pub const PARTS_MAX: usize = 64;
-/// Bytes of the unfinished files of one site at most, counted with their final sizes: announced files
-/// must not fill the disk. Four of the largest; a device sends two at a time.
+/// Bytes of the unfinished files of one site at most, counted with their final sizes: announced
+/// files must not fill the disk. Four of the largest; a device sends two at a time.
 const PARTS_BYTES: u64 = 4 * FILE_MAX;
 /// Unfinished files cached in memory at most; the index knows all of them.
 const PARTS_IN_MEMORY: usize = 4096;
@@ -86,8 +86,8 @@ pub(super) struct PartialFile {
     /// Unix time at which the running check began.
     checking: Option<i64>,
     is_flushing: bool,
-    /// The state was read from the index, or the disk failed, after the last `init`: missing bytes may
-    /// be the office's fault.
+    /// The state was read from the index, or the disk failed, after the last `init`: missing bytes
+    /// may be the office's fault.
     is_doubtful: bool,
     pub(super) turn: u64,
     used: u64,
@@ -229,8 +229,8 @@ impl Archive {
         })
     }
 
-    /// Drops the oldest unfinished files of a site until one of `size` bytes fits; false when the others
-    /// are being checked.
+    /// Drops the oldest unfinished files of a site until one of `size` bytes fits; false when the
+    /// others are being checked.
     fn make_room(&mut self, (site, _): &Key, size: u64) -> Result<bool, ArchiveError> {
         let sum = "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
         let (mut files, mut bytes): (usize, u64) =
@@ -301,8 +301,8 @@ impl Archive {
             return IngestOutcome::default();
         };
         if !part.ranges.is_whole(part.manifest.size) {
-            // A device drops a file after five requests for all of it. Without an answer it starts again
-            // with `init`, so a request that may be the office's fault is not sent.
+            // A device drops a file after five requests for all of it. Without an answer it starts
+            // again with `init`, so a request that may be the office's fault is not sent.
             return if part.is_doubtful { IngestOutcome::default() } else { IngestOutcome::ack(part.have(&key.1)) };
         }
         part.checking = early.then_some(now.seconds);
@@ -339,8 +339,8 @@ impl Archive {
     /// Records the result of a flush; `now` is Unix time.
     ///
     /// # Errors
-    /// When the flush or the index failed. The cached state is dropped: only the ranges in the index
-    /// count, and the device sends the others again.
+    /// When the flush or the index failed. The cached state is dropped: only the ranges in the
+    /// index count, and the device sends the others again.
     pub fn flushed(&mut self, flush: &Flush, flushed: std::io::Result<()>, now: i64) -> Result<(), ArchiveError> {
         let Check { site, fid, .. } = &flush.file;
         let Some(part) = self.part_of(&flush.file) else {
@@ -362,8 +362,9 @@ impl Archive {
         kept.map(|_| ())
     }
 
-    /// Takes the result of a check. The right SHA-256 commits and receipts the file; a wrong one requests
-    /// all of it again. An I/O error proves nothing, so the device gets no answer and sends `fin` again.
+    /// Takes the result of a check. The right SHA-256 commits and receipts the file; a wrong one
+    /// requests all of it again. An I/O error proves nothing, so the device gets no answer and
+    /// sends `fin` again.
     ///
     /// # Errors
     /// When disk or index fails: the file has no receipt, and the device sends it again.
@@ -398,7 +399,8 @@ impl Archive {
         done
     }
 
-    /// Drops an unfinished file from the index; [`Archive::sweep`] removes its bytes after the commit.
+    /// Drops an unfinished file from the index; [`Archive::sweep`] removes its bytes after the
+    /// commit.
     pub(super) fn drop_part(&mut self, key: &Key) -> Result<(), ArchiveError> {
         let (site, fid) = key;
         let remove =
@@ -410,8 +412,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Recovery at the start: schedules the removal of orphaned bytes, and returns the files whose move a
-    /// crash interrupted, for a check.
+    /// Recovery at the start: schedules the removal of orphaned bytes, and returns the files whose
+    /// move a crash interrupted, for a check.
     ///
     /// # Errors
     /// When index or disk cannot be read.

@@ -1,4 +1,5 @@
-//! Set of `u64` as sorted, disjoint, non-adjacent ranges `[from, to)`: bytes of a file, or sequence numbers.
+//! Set of `u64` as sorted, disjoint, non-adjacent ranges `[from, to)`: bytes of a file, or sequence
+//! numbers.
 
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +54,8 @@ impl Ranges {
         self.upto(0) >= size
     }
 
-    /// The first `most` missing ranges of `[from, size)`. When there are more, the last one extends to
-    /// `size`.
+    /// The first `most` missing ranges of `[from, size)`. When there are more, the last one extends
+    /// to `size`.
     pub fn missing(&self, from: u64, size: u64, most: usize) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
         let mut at = from;

@@ -16,8 +16,8 @@ pub const SLICE: usize = 200;
 const EVENTS_SLICE: usize = 2_000;
 /// Files removed from the disk by one sweep at most.
 const SWEEP: usize = 256;
-/// The usual share of a site, bytes. The size limit never takes a site below its share, or below its
-/// newest day when that is less.
+/// The usual share of a site, bytes. The size limit never takes a site below its share, or below
+/// its newest day when that is less.
 const SHARE: u64 = 1 << 30;
 /// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
@@ -142,9 +142,9 @@ pub struct LockRow {
 }
 
 impl Archive {
-    /// Releases one slice: files and events older than the retention, then files of the largest sites
-    /// while the archive is over its size limit. Locks protect their files and events. A released file
-    /// stays listed, so that the device does not send it again.
+    /// Releases one slice: files and events older than the retention, then files of the largest
+    /// sites while the archive is over its size limit. Locks protect their files and events. A
+    /// released file stays listed, so that the device does not send it again.
     ///
     /// # Errors
     /// When index or disk fails; a failed transaction releases nothing.
@@ -183,8 +183,8 @@ impl Archive {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between the two
-    /// leaves a file that the next sweep removes, never a listed file without bytes.
+    /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between
+    /// the two leaves a file that the next sweep removes, never a listed file without bytes.
     fn release_file(&mut self, file: Candidate, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
         let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
         self.index.change(mark, params![file.site, file.fid, now.rfc3339()])?;
@@ -193,8 +193,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes events below the confirmed numbers received before `oldest`, and all events received before
-    /// `unconfirmed`.
+    /// Deletes events below the confirmed numbers received before `oldest`, and all events received
+    /// before `unconfirmed`.
     fn release_events(&mut self, oldest: &str, unconfirmed: &str) -> Result<u64, ArchiveError> {
         let deleted = self.index.change(
             "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE received < ?1 AND NOT EXISTS
@@ -221,9 +221,10 @@ impl Archive {
         Ok(())
     }
 
-    /// While the archive is over its size limit, the largest site loses its oldest file; a site at its
-    /// share loses its oldest unfinished file instead. Unfinished files count for their own site with
-    /// their final sizes, so a file that a device only announces costs no other site a file.
+    /// While the archive is over its size limit, the largest site loses its oldest file; a site at
+    /// its share loses its oldest unfinished file instead. Unfinished files count for their own
+    /// site with their final sizes, so a file that a device only announces costs no other site a
+    /// file.
     fn enforce_size_limit(&mut self, retention: &Retention, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
         if retention.bytes == 0 {
             return Ok(());
@@ -257,8 +258,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Drops the site's oldest unfinished file that is not being checked, and returns its final size. The
-    /// device starts the file again.
+    /// Drops the site's oldest unfinished file that is not being checked, and returns its final
+    /// size. The device starts the file again.
     fn drop_oldest_part(&mut self, site: &str) -> Result<Option<u64>, ArchiveError> {
         let Ok(site) = SiteId::parse(site) else { return Ok(None) };
         let Some((fid, size)) = self.idle_parts(&site)?.into_iter().next() else { return Ok(None) };
@@ -309,8 +310,8 @@ impl Archive {
         Ok(paths.len() as u64)
     }
 
-    /// Locks all files and events of a site in a time range until [`Archive::unlock`]; returns the number of
-    /// the lock.
+    /// Locks all files and events of a site in a time range until [`Archive::unlock`]; returns the
+    /// number of the lock.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,7 +1,8 @@
 //! Rollout of one configuration change to many devices, in waves; the first failure stops it.
 //!
-//! A second run resumes a stopped rollout: devices with the committed change are skipped, so a rollout
-//! keeps no state of its own. The devices' reports are the input; the caller signs and publishes.
+//! A second run resumes a stopped rollout: devices with the committed change are skipped, so a
+//! rollout keeps no state of its own. The devices' reports are the input; the caller signs and
+//! publishes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use serde_json::Value;
 use crate::settings::KeyScope;
 use crate::units::{Digest, MonoTime, SiteId};
 
-/// Time for a device's report. The broker retains reports, so that of a known device arrives at once.
+/// Time for a device's report. The broker retains reports, so that of a known device arrives at
+/// once.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// State of a device in a rollout.
@@ -65,8 +67,9 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// A rollout of `texts` to `wave` devices at a time, signed by the key with the id `key`. `used` holds
-    /// the highest version sent to each device; a device must report its outcome within `timeout`.
+    /// A rollout of `texts` to `wave` devices at a time, signed by the key with the id `key`.
+    /// `used` holds the highest version sent to each device; a device must report its outcome
+    /// within `timeout`.
     pub fn new(
         key: &str,
         texts: BTreeMap<SiteId, String>,
@@ -153,7 +156,8 @@ impl Rollout {
     }
 }
 
-/// The state of a device after its first report: sends the document, unless the device runs it already.
+/// The state of a device after its first report: sends the document, unless the device runs it
+/// already.
 fn first_step(
     site: &SiteId,
     key: &str,

@@ -43,8 +43,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Searches for gaps below the confirmed watermark of a health message (`now` is Unix time). The device
-    /// has receipts for those numbers, so the office lost them and requests them again.
+    /// Searches for gaps below the confirmed watermark of a health message (`now` is Unix time).
+    /// The device has receipts for those numbers, so the office lost them and requests them again.
     pub(super) fn find_gaps(&mut self, site: &SiteId, payload: &[u8], now: i64) -> Result<IngestOutcome, ArchiveError> {
         let Ok(health) = serde_json::from_slice::<Health>(payload) else {
             return Ok(IngestOutcome::default());

@@ -23,8 +23,8 @@ use crate::uplink::topics;
 const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// Time for the state `stopping` to reach the broker.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Age of a session below which its end may mean a second client with the same id: a broker ends the
-/// older session (MQTT 5.0, 3.1.4; MQTT 3.1.1, 3.1.4).
+/// Age of a session below which its end may mean a second client with the same id: a broker ends
+/// the older session (MQTT 5.0, 3.1.4; MQTT 3.1.1, 3.1.4).
 const DUPLICATE_WITHIN: Duration = Duration::from_secs(15);
 /// Reason of a disconnect that this office starts.
 const CLOSING: &str = "closing";
@@ -185,8 +185,8 @@ impl ServiceSession {
         }
     }
 
-    /// Publishes the presence and sets its next publication: a broker may lose a retained message or
-    /// support none.
+    /// Publishes the presence and sets its next publication: a broker may lose a retained message
+    /// or support none.
     fn publish_presence(&mut self, sender: &Sender) {
         sender.publish(0, &self.presence, br#"{"v":1,"state":"online"}"#.to_vec(), self.can_retain);
         self.presence_at = Some(Instant::now() + PRESENCE_INTERVAL);
