@@ -5,8 +5,8 @@
 //!   [`ingest_queue`]: bounded queue of messages for each site. [`notice`]: reports to the
 //!   operator.
 //! * [`archive`] ⇄: batches of messages. [`message_ingest`] ⇄: events, states, births, health,
-//!   replies. [`partial_files`] ⇄: unfinished files. [`file_commit`] ⇄: moves a checked file into
-//!   place.
+//!   replies. [`partial_files`] ⇄: unfinished files, after `manifest_check`. [`file_commit`] ⇄:
+//!   moves a checked file into place.
 //! * [`index`] ⇄: transactions of the SQLite index. [`schema`]: its tables.
 //!   [`file_store`] ⇄: single operations on files. [`error`]: the error type.
 //! * [`queries`] ⇄: lists for the operator. [`retention`] ⇄: release of old files, and locks.
@@ -34,6 +34,7 @@ pub mod file_commit;
 pub mod file_store;
 pub mod index;
 pub mod ingest_queue;
+mod manifest_check;
 pub mod message_ingest;
 pub mod notice;
 pub mod partial_files;

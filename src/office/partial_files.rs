@@ -11,16 +11,13 @@ use rusqlite::{OptionalExtension as _, params};
 use super::archive::{Archive, Complaint, IngestOutcome, Now};
 use super::error::{ArchiveError, Named as _, is_full};
 use super::file_store::DigestError;
+use super::manifest_check::{FILE_MAX, check_manifest};
 use super::notice::{Fault, Notice};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
-/// Bytes of one file at most: an hour at 4 Mbit/s.
-const FILE_MAX: u64 = 2 << 30;
-/// Bytes of a manifest at most: an outbox entry of a device is one journal slot.
-const MANIFEST_MAX: usize = 4 << 10;
 /// Unfinished files of one site at most, counted in the index; the oldest one is dropped.
 pub const PARTS_MAX: usize = 64;
 /// Bytes of the unfinished files of one site at most, counted with their final sizes: announced
@@ -196,7 +193,7 @@ impl Archive {
 
     fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         let (site, fid) = key;
-        let manifest = match acceptable(site, fid, payload) {
+        let manifest = match check_manifest(site, fid, payload) {
             Ok(manifest) => manifest,
             Err(reason) => {
                 let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.clone() });
@@ -463,41 +460,4 @@ fn check_of(key: &Key, part: &PartialFile) -> Check {
 fn failed(fault: Fault, subject: String, error: &std::io::Error) -> IngestOutcome {
     let complaint = Some(Complaint { fault, detail: format!("{subject}{error}"), is_disk_full: is_full(error) });
     IngestOutcome { complaint, ..IngestOutcome::default() }
-}
-
-/// The manifest of an `init`, or the reason of its rejection, which names the field.
-fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, String> {
-    if payload.len() > MANIFEST_MAX {
-        return Err(format!("the manifest has {} bytes, the maximum is {MANIFEST_MAX}", payload.len()));
-    }
-    let manifest: Manifest = serde_json::from_slice(payload).map_err(|error| format!("the manifest cannot be read: {error}"))?;
-    let wrong = |field: &str, what: &str| Err(format!("`{field}` of the manifest {what}"));
-    if Digest::of(payload).hex()[..32] != *fid {
-        return Err("the manifest does not match its id".to_owned());
-    }
-    if manifest.site != site.as_str() {
-        return wrong("site", "is not the site that sends it");
-    }
-    if !(1..=FILE_MAX).contains(&manifest.size) {
-        return wrong("size", "is not within 1 byte and 2 GiB");
-    }
-    if !is_safe(&manifest.name) {
-        return wrong("name", "is not 1 to 120 of a-z 0-9 . _ -, or begins with a dot or dash");
-    }
-    if manifest.event.len() > 64 {
-        return wrong("event", "is longer than 64 bytes");
-    }
-    if [&manifest.from, &manifest.to].iter().any(|time| time.len() > 40) {
-        return wrong("from` or `to", "is longer than 40 bytes");
-    }
-    if [manifest.records.0, manifest.records.1].iter().any(|number| i64::try_from(*number).is_err()) {
-        return wrong("records", "has a number over 2^63 - 1");
-    }
-    Ok(manifest)
-}
-
-/// True for a file name that stays in its directory.
-fn is_safe(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    (1..=120).contains(&name.len()) && name.bytes().all(good) && !name.starts_with(['.', '-'])
 }
