@@ -1,6 +1,6 @@
 //! SQL schema of the archive's index, and its upgrade from older versions.
 //!
-//! `user_version` of SQLite holds [`VERSION`]. An archive without it gets the missing tables,
+//! `user_version` of SQLite holds `VERSION`. An archive without it gets the missing tables,
 //! columns and triggers when it is opened.
 
 /// Tables of the index.
@@ -65,7 +65,7 @@ pub(super) const ADDED_COLUMNS: [AddedColumn; 6] = [
 /// `PRAGMA user_version` of an archive with all tables, indexes and triggers below.
 pub(super) const VERSION: i64 = 2;
 
-/// Upgrade to [`VERSION`], run in one transaction.
+/// Upgrade to `VERSION`, run in one transaction.
 ///
 /// Older archives wrote a text instead of the time of receipt. Triggers keep the table `kept`, the
 /// files and bytes of each site, equal to the table `files`.
