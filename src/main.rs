@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr.and(LogTail::shared()))
         .with_ansi(std::io::stderr().is_terminal())
+        // A log line that stderr rejects is lost. Reporting that on stderr would panic.
+        .log_internal_errors(false)
         .init();
     match taimat::cli::run(cli) {
         Ok(code) => code,

@@ -323,7 +323,7 @@ fn receive(dir: &Path, host: String, sites: Vec<SiteId>, retention: Retention, b
         let stop = on_signal()?;
         let (_none, commands) = mpsc::channel(1);
         let mut lines = Lines::start()?;
-        service::run(archive, office, commands, stop, |line| lines.print_line(line)).await?;
+        service::run(archive, office, commands, stop, |notice| lines.report(notice)).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }

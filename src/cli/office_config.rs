@@ -199,8 +199,7 @@ fn push(texts: BTreeMap<SiteId, String>, wave: usize, pushing: &Pushing, termina
     }
     let office = Office { key, key_id, archive, clock: SystemClock::new(), pushing };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let within = pushing.wait.saturating_mul(1_000_000);
-    let mut rollout = Rollout::new(&office.key_id, texts, used, wave, within);
+    let mut rollout = Rollout::new(&office.key_id, texts, used, wave, Duration::from_secs(pushing.wait));
     let outcome = runtime.block_on(office.drive(&mut rollout));
     runtime.shutdown_background();
     let sent = outcome?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::escape::{shown, shown_json};
 use crate::office::consistency_check::CheckReport;
+use crate::office::notice::Notice;
 
 /// Lines on their way to the terminal at most; when it is stopped the others are counted.
 const LINES: usize = 1024;
@@ -50,7 +51,7 @@ pub(super) fn show_check(checked: &CheckReport, as_json: bool) -> anyhow::Result
 
 /// The lines of a running office, written by a thread of their own: a terminal that is stopped or gone stops nothing else.
 pub(super) struct Lines {
-    lines: Option<SyncSender<String>>,
+    lines: Option<SyncSender<(u64, Notice)>>,
     lost: u64,
     ended: Receiver<()>,
 }
@@ -61,23 +62,29 @@ impl Lines {
     /// # Errors
     /// When the system gives none.
     pub(super) fn start() -> std::io::Result<Lines> {
-        let (lines, waiting) = sync_channel::<String>(LINES);
+        let (lines, waiting) = sync_channel::<(u64, Notice)>(LINES);
         let (end, ended) = sync_channel(1);
         std::thread::Builder::new().name("lines".into()).spawn(move || {
-            for line in waiting {
-                // A reader that is gone is no reason to stop archiving.
-                let _ = writeln!(std::io::stdout(), "{line}");
+            for (dropped, notice) in waiting {
+                if dropped > 0 {
+                    tracing::warn!(dropped, "notices dropped, the terminal accepted none");
+                }
+                if notice.is_log() {
+                    notice.log();
+                } else {
+                    // A reader that is gone is no reason to stop archiving.
+                    let _ = writeln!(std::io::stdout(), "{notice}");
+                }
             }
             let _ = end.send(());
         })?;
         Ok(Lines { lines: Some(lines), lost: 0, ended })
     }
 
-    /// Says a line, or counts it.
-    pub(super) fn print_line(&mut self, line: String) {
+    /// Prints or logs a notice, or counts it as dropped while the terminal is stopped.
+    pub(super) fn report(&mut self, notice: Notice) {
         let Some(lines) = &self.lines else { return };
-        let told = if self.lost > 0 { format!("({} lines not shown) {line}", self.lost) } else { line };
-        if lines.try_send(told).is_ok() { self.lost = 0 } else { self.lost += 1 }
+        if lines.try_send((self.lost, notice)).is_ok() { self.lost = 0 } else { self.lost += 1 }
     }
 }
 

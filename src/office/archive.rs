@@ -1,22 +1,24 @@
-//! ⇄ The archive: `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. Nothing is receipted before it is flushed; everything
-//! may come twice and is kept once. A device's word is not trusted: names, sizes and offsets are checked before they touch the disk.
+//! ⇄ Archive of the office: ingest of MQTT messages in batches, and their receipts.
 //!
-//! Messages are taken in batches, one transaction and one flush each: a receipt leaves after its batch is on the disk, and memory
-//! changes after it. A message that the index refuses takes back its batch, and what memory holds of it is read again.
+//! The archive is `DIR/taimat.sqlite` and `DIR/files/{site}/{date}/{name}`. A message has no
+//! receipt before it is flushed; a repeated message is stored once. The archive checks names, sizes
+//! and offsets of devices before they reach the disk.
 //!
-//! What belongs here: opening, batches. What does not: single messages ([`super::message_ingest`], [`super::partial_files`]), MQTT ([`super::service`]),
-//! listing (`check`), missing numbers ([`super::sequence_gaps`]), keeping and letting go ([`super::retention`]).
+//! One batch is one transaction with one flush. Receipts leave after the commit, and memory changes
+//! after it. When the index rejects one message, the whole batch is rolled back, and the state in
+//! memory of its files is dropped and read again.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::error::{ArchiveError, Named as _};
 use super::file_store::{DiskStore, FileStore};
 use super::index::{self, Index};
+use super::notice::{Fault, Notice};
 use super::partial_files::{Check, Flush, Key, PartialFile};
 use super::safeguards::IngestRule;
 use crate::fault_switch::FaultSwitch;
@@ -24,114 +26,154 @@ use crate::units::SiteId;
 use crate::uplink::topics;
 use crate::uplink::wire::Ack;
 
-/// Sites at most: more than the communes of a country, and no table grows without an end.
+/// Sites at most: a country has fewer communes.
 const SITES_MAX: u64 = 10_000;
 
-/// When: RFC 3339, and seconds since 1970.
-pub type Now<'a> = (&'a str, i64);
+/// The time of receipt.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// RFC 3339, for the index.
+    pub text: &'a str,
+    /// Seconds since 1970 (Unix time).
+    pub seconds: i64,
+}
 
-/// What a message led to.
+/// A fault of one message or file.
+#[derive(Debug)]
+pub struct Complaint {
+    /// The kind.
+    pub fault: Fault,
+    /// Particulars for the operator; it may hold a device's text.
+    pub detail: String,
+    /// Free space on the archive's disk would solve it.
+    pub is_disk_full: bool,
+}
+
+/// A command to a site.
+#[derive(Debug)]
+pub struct SiteCommand {
+    /// Last level of the topic: `event-get`.
+    pub name: &'static str,
+    /// The payload, still without `expires`.
+    pub body: Value,
+}
+
+/// Reactions to one message.
 #[derive(Debug, Default)]
 pub struct IngestOutcome {
-    /// To be published to the site's `dn/ack`.
+    /// Payload for the site's `dn/ack`.
     pub ack: Option<Ack>,
-    /// For people who watch.
-    pub line: Option<String>,
-    /// What went wrong: its kind, reported once a minute, and particulars of the first.
-    pub complaint: Option<(&'static str, String)>,
-    /// A file that is all there: its digest is to be found, and reported to [`Archive::checked`].
+    /// A report to the operator.
+    pub notice: Option<Notice>,
+    /// A fault.
+    pub complaint: Option<Complaint>,
+    /// A complete file to flush and hash; the result goes to [`Archive::checked`].
     pub check: Option<Check>,
-    /// A file of which enough is there to be flushed, and reported to [`Archive::flushed`].
+    /// An unfinished file to flush; the result goes to [`Archive::flushed`].
     pub flush: Option<Flush>,
-    /// A command to the site: name and payload.
-    pub ask: Option<(&'static str, Value)>,
-    /// Any other message: topic and payload.
+    /// A command to the site.
+    pub command: Option<SiteCommand>,
+    /// Any other message to the site: topic and payload.
     pub publish: Option<(String, Vec<u8>)>,
 }
 
 impl IngestOutcome {
-    /// Nothing but an answer.
+    /// An acknowledgement without further reactions.
     pub(super) fn ack(ack: Ack) -> IngestOutcome {
         IngestOutcome { ack: Some(ack), ..IngestOutcome::default() }
     }
+
+    /// A fault without an acknowledgement.
+    pub(super) fn fault(fault: Fault, detail: String) -> IngestOutcome {
+        let complaint = Some(Complaint { fault, detail, is_disk_full: false });
+        IngestOutcome { complaint, ..IngestOutcome::default() }
+    }
 }
 
-/// The archive.
+/// The archive: index, files, and the state of unfinished files.
 pub struct Archive {
     pub(super) dir: PathBuf,
     pub(super) index: Index,
     pub(super) files: Arc<dyn FileStore>,
-    /// Files on their way, as far as they were of use lately.
+    /// A cache: the index knows all unfinished files.
     pub(super) parts: HashMap<Key, PartialFile>,
-    /// Those the open transaction has to do with.
+    /// Files of the open transaction; a rollback drops them from `parts`.
     pub(super) touched: Vec<Key>,
-    /// Counts up; every state of a part has its own.
+    /// Numbers each state of an unfinished file, so that a late result is recognized.
     pub(super) turns: u64,
-    /// When the numbers of a site were looked through; bounded as the sites are.
+    /// Unix time of the last search for gaps, for each site; bounded as the sites are.
     pub(super) looked_at: HashMap<SiteId, i64>,
-    /// A rule that is taken away, in simulations.
+    /// The safeguard that a simulation has removed.
     pub(super) switch: FaultSwitch<IngestRule>,
 }
 
 impl Archive {
-    /// Opens or makes the archive in `dir`.
+    /// Opens the archive in `dir`, or makes one.
     ///
     /// # Errors
-    /// When the directory or the database cannot be used.
-    pub fn open(dir: &Path) -> anyhow::Result<Archive> {
-        std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+    /// When directory or index cannot be used.
+    pub fn open(dir: &Path) -> Result<Archive, ArchiveError> {
+        std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
         index::ensure_room(dir)?;
         let path = dir.join("taimat.sqlite");
-        let db = Connection::open(&path).with_context(|| format!("{}", path.display()))?;
+        let db = Connection::open(&path).named(|| path.display().to_string())?;
         let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
         index::reserve(dir)?;
         Ok(archive)
     }
 
-    /// Opens or makes an archive over any index and any files: `dir` is what they are called by.
+    /// Opens an archive over any index and file store, or makes one; `dir` only names it in errors.
     ///
     /// # Errors
-    /// When they refuse.
-    pub fn open_over(dir: &Path, index: Index, files: Arc<dyn FileStore>) -> anyhow::Result<Archive> {
+    /// When index or file store fails.
+    pub fn open_over(dir: &Path, index: Index, files: Arc<dyn FileStore>) -> Result<Archive, ArchiveError> {
         for part in ["files", "partial"] {
-            files.make_dir(part).with_context(|| format!("{}", dir.join(part).display()))?;
+            files.make_dir(part).named(|| dir.join(part).display().to_string())?;
         }
-        files.flush_dir("").with_context(|| format!("{}", dir.display()))?;
+        files.flush_dir("").named(|| dir.display().to_string())?;
         index.migrate(&dir.join("taimat.sqlite"))?;
         Ok(Archive::over(dir.to_owned(), index, files))
     }
 
-    /// An archive over an open index, with nothing on its way.
+    /// An archive over an open index, with an empty cache.
     pub(super) fn over(dir: PathBuf, index: Index, files: Arc<dyn FileStore>) -> Archive {
-        let (parts, touched, turns, looked_at, switch) = (HashMap::new(), Vec::new(), 0, HashMap::new(), FaultSwitch::NONE);
-        Archive { dir, index, files, parts, touched, turns, looked_at, switch }
+        Archive {
+            dir,
+            index,
+            files,
+            parts: HashMap::new(),
+            touched: Vec::new(),
+            turns: 0,
+            looked_at: HashMap::new(),
+            switch: FaultSwitch::NONE,
+        }
     }
 
-    /// An index with a guard over an open database, for [`Archive::open_over`].
+    /// An index with fault injection, for [`Archive::open_over`].
     #[cfg(any(test, feature = "sim"))]
     pub fn guarded(db: Connection, guard: Arc<dyn index::IndexGuard>) -> Index {
         Index::over(db, Some(guard))
     }
 
-    /// Takes a rule away, to see that something breaks.
+    /// Removes a safeguard, to show that the simulator notices.
     #[cfg(any(test, feature = "sim"))]
     pub fn take_away(&mut self, rule: IngestRule) {
         self.switch = FaultSwitch::only(Some(rule));
     }
 
-    /// Its index, for who looks at it.
+    /// The index.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Its files, for the thread that flushes and hashes them.
+    /// The file store, for the thread that flushes and hashes.
     pub fn files_below(&self) -> Arc<dyn FileStore> {
         self.files.clone()
     }
 
-    /// Unfinished bytes that belong to nothing the index knows: a kill left them.
-    pub(super) fn find_left_parts(&mut self) -> anyhow::Result<()> {
-        let found = self.files.list("partial").context("partial")?;
+    /// Schedules the removal of unfinished files that the index does not know; a crash left them.
+    pub(super) fn find_left_parts(&mut self) -> Result<(), ArchiveError> {
+        let found = self.files.list("partial").named(|| "partial".to_owned())?;
         let known = "SELECT EXISTS (SELECT 1 FROM parts WHERE 'partial/' || site || '-' || fid || '.part' = ?1)";
         let mut left = Vec::new();
         for (path, _) in found {
@@ -147,15 +189,21 @@ impl Archive {
         })
     }
 
-    /// Takes messages from `taimat/v1/{site}/up/…`; when it returns, what their receipts promise is on the disk.
+    /// Stores messages of `taimat/v1/{site}/up/…` in one transaction. The returned receipts are
+    /// true: their messages are durable.
     ///
     /// # Errors
-    /// When the disk refuses: then there are no receipts, and the devices send again.
-    pub fn take_all(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
+    /// When index or disk fails: nothing of the batch is stored or receipted; the devices send
+    /// again.
+    pub fn take_all(
+        &mut self,
+        messages: &[(String, Vec<u8>)],
+        now: Now<'_>,
+    ) -> Result<Vec<(SiteId, IngestOutcome)>, ArchiveError> {
         self.touched.clear();
         match self.take_within(messages, now) {
             Ok(outcomes) => {
-                outcomes.iter().for_each(|(_, outcome)| self.apply_outcome(outcome, now.1));
+                outcomes.iter().for_each(|(_, outcome)| self.apply_outcome(outcome, now.seconds));
                 Ok(outcomes)
             }
             Err(error) => {
@@ -169,28 +217,35 @@ impl Archive {
         }
     }
 
-    /// Does `what` in one transaction; memory of what it touched is dropped when anything refuses.
-    pub(super) fn transaction<T>(&mut self, what: impl FnOnce(&mut Archive) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    /// Runs `work` in one transaction, which is rolled back on an error.
+    pub(super) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&mut Archive) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         self.index.begin_transaction()?;
-        let done = what(self).and_then(|value| self.index.commit().map(|()| value));
+        let done = work(self).and_then(|value| self.index.commit().map(|()| value));
         if done.is_err() {
             self.index.roll_back();
         }
         done
     }
 
-    fn take_within(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
+    fn take_within(
+        &mut self,
+        messages: &[(String, Vec<u8>)],
+        now: Now<'_>,
+    ) -> Result<Vec<(SiteId, IngestOutcome)>, ArchiveError> {
         self.index.begin_transaction()?;
         let outcomes = self.take_each(messages, now)?;
         if self.switch.disables(IngestRule::CommitBeforeReceipt) {
-            self.index.put_off();
+            self.index.defer_commit();
         } else {
             self.index.commit()?;
         }
         Ok(outcomes)
     }
 
-    fn take_each(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> anyhow::Result<Vec<(SiteId, IngestOutcome)>> {
+    fn take_each(&mut self, messages: &[(String, Vec<u8>)], now: Now<'_>) -> Result<Vec<(SiteId, IngestOutcome)>, ArchiveError> {
         let mut outcomes = Vec::with_capacity(messages.len());
         for (topic, payload) in messages {
             let Some((site, tail)) = topics::read_up(topic) else {
@@ -202,10 +257,9 @@ impl Archive {
         Ok(outcomes)
     }
 
-    fn take_one(&mut self, site: &SiteId, tail: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
-        if !self.note_site(site, now.0)? {
-            let complaint = Some(("sites beyond the bound", format!("{SITES_MAX} are known")));
-            return Ok(IngestOutcome { complaint, ..IngestOutcome::default() });
+    fn take_one(&mut self, site: &SiteId, tail: &str, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
+        if !self.note_site(site, now.text)? {
+            return Ok(IngestOutcome::fault(Fault::TooManySites, format!("the maximum is {SITES_MAX}")));
         }
         match tail {
             "event" => self.event(site, payload, now),
@@ -213,7 +267,7 @@ impl Archive {
             "birth" => self.birth(site, payload),
             "health" => self.health(site, payload, now),
             "rsp" => self.reply(site, payload, now),
-            "config/get" | "config/reported" => self.take_config(site, tail, payload, now.0),
+            "config/get" | "config/reported" => self.take_config(site, tail, payload, now.text),
             _ => match tail.strip_prefix("file/").and_then(|rest| rest.split_once('/')) {
                 Some((fid, verb)) if fid.len() == 32 && fid.bytes().all(|b| b.is_ascii_hexdigit()) => {
                     self.file((site.clone(), fid.to_owned()), verb, payload, now)
@@ -223,8 +277,8 @@ impl Archive {
         }
     }
 
-    /// Notes that a site was heard; false for a new one when there are too many.
-    fn note_site(&self, site: &SiteId, now: &str) -> anyhow::Result<bool> {
+    /// Records the time of a site's last message; false for a new site beyond the bound.
+    fn note_site(&self, site: &SiteId, now: &str) -> Result<bool, ArchiveError> {
         let seen = self.index.change("UPDATE sites SET seen = ?2 WHERE site = ?1", params![site.as_str(), now])?;
         if seen > 0 {
             return Ok(true);

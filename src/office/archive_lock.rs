@@ -1,44 +1,47 @@
-//! ⇄ One receiving office for each archive: two would answer every message twice and move each other's files.
+//! ⇄ Lock of an archive directory: one receiving office at a time.
 //!
-//! What belongs here: the lock on the directory. What does not: looking at an archive, which many may do beside the office.
+//! Two offices would answer every message twice and move each other's files. Read-only programs
+//! take no lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use super::error::{ArchiveError, Named as _};
 
-/// The locked file; it says which process holds it.
+/// The locked file. It holds the id of the process that has the lock.
 const NAME: &str = "taimat.lock";
-/// Bytes of it that are read: a process number.
+/// Bytes read of the lock file: a process id has fewer digits.
 const PID_MAX: u64 = 20;
 
-/// Takes the archive in `dir` for this process, until the result is dropped or the process ends, however it ends.
+/// Locks the archive in `dir` for this process. The lock ends when the file is dropped or the
+/// process exits, crashes included.
 ///
 /// # Errors
-/// When another office has it, or the directory cannot be used.
-pub fn claim(dir: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+/// `Locked` when another office has the lock; otherwise the failure of the file system.
+pub fn claim(dir: &Path) -> Result<File, ArchiveError> {
+    std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
     let path = dir.join(NAME);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = file.with_context(|| path.display().to_string())?;
+    let mut file = file.named(|| path.display().to_string())?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = (&file).take(PID_MAX).read_to_string(&mut pid);
-            let who = if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
-            bail!(
-                "{}: another office{who} receives into this archive: stop it first, or give this one another --dir",
+            let holder = if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+            return Err(ArchiveError::Locked(format!(
+                "{}: another office{holder} receives into this archive; stop it, or give this one another --dir",
                 dir.display()
-            );
+            )));
         }
-        // Some file systems of a network have no locks: the archive is worth more than the guard.
+        // Some network file systems have no locks. Receiving without a lock beats not receiving.
         Err(TryLockError::Error(error)) => {
-            tracing::warn!(path = %path.display(), %error, "the archive cannot be locked: see to it that one office only receives into it");
+            tracing::warn!(path = %path.display(), %error,
+                "archive not locked, the file system has no locks; make sure that only one office receives into it");
         }
     }
-    // For people only: a full disk that does not take it changes nothing.
+    // The process id only serves the message above, so a failed write changes nothing.
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
@@ -48,12 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_office_is_refused_until_the_first_lets_go() {
+    fn a_second_office_is_rejected_until_the_first_exits() {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("archive");
         let first = claim(&archive).unwrap();
-        let refusal = claim(&archive).unwrap_err().to_string();
-        assert!(refusal.contains("another office") && refusal.contains(&std::process::id().to_string()), "{refusal}");
+        let error = claim(&archive).unwrap_err();
+        assert!(matches!(error, ArchiveError::Locked(_)), "{error:?}");
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         drop(first);
         claim(&archive).unwrap();
     }

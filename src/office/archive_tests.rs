@@ -1,4 +1,4 @@
-//! The archive as devices use it, message by message.
+//! Unit tests of the archive: messages of devices, one by one.
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -11,23 +11,26 @@ use crate::evidence::manifest::{Manifest, of_still};
 use crate::units::{Digest, Timestamp, WallTime};
 use crate::uplink::wire::Health;
 
+/// A time of receipt.
+const NOON: Now<'_> = Now { text: "2026-11-24T02:10:00.000Z", seconds: 1_000 };
+
 fn site() -> SiteId {
     SiteId::parse("km-17").unwrap()
 }
 
-/// Takes one message, and checks what is to be checked at once.
+/// Ingests one message, and runs its flush and check at once.
 fn take(archive: &mut Archive, topic: &str, payload: &[u8]) -> IngestOutcome {
     take_at(archive, topic, payload, WallTime(1_795_000_000_000_000))
 }
 
 fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: WallTime) -> IngestOutcome {
     let text = now.rfc3339();
-    let now = (text.as_str(), now.0 / 1_000_000);
+    let now = Now { text: &text, seconds: now.0 / 1_000_000 };
     let taken = archive.take_all(&[(topic.to_owned(), payload.to_vec())], now).unwrap();
     let outcome = taken.into_iter().next().map(|(_, outcome)| outcome).unwrap_or_default();
     let files = archive.files_below();
     if let Some(flush) = &outcome.flush {
-        archive.flushed(flush, &files.flush(&flush.file.path), now.1).unwrap();
+        archive.flushed(flush, files.flush(&flush.file.path), now.seconds).unwrap();
     }
     match &outcome.check {
         Some(check) => archive.checked(check, &flush_and_hash(&*files, &check.path), now).unwrap(),
@@ -35,7 +38,7 @@ fn take_at(archive: &mut Archive, topic: &str, payload: &[u8], now: WallTime) ->
     }
 }
 
-/// Sends a whole file; the last answer.
+/// Sends a whole file; returns the last answer.
 fn send(archive: &mut Archive, manifest: &Manifest, bytes: &[u8], now: WallTime) -> Option<Ack> {
     let topic = |verb: &str| topics::up(&SiteId::parse(&manifest.site).unwrap(), &format!("file/{}/{verb}", manifest.fid()));
     take_at(archive, &topic("init"), &manifest.bytes(), now);
@@ -80,7 +83,7 @@ fn a_file_is_stored_with_the_right_digest_after_a_restart() {
     let topic = |verb: &str| up(&format!("file/{fid}/{verb}"));
     let mut archive = Archive::open(dir.path()).unwrap();
     take(&mut archive, &topic("init"), &manifest.bytes());
-    // As many chunks as are flushed and written down.
+    // More chunks than one flush covers.
     for at in 0..400 {
         take(&mut archive, &topic(&at.to_string()), &bytes[at..=at]);
     }
@@ -94,13 +97,13 @@ fn a_file_is_stored_with_the_right_digest_after_a_restart() {
     take(&mut archive, &topic("0"), &bytes);
     let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
     assert_eq!(take(&mut archive, &topic("fin"), b"{}").ack, stored);
-    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "it was sent again");
+    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "the file was requested again");
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
     assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
 }
 
 #[test]
-fn a_box_cannot_write_outside_the_archive() {
+fn a_device_cannot_write_outside_the_archive() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for name in ["../../etc/passwd", ".hidden", "a/b", ""] {
@@ -108,7 +111,7 @@ fn a_box_cannot_write_outside_the_archive() {
         manifest.name = name.into();
         let fid = manifest.fid();
         let ack = take(&mut archive, &up(&format!("file/{fid}/init")), &manifest.bytes()).ack;
-        assert!(matches!(ack, Some(Ack::Refused { .. })), "{name:?} was taken");
+        assert!(matches!(ack, Some(Ack::Refused { .. })), "{name:?} was accepted");
     }
 }
 
@@ -124,31 +127,31 @@ fn a_late_lost_of_an_older_connection_is_ignored() {
 }
 
 #[test]
-fn a_replaced_card_begins_its_numbers_and_connections_anew() {
+fn a_new_card_has_its_own_numbers_and_connections() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let state = |word: &str, ring: u64, conn: u64| {
         format!(r#"{{"v":1,"state":"{word}","ring":"{ring:016x}","boot":1,"conn":{conn},"t":""}}"#).into_bytes()
     };
-    let mut hear = |message: Vec<u8>, tail: &str| {
+    let mut ingest = |message: Vec<u8>, tail: &str| {
         take(&mut archive, &up(tail), &message);
         archive.sites().unwrap().remove(0)
     };
-    hear(state("online", 5, 900), "state");
+    ingest(state("online", 5, 900), "state");
     for seq in 1..=9 {
-        hear(event_of(5, seq), "event");
+        ingest(event_of(5, seq), "event");
     }
-    assert_eq!(hear(state("lost", 6, 1), "state").state, "online", "a ring nobody has heard of is not what is online");
-    hear(state("online", 6, 1), "state");
-    assert_eq!(hear(state("lost", 5, 900), "state").state, "online", "the old card's will came late");
-    hear(event_of(6, 1), "event");
-    let row = hear(event_of(6, 3), "event");
+    assert_eq!(ingest(state("lost", 6, 1), "state").state, "online", "the state of an unknown ring is ignored");
+    ingest(state("online", 6, 1), "state");
+    assert_eq!(ingest(state("lost", 5, 900), "state").state, "online", "the late will of the old card is ignored");
+    ingest(event_of(6, 1), "event");
+    let row = ingest(event_of(6, 3), "event");
     assert_eq!((row.rings, row.events, row.highest_seq, row.missing_seq), (2, 11, 9, 1));
-    assert_eq!(hear(state("lost", 6, 1), "state").state, "lost");
+    assert_eq!(ingest(state("lost", 6, 1), "state").state, "lost");
 }
 
 #[test]
-fn an_archive_made_before_rings_had_names_goes_on() {
+fn an_archive_without_ring_ids_is_upgraded() {
     let dir = tempfile::tempdir().unwrap();
     let old = Connection::open(dir.path().join("taimat.sqlite")).unwrap();
     old.execute_batch(
@@ -197,15 +200,14 @@ fn missing_numbers_are_shown_requested_and_explained() {
     };
     let row = |first, last, why: &str| (first, last, why.to_owned());
     assert_eq!(shown(&archive), [row(4, 4, "on its way"), row(7, 8, "on its way"), row(3, 3, "outbox_full")]);
-    let ask = take(&mut archive, &up("health"), &health(7)).ask;
-    let (name, body) = ask.expect("nobody asked");
-    assert_eq!((name, &body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
-    assert!(take(&mut archive, &up("health"), &health(7)).ask.is_none(), "it was asked just now");
+    let command = take(&mut archive, &up("health"), &health(7)).command.expect("no request for the missing events");
+    assert_eq!((command.name, &command.body["seq"]), ("event-get", &json!([[4, 4], [7, 7]])));
+    assert!(take(&mut archive, &up("health"), &health(7)).command.is_none(), "the request was sent just now");
     assert_eq!(shown(&archive)[0], row(4, 4, "missing"));
     let answer = json!({"req_id": "gaps-1", "cmd": "event-get", "status": "ok",
         "data": {"ring": "0000000000000001", "found": 1, "gone": [[4, 4]]}});
     take(&mut archive, &up("rsp"), answer.to_string().as_bytes());
-    assert!(shown(&archive).contains(&row(4, 4, "the box no longer has it")));
+    assert!(shown(&archive).contains(&row(4, 4, "not on the device any more")));
 }
 
 #[test]
@@ -254,7 +256,7 @@ fn a_file_moved_by_a_killed_office_is_listed_at_the_next_run() {
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
     let stored = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
-    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "all of it was asked for again");
+    assert_eq!(take(&mut archive, &topic("init"), &manifest.bytes()).ack, stored, "all of it was requested again");
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
     assert_eq!(std::fs::read(&row.path).unwrap(), bytes);
 }
@@ -263,7 +265,7 @@ fn day(n: i64) -> WallTime {
     WallTime(n * 86_400_000_000)
 }
 
-/// A picture of a site, from a moment the device names.
+/// A snapshot of a site, with the time that the device gives.
 fn still(site: &str, n: u64, at: WallTime, size: usize) -> (Manifest, Vec<u8>) {
     let bytes = vec![n as u8; size];
     let at = Timestamp { wall: at, ..Timestamp::default() };
@@ -275,7 +277,7 @@ fn kept(archive: &Archive) -> Vec<String> {
 }
 
 #[test]
-fn expired_files_go_unless_locked_and_do_not_return() {
+fn expired_files_are_released_unless_locked() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let mut sent = Vec::new();
@@ -287,24 +289,28 @@ fn expired_files_go_unless_locked_and_do_not_return() {
     archive.lock("km-17", (&day(3).rfc3339(), &day(4).rfc3339()), "case 7", "now").unwrap();
     let retention = Retention::new(2, 0);
     let gone = archive.release_expired(&retention, day(6)).unwrap();
-    assert_eq!((gone.files, gone.bytes), (1, 1000), "the first; the second is locked, the third is new");
+    assert_eq!((gone.files, gone.bytes), (1, 1000), "the second is locked, the third is new");
     assert_eq!(kept(&archive), ["e2", "e3"]);
-    assert_eq!(Archive::open(dir.path()).unwrap().files_below().list("files").unwrap().len(), 2, "its bytes are still there");
+    assert_eq!(
+        Archive::open(dir.path()).unwrap().files_below().list("files").unwrap().len(),
+        2,
+        "its bytes are still on the disk"
+    );
     let ack = take(&mut archive, &up(&format!("file/{}/init", sent[0].fid())), &sent[0].bytes()).ack;
-    assert!(matches!(ack, Some(Ack::Stored { .. })), "it would come again: {ack:?}");
+    assert!(matches!(ack, Some(Ack::Stored { .. })), "the device would send it again: {ack:?}");
     assert!(archive.unlock(archive.locks().unwrap()[0].id).unwrap());
     assert_eq!(archive.release_expired(&retention, day(6)).unwrap().files, 1);
 }
 
 #[test]
-fn one_site_that_fills_the_archive_pays_for_it_and_no_other() {
+fn only_the_site_over_its_share_loses_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for n in 0..5 {
         let (manifest, bytes) = still("km-17", n, day(100), 1000);
         send(&mut archive, &manifest, &bytes, day(100));
     }
-    // A hostile device: newest of all by its own word.
+    // A hostile device claims the newest times.
     for n in 10..60 {
         let (manifest, bytes) = still("km-18", n, WallTime::parse("9999-01-01T00:00:00Z").unwrap(), 1000);
         send(&mut archive, &manifest, &bytes, day(101));
@@ -315,21 +321,22 @@ fn one_site_that_fills_the_archive_pays_for_it_and_no_other() {
     assert_eq!(archive.sites().unwrap().iter().map(|row| row.files).collect::<Vec<_>>(), [5, 5]);
     let claimed: String =
         archive.index.db.query_row("SELECT claimed FROM files WHERE site = 'km-18'", [], |row| row.get(0)).unwrap();
-    assert!(claimed.starts_with("9999"), "what the device claimed is not flagged");
-    // Nobody may be brought below its share or its newest day: it stays too much, and that is said.
+    assert!(claimed.starts_with("9999"), "the claimed time is not recorded");
+    // Every site is at its share, so the archive stays over its limit and reports that.
     let gone = archive.release_expired(&Retention { days: 0, bytes: 1_000, floor: 5_000 }, day(101)).unwrap();
     assert_eq!((gone.files, gone.over), (0, 9_000));
 }
 
 #[test]
-fn a_busy_commune_with_one_day_of_retention_stops_growing() {
+fn an_archive_with_one_day_of_retention_stops_growing() {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(crate::sim::office::files::SimFiles::default());
     let index = Index::over(Connection::open_in_memory().unwrap(), None);
     let mut archive = Archive::open_over(dir.path(), index, files.clone()).unwrap();
     let (start, minute) = (day(100), 60_000_000);
     let (mut after_a_day, mut most) = (0, 0);
-    // 17 devices, each with an event a minute: a clip and a snapshot. Whole hours are one transaction for the listing's sake.
+    // 17 devices, each with an event a minute: a clip and a snapshot. One transaction lists an
+    // hour.
     for hour in 0..60 {
         let now = start.plus_micros(hour * 60 * minute);
         archive
@@ -346,7 +353,7 @@ fn a_busy_commune_with_one_day_of_retention_stops_growing() {
                 Ok(())
             })
             .unwrap();
-        // Every ten minutes, slice by slice.
+        // One pass of the retention, slice by slice.
         while archive.release_expired(&Retention::new(1, 0), now).unwrap().more {}
         while archive.sweep().unwrap() > 0 {}
         let there = files.list("files").unwrap().len();
@@ -360,7 +367,7 @@ fn a_busy_commune_with_one_day_of_retention_stops_growing() {
 }
 
 #[test]
-fn unfinished_files_are_counted_and_go_after_a_week() {
+fn unfinished_files_are_bounded_and_dropped_after_a_week() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let mut archive = Archive::open(dir.path()).unwrap();
@@ -373,14 +380,14 @@ fn unfinished_files_are_counted_and_go_after_a_week() {
         archive.sweep().unwrap();
     }
     let mut archive = Archive::open(dir.path()).unwrap();
-    assert_eq!(archive.files_below().list("partial").unwrap().len(), 64, "a restart begins the bound anew");
+    assert_eq!(archive.files_below().list("partial").unwrap().len(), 64, "a restart resets the bound");
     assert_eq!(archive.release_expired(&Retention::default(), day(106)).unwrap().parts, 0);
     assert_eq!(archive.release_expired(&Retention::default(), day(108)).unwrap().parts, 64);
     assert!(archive.files_below().list("partial").unwrap().is_empty());
 }
 
 #[test]
-fn a_file_in_too_many_pieces_is_taken_no_further() {
+fn a_file_in_too_many_pieces_accepts_no_further_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let (manifest, bytes) = still("km-17", 1, day(100), 10_000);
@@ -448,6 +455,7 @@ fn the_id_of_an_end_event_exports_its_start_and_its_clip() {
 }
 
 /// A file as an honest device sends it: manifest, topic of a verb, bytes.
+/// Manifest and bytes of a file.
 fn honest(n: u8) -> (Manifest, Vec<u8>) {
     let bytes = vec![n; 1000];
     (of_still(&site(), &format!("e{n}"), Timestamp::default(), &bytes), bytes)
@@ -467,13 +475,13 @@ fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
         .execute_batch("CREATE TRIGGER full BEFORE INSERT ON files BEGIN SELECT raise(ABORT, 'disk full'); END")
         .unwrap();
     let fin = |archive: &mut Archive| {
-        let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], ("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+        let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec())], NOON).unwrap();
         taken.into_iter().filter_map(|(_, o)| o.check).collect::<Vec<_>>()
     };
     for _ in 0..2 {
         for check in fin(&mut archive) {
             let digest = flush_and_hash(&*archive.files_below(), &check.path);
-            assert!(archive.checked(&check, &digest, ("2026-11-24T02:10:00.000Z", 1_000)).is_err());
+            assert!(archive.checked(&check, &digest, NOON).is_err());
         }
     }
     archive.index.db.execute_batch("DROP TRIGGER full").unwrap();
@@ -482,11 +490,11 @@ fn an_index_that_refuses_once_leaves_no_receipt_without_bytes() {
     let ack = take(&mut archive, &topic("init"), &manifest.bytes()).ack;
     assert!(matches!(ack, Some(Ack::Stored { .. })), "{ack:?}");
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
-    assert_eq!(std::fs::read(&row.path).unwrap(), bytes, "receipted, and its bytes are gone");
+    assert_eq!(std::fs::read(&row.path).unwrap(), bytes, "the receipted bytes are gone");
 }
 
 #[test]
-fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
+fn a_bad_message_of_another_device_does_not_block_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     let (manifest, bytes) = honest(7);
@@ -494,11 +502,11 @@ fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
     take(&mut archive, &topic("init"), &manifest.bytes());
     take(&mut archive, &topic("0"), &bytes);
     let bad = (up("event"), event(u64::MAX));
-    let now = ("2026-11-24T02:10:00.000Z", 1_000);
+    let now = NOON;
     let taken = archive.take_all(&[(topic("fin"), b"{}".to_vec()), bad], now).unwrap();
-    let check = taken[0].1.check.clone().expect("nobody checks it");
+    let check = taken[0].1.check.clone().expect("no check was requested");
     assert!(matches!(taken[1].1.ack, Some(Ack::EventRefused { .. })) && taken[1].1.complaint.is_some());
-    // Its answer is lost: it is asked for again, and the next one counts.
+    // The result is lost: the check is repeated, and the next result counts.
     assert!(archive.overdue(1_030).is_empty());
     assert_eq!(archive.overdue(1_060).first(), Some(&check));
     let digest = flush_and_hash(&*archive.files_below(), &check.path);
@@ -507,7 +515,7 @@ fn another_devices_bad_message_does_not_hold_a_file_for_ever() {
 }
 
 #[test]
-fn a_shared_file_name_are_exported_and_no_name_is_ours() {
+fn files_with_one_name_are_exported_under_different_names() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for (n, name) in [(1, "events.jsonl"), (2, "a.jpg"), (3, "a.jpg"), (4, "a-2.jpg"), (5, "a.jpg.manifest.json")] {
@@ -524,7 +532,7 @@ fn a_shared_file_name_are_exported_and_no_name_is_ours() {
         let (digest, name) = line.split_once("  ").unwrap();
         assert_eq!(Digest::of(&std::fs::read(out.join(name)).unwrap()).hex(), digest, "{name}");
     }
-    // A stored file that lost a byte: no half directory.
+    // A damaged file leaves no partial directory.
     let row = &archive.files(&Filter { limit: 9, ..Filter::default() }).unwrap()[0];
     std::fs::write(&row.path, b"x").unwrap();
     let half = dir.path().join("half");
@@ -538,7 +546,7 @@ fn a_shared_file_name_are_exported_and_no_name_is_ours() {
     assert_eq!(checked.differences.iter().map(|difference| difference.kind).collect::<Vec<_>>(), ["size"]);
 }
 
-/// Names of a FAT stick: case means nothing, devices of DOS are no files, and a last dot or space is lost.
+/// FAT and Windows ignore case, reserve the names of DOS devices, and drop a last dot or space.
 #[test]
 fn exported_names_are_files_on_fat_and_windows() {
     let dir = tempfile::tempdir().unwrap();
@@ -549,7 +557,7 @@ fn exported_names_are_files_on_fat_and_windows() {
         (manifest.name, manifest.event) = (name.into(), "E1-1".into());
         assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })), "{name}");
     }
-    // Of an archive that took other names.
+    // Names that an older archive accepted.
     for (from, to) in [("b.mp4", "A.JPG"), ("last.", "last. ")] {
         archive.index.db.execute("UPDATE files SET name = ?2 WHERE name = ?1", [from, to]).unwrap();
     }
@@ -560,7 +568,7 @@ fn exported_names_are_files_on_fat_and_windows() {
         let name = entry.unwrap().file_name().into_string().unwrap().to_ascii_lowercase();
         let stem = name.split('.').next().unwrap();
         assert!(!["con", "nul", "com1"].contains(&stem) && !name.ends_with(['.', ' ']), "{name}");
-        assert!(there.insert(name.clone()), "{name} is there twice");
+        assert!(there.insert(name.clone()), "two files are named {name}");
     }
     assert_eq!(there.len(), 2 * 9 + 2, "{there:?}");
 }
@@ -605,7 +613,7 @@ fn a_refused_event_is_answered_with_the_field() {
             (Some("event-refused"), Some(&*Digest::of(&payload).hex()))
         );
         assert!(answer["reason"].as_str().unwrap().contains(&format!("`{field}`")), "{field}: {answer}");
-        assert!(outcome.complaint.unwrap().1.contains(&format!("`{field}`")), "{field}");
+        assert!(outcome.complaint.unwrap().detail.contains(&format!("`{field}`")), "{field}");
     }
     assert!(archive.events(&Filter { limit: 99, ..Filter::default() }).unwrap().is_empty());
 }
@@ -632,7 +640,7 @@ fn check_names_every_difference_and_nothing_else() {
 }
 
 #[test]
-fn numbers_near_the_end_of_all_numbers_break_no_table() {
+fn the_largest_sequence_numbers_break_no_query() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for ring in 1..=3 {
@@ -661,10 +669,10 @@ fn a_move_that_an_older_office_emptied_is_asked_for_again() {
         .unwrap();
     drop(archive);
     let mut archive = Archive::open(dir.path()).unwrap();
-    let checks = archive.moves(("2026-11-24T02:10:00.000Z", 1_000)).unwrap();
+    let checks = archive.moves(NOON).unwrap();
     let digest = flush_and_hash(&*archive.files_below(), &checks[0].path);
-    let ack = archive.checked(&checks[0], &digest, ("2026-11-24T02:10:00.000Z", 1_000)).unwrap().ack;
-    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "it was listed unread");
+    let ack = archive.checked(&checks[0], &digest, NOON).unwrap().ack;
+    assert_eq!(ack, Some(Ack::Have { fid: fid.clone(), upto: 0, missing: Vec::new() }), "the file was listed without a check");
     assert!(matches!(send(&mut archive, &manifest, &bytes, day(100)), Some(Ack::Stored { .. })));
     archive.sweep().unwrap();
     assert_eq!(archive.check(true).unwrap().differences, []);
@@ -678,7 +686,7 @@ fn the_index_keeps_a_mebibyte_of_pages_in_memory() {
     assert_eq!(kept, -1024, "KiB are negative; SQLite's own limit is twice that");
 }
 
-/// The numbers of the files on which this process holds a POSIX lock.
+/// Inodes of the files on which this process holds a POSIX lock.
 fn locked_inodes() -> Vec<u64> {
     let own = std::process::id().to_string();
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
@@ -693,11 +701,11 @@ fn an_open_archive_keeps_sqlites_lock_on_its_memory() {
     let dir = tempfile::tempdir().unwrap();
     let _archive = Archive::open(dir.path()).unwrap();
     let shared = std::fs::metadata(dir.path().join("taimat.sqlite-shm")).unwrap().ino();
-    assert!(locked_inodes().contains(&shared), "another program would cut it off");
+    assert!(locked_inodes().contains(&shared), "another program would truncate it");
 }
 
 #[test]
-fn what_a_device_only_announces_costs_no_other_a_file() {
+fn announced_files_cost_no_other_site_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut archive = Archive::open(dir.path()).unwrap();
     for n in 0..5 {
@@ -714,6 +722,6 @@ fn what_a_device_only_announces_costs_no_other_a_file() {
     assert_eq!(announced, 8 << 30, "four of the largest at most");
     let retention = Retention { floor: 0, ..Retention::new(0, 6 << 30) };
     let gone = archive.release_expired(&retention, day(102)).unwrap();
-    assert_eq!((gone.files, gone.parts, gone.over), (0, 2, 0), "who announces pays");
+    assert_eq!((gone.files, gone.parts, gone.over), (0, 2, 0), "the announcing site pays");
     assert_eq!(kept(&archive).len(), 5);
 }

@@ -1,57 +1,60 @@
-//! ⇄ The keeper: the thread that owns the archive, and one beside it that flushes and hashes files. The event loop that talks to the
-//! broker waits for neither: what it hears goes into lanes ([`super::ingest_queue`]), one for each site.
+//! ⇄ Archive thread and hash thread: batches, receipts, retention, reports of faults.
 //!
-//! What belongs here: batches, threads, tidying, telling what went wrong. What does not: what is kept (`office_stub`), MQTT
-//! ([`super::service`]).
+//! The `archive` thread owns the archive. The `hash` thread flushes and hashes files. The MQTT
+//! event loop waits for neither: it puts messages into one bounded queue for each site
+//! ([`super::ingest_queue`]).
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::collections::{HashMap, VecDeque, hash_map};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::archive::{Archive, IngestOutcome};
+use super::archive::{Archive, Complaint, IngestOutcome, Now};
+use super::error::ArchiveError;
 use super::file_store::{DigestError, FileStore, flush_and_hash};
 use super::ingest_queue::{IngestQueue, Message};
-use super::partial_files::{BYTES_REFUSED, Check, Flush};
+use super::notice::{Fault, FaultReport, Notice};
+use super::partial_files::{Check, Flush};
 use super::retention::{Released, Retention};
 use crate::clock::Clock;
 use crate::units::{Digest, SiteId, Timestamp};
 use crate::uplink::topics;
 
-/// Messages taken in one transaction.
+/// Messages of one transaction at most.
 const BATCH: usize = 256;
-/// Bytes of messages taken in one transaction: chunks are large.
+/// Bytes of one transaction at most: chunks are large.
 const BATCH_BYTES: usize = 8 << 20;
-/// Answers on their way to the broker: a receipt waits behind as many of somebody else's.
+/// Answers queued for the broker at most: a receipt waits behind as many answers to other sites.
 const ANSWERS: usize = 128;
-/// Files waiting to be flushed or hashed; two of a site at most travel at a time.
+/// Files queued for the hash thread at most; a device sends two files at a time.
 const JOBS: usize = 1024;
-/// How often what is too old or too much goes; then slice by slice until nothing is left to go.
-const TIDY_EVERY: Duration = Duration::from_secs(600);
-/// How often checks without an answer are looked for, and what was dropped is removed.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// How often one kind of trouble of one site is reported, and kinds reported apart at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-const KINDS: usize = 256;
-/// What is reported of messages that found no room.
-const OVER_BUDGET: &str = "messages over the site's budget, without a receipt: it sends them again";
-/// What is reported of messages that the index refuses, and of files it does not take in.
-const NOT_KEPT: &str = "messages NOT KEPT: the index refuses. None has a receipt, so the devices keep them and send them again";
-const FILES_NOT_KEPT: &str = "files NOT KEPT: no receipt, the devices keep them and send them again";
-/// How long nothing must be refused until all is said to be well: a device may send one bad message every few seconds.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+/// Pause between two passes of the retention. One pass runs slice by slice without a pause.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// Pause between two runs of the maintenance: overdue checks, removals, withheld reports.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause between two reports of one kind of fault and site.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Kinds of faults counted at most, by site; further ones are not reported.
+const FAULT_KINDS: usize = 256;
+/// Time without a rejection after which the archive counts as recovered: a device may send one bad
+/// message every few seconds.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+/// Lower bound of a wait for the budget of a site.
+const BUDGET_WAIT_MIN: Duration = Duration::from_millis(10);
+/// Validity of a command that the archive sends, microseconds.
+const COMMAND_VALID_MICROS: i64 = 3_600_000_000;
 
-/// What it gives.
+/// Output of the archive thread.
 pub enum OutgoingAnswer {
-    /// To be published.
+    /// A message to publish: topic and payload.
     Publish(String, Vec<u8>),
-    /// For people who watch.
-    Line(String),
+    /// A report to the operator.
+    Notice(Notice),
 }
 
-/// For the hash thread, and its answer.
+/// Work of the hash thread.
 enum FileJob {
     Check(Check),
     Flush(Flush),
@@ -62,7 +65,7 @@ enum FileJobResult {
     Flushed(Flush, std::io::Result<()>),
 }
 
-/// What there is to do at once.
+/// Work that the archive thread takes at once.
 #[derive(Default)]
 struct Round {
     messages: Vec<Message>,
@@ -71,86 +74,87 @@ struct Round {
 }
 
 #[derive(Default)]
-struct PendingMessages {
+struct PendingWork {
     queue: IngestQueue,
-    /// In the order the hash thread gave them: a flush that failed must be known before a digest behind it. Bounded by [`JOBS`].
+    /// In the order of the hash thread: a failed flush must be handled before a later digest.
+    /// [`JOBS`] bounds it.
     done: VecDeque<FileJobResult>,
+    /// Messages without room in the queue, by site, since the last round.
     dropped: HashMap<SiteId, u64>,
-    closed: bool,
+    is_closed: bool,
 }
 
 struct IntakeShared {
-    waiting: Mutex<PendingMessages>,
-    update: Condvar,
+    pending: Mutex<PendingWork>,
+    changed: Condvar,
     clock: Arc<dyn Clock>,
 }
 
 impl IntakeShared {
-    fn lock(&self) -> MutexGuard<'_, PendingMessages> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PendingWork> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where messages go in; the threads end when it is dropped.
+/// Input of the archive thread; both threads end when it is dropped.
 pub struct Intake(Arc<IntakeShared>);
 
 impl Intake {
-    /// Hands over a message from `taimat/v1/{site}/up/…`; it never waits. What finds no room gets no receipt.
+    /// Queues a message of `taimat/v1/{site}/up/…`; never blocks. A message without room is dropped
+    /// and gets no receipt.
     pub fn hand(&self, topic: String, payload: Vec<u8>) {
         let Some((site, _)) = topics::read_up(&topic) else {
             return;
         };
-        let mut waiting = self.0.lock();
-        if let Some(lost) = waiting.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
-            *waiting.dropped.entry(lost).or_default() += 1;
+        let mut pending = self.0.lock();
+        if let Some(dropped) = pending.queue.push(&site, (topic, payload), self.0.clock.now().mono) {
+            *pending.dropped.entry(dropped).or_default() += 1;
         }
-        self.0.update.notify_one();
+        self.0.changed.notify_one();
     }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.update.notify_one();
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_one();
     }
 }
 
 /// Starts the two threads.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the operating system starts no thread.
 pub fn start(
     archive: Archive,
     retention: Retention,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<(Intake, mpsc::Receiver<OutgoingAnswer>)> {
     let (answers, answered) = mpsc::channel(ANSWERS);
-    let (jobs, todo) = sync_channel::<FileJob>(JOBS);
-    let session = Arc::new(IntakeShared { waiting: Mutex::default(), update: Condvar::new(), clock: clock.clone() });
-    let (files, done) = (archive.files_below(), session.clone());
+    let (jobs, queued) = sync_channel::<FileJob>(JOBS);
+    let intake = Arc::new(IntakeShared { pending: Mutex::default(), changed: Condvar::new(), clock });
+    let (files, results) = (archive.files_below(), intake.clone());
     std::thread::Builder::new().name("hash".into()).spawn(move || {
-        for job in todo {
+        for job in queued {
             let result = execute(&*files, job);
-            done.lock().done.push_back(result);
-            done.update.notify_one();
+            results.lock().done.push_back(result);
+            results.changed.notify_one();
         }
     })?;
-    let now = Instant::now();
-    let (troubles, refusing, desk_of) = (Troubles::default(), Refusing::default(), session.clone());
     let archive_thread = ArchiveThread {
         archive,
         retention,
-        session: desk_of,
+        intake: intake.clone(),
         answers,
         jobs,
-        troubles,
-        refusing,
-        tidied: None,
-        looked: now,
-        going: None,
+        faults: FaultLog::default(),
+        rejections: Rejections::default(),
+        retention_run: None,
+        maintenance_run: Instant::now(),
+        retention_pass: None,
     };
     std::thread::Builder::new().name("archive".into()).spawn(move || archive_thread.run())?;
-    Ok((Intake(session), answered))
+    Ok((Intake(intake), answered))
 }
 
 fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
@@ -166,147 +170,160 @@ fn execute(files: &dyn FileStore, job: FileJob) -> FileJobResult {
     }
 }
 
-/// What went wrong, reported once a minute for each site and kind.
-#[derive(Default)]
-struct Troubles(HashMap<(String, &'static str), (Instant, u64)>);
+/// Faults of one kind and site.
+struct FaultCount {
+    reported_at: Instant,
+    /// Faults since the last report.
+    withheld: u64,
+}
 
-impl Troubles {
-    /// Counts one; gives the line when it is time for one.
-    fn count(&mut self, site: &str, kind: &'static str, many: u64, detail: &str) -> Option<String> {
-        let now = Instant::now();
-        if self.0.len() >= KINDS && !self.0.contains_key(&(site.to_owned(), kind)) {
-            self.0.retain(|_, (told, suppressed_count)| told.elapsed() < TELL_EVERY || *suppressed_count > 0);
-            if self.0.len() >= KINDS {
+/// Reports each kind of fault once a minute and site. A fault of the office itself has no site.
+#[derive(Default)]
+struct FaultLog(HashMap<(Option<SiteId>, Fault), FaultCount>);
+
+impl FaultLog {
+    /// Counts faults; returns a report when one is due.
+    fn count(&mut self, site: Option<&SiteId>, complaint: Complaint, many: u64) -> Option<Notice> {
+        let (now, key) = (Instant::now(), (site.cloned(), complaint.fault));
+        if self.0.len() >= FAULT_KINDS && !self.0.contains_key(&key) {
+            self.0.retain(|_, count| count.reported_at.elapsed() < REPORT_INTERVAL || count.withheld > 0);
+            if self.0.len() >= FAULT_KINDS {
                 return None;
             }
         }
-        let known = self.0.entry((site.to_owned(), kind));
-        let (told, suppressed_count) = match known {
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert((now, 0));
-                (None, many)
+        let (count, is_repeated) = match self.0.entry(key) {
+            hash_map::Entry::Vacant(first) => {
+                first.insert(FaultCount { reported_at: now, withheld: 0 });
+                (many, false)
             }
-            std::collections::hash_map::Entry::Occupied(old) => {
-                let (told, suppressed_count) = old.into_mut();
-                *suppressed_count += many;
-                if told.elapsed() < TELL_EVERY {
+            hash_map::Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.withheld += many;
+                if known.reported_at.elapsed() < REPORT_INTERVAL {
                     return None;
                 }
-                *told = now;
-                (Some(()), std::mem::take(suppressed_count))
+                known.reported_at = now;
+                (std::mem::take(&mut known.withheld), true)
             }
         };
-        let since = if told.is_some() { " since the last word" } else { "" };
-        // What SQLite and the system say of a full disk.
-        let is_full = detail.contains("is full") || detail.contains("No space left") || detail.contains("os error 28");
-        let room = if is_full { ": make room on the archive's disk" } else { "" };
-        let detail = if detail.is_empty() { String::new() } else { format!(" ({detail}{room})") };
-        Some(format!("{site}  {suppressed_count} {kind}{since}{detail}"))
+        let Complaint { fault, detail, is_disk_full } = complaint;
+        Some(Notice::Fault(FaultReport { site: site.cloned(), fault, count, is_repeated, detail, is_disk_full }))
     }
 
-    /// What was counted and not reported, a minute after the last word.
-    fn due(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for ((site, kind), (told, suppressed_count)) in &mut self.0 {
-            if *suppressed_count > 0 && told.elapsed() >= TELL_EVERY {
-                lines.push(format!("{site}  {suppressed_count} {kind} since the last word"));
-                (*told, *suppressed_count) = (Instant::now(), 0);
+    /// Reports the faults withheld for a minute.
+    fn due(&mut self) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for ((site, fault), known) in &mut self.0 {
+            if known.withheld > 0 && known.reported_at.elapsed() >= REPORT_INTERVAL {
+                known.reported_at = Instant::now();
+                notices.push(Notice::Fault(FaultReport {
+                    site: site.clone(),
+                    fault: *fault,
+                    count: std::mem::take(&mut known.withheld),
+                    is_repeated: true,
+                    detail: String::new(),
+                    is_disk_full: false,
+                }));
             }
         }
-        lines
+        notices
     }
 }
 
-/// What index and disk refused, until they take everything again.
+/// Rejections of index and disk since the archive last worked without one.
 #[derive(Default)]
-struct Refusing {
-    many: u64,
+struct Rejections {
+    count: u64,
     last: Option<Instant>,
-    /// Bytes of files were refused, and none were written since.
-    bytes: bool,
+    /// The disk rejected bytes of a file and has accepted none since.
+    disk_is_failing: bool,
 }
 
-impl Refusing {
-    fn refused(&mut self, bytes: bool, now: Instant) {
-        (self.many, self.last) = (self.many + 1, Some(now));
-        self.bytes |= bytes;
+impl Rejections {
+    fn add(&mut self, is_disk: bool, now: Instant) {
+        self.count += 1;
+        self.last = Some(now);
+        self.disk_is_failing |= is_disk;
     }
 
-    /// The line, once, when a batch was taken whole and nothing has been refused for a while.
-    fn well(&mut self, now: Instant) -> Option<String> {
-        let quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) >= WELL_AFTER);
-        if !quiet || self.bytes {
+    /// Reports the recovery once: after a minute without a rejection, when the disk works too.
+    fn recovered(&mut self, now: Instant) -> Option<Notice> {
+        let is_quiet = self.last.is_some_and(|last| now.saturating_duration_since(last) >= RECOVERED_AFTER);
+        if !is_quiet || self.disk_is_failing {
             return None;
         }
-        let Refusing { many, .. } = std::mem::take(self);
-        Some(format!(
-            "office  all is well again: index and disk take everything; {many} messages had been refused, and are sent again"
-        ))
+        let Rejections { count, .. } = std::mem::take(self);
+        Some(Notice::Recovered { rejected: count })
     }
 }
 
 struct ArchiveThread {
     archive: Archive,
     retention: Retention,
-    session: Arc<IntakeShared>,
+    intake: Arc<IntakeShared>,
     answers: mpsc::Sender<OutgoingAnswer>,
     jobs: SyncSender<FileJob>,
-    troubles: Troubles,
-    refusing: Refusing,
-    tidied: Option<Instant>,
-    looked: Instant,
-    /// What the slices of this tidying have released so far.
-    going: Option<Released>,
+    faults: FaultLog,
+    rejections: Rejections,
+    /// Start of the last slice; `None` before the first.
+    retention_run: Option<Instant>,
+    maintenance_run: Instant,
+    /// Sum of the slices of an unfinished pass.
+    retention_pass: Option<Released>,
 }
 
 impl ArchiveThread {
     fn run(mut self) {
-        let now = self.session.clock.now();
-        match self.archive.moves((&now.wall.rfc3339(), seconds(now))) {
-            Ok(checks) => checks.into_iter().for_each(|check| self.give(FileJob::Check(check))),
-            Err(error) => self.trouble("office", "starts that cannot see to moves cut short", 1, &format!("{error:#}")),
+        let now = self.intake.clock.now();
+        match self.archive.moves(Now { text: &now.wall.rfc3339(), seconds: seconds(now) }) {
+            Ok(checks) => checks.into_iter().for_each(|check| self.submit(FileJob::Check(check))),
+            Err(error) => self.failed(None, Fault::RecoveryFailed, &error),
         }
         while let Some(Round { messages, done, dropped }) = self.wait() {
-            let now = self.session.clock.now();
-            dropped.into_iter().for_each(|(site, many)| self.trouble(site.as_str(), OVER_BUDGET, many, ""));
+            let now = self.intake.clock.now();
+            for (site, count) in dropped {
+                let complaint = Complaint { fault: Fault::OverBudget, detail: String::new(), is_disk_full: false };
+                self.count(Some(&site), complaint, count);
+            }
             self.take(&messages, now);
             done.into_iter().for_each(|done| self.take_done(done, now));
             self.run_maintenance(now);
-            self.tidy(now);
+            self.run_retention(now);
         }
     }
 
-    /// Waits for something to do, a few seconds at most; `None` at the end.
+    /// Waits for work, at most until the next maintenance; `None` when the input is closed.
     fn wait(&self) -> Option<Round> {
-        let until = Instant::now() + POLL_INTERVAL;
-        let session = self.session.clone();
-        let mut waiting = session.lock();
+        let until = Instant::now() + MAINTENANCE_INTERVAL;
+        let intake = self.intake.clone();
+        let mut pending = intake.lock();
         loop {
-            let now = session.clock.now().mono;
-            let messages = waiting.queue.take(BATCH, BATCH_BYTES, now);
-            if !messages.is_empty() || !waiting.done.is_empty() {
-                let (done, dropped) = (std::mem::take(&mut waiting.done), std::mem::take(&mut waiting.dropped));
+            let now = intake.clock.now().mono;
+            let messages = pending.queue.take(BATCH, BATCH_BYTES, now);
+            if !messages.is_empty() || !pending.done.is_empty() {
+                let (done, dropped) = (std::mem::take(&mut pending.done), std::mem::take(&mut pending.dropped));
                 return Some(Round { messages, done, dropped });
             }
-            if waiting.closed {
+            if pending.is_closed {
                 return None;
             }
-            let budget = waiting.queue.wait(now).map_or(POLL_INTERVAL, |micros| Duration::from_micros(micros.max(10_000)));
+            let budget = pending.queue.wait(now).map_or(MAINTENANCE_INTERVAL, |wait| wait.max(BUDGET_WAIT_MIN));
             let left = until.saturating_duration_since(Instant::now()).min(budget);
-            if Instant::now() >= until || self.going.is_some() {
-                return Some(Round { dropped: std::mem::take(&mut waiting.dropped), ..Round::default() });
+            if Instant::now() >= until || self.retention_pass.is_some() {
+                return Some(Round { dropped: std::mem::take(&mut pending.dropped), ..Round::default() });
             }
-            waiting = session.update.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            pending = intake.changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// A batch that the index refuses is tried message by message: one bad message must not cost the others their receipt.
+    /// Stores a batch. When the index rejects it, each message is tried alone: one bad message must
+    /// not cost the others their receipt.
     fn take(&mut self, messages: &[Message], now: Timestamp) {
         if messages.is_empty() {
             return;
         }
         let text = now.wall.rfc3339();
-        let at = (text.as_str(), seconds(now));
+        let at = Now { text: &text, seconds: seconds(now) };
         let outcomes = match self.archive.take_all(messages, at) {
             Ok(outcomes) => outcomes,
             Err(_) => messages.iter().flat_map(|message| self.take_alone(message, at)).collect(),
@@ -314,17 +331,18 @@ impl ArchiveThread {
         for (site, outcome) in outcomes {
             self.publish(&site, outcome, now);
         }
-        if let Some(line) = self.refusing.well(Instant::now()) {
-            self.send_answer(OutgoingAnswer::Line(line));
+        if let Some(notice) = self.rejections.recovered(Instant::now()) {
+            self.send_answer(OutgoingAnswer::Notice(notice));
         }
     }
 
-    fn take_alone(&mut self, message: &Message, now: (&str, i64)) -> Vec<(SiteId, IngestOutcome)> {
+    fn take_alone(&mut self, message: &Message, now: Now<'_>) -> Vec<(SiteId, IngestOutcome)> {
         self.archive.take_all(std::slice::from_ref(message), now).unwrap_or_else(|error| {
-            // No receipt: the device keeps it and sends it again.
-            let site = topics::read_up(&message.0).map_or_else(String::new, |(site, _)| site.to_string());
-            self.refusing.refused(false, Instant::now());
-            self.trouble(&site, NOT_KEPT, 1, &format!("{error:#}"));
+            // Without a receipt the device keeps the message and sends it again.
+            let (topic, _) = message;
+            let site = topics::read_up(topic).map(|(site, _)| site);
+            self.rejections.add(false, Instant::now());
+            self.failed(site.as_ref(), Fault::MessageNotStored, &error);
             Vec::new()
         })
     }
@@ -332,13 +350,15 @@ impl ArchiveThread {
     fn take_done(&mut self, done: FileJobResult, now: Timestamp) {
         let text = now.wall.rfc3339();
         match done {
-            FileJobResult::Checked(check, digest) => match self.archive.checked(&check, &digest, (&text, seconds(now))) {
-                Ok(outcome) => self.publish(&check.site, outcome, now),
-                Err(error) => self.trouble(check.site.as_str(), FILES_NOT_KEPT, 1, &format!("{error:#}")),
-            },
+            FileJobResult::Checked(check, digest) => {
+                match self.archive.checked(&check, &digest, Now { text: &text, seconds: seconds(now) }) {
+                    Ok(outcome) => self.publish(&check.site, outcome, now),
+                    Err(error) => self.failed(Some(&check.site), Fault::FileNotStored, &error),
+                }
+            }
             FileJobResult::Flushed(flush, flushed) => {
-                if let Err(error) = self.archive.flushed(&flush, &flushed, seconds(now)) {
-                    self.trouble(flush.file.site.as_str(), "flushes of unfinished files refused", 1, &format!("{error:#}"));
+                if let Err(error) = self.archive.flushed(&flush, flushed, seconds(now)) {
+                    self.failed(Some(&flush.file.site), Fault::FlushFailed, &error);
                 }
             }
         }
@@ -351,95 +371,95 @@ impl ArchiveThread {
         if let Some((topic, payload)) = outcome.publish {
             self.send_answer(OutgoingAnswer::Publish(topic, payload));
         }
-        if let Some((name, mut body)) = outcome.ask {
-            body["expires"] = serde_json::json!(now.wall.plus_micros(3_600_000_000).rfc3339());
-            self.send_answer(OutgoingAnswer::Publish(topics::dn(site, &format!("cmd/{name}")), body.to_string().into_bytes()));
+        if let Some(mut command) = outcome.command {
+            command.body["expires"] = serde_json::json!(now.wall.plus_micros(COMMAND_VALID_MICROS).rfc3339());
+            let topic = topics::dn(site, &format!("cmd/{}", command.name));
+            self.send_answer(OutgoingAnswer::Publish(topic, command.body.to_string().into_bytes()));
         }
-        self.refusing.bytes &= outcome.flush.is_none() && outcome.check.is_none();
-        outcome.flush.into_iter().for_each(|flush| self.give(FileJob::Flush(flush)));
-        outcome.check.into_iter().for_each(|check| self.give(FileJob::Check(check)));
-        if let Some((kind, detail)) = outcome.complaint {
-            if kind == BYTES_REFUSED {
-                self.refusing.refused(true, Instant::now());
+        self.rejections.disk_is_failing &= outcome.flush.is_none() && outcome.check.is_none();
+        outcome.flush.into_iter().for_each(|flush| self.submit(FileJob::Flush(flush)));
+        outcome.check.into_iter().for_each(|check| self.submit(FileJob::Check(check)));
+        if let Some(complaint) = outcome.complaint {
+            if complaint.fault == Fault::ChunkNotStored {
+                self.rejections.add(true, Instant::now());
             }
-            self.trouble(site.as_str(), kind, 1, &detail);
+            self.count(Some(site), complaint, 1);
         }
-        if let Some(line) = outcome.line {
-            self.send_answer(OutgoingAnswer::Line(line));
+        if let Some(notice) = outcome.notice {
+            self.send_answer(OutgoingAnswer::Notice(notice));
         }
     }
 
-    /// Hands a file to the hash thread; when it has too many, the device says `fin` again.
-    fn give(&mut self, job: FileJob) {
-        if let Err(refused) = self.jobs.try_send(job) {
-            let (std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job)) = refused;
+    /// Hands a file to the hash thread. When its queue is full, the device sends `fin` again.
+    fn submit(&mut self, job: FileJob) {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = self.jobs.try_send(job) {
             let (FileJob::Check(check) | FileJob::Flush(Flush { file: check, .. })) = &job;
             self.archive.unchecked(check);
         }
     }
 
-    fn trouble(&mut self, site: &str, kind: &'static str, many: u64, detail: &str) {
-        if let Some(line) = self.troubles.count(site, kind, many, detail) {
-            self.send_answer(OutgoingAnswer::Line(line));
+    fn failed(&mut self, site: Option<&SiteId>, fault: Fault, error: &ArchiveError) {
+        self.count(site, Complaint { fault, detail: error.line(), is_disk_full: error.is_disk_full() }, 1);
+    }
+
+    fn count(&mut self, site: Option<&SiteId>, complaint: Complaint, many: u64) {
+        if let Some(notice) = self.faults.count(site, complaint, many) {
+            self.send_answer(OutgoingAnswer::Notice(notice));
         }
     }
 
     fn send_answer(&self, answer: OutgoingAnswer) {
-        // Without anybody to talk to the broker the office is ending.
+        // The channel is closed only while the office ends.
         let _ = self.answers.blocking_send(answer);
     }
 
-    /// Sees to checks without an answer, to what is to be removed, and to what was not reported.
+    /// Repeats overdue checks, removes released files, and reports withheld faults.
     fn run_maintenance(&mut self, now: Timestamp) {
-        if self.looked.elapsed() < POLL_INTERVAL {
+        if self.maintenance_run.elapsed() < MAINTENANCE_INTERVAL {
             return;
         }
-        self.looked = Instant::now();
-        let again = self.archive.overdue(seconds(now));
-        again.into_iter().for_each(|check| self.give(FileJob::Check(check)));
+        self.maintenance_run = Instant::now();
+        let overdue = self.archive.overdue(seconds(now));
+        overdue.into_iter().for_each(|check| self.submit(FileJob::Check(check)));
         if let Err(error) = self.archive.sweep() {
-            self.trouble("office", "removals refused", 1, &format!("{error:#}"));
+            self.failed(None, Fault::RemovalFailed, &error);
         }
-        self.troubles.due().into_iter().for_each(|line| self.send_answer(OutgoingAnswer::Line(line)));
+        self.faults.due().into_iter().for_each(|notice| self.send_answer(OutgoingAnswer::Notice(notice)));
     }
 
-    /// One slice of what is too old or too much, when it is time.
-    fn tidy(&mut self, now: Timestamp) {
-        if self.going.is_none() && self.tidied.is_some_and(|at| at.elapsed() < TIDY_EVERY) {
+    /// Runs one slice of the retention when it is due, and reports at the end of a pass.
+    fn run_retention(&mut self, now: Timestamp) {
+        if self.retention_pass.is_none() && self.retention_run.is_some_and(|at| at.elapsed() < RETENTION_INTERVAL) {
             return;
         }
-        self.tidied = Some(Instant::now());
-        let mut sum = self.going.take().unwrap_or_default();
+        self.retention_run = Some(Instant::now());
+        let mut sum = self.retention_pass.take().unwrap_or_default();
         match self.archive.release_expired(&self.retention, now.wall) {
-            Ok(gone) => sum.add(gone),
+            Ok(slice) => sum.add(slice),
             Err(error) => {
                 sum.more = false;
-                self.trouble("office", "tidyings refused", 1, &format!("{error:#}"));
+                self.failed(None, Fault::RetentionFailed, &error);
             }
         }
         if sum.more {
-            self.going = Some(sum);
+            self.retention_pass = Some(sum);
             return;
         }
         if sum.files + sum.events + sum.parts > 0 {
-            let (files, bytes, events, parts) = (sum.files, sum.bytes, sum.events, sum.parts);
-            self.send_answer(OutgoingAnswer::Line(format!(
-                "let go: {files} files of {bytes} bytes, {events} events, {parts} unfinished files"
-            )));
+            let Released { files, bytes, events, parts, .. } = sum;
+            self.send_answer(OutgoingAnswer::Notice(Notice::Released { files, bytes, events, parts }));
         }
-        for (site, share) in &sum.sites {
-            let (files, bytes) = (share.files, share.bytes);
-            self.send_answer(OutgoingAnswer::Line(format!(
-                "{site}  let go: {files} files of {bytes} bytes, {} to {}",
-                share.first, share.last
-            )));
+        for (site, share) in sum.sites {
+            self.send_answer(OutgoingAnswer::Notice(Notice::SiteReleased { site, share }));
         }
         if sum.over > 0 {
-            self.trouble("office", "tidyings that leave too many bytes: locked, or nobody's share is that large", 1, "");
+            let detail = format!("{} bytes over", sum.over);
+            self.count(None, Complaint { fault: Fault::OverLimit, detail, is_disk_full: false }, 1);
         }
     }
 }
 
+/// Unix time in seconds.
 fn seconds(now: Timestamp) -> i64 {
     now.wall.0.div_euclid(1_000_000)
 }
@@ -448,31 +468,37 @@ fn seconds(now: Timestamp) -> i64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_full_disk_is_reported_with_the_next_step() {
-        let line = Troubles::default().count("km-17", NOT_KEPT, 1, "database or disk is full").unwrap();
-        assert!(line.contains("keep them and send them again") && line.contains("make room"), "{line}");
-        let line = Troubles::default().count("km-17", BYTES_REFUSED, 1, "No space left on device (os error 28)").unwrap();
-        assert!(line.contains("send them again") && line.contains("make room"), "{line}");
-        let locked = Troubles::default().count("km-17", NOT_KEPT, 1, "database is locked").unwrap();
-        assert!(!locked.contains("make room"), "{locked}");
+    fn complaint(detail: &str) -> Complaint {
+        Complaint { fault: Fault::MessageNotStored, detail: detail.to_owned(), is_disk_full: false }
     }
 
     #[test]
-    fn that_all_is_well_again_is_said_once_after_a_quiet_minute() {
-        let begin = Instant::now();
-        let after = |seconds: u64| begin + Duration::from_secs(seconds);
-        let mut refusing = Refusing::default();
-        assert_eq!(refusing.well(after(1000)), None, "nothing was ever refused");
-        refusing.refused(false, after(0));
-        refusing.refused(false, after(30));
-        assert_eq!(refusing.well(after(89)), None);
-        let line = refusing.well(after(90)).unwrap();
-        assert!(line.contains("well again") && line.contains("2 messages"), "{line}");
-        assert_eq!(refusing.well(after(500)), None, "it was said");
-        refusing.refused(true, after(600));
-        assert_eq!(refusing.well(after(900)), None, "no bytes were written since");
-        refusing.bytes = false;
-        assert!(refusing.well(after(901)).is_some());
+    fn a_fault_is_reported_at_once_and_then_withheld() {
+        let site = SiteId::parse("km-17").unwrap();
+        let mut faults = FaultLog::default();
+        let Some(Notice::Fault(report)) = faults.count(Some(&site), complaint("database is locked"), 3) else {
+            panic!("the first fault is not reported");
+        };
+        assert_eq!((report.count, report.is_repeated), (3, false));
+        assert_eq!(faults.count(Some(&site), complaint("database is locked"), 1), None);
+        assert!(faults.count(None, complaint("database is locked"), 1).is_some(), "another site has its own report");
+        assert!(faults.due().is_empty(), "a minute is not over");
+    }
+
+    #[test]
+    fn recovery_is_reported_once_after_a_quiet_minute() {
+        let start = Instant::now();
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut rejections = Rejections::default();
+        assert_eq!(rejections.recovered(after(1000)), None, "there was no rejection");
+        rejections.add(false, after(0));
+        rejections.add(false, after(30));
+        assert_eq!(rejections.recovered(after(89)), None);
+        assert_eq!(rejections.recovered(after(90)), Some(Notice::Recovered { rejected: 2 }));
+        assert_eq!(rejections.recovered(after(500)), None, "it was reported");
+        rejections.add(true, after(600));
+        assert_eq!(rejections.recovered(after(900)), None, "the disk has accepted no bytes since");
+        rejections.disk_is_failing = false;
+        assert!(rejections.recovered(after(901)).is_some());
     }
 }

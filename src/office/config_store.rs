@@ -1,56 +1,43 @@
-//! ⇄ Configurations in the archive: what was sent to each device, and what it answered. A device that asks gets the newest document; one that
-//! tries it gets its confirmation, on the session it tries it with.
+//! ⇄ Configurations in the archive: documents sent to devices, and the devices' reports.
 //!
-//! What belongs here: keeping and answering. What does not: signing and sending ([`super::rollout`], the command line).
+//! A device that asks gets the newest document of its site. A device that runs a document on trial
+//! gets its confirmation.
 
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::archive::{Archive, IngestOutcome};
+use super::error::ArchiveError;
+use super::notice::{Fault, Notice};
 use crate::remote_config::signed_document::Document;
 use crate::units::{Digest, SiteId};
 use crate::uplink::topics;
 
-/// The tables.
-pub(super) const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS configs (site TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
-        document BLOB NOT NULL, made TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT '', PRIMARY KEY (site, id));
-    CREATE TABLE IF NOT EXISTS reported (site TEXT PRIMARY KEY, payload BLOB NOT NULL, received TEXT NOT NULL);
-";
 /// Bytes of a report at most.
 const REPORT_MAX: usize = 64 << 10;
-
-/// What a message about a configuration leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct ConfigAnswer {
-    /// Topic and payload.
-    publish: Option<(String, Vec<u8>)>,
-    /// For people who watch.
-    line: Option<String>,
-}
 
 /// One line of `office config history`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigRow {
-    /// Key and number.
+    /// Id of the document: key id, `-`, version.
     pub id: String,
-    /// The number.
+    /// Version, from 1.
     pub version: u64,
-    /// Of its text.
+    /// SHA-256 of the text, in hex.
     pub sha256: String,
-    /// RFC 3339 time it was made.
+    /// RFC 3339 time at which the document was signed.
     pub made: String,
-    /// `committed`, why not, or empty while the device has not said.
+    /// `committed`, the rejection, or empty before the device's report.
     pub outcome: String,
 }
 
 impl Archive {
-    /// Keeps a document that is about to be sent.
+    /// Stores a signed document before it is sent.
     ///
     /// # Errors
-    /// When the database refuses, or the document is not signed.
-    pub fn store_config(&self, document: &Document, now: &str) -> anyhow::Result<()> {
+    /// When the database fails.
+    pub fn store_config(&self, document: &Document, now: &str) -> Result<(), ArchiveError> {
         let Document { site, version, sig, .. } = document;
         let key = sig.as_ref().map(|sig| sig.key.clone()).unwrap_or_default();
         self.index.db.execute(
@@ -60,30 +47,34 @@ impl Archive {
         Ok(())
     }
 
-    /// Takes one message from `taimat/v1/{site}/up/config/…`, within its batch's transaction.
-    pub(super) fn take_config(&self, site: &SiteId, tail: &str, payload: &[u8], now: &str) -> anyhow::Result<IngestOutcome> {
-        let answer = match tail {
-            "config/get" => self.config_asked(site),
+    /// Ingests one message of `taimat/v1/{site}/up/config/…` in the transaction of its batch.
+    pub(super) fn take_config(
+        &self,
+        site: &SiteId,
+        tail: &str,
+        payload: &[u8],
+        now: &str,
+    ) -> Result<IngestOutcome, ArchiveError> {
+        match tail {
+            "config/get" => self.config_requested(site),
             _ => self.config_reported(site, payload, now),
-        }?;
-        Ok(IngestOutcome { publish: answer.publish, line: answer.line, ..IngestOutcome::default() })
+        }
     }
 
-    /// A device asks what it should run.
-    fn config_asked(&self, site: &SiteId) -> anyhow::Result<ConfigAnswer> {
-        // One that was refused need not be sent again: its number is used up.
+    /// Answers a device's request with the newest document.
+    fn config_requested(&self, site: &SiteId) -> Result<IngestOutcome, ArchiveError> {
+        // A document that the device rejected is sent too: the device knows its version as used.
         let query = "SELECT document FROM configs WHERE site = ?1 ORDER BY made DESC, version DESC LIMIT 1";
         let document: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         let publish = document.map(|document| (topics::dn(site, "config/answer"), document));
-        Ok(ConfigAnswer { publish, line: None })
+        Ok(IngestOutcome { publish, ..IngestOutcome::default() })
     }
 
-    /// A device says what it runs. What is on trial is confirmed when it is ours, or a hand's on the device.
-    fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> anyhow::Result<ConfigAnswer> {
-        let Some(report) =
-            Some(payload).filter(|payload| payload.len() <= REPORT_MAX).and_then(|p| serde_json::from_slice::<Value>(p).ok())
-        else {
-            return Ok(ConfigAnswer { line: Some(format!("{site}: a report that cannot be read")), publish: None });
+    /// Stores a device's report, and confirms the document on trial.
+    fn config_reported(&self, site: &SiteId, payload: &[u8], now: &str) -> Result<IngestOutcome, ArchiveError> {
+        let report = Some(payload).filter(|payload| payload.len() <= REPORT_MAX);
+        let Some(report) = report.and_then(|payload| serde_json::from_slice::<Value>(payload).ok()) else {
+            return Ok(IngestOutcome::fault(Fault::MessageInvalid, "a report of a configuration".to_owned()));
         };
         let before = self.reported(site)?;
         self.index.change(
@@ -92,46 +83,52 @@ impl Archive {
         )?;
         for (part, last) in [("last", &report["last"]), ("refused", &report["refused"])] {
             if let Some(id) = last["id"].as_str() {
-                // A refused repeat of what runs does not undo it.
+                // A rejected repetition of the running document leaves it committed.
                 let change = "UPDATE configs SET outcome = ?3 WHERE site = ?1 AND id = ?2 AND (?4 OR outcome != 'committed')";
                 self.index.change(change, params![site.as_str(), id, outcome(part, last), part == "last"])?;
             }
         }
         let (phase, id) = (&report["phase"], &report["id"]);
-        let update =
+        let is_changed =
             before.is_none_or(|before| (&before["phase"], &before["id"], &before["last"]) != (phase, id, &report["last"]));
-        let line = update.then(|| format!("{site}  configuration {}: {}", text(id), text(phase)));
+        let notice = is_changed.then(|| Notice::Configuration {
+            site: site.clone(),
+            id: text(id).to_owned(),
+            phase: text(phase).to_owned(),
+        });
         let publish = self.confirmation(site, &report)?.map(|confirm| (topics::dn(site, "config/confirm"), confirm));
-        Ok(ConfigAnswer { publish, line })
+        Ok(IngestOutcome { publish, notice, ..IngestOutcome::default() })
     }
 
-    fn confirmation(&self, site: &SiteId, report: &Value) -> anyhow::Result<Option<Vec<u8>>> {
+    /// The confirmation of a document on trial: it was sent from this archive, or it is a local
+    /// edit or a rollback on the device.
+    fn confirmation(&self, site: &SiteId, report: &Value) -> Result<Option<Vec<u8>>, ArchiveError> {
         let (Some(nonce), "trial") = (report["nonce"].as_str(), text(&report["phase"])) else {
             return Ok(None);
         };
         let (id, sha256) = (text(&report["id"]), text(&report["sha256"]));
         let query = "SELECT count(*) FROM configs WHERE site = ?1 AND id = ?2 AND sha256 = ?3";
         let ours: u64 = self.index.db.query_row(query, params![site.as_str(), id, sha256], |row| row.get(0))?;
-        let by_hand = report["origin"] == "file" || report["origin"] == "rollback";
+        let is_local = report["origin"] == "file" || report["origin"] == "rollback";
         let confirm = json!({"id": id, "sha256": sha256, "nonce": nonce});
-        Ok((ours > 0 || by_hand).then(|| confirm.to_string().into_bytes()))
+        Ok((ours > 0 || is_local).then(|| confirm.to_string().into_bytes()))
     }
 
-    /// What a device said last of its configuration.
+    /// A device's newest report of its configuration.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn reported(&self, site: &SiteId) -> anyhow::Result<Option<Value>> {
+    pub fn reported(&self, site: &SiteId) -> Result<Option<Value>, ArchiveError> {
         let query = "SELECT payload FROM reported WHERE site = ?1";
         let payload: Option<Vec<u8>> = self.index.db.query_row(query, params![site.as_str()], |row| row.get(0)).optional()?;
         Ok(payload.and_then(|payload| serde_json::from_slice(&payload).ok()))
     }
 
-    /// The text of a configuration, when it was sent from here.
+    /// The text of a configuration; `None` when it was not sent from this archive.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn config_text(&self, site: &SiteId, sha256: &Digest) -> anyhow::Result<Option<String>> {
+    pub fn config_text(&self, site: &SiteId, sha256: &Digest) -> Result<Option<String>, ArchiveError> {
         let query = "SELECT document FROM configs WHERE site = ?1 AND sha256 = ?2 LIMIT 1";
         let document: Option<Vec<u8>> =
             self.index.db.query_row(query, params![site.as_str(), sha256.hex()], |row| row.get(0)).optional()?;
@@ -142,18 +139,18 @@ impl Archive {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn documents(&self, site: &SiteId) -> anyhow::Result<Vec<Document>> {
+    pub fn documents(&self, site: &SiteId) -> Result<Vec<Document>, ArchiveError> {
         let mut query = self.index.db.prepare("SELECT document FROM configs WHERE site = ?1 ORDER BY made, version")?;
         let rows = query.query_map(params![site.as_str()], |row| row.get::<_, Vec<u8>>(0))?;
         let documents = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(documents.iter().filter_map(|bytes| Document::decode(bytes, bytes.len()).ok()).collect())
     }
 
-    /// Everything sent to a device, oldest first.
+    /// The history of a device's documents, oldest first.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn configs(&self, site: &SiteId) -> anyhow::Result<Vec<ConfigRow>> {
+    pub fn configs(&self, site: &SiteId) -> Result<Vec<ConfigRow>, ArchiveError> {
         let query = "SELECT id, version, sha256, made, outcome FROM configs WHERE site = ?1 ORDER BY made, version";
         let mut query = self.index.db.prepare(query)?;
         let rows = query.query_map(params![site.as_str()], |row| {
@@ -167,7 +164,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
-/// How a document ended, in one line.
+/// The outcome of a document in one line: `committed` or the rejection.
 fn outcome(part: &str, last: &Value) -> String {
     match &last["refusal"] {
         Value::Null if part == "last" => "committed".into(),
@@ -189,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_gets_the_newest_document_and_its_own_nonce_back() {
+    fn a_device_gets_the_newest_document_and_its_own_nonce() {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path()).unwrap();
         let site = SiteId::parse("km-17").unwrap();
@@ -208,7 +205,7 @@ mod tests {
         let (tail, confirm) = take("config/reported", &trial(&id, document(2).sha256(), "key")).unwrap();
         let confirm: Value = serde_json::from_slice(&confirm).unwrap();
         assert_eq!((tail.as_str(), &confirm["nonce"], &confirm["id"]), ("config/confirm", &json!("n1"), &json!(id)));
-        assert_eq!(take("config/reported", &trial(&id, document(1).sha256(), "key")), None, "not what was sent");
+        assert_eq!(take("config/reported", &trial(&id, document(1).sha256(), "key")), None, "another text than was sent");
         assert!(take("config/reported", &trial("file-1", Digest::default(), "file")).is_some());
         let done = json!({"phase": "committed", "id": id, "last": {"id": id, "refusal": null}});
         assert_eq!(take("config/reported", &done), None);
@@ -216,7 +213,7 @@ mod tests {
         let again =
             json!({"phase": "committed", "id": id, "refused": {"id": id, "refusal": {"why": "replayed", "detail": "again"}}});
         assert_eq!(take("config/reported", &again), None);
-        assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed", "a repeat does not undo it");
+        assert_eq!(archive.configs(&site).unwrap()[1].outcome, "committed", "a repetition leaves it committed");
         assert_eq!(archive.config_text(&site, &document(1).sha256()).unwrap().unwrap(), "version 1");
     }
 }

@@ -1,13 +1,11 @@
-//! One text for many devices: `{{name}}` stands for a value of the device, `{{site}}` for its id.
-//!
-//! What belongs here: filling it in. What does not: what the text says.
+//! Configuration template: `{{name}}` is a value of the device, `{{site}}` its site id.
 
 use std::collections::BTreeMap;
 
 /// Fills in a template.
 ///
 /// # Errors
-/// Every name that has no value, and a `{{` without its end.
+/// Every name without a value, or a `{{` without `}}`.
 pub fn fill(template: &str, site: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
     let (mut text, mut unknown, mut rest) = (String::with_capacity(template.len()), Vec::new(), template);
     while let Some((before, behind)) = rest.split_once("{{") {
@@ -29,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_needs_a_value_and_all_that_have_none_are_told() {
+    fn the_error_lists_every_name_without_a_value() {
         let values = BTreeMap::from([("camera".to_owned(), "10.0.0.2".to_owned())]);
         let filled = fill("site = \"{{site}}\"\nurl = \"rtsp://{{ camera }}/1\"\n", "km-17", &values).unwrap();
         assert_eq!(filled, "site = \"km-17\"\nurl = \"rtsp://10.0.0.2/1\"\n");

@@ -1,52 +1,56 @@
-//! ⇄ Whether the archive holds what its index says: index against files, files against index, digests against bytes.
+//! ⇄ Consistency check: index against files, files against index, SHA-256 against bytes.
 //!
-//! What belongs here: finding and naming differences, beside an office that runs. What does not: mending them.
+//! The check only reads; a running office may write meanwhile.
 
 use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::error::ArchiveError;
 use super::file_store::hash;
 use super::range_set::Ranges;
 use crate::evidence::manifest::Manifest;
 
-/// Something that is not as it should be.
+/// A difference between index and disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `missing`, `size`, `digest`, `unreadable`, `manifest`, `unlisted`, `left part`, `short part`, `lost move`, `sum`, `segment_index`.
+    /// `index`, `sum`, `manifest`, `missing`, `size`, `digest`, `unreadable`, `unlisted`,
+    /// `left part`, `short part` or `lost move`.
     pub kind: &'static str,
-    /// Site id, where it is one's.
+    /// Site id; empty when the difference belongs to no site.
     pub site: String,
-    /// Where, below the archive.
+    /// Path below the archive's directory.
     pub path: String,
-    /// What was found, and what should be.
+    /// Found and expected state.
     pub detail: String,
 }
 
-/// Rows looked at between two looks at the index.
+/// Rows read between two queries of the index.
 const PAGE: u64 = 500;
 
-/// A listed file.
+/// A file that the index lists.
 struct Listed {
+    rowid: i64,
     site: String,
     path: String,
     size: u64,
     sha256: String,
+    manifest: Vec<u8>,
     fid: String,
 }
 
-/// What was compared, and found.
+/// Result of a check.
 #[derive(Debug, Default, Serialize)]
 pub struct CheckReport {
-    /// Listed files that were looked for.
+    /// Listed files.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the listed files.
     pub bytes: u64,
-    /// Files whose digest was compared.
+    /// Files with a compared SHA-256; 0 without `deep`.
     pub hashed: u64,
     /// Unfinished files.
     pub parts: u64,
-    /// Everything that is not as it should be.
+    /// All differences.
     pub differences: Vec<Difference>,
 }
 
@@ -57,13 +61,15 @@ impl CheckReport {
 }
 
 impl Archive {
-    /// Compares index and disk; with `deep` every stored file is read and hashed, and the index checks itself.
+    /// Compares index and disk. `deep` also hashes every stored file and runs SQLite's
+    /// `integrity_check`.
     ///
     /// # Errors
-    /// When index or directory cannot be read at all.
-    pub fn check(&self, deep: bool) -> anyhow::Result<CheckReport> {
+    /// When the index or a directory cannot be read.
+    pub fn check(&self, deep: bool) -> Result<CheckReport, ArchiveError> {
         let mut checked = CheckReport::default();
-        // The disk first: what comes or goes meanwhile is then found in the index, or looked for again.
+        // The disk comes first: the index then knows a file that arrives or leaves during the
+        // check.
         let found = self.files.list("files")?;
         let partial = self.files.list("partial")?;
         self.check_index(deep, &mut checked)?;
@@ -77,13 +83,13 @@ impl Archive {
                 OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
             let known: bool = self.index.db.query_row(known, [&path], |row| row.get(0))?;
             if !known && self.files.size(&path)?.is_some() {
-                checked.add("left part", "", &path, format!("{size} bytes of an unfinished file the index does not know"));
+                checked.add("left part", "", &path, format!("{size} bytes of an unfinished file that is not in the index"));
             }
         }
         Ok(checked)
     }
 
-    fn check_index(&self, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
+    fn check_index(&self, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         if deep {
             let mut query = self.index.db.prepare("PRAGMA integrity_check")?;
             let lines: Vec<String> = query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -97,14 +103,21 @@ impl Archive {
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let site: String = row.get(0)?;
-            let (is, sum): ((i64, i64), (Option<i64>, Option<i64>)) = ((row.get(1)?, row.get(2)?), (row.get(3)?, row.get(4)?));
-            checked.add("sum", &site, "taimat.sqlite", format!("{is:?} files and bytes, summed up as {sum:?}"));
+            let listed: (i64, i64) = (row.get(1)?, row.get(2)?);
+            let sum: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+            checked.add(
+                "sum",
+                &site,
+                "taimat.sqlite",
+                format!("files and bytes: {listed:?} listed, {sum:?} in the table of sums"),
+            );
         }
         Ok(())
     }
 
-    /// Page by page: a query that stays open for the hours of a deep check would keep the index from tidying its log.
-    fn check_listed(&self, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
+    /// Reads page by page: a query that stays open during a deep check, for hours, would keep
+    /// SQLite from checkpointing its write-ahead log.
+    fn check_listed(&self, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         let twice = "SELECT site, path, count(*) FROM files WHERE gone IS NULL GROUP BY path HAVING count(*) > 1";
         let mut query = self.index.db.prepare(twice)?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -117,27 +130,34 @@ impl Archive {
         let mut last = i64::MIN;
         loop {
             let rows = query.query_map(params![last, PAGE], |row| {
-                let listed =
-                    Listed { site: row.get(1)?, path: row.get(2)?, size: row.get(3)?, sha256: row.get(4)?, fid: row.get(6)? };
-                Ok((row.get(0)?, listed, row.get(5)?))
+                Ok(Listed {
+                    rowid: row.get(0)?,
+                    site: row.get(1)?,
+                    path: row.get(2)?,
+                    size: row.get(3)?,
+                    sha256: row.get(4)?,
+                    manifest: row.get(5)?,
+                    fid: row.get(6)?,
+                })
             })?;
-            let rows: Vec<(i64, Listed, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-            let Some((newest, ..)) = rows.last() else { return Ok(()) };
-            last = *newest;
-            for (_, listed, manifest) in rows {
-                (checked.files, checked.bytes) = (checked.files + 1, checked.bytes + listed.size);
-                let told = serde_json::from_slice::<Manifest>(&manifest).ok();
-                if told.is_none_or(|told| told.size != listed.size || told.sha256.hex() != listed.sha256) {
-                    let what = "its manifest names another size or digest than the index";
-                    checked.add("manifest", &listed.site, &listed.path, what.into());
+            let rows: Vec<Listed> = rows.collect::<Result<_, _>>()?;
+            let Some(newest) = rows.last() else { return Ok(()) };
+            last = newest.rowid;
+            for listed in rows {
+                checked.files += 1;
+                checked.bytes += listed.size;
+                let manifest = serde_json::from_slice::<Manifest>(&listed.manifest).ok();
+                if manifest.is_none_or(|manifest| manifest.size != listed.size || manifest.sha256.hex() != listed.sha256) {
+                    let detail = "its manifest has another size or SHA-256 than the index";
+                    checked.add("manifest", &listed.site, &listed.path, detail.into());
                 }
                 self.check_bytes(&listed, deep, checked)?;
             }
         }
     }
 
-    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut CheckReport) -> anyhow::Result<()> {
-        let Listed { site, path, size, sha256, fid } = listed;
+    fn check_bytes(&self, listed: &Listed, deep: bool, checked: &mut CheckReport) -> Result<(), ArchiveError> {
+        let Listed { site, path, size, sha256, fid, .. } = listed;
         let found = match self.files.size(path) {
             Ok(found) => found,
             Err(error) => {
@@ -146,12 +166,12 @@ impl Archive {
             }
         };
         if found != Some(*size) {
-            // It may have been released since its row was read.
+            // Retention may have released the file since its row was read.
             let query = "SELECT gone FROM files WHERE site = ?1 AND fid = ?2";
             let gone: Option<Option<String>> = self.index.db.query_row(query, params![site, fid], |row| row.get(0)).optional()?;
             match (gone, found) {
                 (Some(Some(_)), _) => {}
-                (_, None) => checked.add("missing", site, path, format!("listed with {size} bytes, and not there")),
+                (_, None) => checked.add("missing", site, path, format!("listed with {size} bytes, not on the disk")),
                 (_, Some(found)) => checked.add("size", site, path, format!("{found} bytes instead of {size}")),
             }
             return Ok(());
@@ -167,7 +187,7 @@ impl Archive {
         Ok(())
     }
 
-    fn check_parts(&self, checked: &mut CheckReport) -> anyhow::Result<()> {
+    fn check_parts(&self, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         let mut query = self.index.db.prepare("SELECT site, fid, ranges, target FROM parts")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let rows: Vec<(String, String, String, Option<String>)> = rows.collect::<Result<_, _>>()?;
@@ -182,14 +202,14 @@ impl Archive {
             }
             match (there, moved, target) {
                 (None, None, Some(target)) => {
-                    checked.add("lost move", &site, &target, format!("moved from {path}, in neither place"))
+                    checked.add("lost move", &site, &target, format!("moved from {path}, not on the disk under either name"))
                 }
                 (Some(len), ..) if ranges.end() > len => {
                     checked.add(
                         "short part",
                         &site,
                         &path,
-                        format!("{len} bytes, {} were flushed: asked for again", ranges.end()),
+                        format!("{len} bytes, {} were flushed; the office requests them again", ranges.end()),
                     );
                 }
                 _ => {}
@@ -198,7 +218,7 @@ impl Archive {
         Ok(())
     }
 
-    fn check_found(&self, path: &str, size: u64, checked: &mut CheckReport) -> anyhow::Result<()> {
+    fn check_found(&self, path: &str, size: u64, checked: &mut CheckReport) -> Result<(), ArchiveError> {
         let known = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR
             EXISTS (SELECT 1 FROM parts WHERE target = ?1) OR EXISTS (SELECT 1 FROM removals WHERE path = ?1)";
         if self.index.db.query_row(known, [path], |row| row.get::<_, bool>(0))? || self.files.size(path)?.is_none() {
@@ -206,7 +226,7 @@ impl Archive {
         }
         let gone = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1)";
         let gone: bool = self.index.db.query_row(gone, [path], |row| row.get(0))?;
-        let why = if gone { "let go, and still there" } else { "not in the index" };
+        let why = if gone { "released, still on the disk" } else { "not in the index" };
         let site = path.split('/').nth(1).unwrap_or_default();
         checked.add("unlisted", site, path, format!("{size} bytes, {why}"));
         Ok(())

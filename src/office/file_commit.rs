@@ -1,23 +1,26 @@
-//! ⇄ The last steps of a file, each durable before the next: target, move, directories, list. Then it is receipted. Or, when its digest is
-//! not right, the first step again.
+//! ⇄ Commit of a checked file: target, move, directories, list, receipt.
 //!
-//! What belongs here: putting a checked file in its place. What does not: how its bytes came ([`super::partial_files`]).
+//! Each step is durable before the next one. A file with a wrong SHA-256 is requested again
+//! instead.
 
 use rusqlite::params;
 
 use super::archive::{Archive, IngestOutcome, Now};
-use super::partial_files::{Key, partial};
+use super::error::ArchiveError;
+use super::notice::{Fault, Notice};
+use super::partial_files::{Key, Unflushed, partial};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
 use crate::units::WallTime;
 use crate::uplink::wire::{Ack, Manifest};
 
-/// A device's clock may be ahead of the office's by so many microseconds.
+/// Microseconds that a device's clock may be ahead of the office's.
 const AHEAD_MAX: i64 = 86_400_000_000;
 
 impl Archive {
-    /// Every byte of a file is asked for again. Those that are here are written over, not cut off.
-    pub(super) fn refill(&mut self, key: &Key) -> anyhow::Result<IngestOutcome> {
+    /// Requests all bytes of a file again. New bytes overwrite the old ones; the file is not
+    /// truncated.
+    pub(super) fn refill(&mut self, key: &Key) -> Result<IngestOutcome, ArchiveError> {
         let (site, fid) = key;
         let target = self.parts.get(key).and_then(|part| part.target.clone());
         self.index.within(|index| {
@@ -28,15 +31,17 @@ impl Archive {
         self.turns += 1;
         let turn = self.turns;
         let ack = self.parts.get_mut(key).map(|part| {
-            (part.ranges, part.target, part.unflushed, part.turn) = (Ranges::default(), None, (0, 0), turn);
+            part.ranges = Ranges::default();
+            part.target = None;
+            part.unflushed = Unflushed::default();
+            part.turn = turn;
             part.have(fid)
         });
-        let complaint = Some(("files with another digest", fid.clone()));
-        Ok(IngestOutcome { ack, complaint, ..IngestOutcome::default() })
+        Ok(IngestOutcome { ack, ..IngestOutcome::fault(Fault::DigestMismatch, fid.clone()) })
     }
 
-    /// Puts a file whose digest is right in its place: target, move, list, receipt.
-    pub(super) fn commit_file(&mut self, key: &Key, now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    /// Commits a file with the right SHA-256: target, move, list, receipt.
+    pub(super) fn commit_file(&mut self, key: &Key, now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         let Some(part) = self.parts.get(key) else {
             return Ok(IngestOutcome::default());
         };
@@ -67,18 +72,14 @@ impl Archive {
             self.list(key, &manifest, &target, now)?;
         }
         self.parts.remove(key);
-        let line = format!(
-            "{site}  {} of {} bytes, hash checked: {}",
-            purpose_name(&manifest),
-            manifest.size,
-            self.dir.join(&target).display()
-        );
         let ack = Some(Ack::Stored { fid: fid.clone(), sha256: manifest.sha256 });
-        Ok(IngestOutcome { ack, line: Some(line), ..IngestOutcome::default() })
+        let (purpose, path) = (purpose_name(&manifest), self.dir.join(&target));
+        let notice = Some(Notice::File { site: site.clone(), purpose, size: manifest.size, path });
+        Ok(IngestOutcome { ack, notice, ..IngestOutcome::default() })
     }
 
-    /// A place for a file that is nobody else's, on the disk or in the index.
-    fn free_target(&self, (site, fid): &Key, manifest: &Manifest, now: Now<'_>) -> anyhow::Result<String> {
+    /// A path that neither disk nor index uses.
+    fn free_target(&self, (site, fid): &Key, manifest: &Manifest, now: Now<'_>) -> Result<String, ArchiveError> {
         let (from, _) = clamped(&manifest.from, now);
         let day = format!("files/{site}/{}", day_of(&from));
         let name = &manifest.name;
@@ -91,11 +92,11 @@ impl Archive {
                 return Ok(target);
             }
         }
-        anyhow::bail!("{day}: there is no free name for {fid}")
+        Err(ArchiveError::Exists(format!("{day}: all names for file {fid} are in use")))
     }
 
-    /// Lists a file that lies in its place.
-    fn list(&self, (site, fid): &Key, manifest: &Manifest, path: &str, now: Now<'_>) -> anyhow::Result<()> {
+    /// Lists a moved file in the index.
+    fn list(&self, (site, fid): &Key, manifest: &Manifest, path: &str, now: Now<'_>) -> Result<(), ArchiveError> {
         let (purpose, sha256) = (purpose_name(manifest), manifest.sha256.hex());
         let ((from, early), (to, late)) = (clamped(&manifest.from, now), clamped(&manifest.to, now));
         let claimed = (early || late).then(|| format!("{}/{}", manifest.from, manifest.to));
@@ -115,7 +116,7 @@ impl Archive {
                     from,
                     to,
                     manifest.bytes(),
-                    now.0,
+                    now.text,
                     claimed
                 ],
             )?;
@@ -125,13 +126,14 @@ impl Archive {
     }
 }
 
-/// A device's time, never more than a day ahead of the receipt: true when it was. Footage may be as old as its ring.
+/// A device's time, at most a day ahead of the receipt; true when it was changed. An old time
+/// stays: footage may be as old as the ring.
 fn clamped(time: &str, now: Now<'_>) -> (String, bool) {
-    let latest = WallTime::parse(now.0).map(|now| now.plus_micros(AHEAD_MAX));
+    let latest = WallTime::parse(now.text).map(|now| now.plus_micros(AHEAD_MAX));
     match (WallTime::parse(time), latest) {
         (Ok(time), Ok(latest)) if time > latest => (latest.rfc3339(), true),
         (Ok(time), _) => (time.rfc3339(), false),
-        (Err(_), _) => (now.0.to_owned(), true),
+        (Err(_), _) => (now.text.to_owned(), true),
     }
 }
 
@@ -139,12 +141,12 @@ fn purpose_name(manifest: &Manifest) -> String {
     format!("{:?}", manifest.purpose).to_lowercase()
 }
 
-/// The directory a key lies in; empty for one at the top.
+/// The directory of a key; empty at the top.
 fn dir_of(key: &str) -> &str {
     key.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
-/// The date of an RFC 3339 time, `undated` when it is none.
+/// The date of an RFC 3339 time; `undated` for other text.
 fn day_of(time: &str) -> String {
     let day: String = time.chars().take(10).collect();
     let good = day.len() == 10 && day.bytes().all(|b| b.is_ascii_digit() || b == b'-');

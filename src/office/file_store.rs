@@ -1,7 +1,7 @@
-//! ⇄ Where the archive's bytes lie: every operation it makes on files, one by one, so that a simulated disk can refuse each of them.
-//! A key is a path below the archive's directory, with `/` between its parts.
+//! ⇄ File store of the archive: single file operations behind a trait.
 //!
-//! What belongs here: single operations. What does not: their order ([`super::partial_files`], [`super::retention`]).
+//! A simulated store can fail each operation. A key is a path below the archive's directory, with
+//! `/` between its parts.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -12,94 +12,96 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::units::Digest;
 
-/// Open files at most: a service has 1,024 descriptors, and a device decides how many files it begins.
+/// Open files at most: a service has 1,024 descriptors, and devices decide how many files they
+/// start.
 pub const OPEN_MAX: usize = 64;
-/// Bytes read at once for a digest.
-const PIECE: usize = 256 << 10;
+/// Bytes of one read for a digest.
+const READ_SIZE: usize = 256 << 10;
 
-/// What the archive does with files.
+/// File operations of the archive.
 pub trait FileStore: Send + Sync {
-    /// Makes a directory and those above it.
+    /// Makes a directory and its parents.
     ///
     /// # Errors
-    /// When the disk refuses; so do all others.
+    /// When the disk fails.
     fn make_dir(&self, dir: &str) -> io::Result<()>;
-    /// Writes into a file, which is made when there is none.
+    /// Writes into a file; makes a missing one.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn write_at(&self, key: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Flushes a file's bytes. After an error nothing that was written since the last flush counts, whatever a second flush says.
+    /// Flushes a file's bytes (fsync). After an error all bytes since the last successful flush may
+    /// be lost, and a second flush may succeed without writing them.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn flush(&self, key: &str) -> io::Result<()>;
     /// Moves a file.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Flushes the names in a directory.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn flush_dir(&self, dir: &str) -> io::Result<()>;
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file; a missing file is no error.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn remove(&self, key: &str) -> io::Result<()>;
-    /// Bytes of a file, `None` when there is none.
+    /// Size of a file in bytes; `None` for a missing file.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn size(&self, key: &str) -> io::Result<Option<u64>>;
     /// Reads from a file; 0 at its end.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn read_at(&self, key: &str, at: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// All files below a directory, with their sizes, in order of their keys.
+    /// Keys and sizes of all files below a directory, sorted by key.
     ///
     /// # Errors
-    /// As above.
+    /// When the disk fails.
     fn list(&self, dir: &str) -> io::Result<Vec<(String, u64)>>;
 }
 
-/// Why there is no digest. Neither says anything about the bytes.
+/// An I/O error instead of a digest. It proves nothing about the bytes.
 #[derive(Debug)]
 pub enum DigestError {
-    /// The flush failed: what was written since the one before may be lost.
+    /// The flush failed: bytes written since the last one may be lost.
     Flush(io::Error),
-    /// It cannot be read now.
+    /// The read failed.
     Read(io::Error),
 }
 
 impl std::fmt::Display for DigestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            DigestError::Flush(error) => write!(f, "it cannot be flushed: {error}"),
-            DigestError::Read(error) => write!(f, "it cannot be read: {error}"),
+            DigestError::Flush(error) => write!(f, "flush failed: {error}"),
+            DigestError::Read(error) => write!(f, "read failed: {error}"),
         }
     }
 }
 
-/// Flushes a file, then reads it: what the digest says is on the disk.
+/// The SHA-256 of a file after a flush, so that the digest is that of durable bytes.
 ///
 /// # Errors
-/// When the disk refuses one of the two.
+/// When flush or read fails.
 pub fn flush_and_hash(files: &dyn FileStore, key: &str) -> Result<Digest, DigestError> {
     files.flush(key).map_err(DigestError::Flush)?;
     hash(files, key).map_err(DigestError::Read)
 }
 
-/// The digest of a file.
+/// The SHA-256 of a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the read fails.
 pub fn hash(files: &dyn FileStore, key: &str) -> io::Result<Digest> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let (mut piece, mut at) = (vec![0; PIECE], 0);
+    let (mut piece, mut at) = (vec![0; READ_SIZE], 0);
     loop {
         match files.read_at(key, at, &mut piece)? {
             0 => break,
@@ -114,48 +116,58 @@ pub fn hash(files: &dyn FileStore, key: &str) -> io::Result<Digest> {
     Ok(out)
 }
 
-/// Open files by key, each with when it was used last.
-type Open = HashMap<String, (Arc<File>, u64)>;
+/// An open file and the time of its last use, in uses of the store.
+struct OpenFile {
+    file: Arc<File>,
+    used: u64,
+}
+
+/// Open files by key.
+#[derive(Default)]
+struct OpenFiles {
+    files: HashMap<String, OpenFile>,
+    uses: u64,
+}
 
 /// A directory of this machine.
 pub struct DiskStore {
     dir: PathBuf,
-    open: Mutex<(Open, u64)>,
+    open: Mutex<OpenFiles>,
 }
 
 impl DiskStore {
-    /// The directory `dir`.
+    /// A store in the directory `dir`.
     pub fn new(dir: &Path) -> DiskStore {
         DiskStore { dir: dir.to_owned(), open: Mutex::default() }
     }
 
     fn file(&self, key: &str, make: bool) -> io::Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (files, clock) = &mut *open;
-        *clock += 1;
-        if let Some((file, used)) = files.get_mut(key) {
-            *used = *clock;
-            return Ok(file.clone());
+        open.uses += 1;
+        let used = open.uses;
+        if let Some(known) = open.files.get_mut(key) {
+            known.used = used;
+            return Ok(known.file.clone());
         }
         let path = self.dir.join(key);
         let mut options = OpenOptions::new();
         let file = match options.read(true).write(true).create(make).truncate(false).open(&path) {
-            // What was stored may be read-only for us: reading and flushing need no more.
+            // A stored file may be read-only for this user; reads and flushes need no more.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !make => File::open(&path)?,
             opened => opened?,
         };
-        if files.len() >= OPEN_MAX
-            && let Some(oldest) = files.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone())
+        if open.files.len() >= OPEN_MAX
+            && let Some(oldest) = open.files.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| key.clone())
         {
-            files.remove(&oldest);
+            open.files.remove(&oldest);
         }
         let file = Arc::new(file);
-        files.insert(key.to_owned(), (file.clone(), *clock));
+        open.files.insert(key.to_owned(), OpenFile { file: file.clone(), used });
         Ok(file)
     }
 
     fn forget(&self, key: &str) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).0.remove(key);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(key);
     }
 }
 
@@ -228,7 +240,7 @@ mod tests {
         for n in 0..OPEN_MAX * 2 {
             disk.write_at(&format!("{n}"), 0, b"x").unwrap();
         }
-        assert_eq!(disk.open.lock().unwrap().0.len(), OPEN_MAX);
-        assert_eq!(hash(&disk, "0").unwrap(), Digest::of(b"x"), "one that was closed is opened again");
+        assert_eq!(disk.open.lock().unwrap().files.len(), OPEN_MAX);
+        assert_eq!(hash(&disk, "0").unwrap(), Digest::of(b"x"), "a closed file is opened again");
     }
 }

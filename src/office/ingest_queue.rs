@@ -1,24 +1,27 @@
-//! Messages before the archive: one lane for each site, served in turn, each with a budget of its own. A device that sends more than its
-//! budget waits with what it has sent, and what it sends beyond its lane is dropped without a receipt: it sends again. The others do not
-//! notice.
+//! Ingest queue: one bounded queue and one budget for each site, served round-robin.
 //!
-//! What belongs here: order and budgets, pure over the time they are reported. What does not: threads ([`super::archive_thread`]).
+//! A device over its budget waits, and messages beyond its queue are dropped without a receipt, so
+//! it sends them again. Other sites are not delayed. The caller gives the time.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use crate::units::{MonoTime, SiteId};
 
-/// Messages and bytes of one site that wait at most: twice what an honest device has on its way (16 messages, two files of 1 MiB each).
-const LANE: usize = 1024;
+/// Messages and bytes of one queue at most: more than an honest device has in flight (16 messages,
+/// two files of 1 MiB each).
+const QUEUE_MESSAGES: usize = 1024;
 const QUEUE_BYTES: usize = 4 << 20;
-/// Bytes of all sites that wait at most; the longest lane gives way.
+/// Bytes of all queues at most; beyond them the longest queue drops its newest message.
 const ALL_BYTES: usize = 32 << 20;
-/// Lanes at most; those that are empty and rested are forgotten.
-const LANES: usize = 10_000;
-/// What a site may spend: so many in a burst, so many a second behind it.
+/// Queues at most; empty queues with an unspent budget are removed.
+const QUEUES: usize = 10_000;
+/// Budgets of a site.
 const MESSAGES: Rate = Rate { burst: 5_000, per_second: 1_000 };
 const BYTES: Rate = Rate { burst: 96 << 20, per_second: 20 << 20 };
 const ROWS: Rate = Rate { burst: 15_000, per_second: 1_000 };
+/// Microseconds below which a refill would round to nothing.
+const REFILL_MIN: u64 = 10_000;
 
 struct Rate {
     burst: u64,
@@ -28,7 +31,7 @@ struct Rate {
 /// A topic and its payload.
 pub type Message = (String, Vec<u8>);
 
-/// What a message takes in memory, about.
+/// Approximate memory of a message, bytes.
 fn weight((topic, payload): &Message) -> usize {
     topic.len() + payload.len() + 128
 }
@@ -37,12 +40,13 @@ fn weight((topic, payload): &Message) -> usize {
 struct SiteQueue {
     waiting: VecDeque<Message>,
     bytes: usize,
-    /// Spent of each rate; it pays back with time.
+    /// Spent units of each budget; time refills them.
     spent: [u64; 3],
-    at: MonoTime,
+    refilled_at: MonoTime,
 }
 
-/// What a message costs: messages, bytes, rows. What the office answers with much, or writes over and over, counts for many.
+/// Cost of a message: messages, bytes, rows. A message with a large answer, or one that overwrites
+/// rows, costs as much as many.
 fn cost((topic, payload): &Message) -> [u64; 3] {
     let tail = topic.split_once("/up/").map_or("", |(_, tail)| tail);
     let (messages, rows) = match tail {
@@ -58,102 +62,106 @@ fn cost((topic, payload): &Message) -> [u64; 3] {
 
 impl SiteQueue {
     fn refill(&mut self, now: MonoTime) {
-        let micros = now.since(self.at);
-        // A shorter time would pay for less than a unit, and be forgotten.
-        if micros < 10_000 {
+        let micros = now.since(self.refilled_at);
+        if micros < REFILL_MIN {
             return;
         }
         for (spent, rate) in self.spent.iter_mut().zip([&MESSAGES, &BYTES, &ROWS]) {
             *spent = spent.saturating_sub(rate.per_second.saturating_mul(micros) / 1_000_000);
         }
-        self.at = now;
+        self.refilled_at = now;
     }
 
-    /// Microseconds until the budget allows the next message.
-    fn wait(&self) -> u64 {
+    /// Time until the budget allows the next message, counted from the last refill.
+    fn wait(&self) -> Duration {
         let rates = self.spent.iter().zip([&MESSAGES, &BYTES, &ROWS]);
-        rates.map(|(spent, rate)| spent.saturating_sub(rate.burst) * 1_000_000 / rate.per_second).max().unwrap_or(0)
+        let micros = rates.map(|(spent, rate)| spent.saturating_sub(rate.burst) * 1_000_000 / rate.per_second).max();
+        Duration::from_micros(micros.unwrap_or(0))
     }
 }
 
-/// The lanes.
+/// The queues of all sites.
 #[derive(Default)]
 pub struct IngestQueue {
-    lanes: HashMap<SiteId, SiteQueue>,
-    /// Those with something in them, in the order they are served.
+    queues: HashMap<SiteId, SiteQueue>,
+    /// Sites with a message, in the order of service.
     turn: VecDeque<SiteId>,
     bytes: usize,
 }
 
 impl IngestQueue {
-    /// Takes a message. Gives the site of which one had to be dropped: its own, or that of the longest lane.
+    /// Queues a message. Returns the site that lost a message: this one, or that of the longest
+    /// queue.
     pub fn push(&mut self, site: &SiteId, message: Message, now: MonoTime) -> Option<SiteId> {
-        if self.lanes.len() >= LANES && !self.lanes.contains_key(site) {
-            self.lanes.retain(|_, lane| {
-                lane.refill(now);
-                !lane.waiting.is_empty() || lane.spent != [0; 3]
+        if self.queues.len() >= QUEUES && !self.queues.contains_key(site) {
+            self.queues.retain(|_, queue| {
+                queue.refill(now);
+                !queue.waiting.is_empty() || queue.spent != [0; 3]
             });
-            if self.lanes.len() >= LANES {
+            if self.queues.len() >= QUEUES {
                 return Some(site.clone());
             }
         }
-        let lane = self.lanes.entry(site.clone()).or_insert_with(|| SiteQueue { at: now, ..SiteQueue::default() });
+        let queue = self.queues.entry(site.clone()).or_insert_with(|| SiteQueue { refilled_at: now, ..SiteQueue::default() });
         let len = weight(&message);
-        if lane.waiting.len() >= LANE || lane.bytes + len > QUEUE_BYTES {
+        if queue.waiting.len() >= QUEUE_MESSAGES || queue.bytes + len > QUEUE_BYTES {
             return Some(site.clone());
         }
-        if lane.waiting.is_empty() {
+        if queue.waiting.is_empty() {
             self.turn.push_back(site.clone());
         }
-        lane.waiting.push_back(message);
-        lane.bytes += len;
+        queue.waiting.push_back(message);
+        queue.bytes += len;
         self.bytes += len;
         if self.bytes > ALL_BYTES { self.drop_one() } else { None }
     }
 
-    /// Drops the newest message of the longest lane.
+    /// Drops the newest message of the longest queue.
     fn drop_one(&mut self) -> Option<SiteId> {
-        let (site, lane) = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.bytes)?;
-        let (site, message) = (site.clone(), lane.waiting.pop_back()?);
-        lane.bytes -= weight(&message);
+        let (site, queue) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.bytes)?;
+        let (site, message) = (site.clone(), queue.waiting.pop_back()?);
+        queue.bytes -= weight(&message);
         self.bytes -= weight(&message);
-        if lane.waiting.is_empty() {
+        if queue.waiting.is_empty() {
             self.turn.retain(|other| *other != site);
         }
         Some(site)
     }
 
-    /// The next messages, one of each site in turn, up to so many or so many bytes; those whose budget is spent wait.
+    /// Takes the next messages, one of each site in turn, until `most` messages or `most_bytes`
+    /// bytes. Sites over their budget wait.
     pub fn take(&mut self, most: usize, most_bytes: usize, now: MonoTime) -> Vec<Message> {
         let (mut taken, mut bytes, mut idle) = (Vec::new(), 0, 0);
         while taken.len() < most && bytes < most_bytes && idle < self.turn.len() {
             let Some(site) = self.turn.pop_front() else { break };
-            let Some(lane) = self.lanes.get_mut(&site) else { continue };
-            lane.refill(now);
-            if lane.wait() > 0 {
+            let Some(queue) = self.queues.get_mut(&site) else { continue };
+            queue.refill(now);
+            if queue.wait() > Duration::ZERO {
                 idle += 1;
                 self.turn.push_back(site);
                 continue;
             }
             idle = 0;
-            if let Some(message) = lane.waiting.pop_front() {
+            if let Some(message) = queue.waiting.pop_front() {
                 let len = weight(&message);
-                lane.bytes -= len;
-                (self.bytes, bytes) = (self.bytes - len, bytes + len);
-                lane.spent.iter_mut().zip(cost(&message)).for_each(|(spent, cost)| *spent += cost);
+                queue.bytes -= len;
+                self.bytes -= len;
+                bytes += len;
+                queue.spent.iter_mut().zip(cost(&message)).for_each(|(spent, cost)| *spent += cost);
                 taken.push(message);
             }
-            if !lane.waiting.is_empty() {
+            if !queue.waiting.is_empty() {
                 self.turn.push_back(site);
             }
         }
         taken
     }
 
-    /// Microseconds until something can be taken; `None` when nothing waits.
-    pub fn wait(&self, now: MonoTime) -> Option<u64> {
-        let lanes = self.turn.iter().filter_map(|site| self.lanes.get(site));
-        lanes.map(|lane| lane.wait().saturating_sub(now.since(lane.at))).min()
+    /// Time until a message can be taken; `None` when all queues are empty.
+    pub fn wait(&self, now: MonoTime) -> Option<Duration> {
+        let queues = self.turn.iter().filter_map(|site| self.queues.get(site));
+        let left = |queue: &SiteQueue| queue.wait().saturating_sub(Duration::from_micros(now.since(queue.refilled_at)));
+        queues.map(left).min()
     }
 }
 
@@ -170,18 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_floods_is_served_in_turn_and_its_excess_dropped() {
+    fn a_flooding_site_is_served_in_turn_and_loses_its_excess() {
         let (mut queue, now) = (IngestQueue::default(), MonoTime(1));
         let (loud, calm) = (site("loud"), site("calm"));
         let taken = (0..5_000).filter(|_| queue.push(&loud, event(&loud), now).is_none()).count();
-        assert_eq!(taken, LANE);
+        assert_eq!(taken, QUEUE_MESSAGES);
         assert_eq!(queue.push(&calm, event(&calm), now), None);
         let first = queue.take(2, usize::MAX, now);
-        assert!(first.iter().any(|(topic, _)| topic.contains("/calm/")), "it waits behind the flood");
+        assert!(first.iter().any(|(topic, _)| topic.contains("/calm/")), "the calm site waits behind the flood");
     }
 
     #[test]
-    fn a_spent_budget_waits_and_pays_back_with_time() {
+    fn a_site_over_its_budget_waits_until_the_refill() {
         let (mut queue, mut now, mut served) = (IngestQueue::default(), MonoTime(1), 0);
         let loud = site("loud");
         for _ in 0..1_000 {
@@ -193,12 +201,12 @@ mod tests {
         assert!((allowed - 300..allowed + 300).contains(&(served as u64)), "{served} of {allowed} in 10 s");
         while !queue.take(900, usize::MAX, now).is_empty() {}
         let wait = queue.wait(now).unwrap();
-        assert!(wait > 0 && queue.take(9, usize::MAX, now).is_empty(), "{wait}");
-        assert!(!queue.take(9, usize::MAX, now.plus_micros(wait + 10_000)).is_empty());
+        assert!(wait > Duration::ZERO && queue.take(9, usize::MAX, now).is_empty(), "{wait:?}");
+        assert!(!queue.take(9, usize::MAX, now.plus_micros(wait.as_micros() as u64 + REFILL_MIN)).is_empty());
     }
 
     #[test]
-    fn all_lanes_together_are_bounded_and_the_longest_gives_way() {
+    fn all_queues_are_bounded_and_the_longest_one_drops() {
         let (mut queue, now) = (IngestQueue::default(), MonoTime(1));
         let calm = site("calm");
         queue.push(&calm, event(&calm), now);
@@ -207,6 +215,6 @@ mod tests {
             (0..7).for_each(|_| _ = queue.push(&loud, (String::new(), vec![0; 512 << 10]), now));
         }
         assert!(queue.bytes <= ALL_BYTES);
-        assert!(queue.lanes[&calm].waiting.len() == 1, "the calm one lost its message");
+        assert!(queue.queues[&calm].waiting.len() == 1, "the calm site lost its message");
     }
 }

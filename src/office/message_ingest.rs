@@ -1,36 +1,38 @@
-//! ⇄ What comes through the door and is no file: events, states, births, health, answers, reports. A device's word is not trusted:
-//! sizes, numbers, words and lengths are those of docs/mqtt.md, or it is not taken and there is no receipt.
+//! ⇄ Ingest of messages other than files: events, states, births, health, replies.
 //!
-//! What belongs here: bounds and rows of single messages. What does not: batches (`office_stub`), files ([`super::partial_files`]).
+//! docs/mqtt.md gives the limits of sizes, numbers and texts. A message beyond them is neither
+//! stored nor receipted.
 
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
 use super::archive::{Archive, IngestOutcome, Now};
+use super::error::ArchiveError;
+use super::notice::{Fault, Notice};
 use crate::units::{Digest, RingId, SiteId};
 use crate::uplink::wire::{Ack, State};
 
 /// Bytes of one event at most: a journal slot of a device holds 3,840.
 pub const EVENT_MAX: usize = 4 << 10;
-/// Bytes of a state, a birth, a health message, an answer (it may hold a whole configuration) at most.
+/// Bytes of one state, birth, health message or reply at most. A reply may hold a whole
+/// configuration.
 const STATE_MAX: usize = 1 << 10;
 const BIRTH_MAX: usize = 16 << 10;
 const HEALTH_MAX: usize = 16 << 10;
 const REPLY_MAX: usize = 160 << 10;
-/// Answers of one site kept at most, the newest: who asked looks within the minute.
+/// Replies stored for one site at most, the newest ones: a caller reads its reply within a minute.
 const REPLIES_MAX: u64 = 64;
-/// Ranges of numbers in one event or answer at most: a device names 10, or 32.
+/// Ranges of sequence numbers in one event or reply at most: a device sends 10, or 32.
 pub const RANGES_MAX: usize = 64;
 /// Bytes of an id, of a type, of a time at most.
 const ID_MAX: usize = 64;
 const KIND_MAX: usize = 80;
 const TIME_MAX: usize = 40;
+/// Reason of events that the device reports as `gone`, in `office gaps`.
+pub(super) const NOT_ON_DEVICE: &str = "not on the device any more";
 
-/// Why something was not taken, for [`IngestOutcome::complaint`].
-const UNREADABLE: &str = "messages over the bounds of docs/mqtt.md, not kept";
-
-fn unreadable(what: &str) -> IngestOutcome {
-    IngestOutcome { complaint: Some((UNREADABLE, what.to_owned())), ..IngestOutcome::default() }
+fn invalid(what: &str) -> IngestOutcome {
+    IngestOutcome::fault(Fault::MessageInvalid, what.to_owned())
 }
 
 /// True for `[A-Za-z0-9._-]`, at least one and at most `most`.
@@ -38,7 +40,7 @@ fn is_plain(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// True for what may stand for a time; whether it is one is judged where it matters.
+/// True for text with the characters of a time. The queries compare it as text.
 fn may_be_time(text: &str) -> bool {
     text.len() <= TIME_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'+' | b'-'))
 }
@@ -47,7 +49,7 @@ fn is_number(number: u64) -> bool {
     i64::try_from(number).is_ok()
 }
 
-/// What the archive reads of an event.
+/// The fields of an event that the archive indexes.
 #[derive(Debug)]
 struct Envelope {
     id: String,
@@ -58,14 +60,14 @@ struct Envelope {
     data: Value,
 }
 
-/// The event in a payload, when it keeps the bounds; or which field does not, and why. `id`, `type`, `time` and `seq` are required, the
-/// others may be absent.
+/// Parses an event (CloudEvents 1.0 in JSON). The error names the invalid field. `id`, `type`,
+/// `time` and `seq` are required.
 fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     if payload.len() > EVENT_MAX {
-        return Err(format!("it has {} bytes, and an event has at most {EVENT_MAX}", payload.len()));
+        return Err(format!("the event has {} bytes, the maximum is {EVENT_MAX}", payload.len()));
     }
     let mut event: Map<String, Value> =
-        serde_json::from_slice(payload).map_err(|error| format!("it is no JSON object: {error}"))?;
+        serde_json::from_slice(payload).map_err(|error| format!("the event is not a JSON object: {error}"))?;
     let text = |key: &str, good: &dyn Fn(&str) -> bool, what: &str| match event.get(key) {
         None => Err(format!("`{key}` is missing")),
         Some(value) => {
@@ -79,7 +81,7 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     let seq = number("seq").ok_or("`seq` is missing")?.ok_or("`seq` is not a whole number below 2^63")?;
     for key in ["specversion", "source", "datacontenttype", "clock"] {
         if event.get(key).is_some_and(|value| !value.is_string()) {
-            return Err(format!("`{key}` is not a text"));
+            return Err(format!("`{key}` is not a string"));
         }
     }
     for key in ["boot", "mono"] {
@@ -96,19 +98,20 @@ fn event_in(payload: &[u8]) -> Result<Envelope, String> {
     Ok(Envelope { id, kind, time, seq, ring, data })
 }
 
-/// An event that is not taken: its device is reported, and does not send it again.
-fn refused(payload: &[u8], reason: String) -> IngestOutcome {
+/// Rejects an event for good: `event-refused` makes the device stop sending it.
+fn rejected(payload: &[u8], reason: String) -> IngestOutcome {
     let ack = Some(Ack::EventRefused { sha256: Digest::of(payload), reason: reason.clone() });
-    IngestOutcome { ack, complaint: Some((UNREADABLE, format!("an event: {reason}"))), ..IngestOutcome::default() }
+    IngestOutcome { ack, ..invalid(&format!("an event: {reason}")) }
 }
 
 impl Archive {
-    /// Takes one event. One whose id is known with other bytes is kept beside it, under its id, `~` and the begin of its digest: a receipt
-    /// is for bytes, and neither of the two may be lost.
-    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    /// Stores one event. An event with a known id and other bytes is stored beside the first one,
+    /// as its id, `~` and the first 16 digits of its SHA-256: a receipt is for bytes, and neither
+    /// may be lost.
+    pub(super) fn event(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         let event = match event_in(payload) {
             Ok(event) => event,
-            Err(reason) => return Ok(refused(payload, reason)),
+            Err(reason) => return Ok(rejected(payload, reason)),
         };
         let (ring, sha256) = (event.ring.to_string(), Digest::of(payload));
         let query = "SELECT payload = ?3 FROM events WHERE site = ?1 AND id = ?2";
@@ -121,66 +124,71 @@ impl Archive {
             kept = self.index.change(
                 "INSERT OR IGNORE INTO events (site, id, seq, kind, time, payload, received, ring)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![site.as_str(), id, event.seq, event.kind, event.time, payload, now.0, ring],
+                params![site.as_str(), id, event.seq, event.kind, event.time, payload, now.text, ring],
             )?;
         }
         if event.kind == "vn.taimat.shed.v1" && kept > 0 {
             let reason = event.data["reason"].as_str().unwrap_or("shed");
             self.record_shed(site, &ring, &event.data["seq"], reason)?;
         }
-        let line = (kept > 0).then(|| format!("{site}  event {:>4}  {}  {}", event.seq, event.time, event.kind));
-        let complaint =
-            (kept > 0 && same == Some(false)).then_some(("events with a known id and other bytes, kept beside it", id));
-        Ok(IngestOutcome { ack: Some(Ack::Event { id: event.id, sha256 }), line, complaint, ..IngestOutcome::default() })
+        let outcome = if kept > 0 && same == Some(false) {
+            IngestOutcome::fault(Fault::EventConflict, id)
+        } else {
+            IngestOutcome::default()
+        };
+        let Envelope { id, kind, time, seq, .. } = event;
+        let notice = (kept > 0).then(|| Notice::Event { site: site.clone(), seq, time, kind });
+        Ok(IngestOutcome { ack: Some(Ack::Event { id, sha256 }), notice, ..outcome })
     }
 
-    /// A state of an older connection than the one we know is a broker's late word and is ignored. Connections count within a ring:
-    /// a device with another ring becomes the known one when it says itself that it is online.
-    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<IngestOutcome> {
+    /// Stores a state. The state of an older connection is ignored: a broker publishes a will late.
+    /// Connection numbers count within a ring, so another ring takes over with its first `online`.
+    pub(super) fn state(&mut self, site: &SiteId, payload: &[u8]) -> Result<IngestOutcome, ArchiveError> {
         let state = Some(payload).filter(|payload| payload.len() <= STATE_MAX);
         let Some(state) = state.and_then(|payload| serde_json::from_slice::<State>(payload).ok()) else {
-            return Ok(unreadable("a state"));
+            return Ok(invalid("a state"));
         };
         if !matches!(state.state.as_str(), "online" | "stopping" | "lost") || !is_number(state.conn) {
-            return Ok(unreadable("a state"));
+            return Ok(invalid("a state"));
         }
         let changed = self.index.change(
             "UPDATE sites SET state = ?2, conn = ?3, ring = ?4
              WHERE site = ?1 AND (state IS NULL OR ring = ?4 AND conn <= ?3 OR ring != ?4 AND ?2 = 'online')",
             params![site.as_str(), state.state, state.conn, state.ring.to_string()],
         )?;
-        Ok(IngestOutcome { line: (changed > 0).then(|| format!("{site}  {}", state.state)), ..IngestOutcome::default() })
+        let notice = (changed > 0).then(|| Notice::State { site: site.clone(), state: state.state });
+        Ok(IngestOutcome { notice, ..IngestOutcome::default() })
     }
 
-    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> anyhow::Result<IngestOutcome> {
+    pub(super) fn birth(&mut self, site: &SiteId, payload: &[u8]) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > BIRTH_MAX {
-            return Ok(unreadable("a birth"));
+            return Ok(invalid("a birth"));
         }
         let text = String::from_utf8_lossy(payload);
         self.index.change("UPDATE sites SET birth = ?2 WHERE site = ?1", params![site.as_str(), text])?;
         Ok(IngestOutcome::default())
     }
 
-    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    pub(super) fn health(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > HEALTH_MAX {
-            return Ok(unreadable("a health message"));
+            return Ok(invalid("a health message"));
         }
         let text = String::from_utf8_lossy(payload);
         self.index.change("UPDATE sites SET health = ?2 WHERE site = ?1", params![site.as_str(), text])?;
-        self.find_gaps(site, payload, now.1)
+        self.find_gaps(site, payload, now.seconds)
     }
 
-    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    pub(super) fn reply(&mut self, site: &SiteId, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         if payload.len() > REPLY_MAX {
-            return Ok(unreadable("an answer"));
+            return Ok(invalid("a reply"));
         }
         let value: Value = serde_json::from_slice(payload).unwrap_or_default();
         if let Some(req_id) = value["req_id"].as_str().filter(|req_id| is_plain(req_id, ID_MAX)) {
             self.index.change(
                 "INSERT OR REPLACE INTO replies (site, req_id, payload, received) VALUES (?1, ?2, ?3, ?4)",
-                params![site.as_str(), req_id, payload, now.0],
+                params![site.as_str(), req_id, payload, now.text],
             )?;
-            // A row that is replaced comes last again.
+            // A replaced row gets the highest rowid.
             self.index.change(
                 "DELETE FROM replies WHERE site = ?1 AND rowid <=
                  (SELECT rowid FROM replies WHERE site = ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2)",
@@ -191,9 +199,9 @@ impl Archive {
         if let Some(ring) = ring.filter(|_| value["cmd"] == "event-get") {
             let gone = &value["data"]["gone"];
             if gone.as_array().is_some_and(|ranges| ranges.len() > RANGES_MAX) {
-                return Ok(unreadable("an answer to event-get"));
+                return Ok(invalid("a reply to event-get"));
             }
-            self.record_shed(site, ring, gone, "the box no longer has it")?;
+            self.record_shed(site, ring, gone, NOT_ON_DEVICE)?;
         }
         Ok(IngestOutcome::default())
     }
@@ -210,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_over_a_bound_of_the_documents_is_no_event() {
+    fn an_event_beyond_a_limit_of_docs_mqtt_is_invalid() {
         assert!(event_in(&event("")).is_ok());
         let ranges = |n| format!("\"data\":{{}}>\"data\":{{\"seq\":[{}[1,1]]}}", "[1,1],".repeat(n - 1));
         assert!(event_in(&event(&ranges(RANGES_MAX))).is_ok());

@@ -1,37 +1,51 @@
-//! The office room: the reference archive of the commune office. Everything it does is possible for any other MQTT subscriber.
+//! Office archive: MQTT subscriber, event and file store, receipts, retention, configuration
+//! rollout.
 //!
-//! * [`service`] ⇄: its MQTT client. [`archive_thread`] ⇄: the threads that store and hash. [`archive`] ⇄: events and files on the disk.
-//! * [`file_store`] ⇄: single operations on files. [`index`] ⇄: its transactions. [`message_ingest`] ⇄: messages that are no files. [`partial_files`] ⇄: files on
-//!   their way. [`file_commit`] ⇄: their last steps. [`safeguards`]: what the way in owes its safety to.
-//! * [`queries`] ⇄: what it shows. [`retention`] ⇄: retention and locks. [`export`] ⇄: an event with its files, to take away.
-//! * [`consistency_check`] ⇄: index against files. [`archive_lock`] ⇄: one receiving office for each archive. [`ingest_queue`]: messages before the archive, in turn.
-//! * [`sequence_gaps`] ⇄: numbers that are missing. [`range_set`]: which bytes, or numbers, are there.
-//! * [`config_store`] ⇄: documents sent to devices and what they answered. [`rollout`]: one change to many devices, in waves, pure.
-//!   [`config_template`]: one text for many devices.
+//! * [`service`] ⇄: MQTT client. [`archive_thread`] ⇄: the threads that store and hash.
+//!   [`ingest_queue`]: bounded queue of messages for each site. [`notice`]: reports to the
+//!   operator.
+//! * [`archive`] ⇄: batches of messages. [`message_ingest`] ⇄: events, states, births, health,
+//!   replies. [`partial_files`] ⇄: unfinished files, after `manifest_check`. [`file_commit`] ⇄:
+//!   moves a checked file into place.
+//! * [`index`] ⇄: transactions of the SQLite index. [`schema`]: its tables.
+//!   [`file_store`] ⇄: single operations on files. [`error`]: the error type.
+//! * [`queries`] ⇄: lists for the operator. [`retention`] ⇄: release of old files, and locks.
+//!   [`export`] ⇄: an event with its files. [`consistency_check`] ⇄: index against files.
+//! * [`sequence_gaps`] ⇄: missing sequence numbers. [`range_set`]: sets of ranges.
+//! * [`config_store`] ⇄: documents sent to devices, and their reports. [`rollout`]: one change to
+//!   many devices, in waves. [`config_template`]: one text for many devices.
+//! * [`archive_lock`] ⇄: one receiving office for each archive. [`safeguards`]: rules that the
+//!   simulator removes one by one.
 //!
-//! What belongs here: keeping what devices send, receipts, looking at it. What does not: anything a device needs (this is a Cargo
-//! feature the edge build leaves out).
+//! Every other MQTT subscriber can do the same: docs/mqtt.md is the contract.
+//!
+//! What belongs here: storing messages of devices, receipts, queries. What does not: code that a
+//! device needs, because the device's build leaves out the feature `office`.
 
 pub mod archive;
-pub mod message_ingest;
-pub mod index;
-pub mod partial_files;
+pub mod archive_lock;
+pub mod archive_thread;
+pub mod config_store;
+pub mod config_template;
+pub mod consistency_check;
+pub mod error;
+pub mod export;
 pub mod file_commit;
+pub mod file_store;
+pub mod index;
+pub mod ingest_queue;
+mod manifest_check;
+pub mod message_ingest;
+pub mod notice;
+pub mod partial_files;
+pub mod queries;
+pub mod range_set;
+pub mod retention;
+pub mod rollout;
 #[cfg(any(test, feature = "sim"))]
 pub mod safeguards;
 #[cfg(not(any(test, feature = "sim")))]
 mod safeguards;
-pub mod file_store;
-pub mod consistency_check;
-pub mod archive_lock;
-pub mod config_store;
-pub mod export;
+pub mod schema;
 pub mod sequence_gaps;
 pub mod service;
-pub mod retention;
-pub mod archive_thread;
-pub mod queries;
-pub mod ingest_queue;
-pub mod range_set;
-pub mod rollout;
-pub mod config_template;

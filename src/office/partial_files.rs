@@ -1,92 +1,98 @@
-//! ⇄ The way in of a file. Its bytes gather in `partial/` with the ranges that are flushed; when all are there it is flushed and hashed
-//! (on a thread of its own, [`super::archive_thread`]); then it is put in its place and receipted ([`super::file_commit`]). A refusal or a power
-//! cut between any two steps leaves a file whose state index and disk tell: memory is only a copy of the index, and is dropped when
-//! anything refuses.
+//! ⇄ Unfinished files: manifest, chunks, flushed ranges, check of the SHA-256.
 //!
-//! What belongs here: single files on their way. What does not: transactions of batches (`office_stub`), letting go ([`super::retention`]).
+//! The bytes of a file gather in `partial/`; the index holds the ranges that are flushed. A
+//! complete file is flushed and hashed on a thread of its own ([`super::archive_thread`]) and then
+//! moved into place and receipted ([`super::file_commit`]). After a failure or a power cut between
+//! any two steps, index and disk alone give the state of the file. The state in memory is a cache
+//! of the index; a failure drops it.
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::archive::{Archive, IngestOutcome, Now};
+use super::archive::{Archive, Complaint, IngestOutcome, Now};
+use super::error::{ArchiveError, Named as _, is_full};
 use super::file_store::DigestError;
+use super::manifest_check::{FILE_MAX, check_manifest};
+use super::notice::{Fault, Notice};
 use super::range_set::Ranges;
 use super::safeguards::IngestRule;
 use crate::units::{Digest, SiteId};
 use crate::uplink::wire::{Ack, Manifest};
 
-/// What is reported of chunks that the disk refuses.
-pub(super) const BYTES_REFUSED: &str = "chunks the disk refuses: none is receipted, so the devices keep them and send them again";
-/// Bytes of one file at most: an hour at 4 Mbit/s.
-const FILE_MAX: u64 = 2 << 30;
-/// Bytes of a manifest at most: an outbox entry is one journal slot.
-const MANIFEST_MAX: usize = 4 << 10;
-/// Unfinished files of one site at most, counted in the index; the oldest goes.
+/// Unfinished files of one site at most, counted in the index; the oldest one is dropped.
 pub const PARTS_MAX: usize = 64;
-/// Bytes of the unfinished files of one site at most, with the sizes they will have: four of the largest, of which a device sends two at a
-/// time. What is only announced must not fill the disk.
+/// Bytes of the unfinished files of one site at most, counted with their final sizes: announced
+/// files must not fill the disk. Four of the largest; a device sends two at a time.
 const PARTS_BYTES: u64 = 4 * FILE_MAX;
-/// Unfinished files in memory at most; the index knows them all.
+/// Unfinished files cached in memory at most; the index knows all of them.
 const PARTS_IN_MEMORY: usize = 4096;
-/// Pieces one unfinished file may lie in: a device sends from one end to the other, with what was lost between.
+/// Separate ranges of one unfinished file at most. A device sends a file from start to end and then
+/// the ranges that were lost.
 const PIECES_MAX: usize = 1024;
 /// Chunks between two `have`: small against the sender's window of 1 MiB unconfirmed bytes.
 const HAVE_EVERY: u32 = 4;
-/// Bytes, or chunks, after which what is there of a file is flushed and written down: what an office that loses power asks for again.
+/// Unflushed bytes or chunks after which a file is flushed. A power cut loses no more of it.
 const FLUSH_BYTES: u64 = 1 << 20;
 const FLUSH_CHUNKS: u32 = 256;
-/// Holes named in one `have` at most: a packet to a device has its bound.
-const HOLES_MAX: usize = 64;
-/// Seconds after which a check without an answer is asked for again.
+/// Missing ranges in one `have` at most: a packet to a device has a size limit.
+const MISSING_MAX: usize = 64;
+/// Seconds after which a check without a result is repeated.
 pub const CHECK_WITHIN: i64 = 60;
-/// Seconds after which an unfinished file that nobody goes on with is released.
+/// Seconds without a message after which an unfinished file is dropped.
 pub const PART_KEPT: i64 = 7 * 86_400;
-/// Whose file, and which.
+/// Site and file id.
 pub(super) type Key = (SiteId, String);
 
-/// A file to be flushed and hashed; the answer goes to [`Archive::checked`].
+/// A file to flush and hash; the result goes to [`Archive::checked`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Whose.
+    /// The site that sent it.
     pub site: SiteId,
-    /// Its id.
+    /// File id: 32 hexadecimal digits.
     pub fid: String,
-    /// Where it lies.
+    /// Key in the file store.
     pub path: String,
-    /// An answer about a file that was started again meanwhile is none.
+    /// State of the file. A result for an older state is ignored.
     turn: u64,
 }
 
-/// A file of which some is to be flushed; the answer goes to [`Archive::flushed`].
+/// An unfinished file to flush; the result goes to [`Archive::flushed`].
 #[derive(Debug, Clone)]
 pub struct Flush {
-    /// What would be hashed.
+    /// The file.
     pub file: Check,
-    /// What is there once it is flushed.
+    /// The ranges that are durable after the flush.
     ranges: Ranges,
 }
 
-/// A file on its way, as far as memory needs it.
+/// Bytes and chunks that no flush has covered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unflushed {
+    bytes: u64,
+    chunks: u32,
+}
+
+/// The cached state of an unfinished file.
 pub(super) struct PartialFile {
     pub(super) manifest: Manifest,
     pub(super) ranges: Ranges,
-    /// It was moved and is not listed.
+    /// The file was moved here and is not listed yet.
     pub(super) target: Option<String>,
-    /// Bytes and chunks that no flush has covered.
-    pub(super) unflushed: (u64, u32),
+    pub(super) unflushed: Unflushed,
     /// Chunks since the last `have`.
     chunks: u32,
-    /// Since when it is being checked, seconds.
+    /// Unix time at which the running check began.
     checking: Option<i64>,
-    flushing: bool,
-    /// It was just read from the index, or the disk refused some of it since the last `init`: what is missing is nobody's fault but ours.
-    doubtful: bool,
+    is_flushing: bool,
+    /// The state was read from the index, or the disk failed, after the last `init`: missing bytes
+    /// may be the office's fault.
+    is_doubtful: bool,
     pub(super) turn: u64,
     used: u64,
 }
 
 impl PartialFile {
     pub(super) fn have(&self, fid: &str) -> Ack {
-        let missing = self.ranges.missing(0, self.manifest.size, HOLES_MAX);
+        let missing = self.ranges.missing(0, self.manifest.size, MISSING_MAX);
         let upto = self.ranges.upto(0);
         let missing = if missing == [(upto, self.manifest.size)] { Vec::new() } else { missing };
         Ack::Have { fid: fid.to_owned(), upto, missing }
@@ -98,7 +104,7 @@ pub(super) fn partial((site, fid): &Key) -> String {
 }
 
 impl Archive {
-    pub(super) fn file(&mut self, key: Key, verb: &str, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    pub(super) fn file(&mut self, key: Key, verb: &str, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         if !self.parts.contains_key(&key)
             && let Some(sha256) = self.stored(&key)?
         {
@@ -112,23 +118,21 @@ impl Archive {
             "fin" => Ok(self.fin(&key, now)),
             "abort" => {
                 self.drop_part(&key)?;
-                Ok(IngestOutcome {
-                    line: Some(format!("{}  file {} given up by the box", key.0, key.1)),
-                    ..IngestOutcome::default()
-                })
+                let (site, fid) = key;
+                Ok(IngestOutcome { notice: Some(Notice::FileAborted { site, fid }), ..IngestOutcome::default() })
             }
             _ => Ok(self.chunk(&key, verb, payload)),
         }
     }
 
-    fn stored(&self, (site, fid): &Key) -> anyhow::Result<Option<Digest>> {
+    fn stored(&self, (site, fid): &Key) -> Result<Option<Digest>, ArchiveError> {
         let mut query = self.index.db.prepare_cached("SELECT sha256 FROM files WHERE site = ?1 AND fid = ?2")?;
         let hex: Option<String> = query.query_row(params![site.as_str(), fid], |row| row.get(0)).optional()?;
         Ok(hex.and_then(|hex| Digest::from_hex(&hex)))
     }
 
-    /// Reads from index and disk what is known of a file on its way; false when nothing is.
-    fn load(&mut self, key: &Key) -> anyhow::Result<bool> {
+    /// Fills the cache from index and disk; false for an unknown file.
+    fn load(&mut self, key: &Key) -> Result<bool, ArchiveError> {
         if let Some(part) = self.parts.get_mut(key) {
             self.turns += 1;
             part.used = self.turns;
@@ -176,44 +180,44 @@ impl Archive {
             manifest,
             ranges,
             target,
-            unflushed: (0, 0),
+            unflushed: Unflushed::default(),
             chunks: 0,
             checking: None,
-            flushing: false,
-            doubtful: true,
+            is_flushing: false,
+            is_doubtful: true,
             turn,
             used,
         };
         self.parts.insert(key, part);
     }
 
-    fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> anyhow::Result<IngestOutcome> {
+    fn init(&mut self, key: &Key, payload: &[u8], now: Now<'_>) -> Result<IngestOutcome, ArchiveError> {
         let (site, fid) = key;
-        let manifest = match acceptable(site, fid, payload) {
+        let manifest = match check_manifest(site, fid, payload) {
             Ok(manifest) => manifest,
             Err(reason) => {
                 let ack = Some(Ack::Refused { fid: fid.clone(), reason: reason.clone() });
-                let complaint = Some(("refused files", format!("{fid}: {reason}")));
-                return Ok(IngestOutcome { ack, complaint, ..IngestOutcome::default() });
+                let rejected = IngestOutcome::fault(Fault::ManifestInvalid, format!("{fid}: {reason}"));
+                return Ok(IngestOutcome { ack, ..rejected });
             }
         };
         if !self.parts.contains_key(key) {
             if !self.make_room(key, manifest.size)? {
-                let complaint = Some(("files beyond the bound", format!("{fid}: {PARTS_MAX} files are being checked")));
-                return Ok(IngestOutcome { complaint, ..IngestOutcome::default() });
+                let detail = format!("{fid}: {PARTS_MAX} files are being checked");
+                return Ok(IngestOutcome::fault(Fault::TooManyParts, detail));
             }
             self.index.change(
                 "INSERT OR REPLACE INTO parts (site, fid, manifest, ranges, size, touched) VALUES (?1, ?2, ?3, '[]', ?4, ?5)",
-                params![site.as_str(), fid, manifest.bytes(), manifest.size, now.1],
+                params![site.as_str(), fid, manifest.bytes(), manifest.size, now.seconds],
             )?;
-            // What was dropped under this id and not yet removed is written over.
+            // New bytes overwrite those of a dropped file with the same id.
             self.index.change("DELETE FROM removals WHERE path = ?1", [partial(key)])?;
             self.remember(key.clone(), manifest, Ranges::default(), None);
         } else {
             self.index
-                .change("UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid, now.1])?;
+                .change("UPDATE parts SET touched = ?3 WHERE site = ?1 AND fid = ?2", params![site.as_str(), fid, now.seconds])?;
         }
-        self.parts.get_mut(key).into_iter().for_each(|part| part.doubtful = false);
+        self.parts.get_mut(key).into_iter().for_each(|part| part.is_doubtful = false);
         let moved = self.parts.get(key).is_some_and(|part| part.target.is_some());
         Ok(if moved {
             self.fin(key, now)
@@ -222,8 +226,9 @@ impl Archive {
         })
     }
 
-    /// Gives up the oldest unfinished files of a site that has too many, or too many bytes of them; false when none can go.
-    fn make_room(&mut self, (site, _): &Key, size: u64) -> anyhow::Result<bool> {
+    /// Drops the oldest unfinished files of a site until one of `size` bytes fits; false when the
+    /// others are being checked.
+    fn make_room(&mut self, (site, _): &Key, size: u64) -> Result<bool, ArchiveError> {
         let sum = "SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE site = ?1 AND target IS NULL";
         let (mut files, mut bytes): (usize, u64) =
             self.index.db.query_row(sum, [site.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -233,7 +238,8 @@ impl Archive {
         }
         for (fid, part) in self.idle_parts(site)? {
             self.drop_part(&(site.clone(), fid))?;
-            (files, bytes) = (files - 1, bytes - part);
+            files -= 1;
+            bytes -= part;
             if !full(files, bytes) {
                 return Ok(true);
             }
@@ -241,8 +247,8 @@ impl Archive {
         Ok(false)
     }
 
-    /// The unfinished files of a site that are not being checked, and their sizes, oldest first.
-    pub(super) fn idle_parts(&self, site: &SiteId) -> anyhow::Result<Vec<(String, u64)>> {
+    /// Ids and sizes of the site's unfinished files that are not being checked, oldest first.
+    pub(super) fn idle_parts(&self, site: &SiteId) -> Result<Vec<(String, u64)>, ArchiveError> {
         let query = "SELECT fid, size FROM parts WHERE site = ?1 AND target IS NULL ORDER BY touched, rowid";
         let mut query = self.index.db.prepare_cached(query)?;
         let parts: Vec<(String, u64)> =
@@ -261,45 +267,46 @@ impl Archive {
         if end > part.manifest.size || part.checking.is_some() || part.target.is_some() || payload.is_empty() {
             return IngestOutcome::default();
         }
-        let complain = |kind, detail: String| IngestOutcome { complaint: Some((kind, detail)), ..IngestOutcome::default() };
         if part.ranges.pieces() >= PIECES_MAX && !part.ranges.touches(offset, end) {
-            return complain("files in too many pieces", format!("{}: more than {PIECES_MAX}", key.1));
+            return IngestOutcome::fault(Fault::TooManyPieces, format!("{}: more than {PIECES_MAX}", key.1));
         }
-        // What a refused write left behind is in no range, and is sent again.
+        // Bytes of a failed write are in no range, so the device sends them again.
         if let Err(error) = self.files.write_at(&path, offset, payload) {
-            part.doubtful = true;
-            return complain(BYTES_REFUSED, error.to_string());
+            part.is_doubtful = true;
+            return failed(Fault::ChunkNotStored, String::new(), &error);
         }
         part.ranges.add(offset, end);
-        part.unflushed = (part.unflushed.0 + payload.len() as u64, part.unflushed.1 + 1);
+        part.unflushed.bytes += payload.len() as u64;
+        part.unflushed.chunks += 1;
         part.chunks += 1;
         let mut outcome = IngestOutcome::default();
         if part.chunks >= HAVE_EVERY || part.ranges.is_whole(part.manifest.size) {
             part.chunks = 0;
             outcome.ack = Some(part.have(&key.1));
         }
-        if (part.unflushed.0 >= FLUSH_BYTES || part.unflushed.1 >= FLUSH_CHUNKS) && !part.flushing {
+        if (part.unflushed.bytes >= FLUSH_BYTES || part.unflushed.chunks >= FLUSH_CHUNKS) && !part.is_flushing {
             let file = Check { site: key.0.clone(), fid: key.1.clone(), path, turn: part.turn };
             outcome.flush = Some(Flush { file, ranges: part.ranges.clone() });
         }
         outcome
     }
 
-    /// A file that is all there is to be checked; the rest is asked for otherwise.
+    /// Requests the check of a complete file, or the missing bytes of an incomplete one.
     fn fin(&mut self, key: &Key, now: Now<'_>) -> IngestOutcome {
         let early = self.switch.disables(IngestRule::CommitBeforeMemory);
         let Some(part) = self.parts.get_mut(key).filter(|part| part.checking.is_none()) else {
             return IngestOutcome::default();
         };
         if !part.ranges.is_whole(part.manifest.size) {
-            // A device gives a file up for good when all of it is asked for five times. It begins again when it hears nothing.
-            return if part.doubtful { IngestOutcome::default() } else { IngestOutcome::ack(part.have(&key.1)) };
+            // A device drops a file after five requests for all of it. Without an answer it starts
+            // again with `init`, so a request that may be the office's fault is not sent.
+            return if part.is_doubtful { IngestOutcome::default() } else { IngestOutcome::ack(part.have(&key.1)) };
         }
-        part.checking = early.then_some(now.1);
+        part.checking = early.then_some(now.seconds);
         IngestOutcome { check: Some(check_of(key, part)), ..IngestOutcome::default() }
     }
 
-    /// After COMMIT: what is being checked and flushed is remembered.
+    /// Records the checks and flushes that a committed batch started.
     pub(super) fn apply_outcome(&mut self, outcome: &IngestOutcome, now: i64) {
         if let Some(check) = &outcome.check
             && let Some(part) = self.part_of(check)
@@ -309,7 +316,8 @@ impl Archive {
         if let Some(flush) = &outcome.flush
             && let Some(part) = self.part_of(&flush.file)
         {
-            (part.flushing, part.unflushed) = (true, (0, 0));
+            part.is_flushing = true;
+            part.unflushed = Unflushed::default();
         }
     }
 
@@ -317,68 +325,68 @@ impl Archive {
         self.parts.get_mut(&(check.site.clone(), check.fid.clone())).filter(|part| part.turn == check.turn)
     }
 
-    /// Nobody could be found to hash it now: the device says `fin` again.
+    /// Forgets a check or flush that found no room in the queue; the device sends `fin` again.
     pub fn unchecked(&mut self, check: &Check) {
         if let Some(part) = self.part_of(check) {
-            (part.checking, part.flushing) = (None, false);
+            part.checking = None;
+            part.is_flushing = false;
         }
     }
 
-    /// Some of a file was flushed, or could not be.
+    /// Records the result of a flush; `now` is Unix time.
     ///
     /// # Errors
-    /// When the index refuses: then memory is read again from it.
-    pub fn flushed(&mut self, flush: &Flush, flushed: &std::io::Result<()>, now: i64) -> anyhow::Result<()> {
+    /// When the flush or the index failed. The cached state is dropped: only the ranges in the
+    /// index count, and the device sends the others again.
+    pub fn flushed(&mut self, flush: &Flush, flushed: std::io::Result<()>, now: i64) -> Result<(), ArchiveError> {
         let Check { site, fid, .. } = &flush.file;
         let Some(part) = self.part_of(&flush.file) else {
             return Ok(());
         };
-        part.flushing = false;
-        let kept = match flushed {
-            Ok(()) => serde_json::to_string(&flush.ranges).map_err(anyhow::Error::from).and_then(|ranges| {
-                self.index.within(|index| {
-                    index.change(
-                        "UPDATE parts SET ranges = ?3, touched = ?4 WHERE site = ?1 AND fid = ?2 AND target IS NULL",
-                        params![site.as_str(), fid, ranges, now],
-                    )
-                })
-            }),
-            Err(error) => Err(anyhow::anyhow!("a flush failed: {error}")),
-        };
+        part.is_flushing = false;
+        let ranges = serde_json::to_string(&flush.ranges).map_err(std::io::Error::from);
+        let kept = flushed.and(ranges).named(|| format!("flush of {fid}")).and_then(|ranges| {
+            self.index.within(|index| {
+                index.change(
+                    "UPDATE parts SET ranges = ?3, touched = ?4 WHERE site = ?1 AND fid = ?2 AND target IS NULL",
+                    params![site.as_str(), fid, ranges, now],
+                )
+            })
+        });
         if kept.is_err() {
-            // Only what the index says was flushed counts; the rest is asked for again.
             self.parts.remove(&(site.clone(), fid.clone()));
         }
         kept.map(|_| ())
     }
 
-    /// The digest of a file, flushed before it was read: puts the file in its place and says so, or asks for all of it again. Without
-    /// a digest nothing is known: nothing is said, and the device tries again.
+    /// Takes the result of a check. The right SHA-256 commits and receipts the file; a wrong one
+    /// requests all of it again. An I/O error proves nothing, so the device gets no answer and
+    /// sends `fin` again.
     ///
     /// # Errors
-    /// When the disk or the index refuses: then there is no receipt, and the device sends again.
+    /// When disk or index fails: the file has no receipt, and the device sends it again.
     pub fn checked(
         &mut self,
         check: &Check,
         digest: &Result<Digest, DigestError>,
         now: Now<'_>,
-    ) -> anyhow::Result<IngestOutcome> {
+    ) -> Result<IngestOutcome, ArchiveError> {
         let key = (check.site.clone(), check.fid.clone());
         let Some(part) = self.part_of(check).filter(|part| part.checking.is_some()) else {
             return Ok(IngestOutcome::default());
         };
         part.checking = None;
         let right = digest.as_ref().map(|digest| *digest == part.manifest.sha256);
-        let lost = match (right, &digest) {
-            (Err(_), Err(DigestError::Read(error))) => error.kind() == std::io::ErrorKind::NotFound,
-            (right, _) => right.is_err(),
+        let lost = match right {
+            Err(DigestError::Read(error)) => error.kind() == std::io::ErrorKind::NotFound,
+            Err(DigestError::Flush(_)) => true,
+            Ok(_) => false,
         };
         let done = match right {
             Ok(true) => self.commit_file(&key, now),
-            Err(_) if !self.switch.disables(IngestRule::ErrorIsNoDigest) => {
-                let complaint =
-                    digest.as_ref().err().map(|error| ("files the disk does not give", format!("{}: {error}", key.1)));
-                Ok(IngestOutcome { complaint, ..IngestOutcome::default() })
+            Err(error) if !self.switch.disables(IngestRule::ErrorIsNoDigest) => {
+                let (DigestError::Flush(cause) | DigestError::Read(cause)) = error;
+                Ok(failed(Fault::FileUnreadable, format!("{}: ", key.1), cause))
             }
             _ => self.refill(&key),
         };
@@ -388,8 +396,9 @@ impl Archive {
         done
     }
 
-    /// Forgets an unfinished file; its bytes go after COMMIT ([`Archive::sweep`]).
-    pub(super) fn drop_part(&mut self, key: &Key) -> anyhow::Result<()> {
+    /// Drops an unfinished file from the index; [`Archive::sweep`] removes its bytes after the
+    /// commit.
+    pub(super) fn drop_part(&mut self, key: &Key) -> Result<(), ArchiveError> {
         let (site, fid) = key;
         let remove =
             "INSERT OR IGNORE INTO removals SELECT target FROM parts WHERE site = ?1 AND fid = ?2 AND target IS NOT NULL";
@@ -400,11 +409,12 @@ impl Archive {
         Ok(())
     }
 
-    /// What an office does first: finds what a kill left, and gives the files whose move was cut short, to be checked.
+    /// Recovery at the start: schedules the removal of orphaned bytes, and returns the files whose
+    /// move a crash interrupted, for a check.
     ///
     /// # Errors
     /// When index or disk cannot be read.
-    pub fn moves(&mut self, now: Now<'_>) -> anyhow::Result<Vec<Check>> {
+    pub fn moves(&mut self, now: Now<'_>) -> Result<Vec<Check>, ArchiveError> {
         self.find_left_parts()?;
         let mut query = self.index.db.prepare("SELECT site, fid FROM parts WHERE target IS NOT NULL")?;
         let moving: Vec<(String, String)> =
@@ -422,13 +432,13 @@ impl Archive {
                 self.commit_file(&key, now)?;
                 continue;
             }
-            part.checking = Some(now.1);
+            part.checking = Some(now.seconds);
             checks.push(check_of(&key, part));
         }
         Ok(checks)
     }
 
-    /// Checks that had no answer for a minute: they are asked for again.
+    /// Checks without a result for a minute, to be repeated; `now` is Unix time.
     pub fn overdue(&mut self, now: i64) -> Vec<Check> {
         let late = |part: &&mut PartialFile| part.checking.is_some_and(|since| now - since >= CHECK_WITHIN);
         let again = self.parts.iter_mut().filter(|(_, part)| late(part));
@@ -446,40 +456,8 @@ fn check_of(key: &Key, part: &PartialFile) -> Check {
     Check { site: key.0.clone(), fid: key.1.clone(), path, turn: part.turn }
 }
 
-/// The manifest in an `init`, or why it is refused.
-fn acceptable(site: &SiteId, fid: &str, payload: &[u8]) -> Result<Manifest, String> {
-    if payload.len() > MANIFEST_MAX {
-        return Err(format!("the manifest has {} bytes, and at most {MANIFEST_MAX} are taken", payload.len()));
-    }
-    // The error names the field.
-    let manifest: Manifest = serde_json::from_slice(payload).map_err(|error| format!("the manifest cannot be read: {error}"))?;
-    let wrong = |field: &str, what: &str| Err(format!("`{field}` of the manifest {what}"));
-    if Digest::of(payload).hex()[..32] != *fid {
-        return Err("the manifest does not match its id".to_owned());
-    }
-    if manifest.site != site.as_str() {
-        return wrong("site", "is not the site that sends it");
-    }
-    if !(1..=FILE_MAX).contains(&manifest.size) {
-        return wrong("size", "is not within 1 byte and 2 GiB");
-    }
-    if !is_safe(&manifest.name) {
-        return wrong("name", "is not 1 to 120 of a-z 0-9 . _ -, or begins with a dot or dash");
-    }
-    if manifest.event.len() > 64 {
-        return wrong("event", "is longer than 64 bytes");
-    }
-    if [&manifest.from, &manifest.to].iter().any(|time| time.len() > 40) {
-        return wrong("from` or `to", "is longer than 40 bytes");
-    }
-    if [manifest.records.0, manifest.records.1].iter().any(|number| i64::try_from(*number).is_err()) {
-        return wrong("records", "has a number over 2^63 - 1");
-    }
-    Ok(manifest)
-}
-
-/// A file name that stays in its directory.
-fn is_safe(name: &str) -> bool {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    (1..=120).contains(&name.len()) && name.bytes().all(good) && !name.starts_with(['.', '-'])
+/// A fault of the disk.
+fn failed(fault: Fault, subject: String, error: &std::io::Error) -> IngestOutcome {
+    let complaint = Some(Complaint { fault, detail: format!("{subject}{error}"), is_disk_full: is_full(error) });
+    IngestOutcome { complaint, ..IngestOutcome::default() }
 }

@@ -1,41 +1,42 @@
-//! ⇄ What the archive shows: sites, events, files, gaps.
-//!
-//! What belongs here: queries. What does not: storing (`office_stub`).
+//! ⇄ Read-only queries of the archive: sites, events, files, gaps, replies.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::archive::Archive;
+use super::error::{ArchiveError, Named as _};
 use super::file_store::DiskStore;
 use super::index::Index;
 
-/// How long one who looks waits for one who writes.
-const BUSY: Duration = Duration::from_secs(5);
+/// Wait for the lock of the index while the office writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a `req_id` at most.
+const REQ_ID_MAX: usize = 64;
 
 /// One line of `office sites`.
 #[derive(Debug, Serialize)]
 pub struct SiteRow {
     /// Site id.
     pub site: String,
-    /// `online`, `stopping`, `missing_records`, or empty.
+    /// `online`, `stopping`, `lost`, or empty before the first state.
     pub state: String,
     /// RFC 3339 time of the last message.
     pub seen: String,
-    /// Events kept.
+    /// Events stored and not released.
     pub events: u64,
-    /// Highest number, of the ring that is longest.
+    /// Highest sequence number of all rings.
     pub highest_seq: u64,
-    /// Rings its numbers count in: one more for every card that was replaced.
+    /// Rings with events: one for each card that the device has had.
     pub rings: u64,
-    /// Numbers between 1 and the highest of each ring that are not here.
+    /// Missing sequence numbers between 1 and the highest of each ring.
     pub missing_seq: u64,
-    /// Files kept.
+    /// Files stored and not released.
     pub files: u64,
 }
 
@@ -44,15 +45,15 @@ pub struct SiteRow {
 pub struct EventRow {
     /// Site id.
     pub site: String,
-    /// Number.
+    /// Sequence number.
     pub seq: u64,
-    /// RFC 3339.
+    /// RFC 3339 time of the event.
     pub time: String,
     /// CloudEvents type.
     pub kind: String,
     /// ULID.
     pub id: String,
-    /// Particulars.
+    /// `data` of the event; null when the payload has none.
     pub data: Value,
 }
 
@@ -63,17 +64,17 @@ pub struct FileRow {
     pub site: String,
     /// `clip`, `snapshot`, `requested`.
     pub purpose: String,
-    /// First picture.
+    /// RFC 3339 time of the first picture.
     pub start: String,
-    /// Last.
+    /// RFC 3339 time of the end.
     pub end: String,
     /// Bytes.
     pub size: u64,
-    /// Event or request it belongs to.
+    /// Id of the event, or `req_id` of the request.
     pub event: String,
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its digest in hex.
+    /// SHA-256 in hex.
     pub sha256: String,
 }
 
@@ -82,49 +83,52 @@ pub struct FileRow {
 pub struct GapRow {
     /// Site id.
     pub site: String,
-    /// The ring whose numbers these are.
+    /// Id of the ring, 16 hexadecimal digits.
     pub ring: String,
-    /// First number.
+    /// First missing sequence number.
     pub first: u64,
-    /// Last number.
+    /// Last missing sequence number.
     pub last: u64,
-    /// `missing`, `on its way` (the device has not settled it yet), or why it will never come.
+    /// `missing`, `on its way` (above the device's confirmed watermark), or the reason of the loss.
     pub why: String,
 }
 
-/// Which lines are wanted.
+/// Selection of rows.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
     /// Only this site.
     pub site: Option<String>,
-    /// Only this kind: of an event the middle of its `type`, of a file its purpose.
+    /// Only this kind: the middle of an event's `type`, or a file's purpose.
     pub kind: Option<String>,
-    /// RFC 3339 UTC, inclusive.
+    /// Earliest time, RFC 3339 UTC, inclusive.
     pub from: Option<String>,
-    /// RFC 3339 UTC, inclusive.
+    /// Latest time, RFC 3339 UTC, inclusive.
     pub to: Option<String>,
-    /// Lines at most, the newest.
+    /// Rows at most, the newest ones.
     pub limit: u32,
 }
 
 impl Archive {
-    /// Opens an archive for looking, beside the office that writes it.
+    /// Opens an archive for queries, beside the office that writes it.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn open_read_only(dir: &Path) -> anyhow::Result<Archive> {
+    /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
+    pub fn open_read_only(dir: &Path) -> Result<Archive, ArchiveError> {
         let path = dir.join("taimat.sqlite");
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&path, flags).with_context(|| format!("no archive at {}", path.display()))?;
-        db.busy_timeout(BUSY)?;
+        let db = match Connection::open_with_flags(&path, flags) {
+            Err(_) if !path.exists() => return Err(ArchiveError::NotFound(format!("no archive at {}", path.display()))),
+            opened => opened.named(|| path.display().to_string())?,
+        };
+        db.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Archive::over(dir.to_owned(), Index::over(db, None), Arc::new(DiskStore::new(dir))))
     }
 
-    /// The sites, by name.
+    /// The sites, sorted by id.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn sites(&self) -> anyhow::Result<Vec<SiteRow>> {
+    pub fn sites(&self) -> Result<Vec<SiteRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT s.site, coalesce(s.state, ''), coalesce(s.seen, ''), coalesce(sum(r.events), 0), coalesce(max(r.highest), 0),
              total(CAST(r.highest AS REAL) - r.numbers), (SELECT count(*) FROM files f WHERE f.site = s.site AND f.gone IS NULL), count(r.ring)
@@ -138,7 +142,7 @@ impl Archive {
                 seen: row.get(2)?,
                 events: row.get(3)?,
                 highest_seq: row.get(4)?,
-                // A device chooses its numbers: their sum may be over any whole number.
+                // A device chooses its sequence numbers, so their sum may exceed an integer.
                 missing_seq: row.get::<_, f64>(5)? as u64,
                 files: row.get(6)?,
                 rings: row.get(7)?,
@@ -151,7 +155,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn events(&self, filter: &Filter) -> anyhow::Result<Vec<EventRow>> {
+    pub fn events(&self, filter: &Filter) -> Result<Vec<EventRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT site, seq, time, kind, id, payload FROM events WHERE (?1 IS NULL OR site = ?1) AND (?2 IS NULL OR time >= ?2)
              AND (?3 IS NULL OR time <= ?3) AND (?5 IS NULL OR kind = 'vn.taimat.' || ?5 || '.v1')
@@ -171,7 +175,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn files(&self, filter: &Filter) -> anyhow::Result<Vec<FileRow>> {
+    pub fn files(&self, filter: &Filter) -> Result<Vec<FileRow>, ArchiveError> {
         let mut query = self.index.db.prepare(
             "SELECT site, purpose, start, end, size, event, path, sha256 FROM files WHERE (?1 IS NULL OR site = ?1)
              AND (?2 IS NULL OR end >= ?2) AND (?3 IS NULL OR start <= ?3) AND (?5 IS NULL OR purpose = ?5) AND gone IS NULL
@@ -195,11 +199,11 @@ impl Archive {
         Ok(rows)
     }
 
-    /// Numbers that are not here: missing, on their way, or dropped by their box and why.
+    /// Missing sequence numbers: missing, on their way, or dropped by the device with a reason.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn gaps(&self, filter: &Filter) -> anyhow::Result<Vec<GapRow>> {
+    pub fn gaps(&self, filter: &Filter) -> Result<Vec<GapRow>, ArchiveError> {
         let mut rings = self.index.db.prepare(
             "SELECT e.site, e.ring, max(max(e.seq), coalesce(r.confirmed, 0)), coalesce(r.confirmed, 0) FROM events e
              LEFT JOIN rings r ON r.site = e.site AND r.ring = e.ring WHERE (?1 IS NULL OR e.site = ?1)
@@ -225,12 +229,14 @@ impl Archive {
         Ok(rows)
     }
 
-    /// The answer to a command, if it has come.
+    /// The reply to a command; `None` before it arrives.
     ///
     /// # Errors
-    /// When the database cannot be read.
-    pub fn reply_to(&self, site: &str, req_id: &str) -> anyhow::Result<Option<Value>> {
-        ensure!(req_id.len() <= 64, "a req_id has at most 64 characters");
+    /// `Invalid` for a `req_id` of more than 64 bytes; otherwise the failure of the database.
+    pub fn reply_to(&self, site: &str, req_id: &str) -> Result<Option<Value>, ArchiveError> {
+        if req_id.len() > REQ_ID_MAX {
+            return Err(ArchiveError::Invalid(format!("a req_id has at most {REQ_ID_MAX} bytes")));
+        }
         let query = "SELECT payload FROM replies WHERE site = ?1 AND req_id = ?2";
         let bytes: Option<Vec<u8>> = self.index.db.query_row(query, params![site, req_id], |row| row.get(0)).optional()?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))

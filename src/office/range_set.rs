@@ -1,10 +1,9 @@
-//! Which bytes of a file, or which numbers, are there: sorted ranges `[from, to)` that never touch.
-//!
-//! What belongs here: adding and asking. What does not: where they are kept.
+//! Set of `u64` as sorted, disjoint, non-adjacent ranges `[from, to)`: bytes of a file, or sequence
+//! numbers.
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges that are there.
+/// The set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges(Vec<(u64, u64)>);
 
@@ -14,30 +13,30 @@ impl Ranges {
         if from >= to {
             return;
         }
-        // Those that touch it lie side by side.
+        // The ranges that overlap or touch the new one are adjacent in the list.
         let begin = self.0.partition_point(|(_, end)| *end < from);
         let after = self.0.partition_point(|(start, _)| *start <= to);
         let joined = self.0[begin..after].iter().fold((from, to), |(low, high), (start, end)| (low.min(*start), high.max(*end)));
         self.0.splice(begin..after.max(begin), [joined]);
     }
 
-    /// End of the last one.
+    /// End of the last range; 0 for an empty set.
     pub fn end(&self) -> u64 {
         self.0.last().map_or(0, |(_, end)| *end)
     }
 
-    /// How many there are.
+    /// Number of ranges.
     pub fn pieces(&self) -> usize {
         self.0.len()
     }
 
-    /// True when `[from, to)` touches one that is there: adding it makes no further one.
+    /// True when `[from, to)` overlaps or touches a range, so that adding it adds no range.
     pub fn touches(&self, from: u64, to: u64) -> bool {
         let begin = self.0.partition_point(|(_, end)| *end < from);
         self.0.get(begin).is_some_and(|(start, _)| *start <= to)
     }
 
-    /// Takes away everything from `end` on.
+    /// Removes `end` and everything above.
     pub fn cut(&mut self, end: u64) {
         self.0.retain(|(from, _)| *from < end);
         if let Some(last) = self.0.last_mut() {
@@ -45,17 +44,18 @@ impl Ranges {
         }
     }
 
-    /// End of the range that begins at `from`, or `from`.
+    /// End of the range that contains `from`; `from` when none does.
     pub fn upto(&self, from: u64) -> u64 {
         self.0.iter().find(|(start, end)| *start <= from && from < *end).map_or(from, |(_, end)| *end)
     }
 
-    /// True when `[0, size)` is there.
+    /// True when the set contains `[0, size)`.
     pub fn is_whole(&self, size: u64) -> bool {
         self.upto(0) >= size
     }
 
-    /// What is missing of `[from, size)`: the first `most` ranges, the last of which reaches to the end when there are more.
+    /// The first `most` missing ranges of `[from, size)`. When there are more, the last one extends
+    /// to `size`.
     pub fn missing(&self, from: u64, size: u64, most: usize) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
         let mut at = from;
@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_say_of_every_number_whether_it_is_there(added in proptest::collection::vec((0_u64..60, 0_u64..20), 0..30)) {
+        fn the_set_contains_exactly_the_added_numbers(added in proptest::collection::vec((0_u64..60, 0_u64..20), 0..30)) {
             let (mut ranges, mut there) = (Ranges::default(), [false; 100]);
             for (from, len) in added {
                 ranges.add(from, from + len);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_gaps_that_is_too_long_ends_with_a_joined_one() {
+    fn a_truncated_list_of_gaps_ends_with_a_merged_one() {
         let mut ranges = Ranges::default();
         (0..10).for_each(|n| ranges.add(n * 10, n * 10 + 5));
         assert_eq!(ranges.missing(0, 100, 2), [(5, 10), (15, 100)]);

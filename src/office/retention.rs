@@ -1,6 +1,4 @@
-//! ⇄ What the archive releases, and what it keeps whatever happens.
-//!
-//! What belongs here: retention, locks. What does not: storing (`office_stub`).
+//! ⇄ Retention: release of old files and events, size limit with fair shares, evidence locks.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -8,36 +6,39 @@ use rusqlite::params;
 use serde::Serialize;
 
 use super::archive::Archive;
+use super::error::ArchiveError;
 use super::partial_files::PART_KEPT;
 use crate::units::{SiteId, WallTime};
 
-/// Files released in one transaction at most: the archive does nothing else meanwhile.
+/// Files released in one transaction at most: the archive stores nothing meanwhile.
 pub const SLICE: usize = 200;
 /// Events released in one transaction at most.
 const EVENTS_SLICE: usize = 2_000;
-/// Files removed from the disk in one go at most.
+/// Files removed from the disk by one sweep at most.
 const SWEEP: usize = 256;
-/// A fair share is never smaller than this: no site is brought below it, or below its newest day when that is less.
-const FLOOR: u64 = 1 << 30;
+/// The usual share of a site, bytes. The size limit never takes a site below its share, or below
+/// its newest day when that is less.
+const SHARE: u64 = 1 << 30;
+/// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
-/// Nothing that touches a lock.
-const FREE: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site AND l.start <= f.end AND l.end >= f.start)";
+/// Condition for a row `f` of `files` that no lock protects.
+const UNLOCKED: &str = "NOT EXISTS (SELECT 1 FROM locks l WHERE l.site = f.site AND l.start <= f.end AND l.end >= f.start)";
 
-/// How much is kept; 0 is without limit.
+/// What the archive keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Days since the receipt.
+    /// Days since the receipt; 0 keeps files and events for ever.
     pub days: u32,
-    /// Bytes of files.
+    /// Bytes of all files at most; 0 is no limit.
     pub bytes: u64,
-    /// Bytes below which no site is brought for the sake of others.
+    /// Bytes of a site that the size limit leaves.
     pub floor: u64,
 }
 
 impl Retention {
-    /// So many days, so many bytes, and the usual share for each site.
+    /// A retention with the usual share of a site, 1 GiB; 0 is no limit.
     pub fn new(days: u32, bytes: u64) -> Retention {
-        Retention { days, bytes, floor: FLOOR }
+        Retention { days, bytes, floor: SHARE }
     }
 }
 
@@ -47,192 +48,227 @@ impl Default for Retention {
     }
 }
 
-/// What was released of one site.
+/// Files released of one site.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SiteShare {
-    /// Files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the files.
     pub bytes: u64,
-    /// The first and the last of them, as they are called below the archive.
+    /// Path of the first one, below the archive's directory.
     pub first: String,
-    /// The same.
+    /// Path of the last one, below the archive's directory.
     pub last: String,
 }
 
-/// What was released.
+/// Result of a retention pass, or of one slice.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Released {
-    /// Files.
+    /// Released files.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the released files.
     pub bytes: u64,
-    /// Events.
+    /// Released events.
     pub events: u64,
-    /// Unfinished files.
+    /// Dropped unfinished files.
     pub parts: u64,
-    /// The files by site.
+    /// The released files by site.
     pub sites: BTreeMap<String, SiteShare>,
-    /// There is more to released: it is the next slice's.
+    /// True when the next slice has more to release.
     pub more: bool,
-    /// Bytes over the limit that may not go: locked, or nobody has more than its share.
+    /// Bytes over the limit that locks and shares protect.
     pub over: u64,
 }
 
 impl Released {
-    /// Adds a further slice.
+    /// Adds the next slice.
     pub fn add(&mut self, next: Released) {
         self.files += next.files;
         self.bytes += next.bytes;
         self.events += next.events;
         self.parts += next.parts;
-        (self.more, self.over) = (next.more, next.over);
+        self.more = next.more;
+        self.over = next.over;
         for (site, share) in next.sites {
             let sum = self.sites.entry(site).or_insert_with(|| SiteShare { first: share.first, ..SiteShare::default() });
-            (sum.files, sum.bytes, sum.last) = (sum.files + share.files, sum.bytes + share.bytes, share.last);
+            sum.files += share.files;
+            sum.bytes += share.bytes;
+            sum.last = share.last;
         }
+    }
+
+    fn add_file(&mut self, file: Candidate) {
+        self.files += 1;
+        self.bytes += file.size;
+        let first = || SiteShare { first: file.path.clone(), ..SiteShare::default() };
+        let share = self.sites.entry(file.site).or_insert_with(first);
+        share.files += 1;
+        share.bytes += file.size;
+        share.last = file.path;
     }
 }
 
-/// A file that may go: site, id, path, size.
-type Leaving = (String, String, String, u64);
+/// A file that may be released.
+struct Candidate {
+    site: String,
+    fid: String,
+    path: String,
+    size: u64,
+}
+
+/// Stored bytes of a site, sorted by their sum.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    /// Finished and unfinished files, the latter with their final sizes.
+    bytes: u64,
+    /// Finished files.
+    finished: u64,
+    site: String,
+}
 
 /// One line of `office locks`.
 #[derive(Debug, Serialize)]
 pub struct LockRow {
-    /// Its number.
+    /// Number of the lock.
     pub id: i64,
     /// Site id.
     pub site: String,
-    /// First moment.
+    /// RFC 3339 start of the locked range.
     pub start: String,
-    /// Last moment.
+    /// RFC 3339 end of the locked range.
     pub end: String,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
 }
 
 impl Archive {
-    /// Lets go one slice of what is older than the retention, by the time of its receipt, and of the sites that hold most while there
-    /// are too many bytes; nothing that touches a lock. A file stays listed as stored, so that it is not sent again.
+    /// Releases one slice: files and events older than the retention, then files of the largest
+    /// sites while the archive is over its size limit. Locks protect their files and events. A
+    /// released file stays listed, so that the device does not send it again.
     ///
     /// # Errors
-    /// When the disk refuses: then nothing has gone.
-    pub fn release_expired(&mut self, retention: &Retention, now: WallTime) -> anyhow::Result<Released> {
-        let gone = self.transaction(|archive| {
-            let mut gone = Released::default();
-            archive.let_parts_go(now, &mut gone)?;
+    /// When index or disk fails; a failed transaction releases nothing.
+    pub fn release_expired(&mut self, retention: &Retention, now: WallTime) -> Result<Released, ArchiveError> {
+        let released = self.transaction(|archive| {
+            let mut released = Released::default();
+            archive.drop_stale_parts(now, &mut released)?;
             if retention.days > 0 {
                 let oldest = now.plus_micros(-i64::from(retention.days) * DAY).rfc3339();
-                let unsettled = now.plus_micros(-2 * i64::from(retention.days) * DAY).rfc3339();
-                for file in archive.leaving(None, &oldest, SLICE)? {
-                    archive.let_file_go(file, now, &mut gone)?;
+                let unconfirmed = now.plus_micros(-2 * i64::from(retention.days) * DAY).rfc3339();
+                for file in archive.candidates(None, &oldest, SLICE)? {
+                    archive.release_file(file, now, &mut released)?;
                 }
-                gone.events = archive.let_events_go(&oldest, &unsettled)?;
+                released.events = archive.release_events(&oldest, &unconfirmed)?;
             }
-            archive.share(retention, now, &mut gone)?;
-            gone.more |= gone.files as usize >= SLICE || gone.events as usize >= EVENTS_SLICE || gone.parts as usize >= SLICE;
-            Ok(gone)
+            archive.enforce_size_limit(retention, now, &mut released)?;
+            released.more |=
+                released.files as usize >= SLICE || released.events as usize >= EVENTS_SLICE || released.parts as usize >= SLICE;
+            Ok(released)
         })?;
         self.sweep()?;
-        Ok(gone)
+        Ok(released)
     }
 
-    /// The oldest files, of one site or of all, that were received before a moment and may go.
-    fn leaving(&self, site: Option<&str>, before: &str, most: usize) -> anyhow::Result<Vec<Leaving>> {
-        let whose = if site.is_some() { "site = ?3" } else { "?3 IS NULL" };
+    /// The oldest unlocked files, of one site or of all, received before `before`.
+    fn candidates(&self, site: Option<&str>, before: &str, most: usize) -> Result<Vec<Candidate>, ArchiveError> {
+        let of_site = if site.is_some() { "site = ?3" } else { "?3 IS NULL" };
         let query = format!(
-            "SELECT site, fid, path, size FROM files f WHERE gone IS NULL AND {whose} AND received < ?1 AND {FREE}
+            "SELECT site, fid, path, size FROM files f WHERE gone IS NULL AND {of_site} AND received < ?1 AND {UNLOCKED}
              ORDER BY received LIMIT ?2"
         );
         let mut query = self.index.db.prepare_cached(&query)?;
-        let rows =
-            query.query_map(params![before, most, site], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let rows = query.query_map(params![before, most, site], |row| {
+            Ok(Candidate { site: row.get(0)?, fid: row.get(1)?, path: row.get(2)?, size: row.get(3)? })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// First the word, then the deed: a kill between the two leaves a file that is known to go, never one that is listed and not there.
-    fn let_file_go(&mut self, (site, fid, path, size): Leaving, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
-        self.index.change("UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2", params![site, fid, now.rfc3339()])?;
-        self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&path])?;
-        (gone.files, gone.bytes) = (gone.files + 1, gone.bytes + size);
-        let share = gone.sites.entry(site).or_insert_with(|| SiteShare { first: path.clone(), ..SiteShare::default() });
-        (share.files, share.bytes, share.last) = (share.files + 1, share.bytes + size, path);
+    /// Marks a file as released; [`Archive::sweep`] removes it after the commit. A crash between
+    /// the two leaves a file that the next sweep removes, never a listed file without bytes.
+    fn release_file(&mut self, file: Candidate, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
+        let mark = "UPDATE files SET gone = ?3 WHERE site = ?1 AND fid = ?2";
+        self.index.change(mark, params![file.site, file.fid, now.rfc3339()])?;
+        self.index.change("INSERT OR IGNORE INTO removals VALUES (?1)", [&file.path])?;
+        released.add_file(file);
         Ok(())
     }
 
-    /// Settled events, and after twice the time those that were never settled.
-    fn let_events_go(&mut self, oldest: &str, unsettled: &str) -> anyhow::Result<u64> {
-        let gone = self.index.change(
+    /// Deletes events below the confirmed numbers received before `oldest`, and all events received
+    /// before `unconfirmed`.
+    fn release_events(&mut self, oldest: &str, unconfirmed: &str) -> Result<u64, ArchiveError> {
+        let deleted = self.index.change(
             "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events e WHERE received < ?1 AND NOT EXISTS
              (SELECT 1 FROM locks l WHERE l.site = e.site AND l.start <= e.time AND l.end >= e.time) AND (received < ?2
              OR seq <= (SELECT r.complete FROM rings r WHERE r.site = e.site AND r.ring = e.ring)) ORDER BY received LIMIT ?3)",
-            params![oldest, unsettled, EVENTS_SLICE],
+            params![oldest, unconfirmed, EVENTS_SLICE],
         )?;
-        Ok(gone as u64)
+        Ok(deleted as u64)
     }
 
-    /// Unfinished files nobody has gone on with.
-    fn let_parts_go(&mut self, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
+    /// Drops unfinished files without a message for a week.
+    fn drop_stale_parts(&mut self, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
         let mut query = self.index.db.prepare_cached("SELECT site, fid FROM parts WHERE touched < ?1 LIMIT ?2")?;
         let before = now.0.div_euclid(1_000_000) - PART_KEPT;
         let rows = query.query_map(params![before, SLICE], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-        let old: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+        let stale: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
         drop(query);
-        for (site, fid) in old {
+        for (site, fid) in stale {
             if let Ok(site) = SiteId::parse(&site) {
                 self.drop_part(&(site, fid))?;
-                gone.parts += 1;
+                released.parts += 1;
             }
         }
         Ok(())
     }
 
-    /// While there are too many bytes, the site that holds most gives: its oldest file, or, where it has none above its share, its oldest
-    /// unfinished one. Unfinished files count for their own site, with the size they will have: what a device only announces costs no
-    /// other device a file.
-    fn share(&mut self, retention: &Retention, now: WallTime, gone: &mut Released) -> anyhow::Result<()> {
+    /// While the archive is over its size limit, the largest site loses its oldest file; a site at
+    /// its share loses its oldest unfinished file instead. Unfinished files count for their own
+    /// site with their final sizes, so a file that a device only announces costs no other site a
+    /// file.
+    fn enforce_size_limit(&mut self, retention: &Retention, now: WallTime, released: &mut Released) -> Result<(), ArchiveError> {
         if retention.bytes == 0 {
             return Ok(());
         }
         let held = "SELECT site, sum(bytes), sum(finished) FROM (SELECT site, bytes, bytes AS finished FROM kept
             UNION ALL SELECT site, size, 0 FROM parts) GROUP BY site";
         let mut query = self.index.db.prepare(held)?;
-        let rows = query.query_map([], |row| Ok((row.get(1)?, row.get(2)?, row.get(0)?)))?;
-        let mut sites: BinaryHeap<(u64, u64, String)> = rows.collect::<Result<_, _>>()?;
+        let rows = query.query_map([], |row| Ok(Held { bytes: row.get(1)?, finished: row.get(2)?, site: row.get(0)? }))?;
+        let mut sites: BinaryHeap<Held> = rows.collect::<Result<_, _>>()?;
         drop(query);
-        let sum: u64 = sites.iter().map(|(bytes, ..)| bytes).sum();
+        let sum: u64 = sites.iter().map(|held| held.bytes).sum();
         let mut over = sum.saturating_sub(retention.bytes);
-        while over > 0 && ((gone.files + gone.parts) as usize) < SLICE {
-            let Some((bytes, finished, site)) = sites.pop() else { break };
-            let file = self.leaving(Some(&site), "9999", 1)?.pop();
-            let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.3));
-            let may_go = left >= retention.floor || left >= self.newest_day(&site)?;
-            if let Some(file) = file.filter(|_| may_go) {
-                let size = file.3;
+        while over > 0 && ((released.files + released.parts) as usize) < SLICE {
+            let Some(Held { bytes, finished, site }) = sites.pop() else { break };
+            let file = self.candidates(Some(&site), "9999", 1)?.pop();
+            let left = finished.saturating_sub(file.as_ref().map_or(0, |file| file.size));
+            let is_allowed = left >= retention.floor || left >= self.newest_day(&site)?;
+            if let Some(file) = file.filter(|_| is_allowed) {
+                let size = file.size;
                 over = over.saturating_sub(size);
-                self.let_file_go(file, now, gone)?;
-                sites.push((bytes.saturating_sub(size), left, site));
-            } else if let Some(size) = self.let_oldest_part_go(&site)? {
-                (over, gone.parts) = (over.saturating_sub(size), gone.parts + 1);
-                sites.push((bytes.saturating_sub(size), finished, site));
+                self.release_file(file, now, released)?;
+                sites.push(Held { bytes: bytes.saturating_sub(size), finished: left, site });
+            } else if let Some(size) = self.drop_oldest_part(&site)? {
+                over = over.saturating_sub(size);
+                released.parts += 1;
+                sites.push(Held { bytes: bytes.saturating_sub(size), finished, site });
             }
         }
-        gone.over = over;
-        gone.more |= over > 0 && (gone.files + gone.parts) as usize >= SLICE;
+        released.over = over;
+        released.more |= over > 0 && (released.files + released.parts) as usize >= SLICE;
         Ok(())
     }
 
-    /// Gives up the oldest unfinished file of a site that is not being checked; its size. The device begins it again.
-    fn let_oldest_part_go(&mut self, site: &str) -> anyhow::Result<Option<u64>> {
+    /// Drops the site's oldest unfinished file that is not being checked, and returns its final
+    /// size. The device starts the file again.
+    fn drop_oldest_part(&mut self, site: &str) -> Result<Option<u64>, ArchiveError> {
         let Ok(site) = SiteId::parse(site) else { return Ok(None) };
         let Some((fid, size)) = self.idle_parts(&site)?.into_iter().next() else { return Ok(None) };
         self.drop_part(&(site, fid))?;
         Ok(Some(size))
     }
 
-    /// Bytes of the newest day of a site, by receipt.
-    fn newest_day(&self, site: &str) -> anyhow::Result<u64> {
+    /// Bytes that a site sent on the day of its newest receipt.
+    fn newest_day(&self, site: &str) -> Result<u64, ArchiveError> {
         let newest = "SELECT max(received) FROM files WHERE site = ?1 AND gone IS NULL";
         let newest: Option<String> = self.index.db.query_row(newest, [site], |row| row.get(0))?;
         let since =
@@ -241,11 +277,11 @@ impl Archive {
         Ok(self.index.db.query_row(sum, params![site, since], |row| row.get(0))?)
     }
 
-    /// Removes from the disk some of what the index gave up; gives how many. What cannot be removed stays for the next time.
+    /// Removes a slice of the released files from the disk; returns their number.
     ///
     /// # Errors
-    /// When index or disk refuses.
-    pub fn sweep(&mut self) -> anyhow::Result<u64> {
+    /// When index or disk fails; the next sweep tries again.
+    pub fn sweep(&mut self) -> Result<u64, ArchiveError> {
         let mut query = self.index.db.prepare_cached("SELECT path FROM removals LIMIT ?1")?;
         let paths: Vec<String> = query.query_map([SWEEP], |row| row.get(0))?.collect::<Result<_, _>>()?;
         drop(query);
@@ -254,7 +290,7 @@ impl Archive {
         }
         let mut dirs = BTreeSet::new();
         for path in &paths {
-            // A path may have become somebody's since.
+            // A newer file may use the path since.
             let used = "SELECT EXISTS (SELECT 1 FROM files WHERE path = ?1 AND gone IS NULL) OR EXISTS (SELECT 1 FROM parts
                 WHERE target = ?1 OR 'partial/' || site || '-' || fid || '.part' = ?1)";
             if !self.index.db.query_row(used, [path], |row| row.get::<_, bool>(0))? {
@@ -274,29 +310,30 @@ impl Archive {
         Ok(paths.len() as u64)
     }
 
-    /// Keeps everything of a site between two moments until [`Archive::unlock`]; gives the lock's number.
+    /// Locks all files and events of a site in a time range until [`Archive::unlock`]; returns the
+    /// number of the lock.
     ///
     /// # Errors
-    /// When the database refuses.
-    pub fn lock(&mut self, site: &str, (start, end): (&str, &str), reason: &str, now: &str) -> anyhow::Result<i64> {
+    /// When the database fails.
+    pub fn lock(&mut self, site: &str, (start, end): (&str, &str), reason: &str, now: &str) -> Result<i64, ArchiveError> {
         let insert = "INSERT INTO locks (site, start, end, reason, made) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.index.db.execute(insert, params![site, start, end, reason, now])?;
         Ok(self.index.db.last_insert_rowid())
     }
 
-    /// Lets a lock go; false when there is none of that number.
+    /// Ends a lock; false for an unknown number.
     ///
     /// # Errors
-    /// When the database refuses.
-    pub fn unlock(&mut self, id: i64) -> anyhow::Result<bool> {
+    /// When the database fails.
+    pub fn unlock(&mut self, id: i64) -> Result<bool, ArchiveError> {
         Ok(self.index.db.execute("DELETE FROM locks WHERE id = ?1", [id])? > 0)
     }
 
-    /// The locks.
+    /// All locks, by number.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn locks(&self) -> anyhow::Result<Vec<LockRow>> {
+    pub fn locks(&self) -> Result<Vec<LockRow>, ArchiveError> {
         let mut query = self.index.db.prepare("SELECT id, site, start, end, reason FROM locks ORDER BY id")?;
         let rows = query.query_map([], |row| {
             Ok(LockRow { id: row.get(0)?, site: row.get(1)?, start: row.get(2)?, end: row.get(3)?, reason: row.get(4)? })

@@ -1,82 +1,93 @@
-//! One change to many devices: in waves, stopped by the first failure, resumed by doing it again. What is committed already is left
-//! alone, so nothing needs to be remembered between two tries.
+//! Rollout of one configuration change to many devices, in waves; the first failure stops it.
 //!
-//! What belongs here: which box is next, and how it ended, pure over what devices report. What does not: signing, MQTT.
+//! A second run resumes a stopped rollout: devices with the committed change are skipped, so a
+//! rollout keeps no state of its own. The devices' reports are the input; the caller signs and
+//! publishes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::settings::KeyScope;
 use crate::units::{Digest, MonoTime, SiteId};
 
-/// Microseconds a device may take to say what it runs: reports are retained, so one that ever spoke is known at once.
-const KNOWN_WITHIN: u64 = 10_000_000;
+/// Time for a device's report. The broker retains reports, so that of a known device arrives at
+/// once.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a device stands.
+/// State of a device in a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetState {
-    /// Its wave has not come.
+    /// Its wave has not begun.
     Waiting,
-    /// It must first say what it runs, or finish what it is at.
+    /// Its wave began at this time; its report is missing, or it is busy with another change.
     Asked(MonoTime),
-    /// The document is on its way; its id.
+    /// The document of this id was sent at this time.
     Sent(MonoTime, String),
-    /// It runs it.
+    /// The device committed the document.
     Committed,
-    /// It ran it before.
+    /// The device ran this configuration before the rollout.
     Already,
-    /// It does not, and why.
+    /// The device rejected the document or did not answer, with the reason.
     Failed(String),
 }
 
-/// A document to be signed and published.
+/// A document to sign and publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
-    /// For whom.
+    /// The device's site.
     pub site: SiteId,
-    /// Its number.
+    /// Version, above every version that the device has seen.
     pub version: u64,
-    /// What it replaces.
+    /// SHA-256 of the configuration that it replaces.
     pub prev: Digest,
-    /// The text.
+    /// The configuration, TOML.
     pub text: String,
 }
 
-/// One box.
+/// A device of the rollout.
 #[derive(Debug, Clone)]
 struct Target {
     text: String,
     state: TargetState,
 }
 
-/// The change on its way to all of them.
+/// A change on its way to many devices.
 #[derive(Debug)]
 pub struct Rollout {
     key: String,
     wave: usize,
-    /// Microseconds a device may take for its verdict.
-    within: u64,
+    /// Time for a device's outcome.
+    timeout: Duration,
     targets: BTreeMap<SiteId, Target>,
     reports: BTreeMap<SiteId, Value>,
-    /// Numbers used for each device, as far as the archive knows.
+    /// Highest version sent to each device from this archive.
     used: BTreeMap<SiteId, u64>,
 }
 
 impl Rollout {
-    /// A change of these texts, signed by the key of this id, `wave` devices at a time. `used` are the highest numbers known to be taken.
-    pub fn new(key: &str, texts: BTreeMap<SiteId, String>, used: BTreeMap<SiteId, u64>, wave: usize, within: u64) -> Rollout {
+    /// A rollout of `texts` to `wave` devices at a time, signed by the key with the id `key`.
+    /// `used` holds the highest version sent to each device; a device must report its outcome
+    /// within `timeout`.
+    pub fn new(
+        key: &str,
+        texts: BTreeMap<SiteId, String>,
+        used: BTreeMap<SiteId, u64>,
+        wave: usize,
+        timeout: Duration,
+    ) -> Rollout {
         let targets = texts.into_iter().map(|(site, text)| (site, Target { text, state: TargetState::Waiting })).collect();
-        Rollout { key: key.to_owned(), wave: wave.max(1), within, targets, reports: BTreeMap::new(), used }
+        Rollout { key: key.to_owned(), wave: wave.max(1), timeout, targets, reports: BTreeMap::new(), used }
     }
 
-    /// A device said what it runs; gives its state when that changed.
+    /// Takes a device's report; returns the device's new state when it changed.
     pub fn reported(&mut self, site: &SiteId, report: Value) -> Option<TargetState> {
         let changed = self.targets.get_mut(site).and_then(|target| {
             let TargetState::Sent(_, id) = &target.state else {
                 return None;
             };
-            let state = verdict(id, &report)?;
+            let state = outcome(id, &report)?;
             target.state = state.clone();
             Some(state)
         });
@@ -84,8 +95,9 @@ impl Rollout {
         changed
     }
 
-    /// What is to be sent now; `reported` hears of devices whose time is over, or that have it already.
-    pub fn next(&mut self, now: MonoTime, mut told: impl FnMut(&SiteId, &TargetState)) -> Vec<Send> {
+    /// The documents to send now. Calls `on_change` for each device with a new state.
+    pub fn next(&mut self, now: MonoTime, mut on_change: impl FnMut(&SiteId, &TargetState)) -> Vec<Send> {
+        let elapsed = |since: MonoTime| Duration::from_micros(now.since(since));
         let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         if !open && !self.is_stopped() {
             let waiting = self.targets.values_mut().filter(|target| target.state == TargetState::Waiting);
@@ -95,56 +107,57 @@ impl Rollout {
         for (site, target) in &mut self.targets {
             let next = match &target.state {
                 TargetState::Asked(since) => match self.reports.get(site) {
-                    None if now.since(*since) >= KNOWN_WITHIN => {
-                        Some(TargetState::Failed("it has never said what it runs".into()))
+                    None if elapsed(*since) >= REPORT_TIMEOUT => {
+                        Some(TargetState::Failed("it has never reported its configuration".into()))
                     }
                     Some(report) if is_free(report) => {
                         let used = self.used.get(site).copied().unwrap_or(0);
                         Some(first_step(site, &self.key, target, report, used, now, &mut sends))
                     }
-                    Some(_) if now.since(*since) >= self.within => {
+                    Some(_) if elapsed(*since) >= self.timeout => {
                         Some(TargetState::Failed("it is still busy with another change".into()))
                     }
                     _ => None,
                 },
-                TargetState::Sent(since, _) if now.since(*since) >= self.within => {
+                TargetState::Sent(since, _) if elapsed(*since) >= self.timeout => {
                     let phase = self.reports.get(site).map_or("?", |report| report["phase"].as_str().unwrap_or("?"));
-                    Some(TargetState::Failed(format!("no verdict within {} s; its phase is {phase}", self.within / 1_000_000)))
+                    Some(TargetState::Failed(format!("no outcome within {} s; its phase is {phase}", self.timeout.as_secs())))
                 }
                 _ => None,
             };
             if let Some(state) = next {
-                told(site, &state);
+                on_change(site, &state);
                 target.state = state;
             }
         }
         sends
     }
 
-    /// A device failed: no further wave begins.
+    /// True after the first failure; no further wave begins.
     pub fn is_stopped(&self) -> bool {
         self.targets.values().any(|target| matches!(target.state, TargetState::Failed(_)))
     }
 
-    /// Nothing more will happen.
+    /// True when no device will change its state any more.
     pub fn is_over(&self) -> bool {
         let open = self.targets.values().any(|target| matches!(target.state, TargetState::Asked(_) | TargetState::Sent(..)));
         let waits = self.targets.values().any(|target| target.state == TargetState::Waiting);
         !open && (!waits || self.is_stopped())
     }
 
-    /// Each box and where it stands.
+    /// All devices with their states, sorted by site.
     pub fn states(&self) -> impl Iterator<Item = (&SiteId, &TargetState)> {
         self.targets.iter().map(|(site, target)| (site, &target.state))
     }
 
-    /// What a device reported last.
+    /// The newest report of a device.
     pub fn report(&self, site: &SiteId) -> Option<&Value> {
         self.reports.get(site)
     }
 }
 
-/// Sends a device its document, unless it runs it already.
+/// The state of a device after its first report: sends the document, unless the device runs it
+/// already.
 fn first_step(
     site: &SiteId,
     key: &str,
@@ -173,8 +186,8 @@ fn is_free(report: &Value) -> bool {
     !matches!(report["phase"].as_str(), Some("staged" | "trial"))
 }
 
-/// How a device ended with the document of this id; `None` while it has not.
-fn verdict(id: &str, report: &Value) -> Option<TargetState> {
+/// The outcome of the document `id` on a device; `None` before it has one.
+fn outcome(id: &str, report: &Value) -> Option<TargetState> {
     if report["refused"]["id"] == id {
         return Some(TargetState::Failed(line(&report["refused"]["refusal"])));
     }
@@ -187,7 +200,7 @@ fn verdict(id: &str, report: &Value) -> Option<TargetState> {
     })
 }
 
-/// A refusal in one line, as a device reports it.
+/// A rejection of a device's report in one line.
 pub fn line(refusal: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let keys = refusal["errors"].as_array().cloned().unwrap_or_default();
@@ -203,22 +216,26 @@ mod tests {
 
     const KEY: &str = "k";
 
-    /// A device that commits what it gets, or takes it back.
-    struct SimBox {
+    /// A device that commits each document, or rolls it back.
+    struct SimDevice {
         committed: Digest,
         seen: u64,
         last: Value,
         fails: bool,
     }
 
-    impl SimBox {
+    impl SimDevice {
         fn report(&self) -> Value {
             json!({"phase": "committed", "committed": {"sha256": self.committed}, "keys": [{"key": KEY}], "seen": {KEY: self.seen},
                 "last": self.last})
         }
 
         fn take(&mut self, send: &Send) {
-            assert_eq!(send.prev, self.committed, "{} was sent something that does not replace what it runs", send.site);
+            assert_eq!(
+                send.prev, self.committed,
+                "{}: the document replaces another configuration than the running one",
+                send.site
+            );
             assert!(send.version > self.seen);
             self.seen = send.version;
             let refusal = if self.fails { json!({"why": "trial", "detail": "no key frame"}) } else { Value::Null };
@@ -229,16 +246,16 @@ mod tests {
         }
     }
 
-    fn fleet() -> BTreeMap<SiteId, SimBox> {
+    fn fleet() -> BTreeMap<SiteId, SimDevice> {
         let site = |n: u32| SiteId::parse(&format!("km-{n:02}")).unwrap();
-        let made = |n| SimBox { committed: Digest::of(b"before"), seen: 0, last: Value::Null, fails: n == 23 };
+        let made = |n| SimDevice { committed: Digest::of(b"before"), seen: 0, last: Value::Null, fails: n == 23 };
         (1..=50).map(|n| (site(n), made(n))).collect()
     }
 
-    /// Runs a rollout to its end; gives how many were under way at once at most, and how many were sent.
-    fn drive(fleet: &mut BTreeMap<SiteId, SimBox>, wave: usize) -> (Rollout, usize, usize) {
+    /// Runs a rollout to its end; returns the largest wave and the number of sent documents.
+    fn drive(fleet: &mut BTreeMap<SiteId, SimDevice>, wave: usize) -> (Rollout, usize, usize) {
         let texts = fleet.keys().map(|site| (site.clone(), format!("site = \"{site}\""))).collect();
-        let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), wave, 900_000_000);
+        let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), wave, Duration::from_secs(900));
         for (site, sim) in fleet.iter() {
             assert_eq!(rollout.reported(site, sim.report()), None);
         }
@@ -253,7 +270,7 @@ mod tests {
                 sim.take(&send);
                 rollout.reported(&send.site, sim.report());
             }
-            assert!(now < 600_000_000, "it never ends");
+            assert!(now < 600_000_000, "the rollout does not end");
         }
         (rollout, most, sent)
     }
@@ -271,11 +288,11 @@ mod tests {
         assert_eq!(failed, ["km-23"]);
         let count = |rollout: &Rollout, wanted: TargetState| rollout.states().filter(|(_, state)| **state == wanted).count();
         assert_eq!((count(&rollout, TargetState::Committed), count(&rollout, TargetState::Waiting)), (29, 20));
-        let of = |fleet: &BTreeMap<SiteId, SimBox>, text: &dyn Fn(&SiteId) -> String| {
+        let of = |fleet: &BTreeMap<SiteId, SimDevice>, text: &dyn Fn(&SiteId) -> String| {
             fleet.iter().filter(|(site, sim)| sim.committed == Digest::of(text(site).as_bytes())).count()
         };
         let new = |site: &SiteId| format!("site = \"{site}\"");
-        assert_eq!((of(&fleet, &new), of(&fleet, &|_| "before".into())), (29, 21), "each box runs the one or the other");
+        assert_eq!((of(&fleet, &new), of(&fleet, &|_| "before".into())), (29, 21), "each device runs either configuration");
         fleet.values_mut().for_each(|sim| sim.fails = false);
         let (rollout, _, sent) = drive(&mut fleet, 10);
         assert_eq!((sent, count(&rollout, TargetState::Committed), count(&rollout, TargetState::Already)), (21, 21, 29));
@@ -283,45 +300,51 @@ mod tests {
     }
 
     #[test]
-    fn a_box_that_says_nothing_or_does_not_know_the_key_is_named() {
+    fn a_silent_device_and_one_without_the_key_fail() {
         let site = |name: &str| SiteId::parse(name).unwrap();
         let texts = ["silent", "foreign"].map(|name| (site(name), "text".to_owned())).into();
-        let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), 2, 60_000_000);
+        let mut rollout = Rollout::new(KEY, texts, BTreeMap::new(), 2, Duration::from_secs(60));
         rollout.reported(&site("foreign"), json!({"phase": "idle", "keys": [], "committed": {"sha256": Digest::of(b"x")}}));
         for second in [0, 5, 11] {
             assert!(rollout.next(MonoTime(second * 1_000_000), |_, _| ()).is_empty());
         }
-        let said: Vec<String> = rollout.states().map(|(_, state)| format!("{state:?}")).collect();
-        assert!(said[0].contains("unknown_key") && said[1].contains("never said"), "{said:?}");
+        let states: Vec<String> = rollout.states().map(|(_, state)| format!("{state:?}")).collect();
+        assert!(states[0].contains("unknown_key"), "{states:?}");
+        assert!(states[1].contains("never reported"), "{states:?}");
         assert!(rollout.is_over());
     }
 
     #[test]
     fn nothing_is_sent_with_a_key_for_commands() {
         let site = SiteId::parse("km-17").unwrap();
-        let mut rollout = Rollout::new(KEY, [(site.clone(), "text".to_owned())].into(), BTreeMap::new(), 1, 60_000_000);
+        let mut rollout =
+            Rollout::new(KEY, [(site.clone(), "text".to_owned())].into(), BTreeMap::new(), 1, Duration::from_secs(60));
         let keys = json!([{"name": "desk", "key": KEY, "scope": "commands"}]);
         rollout.reported(&site, json!({"phase": "idle", "keys": keys, "committed": {"sha256": Digest::of(b"x")}}));
-        assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "it would be refused");
+        assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "the device would reject it");
         let (_, state) = rollout.states().next().unwrap();
         assert!(matches!(state, TargetState::Failed(reason) if reason.starts_with("scope: ")), "{state:?}");
     }
 
     #[test]
-    fn a_verdict_that_does_not_come_is_told_with_the_phase() {
+    fn a_missing_outcome_fails_with_the_phase() {
         let site = SiteId::parse("slow").unwrap();
         let mut rollout = Rollout::new(
             KEY,
             BTreeMap::from([(site.clone(), "text".into())]),
             BTreeMap::from([(site.clone(), 7)]),
             1,
-            60_000_000,
+            Duration::from_secs(60),
         );
         let report = |phase: &str| json!({"phase": phase, "keys": [{"key": KEY}], "committed": {"sha256": Digest::of(b"x")}});
         rollout.reported(&site, report("trial"));
         assert!(rollout.next(MonoTime(0), |_, _| ()).is_empty(), "it is busy");
         rollout.reported(&site, report("committed"));
-        assert_eq!(rollout.next(MonoTime(1_000_000), |_, _| ())[0].version, 8, "numbers the archive has used are not used again");
+        assert_eq!(
+            rollout.next(MonoTime(1_000_000), |_, _| ())[0].version,
+            8,
+            "a version that the archive has used is not used again"
+        );
         rollout.reported(&site, report("trial"));
         assert!(rollout.next(MonoTime(62_000_000), |_, _| ()).is_empty());
         let (_, state) = rollout.states().next().unwrap();

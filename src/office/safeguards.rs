@@ -1,27 +1,27 @@
-//! What the archive owes to each of its rules: a simulation takes one away and must see something break.
+//! Safeguards of the ingest: rules that the simulator removes one by one.
 //!
-//! What belongs here: their names. What does not: keeping them (`office_stub`, [`super::partial_files`]).
+//! A simulation without one of them must find a broken promise (`taimat sim --office-worlds`).
 
-/// A rule of the way in.
+/// A rule of the ingest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IngestRule {
-    /// Where a file goes is durable before it goes there.
+    /// The target of a move is durable before the move.
     TargetFirst,
-    /// The move and its directories are flushed before the file is listed.
+    /// Move and directories are flushed before the file is listed.
     MoveFirst,
-    /// Memory changes only after COMMIT: what a refused transaction touched is read again from the index.
+    /// Memory changes only after COMMIT; a rollback drops the state of its files.
     CommitBeforeMemory,
     /// A receipt leaves only after COMMIT.
     CommitBeforeReceipt,
-    /// A move that was cut short is hashed before the file is listed.
+    /// A file of an interrupted move is hashed before it is listed.
     HashAtTakeUp,
-    /// An I/O error says nothing about a file's digest.
+    /// An I/O error proves nothing about a file's SHA-256.
     ErrorIsNoDigest,
 }
 
 #[cfg(any(test, feature = "sim"))]
 impl IngestRule {
-    /// All of them.
+    /// All rules.
     pub const ALL: [IngestRule; 6] = [
         IngestRule::TargetFirst,
         IngestRule::MoveFirst,
@@ -31,7 +31,7 @@ impl IngestRule {
         IngestRule::ErrorIsNoDigest,
     ];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             IngestRule::TargetFirst => "target-first",
@@ -43,7 +43,7 @@ impl IngestRule {
         }
     }
 
-    /// What it asks for, in words.
+    /// The rule as a sentence.
     pub fn what(self) -> &'static str {
         match self {
             IngestRule::TargetFirst => "the target is durable before the rename",

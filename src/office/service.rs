@@ -1,7 +1,4 @@
-//! ⇄ The office's MQTT client: subscribes to devices, hands what comes to the configuration thread, publishes its answers, shows its presence.
-//!
-//! What belongs here: connecting and passing on. What does not: storing (`office_stub`), batches and hashing
-//! ([`super::archive_thread`]).
+//! ⇄ MQTT client of the office: subscription, ingest, answers, presence.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -13,46 +10,55 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archive::Archive;
 use super::archive_thread::{self, Intake, OutgoingAnswer};
+use super::notice::Notice;
 use super::retention::Retention;
 use crate::clock::SystemClock;
-use crate::escape::shown;
 use crate::settings::Protocol;
 use crate::units::SiteId;
 use crate::uplink::client::{self, ClientEvent, Connection, Disconnected, Options, Sender};
 use crate::uplink::failover::ConnectFault;
 use crate::uplink::topics;
 
-/// Pause between connections.
-const PAUSE: Duration = Duration::from_secs(2);
-/// For `stopping` to leave at the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// A session that the broker closes so soon may be another's: brokers end the older of two with one client id.
-const STOLEN_WITHIN: Duration = Duration::from_secs(15);
-const STOLEN: &str = ". Does another office run with the same --host? The broker ends one session for the other";
-/// What is said of a connection we close ourselves.
+/// Pause between two connections.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// Time for the state `stopping` to reach the broker.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Age of a session below which its end may mean a second client with the same id: a broker ends
+/// the older session (MQTT 5.0, 3.1.4; MQTT 3.1.1, 3.1.4).
+const DUPLICATE_WITHIN: Duration = Duration::from_secs(15);
+/// Reason of a disconnect that this office starts.
 const CLOSING: &str = "closing";
-/// Commands waiting to be published at most.
+/// Commands queued for the client at most.
 pub const COMMANDS: usize = 16;
-/// Answers waiting for the client at most; the others stay with the configuration thread, which waits.
+/// Answers queued in the client at most; the archive thread then waits.
 const WAITING: usize = 64;
-/// How often the presence is said again, and how long after a device has come: devices come together, and one word is for all.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
-const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
+/// Pause between two publications of the presence.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
+/// Delay of the presence after a device came online: devices come together, and one publication
+/// reaches all.
+const PRESENCE_DELAY: Duration = Duration::from_secs(1);
 
-/// A command to publish: site, name, payload.
-pub type Command = (SiteId, String, Vec<u8>);
+/// A command to publish.
+pub struct Command {
+    /// The device's site.
+    pub site: SiteId,
+    /// Last level of the topic.
+    pub name: String,
+    /// JSON.
+    pub payload: Vec<u8>,
+}
 
-/// What an office is reported when it starts.
+/// Parameters of a receiving office.
 pub struct OfficeService {
-    /// How to reach the broker.
+    /// Connection to the broker.
     pub options: Options,
-    /// The version is open: 3.1.1 where 5 fails.
+    /// Use the other MQTT version when the broker rejects the one in `options`.
     pub any_version: bool,
-    /// Its name in its presence topic.
+    /// Name of this office in its presence topic.
     pub host: String,
-    /// Only these sites; all of them when empty.
+    /// The sites to receive; empty for all.
     pub sites: Vec<SiteId>,
-    /// What it releases.
+    /// Retention of files and events.
     pub retention: Retention,
 }
 
@@ -65,36 +71,39 @@ impl OfficeService {
     }
 }
 
-/// Runs the office until `shutdown`; every line for people goes to `line`.
+/// Runs the office until `stop` is true; calls `report` for each notice.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the operating system starts no thread.
 pub async fn run(
     archive: Archive,
     mut office: OfficeService,
     mut commands: mpsc::Receiver<Command>,
     mut stop: watch::Receiver<bool>,
-    mut line: impl FnMut(String),
-) -> anyhow::Result<()> {
+    mut report: impl FnMut(Notice),
+) -> std::io::Result<()> {
     let presence = topics::host_state(&office.host);
     office.options.will = Some((presence.clone(), br#"{"v":1,"state":"lost"}"#.to_vec(), true));
-    let (work, answers) = archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
-    let mut session = ServiceSession { presence, work, answers, waiting: VecDeque::new(), retain: true, announce: None };
+    let (intake, answers) = archive_thread::start(archive, office.retention, Arc::new(SystemClock::new()))?;
+    let mut session = ServiceSession { presence, intake, answers, waiting: VecDeque::new(), can_retain: true, presence_at: None };
     while !*stop.borrow() {
         let started = Instant::now();
         let (sender, mut connection) = client::connect(&office.options);
         sender.subscribe(&office.filters());
         session.waiting.clear();
-        session.announce = None;
-        let ended = session.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut line).await;
+        session.presence_at = None;
+        let ended = session.converse(&sender, &mut connection, &mut commands, &mut stop, &office.options, &mut report).await;
         if *stop.borrow() {
-            let until = Instant::now() + CLOSE_WITHIN;
+            let until = Instant::now() + CLOSE_TIMEOUT;
             while let Ok(Ok(_)) = timeout(until.saturating_duration_since(Instant::now()), connection.poll()).await {}
             return Ok(());
         }
-        let stolen = if started.elapsed() < STOLEN_WITHIN && ended.reason.contains("closed by peer") { STOLEN } else { "" };
-        let reason = client::in_flags(&ended.reason);
-        line(shown(&format!("no broker at {}:{}: {reason}{stolen}", office.options.host, office.options.port)));
+        report(Notice::Disconnected {
+            host: office.options.host.clone(),
+            port: office.options.port,
+            reason: client::in_flags(&ended.reason),
+            may_be_duplicate: started.elapsed() < DUPLICATE_WITHIN && ended.reason.contains("closed by peer"),
+        });
         if let Some((_, _, retain)) = office.options.will.as_mut().filter(|_| ended.fault == ConnectFault::Retain) {
             *retain = false;
         }
@@ -103,7 +112,7 @@ pub async fn run(
             office.options.protocol = other;
         }
         tokio::select! {
-            () = sleep(PAUSE) => {}
+            () = sleep(RECONNECT_PAUSE) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
@@ -112,17 +121,17 @@ pub async fn run(
 
 struct ServiceSession {
     presence: String,
-    work: Intake,
+    intake: Intake,
     answers: mpsc::Receiver<OutgoingAnswer>,
     waiting: VecDeque<(String, Vec<u8>)>,
-    /// The broker keeps our presence.
-    retain: bool,
-    /// When we say again that we are here; nothing while there is no connection.
-    announce: Option<Instant>,
+    /// The broker supports retained messages.
+    can_retain: bool,
+    /// Next publication of the presence; `None` without a connection.
+    presence_at: Option<Instant>,
 }
 
 impl ServiceSession {
-    /// One connection to its end.
+    /// Runs one connection until it ends.
     async fn converse(
         &mut self,
         sender: &Sender,
@@ -130,7 +139,7 @@ impl ServiceSession {
         commands: &mut mpsc::Receiver<Command>,
         stop: &mut watch::Receiver<bool>,
         options: &Options,
-        line: &mut impl FnMut(String),
+        report: &mut impl FnMut(Notice),
     ) -> Disconnected {
         loop {
             let mut poll = pin!(connection.poll());
@@ -140,19 +149,21 @@ impl ServiceSession {
                 {
                     self.waiting.pop_front();
                 }
-                let announce = self.announce;
+                let presence_at = self.presence_at;
                 tokio::select! {
                     seen = &mut poll => break seen,
-                    () = sleep_until(announce.unwrap_or_else(Instant::now)), if announce.is_some() => self.publish_presence(sender),
+                    () = sleep_until(presence_at.unwrap_or_else(Instant::now)), if presence_at.is_some() => {
+                        self.publish_presence(sender);
+                    }
                     Some(answer) = self.answers.recv(), if self.waiting.len() < WAITING => match answer {
                         OutgoingAnswer::Publish(topic, payload) => self.waiting.push_back((topic, payload)),
-                        OutgoingAnswer::Line(text) => line(shown(&text)),
+                        OutgoingAnswer::Notice(notice) => report(notice),
                     },
-                    Some((site, name, payload)) = commands.recv() => {
+                    Some(Command { site, name, payload }) = commands.recv() => {
                         self.waiting.push_back((topics::dn(&site, &format!("cmd/{name}")), payload));
                     }
                     _ = stop.wait_for(|stop| *stop) => {
-                        sender.publish(0, &self.presence, br#"{"v":1,"state":"stopping"}"#.to_vec(), self.retain);
+                        sender.publish(0, &self.presence, br#"{"v":1,"state":"stopping"}"#.to_vec(), self.can_retain);
                         sender.disconnect();
                         break Err(Disconnected { reason: CLOSING.into(), fault: ConnectFault::Lost });
                     }
@@ -160,12 +171,12 @@ impl ServiceSession {
             };
             match seen {
                 Ok(ClientEvent::Connected(limits)) => {
-                    line(format!("office connected to {}:{}", options.host, options.port));
-                    self.retain = limits.retain;
+                    report(Notice::Connected { host: options.host.clone(), port: options.port });
+                    self.can_retain = limits.retain;
                     self.publish_presence(sender);
                 }
                 Ok(ClientEvent::Subscribed(granted)) if granted.iter().any(Result::is_err) => {
-                    line("the broker refuses the office's subscription: look at its access list".into());
+                    report(Notice::SubscriptionRejected);
                 }
                 Ok(ClientEvent::Message(topic, payload)) => self.take(topic, payload),
                 Ok(_) => {}
@@ -174,18 +185,19 @@ impl ServiceSession {
         }
     }
 
-    /// Says that the archive is here, and when to say it again: a broker may lose it, or keep nothing.
+    /// Publishes the presence and sets its next publication: a broker may lose a retained message
+    /// or support none.
     fn publish_presence(&mut self, sender: &Sender) {
-        sender.publish(0, &self.presence, br#"{"v":1,"state":"online"}"#.to_vec(), self.retain);
-        self.announce = Some(Instant::now() + ANNOUNCE_EVERY);
+        sender.publish(0, &self.presence, br#"{"v":1,"state":"online"}"#.to_vec(), self.can_retain);
+        self.presence_at = Some(Instant::now() + PRESENCE_INTERVAL);
     }
 
-    /// Hands a message to the configuration thread, which never makes us wait.
+    /// Queues a message for the archive thread; never blocks.
     fn take(&mut self, topic: String, payload: Vec<u8>) {
         if topic.ends_with("/up/state") {
-            // A device has come: where nothing is retained it does not know of us.
-            self.announce = self.announce.map(|at| at.min(Instant::now() + ANNOUNCE_AFTER));
+            // A new device does not know the presence when the broker retains nothing.
+            self.presence_at = self.presence_at.map(|at| at.min(Instant::now() + PRESENCE_DELAY));
         }
-        self.work.hand(topic, payload);
+        self.intake.hand(topic, payload);
     }
 }

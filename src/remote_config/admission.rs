@@ -1,6 +1,4 @@
-//! The way in: from a document, an edited file or a wish to go back, to a change that is staged or refused.
-//!
-//! What belongs here: who may ask for a change, and telling why it is not even tried. What does not: the trial ([`super::trial`]).
+//! Admission of a change: a signed document, an edited file or a rollback is staged or rejected.
 
 use std::sync::Arc;
 
@@ -16,12 +14,15 @@ use super::validation::{self, CurrentConfig};
 use crate::settings::Settings;
 use crate::units::{Digest, MonoTime, Timestamp};
 
-/// Refusals reported as events in a minute at most; more are only counted in the next one.
-const REFUSALS_MAX: u32 = 20;
-/// Refusals remembered so that a document that comes with every connection is reported once.
-const TOLD_MAX: usize = 16;
+/// Rejections published as events in a minute at most; the next event counts the others.
+const REJECTIONS_MAX: u32 = 20;
+/// Microseconds of that minute.
+const REJECTIONS_WITHIN: u64 = 60_000_000;
+/// Rejected documents remembered: a retained document arrives with every connection and is reported
+/// once.
+const REPORTED_MAX: usize = 16;
 
-/// A change that is being judged.
+/// A change during its validation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
     pub(super) version: ConfigVersion,
@@ -31,30 +32,30 @@ pub(super) struct Candidate {
 
 impl ConfigMachine {
     pub(super) fn document(&mut self, now: Timestamp, bytes: &[u8], len: usize, out: &mut Vec<ConfigEffect>) {
-        let told = Digest::of(format!("{len} {}", Digest::of(bytes).hex()).as_bytes());
+        let fingerprint = Digest::of(format!("{len} {}", Digest::of(bytes).hex()).as_bytes());
         let document = match self.acceptable(now, bytes, len) {
             Ok(Some(document)) => document,
             Ok(None) => return,
             Err((id, refusal)) => {
-                if !self.told.contains(&told) {
-                    self.told.push(told);
-                    self.told.drain(..self.told.len().saturating_sub(TOLD_MAX));
+                if !self.reported.contains(&fingerprint) {
+                    self.reported.push(fingerprint);
+                    self.reported.drain(..self.reported.len().saturating_sub(REPORTED_MAX));
                     self.refuse(&id, refusal, out);
                 }
                 return;
             }
         };
         let version = version_of(&document, now);
-        tracing::info!(id = version.id, "a configuration has come");
+        tracing::info!(id = version.id, "configuration received, the signature is valid; it is validated next");
         self.judge(version, Some(document.config), out);
     }
 
-    /// A document that may be judged; `None` when it has been before.
+    /// A document to validate; `None` for one that was validated before.
     fn acceptable(&self, now: Timestamp, bytes: &[u8], len: usize) -> Result<Option<Document>, (String, Rejection)> {
         let document = Document::decode(bytes, len).map_err(|refusal| ("?".to_owned(), refusal))?;
         let key = document.authentic(&self.site, &self.good.remote.keys).map_err(|refusal| {
-            // A key that may not sign this has signed it all the same, for this device: its sender knows it by this id. Of everything else
-            // the signer is not proven, and it must not pass for a document of somebody's.
+            // A key outside its scope has signed this document for this device, so the id names the
+            // key. With any other rejection the signer is unproven, and the id must not name one.
             let signature = document.sig.as_ref().filter(|_| refusal.why == RejectReason::Scope);
             (id_of(signature.map_or("?", |signature| &signature.key), document.version), refusal)
         })?;
@@ -64,7 +65,7 @@ impl ConfigMachine {
         let trying = self.record.trial().map(|trial| &trial.next);
         let known = [judged, last, trying, Some(&self.record.committed)].into_iter().flatten();
         if known.into_iter().any(|known| known.id == id && known.sha256 == document.sha256()) {
-            // It comes with every connection.
+            // A retained document arrives with every connection.
             return Ok(None);
         }
         let highest = self.record.seen.get(&key).copied().unwrap_or(0);
@@ -78,7 +79,7 @@ impl ConfigMachine {
         } else if document.prev_sha256 != running {
             Rejection::new(
                 RejectReason::Stale,
-                format!("it replaces {}, here runs {}", document.prev_sha256.hex(), running.hex()),
+                format!("it replaces {}, this device runs {}", document.prev_sha256.hex(), running.hex()),
             )
         } else {
             return Ok(Some(document));
@@ -86,10 +87,10 @@ impl ConfigMachine {
         Err((id, refusal))
     }
 
-    /// Tells why a document was not even tried.
+    /// Reports a rejection before the trial.
     pub(super) fn refuse(&mut self, id: &str, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
-        tracing::warn!(id, "configuration refused: {}", refusal.line());
-        if let Some(suppressed_count) = self.may_tell() {
+        tracing::warn!(id, reason = refusal.line(), "configuration rejected before its trial; the running one stays");
+        if let Some(suppressed_count) = self.may_publish_rejection() {
             let mut data = status_report::event("refused", id, None, Some(&refusal));
             if suppressed_count > 0 {
                 data["suppressed_count"] = json!(suppressed_count);
@@ -100,17 +101,18 @@ impl ConfigMachine {
         out.push(ConfigEffect::Report(self.report()));
     }
 
-    /// Whether another refusal may be an event, and how many were not since the last: whoever can reach the broker must not be able
-    /// to fill the outbox.
-    fn may_tell(&mut self) -> Option<u32> {
-        let (since, told, suppressed_count) = &mut self.refusals;
-        if self.at.since(*since) >= 60_000_000 {
-            (*since, *told) = (self.at, 0);
+    /// The number of rejections without an event since the last one; `None` over the limit. A
+    /// stranger who reaches the broker must not fill the outbox.
+    fn may_publish_rejection(&mut self) -> Option<u32> {
+        let counts = &mut self.rejections;
+        if self.at.since(counts.since) >= REJECTIONS_WITHIN {
+            counts.since = self.at;
+            counts.published = 0;
         }
-        *told += 1;
-        let may = *told <= REFUSALS_MAX;
-        *suppressed_count += u32::from(!may);
-        may.then(|| std::mem::take(suppressed_count))
+        counts.published += 1;
+        let is_allowed = counts.published <= REJECTIONS_MAX;
+        counts.suppressed += u32::from(!is_allowed);
+        is_allowed.then(|| std::mem::take(&mut counts.suppressed))
     }
 
     fn judge(&mut self, version: ConfigVersion, text: Option<String>, out: &mut Vec<ConfigEffect>) {
@@ -131,15 +133,15 @@ impl ConfigMachine {
             return;
         };
         if let Origin::Key(key) = &version.origin {
-            // It is answered once: nobody can send it again.
+            // The version counts as used, so that a replay of the document is rejected.
             self.record.seen.insert(key.clone(), version.version);
         }
         let against = CurrentConfig { good: &self.good, proven: &self.record.proven };
-        let overlap = |settings: Box<Settings>| match validation::check_continuity(&settings, against, &version.origin) {
+        let continuity = |settings: Box<Settings>| match validation::check_continuity(&settings, against, &version.origin) {
             Err(_) if self.switch.disables(Safeguard::KeyOverlap) => Ok(settings),
-            verdict => verdict.map(|()| settings),
+            checked => checked.map(|()| settings),
         };
-        match outcome.and_then(overlap) {
+        match outcome.and_then(continuity) {
             Ok(settings) => self.stage(version, *settings, text, out),
             Err(refusal) => {
                 self.record.last =
@@ -150,7 +152,7 @@ impl ConfigMachine {
         }
     }
 
-    /// Writes down what will be tried, before it is.
+    /// Stores the change before its trial.
     fn stage(&mut self, next: ConfigVersion, settings: Settings, text: Option<String>, out: &mut Vec<ConfigEffect>) {
         let change = self.change_to(&settings);
         let restart = !change.restart.is_empty() || settings.site != self.site;
@@ -164,7 +166,7 @@ impl ConfigMachine {
             next,
         };
         let event = status_report::staged(&trial.next, &change);
-        tracing::info!(id = trial.next.id, groups = ?change.section_names(), restart = ?change.restart, "configuration staged");
+        tracing::info!(id = trial.next.id, groups = ?change.section_names(), restart = ?change.restart, "configuration staged; its trial follows");
         self.record.phase = ConfigPhase::Staged(Box::new(trial));
         self.refused = None;
         self.trying = Some(Arc::new(settings));
@@ -198,8 +200,8 @@ impl ConfigMachine {
 
     pub(super) fn call_back(&mut self, now: Timestamp, nth: usize, out: &mut Vec<ConfigEffect>) {
         let Some(old) = self.record.older.get(nth).filter(|_| !self.is_busy()) else {
-            let what = if self.is_busy() { "another change is under way" } else { "there is none" };
-            return self.refuse("rollback", Rejection::new(RejectReason::Busy, what), out);
+            let detail = if self.is_busy() { "another change is under way" } else { "no older configuration has this number" };
+            return self.refuse("rollback", Rejection::new(RejectReason::Busy, detail), out);
         };
         let version = old.called_back(now.wall.rfc3339());
         self.judge(version, None, out);

@@ -1,14 +1,12 @@
-//! What a start does with the record it finds, decided before anything runs.
+//! Decisions of a boot: continue or end a trial, count exits, enter safe mode.
 //!
-//! | found | does |
+//! | found | decision |
 //! |---|---|
-//! | `staged` | it is tried from this start on: start 1 |
-//! | `trial`, third start or less, time left | it is tried on: one start more |
-//! | `trial`, a fourth start, or its time is over | it is taken back |
-//! | five starts in ten minutes of one run of the kernel that nobody asked for | safe mode; what is on trial is taken back |
-//! | the record cannot be written | nothing that is on trial runs |
-//!
-//! What belongs here: that table. What does not: reading the record ([`super::state_store`]), parsing texts ([`super::startup`]).
+//! | `staged` | its trial begins with this boot, boot 1 |
+//! | `trial`, boot 3 or less, time left | the trial continues, one boot more |
+//! | `trial`, boot 4, or its time is over | the change is rolled back |
+//! | five unrequested exits in ten minutes of one kernel's uptime | safe mode; a trial is rolled back |
+//! | the record cannot be written | a trial is rolled back |
 
 use super::mutation::Safeguard;
 use super::rejection::{RejectReason, Rejection};
@@ -16,25 +14,28 @@ use super::state_record::{ConfigPhase, ConfigState, SafeMode, Trial};
 use crate::fault_switch::FaultSwitch;
 use crate::settings::Settings;
 
-/// Starts of the process inside one trial at most: a configuration that brings it down is gone after the fourth.
+/// Boots of the process in one trial at most: the fourth rolls back a configuration that crashes
+/// the process.
 pub const STARTS_MAX: u32 = 3;
-/// Exits nobody asked for that make a crash loop.
+/// Unrequested exits of a crash loop.
 pub const EXITS_MAX: usize = 5;
-/// Seconds in which they must lie.
+/// Seconds of uptime in which the exits of a crash loop lie.
 pub const EXITS_WITHIN: u64 = 600;
 
-/// Which start this is.
+/// Identity and time of a boot of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootDecision {
-    /// Names the run of the kernel; empty where nobody knows: then exits are not counted.
+    /// `boot_id` of the kernel (random(4)); empty when it cannot be read, and exits are then not
+    /// counted.
     pub kernel: String,
-    /// Seconds since it began.
+    /// Uptime of the kernel, seconds.
     pub uptime: u64,
-    /// RFC 3339.
+    /// RFC 3339 time of the boot.
     pub at: String,
 }
 
-/// Notes a start in the record: to be written before anything runs. `switch` is for simulated worlds.
+/// Counts a boot in the record, which must be stored before the settings apply. `switch` removes
+/// a safeguard in simulations.
 pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<Safeguard>) {
     if record.exits.kernel != start.kernel {
         record.exits.at.clear();
@@ -44,7 +45,7 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<
         record.exits.at.push(start.uptime);
     }
     record.exits.at.retain(|at| start.uptime.saturating_sub(*at) < EXITS_WITHIN);
-    // The start after the fifth exit is the sixth.
+    // The first boot follows no exit, so five exits are six boots.
     if record.exits.at.len() > EXITS_MAX && !switch.disables(Safeguard::SafeMode) {
         let detail = format!("{EXITS_MAX} exits in {} min", EXITS_WITHIN / 60);
         record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
@@ -60,11 +61,11 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<
             if many && !switch.disables(Safeguard::Starts) {
                 let detail = format!("the process started {} times while it was on trial", trial.starts);
                 record.roll_back(Rejection::new(RejectReason::Trial, detail), start.at.clone());
-                // What brought the process down is gone.
+                // The cause of the exits is rolled back.
                 record.exits.at.clear();
             } else if over && !switch.disables(Safeguard::Deadline) {
                 record.roll_back(
-                    Rejection::new(RejectReason::Trial, "its time was over before it had proven itself"),
+                    Rejection::new(RejectReason::Trial, "its time was over before it proved itself"),
                     start.at.clone(),
                 );
             }
@@ -73,18 +74,18 @@ pub fn note(record: &mut ConfigState, start: &BootDecision, switch: FaultSwitch<
     record.generation += 1;
 }
 
-/// What runs when the note could not be written: a start that is not counted must not run what is on trial.
+/// Rolls back a trial when the record cannot be written: an uncounted boot must not run it.
 pub fn not_noted(record: &mut ConfigState, reason: &str, at: &str) {
     if record.trial().is_some() {
         record.roll_back(
-            Rejection::new(RejectReason::NotStored, format!("this start could not be written down: {reason}")),
+            Rejection::new(RejectReason::NotStored, format!("this boot could not be recorded: {reason}")),
             at.to_owned(),
         );
     }
 }
 
-/// The settings of safe mode: everything as the device was set up, but the camera it records now, the keys enrolled now, and nothing that
-/// looks at pictures.
+/// The settings of safe mode: the bootstrap's, with the main stream and the keys of the last known
+/// good configuration, and without motion detection.
 #[must_use]
 pub fn safe(bootstrap: &Settings, good: &Settings) -> Settings {
     let mut settings = bootstrap.clone();
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table_of_starts() {
+    fn every_row_of_the_table_of_boots() {
         let noted = |phase: ConfigPhase| {
             let mut record = record(phase);
             note(&mut record, &start("k", 1), FaultSwitch::NONE);
@@ -145,7 +146,7 @@ mod tests {
         }
         at.phase = ConfigPhase::Trial(trial(0, 0));
         note(&mut at, &start("k", 60), FaultSwitch::NONE);
-        assert_eq!((at.rest, &at.phase), (SafeMode::Safe, &ConfigPhase::Idle), "what is on trial is taken back with it");
+        assert_eq!((at.rest, &at.phase), (SafeMode::Safe, &ConfigPhase::Idle), "the trial is rolled back");
         let calm = |starts: &[(&str, u64)]| {
             let mut record = record(ConfigPhase::Idle);
             starts.iter().for_each(|(kernel, uptime)| note(&mut record, &start(kernel, *uptime), FaultSwitch::NONE));
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(calm(&slow).rest, SafeMode::Good, "five exits in eleven minutes");
         let cuts: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
         let cuts: Vec<(&str, u64)> = cuts.iter().map(|kernel| (kernel.as_str(), 20)).collect();
-        assert_eq!(calm(&cuts).rest, SafeMode::Good, "power cuts are nobody's fault");
+        assert_eq!(calm(&cuts).rest, SafeMode::Good, "power cuts are no crash loop");
         assert_eq!(calm(&[("", 1); 20]).exits, Exits::default());
     }
 }

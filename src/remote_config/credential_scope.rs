@@ -1,7 +1,7 @@
-//! To whom a login may be shown when somebody asks remotely: only to the host it was set up for. A dry run, and a change that is
-//! judged, must not become a way to have a password sent somewhere.
+//! Scope of credentials: a remote change or dry run sends a login only to the host that it belongs
+//! to.
 //!
-//! What belongs here: that rule, pure. What does not: connecting (the agent's probe).
+//! Otherwise an office's key could make the device send a password to any host.
 
 use url::Url;
 
@@ -9,42 +9,44 @@ use super::rejection::{RejectReason, Rejection};
 use crate::settings::parse::{Problem, Problems};
 use crate::settings::{Broker, CameraSettings, Login, Settings};
 
-/// What an answer says where a login was kept back.
+/// Note of a dry run that connected without the login.
 pub const WITHHELD: &str = "asked without the login: it goes only to the host it was set up for";
-/// The port of RTSP, where a URL names none.
+/// The default port of RTSP (RFC 2326, 3.2).
 const RTSP_PORT: u16 = 554;
 
 fn address(url: &Url) -> (String, u16) {
     (url.host_str().unwrap_or_default().to_ascii_lowercase(), url.port().unwrap_or(RTSP_PORT))
 }
 
-/// Whether a camera in force lies at this address.
+/// True when a camera in force has this address.
 pub fn is_known_camera(now: &CameraSettings, url: &Url) -> bool {
     [Some(&now.main_url), now.sub_url.as_ref()].into_iter().flatten().any(|known| address(known) == address(url))
 }
 
-/// Whether a dry run may show `next`'s login at `url`: the camera in force, and the login it has now.
+/// True when a dry run may send `next`'s login to `url`: the camera in force, with its present
+/// login.
 pub fn may_show_camera(now: &CameraSettings, next: &CameraSettings, url: &Url) -> bool {
     next.login.is_none() || next.login == now.login && is_known_camera(now, url)
 }
 
-/// Whether a dry run may show this broker its login: a broker in force, and the login it has now.
+/// True when a dry run may send this broker its login: a broker in force, with its present login.
 pub fn may_show_broker(now: &Settings, broker: &Broker) -> bool {
     let same = |known: &Broker| known.address() == broker.address() && known.login == broker.login;
     broker.login.is_none() || now.uplink.brokers().iter().any(same)
 }
 
-/// What a change remotely may not do with logins: show a camera's to a broker, or a broker's to a camera. That another broker gets the
-/// brokers' login is how an office moves: a key without a scope has signed it, and so set it up.
+/// Rejects a remote change that sends the camera's login to a broker, or a broker's login to a
+/// camera. A new broker may get the brokers' login: an office moves this way, with a signature of a
+/// key without a scope.
 ///
 /// # Errors
-/// Every key that would.
+/// All keys with such a login.
 pub fn judge(next: &Settings, good: &Settings) -> Result<(), Rejection> {
     let of_brokers = |login: &Option<Login>| login.is_some() && good.uplink.brokers().iter().any(|known| known.login == *login);
     let of_camera = |login: &Option<Login>| login.is_some() && good.camera.login == *login;
     let mut problems = Vec::new();
     let mut bad = |key: String| {
-        let reason = "names a login that was set up for a host of another kind".into();
+        let reason = "names the login of a host of another kind (camera or broker)".into();
         problems.push(Problem { key, reason });
     };
     if of_brokers(&next.camera.login) && !of_camera(&next.camera.login) {
@@ -75,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_shown_to_its_own_host_only() {
+    fn a_login_is_sent_to_its_own_host_only() {
         let good = good();
         let url = |text: &str| Url::parse(text).unwrap();
         let shown = |login: Option<Login>, text: &str| {
             may_show_camera(&good.camera, &CameraSettings { login, ..good.camera.clone() }, &url(text))
         };
         assert!(shown(login("camera"), "rtsp://127.0.0.1/other") && shown(login("camera"), "rtsp://127.0.0.1:554/main"));
-        assert!(shown(None, "rtsp://far/x"), "nothing to show");
+        assert!(shown(None, "rtsp://far/x"), "there is no login to send");
         for (user, text) in
             [("camera", "rtsp://127.0.0.1:8554/main"), ("camera", "rtsp://far/main"), ("broker", "rtsp://127.0.0.1/main")]
         {
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_from_afar_moves_no_login_to_another_kind_of_host() {
+    fn a_remote_change_moves_no_login_to_another_kind_of_host() {
         let good = good();
         let keys = |next: &Settings| match judge(next, &good) {
             Ok(()) => Vec::new(),

@@ -1,6 +1,4 @@
-//! ⇄ The store's files in a real directory: each is replaced whole, by its name, and is durable when that returns.
-//!
-//! What belongs here: those system calls. What does not: what is in the files ([`super::state_store`]).
+//! ⇄ State files in a directory: atomic replacement by rename, durable when a write returns.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -10,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::state_record::RECORD_MAX;
 use super::state_store::Files;
 
-/// A directory.
+/// A directory of state files.
 #[derive(Debug, Clone)]
 pub struct RealFiles {
     dir: PathBuf,
@@ -20,7 +18,7 @@ impl RealFiles {
     /// Opens or makes the directory; its parent must exist.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the directory cannot be made.
     pub fn open(dir: &Path) -> Result<RealFiles, String> {
         match DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(format!("{}: {error}", dir.display())),
@@ -72,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_only_its_owner_may_read_it() {
+    fn a_file_is_replaced_atomically_and_private_to_its_owner() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let files = RealFiles::open(&dir.path().join("state")).unwrap();
@@ -80,7 +78,7 @@ mod tests {
         files.write("record.a", b"one").unwrap();
         files.write("record.a", b"two").unwrap();
         assert_eq!(files.read("record.a").unwrap().unwrap(), b"two");
-        assert_eq!(files.names().unwrap(), ["record.a"], "nothing is left behind");
+        assert_eq!(files.names().unwrap(), ["record.a"], "no temporary file is left");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&files.dir), mode(&files.dir.join("record.a"))), (0o700, 0o600));
         files.remove("record.a").unwrap();

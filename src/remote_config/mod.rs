@@ -1,19 +1,26 @@
-//! The configuration room: how settings come to a device and prove themselves, so that no change can strand it.
+//! Remote configuration: signed documents, admission, trial, commit or rollback, safe mode.
 //!
-//! * [`signed_document`]: the signed document, byte by byte. [`signed_command`]: signed commands. [`rejection`]: every reason to say no.
-//! * [`token_bucket`]: how much strangers may ask for.
-//! * [`state_record`]: what is kept, and its format. [`state_store`]: in which files, over any [`state_store::Files`]; [`durable_files`] ⇄: real ones.
-//! * [`credential_scope`]: to whom a login may be shown. [`validation`]: whether a text may be tried at all. [`crash_loop`]: what a start does with what it finds.
-//! * [`state_machine`]: idle → staged → trial → committed or rolled back, pure; [`admission`]: the way
-//!   in; [`trial`]: proof and time. [`status_report`]: what the office is reported.
-//! * [`mutation`]: each promise by name, so that a check can take one away.
-//! * [`startup_state`]: what a start goes by, over any files; [`startup`] ⇄: the start itself. What else needs threads and time is the agent's ([`crate::agent::config_thread`]).
+//! No change can make a device unreachable: a change is in force for good only after it has proven
+//! itself ([`trial`]).
 //!
-//! The module lies behind `settings` and in front of everything that only uses them: it decides about settings as a whole and needs no
-//! other room; what it must know of camera, card and broker comes in as [`state_machine::ConfigInput`] from the agent.
+//! * [`signed_document`]: the signed configuration. [`signed_command`]: signed commands.
+//!   [`rejection`]: reasons of a rejection. [`token_bucket`]: rate limits.
+//! * [`state_machine`]: `idle → staged → trial → committed` or rolled back. [`admission`]: checks
+//!   before `staged`. [`trial`]: evidence and time limits. [`status_report`]: reports to the
+//!   office.
+//! * [`validation`]: checks of a configuration's text. [`credential_scope`]: hosts that may receive
+//!   a login.
+//! * [`state_record`]: the stored state and its format. [`state_store`]: its files, over any
+//!   [`state_store::Files`]. [`durable_files`] ⇄: a directory.
+//! * [`crash_loop`]: decisions of a boot. [`startup_state`]: a boot over any files. [`startup`] ⇄:
+//!   the boot of a real device.
+//! * [`mutation`]: safeguards that the simulator removes one by one.
 //!
-//! What belongs here: judging, keeping, trying and taking back configurations; who may command. What does not: applying one (the
-//! agent and its wiring), publishing (the uplink).
+//! The module depends on `settings` only. The agent reports camera, storage and broker to it as
+//! [`state_machine::ConfigInput`], and runs its threads ([`crate::agent::config_thread`]).
+//!
+//! What belongs here: checking, storing, trying and rolling back configurations; permission for
+//! commands. What does not: applying a configuration (the agent), publishing (the uplink).
 
 pub mod rejection;
 pub mod token_bucket;

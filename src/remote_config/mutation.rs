@@ -1,38 +1,38 @@
-//! What keeps a device from being stranded, promise by promise, so that each can be taken away by itself: a check that does not notice
-//! is no check. Only simulated worlds take one away.
+//! Safeguards of the remote configuration: the simulator removes one and must find a stranded
+//! device.
 //!
-//! What belongs here: the names. What does not: keeping the promises ([`super::state_machine`], [`super::crash_loop`], [`super::state_store`]).
+//! Only simulated worlds remove one.
 
-/// A promise that can be taken away.
+/// A safeguard that a simulation can remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Safeguard {
-    /// A change is in force for good only on evidence.
+    /// A change is committed only on evidence.
     Evidence,
-    /// The confirmation must come on a session made under the new settings.
+    /// The confirmation must arrive on a session under the new settings.
     FreshSession,
-    /// A trial ends.
+    /// A trial has a time limit.
     Deadline,
-    /// Three starts inside one trial.
+    /// A trial has at most three boots.
     Starts,
-    /// What is done is written down first.
+    /// A change is stored before it is applied.
     JournalFirst,
-    /// A start that cannot be written down runs nothing that is on trial.
+    /// A boot that cannot be recorded rolls back the trial.
     CountedStart,
-    /// The last known good configuration is kept while another is tried.
+    /// The last known good configuration is kept during a trial.
     LastGood,
-    /// A card that hangs holds nothing up for ever.
+    /// A write to a hung card has a time limit.
     CardDeadline,
-    /// Two copies of everything.
+    /// Record and texts have two copies.
     Copies,
-    /// Damage is seen.
+    /// A checksum detects damage.
     Checksum,
-    /// The bootstrap's brokers are tried when no other answers.
+    /// The bootstrap's brokers are tried after all others.
     Bootstrap,
     /// A crash loop leads to safe mode.
     SafeMode,
-    /// No configuration can stop the clock of a trial.
+    /// No configuration can make a trial endless.
     TrialBounded,
-    /// The key that signs stays enrolled.
+    /// The signing key stays enrolled.
     KeyOverlap,
 }
 
@@ -41,7 +41,7 @@ use Safeguard::*;
 
 #[cfg(any(test, feature = "sim"))]
 impl Safeguard {
-    /// All of them.
+    /// All safeguards.
     pub const ALL: [Safeguard; 14] = [
         Evidence,
         FreshSession,
@@ -59,7 +59,7 @@ impl Safeguard {
         KeyOverlap,
     ];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Evidence => "evidence",
@@ -79,19 +79,19 @@ impl Safeguard {
         }
     }
 
-    /// What is missing without it, for people.
+    /// The behaviour without the safeguard, with the number of the guarantee (docs/remote.md).
     pub fn what(self) -> &'static str {
         match self {
-            Evidence => "a change is in force for good as soon as it is applied (G4)",
+            Evidence => "a change is committed as soon as it is applied (G4)",
             FreshSession => "an old session's confirmation counts (G4)",
             Deadline => "a trial has no end (G5)",
-            Starts => "any number of starts inside one trial (G5)",
-            JournalFirst => "a change is applied before it is written down (G3)",
-            CountedStart => "a start that cannot be counted runs the trial all the same (G3)",
+            Starts => "a trial has any number of boots (G5)",
+            JournalFirst => "a change is applied before it is stored (G3)",
+            CountedStart => "an uncounted boot runs the trial (G3)",
             LastGood => "the last known good configuration is forgotten at the trial (G6)",
-            CardDeadline => "a card that does not answer is waited for (G5)",
-            Copies => "one copy of record and texts (G6)",
-            Checksum => "damage on the card is believed (G6)",
+            CardDeadline => "a hung card is waited for without a limit (G5)",
+            Copies => "record and texts have one copy (G6)",
+            Checksum => "damage on the card is not detected (G6)",
             Bootstrap => "the bootstrap's brokers are not tried (G6)",
             SafeMode => "no safe mode after a crash loop (G8)",
             TrialBounded => "a configuration may make trials endless (G9)",

@@ -1,58 +1,56 @@
-//! Why a document or a command was not taken: a word for machines, a sentence for people, and every bad key.
-//!
-//! What belongs here: the words. What does not: finding the reason.
+//! Rejection of a document or command: a machine-readable reason, a sentence, and all bad keys.
 
 use serde::{Deserialize, Serialize};
 
 use crate::settings::parse::{Problem, Problems};
 
-/// Bad keys reported at most; how many there are goes beside them.
+/// Bad keys listed in a rejection at most; its detail has their number.
 pub const PROBLEMS_MAX: usize = 16;
-/// Characters of one reason at most, as it is reported.
+/// Characters of a detail, key or reason at most.
 const DETAIL_MAX: usize = 300;
 
-/// The reasons.
+/// Reason of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
-    /// Longer than a document may be.
+    /// The document is larger than the limit.
     TooLarge,
-    /// Truncated, or no document.
+    /// The document is truncated or malformed.
     Unreadable,
-    /// It carries no signature.
+    /// The document has no signature.
     Unsigned,
-    /// Signed by a key that is not enrolled here.
+    /// The signing key is not enrolled.
     UnknownKey,
-    /// Altered behind its signature.
+    /// The signature does not match the content.
     BadSignature,
-    /// The key may not sign this.
+    /// The key is outside its scope.
     Scope,
-    /// No key is enrolled: nothing can come remotely.
+    /// No key is enrolled, so no remote change is possible.
     NoKeys,
-    /// For another site.
+    /// The document is for another site.
     WrongSite,
-    /// Its version, or its number, is not higher than the highest this key has used.
+    /// The version or number is not above the highest one of this key.
     Replayed,
-    /// It replaces a configuration that this device does not run.
+    /// The document replaces a configuration that this device does not run.
     Stale,
-    /// Its time is over.
+    /// The document or command has expired.
     Expired,
-    /// Another change is on trial.
+    /// Another change is under way, or too many commands are.
     Busy,
-    /// Keys are bad.
+    /// The configuration has invalid keys.
     Invalid,
-    /// It would cut off every broker or key that has proven itself.
+    /// The change would remove every proven broker or the signing key.
     Continuity,
-    /// The new camera does not answer.
+    /// The new camera gives no key frame.
     Probe,
-    /// It needs a restart, and cannot be stored to outlive one.
+    /// The change needs a restart and cannot be stored.
     NotStored,
-    /// It did not prove itself on trial.
+    /// The change failed its trial.
     Trial,
 }
 
 impl RejectReason {
-    /// The word used in payloads.
+    /// The reason as it stands in payloads.
     pub fn as_str(self) -> &'static str {
         match self {
             RejectReason::TooLarge => "too_large",
@@ -76,38 +74,38 @@ impl RejectReason {
     }
 }
 
-/// A refusal.
+/// A rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
-    /// For machines.
+    /// The reason.
     pub why: RejectReason,
-    /// For people; never a secret.
+    /// A sentence for the operator, without secrets.
     pub detail: String,
-    /// Every bad key.
+    /// The invalid keys; empty for other reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Problem>,
 }
 
 impl Rejection {
-    /// A refusal without keys.
+    /// A rejection without keys.
     pub fn new(why: RejectReason, detail: impl Into<String>) -> Rejection {
         Rejection { why, detail: cut(&detail.into()), errors: Vec::new() }
     }
 
-    /// Bad keys.
+    /// A rejection with invalid keys.
     pub fn bad_keys(why: RejectReason, problems: Problems) -> Rejection {
         let count = problems.0.len();
-        let told = problems.0.into_iter().take(PROBLEMS_MAX);
-        let errors = told.map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) }).collect();
+        let listed = problems.0.into_iter().take(PROBLEMS_MAX);
+        let errors = listed.map(|Problem { key, reason }| Problem { key: cut(&key), reason: cut(&reason) }).collect();
         Rejection { why, detail: format!("{count} bad key(s)"), errors }
     }
 
-    /// One bad key.
+    /// A rejection with one invalid key.
     pub fn bad_key(why: RejectReason, key: &str, reason: impl Into<String>) -> Rejection {
         Rejection::bad_keys(why, Problems(vec![Problem { key: key.into(), reason: reason.into() }]))
     }
 
-    /// One line for people: the word, the sentence, the keys.
+    /// Reason, detail and keys in one line.
     pub fn line(&self) -> String {
         let keys: Vec<String> = self.errors.iter().map(|Problem { key, reason }| format!("{key}: {reason}")).collect();
         format!("{}: {}{}{}", self.why.as_str(), self.detail, if keys.is_empty() { "" } else { ": " }, keys.join("; "))

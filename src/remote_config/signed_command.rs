@@ -1,7 +1,8 @@
-//! Signed commands: what is signed, and the guard against repeating them.
+//! Signed commands: signed bytes (Ed25519, RFC 8032), verification, replay protection.
 //!
-//! A signed command carries `"n"` and `"sig":{"key","ed25519"}` beside its arguments, which must then all be texts. The signature is over
-//! these lines, each ended by one line feed, the arguments in the order of their names' bytes:
+//! A signed command has `"n"` and `"sig":{"key","ed25519"}` beside its arguments, which must then
+//! all be strings. The signature covers these lines, each ended by one line feed, with the
+//! arguments sorted by the bytes of their names:
 //!
 //! ```text
 //! taimat command 1
@@ -14,12 +15,12 @@
 //! arg to <64 hex digits>
 //! ```
 //!
-//! For all devices the second line is `site *`, which no site can be called: one signature, and each device judges `n` for itself.
+//! A command to all devices has `site *` in the second line; `*` is not a valid site id. One
+//! signature serves all devices, and each device checks `n` itself.
 //!
-//! `n` is higher than every number the key has used with this device; the office takes its clock in microseconds. The device keeps the
-//! highest before it carries the command out, so that nobody can repeat one after a restart.
-//!
-//! What belongs here: reading and signing them. What does not: what they mean (the agent), keeping the guard ([`super::state_machine`]).
+//! `n` is above every number that the key has used with this device; the office uses its clock in
+//! microseconds. The device stores the highest number before it executes the command, so that a
+//! command cannot be replayed after a restart ([`super::state_machine`]).
 
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};
@@ -29,20 +30,20 @@ use super::signed_document::{Signature, is_late, sign, verify};
 use crate::settings::{KeyScope, TrustedKey};
 use crate::units::{Digest, SiteId, Timestamp, WallTime};
 
-/// A command as it came.
+/// A received command.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandRequest<'a> {
-    /// Its name, from the topic.
+    /// Name, the last level of the topic.
     pub name: &'a str,
-    /// The caller's id.
+    /// Id that the caller chose for the reply.
     pub req_id: &'a str,
-    /// RFC 3339.
+    /// RFC 3339 time of expiry; `None` never expires.
     pub expires: Option<&'a str>,
-    /// Everything else it carries, `n` and `sig` among it.
+    /// All other fields, with `n` and `sig`.
     pub args: &'a Map<String, Value>,
 }
 
-/// Every command there is, as people are reported.
+/// All commands, for messages.
 pub const KNOWN: &str = "clip-get, clip-cancel, snapshot, event-get, lock, unlock, locks, ring-status, log-tail, restart, ping, \
                          config-check and config-show";
 
@@ -59,22 +60,22 @@ pub fn unknown(name: &str) -> String {
     format!("no command {:?}: this version knows {KNOWN}", short(name))
 }
 
-/// What stands in place of a site in a command to all devices.
+/// The site of a command to all devices.
 pub const EVERY: &str = "*";
 
-/// Who signed a command, and its number.
+/// Verified key and number of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandSignature {
-    /// The key's id.
+    /// Id of the key.
     pub key: String,
-    /// Higher than every number before.
+    /// The number, above all former ones of the key.
     pub n: u64,
 }
 
-/// The bytes that are signed, for a site or [`EVERY`].
+/// The signed bytes, for a site or [`EVERY`].
 ///
 /// # Errors
-/// When an argument is no text.
+/// `Unreadable` for an argument other than a string.
 pub fn signed_bytes(site: &str, asked: CommandRequest<'_>, n: u64) -> Result<Vec<u8>, Rejection> {
     let CommandRequest { name, req_id, expires, args } = asked;
     let expires = expires.unwrap_or("-");
@@ -97,10 +98,10 @@ fn short(text: &str) -> String {
     text.chars().take(32).collect()
 }
 
-/// Puts `n` and `sig` beside the arguments.
+/// Adds `n` and `sig` to the arguments.
 ///
 /// # Errors
-/// When an argument is no text.
+/// `Unreadable` for an argument other than a string.
 pub fn add_signature(
     site: &str,
     asked: CommandRequest<'_>,
@@ -114,10 +115,11 @@ pub fn add_signature(
     Ok(args)
 }
 
-/// Who signed it, when it is of an enrolled key, in time, and its number is new: `highest` gives the highest a key has used.
+/// Verifies a command: enrolled key, scope, expiry and number. `highest` returns the highest number
+/// that a key has used.
 ///
 /// # Errors
-/// Why it must not be carried out.
+/// The rejection.
 pub fn check(
     site: &SiteId,
     keys: &[TrustedKey],
@@ -161,10 +163,11 @@ pub fn check(
     Ok(CommandSignature { key, n })
 }
 
-/// Whether a command may be carried out although nobody signed it: where no key is enrolled, what reads or sends footage.
+/// Permits an unsigned command: only the commands of [`KeyScope::COMMANDS`], and only without an
+/// enrolled key.
 ///
 /// # Errors
-/// When it must be signed.
+/// `Unsigned`.
 pub fn unsigned(keys: &[TrustedKey], asked: CommandRequest<'_>) -> Result<(), Rejection> {
     if !keys.is_empty() {
         return Err(Rejection::new(RejectReason::Unsigned, SIGN_IT));

@@ -1,11 +1,11 @@
-//! The signed configuration document, and what is signed.
+//! Signed configuration document: JSON format, signature (Ed25519, RFC 8032), checks without files.
 //!
 //! ```text
 //! {"v":1,"site":"km-17","version":7,"prev_sha256":"…","not_after":"2026-12-01T00:00:00.000Z","config":"site = …\n","sig":{"key":"…","ed25519":"…"}}
 //! ```
 //!
-//! `config` is the whole TOML text, as it would stand in the device's file; its SHA-256 is what names a configuration everywhere.
-//! The signature is Ed25519 (RFC 8032) over these lines, each ended by one line feed:
+//! `config` is the whole TOML text of the device's configuration file; its SHA-256 identifies the
+//! configuration everywhere. The signature covers these lines, each ended by one line feed:
 //!
 //! ```text
 //! taimat configuration 1
@@ -16,10 +16,8 @@
 //! config_sha256 <64 hex digits: SHA-256 of the bytes of config>
 //! ```
 //!
-//! So nothing depends on how JSON is written. Whatever is not signed is not allowed: unknown fields refuse the document.
-//!
-//! What belongs here: reading, signing, and every reason to refuse that needs no file. What does not: what the configuration says
-//! ([`super::validation`]), when it is tried ([`super::state_machine`]).
+//! So the signature does not depend on the JSON encoding. A document with an unknown field is
+//! rejected, because no signature covers that field.
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
@@ -28,22 +26,22 @@ use super::rejection::{RejectReason, Rejection};
 use crate::settings::{KeyScope, TrustedKey, key_id};
 use crate::units::{ClockQuality, Digest, SiteId, Timestamp, WallTime, hex};
 
-/// Bytes of a document at most: JSON may double the text by escapes.
+/// Bytes of a document at most: JSON escapes may double the text.
 pub const DOCUMENT_MAX: usize = 160 << 10;
 /// Bytes of the TOML text at most: 32 zones of 32 corners are 30 KiB.
 pub const CONFIG_MAX: usize = 64 << 10;
-/// Microseconds by which an expiry may lie in the past, by how far the clock can be trusted. A clock that nobody set judges nothing;
-/// one from a battery or from the camera may be a day off.
+/// Microseconds after `not_after` in which a document is still accepted, by clock quality. An unset
+/// clock rejects nothing; the clock of a battery or of the camera may be a day off.
 const LATE: [(ClockQuality, i64); 3] =
     [(ClockQuality::Ntp, 300_000_000), (ClockQuality::Camera, 86_400_000_000), (ClockQuality::Rtc, 86_400_000_000)];
 
-/// Who signed.
+/// A signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
-    /// The key's id ([`key_id`]).
+    /// Id of the key ([`key_id`]).
     pub key: String,
-    /// 128 hex digits.
+    /// The signature (RFC 8032), 128 hexadecimal digits.
     pub ed25519: String,
 }
 
@@ -51,30 +49,30 @@ pub struct Signature {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
-    /// 1.
+    /// Format version: 1.
     pub v: u32,
-    /// Which box.
+    /// Site id of the device.
     pub site: String,
-    /// Higher than every version this key has signed for the device before.
+    /// Above every version that this key has signed for the site.
     pub version: u64,
-    /// The configuration it replaces.
+    /// SHA-256 of the configuration that this one replaces.
     pub prev_sha256: Digest,
-    /// RFC 3339: not to be taken later.
+    /// RFC 3339 time after which the document is rejected.
     pub not_after: String,
     /// The whole configuration, TOML.
     pub config: String,
-    /// Who says so; `None` while it is being made.
+    /// The signature; `None` before signing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sig: Option<Signature>,
 }
 
 impl Document {
-    /// What names the configuration.
+    /// SHA-256 of the configuration.
     pub fn sha256(&self) -> Digest {
         Digest::of(self.config.as_bytes())
     }
 
-    /// The bytes that are signed.
+    /// The signed bytes.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let Document { site, version, prev_sha256, not_after, .. } = self;
         let (prev, config) = (prev_sha256.hex(), self.sha256().hex());
@@ -84,45 +82,47 @@ impl Document {
         .into_bytes()
     }
 
-    /// The document signed by a key.
+    /// Signs the document.
     #[must_use]
     pub fn signed(mut self, key: &Ed25519KeyPair) -> Document {
         self.sig = Some(sign(key, &self.signed_bytes()));
         self
     }
 
-    /// The bytes that travel.
+    /// Encodes the document as JSON.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads a document that came from outside; `len` is how long it was, which may be more than what was kept of it.
+    /// Decodes a received document. `len` is its whole length; `bytes` may hold less of a large
+    /// one.
     ///
     /// # Errors
-    /// Too large, or no document.
+    /// `TooLarge` or `Unreadable`.
     pub fn decode(bytes: &[u8], len: usize) -> Result<Document, Rejection> {
         if len > DOCUMENT_MAX {
-            return Err(Rejection::new(RejectReason::TooLarge, format!("{len} bytes; at most {DOCUMENT_MAX}")));
+            return Err(Rejection::new(RejectReason::TooLarge, format!("{len} bytes, the maximum is {DOCUMENT_MAX}")));
         }
         let document: Document =
             serde_json::from_slice(bytes).map_err(|error| Rejection::new(RejectReason::Unreadable, error.to_string()))?;
         if document.v != 1 {
             return Err(Rejection::new(
                 RejectReason::Unreadable,
-                format!("version {} of the format; this box knows 1", document.v),
+                format!("format version {}, this device reads version 1", document.v),
             ));
         }
         if document.config.len() > CONFIG_MAX {
-            let detail = format!("a configuration of {} bytes; at most {CONFIG_MAX}", document.config.len());
+            let detail = format!("a configuration of {} bytes, the maximum is {CONFIG_MAX}", document.config.len());
             return Err(Rejection::new(RejectReason::TooLarge, detail));
         }
         Ok(document)
     }
 
-    /// Whether one of `keys` signed it for `site`: everything that cannot change by waiting.
+    /// Checks that one of `keys` signed the document for `site`; returns the id of the key.
     ///
     /// # Errors
-    /// Unsigned, of an unknown key, altered, for another box, or of a key that may not sign it: in this order.
+    /// `NoKeys`, `Unsigned`, `UnknownKey`, `BadSignature`, `WrongSite` or `Scope`, checked in this
+    /// order.
     pub fn authentic(&self, site: &SiteId, keys: &[TrustedKey]) -> Result<String, Rejection> {
         if keys.is_empty() {
             return Err(Rejection::new(RejectReason::NoKeys, "no key is enrolled here: remote.keys is empty"));
@@ -132,39 +132,42 @@ impl Document {
         };
         let key = verify(keys, signature, &self.signed_bytes())?;
         if self.site != site.as_str() {
-            return Err(Rejection::new(RejectReason::WrongSite, format!("it is for {:?}, this is {site}", self.site)));
+            return Err(Rejection::new(
+                RejectReason::WrongSite,
+                format!("the document is for {:?}, this device is {site}", self.site),
+            ));
         }
         if key.scope != KeyScope::All {
-            let detail = format!("key {} may sign commands only, no configuration", key.name);
+            let detail = format!("key {} may sign commands only, not configurations", key.name);
             return Err(Rejection::new(RejectReason::Scope, detail));
         }
         Ok(key.id())
     }
 
-    /// Whether it may be taken now.
+    /// Checks the expiry.
     ///
     /// # Errors
-    /// Expired, or no time is named.
+    /// `Expired`, or `Unreadable` for a malformed time.
     pub fn in_time(&self, now: Timestamp) -> Result<(), Rejection> {
         let until = WallTime::parse(&self.not_after)
             .map_err(|reason| Rejection::new(RejectReason::Unreadable, format!("not_after: {reason}")))?;
         if is_late(until, now) {
             return Err(Rejection::new(
                 RejectReason::Expired,
-                format!("not_after {}; here it is {} ({})", self.not_after, now.wall, now.quality.as_str()),
+                format!("not_after is {}, the clock of this device is {} ({})", self.not_after, now.wall, now.quality.as_str()),
             ));
         }
         Ok(())
     }
 }
 
-/// Whether an expiry is over, as far as a clock of this quality can say.
+/// True when `until` is over by more than the tolerance of the clock quality.
 pub fn is_late(until: WallTime, now: Timestamp) -> bool {
     let tolerance = LATE.iter().find(|(quality, _)| *quality == now.quality);
     tolerance.is_some_and(|(_, tolerance)| until.plus_micros(*tolerance) < now.wall)
 }
 
-/// Signs bytes.
+/// Signs `bytes`.
 pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
     let mut public = [0; 32];
     public.copy_from_slice(key.public_key().as_ref());
@@ -174,7 +177,7 @@ pub fn sign(key: &Ed25519KeyPair, bytes: &[u8]) -> Signature {
 /// The key among `keys` that signed `bytes`.
 ///
 /// # Errors
-/// When none of them did.
+/// `UnknownKey` or `BadSignature`.
 pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -> Result<&'a TrustedKey, Rejection> {
     let Some(key) = keys.iter().find(|key| key.id() == signature.key) else {
         let shown: String = signature.key.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
@@ -185,7 +188,7 @@ pub fn verify<'a>(keys: &'a [TrustedKey], signature: &Signature, bytes: &[u8]) -
     if signed {
         Ok(key)
     } else {
-        Err(Rejection::new(RejectReason::BadSignature, format!("what {} signed is not this", key.name)))
+        Err(Rejection::new(RejectReason::BadSignature, format!("the signature of {} does not match", key.name)))
     }
 }
 
@@ -200,7 +203,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::units::MonoTime;
 
-    /// The key of RFC 8032, section 7.1, test 1: everybody can make these signatures again.
+    /// The key of RFC 8032, 7.1, test 1, so that every reader can reproduce the signatures.
     pub fn key(seed: &str) -> Ed25519KeyPair {
         Ed25519KeyPair::from_seed_unchecked(&Digest::from_hex(seed).unwrap().0).unwrap()
     }
@@ -272,11 +275,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_expiry_counts_as_far_as_the_clock_can_be_trusted() {
+    fn the_expiry_has_a_tolerance_by_clock_quality() {
         let judged = |time: &str, quality| document().in_time(at(time, quality)).is_ok();
         assert!(judged("2026-12-01T00:04:00Z", ClockQuality::Ntp) && !judged("2026-12-01T00:06:00Z", ClockQuality::Ntp));
         assert!(judged("2026-12-01T20:00:00Z", ClockQuality::Rtc) && !judged("2026-12-02T01:00:00Z", ClockQuality::Rtc));
-        assert!(judged("2036-12-01T00:00:00Z", ClockQuality::Unset), "nobody set this clock");
+        assert!(judged("2036-12-01T00:00:00Z", ClockQuality::Unset), "an unset clock rejects nothing");
         let nonsense = Document { not_after: "soon".into(), ..document() };
         assert_eq!(nonsense.in_time(at("2026-12-01T00:00:00Z", ClockQuality::Ntp)).unwrap_err().why, RejectReason::Unreadable);
     }
@@ -297,7 +300,7 @@ pub(crate) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let _ = Document::decode(&bytes, bytes.len());
         }
     }

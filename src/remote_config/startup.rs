@@ -1,6 +1,5 @@
-//! ⇄ The start: reads the record and the file, notes the start, and says under which settings the device runs.
-//!
-//! What belongs here: the order of it. What does not: the decisions ([`super::crash_loop`], [`super::validation`]).
+//! ⇄ Boot of the remote configuration: reads record and file, counts the boot, chooses the
+//! settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,40 +16,41 @@ use crate::settings::parse::Problems;
 use crate::settings::{Settings, StorageSettings, load};
 use crate::units::Timestamp;
 
-/// What a device starts with.
+/// Settings and configuration state after a boot.
 pub struct Startup {
     /// The settings in force.
     pub settings: Settings,
-    /// The machine that looks after them, and where it keeps its records; `None` where they cannot be kept at all.
+    /// The state machine and its files; `None` when the state directory cannot be made.
     pub configured: Option<Configured>,
 }
 
-/// A machine, its files, and the file a hand may edit.
+/// The state machine, its files, and the configuration file of the device.
 pub struct Configured {
-    /// The machine.
+    /// The state machine.
     pub machine: ConfigMachine,
-    /// Where records go.
+    /// The files of the record.
     pub files: Arc<dyn Files>,
     /// The configuration file.
     pub file: PathBuf,
-    /// Where exits are counted beside the record.
+    /// Second counter of exits, in `runtime`; `None` without that directory.
     pub volatile: Option<Arc<dyn Files>>,
-    /// The directory of `durable_files`, where `taimat config` leaves its requests.
+    /// The state directory; `taimat config` writes its requests into it.
     pub state: PathBuf,
-    /// What was wrong with the file at this start.
+    /// Rejection of the configuration file at this boot.
     pub refused: Option<Rejection>,
-    /// The directory that is gone with the power.
+    /// `$RUNTIME_DIRECTORY` (systemd.exec(5)), a directory in memory.
     pub runtime: Option<PathBuf>,
 }
 
 impl Configured {
-    /// Where the ring may lie when its card cannot be used at all, and that has become a crash loop: in memory, small.
+    /// A small ring in memory; only in safe mode, after an unusable card caused a crash loop.
     pub fn last_resort(&self) -> Option<StorageSettings> {
         let safe = self.machine.record().rest == SafeMode::Safe && self.machine.record().trial().is_none();
         self.in_memory().filter(|_| safe)
     }
 
-    /// The same at once, for a card that has no room for a ring: five more starts make none.
+    /// A small ring in memory, without a crash loop first: more boots do not give a full card room
+    /// for a ring.
     pub fn in_memory(&self) -> Option<StorageSettings> {
         let dir = self.runtime.as_ref()?.join("ring");
         Some(StorageSettings {
@@ -68,20 +68,20 @@ impl Configured {
     }
 }
 
-/// Where records go unless somebody says otherwise: beside the file.
+/// The default state directory, beside the configuration file.
 pub fn state_dir(file: &Path) -> PathBuf {
     file.with_extension("state")
 }
 
-/// Begins.
+/// Boots the remote configuration.
 ///
 /// # Errors
-/// When there is nothing to run: no last known good configuration, and every bad key of the file.
+/// The bad keys of the configuration file, when no last known good configuration exists.
 pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -> Result<Startup, Problems> {
     let files: Arc<dyn Files> = match RealFiles::open(state) {
         Ok(files) => Arc::new(files),
         Err(reason) => {
-            tracing::error!("no configuration can come from afar: {reason}");
+            tracing::error!(reason, "remote configuration disabled, the state directory cannot be made; check the card");
             return Ok(Startup { settings: load::load(file)?, configured: None });
         }
     };
@@ -103,12 +103,12 @@ pub fn load_startup(file: &Path, state: &Path, seed: [u8; 32], now: Timestamp) -
         machine.set_unsaved(reason);
     }
     let settings = machine.in_force();
-    tracing::info!(phase = machine.as_str(), sha256 = machine.record().committed.sha256.hex(), "configuration");
+    tracing::info!(phase = machine.as_str(), sha256 = machine.record().committed.sha256.hex(), "configuration loaded");
     let (file, state) = (file.to_owned(), state.to_owned());
     Ok(Startup { settings, configured: Some(Configured { machine, files, file, volatile, state, refused, runtime }) })
 }
 
-/// Which start this is, as the kernel tells.
+/// Identity and uptime of the kernel.
 fn start(at: String) -> BootDecision {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let uptime = read("/proc/uptime").split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
@@ -121,15 +121,15 @@ mod tests {
     use crate::remote_config::crash_loop::STARTS_MAX;
     use crate::remote_config::rejection::RejectReason;
 
-    struct Box {
+    struct Device {
         dir: tempfile::TempDir,
     }
 
-    impl Box {
-        fn new() -> Box {
-            let made = Box { dir: tempfile::tempdir().unwrap() };
-            made.edit(5);
-            made
+    impl Device {
+        fn new() -> Device {
+            let device = Device { dir: tempfile::tempdir().unwrap() };
+            device.edit(5);
+            device
         }
 
         fn path(&self) -> PathBuf {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_edited_file_is_on_trial_for_three_boots() {
-        let here = Box::new();
+        let here = Device::new();
         assert_eq!(here.started(), (5, "idle"));
         here.edit(7);
         for _ in 0..STARTS_MAX {
@@ -167,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_or_none_leads_to_the_last_known_good() {
-        let here = Box::new();
+    fn a_bad_or_missing_file_boots_the_last_known_good() {
+        let here = Device::new();
         here.started();
         std::fs::write(here.path(), "site = 1").unwrap();
         let started = here.start().unwrap();
@@ -179,8 +179,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_record_the_file_must_be_good() {
-        let here = Box::new();
+    fn without_a_record_the_file_must_be_valid() {
+        let here = Device::new();
         std::fs::write(here.path(), "site = 1").unwrap();
         assert!(here.start().err().unwrap().0.len() > 1);
         here.edit(3);
@@ -188,12 +188,12 @@ mod tests {
         std::fs::write(state_dir(&here.path()), "a file where the directory should be").unwrap();
         let started = here.start().unwrap();
         assert!(started.configured.is_none_or(|configured| configured.machine.unsaved.is_some()));
-        assert_eq!(started.settings.motion.sensitivity, 3, "it records all the same");
+        assert_eq!(started.settings.motion.sensitivity, 3, "the device records under the file");
     }
 
     #[test]
-    fn both_copies_of_the_record_gone_the_box_starts_from_its_file() {
-        let here = Box::new();
+    fn without_both_copies_of_the_record_the_file_is_used() {
+        let here = Device::new();
         here.started();
         here.edit(8);
         for copy in ["a", "b"] {

@@ -1,7 +1,6 @@
-//! What a device starts with, from what is kept and from its file: over any [`Files`], so that a simulated world starts like a real one.
+//! Boot over any [`Files`]: load or make the record, count the boot, take an edited file on trial.
 //!
-//! What belongs here: the order of reading, noting and choosing. What does not: the table of starts ([`super::crash_loop`]), real files
-//! ([`super::startup`]).
+//! A simulated world boots through the same code as a device.
 
 use super::crash_loop::{self, BootDecision};
 use super::mutation::Safeguard;
@@ -16,41 +15,41 @@ use crate::settings::diff::SettingsDiff;
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
 use crate::units::Digest;
 
-/// What a start has to go by.
+/// Input of a boot.
 pub struct FoundFiles<'a> {
-    /// Where records are kept.
+    /// Files of the record.
     pub files: &'a dyn Files,
-    /// What outlives the process but not the run of the kernel: exits are counted there too, so that a card that takes nothing cannot
-    /// hide a crash loop.
+    /// Files that survive the process but not a reboot. Exits are counted there too, so that a card
+    /// that rejects writes cannot hide a crash loop.
     pub volatile: Option<&'a dyn Files>,
-    /// The file's text, or why it cannot be read.
+    /// Text of the configuration file, or the error of reading it.
     pub file: Result<String, String>,
-    /// Its name, for messages.
+    /// Name of the configuration file, for messages.
     pub name: String,
-    /// Reads what texts name.
+    /// Reads the files that a configuration names.
     pub read: ReadFile<'a>,
-    /// Which start this is.
+    /// Identity of the boot.
     pub start: BootDecision,
-    /// A promise that is taken away, in simulated worlds.
+    /// The safeguard that a simulation removes.
     pub switch: FaultSwitch<Safeguard>,
 }
 
-/// What it goes by.
+/// Result of a boot.
 pub struct StartupState {
-    /// Noted, as far as the card takes notes.
+    /// The record with this boot; stored unless `unsaved` is set.
     pub record: ConfigState,
-    /// The settings it speaks of.
+    /// Settings of the configurations in the record.
     pub known: ProvenSettings,
-    /// What is wrong with the file.
+    /// Rejection of the configuration file.
     pub refused: Option<Rejection>,
-    /// Why the note was not kept.
+    /// Error of storing the record.
     pub unsaved: Option<String>,
 }
 
-/// Prepares a start.
+/// Boots.
 ///
 /// # Errors
-/// When there is nothing to run: no configuration that was ever good, and every bad key of the file.
+/// The bad keys of the configuration file, when no last known good configuration exists.
 pub fn prepare(found: &FoundFiles<'_>) -> Result<StartupState, Problems> {
     let mut unsaved = None;
     let record = match state_store::load(found.files) {
@@ -68,7 +67,7 @@ impl FoundFiles<'_> {
         Problems(vec![Problem { key: self.name.clone(), reason: reason.to_owned() }])
     }
 
-    /// The record of a device that never had one, or lost both copies.
+    /// A new record, for a device without one or with two damaged copies.
     fn first(&self, unsaved: &mut Option<String>) -> Result<ConfigState, Problems> {
         let text = self.file.as_ref().map_err(|reason| self.unreadable(reason))?;
         let settings = parse::parse(text, self.read)?;
@@ -78,7 +77,7 @@ impl FoundFiles<'_> {
         Ok(record)
     }
 
-    /// Notes the start, and the file if a hand has edited it.
+    /// Counts the boot, and takes an edited file on trial.
     fn noted(&self, mut record: ConfigState, unsaved: &mut Option<String>) -> (ConfigState, Option<Rejection>) {
         if let Some(exits) = self.volatile.and_then(state_store::exits) {
             record.exits = exits;
@@ -87,7 +86,7 @@ impl FoundFiles<'_> {
         self.volatile.into_iter().for_each(|volatile| state_store::save_exits(volatile, &record));
         let (text, refused) = self.edited(&mut record);
         if let Err(reason) = state_store::save(self.files, &record, text.as_deref()) {
-            tracing::error!("this start cannot be written down: {reason}");
+            tracing::error!(reason, "boot not recorded, the card rejects writes; a trial is rolled back");
             if !self.switch.disables(Safeguard::CountedStart) {
                 crash_loop::not_noted(&mut record, &reason, &self.start.at);
             }
@@ -96,7 +95,7 @@ impl FoundFiles<'_> {
         (record, refused)
     }
 
-    /// A file that is another than before is on trial from this start on, unless something else is.
+    /// Takes an edited file on trial, unless another change is.
     fn edited(&self, record: &mut ConfigState) -> (Option<String>, Option<Rejection>) {
         let Ok(text) = &self.file else {
             return (None, None);
@@ -116,7 +115,7 @@ impl FoundFiles<'_> {
         let limit = good.map_or(settings.remote.trial, |good| good.remote.trial) * 1_000_000;
         let needs = Needs { session: change.uplink, ..Needs::default() };
         let next = ConfigVersion::of_file(sha256, self.start.at.clone());
-        tracing::info!(id = next.id, groups = ?change.section_names(), "the file was edited: it is on trial");
+        tracing::info!(id = next.id, groups = ?change.section_names(), "configuration file edited; its trial begins");
         record.phase =
             ConfigPhase::Trial(Box::new(Trial { next, starts: 1, ran: 0, limit, needs, camera: change.camera, restart: true }));
         (Some(text.clone()), None)
@@ -126,18 +125,19 @@ impl FoundFiles<'_> {
         parse::parse(&state_store::text(self.files, &version.sha256)?, self.read).ok()
     }
 
-    /// The settings the record speaks of. One that cannot be read any more (a file it names is gone) gives way to the one before it.
+    /// The settings of the configurations in the record. The one before replaces a configuration
+    /// that can no longer be read, for example because a file it names is gone.
     fn known(&self, mut record: ConfigState) -> Result<(ConfigState, ProvenSettings), Problems> {
-        let by_hand = self.file.as_ref().map_err(|reason| self.unreadable(reason)).and_then(|text| parse::parse(text, self.read));
+        let local = self.file.as_ref().map_err(|reason| self.unreadable(reason)).and_then(|text| parse::parse(text, self.read));
         let kept = [&record.committed].into_iter().chain(&record.older).chain([&record.bootstrap]);
         let good = kept.into_iter().find_map(|version| self.parse(version));
         let bootstrap = self.parse(&record.bootstrap);
-        let known = match (good, bootstrap, by_hand) {
-            (Some(good), bootstrap, by_hand) => {
-                let bootstrap = bootstrap.or(by_hand.ok()).unwrap_or_else(|| good.clone());
+        let known = match (good, bootstrap, local) {
+            (Some(good), bootstrap, local) => {
+                let bootstrap = bootstrap.or(local.ok()).unwrap_or_else(|| good.clone());
                 ProvenSettings { good, bootstrap, trying: None }
             }
-            (None, _, Ok(by_hand)) => ProvenSettings { good: by_hand.clone(), bootstrap: by_hand, trying: None },
+            (None, _, Ok(local)) => ProvenSettings { good: local.clone(), bootstrap: local, trying: None },
             (None, _, Err(problems)) => return Err(problems),
         };
         let trying = record.trial().and_then(|trial| self.parse(&trial.next));

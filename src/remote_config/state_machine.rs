@@ -1,16 +1,19 @@
-//! The phase machine: `idle → staged → trial → committed | rolled back`. A plain function of its state, the time and one input.
+//! State machine of the configuration: `idle → staged → trial → committed` or rolled back.
 //!
-//! 1. A document is read and must be signed, new, for this device, in time, and replace what runs ([`super::admission`]).
-//! 2. Its text is judged, with the files it names ([`ConfigEffect::Judge`]).
-//! 3. `staged` is written down with its text.
-//! 4. `trial` is written down.
-//! 5. It is applied: the modules it touches, and always a fresh session with the broker; or the device starts again under it.
-//! 6. It proves itself ([`super::trial`]), is written down as committed, or is taken back: written down, then the last known good
-//!    configuration is applied.
+//! 1. A document must be signed, new, unexpired, for this device, and replace the running
+//!    configuration ([`super::admission`]).
+//! 2. Its text is validated with the files that it names ([`ConfigEffect::Judge`]).
+//! 3. `staged` is stored with the text.
+//! 4. `trial` is stored.
+//! 5. The change is applied to the modules that it touches, always with a fresh session with the
+//!    broker; or the device restarts under it.
+//! 6. A proven change is stored as committed ([`super::trial`]). Otherwise the rollback is stored,
+//!    and the last known good configuration is applied.
 //!
-//! Where the card takes nothing, a change that needs no restart is tried all the same: a power cut then leads back to what was.
+//! On a card that rejects writes, a change without a restart is tried too: a power cut then
+//! restores the configuration before.
 //!
-//! What belongs here: inputs, effects, what is in force, and the order of notes. What does not: any I/O.
+//! [`ConfigMachine::handle`] is a pure function of state, time and one input.
 
 use std::sync::Arc;
 
@@ -30,107 +33,108 @@ use crate::settings::diff::SettingsDiff;
 use crate::settings::{Broker, Settings, UplinkSettings};
 use crate::units::{Digest, MonoTime, SiteId, Timestamp};
 
-/// Commands whose number is being written down at most.
+/// Commands that wait for the save of their number at most.
 pub const COMMANDS_MAX: usize = 16;
-/// Validly signed commands: so many at once, and then one in so many microseconds (20 a second). One office watching a device needs a
-/// few a minute.
+/// Rate limit of validly signed commands: a burst of 50, then 20 a second. An office that watches a
+/// device sends a few a minute.
 const SIGNED: TokenBucket = TokenBucket::new(50, 50_000);
-/// Microseconds a record may be on its way to the card: a card that hangs keeps no roll-back waiting for longer. Dry runs before it in
-/// the configuration thread's queue take their time too.
+/// Microseconds of a save at most: a hung card must not delay a rollback for longer. The save may
+/// wait in the queue of the configuration thread behind dry runs.
 pub const SAVE_WITHIN: u64 = 120_000_000;
-/// Microseconds a text may be judged: files are read, a camera is asked.
+/// Microseconds of a validation at most: it reads files and may probe a camera.
 pub const JUDGE_WITHIN: u64 = 300_000_000;
 
-/// One thing that happened.
+/// Input of the state machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigInput {
-    /// Time passes.
+    /// Time has passed.
     Tick,
-    /// A document came from the office; `len` is how long it was.
+    /// A document arrived from the office.
     Document {
-        /// Its bytes, none when there were too many.
+        /// The document; empty when it was too large.
         bytes: Vec<u8>,
-        /// How many there were.
+        /// Its length, bytes.
         len: usize,
     },
-    /// Answer to [`ConfigEffect::Judge`] of the text with this digest.
+    /// Result of [`ConfigEffect::Judge`] for the text with this SHA-256.
     Judged(Digest, Result<Box<Settings>, Rejection>),
-    /// Answer to [`ConfigEffect::Save`] of the record of this generation: how it failed, if it did.
+    /// Result of [`ConfigEffect::Save`] for the record of this generation.
     Saved(u64, Result<(), String>),
-    /// The file on the device is another than before.
+    /// The configuration file was edited.
     File(Box<FileFound>),
-    /// `taimat config rollback`: the nth of the older ones, from 0.
+    /// `taimat config rollback` to the nth older configuration, from 0.
     CallBack(usize),
-    /// Connected to a broker, under the settings applied as the `epoch`th.
+    /// Connected to a broker.
     Session {
-        /// As [`ConfigEffect::Apply`] named it.
+        /// Epoch of the settings ([`Applied::epoch`]).
         epoch: u64,
-        /// Which broker.
+        /// Host and port.
         broker: (String, u16),
     },
-    /// That connection ended, or none came about.
+    /// The connection ended, or a connection attempt failed, with the reason.
     NoSession(String),
-    /// `dn/config/confirm` came.
+    /// `dn/config/confirm` arrived.
     Confirm(Vec<u8>),
-    /// The main stream plays.
+    /// A key frame of the main stream arrived.
     Picture,
-    /// The main stream does not, and why.
+    /// The main stream failed, with the reason.
     NoPicture(String),
-    /// Footage up to this moment is durable.
+    /// Footage up to this time is durable.
     Footage(MonoTime),
-    /// The device is asked to stop.
+    /// An orderly stop was requested.
     Stop,
 }
 
-/// What a look at the file found.
+/// An edited configuration file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileFound {
-    /// Its text.
+    /// The text.
     pub text: String,
-    /// What it says.
+    /// The settings, or the rejection.
     pub outcome: Result<Box<Settings>, Rejection>,
 }
 
-/// One thing to be done, in order.
+/// Effect of the state machine; the agent executes effects in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigEffect {
-    /// Judge a text; of `None` the one that is kept under this digest.
+    /// Validate a configuration.
     Judge {
-        /// The text.
+        /// The text; `None` for the stored text of `sha256`.
         text: Option<String>,
-        /// Its digest.
+        /// SHA-256 of the text.
         sha256: Digest,
-        /// The settings in force: another camera than theirs is asked before it is tried; `None` when there is nothing to lose.
+        /// The settings in force: a new camera is probed before the trial. `None` skips the probe,
+        /// because the present camera gives no pictures.
         probe: Option<Box<Settings>>,
     },
-    /// Keep the record, and first the text.
+    /// Save the text, if there is one, and then the record.
     Save(Box<ConfigState>, Option<String>),
-    /// Go on under these settings.
+    /// Apply settings.
     Apply(Box<Applied>),
-    /// Stop in order and start again.
+    /// Stop in order and restart the process.
     Restart,
-    /// Publish `up/config/reported`, retained.
+    /// Publish `up/config/reported` as a retained message.
     Report(Value),
-    /// Tell it as an event.
+    /// Raise a `config` event with this `data`.
     Event(Value),
-    /// Ask the office for the document that should run.
+    /// Request the newest document from the office.
     Ask,
-    /// The number of the oldest waiting command is kept: carry it out.
+    /// Execute the oldest waiting command: its number is stored.
     Carry,
 }
 
-/// Settings to go on under.
+/// Settings to apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
-    /// The settings; their brokers are those to try, in order.
+    /// The settings; the uplink tries their brokers in order.
     pub settings: Settings,
-    /// Comes back with sessions made under them.
+    /// Number of these settings; [`ConfigInput::Session`] returns it.
     pub epoch: u64,
-    /// End the session and begin another; otherwise they only count for the next one.
+    /// True to end the current session; false to use the settings from the next session on.
     pub fresh: bool,
 }
 
-/// What to do when a record is kept.
+/// Step after a save.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum AfterSave {
     Try,
@@ -142,18 +146,28 @@ pub(super) enum AfterSave {
     Nothing,
 }
 
-/// The settings a device knows, as they were when it started.
+/// Settings of the stored configurations at a boot.
 #[derive(Debug, Clone)]
 pub struct ProvenSettings {
-    /// The last known good ones, or what stands in for them.
+    /// The last known good settings, or their replacement when those cannot be read.
     pub good: Settings,
-    /// What the device was set up with.
+    /// The settings of the bootstrap.
     pub bootstrap: Settings,
-    /// What is on trial since before the start.
+    /// The settings of a trial that continues.
     pub trying: Option<Settings>,
 }
 
-/// The machine of one device.
+/// Counts of rejections for their rate limit.
+#[derive(Debug, Clone)]
+pub(super) struct RejectionCounts {
+    pub(super) since: MonoTime,
+    /// Rejections since `since`.
+    pub(super) published: u32,
+    /// Rejections without an event since the last event.
+    pub(super) suppressed: u32,
+}
+
+/// The state machine of one device.
 #[derive(Debug, Clone)]
 pub struct ConfigMachine {
     pub(super) site: SiteId,
@@ -163,7 +177,7 @@ pub struct ConfigMachine {
     pub(super) trying: Option<Arc<Settings>>,
     pub(super) progress: Option<Progress>,
     pub(super) judging: Option<Candidate>,
-    /// A record on its way to the card since when, and what follows; the rest waits for its turn.
+    /// Start of the running save, and the steps after it. `waiting` holds those of the next one.
     saving: Option<(MonoTime, Vec<AfterSave>)>,
     waiting: Vec<AfterSave>,
     waiting_text: Option<String>,
@@ -171,17 +185,17 @@ pub struct ConfigMachine {
     pub(super) streams: bool,
     pub(super) footage_at: Option<MonoTime>,
     pub(super) at: MonoTime,
-    /// A change of the file that came while another was under way.
+    /// An edited file that waits for the end of the current change.
     pub(super) file: Option<Box<FileFound>>,
-    /// Why the card does not keep records.
+    /// Error of the last save.
     pub(super) unsaved: Option<String>,
-    /// The newest document that was refused before it was staged.
+    /// Id and rejection of the newest document that was not staged.
     pub(super) refused: Option<(String, Rejection)>,
-    pub(super) told: Vec<Digest>,
-    /// Since when refusals are counted, how many were reported, and how many were not.
-    pub(super) refusals: (MonoTime, u32, u32),
+    /// Fingerprints of rejected documents, oldest first.
+    pub(super) reported: Vec<Digest>,
+    pub(super) rejections: RejectionCounts,
     commands: usize,
-    /// The share of validly signed commands; what is forged never takes of it.
+    /// Rate limit of validly signed commands; forged ones take no token.
     signed: TokenBucket,
     seed: [u8; 32],
     drawn: u64,
@@ -189,7 +203,8 @@ pub struct ConfigMachine {
 }
 
 impl ConfigMachine {
-    /// The machine after a start that [`super::crash_loop::note`] has noted. `seed` is 32 random bytes.
+    /// The state machine after a boot that [`super::crash_loop::note`] has counted. `seed` is 32
+    /// random bytes.
     pub fn new(record: ConfigState, known: ProvenSettings, seed: [u8; 32], now: Timestamp) -> ConfigMachine {
         let ProvenSettings { good, bootstrap, trying } = known;
         let mut machine = ConfigMachine {
@@ -209,8 +224,8 @@ impl ConfigMachine {
             file: None,
             unsaved: None,
             refused: None,
-            told: Vec::new(),
-            refusals: (now.mono, 0, 0),
+            reported: Vec::new(),
+            rejections: RejectionCounts { since: now.mono, published: 0, suppressed: 0 },
             commands: 0,
             signed: SIGNED,
             seed,
@@ -219,30 +234,30 @@ impl ConfigMachine {
             record,
         };
         if let Some(trial) = machine.record.trial().filter(|_| machine.trying.is_some()) {
-            // The process is new: everything must be shown again.
+            // A new process must give all evidence again.
             machine.progress = Some(Progress::new(now.mono, !trial.needs.picture));
         }
         machine
     }
 
-    /// The same machine without one of its promises, for simulated worlds.
+    /// The state machine without one safeguard, for simulated worlds.
     #[cfg(any(test, feature = "sim"))]
     #[must_use]
-    pub fn without(self, guarantee: Option<Safeguard>) -> ConfigMachine {
-        ConfigMachine { switch: FaultSwitch::only(guarantee), ..self }
+    pub fn without(self, safeguard: Option<Safeguard>) -> ConfigMachine {
+        ConfigMachine { switch: FaultSwitch::only(safeguard), ..self }
     }
 
-    /// What is kept.
+    /// The state.
     pub fn record(&self) -> &ConfigState {
         &self.record
     }
 
-    /// The card could not write this start down, and why.
+    /// Records that the boot could not be stored.
     pub fn set_unsaved(&mut self, reason: String) {
         self.unsaved = Some(reason);
     }
 
-    /// Takes one input.
+    /// Handles one input and appends its effects to `out`.
     pub fn handle(&mut self, now: Timestamp, input: ConfigInput, out: &mut Vec<ConfigEffect>) {
         self.pass(now.mono);
         match input {
@@ -264,25 +279,25 @@ impl ConfigMachine {
         self.advance(now, out);
     }
 
-    /// A card that does not answer counts as one that refuses: what is on trial must be taken back whatever it does.
+    /// Treats an overdue save or validation as failed: a hung card must not prevent a rollback.
     fn abandon_change(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         if self.switch.disables(Safeguard::CardDeadline) {
             return;
         }
         if self.saving.as_ref().is_some_and(|(since, _)| now.mono.since(*since) >= SAVE_WITHIN) {
-            let reason = format!("it has not answered for {} s", SAVE_WITHIN / 1_000_000);
+            let reason = format!("no answer for {} s", SAVE_WITHIN / 1_000_000);
             self.saved(now, self.record.generation, Err(reason), out);
         }
         if let Some(Candidate { version, since, .. }) = &self.judging
             && now.mono.since(*since) >= JUDGE_WITHIN
         {
-            let reason = format!("the card, or what was asked, has not answered for {} s", JUDGE_WITHIN / 1_000_000);
+            let reason = format!("card or camera did not answer for {} s", JUDGE_WITHIN / 1_000_000);
             self.judged(now, version.sha256, Err(Rejection::new(RejectReason::Unreadable, reason)), out);
         }
     }
 
-    /// When an answer of the card is overdue.
-    pub(super) fn patience_ends(&self) -> MonoTime {
+    /// Time at which the running save or validation is overdue.
+    pub(super) fn answer_deadline(&self) -> MonoTime {
         let saving = self.saving.as_ref().map(|(since, _)| since.plus_micros(SAVE_WITHIN));
         let judging = self.judging.as_ref().map(|candidate| candidate.since.plus_micros(JUDGE_WITHIN));
         saving.into_iter().chain(judging).min().unwrap_or(MonoTime(u64::MAX))
@@ -298,8 +313,9 @@ impl ConfigMachine {
         Settings { uplink: self.uplink(&settings), ..settings }
     }
 
-    /// The uplink's settings with every broker that may be tried: on trial only what is tried, of that first what is new; else also
-    /// those the device was set up with, so that one living broker is enough.
+    /// The uplink settings with the brokers to try. A trial uses only its new brokers, or all of
+    /// its own when none is new. Otherwise the bootstrap's brokers follow, so that one living
+    /// broker is enough.
     fn uplink(&self, settings: &Settings) -> UplinkSettings {
         let mut brokers = settings.uplink.brokers();
         if self.progress.is_some() && self.record.trial().is_some_and(|trial| trial.needs.session) {
@@ -316,19 +332,19 @@ impl ConfigMachine {
         settings.uplink.with_brokers(&brokers)
     }
 
-    /// True while a change is under way.
+    /// True during a change.
     pub fn is_busy(&self) -> bool {
         self.judging.is_some() || self.record.phase != ConfigPhase::Idle
     }
 
-    /// What differs between what is in force and `next`.
+    /// Difference between the settings in force and `next`.
     pub fn change_to(&self, next: &Settings) -> SettingsDiff {
         let force = self.in_force();
         let now = Settings { uplink: self.good.uplink.clone(), ..force };
         SettingsDiff::between(&now, next)
     }
 
-    /// Keeps the record as it is now; `then` follows when it is kept.
+    /// Saves the record; `then` follows after the save.
     pub(super) fn save(&mut self, then: AfterSave, text: Option<String>, out: &mut Vec<ConfigEffect>) {
         self.waiting.push(then);
         self.waiting_text = text.or(self.waiting_text.take());
@@ -346,13 +362,13 @@ impl ConfigMachine {
 
     fn saved(&mut self, now: Timestamp, generation: u64, outcome: Result<(), String>, out: &mut Vec<ConfigEffect>) {
         if generation != self.record.generation {
-            // The answer to one that was dropped. The newer record is behind it in the same queue.
+            // This save was abandoned; a newer one follows it in the queue.
             return;
         }
         if let Err(reason) = &outcome
             && self.unsaved.is_none()
         {
-            tracing::error!("the card does not keep the configuration: {reason}");
+            tracing::error!(reason, "configuration not stored, the card rejects writes; check the card");
         }
         self.unsaved = outcome.err();
         for then in self.saving.take().map(|(_, then)| then).unwrap_or_default() {
@@ -376,11 +392,11 @@ impl ConfigMachine {
         }
     }
 
-    /// Whether a command may be carried out. `Ok(true)`: when [`ConfigEffect::Carry`] says that its number is kept. `Ok(false)`: now, no key
-    /// is enrolled, and this command needs none.
+    /// Checks the permission for a command. `Ok(true)`: execute it at [`ConfigEffect::Carry`],
+    /// after its number is stored. `Ok(false)`: execute it now; it needs no signature.
     ///
     /// # Errors
-    /// Why not.
+    /// The rejection.
     pub fn command(&mut self, now: Timestamp, asked: CommandRequest<'_>, out: &mut Vec<ConfigEffect>) -> Result<bool, Rejection> {
         if self.good.remote.keys.is_empty() || !asked.args.contains_key("sig") {
             return signed_command::unsigned(&self.good.remote.keys, asked).map(|()| false);
@@ -396,19 +412,20 @@ impl ConfigMachine {
         Ok(true)
     }
 
-    /// Each enrolled key, and the highest number it has used: what is not above it need not be verified.
+    /// Each enrolled key with its highest command number. A command at or below it is a replay, so
+    /// its signature need not be verified.
     pub fn signers(&self) -> Vec<(String, u64)> {
         let highest = |id: &String| self.record.commands.get(id).copied().unwrap_or(0);
         self.good.remote.keys.iter().map(|key| key.id()).map(|id| (id.clone(), highest(&id))).collect()
     }
 
-    /// Everything that can be looked at in a stop: it was asked for, so it is no crash.
+    /// Clears the crash counter: a requested stop is not a crash.
     fn stop(&mut self, out: &mut Vec<ConfigEffect>) {
         self.record.exits.at.clear();
         self.save(AfterSave::Nothing, None, out);
     }
 
-    /// A hand's work that waited, and the office's answer to what was busy.
+    /// Resumes a deferred local edit, and requests the document that was rejected as busy.
     pub(super) fn resume_deferred(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         out.push(ConfigEffect::Ask);
         if let Some(found) = self.file.take() {
@@ -416,7 +433,7 @@ impl ConfigMachine {
         }
     }
 
-    /// 32 hex digits nobody can guess.
+    /// A nonce: 32 unpredictable hexadecimal digits.
     pub(super) fn draw(&mut self) -> String {
         self.drawn += 1;
         let mut bytes = self.seed.to_vec();
@@ -424,12 +441,12 @@ impl ConfigMachine {
         Digest::of(&bytes).hex()[..32].to_owned()
     }
 
-    /// What the office is reported: always what is true.
+    /// Payload of `up/config/reported`.
     pub fn report(&self) -> Value {
         status_report::reported(self)
     }
 
-    /// What `taimat config show` prints beside the record, and every report carries.
+    /// The enrolled keys, for reports and `taimat config show`.
     pub(super) fn keys(&self) -> Value {
         json!(
             self.good

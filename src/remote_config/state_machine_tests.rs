@@ -1,4 +1,4 @@
-//! The machine driven by hand: a card that keeps when it is reported to, an office that answers when it is reported to.
+//! Unit tests of the state machine: the bench plays card, office, camera and clock.
 
 use std::collections::BTreeSet;
 
@@ -37,12 +37,12 @@ impl Bench {
         let known = ProvenSettings { good: good(), bootstrap: good(), trying: None };
         let machine = ConfigMachine::new(record, known, [1; 32], stamp(1_000_000));
         let mut bench = Bench { machine, now: 1_000_000, out: Vec::new() };
-        bench.tell(ConfigInput::Picture);
-        bench.tell(ConfigInput::Footage(MonoTime(900_000)));
+        bench.input(ConfigInput::Picture);
+        bench.input(ConfigInput::Footage(MonoTime(900_000)));
         bench
     }
 
-    fn tell(&mut self, input: ConfigInput) -> Vec<ConfigEffect> {
+    fn input(&mut self, input: ConfigInput) -> Vec<ConfigEffect> {
         self.now += 1000;
         let mut out = Vec::new();
         self.machine.handle(stamp(self.now), input, &mut out);
@@ -52,12 +52,12 @@ impl Bench {
 
     fn pass(&mut self, micros: u64) -> Vec<ConfigEffect> {
         self.now += micros;
-        self.tell(ConfigInput::Tick)
+        self.input(ConfigInput::Tick)
     }
 
     fn saved(&mut self, outcome: Result<(), String>) -> Vec<ConfigEffect> {
         let generation = self.machine.record().generation;
-        self.tell(ConfigInput::Saved(generation, outcome))
+        self.input(ConfigInput::Saved(generation, outcome))
     }
 
     fn judged(&mut self, outcome: Result<Box<Settings>, Rejection>) {
@@ -65,15 +65,15 @@ impl Bench {
             ConfigEffect::Judge { sha256, .. } => Some(*sha256),
             _ => None,
         });
-        self.tell(ConfigInput::Judged(asked.expect("nothing is to be judged"), outcome));
+        self.input(ConfigInput::Judged(asked.expect("no validation was requested"), outcome));
     }
 
     fn send(&mut self, document: &Document) -> Vec<ConfigEffect> {
         let bytes = document.encode();
-        self.tell(ConfigInput::Document { len: bytes.len(), bytes })
+        self.input(ConfigInput::Document { len: bytes.len(), bytes })
     }
 
-    /// From the document to its trial; gives what is applied.
+    /// Sends a document and stores each step up to its trial; returns the applied settings.
     fn try_out(&mut self, document: &Document, settings: Settings) -> Applied {
         assert!(matches!(self.send(document)[..], [ConfigEffect::Judge { .. }]));
         self.judged(Ok(Box::new(settings)));
@@ -82,7 +82,7 @@ impl Bench {
         let out = self.saved(Ok(()));
         let applied =
             out.into_iter().find_map(|effect| if let ConfigEffect::Apply(applied) = effect { Some(applied) } else { None });
-        *applied.expect("it was written down twice and not applied")
+        *applied.expect("the change was stored twice and not applied")
     }
 
     fn refused(&self) -> RejectReason {
@@ -90,7 +90,7 @@ impl Bench {
             ConfigEffect::Event(data) if data["action"] == "refused" => serde_json::from_value(data["reason"].clone()).ok(),
             _ => None,
         });
-        last.expect("no refusal was told")
+        last.expect("no rejection was reported")
     }
 
     fn report(&self) -> Value {
@@ -100,18 +100,18 @@ impl Bench {
     fn confirm(&mut self) {
         let report = self.report();
         let confirm = json!({"id": report["id"], "sha256": report["sha256"], "nonce": report["nonce"]});
-        self.tell(ConfigInput::Confirm(confirm.to_string().into_bytes()));
+        self.input(ConfigInput::Confirm(confirm.to_string().into_bytes()));
     }
 
     fn session(&mut self, epoch: u64) {
-        self.tell(ConfigInput::Session { epoch, broker: ("127.0.0.1".into(), 1883) });
+        self.input(ConfigInput::Session { epoch, broker: ("127.0.0.1".into(), 1883) });
     }
 
-    /// What is applied shows all it must over a broker, and is kept.
+    /// Gives all evidence over a broker, and stores the commit.
     fn prove(&mut self, applied: &Applied, host: &str) {
-        self.tell(ConfigInput::Session { epoch: applied.epoch, broker: (host.into(), 1883) });
+        self.input(ConfigInput::Session { epoch: applied.epoch, broker: (host.into(), 1883) });
         self.confirm();
-        self.tell(ConfigInput::Footage(MonoTime(self.now + 1)));
+        self.input(ConfigInput::Footage(MonoTime(self.now + 1)));
         self.pass(2_000_000);
         self.saved(Ok(()));
     }
@@ -145,11 +145,11 @@ fn each_step_is_stored_first_and_committed_on_evidence() {
     assert_eq!(bench.report()["phase"], "trial");
     bench.session(0);
     bench.confirm();
-    bench.tell(ConfigInput::Footage(MonoTime(bench.now + 1)));
+    bench.input(ConfigInput::Footage(MonoTime(bench.now + 1)));
     bench.pass(2_000_000);
     assert_eq!(bench.report()["phase"], "trial", "the session is older than the settings");
     bench.session(applied.epoch);
-    bench.tell(ConfigInput::Confirm(b"{\"id\":\"x\"}".to_vec()));
+    bench.input(ConfigInput::Confirm(b"{\"id\":\"x\"}".to_vec()));
     bench.pass(2_000_000);
     let missing = bench.report()["trial"]["missing"].clone();
     assert_eq!(missing, json!(["no confirmation from the office over 127.0.0.1:1883"]));
@@ -163,14 +163,14 @@ fn each_step_is_stored_first_and_committed_on_evidence() {
 }
 
 #[test]
-fn without_the_office_it_is_taken_back_in_time_with_the_reason() {
+fn a_change_without_a_session_is_rolled_back_with_the_reason() {
     let mut bench = Bench::new();
     let applied = bench.try_out(&document(1, FILE, "new"), zones());
-    bench.tell(ConfigInput::NoSession("connection refused".into()));
+    bench.input(ConfigInput::NoSession("connection refused".into()));
     bench.pass(599_000_000);
     assert_eq!(bench.report()["phase"], "trial");
     bench.pass(2_000_000);
-    // The first of them is the note of how long it had run.
+    // The first save holds the elapsed time.
     let out: Vec<ConfigEffect> = (0..2).flat_map(|_| bench.saved(Ok(()))).collect();
     let back = out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(back) if back.settings.motion.sensitivity == 5 && back.fresh && back.epoch > applied.epoch));
     assert!(back, "{out:?}");
@@ -188,7 +188,7 @@ fn another_camera_has_a_minute_for_its_first_key_frame() {
     let applied = bench.try_out(&document(1, FILE, "new"), other);
     bench.session(applied.epoch);
     bench.confirm();
-    bench.tell(ConfigInput::NoPicture("no_video: nothing".into()));
+    bench.input(ConfigInput::NoPicture("no_video: nothing".into()));
     bench.pass(59_000_000);
     assert_eq!(bench.report()["phase"], "trial");
     bench.pass(2_000_000);
@@ -197,9 +197,9 @@ fn another_camera_has_a_minute_for_its_first_key_frame() {
 }
 
 #[test]
-fn what_failed_before_is_not_asked_for() {
+fn evidence_that_failed_before_is_not_required() {
     let mut bench = Bench::new();
-    bench.tell(ConfigInput::NoPicture("unreachable: dead".into()));
+    bench.input(ConfigInput::NoPicture("unreachable: dead".into()));
     let applied = bench.try_out(&document(1, FILE, "new"), zones());
     bench.session(applied.epoch);
     bench.confirm();
@@ -225,19 +225,19 @@ fn each_rejected_document_is_reported_once_and_changes_nothing() {
     for (document, why) in &cases {
         bench.send(document);
         assert_eq!(bench.refused(), *why);
-        assert!(bench.send(document).is_empty(), "told twice");
+        assert!(bench.send(document).is_empty(), "the rejection is reported twice");
     }
-    bench.tell(ConfigInput::Document { bytes: Vec::new(), len: 10 << 20 });
+    bench.input(ConfigInput::Document { bytes: Vec::new(), len: 10 << 20 });
     assert_eq!(bench.refused(), RejectReason::TooLarge);
     let whole = document(1, FILE, "new").encode();
-    bench.tell(ConfigInput::Document { bytes: whole[..50].to_vec(), len: 50 });
+    bench.input(ConfigInput::Document { bytes: whole[..50].to_vec(), len: 50 });
     assert_eq!(bench.refused(), RejectReason::Unreadable);
     assert_eq!(bench.machine.record().committed, before);
     assert!(bench.out.iter().all(|effect| !matches!(effect, ConfigEffect::Save(..) | ConfigEffect::Apply(_))));
 }
 
 #[test]
-fn a_key_for_commands_is_refused_with_the_documents_id() {
+fn a_document_by_a_key_for_commands_is_rejected_with_its_id() {
     let mut bench = Bench::new();
     let mut settings = good();
     settings.remote.keys.push(TrustedKey { scope: KeyScope::Commands, ..trusted("desk", OTHER) });
@@ -245,24 +245,24 @@ fn a_key_for_commands_is_refused_with_the_documents_id() {
     bench.prove(&applied, "127.0.0.1");
     let desk = trusted("desk", OTHER).id();
     bench.send(&document(7, "with the desk's key", "new").signed(&key(OTHER)));
-    let told = |bench: &Bench| (bench.report()["refused"]["id"].clone(), bench.refused());
-    assert_eq!(told(&bench), (json!(format!("{desk}-7")), RejectReason::Scope));
-    // Who signed it is not proven, or it was another device's: it must not pass for a document of that number.
+    let rejected = |bench: &Bench| (bench.report()["refused"]["id"].clone(), bench.refused());
+    assert_eq!(rejected(&bench), (json!(format!("{desk}-7")), RejectReason::Scope));
+    // The signer is unproven, or the document is for another device: the id must not name a key.
     bench.send(&Document { version: 8, ..document(7, FILE, "new").signed(&key(OTHER)) });
-    assert_eq!(told(&bench), (json!("?-8"), RejectReason::BadSignature));
+    assert_eq!(rejected(&bench), (json!("?-8"), RejectReason::BadSignature));
     let foreign = Document { site: "km-18".into(), sig: None, ..document(9, FILE, "new") };
     bench.send(&foreign.signed(&key(OTHER)));
-    assert_eq!(told(&bench), (json!("?-9"), RejectReason::WrongSite));
+    assert_eq!(rejected(&bench), (json!("?-9"), RejectReason::WrongSite));
 }
 
 #[test]
-fn bad_keys_use_up_the_version_and_a_lower_one_is_a_repeat() {
+fn a_document_with_bad_keys_uses_its_version() {
     let mut bench = Bench::new();
     bench.send(&document(5, FILE, "bad"));
     bench.judged(Err(Rejection::bad_key(RejectReason::Invalid, "camera.foo", "is not a key")));
     bench.saved(Ok(()));
     assert_eq!(bench.report()["last"]["refusal"]["errors"][0]["key"], "camera.foo");
-    assert!(bench.send(&document(5, FILE, "bad")).is_empty(), "it was answered");
+    assert!(bench.send(&document(5, FILE, "bad")).is_empty(), "the document was answered");
     for again in [document(5, FILE, "other"), document(4, FILE, "other")] {
         bench.send(&again);
         assert_eq!(bench.refused(), RejectReason::Replayed);
@@ -271,14 +271,14 @@ fn bad_keys_use_up_the_version_and_a_lower_one_is_a_repeat() {
 }
 
 #[test]
-fn one_change_at_a_time_and_the_office_is_asked_again_after_it() {
+fn a_second_change_is_busy_and_requested_again_later() {
     let mut bench = Bench::new();
     let applied = bench.try_out(&document(1, FILE, "new"), zones());
     bench.send(&document(2, FILE, "newer"));
     assert_eq!(bench.refused(), RejectReason::Busy);
     bench.session(applied.epoch);
     bench.confirm();
-    bench.tell(ConfigInput::Footage(MonoTime(bench.now + 1)));
+    bench.input(ConfigInput::Footage(MonoTime(bench.now + 1)));
     bench.pass(2_000_000);
     let out = bench.saved(Ok(()));
     assert!(out.contains(&ConfigEffect::Ask), "{out:?}");
@@ -286,7 +286,7 @@ fn one_change_at_a_time_and_the_office_is_asked_again_after_it() {
 }
 
 #[test]
-fn a_card_that_keeps_nothing_allows_what_needs_no_restart() {
+fn a_read_only_card_allows_a_change_without_a_restart() {
     let mut bench = Bench::new();
     bench.send(&document(1, FILE, "new"));
     bench.judged(Ok(Box::new(zones())));
@@ -310,11 +310,11 @@ fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
     let found = |text: &str, settings: Settings| {
         ConfigInput::File(Box::new(FileFound { text: text.into(), outcome: Ok(Box::new(settings)) }))
     };
-    assert!(bench.tell(found(FILE, good())).is_empty(), "the same file");
-    bench.tell(found("edited", zones()));
+    assert!(bench.input(found(FILE, good())).is_empty(), "the same file");
+    bench.input(found("edited", zones()));
     bench.saved(Ok(()));
     bench.saved(Ok(()));
-    bench.tell(ConfigInput::Footage(MonoTime(bench.now + 1)));
+    bench.input(ConfigInput::Footage(MonoTime(bench.now + 1)));
     bench.pass(2_000_000);
     bench.saved(Ok(()));
     let report = bench.report();
@@ -324,12 +324,12 @@ fn a_local_edit_needs_the_office_only_when_it_touches_uplink() {
     );
     let mut moved = zones();
     moved.uplink.host = "elsewhere".into();
-    bench.tell(found("moved", moved));
+    bench.input(found("moved", moved));
     bench.saved(Ok(()));
     bench.saved(Ok(()));
-    bench.tell(ConfigInput::Footage(MonoTime(bench.now + 1)));
+    bench.input(ConfigInput::Footage(MonoTime(bench.now + 1)));
     bench.pass(2_000_000);
-    assert_eq!(bench.report()["phase"], "trial", "it must prove the new broker");
+    assert_eq!(bench.report()["phase"], "trial", "the new broker is not proven");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn on_trial_only_the_new_broker_is_tried() {
     let applied = bench.try_out(&document(2, "two", "only"), only);
     assert_eq!(hosts(&applied.settings), ["new"]);
     bench.prove(&applied, "new");
-    assert_eq!(hosts(&bench.machine.in_force()), ["new", "127.0.0.1"], "the broker it was set up with is the last resort");
+    assert_eq!(hosts(&bench.machine.in_force()), ["new", "127.0.0.1"], "the bootstrap's broker is the last one");
 }
 
 #[test]
@@ -368,15 +368,15 @@ fn a_signed_command_waits_until_its_number_is_stored() {
 }
 
 #[test]
-fn refusals_without_end_do_not_fill_the_outbox() {
+fn endless_rejections_do_not_fill_the_outbox() {
     let mut bench = Bench::new();
     for n in 0..100 {
-        bench.tell(ConfigInput::Document { bytes: vec![n], len: 1 });
+        bench.input(ConfigInput::Document { bytes: vec![n], len: 1 });
     }
     let events = bench.out.iter().filter(|effect| matches!(effect, ConfigEffect::Event(_))).count();
     assert_eq!(events, 20);
     bench.pass(60_000_000);
-    bench.tell(ConfigInput::Document { bytes: vec![200], len: 1 });
+    bench.input(ConfigInput::Document { bytes: vec![200], len: 1 });
     let suppressed_count =
         bench.out.iter().rev().find_map(|effect| {
             if let ConfigEffect::Event(data) = effect { Some(data["suppressed_count"].clone()) } else { None }
@@ -393,27 +393,27 @@ fn a_hung_card_delays_no_rollback() {
     bench.pass(limit);
     let hung = bench.machine.record().generation;
     assert_eq!(bench.machine.as_str(), "rolled_back");
-    assert!(bench.machine.deadline() <= MonoTime(bench.now + SAVE_WITHIN), "somebody must look then");
+    assert!(bench.machine.deadline() <= MonoTime(bench.now + SAVE_WITHIN), "the deadline is later than the limit of a save");
     let applied = |out: &[ConfigEffect]| out.iter().any(|effect| matches!(effect, ConfigEffect::Apply(_)));
     assert!(!applied(&bench.pass(SAVE_WITHIN - 2_000_000)));
-    assert!(applied(&bench.pass(2_000_000)), "the last known good configuration waits for the card");
+    assert!(applied(&bench.pass(2_000_000)), "the rollback waits for the card");
     let report = bench.report();
     assert_eq!(report["stored"], false, "{report}");
-    bench.tell(ConfigInput::Saved(hung - 1, Err("an older one".into())));
-    let out = bench.tell(ConfigInput::Saved(hung, Ok(())));
+    bench.input(ConfigInput::Saved(hung - 1, Err("an older one".into())));
+    let out = bench.input(ConfigInput::Saved(hung, Ok(())));
     assert!(!applied(&out), "twice");
-    assert_eq!(bench.report()["stored"], true, "it is on the card after all");
+    assert_eq!(bench.report()["stored"], true, "the late save counts as stored");
 }
 
 #[test]
-fn a_text_that_nobody_judges_does_not_keep_others_out() {
+fn a_validation_without_an_answer_ends_in_time() {
     let mut bench = Bench::new();
     bench.send(&document(1, FILE, "next"));
     bench.pass(JUDGE_WITHIN);
     assert_eq!(bench.refused(), RejectReason::Unreadable);
     bench.saved(Ok(()));
     assert!(!bench.machine.is_busy());
-    // The answer comes after all: nobody asked.
+    // A late answer is ignored.
     bench.judged(Ok(Box::new(good())));
     assert!(!bench.machine.is_busy());
 }

@@ -1,9 +1,8 @@
-//! What is kept of configurations on the card: which one runs, which ones ran before, and how far a change has come.
+//! Record of the configuration state: running and older configurations, the current change, exits.
 //!
-//! A record is two lines: the SHA-256 of the second in 64 hex digits, and one JSON object. The highest `generation` of the copies
-//! that are whole counts. The texts it names lie beside it, each in a file of its own named by its SHA-256 ([`super::state_store`]).
-//!
-//! What belongs here: the format. What does not: files, and what follows from a record ([`super::crash_loop`], [`super::state_machine`]).
+//! A record is two lines: the SHA-256 of the second line in 64 hexadecimal digits, and one JSON
+//! object. The whole copy with the highest `generation` counts. Each text lies in a file of its
+//! own, named by its SHA-256 ([`super::state_store`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,43 +13,44 @@ use crate::units::Digest;
 
 /// Configurations kept beside the last known good one and the bootstrap.
 pub const OLDER_MAX: usize = 2;
-/// Bytes of a record at most: far above what the bounded lists can hold, so that a damaged length cannot fill memory.
+/// Bytes of a record at most, far above the bounded lists: a damaged length must not fill the
+/// memory.
 pub const RECORD_MAX: usize = 64 << 10;
 
 /// One configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigVersion {
-    /// How it is called: `file-…`, `rollback-…`, or key and number.
+    /// `file-…`, `rollback-…`, or key id, `-` and version.
     pub id: String,
-    /// The number its key gave it; 0 for what came by hand.
+    /// Version of a signed document, from 1; 0 for a local edit or rollback.
     pub version: u64,
-    /// SHA-256 of its text.
+    /// SHA-256 of the text.
     pub sha256: Digest,
-    /// Where it came from.
+    /// The source.
     pub origin: Origin,
-    /// RFC 3339 time of when it came, as well as that was known.
+    /// RFC 3339 time of arrival, by the clock of the device at that time.
     pub at: String,
 }
 
-/// Where a configuration came from.
+/// Source of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// The file on the box, edited by hand.
+    /// The configuration file of the device, edited locally.
     File,
-    /// `taimat config rollback` on the box.
+    /// `taimat config rollback` on the device.
     Rollback,
     /// A document signed by the key with this id.
     Key(String),
 }
 
 impl ConfigVersion {
-    /// The file as it lies on the box.
+    /// The configuration file of the device.
     pub fn of_file(sha256: Digest, at: String) -> ConfigVersion {
         ConfigVersion { id: format!("file-{}", &sha256.hex()[..8]), version: 0, sha256, origin: Origin::File, at }
     }
 
-    /// An older one, called back by hand.
+    /// A local rollback to this configuration.
     #[must_use]
     pub fn called_back(&self, at: String) -> ConfigVersion {
         let id = format!("rollback-{}", &self.sha256.hex()[..8]);
@@ -58,112 +58,114 @@ impl ConfigVersion {
     }
 }
 
-/// How far a change has come; written before its effect.
+/// Phase of a change; stored before it takes effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigPhase {
-    /// None is on its way.
+    /// No change is under way.
     Idle,
-    /// It is judged and stored, and not yet in force.
+    /// A change is validated and stored, not yet in force.
     Staged(Box<Trial>),
-    /// It is in force until it has proven itself or its time is over.
+    /// A change is in force until it proves itself or its time is over.
     Trial(Box<Trial>),
 }
 
-/// A change that has to prove itself.
+/// A change under trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
-    /// What is tried.
+    /// The configuration under trial.
     pub next: ConfigVersion,
-    /// Starts of the process inside it.
+    /// Boots of the process during the trial.
     pub starts: u32,
-    /// Microseconds it has been in force, over all of them.
+    /// Microseconds in force so far, over all boots.
     pub ran: u64,
-    /// Microseconds it may.
+    /// Microseconds in force at most.
     pub limit: u64,
-    /// What it must show.
+    /// Required evidence.
     pub needs: Needs,
-    /// It changes where the pictures come from.
+    /// True when the change has another camera.
     pub camera: bool,
-    /// It must be read from its text at a start.
+    /// True when the change takes effect only at a boot.
     pub restart: bool,
 }
 
-/// What a change must show under its own settings. What failed before is not asked for.
+/// Evidence that a change must give under its own settings. A part that failed before the change is
+/// not required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Needs {
-    /// A fresh session with the broker, and the office's confirmation on it.
+    /// A fresh session with the broker and the office's confirmation on it.
     pub session: bool,
     /// A key frame.
     pub picture: bool,
-    /// A fragment that survives a power cut.
+    /// A durable fragment.
     pub footage: bool,
 }
 
-/// What runs while nothing is on trial.
+/// The configuration in force without a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SafeMode {
     /// The last known good configuration.
     #[default]
     Good,
-    /// It brought the process down again and again: only recording and the bootstrap's broker.
+    /// Safe mode after a crash loop: recording and the bootstrap's brokers only.
     Safe,
 }
 
-/// How the last change ended.
+/// Outcome of the last change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeOutcome {
-    /// Which one.
+    /// The change.
     pub next: ConfigVersion,
-    /// Why it was taken back; `None` when it is in force.
+    /// The reason of its rejection or rollback; `None` when it was committed.
     pub refusal: Option<Rejection>,
-    /// RFC 3339.
+    /// RFC 3339 time of the outcome.
     pub at: String,
 }
 
-/// Starts of the process since the machine was switched on that were not asked for.
+/// Boots of the process after unrequested exits, since the kernel booted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exits {
-    /// Names the run of the kernel.
+    /// `boot_id` of the kernel (random(4)).
     pub kernel: String,
-    /// Seconds since it began, of each start.
+    /// Uptime of the kernel at each boot of the process, seconds.
     pub at: Vec<u64>,
 }
 
-/// Everything that is kept.
+/// The stored state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigState {
-    /// 1.
+    /// Format version: 1.
     pub v: u32,
-    /// Rises with every write.
+    /// Counts saves.
     pub generation: u64,
     /// The last known good configuration.
     pub committed: ConfigVersion,
-    /// The ones before it, newest first.
+    /// Committed configurations before it, newest first.
     pub older: Vec<ConfigVersion>,
-    /// The file as it was when the box was set up, or has proven itself since: never written remotely.
+    /// The configuration file at installation, or its newest version that proved itself. No remote
+    /// change writes it.
     pub bootstrap: ConfigVersion,
-    /// SHA-256 of the file when it was last looked at: another one is a hand's work.
+    /// SHA-256 of the configuration file at the last check; another one means a local edit.
     pub file: Digest,
-    /// The change on its way.
+    /// Phase of the current change.
     pub phase: ConfigPhase,
-    /// What runs while there is none.
+    /// The configuration in force without a trial.
     pub rest: SafeMode,
-    /// Highest version each key has signed.
+    /// Highest version of a document, by key id.
     pub seen: BTreeMap<String, u64>,
-    /// Highest number of a command of each key.
+    /// Highest number of a command, by key id.
     pub commands: BTreeMap<String, u64>,
-    /// Brokers over which a change was confirmed.
+    /// Brokers over which a change was confirmed: host and port.
     pub proven: BTreeSet<(String, u16)>,
-    /// How the last change ended.
+    /// Outcome of the last change; `None` before the first.
     pub last: Option<ChangeOutcome>,
-    /// How the process has been ending.
+    /// Unrequested exits of the process.
     pub exits: Exits,
 }
 
 impl ConfigState {
-    /// Of a box that has only its file.
+    /// The state of a device with only its configuration file.
     pub fn of_file(sha256: Digest, at: String, proven: BTreeSet<(String, u16)>) -> ConfigState {
         let version = ConfigVersion::of_file(sha256, at);
         ConfigState {
@@ -183,14 +185,14 @@ impl ConfigState {
         }
     }
 
-    /// Every text it needs.
+    /// SHA-256 of each text that the record names.
     pub fn texts(&self) -> BTreeSet<Digest> {
         let next = self.trial().map(|trial| trial.next.sha256);
         let kept = [self.committed.sha256, self.bootstrap.sha256].into_iter().chain(self.older.iter().map(|old| old.sha256));
         kept.chain(next).collect()
     }
 
-    /// The change on its way.
+    /// The staged or tried change.
     pub fn trial(&self) -> Option<&Trial> {
         match &self.phase {
             ConfigPhase::Idle => None,
@@ -198,7 +200,7 @@ impl ConfigState {
         }
     }
 
-    /// The change becomes the last known good configuration.
+    /// Makes `next` the last known good configuration.
     pub fn commit(&mut self, next: ConfigVersion, at: String) {
         let before = std::mem::replace(&mut self.committed, next.clone());
         self.older.retain(|old| old.sha256 != next.sha256 && old.sha256 != before.sha256);
@@ -206,11 +208,12 @@ impl ConfigState {
             self.older.insert(0, before);
         }
         self.older.truncate(OLDER_MAX);
-        (self.phase, self.rest) = (ConfigPhase::Idle, SafeMode::Good);
+        self.phase = ConfigPhase::Idle;
+        self.rest = SafeMode::Good;
         self.last = Some(ChangeOutcome { next, refusal: None, at });
     }
 
-    /// The change is taken back.
+    /// Rolls the change back.
     pub fn roll_back(&mut self, refusal: Rejection, at: String) {
         if let Some(trial) = self.trial() {
             self.last = Some(ChangeOutcome { next: trial.next.clone(), refusal: Some(refusal), at });
@@ -218,13 +221,13 @@ impl ConfigState {
         self.phase = ConfigPhase::Idle;
     }
 
-    /// The bytes of one copy.
+    /// Encodes a copy.
     pub fn encode(&self) -> Vec<u8> {
         let json = serde_json::to_string(self).unwrap_or_default();
         format!("{}\n{json}\n", Digest::of(json.as_bytes()).hex()).into_bytes()
     }
 
-    /// Reads a copy; `None` when it is damaged.
+    /// Decodes a copy; `None` when it is damaged.
     pub fn decode(bytes: &[u8]) -> Option<ConfigState> {
         let (digest, json) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
         let json = json.strip_suffix('\n')?;
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_is_cut_or_altered_is_not_read() {
+    fn a_truncated_or_altered_copy_is_not_decoded() {
         let record = ConfigState::of_file(Digest::of(b"x"), "t".into(), BTreeSet::from([("a".to_owned(), 1)]));
         let bytes = record.encode();
         assert_eq!(ConfigState::decode(&bytes), Some(record));
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_leaves_its_reason_and_nothing_else() {
+    fn a_rollback_leaves_only_its_reason() {
         let mut record = ConfigState::of_file(Digest::of(b"file"), String::new(), BTreeSet::new());
         let before = record.clone();
         let trial =

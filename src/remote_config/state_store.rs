@@ -1,41 +1,40 @@
-//! The store: the record and the texts it names, each in two copies, in files that are replaced whole.
+//! Store of the configuration state: record and texts, two copies each, replaced atomically.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `record.a`, `record.b` | [`ConfigState`], the higher generation counts |
-//! | `exits` | in the directory that is gone with the power: [`Exits`] |
-//! | `<sha256>.a`, `<sha256>.b` | a configuration's text; its name is its checksum |
+//! | `record.a`, `record.b` | [`ConfigState`]; the higher generation counts |
+//! | `exits` | [`Exits`], in a directory in memory |
+//! | `<sha256>.a`, `<sha256>.b` | text of a configuration; the name is its checksum |
 //!
-//! To keep a change: 1. both copies of its text; 2. `record.a`; 3. `record.b`; 4. texts that no record names go. One copy of each is
-//! enough to go on. The ring's journal is no place for this: where the ring lies is itself a setting, a text does not fit a slot, and
-//! a device whose ring's card is dead must still take a configuration.
-//!
-//! What belongs here: those procedures over any [`Files`]. What does not: what a record means.
+//! A save writes both copies of the text, then `record.a`, then `record.b`, and then removes texts
+//! that no record names. One copy of each is enough. The ring's journal cannot hold this state: the
+//! ring's directory is a setting itself, a text exceeds a slot, and a device with a dead ring card
+//! must still accept a configuration.
 
 use super::state_record::{ConfigState, Exits};
 use crate::units::Digest;
 
 /// Small files in one directory.
 pub trait Files: Send + Sync {
-    /// A file's bytes; `None` when there is none.
+    /// Reads a file; `None` when it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
 
-    /// Puts a file in the place of what had this name; when it returns, that is durable.
+    /// Replaces a file atomically; durable when this returns.
     ///
     /// # Errors
-    /// When it is not.
+    /// When the new content may not be durable.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
 
-    /// Forgets a file.
+    /// Removes a file.
     ///
     /// # Errors
-    /// When it is still there.
+    /// When the file cannot be removed.
     fn remove(&self, name: &str) -> Result<(), String>;
 
-    /// The names there are.
+    /// Names of all files.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -45,37 +44,38 @@ pub trait Files: Send + Sync {
 const COPIES: [&str; 2] = ["a", "b"];
 const EXITS: &str = "exits";
 
-/// How a write went.
+/// Result of a save with at least one good copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// What went wrong with single copies.
+    /// Errors of single copies.
     pub troubles: Vec<String>,
 }
 
-/// How often a copy is read before it counts as lost: one refused read beside a copy that a power cut has torn must not send the device
-/// back to what it was set up with.
+/// Reads of a copy before it counts as lost. One failed read, beside a copy that a power cut tore,
+/// must not reset the device to its bootstrap.
 const READS: usize = 3;
 
 fn read(files: &dyn Files, name: &str) -> Option<Vec<u8>> {
     (0..READS).find_map(|_| files.read(name).ok()).flatten()
 }
 
-/// The best record there is.
+/// The whole copy of the record with the highest generation; `None` when both are damaged or
+/// missing.
 pub fn load(files: &dyn Files) -> Option<ConfigState> {
     let copies = COPIES.iter().filter_map(|copy| read(files, &format!("record.{copy}")));
     copies.filter_map(|bytes| ConfigState::decode(&bytes)).max_by_key(|record| record.generation)
 }
 
-/// A text by its name.
+/// The text with this SHA-256; `None` when both copies are damaged or missing.
 pub fn text(files: &dyn Files, sha256: &Digest) -> Option<String> {
     let copies = COPIES.iter().filter_map(|copy| read(files, &format!("{}.{copy}", sha256.hex())));
     copies.filter(|bytes| Digest::of(bytes) == *sha256).find_map(|bytes| String::from_utf8(bytes).ok())
 }
 
-/// Keeps a record, and first the text it newly names.
+/// Saves a record, after the text that it newly names.
 ///
 /// # Errors
-/// When not even one copy could be kept: the state before still counts.
+/// When both copies of text or record failed; the state before still counts.
 pub fn save(files: &dyn Files, record: &ConfigState, text: Option<&str>) -> Result<StoredState, String> {
     let mut troubles = Vec::new();
     if let Some(text) = text {
@@ -92,7 +92,7 @@ fn both(files: &dyn Files, name: &str, bytes: &[u8]) -> Result<Vec<String>, Stri
     if troubles.len() == COPIES.len() { Err(troubles.join("; ")) } else { Ok(troubles) }
 }
 
-/// Texts nobody needs go; that they stay is no harm.
+/// Removes texts that the record does not name. A failure only costs space.
 fn tidy(files: &dyn Files, record: &ConfigState) {
     let wanted = record.texts();
     for name in files.names().unwrap_or_default() {
@@ -103,17 +103,18 @@ fn tidy(files: &dyn Files, record: &ConfigState) {
     }
 }
 
-/// The exits as they are counted where the card has no say ([`super::startup_state::FoundFiles::volatile`]).
+/// The exits counted in memory ([`super::startup_state::FoundFiles::volatile`]); `None` before the
+/// first.
 pub fn exits(volatile: &dyn Files) -> Option<Exits> {
     serde_json::from_slice(&volatile.read(EXITS).ok()??).ok()
 }
 
-/// Counts them there; where that fails, the record has them too.
+/// Saves the exits in memory. The record has them too, so a failure is ignored.
 pub fn save_exits(volatile: &dyn Files, record: &ConfigState) {
     let _ = volatile.write(EXITS, &serde_json::to_vec(&record.exits).unwrap_or_default());
 }
 
-/// Gives every text that has lost a copy another one.
+/// Restores the lost or damaged copy of each text from the other one.
 pub fn heal(files: &dyn Files, record: &ConfigState) {
     for sha256 in record.texts() {
         let Some(text) = text(files, &sha256) else {
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_no_record_names_go() {
+    fn texts_that_no_record_names_are_removed() {
         let files = Memory::default();
         let mut record = record(1, "zero");
         save(&files, &record, Some("zero")).unwrap();

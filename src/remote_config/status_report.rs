@@ -1,6 +1,4 @@
-//! What the office is reported of a configuration: `up/config/reported` and `config` events. Always what is true, never a secret.
-//!
-//! What belongs here: their shape. What does not: when they are sent.
+//! Reports to the office: `up/config/reported` and `config` events, without secrets.
 
 use serde_json::{Value, json};
 
@@ -11,12 +9,12 @@ use super::trial::missing;
 use crate::settings::diff::SettingsDiff;
 use crate::units::Digest;
 
-/// Bad keys in one event at most: an event is one slot of the journal.
+/// Bad keys in one event at most: an event fits one journal slot.
 const EVENT_KEYS: usize = 6;
-/// Characters of each there.
+/// Characters of a key or reason in an event at most.
 const EVENT_REASON: usize = 160;
 
-/// `up/config/reported`.
+/// Payload of `up/config/reported` (docs/mqtt.md).
 pub fn reported(machine: &ConfigMachine) -> Value {
     let record = machine.record();
     let on_trial = machine.progress.as_ref().and(record.trial());
@@ -52,7 +50,7 @@ fn brief(version: &ConfigVersion) -> Value {
     json!({"id": version.id, "version": version.version, "sha256": version.sha256, "origin": version.origin, "at": version.at})
 }
 
-/// The particulars of a `config` event.
+/// `data` of a `config` event (docs/mqtt.md).
 pub fn event(action: &str, id: &str, sha256: Option<Digest>, refusal: Option<&Rejection>) -> Value {
     let mut data = json!({"action": action, "id": id});
     if let Some(sha256) = sha256 {
@@ -74,7 +72,7 @@ fn key(problem: &crate::settings::parse::Problem) -> Value {
     json!({"key": cut(&problem.key), "reason": cut(&problem.reason)})
 }
 
-/// The particulars of a change that is about to be tried.
+/// `data` of the event for a staged change.
 pub fn staged(version: &ConfigVersion, change: &SettingsDiff) -> Value {
     let mut data = event("staged", &version.id, Some(version.sha256), None);
     data["origin"] = json!(version.origin);

@@ -1,33 +1,35 @@
-//! Token buckets: how much of something strangers may ask for, pure. What is over the share is dropped and counted, and a line of
-//! the log tells the count once a minute at most.
-//!
-//! What belongs here: the arithmetic. What does not: what is limited, and to how much (its callers).
+//! Token bucket: rate limit with a burst; rejected requests are counted and reported once a minute.
 
 use crate::units::MonoTime;
 
-/// Microseconds between two lines of the log about the same bucket.
-const TELL_EVERY: u64 = 60_000_000;
+/// Microseconds between two reports of one bucket.
+const REPORT_INTERVAL: u64 = 60_000_000;
 
-/// A bucket of `burst` tokens that gets another one every `period` microseconds, and a count of what found it empty.
+/// A bucket of `burst` tokens that gains one every `period` microseconds.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
+    /// Microseconds of one token.
     period: u64,
+    /// Level of a full bucket, microseconds.
     full: u64,
-    /// Microseconds' worth of tokens, as of `at`.
+    /// Level at `at`, microseconds.
     level: u64,
     at: MonoTime,
     dropped: u64,
-    told: (u64, MonoTime),
+    /// `dropped` at the last report; 0 before the first.
+    reported: u64,
+    reported_at: MonoTime,
 }
 
 impl TokenBucket {
-    /// A full one.
+    /// A full bucket.
     pub const fn new(burst: u64, period: u64) -> TokenBucket {
         let full = burst * period;
-        TokenBucket { period, full, level: full, at: MonoTime(0), dropped: 0, told: (0, MonoTime(0)) }
+        let start = MonoTime(0);
+        TokenBucket { period, full, level: full, at: start, dropped: 0, reported: 0, reported_at: start }
     }
 
-    /// Takes a token; false when there is none, which is counted.
+    /// Takes a token; counts a request without one and returns false.
     pub fn take(&mut self, now: MonoTime) -> bool {
         self.level = self.full.min(self.level.saturating_add(now.since(self.at)));
         self.at = self.at.max(now);
@@ -40,25 +42,26 @@ impl TokenBucket {
         has
     }
 
-    /// True when nothing was taken for so long that the bucket is full.
+    /// True when the bucket has refilled.
     pub fn is_full(&self, now: MonoTime) -> bool {
         self.level.saturating_add(now.since(self.at)) >= self.full
     }
 
-    /// How often it was found empty.
+    /// Requests without a token so far.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// How often it was found empty since this was last reported; once a minute at most, and never when it was not.
+    /// Requests without a token since the last report; `None` when there are none or the last
+    /// report is less than a minute old.
     pub fn due_report(&mut self, now: MonoTime) -> Option<u64> {
-        let (before, when) = self.told;
-        let new = self.dropped - before;
-        let due = new > 0 && (before == 0 || now.since(when) >= TELL_EVERY);
-        due.then(|| {
-            self.told = (self.dropped, now);
-            new
-        })
+        let new = self.dropped - self.reported;
+        if new == 0 || self.reported > 0 && now.since(self.reported_at) < REPORT_INTERVAL {
+            return None;
+        }
+        self.reported = self.dropped;
+        self.reported_at = now;
+        Some(new)
     }
 }
 
@@ -75,15 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_told_once_a_minute() {
+    fn dropped_requests_are_reported_once_a_minute() {
         let mut bucket = TokenBucket::new(1, 1_000_000_000);
-        let told: Vec<u64> = (0..180)
+        let reports: Vec<u64> = (0..180)
             .filter_map(|second| {
                 bucket.take(MonoTime(second * 1_000_000));
                 bucket.due_report(MonoTime(second * 1_000_000))
             })
             .collect();
-        assert_eq!(told, [1, 60, 60]);
+        assert_eq!(reports, [1, 60, 60]);
         assert_eq!(TokenBucket::new(1, 1).due_report(MonoTime(9)), None);
     }
 }

@@ -1,14 +1,14 @@
-//! The trial: what a change must show under its own settings, and by when. The time it has counts while the device runs, over restarts.
+//! Trial of a change: required evidence, time limits, commit and rollback.
 //!
-//! | limit | value | why |
+//! The time of a trial counts while the device runs, over all boots.
+//!
+//! | limit | value | reason |
 //! |---|---|---|
-//! | `remote.trial` | 600 s, 60 to 3600 | for all of it: an office may be slow, a modem slower |
-//! | [`PICTURE_WITHIN`] | 60 s | for another camera's first key frame: recording stands still until then |
-//! | [`SETTLE`] | 1 s | what brings a thread down does so with the next frames |
-//! | [`KEEP_EVERY`] | 30 s | how often the time that has run is written down: what a power cut may add to a trial |
-//! | [`STREAMED_WITHIN`] | 30 s | footage that young means that the device recorded before |
-//!
-//! What belongs here: evidence, commit and roll-back. What does not: how a change comes to its trial ([`super::state_machine`]).
+//! | `remote.trial` | 600 s, 60 to 3600 | for all evidence: office and modem may be slow |
+//! | [`PICTURE_WITHIN`] | 60 s | for another camera's first key frame: recording is interrupted until then |
+//! | [`SETTLE`] | 1 s | a configuration that crashes a thread does so with the next frames |
+//! | [`KEEP_EVERY`] | 30 s | interval of saves of the elapsed time: a power cut adds at most this to a trial |
+//! | [`STREAMED_WITHIN`] | 30 s | durable footage of this age proves that the device recorded before |
 
 use serde::Deserialize;
 
@@ -25,33 +25,33 @@ use crate::units::{Digest, MonoTime, Timestamp};
 pub const PICTURE_WITHIN: u64 = 60_000_000;
 /// Microseconds a change must be in force before it can be committed.
 pub const SETTLE: u64 = 1_000_000;
-/// Microseconds between two notes of how long a trial has run.
+/// Microseconds between two saves of the elapsed time.
 pub const KEEP_EVERY: u64 = 30_000_000;
-/// Microseconds within which footage must have become durable for the device to count as recording.
+/// Age of the newest durable footage, in microseconds, up to which the device counts as recording.
 pub const STREAMED_WITHIN: u64 = 30_000_000;
 
-/// How far a trial has come in this run of the process.
+/// Evidence of a trial since the boot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// When it was applied.
+    /// Time at which the change was applied.
     pub applied: MonoTime,
-    /// The session made under it: its broker and what the office must send back.
+    /// The session under the change: broker (host, port) and the nonce that the office must return.
     pub session: Option<((String, u16), String)>,
-    /// The broker of the session on which the office confirmed.
+    /// Broker of the session with the confirmation.
     pub confirmed: Option<(String, u16)>,
-    /// A key frame came.
+    /// A key frame arrived.
     pub picture: bool,
-    /// Footage of it is durable.
+    /// Footage under the change is durable.
     pub footage: bool,
-    /// Why there is no session, and no picture.
+    /// Reason of the missing session.
     pub no_session: Option<String>,
-    /// See above.
+    /// Reason of the missing key frame.
     pub no_picture: Option<String>,
     keep_at: MonoTime,
 }
 
 impl Progress {
-    /// Nothing shown yet; `picture` when the camera goes on as before.
+    /// No evidence yet; `picture` is true when the camera stays the same.
     pub fn new(applied: MonoTime, picture: bool) -> Progress {
         Progress {
             applied,
@@ -66,7 +66,7 @@ impl Progress {
     }
 }
 
-/// `dn/config/confirm`.
+/// Payload of `dn/config/confirm` (docs/mqtt.md).
 #[derive(Debug, Deserialize)]
 struct Confirm {
     id: String,
@@ -75,15 +75,15 @@ struct Confirm {
 }
 
 impl ConfigMachine {
-    /// What a change must show: remotely always a session, by hand only when it touches the office; a picture and footage when there
-    /// were some.
+    /// Required evidence of a change. A remote change needs a session, a local one only when it
+    /// changes the uplink. Picture and footage are required when the device had them before.
     pub(super) fn needs(&self, origin: &Origin, change: &SettingsDiff) -> Needs {
-        let afar = matches!(origin, Origin::Key(_));
+        let is_remote = matches!(origin, Origin::Key(_));
         let recorded = self.footage_at.is_some_and(|at| self.at.since(at) < STREAMED_WITHIN);
-        Needs { session: afar || change.uplink, picture: self.streams, footage: self.streams && recorded }
+        Needs { session: is_remote || change.uplink, picture: self.streams, footage: self.streams && recorded }
     }
 
-    /// Counts the time a trial is in force.
+    /// Adds the elapsed time to the trial.
     pub(super) fn pass(&mut self, now: MonoTime) {
         let passed = now.since(std::mem::replace(&mut self.at, now));
         if let (ConfigPhase::Trial(trial), Some(_)) = (&mut self.record.phase, &self.progress) {
@@ -104,14 +104,14 @@ impl ConfigMachine {
         self.save(AfterSave::Apply, None, out);
     }
 
-    /// What needs a restart and is not on the card cannot be tried.
+    /// Rejects a change that needs a restart and is not stored.
     fn cannot_outlive(&mut self, trial: &Trial, now: Timestamp, out: &mut Vec<ConfigEffect>) -> bool {
         let Some(reason) = self.unsaved.clone().filter(|_| trial.restart) else {
             return false;
         };
         self.trying = None;
         let refusal =
-            Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card does not keep it: {reason}"));
+            Rejection::new(RejectReason::NotStored, format!("it needs a restart, and the card cannot store it: {reason}"));
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
         self.refuse_trial(trial, refusal, out);
         self.save(AfterSave::Refused, None, out);
@@ -120,7 +120,11 @@ impl ConfigMachine {
     }
 
     fn refuse_trial(&self, trial: &Trial, refusal: Rejection, out: &mut Vec<ConfigEffect>) {
-        tracing::error!(id = trial.next.id, "configuration taken back: {}", refusal.line());
+        tracing::error!(
+            id = trial.next.id,
+            reason = refusal.line(),
+            "configuration rolled back; the last known good one applies"
+        );
         out.push(ConfigEffect::Event(status_report::event(
             "rolled_back",
             &trial.next.id,
@@ -129,13 +133,14 @@ impl ConfigMachine {
         )));
     }
 
-    /// The trial is written down: it takes effect.
+    /// Applies the change after its trial is stored.
     pub(super) fn apply_trial(&mut self, now: MonoTime, out: &mut Vec<ConfigEffect>) {
         let (Some(trial), now) = (self.record.trial().cloned(), now.max(self.at)) else {
             return;
         };
         if trial.restart {
-            // A card that stopped keeping records between the two notes: the start will find `staged`, and try it from there.
+            // When the card failed after `staged` was saved, the boot finds `staged` and begins the
+            // trial.
             return out.push(ConfigEffect::Restart);
         }
         self.record.phase = ConfigPhase::Trial(Box::new(trial.clone()));
@@ -143,7 +148,8 @@ impl ConfigMachine {
         if self.switch.disables(Safeguard::LastGood)
             && let Some(trying) = &self.trying
         {
-            (self.good, self.record.committed) = (trying.clone(), trial.next.clone());
+            self.good = trying.clone();
+            self.record.committed = trial.next.clone();
         }
         self.apply(true, out);
         out.push(ConfigEffect::Report(self.report()));
@@ -160,26 +166,28 @@ impl ConfigMachine {
             return;
         }
         let nonce = self.draw();
-        // Where no key is enrolled, the office knows of no documents: a session is all there can be.
+        // Without an enrolled key the office has no documents to confirm, so a session is enough.
         let enough = self.good.remote.keys.is_empty();
         if let Some(progress) = &mut self.progress {
             progress.confirmed = enough.then(|| broker.clone()).or(progress.confirmed.take());
-            (progress.session, progress.no_session) = (Some((broker, nonce)), None);
+            progress.session = Some((broker, nonce));
+            progress.no_session = None;
         }
-        tracing::debug!(mono = now.mono.0, "a session under the settings in force");
+        tracing::debug!(mono = now.mono.0, "broker connected under the settings in force");
         out.push(ConfigEffect::Report(self.report()));
     }
 
     pub(super) fn no_session(&mut self, reason: String) {
         if let Some(progress) = &mut self.progress {
-            (progress.session, progress.no_session) = (None, Some(reason));
+            progress.session = None;
+            progress.no_session = Some(reason);
         }
     }
 
-    /// The office confirms what it was reported on this very session.
+    /// Takes the confirmation of the office; it counts on the session of its nonce.
     pub(super) fn confirm(&mut self, bytes: &[u8]) {
         let Ok(confirm) = serde_json::from_slice::<Confirm>(bytes) else {
-            tracing::warn!("a confirmation that cannot be read");
+            tracing::warn!("confirmation ignored, it is malformed; check the office");
             return;
         };
         let stale = self.switch.disables(Safeguard::FreshSession);
@@ -190,14 +198,15 @@ impl ConfigMachine {
         match &progress.session {
             Some((broker, nonce)) if right && *nonce == confirm.nonce => progress.confirmed = Some(broker.clone()),
             _ if stale => progress.confirmed = Some((String::new(), 0)),
-            _ => tracing::warn!("a confirmation of something else"),
+            _ => tracing::warn!("confirmation ignored, it is for another document or session"),
         }
     }
 
     pub(super) fn picture(&mut self) {
         self.streams = true;
         if let Some(progress) = &mut self.progress {
-            (progress.picture, progress.no_picture) = (true, None);
+            progress.picture = true;
+            progress.no_picture = None;
         }
     }
 
@@ -215,18 +224,18 @@ impl ConfigMachine {
         }
     }
 
-    /// When [`super::state_machine::ConfigInput::Tick`] is due at the latest.
+    /// Latest time of the next [`super::state_machine::ConfigInput::Tick`].
     pub fn deadline(&self) -> MonoTime {
         let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &self.progress) else {
-            return self.patience_ends();
+            return self.answer_deadline();
         };
         let end = self.at.plus_micros(trial.limit.saturating_sub(trial.ran));
         let settled = progress.applied.plus_micros(SETTLE);
         let times = [end, progress.applied.plus_micros(PICTURE_WITHIN), progress.keep_at, settled];
-        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end).min(self.patience_ends())
+        times.into_iter().filter(|time| *time > self.at).min().unwrap_or(end).min(self.answer_deadline())
     }
 
-    /// Whether a trial has proven itself, or its time is over.
+    /// Commits a proven change; rolls back one whose time is over.
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Vec<ConfigEffect>) {
         let (ConfigPhase::Trial(trial), Some(progress)) = (&self.record.phase, &mut self.progress) else {
             return;
@@ -241,7 +250,7 @@ impl ConfigMachine {
         }
         if blind || over {
             let within = if over { trial.limit } else { PICTURE_WITHIN } / 1_000_000;
-            let refusal = Rejection::new(RejectReason::Trial, format!("within {within} s there was {}", missing.join(", ")));
+            let refusal = Rejection::new(RejectReason::Trial, format!("missing after {within} s: {}", missing.join(", ")));
             return self.roll_back(now, refusal, out);
         }
         if now.mono >= progress.keep_at {
@@ -259,8 +268,9 @@ impl ConfigMachine {
         };
         self.record.commit(trial.next.clone(), now.wall.rfc3339());
         if trial.next.origin == Origin::File && progress.confirmed.is_some() {
-            // The file has proven itself: it is what the device is set up with from now on.
-            (self.record.bootstrap, self.bootstrap) = (trial.next, settings.clone());
+            // The file has proven itself, so it is the new bootstrap.
+            self.record.bootstrap = trial.next;
+            self.bootstrap = settings.clone();
         }
         self.record.proven.extend(progress.confirmed);
         let known = settings.uplink.brokers().into_iter().chain(self.bootstrap.uplink.brokers());
@@ -274,7 +284,7 @@ impl ConfigMachine {
         let version = &self.record.committed;
         tracing::info!(id = version.id, "configuration committed");
         out.push(ConfigEffect::Event(status_report::event("committed", &version.id, Some(version.sha256), None)));
-        // The next connection may try the brokers of the bootstrap again.
+        // The next connection may use the bootstrap's brokers again.
         self.apply(false, out);
         out.push(ConfigEffect::Report(self.report()));
         self.resume_deferred(now, out);
@@ -285,7 +295,8 @@ impl ConfigMachine {
             return;
         };
         self.record.roll_back(refusal.clone(), now.wall.rfc3339());
-        (self.progress, self.trying) = (None, None);
+        self.progress = None;
+        self.trying = None;
         self.refuse_trial(&trial, refusal, out);
         self.save(AfterSave::RolledBack { restart: trial.restart }, None, out);
     }
@@ -299,7 +310,7 @@ impl ConfigMachine {
         self.resume_deferred(now, out);
     }
 
-    /// The phase in one word: `idle` until the first change, then how the last one ended.
+    /// The phase as it stands in reports: `idle` before the first change, later the last outcome.
     pub fn as_str(&self) -> &'static str {
         match (&self.record.phase, self.record.rest, &self.record.last) {
             (ConfigPhase::Staged(_), ..) => "staged",
@@ -317,7 +328,7 @@ impl ConfigMachine {
     }
 }
 
-/// What a trial has not shown yet, in words that give the reason.
+/// Missing evidence of a trial, with the reasons.
 pub fn missing(needs: Needs, progress: &Progress) -> Vec<String> {
     let because = |reason: &Option<String>| reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let session = match &progress.session {

@@ -1,7 +1,6 @@
-//! Whether a text may be tried at all: total, before any effect.
+//! Validation of a configuration before its trial: keys, files, and continuity of remote access.
 //!
-//! What belongs here: schema, ranges, meaning, and what may not be changed remotely, pure over the files that settings name. What
-//! does not: probing cameras and brokers (the agent's keeper).
+//! The functions are pure over a reader of the files that the settings name.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +10,10 @@ use super::state_record::Origin;
 use crate::settings::parse::{self, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, pem};
 
-/// Parses a text and judges the files it names.
+/// Parses a configuration and checks the PEM files that it names.
 ///
 /// # Errors
-/// Every bad key.
+/// All invalid keys.
 pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     let settings = parse::parse(text, read).map_err(|problems| Rejection::bad_keys(RejectReason::Invalid, problems))?;
     match pem::check(&settings.uplink, read) {
@@ -23,17 +22,18 @@ pub fn judge(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     }
 }
 
-/// The one answer remotely for every file that cannot be used: who asks must not learn which files there are, or what is in them.
-pub const UNUSABLE: &str = "is no file this box can use here (check-config on the box says why)";
+/// The only remote answer about an unusable file: a remote caller must not learn which files exist,
+/// or what they hold.
+pub const UNUSABLE: &str = "cannot be used on this device (check-config on the device names the reason)";
 
-/// The same for somebody remotely.
+/// [`judge`] for a remote caller.
 ///
 /// # Errors
-/// Every bad key; of files only [`UNUSABLE`].
+/// All invalid keys; for files only [`UNUSABLE`].
 pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection> {
     judge(text, read).map_err(|mut refusal| {
         for Problem { key, reason } in &mut refusal.errors {
-            // These speak of the text alone.
+            // These reasons depend on the text alone.
             let of_text = reason.starts_with("is missing") || reason.starts_with("must be text");
             if key.ends_with("_file") && !of_text {
                 *reason = UNUSABLE.into();
@@ -43,20 +43,21 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection>
     })
 }
 
-/// What the device knows when it judges a change.
+/// The configuration that a change is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct CurrentConfig<'a> {
     /// The last known good settings.
     pub good: &'a Settings,
-    /// Brokers over which a change was confirmed, or that the device was set up with.
+    /// Brokers over which a change was confirmed, and those of the bootstrap: host and port.
     pub proven: &'a BTreeSet<(String, u16)>,
 }
 
-/// What a change remotely may not do: move the device to another site, leave no broker that has proven itself, bring more than one new
-/// one at a time, or throw out the key that signs it. A hand on the device may.
+/// Checks that a remote change keeps the device reachable: it may not change the site, remove every
+/// proven broker, add more than one new broker, or remove the signing key. A local edit may do all
+/// of that.
 ///
 /// # Errors
-/// Every key that would.
+/// All keys that break the rule.
 pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Origin) -> Result<(), Rejection> {
     let Origin::Key(signer) = origin else {
         return Ok(());
@@ -64,27 +65,27 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
     let mut problems = Vec::new();
     let mut bad = |key: &str, reason: String| problems.push(Problem { key: key.into(), reason });
     if next.site != against.good.site {
-        bad("site", format!("is {} for good: who a box is cannot be changed from afar", against.good.site));
+        bad("site", format!("is {} and cannot be changed remotely", against.good.site));
     }
     let unproven: Vec<String> = unproven(next, against.proven).iter().map(|(host, port)| format!("{host}:{port}")).collect();
     if unproven.len() == next.uplink.brokers().len() {
         bad(
             "uplink.host",
             format!(
-                "{} has not proven itself: add it beside a broker that has (uplink.fallbacks), and remove that one only when the change is committed",
+                "{} has not proven itself: add it beside a proven broker (uplink.fallbacks), and remove that one after the commit",
                 unproven.join(", ")
             ),
         );
     } else if unproven.len() > 1 {
         bad(
             "uplink.fallbacks",
-            format!("brings {} new brokers ({}): one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
+            format!("adds {} new brokers ({}): add one at a time, so that each is proven", unproven.len(), unproven.join(", ")),
         );
     }
     if !next.remote.keys.iter().any(|key| key.id() == *signer && key.scope == KeyScope::All) {
         bad(
             "remote.keys",
-            "does not hold the key that signed this, or narrows its scope: remove a key only with a document signed by one that stays".into(),
+            "lacks the signing key, or narrows its scope: sign the removal of a key with another one that stays".into(),
         );
     }
     if problems.is_empty() {
@@ -94,7 +95,7 @@ pub fn check_continuity(next: &Settings, against: CurrentConfig<'_>, origin: &Or
     }
 }
 
-/// The brokers of these settings over which nothing was ever confirmed.
+/// Brokers over which no change was confirmed: host and port.
 pub fn unproven(settings: &Settings, proven: &BTreeSet<(String, u16)>) -> Vec<(String, u16)> {
     settings.uplink.brokers().iter().map(|broker| broker.address()).filter(|address| !proven.contains(address)).collect()
 }
@@ -118,7 +119,7 @@ mod tests {
                 assert_eq!(
                     check_continuity(next, CurrentConfig { good, proven: &proven }, &Origin::File),
                     Ok(()),
-                    "a hand on the box may"
+                    "a local edit may"
                 );
                 refusal.errors.into_iter().map(|problem| problem.key).collect()
             }
@@ -134,8 +135,8 @@ mod tests {
             Settings { uplink: good.uplink.with_brokers(&brokers), ..good.clone() }
         };
         assert!(keys_of(&with(&["old", "new"]), &good, &["old"]).is_empty());
-        assert!(keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(), "it has proven itself");
-        assert_eq!(keys_of(&with(&["new"]), &good, &["old"]), ["uplink.host"], "the reverse order");
+        assert!(keys_of(&with(&["new"]), &good, &["old", "new"]).is_empty(), "the new broker is proven");
+        assert_eq!(keys_of(&with(&["new"]), &good, &["old"]), ["uplink.host"], "the proven broker is removed first");
         assert_eq!(keys_of(&with(&["old", "new", "newer"]), &good, &["old"]), ["uplink.fallbacks"]);
     }
 
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn from_afar_every_unusable_file_gets_one_answer() {
+    fn every_unusable_file_gets_one_remote_answer() {
         let read = |path: &std::path::Path| match path.to_str() {
             Some("/etc/passwd") => Ok("root:x:0:0\nbin:x:1:1\n".to_owned()),
             Some("/empty") => Ok(String::new()),
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_key_is_told_with_the_files_among_them() {
+    fn every_bad_key_is_reported_with_the_files_among_them() {
         let read = |path: &std::path::Path| match path.to_str() {
             Some("/pem") => Ok("nothing".to_owned()),
             _ => Err("No such file".to_owned()),

@@ -1,30 +1,29 @@
-//! What differs between two settings, room by room: a change reaches only the modules it touches.
-//!
-//! What belongs here: telling groups apart, and which keys are read only at a start. What does not: applying anything (the agent's).
+//! Difference between two settings, by section, so that a change reaches only the modules it
+//! touches.
 
 use super::{Settings, StorageSettings};
 
-/// The modules a change touches.
+/// The sections that a change touches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettingsDiff {
-    /// The camera's sessions begin again.
+    /// The camera's sessions are opened again.
     pub camera: bool,
-    /// The session with the broker starts again under other settings.
+    /// The session with the broker is opened again.
     pub uplink: bool,
-    /// The detector goes on with other settings.
+    /// The detector gets the new settings.
     pub motion: bool,
-    /// The next clip is cut otherwise.
+    /// The next clip uses the new settings.
     pub clip: bool,
-    /// The ring has another bound.
+    /// The ring gets new limits while it records.
     pub storage: bool,
-    /// Who may sign, or the length of a trial.
+    /// The keys or the time of a trial change.
     pub remote: bool,
-    /// Keys that are read only at a start.
+    /// Changed keys that take effect only at a boot.
     pub restart: Vec<&'static str>,
 }
 
 impl SettingsDiff {
-    /// From `old` to `new`.
+    /// The difference from `old` to `new`.
     pub fn between(old: &Settings, new: &Settings) -> SettingsDiff {
         SettingsDiff {
             camera: old.camera != new.camera,
@@ -37,7 +36,7 @@ impl SettingsDiff {
         }
     }
 
-    /// The groups by name, in the order of the file.
+    /// Names of the changed sections, in the order of docs/config.md.
     pub fn section_names(&self) -> Vec<&'static str> {
         let storage = self.storage || !self.restart.is_empty();
         let groups = [
@@ -52,12 +51,12 @@ impl SettingsDiff {
     }
 }
 
-/// What storage can change while it records.
+/// The keys that storage changes while it records.
 fn limits(storage: &StorageSettings) -> (u64, u8, u64) {
     (storage.budget, storage.pin_quota, storage.endurance)
 }
 
-/// The keys of storage that shape its files or choose its place: they are read when it is opened.
+/// Changed keys of the layout or the place of the ring, which is read only when the ring is opened.
 fn restart(old: &StorageSettings, new: &StorageSettings) -> Vec<&'static str> {
     let keys = [
         (old.dir != new.dir, "storage.dir"),
@@ -76,7 +75,7 @@ mod tests {
     use crate::settings::test_settings;
 
     #[test]
-    fn a_change_touches_only_its_own_room() {
+    fn a_change_touches_only_its_own_section() {
         let old = test_settings();
         let mut new = old.clone();
         new.motion.sensitivity = 7;
@@ -84,14 +83,15 @@ mod tests {
         new.storage.budget *= 2;
         new.uplink.fallbacks = new.uplink.brokers();
         assert_eq!(SettingsDiff::between(&old, &new).section_names(), ["storage", "motion", "uplink"]);
-        assert!(SettingsDiff::between(&old, &new).restart.is_empty(), "the ring's bound can change while it records");
+        assert!(SettingsDiff::between(&old, &new).restart.is_empty(), "the ring changes its budget while it records");
     }
 
     #[test]
-    fn what_shapes_files_needs_a_restart_and_is_named() {
+    fn a_new_layout_of_the_ring_needs_a_restart() {
         let old = test_settings();
         let mut new = old.clone();
-        (new.storage.segment, new.storage.dir) = (2 << 20, "/elsewhere".into());
+        new.storage.segment = 2 << 20;
+        new.storage.dir = "/elsewhere".into();
         assert_eq!(SettingsDiff::between(&old, &new).restart, ["storage.dir", "storage.segment"]);
     }
 }

@@ -1,11 +1,11 @@
-//! Settings: always valid once made. Raw TOML is parsed in [`parse`], which reports every bad key at once.
+//! Settings of a device: one plain struct for each module, always in range.
 //!
-//! * [`parse`]: TOML → settings. [`load`] ⇄: from a file. [`pem`]: whether certificates and keys are what they should be.
-//! * `values`: single values, as they are read and shown.
-//! * [`diff`]: what differs between two settings, room by room.
+//! * [`parse`]: TOML to settings, or all bad keys at once. [`load`] ⇄: from a file. [`pem`]: checks
+//!   of certificates and keys.
+//! * [`diff`]: difference between two settings, by section. [`rules`]: rules of motion events.
 //!
-//! What belongs here: one plain struct per room, each `PartialEq`, so that a change reaches only the module it touches.
-//! What does not: reading files (that is the caller's, through [`load`]), how settings come to a device (`config`).
+//! What belongs here: types, keys, defaults, ranges. What does not: reading files in [`parse`] (the
+//! caller passes a reader), remote changes ([`crate::remote_config`]).
 
 pub mod diff;
 pub mod load;
@@ -20,45 +20,45 @@ use std::path::PathBuf;
 use self::rules::Rule;
 use crate::units::{Secret, SiteId};
 
-/// Everything one device needs to know. Made only by [`parse`], so every value is in range.
+/// Settings of one device. Only [`parse`] makes them, so every value is in range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Which place this is.
+    /// Id of the site.
     pub site: SiteId,
-    /// The camera room's part.
+    /// Camera: streams and timeouts.
     pub camera: CameraSettings,
-    /// The ring's part.
+    /// Ring on the card.
     pub storage: StorageSettings,
-    /// The motion room's part.
+    /// Motion detection.
     pub motion: MotionSettings,
-    /// How clips and snapshots are cut.
+    /// Clips and snapshots.
     pub clip: ClipSettings,
-    /// The office's broker.
+    /// Connection to the office's broker.
     pub uplink: UplinkSettings,
-    /// Who may change this remotely.
+    /// Remote changes.
     pub remote: RemoteSettings,
 }
 
-/// Where the camera is and how patient we are with it.
+/// Streams, login and timeouts of the camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CameraSettings {
-    /// RTSP URL of the stream to record, without credentials.
+    /// RTSP URL of the stream to record (main stream), without credentials.
     pub main_url: url::Url,
-    /// RTSP URL of the stream to analyse; `None` analyses the main stream.
+    /// RTSP URL of the stream to analyse (sub stream); `None` analyses the main stream.
     pub sub_url: Option<url::Url>,
-    /// User and password, read from a file.
+    /// User and password; `None` connects without a login.
     pub login: Option<Login>,
-    /// Record audio where the camera sends it.
+    /// Record audio when the camera sends it.
     pub audio: bool,
-    /// RTP over TCP (the default) or UDP.
+    /// Transport of RTP (default TCP).
     pub transport: Transport,
-    /// Microseconds without a frame until the stall is updates (default 5 s).
+    /// Microseconds without a frame until a stall is reported (default 5 s).
     pub stall_after: u64,
-    /// Microseconds without a frame until the session is dropped (default 15 s).
+    /// Microseconds without a frame until the session is closed and opened again (default 15 s).
     pub reconnect_after: u64,
 }
 
-/// A camera or broker login.
+/// Login of a camera or broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// User name.
@@ -67,71 +67,74 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// How RTP travels.
+/// Transport of RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// Interleaved in the RTSP connection.
+    /// Interleaved in the RTSP connection (RFC 2326, 10.12).
     Tcp,
-    /// Its own UDP ports (experimental in retina).
+    /// UDP ports of its own (experimental in retina).
     Udp,
 }
 
 /// The ring on the card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StorageSettings {
-    /// Directory of the ring; made if its parent exists.
+    /// Directory of the ring; created when its parent exists.
     pub dir: PathBuf,
-    /// Refuse to start when `dir` is on the root file system (its own mount is missing).
+    /// Do not start when `dir` lies on the root file system, because the card is then not mounted.
     pub require_mount: bool,
-    /// Bytes all segment files may take together; rounded down to whole segments, at least 4.
+    /// Bytes of all segment files; rounded down to whole segments, at least 4.
     pub budget: u64,
-    /// Bytes of one segment file: a multiple of 4 MiB for cards (default 16 MiB), any multiple of 4 KiB in tests.
+    /// Bytes of one segment file: a multiple of 4 MiB for cards (default 16 MiB), any multiple of 4
+    /// KiB in tests.
     pub segment: u64,
-    /// Slots of 4 KiB in the journal (two copies each): how many outbox entries it can hold.
+    /// Slots of the journal, one for each outbox entry: 4 KiB in two copies.
     pub journal_slots: u32,
-    /// Slots for snapshots waiting for the office.
+    /// Slots for snapshots that wait for the office.
     pub snapshot_slots: u32,
     /// Bytes of one snapshot slot.
     pub still_bytes: u32,
-    /// Percent of the budget that pins may hold before the oldest of the lowest class goes (default 50).
+    /// Percent of the budget that pins may hold; beyond it the oldest pin of the lowest class is
+    /// dropped (default 50).
     pub pin_quota: u8,
-    /// Bytes the card may be written with over its life by its data sheet; 0 (the default) when nobody has said.
+    /// Write endurance of the card by its data sheet, bytes; 0 (default) when unknown.
     pub endurance: u64,
-    /// The site whose card it must be; `None` takes any.
+    /// Site that the card must name; `None` accepts every card.
     pub site: Option<SiteId>,
 }
 
-/// What counts as motion.
+/// Motion detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MotionSettings {
-    /// Off: the device only records.
+    /// False: the device only records.
     pub enabled: bool,
-    /// 1 (only the obvious) to 10 (everything that moves); default 5.
+    /// 1 (large, clear motion only) to 10 (all motion); default 5.
     pub sensitivity: u8,
-    /// Pictures analysed per second at most (default 5).
+    /// Analysed pictures per second at most (default 5).
     pub fps: f32,
-    /// Zones; none means the whole picture is one zone named `all`.
+    /// Zones; empty is one zone `all` of the whole picture.
     pub zones: Vec<Zone>,
-    /// Rules; none means one named `analytics`: whatever moves in any zone.
+    /// Rules; empty is one rule `analytics` for an object in any zone.
     pub rules: Vec<Rule>,
-    /// Microseconds of quiet that end an event (default 5 s).
+    /// Microseconds without motion that end an event (default 5 s).
     pub quiet_after: u64,
-    /// Longest event in microseconds before it is continued in another (default 120 s).
+    /// Microseconds of an event at most; a new event then continues it (default 120 s).
     pub max_event: u64,
-    /// Microseconds in which a rule raises no second event (default 0); suppressed starts are counted. Rules may have their own.
+    /// Microseconds after an event in which its rule raises no other one (default 0); suppressed
+    /// starts are counted. A rule may have its own value.
     pub cooldown: u64,
-    /// Minutes east of UTC of the place, for hours of rules.
+    /// Offset of local time from UTC, minutes, positive to the east; for the hours of rules.
     pub utc_offset: i32,
-    /// Decode key frames only while nothing happens.
+    /// Decode only key frames while the access units show no motion.
     pub gating: bool,
-    /// Percent of one core that decoding and judging may take.
+    /// Percent of one core for decoding and detection at most.
     pub cpu: u8,
-    /// Degrees Celsius of the board above which motion is judged on key frames only.
+    /// Temperature of the board, degrees Celsius, above which only key frames are analysed.
     pub max_temperature: u8,
 }
 
 impl Default for MotionSettings {
-    /// As `docs/config.md` has them.
+    /// The defaults of docs/config.md.
     fn default() -> MotionSettings {
         MotionSettings {
             enabled: true,
@@ -153,80 +156,81 @@ impl Default for MotionSettings {
 /// A named polygon of the picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Zone {
-    /// Its name, as it appears in events.
+    /// Name, as in events.
     pub name: String,
-    /// What it is for.
+    /// Effect on motion inside.
     pub kind: ZoneKind,
-    /// At least three corners, x and y in 0..=1 of width and height, origin top left.
+    /// Three to 32 corners `[x, y]`, 0 to 1 of width and height, origin top left.
     pub polygon: Vec<[f32; 2]>,
 }
 
-/// What a zone is for.
+/// Effect of a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZoneKind {
     /// Motion in it raises events.
     Include,
     /// Motion in it is ignored.
     Exclude,
-    /// Nobody may look: ignored, and blacked out in snapshots.
+    /// Motion in it is ignored, and snapshots show it black.
     Privacy,
 }
 
-/// How clips and snapshots are cut.
+/// Clips and snapshots of events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClipSettings {
     /// Send clips of events.
     pub enabled: bool,
     /// Send a snapshot of each event's best picture.
     pub snapshot: bool,
-    /// Microseconds before the event (default 5 s), extended back to the key frame before it.
+    /// Microseconds of a clip before its event (default 5 s), extended to the key frame before.
     pub pre_roll: u64,
-    /// Microseconds after the event (default 5 s).
+    /// Microseconds of a clip after its event (default 5 s).
     pub post_roll: u64,
-    /// Longest clip a `clip-get` may ask for, in microseconds (default 10 min).
+    /// Microseconds of a requested clip (`clip-get`) at most (default 10 min).
     pub max_requested: u64,
 }
 
-/// The broker at the office.
+/// Connection to the office's broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UplinkSettings {
     /// Broker host name or address.
     pub host: String,
     /// Broker port.
     pub port: u16,
-    /// TLS with a private authority and client certificate; `None` is plain TCP, for a broker on this machine only.
+    /// TLS; `None` is plain TCP, which only a broker on this machine or `uplink.allow_plain`
+    /// allows.
     pub tls: Option<TlsSettings>,
-    /// Broker user and password, where certificates are not used.
+    /// User and password at the broker; `None` connects without a login.
     pub login: Option<Login>,
-    /// MQTT version; `None` tries 5, and 3.1.1 where that fails.
+    /// MQTT version; `None` tries 5, then 3.1.1.
     pub protocol: Option<Protocol>,
-    /// Seconds between keep-alives (default 30).
+    /// Keep-alive interval of MQTT, seconds (default 30).
     pub keep_alive: u16,
-    /// Bytes pending to the office at once: events and whole files, although clips lie in the ring and not twice (default 1 GiB).
-    /// Entries beyond are shed in the order of [`crate::outbox`].
+    /// Pending bytes in the outbox at most: events and whole files (default 1 GiB). A clip counts,
+    /// although its footage lies in the ring only once. [`crate::outbox`] sheds entries beyond.
     pub outbox_bytes: u64,
-    /// Largest chunk of a file in bytes (default 64 KiB).
+    /// Bytes of one chunk of a file at most (default 64 KiB).
     pub chunk: u32,
     /// Seconds between health messages (default 60).
     pub health_every: u16,
-    /// How much of the way files may take.
+    /// Bandwidth limits of files.
     pub pace: BandwidthSettings,
-    /// How files are named on the wire.
+    /// Protocol of file transfers.
     pub files: FileProtocol,
-    /// Other dialects spoken beside our own.
+    /// Third-party formats published beside the own one.
     pub integrations: Integrations,
-    /// Further brokers, tried in this order when the one above cannot be reached.
+    /// Brokers to try, in this order, when the first one is unreachable.
     pub fallbacks: Vec<Broker>,
 }
 
 impl UplinkSettings {
-    /// All brokers in the order they are tried.
+    /// All brokers in the order of attempts.
     pub fn brokers(&self) -> Vec<Broker> {
         let first = Broker { host: self.host.clone(), port: self.port, tls: self.tls.clone(), login: self.login.clone() };
         std::iter::once(first).chain(self.fallbacks.iter().cloned()).collect()
     }
 
-    /// The same settings with other brokers, at least one.
+    /// These settings with other brokers; unchanged for an empty list.
     #[must_use]
     pub fn with_brokers(&self, brokers: &[Broker]) -> UplinkSettings {
         let Some((first, fallbacks)) = brokers.split_first() else {
@@ -237,73 +241,74 @@ impl UplinkSettings {
     }
 }
 
-/// How one broker is reached.
+/// Address and credentials of a broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Broker {
     /// Host name or address.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
-    /// As in [`UplinkSettings`].
+    /// TLS; `None` is plain TCP.
     pub tls: Option<TlsSettings>,
-    /// As in [`UplinkSettings`].
+    /// User and password; `None` connects without a login.
     pub login: Option<Login>,
 }
 
 impl Broker {
-    /// True when its login goes over the network in the clear.
+    /// True when the login travels unencrypted over a network.
     pub fn shows_login(&self) -> bool {
         self.tls.is_none() && self.login.is_some() && !parse::is_local(&self.host)
     }
 
-    /// What makes it the same broker, whatever certificates are used with it.
+    /// Host and port: the identity of a broker, whatever its certificates are.
     pub fn address(&self) -> (String, u16) {
         (self.host.clone(), self.port)
     }
 }
 
-/// Who may change the configuration remotely, and how long a change may be on trial.
+/// Keys of remote changes and commands, and the time of a trial.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteSettings {
-    /// Keys that may sign documents and commands; none: no document can come remotely, and only commands that read or send footage.
+    /// Enrolled keys. Without one, no remote change is possible, and only the commands of
+    /// [`KeyScope::COMMANDS`] are executed.
     pub keys: Vec<TrustedKey>,
-    /// Seconds of running time after which a change that has not proven itself is taken back (default 600).
+    /// Seconds of running time after which an unproven change is rolled back (default 600).
     pub trial: u64,
 }
 
-/// An Ed25519 key that may sign.
+/// An enrolled Ed25519 key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedKey {
-    /// Its name, for people.
+    /// Name, for messages.
     pub name: String,
     /// The public key.
     pub public: [u8; 32],
-    /// What it may sign.
+    /// Scope of valid signatures.
     pub scope: KeyScope,
 }
 
-/// What a key may sign.
+/// Scope of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScope {
-    /// Everything.
+    /// Configurations and all commands.
     All,
-    /// Commands that read, or that keep and send footage: [`KeyScope::COMMANDS`].
+    /// The commands of [`KeyScope::COMMANDS`].
     Commands,
 }
 
 impl KeyScope {
-    /// The word for [`KeyScope::Commands`] in `remote.keys`.
+    /// [`KeyScope::Commands`] as it stands in `remote.keys`.
     pub const WORD: &str = "commands";
-    /// What a key of scope `commands` may sign; where no key is enrolled these need no signature.
+    /// Commands that read, keep or send footage. They need no signature when no key is enrolled.
     pub const COMMANDS: [&str; 10] =
         ["ping", "snapshot", "clip-get", "clip-cancel", "event-get", "lock", "unlock", "locks", "ring-status", "log-tail"];
 
-    /// Whether a command of this name may be signed.
+    /// True when the scope includes the command.
     pub fn allows(self, command: &str) -> bool {
         self == KeyScope::All || KeyScope::COMMANDS.contains(&command)
     }
 
-    /// The word for people and programs.
+    /// The scope as it stands in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             KeyScope::All => "all",
@@ -313,40 +318,40 @@ impl KeyScope {
 }
 
 impl TrustedKey {
-    /// What signatures call it: the first 16 hex digits of the SHA-256 of the public key.
+    /// Id in signatures: the first 16 hexadecimal digits of the SHA-256 of the public key.
     pub fn id(&self) -> String {
         key_id(&self.public)
     }
 }
 
-/// The id of a public key.
+/// Id of a public key: the first 16 hexadecimal digits of its SHA-256.
 pub fn key_id(public: &[u8; 32]) -> String {
     crate::units::Digest::of(public).hex()[..16].to_owned()
 }
 
-/// How much of the way to the broker files may take; 0 means no limit.
+/// Bandwidth limits of files; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BandwidthSettings {
-    /// Bytes of chunks a second.
+    /// Bytes of chunks per second.
     pub rate_cap: u64,
-    /// Bytes of any kind after which files wait for the next day (UTC).
+    /// Sent bytes of all kinds in a day (UTC) after which files wait for the next one.
     pub day_budget: u64,
-    /// The same for a month.
+    /// Sent bytes of all kinds in a month (UTC) after which files wait for the next one.
     pub month_budget: u64,
-    /// When clips nobody asked for wait.
+    /// Hours in which clips of events wait; requested clips do not. `None` is never.
     pub quiet: Option<QuietHours>,
 }
 
 /// Hours of every day, such as `22:00-05:30+07:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuietHours {
-    /// Minutes after midnight in UTC.
+    /// Minute of the day (UTC).
     from: i64,
     to: i64,
 }
 
 impl QuietHours {
-    /// Reads `HH:MM-HH:MM` with `+HH:MM`, `-HH:MM` or `Z` behind.
+    /// Parses `HH:MM-HH:MM` followed by `+HH:MM`, `-HH:MM` or `Z`.
     pub fn parse(text: &str) -> Option<QuietHours> {
         let (hours, offset) = (text.get(..11)?, text.get(11..)?);
         let minutes = |text: &str| -> Option<i64> {
@@ -365,23 +370,23 @@ impl QuietHours {
         Some(QuietHours { from: utc(from)?, to: utc(to)? })
     }
 
-    /// True within the hours.
+    /// True when `wall` lies within the hours.
     pub fn holds(&self, wall: crate::units::WallTime) -> bool {
         let minute = wall.0.div_euclid(60_000_000).rem_euclid(24 * 60);
         if self.from <= self.to { (self.from..self.to).contains(&minute) } else { minute >= self.from || minute < self.to }
     }
 }
 
-/// How files are named on the wire.
+/// Protocol of file transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileProtocol {
-    /// Under `up/file/`, resumed by the receiver.
+    /// Topics `up/file/…` (docs/mqtt.md); the receiver resumes a transfer.
     Own,
-    /// EMQX's `$file-async/`.
+    /// File transfer of EMQX: topics `$file-async/…`.
     Emqx,
 }
 
-/// Other dialects in which motion and health are reported; all off by default.
+/// Third-party formats of motion and health; all off by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Integrations {
     /// Home Assistant device discovery.
@@ -395,13 +400,14 @@ pub struct Integrations {
 /// Files of a mutual-TLS identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// PEM of the authorities the broker may be signed by.
+    /// PEM file of the authorities for the broker's certificate.
     pub ca: PathBuf,
-    /// PEM certificate chain of this device and its PEM key.
+    /// PEM files of the certificate chain and key of this device; `None` sends no client
+    /// certificate.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// MQTT version to speak.
+/// Version of MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// MQTT 5.

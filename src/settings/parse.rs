@@ -1,6 +1,6 @@
-//! Parses TOML text into [`Settings`], or reports every problem at once; the caller reads the files that settings name.
+//! Parser of the configuration: TOML text to [`Settings`], or all problems at once.
 //!
-//! What belongs here: keys, defaults, ranges, reasons. What does not: where the text comes from ([`super::load`]).
+//! The caller passes a reader for the files that the configuration names.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::units::{Digest, Secret, SiteId};
 
-/// Every key there is, as `docs/config.md` documents them.
+/// All keys, as docs/config.md documents them.
 pub const KEYS: &[&str] = &[
     "site",
     "camera.main_url",
@@ -75,11 +75,11 @@ pub const KEYS: &[&str] = &[
     "remote.keys",
     "remote.trial",
 ];
-/// Brokers beside the first at most: a device that is cut off tries each in turn, and a round should stay short.
+/// Fallback brokers at most: a disconnected device tries each in turn, and a round must stay short.
 const FALLBACKS_MAX: usize = 3;
-/// Keys that may sign at most.
+/// Enrolled keys at most.
 const KEYS_MAX: usize = 8;
-/// Bytes of a login at most: a file that holds more is something else.
+/// Bytes of a login at most: a larger file is not a login.
 const LOGIN_MAX: usize = 512;
 
 /// One bad key.
@@ -87,11 +87,11 @@ const LOGIN_MAX: usize = 512;
 pub struct Problem {
     /// The key with its path, e.g. `camera.main_url`.
     pub key: String,
-    /// What is wrong and what would be right; never a secret.
+    /// The error and the allowed values, without secrets.
     pub reason: String,
 }
 
-/// Everything that is wrong, at once.
+/// All problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -104,7 +104,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Reads a file settings name; gives its text or the reason.
+/// Reads a file that a configuration names; returns its text or the error.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
 
 /// The parts of a configuration that can be read, whatever else is wrong with it, and what that is.
@@ -125,7 +125,7 @@ pub struct Parsed {
 /// Parses a configuration.
 ///
 /// # Errors
-/// Every bad key.
+/// All bad keys.
 pub fn parse(text: &str, read: ReadFile<'_>) -> Result<Settings, Problems> {
     match parts(text, read) {
         Parsed { whole: Some(settings), problems, .. } if problems.is_empty() => Ok(settings),
@@ -159,7 +159,7 @@ pub fn parts(text: &str, read: ReadFile<'_>) -> Parsed {
     Parsed { whole, site, storage, uplink, problems: problems.into_inner() }
 }
 
-/// One table of the file: keys are taken out as they are understood; what is left is unknown.
+/// One table of the configuration. The parser removes each known key; the rest are unknown keys.
 pub(super) struct Section<'a> {
     pub(super) path: String,
     pub(super) table: Table,
@@ -169,7 +169,7 @@ pub(super) struct Section<'a> {
 impl<'a> Section<'a> {
     pub(super) fn key(&self, key: &str) -> String {
         let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-        // As it must stand in the file: an empty name would name nothing.
+        // The message shows the key as it stands in the file, with quotes when it needs them.
         let key = if bare { key.to_owned() } else { Value::from(key).to_string() };
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
@@ -197,7 +197,7 @@ impl<'a> Section<'a> {
         Section { path: self.key(key), table, problems: self.problems }
     }
 
-    /// Takes a value of one type.
+    /// Removes a value and converts it; reports a value of another type.
     pub(super) fn take<T>(&mut self, key: &str, want: &str, convert: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let value = self.table.remove(key)?;
         let converted = convert(&value);
@@ -219,7 +219,7 @@ impl<'a> Section<'a> {
         self.text(key).map(PathBuf::from)
     }
 
-    /// A number in a range.
+    /// A whole number in a range.
     pub(super) fn number(&mut self, key: &str, range: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
         let (low, high) = (*range.start(), *range.end());
         let want = format!("a whole number from {low} to {high}");
@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
         self.take(key, &want, fits).unwrap_or(default)
     }
 
-    /// A duration such as `"5 s"`, in microseconds, its bounds in seconds.
+    /// A duration such as `"5 s"`, in microseconds; bounds and default in seconds.
     pub(super) fn duration(&mut self, key: &str, low: u64, high: u64, default: u64) -> u64 {
         let want = format!("a duration from \"{low} s\" to \"{high} s\" (ms, s, min, h)");
         let range = low * 1_000_000..=high * 1_000_000;
@@ -249,7 +249,7 @@ impl<'a> Section<'a> {
         self.take(key, &want, pick).unwrap_or(default)
     }
 
-    /// Reports what nobody asked for.
+    /// Reports the unknown keys.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             let whole = self.key(key);
@@ -262,32 +262,32 @@ impl<'a> Section<'a> {
 
 fn rtsp_url(section: &mut Section<'_>, key: &str) -> Option<url::Url> {
     let text = section.text(key)?;
-    let verdict = match url::Url::parse(&text) {
-        // Whatever a parser makes of it: a password may begin with digits and hold a slash.
+    let parsed = match url::Url::parse(&text) {
+        // The check precedes the parser: a password with a slash can make `@` part of the path.
         _ if text.contains('@') => {
             Err("must not hold user or password: put user:password into a file and name it in camera.login_file".into())
         }
         Err(error) => Err(format!("is not a URL: {error}")),
-        Ok(url) if url.scheme() != "rtsp" => Err(format!("must begin with rtsp://, not {}://", url.scheme())),
+        Ok(url) if url.scheme() != "rtsp" => Err(format!("must start with rtsp://, not {}://", url.scheme())),
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("has no host".into()),
         Ok(url) if !is_host(url.host_str().unwrap_or_default().trim_matches(['[', ']'])) => {
             Err(format!("{:?} is no name and no address of a host", url.host_str().unwrap_or_default()))
         }
         Ok(url) => Ok(url),
     };
-    verdict.map_err(|reason| section.bad(key, reason)).ok()
+    parsed.map_err(|reason| section.bad(key, reason)).ok()
 }
 
-/// A file with one line `user:password`.
+/// Reads `login_file`: one line `user:password`.
 fn login(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<Login> {
     let path = section.path("login_file")?;
-    let verdict = read(&path).and_then(|text| {
+    let parsed = read(&path).and_then(|text| {
         let line = text.trim_end_matches(['\n', '\r']);
         let one_line = line.len() <= LOGIN_MAX && !line.contains(char::is_control);
         let (user, password) = line.split_once(':').filter(|_| one_line).ok_or("must hold one line user:password")?;
         Ok(Login { user: user.to_owned(), password: Secret::new(password) })
     });
-    verdict.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
+    parsed.map_err(|reason| section.bad("login_file", format!("{}: {reason}", path.display()))).ok()
 }
 
 fn camera(mut section: Section<'_>, read: ReadFile<'_>) -> Option<CameraSettings> {
@@ -355,7 +355,7 @@ fn uplink(mut section: Section<'_>, read: ReadFile<'_>) -> Option<UplinkSettings
     let fallbacks =
         section.take("fallbacks", "a list of tables [[uplink.fallbacks]]", |value| value.as_array().cloned()).unwrap_or_default();
     if fallbacks.len() > FALLBACKS_MAX {
-        section.bad("fallbacks", format!("has {} brokers; at most {FALLBACKS_MAX}", fallbacks.len()));
+        section.bad("fallbacks", format!("has {} brokers, the maximum is {FALLBACKS_MAX}", fallbacks.len()));
     }
     let first = broker(&mut section, allow_plain, read);
     let fallbacks: Vec<Broker> =
@@ -471,7 +471,7 @@ fn trusted_key(value: &Value) -> Option<TrustedKey> {
     word.then(|| TrustedKey { name: name.to_owned(), public, scope })
 }
 
-/// True for a host that is this machine. A name that only begins like an address may lie anywhere.
+/// True for a host on this machine. A name such as `127.example` may be anywhere.
 pub fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -487,7 +487,7 @@ fn tls(section: &mut Section<'_>, read: ReadFile<'_>) -> Option<TlsSettings> {
         section.bad(if cert.is_some() { "key_file" } else { "cert_file" }, "is missing: certificate and key go together");
     }
     if ca.is_none() && cert.is_some() {
-        section.bad("ca_file", "is missing: a client certificate needs TLS, and TLS the authority of the broker");
+        section.bad("ca_file", "is missing: a client certificate needs TLS, and TLS needs the authority of the broker");
     }
     Some(TlsSettings { ca: ca?, identity: cert.zip(key) })
 }
@@ -633,7 +633,8 @@ mod tests {
         for key in KEYS {
             let value = if *key == "site" { "site = 1".to_owned() } else { format!("{key} = {{ nonsense = 1 }}") };
             let problems = parse(&value, &files).unwrap_err();
-            let problem = problems.0.iter().find(|problem| problem.key == *key).unwrap_or_else(|| panic!("{key} went unnoticed"));
+            let problem =
+                problems.0.iter().find(|problem| problem.key == *key).unwrap_or_else(|| panic!("{key} is not reported"));
             assert!(!problem.reason.contains("not a key"), "{key} is listed but not read");
         }
     }

@@ -1,6 +1,4 @@
-//! The part of a configuration that says what counts as motion: zones and rules.
-//!
-//! What belongs here: their keys, defaults, ranges, reasons. What does not: other modules' keys ([`super::parse`]).
+//! Parser of the section `motion`: detection, zones and rules.
 
 use toml::{Table, Value};
 
@@ -8,17 +6,17 @@ use super::parse::Section;
 use super::rules::{CrossingDirection, Hours, Rule, RulePriority, Trigger};
 use super::{MotionSettings, Zone, ZoneKind};
 
-/// Zones at most: each is checked for every tracked box of every picture.
+/// Zones at most: each is compared with every tracked object in every picture.
 const ZONES_MAX: usize = 32;
-/// Rules at most: each can have an event open, and the agent follows eight.
+/// Rules at most: each can have an open event, and the agent follows eight.
 const RULES_MAX: usize = 8;
 /// Corners of one zone at most.
 const CORNERS_MAX: usize = 32;
 /// Spans of hours in one rule at most.
 const HOURS_MAX: usize = 14;
-/// Days as they are written, Monday first.
+/// Weekdays as they stand in `hours`, Monday first.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-/// Picture widths a second that nothing on a road exceeds.
+/// Speed limit of a rule, picture widths per second: no vehicle is faster.
 const SPEED_MAX: f32 = 100.0;
 
 pub(super) fn motion(mut section: Section<'_>) -> MotionSettings {
@@ -51,12 +49,12 @@ pub(super) fn motion(mut section: Section<'_>) -> MotionSettings {
     }
 }
 
-/// A list of tables, each read by `read`.
+/// Parses a list of tables, each with `read`.
 fn tables<T>(parent: &mut Section<'_>, key: &str, most: usize, read: impl Fn(Section<'_>) -> Option<T>) -> Vec<T> {
     let want = format!("a list of tables [[motion.{key}]]");
     let list = parent.take(key, &want, |value| value.as_array().cloned()).unwrap_or_default();
     if list.len() > most {
-        parent.bad(key, format!("has {} entries; at most {most}", list.len()));
+        parent.bad(key, format!("has {} entries, the maximum is {most}", list.len()));
         return Vec::new();
     }
     // By what is written: an entry with another fault has its name all the same.
@@ -116,7 +114,7 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
     let named = named.unwrap_or_default();
     for name in &named {
         if !zones.iter().any(|zone| zone.name == *name && zone.kind == ZoneKind::Include) {
-            section.bad("zones", format!("names {name:?}, which is no include zone of motion.zones"));
+            section.bad("zones", format!("names {name:?}, which is not an include zone of motion.zones"));
         }
     }
     if matches!(on, Some(Trigger::Enter | Trigger::Exit)) && !zones.iter().any(|zone| zone.kind == ZoneKind::Include) {
@@ -159,29 +157,29 @@ fn rule(mut section: Section<'_>, zones: &[Zone], cooldown: u64) -> Option<Rule>
     })
 }
 
-/// What must happen; keys that only some triggers have are refused for the others.
+/// Parses the trigger; rejects keys of other triggers.
 fn trigger(section: &mut Section<'_>) -> Option<Trigger> {
     let words = ["presence", "enter", "exit", "cross", "dwell"];
     let on = section.one_of("on", &words.map(|word| (word, word)), "presence");
-    let ways = [("any", CrossingDirection::Any), ("left", CrossingDirection::Left), ("right", CrossingDirection::Right)];
-    let has_way = section.table.contains_key("direction");
-    let way = section.one_of("direction", &ways, CrossingDirection::Any);
+    let directions = [("any", CrossingDirection::Any), ("left", CrossingDirection::Left), ("right", CrossingDirection::Right)];
+    let has_direction = section.table.contains_key("direction");
+    let way = section.one_of("direction", &directions, CrossingDirection::Any);
     let line = section.take("line", "two different points [x, y] from 0 to 1", |value| {
         let line: [[f32; 2]; 2] = points(value, 2, 2)?.try_into().ok()?;
         (line[0] != line[1]).then_some(line)
     });
-    let has_stay = section.table.contains_key("dwell_time");
-    let stay = section.duration("dwell_time", 1, 600, 10);
-    if on != "cross" && (line.is_some() || has_way) {
-        section.bad(if has_way { "direction" } else { "line" }, "belongs to on = \"cross\" only");
+    let has_dwell_time = section.table.contains_key("dwell_time");
+    let dwell_time = section.duration("dwell_time", 1, 600, 10);
+    if on != "cross" && (line.is_some() || has_direction) {
+        section.bad(if has_direction { "direction" } else { "line" }, "belongs to on = \"cross\" only");
     }
-    if on != "dwell" && has_stay {
+    if on != "dwell" && has_dwell_time {
         section.bad("dwell_time", "belongs to on = \"dwell\" only");
     }
     match on {
         "enter" => Some(Trigger::Enter),
         "exit" => Some(Trigger::Exit),
-        "dwell" => Some(Trigger::Dwell(stay)),
+        "dwell" => Some(Trigger::Dwell(dwell_time)),
         "cross" => {
             let line = line.or_else(|| section.missing("line", "two points, e.g. [[0.1, 0.6], [0.9, 0.6]]"))?;
             Some(Trigger::Cross { line, way })
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_of_every_kind_is_read() {
+    fn a_rule_of_every_kind_is_parsed() {
         let text = format!(
             "{ZONES}cooldown = \"30 s\"\nrules = [\n\
              {{ name = \"any\" }},\n\
@@ -293,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_in_a_rule_is_named_with_its_key() {
+    fn every_error_in_a_rule_names_its_key() {
         let bad = [
             ("{ on = \"enter\" }", "motion.rules[0].name"),
             ("{ name = \"Gate\" }", "motion.rules[0].name"),

@@ -1,7 +1,7 @@
-//! Whether the PEM files that settings name are what they should be: an authority, a certificate chain, and the key that belongs to it.
-//! Apart from [`super::parse`], because a device records with a bad certificate too: what cannot be used is the uplink's to tell.
+//! Checks of the PEM files in the settings: authorities, certificate chain, and the matching key.
 //!
-//! What belongs here: judging their text. What does not: connecting with them (the uplink).
+//! [`super::parse`] does not run them: a device with an expired or wrong certificate must still
+//! record.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::parse::{Problem, ReadFile};
 use super::{TlsSettings, UplinkSettings};
 
-/// Every PEM file that cannot be used, by key.
+/// All unusable PEM files, by configuration key.
 pub fn check(uplink: &UplinkSettings, read: ReadFile<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (number, broker) in uplink.brokers().iter().enumerate() {
@@ -42,7 +42,7 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
     match (chain, private) {
         (Ok(chain), Ok(private)) => {
             if let Err(error) = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()) {
-                problems.push(bad("key_file", key, format!("does not belong to the certificate in {}: {error}", cert.display())));
+                problems.push(bad("key_file", key, format!("does not match the certificate in {}: {error}", cert.display())));
             }
         }
         (chain, private) => {
@@ -56,7 +56,7 @@ fn check_tls(section: &str, tls: &TlsSettings, read: ReadFile<'_>) -> Vec<Proble
 fn authority(path: &Path, read: ReadFile<'_>) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, read)? {
-        roots.add(certificate).map_err(|error| format!("is no authority: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("is not a certificate authority: {error}"))?;
     }
     Ok(())
 }
@@ -65,12 +65,12 @@ fn certificates(path: &Path, read: ReadFile<'_>) -> Result<Vec<CertificateDer<'s
     let text = read(path)?;
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let list = list.map_err(|error| format!("is not PEM: {error}"))?;
-    if list.is_empty() { Err("no certificate in this file".into()) } else { Ok(list) }
+    if list.is_empty() { Err("has no certificate".into()) } else { Ok(list) }
 }
 
 fn private_key(path: &Path, read: ReadFile<'_>) -> Result<PrivateKeyDer<'static>, String> {
     let text = read(path)?;
-    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("no private key in this file: {error}"))
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("has no private key: {error}"))
 }
 
 #[cfg(test)]

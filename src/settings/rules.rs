@@ -1,63 +1,64 @@
-//! Rules of motion: what must happen where and when for an event.
-//!
-//! What belongs here: what a rule may say. What does not: reading it (`parse_motion`), judging by it (the motion room).
+//! Rules of motion events: trigger, zones, size, speed, heading and hours.
 
 use crate::units::{ClockQuality, Timestamp};
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Its name, as it appears in events.
+    /// Name, as in events.
     pub name: String,
-    /// What must happen.
+    /// The trigger.
     pub on: Trigger,
-    /// In which include zones; none means all of them, or the whole picture.
+    /// Names of include zones; empty is all of them, or the whole picture without zones.
     pub zones: Vec<String>,
-    /// Things less high than this share of the picture's height at its bottom are ignored; smaller ones are allowed towards
-    /// `horizon`.
+    /// Height of the smallest object at the bottom of the picture, 0 to 1 of the picture's height.
+    /// The minimum decreases towards `horizon`.
     pub min_height: f32,
-    /// Height in the picture, 0..=1 from the top, at which things have no size any more; 0 without perspective.
+    /// Position of the horizon, 0 to 1 from the top, where the minimum height is 0; 0 is no
+    /// perspective.
     pub horizon: f32,
-    /// Slowest and fastest speed in picture widths a second.
+    /// Minimum and maximum speed, picture widths per second.
     pub speed: [f32; 2],
-    /// Direction of travel in degrees clockwise from up, from the first to the second clockwise; `None` is every direction.
+    /// Range of headings, degrees clockwise from up, clockwise from the first to the second; `None`
+    /// is every heading.
     pub heading: Option<[f32; 2]>,
-    /// When it applies; empty is always.
+    /// Hours of the rule; empty is always.
     pub hours: Vec<Hours>,
-    /// Microseconds after an event in which it raises no other; suppressed starts are counted.
+    /// Microseconds after an event in which the rule raises no other one; suppressed starts are
+    /// counted.
     pub cooldown: u64,
-    /// Send a clip of its events.
+    /// Send a clip of each event.
     pub clip: bool,
-    /// Send a snapshot of its events.
+    /// Send a snapshot of each event.
     pub snapshot: bool,
-    /// How urgent its events are, for people.
+    /// Priority, for the operator.
     pub priority: RulePriority,
 }
 
-/// What must happen for an event.
+/// Trigger of an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Trigger {
-    /// A thing moves in a zone.
+    /// An object moves in a zone.
     Presence,
-    /// It comes into a zone.
+    /// An object enters a zone.
     Enter,
-    /// It leaves a zone.
+    /// An object leaves a zone.
     Exit,
-    /// It crosses the line from the first point to the second.
+    /// An object crosses a line.
     Cross {
-        /// The line.
+        /// First and second point `[x, y]`, 0 to 1, origin top left.
         line: [[f32; 2]; 2],
-        /// In which way.
+        /// Direction of the crossing.
         way: CrossingDirection,
     },
-    /// It stays in a zone so many microseconds.
+    /// An object stays in a zone for this time, microseconds.
     Dwell(u64),
 }
 
-/// Ways across a line, seen from its first point to its second.
+/// Direction across a line, seen from its first point to its second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrossingDirection {
-    /// Both.
+    /// Both directions.
     Any,
     /// From the right to the left.
     Left,
@@ -65,19 +66,19 @@ pub enum CrossingDirection {
     Right,
 }
 
-/// How urgent.
+/// Priority of an event, for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RulePriority {
-    /// Whenever there is time.
+    /// Low.
     Low,
-    /// As everything.
+    /// Normal (default).
     Normal,
-    /// At once.
+    /// High.
     High,
 }
 
 impl RulePriority {
-    /// The word used in settings and payloads.
+    /// The priority as it stands in settings and payloads.
     pub fn as_str(self) -> &'static str {
         match self {
             RulePriority::Low => "low",
@@ -90,11 +91,11 @@ impl RulePriority {
 /// Hours of a week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hours {
-    /// Bit 0 is Monday. The day is the one on which the hours begin.
+    /// Weekdays on which the hours begin, one bit each; bit 0 is Monday.
     pub days: u8,
-    /// Minute of the day.
+    /// First minute of the day.
     pub from: u16,
-    /// Minute of the day, exclusive; not later than `from` means on the next day.
+    /// End, minute of the day, exclusive; at or before `from` it lies on the next day.
     pub to: u16,
 }
 
@@ -102,7 +103,7 @@ pub struct Hours {
 const DAY: i64 = 1440;
 
 impl Hours {
-    /// True when these hours hold at a local minute since Monday 0:00.
+    /// True when the hours include a local minute, counted from Monday 0:00.
     fn hold(self, minute: i64) -> bool {
         let long = (i64::from(self.to) - i64::from(self.from)).rem_euclid(DAY);
         let long = if long == 0 { DAY } else { long };
@@ -114,7 +115,7 @@ impl Hours {
 }
 
 impl Rule {
-    /// The rule there is when none is configured: whatever moves in any zone.
+    /// The rule of a configuration without rules: an object in any zone.
     pub fn presence(name: &str, cooldown: u64) -> Rule {
         Rule {
             name: name.into(),
@@ -132,8 +133,8 @@ impl Rule {
         }
     }
 
-    /// True when it applies at that moment in a place `offset` minutes east of UTC. A clock that nobody has set says nothing: then
-    /// it applies, because a needless event is better than a missing one.
+    /// True when the rule applies at `at`, with local time `offset` minutes ahead of UTC. With an
+    /// unset clock it applies: a needless event is better than a missing one.
     pub fn applies(&self, at: Timestamp, offset: i32) -> bool {
         if self.hours.is_empty() || at.quality == ClockQuality::Unset {
             return true;

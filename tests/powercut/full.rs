@@ -17,6 +17,7 @@ use taimat::clock::SystemClock;
 use taimat::evidence::manifest::{Manifest, of_still};
 use taimat::office::archive::Archive;
 use taimat::office::archive_thread::{self, Intake, OutgoingAnswer};
+use taimat::office::notice::Notice;
 use taimat::office::queries::Filter;
 use taimat::office::retention::Retention;
 use taimat::sim::rng::Rng;
@@ -103,8 +104,8 @@ impl Sender {
     fn hear(&mut self, intake: &Intake, answer: OutgoingAnswer, full: bool) -> anyhow::Result<()> {
         let payload = match answer {
             OutgoingAnswer::Publish(_, payload) => payload,
-            OutgoingAnswer::Line(line) => {
-                self.tally.complaints += usize::from(line.contains("NOT KEPT") || line.contains("refuse"));
+            OutgoingAnswer::Notice(notice) => {
+                self.tally.complaints += usize::from(matches!(notice, Notice::Fault(_)));
                 return Ok(());
             }
         };

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::super::rng::Rng;
 use super::files::{DiskFaults, SimFiles};
 use crate::evidence::manifest::{Manifest, of_still};
-use crate::office::archive::{Archive, IngestOutcome};
+use crate::office::archive::{Archive, IngestOutcome, Now};
 use crate::office::file_store::{FileStore as _, flush_and_hash};
 use crate::office::partial_files::{Check, Flush};
 use crate::office::retention::Retention;
@@ -194,7 +194,7 @@ impl World {
         let mut archive = Archive::open_over(Path::new("/archive"), index, self.files.clone())?;
         self.without.into_iter().for_each(|rule| archive.take_away(rule));
         let text = self.now.rfc3339();
-        let moves = archive.moves((&text, self.seconds()));
+        let moves = archive.moves(Now { text: &text, seconds: self.seconds() });
         self.archive = Some(archive);
         self.jobs.extend(moves?.into_iter().map(Job::Check));
         Ok(())
@@ -281,13 +281,13 @@ impl World {
     fn deliver(&mut self, batch: &[(String, Vec<u8>)]) -> Result<(), String> {
         let (text, seconds) = (self.now.rfc3339(), self.seconds());
         let Some(archive) = self.archive.as_mut() else { return Ok(()) };
-        let outcomes = match archive.take_all(batch, (&text, seconds)) {
+        let outcomes = match archive.take_all(batch, Now { text: &text, seconds }) {
             Ok(outcomes) => outcomes,
             Err(_) => {
                 self.summary.refusals += 1;
                 batch
                     .iter()
-                    .flat_map(|one| archive.take_all(std::slice::from_ref(one), (&text, seconds)).unwrap_or_default())
+                    .flat_map(|one| archive.take_all(std::slice::from_ref(one), Now { text: &text, seconds }).unwrap_or_default())
                     .collect()
             }
         };
@@ -307,12 +307,12 @@ impl World {
             let outcome = match job {
                 Job::Flush(flush) => {
                     let flushed = self.files.flush(&flush.file.path);
-                    archive.flushed(&flush, &flushed, seconds).map(|()| IngestOutcome::default())
+                    archive.flushed(&flush, flushed, seconds).map(|()| IngestOutcome::default())
                 }
                 Job::Check(_) if lost => continue,
                 Job::Check(check) => {
                     let digest = flush_and_hash(&*self.files, &check.path);
-                    archive.checked(&check, &digest, (&text, seconds))
+                    archive.checked(&check, &digest, Now { text: &text, seconds })
                 }
             };
             match outcome {
