@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::connection_probe;
 use crate::camera::{CameraFault, StreamRole};
 use crate::clock::Clock;
+use crate::regular_file::{Links, read_text};
 use crate::remote_config::credential_scope::{self, WITHHELD};
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::state_machine::{ConfigInput, FileFound};
@@ -31,6 +32,8 @@ const ORDERS: usize = 16;
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The request `taimat config rollback` leaves beside the records: the number of the older one.
 pub const REQUEST: &str = "request";
+/// Bytes of that request at most: a number.
+const REQUEST_MAX: u64 = 64;
 
 /// The commands that are answered here.
 pub const CHECK: &str = "config-check";
@@ -309,7 +312,7 @@ fn poll_file(place: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, tell: &d
 /// What `taimat config rollback` asked for; taken once.
 fn request(place: &ConfigPaths) -> Option<usize> {
     let path = place.state.join(REQUEST);
-    let text = std::fs::read_to_string(&path).ok()?;
+    let text = read_text(&path, Links::Refuse, REQUEST_MAX).ok()?;
     // A request that cannot be taken away would be made again and again.
     std::fs::remove_file(&path).ok()?;
     text.trim().parse().ok()

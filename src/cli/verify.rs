@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::escape::{shown, shown_json};
 use crate::evidence::verify::{Report, check};
+use crate::regular_file::{Links, read};
 use crate::storage::missing_records::numbers;
 
 /// Arguments of `taimat verify`.
@@ -17,6 +18,8 @@ pub struct Args {
     json: bool,
 }
 
+/// Bytes of a clip at most, for it is read as a whole: twice a ring of the default size in one export.
+const CLIP_MAX: u64 = 16 << 30;
 /// Exit code of a clip that fits in itself and that nobody has signed. 0 is kept for signed ones, which come later: a script that
 /// takes 0 for proof must not take this for it.
 const UNSIGNED: u8 = 3;
@@ -27,7 +30,7 @@ const UNSIGNED: u8 = 3;
 /// # Errors
 /// When the report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let read = std::fs::read(&args.file).map_err(|error| format!("cannot be read: {error}"));
+    let read = read(&args.file, Links::Follow, CLIP_MAX).map_err(|error| format!("cannot be read: {error}"));
     let report = match read.and_then(|bytes| check(&bytes)) {
         Ok(report) => report,
         Err(reason) => {

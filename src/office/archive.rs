@@ -80,7 +80,8 @@ impl Archive {
     pub fn open(dir: &Path) -> anyhow::Result<Archive> {
         std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
         index::ensure_room(dir)?;
-        let path = dir.join("taimat.sqlite");
+        let path = dir.join(index::NAME);
+        index::check_files(dir)?;
         let db = Connection::open(&path).with_context(|| format!("{}", path.display()))?;
         let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
         index::reserve(dir)?;
@@ -96,7 +97,7 @@ impl Archive {
             files.make_dir(part).with_context(|| format!("{}", dir.join(part).display()))?;
         }
         files.flush_dir("").with_context(|| format!("{}", dir.display()))?;
-        index.migrate(&dir.join("taimat.sqlite"))?;
+        index.migrate(&dir.join(index::NAME))?;
         Ok(Archive::over(dir.to_owned(), index, files))
     }
 

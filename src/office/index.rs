@@ -10,6 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, Params};
 
+use crate::regular_file::{Links, check_name, open};
+
+/// The database; what SQLite keeps beside it begins with the same name.
+pub(super) const NAME: &str = "taimat.sqlite";
 /// The index keeps 1 MiB of its pages in memory (`cache_size`, in KiB when negative): that is full within minutes, and what is read
 /// again lies in the system's own cache. More would grow for hours in a quiet commune.
 const SCHEMA: &str = "
@@ -129,13 +133,25 @@ pub(super) fn ensure_room(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// SQLite opens its files by itself and would wait for a pipe.
+///
+/// # Errors
+/// Names the one that is no file.
+pub(super) fn check_files(dir: &Path) -> anyhow::Result<()> {
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let path = dir.join(format!("{NAME}{end}"));
+        check_name(&path, Links::Refuse).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Blocks for all of the shared memory, so that no write through the map needs one later.
 ///
 /// # Errors
 /// When the disk has none, for the reason above.
 pub(super) fn reserve(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("taimat.sqlite-shm");
-    let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) else {
+    let Ok(file) = open(&path, std::fs::OpenOptions::new().write(true), Links::Refuse) else {
         return Ok(());
     };
     let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED);

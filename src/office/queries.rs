@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::archive::Archive;
 use super::file_store::DiskStore;
-use super::index::Index;
+use super::index::{self, Index};
 
 /// How long one who looks waits for one who writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -113,7 +113,8 @@ impl Archive {
     /// # Errors
     /// When there is none.
     pub fn open_read_only(dir: &Path) -> anyhow::Result<Archive> {
-        let path = dir.join("taimat.sqlite");
+        let path = dir.join(index::NAME);
+        index::check_files(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags).with_context(|| format!("no archive at {}", path.display()))?;
         db.busy_timeout(BUSY)?;

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Settings;
 use super::parse::{self, Problem, Problems};
-
-/// Bytes of a configuration or of a file it names at most.
-const FILE_MAX: u64 = 1 << 20;
+use crate::regular_file::{Links, TEXT_MAX, read_text};
 
 /// Loads the settings in `path`.
 ///
@@ -24,12 +22,7 @@ pub fn load(path: &Path) -> Result<Settings, Problems> {
 /// # Errors
 /// Why it cannot be read.
 pub fn read(path: &Path) -> Result<String, String> {
-    let path = &resolve(path)?;
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > FILE_MAX {
-        return Err(format!("{size} bytes; at most {FILE_MAX}"));
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    read_text(&resolve(path)?, Links::Follow, TEXT_MAX).map_err(|error| error.to_string())
 }
 
 /// Where a file that settings name lies: `credential:NAME` is what the service manager hands over (systemd.exec(5), `LoadCredential=`),
@@ -58,6 +51,20 @@ fn locate(path: &Path, handed: Option<&Path>) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, no_files};
+
+    #[test]
+    fn a_name_in_the_settings_that_is_no_file_fails_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, expected) in no_files(dir.path()) {
+            let asked = path.clone();
+            let error = at_once(move || read(&asked)).unwrap_err();
+            assert!(error.contains(expected), "{}: {error}", path.display());
+            let asked = path.clone();
+            let error = at_once(move || load(&asked)).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&path.display().to_string()), "{error}");
+        }
+    }
 
     #[test]
     fn a_credential_is_found_where_the_service_manager_puts_it() {

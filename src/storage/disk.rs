@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use crate::regular_file::{self, Links, remove_if_there};
 
 /// One of storage's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,7 +173,8 @@ impl RealDisk {
         if require_mount && same_device(dir, Path::new("/")).map_err(unusable)? {
             return Err(DirFault::NotMounted(dir.to_owned()));
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+        let lock = regular_file::open(&dir.join("lock"), OpenOptions::new().create(true).write(true), Links::Refuse)
+            .map_err(|error| DirFault::Unusable(dir.to_owned(), format!("lock: {error}")))?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(RealDisk {
                 dir: dir.to_owned(),
@@ -202,9 +205,9 @@ impl RealDisk {
             return Ok(handle.clone());
         }
         let path = self.dir.join(file.name());
-        // A pipe of this name must not hold up whoever reads a stranger's card; a file knows no difference.
-        let wait_not = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).custom_flags(wait_not).open(path)?);
+        // Whoever reads a stranger's card is neither held up nor led away from it.
+        let handle = regular_file::open(&path, OpenOptions::new().read(true).write(self.writable), Links::Refuse)?;
+        let handle = Arc::new(handle);
         if self.writable {
             // A start reads one block of each of thousands of files: what the kernel would read ahead is thirty times as much.
             let _ = rustix::fs::fadvise(&*handle, 0, None, rustix::fs::Advice::Random);
@@ -224,7 +227,9 @@ impl RealDisk {
 
     /// Half a file would look like a whole one of another size at the next start: it gets its name when it is whole.
     fn make(&self, half: &Path, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(half)?;
+        // Whatever a cut left of it, or a link that leads elsewhere.
+        remove_if_there(half)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(half)?;
         let zeros = vec![0; ZEROS];
         let mut at = 0;
         while at < len {
@@ -335,6 +340,7 @@ fn life_percent(text: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, no_files};
 
     #[test]
     fn a_file_name_stands_for_one_file_only() {
@@ -343,6 +349,38 @@ mod tests {
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);
         assert_eq!(FileId::parse("seg-00001.mp4~"), None);
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_named_and_nothing_is_made_outside() {
+        for kind in ["pipe", "to-pipe", "dangling", "socket", "directory"] {
+            let (dir, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            no_files(others.path());
+            let made =
+                std::process::Command::new("cp").arg("-a").arg(others.path().join(kind)).arg(dir.path().join("lock")).status();
+            assert!(made.unwrap().success());
+            let ring = dir.path().to_owned();
+            let refused = at_once(move || RealDisk::open(&ring, false).map(|_| ())).unwrap_err().to_string();
+            assert!(refused.contains("lock") && refused.contains("not a file"), "{kind}: {refused}");
+            assert!(!dir.path().join("nowhere").exists(), "made outside of the ring");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_followed() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = outside.path().join("evidence");
+        std::fs::write(&target, [7; 64]).unwrap();
+        for name in ["seg-00000.mp4", "journal.taimat", "seg-00001.mp4.new"] {
+            std::os::unix::fs::symlink(&target, dir.path().join(name)).unwrap();
+        }
+        let disk = RealDisk::open(dir.path(), false).unwrap();
+        assert!(disk.read(FileId::Segment(0), 0, 8).is_err());
+        assert!(disk.write(FileId::Journal, 0, &[1; 8]).is_err());
+        disk.create(FileId::Segment(1), 4096).unwrap();
+        disk.create(FileId::Journal, 4096).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), [7; 64]);
+        assert_eq!(disk.read(FileId::Journal, 0, 8).unwrap(), [0; 8]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{Dir, Progress, Range, open};
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
 use crate::evidence::manifest::{Purpose, about, of_span};
+use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
 use crate::storage::footage_query::locate;
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
@@ -158,7 +159,7 @@ fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
         bail!("{} exists; --force overwrites it", path.display());
     }
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    let file = regular_file::open(path, OpenOptions::new().write(true).create(true).truncate(true), Links::Follow);
     let mut file = file.with_context(|| path.display().to_string())?;
     let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
     if copied.is_err() {
