@@ -32,13 +32,24 @@ pub fn shown_lines(text: &str) -> String {
 /// # Errors
 /// When the value is none of JSON.
 pub fn shown_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
-    let text = serde_json::to_string_pretty(value)?;
+    Ok(escaped_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// The same in one line.
+///
+/// # Errors
+/// As above.
+pub fn shown_json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(escaped_json(&serde_json::to_string(value)?))
+}
+
+fn escaped_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // What the writer itself put between values is a line feed; all others of C0 are escaped already.
         if acts(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]
@@ -62,5 +73,9 @@ mod tests {
         let text = shown_json(&value).unwrap();
         assert!(!text.chars().any(|c| acts(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        let line = shown_json_line(&value).unwrap();
+        assert!(!line.chars().any(acts), "{line}");
+        assert_eq!(shown_lines(&line), line, "what the command line escapes is escaped already");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_core::Stream as _;
@@ -34,6 +34,8 @@ const STEP_WITHIN: Duration = Duration::from_secs(10);
 const TEARDOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How often the watchdog looks.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// How long before the end of the calendar sessions end: several looks at the clock and a set-up.
+const CALENDAR_MARGIN: Duration = Duration::from_secs(120);
 
 /// Bytes of a track's parameter sets together at most: those of cameras have some dozens.
 const SETS_MAX: usize = 4096;
@@ -186,6 +188,9 @@ impl<F: FnMut(Arc<Frame>) + Send> Camera<F> {
                 item = poll_fn(|context| Pin::new(&mut demuxed).poll_next(context)) => item,
                 _ = look.tick() => {
                     self.stream.heartbeat.beat();
+                    if let Err(failure) = check_clock(SystemTime::now()) {
+                        return failure;
+                    }
                     match self.session.watch(self.stream.clock.now(), connected) {
                         StreamCheck::Fine => continue,
                         StreamCheck::Tell(update) => {
@@ -355,6 +360,7 @@ pub async fn describe(
     if let Some(group) = group {
         options = options.session_group(group);
     }
+    check_clock(SystemTime::now())?;
     let host = (url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(554));
     // Asked apart, because retina's errors do not tell a dead address from a camera that talks nonsense.
     match timeout(STEP_WITHIN, tokio::net::TcpStream::connect((host.0.trim_matches(['[', ']']), host.1))).await {
@@ -363,6 +369,16 @@ pub async fn describe(
         Err(_) => return Err((CameraFault::Unreachable, format!("{}:{}: no answer", host.0, host.1))),
     }
     step("DESCRIBE", Rtsp::describe(url.clone(), options)).await
+}
+
+/// retina stamps each packet with a calendar's time and panics beyond the calendar: there is no session close to its end.
+///
+/// # Errors
+/// Says so.
+fn check_clock(now: SystemTime) -> Result<(), Failure> {
+    let ahead = now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
+    let why = || (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned());
+    ahead.map(|_| ()).ok_or_else(why)
 }
 
 /// One step of the set-up, bounded in time.
@@ -455,6 +471,15 @@ fn describe_tracks(tracks: &[Option<Arc<TrackParams>>; 2], sound: &Sound) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_session_begins_where_the_calendar_ends() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_207_200);
+        assert_eq!(check_clock(end - Duration::from_secs(300)), Ok(()));
+        for close in [end - Duration::from_secs(60), end + Duration::from_secs(90_000)] {
+            assert!(check_clock(close).is_err_and(|(_, why)| why.contains("9999")));
+        }
+    }
 
     #[test]
     fn parameter_sets_over_4_kib_are_a_fault_of_the_picture() {

@@ -386,10 +386,8 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     }
     let sha256 = report["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     let text = archive.config_text(&site, &sha256)?;
-    print!(
-        "{}",
-        text.with_context(|| format!("{} was not sent from here: ask the box (office cmd {site} config-show)", sha256.hex()))?
-    );
+    let missing = || format!("{} was not sent from here: ask the box (office cmd {site} config-show)", sha256.hex());
+    super::print_text(&text.with_context(missing)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -172,7 +172,7 @@ impl Engine {
         self.flush_all(out);
         self.need_key = true;
         let since = match self.open_hole {
-            Some(hole) if self.until == Timestamp::default() => frame.at.wall.0 - hole.from.wall.0,
+            Some(hole) if self.until == Timestamp::default() => frame.at.wall.0.saturating_sub(hole.from.wall.0),
             _ if self.until == Timestamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Dir, Progress, Range, open};
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
+use crate::escape::shown_json;
 use crate::evidence::manifest::{Purpose, about, of_span};
 use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
@@ -88,7 +89,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.dir.dir.display()
     );
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&made)?);
+        println!("{}", shown_json(&made)?);
     }
     report_edges(args, extent);
     match damaged {
