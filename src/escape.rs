@@ -33,13 +33,24 @@ pub fn shown_lines(text: &str) -> String {
 /// # Errors
 /// When the value cannot be serialised as JSON.
 pub fn shown_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
-    let text = serde_json::to_string_pretty(value)?;
+    Ok(escaped_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// The same in one line.
+///
+/// # Errors
+/// As above.
+pub fn shown_json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(escaped_json(&serde_json::to_string(value)?))
+}
+
+fn escaped_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // serde_json escapes all of C0 in strings; the remaining line feeds are its own.
         if is_control(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]
@@ -63,5 +74,9 @@ mod tests {
         let text = shown_json(&value).unwrap();
         assert!(!text.chars().any(|c| is_control(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        let line = shown_json_line(&value).unwrap();
+        assert!(!line.chars().any(is_control), "{line}");
+        assert_eq!(shown_lines(&line), line, "what the command line escapes is escaped already");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 }

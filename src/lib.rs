@@ -21,6 +21,7 @@ pub mod wakeup;
 pub mod redact;
 pub mod escape;
 pub mod log_tail;
+pub mod regular_file;
 pub mod settings;
 pub mod remote_config;
 pub mod camera;

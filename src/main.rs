@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match taimat::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("taimat: {error:#}");
+            eprintln!("taimat: {}", taimat::escape::shown_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

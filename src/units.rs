@@ -59,6 +59,7 @@ impl WallTime {
         let with_offset = text.parse::<jiff::Timestamp>();
         let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
         match (with_offset, text.trim().is_empty()) {
+            (Ok(_), _) if !offset_fits(text) => Err(format!("{text:?}: an offset is at most 23:59")),
             (Ok(time), _) => Ok(WallTime(time.as_microsecond())),
             (Err(_), false) => match utc() {
                 Some(time) => Ok(WallTime(time.timestamp().as_microsecond())),
@@ -70,9 +71,22 @@ impl WallTime {
 
     /// RFC 3339 text in UTC with milliseconds, e.g. `2026-11-24T02:10:00.000Z`.
     pub fn rfc3339(self) -> String {
-        let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        format!("{time:.3}")
+        format!("{:.3}", self.timestamp())
     }
+
+    /// For a calendar, which ends with the year 9999: what lies beyond it is its end.
+    pub fn timestamp(self) -> jiff::Timestamp {
+        let end = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(end)
+    }
+}
+
+/// RFC 3339 (5.6) knows offsets up to 23:59; the parser takes more.
+fn offset_fits(text: &str) -> bool {
+    let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
+    let time = time.split('[').next().unwrap_or_default();
+    let hours = time.rsplit_once(['+', '-']).and_then(|(_, offset)| offset.get(..2)?.parse::<u8>().ok());
+    hours.is_none_or(|hours| hours <= 23)
 }
 
 impl fmt::Display for WallTime {
@@ -353,6 +367,24 @@ mod tests {
         assert_eq!(WallTime::parse("2026-11-24T09:10:00+07:00"), Ok(two_ten));
         assert_eq!(WallTime::parse("2026-11-24T02:10:00"), Ok(two_ten));
         assert!(WallTime::parse("Tuesday").unwrap_err().contains("Tuesday"));
+        for offset in ["+24:00", "+25:00", "-25:59", "+2500"] {
+            let refused = WallTime::parse(&format!("2026-11-24T09:10:00{offset}"));
+            assert!(refused.is_err_and(|reason| reason.contains(offset)), "{offset}");
+        }
+        assert!(WallTime::parse("2026-11-24T09:10:00-23:59").is_ok());
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_are_its_end_and_never_1970() {
+        for (time, shown) in [
+            (i64::MAX, "9999-12-30T22:00:00.999Z"),
+            (253_402_300_800_000_000, "9999-12-30T22:00:00.999Z"),
+            (i64::MIN, "-009999-01-02T01:59:59.000Z"),
+        ] {
+            assert_eq!(WallTime(time).rfc3339(), shown);
+            assert!(WallTime::parse(shown).is_ok(), "{shown}");
+        }
+        assert_eq!(WallTime(i64::MAX).plus_micros(1), WallTime(i64::MAX));
     }
 
     #[test]

@@ -60,6 +60,35 @@ fn only_io_modules_do_input_and_output() {
     }
 }
 
+/// Files that may open others by themselves: `regular_file` does it for all; kernel files, tools for developers, and what is made new.
+const OPENERS: [&str; 11] = [
+    "regular_file.rs",
+    "analytics/thread.rs",
+    "cli/demo.rs",
+    "cli/eval_motion",
+    "cli/keygen.rs",
+    "office/export.rs",
+    "office/file_store.rs",
+    "remote_config/durable_files.rs",
+    "remote_config/startup.rs",
+    "sim",
+    "storage/disk.rs",
+];
+
+#[test]
+fn files_are_opened_where_pipes_and_links_are_refused() {
+    for (path, text) in sources() {
+        if is_test(&path) || OPENERS.iter().any(|opener| path.starts_with(opener)) {
+            continue;
+        }
+        for line in code(&text) {
+            for name in ["fs::read(", "fs::read_to_string(", "File::open(", "from_pem_file(", "pem_file_iter(", ").open("] {
+                assert!(!line.contains(name), "{} opens a file beside regular_file: {line}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_module_imports_only_modules_above_it() {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::connection_probe;
 use crate::camera::{CameraFault, StreamRole};
 use crate::clock::Clock;
+use crate::regular_file::{Links, read_text};
 use crate::remote_config::credential_scope::{self, WITHHELD};
 use crate::remote_config::rejection::{RejectReason, Rejection};
 use crate::remote_config::state_machine::{ConfigInput, FileFound};
@@ -33,6 +34,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// File that `taimat config rollback` leaves beside the records. It holds the number of the earlier
 /// configuration.
 pub const REQUEST: &str = "request";
+/// Bytes of that request at most: a number.
+const REQUEST_MAX: u64 = 64;
 
 /// Name of the dry-run command.
 pub const CHECK: &str = "config-check";
@@ -322,7 +325,7 @@ fn poll_file(paths: &ConfigPaths, seen: &mut Option<(SystemTime, u64)>, send: &d
 /// Takes the request of `taimat config rollback`, if there is one.
 fn request(paths: &ConfigPaths) -> Option<usize> {
     let path = paths.state.join(REQUEST);
-    let text = std::fs::read_to_string(&path).ok()?;
+    let text = read_text(&path, Links::Refuse, REQUEST_MAX).ok()?;
     // A request whose file cannot be removed would repeat without end.
     std::fs::remove_file(&path).ok()?;
     text.trim().parse().ok()

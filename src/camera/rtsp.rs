@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_core::Stream as _;
@@ -35,6 +35,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval of the stall checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long before the end of the calendar a session ends: several clock readings and a set-up.
+const CALENDAR_MARGIN: Duration = Duration::from_secs(120);
 
 /// Largest size of a track's parameter sets together, bytes: those of cameras have some dozens.
 const SETS_MAX: usize = 4096;
@@ -208,6 +210,9 @@ impl<F: FnMut(Arc<Frame>) + Send> StreamTask<F> {
                 item = poll_fn(|context| Pin::new(&mut demuxed).poll_next(context)) => item,
                 _ = next_check.tick() => {
                     self.stream.heartbeat.beat();
+                    if let Err(failure) = check_clock(SystemTime::now()) {
+                        return failure;
+                    }
                     match self.supervisor.check(self.stream.clock.now(), connected) {
                         StreamCheck::Fine => continue,
                         StreamCheck::Report(update) => {
@@ -381,6 +386,7 @@ pub async fn describe(
     if let Some(group) = group {
         options = options.session_group(group);
     }
+    check_clock(SystemTime::now())?;
     let host = url.host_str().unwrap_or_default();
     let port = url.port().unwrap_or(554);
     // A separate connect, because retina's errors do not distinguish an unreachable address from a
@@ -393,6 +399,16 @@ pub async fn describe(
         }
     }
     step("DESCRIBE", Rtsp::describe(url.clone(), options)).await
+}
+
+/// Rejects a clock close to the end of the calendar, where retina panics on its packet times.
+///
+/// # Errors
+/// When the clock is within [`CALENDAR_MARGIN`] of the end of the year 9999.
+fn check_clock(now: SystemTime) -> Result<(), Failure> {
+    let ahead = now.checked_add(CALENDAR_MARGIN).and_then(|ahead| jiff::Timestamp::try_from(ahead).ok());
+    let why = || (CameraFault::Protocol, "this machine's clock is beyond the year 9999: set it".to_owned());
+    ahead.map(|_| ()).ok_or_else(why)
 }
 
 /// Runs one step of session setup within its timeout.
@@ -487,6 +503,15 @@ fn describe_tracks(tracks: [&Option<Arc<TrackParams>>; 2], sound: &Sound) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_session_begins_where_the_calendar_ends() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_207_200);
+        assert_eq!(check_clock(end - Duration::from_secs(300)), Ok(()));
+        for close in [end - Duration::from_secs(60), end + Duration::from_secs(90_000)] {
+            assert!(check_clock(close).is_err_and(|(_, why)| why.contains("9999")));
+        }
+    }
 
     #[test]
     fn parameter_sets_over_4_kib_are_rejected() {

@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
+use crate::escape::shown_json_line;
 use crate::redact::masked;
 use crate::settings::parse::{Parsed, Problem, Problems, ReadFile};
 use crate::settings::{KeyScope, Settings, StorageSettings, UplinkSettings, load, pem};
@@ -28,11 +29,11 @@ pub struct Args {
 /// Checks the file, and the certificates and keys it names: exit code 0 and a summary when all is good, 2 and every bad key when not.
 ///
 /// # Errors
-/// Never: a bad file is an answer.
+/// When the answer cannot be written as JSON: a bad file is an answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = judge(load::parts(&args.file), &load::read);
     if args.json {
-        println!("{}", as_json(&checked));
+        println!("{}", shown_json_line(&as_json(&checked))?);
     } else {
         match &checked {
             Ok(settings) => summary(&args, settings),

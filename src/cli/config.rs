@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::print_text;
 use crate::agent::config_thread::REQUEST;
+use crate::escape::shown_json;
 use crate::remote_config::durable_files::RealFiles;
 use crate::remote_config::startup::state_dir;
 use crate::remote_config::state_record::{ConfigPhase, ConfigState, ConfigVersion};
@@ -60,10 +62,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let files = RealFiles::open(&dir).map_err(anyhow::Error::msg)?;
     let record = state_store::load(&files).with_context(|| format!("{}: no record that can be read", dir.display()))?;
     match args.what {
-        ConfigCommand::Show { json: true, .. } => println!("{}", serde_json::to_string_pretty(&record)?),
+        ConfigCommand::Show { json: true, .. } => println!("{}", shown_json(&record)?),
         ConfigCommand::Show { text: true, .. } => {
             let text = state_store::text(&files, &record.committed.sha256);
-            print!("{}", text.context("its text cannot be read any more")?);
+            print_text(&text.context("its text cannot be read any more")?);
         }
         ConfigCommand::Show { .. } => show(&record),
         ConfigCommand::History => history(&record),

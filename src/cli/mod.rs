@@ -3,6 +3,16 @@
 //! What belongs here: words for people, exit codes (0 good, 1 failed, 2 the caller's mistake; `verify` has a 3). What does not: deciding or
 //! storing anything.
 
+/// Prints a text of several lines, escaped: what a command shows may come from a file, a camera or a network. It stands before all
+/// modules in place of the standard macro, so that no command can forget it. JSON is escaped by itself before ([`crate::escape`]).
+macro_rules! println {
+    ($($text:tt)*) => { ::std::println!("{}", $crate::escape::shown_lines(&::std::format!($($text)*))) };
+}
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { ::std::eprintln!("{}", $crate::escape::shown_lines(&::std::format!($($text)*))) };
+}
+
 pub mod check_config;
 pub mod config;
 #[cfg(feature = "sim")]
@@ -117,5 +127,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Office(args) => office::run(args),
         #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(args),
+    }
+}
+
+/// Prints a whole text: as it is into a file or a pipe, escaped on a terminal.
+fn print_text(text: &str) {
+    use std::io::IsTerminal as _;
+    match std::io::stdout().is_terminal() {
+        true => print!("{}", crate::escape::shown_lines(text)),
+        false => print!("{text}"),
     }
 }

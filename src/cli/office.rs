@@ -18,6 +18,7 @@ use crate::office::archive_lock::claim;
 use crate::office::index;
 use crate::office::retention::Retention;
 use crate::office::service::{self, OfficeService};
+use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::remote_config::signed_command::{CommandRequest, EVERY, add_signature};
 use crate::settings::{Login, Protocol, TlsSettings, parse};
 use crate::units::{Digest, Secret, SiteId, WallTime};
@@ -295,7 +296,7 @@ pub(super) fn options(broker: &Broker, client_id: String) -> anyhow::Result<Opti
     let login = match &broker.login {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let text = read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
             let (user, password) =
                 text.trim_end().split_once(':').with_context(|| format!("{}: one line user:password", path.display()))?;
             Some(Login { user: user.into(), password: Secret::new(password) })
@@ -345,7 +346,7 @@ fn command(
     for pair in pairs {
         let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not key=value"))?;
         let value = match value.strip_prefix('@') {
-            Some(path) => json!(std::fs::read_to_string(path).with_context(|| path.to_owned())?),
+            Some(path) => json!(read_text(Path::new(path), Links::Follow, TEXT_MAX).with_context(|| path.to_owned())?),
             // What is signed is text.
             None if sign.is_some() => json!(value),
             // Numbers and lists are written as JSON, everything else is text.

@@ -21,6 +21,7 @@ use crate::escape::{shown, shown_json, shown_lines};
 use crate::office::archive::Archive;
 use crate::office::config_template;
 use crate::office::rollout::{Rollout, Send, TargetState};
+use crate::regular_file::{Links, TEXT_MAX, read_text};
 use crate::remote_config::signed_document::Document;
 use crate::settings::{key_id, parse};
 use crate::units::{Digest, MonoTime, SiteId};
@@ -111,7 +112,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         OfficeConfigCommand::Push { site, file, pushing } => {
             let site = SiteId::parse(&site).map_err(anyhow::Error::msg)?;
-            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let text = read_text(&file, Links::Follow, TEXT_MAX).with_context(|| file.display().to_string())?;
             push(BTreeMap::from([(site, text)]), 1, &pushing, std::io::stdin().is_terminal())
         }
         OfficeConfigCommand::Fleet { plan, pushing } => {
@@ -123,6 +124,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Bytes of a plan at most: some lines for each of a few thousand sites.
+const PLAN_MAX: u64 = 16 << 20;
+
 /// Reads a signing key.
 ///
 /// # Errors
@@ -130,7 +134,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 pub fn signing_key(path: &Path) -> anyhow::Result<(Ed25519KeyPair, String)> {
     use rustls_pki_types::PrivateKeyDer;
     use rustls_pki_types::pem::PemObject as _;
-    let der = PrivateKeyDer::from_pem_file(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let text = read_text(path, Links::Follow, TEXT_MAX).with_context(|| path.display().to_string())?;
+    let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der());
     let pair = pair.map_err(|error| anyhow::anyhow!("{}: no Ed25519 key: {error}", path.display()))?;
     let mut public = [0; 32];
@@ -153,10 +158,10 @@ fn ten() -> usize {
 
 /// The text of each device of a plan.
 fn planned(path: &Path) -> anyhow::Result<(BTreeMap<SiteId, String>, usize)> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = read_text(path, Links::Follow, PLAN_MAX).with_context(|| path.display().to_string())?;
     let plan: Plan = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let template_path = path.parent().unwrap_or(Path::new(".")).join(&plan.template);
-    let template = std::fs::read_to_string(&template_path).with_context(|| template_path.display().to_string())?;
+    let template = read_text(&template_path, Links::Follow, TEXT_MAX).with_context(|| template_path.display().to_string())?;
     let mut texts = BTreeMap::new();
     for (site, values) in plan.sites {
         let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), String::from);
@@ -384,10 +389,8 @@ fn show(site: &str, dir: &Path, text: bool) -> anyhow::Result<ExitCode> {
     }
     let sha256 = report["sha256"].as_str().and_then(Digest::from_hex).unwrap_or_default();
     let text = archive.config_text(&site, &sha256)?;
-    print!(
-        "{}",
-        text.with_context(|| format!("{} was not sent from here: ask the box (office cmd {site} config-show)", sha256.hex()))?
-    );
+    let missing = || format!("{} was not sent from here: ask the box (office cmd {site} config-show)", sha256.hex());
+    super::print_text(&text.with_context(missing)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::camera::{CameraFault, CameraUpdate, Frame, StreamRole, TrackKind, rtsp};
 use crate::clock::SystemClock;
+use crate::escape::shown_json_line;
 use crate::redact::masked;
 use crate::settings::{CameraSettings, load, parse};
 use crate::wakeup::WakeupCoalescer;
@@ -144,6 +145,6 @@ fn print_report(heard: &BTreeMap<&'static str, ProbeReport>, json: bool) {
         rows.insert((*kind).to_owned(), row);
     }
     if json {
-        println!("{}", serde_json::Value::Object(rows));
+        println!("{}", shown_json_line(&serde_json::Value::Object(rows)).unwrap_or_default());
     }
 }

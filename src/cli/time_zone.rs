@@ -48,8 +48,7 @@ impl DisplayZone {
         if self.0 == TimeZone::UTC {
             return wall.rfc3339();
         }
-        let time = jiff::Timestamp::from_microsecond(wall.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        time.to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        wall.timestamp().to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
     }
 }
 

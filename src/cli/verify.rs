@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::escape::{shown, shown_json};
 use crate::evidence::verify::{Report, check};
+use crate::regular_file::{Links, read};
 use crate::storage::missing_records::numbers;
 
 /// Arguments of `taimat verify`.
@@ -19,6 +20,8 @@ pub struct Args {
     json: bool,
 }
 
+/// Maximum size of a clip, which is read whole: twice a ring of the default size in one export.
+const CLIP_MAX: u64 = 16 << 30;
 /// Exit code of a consistent, unsigned clip. 0 is kept for signed clips, so that a script cannot
 /// mistake an unsigned clip for a proof.
 const UNSIGNED: u8 = 3;
@@ -31,7 +34,7 @@ const UNSIGNED: u8 = 3;
 /// # Errors
 /// The report cannot be written as JSON.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let read = std::fs::read(&args.file).map_err(|error| format!("cannot be read: {error}"));
+    let read = read(&args.file, Links::Follow, CLIP_MAX).map_err(|error| format!("cannot be read: {error}"));
     let report = match read.and_then(|bytes| check(&bytes)) {
         Ok(report) => report,
         Err(reason) => {

@@ -141,7 +141,8 @@ impl File {
                 self.scales = timescales(&clip[at + 8..at + len]);
             }
             b"uuid" => {
-                let json = &clip[at + 24..at + len];
+                // A size that ends the box before its content: an empty text, which is not whole.
+                let json = clip.get(at + 24..at + len).unwrap_or_default();
                 if !is_whole(json) {
                     self.problem(format!("offset {at}: the about box was altered or damaged"));
                 }
@@ -440,6 +441,36 @@ mod tests {
             rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let (at, bit) = ((rng >> 33) as usize % whole.len(), (rng >> 20) as usize % 8);
             assert!(found(at, bit), "bit {bit} of byte {at}");
+        }
+    }
+
+    #[test]
+    fn no_size_of_a_box_makes_it_panic_or_pass() {
+        let whole = clip(&[4, 5, 7]);
+        let names: [&[u8; 4]; 23] = [
+            b"ftyp", b"moov", b"mvhd", b"mvex", b"trex", b"trak", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd",
+            b"avc1", b"avcC", b"uuid", b"moof", b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"mdat",
+        ];
+        let boxes: Vec<usize> =
+            (4..whole.len() - 4).filter(|at| names.contains(&whole[*at..at + 4].try_into().unwrap())).collect();
+        assert!(boxes.len() >= 25, "{}", boxes.len());
+        let mut rng = 18_u64;
+        for at in boxes {
+            let random = std::iter::repeat_with(|| {
+                rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (rng >> 32) as u32 >> (rng >> 27 & 31)
+            });
+            let near = |len: usize| (len as u32).saturating_sub(12)..=len as u32 + 12;
+            let sizes =
+                (0..=40).chain(near(whole.len() - at)).chain(random.take(200)).chain([u32::MAX, 1 << 31]).collect::<Vec<_>>();
+            for size in sizes {
+                let mut other = whole.clone();
+                other[at - 4..at].copy_from_slice(&size.to_be_bytes());
+                if other != whole {
+                    let passed = check(&other).is_ok_and(|report| report.problems.is_empty());
+                    assert!(!passed, "size {size} of the box at {at} passed");
+                }
+            }
         }
     }
 

@@ -115,7 +115,8 @@ impl Archive {
     pub fn open(dir: &Path) -> Result<Archive, ArchiveError> {
         std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
         index::ensure_room(dir)?;
-        let path = dir.join("taimat.sqlite");
+        let path = dir.join(index::NAME);
+        index::check_files(dir)?;
         let db = Connection::open(&path).named(|| path.display().to_string())?;
         let archive = Archive::open_over(dir, Index::over(db, None), Arc::new(DiskStore::new(dir)))?;
         index::reserve(dir)?;
@@ -131,7 +132,7 @@ impl Archive {
             files.make_dir(part).named(|| dir.join(part).display().to_string())?;
         }
         files.flush_dir("").named(|| dir.display().to_string())?;
-        index.migrate(&dir.join("taimat.sqlite"))?;
+        index.migrate(&dir.join(index::NAME))?;
         Ok(Archive::over(dir.to_owned(), index, files))
     }
 

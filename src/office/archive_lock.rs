@@ -9,6 +9,8 @@ use std::path::Path;
 
 use super::error::{ArchiveError, Named as _};
 
+use crate::regular_file::{Links, open};
+
 /// The locked file. It holds the id of the process that has the lock.
 const NAME: &str = "taimat.lock";
 /// Bytes read of the lock file: a process id has fewer digits.
@@ -22,7 +24,7 @@ const PID_MAX: u64 = 20;
 pub fn claim(dir: &Path) -> Result<File, ArchiveError> {
     std::fs::create_dir_all(dir).named(|| dir.display().to_string())?;
     let path = dir.join(NAME);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = open(&path, OpenOptions::new().read(true).write(true).create(true), Links::Refuse);
     let mut file = file.named(|| path.display().to_string())?;
     match file.try_lock() {
         Ok(()) => {}
@@ -49,6 +51,20 @@ pub fn claim(dir: &Path) -> Result<File, ArchiveError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, named_pipe};
+
+    #[test]
+    fn a_lock_that_is_no_file_is_named_and_nothing_is_made_outside() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (archive, target) = (dir.path().to_owned(), outside.path().join("made"));
+        named_pipe(&dir.path().join(NAME));
+        let refused = at_once(move || claim(&archive).map(|_| ())).unwrap_err();
+        assert!(format!("{refused:#}").ends_with("taimat.lock: is a named pipe, not a file"), "{refused:#}");
+        std::fs::remove_file(dir.path().join(NAME)).unwrap();
+        std::os::unix::fs::symlink(&target, dir.path().join(NAME)).unwrap();
+        assert!(claim(dir.path()).is_err());
+        assert!(!target.exists());
+    }
 
     #[test]
     fn a_second_office_is_rejected_until_the_first_exits() {

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::regular_file::{Links, open as open_file};
 use crate::units::Digest;
 
 /// Open files at most: a service has 1,024 descriptors, and devices decide how many files they
@@ -150,10 +151,11 @@ impl DiskStore {
             return Ok(known.file.clone());
         }
         let path = self.dir.join(key);
-        let mut options = OpenOptions::new();
-        let file = match options.read(true).write(true).create(make).truncate(false).open(&path) {
+        let file = match open_file(&path, OpenOptions::new().read(true).write(true).create(make), Links::Refuse) {
             // A stored file may be read-only for this user; reads and flushes need no more.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !make => File::open(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !make => {
+                open_file(&path, OpenOptions::new().read(true), Links::Refuse)?
+            }
             opened => opened?,
         };
         if open.files.len() >= OPEN_MAX

@@ -11,7 +11,10 @@ use rusqlite::{Connection, Params};
 
 use super::error::{ArchiveError, Named as _};
 use super::schema::{ADDED_COLUMNS, CONFIG_TABLES, TABLES, UPGRADE, VERSION};
+use crate::regular_file::{Links, check_name, open};
 
+/// The database; SQLite keeps its other files beside it under names that begin with this one.
+pub(super) const NAME: &str = "taimat.sqlite";
 /// Prepared statements in the cache; a batch uses fewer.
 const STATEMENT_CACHE: usize = 64;
 
@@ -75,13 +78,25 @@ pub(super) fn ensure_room(dir: &Path) -> Result<(), ArchiveError> {
     Err(ArchiveError::DiskFull { context, source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() })
 }
 
+/// Rejects files of the database that are not regular: SQLite would block on a pipe.
+///
+/// # Errors
+/// The name of the file that is not regular.
+pub(super) fn check_files(dir: &Path) -> Result<(), ArchiveError> {
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let path = dir.join(format!("{NAME}{end}"));
+        check_name(&path, Links::Refuse).named(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Allocates the blocks of the shared memory, so that later writes through the map need none.
 ///
 /// # Errors
 /// `DiskFull` when the disk has no blocks left.
 pub(super) fn reserve(dir: &Path) -> Result<(), ArchiveError> {
     let path = dir.join("taimat.sqlite-shm");
-    let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) else {
+    let Ok(file) = open(&path, std::fs::OpenOptions::new().write(true), Links::Refuse) else {
         return Ok(());
     };
     let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SHARED_MEMORY);

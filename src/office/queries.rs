@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::archive::Archive;
 use super::error::{ArchiveError, Named as _};
 use super::file_store::DiskStore;
-use super::index::Index;
+use super::index::{self, Index};
 
 /// Wait for the lock of the index while the office writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +114,8 @@ impl Archive {
     /// # Errors
     /// `NotFound` when `dir` holds no archive; otherwise the failure of the database.
     pub fn open_read_only(dir: &Path) -> Result<Archive, ArchiveError> {
-        let path = dir.join("taimat.sqlite");
+        let path = dir.join(index::NAME);
+        index::check_files(dir)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = match Connection::open_with_flags(&path, flags) {
             Err(_) if !path.exists() => return Err(ArchiveError::NotFound(format!("no archive at {}", path.display()))),

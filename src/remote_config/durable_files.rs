@@ -1,12 +1,13 @@
 //! ⇄ State files in a directory: atomic replacement by rename, durable when a write returns.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::state_record::RECORD_MAX;
 use super::state_store::Files;
+use crate::regular_file::{self, Links, remove_if_there};
 
 /// A directory of state files.
 #[derive(Debug, Clone)]
@@ -28,7 +29,9 @@ impl RealFiles {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let new = self.dir.join(format!("{name}.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // Whatever a cut left of it, or a link that leads elsewhere.
+        remove_if_there(&new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, self.dir.join(name))?;
@@ -42,10 +45,8 @@ impl RealFiles {
 
 impl Files for RealFiles {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
-        let mut bytes = Vec::new();
-        let read = File::open(self.dir.join(name)).and_then(|file| file.take(2 * RECORD_MAX as u64).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Ok(Some(bytes)),
+        match regular_file::read(&self.dir.join(name), Links::Refuse, 2 * RECORD_MAX as u64) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.describe_error(name, &error)),
         }
@@ -68,6 +69,26 @@ impl Files for RealFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, named_pipe};
+
+    #[test]
+    fn a_pipe_or_a_link_in_the_state_directory_holds_up_nobody() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = RealFiles::open(dir.path()).unwrap();
+        let target = outside.path().join("made");
+        named_pipe(&dir.path().join("record.a"));
+        named_pipe(&dir.path().join("record.b.new"));
+        std::os::unix::fs::symlink(&target, dir.path().join("record.c.new")).unwrap();
+        let asked = files.clone();
+        let (read, written) = at_once(move || {
+            let write = |name| asked.write(name, b"one");
+            (asked.read("record.a"), [write("record.a"), write("record.b"), write("record.c")])
+        });
+        assert!(read.clone().unwrap_err().contains("record.a: is a named pipe, not a file"), "{read:?}");
+        assert_eq!(written, [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(files.read("record.b").unwrap().unwrap(), b"one");
+        assert!(!target.exists());
+    }
 
     #[test]
     fn a_file_is_replaced_atomically_and_private_to_its_owner() {

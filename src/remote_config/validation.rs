@@ -34,7 +34,7 @@ pub fn judge_afar(text: &str, read: ReadFile<'_>) -> Result<Settings, Rejection>
     judge(text, read).map_err(|mut refusal| {
         for Problem { key, reason } in &mut refusal.errors {
             // These reasons depend on the text alone.
-            let of_text = reason.starts_with("is missing") || reason.starts_with("must be text");
+            let of_text = ["is missing", "must be text", "must be a path"].iter().any(|start| reason.starts_with(start));
             if key.ends_with("_file") && !of_text {
                 *reason = UNUSABLE.into();
             }

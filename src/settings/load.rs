@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Settings;
 use super::parse::{self, Parsed, Problem, Problems};
-
-/// Bytes of a configuration or of a file it names at most.
-const FILE_MAX: u64 = 1 << 20;
+use crate::regular_file::{Links, TEXT_MAX, read_text};
 
 /// Loads the settings from `path`.
 ///
@@ -30,12 +28,7 @@ pub fn parts(path: &Path) -> Parsed {
 /// # Errors
 /// The error of reading the file, or that it is larger than 1 MiB.
 pub fn read(path: &Path) -> Result<String, String> {
-    let path = &resolve(path)?;
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > FILE_MAX {
-        return Err(format!("has {size} bytes, the maximum is {FILE_MAX}"));
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    read_text(&resolve(path)?, Links::Follow, TEXT_MAX).map_err(|error| error.to_string())
 }
 
 /// The path of a file that a configuration names. `credential:NAME` is a credential of systemd
@@ -64,6 +57,20 @@ fn locate(path: &Path, credentials: Option<&Path>) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, no_files};
+
+    #[test]
+    fn a_name_in_the_settings_that_is_no_file_fails_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, expected) in no_files(dir.path()) {
+            let asked = path.clone();
+            let error = at_once(move || read(&asked)).unwrap_err();
+            assert!(error.contains(expected), "{}: {error}", path.display());
+            let asked = path.clone();
+            let error = at_once(move || load(&asked)).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&path.display().to_string()), "{error}");
+        }
+    }
 
     #[test]
     fn a_credential_lies_in_the_directory_of_systemd() {

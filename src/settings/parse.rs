@@ -216,7 +216,13 @@ impl<'a> Section<'a> {
     }
 
     fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+        let text = self.text(key)?;
+        // No name on any file system holds a NUL, and none of ours an escape sequence.
+        if text.is_empty() || text.contains(char::is_control) {
+            self.bad(key, format!("must be a path without control characters, not {text:?}"));
+            return None;
+        }
+        Some(text.into())
     }
 
     /// A whole number in a range.
@@ -568,6 +574,21 @@ mod tests {
         let text = problems.to_string();
         assert!(text.contains("did you mean camera.stall_after") && text.contains("/nowhere"), "{text}");
         assert!(!text.contains("hunter2"), "a password was printed: {text}");
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_a_bad_key() {
+        for path in ["", "\\u0000", "/ring\\u001b[31m", "/a\\u0007", "\\n"] {
+            for (key, text) in [
+                ("storage.dir", SMALLEST.replace("/ring", path)),
+                ("camera.login_file", format!("{SMALLEST}\ncamera.login_file = \"{path}\"")),
+                ("uplink.ca_file", format!("{SMALLEST}\nuplink.ca_file = \"{path}\"")),
+            ] {
+                let problems = parse(&text, &files).unwrap_err();
+                assert!(problems.0.iter().any(|problem| problem.key == key), "{key} {path}: {problems}");
+                assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'), "{problems:?}");
+            }
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use crate::regular_file::{self, Links, remove_if_there};
 
 /// A file of the ring directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,7 +169,8 @@ impl RealDisk {
         if !dir.exists() {
             std::fs::create_dir(dir).map_err(unusable)?;
         }
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+        let lock = regular_file::open(&dir.join("lock"), OpenOptions::new().create(true).write(true), Links::Refuse)
+            .map_err(|error| DirFault::Unusable(dir.to_owned(), format!("lock: {error}")))?;
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(RealDisk {
                 dir: dir.to_owned(),
@@ -219,10 +222,9 @@ impl RealDisk {
             return Ok(handle.clone());
         }
         let path = self.dir.join(file.name());
-        // Do not block on a named pipe in the directory of a foreign card; regular files are
-        // unaffected.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let handle = Arc::new(OpenOptions::new().read(true).write(self.writable).custom_flags(nonblocking).open(path)?);
+        // A foreign card must neither block the reader nor lead it to other files.
+        let handle = regular_file::open(&path, OpenOptions::new().read(true).write(self.writable), Links::Refuse)?;
+        let handle = Arc::new(handle);
         if self.writable {
             // Opening a ring reads one block of each of thousands of files. Read-ahead would read
             // 30 times as much.
@@ -244,7 +246,9 @@ impl RealDisk {
     /// Creates a file under a temporary name and renames it when complete. A partial file would be
     /// taken for a file of another size.
     fn make(&self, partial: &Path, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(partial)?;
+        // A power cut may have left one, or it may be a link that leads elsewhere.
+        remove_if_there(partial)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(partial)?;
         let zeros = vec![0; ZEROS];
         let mut at = 0;
         while at < len {
@@ -359,6 +363,7 @@ fn life_percent(text: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regular_file::tests::{at_once, no_files};
 
     #[test]
     fn a_file_name_parses_to_one_file_only() {
@@ -367,6 +372,38 @@ mod tests {
         }
         assert_eq!(FileId::parse("seg-1.mp4"), None);
         assert_eq!(FileId::parse("seg-00001.mp4~"), None);
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_named_and_nothing_is_made_outside() {
+        for kind in ["pipe", "to-pipe", "dangling", "socket", "directory"] {
+            let (dir, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            no_files(others.path());
+            let made =
+                std::process::Command::new("cp").arg("-a").arg(others.path().join(kind)).arg(dir.path().join("lock")).status();
+            assert!(made.unwrap().success());
+            let ring = dir.path().to_owned();
+            let refused = at_once(move || RealDisk::open(&ring, false).map(|_| ())).unwrap_err().to_string();
+            assert!(refused.contains("lock") && refused.contains("not a file"), "{kind}: {refused}");
+            assert!(!dir.path().join("nowhere").exists(), "made outside of the ring");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_followed() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = outside.path().join("evidence");
+        std::fs::write(&target, [7; 64]).unwrap();
+        for name in ["seg-00000.mp4", "journal.taimat", "seg-00001.mp4.new"] {
+            std::os::unix::fs::symlink(&target, dir.path().join(name)).unwrap();
+        }
+        let disk = RealDisk::open(dir.path(), false).unwrap();
+        assert!(disk.read(FileId::Segment(0), 0, 8).is_err());
+        assert!(disk.write(FileId::Journal, 0, &[1; 8]).is_err());
+        disk.create(FileId::Segment(1), 4096).unwrap();
+        disk.create(FileId::Journal, 4096).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), [7; 64]);
+        assert_eq!(disk.read(FileId::Journal, 0, 8).unwrap(), [0; 8]);
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Engine {
         self.flush_all(out);
         self.need_key = true;
         let since = match self.open_gap {
-            Some(gap) if self.until == Timestamp::default() => frame.at.wall.0 - gap.from.wall.0,
+            Some(gap) if self.until == Timestamp::default() => frame.at.wall.0.saturating_sub(gap.from.wall.0),
             _ if self.until == Timestamp::default() => 0,
             _ => frame.at.mono.since(self.until.mono) as i64,
         };

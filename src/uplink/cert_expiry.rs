@@ -74,7 +74,7 @@ fn validity(der: &[u8]) -> Option<&[u8]> {
 /// Whole days until `end`, when they are fewer than [`WARN_DAYS`]; negative after it. `None` while
 /// the clock is not set.
 pub fn near(end: WallTime, now: Timestamp) -> Option<i64> {
-    let days = (end.0 - now.wall.0).div_euclid(DAY);
+    let days = end.0.saturating_sub(now.wall.0).div_euclid(DAY);
     (now.quality > ClockQuality::Unset && days < WARN_DAYS).then_some(days)
 }
 

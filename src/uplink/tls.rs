@@ -37,8 +37,9 @@ pub fn config(settings: &TlsSettings, name: Option<&str>) -> anyhow::Result<Arc<
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let file = load::resolve(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
-            let private = PrivateKeyDer::from_pem_file(file).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let text = load::read(key).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
+            let private =
+                PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| anyhow::anyhow!("{}: {error}", key.display()))?;
             let chain = certificates(chain)?;
             builder
                 .with_client_auth_cert(chain, private)
@@ -103,9 +104,8 @@ impl ServerCertVerifier for NameVerifier {
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let file = load::resolve(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-    let list: Result<Vec<_>, _> = read.collect();
+    let text = load::read(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let list = list.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     anyhow::ensure!(!list.is_empty(), "{}: no certificate in this file", path.display());
     Ok(list)

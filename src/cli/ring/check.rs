@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Dir, Progress, refuse_no_ring};
+use crate::escape::shown_json_line;
 use crate::storage::check::{CheckProblem, Remedy, check};
 use crate::storage::clock_history::ClockHistory;
 use crate::storage::disk::{Disk, FileId, RealDisk, segments};
@@ -93,7 +94,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         let mut document = serde_json::to_value(&checked)?;
         document["repairs"] = json!(told);
-        println!("{document}");
+        println!("{}", shown_json_line(&document)?);
     } else {
         repairs.iter().for_each(|repair| println!("{}", sentence(repair)));
         checked.torn.iter().chain(&checked.problems).for_each(|problem| println!("{problem}"));

@@ -13,7 +13,9 @@ use super::{Dir, Progress, Range, open};
 use crate::cli::time_zone::DisplayZone;
 use crate::clip::FileSource as _;
 use crate::clip::virtual_file::VirtualClip;
+use crate::escape::shown_json;
 use crate::evidence::manifest::{Purpose, about, of_span};
+use crate::regular_file::{self, Links};
 use crate::storage::disk::Disk;
 use crate::storage::footage_query::{gaps_between, locate};
 use crate::storage::missing_records::{MissingRecords, locate_gaps, numbers};
@@ -96,7 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true => {
             let edges: Vec<Value> = edges.iter().map(|edge| edge.json(&args.range.zone)).collect();
             let document = json!({"files": made, "edges": edges, "unreadable": unread});
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            println!("{}", shown_json(&document)?);
         }
         false => edges.iter().for_each(|edge| eprintln!("{}", edge.sentence(&args.range.zone))),
     }
@@ -200,7 +202,7 @@ fn write(path: &Path, clip: &VirtualClip, force: bool) -> anyhow::Result<()> {
     if path.exists() && !force {
         bail!("{} exists; --force overwrites it", path.display());
     }
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    let file = regular_file::open(path, OpenOptions::new().write(true).create(true).truncate(true), Links::Follow);
     let mut file = file.with_context(|| path.display().to_string())?;
     let copied = copy(clip, &mut file).with_context(|| path.display().to_string());
     if copied.is_err() {

@@ -149,7 +149,7 @@ fn footage(index: &Index, record: &RingRecord, lines: &mut Vec<Line>) {
         Some(Line::Footage(last))
             if last.boot == record.boot
                 && begin.mono.since(last.end.mono) <= JOIN
-                && (begin.wall.0 - last.end.wall.0).unsigned_abs() <= JOIN * 5
+                && begin.wall.0.abs_diff(last.end.wall.0) <= JOIN * 5
                 && begin.quality == last.begin.quality =>
         {
             (last.end, last.records.1) = (end, record.seq);
